@@ -1,0 +1,53 @@
+"""ffe, fast feature extraction: labelled photos -> a good classifier, on an ordinary machine.
+
+Every name is imported when it is first used; ``import ffe`` itself loads
+nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ffe._version import __version__
+
+__all__ = [
+    "FeatureExtractor",
+    "FeatureStore",
+    "FfeError",
+    "Predictor",
+    "__version__",
+    "evaluate",
+    "extract",
+    "train",
+    "tune",
+]
+
+_HOMES = {
+    "FeatureExtractor": "ffe.extraction.transformer",
+    "FeatureStore": "ffe.store.reader",
+    "FfeError": "ffe.errors",
+    "Predictor": "ffe.predict",
+    "evaluate": "ffe.workflows",
+    "extract": "ffe.extraction.run",
+    "train": "ffe.workflows",
+    "tune": "ffe.workflows",
+}
+
+if TYPE_CHECKING:
+    from ffe.errors import FfeError
+    from ffe.extraction.run import extract
+    from ffe.extraction.transformer import FeatureExtractor
+    from ffe.predict import Predictor
+    from ffe.store.reader import FeatureStore
+    from ffe.workflows import evaluate, train, tune
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ffe' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,136 @@
+"""Spec -> frozen Keras model. Written against Keras 3 alone, so any of its backends will do."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ffe.backbones.catalog import Backbone, check_size, find
+from ffe.backbones.weights import IMAGENET, Weights
+from ffe.errors import BackboneError, WeightsError
+from ffe.specs import ExtractSpec
+
+if TYPE_CHECKING:
+    import keras
+
+# EfficientNet B0 to B7 were trained on (x - mean) / std ** 1.5, not / std: see keras-team/keras
+# applications/efficientnet.py and https://github.com/tensorflow/tensorflow/issues/49930.
+_EFFICIENTNET_STD = (0.229, 0.224, 0.225)
+
+
+def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
+    """Build the frozen backbone of a spec.
+
+    Args:
+        spec: names the backbone, the layer, the input size and the precision.
+        weights: found by ``ffe.backbones.weights.resolve``.
+
+    Returns:
+        A model from float32 (N, H, W, 3), scaled as ``spec.preprocess.mode``
+        says, to the output of the layer, float32 of any rank.
+
+    Raises:
+        BackboneError: the size is too small, or there is no such layer.
+        WeightsError: the weights do not fit the backbone.
+    """
+    import keras
+
+    row = find(spec.backbone.name)
+    check_size(row, spec.preprocess.size)
+    keras.config.set_image_data_format("channels_last")
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(spec.precision)
+    try:
+        model = _application(row, spec.preprocess.size, weights=None)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    if weights.path is None:
+        _fill_randomly(model)
+    else:
+        try:
+            model.load_weights(str(weights.path))
+        except Exception as error:  # h5py and Keras raise many kinds on a file of another network
+            reason = " ".join(str(error).split())[:200]
+            raise WeightsError(
+                f"The weights file '{weights.path}' does not fit the backbone '{row.name}' without its top ({reason}); "
+                f"give one that keras.applications.{row.application}(include_top=False) can load."
+            ) from error
+        if row.application.startswith("EfficientNetB"):
+            _correct_efficientnet_input(model)
+    if spec.backbone.layer is not None:
+        model = _cut(model, row, spec.backbone.layer)
+    model.trainable = False
+    return model
+
+
+def download(row: Backbone, size: tuple[int, int]) -> None:
+    """Let Keras fetch the ImageNet weights into its own cache, with its own checks.
+
+    Raises:
+        Exception: whatever Keras raises when a download fails.
+    """
+    with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress bar to standard output
+        _application(row, size, weights=IMAGENET)
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a backbone that was saved as a ``.keras`` file, in safe mode: no code runs from it."""
+    import keras
+
+    return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+
+
+def _application(row: Backbone, size: tuple[int, int], weights: str | None) -> keras.Model:
+    import keras
+
+    options: dict[str, Any] = {} if row.alpha is None else {"alpha": row.alpha}
+    factory = getattr(keras.applications, row.application)
+    return factory(include_top=False, weights=weights, input_shape=(*size, 3), **options)
+
+
+def _cut(model: keras.Model, row: Backbone, layer: str) -> keras.Model:
+    import keras
+
+    names = [item.name for item in model.layers]
+    if layer not in names:
+        raise BackboneError(
+            f"The backbone '{row.name}' has no layer '{layer}'; its last layers are {', '.join(names[-8:])}."
+        )
+    return keras.Model(model.inputs, model.get_layer(layer).output)
+
+
+def _correct_efficientnet_input(model: keras.Model) -> None:
+    """Scale the input as the ImageNet weights expect it.
+
+    ``keras.applications`` does this with a layer that it only adds for
+    ``weights="imagenet"``; loaded from a path, the same weights would give
+    other features. Here the stored variance takes the factor in, which is the
+    same function: x / sqrt(var) / sqrt(std) = x / sqrt(var * std).
+    """
+    import keras
+
+    layer = next(item for item in model.layers if isinstance(item, keras.layers.Normalization))
+    variance = keras.ops.convert_to_numpy(layer.adapt_variance)
+    layer.adapt_variance.assign(variance * np.asarray(_EFFICIENTNET_STD, variance.dtype))
+    layer.finalize_state()
+
+
+def _fill_randomly(model: keras.Model, seed: int = 0) -> None:
+    """Give every kernel seeded He-normal values; all else keeps its constant start.
+
+    Drawn with numpy and keyed by the position of the weight, so that every
+    Keras backend gets the same values. He et al. 2015,
+    https://arxiv.org/abs/1502.01852.
+    """
+    for position, weight in enumerate(model.weights):
+        if not weight.name.endswith("kernel"):
+            continue
+        shape = tuple(weight.shape)
+        fan_in = int(np.prod(shape[:2])) if "depthwise" in weight.name else int(np.prod(shape[:-1]))
+        generator = np.random.default_rng([seed, position, zlib.crc32(weight.name.encode())])
+        weight.assign(generator.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan_in)))

@@ -1,0 +1,143 @@
+"""Where the weights of a backbone are: a path > FFE_WEIGHTS_DIR > Keras's cache > download."""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ffe.backbones.catalog import FAKE, Backbone
+from ffe.errors import WeightsError
+from ffe.keys import bytes_digest, file_digest
+
+WEIGHTS_DIR_VARIABLE = "FFE_WEIGHTS_DIR"
+IMAGENET = "imagenet"
+RANDOM = "random"
+
+# One of the files that keras.applications downloads; asked whether it is there, and not read.
+_PROBE_URL = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/"
+    "vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+)
+_PROBE_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that were found.
+
+    Attributes:
+        kind: ``file``, or ``random`` (untrained, on request).
+        sha256: digest of the file, or of the recipe of the random ones.
+        path: the file; None for random weights.
+    """
+
+    kind: Literal["file", "random"]
+    sha256: str
+    path: Path | None = None
+
+
+def random_weights(seed: int = 0) -> Weights:
+    """Return the seeded, untrained weights; ``ffe.backbones.build`` holds the recipe."""
+    return Weights(RANDOM, bytes_digest(f"ffe random weights 1, seed {seed}".encode()))
+
+
+def candidates(row: Backbone, size: tuple[int, int]) -> list[Path]:
+    """Return the files that are looked for, first choice first."""
+    cache_name = row.keras_cache_name(size)
+    paths = []
+    if folder := os.environ.get(WEIGHTS_DIR_VARIABLE):
+        paths += [Path(folder) / row.weights_file, Path(folder) / cache_name]
+    paths.append(_keras_home() / "models" / cache_name)
+    return paths
+
+
+def _keras_home() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+
+
+def find_file(row: Backbone, size: tuple[int, int]) -> Path | None:
+    """Return the weights file on this machine, or None."""
+    return next((path for path in candidates(row, size) if path.is_file()), None)
+
+
+def resolve(
+    row: Backbone,
+    size: tuple[int, int],
+    weights: str = IMAGENET,
+    download: Callable[[Backbone, tuple[int, int]], None] | None = None,
+) -> Weights:
+    """Find the weights of a backbone.
+
+    Args:
+        row: the backbone.
+        size: input (height, width); some backbones were trained at several.
+        weights: ``imagenet``, ``random``, or the path of a Keras weights file.
+        download: fetches the ImageNet weights into Keras's cache; tried only
+            where the download host answers.
+
+    Returns:
+        The weights, with their digest.
+
+    Raises:
+        WeightsError: there are none; the message says where they were looked
+            for and how to get them.
+    """
+    if weights == RANDOM or row.name == FAKE:
+        return random_weights()
+    if weights != IMAGENET:
+        path = Path(weights)
+        if not path.is_file():
+            raise WeightsError(
+                f"There is no weights file '{path}'; give the path of a Keras .weights.h5 file, 'imagenet' or 'random'."
+            )
+        return Weights("file", file_digest(path), path)
+    path_or_none = find_file(row, size)
+    failure = ""
+    if path_or_none is None and download is not None:
+        failure = _unreachable()
+        if not failure:
+            try:
+                download(row, size)
+            except Exception as error:  # Keras raises bare Exception when a download breaks off
+                failure = f"the download failed: {' '.join(str(error).split())}"
+            path_or_none = find_file(row, size)
+    if path_or_none is None:
+        raise WeightsError(_missing(row, size, failure))
+    return Weights("file", file_digest(path_or_none), path_or_none)
+
+
+def _missing(row: Backbone, size: tuple[int, int], failure: str) -> str:
+    looked = ", ".join(f"'{path}'" for path in candidates(row, size))
+    cause = f" ({failure})" if failure else ""
+    return (
+        f"The ImageNet weights of '{row.name}' are not on this machine: looked for {looked}{cause}; "
+        f"run the command once with a network so that Keras downloads them, "
+        f"or put '{row.weights_file}' into a folder that {WEIGHTS_DIR_VARIABLE} names, "
+        f"or pass --weights PATH (--weights random gives untrained features, for trying things out)."
+    )
+
+
+def _unreachable() -> str:
+    """Return why the download host does not answer; empty if it does.
+
+    Asked in a thread, because looking a name up knows no time limit.
+    """
+    outcome = ["the download host does not answer"]
+
+    def ask() -> None:
+        request = urllib.request.Request(_PROBE_URL, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
+            outcome[0] = ""
+        except OSError as error:
+            outcome[0] = f"the download host cannot be reached: {getattr(error, 'reason', error)}"
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_PROBE_SECONDS)
+    return outcome[0]

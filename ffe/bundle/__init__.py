@@ -1,0 +1,1 @@
+"""One ``.ffe`` file that holds everything a prediction needs."""

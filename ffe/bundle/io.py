@@ -1,0 +1,182 @@
+"""Write and read ``.ffe`` files.
+
+A bundle is a zip of known names. Nothing in it is pickled, nothing is unpacked
+under a name from the file, and every member is checked against its digest
+before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, MANIFEST, SPLITS, Manifest
+from ffe.errors import BundleError, FfeError
+from ffe.heads import find_head
+from ffe.heads.base import Head
+from ffe.keys import bytes_digest, canonical_json, spec_digest
+from ffe.store.journal import sync, sync_folder
+
+_MEMBERS = (HEAD, BACKBONE, GOLDEN, CARD, SPLITS)
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """Where one image of the feature files went: ``train``, ``valid`` or ``test``."""
+
+    path: str
+    sha256: str
+    split: str
+
+
+class Bundle:
+    """A model file, checked.
+
+    Args:
+        path: a file that ``ffe tune`` or ``ffe train`` wrote.
+
+    Attributes:
+        path: the file.
+        manifest: its record.
+
+    Raises:
+        BundleError: the file is missing, damaged, tampered with, or was not written by ffe.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise BundleError(f"There is no model file '{self.path}'; make one with 'ffe tune FEATURES.h5 -o {self.path}'.")
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                names = archive.namelist()
+                unknown = sorted(set(names) - {MANIFEST, *_MEMBERS})
+                if MANIFEST not in names or unknown or len(names) != len(set(names)):
+                    raise BundleError("it is not one of ffe's")
+                self.manifest = Manifest.from_json(json.loads(archive.read(MANIFEST)))
+                if set(self.manifest.members) != set(names) - {MANIFEST}:
+                    raise BundleError("its members are not those of its manifest")
+                for name, digest in self.manifest.members.items():
+                    if _digest_of_member(archive, name) != digest:
+                        raise BundleError(f"its member '{name}' was changed after it was written")
+            if spec_digest(self.manifest.spec) != self.manifest.spec_digest:
+                raise BundleError("its spec does not match its spec digest")
+        except FfeError as error:
+            raise BundleError(f"The model file '{self.path}' cannot be used: {str(error).rstrip('.')}; make it again.") from error
+        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise BundleError(f"The model file '{self.path}' is damaged or no model file; make it again.") from error
+
+    @property
+    def has_backbone(self) -> bool:
+        """Whether the backbone travels in the file."""
+        return BACKBONE in self.manifest.members
+
+    def head(self) -> Head:
+        """Rebuild the fitted head."""
+        manifest = self.manifest
+        return find_head(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, self.arrays(HEAD))
+
+    def golden(self) -> dict[str, np.ndarray]:
+        """Return the golden check: ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K)."""
+        return self.arrays(GOLDEN)
+
+    def splits(self) -> list[SplitRow]:
+        """Return where each image of the feature files went."""
+        return [SplitRow(*row) for row in json.loads(self._read(SPLITS))]
+
+    def card(self) -> str:
+        """Return the model card, Markdown."""
+        return self._read(CARD).decode()
+
+    @contextlib.contextmanager
+    def backbone_file(self) -> Iterator[Path]:
+        """Lend the backbone as a ``.keras`` file, for as long as the context lasts."""
+        with tempfile.TemporaryDirectory(prefix="ffe-bundle-") as folder:
+            path = Path(folder) / BACKBONE
+            path.write_bytes(self._read(BACKBONE))
+            yield path
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Read a member of arrays; pickled objects are refused."""
+        with np.load(io.BytesIO(self._read(name)), allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+
+    def _read(self, name: str) -> bytes:
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(name)
+
+
+def _digest_of_member(archive: zipfile.ZipFile, name: str) -> str:
+    import hashlib
+
+    with archive.open(name) as member:
+        return hashlib.file_digest(member, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def write_bundle(
+    path: Path,
+    manifest: Manifest,
+    *,
+    head: Head,
+    golden: Mapping[str, np.ndarray],
+    splits: list[SplitRow],
+    card: str,
+    backbone: Path | None,
+) -> Manifest:
+    """Write a model file beside its final place, sync it, and rename it.
+
+    Args:
+        path: the model file; replaced if it exists.
+        manifest: the record; its ``members`` are filled in here.
+        head: the fitted head.
+        golden: see ``Bundle.golden``.
+        splits: where each image went.
+        card: the model card.
+        backbone: a ``.keras`` file to take along, or None.
+
+    Returns:
+        The manifest as written.
+    """
+    members: dict[str, bytes] = {
+        HEAD: _npz(head.arrays()),
+        GOLDEN: _npz(golden),
+        SPLITS: canonical_json([[row.path, row.sha256, row.split] for row in splits]),
+        CARD: card.encode(),
+    }
+    if backbone is not None:
+        members[BACKBONE] = backbone.read_bytes()
+    manifest = replace(manifest, members={name: bytes_digest(data) for name, data in members.items()})
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                for name, data in {MANIFEST: _readable_json(manifest.to_json()), **members}.items():
+                    archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+            file.flush()
+            sync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return manifest
+
+
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _readable_json(value: Any) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode()

@@ -1,0 +1,88 @@
+"""What a bundle says of itself: ``manifest.json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ffe.errors import BundleError
+from ffe.specs import ExtractSpec, HeadSpec
+
+SCHEMA = 1
+
+MANIFEST = "manifest.json"
+HEAD = "head.npz"
+BACKBONE = "backbone.keras"
+GOLDEN = "golden.npz"
+CARD = "README.md"
+SPLITS = "splits.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The record of a model.
+
+    Attributes:
+        schema: number of the bundle's layout.
+        ffe_version: version that wrote it.
+        libraries: versions of the libraries that took part.
+        spec: what makes the features that the head takes.
+        spec_digest: their cache key.
+        grid: (h, w, c) of the features before flattening.
+        head: the head and its parameters.
+        class_names: column i of the probabilities is class_names[i].
+        evaluation: ``{"test": {...}}``; scores of rows that the head never saw.
+        leaderboard: the trials of the search, the best first; empty after ``ffe train``.
+        search: what the search was asked to do.
+        members: SHA-256 of every other file in the bundle.
+    """
+
+    schema: int
+    ffe_version: str
+    libraries: dict[str, str]
+    spec: ExtractSpec
+    spec_digest: str
+    grid: tuple[int, int, int]
+    head: HeadSpec
+    class_names: tuple[str, ...]
+    evaluation: dict[str, Any]
+    leaderboard: tuple[dict[str, Any], ...]
+    search: dict[str, Any]
+    members: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Manifest:
+        """Rebuild a manifest.
+
+        Raises:
+            BundleError: it has another schema, or fields are missing.
+        """
+        if not isinstance(value, dict) or "schema" not in value:
+            raise BundleError("it has no schema number")
+        if value["schema"] != SCHEMA:
+            raise BundleError(
+                f"it has schema {value['schema']}, but this version of ffe reads schema {SCHEMA}; "
+                "use the version of ffe that wrote it"
+            )
+        try:
+            height, width, channels = (int(n) for n in value["grid"])
+            return cls(
+                schema=SCHEMA,
+                ffe_version=str(value["ffe_version"]),
+                libraries=dict(value["libraries"]),
+                spec=ExtractSpec.from_json(value["spec"]),
+                spec_digest=str(value["spec_digest"]),
+                grid=(height, width, channels),
+                head=HeadSpec.from_json(value["head"]),
+                class_names=tuple(value["class_names"]),
+                evaluation=dict(value["evaluation"]),
+                leaderboard=tuple(value["leaderboard"]),
+                search=dict(value["search"]),
+                members=dict(value["members"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"its manifest is incomplete ({error!r})") from error

@@ -1,0 +1,123 @@
+"""The command line: options -> one library call -> print. Commands load when they are asked for."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import sys
+from typing import Any
+
+import click
+
+from ffe._version import __version__
+from ffe.errors import FfeError
+
+COMMANDS = ("extract", "info", "tune", "train", "evaluate", "predict", "backbones", "demo")
+
+DONE_BUT_SKIPPED = 1
+REFUSED = 3
+INTERRUPTED = 130
+BROKEN = 70  # EX_SOFTWARE: an error of ours
+
+
+class _Commands(click.Group):
+    """Loads each command from the module of its name, and turns errors into one sentence and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"ffe.cli.{cmd_name}").command
+        if not any(parameter.name == "debug" for parameter in command.params):
+            command.params.append(_debug_option())
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else " 'ffe --help' lists the commands."
+            raise click.UsageError(f"There is no command '{args[0]}'.{hint}", ctx) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.ensure_object(dict)
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            if ctx.obj.get("debug"):
+                raise
+            _fail(ctx, "interrupted; run the same command again to go on", INTERRUPTED)
+        except FfeError as error:
+            if ctx.obj.get("debug"):
+                raise
+            _fail(ctx, str(error), REFUSED)
+        except Exception as error:
+            if ctx.obj.get("debug") or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+                raise
+            if isinstance(error, OSError):
+                _fail(ctx, f"{error.strerror or error} ('{error.filename}'); mend that and run the command again.", REFUSED)
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            _fail(ctx, f"this should not happen: {text[:300]}; --debug shows where, please report it.", BROKEN)
+
+
+def _fail(ctx: click.Context, message: str, code: int) -> None:
+    click.echo(f"ffe: {message}", err=True)
+    ctx.exit(code)
+
+
+def _debug_option() -> click.Option:
+    def remember(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.find_root().ensure_object(dict)["debug"] = True
+
+    return click.Option(
+        ["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show the traceback of an error."
+    )
+
+
+class _StderrHandler(logging.Handler):
+    """Prints what the library has to say to standard error, whichever that is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        click.echo(prefix + record.getMessage(), err=True)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ffe")
+def cli() -> None:
+    """Turn labelled photos into a good classifier, on an ordinary machine.
+
+    ffe extract pushes every image once through a pretrained network and keeps
+    the features; ffe tune finds the best head on them, in a while and on a CPU;
+    ffe predict answers for new images. Start with: ffe demo
+    """
+    logger = logging.getLogger("ffe")
+    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+        logger.addHandler(_StderrHandler())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def main() -> None:
+    """Run ``ffe`` in a process of its own."""
+    import warnings
+
+    from ffe.cli.quiet import quiet_tensorflow
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quiet_tensorflow()
+    warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by ffe itself
+    warnings.filterwarnings("ignore", module="keras_tuner")
+    cli(prog_name="ffe", args=sys.argv[1:])

@@ -1,0 +1,73 @@
+"""``ffe extract``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ffe.cli.output import ExtractProgress, duration_text, print_json
+
+
+def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
+    if value is None:
+        return None
+    try:
+        numbers = [int(part) for part in value.lower().split("x")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in {1, 2} or min(numbers) < 1:
+        raise click.BadParameter("give one number of pixels, such as 150, or HEIGHTxWIDTH, such as 128x192.")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+@click.command(short_help="Push every image once through a backbone, into a feature file.")
+@click.argument("source", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="The feature file (HDF5) to write.")
+@click.option("--backbone", default="vgg19", show_default=True, help="A name that 'ffe backbones' lists.")
+@click.option("--size", callback=_size, help="Input side in pixels, or HEIGHTxWIDTH.  [default: the backbone's own]")
+@click.option(
+    "--weights", default="imagenet", show_default=True, help="imagenet, random (untrained), or the path of a weights file."
+)
+@click.option("--layer", help="Take the output of this layer.  [default: the last]")
+@click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto or keras.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "mixed_float16", "mixed_bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the backbone; the mixed ones are for GPUs.",
+)
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Type of the stored features."
+)
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images in one call of the backbone.")
+@click.option("--workers", type=click.IntRange(1), help="Threads that decode images.  [default: one per core]")
+@click.option("--overwrite", is_flag=True, help="Replace an output that holds other features.")
+@click.option("--strict", is_flag=True, help="Leave with code 1 if files were skipped.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(source: str, output: str, strict: bool, as_json: bool, **options: object) -> None:
+    """Push every image of SOURCE once through a frozen backbone, into a feature file.
+
+    SOURCE is a folder with one folder per class; a folder of splits (train,
+    valid, test) with classes inside; a CSV with the columns path,label[,split];
+    or a flat folder of unlabelled images. Run the same command again to go on
+    after an interruption, or to take in new images: only they are computed.
+    """
+    from ffe.extraction.run import extract
+
+    with ExtractProgress() as progress:
+        summary = extract(source, output, progress=progress, **options)  # type: ignore[arg-type]
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        rate = f", {summary.images_per_second:.1f} images/s" if summary.computed else ""
+        click.echo(
+            f"{output}: {summary.rows} rows, {summary.computed} computed, {summary.skipped} skipped, "
+            f"in {duration_text(summary.seconds)}{rate}"
+        )
+    if summary.skipped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))
+        click.echo(f"skipped: {reasons}; 'ffe info {output}' names them", err=True)
+        if strict:
+            sys.exit(1)

@@ -1,0 +1,98 @@
+"""``ffe info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ffe.cli.output import print_json
+
+
+@click.command(short_help="Show what is inside a feature file or a model.")
+@click.argument("file", metavar="FEATURES|MODEL", type=click.Path())
+@click.option("--splits", is_flag=True, help="Of a model: also list where each image went (train, valid or test).")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(file: str, splits: bool, as_json: bool) -> None:
+    """Show what is inside a feature file or a model file."""
+    import zipfile
+
+    if Path(file).is_file() and zipfile.is_zipfile(file):
+        _model(file, splits, as_json)
+    elif splits:
+        raise click.UsageError("--splits is for model files; a feature file shows its splits without it.")
+    else:
+        _features(file, as_json)
+
+
+def _features(file: str, as_json: bool) -> None:
+    from ffe.report import bytes_text, table
+    from ffe.store.reader import FeatureStore
+
+    with FeatureStore(file) as store:
+        summary = store.summary()
+        if as_json:
+            print_json(summary)
+            return
+        spec = store.spec
+        height, width, channels = store.grid
+        lines = [
+            ("rows", f"{len(store)}, with {store.dims} features each ({height}x{width}x{channels}), {spec.dtype}"),
+            ("file", bytes_text(Path(file).stat().st_size)),
+            ("source", store.source),
+            ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}"),
+            ("input", f"{spec.preprocess.size[0]}x{spec.preprocess.size[1]}, scaled as '{spec.preprocess.mode}'"),
+            ("precision", spec.precision),
+            ("spec digest", store.spec_digest),
+        ]
+        if spec.backbone.layer:
+            lines.insert(4, ("layer", spec.backbone.layer))
+        if summary["splits"]:
+            lines.append(("splits", ", ".join(f"{name} {count}" for name, count in summary["splits"].items())))
+        click.echo("\n".join(f"{name:12} {value}" for name, value in lines) + "\n")
+        counts = [*summary["class_counts"].items()]
+        if summary["unlabelled"]:
+            counts.append(("(unlabelled)", summary["unlabelled"]))
+        click.echo(table(("class", "images"), [(name, str(count)) for name, count in counts], right=(1,)))
+        if store.skipped:
+            click.echo("\n" + table(("skipped", "reason", "why"), [(s.path, s.reason, s.message) for s in store.skipped]))
+
+
+def _weights_text(spec: Any) -> str:
+    if spec.backbone.weights == "random":
+        return "RANDOM weights (untrained)"
+    return f"weights {spec.backbone.weights_sha256[:12]}"
+
+
+def _model(file: str, splits: bool, as_json: bool) -> None:
+    from ffe.bundle.io import Bundle
+    from ffe.report import evaluation_text, leaderboard_text, parameters_text
+
+    bundle = Bundle(file)
+    manifest = bundle.manifest
+    where = {row.path: row.split for row in bundle.splits()} if splits else {}
+    if as_json:
+        record = manifest.to_json()
+        record["parameters"] = record["head"]["parameters"]
+        record["head"] = manifest.head.name
+        record["has_backbone"] = bundle.has_backbone
+        print_json(record | ({"splits": where} if splits else {}))
+        return
+    spec = manifest.spec
+    click.echo(
+        f"head         {manifest.head.name} ({parameters_text(manifest.head.parameters)})\n"
+        f"classes      {', '.join(manifest.class_names)}\n"
+        f"backbone     {spec.backbone.name}, {_weights_text(spec)}, "
+        f"{'inside the file' if bundle.has_backbone else 'not inside the file'}\n"
+        f"input        {spec.preprocess.size[0]}x{spec.preprocess.size[1]}, scaled as '{spec.preprocess.mode}'\n"
+        f"made with    ffe {manifest.ffe_version}, "
+        + ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
+        + "\n"
+    )
+    click.echo("Test: " + evaluation_text(manifest.evaluation["test"]))
+    if manifest.leaderboard:
+        click.echo(f"\nValidation accuracy: {manifest.search['validation']}\n")
+        click.echo(leaderboard_text(manifest.leaderboard))
+    for path, split in where.items():
+        click.echo(f"{split}\t{path}")

@@ -1,0 +1,89 @@
+"""Progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+if TYPE_CHECKING:
+    from ffe.extraction.run import Progress
+
+_PLAIN_SECONDS = 10.0
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def duration_text(seconds: float) -> str:
+    """Return ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class ExtractProgress:
+    """Shows how far an extraction is: a bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._printed_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Take in one step."""
+        rate = f"{progress.rate:.1f} images/s"
+        skipped = f", {progress.skipped} skipped" if progress.skipped else ""
+        if sys.stderr.isatty():
+            if self._bar is None:
+                from rich.console import Console
+                from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+                from rich.progress import Progress as Bar
+
+                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+                self._bar = Bar(*columns, console=Console(stderr=True))
+                self._bar.start()
+                self._task = self._bar.add_task("", total=progress.total, text="")
+            text = f"{rate}{skipped}, {duration_text(progress.remaining)} left"
+            self._bar.update(self._task, completed=progress.done, text=text)
+        elif time.monotonic() - self._printed_at >= _PLAIN_SECONDS or progress.done == progress.total:
+            self._printed_at = time.monotonic()
+            left = f", {duration_text(progress.remaining)} left" if progress.done < progress.total else ""
+            click.echo(f"{progress.done}/{progress.total} images, {rate}{skipped}{left}", err=True)
+
+
+class TrialProgress:
+    """Says what each trial came to, and how long the rest may take."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def __call__(self, trial: Any, done: int, total: int) -> None:
+        """Take in one trial."""
+        from ffe.report import parameters_text
+
+        spread = "" if trial.spread is None else f" ± {trial.spread:.4f}"
+        left = (time.monotonic() - self._started) / done * (total - done)
+        click.echo(
+            f"[{done}/{total}] {trial.head:8} {trial.score:.4f}{spread}  {parameters_text(trial.parameters)}"
+            + (f"  (about {duration_text(left)} left)" if done < total else ""),
+            err=True,
+        )

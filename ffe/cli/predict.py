@@ -1,0 +1,125 @@
+"""``ffe predict``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from ffe.cli import DONE_BUT_SKIPPED, REFUSED
+from ffe.cli.output import print_json
+
+if TYPE_CHECKING:
+    from ffe.predict import Prediction, Predictor
+
+_PEEK_BYTES = 4096
+
+
+def prediction_text(prediction: Prediction, top: int = 3) -> str:
+    """Return ``photo.jpg: cat 98.2%, dog 1.8%``."""
+    best = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:top]
+    return f"{prediction.path}: " + ", ".join(f"{name} {share:.1%}" for name, share in best)
+
+
+def _is_image(head: bytes) -> bool:
+    """Return whether standard input starts like an image rather than like a list of paths."""
+    if b"\0" in head or head[:2] in {b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"}:
+        return True
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return error.start < len(head) - 4  # a character cut off by the end of the peek is still text
+    return False
+
+
+def _paths(images: tuple[str, ...], listed: Iterator[str]) -> Iterator[str]:
+    """Yield image paths: those named, those in folders, those listed on standard input."""
+    from ffe.images.scan import scan
+
+    for image in images:
+        if image == "-":
+            yield from listed
+        elif os.path.isdir(image):
+            for record in scan(image).records:
+                yield str(Path(image) / record.path)
+        else:
+            yield image
+
+
+def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO) -> Iterator[Prediction]:
+    head = b""
+    if "-" in images:
+        head = stdin.read(_PEEK_BYTES)
+        if _is_image(head):
+            for image in images:
+                if image == "-":
+                    yield from predictor.predict_bytes([head + stdin.read()])
+                else:
+                    yield from predictor.predict(_paths((image,), iter(())))
+            return
+    yield from predictor.predict(_paths(images, _lines(head, stdin)))
+
+
+def _lines(head: bytes, stdin: BinaryIO) -> Iterator[str]:
+    """Yield the lines of standard input, the first of which were read already."""
+    rest = head
+    while rest:
+        *lines, rest = rest.split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield os.fsdecode(line.rstrip(b"\r"))
+        more = stdin.read(_PEEK_BYTES)
+        if not more and rest.strip():
+            yield os.fsdecode(rest.rstrip(b"\r"))
+        rest = rest + more if more else b""
+
+
+@click.command(short_help="Say what is on images.")
+@click.argument("model", type=click.Path())
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-...")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each image.")
+@click.option(
+    "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."
+)
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images in one call of the backbone.")
+@click.option("--workers", type=click.IntRange(1), help="Threads that decode images.  [default: one per core]")
+@click.option("--strict", is_flag=True, help="Leave with code 1 if an image could not be read.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: path, label, probabilities, error.")
+def command(
+    model: str,
+    images: tuple[str, ...],
+    top: int,
+    weights: str,
+    batch_size: int,
+    workers: int | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Say what is on images: files, whole folders, or - for standard input.
+
+    Standard input is one image, or a list of paths with one on each line; its
+    first bytes tell which.
+    """
+    from ffe.predict import Predictor
+
+    few = len(images) if not any(image == "-" or os.path.isdir(image) for image in images) else batch_size
+    predictor = Predictor(model, weights=weights, batch_size=min(batch_size, few), workers=workers)
+    answered = failed = 0
+    for prediction in _predictions(predictor, images, sys.stdin.buffer):
+        failed += prediction.error is not None
+        answered += prediction.error is None
+        if as_json:
+            print_json(prediction.to_json())
+        elif prediction.error is None:
+            click.echo(prediction_text(prediction, top))
+        if prediction.error is not None:
+            click.echo(f"{prediction.path}: cannot be read: {prediction.error}", err=True)
+    if not answered:
+        click.echo("ffe: No image could be read; give JPEG, PNG or other picture files.", err=True)
+        sys.exit(REFUSED)
+    if failed and strict:
+        sys.exit(DONE_BUT_SKIPPED)

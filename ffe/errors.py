@@ -1,0 +1,98 @@
+"""Every error that ffe raises on purpose.
+
+    FfeError
+    ├── SpecError               an option has a value that ffe does not know
+    ├── SourceError             the folder, CSV or list of images cannot be used
+    ├── DecodeError             one image cannot be decoded (extraction turns it into a /skipped row)
+    ├── BackboneError           no such backbone, layer or input size
+    │   └── WeightsError        its weights are missing, or do not fit
+    ├── EngineError             no such engine, or it cannot run here
+    ├── StoreError              a feature file is missing, damaged or not ours
+    │   └── StaleStoreError     ... or was made by another spec than the one asked for
+    ├── DataError               the rows cannot be split, fitted or scored
+    ├── HeadError               no such head or parameter
+    └── BundleError             a model file is missing, damaged or not ours
+        └── ModelMismatchError  ... or was made for other features or classes
+
+Each message is one plain sentence, or two, and says what to do next. The
+command line prints it behind ``ffe: `` and leaves with the code 3.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackboneError",
+    "BundleError",
+    "DataError",
+    "DecodeError",
+    "EngineError",
+    "FfeError",
+    "HeadError",
+    "ModelMismatchError",
+    "SourceError",
+    "SpecError",
+    "StaleStoreError",
+    "StoreError",
+    "WeightsError",
+]
+
+
+class FfeError(Exception):
+    """Base of all errors that ffe raises on purpose."""
+
+
+class SpecError(FfeError):
+    """An option, or a field of a file, has a value that ffe does not know."""
+
+
+class SourceError(FfeError):
+    """The folder, CSV or list of images cannot be used."""
+
+
+class DecodeError(FfeError):
+    """One image cannot be decoded.
+
+    Attributes:
+        reason: one of ``missing``, ``unreadable``, ``empty``, ``not-an-image``,
+            ``truncated``, ``broken``, ``too-large``, ``unsupported``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class BackboneError(FfeError):
+    """There is no such backbone, layer or input size."""
+
+
+class WeightsError(BackboneError):
+    """The weights of a backbone are missing, or do not fit it."""
+
+
+class EngineError(FfeError):
+    """There is no such engine, or it cannot run on this machine."""
+
+
+class StoreError(FfeError):
+    """A feature file is missing, damaged, or was not written by ffe."""
+
+
+class StaleStoreError(StoreError):
+    """A feature file was made by another spec than the one asked for."""
+
+
+class DataError(FfeError):
+    """The rows at hand cannot be split, fitted or scored."""
+
+
+class HeadError(FfeError):
+    """There is no such head, or no such parameter."""
+
+
+class BundleError(FfeError):
+    """A model file is missing, damaged, or was not written by ffe."""
+
+
+class ModelMismatchError(BundleError):
+    """A model was made for other features or classes than the ones given."""

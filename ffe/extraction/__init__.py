@@ -1,0 +1,1 @@
+"""Images -> backbone -> feature file."""

@@ -1,0 +1,138 @@
+"""What a run of extraction is to do, checked before anything slow starts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffe.backbones.catalog import check_size, find
+from ffe.backbones.weights import Weights, resolve
+from ffe.engines.choose import check_engine
+from ffe.errors import SourceError, StaleStoreError, StoreError, WeightsError
+from ffe.images.scan import Scan, scan
+from ffe.keys import spec_differences
+from ffe.specs import BackboneSpec, ExtractSpec, Precision, PreprocessSpec, StoredDtype
+from ffe.store.journal import Journal
+from ffe.store.reader import FeatureStore
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run.
+
+    Attributes:
+        scan: the images.
+        spec: what the features will be made by.
+        weights: where the backbone's weights are.
+        output: the feature file.
+        existing: the file that is there already, made by the same spec; or None.
+        journal: features of an unfinished run, if any, and place for new ones.
+    """
+
+    scan: Scan
+    spec: ExtractSpec
+    weights: Weights
+    output: Path
+    existing: FeatureStore | None
+    journal: Journal
+
+
+def make_spec(
+    backbone: str,
+    size: int | tuple[int, int] | None = None,
+    weights: str = "imagenet",
+    layer: str | None = None,
+    precision: Precision = "float32",
+    dtype: StoredDtype = "float32",
+) -> tuple[ExtractSpec, Weights]:
+    """Turn what a user asks for into a spec, and find the weights.
+
+    Args:
+        backbone: a name of the catalogue.
+        size: input side or (height, width); None = the backbone's default.
+        weights: ``imagenet``, ``random``, or a path.
+        layer: the layer whose output is taken; None = the last.
+        precision: arithmetic of the backbone.
+        dtype: type of the stored features.
+
+    Raises:
+        BackboneError, WeightsError, SpecError: the wish cannot be met.
+    """
+    row = find(backbone)
+    side = row.size if size is None else size
+    height_width = (side, side) if isinstance(side, int) else side
+    preprocess = PreprocessSpec(height_width, row.mode)
+    check_size(row, height_width)
+
+    found = resolve(row, height_width, weights, download=_download)
+    return ExtractSpec(BackboneSpec(row.name, found.kind, found.sha256, layer), preprocess, precision, dtype), found
+
+
+def weights_of(spec: ExtractSpec, weights: str = "imagenet") -> Weights:
+    """Find the very weights that a spec was made with.
+
+    Args:
+        spec: of a feature file or a bundle.
+        weights: ``imagenet`` (looked for), or a path.
+
+    Raises:
+        WeightsError: they are not on this machine, or are others.
+    """
+    row = find(spec.backbone.name)
+    wanted = "random" if spec.backbone.weights == "random" else weights
+    found = resolve(row, spec.preprocess.size, wanted, download=_download)
+    if found.sha256 != spec.backbone.weights_sha256:
+        raise WeightsError(
+            f"The weights of '{row.name}' in '{found.path}' (SHA-256 {found.sha256[:12]}) are not those that made "
+            f"the features ({spec.backbone.weights_sha256[:12]}); pass the right file with --weights PATH."
+        )
+    return found
+
+
+def _download(*arguments: object) -> None:
+    from ffe.backbones.build import download
+
+    download(*arguments)  # type: ignore[arg-type]
+
+
+def make_plan(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    spec: ExtractSpec,
+    weights: Weights,
+    *,
+    engine: str = "auto",
+    overwrite: bool = False,
+) -> Plan:
+    """Check source, engine and output, and see what is there already.
+
+    Raises:
+        SourceError: the source cannot be used.
+        EngineError: there is no such engine.
+        StaleStoreError: the output holds features of another spec.
+        StoreError: the output is no feature file, or its folder is missing.
+    """
+    check_engine(engine)
+    path = Path(output)
+    if path.is_dir() or not path.parent.is_dir():
+        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
+        raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
+    if not os.access(path.parent, os.W_OK):
+        raise StoreError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
+    found = scan(source)
+    if any(record.file.resolve() == path.resolve() for record in found.records):
+        raise SourceError(f"The output '{path}' is one of the images in '{source}'; name another output.")
+    if overwrite:
+        Journal.remove(path)
+    existing = None
+    if path.exists() and not overwrite:
+        existing = FeatureStore(path)
+        if existing.spec != spec:
+            existing.close()
+            differences = "; ".join(spec_differences(existing.spec, spec))
+            raise StaleStoreError(
+                f"'{path}' holds other features than these ({differences}); "
+                "choose another output, or replace it with --overwrite."
+            )
+    return Plan(found, spec, weights, path, existing, Journal(path, spec))

@@ -1,0 +1,240 @@
+"""Run an extraction: decode workers -> engine -> one writer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.engines.base import Engine
+from ffe.engines.choose import open_engine
+from ffe.errors import SourceError
+from ffe.extraction.pipeline import ImageFeatures, compute_features
+from ffe.extraction.plan import Plan, make_plan, make_spec
+from ffe.images.scan import ImageRecord
+from ffe.specs import Precision, StoredDtype
+from ffe.store.layout import Row, Skipped
+from ffe.store.writer import row_key, write_store
+
+log = logging.getLogger("ffe")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        done, total: images.
+        skipped: files so far that gave no row.
+        rate: images a second that the backbone computes; 0 before the first.
+        remaining: seconds left, if the rest must be computed.
+    """
+
+    done: int
+    total: int
+    skipped: int
+    rate: float
+    remaining: float
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What a run did.
+
+    Attributes:
+        output: the feature file.
+        rows: rows that it holds now.
+        computed: images that went through the backbone in this run.
+        skipped: files that gave no row.
+        skipped_reasons: how many files for which reason.
+        seconds: the whole run.
+        images_per_second: rate of the image loop, without loading the backbone.
+    """
+
+    output: Path
+    rows: int
+    computed: int
+    skipped: int
+    skipped_reasons: dict[str, int]
+    seconds: float
+    images_per_second: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe extract --json`` prints."""
+        return {**vars(self), "output": str(self.output)}
+
+
+def extract(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    backbone: str = "vgg19",
+    size: int | tuple[int, int] | None = None,
+    weights: str = "imagenet",
+    layer: str | None = None,
+    engine: str = "auto",
+    precision: Precision = "float32",
+    dtype: StoredDtype = "float32",
+    batch_size: int = 32,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> ExtractSummary:
+    """Push every image of a source through a frozen backbone, once, into a feature file.
+
+    Images whose content the file knows already, or that an interrupted run of
+    the same command has computed, are not computed again.
+
+    Args:
+        source: a folder or a CSV; see ``ffe.images.scan``.
+        output: the feature file (HDF5).
+        backbone: a name of ``ffe backbones``.
+        size: input side, or (height, width), in pixels; None = the backbone's default.
+        weights: ``imagenet``, ``random`` (untrained), or the path of a Keras weights file.
+        layer: name of the layer whose output is taken; None = the last.
+        engine: ``auto`` or ``keras``.
+        precision: ``float32``, or ``mixed_float16`` / ``mixed_bfloat16`` for a GPU.
+        dtype: type of the stored features, ``float32`` or ``float16``.
+        batch_size: images in one call of the backbone.
+        workers: threads that decode; None = one per core.
+        overwrite: replace a file that holds other features.
+        progress: called after every batch.
+
+    Returns:
+        What was done; the features themselves are in the file.
+
+    Raises:
+        SourceError, BackboneError, WeightsError, EngineError, StoreError, StaleStoreError:
+            before anything slow starts.
+    """
+    started = time.monotonic()
+    spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype)
+    plan = make_plan(source, output, spec, found_weights, engine=engine, overwrite=overwrite)
+    try:
+        if found_weights.kind == "random" and weights == "random":
+            log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
+        if len(plan.scan.class_names) == 1:
+            log.warning("only one class ('%s') was found; a head needs at least two", plan.scan.class_names[0])
+
+        def open_backbone() -> Engine:
+            return open_engine(spec, found_weights, name=engine, batch_size=batch_size)
+
+        return _run(plan, open_backbone, batch_size, workers, progress, started)
+    finally:
+        if plan.existing is not None:
+            plan.existing.close()
+
+
+def _run(
+    plan: Plan,
+    open_backbone: Callable[[], Engine],
+    batch_size: int,
+    workers: int | None,
+    progress: Callable[[Progress], None],
+    started: float,
+) -> ExtractSummary:
+    existing, journal = plan.existing, plan.journal
+    stored = {sha256: i for i, sha256 in enumerate(existing.sha256)} if existing is not None else {}
+    records = sorted(plan.scan.records, key=lambda record: row_key(record.path))
+    grid = existing.grid if existing is not None else journal.grid
+    engine: Engine | None = None
+    loop_started = time.monotonic()
+
+    def opened() -> Engine:
+        nonlocal engine, loop_started
+        before = time.monotonic()
+        engine = open_backbone()
+        loop_started += time.monotonic() - before
+        return engine
+
+    rows: list[Row] = []
+    skipped = [Skipped(path, "left-out", why) for path, why in plan.scan.left_out]
+    computed = 0
+    try:
+        for batch in compute_features(
+            (record.file for record in records),
+            plan.spec.preprocess.size,
+            opened,
+            batch_size=batch_size,
+            workers=workers,
+            known=lambda sha256: sha256 in stored or sha256 in journal,
+        ):
+            fresh = [item for item in batch if item.features is not None]
+            if fresh and engine is not None:
+                grid = engine.grid
+                journal.append([item.sha256 for item in fresh], np.stack([f.features for f in fresh]), grid)  # type: ignore[misc]
+                computed += len(fresh)
+            _sort_out(batch, records, rows, skipped)
+            elapsed = max(time.monotonic() - loop_started, 1e-9)
+            done = batch[-1].index + 1
+            remaining = elapsed / done * (len(records) - done)
+            progress(Progress(done, len(records), len(skipped), computed / elapsed, remaining))
+    finally:
+        journal.commit()
+    elapsed = max(time.monotonic() - loop_started, 1e-9)
+    if not rows or grid is None:
+        first = skipped[0]
+        raise SourceError(
+            f"None of the {len(skipped)} files could be decoded (the first, '{first.path}': {first.message}); "
+            "check that the source holds pictures."
+        )
+
+    skipped.sort(key=lambda item: item.path)
+
+    def features(row: Row) -> np.ndarray:
+        if existing is not None and row.sha256 in stored:
+            return existing.raw_row(stored[row.sha256])
+        return journal.row(row.sha256)
+
+    if existing is None or not _same_table(plan, rows, skipped):
+        write_store(
+            plan.output,
+            spec=plan.spec,
+            grid=grid,
+            class_names=plan.scan.class_names,
+            rows=rows,
+            features=features,
+            skipped=skipped,
+            source=str(plan.scan.root.resolve()),
+        )
+    journal.discard()
+    return ExtractSummary(
+        output=plan.output,
+        rows=len(rows),
+        computed=computed,
+        skipped=len(skipped),
+        skipped_reasons=dict(Counter(item.reason for item in skipped)),
+        seconds=time.monotonic() - started,
+        images_per_second=computed / elapsed,
+    )
+
+
+def _sort_out(
+    batch: list[ImageFeatures], records: list[ImageRecord], rows: list[Row], skipped: list[Skipped]
+) -> None:
+    """Give every file of a batch a row, or a reason why it has none."""
+    for item in batch:
+        record = records[item.index]
+        if item.error is not None:
+            skipped.append(Skipped(record.path, item.error.reason, str(item.error)))
+        else:
+            rows.append(Row(record.path, item.sha256, record.label, record.split))
+
+
+def _same_table(plan: Plan, rows: list[Row], skipped: list[Skipped]) -> bool:
+    """Return whether the existing file says all this already."""
+    existing = plan.existing
+    assert existing is not None
+    return (
+        existing.class_names == plan.scan.class_names
+        and list(existing.skipped) == skipped
+        and list(zip(existing.paths, existing.sha256, existing.labels.tolist(), existing.split, strict=True))
+        == [(row.path, row.sha256, row.label, row.split) for row in rows]
+    )

@@ -1,0 +1,29 @@
+"""Heads: small classifiers on stored features, tuned and trained on a CPU.
+
+Every fitted head is a handful of arrays and predicts with numpy alone; the
+libraries that fit it are needed for fitting only.
+"""
+
+from __future__ import annotations
+
+from ffe.errors import HeadError
+from ffe.heads.base import Head
+from ffe.heads.dense import DenseHead
+from ffe.heads.forest import ForestHead
+from ffe.heads.logistic import LogisticHead
+from ffe.heads.svm import SvmHead
+
+HEADS: dict[str, type[Head]] = {
+    head.name: head for head in (DenseHead, SvmHead, ForestHead, LogisticHead)
+}
+
+
+def find_head(name: str) -> type[Head]:
+    """Return the class of a head.
+
+    Raises:
+        HeadError: there is no such head.
+    """
+    if name not in HEADS:
+        raise HeadError(f"There is no head '{name}'; choose from {', '.join(HEADS)}.")
+    return HEADS[name]

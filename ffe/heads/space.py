@@ -1,0 +1,103 @@
+"""Parameters of a head as data: their ranges, and the conditions under which they exist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ffe.errors import HeadError
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        name: unique within a head.
+        default: value where neither a search nor a user chooses one.
+        choices: all the values it may take; empty for a range.
+        low, high: ends of the range, both included.
+        log: whether the range is searched in its logarithm.
+        step: distance of the values that a search tries; None = any.
+        when: (name of another parameter, its values under which this one
+            exists); None = always. The other one stands earlier in the space.
+        searched: whether a search chooses it; if not, it keeps its default
+            unless a user, or a fit, sets it.
+        about: one line for people.
+    """
+
+    name: str
+    default: Any
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    step: float | None = None
+    when: tuple[str, tuple[Any, ...]] | None = None
+    searched: bool = True
+    about: str = ""
+
+    def range_text(self) -> str:
+        """Return what values it takes, for people: ``4, 8 or 16``, or ``0.001 to 1000``."""
+        if self.choices:
+            return ", ".join(map(str, self.choices[:-1])) + f" or {self.choices[-1]}"
+        return f"{self.low:g} to {self.high:g}"
+
+    def parse(self, value: Any) -> Any:
+        """Turn a value, or the text that a user typed for it, into a value of this parameter.
+
+        Raises:
+            HeadError: it is none of the choices, or outside the range.
+        """
+        if self.choices:
+            for choice in self.choices:
+                if value == choice or str(value).lower() == str(choice).lower():
+                    return choice
+        else:
+            try:
+                number = type(self.default)(value)
+            except (TypeError, ValueError):
+                number = None
+            if number is not None and self.low <= number <= self.high:
+                return number
+        raise HeadError(f"The parameter '{self.name}' cannot be {value!r}; it takes {self.range_text()}.")
+
+
+def active(parameter: Parameter, values: Mapping[str, Any]) -> bool:
+    """Return whether a parameter exists, given the values of those before it."""
+    if parameter.when is None:
+        return True
+    parent, wanted = parameter.when
+    return parent in values and values[parent] in wanted
+
+
+def complete(space: Sequence[Parameter], settings: Mapping[str, Any], head: str) -> dict[str, Any]:
+    """Check settings and fill in defaults.
+
+    Args:
+        space: the parameters of a head.
+        settings: values, or texts, by name.
+        head: its name, for messages.
+
+    Returns:
+        A value for each active parameter, and for no other.
+
+    Raises:
+        HeadError: a name is unknown or inactive, or a value does not fit.
+    """
+    names = [parameter.name for parameter in space]
+    for name in settings:
+        if name not in names:
+            raise HeadError(f"The head '{head}' has no parameter '{name}'; it has {', '.join(names)}.")
+    values: dict[str, Any] = {}
+    for parameter in space:
+        if active(parameter, values):
+            values[parameter.name] = parameter.parse(settings.get(parameter.name, parameter.default))
+        elif parameter.name in settings:
+            parent, wanted = parameter.when or ("", ())
+            raise HeadError(
+                f"The parameter '{parameter.name}' of the head '{head}' exists only where '{parent}' is "
+                f"{' or '.join(map(str, wanted))}; set that too, or leave '{parameter.name}' out."
+            )
+    return values

@@ -1,0 +1,1 @@
+"""Find images, decode them, and scale their values."""

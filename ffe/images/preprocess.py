@@ -1,0 +1,34 @@
+"""Scaling of pixel values: the numpy reference for what each engine does on its device."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ffe.specs import PreprocessMode
+
+# ImageNet statistics, as in keras.applications.imagenet_utils
+CAFFE_BGR_MEAN = (103.939, 116.779, 123.68)
+TORCH_RGB_MEAN = (0.485, 0.456, 0.406)
+TORCH_RGB_STD = (0.229, 0.224, 0.225)
+
+
+def preprocess(images: np.ndarray, mode: PreprocessMode) -> np.ndarray:
+    """Scale pixel values as ``keras.applications.<model>.preprocess_input`` does.
+
+    Args:
+        images: uint8 (N, H, W, 3), RGB, in [0, 255].
+        mode: see ``ffe.specs.PreprocessSpec``.
+
+    Returns:
+        float32 (N, H, W, 3): ``tf`` RGB in [-1, 1]; ``caffe`` BGR with the
+        ImageNet means subtracted, in [-123.68, 151.061]; ``torch`` RGB,
+        standardised, about [-2.2, 2.7]; ``none`` RGB in [0, 255].
+    """
+    x = images.astype(np.float32)
+    if mode == "tf":
+        return x / np.float32(127.5) - np.float32(1)
+    if mode == "caffe":
+        return x[..., ::-1] - np.asarray(CAFFE_BGR_MEAN, np.float32)
+    if mode == "torch":
+        return (x / np.float32(255) - np.asarray(TORCH_RGB_MEAN, np.float32)) / np.asarray(TORCH_RGB_STD, np.float32)
+    return x

@@ -1,0 +1,224 @@
+"""Folders, CSV files and lists of paths -> image records. No image is opened here."""
+
+from __future__ import annotations
+
+import csv
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ffe.errors import SourceError
+
+UNLABELLED = -1
+
+Split = Literal["", "train", "valid", "test"]
+
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "test": "test",
+    "testing": "test",
+}
+
+_NOT_IMAGES = {"thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image file that a source names.
+
+    Attributes:
+        path: relative to the source, with ``/`` between the parts; unique.
+        file: where the file lies.
+        label: index into ``Scan.class_names``; -1 = unlabelled.
+        split: ``train``, ``valid``, ``test``, or empty where the source gives none.
+    """
+
+    path: str
+    file: Path
+    label: int
+    split: Split
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a source holds.
+
+    Attributes:
+        root: the folder that the records' paths are relative to.
+        kind: how the source was understood: ``class folders``, ``split
+            folders``, ``csv`` or ``flat folder``.
+        class_names: sorted names; a label is an index into them.
+        records: sorted by path.
+        left_out: (path, reason) of files that are no records: special files,
+            names that are no text, files outside the class folders.
+    """
+
+    root: Path
+    kind: Literal["class folders", "split folders", "csv", "flat folder"]
+    class_names: tuple[str, ...]
+    records: tuple[ImageRecord, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def scan(source: str | os.PathLike[str]) -> Scan:
+    """List the images of a source.
+
+    A folder is understood by its subfolders: one per class; or one per split
+    (``train``, ``valid``, ``val``, ``validation``, ``test``) with class folders
+    inside; or none at all (a flat, unlabelled folder).
+    A CSV has the columns ``path`` and ``label``, and may have ``split``; its
+    paths are relative to the CSV. Hidden files are passed over; links are
+    followed, and a loop of links ends.
+
+    Raises:
+        SourceError: the source is missing, empty, or can be read in two ways.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise SourceError(f"There is no file or folder '{path}'; check the path.")
+    if path.is_dir():
+        found = _scan_folder(path)
+    elif path.suffix.lower() in {".csv", ".tsv"}:
+        found = _scan_csv(path)
+    else:
+        raise SourceError(f"'{path}' is neither a folder nor a CSV file; give the folder that holds the images.")
+    if not found.records:
+        raise SourceError(f"There are no images in '{path}'; expected one folder per class with image files inside.")
+    return found
+
+
+def _scan_folder(root: Path) -> Scan:
+    left_out: list[tuple[str, str]] = []
+    try:
+        folders = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+    except OSError as error:
+        raise SourceError(f"The folder '{root}' cannot be read: {error.strerror}.") from error
+    files = {name: list(_walk(root / name, name, left_out)) for name in folders}
+    filled = [name for name in folders if files[name]]
+    loose = list(_walk(root, "", left_out, recursive=False))
+    if not filled:
+        records = tuple(ImageRecord(path, file, UNLABELLED, "") for path, file in sorted(loose))
+        return Scan(root, "flat folder", (), records, tuple(left_out))
+    left_out += [(path, "outside the class folders") for path, _ in loose]
+
+    splits = {name: SPLIT_NAMES[name.lower()] for name in filled if name.lower() in SPLIT_NAMES}
+    with_classes = [name for name in splits if any(path.count("/") > 1 for path, _ in files[name])]
+    others = [name for name in filled if name not in splits]
+    if not with_classes and others:  # "train" may well be a class, beside "bus" and "tram"
+        labelled = [(path, file, name, "") for name in filled for path, file in files[name]]
+        return _labelled(root, "class folders", labelled, left_out)
+    if not with_classes:
+        raise SourceError(
+            f"'{root}' holds only {', '.join(splits)} and no class folders in them; "
+            "put the images into one folder per class, or list them in a CSV with the columns path,label,split."
+        )
+    if others:
+        raise SourceError(
+            f"'{root}' mixes split folders ({', '.join(splits)}) with other folders ({', '.join(others)}); "
+            "move the others away, or into the splits."
+        )
+    if len(set(splits.values())) < len(splits):
+        raise SourceError(f"'{root}' names one split twice ({', '.join(splits)}); keep one folder for each split.")
+    entries = []
+    for name, split in splits.items():
+        for path, file in files[name]:
+            parts = path.split("/")
+            entries.append((path, file, parts[1] if len(parts) > 2 else "", split))
+    return _labelled(root, "split folders", entries, left_out)
+
+
+def _labelled(
+    root: Path,
+    kind: Literal["class folders", "split folders", "csv"],
+    entries: list[tuple[str, Path, str, str]],
+    left_out: list[tuple[str, str]],
+) -> Scan:
+    """Turn (path, file, class name or empty, split) into a scan with sorted classes."""
+    class_names = tuple(sorted({name for _, _, name, _ in entries if name}))
+    index = {name: i for i, name in enumerate(class_names)}
+    records = sorted(
+        (ImageRecord(path, file, index.get(name, UNLABELLED), split) for path, file, name, split in entries),  # type: ignore[arg-type]
+        key=lambda record: record.path,
+    )
+    return Scan(root, kind, class_names, tuple(records), tuple(left_out))
+
+
+def _walk(
+    folder: Path,
+    prefix: str,
+    left_out: list[tuple[str, str]],
+    *,
+    recursive: bool = True,
+    above: frozenset[tuple[int, int]] = frozenset(),
+) -> Iterator[tuple[str, Path]]:
+    """Yield (relative path, file) below a folder; note what cannot be a record."""
+    try:
+        status = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        left_out.append((_printable(prefix), f"folder cannot be read: {error.strerror}"))
+        return
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        left_out.append((_printable(prefix), "a link back to a folder above it"))
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.lower() in _NOT_IMAGES:
+            continue
+        path = f"{prefix}/{entry.name}" if prefix else entry.name
+        if entry.is_dir():
+            if recursive:
+                yield from _walk(Path(entry.path), path, left_out, above=above | {identity})
+        elif _printable(path) != path:
+            left_out.append((_printable(path), "the file name is not valid text; rename the file"))
+        else:
+            try:
+                regular = stat.S_ISREG(entry.stat().st_mode)
+            except OSError as error:
+                left_out.append((path, f"cannot be reached: {error.strerror}"))
+                continue
+            if regular:
+                yield path, Path(entry.path)
+            else:
+                left_out.append((path, "not a regular file"))
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _scan_csv(path: Path) -> Scan:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            header = [name.strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"The CSV '{path}' cannot be read ({error}); save it as UTF-8 text.") from error
+    for column in ("path", "label"):
+        if column not in header:
+            raise SourceError(
+                f"The CSV '{path}' has no '{column}' column (found: {', '.join(header) or 'nothing'}); "
+                "its first line must name the columns path,label and, if you like, split."
+            )
+    entries: list[tuple[str, Path, str, str]] = []
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=2):
+        name, label, split = ((row.get(column) or "").strip() for column in ("path", "label", "split"))
+        if not name:
+            raise SourceError(f"Line {number} of '{path}' has no path; fill it in or remove the line.")
+        if split and split.lower() not in SPLIT_NAMES:
+            raise SourceError(f"Line {number} of '{path}' has the split '{split}'; use train, valid or test, or leave it empty.")
+        if name in seen:
+            raise SourceError(f"Line {number} of '{path}' names '{name}' a second time; keep one line per image.")
+        seen.add(name)
+        entries.append((name, path.parent / name, label, SPLIT_NAMES[split.lower()] if split else ""))
+    return _labelled(path.parent, "csv", entries, [])

@@ -1,0 +1,56 @@
+"""Canonical JSON and SHA-256: the one place that knows what makes a cached feature stale."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ffe.specs import ExtractSpec
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return JSON as UTF-8 with sorted keys and no spaces: equal values, equal bytes.
+
+    Raises:
+        ValueError: the value holds NaN or infinity.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def bytes_digest(data: bytes | memoryview) -> str:
+    """Return the SHA-256 of ``data`` in 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content, read in pieces.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def spec_digest(spec: ExtractSpec) -> str:
+    """Return the cache key of the features that ``spec`` makes."""
+    return bytes_digest(canonical_json(spec.to_json()))
+
+
+def spec_differences(stored: ExtractSpec, asked: ExtractSpec) -> list[str]:
+    """Say where two specs differ, one ``backbone.name: stored 'vgg19', asked 'vgg16'`` per field."""
+
+    def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {prefix: value}
+        return {k: v for name, item in value.items() for k, v in flat(item, f"{prefix}.{name}" if prefix else name).items()}
+
+    def short(name: str, value: Any) -> str:
+        if name.endswith("sha256"):
+            return value[:12]
+        return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+    a, b = flat(stored.to_json()), flat(asked.to_json())
+    return [f"{k}: stored {short(k, a[k])}, asked {short(k, b[k])}" for k in a if a[k] != b[k]]

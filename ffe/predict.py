@@ -1,0 +1,136 @@
+"""Image -> backbone -> head -> class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.bundle.io import Bundle
+from ffe.engines.base import Engine
+from ffe.engines.choose import open_engine, open_saved_engine
+from ffe.extraction.pipeline import ImageFeatures, compute_features
+from ffe.extraction.plan import weights_of
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image.
+
+    Attributes:
+        path: the image, as it was named.
+        label: the most probable class; None if the image could not be read.
+        probabilities: by class name, in [0, 1], summing to 1; empty on error.
+        error: why there is no answer, or None.
+    """
+
+    path: str
+    label: str | None
+    probabilities: dict[str, float]
+    error: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return dict(vars(self))
+
+
+class Predictor:
+    """Predicts with a bundle: the decode, the scaling and the backbone are those that it records.
+
+    Args:
+        bundle: a ``.ffe`` file.
+        weights: where the backbone's weights are, if the bundle was written
+            without its backbone: ``imagenet`` (looked for), or a path.
+        batch_size: images in one call of the backbone.
+        workers: threads that decode; None = one per core.
+
+    Raises:
+        BundleError: the file cannot be used.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str],
+        *,
+        weights: str = "imagenet",
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> None:
+        self.bundle = Bundle(bundle)
+        self.class_names = self.bundle.manifest.class_names
+        self.head = self.bundle.head()
+        self._weights = weights
+        self.batch_size = batch_size
+        self.workers = workers
+        self._engine: Engine | None = None
+
+    def predict(self, images: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
+        """Yield a prediction for every image file, in order; memory stays flat.
+
+        An image that cannot be read gives a prediction with ``error``, and no
+        exception.
+
+        Raises:
+            WeightsError: the bundle has no backbone, and its weights are not on this machine.
+        """
+        names: list[str] = []
+
+        def files() -> Iterator[Path]:
+            for image in images:
+                names.append(os.fspath(image))
+                yield Path(image)
+
+        yield from self._predict(files(), names)
+
+    def predict_bytes(self, images: Iterable[bytes]) -> list[Prediction]:
+        """Return predictions for the contents of image files; ``path`` is ``-``."""
+        contents = list(images)
+        return list(self._predict(iter(contents), ["-"] * len(contents)))
+
+    def features(self, images: Iterable[str | os.PathLike[str]]) -> np.ndarray:
+        """Return float32 (N, D), the same features that extraction stores.
+
+        Raises:
+            DecodeError: one of the images cannot be read.
+        """
+        rows = []
+        for batch in self._compute(Path(image) for image in images):
+            for item in batch:
+                if item.error is not None:
+                    raise item.error
+                rows.append(item.features)
+        return np.stack(rows)  # type: ignore[arg-type]
+
+    def _predict(self, files: Iterator[Path | bytes], names: list[str]) -> Iterator[Prediction]:
+        for batch in self._compute(files):
+            good = [item.features for item in batch if item.features is not None]
+            answers = iter(self.head.predict_proba(np.stack(good)) if good else ())
+            for item in batch:
+                if item.features is None:
+                    yield Prediction(names[item.index], None, {}, str(item.error))
+                    continue
+                row = next(answers)
+                probabilities = dict(zip(self.class_names, row.tolist(), strict=True))
+                yield Prediction(names[item.index], self.class_names[int(row.argmax())], probabilities, None)
+
+    def _compute(self, files: Iterable[Path | bytes]) -> Iterator[list[ImageFeatures]]:
+        spec = self.bundle.manifest.spec
+        yield from compute_features(
+            files, spec.preprocess.size, self.engine, batch_size=self.batch_size, workers=self.workers
+        )
+
+    def engine(self) -> Engine:
+        """Return the backbone on its engine; opened when first asked for."""
+        if self._engine is None:
+            spec = self.bundle.manifest.spec
+            if self.bundle.has_backbone:
+                with self.bundle.backbone_file() as file:
+                    self._engine = open_saved_engine(spec, file, batch_size=self.batch_size)
+            else:
+                found = weights_of(spec, self._weights)
+                self._engine = open_engine(spec, found, batch_size=self.batch_size)
+        return self._engine

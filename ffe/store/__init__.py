@@ -1,0 +1,1 @@
+"""The feature store: one HDF5 file that describes itself."""

@@ -1,0 +1,171 @@
+"""Features that are computed but not yet in a finished file: ``OUTPUT.partial/``.
+
+A run appends features under the digest of their image. They go to disk in
+parts: the array first, then the record that names its rows, each written to a
+temporary name, synced and renamed. A part without a record does not count, so
+a run that is killed at any instant leaves only whole parts behind, and the
+next run of the same command finds them here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ffe.errors import StaleStoreError
+from ffe.keys import spec_differences, spec_digest
+from ffe.specs import ExtractSpec
+
+_PART_BYTES = 64 << 20
+_PART_SECONDS = 5.0
+
+
+class Journal:
+    """The parts of one unfinished run.
+
+    Args:
+        output: the feature file that is being made; the parts lie beside it.
+        spec: what makes the features.
+
+    Attributes:
+        grid: (h, w, c) of the features; None while there are none.
+
+    Raises:
+        StaleStoreError: there are parts of another spec.
+    """
+
+    def __init__(self, output: Path, spec: ExtractSpec) -> None:
+        self.folder = self._folder(output)
+        self.grid: tuple[int, int, int] | None = None
+        self._spec = spec
+        self._where: dict[str, tuple[Path, int]] = {}
+        self._pending: list[tuple[str, np.ndarray]] = []
+        self._pending_bytes = 0
+        self._committed_at = time.monotonic()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ffe-journal")
+        self._writing: Future[None] | None = None
+        self._open: tuple[Path, np.ndarray] | None = None
+        if self.folder.is_dir():
+            self._read(output)
+
+    @staticmethod
+    def _folder(output: Path) -> Path:
+        return output.with_name(output.name + ".partial")
+
+    @classmethod
+    def remove(cls, output: Path) -> None:
+        """Delete the parts of an unfinished run, of whichever spec."""
+        shutil.rmtree(cls._folder(output), ignore_errors=True)
+
+    def _read(self, output: Path) -> None:
+        for record in sorted(self.folder.glob("*.json")):
+            content = json.loads(record.read_text("utf-8"))
+            if content["spec_digest"] != spec_digest(self._spec):
+                differences = "; ".join(spec_differences(ExtractSpec.from_json(content["spec"]), self._spec))
+                raise StaleStoreError(
+                    f"An unfinished run for '{output}' made other features ({differences}); "
+                    "use the options of that run, another output, or --overwrite."
+                )
+            part = record.with_suffix(".npy")
+            if not _whole(part, len(content["sha256"])):
+                record.unlink()  # its features are computed again
+                continue
+            self.grid = tuple(content["grid"])
+            self._where.update({sha256: (part, i) for i, sha256 in enumerate(content["sha256"])})
+
+    def __contains__(self, sha256: str) -> bool:
+        return sha256 in self._where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def append(self, sha256: list[str], features: np.ndarray, grid: tuple[int, int, int]) -> None:
+        """Take in the features (n, D) of n images; commit if it is time."""
+        self.grid = grid
+        stored = features.astype(self._spec.dtype)
+        self._pending += zip(sha256, stored, strict=True)
+        self._pending_bytes += stored.nbytes
+        if self._pending_bytes >= _PART_BYTES or time.monotonic() - self._committed_at >= _PART_SECONDS:
+            self._write_in_background()
+
+    def commit(self) -> None:
+        """Put all pending features on disk, for good, before returning."""
+        self._write_in_background()
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write_in_background(self) -> None:
+        """Hand the pending features to the writer thread; wait first if it is a part behind."""
+        self._committed_at = time.monotonic()
+        if self._writing is not None:
+            self._writing.result()
+        if self._pending:
+            self._writing = self._writer.submit(self._write_part, self._pending)
+            self._pending, self._pending_bytes = [], 0
+
+    def _write_part(self, pending: list[tuple[str, np.ndarray]]) -> None:
+        self.folder.mkdir(exist_ok=True)
+        last = max((int(record.stem) for record in self.folder.glob("*.json")), default=0)
+        part = self.folder / f"{last + 1:06d}.npy"
+        names = [name for name, _ in pending]
+        with part.with_suffix(".npy.tmp").open("wb") as file:
+            np.save(file, np.stack([row for _, row in pending]), allow_pickle=False)
+            sync(file.fileno())
+        os.replace(part.with_suffix(".npy.tmp"), part)
+        content = {
+            "spec": self._spec.to_json(),
+            "spec_digest": spec_digest(self._spec),
+            "grid": self.grid,
+            "sha256": names,
+        }
+        record = part.with_suffix(".json")
+        with record.with_suffix(".json.tmp").open("w", encoding="utf-8") as text:
+            json.dump(content, text)
+            text.flush()
+            sync(text.fileno())
+        os.replace(record.with_suffix(".json.tmp"), record)
+        sync_folder(self.folder)
+        self._where.update({name: (part, i) for i, name in enumerate(names)})
+
+    def row(self, sha256: str) -> np.ndarray:
+        """Return the committed features (D,) of an image, as they are to be stored."""
+        part, index = self._where[sha256]
+        if self._open is None or self._open[0] != part:
+            self._open = (part, np.load(part, mmap_mode="r", allow_pickle=False))
+        return self._open[1][index]
+
+    def discard(self) -> None:
+        """Delete all parts; called once the finished file is in place."""
+        self._open = None
+        self._where.clear()
+        self._writer.shutdown()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _whole(part: Path, rows: int) -> bool:
+    """Return whether a part can be mapped and has its rows."""
+    try:
+        return len(np.load(part, mmap_mode="r", allow_pickle=False)) == rows
+    except (OSError, ValueError):
+        return False
+
+
+def sync(descriptor: int) -> None:
+    """Wait until a file's content is on the disk."""
+    os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk (where the system can)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

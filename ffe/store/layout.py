@@ -1,0 +1,64 @@
+"""Names, types and the schema number of a feature file.
+
+    /features   (N, D) float32 or float16, chunks (rows, D), fill NaN
+    /data       soft link to /features, for tools that expect data and labels
+    /labels     (N,) int64, -1 = unlabelled, else an index into class_names
+    /paths      (N,) UTF-8, relative to the source, with "/"
+    /sha256     (N,) 64 hexadecimal digits of the image file's content
+    /split      (N,) "train", "valid", "test", or empty
+    /view       (N,) int64, 0 = the plain image
+    /skipped    (M,) of (path, reason, message)
+    attributes  ffe_schema, ffe_version, spec (JSON), spec_digest, class_names,
+                grid (h, w, c), source
+
+Rows are sorted by the SHA-256 of their path: a shuffled order that depends on
+nothing else, so that reading chunk after chunk is a shuffled read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+SCHEMA = 1
+
+FEATURES = "features"
+DATA_LINK = "data"
+LABELS = "labels"
+PATHS = "paths"
+SHA256 = "sha256"
+SPLIT = "split"
+VIEW = "view"
+SKIPPED = "skipped"
+
+TEXT = h5py.string_dtype("utf-8")
+SKIPPED_DTYPE = np.dtype([("path", TEXT), ("reason", TEXT), ("message", TEXT)])
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the file, but for its features."""
+
+    path: str
+    sha256: str
+    label: int
+    split: str
+    view: int = 0
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that gave no row, with a reason that a person understands."""
+
+    path: str
+    reason: str
+    message: str
+
+
+def chunk_rows(rows: int, dims: int, itemsize: int) -> int:
+    """Return the rows of one chunk: about 1 MiB, never splitting a row."""
+    return max(1, min(rows, _CHUNK_BYTES // (dims * itemsize)))

@@ -1,0 +1,85 @@
+"""Rows -> a finished feature file, put in place in one step."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ffe._version import __version__
+from ffe.keys import bytes_digest, canonical_json, spec_digest
+from ffe.specs import ExtractSpec
+from ffe.store import layout
+from ffe.store.journal import sync, sync_folder
+from ffe.store.layout import Row, Skipped
+
+
+def write_store(
+    path: Path,
+    *,
+    spec: ExtractSpec,
+    grid: tuple[int, int, int],
+    class_names: Sequence[str],
+    rows: Sequence[Row],
+    features: Callable[[Row], np.ndarray],
+    skipped: Sequence[Skipped] = (),
+    source: str = "",
+) -> None:
+    """Write a feature file beside its final place, sync it, and rename it.
+
+    Readers see the old file or the new one, never a half. Memory holds one
+    chunk of features, whatever the number of rows.
+
+    Args:
+        path: the feature file; replaced if it exists.
+        spec: what made the features.
+        grid: (h, w, c) before flattening.
+        class_names: in the order of the labels.
+        rows: in any order; they are stored sorted by the digest of their path.
+        features: gives the features (h * w * c,) of a row.
+        skipped: files that gave no row.
+        source: where the images came from, for people.
+    """
+    rows = sorted(rows, key=lambda row: (row_key(row.path), row.view))
+    dims = grid[0] * grid[1] * grid[2]
+    dtype = np.dtype(spec.dtype)
+    step = layout.chunk_rows(len(rows), dims, dtype.itemsize)
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+            file.attrs["ffe_schema"] = layout.SCHEMA
+            file.attrs["ffe_version"] = __version__
+            file.attrs["spec"] = canonical_json(spec.to_json()).decode()
+            file.attrs["spec_digest"] = spec_digest(spec)
+            file.attrs["class_names"] = json.dumps(list(class_names), ensure_ascii=False)
+            file.attrs["grid"] = np.asarray(grid, np.int64)
+            file.attrs["source"] = source
+            data = file.create_dataset(
+                layout.FEATURES, (len(rows), dims), dtype, chunks=(step, dims), fillvalue=np.nan
+            )
+            for start in range(0, len(rows), step):
+                data[start : start + step] = np.stack([features(row) for row in rows[start : start + step]])
+            file[layout.DATA_LINK] = h5py.SoftLink(f"/{layout.FEATURES}")
+            file[layout.LABELS] = np.asarray([row.label for row in rows], np.int64)
+            file[layout.VIEW] = np.asarray([row.view for row in rows], np.int64)
+            for name in (layout.PATHS, layout.SHA256, layout.SPLIT):
+                attribute = {layout.PATHS: "path"}.get(name, name)
+                values = [getattr(row, attribute) for row in rows]
+                file.create_dataset(name, (len(rows),), layout.TEXT, data=values)
+            table = np.asarray([(s.path, s.reason, s.message) for s in skipped], layout.SKIPPED_DTYPE)
+            file.create_dataset(layout.SKIPPED, data=table, dtype=layout.SKIPPED_DTYPE)
+        with temporary.open("rb+") as written:
+            sync(written.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def row_key(path: str) -> str:
+    """Return what rows are sorted by: the digest of the path."""
+    return bytes_digest(path.encode())
