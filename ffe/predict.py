@@ -119,9 +119,7 @@ class Predictor:
 
     def _compute(self, files: Iterable[Path | bytes]) -> Iterator[list[ImageFeatures]]:
         spec = self.bundle.manifest.spec
-        yield from compute_features(
-            files, spec.preprocess.size, self.engine, batch_size=self.batch_size, workers=self.workers
-        )
+        yield from compute_features(files, spec.preprocess.size, self.engine, batch_size=self.batch_size, workers=self.workers)
 
     def engine(self) -> Engine:
         """Return the backbone on its engine; opened when first asked for."""

@@ -189,9 +189,7 @@ def train(
         found = _check_output(store, output, weights, with_backbone)
         rows = _split_rows(store, valid, test, test_fraction, seed)
         chosen = rows.split == "train"
-        fitted = kind(parameters, store.grid).fit(
-            rows.load(chosen), rows.labels[chosen], len(rows.class_names), seed=seed
-        )
+        fitted = kind(parameters, store.grid).fit(rows.load(chosen), rows.labels[chosen], len(rows.class_names), seed=seed)
         return _finish(store, rows, fitted, [], {"seed": seed}, output, found, "none: no search was made", started)
 
 
@@ -232,14 +230,11 @@ def evaluate(
             raise DataError(f"The model was fitted or chosen on every image of '{path}'; score it on others.")
     elif seen.any():
         log.warning(
-            "%d of the %d images were used to fit or choose this model, so the scores are too good; "
-            "--unseen leaves them out",
+            "%d of the %d images were used to fit or choose this model, so the scores are too good; --unseen leaves them out",
             seen.sum(),
             len(seen),
         )
-    return EvaluateResult(
-        evaluate_probabilities(probabilities, labels, predictor.class_names), int(seen.sum()), skipped
-    )
+    return EvaluateResult(evaluate_probabilities(probabilities, labels, predictor.class_names), int(seen.sum()), skipped)
 
 
 @dataclass(frozen=True)
@@ -352,7 +347,9 @@ def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> tupl
         )
     unknown = sorted(set(other.class_names) - set(store.class_names))
     if unknown:
-        raise ModelMismatchError(f"'{other.path}' has the class '{unknown[0]}', which '{store.path}' has not; give both the same classes.")
+        raise ModelMismatchError(
+            f"'{other.path}' has the class '{unknown[0]}', which '{store.path}' has not; give both the same classes."
+        )
     used = np.flatnonzero(other.labels >= 0)
     if not len(used):
         raise DataError(f"No row of '{other.path}' has a label; give a labelled file to --{split}.")
@@ -478,9 +475,7 @@ def _write(path: Path, manifest: Manifest, head: Head, splits: list[SplitRow], f
             if model is not None:
                 backbone = Path(folder) / layout.BACKBONE
                 model.save(backbone)
-        write_bundle(
-            path, manifest, head=head, golden=golden, splits=splits, card=model_card(manifest), backbone=backbone
-        )
+        write_bundle(path, manifest, head=head, golden=golden, splits=splits, card=model_card(manifest), backbone=backbone)
 
 
 def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, list[str], int]:

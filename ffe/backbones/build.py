@@ -98,9 +98,7 @@ def _cut(model: keras.Model, row: Backbone, layer: str) -> keras.Model:
 
     names = [item.name for item in model.layers]
     if layer not in names:
-        raise BackboneError(
-            f"The backbone '{row.name}' has no layer '{layer}'; its last layers are {', '.join(names[-8:])}."
-        )
+        raise BackboneError(f"The backbone '{row.name}' has no layer '{layer}'; its last layers are {', '.join(names[-8:])}.")
     return keras.Model(model.inputs, model.get_layer(layer).output)
 
 

@@ -20,8 +20,7 @@ RANDOM = "random"
 
 # One of the files that keras.applications downloads; asked whether it is there, and not read.
 _PROBE_URL = (
-    "https://storage.googleapis.com/tensorflow/keras-applications/"
-    "vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 )
 _PROBE_SECONDS = 4.0
 
@@ -43,7 +42,7 @@ class Weights:
 
 def random_weights(seed: int = 0) -> Weights:
     """Return the seeded, untrained weights; ``ffe.backbones.build`` holds the recipe."""
-    return Weights(RANDOM, bytes_digest(f"ffe random weights 1, seed {seed}".encode()))
+    return Weights("random", bytes_digest(f"ffe random weights 1, seed {seed}".encode()))
 
 
 def candidates(row: Backbone, size: tuple[int, int]) -> list[Path]:

@@ -36,9 +36,7 @@ class _Commands(click.Group):
             command.params.append(_debug_option())
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -81,9 +79,7 @@ def _debug_option() -> click.Option:
         if value:
             ctx.find_root().ensure_object(dict)["debug"] = True
 
-    return click.Option(
-        ["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show the traceback of an error."
-    )
+    return click.Option(["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show the traceback of an error.")
 
 
 class _StderrHandler(logging.Handler):

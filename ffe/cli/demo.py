@@ -50,9 +50,7 @@ def command(output: str) -> None:
     extra = "" if weights == "imagenet" else " --weights random"
     click.echo(f"$ ffe extract {pictures} -o {features} --backbone {_BACKBONE} --size {_SIZE}{extra}")
     with ExtractProgress() as progress:
-        summary = extract(
-            pictures, features, backbone=_BACKBONE, size=_SIZE, weights=weights, overwrite=True, progress=progress
-        )
+        summary = extract(pictures, features, backbone=_BACKBONE, size=_SIZE, weights=weights, overwrite=True, progress=progress)
     click.echo(f"{features}: {summary.rows} rows, {summary.skipped} skipped\n")
 
     click.echo(f"$ ffe tune {features} -o {model} --heads logistic,dense --trials 4 --epochs 30")

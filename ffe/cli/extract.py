@@ -39,7 +39,11 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     help="Arithmetic of the backbone; the mixed ones are for GPUs.",
 )
 @click.option(
-    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Type of the stored features."
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Type of the stored features.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images in one call of the backbone.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images.  [default: one per core]")

@@ -216,9 +216,7 @@ def _run(
     )
 
 
-def _sort_out(
-    batch: list[ImageFeatures], records: list[ImageRecord], rows: list[Row], skipped: list[Skipped]
-) -> None:
+def _sort_out(batch: list[ImageFeatures], records: list[ImageRecord], rows: list[Row], skipped: list[Skipped]) -> None:
     """Give every file of a batch a row, or a reason why it has none."""
     for item in batch:
         record = records[item.index]

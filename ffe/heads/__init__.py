@@ -13,9 +13,7 @@ from ffe.heads.forest import ForestHead
 from ffe.heads.logistic import LogisticHead
 from ffe.heads.svm import SvmHead
 
-HEADS: dict[str, type[Head]] = {
-    head.name: head for head in (DenseHead, SvmHead, ForestHead, LogisticHead)
-}
+HEADS: dict[str, type[Head]] = {head.name: head for head in (DenseHead, SvmHead, ForestHead, LogisticHead)}
 
 
 def find_head(name: str) -> type[Head]:

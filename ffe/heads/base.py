@@ -79,9 +79,7 @@ class Head(Protocol):
         ...
 
     @classmethod
-    def from_arrays(
-        cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]
-    ) -> Self:
+    def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
         """Rebuild a fitted head from ``arrays()``; it predicts the same to the last bit."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -28,10 +28,10 @@ class DenseHead:
     kept as arrays and predicts with numpy.
     """
 
-    name = "dense"
-    random = True
-    parallel = False
-    space = (
+    name: ClassVar[str] = "dense"
+    random: ClassVar[bool] = True
+    parallel: ClassVar[bool] = False
+    space: ClassVar[tuple[Parameter, ...]] = (
         POOLING,
         dataclasses.replace(SCALING, default="standard"),
         Parameter("first_dense", 32, (4, 8, 16, 32, 64), about="units of the first layer"),
@@ -61,6 +61,7 @@ class DenseHead:
         self.parameters = dict(parameters)
         self._map = FeatureMap(parameters["pooling"], parameters["scaling"], grid)
         self._layers: list[tuple[np.ndarray, np.ndarray]] = []
+        self._epochs: int = self.parameters["epochs"]
 
     def fit(
         self,
@@ -105,7 +106,10 @@ class DenseHead:
                 best = (loss, epoch, self._layers)
             elif epoch - best[1] >= _PATIENCE:
                 break
-        self._epochs, self._layers = (best[1], best[2]) if watched is not None else (p["epochs"], _layers_of(model))
+        if watched is None:
+            self._layers = _layers_of(model)
+        else:
+            self._epochs, self._layers = best[1], best[2]
         return self
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
@@ -131,9 +135,7 @@ class DenseHead:
         return result
 
     @classmethod
-    def from_arrays(
-        cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]
-    ) -> Self:
+    def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
         """Rebuild a fitted head."""
         head = cls(parameters, grid)
         head._map.restore(arrays)
@@ -181,9 +183,7 @@ def _compiled(
     return model, [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
 
 
-def _restart(
-    model: keras.Model, optimizer_start: list[np.ndarray], generator: np.random.Generator, seed: int
-) -> None:
+def _restart(model: keras.Model, optimizer_start: list[np.ndarray], generator: np.random.Generator, seed: int) -> None:
     """Put weights (Glorot uniform, drawn with numpy), dropout and optimizer back to their start."""
     for weight in model.trainable_variables:
         if len(weight.shape) == 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -18,10 +18,10 @@ class ForestHead:
     The fitted trees are kept as one table of nodes and walked with numpy.
     """
 
-    name = "forest"
-    random = True
-    parallel = True
-    space = (
+    name: ClassVar[str] = "forest"
+    random: ClassVar[bool] = True
+    parallel: ClassVar[bool] = True
+    space: ClassVar[tuple[Parameter, ...]] = (
         POOLING,
         Parameter("trees", 200, (100, 200, 400)),
         Parameter("max_features", "sqrt", ("sqrt", "log2", "0.05"), about="features that a split may choose from"),
@@ -70,7 +70,7 @@ class ForestHead:
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes); see ``ffe.heads.base.Head.predict_proba``."""
         x = self._map.transform(features)
-        nodes = np.broadcast_to(self._roots, (len(x), len(self._roots)))
+        nodes: np.ndarray = np.broadcast_to(self._roots, (len(x), len(self._roots)))
         rows = np.arange(len(x))[:, None]
         for _ in range(self._depth):
             right = x[rows, self._feature[nodes]] > self._threshold[nodes]
@@ -99,9 +99,7 @@ class ForestHead:
         }
 
     @classmethod
-    def from_arrays(
-        cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]
-    ) -> Self:
+    def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
         """Rebuild a fitted head."""
         head = cls(parameters, grid)
         head._roots, head._children = arrays["roots"], arrays["children"]

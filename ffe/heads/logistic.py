@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -24,10 +24,10 @@ class LogisticHead:
     theorem; see Hastie & Tibshirani 2004, Biostatistics 5:329).
     """
 
-    name = "logistic"
-    random = False
-    parallel = True
-    space = (
+    name: ClassVar[str] = "logistic"
+    random: ClassVar[bool] = False
+    parallel: ClassVar[bool] = True
+    space: ClassVar[tuple[Parameter, ...]] = (
         POOLING,
         SCALING,
         Parameter("C", 100.0, low=1e-4, high=1e4, log=True, about="inverse strength of the L2 penalty"),
@@ -76,9 +76,7 @@ class LogisticHead:
         return {"weights": self._weights, "bias": self._bias, **self._map.arrays()}
 
     @classmethod
-    def from_arrays(
-        cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]
-    ) -> Self:
+    def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
         """Rebuild a fitted head."""
         head = cls(parameters, grid)
         head._map.restore(arrays)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -24,10 +24,10 @@ class SvmHead:
     not seen; they never change the answer.
     """
 
-    name = "svm"
-    random = False
-    parallel = True
-    space = (
+    name: ClassVar[str] = "svm"
+    random: ClassVar[bool] = False
+    parallel: ClassVar[bool] = True
+    space: ClassVar[tuple[Parameter, ...]] = (
         POOLING,
         SCALING,
         Parameter("kernel", "rbf", ("linear", "rbf")),
@@ -81,9 +81,7 @@ class SvmHead:
             return 1.0
         scores = np.empty((len(labels), self._classes))
         for train, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels):
-            support, pairs, bias = _fit_pairs(
-                kernel[np.ix_(train, train)], labels[train], self._classes, self.parameters["C"]
-            )
+            support, pairs, bias = _fit_pairs(kernel[np.ix_(train, train)], labels[train], self._classes, self.parameters["C"])
             scores[held] = _class_scores(kernel[np.ix_(held, train[support])] @ pairs + bias, self._classes)
         return fit_temperature(scores, labels)
 
@@ -122,9 +120,7 @@ class SvmHead:
         }
 
     @classmethod
-    def from_arrays(
-        cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]
-    ) -> Self:
+    def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
         """Rebuild a fitted head."""
         head = cls(parameters, grid)
         head._map.restore(arrays)
@@ -134,9 +130,7 @@ class SvmHead:
         return head
 
 
-def _fit_pairs(
-    kernel: np.ndarray, labels: np.ndarray, classes: int, penalty: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _fit_pairs(kernel: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit on a Gram matrix; return (support (m,), pairs (m, P), bias (P,)).
 
     ``kernel(x, support) @ pairs + bias`` is positive for the first class of a

@@ -126,7 +126,7 @@ def _scan_folder(root: Path) -> Scan:
         )
     if len(set(splits.values())) < len(splits):
         raise SourceError(f"'{root}' names one split twice ({', '.join(splits)}); keep one folder for each split.")
-    entries = []
+    entries: list[tuple[str, Path, str, str]] = []
     for name, split in splits.items():
         for path, file in files[name]:
             parts = path.split("/")

@@ -83,9 +83,7 @@ class FeatureStore:
         self.paths, self.sha256, self.split = (
             tuple(self._file[name].asstr()[()]) for name in (layout.PATHS, layout.SHA256, layout.SPLIT)
         )
-        self.skipped = tuple(
-            Skipped(*(text.decode() for text in row)) for row in self._file[layout.SKIPPED][()].tolist()
-        )
+        self.skipped = tuple(Skipped(*(text.decode() for text in row)) for row in self._file[layout.SKIPPED][()].tolist())
         self._check()
 
     def _check(self) -> None:
@@ -152,9 +150,7 @@ class FeatureStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def summary(self) -> dict[str, Any]:

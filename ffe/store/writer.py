@@ -58,9 +58,7 @@ def write_store(
             file.attrs["class_names"] = json.dumps(list(class_names), ensure_ascii=False)
             file.attrs["grid"] = np.asarray(grid, np.int64)
             file.attrs["source"] = source
-            data = file.create_dataset(
-                layout.FEATURES, (len(rows), dims), dtype, chunks=(step, dims), fillvalue=np.nan
-            )
+            data = file.create_dataset(layout.FEATURES, (len(rows), dims), dtype, chunks=(step, dims), fillvalue=np.nan)
             for start in range(0, len(rows), step):
                 data[start : start + step] = np.stack([features(row) for row in rows[start : start + step]])
             file[layout.DATA_LINK] = h5py.SoftLink(f"/{layout.FEATURES}")

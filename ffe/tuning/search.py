@@ -109,7 +109,6 @@ def search(
         HeadError: there is no such head.
     """
     trials: list[Trial] = []
-    total = spec.trials * len(spec.heads)
     for name in spec.heads:
         kind = find_head(name)
         poolings = poolings_searched(problem.grid)
@@ -128,22 +127,18 @@ def search(
         first = [defaults, *({**defaults, POOLING.name: p} for p in poolings if p != defaults.get(POOLING.name))]
         if len(poolings) == 1:
             first = [defaults]
-        before = len(trials)
 
         def evaluate(values: Mapping[str, Any], name: str = name, fixed: Mapping[str, Any] = fixed) -> float:
             trial = run_trial(problem, name, {**values, **fixed}, executions=spec.executions, seed=spec.seed)
             trials.append(trial)
-            on_trial(trial, len(trials), total)
+            on_trial(trial, len(trials), spec.trials * len(spec.heads))
             return trial.score
 
         search_space(space, evaluate, trials=spec.trials, seed=spec.seed, first=first)
-        total -= spec.trials - (len(trials) - before)
     return rank(trials)
 
 
-def run_trial(
-    problem: Problem, name: str, settings: Mapping[str, Any], *, executions: int = 1, seed: int = 0
-) -> Trial:
+def run_trial(problem: Problem, name: str, settings: Mapping[str, Any], *, executions: int = 1, seed: int = 0) -> Trial:
     """Fit and score one set of parameters on every part.
 
     Args:
@@ -169,9 +164,7 @@ def run_trial(
     seconds = (time.monotonic() - started) / len(jobs)
     scores = [score for _, score in fitted]
     heads = [head for head, _ in fitted]
-    found = {
-        key: type(value)(np.median([head.found()[key] for head in heads])) for key, value in heads[0].found().items()
-    }
+    found = {key: type(value)(np.median([head.found()[key] for head in heads])) for key, value in heads[0].found().items()}
     return Trial(
         head=name,
         parameters={**parameters, **found},
