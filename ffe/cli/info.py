@@ -18,7 +18,7 @@ def command(file: str, splits: bool, as_json: bool) -> None:
     """Show what is inside a feature file or a model file."""
     import zipfile
 
-    if Path(file).is_file() and zipfile.is_zipfile(file):
+    if Path(file).suffix == ".ffe" or (Path(file).is_file() and zipfile.is_zipfile(file)):
         _model(file, splits, as_json)
     elif splits:
         raise click.UsageError("--splits is for model files; a feature file shows its splits without it.")

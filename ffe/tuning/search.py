@@ -10,6 +10,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import threadpoolctl
 
 from ffe.heads import find_head
 from ffe.heads.base import Head, Validation, size_in_bytes
@@ -157,10 +158,12 @@ def run_trial(problem: Problem, name: str, settings: Mapping[str, Any], *, execu
     jobs = [(fit, score, s) for fit, score in problem.parts for s in seeds]
     started = time.monotonic()
     # Threads: the libraries let go of Python's lock, and the features are not copied. Keras takes one fit at a time.
-    workers = -1 if kind.parallel else 1
-    fitted = joblib.Parallel(n_jobs=workers, prefer="threads")(
-        joblib.delayed(_fit_and_score)(kind, parameters, problem, *job) for job in jobs
-    )
+    # With several fits under way, each gets one thread of BLAS, or they would wait for one another.
+    parallel = kind.parallel and len(jobs) > 1
+    with threadpoolctl.threadpool_limits(limits=1 if parallel else None, user_api="blas"):
+        fitted = joblib.Parallel(n_jobs=-1 if parallel else 1, prefer="threads")(
+            joblib.delayed(_fit_and_score)(kind, parameters, problem, *job) for job in jobs
+        )
     seconds = (time.monotonic() - started) / len(jobs)
     scores = [score for _, score in fitted]
     heads = [head for head, _ in fitted]

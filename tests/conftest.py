@@ -1,0 +1,66 @@
+"""Fixtures that every test may use. No test needs a network; those that need real data say so and skip."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ffe.images.synthetic import draw_folder
+
+_HERE = Path(__file__).resolve().parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out benchmarks and slow proofs unless -m asks for something."""
+    if config.option.markexpr:
+        return
+    chosen = [item for item in items if not any(item.get_closest_marker(name) for name in ("benchmark", "slow"))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+@pytest.fixture(autouse=True)
+def no_outside_weights(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No weights but those that a test names, no home but an empty one, and no download."""
+    monkeypatch.delenv("FFE_WEIGHTS_DIR", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras-home")))
+    monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda: "no network in tests")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 20 drawn cats and 20 drawn dogs, 48x48; treat it as read-only."""
+    folder = tmp_path_factory.mktemp("pictures")
+    draw_folder(folder, 20, (48, 48))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real photos and weights, from FFE_TEST_DATA or beside the project."""
+    folder = Path(os.environ.get("FFE_TEST_DATA") or _HERE.parent.parent / "shared")
+    if not (folder / "weights").is_dir():
+        pytest.skip(f"no real photos and weights in '{folder}'; set FFE_TEST_DATA to a folder that has them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fake_store(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A feature file of the drawn pictures, through the fake backbone; treat it as read-only."""
+    from ffe.extraction.run import extract
+
+    path = tmp_path_factory.mktemp("store") / "features.h5"
+    extract(pictures, path, backbone="fake")
+    return path
+
+
+@pytest.fixture(scope="session")
+def fake_bundle(fake_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A logistic model on the fake features; treat it as read-only."""
+    from ffe.workflows import train
+
+    path = tmp_path_factory.mktemp("bundle") / "model.ffe"
+    train(fake_store, path, head="logistic")
+    return path
