@@ -22,7 +22,14 @@ _PEEK_BYTES = 4096
 def prediction_text(prediction: Prediction, top: int = 3) -> str:
     """Return ``photo.jpg: cat 98.2%, dog 1.8%``."""
     best = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:top]
-    return f"{prediction.path}: " + ", ".join(f"{name} {share:.1%}" for name, share in best)
+    return f"{prediction.path}: " + ", ".join(f"{name} {_percent(share)}" for name, share in best)
+
+
+def _percent(share: float) -> str:
+    """Return ``98.2%``, and never 0 or 100: no model is that sure."""
+    if share > 0.999:
+        return ">99.9%"
+    return "<0.1%" if share < 0.001 else f"{share:.1%}"
 
 
 def _is_image(head: bytes) -> bool:

@@ -10,7 +10,7 @@ from ffe.backbones.catalog import check_size, find
 from ffe.backbones.weights import Weights, resolve
 from ffe.engines.choose import check_engine
 from ffe.errors import SourceError, StaleStoreError, StoreError, WeightsError
-from ffe.images.scan import Scan, scan
+from ffe.images.scan import Scan
 from ffe.keys import spec_differences
 from ffe.specs import BackboneSpec, ExtractSpec, Precision, PreprocessSpec, StoredDtype
 from ffe.store.journal import Journal
@@ -97,7 +97,7 @@ def _download(*arguments: object) -> None:
 
 
 def make_plan(
-    source: str | os.PathLike[str],
+    found: Scan,
     output: str | os.PathLike[str],
     spec: ExtractSpec,
     weights: Weights,
@@ -105,10 +105,10 @@ def make_plan(
     engine: str = "auto",
     overwrite: bool = False,
 ) -> Plan:
-    """Check source, engine and output, and see what is there already.
+    """Check engine and output, and see what is there already.
 
     Raises:
-        SourceError: the source cannot be used.
+        SourceError: the output is one of the images.
         EngineError: there is no such engine.
         StaleStoreError: the output holds features of another spec.
         StoreError: the output is no feature file, or its folder is missing.
@@ -120,9 +120,8 @@ def make_plan(
         raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
     if not os.access(path.parent, os.W_OK):
         raise StoreError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
-    found = scan(source)
     if any(record.file.resolve() == path.resolve() for record in found.records):
-        raise SourceError(f"The output '{path}' is one of the images in '{source}'; name another output.")
+        raise SourceError(f"The output '{path}' is one of the images in '{found.root}'; name another output.")
     if overwrite:
         Journal.remove(path)
     existing = None

@@ -18,7 +18,7 @@ from ffe.engines.choose import open_engine
 from ffe.errors import SourceError
 from ffe.extraction.pipeline import ImageFeatures, compute_features
 from ffe.extraction.plan import Plan, make_plan, make_spec
-from ffe.images.scan import ImageRecord
+from ffe.images.scan import ImageRecord, scan
 from ffe.specs import Precision, StoredDtype
 from ffe.store.layout import Row, Skipped
 from ffe.store.writer import row_key, write_store
@@ -115,8 +115,9 @@ def extract(
             before anything slow starts.
     """
     started = time.monotonic()
+    images = scan(source)
     spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype)
-    plan = make_plan(source, output, spec, found_weights, engine=engine, overwrite=overwrite)
+    plan = make_plan(images, output, spec, found_weights, engine=engine, overwrite=overwrite)
     try:
         if found_weights.kind == "random" and weights == "random":
             log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")

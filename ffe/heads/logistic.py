@@ -12,8 +12,6 @@ from ffe.heads.feature_map import POOLING, SCALING, FeatureMap
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
 
-_NEWTON_UNKNOWNS = 1536
-
 
 class LogisticHead:
     """scikit-learn's ``LogisticRegression`` on scaled features.
@@ -53,10 +51,8 @@ class LogisticHead:
         back = None
         if x.shape[1] > x.shape[0]:
             x, back = _coordinates_of_rows(x)
-        # Newton's method needs few steps, but a matrix of (features * classes) squared
-        unknowns = x.shape[1] * (1 if classes == 2 else classes)
-        solver = "newton-cholesky" if unknowns <= _NEWTON_UNKNOWNS else "lbfgs"
-        model = LogisticRegression(C=self.parameters["C"], solver=solver, max_iter=2000).fit(x, labels)
+        # not newton-cholesky, though it needs fewer steps: it changes Python's warnings, which threads share
+        model = LogisticRegression(C=self.parameters["C"], max_iter=2000).fit(x, labels)
         weights = model.coef_.T if back is None else back @ model.coef_.T
         self._weights = np.asarray(weights, np.float32)
         self._bias = np.asarray(model.intercept_, np.float64)

@@ -1,0 +1,108 @@
+"""What every engine must pass: subclass ``EngineContract`` and give ``make``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ffe.engines.base import Engine
+
+
+class EngineContract:
+    """The promises of ``ffe.engines.base.Engine``, as tests.
+
+    Attributes:
+        size: (height, width) of the images that the engine takes.
+    """
+
+    size: tuple[int, int] = (32, 32)
+
+    def make(self, batch_size: int) -> Engine:
+        """Return an engine; called once or more by every test, so keep what is slow."""
+        raise NotImplementedError
+
+    def spatial(self, images: np.ndarray) -> np.ndarray:
+        """Return float features (N, h, w, c) that the engine is to flatten, by a slower way of the subclass's own."""
+        raise NotImplementedError
+
+    #: largest absolute difference between the engine and ``spatial``
+    tolerance: float = 1e-4
+
+    def images(self, count: int, seed: int = 0) -> np.ndarray:
+        """Return uint8 (count, H, W, 3), every picture another one."""
+        return np.random.default_rng(seed).integers(0, 256, (count, *self.size, 3), np.uint8)
+
+    def test_says_what_it_is(self) -> None:
+        """A name, a grid of three positive numbers, and the batch size it was made with."""
+        engine = self.make(4)
+        assert isinstance(engine.name, str)
+        assert engine.name
+        assert len(engine.grid) == 3
+        assert all(isinstance(n, int) and n > 0 for n in engine.grid)
+        assert engine.batch_size == 4
+
+    def test_shape_and_type(self) -> None:
+        """Float32 (N, h * w * c), finite, for every N up to the batch size."""
+        engine = self.make(4)
+        for count in range(1, 5):
+            rows = engine.extract(self.images(count))
+            assert isinstance(rows, np.ndarray)
+            assert rows.shape == (count, math.prod(engine.grid))
+            assert rows.dtype == np.float32
+            assert np.isfinite(rows).all()
+
+    def test_tells_pictures_apart(self) -> None:
+        """Other pixels give other features."""
+        rows = self.make(4).extract(self.images(4))
+        assert len({row.tobytes() for row in rows}) == 4
+
+    def test_is_deterministic(self) -> None:
+        """The same images give the same bits, from the same engine and from another."""
+        images = self.images(4)
+        first = self.make(4).extract(images)
+        np.testing.assert_array_equal(self.make(4).extract(images), first)
+
+    def test_row_does_not_depend_on_how_full_the_batch_is(self) -> None:
+        """Images alone, or in part of a batch, give the bits that the full batch gives."""
+        engine, images = self.make(4), self.images(4)
+        full = engine.extract(images)
+        for count in range(1, 4):
+            np.testing.assert_array_equal(engine.extract(images[:count]), full[:count])
+        for i in range(4):
+            np.testing.assert_array_equal(engine.extract(images[i : i + 1])[0], full[i])
+
+    def test_row_does_not_depend_on_its_neighbours(self) -> None:
+        """A row keeps its bits in another order and among other images."""
+        engine, images, others = self.make(4), self.images(4), self.images(4, seed=1)
+        full = engine.extract(images)
+        np.testing.assert_array_equal(engine.extract(images[::-1])[::-1], full)
+        for i in range(4):
+            mixed = others.copy()
+            mixed[i] = images[i]
+            np.testing.assert_array_equal(engine.extract(mixed)[i], full[i])
+
+    def test_leaves_its_input_alone(self) -> None:
+        """The images are read and not written."""
+        images = self.images(3)
+        before = images.copy()
+        images.setflags(write=False)
+        self.make(4).extract(images)
+        np.testing.assert_array_equal(images, before)
+
+    def test_rows_do_not_share_memory_with_later_calls(self) -> None:
+        """What a call returned stays as it is when the engine goes on."""
+        engine = self.make(4)
+        first = engine.extract(self.images(4))
+        kept = first.copy()
+        engine.extract(self.images(4, seed=1))
+        np.testing.assert_array_equal(first, kept)
+
+    def test_flattened_in_the_order_of_the_grid(self) -> None:
+        """A row reshaped to the grid is (h, w, c), as the slower way computes it."""
+        engine, images = self.make(4), self.images(4)
+        rows: Any = engine.extract(images)
+        slow = self.spatial(images)
+        assert slow.shape[1:] == engine.grid
+        np.testing.assert_allclose(rows.reshape(-1, *engine.grid), slow, rtol=0, atol=self.tolerance)

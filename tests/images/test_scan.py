@@ -1,0 +1,237 @@
+"""Folders and CSV files -> records."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ffe.errors import SourceError
+from ffe.images.scan import UNLABELLED, scan
+
+
+def put(root: Path, *names: str) -> Path:
+    """Make files, and the folders they lie in; scan opens none of them."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"picture")
+    return root
+
+
+def named(source: Path) -> dict[str, tuple[str, str]]:
+    """Return path -> (class name or empty, split)."""
+    found = scan(source)
+    return {r.path: ("" if r.label == UNLABELLED else found.class_names[r.label], r.split) for r in found.records}
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    found = scan(put(tmp_path, "dog/b.png", "dog/a.jpg", "cat/z.png"))
+    assert found.kind == "class folders"
+    assert found.root == tmp_path
+    assert found.class_names == ("cat", "dog")
+    assert [(r.path, r.label, r.split) for r in found.records] == [("cat/z.png", 0, ""), ("dog/a.jpg", 1, ""), ("dog/b.png", 1, "")]
+    assert [r.file for r in found.records] == [tmp_path / r.path for r in found.records]
+    assert found.left_out == ()
+
+
+def test_nested_files_belong_to_the_top_folder(tmp_path: Path) -> None:
+    put(tmp_path, "cat/indoor/sofa/a.png", "cat/b.png", "dog/c.png")
+    assert named(tmp_path) == {"cat/indoor/sofa/a.png": ("cat", ""), "cat/b.png": ("cat", ""), "dog/c.png": ("dog", "")}
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    put(tmp_path, "cat/a.png", "cat/.hidden.png", "cat/Thumbs.db", "cat/desktop.ini", "cat/.cache/b.png", ".git/c.png", ".DS_Store")
+    found = scan(tmp_path)
+    assert [r.path for r in found.records] == ["cat/a.png"]
+    assert found.left_out == ()
+
+
+def test_empty_class_folder_is_no_class(tmp_path: Path) -> None:
+    put(tmp_path, "cat/a.png")
+    (tmp_path / "emu").mkdir()
+    assert scan(tmp_path).class_names == ("cat",)
+
+
+def test_stray_files_are_reported(tmp_path: Path) -> None:
+    found = scan(put(tmp_path, "cat/a.png", "dog/b.png", "notes.txt"))
+    assert len(found.records) == 2
+    assert found.left_out == (("notes.txt", "outside the class folders"),)
+
+
+def test_split_folders(tmp_path: Path) -> None:
+    put(tmp_path, "train/cat/a.png", "train/dog/deep/b.png", "val/cat/c.png", "test/dog/d.png")
+    assert scan(tmp_path).kind == "split folders"
+    assert named(tmp_path) == {
+        "train/cat/a.png": ("cat", "train"),
+        "train/dog/deep/b.png": ("dog", "train"),
+        "val/cat/c.png": ("cat", "valid"),
+        "test/dog/d.png": ("dog", "test"),
+    }
+
+
+@pytest.mark.parametrize("name", ["valid", "val", "validation", "Validation", "VAL"])
+def test_every_name_of_the_validation_split(tmp_path: Path, name: str) -> None:
+    put(tmp_path, "Train/cat/a.png", f"{name}/cat/b.png")
+    assert named(tmp_path) == {"Train/cat/a.png": ("cat", "train"), f"{name}/cat/b.png": ("cat", "valid")}
+
+
+def test_file_of_a_split_outside_its_classes_is_unlabelled(tmp_path: Path) -> None:
+    put(tmp_path, "train/cat/a.png", "test/b.png")
+    assert named(tmp_path) == {"train/cat/a.png": ("cat", "train"), "test/b.png": ("", "test")}
+
+
+def test_one_split_named_twice(tmp_path: Path) -> None:
+    put(tmp_path, "train/cat/a.png", "val/cat/b.png", "valid/cat/c.png")
+    with pytest.raises(SourceError, match=r"names one split twice \(train, val, valid\); keep one folder for each split"):
+        scan(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    found = scan(put(tmp_path, "bus/a.png", "train/b.png", "tram/c.png"))
+    assert found.kind == "class folders"
+    assert found.class_names == ("bus", "train", "tram")
+
+
+def test_splits_mixed_with_other_folders(tmp_path: Path) -> None:
+    put(tmp_path, "train/cat/a.png", "test/cat/b.png", "extra/c.png")
+    with pytest.raises(
+        SourceError, match=r"mixes split folders \(test, train\) with other folders \(extra\); move the others away, or into"
+    ):
+        scan(tmp_path)
+
+
+def test_splits_without_classes(tmp_path: Path) -> None:
+    put(tmp_path, "train/a.png", "test/b.png")
+    with pytest.raises(
+        SourceError, match=r"holds only test, train and no class folders in them; put the images into one folder per class"
+    ):
+        scan(tmp_path)
+
+
+def test_flat_folder_is_unlabelled(tmp_path: Path) -> None:
+    found = scan(put(tmp_path, "b.png", "a.png", ".c.png"))
+    assert found.kind == "flat folder"
+    assert found.class_names == ()
+    assert [(r.path, r.label, r.split) for r in found.records] == [("a.png", UNLABELLED, ""), ("b.png", UNLABELLED, "")]
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"There is no file or folder '.*pictures'; check the path\."):
+        scan(tmp_path / "pictures")
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"There are no images in '.*'; expected one folder per class"):
+        scan(tmp_path)
+
+
+def test_neither_folder_nor_csv(tmp_path: Path) -> None:
+    put(tmp_path, "cat.png")
+    with pytest.raises(SourceError, match=r"cat\.png' is neither a folder nor a CSV file; give the folder that holds the images"):
+        scan(tmp_path / "cat.png")
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere", "a.png", "b.png")
+    source = put(tmp_path / "source", "dog/c.png")
+    (source / "cat").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (source / "dog" / "link.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    assert sorted(named(source)) == ["cat/a.png", "cat/b.png", "dog/c.png", "dog/link.png"]
+
+
+def test_loop_of_links_ends(tmp_path: Path) -> None:
+    put(tmp_path, "cat/a.png", "cat/inner/b.png")
+    (tmp_path / "cat" / "inner" / "again").symlink_to(tmp_path / "cat", target_is_directory=True)
+    found = scan(tmp_path)
+    assert [r.path for r in found.records] == ["cat/a.png", "cat/inner/b.png"]
+    assert found.left_out == (("cat/inner/again", "a link back to a folder above it"),)
+
+
+def test_link_to_the_source_itself_adds_no_row(tmp_path: Path) -> None:
+    """Otherwise every dog would be a cat as well."""
+    put(tmp_path, "cat/a.png", "dog/b.png")
+    (tmp_path / "cat" / "again").symlink_to(tmp_path, target_is_directory=True)
+    found = scan(tmp_path)
+    assert [r.path for r in found.records] == ["cat/a.png", "dog/b.png"]
+    assert found.left_out == (("cat/again", "a link back to a folder above it"),)
+
+
+def test_dangling_link_is_reported(tmp_path: Path) -> None:
+    put(tmp_path, "cat/a.png")
+    (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    found = scan(tmp_path)
+    assert [r.path for r in found.records] == ["cat/a.png"]
+    assert found.left_out == (("cat/gone.png", "cannot be reached: No such file or directory"),)
+
+
+def test_pipe_is_reported_and_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "cat/a.png")
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    opened: list[object] = []
+    monkeypatch.setattr("builtins.open", lambda file, *rest, **options: opened.append(file))
+    found = scan(tmp_path)
+    assert [r.path for r in found.records] == ["cat/a.png"]
+    assert found.left_out == (("cat/pipe.png", "not a regular file"),)
+    assert opened == []
+
+
+def test_name_that_is_no_text_is_reported(tmp_path: Path) -> None:
+    put(tmp_path, "cat/a.png")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/cat/\xff.png")).write_bytes(b"picture")
+    found = scan(tmp_path)
+    assert [r.path for r in found.records] == ["cat/a.png"]
+    assert found.left_out == (("cat/\ufffd.png", "the file name is not valid text; rename the file"),)
+
+
+def write_csv(folder: Path, text: str, name: str = "list.csv", encoding: str = "utf-8") -> Path:
+    path = folder / name
+    path.write_text(text, encoding=encoding)
+    return path
+
+
+def test_csv_with_labels_and_splits(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "path,label,split\nb.png,dog,train\nsub/a.png,cat,VAL\nc.png,,\n")
+    found = scan(path)
+    assert found.kind == "csv"
+    assert found.root == tmp_path
+    assert found.class_names == ("cat", "dog")
+    assert named(path) == {"b.png": ("dog", "train"), "sub/a.png": ("cat", "valid"), "c.png": ("", "")}
+    assert {r.file for r in found.records} == {tmp_path / "b.png", tmp_path / "sub" / "a.png", tmp_path / "c.png"}
+
+
+def test_csv_without_a_split_column(tmp_path: Path) -> None:
+    assert named(write_csv(tmp_path, "label,path\ncat,a.png\n")) == {"a.png": ("cat", "")}
+
+
+def test_csv_with_a_byte_order_mark_and_spaces(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "Path, Label \na.png, cat \n", encoding="utf-8-sig")
+    assert named(path) == {"a.png": ("cat", "")}
+
+
+def test_tsv(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "path\tlabel\na, b.png\tcat\n", name="list.tsv")
+    assert named(path) == {"a, b.png": ("cat", "")}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("path,class\na.png,cat\n", r"has no 'label' column \(found: path, class\); its first line must name the columns path,label"),
+        ("file,label\na.png,cat\n", r"has no 'path' column \(found: file, label\)"),
+        ("", r"has no 'path' column \(found: nothing\)"),
+        ("path,label\na.png,cat\na.png,dog\n", r"Line 3 of '.*' names 'a\.png' a second time; keep one line per image"),
+        ("path,label,split\na.png,cat,dev\n", r"Line 2 of '.*' has the split 'dev'; use train, valid or test, or leave it empty"),
+        ("path,label\na.png,cat\n,dog\n", r"Line 3 of '.*' has no path; fill it in or remove the line"),
+        ("path,label\n", r"There are no images in '.*list\.csv'"),
+    ],
+)
+def test_csv_that_cannot_be_used(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(SourceError, match=sentence):
+        scan(write_csv(tmp_path, text))
+
+
+def test_csv_that_is_no_utf8(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "path,label\nkätzchen.png,cat\n", encoding="latin-1")
+    with pytest.raises(SourceError, match=r"The CSV '.*list\.csv' cannot be read \(.*\); save it as UTF-8 text"):
+        scan(path)

@@ -1,0 +1,127 @@
+"""Many files -> decoded images, in order, with bounded memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffe.images.decode import decode
+from ffe.images.stream import default_workers, stream
+from ffe.keys import bytes_digest
+
+
+def files_of(pictures: Path) -> list[Path]:
+    return sorted(pictures.glob("*/*.png"))
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_file_in_the_order_given(pictures: Path, workers: int) -> None:
+    files = files_of(pictures)[::-1]
+    items = list(stream(files, (16, 16), workers=workers, ahead=5))
+    assert [item.index for item in items] == list(range(len(files)))
+    for file, item in zip(files, items, strict=True):
+        assert item.error is None
+        assert item.sha256 == bytes_digest(file.read_bytes())
+        assert item.pixels is not None
+        np.testing.assert_array_equal(item.pixels, decode(file.read_bytes(), (16, 16)))
+
+
+def test_order_holds_when_the_first_is_the_slowest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_first(data: bytes, size: tuple[int, int]) -> np.ndarray:
+        time.sleep(0.2 if data == b"0" else 0)
+        return np.full((*size, 3), int(data), np.uint8)
+
+    monkeypatch.setattr("ffe.images.stream.decode", slow_first)
+    items = list(stream([b"%d" % i for i in range(10)], (2, 2), workers=4))
+    assert [int(item.pixels[0, 0, 0]) for item in items if item.pixels is not None] == list(range(10))
+
+
+def test_bytes_are_taken_like_files(pictures: Path) -> None:
+    file = files_of(pictures)[0]
+    (of_file,), (of_bytes,) = list(stream([file], (16, 16))), list(stream([file.read_bytes()], (16, 16)))
+    assert of_file.sha256 == of_bytes.sha256
+    assert of_file.pixels is not None
+    np.testing.assert_array_equal(of_file.pixels, of_bytes.pixels)
+
+
+def test_bad_files_are_carried_and_do_not_stop_it(pictures: Path, tmp_path: Path) -> None:
+    good = files_of(pictures)[0]
+    items = list(stream([tmp_path / "none.png", good, b"text", good], (16, 16)))
+    assert [item.error.reason if item.error else None for item in items] == ["missing", None, "not-an-image", None]
+    assert [item.pixels is not None for item in items] == [False, True, False, True]
+    assert items[0].sha256 == ""
+    assert items[2].sha256 == bytes_digest(b"text")
+
+
+def test_known_content_is_read_and_not_decoded(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = files_of(pictures)[:2]
+    decoded: list[bytes] = []
+
+    def counting(data: bytes, size: tuple[int, int]) -> np.ndarray:
+        decoded.append(data)
+        return decode(data, size)
+
+    monkeypatch.setattr("ffe.images.stream.decode", counting)
+    digest = bytes_digest(first.read_bytes())
+    items = list(stream([first, second], (16, 16), known=lambda sha256: sha256 == digest))
+    assert items[0].sha256 == digest
+    assert items[0].pixels is None
+    assert items[0].error is None
+    assert items[1].pixels is not None
+    assert decoded == [second.read_bytes()]
+
+
+def test_never_more_than_ahead_images_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory stays flat: a slow caller holds the workers back."""
+    lock, decoded, taken, peak = threading.Lock(), 0, 0, 0
+
+    def counting(data: bytes, size: tuple[int, int]) -> np.ndarray:
+        nonlocal decoded, peak
+        with lock:
+            decoded += 1
+            peak = max(peak, decoded - taken)
+        return np.zeros((*size, 3), np.uint8)
+
+    monkeypatch.setattr("ffe.images.stream.decode", counting)
+    for _ in stream((b"%d" % i for i in range(60)), (2, 2), workers=8, ahead=6):
+        time.sleep(0.002)
+        with lock:
+            taken += 1
+    assert decoded == taken == 60
+    assert 2 <= peak <= 6
+
+
+def test_files_are_asked_for_only_as_they_are_needed() -> None:
+    asked = 0
+
+    def endless() -> object:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield b"text"
+
+    items = stream(endless(), (2, 2), workers=2, ahead=3)  # type: ignore[arg-type]
+    for _ in range(10):
+        next(items)
+    assert asked <= 10 + 3
+    items.close()  # type: ignore[attr-defined]
+
+
+def test_threads_end_with_the_stream(pictures: Path) -> None:
+    def running() -> int:
+        return sum(thread.name.startswith("ffe-decode") for thread in threading.enumerate())
+
+    before = running()
+    items = stream(files_of(pictures), (16, 16), workers=2, ahead=4)
+    next(items)
+    assert running() > before
+    items.close()  # type: ignore[attr-defined]
+    assert running() == before
+
+
+def test_default_workers_are_few() -> None:
+    assert 1 <= default_workers() <= 16
