@@ -436,7 +436,7 @@ def _finish(
         manifest = Manifest(
             schema=layout.SCHEMA,
             ffe_version=__version__,
-            libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
+            libraries=_library_versions(),
             spec=store.spec,
             spec_digest=store.spec_digest,
             grid=store.grid,
@@ -458,6 +458,13 @@ def _finish(
         validation=validation,
         seconds=time.monotonic() - started,
     )
+
+
+def _library_versions() -> dict[str, str]:
+    installed = {
+        distribution.metadata["Name"].lower(): distribution.version for distribution in importlib.metadata.distributions()
+    }
+    return {name: installed[name] for name in _LIBRARIES if name in installed}
 
 
 def _write(path: Path, manifest: Manifest, head: Head, splits: list[SplitRow], found: Weights | None) -> None:

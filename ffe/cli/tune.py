@@ -28,7 +28,10 @@ def shared_options(command: Any) -> Any:
             "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are: imagenet, or a path."
         ),
         click.option(
-            "--backbone/--no-backbone", "with_backbone", default=True, help="Put the backbone into the model file.  [default: do]"
+            "--with-backbone/--without-backbone",
+            default=True,
+            show_default=True,
+            help="Put the backbone into the model file, so that it predicts anywhere.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     )
