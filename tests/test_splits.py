@@ -77,7 +77,7 @@ def test_every_row_has_one_fold_and_folds_are_balanced() -> None:
     assert len(sizes) == 4
     assert sizes.max() - sizes.min() <= 1
     for label in range(3):
-        of_class = np.bincount(folds[LABELS == label], minlength=4)
+        of_class = np.bincount(folds[label == LABELS], minlength=4)
         assert of_class.max() - of_class.min() <= 1
 
 

@@ -55,7 +55,8 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             if ctx.obj.get("debug"):
                 raise
-            _fail(ctx, "interrupted; run the same command again to go on", INTERRUPTED)
+            kept = ctx.invoked_subcommand == "extract"
+            _fail(ctx, "interrupted; run the same command again to go on" if kept else "interrupted", INTERRUPTED)
         except FfeError as error:
             if ctx.obj.get("debug"):
                 raise
@@ -64,7 +65,8 @@ class _Commands(click.Group):
             if ctx.obj.get("debug") or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
             if isinstance(error, OSError):
-                _fail(ctx, f"{error.strerror or error} ('{error.filename}'); mend that and run the command again.", REFUSED)
+                where = f" ('{error.filename}')" if error.filename else ""
+                _fail(ctx, f"{error.strerror or error}{where}; mend that and run the command again.", REFUSED)
             text = " ".join(f"{type(error).__name__}: {error}".split())
             _fail(ctx, f"this should not happen: {text[:300]}; --debug shows where, please report it.", BROKEN)
 

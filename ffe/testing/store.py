@@ -18,6 +18,22 @@ from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
 
 
+def assert_same_file(one: Path, other: Path) -> None:
+    """Check that two HDF5 files hold the same: names, types, chunks, values to the bit, and attributes.
+
+    The bytes of the files may differ: HDF5 notes the second in which a file was made.
+    """
+    with h5py.File(one) as a, h5py.File(other) as b:
+        assert sorted(a) == sorted(b)
+        assert sorted(a.attrs) == sorted(b.attrs)
+        for name in a.attrs:
+            np.testing.assert_array_equal(a.attrs[name], b.attrs[name], err_msg=name)
+        for name in a:
+            assert a[name].dtype == b[name].dtype, name
+            assert a[name].chunks == b[name].chunks, name
+            np.testing.assert_array_equal(a[name][()], b[name][()], err_msg=name)
+
+
 class StoreContract:
     """The promises of ``ffe.store.layout``, as tests.
 
@@ -151,10 +167,10 @@ class StoreContract:
             assert store.skipped == self.skipped
 
     def test_order_depends_on_the_paths_alone(self, path: Path, tmp_path: Path) -> None:
-        """Rows given in another order make the same file, byte for byte."""
+        """Rows given in another order make the same file."""
         other = tmp_path / "other.h5"
         self._write(other, rows=self.rows()[::-1])
-        assert other.read_bytes() == path.read_bytes()
+        assert_same_file(other, path)
 
     def test_order_is_shuffled(self, path: Path) -> None:
         """Neighbours by path are no neighbours in the file."""
@@ -175,7 +191,7 @@ class StoreContract:
         wishes: list[Any] = [
             [0],
             [self.count - 1, 0],
-            [5, 5, 5, 2, 5],
+            [1, 1, 1, 0, 1],
             [],
             np.arange(self.count)[::-1],
             np.random.default_rng(0).permutation(self.count)[:97],
@@ -193,7 +209,7 @@ class StoreContract:
         """A raw row has the bits that were given to the writer."""
         rows = self.expected()
         with self.open(path) as store:
-            for index in (0, 17, self.count - 1):
+            for index in (0, self.count // 2, self.count - 1):
                 assert store.raw_row(index).dtype == self.dtype
                 np.testing.assert_array_equal(store.raw_row(index), self.values(rows[index]))
 

@@ -94,7 +94,7 @@ def search_space(
             objective=keras_tuner.Objective("score", "max"),
             max_trials=trials,
             num_initial_points=max(len(waiting) + 2, trials // 2),
-            seed=seed,
+            seed=seed + 1,  # KerasTuner takes the seed 0 for none at all
         )
         tuner = Tuner(oracle, hypermodel=lambda hp: declare(hp, space), directory=folder, overwrite=True)
         try:

@@ -10,20 +10,16 @@ import pytest
 from ffe.backbones.catalog import CATALOG, FAKE, check_size, find
 from ffe.errors import BackboneError
 
-# (backbone, input size): one for every scheme of file names, and for every way to choose the resolution
+# (backbone, input size): quick ones of most schemes of file names, at sizes with and without weights of their own
 QUICK = (
     ("vgg16", (32, 32)),
     ("mobilenet", (128, 128)),
     ("mobilenet_0.25", (96, 96)),
-    ("mobilenet_0.5", (128, 160)),
     ("mobilenetv2_0.35", (96, 96)),
-    ("mobilenetv2", (64, 64)),
     ("mobilenetv3small", (32, 32)),
     ("efficientnetb0", (32, 32)),
     ("efficientnetv2b0", (32, 32)),
-    ("resnet50", (32, 32)),
     ("resnet50v2", (32, 32)),
-    ("densenet121", (32, 32)),
     ("xception", (71, 71)),
     ("convnexttiny", (32, 32)),
 )
@@ -57,12 +53,14 @@ def asked_for(monkeypatch: pytest.MonkeyPatch, name: str, size: tuple[int, int])
 
 
 @pytest.mark.parametrize(("name", "size"), QUICK)
+@pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
 def test_cache_name_is_what_keras_asks_for(monkeypatch: pytest.MonkeyPatch, name: str, size: tuple[int, int]) -> None:
     assert asked_for(monkeypatch, name, size) == CATALOG[name].keras_cache_name(size)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), ALL)
+@pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
 def test_cache_name_of_every_row(monkeypatch: pytest.MonkeyPatch, name: str, size: tuple[int, int]) -> None:
     """All rows at their smallest size, which Keras must take as well; over two minutes."""
     assert asked_for(monkeypatch, name, size) == CATALOG[name].keras_cache_name(size)
@@ -110,7 +108,9 @@ def test_names_are_found_in_any_case() -> None:
 
 
 def test_unknown_name_offers_the_nearest() -> None:
-    with pytest.raises(BackboneError, match=r"There is no backbone 'resnet5'; did you mean 'resnet50'\? 'ffe backbones' lists all"):
+    with pytest.raises(
+        BackboneError, match=r"There is no backbone 'resnet5'; did you mean 'resnet50'\? 'ffe backbones' lists all"
+    ):
         find("resnet5")
 
 
@@ -120,6 +120,8 @@ def test_unknown_name_with_nothing_near() -> None:
 
 
 def test_size_below_the_smallest() -> None:
-    with pytest.raises(BackboneError, match=r"'xception' takes pictures of at least 71 pixels; choose --size 71 or more instead of 70"):
+    with pytest.raises(
+        BackboneError, match=r"'xception' takes pictures of at least 71 pixels; choose --size 71 or more instead of 70"
+    ):
         check_size(CATALOG["xception"], (100, 70))
     check_size(CATALOG["xception"], (71, 71))

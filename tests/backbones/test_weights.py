@@ -113,7 +113,9 @@ def test_failed_download_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> No
     def download(row: Backbone, size: tuple[int, int]) -> None:
         raise Exception("URL fetch failure:\n 404 -- Not Found")
 
-    with pytest.raises(WeightsError, match=re.escape("(the download failed: URL fetch failure: 404 -- Not Found); run the command")):
+    with pytest.raises(
+        WeightsError, match=re.escape("(the download failed: URL fetch failure: 404 -- Not Found); run the command")
+    ):
         resolve(ROW, SIZE, download=download)
 
 
@@ -135,7 +137,12 @@ def test_host_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     assert weights_module._PROBE_SECONDS <= 5
     monkeypatch.setattr(weights_module, "_PROBE_SECONDS", 0.3)
     release = threading.Event()
-    monkeypatch.setattr("urllib.request.urlopen", lambda *rest, **options: release.wait(20))
+
+    def urlopen(*rest: Any, **options: Any) -> Any:
+        release.wait(20)
+        raise OSError("too late")
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
     started = time.monotonic()
     try:
         assert UNREACHABLE() == "the download host does not answer"

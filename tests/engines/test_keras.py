@@ -20,9 +20,7 @@ from ffe.testing import EngineContract
 
 
 def spec_of(size: tuple[int, int], mode: PreprocessMode = "tf", layer: str | None = None) -> ExtractSpec:
-    return ExtractSpec(
-        BackboneSpec("mobilenet_0.25", "random", random_weights().sha256, layer), PreprocessSpec(size, mode)
-    )
+    return ExtractSpec(BackboneSpec("mobilenet_0.25", "random", random_weights().sha256, layer), PreprocessSpec(size, mode))
 
 
 @functools.cache
@@ -47,7 +45,7 @@ class TestKerasEngine(EngineContract):
 
     def spatial(self, images: np.ndarray) -> np.ndarray:
         """The plain model on pixels that numpy scaled."""
-        return np.asarray(model_of(self.size, self.layer).predict(preprocess(images, "tf"), verbose=0))
+        return np.asarray(model_of(self.size, self.layer)(preprocess(images, "tf"), training=False))
 
 
 def test_grid_is_not_square() -> None:
@@ -63,10 +61,10 @@ def test_two_engines_of_one_spec_agree() -> None:
 
 
 def test_batch_size_changes_next_to_nothing() -> None:
-    """Other batch sizes may take other kernels: equal to 1e-5, not to the bit."""
+    """Other batch sizes may take other kernels: equal to 1e-5 of the largest feature, not to the bit."""
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 64, 3), np.uint8)
     small, large = (engine_of((32, 64), n, "conv_pw_6_relu").extract(images) for n in (4, 9))
-    np.testing.assert_allclose(small, large, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(small, large, rtol=0, atol=1e-5 * np.abs(large).max())
 
 
 @pytest.mark.parametrize("mode", ["caffe", "torch", "none"])

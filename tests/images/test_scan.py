@@ -31,7 +31,11 @@ def test_class_folders(tmp_path: Path) -> None:
     assert found.kind == "class folders"
     assert found.root == tmp_path
     assert found.class_names == ("cat", "dog")
-    assert [(r.path, r.label, r.split) for r in found.records] == [("cat/z.png", 0, ""), ("dog/a.jpg", 1, ""), ("dog/b.png", 1, "")]
+    assert [(r.path, r.label, r.split) for r in found.records] == [
+        ("cat/z.png", 0, ""),
+        ("dog/a.jpg", 1, ""),
+        ("dog/b.png", 1, ""),
+    ]
     assert [r.file for r in found.records] == [tmp_path / r.path for r in found.records]
     assert found.left_out == ()
 
@@ -42,7 +46,16 @@ def test_nested_files_belong_to_the_top_folder(tmp_path: Path) -> None:
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
-    put(tmp_path, "cat/a.png", "cat/.hidden.png", "cat/Thumbs.db", "cat/desktop.ini", "cat/.cache/b.png", ".git/c.png", ".DS_Store")
+    put(
+        tmp_path,
+        "cat/a.png",
+        "cat/.hidden.png",
+        "cat/Thumbs.db",
+        "cat/desktop.ini",
+        "cat/.cache/b.png",
+        ".git/c.png",
+        ".DS_Store",
+    )
     found = scan(tmp_path)
     assert [r.path for r in found.records] == ["cat/a.png"]
     assert found.left_out == ()
@@ -219,7 +232,10 @@ def test_tsv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("path,class\na.png,cat\n", r"has no 'label' column \(found: path, class\); its first line must name the columns path,label"),
+        (
+            "path,class\na.png,cat\n",
+            r"has no 'label' column \(found: path, class\); its first line must name the columns path,label",
+        ),
         ("file,label\na.png,cat\n", r"has no 'path' column \(found: file, label\)"),
         ("", r"has no 'path' column \(found: nothing\)"),
         ("path,label\na.png,cat\na.png,dog\n", r"Line 3 of '.*' names 'a\.png' a second time; keep one line per image"),

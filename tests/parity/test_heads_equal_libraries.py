@@ -56,21 +56,21 @@ def test_svm_answers_as_svc(settings: dict[str, Any], classes: int, scaling: str
     assert 0 < (expected != truth).mean() < 0.6
 
 
-@pytest.mark.parametrize("scaling", ["standard", "sqrt_l2"])
+@pytest.mark.parametrize(("scaling", "strength"), [("standard", 1.0), ("sqrt_l2", 20.0)])
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("rows", [30, 160], ids=["fewer rows than features", "more"])
-def test_logistic_equals_the_plain_fit_on_all_features(rows: int, classes: int, scaling: str) -> None:
-    """Probabilities within 2e-3 of a fit to convergence: the head's solver stops at scikit-learn's default tolerance."""
+def test_logistic_equals_the_plain_fit_on_all_features(rows: int, classes: int, scaling: str, strength: float) -> None:
+    """Probabilities within 5e-3 of a fit to convergence: the head's solver stops at scikit-learn's default tolerance."""
     features, labels = _overlapping(classes, rows, 0)
     others, _ = _overlapping(classes, 200, 1)
-    parameters = complete(LogisticHead.space, {"pooling": "flat", "scaling": scaling, "C": 1.0}, "logistic")
+    parameters = complete(LogisticHead.space, {"pooling": "flat", "scaling": scaling, "C": strength}, "logistic")
     head = LogisticHead(parameters, GRID).fit(features, labels, classes)
 
     scaled = FeatureMap("flat", scaling, GRID).fit(features)
     x = scaled.transform(features).astype(np.float64)
-    reference = LogisticRegression(C=1.0, tol=1e-10, max_iter=20_000).fit(x, labels)
+    reference = LogisticRegression(C=strength, tol=1e-10, max_iter=20_000).fit(x, labels)
     expected = reference.predict_proba(scaled.transform(others).astype(np.float64))
-    np.testing.assert_allclose(head.predict_proba(others), expected, atol=2e-3)
+    np.testing.assert_allclose(head.predict_proba(others), expected, atol=5e-3)
     assert expected.std() > 0.02
 
 
@@ -83,7 +83,9 @@ def test_the_coordinates_of_the_rows_lose_nothing(classes: int) -> None:
     z, back = _coordinates_of_rows(x)
     assert z.shape[1] <= 30
     np.testing.assert_allclose(z @ z.T, x.astype(np.float64) @ x.T, atol=1e-3)
-    reduced, plain = (LogisticRegression(C=1.0, tol=1e-10, max_iter=20_000).fit(rows, labels) for rows in (z, x.astype(np.float64)))
+    reduced, plain = (
+        LogisticRegression(C=1.0, tol=1e-10, max_iter=20_000).fit(rows, labels) for rows in (z, x.astype(np.float64))
+    )
     np.testing.assert_allclose(reduced.predict_proba(others @ back), plain.predict_proba(others.astype(np.float64)), atol=1e-5)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
 import pytest
+import scipy.optimize
+from threadpoolctl import threadpool_limits
 
 from ffe.heads.dense import DenseHead
 from ffe.heads.space import Parameter, complete
@@ -20,6 +23,19 @@ NUMBERS = (
     Parameter("b", 0.5, low=0.1, high=0.9, step=0.2),
     Parameter("c", "x", ("x", "y", "z")),
 )
+
+
+@pytest.fixture(autouse=True)
+def quick_oracle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the oracle look for its next set with one step instead of many: the sets need not be good ones here."""
+    minimize = scipy.optimize.minimize
+
+    def one_step(*arguments: Any, **options: Any) -> Any:
+        return minimize(*arguments, **{**options, "options": {"maxiter": 1}})
+
+    monkeypatch.setattr(scipy.optimize, "minimize", one_step)
+    with threadpool_limits(1):
+        yield
 
 
 def _score(values: dict[str, Any]) -> float:

@@ -1,0 +1,248 @@
+"""Exit codes, sentences, and help."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from ffe._version import __version__
+from ffe.cli import COMMANDS, cli
+from ffe.extraction.run import extract
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def _group(pictures: Path, folder: Path, **counts: int) -> Path:
+    """Copy some of the drawn pictures into class folders."""
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for file in sorted((pictures / name).iterdir())[:count]:
+            shutil.copy(file, folder / name)
+    return folder
+
+
+def _features(pictures: Path, folder: Path, size: int = 32, **counts: int) -> Path:
+    extract(_group(pictures, folder / "photos", **counts), folder / "f.h5", backbone="fake", size=size)
+    return folder / "f.h5"
+
+
+Case = Callable[[Path, Path, Path], tuple[tuple[object, ...], str]]
+
+
+def _no_such_folder(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    return ("extract", here / "none", "-o", here / "o.h5", "--backbone", "fake"), (
+        f"There is no file or folder '{here / 'none'}'; check the path."
+    )
+
+
+def _empty_folder(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    (here / "empty").mkdir()
+    return ("extract", here / "empty", "-o", here / "o.h5", "--backbone", "fake"), (
+        f"There are no images in '{here / 'empty'}'; expected one folder per class with image files inside."
+    )
+
+
+def _csv_without_labels(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    (here / "list.csv").write_text("path,class\na.png,cat\n")
+    return ("extract", here / "list.csv", "-o", here / "o.h5", "--backbone", "fake"), (
+        f"The CSV '{here / 'list.csv'}' has no 'label' column (found: path, class); "
+        "its first line must name the columns path,label and, if you like, split."
+    )
+
+
+def _only_broken_images(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    (here / "photos").mkdir()
+    (here / "photos" / "a.jpg").write_bytes(b"no picture")
+    return ("extract", here / "photos", "-o", here / "o.h5", "--backbone", "fake"), (
+        "None of the 1 files could be decoded (the first, 'a.jpg': its content is no image format that Pillow knows); "
+        "check that the source holds pictures."
+    )
+
+
+def _output_with_another_spec(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    output = _features(pictures, here, cat=3, dog=3)
+    return ("extract", here / "photos", "-o", output, "--backbone", "fake", "--size", 48), (
+        f"'{output}' holds other features than these (preprocess.size: stored 32x32, asked 48x48); "
+        "choose another output, or replace it with --overwrite."
+    )
+
+
+def _unknown_backbone(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    return ("extract", pictures, "-o", here / "o.h5", "--backbone", "vgg91"), (
+        "There is no backbone 'vgg91'; did you mean 'vgg19'? 'ffe backbones' lists all of them."
+    )
+
+
+def _one_class(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    features = _features(pictures, here, cat=6)
+    return ("tune", features, "-o", here / "m.ffe"), (
+        f"All labelled rows of '{features}' are of one class ('cat'); a head needs images of at least two classes."
+    )
+
+
+def _class_with_one_image(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    features = _features(pictures, here, cat=6, dog=1)
+    return ("tune", features, "-o", here / "m.ffe"), (
+        f"The class 'dog' has only 1 image in '{features}'; give every class at least 3 different images, or leave the class out."
+    )
+
+
+def _no_features(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    return ("tune", here / "none.h5", "-o", here / "m.ffe"), (
+        f"There is no feature file '{here / 'none.h5'}'; make one with 'ffe extract SOURCE -o {here / 'none.h5'}'."
+    )
+
+
+def _model_for_other_features(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    features = _features(pictures, here, size=48, cat=3, dog=3)
+    return ("evaluate", bundle, features), (
+        f"The model '{bundle}' was made for other features than '{features}' holds "
+        "(preprocess.size: stored 48x48, asked 32x32); extract with the options of the model, or tune a new one."
+    )
+
+
+def _no_model(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    return ("predict", here / "none.ffe", "a.png"), (
+        f"There is no model file '{here / 'none.ffe'}'; make one with 'ffe tune FEATURES.h5 -o {here / 'none.ffe'}'."
+    )
+
+
+def _features_as_a_model(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
+    features = _features(pictures, here, cat=3, dog=3)
+    return ("predict", features, "a.png"), f"The model file '{features}' is damaged or no model file; make it again."
+
+
+CASES: tuple[Case, ...] = (
+    _no_such_folder,
+    _empty_folder,
+    _csv_without_labels,
+    _only_broken_images,
+    _output_with_another_spec,
+    _unknown_backbone,
+    _one_class,
+    _class_with_one_image,
+    _no_features,
+    _model_for_other_features,
+    _no_model,
+    _features_as_a_model,
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.strip("_"))
+def test_bad_input_is_one_sentence_and_code_3(pictures: Path, fake_bundle: Path, tmp_path: Path, case: Case) -> None:
+    arguments, sentence = case(pictures, fake_bundle, tmp_path)
+    result = _run(*arguments)
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert result.stderr == f"ffe: {sentence}\n"
+
+
+def test_an_image_that_is_no_image_is_skipped_and_named(pictures: Path, tmp_path: Path) -> None:
+    photos = _group(pictures, tmp_path / "photos", cat=3, dog=3)
+    (photos / "dog" / "notes.txt").write_text("no picture")
+    result = _run("extract", photos, "-o", tmp_path / "f.h5", "--backbone", "fake")
+    assert result.exit_code == 0
+    assert "6 rows, 6 computed, 1 skipped" in result.stdout
+    assert "dog/notes.txt" in _run("info", tmp_path / "f.h5").stdout
+
+
+USAGE: dict[str, tuple[tuple[str, ...], str]] = {
+    "no argument": (("extract",), "Missing argument 'SOURCE'"),
+    "no output": (("tune", "f.h5"), "Missing option '-o' / '--output'"),
+    "unknown option": (("info", "f.h5", "--jsn"), "No such option: --jsn"),
+    "bad number": (("tune", "f.h5", "-o", "m.ffe", "--trials", "0"), "0 is not in the range x>=1"),
+    "bad choice": (("extract", "a", "-o", "f.h5", "--dtype", "int8"), "'int8' is not one of"),
+    "near command": (("extrat",), "There is no command 'extrat'. Did you mean 'extract'?"),
+    "far command": (("qqqq",), "There is no command 'qqqq'. 'ffe --help' lists the commands."),
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_usage_errors_are_code_2(case: str) -> None:
+    arguments, sentence = USAGE[case]
+    result = _run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert sentence in result.stderr
+
+
+def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("ffe.workflows.evaluate", broken)
+
+
+def test_an_interruption_is_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    _raising(monkeypatch, KeyboardInterrupt())
+    result = _run("evaluate", "m.ffe", "f.h5")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr.strip() == "ffe: interrupted; run the same command again to go on"
+
+
+def test_an_error_of_ours_is_code_70_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    _raising(monkeypatch, ZeroDivisionError("division\nby zero"))
+    result = _run("evaluate", "m.ffe", "f.h5")
+    assert (result.exit_code, result.stdout) == (70, "")
+    assert result.stderr == (
+        "ffe: this should not happen: ZeroDivisionError: division by zero; --debug shows where, please report it.\n"
+    )
+
+
+def test_an_error_of_the_system_is_code_3_with_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    _raising(monkeypatch, OSError(28, "No space left on device", "f.h5"))
+    result = _run("evaluate", "m.ffe", "f.h5")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == "ffe: No space left on device ('f.h5'); mend that and run the command again.\n"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division"), OSError(28, "full"), KeyError("k")], ids=repr)
+def test_debug_lets_the_exception_through(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    _raising(monkeypatch, error)
+    assert _run("evaluate", "m.ffe", "f.h5", "--debug").exception is error
+
+
+def test_debug_shows_refusals_too(tmp_path: Path) -> None:
+    result = _run("info", tmp_path / "none.h5", "--debug")
+    assert type(result.exception).__name__ == "StoreError"
+
+
+def test_version_and_help() -> None:
+    assert _run("--version").stdout == f"ffe, version {__version__}\n"
+    shown = _run("--help")
+    assert shown.exit_code == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in shown.stdout
+    assert _run("-h").stdout == shown.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_every_option_has_help(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.help
+    assert command.short_help
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert "debug" in [option.name for option in options]
+    for option in options:
+        assert option.help, f"{name} {option.opts[0]} has no help"
+    shown = _run(name, "--help")
+    assert shown.exit_code == 0
+    for option in options:
+        assert option.opts[-1] in shown.stdout
+
+
+def test_messages_of_the_library_are_printed_once(fake_bundle: Path, fake_store: Path) -> None:
+    """However often the command line is entered, there is one handler."""
+    for _ in range(3):
+        result = _run("evaluate", fake_bundle, fake_store)
+    assert result.stderr.count("warning: ") == 1
+    assert len(logging.getLogger("ffe").handlers) == 1

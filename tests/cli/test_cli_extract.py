@@ -1,0 +1,101 @@
+"""``ffe extract``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ffe.cli import cli
+from ffe.store.reader import FeatureStore
+
+
+@pytest.fixture
+def source(pictures: Path, tmp_path: Path) -> Path:
+    """Five cats, five dogs, and one file that is no picture."""
+    folder = tmp_path / "photos"
+    for kind in ("cat", "dog"):
+        (folder / kind).mkdir(parents=True)
+        for file in sorted((pictures / kind).iterdir())[:5]:
+            shutil.copy(file, folder / kind)
+    (folder / "cat" / "bad.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def test_json_is_one_object_and_all_of_stdout(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "f.h5"
+    result = CliRunner().invoke(cli, ["extract", str(source), "-o", str(output), "--backbone", "fake", "--json"])
+    assert result.exit_code == 0
+    value = json.loads(result.stdout)
+    assert result.stdout.count("\n") == 1
+    seconds, rate = value.pop("seconds"), value.pop("images_per_second")
+    assert value == {
+        "output": str(output),
+        "rows": 10,
+        "computed": 10,
+        "skipped": 1,
+        "skipped_reasons": {"not-an-image": 1},
+    }
+    assert seconds > 0
+    assert rate > 0
+    with FeatureStore(output) as store:
+        assert len(store) == 10
+        assert store.class_names == ("cat", "dog")
+        assert [file.path for file in store.skipped] == ["cat/bad.jpg"]
+
+
+def test_text_is_one_line_and_the_rest_goes_to_stderr(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "f.h5"
+    result = CliRunner().invoke(cli, ["extract", str(source), "-o", str(output), "--backbone", "fake"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{output}: 10 rows, 10 computed, 1 skipped, in ")
+    assert result.stdout.count("\n") == 1
+    assert f"skipped: 1 not-an-image; 'ffe info {output}' names them\n" in result.stderr
+    assert "11/11 images" in result.stderr
+
+
+def test_a_second_run_computes_nothing(source: Path, tmp_path: Path) -> None:
+    arguments = ["extract", str(source), "-o", str(tmp_path / "f.h5"), "--backbone", "fake", "--json"]
+    CliRunner().invoke(cli, arguments)
+    before = (tmp_path / "f.h5").read_bytes()
+    value = json.loads(CliRunner().invoke(cli, arguments).stdout)
+    assert (value["rows"], value["computed"], value["skipped"]) == (10, 0, 1)
+    assert (tmp_path / "f.h5").read_bytes() == before
+
+
+def test_strict_leaves_with_1_where_files_were_skipped(source: Path, tmp_path: Path) -> None:
+    arguments = ["extract", str(source), "-o", str(tmp_path / "f.h5"), "--backbone", "fake", "--strict"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 1
+    (source / "cat" / "bad.jpg").unlink()
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+
+
+def test_options_reach_the_spec(source: Path, tmp_path: Path) -> None:
+    arguments = ["--backbone", "fake", "--size", "20x30", "--dtype", "float16", "--batch-size", "3", "--workers", "1"]
+    result = CliRunner().invoke(cli, ["extract", str(source), "-o", str(tmp_path / "f.h5"), *arguments])
+    assert result.exit_code == 0
+    with FeatureStore(tmp_path / "f.h5") as store:
+        assert store.spec.preprocess.size == (20, 30)
+        assert store.spec.dtype == "float16"
+
+
+def test_overwrite_replaces_other_features(source: Path, tmp_path: Path) -> None:
+    base = ["extract", str(source), "-o", str(tmp_path / "f.h5"), "--backbone", "fake"]
+    assert CliRunner().invoke(cli, base).exit_code == 0
+    refused = CliRunner().invoke(cli, [*base, "--size", "40"])
+    assert refused.exit_code == 3
+    assert refused.stdout == ""
+    assert refused.stderr.startswith("ffe: ")
+    assert "holds other features than these (preprocess.size: stored 32x32, asked 40x40)" in refused.stderr
+    assert "replace it with --overwrite" in refused.stderr
+    assert CliRunner().invoke(cli, [*base, "--size", "40", "--overwrite"]).exit_code == 0
+
+
+@pytest.mark.parametrize("size", ["big", "0", "10x20x30", "-5", "3x"])
+def test_a_size_that_is_none_is_a_usage_error(source: Path, tmp_path: Path, size: str) -> None:
+    result = CliRunner().invoke(cli, ["extract", str(source), "-o", str(tmp_path / "f.h5"), f"--size={size}"])
+    assert result.exit_code == 2
+    assert "give one number of pixels, such as 150, or HEIGHTxWIDTH, such as 128x192." in result.stderr

@@ -1,0 +1,119 @@
+"""``ffe info`` and ``ffe backbones``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ffe.backbones.catalog import CATALOG
+from ffe.bundle.io import Bundle
+from ffe.cli import cli
+from ffe.store.reader import FeatureStore
+from ffe.workflows import tune
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def test_info_of_features_as_json(fake_store: Path) -> None:
+    result = _run("info", fake_store, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    value = json.loads(result.stdout)
+    with FeatureStore(fake_store) as store:
+        assert value == json.loads(json.dumps(store.summary()))
+        assert value["spec_digest"] == store.spec_digest
+        assert value["spec"] == json.loads(json.dumps(store.spec.to_json()))
+    assert value["rows"] == 40
+    assert value["dims"] == 48
+    assert value["grid"] == [4, 4, 3]
+    assert value["skipped"] == 0
+    assert value["class_names"] == ["cat", "dog"]
+    assert value["class_counts"] == {"cat": 20, "dog": 20}
+
+
+def test_info_of_features_as_text(fake_store: Path) -> None:
+    result = _run("info", fake_store)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "rows         40, with 48 features each (4x4x3), float32\n" in result.stdout
+    assert "backbone     fake, RANDOM weights (untrained)\n" in result.stdout
+    assert result.stdout.endswith("cat        20\ndog        20\n")
+
+
+def test_info_names_skipped_files(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"path,label\n{pictures / 'cat' / 'cat_000.png'},cat\nnone.png,dog\n")
+    assert _run("extract", tmp_path / "list.csv", "-o", tmp_path / "f.h5", "--backbone", "fake").exit_code == 0
+    assert _run("info", tmp_path / "f.h5").stdout.splitlines()[-1].split("  ")[0] == "none.png"
+    (skipped,) = json.loads(_run("info", tmp_path / "f.h5", "--json").stdout)["skipped_files"]
+    assert skipped == {"path": "none.png", "reason": "missing", "message": "no such file"}
+
+
+def test_info_of_a_model_as_json(fake_store: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.ffe"
+    tune(fake_store, model, heads=("logistic",), trials=2)
+    result = _run("info", model, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    value = json.loads(result.stdout)
+    manifest = Bundle(model).manifest
+    assert value["head"] == "logistic"
+    assert value["parameters"] == manifest.head.parameters
+    assert value["class_names"] == ["cat", "dog"]
+    assert value["spec"] == json.loads(json.dumps(manifest.spec.to_json()))
+    assert set(value["evaluation"]["test"]) >= {"accuracy", "balanced_accuracy", "log_loss", "auc", "confusion", "n"}
+    assert len(value["leaderboard"]) == 2
+    assert value["has_backbone"] is False
+    assert "splits" not in value
+
+
+def test_info_of_a_model_lists_its_splits(fake_bundle: Path) -> None:
+    value = json.loads(_run("info", fake_bundle, "--json", "--splits").stdout)
+    assert value["splits"] == {row.path: row.split for row in Bundle(fake_bundle).splits()}
+    assert Counter(value["splits"].values()) == {"train": 32, "test": 8}
+    lines = _run("info", fake_bundle, "--splits").stdout.splitlines()[-40:]
+    assert dict(reversed(line.split("\t")) for line in lines) == value["splits"]
+
+
+def test_info_of_a_model_as_text(fake_bundle: Path) -> None:
+    result = _run("info", fake_bundle)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("head         logistic (pooling=avg scaling=sqrt_l2 C=100)\nclasses      cat, dog\n")
+    assert "backbone     fake, RANDOM weights (untrained), not inside the file\n" in result.stdout
+    assert "\nTest: accuracy " in result.stdout
+
+
+def test_splits_are_for_models(fake_store: Path) -> None:
+    result = _run("info", fake_store, "--splits")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--splits is for model files; a feature file shows its splits without it." in result.stderr
+
+
+@pytest.mark.parametrize(("content", "sentence"), [(b"text", "is not a readable HDF5 file"), (None, "There is no feature file")])
+def test_info_of_something_else_is_refused(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+    result = _run("info", tmp_path / "file")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith("ffe: ")
+    assert sentence in result.stderr
+
+
+def test_backbones_as_json_are_the_catalogue() -> None:
+    result = _run("backbones", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = json.loads(result.stdout)
+    assert [row["name"] for row in rows] == list(CATALOG)
+    assert set(rows[0]) == {"name", "size", "min_size", "preprocess", "licence", "weights"}
+    assert {row["weights"] for row in rows} == {None}
+
+
+def test_backbones_say_where_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / CATALOG["vgg16"].weights_file).write_bytes(b"")
+    monkeypatch.setenv("FFE_WEIGHTS_DIR", str(tmp_path))
+    lines = {line.split()[0]: line for line in _run("backbones").stdout.splitlines()[2:]}
+    assert lines.keys() == CATALOG.keys()
+    assert lines["vgg16"].endswith(str(tmp_path / CATALOG["vgg16"].weights_file))
+    assert lines["vgg19"].endswith("not on this machine")

@@ -1,0 +1,173 @@
+"""``ffe predict`` and ``ffe evaluate``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ffe.bundle.io import Bundle
+from ffe.cli import cli
+from ffe.predict import Predictor
+
+
+def _run(*arguments: object, stdin: bytes | str | None = None) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], input=stdin)
+
+
+def _answers(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def cat(pictures: Path) -> Path:
+    return pictures / "cat" / "cat_000.png"
+
+
+@pytest.fixture
+def dog(pictures: Path) -> Path:
+    return pictures / "dog" / "dog_000.png"
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(b"no picture")
+    return path
+
+
+def test_predict_json_is_one_object_a_line(fake_bundle: Path, cat: Path, dog: Path) -> None:
+    result = _run("predict", fake_bundle, cat, dog, "--json")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    expected = Predictor(fake_bundle, batch_size=2).predict([cat, dog])
+    for value, wanted in zip(_answers(result), expected, strict=True):
+        assert list(value) == ["path", "label", "probabilities", "error"]
+        assert value == wanted.to_json()
+
+
+def test_predict_text_is_one_line_an_image(fake_bundle: Path, cat: Path, dog: Path) -> None:
+    result = _run("predict", fake_bundle, cat, dog, "--top", 1)
+    assert result.exit_code == 0
+    labels = [answer["label"] for answer in _answers(_run("predict", fake_bundle, cat, dog, "--json"))]
+    for line, path, label in zip(result.stdout.splitlines(), (cat, dog), labels, strict=True):
+        assert line.startswith(f"{path}: {label} ")
+        assert line.endswith("%")
+        assert line.count("%") == 1
+    both = _run("predict", fake_bundle, cat).stdout
+    assert both.count("%") == 2
+
+
+def test_predict_takes_folders(fake_bundle: Path, pictures: Path) -> None:
+    result = _run("predict", fake_bundle, pictures / "dog", "--json")
+    assert result.exit_code == 0
+    assert [value["path"] for value in _answers(result)] == sorted(str(file) for file in (pictures / "dog").iterdir())
+    assert len(_answers(_run("predict", fake_bundle, pictures, "--json"))) == 40
+
+
+def test_predict_takes_an_image_on_standard_input(fake_bundle: Path, cat: Path) -> None:
+    (value,) = _answers(_run("predict", fake_bundle, "-", "--json", stdin=cat.read_bytes()))
+    (wanted,) = _answers(_run("predict", fake_bundle, cat, "--json"))
+    assert value == {**wanted, "path": "-"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""], ids=repr)
+def test_predict_takes_a_list_of_paths_on_standard_input(fake_bundle: Path, cat: Path, dog: Path, end: str) -> None:
+    lines = f"{cat}\n\n{dog}{end}"
+    result = _run("predict", fake_bundle, "-", "--json", stdin=lines.encode())
+    assert result.exit_code == 0
+    assert [value["path"] for value in _answers(result)] == [str(cat), str(dog)]
+
+
+def test_predict_takes_a_list_longer_than_one_read(fake_bundle: Path, cat: Path) -> None:
+    result = _run("predict", fake_bundle, "-", "--json", stdin=f"{cat}\n" * 200)
+    assert [value["path"] for value in _answers(result)] == [str(cat)] * 200
+
+
+def test_predict_goes_on_past_bad_files(fake_bundle: Path, cat: Path, dog: Path, bad: Path) -> None:
+    result = _run("predict", fake_bundle, cat, "none.jpg", bad, dog, "--json")
+    assert result.exit_code == 0
+    values = _answers(result)
+    assert [value["path"] for value in values] == [str(cat), "none.jpg", str(bad), str(dog)]
+    assert values[1] == {"path": "none.jpg", "label": None, "probabilities": {}, "error": "no such file"}
+    assert values[2]["error"] == "its content is no image format that Pillow knows"
+    assert values[3]["error"] is None
+    assert "none.jpg: cannot be read: no such file\n" in result.stderr
+    assert _run("predict", fake_bundle, cat, "none.jpg", "--strict").exit_code == 1
+
+
+def test_predict_text_keeps_bad_files_out_of_stdout(fake_bundle: Path, cat: Path, bad: Path) -> None:
+    result = _run("predict", fake_bundle, bad, cat)
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stderr == f"{bad}: cannot be read: its content is no image format that Pillow knows\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--strict",)])
+def test_predict_with_no_good_image_is_refused(fake_bundle: Path, bad: Path, options: tuple[str, ...]) -> None:
+    result = _run("predict", fake_bundle, bad, *options)
+    assert result.exit_code == 3
+    assert result.stderr.endswith("ffe: No image could be read; give JPEG, PNG or other picture files.\n")
+
+
+def test_predict_with_an_empty_list_is_refused(fake_bundle: Path) -> None:
+    result = _run("predict", fake_bundle, "-", stdin=b"")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == "ffe: No image could be read; give JPEG, PNG or other picture files.\n"
+
+
+def test_predict_without_images_is_a_usage_error(fake_bundle: Path) -> None:
+    assert _run("predict", fake_bundle).exit_code == 2
+
+
+SCORES = {
+    "n",
+    "accuracy",
+    "balanced_accuracy",
+    "log_loss",
+    "auc",
+    "confusion",
+    "precision",
+    "recall",
+    "class_names",
+}
+
+
+def test_evaluate_json_has_the_keys_of_the_test(fake_bundle: Path, fake_store: Path) -> None:
+    result = _run("evaluate", fake_bundle, fake_store, "--json")
+    assert result.exit_code == 0
+    value = json.loads(result.stdout)
+    assert set(value) == SCORES | {"seen_in_training", "skipped"}
+    assert set(Bundle(fake_bundle).manifest.evaluation["test"]) == SCORES
+    assert (value["n"], value["seen_in_training"], value["skipped"]) == (40, 32, 0)
+    assert value["class_names"] == ["cat", "dog"]
+    assert [sum(row) for row in value["confusion"]] == [20, 20]
+
+
+def test_evaluate_on_training_features_warns_and_unseen_leaves_them_out(fake_bundle: Path, fake_store: Path) -> None:
+    seen = _run("evaluate", fake_bundle, fake_store)
+    assert seen.exit_code == 0
+    assert seen.stderr == (
+        "warning: 32 of the 40 images were used to fit or choose this model, so the scores are too good; "
+        "--unseen leaves them out\n"
+    )
+    assert seen.stdout.startswith("accuracy ")
+    unseen = _run("evaluate", fake_bundle, fake_store, "--unseen", "--json")
+    assert unseen.stderr == ""
+    value = json.loads(unseen.stdout)
+    assert (value["n"], value["seen_in_training"]) == (8, 0)
+    assert value["confusion"] == Bundle(fake_bundle).manifest.evaluation["test"]["confusion"]
+
+
+def test_evaluate_takes_a_folder_and_says_what_it_left_out(fake_bundle: Path, cat: Path, dog: Path, tmp_path: Path) -> None:
+    for file in (cat, dog):
+        (tmp_path / "new" / file.parent.name).mkdir(parents=True)
+        shutil.copy(file, tmp_path / "new" / file.parent.name)
+    (tmp_path / "new" / "cat" / "bad.png").write_bytes(b"no picture")
+    result = _run("evaluate", fake_bundle, tmp_path / "new", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["n"] == 2
+    assert "1 images were left out: no label, or not readable\n" in result.stderr

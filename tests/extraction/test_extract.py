@@ -1,0 +1,389 @@
+"""Extraction from end to end, on the fake backbone."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffe.engines.choose import open_engine
+from ffe.errors import EngineError, SourceError, StaleStoreError, StoreError
+from ffe.extraction.run import ExtractSummary, Progress, extract
+from ffe.images.decode import decode
+from ffe.images.synthetic import draw
+from ffe.keys import bytes_digest
+from ffe.store.reader import FeatureStore
+from ffe.testing.store import assert_same_file
+
+
+def run(source: Path, output: Path, **options: Any) -> ExtractSummary:
+    return extract(source, output, **{"backbone": "fake", "batch_size": 4, **options})
+
+
+@pytest.fixture
+def source(pictures: Path, tmp_path: Path) -> Path:
+    """Six cats and six dogs that a test may change."""
+    folder = tmp_path / "source"
+    for file in sorted(pictures.glob("*/*_00[0-5].png")):
+        (folder / file.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / file.parent.name / file.name)
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where the features go: a folder of its own."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "features.h5"
+
+
+def table(path: Path) -> dict[str, tuple[str, str, bytes]]:
+    """Return path -> (class, digest of the image, bytes of the features)."""
+    with FeatureStore(path) as store:
+        return {
+            store.paths[i]: (
+                store.class_names[store.labels[i]] if store.labels[i] >= 0 else "",
+                store.sha256[i],
+                store.raw_row(i).tobytes(),
+            )
+            for i in range(len(store))
+        }
+
+
+def expected_table(source: Path) -> dict[str, tuple[str, str, bytes]]:
+    """Compute the same the slow way: file by file, without anything of ffe.extraction."""
+    from ffe.engines.fake import FakeEngine
+    from ffe.extraction.plan import make_spec
+
+    spec, _ = make_spec("fake")
+    engine = FakeEngine(spec, 1)
+    rows = {}
+    for file in source.glob("*/*.png"):
+        data = file.read_bytes()
+        features = engine.extract(decode(data, (32, 32))[None])[0]
+        rows[file.relative_to(source).as_posix()] = (file.parent.name, bytes_digest(data), features.tobytes())
+    return rows
+
+
+def test_every_picture_has_its_row(pictures: Path, output: Path) -> None:
+    summary = run(pictures, output)
+    assert (summary.rows, summary.computed, summary.skipped, summary.skipped_reasons) == (40, 40, 0, {})
+    assert summary.output == output
+    assert summary.to_json()["output"] == str(output)
+    assert table(output) == expected_table(pictures)
+    with FeatureStore(output) as store:
+        order = [hashlib.sha256(path.encode()).hexdigest() for path in store.paths]
+        assert order == sorted(order)
+        assert store.source == str(pictures.resolve())
+        assert store.class_names == ("cat", "dog")
+        assert store.split == ("",) * 40
+    assert [file.name for file in output.parent.iterdir()] == ["features.h5"]
+
+
+def test_batch_size_and_workers_change_nothing(source: Path, output: Path) -> None:
+    run(source, output, batch_size=1, workers=1)
+    other = output.with_name("other.h5")
+    run(source, other, batch_size=100, workers=5)
+    assert_same_file(other, output)
+
+
+def test_second_run_computes_nothing_and_touches_nothing(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(source, output)
+    data, status = output.read_bytes(), output.stat()
+    monkeypatch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: pytest.fail("no backbone is needed"))
+    summary = run(source, output)
+    assert (summary.rows, summary.computed) == (12, 0)
+    assert output.read_bytes() == data
+    assert (output.stat().st_ino, output.stat().st_mtime_ns) == (status.st_ino, status.st_mtime_ns)
+
+
+def test_only_a_new_picture_is_computed(source: Path, output: Path) -> None:
+    run(source, output)
+    draw("dog", 77, (48, 48)).save(source / "dog" / "new.png")
+    assert run(source, output).computed == 1
+    assert table(output) == expected_table(source)
+
+
+def test_changed_picture_is_computed_again(source: Path, output: Path) -> None:
+    """The content counts, and not the name."""
+    run(source, output)
+    draw("dog", 78, (48, 48)).save(source / "dog" / "dog_000.png")
+    assert run(source, output).computed == 1
+    assert table(output) == expected_table(source)
+
+
+def test_relabelling_computes_nothing(source: Path, output: Path) -> None:
+    run(source, output)
+    (source / "emu").mkdir()
+    (source / "dog" / "dog_001.png").rename(source / "emu" / "renamed.png")
+    assert run(source, output).computed == 0
+    assert table(output) == expected_table(source)
+    with FeatureStore(output) as store:
+        assert store.class_names == ("cat", "dog", "emu")
+
+
+def test_removed_picture_loses_its_row(source: Path, output: Path) -> None:
+    run(source, output)
+    (source / "cat" / "cat_002.png").unlink()
+    summary = run(source, output)
+    assert (summary.rows, summary.computed) == (11, 0)
+    assert table(output) == expected_table(source)
+
+
+def test_equal_content_is_computed_once(source: Path, output: Path) -> None:
+    for name in ("a", "b", "c"):
+        shutil.copy(source / "cat" / "cat_000.png", source / "dog" / f"copy_{name}.png")
+    summary = run(source, output, batch_size=2, workers=4)
+    assert (summary.rows, summary.computed) == (15, 12)
+    assert table(output) == expected_table(source)
+
+
+def test_bad_file_is_skipped_and_shifts_no_row(source: Path, output: Path) -> None:
+    expected = expected_table(source)
+    good = (source / "cat" / "cat_000.png").read_bytes()
+    (source / "cat" / "half.png").write_bytes(good[: len(good) // 2])
+    (source / "dog" / "text.png").write_text("no picture")
+    (source / "dog" / "empty.png").touch()
+    (source / "stray.txt").write_text("notes")
+    summary = run(source, output)
+    assert (summary.rows, summary.skipped) == (12, 4)
+    assert summary.skipped_reasons == {"left-out": 1, "empty": 1, "truncated": 1, "not-an-image": 1}
+    assert table(output) == expected
+    with FeatureStore(output) as store:
+        assert [(s.path, s.reason) for s in store.skipped] == [
+            ("cat/half.png", "truncated"),
+            ("dog/empty.png", "empty"),
+            ("dog/text.png", "not-an-image"),
+            ("stray.txt", "left-out"),
+        ]
+        assert all(s.message for s in store.skipped)
+    assert run(source, output).computed == 0
+
+
+def test_folder_with_no_picture_at_all(tmp_path: Path, output: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "bad" / "cat").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bad" / "cat" / f"{name}.png").write_text("no picture")
+    sentence = r"None of the 2 files could be decoded \(the first, 'cat/[ab]\.png': .+\); check that the source holds pictures\."
+    with pytest.raises(SourceError, match=sentence):
+        run(tmp_path / "bad", output)
+    assert list(output.parent.iterdir()) == []
+
+
+def test_other_spec_is_refused_until_overwrite(source: Path, output: Path) -> None:
+    run(source, output)
+    data = output.read_bytes()
+    sentence = (
+        r"features\.h5' holds other features than these \(preprocess\.size: stored 32x32, asked 48x40; "
+        r"dtype: stored float32, asked float16\); choose another output, or replace it with --overwrite\."
+    )
+    with pytest.raises(StaleStoreError, match=sentence):
+        run(source, output, size=(48, 40), dtype="float16")
+    assert output.read_bytes() == data
+    assert run(source, output, size=(48, 40), dtype="float16", overwrite=True).computed == 12
+    with FeatureStore(output) as store:
+        assert store.spec.preprocess.size == (48, 40)
+        assert store.raw_row(0).dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("missing/features.h5", r"lies in a folder that does not exist \('.*missing'\); name a file in an existing folder"),
+        ("", r"The output '.*' is a folder; name a file in an existing folder, such as features\.h5"),
+    ],
+)
+def test_output_that_cannot_be_written(source: Path, tmp_path: Path, name: str, sentence: str) -> None:
+    with pytest.raises(StoreError, match=sentence):
+        run(source, tmp_path / name)
+
+
+def test_output_that_is_one_of_the_images(source: Path) -> None:
+    picture = source / "cat" / "cat_000.png"
+    data = picture.read_bytes()
+    with pytest.raises(SourceError, match=r"cat_000\.png' is one of the images in '.*'; name another output"):
+        run(source, picture, overwrite=True)
+    assert picture.read_bytes() == data
+
+
+def test_output_that_is_another_file_is_not_replaced(source: Path, output: Path) -> None:
+    output.write_text("my diary")
+    with pytest.raises(StoreError, match="is not a readable HDF5 file"):
+        run(source, output)
+    assert output.read_text() == "my diary"
+
+
+def test_unknown_engine_is_refused_first(source: Path, output: Path) -> None:
+    with pytest.raises(EngineError, match="There is no engine 'abacus'"):
+        run(source, output, engine="abacus")
+
+
+class _Interrupts:
+    """An engine that a user stops after some batches."""
+
+    def __init__(self, inner: Any, batches: int) -> None:
+        self.name, self.grid, self.batch_size = inner.name, inner.grid, inner.batch_size
+        self._inner, self._left = inner, batches
+
+    def extract(self, images: np.ndarray) -> np.ndarray:
+        if self._left == 0:
+            raise KeyboardInterrupt
+        self._left -= 1
+        return np.asarray(self._inner.extract(images))
+
+
+@pytest.mark.parametrize("batches", [0, 1, 2])
+def test_interrupted_run_goes_on(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    """What was computed is not computed again, and the file is that of an undisturbed run."""
+    run(source, output.with_name("undisturbed.h5"))
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "ffe.extraction.run.open_engine", lambda *rest, **options: _Interrupts(open_engine(*rest, **options), batches)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            run(source, output)
+    assert not output.exists()
+    summary = run(source, output)
+    assert summary.computed == 12 - 4 * batches
+    assert_same_file(output, output.with_name("undisturbed.h5"))
+    assert sorted(file.name for file in output.parent.iterdir()) == ["features.h5", "undisturbed.h5"]
+
+
+def test_interrupted_run_is_not_continued_with_other_options(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: _Interrupts(open_engine(*rest, **options), 1))
+        with pytest.raises(KeyboardInterrupt):
+            run(source, output)
+    with pytest.raises(StaleStoreError, match=r"An unfinished run for '.*' made other features \(dtype: stored float32, asked"):
+        run(source, output, dtype="float16")
+    assert run(source, output, dtype="float16", overwrite=True).computed == 12
+
+
+# Kills itself at a chosen moment; every batch is a part of its own, so that there is something to go on with.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ffe.engines.fake import FakeEngine
+from ffe.extraction import run
+from ffe.store import journal, writer
+
+def die(*rest, **options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+source, output, moment = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+journal._PART_SECONDS = 0.0
+if moment == "batch":
+    whole, calls = FakeEngine.extract, []
+    def extract(self, images):
+        calls.append(1)
+        return die() if len(calls) == 3 else whole(self, images)
+    FakeEngine.extract = extract
+elif moment == "store":
+    run.write_store = lambda *rest, **options: (setattr(writer.os, "replace", die), writer.write_store(*rest, **options))
+elif moment == "discard":
+    journal.Journal.discard = die
+run.extract(source, output, backbone="fake", batch_size=4)
+"""
+
+
+@pytest.mark.parametrize(("moment", "most"), [("batch", 8), ("store", 0), ("discard", 0)])
+def test_killed_run_goes_on(source: Path, output: Path, moment: str, most: int) -> None:
+    """Killed in a batch, before the file is renamed, and after: the next run computes at most the rest."""
+    run(source, output.with_name("undisturbed.h5"))
+    command = [sys.executable, "-c", KILLED, str(source), str(output), moment]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert output.exists() == (moment == "discard")
+    summary = run(source, output)
+    assert (summary.rows, summary.skipped) == (12, 0)
+    assert summary.computed <= most
+    assert_same_file(output, output.with_name("undisturbed.h5"))
+    assert not output.with_name("features.h5.partial").exists()
+
+
+def test_memory_does_not_grow_with_the_source(pictures: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded and not yet given back: at most one batch that waits, and two that are decoded ahead."""
+    import threading
+
+    import ffe.extraction.pipeline as pipeline
+
+    lock, held, peak = threading.Lock(), 0, 0
+
+    def counting(data: bytes, size: tuple[int, int]) -> np.ndarray:
+        nonlocal held, peak
+        pixels = decode(data, size)
+        with lock:
+            held += 1
+            peak = max(peak, held)
+        return pixels
+
+    class Engine(_Interrupts):
+        def extract(self, images: np.ndarray) -> np.ndarray:
+            nonlocal held
+            rows = super().extract(images)
+            with lock:
+                held -= len(images)
+            return rows
+
+    assert pipeline.stream.__module__ == "ffe.images.stream"
+    monkeypatch.setattr("ffe.images.stream.decode", counting)
+    monkeypatch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: Engine(open_engine(*rest, **options), -1))
+    assert run(pictures, output, workers=4).computed == 40
+    assert held == 0
+    assert 4 <= peak <= 3 * 4
+
+
+def test_progress_runs_to_the_end(source: Path, output: Path) -> None:
+    (source / "dog" / "text.png").write_text("no picture")
+    seen: list[Progress] = []
+    run(source, output, batch_size=5, progress=seen.append)
+    done = [p.done for p in seen]
+    assert done == sorted(set(done))
+    assert done[-1] == 13
+    assert {p.total for p in seen} == {13}
+    assert [p.skipped for p in seen] == sorted(p.skipped for p in seen)
+    assert seen[-1].skipped == 1
+    assert seen[-1].remaining == 0
+    assert all(p.rate > 0 and p.remaining >= 0 for p in seen)
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What ffe warns of, also where the command line has taken its log over."""
+    monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
+    caplog.set_level(logging.WARNING, "ffe")
+    return caplog
+
+
+def test_untrained_backbone_is_announced_when_asked_for(source: Path, output: Path, warnings: pytest.LogCaptureFixture) -> None:
+    run(source, output, weights="random")
+    assert any("THE BACKBONE IS UNTRAINED (--weights random)" in message for message in warnings.messages)
+
+
+def test_ordinary_run_warns_of_nothing(source: Path, output: Path, warnings: pytest.LogCaptureFixture) -> None:
+    run(source, output)
+    assert warnings.messages == []
+
+
+def test_single_class_is_announced(source: Path, output: Path, warnings: pytest.LogCaptureFixture) -> None:
+    shutil.rmtree(source / "dog")
+    run(source, output)
+    assert warnings.messages == ["only one class ('cat') was found; a head needs at least two"]
+
+
+def test_splits_and_unlabelled_rows_are_kept(source: Path, output: Path) -> None:
+    lines = ["path,label,split", "cat/cat_000.png,cat,train", "dog/dog_000.png,dog,val", "dog/dog_001.png,,test", "gone.png,cat,"]
+    (source / "list.csv").write_text("\n".join(lines))
+    summary = run(source / "list.csv", output)
+    assert (summary.rows, summary.skipped_reasons) == (3, {"missing": 1})
+    with FeatureStore(output) as store:
+        rows = dict(zip(store.paths, zip(store.labels.tolist(), store.split, strict=True), strict=True))
+    assert rows == {"cat/cat_000.png": (0, "train"), "dog/dog_000.png": (1, "valid"), "dog/dog_001.png": (-1, "test")}

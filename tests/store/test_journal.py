@@ -1,0 +1,166 @@
+"""Features that are computed but not yet in a finished file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffe.errors import StaleStoreError
+from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
+from ffe.store import journal as journal_module
+from ffe.store.journal import Journal
+
+SPEC = ExtractSpec(BackboneSpec("fake", "random", "0" * 64), PreprocessSpec((32, 32), "none"))
+GRID = (1, 2, 3)
+ROWS = np.random.default_rng(0).standard_normal((9, 6)).astype(np.float32)
+NAMES = [f"{i:064x}" for i in range(9)]
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where the finished file will be."""
+    return tmp_path / "features.h5"
+
+
+def fill(output: Path, spec: ExtractSpec = SPEC) -> Journal:
+    """Write three parts of three rows."""
+    journal = Journal(output, spec)
+    for start in (0, 3, 6):
+        journal.append(NAMES[start : start + 3], ROWS[start : start + 3], GRID)
+        journal.commit()
+    return journal
+
+
+def parts(output: Path) -> list[str]:
+    return sorted(path.name for path in journal_folder(output).iterdir())
+
+
+def journal_folder(output: Path) -> Path:
+    return output.with_name("features.h5.partial")
+
+
+def test_new_journal_is_empty_and_leaves_no_folder(output: Path) -> None:
+    journal = Journal(output, SPEC)
+    assert len(journal) == 0
+    assert journal.grid is None
+    assert NAMES[0] not in journal
+    journal.commit()
+    assert not journal_folder(output).exists()
+
+
+def test_parts_survive(output: Path) -> None:
+    fill(output)
+    again = Journal(output, SPEC)
+    assert len(again) == 9
+    assert again.grid == GRID
+    for i in (8, 0, 4, 3, 0):
+        assert NAMES[i] in again
+        np.testing.assert_array_equal(again.row(NAMES[i]), ROWS[i])
+    assert parts(output) == [f"{n:06d}.{kind}" for n in (1, 2, 3) for kind in ("json", "npy")]
+
+
+def test_rows_have_the_stored_type(output: Path) -> None:
+    journal = fill(output, replace(SPEC, dtype="float16"))
+    assert journal.row(NAMES[5]).dtype == np.float16
+    np.testing.assert_array_equal(journal.row(NAMES[5]), ROWS[5].astype(np.float16))
+
+
+def test_what_is_not_committed_does_not_count(output: Path) -> None:
+    journal = Journal(output, SPEC)
+    journal.append(NAMES[:3], ROWS[:3], GRID)
+    assert len(journal) == 0
+    assert NAMES[0] not in journal
+    assert len(Journal(output, SPEC)) == 0
+    journal.commit()
+    assert len(journal) == len(Journal(output, SPEC)) == 3
+
+
+@pytest.mark.parametrize(("name", "value"), [("_PART_BYTES", 3 * 6 * 4), ("_PART_SECONDS", 0.0)])
+def test_commits_by_itself_when_it_is_time(output: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float) -> None:
+    monkeypatch.setattr(journal_module, name, value)
+    journal = Journal(output, SPEC)
+    journal.append(NAMES[:3], ROWS[:3], GRID)
+    journal.append(NAMES[3:6], ROWS[3:6], GRID)  # waits for the part before
+    assert len(Journal(output, SPEC)) >= 3
+    journal.commit()
+
+
+def test_truncated_part_is_dropped(output: Path) -> None:
+    fill(output)
+    part = journal_folder(output) / "000002.npy"
+    part.write_bytes(part.read_bytes()[:-5])
+    again = Journal(output, SPEC)
+    assert [name in again for name in NAMES] == [True] * 3 + [False] * 3 + [True] * 3
+    assert "000002.json" not in parts(output)
+    again.append(NAMES[3:6], ROWS[3:6], GRID)
+    again.commit()
+    healed = Journal(output, SPEC)
+    for name, row in zip(NAMES, ROWS, strict=True):
+        np.testing.assert_array_equal(healed.row(name), row)
+
+
+@pytest.mark.parametrize("content", [b"", b"no numpy file"])
+def test_damaged_part_is_dropped(output: Path, content: bytes) -> None:
+    fill(output)
+    (journal_folder(output) / "000003.npy").write_bytes(content)
+    again = Journal(output, SPEC)
+    assert len(again) == 6
+    assert NAMES[6] not in again
+
+
+def test_missing_part_is_dropped(output: Path) -> None:
+    fill(output)
+    (journal_folder(output) / "000001.npy").unlink()
+    assert len(Journal(output, SPEC)) == 6
+
+
+def test_part_without_a_record_does_not_count(output: Path) -> None:
+    """The run was killed between the array and its record; the next part takes the number."""
+    fill(output)
+    (journal_folder(output) / "000003.json").unlink()
+    again = Journal(output, SPEC)
+    assert len(again) == 6
+    again.append(NAMES[6:8], ROWS[6:8], GRID)
+    again.commit()
+    healed = Journal(output, SPEC)
+    assert len(healed) == 8
+    np.testing.assert_array_equal(healed.row(NAMES[7]), ROWS[7])
+
+
+@pytest.mark.parametrize("content", [b"", b'{"spec": {', b"\xff\xfe", b"{}"])
+def test_damaged_record_drops_its_part(output: Path, content: bytes) -> None:
+    fill(output)
+    (journal_folder(output) / "000002.json").write_bytes(content)
+    again = Journal(output, SPEC)
+    assert [name in again for name in NAMES] == [True] * 3 + [False] * 3 + [True] * 3
+
+
+def test_half_written_files_are_passed_over(output: Path) -> None:
+    fill(output)
+    (journal_folder(output) / "000004.npy.tmp").write_bytes(b"half")
+    (journal_folder(output) / "000004.json.tmp").write_bytes(b"{")
+    assert len(Journal(output, SPEC)) == 9
+
+
+def test_parts_of_another_spec_are_refused(output: Path) -> None:
+    fill(output)
+    other = replace(SPEC, preprocess=PreprocessSpec((64, 64), "none"))
+    sentence = (
+        r"An unfinished run for '.*features\.h5' made other features \(preprocess\.size: stored 32x32, asked 64x64\); "
+        r"use the options of that run, another output, or --overwrite\."
+    )
+    with pytest.raises(StaleStoreError, match=sentence):
+        Journal(output, other)
+    assert len(Journal(output, SPEC)) == 9  # and nothing was lost by asking
+
+
+def test_discard_and_remove_leave_nothing(output: Path) -> None:
+    fill(output).discard()
+    assert not journal_folder(output).exists()
+    fill(output)
+    Journal.remove(output)
+    assert not journal_folder(output).exists()
+    Journal.remove(output)  # nothing there: nothing to do

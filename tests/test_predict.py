@@ -1,0 +1,128 @@
+"""The predictor, on the fake backbone; tests/parity proves it on Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffe.bundle.io import Bundle
+from ffe.errors import BundleError, DecodeError
+from ffe.images.synthetic import draw
+from ffe.predict import Predictor
+from ffe.store.reader import FeatureStore
+
+
+@pytest.fixture
+def predictor(fake_bundle: Path) -> Predictor:
+    return Predictor(fake_bundle, batch_size=8)
+
+
+@pytest.fixture
+def bad_image(tmp_path: Path) -> Path:
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(b"this is no picture")
+    return path
+
+
+def test_features_equal_the_stored_rows(predictor: Predictor, fake_store: Path, pictures: Path) -> None:
+    with FeatureStore(fake_store) as store:
+        features = predictor.features(pictures / path for path in store.paths)
+        assert features.dtype == np.float32
+        np.testing.assert_array_equal(features, store.features())
+
+
+def test_predictions_are_those_of_the_head_on_the_stored_rows(predictor: Predictor, fake_store: Path, pictures: Path) -> None:
+    with FeatureStore(fake_store) as store:
+        expected = Bundle(predictor.bundle.path).head().predict_proba(store.features())
+        answers = list(predictor.predict(pictures / path for path in store.paths))
+        assert [answer.path for answer in answers] == [str(pictures / path) for path in store.paths]
+    np.testing.assert_allclose([list(answer.probabilities.values()) for answer in answers], expected, atol=1e-6)
+    for answer, row in zip(answers, expected, strict=True):
+        assert answer.error is None
+        assert list(answer.probabilities) == ["cat", "dog"]
+        assert answer.label == ("cat", "dog")[row.argmax()]
+        assert answer.to_json() == {
+            "path": answer.path,
+            "label": answer.label,
+            "probabilities": answer.probabilities,
+            "error": None,
+        }
+
+
+def test_the_model_is_worth_asking(predictor: Predictor, tmp_path: Path) -> None:
+    """Test rows and pictures that it never saw: better than a coin."""
+    assert predictor.bundle.manifest.evaluation["test"]["accuracy"] >= 0.5
+    draw("cat", 900, (48, 48)).save(tmp_path / "new.png")
+    (answer,) = predictor.predict([tmp_path / "new.png"])
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_bad_images_give_errors_in_their_places(fake_bundle: Path, pictures: Path, bad_image: Path, batch_size: int) -> None:
+    good = sorted(pictures.glob("cat/*.png"))[:3]
+    images = [good[0], bad_image, good[1], "none.jpg", good[2], bad_image]
+    answers = list(Predictor(fake_bundle, batch_size=batch_size).predict(images))
+    assert [answer.path for answer in answers] == [str(image) for image in images]
+    assert [answer.error is None for answer in answers] == [True, False, True, False, True, False]
+    assert answers[1].error == "its content is no image format that Pillow knows"
+    assert answers[3].error == "no such file"
+    assert answers[1].label is None
+    assert answers[1].probabilities == {}
+    alone = list(Predictor(fake_bundle, batch_size=1).predict(good))
+    np.testing.assert_allclose(
+        [answers[i].probabilities["cat"] for i in (0, 2, 4)], [answer.probabilities["cat"] for answer in alone], atol=1e-6
+    )
+
+
+def test_bytes_are_answered_as_files_are(predictor: Predictor, pictures: Path) -> None:
+    file = pictures / "dog" / "dog_000.png"
+    (from_file,) = predictor.predict([file])
+    from_bytes, broken, empty = predictor.predict_bytes([file.read_bytes(), b"\xff\xd8\xffbroken", b""])
+    assert from_bytes.probabilities == pytest.approx(from_file.probabilities)
+    assert {answer.path for answer in (from_bytes, broken, empty)} == {"-"}
+    assert broken.error == "it starts like a JPEG file, but its header is damaged"
+    assert empty.label is None
+    assert empty.error
+
+
+def test_the_same_image_twice_is_answered_twice(predictor: Predictor, pictures: Path) -> None:
+    file = pictures / "dog" / "dog_001.png"
+    first, second = predictor.predict([file, file])
+    assert first == second
+
+
+def test_nothing_asked_is_nothing_answered(predictor: Predictor) -> None:
+    assert list(predictor.predict([])) == []
+    assert predictor.predict_bytes([]) == []
+
+
+def test_answers_come_while_images_are_still_being_named(fake_bundle: Path, pictures: Path) -> None:
+    """A long list is not read to its end before the first answer."""
+    taken = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield pictures / "cat" / "cat_000.png"
+
+    answers = Predictor(fake_bundle, batch_size=2, workers=1).predict(endless())
+    assert next(answers).error is None
+    assert taken < 50
+
+
+def test_features_of_a_bad_image_are_an_error(predictor: Predictor, pictures: Path, bad_image: Path) -> None:
+    with pytest.raises(DecodeError, match="its content is no image format that Pillow knows"):
+        predictor.features([pictures / "cat" / "cat_000.png", bad_image])
+
+
+def test_features_of_nothing_are_an_empty_array(predictor: Predictor) -> None:
+    assert predictor.features([]).shape == (0, 48)
+
+
+def test_a_missing_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="There is no model file"):
+        Predictor(tmp_path / "none.ffe")

@@ -1,0 +1,122 @@
+"""Options as values, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ffe.errors import SpecError
+from ffe.keys import bytes_digest, canonical_json, file_digest, spec_differences, spec_digest
+from ffe.specs import BackboneSpec, ExtractSpec, HeadSpec, PreprocessSpec, SearchSpec
+
+SPEC = ExtractSpec(BackboneSpec("vgg19", "file", "a" * 64, "block5_pool"), PreprocessSpec((150, 100), "caffe"))
+
+specs = st.builds(
+    ExtractSpec,
+    st.builds(
+        BackboneSpec, st.text(), st.sampled_from(["file", "random"]), st.text("0123456789abcdef"), st.none() | st.text(min_size=1)
+    ),
+    st.builds(
+        PreprocessSpec,
+        st.tuples(st.integers(1, 8192), st.integers(1, 8192)),
+        st.sampled_from(["caffe", "tf", "torch", "none"]),
+    ),
+    st.sampled_from(["float32", "mixed_float16", "mixed_bfloat16"]),
+    st.sampled_from(["float32", "float16"]),
+)
+
+
+@given(specs)
+def test_extract_spec_goes_through_json_and_back(spec: ExtractSpec) -> None:
+    again = ExtractSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    assert spec_digest(again) == spec_digest(spec)
+
+
+@given(specs, specs)
+def test_digests_are_equal_where_specs_are(one: ExtractSpec, other: ExtractSpec) -> None:
+    assert (spec_digest(one) == spec_digest(other)) == (one == other)
+    assert (spec_differences(one, other) == []) == (one == other)
+
+
+@pytest.mark.parametrize("spec", [HeadSpec("svm", {"C": 1.5, "kernel": "rbf"}), SearchSpec(("dense", "svm"), trials=3, seed=7)])
+def test_other_specs_go_through_json_and_back(spec: HeadSpec | SearchSpec) -> None:
+    assert type(spec).from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+@pytest.mark.parametrize(
+    ("changed", "difference"),
+    [
+        (replace(SPEC, dtype="float16"), "dtype: stored float32, asked float16"),
+        (replace(SPEC, precision="mixed_float16"), "precision: stored float32, asked mixed_float16"),
+        (replace(SPEC, backbone=replace(SPEC.backbone, name="vgg16")), "backbone.name: stored vgg19, asked vgg16"),
+        (replace(SPEC, backbone=replace(SPEC.backbone, layer=None)), "backbone.layer: stored block5_pool, asked None"),
+        (
+            replace(SPEC, backbone=replace(SPEC.backbone, weights_sha256="b" * 64)),
+            "backbone.weights_sha256: stored aaaaaaaaaaaa, asked bbbbbbbbbbbb",
+        ),
+        (replace(SPEC, preprocess=PreprocessSpec((100, 150), "caffe")), "preprocess.size: stored 150x100, asked 100x150"),
+        (replace(SPEC, preprocess=PreprocessSpec((150, 100), "tf")), "preprocess.mode: stored caffe, asked tf"),
+    ],
+)
+def test_every_field_counts_and_is_named(changed: ExtractSpec, difference: str) -> None:
+    assert spec_digest(changed) != spec_digest(SPEC)
+    assert spec_differences(SPEC, changed) == [difference]
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: PreprocessSpec((0, 5), "tf"), r"size is \(0, 5\), but must be two whole numbers from 1 to 8192"),
+        (lambda: PreprocessSpec((5, 8193), "tf"), r"size is \(5, 8193\), but must be two whole numbers"),
+        (lambda: PreprocessSpec((5,), "tf"), r"size is \(5,\), but must be two whole numbers"),  # type: ignore[arg-type]
+        (lambda: PreprocessSpec((1.5, 2), "tf"), r"size is \(1\.5, 2\), but must be two whole numbers"),  # type: ignore[arg-type]
+        (lambda: PreprocessSpec((5, 5), "vgg"), "mode is 'vgg', but must be one of caffe, tf, torch, none"),  # type: ignore[arg-type]
+        (
+            lambda: PreprocessSpec((5, 5), "tf", interpolation="nearest"),
+            "interpolation is 'nearest', but this version of ffe knows only 'bilinear'",
+        ),
+        (lambda: PreprocessSpec((5, 5), "tf", decode="draft"), "decode is 'draft', but this version of ffe knows only 'exact'"),
+        (lambda: BackboneSpec("vgg19", "web", ""), "weights is 'web', but must be one of file, random"),  # type: ignore[arg-type]
+        (
+            lambda: replace(SPEC, precision="int8"),
+            "precision is 'int8', but must be one of float32, mixed_float16, mixed_bfloat16",
+        ),
+        (lambda: replace(SPEC, dtype="float64"), "dtype is 'float64', but must be one of float32, float16"),
+        (lambda: SearchSpec(()), "a search needs at least one head"),
+        (lambda: SearchSpec(("svm",), trials=0), "trials is 0, but must be at least 1"),
+        (lambda: SearchSpec(("svm",), folds=1), "folds is 1, but must be at least 2"),
+        (lambda: SearchSpec(("svm",), test_fraction=0.6), "test_fraction is 0.6, but must be above 0 and at most 0.5"),
+    ],
+)
+def test_values_are_checked_once(make: Any, sentence: str) -> None:
+    with pytest.raises(SpecError, match=sentence):
+        make()
+
+
+@pytest.mark.parametrize("value", [{}, {"size": [5, 5]}, {"size": [5, 5], "mode": "tf", "colour": 1}, None, []])
+def test_json_of_another_shape_is_refused(value: Any) -> None:
+    with pytest.raises(
+        SpecError, match="a PreprocessSpec needs the fields size, mode, interpolation, orientation, background, decode"
+    ):
+        PreprocessSpec.from_json(value)
+
+
+def test_canonical_json() -> None:
+    assert canonical_json({"b": (1, 2.5), "a": "ä", "c": None}) == '{"a":"ä","b":[1,2.5],"c":null}'.encode()
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            canonical_json({"a": value})
+
+
+def test_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 5000
+    (tmp_path / "file").write_bytes(data)
+    assert file_digest(tmp_path / "file") == bytes_digest(data) == hashlib.sha256(data).hexdigest()

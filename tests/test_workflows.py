@@ -1,0 +1,414 @@
+"""From feature files to models: splits, refusals, warnings, and the refit."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffe.bundle.io import Bundle
+from ffe.errors import BundleError, DataError, HeadError, ModelMismatchError, SourceError, SpecError, WeightsError
+from ffe.extraction.plan import make_spec
+from ffe.extraction.run import extract
+from ffe.heads import find_head
+from ffe.images.synthetic import draw_folder
+from ffe.specs import BackboneSpec, ExtractSpec
+from ffe.store.layout import Row
+from ffe.store.reader import FeatureStore
+from ffe.store.writer import write_store
+from ffe.workflows import TuneResult, evaluate, train, tune
+
+GRID = (4, 4, 3)
+
+
+def _store(
+    path: Path,
+    labels: Sequence[int],
+    *,
+    classes: Sequence[str] = ("cat", "dog"),
+    splits: Sequence[str] | None = None,
+    images: Sequence[int] | None = None,
+    spec: ExtractSpec | None = None,
+    broken: int | None = None,
+    start: int = 0,
+) -> Path:
+    """Write a feature file of made-up rows; row i is image ``images[i]``, bright in the channel of its class."""
+    images = list(range(start, start + len(labels))) if images is None else images
+    values = {}
+    rows = []
+    for i, (label, image) in enumerate(zip(labels, images, strict=True)):
+        features = np.random.default_rng(image).uniform(0, 1, GRID)
+        features[:, :, max(label, 0)] += 0.4
+        values[f"{i:04d}.png"] = features.reshape(-1).astype(np.float32) * (np.nan if i == broken else 1)
+        digest = hashlib.sha256(str(image).encode()).hexdigest()
+        rows.append(Row(f"{i:04d}.png", digest, label, "" if splits is None else splits[i]))
+    write_store(
+        path,
+        spec=spec or make_spec("fake")[0],
+        grid=GRID,
+        class_names=classes,
+        rows=rows,
+        features=lambda row: values[row.path],
+    )
+    return path
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
+    caplog.set_level(logging.INFO, "ffe")
+    return caplog
+
+
+def _quick(store: Path, output: Path | None = None, **options: Any) -> TuneResult:
+    return tune(store, output, **{"heads": ("logistic",), "trials": 2, **options})
+
+
+def test_without_a_split_a_fifth_of_every_class_is_the_test(tmp_path: Path) -> None:
+    store = _store(tmp_path / "f.h5", [0] * 40 + [1] * 20)
+    result = _quick(store, tmp_path / "m.ffe")
+    assert result.rows == {"train": 48, "valid": 0, "test": 12}
+    assert result.validation == "5-fold cross-validation on 48 rows"
+    assert [sum(row) for row in result.evaluation.confusion] == [8, 4]
+    splits = Bundle(tmp_path / "m.ffe").splits()
+    of = {name: {row.sha256 for row in splits if row.split == name} for name in ("train", "test")}
+    assert len(of["train"]) == 48
+    assert not of["train"] & of["test"]
+    assert result.evaluation.accuracy > 0.7
+
+
+def test_the_share_and_the_folds_can_be_chosen(tmp_path: Path) -> None:
+    result = _quick(_store(tmp_path / "f.h5", [0, 1] * 20), test_fraction=0.4, folds=3)
+    assert result.rows == {"train": 24, "valid": 0, "test": 16}
+    assert result.validation == "3-fold cross-validation on 24 rows"
+    assert result.output is None
+
+
+def test_identical_images_stand_on_one_side(tmp_path: Path) -> None:
+    labels = [0, 1] * 30
+    images = [i % 30 for i in range(60)]
+    _quick(_store(tmp_path / "f.h5", labels, images=images), tmp_path / "m.ffe")
+    splits = Bundle(tmp_path / "m.ffe").splits()
+    assert len(splits) == 60
+    assert len({(row.sha256, row.split) for row in splits}) == 30
+
+
+def test_the_splits_of_the_file_are_used(tmp_path: Path) -> None:
+    splits = ["train"] * 24 + ["valid"] * 10 + ["test"] * 6
+    result = _quick(_store(tmp_path / "f.h5", [0, 1] * 20, splits=splits), tmp_path / "m.ffe")
+    assert result.rows == {"train": 24, "valid": 10, "test": 6}
+    assert result.validation == "10 validation rows"
+    assert result.leaderboard[0].spread is None
+    assert {row.path: row.split for row in Bundle(tmp_path / "m.ffe").splits()} == {
+        f"{i:04d}.png": split for i, split in enumerate(splits)
+    }
+
+
+def test_a_split_with_validation_rows_only_gets_a_test_from_the_training_rows(tmp_path: Path) -> None:
+    result = _quick(_store(tmp_path / "f.h5", [0, 1] * 20, splits=["train"] * 30 + ["valid"] * 10))
+    assert result.rows == {"train": 24, "valid": 10, "test": 6}
+
+
+def test_other_files_bring_validation_and_test_rows(tmp_path: Path) -> None:
+    store = _store(tmp_path / "f.h5", [0, 1] * 12)
+    valid = _store(tmp_path / "v.h5", [1, 0] * 4, start=100)
+    test = _store(tmp_path / "t.h5", [0] * 5, classes=("dog",), start=200)  # 0 is the dog here
+    result = _quick(store, tmp_path / "m.ffe", valid=valid, test=test)
+    assert result.rows == {"train": 24, "valid": 8, "test": 5}
+    assert [sum(row) for row in result.evaluation.confusion] == [0, 5]
+    names = {row.path for row in Bundle(tmp_path / "m.ffe").splits()}
+    assert {"0000.png", "v.h5:0000.png", "t.h5:0000.png"} <= names
+
+
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] = {
+    "other spec": (
+        {},
+        {"spec": make_spec("fake", 40)[0]},
+        ModelMismatchError,
+        r"hold different features \(preprocess\.size: stored 40x40, asked 32x32\); extract both with the same options\.",
+    ),
+    "unknown class": ({}, {"classes": ("cat", "emu")}, ModelMismatchError, "has the class 'emu', which .* has not; give both"),
+    "own valid rows": (
+        {"splits": ["valid"] * 8 + ["train"] * 24},
+        {},
+        DataError,
+        "brings its own valid rows; leave --valid out, or give a file without them",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_validation_file_that_does_not_fit_is_refused(tmp_path: Path, case: str) -> None:
+    main, other, error, sentence = REFUSED[case]
+    store = _store(tmp_path / "f.h5", [0, 1] * 16, **main)
+    valid = _store(tmp_path / "v.h5", [0, 1] * 4, start=100, **other)
+    with pytest.raises(error, match=sentence):
+        _quick(store, valid=valid)
+
+
+def test_a_validation_file_without_labels_is_refused(tmp_path: Path) -> None:
+    valid = _store(tmp_path / "v.h5", [-1] * 4, classes=(), start=100)
+    with pytest.raises(DataError, match=r"No row of '.*v\.h5' has a label; give a labelled file to --valid\."):
+        _quick(_store(tmp_path / "f.h5", [0, 1] * 16), valid=valid)
+
+
+BAD_FILES: dict[str, tuple[list[int], dict[str, Any], str]] = {
+    "one class": (
+        [0] * 9,
+        {"classes": ("cat",)},
+        r"All labelled rows of '.*f\.h5' are of one class \('cat'\); a head needs images of at least two classes\.",
+    ),
+    "class of one image": (
+        [0] * 9 + [1],
+        {},
+        r"The class 'dog' has only 1 image in '.*f\.h5'; give every class at least 3 different images, or leave the class out\.",
+    ),
+    "class of copies of one image": ([0] * 9 + [1] * 4, {"images": [*range(9), 20, 20, 20, 20]}, "'dog' has only 1 image in"),
+    "class of two images": ([0] * 9 + [1] * 2, {}, "The class 'dog' has only 2 images in"),
+    "no labels": (
+        [-1] * 9,
+        {"classes": ()},
+        r"No row of '.*f\.h5' has a label; extract from one folder per class, or from a CSV with labels\.",
+    ),
+    "NaN": (
+        [0, 1] * 10,
+        {"broken": 5},
+        r"The features of '0005\.png' hold NaN or infinity; make them again with 'ffe extract --overwrite'\.",
+    ),
+    "class without training rows": (
+        [0] * 9 + [1] * 5,
+        {"splits": ["train"] * 9 + ["test"] * 5},
+        r"The class 'dog' has no training rows in '.*f\.h5'; give it some, or drop the class\.",
+    ),
+    "class with one training row": (
+        [0] * 9 + [1] * 5,
+        {"splits": ["train"] * 10 + ["test"] * 4},
+        r"A class of '.*f\.h5' has a single training image; add images to it, or give --valid\.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_rows_that_cannot_be_learnt_from_are_refused(tmp_path: Path, case: str) -> None:
+    labels, options, sentence = BAD_FILES[case]
+    store = _store(tmp_path / "f.h5", labels, **options)
+    with pytest.raises(DataError, match=sentence):
+        _quick(store, tmp_path / "m.ffe")
+    assert not (tmp_path / "m.ffe").exists()
+
+
+def test_a_nan_in_the_test_rows_is_refused_before_the_search(tmp_path: Path) -> None:
+    splits = ["train"] * 19 + ["test"]
+    store = _store(tmp_path / "f.h5", [0, 1] * 10, splits=splits, broken=19)
+    trials: list[Any] = []
+    with pytest.raises(DataError, match="The features of '0019.png' hold NaN or infinity"):
+        _quick(store, on_trial=lambda *arguments: trials.append(arguments))
+    assert trials == []
+
+
+def test_a_small_class_means_fewer_folds_and_a_warning(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    result = _quick(_store(tmp_path / "f.h5", [0] * 20 + [1] * 4))
+    assert result.validation.startswith("3-fold cross-validation")
+    assert "the smallest class has 3 different training images, so there are 3 folds, not 5" in warnings.messages
+
+
+def test_an_image_in_two_splits_is_warned_of(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    splits = ["train"] * 20 + ["test"] * 10
+    images = [*range(20), 0, 1, *range(22, 30)]
+    _quick(_store(tmp_path / "f.h5", [0, 1] * 15, splits=splits, images=images))
+    assert "2 images stand in the test split and in another one, so the test score is too good" in warnings.messages
+
+
+def test_an_image_in_two_classes_is_warned_of(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    train(_store(tmp_path / "f.h5", [0, 1] * 15, images=[0, 0, *range(2, 30)]), head="logistic")
+    assert "1 images stand in more than one class; look for wrong labels" in warnings.messages
+
+
+def test_rows_without_labels_are_left_out_with_a_warning(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    result = _quick(_store(tmp_path / "f.h5", [0, 1] * 10 + [-1] * 3))
+    assert sum(result.rows.values()) == 20
+    assert any(message.startswith("3 rows of ") and "have no label" in message for message in warnings.messages)
+
+
+def test_two_runs_give_the_same_model(tmp_path: Path) -> None:
+    store = _store(tmp_path / "f.h5", [0, 1] * 20)
+    runs = [_quick(store, tmp_path / f"{i}.ffe", heads=("svm", "forest"), trials=3, seed=3) for i in range(2)]
+    boards = [[dataclasses.replace(trial, fit_seconds=0) for trial in run.leaderboard] for run in runs]
+    assert boards[0] == boards[1]
+    assert runs[0].evaluation == runs[1].evaluation
+    arrays = [Bundle(tmp_path / f"{i}.ffe").head().arrays() for i in range(2)]
+    for name, array in arrays[0].items():
+        np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
+    assert _quick(store, seed=4).rows == {"train": 32, "valid": 0, "test": 8}
+
+
+def test_the_winner_is_fitted_again_on_all_training_rows(tmp_path: Path) -> None:
+    path = _store(tmp_path / "f.h5", [0, 1] * 20)
+    result = _quick(path, tmp_path / "m.ffe", heads=("svm", "logistic"))
+    best = result.leaderboard[0]
+    assert (result.head.name, result.head.parameters) == (best.head, best.parameters)
+    splits = {row.path: row.split for row in Bundle(tmp_path / "m.ffe").splits()}
+    with FeatureStore(path) as store:
+        rows = np.asarray([splits[name] == "train" for name in store.paths])
+        assert rows.sum() == 32
+        again = find_head(best.head)(best.parameters, GRID).fit(store.features()[rows], store.labels[rows], 2)
+    for name, array in again.arrays().items():
+        np.testing.assert_array_equal(Bundle(tmp_path / "m.ffe").head().arrays()[name], array, err_msg=name)
+
+
+def test_train_takes_settings(tmp_path: Path) -> None:
+    store = _store(tmp_path / "f.h5", [0, 1] * 20)
+    result = train(store, tmp_path / "m.ffe", head="svm", settings={"C": "3", "kernel": "linear"})
+    assert result.head.parameters == {"pooling": "avg", "scaling": "sqrt_l2", "kernel": "linear", "C": 3.0}
+    assert result.leaderboard == ()
+    manifest = Bundle(tmp_path / "m.ffe").manifest
+    assert manifest.head.parameters == result.head.parameters
+    assert manifest.leaderboard == ()
+    assert manifest.evaluation == {"test": {k: _listed(v) for k, v in result.evaluation.to_json().items()}}
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"head": "tree"}, HeadError, "There is no head 'tree'"),
+        ({"head": "svm", "settings": {"depth": 3}}, HeadError, "The head 'svm' has no parameter 'depth'"),
+        ({"head": "svm", "settings": {"C": "many"}}, HeadError, "The parameter 'C' cannot be 'many'"),
+    ],
+)
+def test_train_refuses_what_no_head_has(fake_store: Path, options: dict[str, Any], error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        train(fake_store, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"heads": ("svm", "tree")}, HeadError, "There is no head 'tree'"),
+        ({"heads": ()}, SpecError, "a search needs at least one head"),
+        ({"trials": 0}, SpecError, "trials is 0, but must be at least 1"),
+        ({"test_fraction": 0.9}, SpecError, "test_fraction is 0.9, but must be above 0 and at most 0.5"),
+        ({"folds": 1}, SpecError, "folds is 1, but must be at least 2"),
+        ({"folds": 30}, DataError, "different images for 30 folds; add images of it, or use fewer --folds"),
+    ],
+)
+def test_tune_refuses_what_makes_no_search(
+    fake_store: Path, options: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        _quick(fake_store, **options)
+
+
+def test_an_output_that_is_no_model_is_left_alone(fake_store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "letter.txt"
+    path.write_text("dear")
+    with pytest.raises(BundleError, match=r"letter\.txt' exists and is no model file; choose another output\."):
+        _quick(fake_store, path)
+    assert path.read_text() == "dear"
+
+
+@pytest.mark.parametrize("name", [".", "none/model.ffe"])
+def test_an_output_that_cannot_be_a_file_is_refused(fake_store: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BundleError, match=r"cannot be written; name a file in an existing folder, such as model\.ffe\."):
+        train(fake_store, tmp_path / name, head="logistic")
+
+
+def test_an_old_model_is_replaced(fake_store: Path, tmp_path: Path) -> None:
+    train(fake_store, tmp_path / "m.ffe", head="logistic")
+    train(fake_store, tmp_path / "m.ffe", head="svm")
+    assert Bundle(tmp_path / "m.ffe").manifest.head.name == "svm"
+
+
+def test_other_weights_than_those_of_the_features_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest is compared before anything is built, so any bytes do for a weights file."""
+    weights = tmp_path / "mobilenet_0.25_imagenet_no_top.weights.h5"
+    weights.write_bytes(b"other weights")
+    monkeypatch.setenv("FFE_WEIGHTS_DIR", str(tmp_path))
+    spec = make_spec("mobilenet_0.25", 32)[0]
+    stored = dataclasses.replace(spec, backbone=BackboneSpec("mobilenet_0.25", "file", "0123456789abcdef" * 4))
+    store = _store(tmp_path / "f.h5", [0, 1] * 10, spec=stored)
+    sentence = r"are not those that made the features \(0123456789ab\); pass the right file with --weights PATH\."
+    with pytest.raises(WeightsError, match=sentence):
+        _quick(store, tmp_path / "m.ffe")
+    assert _quick(store, tmp_path / "m.ffe", with_backbone=False).output == tmp_path / "m.ffe"
+    assert not Bundle(tmp_path / "m.ffe").has_backbone
+
+
+def test_evaluate_on_features_and_on_images_agree(fake_bundle: Path, fake_store: Path, pictures: Path) -> None:
+    stored, images = evaluate(fake_bundle, fake_store), evaluate(fake_bundle, pictures)
+    assert stored.evaluation.confusion == images.evaluation.confusion
+    assert stored.evaluation.log_loss == pytest.approx(images.evaluation.log_loss, abs=1e-6)
+    assert stored.seen == images.seen == 32
+    assert stored.skipped == images.skipped == 0
+
+
+def test_evaluate_warns_of_rows_that_were_learnt_from(
+    fake_bundle: Path, fake_store: Path, warnings: pytest.LogCaptureFixture
+) -> None:
+    evaluate(fake_bundle, fake_store)
+    assert warnings.messages == [
+        "32 of the 40 images were used to fit or choose this model, so the scores are too good; --unseen leaves them out"
+    ]
+
+
+def test_evaluate_unseen_is_the_test_of_the_model(fake_bundle: Path, fake_store: Path) -> None:
+    result = evaluate(fake_bundle, fake_store, unseen=True)
+    test = Bundle(fake_bundle).manifest.evaluation["test"]
+    assert result.seen == 0
+    assert result.evaluation.n == test["n"] == 8
+    assert [list(row) for row in result.evaluation.confusion] == test["confusion"]
+    assert result.evaluation.log_loss == pytest.approx(test["log_loss"], abs=1e-6)
+
+
+def test_evaluate_unseen_needs_something_unseen(fake_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    known = next(row.path for row in Bundle(fake_bundle).splits() if row.split == "train")
+    (tmp_path / "known.csv").write_text(f"path,label\n{pictures / known},{known.split('/')[0]}\n")
+    sentence = r"The model was fitted or chosen on every image of '.*known\.csv'; score it on others\."
+    with pytest.raises(DataError, match=sentence):
+        evaluate(fake_bundle, tmp_path / "known.csv", unseen=True)
+
+
+def test_evaluate_counts_what_it_leaves_out(fake_bundle: Path, tmp_path: Path) -> None:
+    draw_folder(tmp_path / "new", 3, (50, 50))
+    (tmp_path / "new" / "cat" / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "new" / "loose.png").write_bytes(b"outside")
+    result = evaluate(fake_bundle, tmp_path / "new")
+    assert result.evaluation.n == 6
+    assert result.skipped == 2
+    assert result.seen == 0
+
+
+def test_evaluate_refuses_features_of_another_spec(fake_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    extract(pictures, tmp_path / "other.h5", backbone="fake", size=40)
+    sentence = r"was made for other features than '.*other\.h5' holds \(preprocess\.size: stored 40x40, asked 32x32\)"
+    with pytest.raises(ModelMismatchError, match=sentence):
+        evaluate(fake_bundle, tmp_path / "other.h5")
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "sentence"),
+    [
+        (
+            "path,label\n{image},emu\n",
+            ModelMismatchError,
+            r"has the class 'emu', which the model .* does not know \(it knows cat, dog\)",
+        ),
+        ("path,label\n{image},\n", SourceError, "have no labels; give one folder per class, or a CSV with labels"),
+        ("path,label\nnone.png,cat\n", SourceError, "None of the images in .* could be decoded; check that it holds pictures"),
+    ],
+)
+def test_evaluate_refuses_images_that_it_cannot_score(
+    fake_bundle: Path, pictures: Path, tmp_path: Path, table: str, error: type[Exception], sentence: str
+) -> None:
+    (tmp_path / "table.csv").write_text(table.format(image=pictures / "cat" / "cat_000.png"))
+    with pytest.raises(error, match=sentence):
+        evaluate(fake_bundle, tmp_path / "table.csv")
