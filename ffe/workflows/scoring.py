@@ -1,0 +1,143 @@
+"""``evaluate``: a model and labelled data in, scores out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ffe.errors import DataError, ModelMismatchError, SourceError
+from ffe.evaluation import Evaluation, evaluate_probabilities
+from ffe.extraction.pipeline import compute_features
+from ffe.images.scan import scan
+from ffe.keys import spec_differences
+from ffe.predict import Predictor
+from ffe.store.reader import FeatureStore
+
+log = logging.getLogger("ffe")
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """Scores of a model on data.
+
+    Attributes:
+        evaluation: the scores.
+        seen: rows among them that the model was fitted or chosen on.
+        skipped: images that could not be read, and unlabelled ones.
+    """
+
+    evaluation: Evaluation
+    seen: int
+    skipped: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe evaluate --json`` prints."""
+        return {**self.evaluation.to_json(), "seen_in_training": self.seen, "skipped": self.skipped}
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    *,
+    unseen: bool = False,
+    weights: str = "imagenet",
+    batch_size: int = 32,
+    workers: int | None = None,
+) -> EvaluateResult:
+    """Score a model on a feature file, or on a labelled source of images.
+
+    Args:
+        model: a model file.
+        data: a feature file of the same spec, or a folder or CSV of labelled images.
+        unseen: leave out images that the model was fitted or chosen on.
+        weights: where the backbone's weights are, if the model file has none.
+        batch_size, workers: for images; see ``ffe.extract``.
+
+    Raises:
+        BundleError, StoreError, SourceError: one of the files cannot be used.
+        ModelMismatchError: the features, or the classes, are not those of the model.
+        DataError: there is no labelled row to score.
+    """
+    predictor = Predictor(model, weights=weights, batch_size=batch_size, workers=workers)
+    path = Path(data)
+    if path.is_file() and h5py.is_hdf5(path):
+        probabilities, labels, digests, skipped = _predict_stored(predictor, path)
+    else:
+        probabilities, labels, digests, skipped = _predict_images(predictor, path)
+    known = {row.sha256 for row in predictor.bundle.splits() if row.split != "test"}
+    seen = np.asarray([digest in known for digest in digests], bool)
+    if unseen:
+        probabilities, labels, seen = probabilities[~seen], labels[~seen], seen[~seen]
+        if not len(labels):
+            raise DataError(f"The model was fitted or chosen on every image of '{path}'; score it on others.")
+    elif seen.any():
+        log.warning(
+            "%d of the %d images were used to fit or choose this model, so the scores are too good; --unseen leaves them out",
+            seen.sum(),
+            len(seen),
+        )
+    return EvaluateResult(evaluate_probabilities(probabilities, labels, predictor.class_names), int(seen.sum()), skipped)
+
+
+def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, list[str], int]:
+    manifest = predictor.bundle.manifest
+    with FeatureStore(path) as store:
+        if store.spec_digest != manifest.spec_digest:
+            differences = "; ".join(spec_differences(store.spec, manifest.spec))
+            raise ModelMismatchError(
+                f"The model '{predictor.bundle.path}' was made for other features than '{path}' holds ({differences}); "
+                "extract with the options of the model, or tune a new one."
+            )
+        index = _model_labels(predictor, store.class_names, path)
+        used = np.flatnonzero(store.labels >= 0)
+        probabilities = [np.empty((0, len(manifest.class_names)))]
+        step = 256
+        for start in range(0, len(used), step):
+            probabilities.append(predictor.head.predict_proba(store.features(used[start : start + step])))
+        digests = [store.sha256[i] for i in used]
+        return np.concatenate(probabilities), index[store.labels[used]], digests, len(store) - len(used)
+
+
+def _predict_images(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, list[str], int]:
+    found = scan(path)
+    records = [record for record in found.records if record.label >= 0]
+    if not records:
+        raise SourceError(f"The images of '{path}' have no labels; give one folder per class, or a CSV with labels.")
+    index = _model_labels(predictor, found.class_names, path)
+    probabilities, labels, digests = [], [], []
+    spec = predictor.bundle.manifest.spec
+    for batch in compute_features(
+        (record.file for record in records),
+        spec.preprocess.size,
+        predictor.engine,
+        batch_size=predictor.batch_size,
+        workers=predictor.workers,
+    ):
+        good = [item for item in batch if item.features is not None]
+        if good:
+            probabilities.append(predictor.head.predict_proba(np.stack([item.features for item in good])))  # type: ignore[misc]
+            labels += [int(index[records[item.index].label]) for item in good]
+            digests += [item.sha256 for item in good]
+    skipped = len(found.records) + len(found.left_out) - len(labels)
+    if not probabilities:
+        raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")
+    return np.concatenate(probabilities), np.asarray(labels, np.int64), digests, skipped
+
+
+def _model_labels(predictor: Predictor, class_names: Sequence[str], path: Path) -> np.ndarray:
+    """Return, for each class of the data, the label that the model gives it."""
+    known = predictor.class_names
+    unknown = sorted(set(class_names) - set(known))
+    if unknown:
+        raise ModelMismatchError(
+            f"'{path}' has the class '{unknown[0]}', which the model '{predictor.bundle.path}' does not know "
+            f"(it knows {', '.join(known)}); score it on those classes."
+        )
+    return np.asarray([known.index(name) for name in class_names], np.int64)
