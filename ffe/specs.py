@@ -57,7 +57,7 @@ class PreprocessSpec(Spec):
 
     Attributes:
         size: (height, width) in pixels. The whole picture is stretched to it,
-            as ``keras.utils.load_img(target_size=...)`` does.
+            as ``keras.utils.load_img(target_size=..., interpolation="bilinear")`` does.
         mode: scaling of the uint8 values, named as in ``keras.applications``:
             ``caffe`` (BGR, ImageNet means subtracted), ``tf`` ([-1, 1]),
             ``torch`` ([0, 1], then ImageNet mean and deviation), ``none``

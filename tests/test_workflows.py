@@ -207,7 +207,7 @@ def test_a_nan_in_the_test_rows_is_refused_before_the_search(tmp_path: Path) -> 
     splits = ["train"] * 19 + ["test"]
     store = _store(tmp_path / "f.h5", [0, 1] * 10, splits=splits, broken=19)
     trials: list[Any] = []
-    with pytest.raises(DataError, match="The features of '0019.png' hold NaN or infinity"):
+    with pytest.raises(DataError, match=r"The features of '0019\.png' hold NaN or infinity"):
         _quick(store, on_trial=lambda *arguments: trials.append(arguments))
     assert trials == []
 
@@ -238,7 +238,7 @@ def test_rows_without_labels_are_left_out_with_a_warning(tmp_path: Path, warning
 
 def test_two_runs_give_the_same_model(tmp_path: Path) -> None:
     store = _store(tmp_path / "f.h5", [0, 1] * 20)
-    runs = [_quick(store, tmp_path / f"{i}.ffe", heads=("svm", "forest"), trials=3, seed=3) for i in range(2)]
+    runs = [_quick(store, tmp_path / f"{i}.ffe", heads=("svm", "forest"), trials=1, folds=2, seed=3) for i in range(2)]
     boards = [[dataclasses.replace(trial, fit_seconds=0) for trial in run.leaderboard] for run in runs]
     assert boards[0] == boards[1]
     assert runs[0].evaluation == runs[1].evaluation

@@ -99,7 +99,7 @@ def _cut(model: keras.Model, row: Backbone, layer: str) -> keras.Model:
     names = [item.name for item in model.layers]
     if layer not in names:
         raise BackboneError(f"The backbone '{row.name}' has no layer '{layer}'; its last layers are {', '.join(names[-8:])}.")
-    return keras.Model(model.inputs, model.get_layer(layer).output)
+    return keras.Model(model.input, model.get_layer(layer).output)
 
 
 def _correct_efficientnet_input(model: keras.Model) -> None:
@@ -125,10 +125,14 @@ def _fill_randomly(model: keras.Model, seed: int = 0) -> None:
     Keras backend gets the same values. He et al. 2015,
     https://arxiv.org/abs/1502.01852.
     """
+    import keras
+
+    depthwise = {layer.kernel.path for layer in model.layers if isinstance(layer, keras.layers.DepthwiseConv2D)}
     for position, weight in enumerate(model.weights):
         if not weight.name.endswith("kernel"):
             continue
         shape = tuple(weight.shape)
-        fan_in = int(np.prod(shape[:2])) if "depthwise" in weight.name else int(np.prod(shape[:-1]))
+        by_channel = weight.path in depthwise or "depthwise" in weight.name
+        fan_in = int(np.prod(shape[:2] if by_channel else shape[:-1]))
         generator = np.random.default_rng([seed, position, zlib.crc32(weight.name.encode())])
         weight.assign(generator.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan_in)))

@@ -117,5 +117,5 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     quiet_tensorflow()
     warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by ffe itself
-    warnings.filterwarnings("ignore", module="keras_tuner")
+    warnings.filterwarnings("ignore", module="keras")  # and keras_tuner
     cli(prog_name="ffe", args=sys.argv[1:])

@@ -50,7 +50,7 @@ def read_image(file: str | os.PathLike[str]) -> bytes:
 
 
 def decode(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    """Decode one image as ``keras.utils.load_img(target_size=size)`` does, turned upright.
+    """Decode one image as ``keras.utils.load_img(target_size=size, interpolation="bilinear")`` does, turned upright.
 
     The first frame is taken; EXIF orientation is applied; transparent pixels
     show white; 16-bit grey is scaled to 8 bits; the whole picture is stretched

@@ -100,7 +100,9 @@ def _scan_folder(root: Path) -> Scan:
         folders = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
     except OSError as error:
         raise SourceError(f"The folder '{root}' cannot be read: {error.strerror}.") from error
-    files = {name: list(_walk(root / name, name, left_out)) for name in folders}
+    status = root.stat()
+    above = frozenset({(status.st_dev, status.st_ino)})
+    files = {name: list(_walk(root / name, name, left_out, above=above)) for name in folders}
     filled = [name for name in folders if files[name]]
     loose = list(_walk(root, "", left_out, recursive=False))
     if not filled:

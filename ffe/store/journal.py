@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.errors import StaleStoreError
-from ffe.keys import spec_differences, spec_digest
+from ffe.errors import SpecError, StaleStoreError
+from ffe.keys import bytes_digest, spec_differences
 from ffe.specs import ExtractSpec
 
 _PART_BYTES = 64 << 20
@@ -65,19 +65,25 @@ class Journal:
 
     def _read(self, output: Path) -> None:
         for record in sorted(self.folder.glob("*.json")):
-            content = json.loads(record.read_text("utf-8"))
-            if content["spec_digest"] != spec_digest(self._spec):
-                differences = "; ".join(spec_differences(ExtractSpec.from_json(content["spec"]), self._spec))
+            part = record.with_suffix(".npy")
+            try:
+                content = json.loads(record.read_text("utf-8"))
+                spec, names = ExtractSpec.from_json(content["spec"]), list(content["sha256"])
+                height, width, channels = (int(n) for n in content["grid"])
+                whole = _whole(part, len(names), content["features_sha256"])
+            except (ValueError, KeyError, TypeError, SpecError):
+                whole = False
+            if not whole:
+                record.unlink()  # its features are computed again
+                continue
+            if spec != self._spec:
+                differences = "; ".join(spec_differences(spec, self._spec))
                 raise StaleStoreError(
                     f"An unfinished run for '{output}' made other features ({differences}); "
                     "use the options of that run, another output, or --overwrite."
                 )
-            part = record.with_suffix(".npy")
-            if not _whole(part, len(content["sha256"])):
-                record.unlink()  # its features are computed again
-                continue
-            self.grid = tuple(content["grid"])
-            self._where.update({sha256: (part, i) for i, sha256 in enumerate(content["sha256"])})
+            self.grid = (height, width, channels)
+            self._where.update({sha256: (part, i) for i, sha256 in enumerate(names)})
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._where
@@ -114,15 +120,16 @@ class Journal:
         last = max((int(record.stem) for record in self.folder.glob("*.json")), default=0)
         part = self.folder / f"{last + 1:06d}.npy"
         names = [name for name, _ in pending]
+        features = np.stack([row for _, row in pending])
         with part.with_suffix(".npy.tmp").open("wb") as file:
-            np.save(file, np.stack([row for _, row in pending]), allow_pickle=False)
+            np.save(file, features, allow_pickle=False)
             sync(file.fileno())
         os.replace(part.with_suffix(".npy.tmp"), part)
         content = {
             "spec": self._spec.to_json(),
-            "spec_digest": spec_digest(self._spec),
             "grid": self.grid,
             "sha256": names,
+            "features_sha256": bytes_digest(features.data),
         }
         record = part.with_suffix(".json")
         with record.with_suffix(".json.tmp").open("w", encoding="utf-8") as text:
@@ -148,11 +155,12 @@ class Journal:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _whole(part: Path, rows: int) -> bool:
-    """Return whether a part can be mapped and has its rows."""
+def _whole(part: Path, rows: int, sha256: str) -> bool:
+    """Return whether a part has its rows, and the very bytes that were written."""
     try:
-        return len(np.load(part, mmap_mode="r", allow_pickle=False)) == rows
-    except (OSError, ValueError):
+        features = np.load(part, mmap_mode="r", allow_pickle=False)
+        return len(features) == rows and bytes_digest(features.data) == sha256
+    except (OSError, ValueError, EOFError):
         return False
 
 

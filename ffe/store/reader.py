@@ -13,7 +13,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from ffe.errors import FfeError, StoreError
+from ffe.errors import StoreError
 from ffe.keys import spec_digest
 from ffe.specs import ExtractSpec
 from ffe.store import layout
@@ -54,7 +54,7 @@ class FeatureStore:
             ) from error
         try:
             self._read()
-        except FfeError:
+        except StoreError:
             self._file.close()
             raise
         except Exception as error:  # h5py raises many kinds on damaged content

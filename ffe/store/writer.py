@@ -50,7 +50,7 @@ def write_store(
     step = layout.chunk_rows(len(rows), dims, dtype.itemsize)
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+        with _new_file(temporary) as file:
             file.attrs["ffe_schema"] = layout.SCHEMA
             file.attrs["ffe_version"] = __version__
             file.attrs["spec"] = canonical_json(spec.to_json()).decode()
@@ -76,6 +76,16 @@ def write_store(
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> h5py.File:
+    """Open an empty HDF5 file that keeps no time stamps: equal content, equal bytes."""
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access))
 
 
 def row_key(path: str) -> str:

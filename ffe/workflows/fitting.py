@@ -126,11 +126,12 @@ def tune(
         found = _check_output(store, output, weights, with_backbone)
         rows = split_rows(store, valid, test, test_fraction, seed)
         problem, validation = _make_problem(rows, store, folds, seed)
+        unseen = rows.load(rows.split == "test")
         if len(poolings_searched(store.grid)) == 3:
             log.info("the search pools the %d features; flat ones are tried up to %d", store.dims, FLAT_FEATURES)
         leaderboard = search(problem, spec, on_trial)
         head = refit(problem, leaderboard[0], seed)
-        return _finish(store, rows, head, leaderboard, spec.to_json(), output, found, validation, started)
+        return _finish(store, rows, unseen, head, leaderboard, spec.to_json(), output, found, validation, started)
 
 
 def train(
@@ -164,9 +165,9 @@ def train(
     with FeatureStore(features) as store:
         found = _check_output(store, output, weights, with_backbone)
         rows = split_rows(store, valid, test, test_fraction, seed)
-        chosen = rows.split == "train"
+        chosen, unseen = rows.split == "train", rows.load(rows.split == "test")
         fitted = kind(parameters, store.grid).fit(rows.load(chosen), rows.labels[chosen], len(rows.class_names), seed=seed)
-        return _finish(store, rows, fitted, [], {"seed": seed}, output, found, "none: no search was made", started)
+        return _finish(store, rows, unseen, fitted, [], {"seed": seed}, output, found, "none: no search was made", started)
 
 
 def _make_problem(rows: SplitRows, store: FeatureStore, folds: int | None, seed: int) -> tuple[Problem, str]:
@@ -211,6 +212,7 @@ def _check_output(
 def _finish(
     store: FeatureStore,
     rows: SplitRows,
+    unseen: np.ndarray,
     head: Head,
     leaderboard: Sequence[Trial],
     search_json: dict[str, Any],
@@ -221,8 +223,7 @@ def _finish(
 ) -> TuneResult:
     """Test the fitted head once, and write the model file."""
     testing = rows.split == "test"
-    probabilities = head.predict_proba(rows.load(testing))
-    evaluation = evaluate_probabilities(probabilities, rows.labels[testing], rows.class_names)
+    evaluation = evaluate_probabilities(head.predict_proba(unseen), rows.labels[testing], rows.class_names)
     path = None if output is None else Path(output)
     if path is not None:
         manifest = Manifest(

@@ -257,7 +257,7 @@ def test_a_pickle_inside_the_arrays_is_refused_and_not_run(fake_bundle: Path, tm
     np.savez(buffer, weights=np.asarray([_Evil(tmp_path / "mark")], object), allow_pickle=True)
     members = _with_digests({**_members(fake_bundle), HEAD: buffer.getvalue()})
     bundle = Bundle(_write(tmp_path / "model.ffe", members))
-    with pytest.raises((BundleError, ValueError), match="allow_pickle=False|pickle|make it again"):
+    with pytest.raises((BundleError, ValueError), match=r"pickle|make it again"):
         bundle.head()
     assert not (tmp_path / "mark").exists()
 
@@ -290,8 +290,7 @@ def test_random_damage_gives_a_refusal_or_a_sound_bundle(fake_bundle: Path, tmp_
     path.write_bytes(raw[start:end])
     try:
         bundle = Bundle(path)
-    except BundleError as error:
-        assert str(path) in str(error)
+    except BundleError:
         return
     original = Bundle(fake_bundle)
     assert bundle.splits() == original.splits()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -143,7 +142,9 @@ def test_bad_input_is_one_sentence_and_code_3(pictures: Path, fake_bundle: Path,
     result = _run(*arguments)
     assert result.exit_code == 3
     assert result.stdout == ""
-    assert result.stderr == f"ffe: {sentence}\n"
+    *progress, last = result.stderr.splitlines()
+    assert last == f"ffe: {sentence}"
+    assert all(" images, " in line for line in progress)
 
 
 def test_an_image_that_is_no_image_is_skipped_and_named(pictures: Path, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_an_image_that_is_no_image_is_skipped_and_named(pictures: Path, tmp_path
 USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "no argument": (("extract",), "Missing argument 'SOURCE'"),
     "no output": (("tune", "f.h5"), "Missing option '-o' / '--output'"),
-    "unknown option": (("info", "f.h5", "--jsn"), "No such option: --jsn"),
+    "unknown option": (("info", "f.h5", "--jsn"), "No such option"),
     "bad number": (("tune", "f.h5", "-o", "m.ffe", "--trials", "0"), "0 is not in the range x>=1"),
     "bad choice": (("extract", "a", "-o", "f.h5", "--dtype", "int8"), "'int8' is not one of"),
     "near command": (("extrat",), "There is no command 'extrat'. Did you mean 'extract'?"),
@@ -174,18 +175,31 @@ def test_usage_errors_are_code_2(case: str) -> None:
     assert sentence in result.stderr
 
 
-def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, name: str = "ffe.workflows.evaluate") -> None:
     def broken(*arguments: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr("ffe.workflows.evaluate", broken)
+    monkeypatch.setattr(name, broken)
 
 
-def test_an_interruption_is_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    _raising(monkeypatch, KeyboardInterrupt())
-    result = _run("evaluate", "m.ffe", "f.h5")
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("ffe.workflows.evaluate", ("evaluate", "m.ffe", "f.h5"), "ffe: interrupted"),
+        (
+            "ffe.extraction.run.extract",
+            ("extract", "photos", "-o", "f.h5"),
+            "ffe: interrupted; run the same command again to go on",
+        ),
+    ],
+)
+def test_an_interruption_is_code_130(
+    monkeypatch: pytest.MonkeyPatch, name: str, arguments: tuple[str, ...], sentence: str
+) -> None:
+    _raising(monkeypatch, KeyboardInterrupt(), name)
+    result = _run(*arguments)
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr.strip() == "ffe: interrupted; run the same command again to go on"
+    assert result.stderr.strip() == sentence
 
 
 def test_an_error_of_ours_is_code_70_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,8 +255,7 @@ def test_every_command_and_every_option_has_help(name: str) -> None:
 
 
 def test_messages_of_the_library_are_printed_once(fake_bundle: Path, fake_store: Path) -> None:
-    """However often the command line is entered, there is one handler."""
+    """However often the command line is entered in one process."""
     for _ in range(3):
         result = _run("evaluate", fake_bundle, fake_store)
     assert result.stderr.count("warning: ") == 1
-    assert len(logging.getLogger("ffe").handlers) == 1

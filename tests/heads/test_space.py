@@ -115,7 +115,7 @@ def test_an_inactive_parameter_is_refused() -> None:
 
 
 def test_an_inactive_parameter_names_all_the_values_that_bring_it() -> None:
-    with pytest.raises(HeadError, match="'extra_dense_layer' .* exists only where 'first_dense' is 32 or 64; set that too"):
+    with pytest.raises(HeadError, match=r"'extra_dense_layer' .* exists only where 'first_dense' is 32 or 64; set that too"):
         complete(DenseHead.space, {"first_dense": "4", "extra_dense_layer": "true"}, "dense")
 
 

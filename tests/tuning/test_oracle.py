@@ -27,13 +27,15 @@ NUMBERS = (
 
 @pytest.fixture(autouse=True)
 def quick_oracle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the oracle look for its next set with one step instead of many: the sets need not be good ones here."""
+    """Let the oracle take the best of its 50 starting points, without a climb from each: good sets are not the point here."""
     minimize = scipy.optimize.minimize
 
-    def one_step(*arguments: Any, **options: Any) -> Any:
-        return minimize(*arguments, **{**options, "options": {"maxiter": 1}})
+    def no_climb(fun: Any, x0: Any, **options: Any) -> Any:
+        if options.get("jac"):  # scikit-learn, fitting the Gaussian process
+            return minimize(fun, x0, **options)
+        return scipy.optimize.OptimizeResult(x=x0, fun=float(fun(x0)[0]))
 
-    monkeypatch.setattr(scipy.optimize, "minimize", one_step)
+    monkeypatch.setattr(scipy.optimize, "minimize", no_climb)
     with threadpool_limits(1):
         yield
 
@@ -62,10 +64,12 @@ def test_every_set_lies_in_the_space() -> None:
     assert len({str(values) for values in tried}) == 12
 
 
-def test_the_same_seed_tries_the_same_sets() -> None:
-    first = _tried(NUMBERS, 8, seed=1)
-    assert _tried(NUMBERS, 8, seed=1) == first
-    assert _tried(NUMBERS, 8, seed=2) != first
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_same_seed_tries_the_same_sets(seed: int) -> None:
+    """Also from the seed 0, which KerasTuner by itself takes for none."""
+    first = _tried(NUMBERS, 8, seed=seed)
+    assert _tried(NUMBERS, 8, seed=seed) == first
+    assert _tried(NUMBERS, 8, seed=seed + 1) != first
 
 
 def test_the_sets_given_come_first() -> None:
