@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class Predictor:
                 if item.error is not None:
                     raise item.error
                 rows.append(item.features)
-        return np.stack(rows)  # type: ignore[arg-type]
+        return np.stack(rows) if rows else np.empty((0, math.prod(self.bundle.manifest.grid)), np.float32)  # type: ignore[arg-type]
 
     def _predict(self, files: Iterator[Path | bytes], names: list[str]) -> Iterator[Prediction]:
         for batch in self._compute(files):

@@ -27,7 +27,7 @@ from ffe.heads.base import Head
 from ffe.keys import bytes_digest, canonical_json, spec_digest
 from ffe.store.journal import sync, sync_folder
 
-_MEMBERS = (HEAD, BACKBONE, GOLDEN, CARD, SPLITS)
+_NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -61,8 +61,8 @@ class Bundle:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 names = archive.namelist()
-                unknown = sorted(set(names) - {MANIFEST, *_MEMBERS})
-                if MANIFEST not in names or unknown or len(names) != len(set(names)):
+                unknown = sorted(set(names) - _NEEDED - {BACKBONE})
+                if not set(names) >= _NEEDED or unknown or len(names) != len(set(names)):
                     raise BundleError("it is not one of ffe's")
                 self.manifest = Manifest.from_json(json.loads(archive.read(MANIFEST)))
                 if set(self.manifest.members) != set(names) - {MANIFEST}:
@@ -109,8 +109,11 @@ class Bundle:
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read a member of arrays; pickled objects are refused."""
-        with np.load(io.BytesIO(self._read(name)), allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+        try:
+            with np.load(io.BytesIO(self._read(name)), allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except ValueError as error:  # numpy's answer to pickled objects
+            raise BundleError(f"The model file '{self.path}' holds no plain arrays in '{name}'; make it again.") from error
 
     def _read(self, name: str) -> bytes:
         with zipfile.ZipFile(self.path) as archive:
@@ -179,4 +182,4 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _readable_json(value: Any) -> bytes:
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode()
+    return json.dumps(value, indent=2, ensure_ascii=False).encode()

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import threadpoolctl
+
 from ffe.heads.space import Parameter, active
 
 
@@ -78,8 +80,10 @@ def search_space(
         def populate_space(self, trial_id: str) -> dict[str, Any]:
             if waiting:
                 return {"status": "RUNNING", "values": waiting.pop(0)}
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the Gaussian process warns when few points fit many ways
+            # The Gaussian process works on matrices of a few rows, which several threads only slow down,
+            # and warns when few points fit many ways.
+            with threadpoolctl.threadpool_limits(limits=1), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 return super().populate_space(trial_id)
 
     class Tuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[misc]
