@@ -14,6 +14,7 @@ import numpy as np
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine, open_saved_engine
+from ffe.errors import DecodeError
 from ffe.extraction.pipeline import ImageFeatures, compute_features
 from ffe.extraction.plan import weights_of
 
@@ -99,10 +100,11 @@ class Predictor:
             DecodeError: one of the images cannot be read.
         """
         rows = []
-        for batch in self._compute(Path(image) for image in images):
+        names = [os.fspath(image) for image in images]
+        for batch in self._compute(Path(name) for name in names):
             for item in batch:
                 if item.error is not None:
-                    raise item.error
+                    raise DecodeError(item.error.reason, f"'{names[item.index]}' cannot be read: {item.error}.")
                 rows.append(item.features)
         return np.stack(rows) if rows else np.empty((0, math.prod(self.bundle.manifest.grid)), np.float32)  # type: ignore[arg-type]
 
@@ -120,7 +122,14 @@ class Predictor:
 
     def _compute(self, files: Iterable[Path | bytes]) -> Iterator[list[ImageFeatures]]:
         spec = self.bundle.manifest.spec
-        yield from compute_features(files, spec.preprocess.size, self.engine, batch_size=self.batch_size, workers=self.workers)
+        yield from compute_features(
+            files,
+            spec.preprocess.size,
+            self.engine,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            dtype=spec.dtype,
+        )
 
     def engine(self) -> Engine:
         """Return the backbone on its engine; opened when first asked for."""

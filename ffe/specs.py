@@ -76,7 +76,8 @@ class PreprocessSpec(Spec):
     decode: str = "exact"
 
     def __post_init__(self) -> None:
-        height_width = tuple(self.size)
+        object.__setattr__(self, "size", tuple(self.size))
+        height_width = self.size
         if len(height_width) != 2 or not all(isinstance(n, int) and 0 < n <= 8192 for n in height_width):
             raise SpecError(f"size is {self.size!r}, but must be two whole numbers from 1 to 8192.")
         _check(self.mode, PreprocessMode, "mode")
@@ -166,5 +167,7 @@ class SearchSpec(Spec):
         for name, least in (("trials", 1), ("executions", 1), ("epochs", 1), ("folds", 2), ("seed", 0)):
             if getattr(self, name) < least:
                 raise SpecError(f"{name} is {getattr(self, name)}, but must be at least {least}.")
+        if self.seed >= 2**31 or self.epochs > 10_000:
+            raise SpecError("a seed must be below 2147483648, and epochs at most 10000.")
         if not 0 < self.test_fraction <= 0.5:
             raise SpecError(f"test_fraction is {self.test_fraction}, but must be above 0 and at most 0.5.")

@@ -7,6 +7,7 @@ side, and the same images give the same split on every machine.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,7 +37,14 @@ def hold_out(labels: np.ndarray, sha256: Sequence[str], fraction: float, seed: i
     return held
 
 
-def assign_folds(labels: np.ndarray, sha256: Sequence[str], folds: int, seed: int) -> np.ndarray:
+def different_images(labels: np.ndarray, sha256: Sequence[str]) -> Counter[int]:
+    """Count the different images of each class; one that stands in two classes counts for the lower one."""
+    return Counter({label: len(groups) for label, groups in _groups(labels, sha256, "")})
+
+
+def assign_folds(
+    labels: np.ndarray, sha256: Sequence[str], folds: int, seed: int, class_names: Sequence[str] | None = None
+) -> np.ndarray:
     """Deal rows into folds of equal size and equal share of every class.
 
     Args:
@@ -44,6 +52,7 @@ def assign_folds(labels: np.ndarray, sha256: Sequence[str], folds: int, seed: in
         sha256: digest of each row's image; equal digests stay together.
         folds: number of folds.
         seed: another seed, another choice.
+        class_names: for messages; None = their numbers.
 
     Returns:
         int64 (N,), the fold of each row, in [0, folds).
@@ -55,9 +64,9 @@ def assign_folds(labels: np.ndarray, sha256: Sequence[str], folds: int, seed: in
     next_fold = 0
     for label, groups in _groups(labels, sha256, f"fold {seed}"):
         if len(groups) < folds:
+            name = f"number {label}" if class_names is None else f"'{class_names[label]}'"
             raise DataError(
-                f"The class number {label} has {len(groups)} different images for {folds} folds; "
-                "add images of it, or use fewer --folds."
+                f"The class {name} has {len(groups)} different images for {folds} folds; add images of it, or use fewer --folds."
             )
         for rows in groups:
             fold[rows] = next_fold

@@ -123,7 +123,7 @@ def test_other_files_bring_validation_and_test_rows(tmp_path: Path) -> None:
     assert result.rows == {"train": 24, "valid": 8, "test": 5}
     assert [sum(row) for row in result.evaluation.confusion] == [0, 5]
     names = {row.path for row in Bundle(tmp_path / "m.ffe").splits()}
-    assert {"0000.png", "v.h5:0000.png", "t.h5:0000.png"} <= names
+    assert {"0000.png", "valid:0000.png", "test:0000.png"} <= names
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] = {

@@ -133,7 +133,7 @@ def _unreachable() -> str:
         try:
             urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
             outcome[0] = ""
-        except OSError as error:
+        except Exception as error:  # a broken proxy setting raises other kinds than a broken network
             outcome[0] = f"the download host cannot be reached: {getattr(error, 'reason', error)}"
 
     thread = threading.Thread(target=ask, daemon=True)

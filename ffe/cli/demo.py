@@ -34,6 +34,11 @@ def command(output: str) -> None:
     pictures, features, model, new = folder / "pictures", folder / "features.h5", folder / "model.ffe", folder / "new.png"
     if folder.exists() and not folder.is_dir():
         raise SourceError(f"'{folder}' is a file; name a folder with --output.")
+    marker = folder / ".ffe-demo"
+    if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
+        raise SourceError(f"The folder '{folder}' has files that are not the demo's; name a new folder with --output.")
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.touch()
     draw_folder(pictures, _COUNT, (_SIZE, _SIZE))
     draw("dog", _COUNT, (_SIZE, _SIZE)).save(new)
     click.echo(f"Drew {2 * _COUNT} pictures of cats and dogs into '{pictures}'.\n")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ffe.cli.output import print_json
+from ffe.cli.output import ExtractProgress, print_json
 
 
 @click.command(short_help="Score a model on a feature file, or on a folder of labelled images.")
@@ -24,7 +24,8 @@ def command(model: str, data: str, as_json: bool, **options: Any) -> None:
     from ffe.report import evaluation_text
     from ffe.workflows import evaluate
 
-    result = evaluate(model, data, **options)
+    with ExtractProgress() as progress:
+        result = evaluate(model, data, progress=progress, **options)
     if result.skipped:
         click.echo(f"{result.skipped} images were left out: no label, or not readable", err=True)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def _percent(share: float) -> str:
 
 def _is_image(head: bytes) -> bool:
     """Return whether standard input starts like an image rather than like a list of paths."""
-    if b"\0" in head or head[:2] in {b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"}:
+    if b"\0" in head or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()):
         return True
     try:
         head.decode()
@@ -45,14 +46,14 @@ def _is_image(head: bytes) -> bool:
 
 def _paths(images: tuple[str, ...], listed: Iterator[str]) -> Iterator[str]:
     """Yield image paths: those named, those in folders, those listed on standard input."""
-    from ffe.images.scan import scan
+    from ffe.images.scan import list_files
 
     for image in images:
         if image == "-":
             yield from listed
         elif os.path.isdir(image):
-            for record in scan(image).records:
-                yield str(Path(image) / record.path)
+            files, left_out = list_files(Path(image))
+            yield from (str(Path(image) / path) for path in sorted([*(path for path, _ in files), *(p for p, _ in left_out)]))
         else:
             yield image
 
@@ -111,12 +112,14 @@ def command(
     Standard input is one image, or a list of paths with one on each line; its
     first bytes tell which.
     """
+    from ffe.images.scan import printable
     from ffe.predict import Predictor
 
     few = len(images) if not any(image == "-" or os.path.isdir(image) for image in images) else batch_size
     predictor = Predictor(model, weights=weights, batch_size=min(batch_size, few), workers=workers)
     answered = failed = 0
-    for prediction in _predictions(predictor, images, sys.stdin.buffer):
+    for answer in _predictions(predictor, images, sys.stdin.buffer):
+        prediction = dataclasses.replace(answer, path=printable(answer.path))
         failed += prediction.error is not None
         answered += prediction.error is None
         if as_json:

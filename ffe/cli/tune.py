@@ -14,7 +14,6 @@ HEADS = "dense,svm,forest,logistic"
 def shared_options(command: Any) -> Any:
     """Add the options that ``tune`` and ``train`` have in common."""
     options = (
-        click.option("--valid", type=click.Path(), help="A feature file of validation rows."),
         click.option("--test", type=click.Path(), help="A feature file of test rows."),
         click.option(
             "--test-fraction",
@@ -23,7 +22,9 @@ def shared_options(command: Any) -> Any:
             show_default=True,
             help="Share held out for the test where no split is given.",
         ),
-        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Start of every random choice."),
+        click.option(
+            "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice."
+        ),
         click.option(
             "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are: imagenet, or a path."
         ),
@@ -65,8 +66,9 @@ def print_result(result: Any, output: str, as_json: bool) -> None:
 @click.option(
     "--executions", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each set, for dense and forest."
 )
-@click.option("--epochs", type=click.IntRange(1), default=50, show_default=True, help="Longest training of a dense head.")
+@click.option("--epochs", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Longest training of a dense head.")
 @click.option("--folds", type=click.IntRange(2), help="Parts for cross-validation.  [default: 5, fewer for small classes]")
+@click.option("--valid", type=click.Path(), help="A feature file of validation rows.")
 @shared_options
 def command(features: str, output: str, heads: str, as_json: bool, **options: Any) -> None:
     """Search over heads on FEATURES, refit the best on all training rows, test it once, write a model.

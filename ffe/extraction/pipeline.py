@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ffe.engines.base import Engine
-from ffe.errors import DecodeError
+from ffe.errors import DataError, DecodeError, SpecError
 from ffe.images.stream import DecodedImage, stream
 
 
@@ -37,6 +37,7 @@ def compute_features(
     *,
     batch_size: int,
     workers: int | None = None,
+    dtype: str = "float32",
     known: Callable[[str], bool] | None = None,
 ) -> Iterator[list[ImageFeatures]]:
     """Push files through the backbone in batches; yield what became of them, batch by batch, in order.
@@ -47,9 +48,17 @@ def compute_features(
         engine: opens the engine; called once, when the first image needs it.
         batch_size: images in a batch; the engine takes as many.
         workers: threads that decode.
+        dtype: type that the features are stored in; they are rounded to it
+            here, so that prediction sees what training saw.
         known: says of a digest that its features are there already. Where it is
             given, files of equal content are computed once.
+
+    Raises:
+        SpecError: the batch size is below 1.
+        DataError: a feature is NaN or infinite, or becomes so in ``dtype``.
     """
+    if batch_size < 1:
+        raise SpecError(f"batch_size is {batch_size}, but must be at least 1.")
     opened: Engine | None = None
     taken: set[str] = set()
     waiting: list[DecodedImage] = []
@@ -65,7 +74,12 @@ def compute_features(
         if pixels:
             if opened is None:
                 opened = engine()
-            rows = iter(opened.extract(np.stack(pixels)))
+            with np.errstate(over="ignore"):  # what does not fit is refused below
+                features = opened.extract(np.stack(pixels)).astype(dtype).astype(np.float32)
+            if not np.isfinite(features).all():
+                hint = "use --dtype float32" if dtype != "float32" else "check the weights, or use --precision float32"
+                raise DataError(f"The backbone gave features that are NaN or too large for {dtype}; {hint}.")
+            rows = iter(features)
         done = [
             ImageFeatures(item.index, item.sha256, next(rows) if item.pixels is not None else None, item.error)
             for item in waiting

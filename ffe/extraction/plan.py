@@ -6,11 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
+
 from ffe.backbones.catalog import check_size, find
 from ffe.backbones.weights import Weights, resolve
 from ffe.engines.choose import check_engine
-from ffe.errors import SourceError, StaleStoreError, StoreError, WeightsError
-from ffe.images.scan import Scan
+from ffe.errors import StaleStoreError, StoreError, WeightsError
+from ffe.images.scan import Scan, printable
 from ffe.keys import spec_differences
 from ffe.specs import BackboneSpec, ExtractSpec, Precision, PreprocessSpec, StoredDtype
 from ffe.store.journal import Journal
@@ -82,6 +84,8 @@ def weights_of(spec: ExtractSpec, weights: str = "imagenet") -> Weights:
     row = find(spec.backbone.name)
     wanted = "random" if spec.backbone.weights == "random" else weights
     found = resolve(row, spec.preprocess.size, wanted, download=_download)
+    if found.path is None and spec.backbone.weights != "random":
+        raise WeightsError("The features were made with pretrained weights, not random ones; leave --weights random out.")
     if found.sha256 != spec.backbone.weights_sha256:
         raise WeightsError(
             f"The weights of '{row.name}' in '{found.path}' (SHA-256 {found.sha256[:12]}) are not those that made "
@@ -98,7 +102,7 @@ def _download(*arguments: object) -> None:
 
 def make_plan(
     found: Scan,
-    output: str | os.PathLike[str],
+    path: Path,
     spec: ExtractSpec,
     weights: Weights,
     *,
@@ -108,22 +112,18 @@ def make_plan(
     """Check engine and output, and see what is there already.
 
     Raises:
-        SourceError: the output is one of the images.
         EngineError: there is no such engine.
         StaleStoreError: the output holds features of another spec.
         StoreError: the output is no feature file, or its folder is missing.
     """
     check_engine(engine)
-    path = Path(output)
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
         raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
     if not os.access(path.parent, os.W_OK):
         raise StoreError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
-    if any(record.file.resolve() == path.resolve() for record in found.records):
-        raise SourceError(f"The output '{path}' is one of the images in '{found.root}'; name another output.")
-    if overwrite:
-        Journal.remove(path)
+    if path.exists() and overwrite and not h5py.is_hdf5(path):
+        raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
     existing = None
     if path.exists() and not overwrite:
         existing = FeatureStore(path)
@@ -134,4 +134,21 @@ def make_plan(
                 f"'{path}' holds other features than these ({differences}); "
                 "choose another output, or replace it with --overwrite."
             )
-    return Plan(found, spec, weights, path, existing, Journal(path, spec))
+        gone = set(existing.paths) - {record.path for record in found.records}
+        if gone and existing.source != source_text(found):
+            existing.close()
+            raise StaleStoreError(
+                f"'{path}' holds {len(gone)} rows of '{existing.source}' that '{found.root}' has not; "
+                "choose another output, or replace it with --overwrite."
+            )
+    try:
+        return Plan(found, spec, weights, path, existing, Journal(path, spec, overwrite=overwrite))
+    except StoreError:
+        if existing is not None:
+            existing.close()
+        raise
+
+
+def source_text(found: Scan) -> str:
+    """Return where the images of a scan come from, as a feature file records it."""
+    return printable(str(found.root.resolve()))

@@ -17,7 +17,7 @@ from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.errors import SourceError
 from ffe.extraction.pipeline import ImageFeatures, compute_features
-from ffe.extraction.plan import Plan, make_plan, make_spec
+from ffe.extraction.plan import Plan, make_plan, make_spec, source_text
 from ffe.images.scan import ImageRecord, scan
 from ffe.specs import Precision, StoredDtype
 from ffe.store.layout import Row, Skipped
@@ -115,9 +115,10 @@ def extract(
             before anything slow starts.
     """
     started = time.monotonic()
-    images = scan(source)
+    path = Path(output)
+    images = scan(source, path)
     spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype)
-    plan = make_plan(images, output, spec, found_weights, engine=engine, overwrite=overwrite)
+    plan = make_plan(images, path, spec, found_weights, engine=engine, overwrite=overwrite)
     try:
         if found_weights.kind == "random" and weights == "random":
             log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
@@ -129,6 +130,7 @@ def extract(
 
         return _run(plan, open_backbone, batch_size, workers, progress, started)
     finally:
+        plan.journal.close()
         if plan.existing is not None:
             plan.existing.close()
 
@@ -165,6 +167,7 @@ def _run(
             opened,
             batch_size=batch_size,
             workers=workers,
+            dtype=plan.spec.dtype,
             known=lambda sha256: sha256 in stored or sha256 in journal,
         ):
             fresh = [item for item in batch if item.features is not None]
@@ -194,6 +197,8 @@ def _run(
             return existing.raw_row(stored[row.sha256])
         return journal.row(row.sha256)
 
+    if existing is not None and (dropped := len(set(existing.paths) - {row.path for row in rows})):
+        log.warning("%d rows were dropped from '%s': their files are gone or no longer readable", dropped, plan.output)
     if existing is None or not _same_table(plan, rows, skipped):
         write_store(
             plan.output,
@@ -203,7 +208,7 @@ def _run(
             rows=rows,
             features=features,
             skipped=skipped,
-            source=str(plan.scan.root.resolve()),
+            source=source_text(plan.scan),
         )
     journal.discard()
     return ExtractSummary(

@@ -34,26 +34,24 @@ class DenseHead:
     space: ClassVar[tuple[Parameter, ...]] = (
         POOLING,
         dataclasses.replace(SCALING, default="standard"),
-        Parameter("first_dense", 32, (4, 8, 16, 32, 64), about="units of the first layer"),
+        Parameter("first_dense", 32, (4, 8, 16, 32, 64)),
         Parameter(
             "extra_dense_layer",
             False,
             (False, True),
             when=("first_dense", (32, 64)),
-            about="whether a second layer follows",
         ),
-        Parameter("extra_dense", 8, (4, 8, 16), when=("extra_dense_layer", (True,)), about="units of the second layer"),
-        Parameter("dropout_rate", 0.5, low=0.3, high=0.8, step=0.1, about="share of units dropped before the output"),
-        Parameter("l2", 1e-4, low=1e-6, high=1e-2, log=True, about="penalty on the squared weights"),
-        Parameter("learning_rate", 1e-3, low=1e-4, high=1e-2, log=True, about="step size of RMSprop"),
-        Parameter("batch_size", 64, low=1, high=4096, searched=False, about="rows in a step"),
+        Parameter("extra_dense", 8, (4, 8, 16), when=("extra_dense_layer", (True,))),
+        Parameter("dropout_rate", 0.5, low=0.3, high=0.8, step=0.1),
+        Parameter("l2", 1e-4, low=1e-6, high=1e-2, log=True),
+        Parameter("learning_rate", 1e-3, low=1e-4, high=1e-2, log=True),
+        Parameter("batch_size", 64, low=1, high=4096, searched=False),
         Parameter(
             "epochs",
             50,
             low=1,
             high=10_000,
             searched=False,
-            about="passes over the rows; a search stops early and keeps the best number",
         ),
     )
 

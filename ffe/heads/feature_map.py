@@ -13,13 +13,11 @@ POOLING = Parameter(
     "pooling",
     "avg",
     ("flat", "avg", "max", "avgmax"),
-    about="flat takes every cell of the grid; avg, max and avgmax pool each channel over it",
 )
 SCALING = Parameter(
     "scaling",
     "sqrt_l2",
     ("standard", "sqrt_l2", "none"),
-    about="standard: mean 0, deviation 1; sqrt_l2: signed square root, then length 1; none: as stored",
 )
 
 _TINY = np.float32(1e-12)

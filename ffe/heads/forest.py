@@ -24,8 +24,8 @@ class ForestHead:
     space: ClassVar[tuple[Parameter, ...]] = (
         POOLING,
         Parameter("trees", 200, (100, 200, 400)),
-        Parameter("max_features", "sqrt", ("sqrt", "log2", "0.05"), about="features that a split may choose from"),
-        Parameter("min_samples_leaf", 1, (1, 2, 4), about="least rows in a leaf"),
+        Parameter("max_features", "sqrt", ("sqrt", "log2", "0.05")),
+        Parameter("min_samples_leaf", 1, (1, 2, 4)),
     )
 
     def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:

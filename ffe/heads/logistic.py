@@ -28,7 +28,7 @@ class LogisticHead:
     space: ClassVar[tuple[Parameter, ...]] = (
         POOLING,
         SCALING,
-        Parameter("C", 100.0, low=1e-4, high=1e4, log=True, about="inverse strength of the L2 penalty"),
+        Parameter("C", 100.0, low=1e-4, high=1e4, log=True),
     )
 
     def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:

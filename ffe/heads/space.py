@@ -24,7 +24,6 @@ class Parameter:
             exists); None = always. The other one stands earlier in the space.
         searched: whether a search chooses it; if not, it keeps its default
             unless a user, or a fit, sets it.
-        about: one line for people.
     """
 
     name: str
@@ -36,7 +35,6 @@ class Parameter:
     step: float | None = None
     when: tuple[str, tuple[Any, ...]] | None = None
     searched: bool = True
-    about: str = ""
 
     def range_text(self) -> str:
         """Return what values it takes, for people: ``4, 8 or 16``, or ``0.001 to 1000``."""

@@ -7,12 +7,15 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.errors import HeadError
 from ffe.heads.base import Validation
 from ffe.heads.feature_map import POOLING, SCALING, FeatureMap
 from ffe.heads.probability import fit_temperature, softmax, two_columns
 from ffe.heads.space import Parameter
 
 _CALIBRATION_FOLDS = 3
+
+MAX_ROWS = 10_000  # a Gram matrix of 0.8 GB, and some copies
 
 
 class SvmHead:
@@ -31,7 +34,7 @@ class SvmHead:
         POOLING,
         SCALING,
         Parameter("kernel", "rbf", ("linear", "rbf")),
-        Parameter("C", 10.0, low=1e-3, high=1e3, log=True, about="penalty of a row on the wrong side"),
+        Parameter("C", 10.0, low=1e-3, high=1e3, log=True),
         Parameter(
             "gamma",
             1.0,
@@ -39,7 +42,6 @@ class SvmHead:
             high=20.0,
             log=True,
             when=("kernel", ("rbf",)),
-            about="width of the RBF kernel, as a multiple of scikit-learn's gamma='scale'",
         ),
     )
 
@@ -57,6 +59,7 @@ class SvmHead:
         validation: Validation | None = None,
     ) -> Self:
         """Fit; see ``ffe.heads.base.Head.fit``. The validation rows are not used."""
+        check_rows(len(features))
         x = self._map.fit(features).transform(features)
         rbf = self.parameters["kernel"] == "rbf"
         self._classes = classes
@@ -128,6 +131,19 @@ class SvmHead:
         classes, head._gamma, head._temperature = (float(value) for value in arrays["constants"])
         head._classes = int(classes)
         return head
+
+
+def check_rows(rows: int) -> None:
+    """Check a number of training rows.
+
+    Raises:
+        HeadError: the Gram matrix would take too much memory.
+    """
+    if rows > MAX_ROWS:
+        raise HeadError(
+            f"The svm head takes at most {MAX_ROWS:,} training rows, and there are {rows:,}; "
+            "leave it out: --heads dense,forest,logistic."
+        )
 
 
 def _fit_pairs(kernel: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

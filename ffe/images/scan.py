@@ -67,7 +67,7 @@ class Scan:
     left_out: tuple[tuple[str, str], ...] = ()
 
 
-def scan(source: str | os.PathLike[str]) -> Scan:
+def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
     """List the images of a source.
 
     A folder is understood by its subfolders: one per class; or one per split
@@ -77,6 +77,11 @@ def scan(source: str | os.PathLike[str]) -> Scan:
     paths are relative to the CSV. Hidden files are passed over; links are
     followed, and a loop of links ends.
 
+    Args:
+        source: the folder or CSV.
+        output: a file that is being made from the source; where it lies inside
+            the folder, it and what is written beside it are no images.
+
     Raises:
         SourceError: the source is missing, empty, or can be read in two ways.
     """
@@ -84,7 +89,7 @@ def scan(source: str | os.PathLike[str]) -> Scan:
     if not path.exists():
         raise SourceError(f"There is no file or folder '{path}'; check the path.")
     if path.is_dir():
-        found = _scan_folder(path)
+        found = _scan_folder(path, None if output is None else os.path.realpath(output))
     elif path.suffix.lower() in {".csv", ".tsv"}:
         found = _scan_csv(path)
     else:
@@ -94,17 +99,33 @@ def scan(source: str | os.PathLike[str]) -> Scan:
     return found
 
 
-def _scan_folder(root: Path) -> Scan:
+def list_files(folder: Path, output: str | None = None) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:
+    """List all regular files below a folder, whatever its subfolders are called.
+
+    Returns:
+        (relative path, file) of each, sorted; and (path, reason) of what was left out.
+
+    Raises:
+        SourceError: the folder cannot be read.
+    """
     left_out: list[tuple[str, str]] = []
     try:
-        folders = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+        os.scandir(folder).close()
     except OSError as error:
-        raise SourceError(f"The folder '{root}' cannot be read: {error.strerror}.") from error
-    status = root.stat()
-    above = frozenset({(status.st_dev, status.st_ino)})
-    files = {name: list(_walk(root / name, name, left_out, above=above)) for name in folders}
-    filled = [name for name in folders if files[name]]
-    loose = list(_walk(root, "", left_out, recursive=False))
+        raise SourceError(f"The folder '{folder}' cannot be read: {error.strerror}.") from error
+    return sorted(_walk(folder, "", left_out, output)), left_out
+
+
+def _scan_folder(root: Path, output: str | None) -> Scan:
+    everything, left_out = list_files(root, output)
+    files: dict[str, list[tuple[str, Path]]] = {}
+    loose = []
+    for path, file in everything:
+        if "/" in path:
+            files.setdefault(path.split("/")[0], []).append((path, file))
+        else:
+            loose.append((path, file))
+    filled = sorted(files)
     if not filled:
         records = tuple(ImageRecord(path, file, UNLABELLED, "") for path, file in sorted(loose))
         return Scan(root, "flat folder", (), records, tuple(left_out))
@@ -156,8 +177,7 @@ def _walk(
     folder: Path,
     prefix: str,
     left_out: list[tuple[str, str]],
-    *,
-    recursive: bool = True,
+    output: str | None,
     above: frozenset[tuple[int, int]] = frozenset(),
 ) -> Iterator[tuple[str, Path]]:
     """Yield (relative path, file) below a folder; note what cannot be a record."""
@@ -165,34 +185,43 @@ def _walk(
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        left_out.append((_printable(prefix), f"folder cannot be read: {error.strerror}"))
+        left_out.append((printable(prefix), f"folder cannot be read: {error.strerror}"))
         return
     identity = (status.st_dev, status.st_ino)
     if identity in above:
-        left_out.append((_printable(prefix), "a link back to a folder above it"))
+        left_out.append((printable(prefix), "a link back to a folder above it"))
         return
     for entry in entries:
         if entry.name.startswith(".") or entry.name.lower() in _NOT_IMAGES:
             continue
         path = f"{prefix}/{entry.name}" if prefix else entry.name
-        if entry.is_dir():
-            if recursive:
-                yield from _walk(Path(entry.path), path, left_out, above=above | {identity})
-        elif _printable(path) != path:
-            left_out.append((_printable(path), "the file name is not valid text; rename the file"))
+        if output is not None and _belongs_to(entry.path, output):
+            continue
+        try:
+            mode = entry.stat().st_mode
+        except OSError as error:
+            left_out.append((printable(path), f"cannot be reached: {error.strerror}"))
+            continue
+        if stat.S_ISDIR(mode):
+            yield from _walk(Path(entry.path), path, left_out, output, above | {identity})
+        elif printable(path) != path:
+            left_out.append((printable(path), "the file name is not valid text; rename the file"))
+        elif stat.S_ISREG(mode):
+            yield path, Path(entry.path)
         else:
-            try:
-                regular = stat.S_ISREG(entry.stat().st_mode)
-            except OSError as error:
-                left_out.append((path, f"cannot be reached: {error.strerror}"))
-                continue
-            if regular:
-                yield path, Path(entry.path)
-            else:
-                left_out.append((path, "not a regular file"))
+            left_out.append((path, "not a regular file"))
 
 
-def _printable(path: str) -> str:
+def _belongs_to(path: str, output: str) -> bool:
+    """Return whether a file is the output, or one that is written beside it on the way."""
+    if not os.path.basename(path).startswith(os.path.basename(output)):
+        return False
+    real = os.path.realpath(path)
+    return real == output or real.startswith((f"{output}.partial", f"{output}.tmp"))
+
+
+def printable(path: str) -> str:
+    """Return a path as valid text: bytes of no encoding show as a question mark in a box."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -219,6 +248,8 @@ def _scan_csv(path: Path) -> Scan:
             raise SourceError(f"Line {number} of '{path}' has no path; fill it in or remove the line.")
         if split and split.lower() not in SPLIT_NAMES:
             raise SourceError(f"Line {number} of '{path}' has the split '{split}'; use train, valid or test, or leave it empty.")
+        if "\0" in name:
+            raise SourceError(f"Line {number} of '{path}' has a path with a zero byte; mend the line.")
         if name in seen:
             raise SourceError(f"Line {number} of '{path}' names '{name}' a second time; keep one line per image.")
         seen.add(name)

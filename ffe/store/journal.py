@@ -15,12 +15,18 @@ import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from ffe.errors import SpecError, StaleStoreError
+from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.keys import bytes_digest, spec_differences
 from ffe.specs import ExtractSpec
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 _PART_BYTES = 64 << 20
 _PART_SECONDS = 5.0
@@ -32,16 +38,18 @@ class Journal:
     Args:
         output: the feature file that is being made; the parts lie beside it.
         spec: what makes the features.
+        overwrite: throw parts of another spec away.
 
     Attributes:
         grid: (h, w, c) of the features; None while there are none.
 
     Raises:
         StaleStoreError: there are parts of another spec.
+        StoreError: another process is writing the same output.
     """
 
-    def __init__(self, output: Path, spec: ExtractSpec) -> None:
-        self.folder = self._folder(output)
+    def __init__(self, output: Path, spec: ExtractSpec, *, overwrite: bool = False) -> None:
+        self.folder = output.with_name(output.name + ".partial")
         self.grid: tuple[int, int, int] | None = None
         self._spec = spec
         self._where: dict[str, tuple[Path, int]] = {}
@@ -51,19 +59,20 @@ class Journal:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ffe-journal")
         self._writing: Future[None] | None = None
         self._open: tuple[Path, np.ndarray] | None = None
-        if self.folder.is_dir():
-            self._read(output)
+        self.folder.mkdir(exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            _lock(self._lock, output)
+        except StoreError:
+            self._lock.close()
+            raise
+        try:
+            self._read(output, overwrite)
+        except StoreError:
+            self.close()
+            raise
 
-    @staticmethod
-    def _folder(output: Path) -> Path:
-        return output.with_name(output.name + ".partial")
-
-    @classmethod
-    def remove(cls, output: Path) -> None:
-        """Delete the parts of an unfinished run, of whichever spec."""
-        shutil.rmtree(cls._folder(output), ignore_errors=True)
-
-    def _read(self, output: Path) -> None:
+    def _read(self, output: Path, overwrite: bool) -> None:
         for record in sorted(self.folder.glob("*.json")):
             part = record.with_suffix(".npy")
             try:
@@ -73,7 +82,7 @@ class Journal:
                 whole = _whole(part, len(names), content["features_sha256"])
             except (ValueError, KeyError, TypeError, SpecError):
                 whole = False
-            if not whole:
+            if not whole or (overwrite and spec != self._spec):
                 record.unlink()  # its features are computed again
                 continue
             if spec != self._spec:
@@ -151,8 +160,25 @@ class Journal:
         """Delete all parts; called once the finished file is in place."""
         self._open = None
         self._where.clear()
-        self._writer.shutdown()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let another process have the output; leave no folder behind that holds no parts."""
+        self._open = None
+        self._writer.shutdown()
+        if self.folder.is_dir() and not any(self.folder.glob("*.json")) and not self._lock.closed:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+
+def _lock(file: IO[str], output: Path) -> None:
+    """Take the lock of an output, for as long as the file stays open (where the system has such locks)."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise StoreError(f"Another process is writing '{output}'; wait until it is done, or choose another output.") from error
 
 
 def _whole(part: Path, rows: int, sha256: str) -> bool:

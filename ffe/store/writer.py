@@ -48,7 +48,7 @@ def write_store(
     dims = grid[0] * grid[1] * grid[2]
     dtype = np.dtype(spec.dtype)
     step = layout.chunk_rows(len(rows), dims, dtype.itemsize)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(f"{path.name}.tmp")  # one writer at a time: the journal holds a lock
     try:
         with _new_file(temporary) as file:
             file.attrs["ffe_schema"] = layout.SCHEMA

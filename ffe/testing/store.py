@@ -21,7 +21,7 @@ from ffe.store.writer import write_store
 def assert_same_file(one: Path, other: Path) -> None:
     """Check that two HDF5 files hold the same: names, types, chunks, values to the bit, and attributes.
 
-    The bytes of the files may differ: HDF5 notes the second in which a file was made.
+    The bytes of two files are equal where their content is: see ``ffe.store.writer``.
     """
     with h5py.File(one) as a, h5py.File(other) as b:
         assert sorted(a) == sorted(b)

@@ -7,7 +7,6 @@ import logging
 import os
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +26,11 @@ from ffe.extraction.plan import weights_of
 from ffe.heads import HEADS, find_head
 from ffe.heads.base import Head
 from ffe.heads.space import complete
+from ffe.heads.svm import check_rows
 from ffe.images.synthetic import KINDS, draw
 from ffe.report import model_card
 from ffe.specs import HeadSpec, SearchSpec
-from ffe.splits import assign_folds
+from ffe.splits import assign_folds, different_images
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import FLAT_FEATURES, Problem, Trial, fold_parts, poolings_searched, refit, search
 from ffe.workflows.rows import SplitRows, split_rows
@@ -121,17 +121,20 @@ def tune(
     started = time.monotonic()
     for name in heads:
         find_head(name)
-    spec = SearchSpec(tuple(heads), trials, executions, epochs, folds or 5, test_fraction, seed)
+    spec = SearchSpec(tuple(dict.fromkeys(heads)), trials, executions, epochs, 5 if folds is None else folds, test_fraction, seed)
     with FeatureStore(features) as store:
         found = _check_output(store, output, weights, with_backbone)
         rows = split_rows(store, valid, test, test_fraction, seed)
+        if "svm" in heads:
+            check_rows(int((rows.split == "train").sum()))
         problem, validation = _make_problem(rows, store, folds, seed)
         unseen = rows.load(rows.split == "test")
         if len(poolings_searched(store.grid)) == 3:
             log.info("the search pools the %d features; flat ones are tried up to %d", store.dims, FLAT_FEATURES)
         leaderboard = search(problem, spec, on_trial)
         head = refit(problem, leaderboard[0], seed)
-        return _finish(store, rows, unseen, head, leaderboard, spec.to_json(), output, found, validation, started)
+        record = {**spec.to_json(), "folds": len(problem.parts)}
+        return _finish(store, rows, unseen, head, leaderboard, record, output, found, validation, started)
 
 
 def train(
@@ -142,7 +145,6 @@ def train(
     settings: Mapping[str, Any] | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
-    valid: str | os.PathLike[str] | None = None,
     test: str | os.PathLike[str] | None = None,
     weights: str = "imagenet",
     with_backbone: bool = True,
@@ -154,17 +156,18 @@ def train(
         output: the model file; None = write none.
         head: name of the head.
         settings: its parameters; defaults fill in the rest.
-        test_fraction, seed, valid, test, weights, with_backbone: see ``tune``.
+        test_fraction, seed, test, weights, with_backbone: see ``tune``.
 
     Raises:
         StoreError, DataError, HeadError, WeightsError: before the fit starts.
     """
     started = time.monotonic()
     kind = find_head(head)
+    SearchSpec((head,), test_fraction=test_fraction, seed=seed)  # checks the numbers
     parameters = complete(kind.space, settings or {}, head)
     with FeatureStore(features) as store:
         found = _check_output(store, output, weights, with_backbone)
-        rows = split_rows(store, valid, test, test_fraction, seed)
+        rows = split_rows(store, None, test, test_fraction, seed)
         chosen, unseen = rows.split == "train", rows.load(rows.split == "test")
         fitted = kind(parameters, store.grid).fit(rows.load(chosen), rows.labels[chosen], len(rows.class_names), seed=seed)
         return _finish(store, rows, unseen, fitted, [], {"seed": seed}, output, found, "none: no search was made", started)
@@ -180,13 +183,14 @@ def _make_problem(rows: SplitRows, store: FeatureStore, folds: int | None, seed:
         parts = [(train, held)]
         validation = f"{len(held)} validation rows"
     else:
-        smallest = min(Counter(label for label, _ in set(zip(labels.tolist(), sha256, strict=True))).values())
+        smallest = min(different_images(labels[train], [sha256[i] for i in train]).values())
         count = folds if folds is not None else min(5, smallest)
         if count < 2:
             raise DataError(f"A class of '{store.path}' has a single training image; add images to it, or give --valid.")
         if count < 5 and folds is None:
             log.warning("the smallest class has %d different training images, so there are %d folds, not 5", smallest, count)
-        parts = fold_parts(train, assign_folds(labels[train], [sha256[i] for i in train], count, seed))
+        digests = [sha256[i] for i in train]
+        parts = fold_parts(train, assign_folds(labels[train], digests, count, seed, store.class_names))
         validation = f"{count}-fold cross-validation on {len(train)} rows"
     features = rows.load(chosen)
     return Problem(features, labels, train, parts, len(store.class_names), store.grid), validation
@@ -201,6 +205,8 @@ def _check_output(
     path = Path(output)
     if path.is_dir() or not path.parent.is_dir():
         raise BundleError(f"The output '{path}' cannot be written; name a file in an existing folder, such as model.ffe.")
+    if not os.access(path.parent, os.W_OK):
+        raise BundleError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
     if path.exists():
         try:
             Bundle(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,10 @@ import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError
 from ffe.keys import spec_differences
-from ffe.splits import hold_out
+from ffe.splits import different_images, hold_out
 from ffe.store.reader import FeatureStore
 
 log = logging.getLogger("ffe")
-
-_LEAST_IMAGES = 3
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class SplitRows:
     Attributes:
         labels: int64 (N,), in the classes of the main file.
         split: str (N,), ``train``, ``valid`` or ``test``.
-        sha256, names: N strings; a name is a path, behind ``FILE:`` for a second file.
+        sha256, names: N strings; a name is a path, behind ``valid:`` or ``test:`` for a second file.
         class_names: of the main file.
         origin: int64 (N, 2), (file, row in it).
         files: the feature files.
@@ -76,7 +73,9 @@ def split_rows(
         log.warning("%d rows of '%s' have no label and are left out", len(store) - len(used), store.path)
     labels = store.labels[used]
     given = np.asarray(store.split, object)[used]
-    _check_classes(store, labels, [store.sha256[i] for i in used])
+    # one image to train on, one to choose with, one to test on: unless a split brings the latter two
+    least = 1 + (valid is None and "valid" not in given) + (test is None and "test" not in given)
+    _check_classes(store, labels, [store.sha256[i] for i in used], least)
     split = np.where(given == "", "train", given).astype("U5")
     columns = [(labels, split, [store.sha256[i] for i in used], [store.paths[i] for i in used], used)]
     files = [store.path]
@@ -105,21 +104,21 @@ def split_rows(
     return rows
 
 
-def _check_classes(store: FeatureStore, labels: np.ndarray, sha256: Sequence[str]) -> None:
+def _check_classes(store: FeatureStore, labels: np.ndarray, sha256: Sequence[str], least: int) -> None:
     if not len(labels):
         raise DataError(f"No row of '{store.path}' has a label; extract from one folder per class, or from a CSV with labels.")
-    different = Counter(label for label, _ in set(zip(labels.tolist(), sha256, strict=True)))
+    different = different_images(labels, sha256)
     if len(different) < 2:
         only = store.class_names[int(labels[0])]
         raise DataError(
             f"All labelled rows of '{store.path}' are of one class ('{only}'); a head needs images of at least two classes."
         )
     for i, name in enumerate(store.class_names):
-        if different[i] < _LEAST_IMAGES:
+        if different[i] < least:
             count = f"{different[i]} image{'s' if different[i] != 1 else ''}"
             raise DataError(
                 f"The class '{name}' has only {count} in '{store.path}'; "
-                f"give every class at least {_LEAST_IMAGES} different images, or leave the class out."
+                f"give every class at least {least} different images, or leave the class out."
             )
 
 
@@ -143,7 +142,7 @@ def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> tupl
         index[other.labels[used]],
         np.full(len(used), split, "U5"),
         [other.sha256[i] for i in used],
-        [f"{other.path.name}:{other.paths[i]}" for i in used],
+        [f"{split}:{other.paths[i]}" for i in used],
         used,
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from ffe.errors import DataError, ModelMismatchError, SourceError
 from ffe.evaluation import Evaluation, evaluate_probabilities
 from ffe.extraction.pipeline import compute_features
+from ffe.extraction.run import Progress
 from ffe.images.scan import scan
 from ffe.keys import spec_differences
 from ffe.predict import Predictor
@@ -50,6 +52,7 @@ def evaluate(
     weights: str = "imagenet",
     batch_size: int = 32,
     workers: int | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
 ) -> EvaluateResult:
     """Score a model on a feature file, or on a labelled source of images.
 
@@ -58,7 +61,7 @@ def evaluate(
         data: a feature file of the same spec, or a folder or CSV of labelled images.
         unseen: leave out images that the model was fitted or chosen on.
         weights: where the backbone's weights are, if the model file has none.
-        batch_size, workers: for images; see ``ffe.extract``.
+        batch_size, workers, progress: for images; see ``ffe.extract``.
 
     Raises:
         BundleError, StoreError, SourceError: one of the files cannot be used.
@@ -70,7 +73,7 @@ def evaluate(
     if path.is_file() and h5py.is_hdf5(path):
         probabilities, labels, digests, skipped = _predict_stored(predictor, path)
     else:
-        probabilities, labels, digests, skipped = _predict_images(predictor, path)
+        probabilities, labels, digests, skipped = _predict_images(predictor, path, progress)
     known = {row.sha256 for row in predictor.bundle.splits() if row.split != "test"}
     seen = np.asarray([digest in known for digest in digests], bool)
     if unseen:
@@ -105,7 +108,9 @@ def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.nd
         return np.concatenate(probabilities), index[store.labels[used]], digests, len(store) - len(used)
 
 
-def _predict_images(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, list[str], int]:
+def _predict_images(
+    predictor: Predictor, path: Path, progress: Callable[[Progress], None]
+) -> tuple[np.ndarray, np.ndarray, list[str], int]:
     found = scan(path)
     records = [record for record in found.records if record.label >= 0]
     if not records:
@@ -113,18 +118,22 @@ def _predict_images(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.nd
     index = _model_labels(predictor, found.class_names, path)
     probabilities, labels, digests = [], [], []
     spec = predictor.bundle.manifest.spec
+    started = time.monotonic()
     for batch in compute_features(
         (record.file for record in records),
         spec.preprocess.size,
         predictor.engine,
         batch_size=predictor.batch_size,
         workers=predictor.workers,
+        dtype=spec.dtype,
     ):
         good = [item for item in batch if item.features is not None]
         if good:
             probabilities.append(predictor.head.predict_proba(np.stack([item.features for item in good])))  # type: ignore[misc]
             labels += [int(index[records[item.index].label]) for item in good]
             digests += [item.sha256 for item in good]
+        done, elapsed = batch[-1].index + 1, time.monotonic() - started
+        progress(Progress(done, len(records), done - len(labels), done / elapsed, elapsed / done * (len(records) - done)))
     skipped = len(found.records) + len(found.left_out) - len(labels)
     if not probabilities:
         raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")

@@ -189,7 +189,7 @@ CASES: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
         lambda m: {**m, "backbone.keras": b"x"},
         "its members are not those of its manifest",
     ),
-    "missing member": (lambda m: {n: d for n, d in m.items() if n != CARD}, "its members are not those of its manifest"),
+    "missing member": (lambda m: {n: d for n, d in m.items() if n != CARD}, "it is not one of ffe's"),
     "no head": (lambda m: _with_digests({n: d for n, d in m.items() if n != HEAD}), "make it again"),
     "other schema": (lambda m: _with_field(m, schema=2), "it has schema 2, but this version of ffe reads schema 1"),
     "no schema": (lambda m: _without_field(m, "schema"), "it has no schema number"),

@@ -209,7 +209,7 @@ def test_output_that_cannot_be_written(source: Path, tmp_path: Path, name: str, 
 def test_output_that_is_one_of_the_images(source: Path) -> None:
     picture = source / "cat" / "cat_000.png"
     data = picture.read_bytes()
-    with pytest.raises(SourceError, match=r"cat_000\.png' is one of the images in '.*'; name another output"):
+    with pytest.raises(StoreError, match=r"cat_000\.png' exists and is no feature file, so it is not replaced; choose another"):
         run(source, picture, overwrite=True)
     assert picture.read_bytes() == data
 
