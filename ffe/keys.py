@@ -39,8 +39,8 @@ def spec_digest(spec: ExtractSpec) -> str:
     return bytes_digest(canonical_json(spec.to_json()))
 
 
-def spec_differences(stored: ExtractSpec, asked: ExtractSpec) -> list[str]:
-    """Say where two specs differ, one ``backbone.name: stored 'vgg19', asked 'vgg16'`` per field."""
+def spec_differences(stored: ExtractSpec, asked: ExtractSpec, words: tuple[str, str] = ("stored", "asked")) -> list[str]:
+    """Say where two specs differ, one ``backbone.name: stored vgg19, asked vgg16`` per field."""
 
     def flat(value: Any, prefix: str = "") -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -53,4 +53,4 @@ def spec_differences(stored: ExtractSpec, asked: ExtractSpec) -> list[str]:
         return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
     a, b = flat(stored.to_json()), flat(asked.to_json())
-    return [f"{k}: stored {short(k, a[k])}, asked {short(k, b[k])}" for k in a if a[k] != b[k]]
+    return [f"{k}: {words[0]} {short(k, a[k])}, {words[1]} {short(k, b[k])}" for k in a if a[k] != b[k]]

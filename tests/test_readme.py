@@ -78,3 +78,7 @@ def test_data_folder_holds_what_its_script_draws() -> None:
         with Image.open(file) as stored:
             difference = np.abs(np.asarray(stored.convert("RGB"), np.int16) - drawn)
         assert difference.mean() < 1, file  # another Pillow may round its resize differently
+
+
+def test_readme_has_its_figures() -> None:
+    assert "FIGURES" not in README

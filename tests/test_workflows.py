@@ -318,7 +318,10 @@ def test_an_output_that_is_no_model_is_left_alone(fake_store: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("name", [".", "none/model.ffe"])
 def test_an_output_that_cannot_be_a_file_is_refused(fake_store: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(BundleError, match=r"cannot be written; name a file in an existing folder, such as model\.ffe\."):
+    with pytest.raises(
+        BundleError,
+        match=r"is a folder; name a file in an existing folder|lies in a folder that does not exist \('.*'\); name a file",
+    ):
         train(fake_store, tmp_path / name, head="logistic")
 
 
@@ -389,7 +392,9 @@ def test_evaluate_counts_what_it_leaves_out(fake_bundle: Path, tmp_path: Path) -
 
 def test_evaluate_refuses_features_of_another_spec(fake_bundle: Path, pictures: Path, tmp_path: Path) -> None:
     extract(pictures, tmp_path / "other.h5", backbone="fake", size=40)
-    sentence = r"was made for other features than '.*other\.h5' holds \(preprocess\.size: stored 40x40, asked 32x32\)"
+    sentence = (
+        r"was made for other features than '.*other\.h5' holds \(preprocess\.size: the file has 40x40, the model needs 32x32\)"
+    )
     with pytest.raises(ModelMismatchError, match=sentence):
         evaluate(fake_bundle, tmp_path / "other.h5")
 
@@ -412,3 +417,28 @@ def test_evaluate_refuses_images_that_it_cannot_score(
     (tmp_path / "table.csv").write_text(table.format(image=pictures / "cat" / "cat_000.png"))
     with pytest.raises(error, match=sentence):
         evaluate(fake_bundle, tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_image_in_two_classes_counts_once_for_the_folds(tmp_path: Path, seed: int) -> None:
+    images = [*range(11), 10, *range(11, 16)]
+    store = _store(tmp_path / "f.h5", [0] * 11 + [1] * 6, images=images)
+    assert _quick(store, seed=seed).leaderboard
+
+
+def test_too_many_rows_for_the_svm_are_refused_before_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.heads.svm.MAX_ROWS", 20)
+    store = _store(tmp_path / "f.h5", [0, 1] * 20)
+    with pytest.raises(HeadError, match=r"The svm head takes at most 20 training rows, and there are 32; leave it out"):
+        _quick(store, heads=("logistic", "svm"))
+
+
+def test_a_head_named_twice_is_searched_once(tmp_path: Path) -> None:
+    store = _store(tmp_path / "f.h5", [0, 1] * 10)
+    assert len(_quick(store, heads=("logistic", "logistic"), trials=1).leaderboard) == 1
+
+
+def test_two_images_a_class_do_where_the_splits_are_given(tmp_path: Path) -> None:
+    store = _store(tmp_path / "f.h5", [0, 1] * 2)
+    test = _store(tmp_path / "t.h5", [0, 1] * 2, start=50)
+    assert _quick(store, test=test, trials=1).rows == {"train": 4, "valid": 0, "test": 4}

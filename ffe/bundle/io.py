@@ -58,6 +58,8 @@ class Bundle:
         self.path = Path(path)
         if not self.path.is_file():
             raise BundleError(f"There is no model file '{self.path}'; make one with 'ffe tune FEATURES.h5 -o {self.path}'.")
+        if not zipfile.is_zipfile(self.path):
+            raise BundleError(f"'{self.path}' is no model file, or a damaged one; give a .ffe file that 'ffe tune' wrote.")
         try:
             with zipfile.ZipFile(self.path) as archive:
                 names = archive.namelist()

@@ -65,4 +65,4 @@ def command(output: str) -> None:
     click.echo(f"\n$ ffe predict {model} {new}")
     for prediction in Predictor(model, batch_size=1).predict([new]):
         click.echo(prediction_text(prediction))
-    click.echo(f"\nEverything is in '{folder}'. Now your own photos: one folder per class, and the same three commands.")
+    click.echo(f"\nEverything is in '{folder}'. Now your own photos: one folder per class, and the same commands.")

@@ -94,5 +94,7 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
     if manifest.leaderboard:
         click.echo(f"\nValidation accuracy: {manifest.search['validation']}\n")
         click.echo(leaderboard_text(manifest.leaderboard))
+    if where:
+        click.echo("\nsplit\tpath")
     for path, split in where.items():
         click.echo(f"{split}\t{path}")

@@ -48,7 +48,7 @@ class ExtractProgress:
 
     def __call__(self, progress: Progress) -> None:
         """Take in one step."""
-        rate = f"{progress.rate:.1f} images/s" if progress.rate else "nothing to compute so far"
+        rate = f"{progress.rate:.1f} images/s" if progress.rate else "none to compute"
         skipped = f", {progress.skipped} skipped" if progress.skipped else ""
         if sys.stderr.isatty():
             if self._bar is None:

@@ -50,7 +50,11 @@ def print_result(result: Any, output: str, as_json: bool) -> None:
         return
     if result.leaderboard:
         click.echo(f"Validation accuracy: {result.validation}\n")
-        click.echo(leaderboard_text([trial.to_json() for trial in result.leaderboard]) + "\n")
+        click.echo(leaderboard_text([trial.to_json() for trial in result.leaderboard]))
+        click.echo(
+            f"The best of {len(result.leaderboard)} trials (--json has all). Spread: deviation over the folds; "
+            "fit: seconds of one fit; size: of the head alone.\n"
+        )
     click.echo(
         f"{result.head.name} ({parameters_text(result.head.parameters)}), fitted on {result.rows['train']} training rows\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from ffe.backbones.build import build, load_model
@@ -11,6 +12,8 @@ from ffe.engines.base import Engine
 from ffe.engines.fake import FakeEngine
 from ffe.errors import EngineError
 from ffe.specs import ExtractSpec
+
+log = logging.getLogger("ffe")
 
 ENGINES = ("auto", "keras")
 
@@ -35,6 +38,7 @@ def open_engine(spec: ExtractSpec, weights: Weights, *, name: str = "auto", batc
     check_engine(name)
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size)
+    log.info("loading the backbone %s", spec.backbone.name)
     from ffe.engines.keras import KerasEngine
 
     return KerasEngine(build(spec, weights), spec, batch_size)
@@ -44,6 +48,7 @@ def open_saved_engine(spec: ExtractSpec, model_file: Path, *, batch_size: int = 
     """Put a saved backbone (a ``.keras`` file; not read for the fake one) on an engine."""
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size)
+    log.info("loading the backbone %s", spec.backbone.name)
     from ffe.engines.keras import KerasEngine
 
     return KerasEngine(load_model(model_file), spec, batch_size)

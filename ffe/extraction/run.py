@@ -186,8 +186,8 @@ def _run(
     if not rows or grid is None:
         first = skipped[0]
         raise SourceError(
-            f"None of the {len(skipped)} files could be decoded (the first, '{first.path}': {first.message}); "
-            "check that the source holds pictures."
+            f"None of the {len(skipped)} files could be read (the first, '{plan.scan.root / first.path}': {first.message}); "
+            "check the paths, and that they are pictures."
         )
 
     skipped.sort(key=lambda item: item.path)

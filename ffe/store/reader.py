@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +45,12 @@ class FeatureStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            raise StoreError(
+                f"'{self.path}' is a folder, not a feature file; make one with 'ffe extract {self.path} -o features.h5'."
+            )
+        if zipfile.is_zipfile(self.path):
+            raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
         if not self.path.is_file():
             raise StoreError(f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'.")
         try:

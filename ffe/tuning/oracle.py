@@ -75,16 +75,23 @@ def search_space(
     import keras_tuner
 
     waiting = list(first)[:trials]
+    tried: list[dict[str, Any] | None] = []
 
     class Oracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
         def populate_space(self, trial_id: str) -> dict[str, Any]:
             if waiting:
-                return {"status": "RUNNING", "values": waiting.pop(0)}
+                values = waiting.pop(0)
+                tried.append(values)
+                return {"status": "RUNNING", "values": values}
             # The Gaussian process works on matrices of a few rows, which several threads only slow down,
             # and warns when few points fit many ways.
             with threadpoolctl.threadpool_limits(limits=1), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return super().populate_space(trial_id)
+                answer: dict[str, Any] = super().populate_space(trial_id)
+                if answer["values"] in tried:  # the process may propose its best point once more
+                    answer = self._random_populate_space()
+            tried.append(answer["values"])
+            return answer
 
     class Tuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[misc]
         def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:

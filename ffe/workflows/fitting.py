@@ -130,7 +130,7 @@ def tune(
         problem, validation = _make_problem(rows, store, folds, seed)
         unseen = rows.load(rows.split == "test")
         if len(poolings_searched(store.grid)) == 3:
-            log.info("the search pools the %d features; flat ones are tried up to %d", store.dims, FLAT_FEATURES)
+            log.info("an image has %d features, so they are searched pooled; flat only up to %d", store.dims, FLAT_FEATURES)
         leaderboard = search(problem, spec, on_trial)
         head = refit(problem, leaderboard[0], seed)
         record = {**spec.to_json(), "folds": len(problem.parts)}
@@ -204,7 +204,8 @@ def _check_output(
         return None
     path = Path(output)
     if path.is_dir() or not path.parent.is_dir():
-        raise BundleError(f"The output '{path}' cannot be written; name a file in an existing folder, such as model.ffe.")
+        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
+        raise BundleError(f"The output '{path}' {problem}; name a file in an existing folder, such as model.ffe.")
     if not os.access(path.parent, os.W_OK):
         raise BundleError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
     if path.exists():

@@ -93,7 +93,7 @@ def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.nd
     manifest = predictor.bundle.manifest
     with FeatureStore(path) as store:
         if store.spec_digest != manifest.spec_digest:
-            differences = "; ".join(spec_differences(store.spec, manifest.spec))
+            differences = "; ".join(spec_differences(store.spec, manifest.spec, ("the file has", "the model needs")))
             raise ModelMismatchError(
                 f"The model '{predictor.bundle.path}' was made for other features than '{path}' holds ({differences}); "
                 "extract with the options of the model, or tune a new one."

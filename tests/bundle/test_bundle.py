@@ -227,7 +227,7 @@ def test_a_member_that_stands_twice_is_refused(fake_bundle: Path, tmp_path: Path
 @pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04" + b"\0" * 100], ids=["empty", "text", "zip magic"])
 def test_a_file_that_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.ffe").write_bytes(content)
-    with pytest.raises(BundleError, match="is damaged or no model file; make it again"):
+    with pytest.raises(BundleError, match=r"^'.*model\.ffe' is no model file, or a damaged one; give a \.ffe file that"):
         Bundle(tmp_path / "model.ffe")
 
 
@@ -237,7 +237,8 @@ def test_a_truncated_file_is_refused(fake_bundle: Path, tmp_path: Path, share: f
     (tmp_path / "model.ffe").write_bytes(raw[: int(len(raw) * share)])
     # a cut behind the arrays, which are zips themselves, looks like a zip of other members
     with pytest.raises(
-        BundleError, match=r"is damaged or no model file; make it again|cannot be used: it is not one of ffe's; make"
+        BundleError,
+        match=r"is no model file, or a damaged|is damaged or no model file; make it again|cannot be used: it is not one of ffe's",
     ):
         Bundle(tmp_path / "model.ffe")
 

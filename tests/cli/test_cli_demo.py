@@ -36,3 +36,11 @@ def test_demo_does_not_write_over_a_file(tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == f"ffe: '{tmp_path / 'file'}' is a file; name a folder with --output.\n"
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_demo_leaves_a_folder_of_others_alone(tmp_path: Path) -> None:
+    (tmp_path / "features.h5").write_text("mine")
+    result = CliRunner().invoke(cli, ["demo", "-o", str(tmp_path)])
+    assert result.exit_code == 3
+    assert "has files that are not the demo's; name a new folder with --output." in result.stderr
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("features.h5", "mine")]

@@ -62,8 +62,8 @@ def _only_broken_images(pictures: Path, bundle: Path, here: Path) -> tuple[tuple
     (here / "photos").mkdir()
     (here / "photos" / "a.jpg").write_bytes(b"no picture")
     return ("extract", here / "photos", "-o", here / "o.h5", "--backbone", "fake"), (
-        "None of the 1 files could be decoded (the first, 'a.jpg': its content is no image format that Pillow knows); "
-        "check that the source holds pictures."
+        f"None of the 1 files could be read (the first, '{here / 'photos' / 'a.jpg'}': "
+        "its content is no image format that Pillow knows); check the paths, and that they are pictures."
     )
 
 
@@ -105,7 +105,7 @@ def _model_for_other_features(pictures: Path, bundle: Path, here: Path) -> tuple
     features = _features(pictures, here, size=48, cat=3, dog=3)
     return ("evaluate", bundle, features), (
         f"The model '{bundle}' was made for other features than '{features}' holds "
-        "(preprocess.size: stored 48x48, asked 32x32); extract with the options of the model, or tune a new one."
+        "(preprocess.size: the file has 48x48, the model needs 32x32); extract with the options of the model, or tune a new one."
     )
 
 
@@ -117,7 +117,11 @@ def _no_model(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, .
 
 def _features_as_a_model(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
     features = _features(pictures, here, cat=3, dog=3)
-    return ("predict", features, "a.png"), f"The model file '{features}' is damaged or no model file; make it again."
+    return (
+        "predict",
+        features,
+        "a.png",
+    ), f"'{features}' is no model file, or a damaged one; give a .ffe file that 'ffe tune' wrote."
 
 
 CASES: tuple[Case, ...] = (

@@ -171,3 +171,23 @@ def test_evaluate_takes_a_folder_and_says_what_it_left_out(fake_bundle: Path, ca
     assert result.exit_code == 0
     assert json.loads(result.stdout)["n"] == 2
     assert "1 images were left out: no label, or not readable\n" in result.stderr
+
+
+def test_predict_takes_every_file_below_a_folder(fake_bundle: Path, cat: Path, dog: Path, tmp_path: Path) -> None:
+    """Folders have no meaning here: neither classes nor splits."""
+    folder = tmp_path / "new"
+    (folder / "test").mkdir(parents=True)
+    shutil.copy(cat, folder / "a.png")
+    shutil.copy(dog, folder / "test" / "b.png")
+    answers = _answers(_run("predict", fake_bundle, folder, "--json"))
+    assert [Path(str(answer["path"])).relative_to(folder).as_posix() for answer in answers] == ["a.png", "test/b.png"]
+    assert all(answer["error"] is None for answer in answers)
+
+
+def test_a_list_whose_first_name_starts_like_a_pnm_file_is_a_list(
+    fake_bundle: Path, cat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(cat, tmp_path / "P1010001.PNG")
+    monkeypatch.chdir(tmp_path)
+    (answer,) = _answers(_run("predict", fake_bundle, "-", "--json", stdin="P1010001.PNG\n"))
+    assert (answer["path"], answer["error"]) == ("P1010001.PNG", None)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ffe.engines.choose import open_engine
-from ffe.errors import EngineError, SourceError, StaleStoreError, StoreError
+from ffe.errors import DataError, EngineError, SourceError, StaleStoreError, StoreError
 from ffe.extraction.run import ExtractSummary, Progress, extract
 from ffe.images.decode import decode
 from ffe.images.synthetic import draw
@@ -172,7 +172,9 @@ def test_folder_with_no_picture_at_all(tmp_path: Path, output: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "bad" / "cat").mkdir(parents=True, exist_ok=True)
         (tmp_path / "bad" / "cat" / f"{name}.png").write_text("no picture")
-    sentence = r"None of the 2 files could be decoded \(the first, 'cat/[ab]\.png': .+\); check that the source holds pictures\."
+    sentence = (
+        r"None of the 2 files could be read \(the first, '.*/cat/[ab]\.png': .+\); check the paths, and that they are pictures\."
+    )
     with pytest.raises(SourceError, match=sentence):
         run(tmp_path / "bad", output)
     assert list(output.parent.iterdir()) == []
@@ -387,3 +389,65 @@ def test_splits_and_unlabelled_rows_are_kept(source: Path, output: Path) -> None
     with FeatureStore(output) as store:
         rows = dict(zip(store.paths, zip(store.labels.tolist(), store.split, strict=True), strict=True))
     assert rows == {"cat/cat_000.png": (0, "train"), "dog/dog_000.png": (1, "valid"), "dog/dog_001.png": (-1, "test")}
+
+
+def test_output_inside_the_source_is_no_image(source: Path) -> None:
+    """Neither the file nor the parts of an unfinished run turn up as classes, rows or skipped files."""
+    for where in (source / "features.h5", source / "cat" / "features.h5"):
+        first = run(source, where)
+        again = run(source, where)
+        assert (first.rows, first.skipped, again.computed, again.skipped) == (12, 0, 0, 0)
+        partial = where.with_name("features.h5.partial")
+        partial.mkdir()
+        (partial / "000001.npy").write_bytes(b"")
+        assert run(source, where).skipped == 0
+        with FeatureStore(where) as store:
+            assert store.class_names == ("cat", "dog")
+        where.unlink()
+
+
+def test_file_of_another_source_is_not_emptied(source: Path, output: Path, tmp_path: Path) -> None:
+    run(source, output)
+    other = tmp_path / "other"
+    for kind in ("cat", "dog"):
+        (other / kind).mkdir(parents=True)
+        draw(kind, 30, (48, 48)).save(other / kind / "new.png")  # type: ignore[arg-type]
+    before = output.read_bytes()
+    with pytest.raises(StaleStoreError, match=r"holds 12 rows of '.*source' that '.*other' has not; choose another output, or"):
+        run(other, output)
+    assert output.read_bytes() == before
+    assert run(other, output, overwrite=True).rows == 2
+
+
+def test_source_that_moved_costs_nothing(source: Path, output: Path, tmp_path: Path) -> None:
+    run(source, output)
+    assert run(source.rename(tmp_path / "moved"), output).computed == 0
+
+
+def test_files_that_are_gone_are_dropped_with_a_word(source: Path, output: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(source, output)
+    (source / "cat" / "cat_000.png").unlink()
+    with caplog.at_level(logging.WARNING, logger="ffe"):
+        assert run(source, output).rows == 11
+    assert "1 rows were dropped from" in caplog.text
+
+
+def test_features_that_do_not_fit_float16_are_refused(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.engines.fake.FakeEngine.extract", lambda self, images: np.full((len(images), 48), 1e6, np.float32))
+    with pytest.raises(DataError, match=r"NaN or too large for float16; use --dtype float32\."):
+        run(source, output, dtype="float16")
+
+
+def test_link_that_points_at_itself_stops_nothing(source: Path, output: Path) -> None:
+    (source / "cat" / "loop").symlink_to("loop")
+    summary = run(source, output)
+    assert (summary.rows, summary.skipped_reasons) == (12, {"left-out": 1})
+
+
+def test_interrupted_overwriting_run_goes_on(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(source, output, size=16)
+    with monkeypatch.context() as patch:
+        patch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: _Interrupts(open_engine(*rest, **options), 2))
+        with pytest.raises(KeyboardInterrupt):
+            run(source, output, overwrite=True)
+    assert run(source, output, overwrite=True).computed == 4

@@ -60,3 +60,11 @@ def test_the_golden_pictures_still_give_their_features(keras_bundle: Path) -> No
     golden = Bundle(keras_bundle).golden()
     features = Predictor(keras_bundle, batch_size=1).engine().extract(golden["images"][:1])
     np.testing.assert_allclose(features, golden["features"][:1], atol=1e-5 * np.abs(golden["features"]).max(), rtol=0)
+
+
+def test_features_of_float16_files_are_rounded_alike_at_prediction(pictures: Path, tmp_path: Path) -> None:
+    extract(pictures, tmp_path / "f.h5", backbone="fake", dtype="float16")
+    train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic")
+    with FeatureStore(tmp_path / "f.h5") as store:
+        predicted = Predictor(tmp_path / "m.ffe").features(pictures / path for path in store.paths)
+        np.testing.assert_array_equal(predicted, store.features())

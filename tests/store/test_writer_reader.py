@@ -64,8 +64,13 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="There is no feature file"):
+    with pytest.raises(StoreError, match=r"is a folder, not a feature file; make one with 'ffe extract .* -o features\.h5'\."):
         FeatureStore(tmp_path)
+
+
+def test_model_in_place_of_a_feature_file(fake_bundle: Path) -> None:
+    with pytest.raises(StoreError, match="is a model, not a feature file; give a file that 'ffe extract' wrote"):
+        FeatureStore(fake_bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"path,label\na.png,cat\n"])
