@@ -24,7 +24,7 @@ from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, MANIFEST, SPLITS, 
 from ffe.errors import BundleError, FfeError
 from ffe.heads import find_head
 from ffe.heads.base import Head
-from ffe.keys import bytes_digest, canonical_json, spec_digest
+from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
 from ffe.store.journal import sync, sync_folder
 
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
@@ -70,8 +70,9 @@ class Bundle:
                 if set(self.manifest.members) != set(names) - {MANIFEST}:
                     raise BundleError("its members are not those of its manifest")
                 for name, digest in self.manifest.members.items():
-                    if _digest_of_member(archive, name) != digest:
-                        raise BundleError(f"its member '{name}' was changed after it was written")
+                    with archive.open(name) as member:
+                        if stream_digest(member) != digest:
+                            raise BundleError(f"its member '{name}' was changed after it was written")
             if spec_digest(self.manifest.spec) != self.manifest.spec_digest:
                 raise BundleError("its spec does not match its spec digest")
         except FfeError as error:
@@ -120,13 +121,6 @@ class Bundle:
     def _read(self, name: str) -> bytes:
         with zipfile.ZipFile(self.path) as archive:
             return archive.read(name)
-
-
-def _digest_of_member(archive: zipfile.ZipFile, name: str) -> str:
-    import hashlib
-
-    with archive.open(name) as member:
-        return hashlib.file_digest(member, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def write_bundle(
