@@ -58,4 +58,8 @@ def spec_differences(stored: ExtractSpec, asked: ExtractSpec, words: tuple[str, 
         return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
     a, b = flat(stored.to_json()), flat(asked.to_json())
-    return [f"{k}: {words[0]} {short(k, a[k])}, {words[1]} {short(k, b[k])}" for k in a if a[k] != b[k]]
+    return [
+        f"{k}: {words[0]} {short(k, a.get(k, 'none'))}, {words[1]} {short(k, b.get(k, 'none'))}"
+        for k in {**a, **b}
+        if a.get(k) != b.get(k)
+    ]

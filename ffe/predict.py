@@ -15,8 +15,8 @@ from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine, open_saved_engine
 from ffe.errors import DecodeError
-from ffe.extraction.pipeline import ImageFeatures, compute_features
-from ffe.extraction.plan import weights_of
+from ffe.extraction.pipeline import ImageFeatures, Pipeline
+from ffe.images.stream import ImageStream
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Predictor:
         bundle: a ``.ffe`` file.
         weights: where the backbone's weights are, if the bundle was written
             without its backbone: ``imagenet`` (looked for), or a path.
-        batch_size: images in one call of the backbone.
-        workers: threads that decode; None = one per core.
+        engine: ``auto``, ``keras`` or ``openvino``.
+        batch_size: images in one call of the backbone; None = the engine's own choice.
+        workers: threads that decode; None = one per core, more where files come slowly.
 
     Raises:
         BundleError: the file cannot be used.
@@ -59,7 +60,8 @@ class Predictor:
         bundle: str | os.PathLike[str],
         *,
         weights: str = "imagenet",
-        batch_size: int = 32,
+        engine: str = "auto",
+        batch_size: int | None = None,
         workers: int | None = None,
     ) -> None:
         self.bundle = Bundle(bundle)
@@ -68,6 +70,7 @@ class Predictor:
         self._weights = weights
         self.batch_size = batch_size
         self.workers = workers
+        self._engine_name = engine
         self._engine: Engine | None = None
 
     def predict(self, images: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
@@ -122,23 +125,20 @@ class Predictor:
 
     def _compute(self, files: Iterable[Path | bytes]) -> Iterator[list[ImageFeatures]]:
         spec = self.bundle.manifest.spec
-        yield from compute_features(
-            files,
-            spec.preprocess.size,
-            self.engine,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            dtype=spec.dtype,
-        )
+        with ImageStream(files, spec.preprocess.size, how=spec.preprocess.decode, workers=self.workers) as images:
+            yield from Pipeline(images, self.engine, batch_size=self.batch_size, dtype=spec.dtype)
 
     def engine(self) -> Engine:
         """Return the backbone on its engine; opened when first asked for."""
         if self._engine is None:
-            spec = self.bundle.manifest.spec
-            if self.bundle.has_backbone:
-                with self.bundle.backbone_file() as file:
-                    self._engine = open_saved_engine(spec, file, batch_size=self.batch_size)
+            spec, bundle = self.bundle.manifest.spec, self.bundle
+            if bundle.has_backbone:
+                self._engine = open_saved_engine(
+                    spec, ir=bundle.ir(), keras_file=bundle.keras_file, name=self._engine_name, batch_size=self.batch_size
+                )
             else:
+                from ffe.extraction.plan import weights_of
+
                 found = weights_of(spec, self._weights)
-                self._engine = open_engine(spec, found, batch_size=self.batch_size)
+                self._engine = open_engine(spec, found, name=self._engine_name, batch_size=self.batch_size)
         return self._engine

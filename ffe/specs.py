@@ -14,7 +14,8 @@ from typing import Any, Literal, Self, get_args
 from ffe.errors import SpecError
 
 PreprocessMode = Literal["caffe", "tf", "torch", "none"]
-Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "int8"]
+Decode = Literal["exact", "fast"]
 StoredDtype = Literal["float32", "float16"]
 
 
@@ -24,11 +25,19 @@ def _check(value: Any, allowed: Any, what: str) -> None:
 
 
 class Spec:
-    """Turns a frozen dataclass into JSON values and back."""
+    """Turns a frozen dataclass into JSON values and back.
+
+    A field that came later (``metadata={"since": 2}``) is left out of the JSON
+    while it is None, so that files of earlier versions keep their digests.
+    """
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings, numbers, booleans and None."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+        value: dict[str, Any] = dataclasses.asdict(self)  # type: ignore[call-overload]
+        for field_ in dataclasses.fields(self):  # type: ignore[arg-type]
+            if "since" in field_.metadata and value[field_.name] is None:
+                del value[field_.name]
+        return value
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -38,7 +47,8 @@ class Spec:
             SpecError: a field is missing, unknown or out of range.
         """
         fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        if not isinstance(value, dict) or set(value) != set(fields):
+        needed = {name for name, f in fields.items() if "since" not in f.metadata}
+        if not isinstance(value, dict) or not needed <= set(value) <= set(fields):
             raise SpecError(f"a {cls.__name__} needs the fields {', '.join(fields)}, got {value!r}.")
         converted: dict[str, Any] = {}
         for name, item in value.items():
@@ -65,7 +75,8 @@ class PreprocessSpec(Spec):
         interpolation: always ``bilinear`` (Pillow's, antialiased).
         orientation: always ``exif``: turned upright before resizing.
         background: what shows through transparent pixels.
-        decode: always ``exact``: Pillow at full resolution.
+        decode: ``exact`` (Pillow at full resolution), or ``fast`` (JPEG decoded
+            at a fraction of its size, see ``ffe.images.fast``).
     """
 
     size: tuple[int, int]
@@ -73,7 +84,7 @@ class PreprocessSpec(Spec):
     interpolation: str = "bilinear"
     orientation: str = "exif"
     background: str = "white"
-    decode: str = "exact"
+    decode: Decode = "exact"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))
@@ -81,11 +92,11 @@ class PreprocessSpec(Spec):
         if len(height_width) != 2 or not all(isinstance(n, int) and 0 < n <= 8192 for n in height_width):
             raise SpecError(f"size is {self.size!r}, but must be two whole numbers from 1 to 8192.")
         _check(self.mode, PreprocessMode, "mode")
+        _check(self.decode, Decode, "decode")
         for name, only in (
             ("interpolation", "bilinear"),
             ("orientation", "exif"),
             ("background", "white"),
-            ("decode", "exact"),
         ):
             if getattr(self, name) != only:
                 raise SpecError(f"{name} is {getattr(self, name)!r}, but this version of ffe knows only {only!r}.")
@@ -116,18 +127,23 @@ class ExtractSpec(Spec):
     """All that decides the value of a stored feature.
 
     Attributes:
-        precision: arithmetic of the backbone, a Keras dtype policy.
+        precision: arithmetic of the backbone: a Keras dtype policy, or ``int8``.
         dtype: how a feature is stored.
+        quantized_sha256: digest of the int8 model; None for other precisions,
+            and for a run that has yet to calibrate one.
     """
 
     backbone: BackboneSpec = field(metadata={"spec": BackboneSpec})
     preprocess: PreprocessSpec = field(metadata={"spec": PreprocessSpec})
     precision: Precision = "float32"
     dtype: StoredDtype = "float32"
+    quantized_sha256: str | None = field(default=None, metadata={"since": 2})
 
     def __post_init__(self) -> None:
         _check(self.precision, Precision, "precision")
         _check(self.dtype, StoredDtype, "dtype")
+        if self.quantized_sha256 is not None and self.precision != "int8":
+            raise SpecError(f"only the precision int8 has a quantised model, not {self.precision}.")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def no_outside_weights(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No weights but those that a test names, no home but an empty one, and no download."""
+    """No weights but those that a test names, no home but an empty one, no download; converted models last the session."""
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "ffe-cache"))
     monkeypatch.delenv("FFE_WEIGHTS_DIR", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras-home")))
     monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda: "no network in tests")

@@ -51,11 +51,12 @@ def candidates(row: Backbone, size: tuple[int, int]) -> list[Path]:
     paths = []
     if folder := os.environ.get(WEIGHTS_DIR_VARIABLE):
         paths += [Path(folder) / row.weights_file, Path(folder) / cache_name]
-    paths.append(_keras_home() / "models" / cache_name)
+    paths.append(keras_home() / "models" / cache_name)
     return paths
 
 
-def _keras_home() -> Path:
+def keras_home() -> Path:
+    """Return Keras's own folder: ``KERAS_HOME``, or ``~/.keras``."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
 
 

@@ -20,14 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, MANIFEST, SPLITS, Manifest
+from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, IR_GRAPH, IR_WEIGHTS, MANIFEST, SPLITS, Manifest
 from ffe.errors import BundleError, FfeError
 from ffe.heads import find_head
 from ffe.heads.base import Head
+from ffe.ir import IrModel, map_member
 from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
 from ffe.store.journal import sync, sync_folder
 
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
+_BACKBONES = {BACKBONE, IR_GRAPH, IR_WEIGHTS}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -63,7 +65,7 @@ class Bundle:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 names = archive.namelist()
-                unknown = sorted(set(names) - _NEEDED - {BACKBONE})
+                unknown = sorted(set(names) - _NEEDED - _BACKBONES)
                 if not set(names) >= _NEEDED or unknown or len(names) != len(set(names)):
                     raise BundleError("it is not one of ffe's")
                 self.manifest = Manifest.from_json(json.loads(archive.read(MANIFEST)))
@@ -83,7 +85,7 @@ class Bundle:
     @property
     def has_backbone(self) -> bool:
         """Whether the backbone travels in the file."""
-        return BACKBONE in self.manifest.members
+        return not _BACKBONES.isdisjoint(self.manifest.members)
 
     def head(self) -> Head:
         """Rebuild the fitted head."""
@@ -102,9 +104,18 @@ class Bundle:
         """Return the model card, Markdown."""
         return self._read(CARD).decode()
 
+    def ir(self) -> IrModel | None:
+        """Return the backbone as an IR model, or None; its constants are read when they are used."""
+        if not {IR_GRAPH, IR_WEIGHTS} <= set(self.manifest.members):
+            return None
+        return IrModel(self._read(IR_GRAPH), map_member(self.path, IR_WEIGHTS))
+
     @contextlib.contextmanager
-    def backbone_file(self) -> Iterator[Path]:
-        """Lend the backbone as a ``.keras`` file, for as long as the context lasts."""
+    def keras_file(self) -> Iterator[Path | None]:
+        """Lend the backbone as a ``.keras`` file, for as long as the context lasts; None if there is none."""
+        if BACKBONE not in self.manifest.members:
+            yield None
+            return
         with tempfile.TemporaryDirectory(prefix="ffe-bundle-") as folder:
             path = Path(folder) / BACKBONE
             path.write_bytes(self._read(BACKBONE))
@@ -131,7 +142,8 @@ def write_bundle(
     golden: Mapping[str, np.ndarray],
     splits: list[SplitRow],
     card: str,
-    backbone: Path | None,
+    keras_file: Path | None = None,
+    ir: IrModel | None = None,
 ) -> Manifest:
     """Write a model file beside its final place, sync it, and rename it.
 
@@ -142,19 +154,22 @@ def write_bundle(
         golden: see ``Bundle.golden``.
         splits: where each image went.
         card: the model card.
-        backbone: a ``.keras`` file to take along, or None.
+        keras_file: the backbone as a ``.keras`` file, to take along.
+        ir: the backbone as an IR model, to take along.
 
     Returns:
         The manifest as written.
     """
-    members: dict[str, bytes] = {
+    members: dict[str, bytes | memoryview] = {
         HEAD: _npz(head.arrays()),
         GOLDEN: _npz(golden),
         SPLITS: canonical_json([[row.path, row.sha256, row.split] for row in splits]),
         CARD: card.encode(),
     }
-    if backbone is not None:
-        members[BACKBONE] = backbone.read_bytes()
+    if keras_file is not None:
+        members[BACKBONE] = keras_file.read_bytes()
+    if ir is not None:
+        members |= {IR_GRAPH: ir.xml, IR_WEIGHTS: ir.weights.data}
     manifest = replace(manifest, members={name: bytes_digest(data) for name, data in members.items()})
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:

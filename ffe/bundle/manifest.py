@@ -8,11 +8,14 @@ from typing import Any
 from ffe.errors import BundleError
 from ffe.specs import ExtractSpec, HeadSpec
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no IR members; such files are read as they are
+READABLE = (1, 2)
 
 MANIFEST = "manifest.json"
 HEAD = "head.npz"
 BACKBONE = "backbone.keras"
+IR_GRAPH = "backbone.xml"
+IR_WEIGHTS = "backbone.bin"
 GOLDEN = "golden.npz"
 CARD = "README.md"
 SPLITS = "splits.json"
@@ -63,7 +66,7 @@ class Manifest:
         """
         if not isinstance(value, dict) or "schema" not in value:
             raise BundleError("it has no schema number")
-        if value["schema"] != SCHEMA:
+        if value["schema"] not in READABLE:
             raise BundleError(
                 f"it has schema {value['schema']}, but this version of ffe reads schema {SCHEMA}; "
                 "use the version of ffe that wrote it"

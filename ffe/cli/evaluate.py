@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ffe.cli.output import ExtractProgress, print_json
+from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, ExtractProgress, print_json
 
 
 @click.command(short_help="Score a model on a feature file, or on a folder of labelled images.")
@@ -16,8 +16,9 @@ from ffe.cli.output import ExtractProgress, print_json
 @click.option(
     "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."
 )
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images in one call of the backbone.")
-@click.option("--workers", type=click.IntRange(1), help="Threads that decode images.  [default: one per core]")
+@click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
+@click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
+@click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(model: str, data: str, as_json: bool, **options: Any) -> None:
     """Score MODEL on a feature file of the same spec, or on a folder or CSV of labelled images."""

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ffe.cli.output import ExtractProgress, duration_text, print_json
+from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, ExtractProgress, duration_text, fidelity_text, print_json, stages_text
 
 
 def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
@@ -21,22 +21,32 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
+size_option = click.option("--size", callback=_size, help="Input side in pixels, or HEIGHTxWIDTH.  [default: the backbone's own]")
+
+
 @click.command(short_help="Push every image once through a backbone, into a feature file.")
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The feature file (HDF5) to write.")
 @click.option("--backbone", default="vgg19", show_default=True, help="A name that 'ffe backbones' lists.")
-@click.option("--size", callback=_size, help="Input side in pixels, or HEIGHTxWIDTH.  [default: the backbone's own]")
+@size_option
 @click.option(
     "--weights", default="imagenet", show_default=True, help="imagenet, random (untrained), or the path of a weights file."
 )
 @click.option("--layer", help="Take the output of this layer.  [default: the last]")
-@click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto or keras.")
+@click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "mixed_float16", "mixed_bfloat16"]),
+    type=click.Choice(["float32", "int8", "mixed_float16", "mixed_bfloat16"]),
     default="float32",
     show_default=True,
-    help="Arithmetic of the backbone; the mixed ones are for GPUs.",
+    help="Arithmetic of the backbone; int8 is for CPUs, the mixed ones are for GPUs.",
+)
+@click.option(
+    "--decode",
+    type=click.Choice(["exact", "fast"]),
+    default="exact",
+    show_default=True,
+    help="How JPEG files are decoded; fast gives slightly other pixels.",
 )
 @click.option(
     "--dtype",
@@ -45,8 +55,8 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     show_default=True,
     help="Type of the stored features.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images in one call of the backbone.")
-@click.option("--workers", type=click.IntRange(1), help="Threads that decode images.  [default: one per core]")
+@click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
+@click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
 @click.option("--overwrite", is_flag=True, help="Replace an output that holds other features.")
 @click.option("--strict", is_flag=True, help="Leave with code 1 if files were skipped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -70,6 +80,10 @@ def command(source: str, output: str, strict: bool, as_json: bool, **options: ob
             f"{output}: {summary.rows} rows, {summary.computed} computed, {summary.skipped} skipped, "
             f"in {duration_text(summary.seconds)}{rate}"
         )
+        if summary.computed:
+            click.echo(f"{stages_text(summary.stages)}; {summary.workers} threads decoded", err=True)
+        if summary.fidelity is not None:
+            click.echo(fidelity_text(summary.fidelity))
     if summary.skipped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))
         click.echo(f"skipped: {reasons}; 'ffe info {output}' names them", err=True)

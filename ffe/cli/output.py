@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 if TYPE_CHECKING:
+    from ffe.extraction.calibration import Fidelity
     from ffe.extraction.run import Progress
+    from ffe.extraction.stages import Stages
+
+BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the engine]"
+WORKERS_HELP = "Threads that decode images.  [default: one per core, more where files come slowly]"
 
 _PLAIN_SECONDS = 10.0
 
@@ -29,6 +34,25 @@ def duration_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def stages_text(stages: Stages) -> str:
+    """Return ``read 0.2 s, decode 4.1 s, backbone 9.8 s, write 0.4 s; the backbone limits``."""
+    seconds = ", ".join(f"{name} {getattr(stages, name):.1f} s" for name in ("read", "decode", "backbone", "write"))
+    return f"{seconds}; the {stages.limit} limits"
+
+
+def fidelity_text(fidelity: Fidelity) -> str:
+    """Return what int8 changed, in one line."""
+    text = (
+        f"int8 against float32 on {fidelity.images} held-back images: "
+        f"cosine {fidelity.mean_cosine:.4f} on average, {fidelity.worst_cosine:.4f} at worst"
+    )
+    if fidelity.int8_accuracy is None or fidelity.float32_accuracy is None:
+        return text
+    return (
+        f"{text}; a linear head is right on {fidelity.int8_accuracy:.1%} with int8, {fidelity.float32_accuracy:.1%} with float32"
+    )
 
 
 class ExtractProgress:
@@ -60,12 +84,13 @@ class ExtractProgress:
                 self._bar = Bar(*columns, console=Console(stderr=True))
                 self._bar.start()
                 self._task = self._bar.add_task("", total=progress.total, text="")
-            text = f"{rate}{skipped}, {duration_text(progress.remaining)} left"
+            text = f"{rate}{skipped}, {duration_text(progress.remaining)} left ({stages_text(progress.stages)})"
             self._bar.update(self._task, completed=progress.done, text=text)
         elif time.monotonic() - self._printed_at >= _PLAIN_SECONDS or progress.done == progress.total:
             self._printed_at = time.monotonic()
             left = f", {duration_text(progress.remaining)} left" if progress.done < progress.total else ""
-            click.echo(f"{progress.done}/{progress.total} images, {rate}{skipped}{left}", err=True)
+            stages = f" ({stages_text(progress.stages)})" if progress.rate else ""
+            click.echo(f"{progress.done}/{progress.total} images, {rate}{skipped}{left}{stages}", err=True)
 
 
 class TrialProgress:

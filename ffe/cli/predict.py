@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from ffe.cli import DONE_BUT_SKIPPED, REFUSED
-from ffe.cli.output import print_json
+from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, print_json
 
 if TYPE_CHECKING:
     from ffe.predict import Prediction, Predictor
 
 _PEEK_BYTES = 4096
+_FEW = 8
 
 
 def prediction_text(prediction: Prediction, top: int = 3) -> str:
@@ -93,8 +94,9 @@ def _lines(head: bytes, stdin: BinaryIO) -> Iterator[str]:
 @click.option(
     "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."
 )
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images in one call of the backbone.")
-@click.option("--workers", type=click.IntRange(1), help="Threads that decode images.  [default: one per core]")
+@click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
+@click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
+@click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
 @click.option("--strict", is_flag=True, help="Leave with code 1 if an image could not be read.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: path, label, probabilities, error.")
 def command(
@@ -102,7 +104,8 @@ def command(
     images: tuple[str, ...],
     top: int,
     weights: str,
-    batch_size: int,
+    engine: str,
+    batch_size: int | None,
     workers: int | None,
     strict: bool,
     as_json: bool,
@@ -115,8 +118,9 @@ def command(
     from ffe.images.scan import printable
     from ffe.predict import Predictor
 
-    few = len(images) if not any(image == "-" or os.path.isdir(image) for image in images) else batch_size
-    predictor = Predictor(model, weights=weights, batch_size=min(batch_size, few), workers=workers)
+    if batch_size is None and len(images) < _FEW and not any(image == "-" or os.path.isdir(image) for image in images):
+        batch_size = len(images)
+    predictor = Predictor(model, weights=weights, engine=engine, batch_size=batch_size, workers=workers)
     answered = failed = 0
     for answer in _predictions(predictor, images, sys.stdin.buffer):
         prediction = dataclasses.replace(answer, path=printable(answer.path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,23 +15,71 @@ class Engine(Protocol):
     Attributes:
         name: what ``--engine`` takes.
         grid: (h, w, c) of one image's features before flattening.
-        batch_size: images that one call takes at the most.
+        batch_size: images that one call takes at the most; may be set.
+        sizes: batch sizes worth trying, ascending; ``batch_size`` is one of them
+            unless the user named it. More than one where rows do not depend on it.
+        in_flight: calls that may run at the same time.
+        seconds: time that the backbone has been at work so far.
     """
 
     name: str
     grid: tuple[int, int, int]
     batch_size: int
+    sizes: tuple[int, ...]
+    in_flight: int
+    seconds: float
 
-    def extract(self, images: np.ndarray) -> np.ndarray:
-        """Compute features.
+    def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
+        """Begin to compute features, and return at once.
 
         A row depends on its own image alone: not on its neighbours in the
-        batch, nor on how full the batch is.
+        batch, nor on how full the batch is. The caller leaves ``images`` as
+        they are until it has the result.
 
         Args:
             images: uint8 (N, H, W, 3), RGB, 1 <= N <= batch_size, not yet scaled.
 
         Returns:
-            float32 (N, h * w * c), flattened from (h, w, c) in C order.
+            A function that waits, and returns float32 (N, h * w * c), flattened
+            from (h, w, c) in C order.
         """
         ...
+
+    def extract(self, images: np.ndarray) -> np.ndarray:
+        """Return ``start(images)()``."""
+        ...
+
+
+def grid_of(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return (h, w, c) of an output of ``shape``, the batch left out; (1, 1, c) where it is a plain vector."""
+    *space, channels = (int(n) for n in shape)
+    return space[0] if space else 1, math.prod(space[1:]), channels
+
+
+def padded(images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Return ``images`` with black ones behind them, to fill a batch.
+
+    One size of batch means one compiled graph, and rows that do not depend on
+    how full their batch is.
+    """
+    if len(images) == batch_size:
+        return images
+    full = np.zeros((batch_size, *images.shape[1:]), np.uint8)
+    full[: len(images)] = images
+    return full
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Return whether an engine failed for want of memory; every library says it in its own way."""
+    text = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, MemoryError) or any(
+        sign in text
+        for sign in (
+            "bad_alloc",
+            "out of memory",
+            "resourceexhausted",
+            "resource_exhausted",
+            "cannot allocate memory",
+            "oom when",
+        )
+    )

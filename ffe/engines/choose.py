@@ -2,53 +2,174 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ffe.backbones.build import build, load_model
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
+from ffe.engines.cache import cached_or_made, model_key
 from ffe.engines.fake import FakeEngine
 from ffe.errors import EngineError
-from ffe.specs import ExtractSpec
+from ffe.ir import IrModel
+from ffe.machine import may_have_gpu
+from ffe.specs import ExtractSpec, Precision
 
 log = logging.getLogger("ffe")
 
-ENGINES = ("auto", "keras")
+ENGINES = ("auto", "keras", "openvino")
+KERAS_BATCH_SIZE = 32
 
 
-def check_engine(name: str) -> None:
+def has_openvino() -> bool:
+    """Return whether OpenVINO is installed; nothing is loaded to find out."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def check_engine(name: str, precision: Precision = "float32") -> None:
     """Check what a user typed.
 
     Raises:
-        EngineError: there is no such engine.
+        EngineError: there is no such engine, it is not installed, or it has no such precision.
     """
     if name not in ENGINES:
         raise EngineError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.")
+    if (name == "openvino" or precision == "int8") and not has_openvino():
+        raise EngineError(
+            f"{'The precision int8' if precision == 'int8' else 'This'} needs the engine openvino, which is not installed; "
+            "install it with 'pip install openvino nncf', or use --engine keras and --precision float32."
+        )
+    if name == "keras" and precision == "int8":
+        raise EngineError("The engine keras has no precision int8; use --engine openvino, or --precision float32.")
+    if name == "openvino" and precision.startswith("mixed"):
+        raise EngineError(f"The engine openvino has no precision {precision}; use --engine keras, or --precision float32.")
 
 
-def open_engine(spec: ExtractSpec, weights: Weights, *, name: str = "auto", batch_size: int = 32) -> Engine:
-    """Build the backbone of a spec and put it on an engine.
+def _choose(name: str, precision: Precision) -> str:
+    """Return ``keras`` or ``openvino``: where there is no GPU, OpenVINO is the faster."""
+    check_engine(name, precision)
+    if name != "auto":
+        return name
+    if precision == "int8":
+        return "openvino"
+    if precision != "float32" or not has_openvino() or _has_gpu():
+        return "keras"
+    return "openvino"
+
+
+def _has_gpu() -> bool:
+    """Return whether Keras can use a GPU; without a driver's device, Keras is not loaded to ask it."""
+    if not may_have_gpu():
+        return False
+    import keras
+
+    return bool(keras.distribution.list_devices("gpu"))
+
+
+def float_model(spec: ExtractSpec, weights: Weights) -> IrModel:
+    """Return the float32 IR model of a spec, from the cache or converted now.
 
     Raises:
-        EngineError: there is no such engine.
+        EngineError, BackboneError: see ``ffe.engines.convert``.
+    """
+
+    def make() -> IrModel:
+        from ffe.engines.convert import convert
+
+        log.info("converting the backbone %s, once; it is kept for the next time", spec.backbone.name)
+        return convert(spec, weights)
+
+    return cached_or_made(f"{model_key(spec)}.zip", make)
+
+
+def float_model_if_any(spec: ExtractSpec, weights: Weights) -> IrModel | None:
+    """Return the float32 IR model of a spec; None where OpenVINO has none, which is said if it is a failure."""
+    if spec.precision != "float32" or spec.backbone.name == FAKE or not has_openvino():
+        return None
+    try:
+        return float_model(spec, weights)
+    except EngineError as error:
+        log.warning("%s Going on with the engine keras.", error)
+        return None
+
+
+def open_engine(
+    spec: ExtractSpec,
+    weights: Weights,
+    *,
+    name: str = "auto",
+    batch_size: int | None = None,
+    quantized: IrModel | None = None,
+) -> Engine:
+    """Build the backbone of a spec and put it on an engine.
+
+    Args:
+        spec: says what to build.
+        weights: found by ``ffe.backbones.weights.resolve``.
+        name: ``auto``, ``keras`` or ``openvino``.
+        batch_size: images in one call; None = the engine's own choice.
+        quantized: the int8 model, where the spec has one.
+
+    Raises:
+        EngineError: there is no such engine, or it cannot run this here.
         BackboneError: the backbone cannot be built; see ``ffe.backbones.build``.
     """
-    check_engine(name)
+    chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
-        return FakeEngine(spec, batch_size)
+        return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
+    if chosen == "openvino":
+        ir = quantized or (float_model_if_any(spec, weights) if name == "auto" else float_model(spec, weights))
+        if ir is not None:
+            return _on_openvino(ir, batch_size)
     log.info("loading the backbone %s", spec.backbone.name)
+    from ffe.backbones.build import build
     from ffe.engines.keras import KerasEngine
 
-    return KerasEngine(build(spec, weights), spec, batch_size)
+    return KerasEngine(build(spec, weights), spec, batch_size or KERAS_BATCH_SIZE)
 
 
-def open_saved_engine(spec: ExtractSpec, model_file: Path, *, batch_size: int = 32) -> Engine:
-    """Put a saved backbone (a ``.keras`` file; not read for the fake one) on an engine."""
+def open_saved_engine(
+    spec: ExtractSpec,
+    *,
+    ir: IrModel | None,
+    keras_file: Callable[[], AbstractContextManager[Path | None]],
+    name: str = "auto",
+    batch_size: int | None = None,
+) -> Engine:
+    """Put a backbone that was saved on an engine.
+
+    Args:
+        spec: what it was built from.
+        ir: the backbone as an IR model, if there is one.
+        keras_file: lends it as a ``.keras`` file, or None if there is none.
+        name: ``auto``, ``keras`` or ``openvino``.
+        batch_size: images in one call; None = the engine's own choice.
+
+    Raises:
+        EngineError: there is no such engine, or not in a form that it takes.
+    """
+    chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
-        return FakeEngine(spec, batch_size)
-    log.info("loading the backbone %s", spec.backbone.name)
-    from ffe.engines.keras import KerasEngine
+        return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
+    if chosen == "openvino" and ir is not None:
+        return _on_openvino(ir, batch_size)
+    if chosen == "keras" or name == "auto":
+        with keras_file() as file:
+            if file is not None:
+                log.info("loading the backbone %s", spec.backbone.name)
+                from ffe.backbones.build import load_model
+                from ffe.engines.keras import KerasEngine
 
-    return KerasEngine(load_model(model_file), spec, batch_size)
+                return KerasEngine(load_model(file), spec, batch_size or KERAS_BATCH_SIZE)
+    if name == "auto" and ir is not None:
+        return _on_openvino(ir, batch_size)
+    raise EngineError(f"The model holds no backbone that the engine {chosen} can run; use --engine auto.")
+
+
+def _on_openvino(model: IrModel, batch_size: int | None) -> Engine:
+    from ffe.engines.openvino import BATCH_SIZE, OpenVinoEngine
+
+    return OpenVinoEngine(model, batch_size or BATCH_SIZE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ffe.specs import ExtractSpec
@@ -15,10 +17,17 @@ class FakeEngine:
 
     name = "fake"
     grid = (4, 4, 3)
+    in_flight = 1
+    seconds = 0.0
 
     def __init__(self, spec: ExtractSpec, batch_size: int) -> None:
         self.batch_size = batch_size
+        self.sizes: tuple[int, ...] = (batch_size,)
         self._size = spec.preprocess.size
+
+    def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
+        """Return a function that gives float32 (N, 48); see ``ffe.engines.base.Engine.start``."""
+        return lambda: self.extract(images)
 
     def extract(self, images: np.ndarray) -> np.ndarray:
         """Return float32 (N, 48); see ``ffe.engines.base.Engine.extract``."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ffe.engines.base import Engine
 from ffe.errors import DataError, DecodeError, SpecError
-from ffe.images.stream import DecodedImage, stream
+from ffe.extraction.batching import BatchSize
+from ffe.extraction.stages import Stages
+from ffe.images.stream import DecodedImage, ImageStream
+
+_MOST_WAITING = 2048  # files that need no backbone are passed on at the latest when so many have come by
 
 
 @dataclass(frozen=True)
@@ -30,71 +35,156 @@ class ImageFeatures:
     error: DecodeError | None = None
 
 
-def compute_features(
-    files: Iterable[Path | bytes],
-    size: tuple[int, int],
-    engine: Callable[[], Engine],
-    *,
-    batch_size: int,
-    workers: int | None = None,
-    dtype: str = "float32",
-    known: Callable[[str], bool] | None = None,
-) -> Iterator[list[ImageFeatures]]:
-    """Push files through the backbone in batches; yield what became of them, batch by batch, in order.
+class _Batch:
+    """Files that go through the backbone together, and the call that computes them."""
+
+    def __init__(self, items: list[DecodedImage], pixels: np.ndarray | None) -> None:
+        self.items = items
+        self.pixels = pixels
+        self.started = time.perf_counter()
+        self.result: Callable[[], np.ndarray] | None = None
+        self.failed: Exception | None = None
+
+
+class Pipeline:
+    """Pushes files through the backbone in batches, several at once, in order.
 
     Args:
-        files: paths, or the bytes of image files.
-        size: (height, width) that the backbone takes.
-        engine: opens the engine; called once, when the first image needs it.
-        batch_size: images in a batch; the engine takes as many.
-        workers: threads that decode.
+        images: the files, being decoded.
+        open_engine: opens the engine; called once, when the first image needs it.
+        batch_size: images in a batch; None = what the engine and the first seconds make best.
         dtype: type that the features are stored in; they are rounded to it
             here, so that prediction sees what training saw.
         known: says of a digest that its features are there already. Where it is
             given, files of equal content are computed once.
 
+    Attributes:
+        engine: None until the first image needed it.
+        stages: where the time went so far.
+
     Raises:
         SpecError: the batch size is below 1.
-        DataError: a feature is NaN or infinite, or becomes so in ``dtype``.
     """
-    if batch_size < 1:
-        raise SpecError(f"batch_size is {batch_size}, but must be at least 1.")
-    opened: Engine | None = None
-    taken: set[str] = set()
-    waiting: list[DecodedImage] = []
-    wanted = 0
 
-    def skip(sha256: str) -> bool:
-        return known is not None and (sha256 in taken or known(sha256))
+    def __init__(
+        self,
+        images: ImageStream,
+        open_engine: Callable[[], Engine],
+        *,
+        batch_size: int | None = None,
+        dtype: str = "float32",
+        known: Callable[[str], bool] | None = None,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise SpecError(f"batch_size is {batch_size}, but must be at least 1.")
+        self.engine: Engine | None = None
+        self._images = images
+        self._open_engine = open_engine
+        self._batch_size = batch_size
+        self._dtype = dtype
+        self._known = known
+        self._taken: set[str] = set()
+        self._sizer: BatchSize | None = None
+        self._running: deque[_Batch] = deque()
+        self._waited = 0.0
+        images.known = self._skip
 
-    def flush() -> list[ImageFeatures]:
-        nonlocal opened, waiting, wanted
-        pixels = [item.pixels for item in waiting if item.pixels is not None]
+    @property
+    def stages(self) -> Stages:
+        """Where the time went so far."""
+        return Stages(
+            read=self._images.read_seconds,
+            decode=self._images.decode_seconds,
+            backbone=0.0 if self.engine is None else self.engine.seconds,
+            waited_for_images=self._images.waited,
+            waited_for_backbone=self._waited,
+        )
+
+    def _skip(self, sha256: str) -> bool:
+        return self._known is not None and (sha256 in self._taken or self._known(sha256))
+
+    def __iter__(self) -> Iterator[list[ImageFeatures]]:
+        """Yield what became of the files, batch by batch, in order.
+
+        Raises:
+            DataError: a feature is NaN or infinite, or becomes so in ``dtype``.
+            EngineError: there is not enough memory for one image.
+        """
+        waiting: list[DecodedImage] = []
+        wanted = 0
+        for item in self._images:
+            if item.pixels is not None and self._skip(item.sha256):  # an equal file came by since it was decoded
+                item = DecodedImage(item.index, item.sha256, None)
+            if item.pixels is not None:
+                self._taken.add(item.sha256)
+                wanted += 1
+                self._open()
+            waiting.append(item)
+            if (self.engine is not None and wanted >= self.engine.batch_size) or len(waiting) == _MOST_WAITING:
+                yield from self._start(waiting)
+                waiting, wanted = [], 0
+        if waiting:
+            yield from self._start(waiting)
+        while self._running:
+            yield self._finish(self._running.popleft())
+
+    def _open(self) -> None:
+        if self.engine is None:
+            self.engine = self._open_engine()
+            self._sizer = BatchSize(self.engine, fixed=self._batch_size is not None)
+
+    def _start(self, items: list[DecodedImage]) -> Iterator[list[ImageFeatures]]:
+        """Start a batch; yield an earlier one if there are as many on their way as the engine takes."""
+        pixels = [item.pixels for item in items if item.pixels is not None]
+        while self._running and (self.engine is None or len(self._running) >= self.engine.in_flight):
+            yield self._finish(self._running.popleft())
+        batch = _Batch(items, np.stack(pixels) if pixels else None)
+        if batch.pixels is not None:
+            assert self.engine is not None
+            assert self._sizer is not None
+            if self._sizer.memory_is_low():
+                self._images.ahead = max(2, self._images.ahead // 2)
+            try:
+                batch.result = self._call(self.engine, batch.pixels)
+            except Exception as error:
+                batch.failed = error
+        self._running.append(batch)
+
+    @staticmethod
+    def _call(engine: Engine, pixels: np.ndarray) -> Callable[[], np.ndarray]:
+        """Start the calls of a batch: one, or more if the batch size has shrunk since it was filled."""
+        step = engine.batch_size
+        if len(pixels) <= step:
+            return engine.start(pixels)
+        return lambda: np.concatenate([engine.extract(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+
+    def _finish(self, batch: _Batch) -> list[ImageFeatures]:
         rows: Iterator[np.ndarray] = iter(())
-        if pixels:
-            if opened is None:
-                opened = engine()
+        if batch.pixels is not None:
+            started = time.perf_counter()
+            features = self._features(batch)
+            self._waited += time.perf_counter() - started
             with np.errstate(over="ignore"):  # what does not fit is refused below
-                features = opened.extract(np.stack(pixels)).astype(dtype).astype(np.float32)
+                features = features.astype(self._dtype, copy=False).astype(np.float32, copy=False)
             if not np.isfinite(features).all():
-                hint = "use --dtype float32" if dtype != "float32" else "check the weights, or use --precision float32"
-                raise DataError(f"The backbone gave features that are NaN or too large for {dtype}; {hint}.")
+                hint = "use --dtype float32" if self._dtype != "float32" else "check the weights, or use --precision float32"
+                raise DataError(f"The backbone gave features that are NaN or too large for {self._dtype}; {hint}.")
             rows = iter(features)
-        done = [
+        return [
             ImageFeatures(item.index, item.sha256, next(rows) if item.pixels is not None else None, item.error)
-            for item in waiting
+            for item in batch.items
         ]
-        waiting, wanted = [], 0
-        return done
 
-    for item in stream(files, size, workers=workers, ahead=2 * batch_size, known=skip):
-        if item.pixels is not None and skip(item.sha256):  # an equal file came by since it was decoded
-            item = DecodedImage(item.index, item.sha256, None)
-        if item.pixels is not None:
-            taken.add(item.sha256)
-            wanted += 1
-        waiting.append(item)
-        if wanted == batch_size or len(waiting) == 64 * batch_size:
-            yield flush()
-    if waiting:
-        yield flush()
+    def _features(self, batch: _Batch) -> np.ndarray:
+        assert self.engine is not None
+        assert self._sizer is not None
+        assert batch.pixels is not None
+        try:
+            if batch.failed is not None:
+                raise batch.failed
+            assert batch.result is not None
+            features = batch.result()
+        except Exception as error:
+            return self._sizer.again(batch.pixels, error)
+        self._sizer.ended(len(batch.pixels), time.perf_counter() - batch.started, self.engine.seconds)
+        return features

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 
 from ffe.backbones.catalog import check_size, find
 from ffe.backbones.weights import Weights, resolve
-from ffe.engines.choose import check_engine
 from ffe.errors import StaleStoreError, StoreError, WeightsError
 from ffe.images.scan import Scan, printable
+from ffe.ir import IrModel
 from ffe.keys import spec_differences
-from ffe.specs import BackboneSpec, ExtractSpec, Precision, PreprocessSpec, StoredDtype
-from ffe.store.journal import Journal
+from ffe.specs import BackboneSpec, Decode, ExtractSpec, Precision, PreprocessSpec, StoredDtype
+from ffe.store.journal import Journal, has_parts, unfinished_model
 from ffe.store.reader import FeatureStore
 
 
@@ -30,6 +30,7 @@ class Plan:
         output: the feature file.
         existing: the file that is there already, made by the same spec; or None.
         journal: features of an unfinished run, if any, and place for new ones.
+        quantized: the int8 model, where the spec has one.
     """
 
     scan: Scan
@@ -38,6 +39,7 @@ class Plan:
     output: Path
     existing: FeatureStore | None
     journal: Journal
+    quantized: IrModel | None = None
 
 
 def make_spec(
@@ -47,6 +49,7 @@ def make_spec(
     layer: str | None = None,
     precision: Precision = "float32",
     dtype: StoredDtype = "float32",
+    decode: Decode = "exact",
 ) -> tuple[ExtractSpec, Weights]:
     """Turn what a user asks for into a spec, and find the weights.
 
@@ -57,6 +60,7 @@ def make_spec(
         layer: the layer whose output is taken; None = the last.
         precision: arithmetic of the backbone.
         dtype: type of the stored features.
+        decode: ``exact`` or ``fast``.
 
     Raises:
         BackboneError, WeightsError, SpecError: the wish cannot be met.
@@ -64,7 +68,7 @@ def make_spec(
     row = find(backbone)
     side = row.size if size is None else size
     height_width = (side, side) if isinstance(side, int) else side
-    preprocess = PreprocessSpec(height_width, row.mode)
+    preprocess = PreprocessSpec(height_width, row.mode, decode=decode)
     check_size(row, height_width)
 
     found = resolve(row, height_width, weights, download=_download)
@@ -100,23 +104,12 @@ def _download(*arguments: object) -> None:
     download(*arguments)  # type: ignore[arg-type]
 
 
-def make_plan(
-    found: Scan,
-    path: Path,
-    spec: ExtractSpec,
-    weights: Weights,
-    *,
-    engine: str = "auto",
-    overwrite: bool = False,
-) -> Plan:
-    """Check engine and output, and see what is there already.
+def check_output(path: Path, *, overwrite: bool = False) -> None:
+    """Make sure, before anything slow, that the output can be written.
 
     Raises:
-        EngineError: there is no such engine.
-        StaleStoreError: the output holds features of another spec.
         StoreError: the output is no feature file, or its folder is missing.
     """
-    check_engine(engine)
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
         raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
@@ -124,29 +117,75 @@ def make_plan(
         raise StoreError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
     if path.exists() and overwrite and not h5py.is_hdf5(path):
         raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
+
+
+def anything_before(path: Path) -> bool:
+    """Return whether there is a feature file at ``path``, or an unfinished run for it."""
+    return path.exists() or has_parts(path)
+
+
+def quantized_before(path: Path, spec: ExtractSpec, *, overwrite: bool = False) -> IrModel | None:
+    """Return the int8 model that the output, or an unfinished run for it, was made with; None if there is none.
+
+    Raises:
+        StaleStoreError: the output holds features of another spec.
+        StoreError: the output is no feature file, or has lost its model.
+    """
+    if overwrite:
+        return None
+    if path.exists():
+        with FeatureStore(path) as store:
+            _refuse_other_spec(path, replace(store.spec, quantized_sha256=None), spec)
+            return store.quantized()
+    return unfinished_model(path)
+
+
+def _refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> None:
+    if stored != asked:
+        differences = "; ".join(spec_differences(stored, asked))
+        raise StaleStoreError(
+            f"'{path}' holds other features than these ({differences}); choose another output, or replace it with --overwrite."
+        )
+
+
+def make_plan(
+    found: Scan,
+    path: Path,
+    spec: ExtractSpec,
+    weights: Weights,
+    *,
+    quantized: IrModel | None = None,
+    overwrite: bool = False,
+) -> Plan:
+    """See what is there already, and take hold of the output.
+
+    Raises:
+        StaleStoreError: the output holds features of another spec.
+        StoreError: the output is no feature file, or another process writes it.
+    """
     existing = None
     if path.exists() and not overwrite:
         existing = FeatureStore(path)
-        if existing.spec != spec:
+        try:
+            _refuse_other_spec(path, existing.spec, spec)
+            gone = set(existing.paths) - {record.path for record in found.records}
+            if gone and existing.source != source_text(found):
+                raise StaleStoreError(
+                    f"'{path}' holds {len(gone)} rows of '{existing.source}' that '{found.root}' has not; "
+                    "choose another output, or replace it with --overwrite."
+                )
+        except StaleStoreError:
             existing.close()
-            differences = "; ".join(spec_differences(existing.spec, spec))
-            raise StaleStoreError(
-                f"'{path}' holds other features than these ({differences}); "
-                "choose another output, or replace it with --overwrite."
-            )
-        gone = set(existing.paths) - {record.path for record in found.records}
-        if gone and existing.source != source_text(found):
-            existing.close()
-            raise StaleStoreError(
-                f"'{path}' holds {len(gone)} rows of '{existing.source}' that '{found.root}' has not; "
-                "choose another output, or replace it with --overwrite."
-            )
+            raise
     try:
-        return Plan(found, spec, weights, path, existing, Journal(path, spec, overwrite=overwrite))
+        journal = Journal(path, spec, overwrite=overwrite)
     except StoreError:
         if existing is not None:
             existing.close()
         raise
+    if quantized is not None:
+        journal.keep_model(quantized)
+    return Plan(found, spec, weights, path, existing, journal, quantized)
 
 
 def source_text(found: Scan) -> str:

@@ -7,19 +7,22 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ffe.engines.base import Engine
-from ffe.engines.choose import open_engine
+from ffe.engines.choose import check_engine, open_engine
 from ffe.errors import SourceError
-from ffe.extraction.pipeline import ImageFeatures, compute_features
-from ffe.extraction.plan import Plan, make_plan, make_spec, source_text
+from ffe.extraction.calibration import Fidelity, calibrated, fidelity_of
+from ffe.extraction.pipeline import ImageFeatures, Pipeline
+from ffe.extraction.plan import Plan, anything_before, check_output, make_plan, make_spec, quantized_before, source_text
+from ffe.extraction.stages import Stages
 from ffe.images.scan import ImageRecord, scan
-from ffe.specs import Precision, StoredDtype
+from ffe.images.stream import ImageStream
+from ffe.specs import Decode, Precision, StoredDtype
 from ffe.store.layout import Row, Skipped
 from ffe.store.writer import row_key, write_store
 
@@ -35,6 +38,7 @@ class Progress:
         skipped: files so far that gave no row.
         rate: images a second that the backbone computes; 0 before the first.
         remaining: seconds left, if the rest must be computed.
+        stages: seconds spent in each stage so far.
     """
 
     done: int
@@ -42,6 +46,7 @@ class Progress:
     skipped: int
     rate: float
     remaining: float
+    stages: Stages
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,10 @@ class ExtractSummary:
         skipped_reasons: how many files for which reason.
         seconds: the whole run.
         images_per_second: rate of the image loop, without loading the backbone.
+        engine: what ran the backbone; None if it was not needed.
+        batch_size, workers: as they were at the end.
+        stages: seconds spent in each stage, and which of them held the others up.
+        fidelity: of int8 to float32, on images held back from the calibration; None for other precisions.
     """
 
     output: Path
@@ -65,10 +74,20 @@ class ExtractSummary:
     skipped_reasons: dict[str, int]
     seconds: float
     images_per_second: float
+    engine: str | None
+    batch_size: int | None
+    workers: int
+    stages: Stages
+    fidelity: Fidelity | None
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``ffe extract --json`` prints."""
-        return {**vars(self), "output": str(self.output)}
+        return {
+            **vars(self),
+            "output": str(self.output),
+            "stages": self.stages.to_json(),
+            "fidelity": None if self.fidelity is None else self.fidelity.to_json(),
+        }
 
 
 def extract(
@@ -81,8 +100,9 @@ def extract(
     layer: str | None = None,
     engine: str = "auto",
     precision: Precision = "float32",
+    decode: Decode = "exact",
     dtype: StoredDtype = "float32",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     workers: int | None = None,
     overwrite: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
@@ -99,11 +119,15 @@ def extract(
         size: input side, or (height, width), in pixels; None = the backbone's default.
         weights: ``imagenet``, ``random`` (untrained), or the path of a Keras weights file.
         layer: name of the layer whose output is taken; None = the last.
-        engine: ``auto`` or ``keras``.
-        precision: ``float32``, or ``mixed_float16`` / ``mixed_bfloat16`` for a GPU.
+        engine: ``auto``, ``keras`` or ``openvino``; auto takes Keras where there
+            is a GPU, and OpenVINO elsewhere.
+        precision: ``float32``; ``int8`` for a CPU, calibrated on a sample of these
+            images; ``mixed_float16`` or ``mixed_bfloat16`` for a GPU.
+        decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
         dtype: type of the stored features, ``float32`` or ``float16``.
-        batch_size: images in one call of the backbone.
-        workers: threads that decode; None = one per core.
+        batch_size: images in one call of the backbone; None = what the engine and
+            the first seconds make best.
+        workers: threads that decode; None = one per core, more where files come slowly.
         overwrite: replace a file that holds other features.
         progress: called after every batch.
 
@@ -116,72 +140,92 @@ def extract(
     """
     started = time.monotonic()
     path = Path(output)
-    images = scan(source, path)
-    spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype)
-    plan = make_plan(images, path, spec, found_weights, engine=engine, overwrite=overwrite)
-    try:
-        if found_weights.kind == "random" and weights == "random":
-            log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
-        if len(plan.scan.class_names) == 1:
-            log.warning("only one class ('%s') was found; a head needs at least two", plan.scan.class_names[0])
+    found = scan(source, path)
+    spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype, decode)
+    check_engine(engine, precision)
+    check_output(path, overwrite=overwrite)
+    if found_weights.kind == "random" and weights == "random":
+        log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
+    if len(found.class_names) == 1:
+        log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
+    records = sorted(found.records, key=lambda record: row_key(record.path))
+    files = (record.file for record in records)
+    with ImageStream(files, spec.preprocess.size, how=decode, workers=workers) as images:
+        if overwrite or not anything_before(path):
+            images.prefetch()  # while libraries are loaded, and int8 is calibrated
+        quantized = None
+        if precision == "int8":
+            quantized = quantized_before(path, spec, overwrite=overwrite)
+            if quantized is None:
+                quantized = calibrated(spec, found_weights, records)
+            spec = replace(spec, quantized_sha256=quantized.sha256)
+        plan = make_plan(found, path, spec, found_weights, quantized=quantized, overwrite=overwrite)
+        try:
 
-        def open_backbone() -> Engine:
-            return open_engine(spec, found_weights, name=engine, batch_size=batch_size)
+            def open_backbone() -> Engine:
+                return open_engine(spec, found_weights, name=engine, batch_size=batch_size, quantized=quantized)
 
-        return _run(plan, open_backbone, batch_size, workers, progress, started)
-    finally:
-        plan.journal.close()
-        if plan.existing is not None:
-            plan.existing.close()
+            return _run(plan, records, images, open_backbone, batch_size, progress, started)
+        finally:
+            plan.journal.close()
+            if plan.existing is not None:
+                plan.existing.close()
 
 
 def _run(
     plan: Plan,
+    records: list[ImageRecord],
+    images: ImageStream,
     open_backbone: Callable[[], Engine],
-    batch_size: int,
-    workers: int | None,
+    batch_size: int | None,
     progress: Callable[[Progress], None],
     started: float,
 ) -> ExtractSummary:
     existing, journal = plan.existing, plan.journal
     stored = {sha256: i for i, sha256 in enumerate(existing.sha256)} if existing is not None else {}
-    records = sorted(plan.scan.records, key=lambda record: row_key(record.path))
     grid = existing.grid if existing is not None else journal.grid
-    engine: Engine | None = None
     loop_started = time.monotonic()
 
     def opened() -> Engine:
-        nonlocal engine, loop_started
+        nonlocal loop_started
         before = time.monotonic()
         engine = open_backbone()
         loop_started += time.monotonic() - before
         return engine
 
+    pipeline = Pipeline(
+        images,
+        opened,
+        batch_size=batch_size,
+        dtype=plan.spec.dtype,
+        known=lambda sha256: sha256 in stored or sha256 in journal,
+    )
     rows: list[Row] = []
     skipped = [Skipped(path, "left-out", why) for path, why in plan.scan.left_out]
     computed = 0
+    waited_for_disk = 0.0
+
+    def stages() -> Stages:
+        return replace(pipeline.stages, write=journal.seconds, waited_for_disk=waited_for_disk)
+
     try:
-        for batch in compute_features(
-            (record.file for record in records),
-            plan.spec.preprocess.size,
-            opened,
-            batch_size=batch_size,
-            workers=workers,
-            dtype=plan.spec.dtype,
-            known=lambda sha256: sha256 in stored or sha256 in journal,
-        ):
+        for batch in pipeline:
             fresh = [item for item in batch if item.features is not None]
-            if fresh and engine is not None:
-                grid = engine.grid
-                journal.append([item.sha256 for item in fresh], np.stack([f.features for f in fresh]), grid)  # type: ignore[misc]
+            if fresh and pipeline.engine is not None:
+                grid = pipeline.engine.grid
+                before = time.monotonic()
+                journal.append([item.sha256 for item in fresh], [item.features for item in fresh], grid)  # type: ignore[misc]
+                waited_for_disk += time.monotonic() - before
                 computed += len(fresh)
             _sort_out(batch, records, rows, skipped)
             elapsed = max(time.monotonic() - loop_started, 1e-9)
             done = batch[-1].index + 1
             remaining = elapsed / done * (len(records) - done)
-            progress(Progress(done, len(records), len(skipped), computed / elapsed, remaining))
+            progress(Progress(done, len(records), len(skipped), computed / elapsed, remaining, stages()))
     finally:
+        before = time.monotonic()
         journal.commit()
+        waited_for_disk += time.monotonic() - before
     elapsed = max(time.monotonic() - loop_started, 1e-9)
     if not rows or grid is None:
         first = skipped[0]
@@ -199,6 +243,7 @@ def _run(
 
     if existing is not None and (dropped := len(set(existing.paths) - {row.path for row in rows})):
         log.warning("%d rows were dropped from '%s': their files are gone or no longer readable", dropped, plan.output)
+    before = time.monotonic()
     if existing is None or not _same_table(plan, rows, skipped):
         write_store(
             plan.output,
@@ -209,8 +254,12 @@ def _run(
             features=features,
             skipped=skipped,
             source=source_text(plan.scan),
+            quantized=plan.quantized,
         )
     journal.discard()
+    assembling = time.monotonic() - before
+    waited_for_disk += assembling
+    engine = pipeline.engine
     return ExtractSummary(
         output=plan.output,
         rows=len(rows),
@@ -219,6 +268,11 @@ def _run(
         skipped_reasons=dict(Counter(item.reason for item in skipped)),
         seconds=time.monotonic() - started,
         images_per_second=computed / elapsed,
+        engine=None if engine is None else engine.name,
+        batch_size=None if engine is None else engine.batch_size,
+        workers=images.workers,
+        stages=replace(stages(), write=journal.seconds + assembling),
+        fidelity=None if plan.quantized is None else fidelity_of(plan.quantized),
     )
 
 

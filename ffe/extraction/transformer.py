@@ -12,8 +12,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.errors import DecodeError
-from ffe.extraction.pipeline import compute_features
+from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.plan import make_spec
+from ffe.images.stream import ImageStream
+from ffe.specs import Decode
 
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):
@@ -24,8 +26,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         size: input side in pixels; None = the backbone's default.
         weights: ``imagenet``, ``random`` (untrained), or a path.
         layer: name of the layer whose output is taken; None = the last.
-        batch_size: images in one call of the backbone.
-        workers: threads that decode; None = one per core.
+        batch_size: images in one call of the backbone; None = the engine's own choice.
+        workers: threads that decode; None = one per core, more where files come slowly.
+        decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
     """
 
     def __init__(
@@ -34,8 +37,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         size: int | None = None,
         weights: str = "imagenet",
         layer: str | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         workers: int | None = None,
+        decode: Decode = "exact",
     ) -> None:
         self.backbone = backbone
         self.size = size
@@ -43,6 +47,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.layer = layer
         self.batch_size = batch_size
         self.workers = workers
+        self.decode = decode
 
     def fit(self, X: Sequence[str | Path], y: Any = None) -> Self:  # noqa: N803 (scikit-learn's name)
         """Build the backbone; there is nothing to learn from ``X``.
@@ -50,7 +55,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         Raises:
             BackboneError, WeightsError: the backbone cannot be had.
         """
-        self.spec_, found = make_spec(self.backbone, self.size, self.weights, self.layer)
+        self.spec_, found = make_spec(self.backbone, self.size, self.weights, self.layer, decode=self.decode)
         self.engine_: Engine = open_engine(self.spec_, found, batch_size=self.batch_size)
         self.n_features_out_ = int(np.prod(self.engine_.grid))
         return self
@@ -64,18 +69,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         if not hasattr(self, "engine_"):
             self.fit(X)
         rows = []
-        for batch in compute_features(
-            (Path(path) for path in X),
-            self.spec_.preprocess.size,
-            lambda: self.engine_,
-            batch_size=self.batch_size,
-            workers=self.workers,
-        ):
-            for item in batch:
-                if item.error is not None or item.features is None:
-                    reason = item.error.reason if item.error is not None else "unreadable"
-                    raise DecodeError(reason, f"'{X[item.index]}' cannot be decoded: {item.error}; remove it from the list.")
-                rows.append(item.features)
+        files = (Path(path) for path in X)
+        with ImageStream(files, self.spec_.preprocess.size, how=self.decode, workers=self.workers) as images:
+            for batch in Pipeline(images, lambda: self.engine_, batch_size=self.batch_size):
+                for item in batch:
+                    if item.error is not None or item.features is None:
+                        reason = item.error.reason if item.error is not None else "unreadable"
+                        raise DecodeError(reason, f"'{X[item.index]}' cannot be decoded: {item.error}; remove it from the list.")
+                    rows.append(item.features)
         return np.stack(rows) if rows else np.empty((0, self.n_features_out_), np.float32)
 
     def __sklearn_is_fitted__(self) -> bool:

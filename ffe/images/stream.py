@@ -5,17 +5,28 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image
 from ffe.keys import bytes_digest
+from ffe.machine import cores
+from ffe.specs import Decode
+
+_AHEAD_BYTES = 64 << 20
+_MOST_WORKERS = 32
+_LOOK_SECONDS = 1.0
+_STARVED = 0.25  # share of the time that the caller waits for images
+_IDLE = 0.6  # share of the cores' time that this process uses
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class DecodedImage:
 
 def default_workers() -> int:
     """Return the threads that decode where the user names no number: one per core, 16 at the most."""
-    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(16, cores())
 
 
 def _yield_cores() -> None:
@@ -51,46 +62,113 @@ def _yield_cores() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
-def stream(
-    files: Iterable[Path | bytes],
-    size: tuple[int, int],
-    *,
-    workers: int | None = None,
-    ahead: int = 64,
-    known: Callable[[str], bool] = lambda sha256: False,
-) -> Iterator[DecodedImage]:
-    """Read and decode files in threads, and yield them in the order given.
+class ImageStream:
+    """Reads and decodes files in threads, and yields them in the order given.
 
-    Pillow lets go of Python's lock while it decodes and resizes, so threads
-    use all cores, and go on while the caller runs the backbone.
+    Pillow, simplejpeg and OpenCV let go of Python's lock while they work, so
+    threads use all cores, and go on while the caller runs the backbone. Where
+    the caller has to wait because the threads wait for the disk or the network,
+    more threads are taken on.
 
     Args:
         files: paths, or the bytes of image files.
         size: (height, width) in pixels.
-        workers: threads; None = one per core.
-        ahead: images decoded ahead of the caller, at the most.
+        how: ``exact`` or ``fast``; see ``ffe.images.decode``.
+        workers: threads; None = one per core, and more where reading is slow.
         known: says of a digest that its pixels are not wanted.
+
+    Attributes:
+        workers: threads now.
+        ahead: images decoded ahead of the caller, at the most; may be set.
+        read_seconds: time that all threads together spent reading files.
+        decode_seconds: processor time that they spent decoding and resizing.
+        waited: time that the caller waited for an image.
     """
 
-    def work(index: int, file: Path | bytes) -> DecodedImage:
-        sha256 = ""
-        try:
-            data = file if isinstance(file, bytes) else read_image(file)
-            sha256 = bytes_digest(data)
-            if known(sha256):
-                return DecodedImage(index, sha256, None)
-            return DecodedImage(index, sha256, decode(data, size))
-        except DecodeError as error:
-            return DecodedImage(index, sha256, None, error)
+    def __init__(
+        self,
+        files: Iterable[Path | bytes],
+        size: tuple[int, int],
+        *,
+        how: Decode = "exact",
+        workers: int | None = None,
+        known: Callable[[str], bool] = lambda sha256: False,
+    ) -> None:
+        self.known = known
+        self.workers = workers or default_workers()
+        self.ahead = max(16, min(1024, _AHEAD_BYTES // (size[0] * size[1] * 3)))
+        self.read_seconds = self.decode_seconds = self.waited = 0.0
+        self._files = enumerate(files)
+        self._size = size
+        self._how = how
+        self._may_grow = workers is None
+        self._turns = threading.Semaphore(self.workers)
+        self._lock = threading.Lock()
+        most = _MOST_WORKERS if self._may_grow else self.workers
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
+        self._running: deque[Future[DecodedImage]] = deque()
+        self._looked_at = time.monotonic()
+        self._seen = (0.0, 0.0)
 
-    pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="ffe-decode", initializer=_yield_cores)
-    running: deque[Future[DecodedImage]] = deque()
-    try:
-        for index, file in enumerate(files):
-            if len(running) >= ahead:
-                yield running.popleft().result()
-            running.append(pool.submit(work, index, file))
-        while running:
-            yield running.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    def prefetch(self) -> None:
+        """Begin to decode, before the first image is asked for."""
+        while len(self._running) < self.ahead:
+            following = next(self._files, None)
+            if following is None:
+                return
+            self._running.append(self._pool.submit(self._work, *following))
+
+    def __iter__(self) -> Iterator[DecodedImage]:
+        self.prefetch()
+        while self._running:
+            started = time.perf_counter()
+            item = self._running.popleft().result()
+            self.waited += time.perf_counter() - started
+            self._look()
+            self.prefetch()
+            yield item
+
+    def _work(self, index: int, file: Path | bytes) -> DecodedImage:
+        with self._turns:
+            read_started = time.perf_counter()
+            decode_started = None
+            sha256 = ""
+            try:
+                data = file if isinstance(file, bytes) else read_image(file)
+                sha256 = bytes_digest(data)
+                read_seconds = time.perf_counter() - read_started
+                decode_started = time.thread_time()
+                pixels = None if self.known(sha256) else decode(data, self._size, self._how)
+                return DecodedImage(index, sha256, pixels)
+            except DecodeError as error:
+                return DecodedImage(index, sha256, None, error)
+            finally:
+                with self._lock:
+                    if decode_started is None:
+                        self.read_seconds += time.perf_counter() - read_started
+                    else:
+                        self.read_seconds += read_seconds
+                        self.decode_seconds += time.thread_time() - decode_started
+
+    def _look(self) -> None:
+        """Take on as many threads again, if the caller waits while cores are idle: the threads then wait for files."""
+        now = time.monotonic()
+        if not self._may_grow or now - self._looked_at < _LOOK_SECONDS:
+            return
+        seen, passed = (self.waited, time.process_time()), now - self._looked_at
+        waited, computed = (new - old for new, old in zip(seen, self._seen, strict=True))
+        if waited > _STARVED * passed and computed < _IDLE * passed * cores():
+            for _ in range(min(self.workers, _MOST_WORKERS - self.workers)):
+                self._turns.release()
+                self.workers += 1
+        self._looked_at, self._seen = now, seen
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -13,6 +13,8 @@ import json
 import os
 import shutil
 import time
+import zlib
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -20,7 +22,8 @@ from typing import IO
 import numpy as np
 
 from ffe.errors import SpecError, StaleStoreError, StoreError
-from ffe.keys import bytes_digest, spec_differences
+from ffe.ir import IrModel, read_ir, write_ir
+from ffe.keys import spec_differences
 from ffe.specs import ExtractSpec
 
 try:
@@ -28,6 +31,7 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
+_MODEL = "backbone.zip"
 _PART_BYTES = 64 << 20
 _PART_SECONDS = 5.0
 
@@ -42,6 +46,7 @@ class Journal:
 
     Attributes:
         grid: (h, w, c) of the features; None while there are none.
+        seconds: time that writing took so far, in the background.
 
     Raises:
         StaleStoreError: there are parts of another spec.
@@ -49,8 +54,9 @@ class Journal:
     """
 
     def __init__(self, output: Path, spec: ExtractSpec, *, overwrite: bool = False) -> None:
-        self.folder = output.with_name(output.name + ".partial")
+        self.folder = _folder(output)
         self.grid: tuple[int, int, int] | None = None
+        self.seconds = 0.0
         self._spec = spec
         self._where: dict[str, tuple[Path, int]] = {}
         self._pending: list[tuple[str, np.ndarray]] = []
@@ -79,7 +85,7 @@ class Journal:
                 content = json.loads(record.read_text("utf-8"))
                 spec, names = ExtractSpec.from_json(content["spec"]), list(content["sha256"])
                 height, width, channels = (int(n) for n in content["grid"])
-                whole = _whole(part, len(names), content["features_sha256"])
+                whole = _whole(part, len(names), content["crc32"])
             except (ValueError, KeyError, TypeError, SpecError):
                 whole = False
             if not whole or (overwrite and spec != self._spec):
@@ -100,12 +106,13 @@ class Journal:
     def __len__(self) -> int:
         return len(self._where)
 
-    def append(self, sha256: list[str], features: np.ndarray, grid: tuple[int, int, int]) -> None:
-        """Take in the features (n, D) of n images; commit if it is time."""
+    def append(self, sha256: Sequence[str], features: Iterable[np.ndarray], grid: tuple[int, int, int]) -> None:
+        """Take in the features (D,) of each of n images; commit if it is time. The rows are kept, not copied."""
         self.grid = grid
-        stored = features.astype(self._spec.dtype)
-        self._pending += zip(sha256, stored, strict=True)
-        self._pending_bytes += stored.nbytes
+        for name, row in zip(sha256, features, strict=True):
+            stored = np.ascontiguousarray(row, self._spec.dtype)
+            self._pending.append((name, stored))
+            self._pending_bytes += stored.nbytes
         if self._pending_bytes >= _PART_BYTES or time.monotonic() - self._committed_at >= _PART_SECONDS:
             self._write_in_background()
 
@@ -125,20 +132,25 @@ class Journal:
             self._pending, self._pending_bytes = [], 0
 
     def _write_part(self, pending: list[tuple[str, np.ndarray]]) -> None:
+        started = time.monotonic()
         self.folder.mkdir(exist_ok=True)
         last = max((int(record.stem) for record in self.folder.glob("*.json")), default=0)
         part = self.folder / f"{last + 1:06d}.npy"
         names = [name for name, _ in pending]
-        features = np.stack([row for _, row in pending])
+        checksum = 0
         with part.with_suffix(".npy.tmp").open("wb") as file:
-            np.save(file, features, allow_pickle=False)
+            np.lib.format.write_array_header_1_0(file, _header(len(pending), pending[0][1]))
+            for _, row in pending:
+                file.write(row.data)
+                checksum = zlib.crc32(row.data, checksum)
+            file.flush()
             sync(file.fileno())
         os.replace(part.with_suffix(".npy.tmp"), part)
         content = {
             "spec": self._spec.to_json(),
             "grid": self.grid,
             "sha256": names,
-            "features_sha256": bytes_digest(features.data),
+            "crc32": checksum,
         }
         record = part.with_suffix(".json")
         with record.with_suffix(".json.tmp").open("w", encoding="utf-8") as text:
@@ -148,6 +160,18 @@ class Journal:
         os.replace(record.with_suffix(".json.tmp"), record)
         sync_folder(self.folder)
         self._where.update({name: (part, i) for i, name in enumerate(names)})
+        self.seconds += time.monotonic() - started
+
+    def keep_model(self, model: IrModel) -> None:
+        """Keep the int8 model of this run, so that a later run can go on with the same one."""
+        path = self.folder / _MODEL
+        try:
+            if read_ir(path).sha256 == model.sha256:
+                return
+        except (OSError, ValueError):
+            pass  # there is none, or a damaged one
+        write_ir(path.with_suffix(".tmp"), model)
+        os.replace(path.with_suffix(".tmp"), path)
 
     def row(self, sha256: str) -> np.ndarray:
         """Return the committed features (D,) of an image, as they are to be stored."""
@@ -171,6 +195,23 @@ class Journal:
         self._lock.close()
 
 
+def _folder(output: Path) -> Path:
+    return output.with_name(output.name + ".partial")
+
+
+def has_parts(output: Path) -> bool:
+    """Return whether an unfinished run for ``output`` has left features behind."""
+    return any(_folder(output).glob("*.json"))
+
+
+def unfinished_model(output: Path) -> IrModel | None:
+    """Return the int8 model of an unfinished run for ``output``, if there is a sound one."""
+    try:
+        return read_ir(_folder(output) / _MODEL) if has_parts(output) else None
+    except (OSError, ValueError):
+        return None
+
+
 def _lock(file: IO[str], output: Path) -> None:
     """Take the lock of an output, for as long as the file stays open (where the system has such locks)."""
     if fcntl is None:
@@ -181,11 +222,16 @@ def _lock(file: IO[str], output: Path) -> None:
         raise StoreError(f"Another process is writing '{output}'; wait until it is done, or choose another output.") from error
 
 
-def _whole(part: Path, rows: int, sha256: str) -> bool:
+def _header(rows: int, row: np.ndarray) -> dict[str, object]:
+    """Return the header of a ``.npy`` file of ``rows`` such rows."""
+    return {"descr": row.dtype.str, "fortran_order": False, "shape": (rows, *row.shape)}
+
+
+def _whole(part: Path, rows: int, crc32: int) -> bool:
     """Return whether a part has its rows, and the very bytes that were written."""
     try:
         features = np.load(part, mmap_mode="r", allow_pickle=False)
-        return len(features) == rows and bytes_digest(features.data) == sha256
+        return len(features) == rows and zlib.crc32(features.data) == crc32
     except (OSError, ValueError, EOFError):
         return False
 

@@ -8,6 +8,8 @@
     /split      (N,) "train", "valid", "test", or empty
     /view       (N,) int64, 0 = the plain image
     /skipped    (M,) of (path, reason, message)
+    /backbone   only for int8: the quantised model that made the features, as
+                uint8 arrays graph (XML) and weights, and its record (JSON) as attribute
     attributes  ffe_schema, ffe_version, spec (JSON), spec_digest, class_names,
                 grid (h, w, c), source
 
@@ -22,7 +24,8 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-SCHEMA = 1
+SCHEMA = 2  # 1 knew no /backbone and no fast decoding; such files are read as they are
+READABLE = (1, 2)
 
 FEATURES = "features"
 DATA_LINK = "data"
@@ -32,6 +35,7 @@ SHA256 = "sha256"
 SPLIT = "split"
 VIEW = "view"
 SKIPPED = "skipped"
+BACKBONE = "backbone"
 
 TEXT = h5py.string_dtype("utf-8")
 SKIPPED_DTYPE = np.dtype([("path", TEXT), ("reason", TEXT), ("message", TEXT)])

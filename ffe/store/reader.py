@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from ffe.errors import StoreError
+from ffe.ir import IrModel
 from ffe.keys import spec_digest
 from ffe.specs import ExtractSpec
 from ffe.store import layout
@@ -74,7 +75,7 @@ class FeatureStore:
         attrs = self._file.attrs
         if "ffe_schema" not in attrs:
             raise StoreError(f"'{self.path}' was not written by ffe; make a feature file with 'ffe extract'.")
-        if int(attrs["ffe_schema"]) != layout.SCHEMA:
+        if int(attrs["ffe_schema"]) not in layout.READABLE:
             raise StoreError(
                 f"'{self.path}' has schema {attrs['ffe_schema']}, but this version of ffe reads schema {layout.SCHEMA}; "
                 "install the version of ffe that wrote it, or make it again with 'ffe extract'."
@@ -145,6 +146,25 @@ class FeatureStore:
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             yield self._features[rows].astype(np.float32, copy=False), self.labels[rows]
+
+    def quantized(self) -> IrModel | None:
+        """Return the int8 model that made the features; None for other precisions.
+
+        Raises:
+            StoreError: it is missing, or not the one that the spec names.
+        """
+        if self.spec.precision != "int8":
+            return None
+        try:
+            group = self._file[layout.BACKBONE]
+            model = IrModel(group["graph"][()].tobytes(), group["weights"][()], json.loads(group.attrs["record"]))
+        except (KeyError, ValueError, AttributeError, OSError) as error:
+            raise StoreError(f"'{self.path}' has lost its quantised backbone; make it again with 'ffe extract'.") from error
+        if model.sha256 != self.spec.quantized_sha256:
+            raise StoreError(
+                f"'{self.path}' holds another quantised backbone than its spec names; make it again with 'ffe extract'."
+            )
+        return model
 
     def raw_row(self, index: int) -> np.ndarray:
         """Return the features (D,) of one row in the type that they are stored in."""

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from ffe._version import __version__
+from ffe.ir import IrModel
 from ffe.keys import bytes_digest, canonical_json, spec_digest
 from ffe.specs import ExtractSpec
 from ffe.store import layout
@@ -28,6 +29,7 @@ def write_store(
     features: Callable[[Row], np.ndarray],
     skipped: Sequence[Skipped] = (),
     source: str = "",
+    quantized: IrModel | None = None,
 ) -> None:
     """Write a feature file beside its final place, sync it, and rename it.
 
@@ -43,6 +45,7 @@ def write_store(
         features: gives the features (h * w * c,) of a row.
         skipped: files that gave no row.
         source: where the images came from, for people.
+        quantized: the int8 model that made the features, where there is one.
     """
     rows = sorted(rows, key=lambda row: (row_key(row.path), row.view))
     dims = grid[0] * grid[1] * grid[2]
@@ -70,6 +73,11 @@ def write_store(
                 file.create_dataset(name, (len(rows),), layout.TEXT, data=values)
             table = np.asarray([(s.path, s.reason, s.message) for s in skipped], layout.SKIPPED_DTYPE)
             file.create_dataset(layout.SKIPPED, data=table, dtype=layout.SKIPPED_DTYPE)
+            if quantized is not None:
+                model = file.create_group(layout.BACKBONE)
+                model["graph"] = np.frombuffer(quantized.xml, np.uint8)
+                model["weights"] = quantized.weights
+                model.attrs["record"] = canonical_json(quantized.record).decode()
         with temporary.open("rb+") as written:
             sync(written.fileno())
         os.replace(temporary, path)
@@ -84,6 +92,7 @@ def _new_file(path: Path) -> h5py.File:
     creation.set_obj_track_times(False)
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_cache(0, 521, 0, 0.75)  # whole chunks are written once, so caching them is a copy too many
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access))
 

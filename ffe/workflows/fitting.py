@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 import os
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from ffe._version import __version__
+from ffe.backbones.build import build
+from ffe.backbones.catalog import FAKE
 from ffe.backbones.weights import Weights
 from ffe.bundle import manifest as layout
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
-from ffe.engines.choose import open_engine
+from ffe.engines.choose import float_model_if_any, open_saved_engine
 from ffe.errors import BundleError, DataError
 from ffe.evaluation import Evaluation, evaluate_probabilities
 from ffe.extraction.plan import weights_of
@@ -28,6 +31,7 @@ from ffe.heads.base import Head
 from ffe.heads.space import complete
 from ffe.heads.svm import check_rows
 from ffe.images.synthetic import KINDS, draw
+from ffe.ir import IrModel
 from ffe.report import model_card
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.splits import assign_folds, different_images
@@ -37,7 +41,7 @@ from ffe.workflows.rows import SplitRows, split_rows
 
 log = logging.getLogger("ffe")
 
-_LIBRARIES = ("tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
+_LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
 
 
 @dataclass(frozen=True)
@@ -198,8 +202,8 @@ def _make_problem(rows: SplitRows, store: FeatureStore, folds: int | None, seed:
 
 def _check_output(
     store: FeatureStore, output: str | os.PathLike[str] | None, weights: str, with_backbone: bool
-) -> Weights | None:
-    """Make sure, before anything slow, that the model file can be written; return the backbone's weights."""
+) -> Weights | IrModel | None:
+    """Make sure, before anything slow, that the model file can be written; return what its backbone is made from."""
     if output is None:
         return None
     path = Path(output)
@@ -213,7 +217,10 @@ def _check_output(
             Bundle(path)
         except BundleError:
             raise BundleError(f"'{path}' exists and is no model file; choose another output.") from None
-    return weights_of(store.spec, weights) if with_backbone else None
+    quantized = store.quantized()
+    if quantized is not None and not with_backbone:
+        raise BundleError("An int8 backbone exists nowhere else, so it must be in the model file; leave --without-backbone out.")
+    return (quantized or weights_of(store.spec, weights)) if with_backbone else None
 
 
 def _finish(
@@ -224,7 +231,7 @@ def _finish(
     leaderboard: Sequence[Trial],
     search_json: dict[str, Any],
     output: str | os.PathLike[str] | None,
-    found: Weights | None,
+    found: Weights | IrModel | None,
     validation: str,
     started: float,
 ) -> TuneResult:
@@ -267,19 +274,22 @@ def _library_versions() -> dict[str, str]:
     return {name: installed[name] for name in _LIBRARIES if name in installed}
 
 
-def _write(path: Path, manifest: Manifest, head: Head, splits: list[SplitRow], found: Weights | None) -> None:
+def _write(path: Path, manifest: Manifest, head: Head, splits: list[SplitRow], found: Weights | IrModel | None) -> None:
     """Write the bundle, with the backbone and a few drawn pictures that it must always answer the same."""
+    spec = manifest.spec
     golden: dict[str, np.ndarray] = {}
+    ir = file = None
     with tempfile.TemporaryDirectory(prefix="ffe-bundle-") as folder:
-        backbone = None
+        if isinstance(found, IrModel):
+            ir = found
+        elif found is not None and spec.backbone.name != FAKE:
+            file = Path(folder) / layout.BACKBONE
+            build(spec, found).save(file)
+            ir = float_model_if_any(spec, found)
         if found is not None:
-            engine = open_engine(manifest.spec, found, batch_size=len(KINDS))
-            size = manifest.spec.preprocess.size
-            images = np.stack([np.asarray(draw(kind, 0, size)) for kind in KINDS])
+            engine = open_saved_engine(spec, ir=ir, keras_file=lambda: contextlib.nullcontext(file), batch_size=len(KINDS))
+            images = np.stack([np.asarray(draw(kind, 0, spec.preprocess.size)) for kind in KINDS])
             features = engine.extract(images)
             golden = {"images": images, "features": features, "probabilities": head.predict_proba(features)}
-            model = getattr(engine, "backbone", None)
-            if model is not None:
-                backbone = Path(folder) / layout.BACKBONE
-                model.save(backbone)
-        write_bundle(path, manifest, head=head, golden=golden, splits=splits, card=model_card(manifest), backbone=backbone)
+        card = model_card(manifest)
+        write_bundle(path, manifest, head=head, golden=golden, splits=splits, card=card, keras_file=file, ir=ir)

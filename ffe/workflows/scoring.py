@@ -15,9 +15,10 @@ import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError, SourceError
 from ffe.evaluation import Evaluation, evaluate_probabilities
-from ffe.extraction.pipeline import compute_features
+from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.run import Progress
 from ffe.images.scan import scan
+from ffe.images.stream import ImageStream
 from ffe.keys import spec_differences
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
@@ -50,7 +51,8 @@ def evaluate(
     *,
     unseen: bool = False,
     weights: str = "imagenet",
-    batch_size: int = 32,
+    engine: str = "auto",
+    batch_size: int | None = None,
     workers: int | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> EvaluateResult:
@@ -61,14 +63,14 @@ def evaluate(
         data: a feature file of the same spec, or a folder or CSV of labelled images.
         unseen: leave out images that the model was fitted or chosen on.
         weights: where the backbone's weights are, if the model file has none.
-        batch_size, workers, progress: for images; see ``ffe.extract``.
+        engine, batch_size, workers, progress: for images; see ``ffe.extract``.
 
     Raises:
         BundleError, StoreError, SourceError: one of the files cannot be used.
         ModelMismatchError: the features, or the classes, are not those of the model.
         DataError: there is no labelled row to score.
     """
-    predictor = Predictor(model, weights=weights, batch_size=batch_size, workers=workers)
+    predictor = Predictor(model, weights=weights, engine=engine, batch_size=batch_size, workers=workers)
     path = Path(data)
     if path.is_file() and h5py.is_hdf5(path):
         probabilities, labels, digests, skipped = _predict_stored(predictor, path)
@@ -119,21 +121,18 @@ def _predict_images(
     probabilities, labels, digests = [], [], []
     spec = predictor.bundle.manifest.spec
     started = time.monotonic()
-    for batch in compute_features(
-        (record.file for record in records),
-        spec.preprocess.size,
-        predictor.engine,
-        batch_size=predictor.batch_size,
-        workers=predictor.workers,
-        dtype=spec.dtype,
-    ):
-        good = [item for item in batch if item.features is not None]
-        if good:
-            probabilities.append(predictor.head.predict_proba(np.stack([item.features for item in good])))  # type: ignore[misc]
-            labels += [int(index[records[item.index].label]) for item in good]
-            digests += [item.sha256 for item in good]
-        done, elapsed = batch[-1].index + 1, time.monotonic() - started
-        progress(Progress(done, len(records), done - len(labels), done / elapsed, elapsed / done * (len(records) - done)))
+    files = (record.file for record in records)
+    with ImageStream(files, spec.preprocess.size, how=spec.preprocess.decode, workers=predictor.workers) as images:
+        pipeline = Pipeline(images, predictor.engine, batch_size=predictor.batch_size, dtype=spec.dtype)
+        for batch in pipeline:
+            good = [item for item in batch if item.features is not None]
+            if good:
+                probabilities.append(predictor.head.predict_proba(np.stack([item.features for item in good])))  # type: ignore[misc]
+                labels += [int(index[records[item.index].label]) for item in good]
+                digests += [item.sha256 for item in good]
+            done, elapsed = batch[-1].index + 1, time.monotonic() - started
+            remaining = elapsed / done * (len(records) - done)
+            progress(Progress(done, len(records), done - len(labels), done / elapsed, remaining, pipeline.stages))
     skipped = len(found.records) + len(found.left_out) - len(labels)
     if not probabilities:
         raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")

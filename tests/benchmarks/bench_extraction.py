@@ -21,7 +21,7 @@ import pytest
 from ffe.engines.choose import open_engine
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
-from ffe.images.stream import stream
+from ffe.images.stream import ImageStream
 
 ROUNDS = 5
 BATCH = 32
@@ -38,9 +38,10 @@ def test_extraction_against_bare_forward_pass(
     listing = tmp_path / "photos.csv"
     listing.write_text("path,label\n" + "".join(f"{file.resolve()},{file.parent.name}\n" for file in files))
     spec, weights = make_spec(backbone, size)
-    engine = open_engine(spec, weights, batch_size=BATCH)
+    engine = open_engine(spec, weights, name="keras", batch_size=BATCH)
     monkeypatch.setattr("ffe.extraction.run.open_engine", lambda *args, **options: engine)
-    batch = np.stack([item.pixels for item in stream(files[:BATCH], (size, size)) if item.pixels is not None])
+    with ImageStream(files[:BATCH], (size, size)) as images:
+        batch = np.stack([item.pixels for item in images if item.pixels is not None])
     engine.extract(batch)
 
     ratios = []

@@ -1,0 +1,46 @@
+"""``ffe bench``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ffe.cli.extract import size_option
+from ffe.cli.output import print_json
+
+
+@click.command(short_help="Measure how fast this machine extracts, by every way it has.")
+@click.argument("source", type=click.Path())
+@click.option("--backbone", default="mobilenet", show_default=True, help="A name that 'ffe backbones' lists.")
+@size_option
+@click.option("--weights", default="imagenet", show_default=True, help="imagenet, random, or the path of a weights file.")
+@click.option("--photos", type=click.IntRange(20), default=1000, show_default=True, help="Photos to take, at the most.")
+@click.option("--slow-photos", type=click.IntRange(1), default=100, show_default=True, help="Photos that the slow way gets.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each way.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def command(source: str, as_json: bool, **options: Any) -> None:
+    """Measure every way from the photos of SOURCE to features: one at a time, in batches, float32, int8, decoding alone.
+
+    Ways are measured in turn, so that what else the machine does falls on all
+    of them. Takes some minutes; nothing is kept.
+    """
+    from ffe.report import table
+    from ffe.workflows.benching import bench
+
+    result = bench(source, on_step=lambda step: click.echo(step, err=True), **options)
+    if as_json:
+        print_json(result.to_json())
+        return
+    cells = []
+    for row in result.rows:
+        if row.images_per_second is None:
+            cells.append((row.way, row.scope, f"{row.seconds:.1f}", "", "", ""))
+            continue
+        span = f"{row.slowest:.1f} to {row.fastest:.1f}"
+        cells.append((row.way, row.scope, f"{row.seconds:.1f}", f"{row.images_per_second:.1f}", span, f"{row.ratio:.1f}x"))
+    height, width = result.size
+    click.echo(f"{result.backbone} at {height}x{width}, {result.photos} photos, median of {result.repeats}\n")
+    click.echo(
+        table(("way", "what", "seconds", "images/s", "slowest to fastest", "against one at a time"), cells, right=(2, 3, 4, 5))
+    )

@@ -1,0 +1,64 @@
+"""``ffe doctor``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ffe.cli.output import print_json
+
+if TYPE_CHECKING:
+    from ffe.workflows.checkup import Expected
+
+
+@click.command(short_help="Show this machine, the engines that work on it, and what to expect.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(as_json: bool) -> None:
+    """Show the machine, the engines that work, where weights and models are kept, and how fast extraction may be.
+
+    Decoding is measured on a drawn picture, and every backbone in the cache of
+    converted models is run, for about a second each.
+    """
+    from ffe.report import table
+    from ffe.workflows.checkup import checkup
+
+    found = checkup()
+    if as_json:
+        print_json(found.to_json())
+        return
+    libraries = ", ".join(f"{name} {version or 'missing'}" for name, version in found.libraries.items())
+    rows = [
+        ("ffe", f"{found.ffe}, Python {found.python}"),
+        (
+            "machine",
+            f"{found.processor}, {found.cores} cores, {_gib(found.free_memory_bytes)} of {_gib(found.memory_bytes)} free",
+        ),
+        ("system", found.system),
+        ("GPU", "the device of a driver is there" if found.gpu_device else "no device of a driver"),
+        ("libraries", libraries),
+    ]
+    rows += [
+        (f"engine {engine.name}", f"{'works' if engine.works else 'DOES NOT WORK'}: {engine.detail}") for engine in found.engines
+    ]
+    rows += [
+        ("weights", "looked for in " + ", then ".join(found.weights_folders)),
+        ("", "found: " + (", ".join(found.weights_found) or "none")),
+        ("models", f"{found.cached_models} in {found.cache}, {found.cache_bytes / 2**20:.0f} MiB"),
+        ("decode", ", ".join(f"{how} {rate:.0f} images/s and core" for how, rate in found.decode_rates.items())),
+    ]
+    click.echo(table(("", ""), rows))
+    if not found.expected:
+        click.echo("\nNo backbone is in the cache yet; after the first 'ffe extract' this says what to expect of it.")
+        return
+    click.echo("\nWhat to expect, images a second, with exact decoding of photos of 500x375:\n")
+
+    def rates(row: Expected) -> tuple[str, ...]:
+        return tuple(f"{rate:.0f}" for rate in (row.backbone_rate, row.decode_rate, row.rate))
+
+    cells = [(row.backbone, f"{row.size[0]}x{row.size[1]}", row.precision, *rates(row), row.limit) for row in found.expected]
+    click.echo(table(("backbone", "size", "precision", "alone", "decode", "together", "limit"), cells, right=(3, 4, 5)))
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,69 @@
+"""Models that were converted or quantised, in the user's cache folder: each in one file, replaced in one step."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import platformdirs
+
+from ffe.ir import IrModel, read_ir, write_ir
+from ffe.keys import spec_digest
+from ffe.specs import ExtractSpec
+
+log = logging.getLogger("ffe")
+
+CACHE_VARIABLE = "FFE_CACHE_DIR"
+
+_CONVERTER = 1  # goes up when ``ffe.engines.convert`` comes to make other models
+
+
+def cache_folder() -> Path:
+    """Return where models are kept: ``FFE_CACHE_DIR``, or ``ffe`` in the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return (Path(named) if named else platformdirs.user_cache_path("ffe")) / "models"
+
+
+def model_key(spec: ExtractSpec) -> str:
+    """Return the digest of all that decides the float32 model of a spec: decoding and storing do not."""
+    plain = replace(
+        spec, precision="float32", dtype="float32", quantized_sha256=None, preprocess=replace(spec.preprocess, decode="exact")
+    )
+    return f"{spec_digest(plain)}-{_CONVERTER}"
+
+
+def cached(name: str) -> IrModel | None:
+    """Return a model that was kept under ``name``; None if there is none, or it is damaged (which is said)."""
+    path = cache_folder() / name
+    if not path.is_file():
+        return None
+    try:
+        return read_ir(path)
+    except (OSError, ValueError) as error:
+        log.warning("the cached model '%s' cannot be used (%s) and is made again", path, error)
+        return None
+
+
+def cached_or_made(name: str, make: Callable[[], IrModel]) -> IrModel:
+    """Return the model that is kept under ``name``, or make it and keep it.
+
+    A cache that cannot be written costs time and nothing else: it is said.
+    """
+    model = cached(name)
+    if model is not None:
+        return model
+    model = make()
+    path = cache_folder() / name
+    temporary = path.with_name(f"{name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_ir(temporary, model)
+        os.replace(temporary, path)
+    except OSError as error:
+        log.warning("the converted model cannot be kept in '%s' (%s): it is made again next time", path.parent, error.strerror)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return model

@@ -1,0 +1,109 @@
+"""Keras model -> OpenVINO IR, and float32 -> int8."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.backbones.build import build
+from ffe.backbones.weights import Weights
+from ffe.engines.openvino import import_openvino
+from ffe.errors import EngineError
+from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
+from ffe.ir import IrModel
+from ffe.specs import ExtractSpec, PreprocessMode
+
+
+def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
+    """Build the backbone of a spec with Keras, and turn it into a float32 IR model.
+
+    Raises:
+        EngineError: Keras does not run on TensorFlow, which OpenVINO converts from.
+        BackboneError: the backbone cannot be built; see ``ffe.backbones.build``.
+    """
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        raise EngineError(
+            f"OpenVINO converts from TensorFlow, but Keras runs on {keras.config.backend()}; "
+            "set KERAS_BACKEND=tensorflow for the first run, or use --engine keras."
+        )
+    ov = import_openvino()
+    model = build(spec, weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # OpenVINO calls the model with a list of one input
+        converted = ov.convert_model(model)
+    return to_ir(_with_scaling(converted, spec.preprocess.mode), {"backbone": spec.backbone.name, "openvino": ov.__version__})
+
+
+def _with_scaling(model: Any, mode: PreprocessMode) -> Any:
+    """Put in front of a model what ``ffe.images.preprocess`` does: uint8 RGB in, scaled floats on."""
+    ov = import_openvino()
+    from openvino.preprocess import PrePostProcessor
+
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NHWC"))
+    scaling = steps.input().preprocess().convert_element_type(ov.Type.f32)
+    if mode == "caffe":
+        scaling.reverse_channels().mean(list(CAFFE_BGR_MEAN))
+    elif mode == "tf":
+        scaling.mean([127.5] * 3).scale([127.5] * 3)
+    elif mode == "torch":
+        mean, deviation = (np.asarray(values) * 255 for values in (TORCH_RGB_MEAN, TORCH_RGB_STD))
+        scaling.mean(mean.tolist()).scale(deviation.tolist())
+    return steps.build()
+
+
+def to_ir(model: Any, record: Mapping[str, Any]) -> IrModel:
+    """Serialise an ``openvino.Model``; its nodes are named by their place, so that equal models have equal bytes."""
+    ov = import_openvino()
+    for number, node in enumerate(model.get_ordered_ops()):
+        node.set_friendly_name(f"{node.get_type_name()}_{number}")
+        for output in node.outputs():
+            output.get_tensor().set_names(set())
+    for key in list(model.get_rt_info()):
+        model.set_rt_info("", key)
+    with tempfile.TemporaryDirectory(prefix="ffe-model-") as folder:
+        path = Path(folder) / "model.xml"
+        ov.save_model(model, path, compress_to_fp16=False)
+        return IrModel(path.read_bytes(), np.fromfile(path.with_suffix(".bin"), np.uint8), record)
+
+
+def quantize(model: IrModel, images: np.ndarray, record: Mapping[str, Any]) -> IrModel:
+    """Quantise a float32 model to int8, after training, with NNCF's defaults.
+
+    https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/quantizing-models-post-training.html
+
+    Args:
+        model: float32.
+        images: uint8 (n, H, W, 3), RGB; their activations set the ranges.
+        record: what made it.
+
+    Raises:
+        EngineError: NNCF is not installed.
+    """
+    ov = import_openvino()
+    try:
+        import nncf
+    except ImportError as error:
+        raise EngineError(
+            "The precision int8 needs NNCF, which is not installed here; "
+            "install it with 'pip install nncf', or use --precision float32."
+        ) from error
+    nncf.set_log_level(logging.ERROR)
+    network = ov.Core().read_model(model.xml.decode(), ov.Tensor(model.weights))
+    network.reshape([1, *images.shape[1:]])
+    samples = nncf.Dataset([image[None] for image in images])
+    with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws progress bars where results belong
+        quantized = nncf.quantize(network, samples, subset_size=len(images))
+    quantized.reshape([-1, *images.shape[1:]])
+    return to_ir(quantized, {**record, "nncf": nncf.__version__})

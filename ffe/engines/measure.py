@@ -1,0 +1,34 @@
+"""The rate of an engine alone."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from ffe.engines.base import Engine
+
+
+def images_per_second(engine: Engine, pixels: np.ndarray, seconds: float) -> float:
+    """Run an engine on images in memory, with as many calls in flight as it takes.
+
+    Args:
+        engine: is called once before the clock starts.
+        pixels: uint8 (n, H, W, 3); used again and again.
+        seconds: how long to measure, at the least.
+    """
+    step = min(engine.batch_size, len(pixels))
+    engine.extract(pixels[:step])
+    running: deque[Callable[[], np.ndarray]] = deque()
+    count = position = 0
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        if len(running) == engine.in_flight:
+            count += len(running.popleft()())
+        running.append(engine.start(pixels[position : position + step]))
+        position = (position + step) % (len(pixels) - step + 1)
+    while running:
+        count += len(running.popleft()())
+    return count / (time.perf_counter() - started)

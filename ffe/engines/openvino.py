@@ -1,0 +1,118 @@
+"""The engine for CPUs: OpenVINO, with several batches in flight."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ffe.engines.base import grid_of, padded
+from ffe.ir import IrModel
+from ffe.machine import cores
+
+if TYPE_CHECKING:
+    import openvino
+
+BATCH_SIZE = 8
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its usage reports.
+
+    Its converter and NNCF send what they are used for to a server unless the
+    user opts out; where the package that sends is missing, they go without.
+    https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
+    """
+    if "openvino_telemetry" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
+
+
+class OpenVinoEngine:
+    """Runs an IR model on the CPU; the scaling of the pixels is part of the model.
+
+    As many batches are in flight as OpenVINO has streams, so that no core waits
+    for the slowest layer of another's batch. With a batch size of 1 all cores
+    work on the one image instead: a single photo is answered soonest so.
+
+    Args:
+        model: float32 or int8.
+        batch_size: every call is padded to it.
+
+    Attributes: see ``ffe.engines.base.Engine``; ``size`` is the (height, width) that the model takes.
+    """
+
+    name = "openvino"
+
+    def __init__(self, model: IrModel, batch_size: int = BATCH_SIZE) -> None:
+        self._ov = import_openvino()
+        self._model = self._ov.Core().read_model(model.xml.decode(), self._ov.Tensor(model.weights))
+        self._weights = model.weights  # the model points into them
+        self.grid = grid_of([n.get_length() for n in list(self._model.output(0).partial_shape)[1:]])
+        _, height, width, _ = self._model.input(0).partial_shape
+        self.size = (height.get_length(), width.get_length())
+        self.seconds = 0.0
+        self._compiled_for = 0
+        self.batch_size = batch_size
+        self.sizes = (*(n for n in (1, 2, 4, 8) if n < batch_size), batch_size)
+        self._compile()
+
+    def _compile(self) -> None:
+        self._model.reshape([self.batch_size, *self.size, 3])
+        settings = {
+            "PERFORMANCE_HINT": "THROUGHPUT" if self.batch_size > 1 else "LATENCY",
+            "INFERENCE_NUM_THREADS": cores(),
+            # newer CPUs would take bfloat16 otherwise, and give other features
+            "INFERENCE_PRECISION_HINT": self._ov.Type.f32,
+        }
+        compiled = self._ov.Core().compile_model(self._model, "CPU", settings)
+        self.in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._free = [compiled.create_infer_request() for _ in range(self.in_flight)]
+        self._running: deque[_Call] = deque()
+        self._compiled_for = self.batch_size
+
+    def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
+        """Start a batch on a free stream; see ``ffe.engines.base.Engine.start``."""
+        if self.batch_size != self._compiled_for:
+            while self._running:
+                self._finish(self._running[0])
+            self._compile()
+        if not self._free:
+            self._finish(self._running[0])
+        call = _Call(self._free.pop(), np.ascontiguousarray(padded(images, self.batch_size)), len(images))
+        call.request.set_input_tensor(self._ov.Tensor(call.images, shared_memory=True))
+        call.request.start_async()
+        self._running.append(call)
+        return lambda: self._finish(call)
+
+    def extract(self, images: np.ndarray) -> np.ndarray:
+        """Return float32 (N, h * w * c); see ``ffe.engines.base.Engine.extract``."""
+        return self.start(images)()
+
+    def _finish(self, call: _Call) -> np.ndarray:
+        """Wait for a call, keep what it computed, and free its stream."""
+        if call.features is None:
+            try:
+                call.request.wait()
+                features = call.request.get_output_tensor().data[: call.count]
+                call.features = np.array(features, np.float32).reshape(call.count, -1)
+                self.seconds += call.request.latency / 1000 / self.in_flight
+            finally:
+                self._running.remove(call)
+                self._free.append(call.request)
+        return call.features
+
+
+class _Call:
+    """A batch on its way."""
+
+    def __init__(self, request: openvino.InferRequest, images: np.ndarray, count: int) -> None:
+        self.request = request
+        self.images = images
+        self.count = count
+        self.features: np.ndarray | None = None

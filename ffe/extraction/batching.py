@@ -1,0 +1,110 @@
+"""How many images go into one call of the backbone: what the first seconds show, and what memory allows."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import numpy as np
+
+from ffe.engines.base import Engine, ran_out_of_memory
+from ffe.errors import EngineError
+from ffe.machine import free_memory, total_memory
+
+log = logging.getLogger("ffe")
+
+_LONG_CALL = 2.0  # seconds: progress, Ctrl-C and commits wait for a call to end
+_WORTH_IT = 1.05  # a larger batch must be so much faster to be kept
+_CALLS_A_LOOK = 8
+_LEAST_FREE_BYTES = 256 << 20
+_LEAST_FREE_SHARE = 0.03
+_LOOK_SECONDS = 1.0
+
+
+class BatchSize:
+    """Watches the calls of an engine and sets its batch size.
+
+    An engine names the sizes worth trying. Where calls take seconds, the next
+    smaller one is taken; where larger ones are named, they are tried for a few
+    calls each, and kept while the rate rises. When memory runs low the batch is
+    halved, and never grows again.
+
+    Args:
+        engine: its ``batch_size`` is set.
+        fixed: the user named a size: it changes for want of memory only.
+    """
+
+    def __init__(self, engine: Engine, *, fixed: bool) -> None:
+        self._engine = engine
+        self._sizes = (engine.batch_size,) if fixed else engine.sizes
+        self._growing = len(self._sizes) > 1 and self._sizes[-1] > engine.batch_size
+        self._rates: dict[int, float] = {}
+        self._calls = self._images = 0
+        self._seconds = 0.0
+        self._looked_at = time.monotonic()
+
+    def ended(self, images: int, seconds: float, computing: float) -> None:
+        """Take in a call: its images, how long it took, and how long the engine has been at work in all."""
+        size = self._engine.batch_size
+        smaller = [n for n in self._sizes if n < size]
+        if seconds > _LONG_CALL and smaller and not self._growing:
+            self._engine.batch_size = smaller[-1]
+        if not self._growing:
+            return
+        self._calls += 1
+        if self._calls == 2:  # the first call compiles
+            self._images, self._seconds = 0, computing
+        elif self._calls > 2:
+            self._images += images
+        if self._calls == 2 + _CALLS_A_LOOK:
+            self._rates[size] = self._images / max(computing - self._seconds, 1e-9)
+            self._grow(size)
+
+    def _grow(self, size: int) -> None:
+        self._calls = 0
+        earlier = [n for n in self._rates if n < size]
+        larger = [n for n in self._sizes if n > size]
+        if earlier and self._rates[size] < _WORTH_IT * self._rates[earlier[-1]]:
+            self._engine.batch_size, self._growing = earlier[-1], False
+        elif larger:
+            self._engine.batch_size = larger[0]
+        else:
+            self._growing = False
+
+    def memory_is_low(self) -> bool:
+        """Look at the machine's memory, once a second; halve the batch if there is hardly any left."""
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_SECONDS:
+            return False
+        self._looked_at = now
+        if free_memory() > max(_LEAST_FREE_BYTES, _LEAST_FREE_SHARE * total_memory()):
+            return False
+        if self._engine.batch_size > 1:
+            self._halve("memory is running low")
+        return True
+
+    def _halve(self, why: str) -> None:
+        self._engine.batch_size = max(1, self._engine.batch_size // 2)
+        self._sizes, self._growing = tuple(n for n in self._sizes if n <= self._engine.batch_size), False
+        log.warning("%s, so batches have %d images from now on", why, self._engine.batch_size)
+
+    def again(self, images: np.ndarray, error: Exception) -> np.ndarray:
+        """Compute a batch that failed for want of memory, in smaller ones.
+
+        Raises:
+            EngineError: not even one image fits.
+            Exception: ``error``, if it was about something else.
+        """
+        while ran_out_of_memory(error):
+            if self._engine.batch_size == 1:
+                raise EngineError(
+                    "There is not enough memory to compute even one image; "
+                    "close other programs, or choose a smaller --size or another --backbone."
+                ) from error
+            self._halve("memory ran out")
+            step = self._engine.batch_size
+            try:
+                return np.concatenate([self._engine.extract(images[i : i + step]) for i in range(0, len(images), step)])
+            except Exception as following:
+                error = following
+        raise error

@@ -1,0 +1,187 @@
+"""The int8 model of a run: calibrated on a sample of its own images, and held against float32 on others."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ffe.backbones.weights import Weights
+from ffe.engines.base import Engine
+from ffe.engines.cache import cached_or_made, model_key
+from ffe.engines.choose import float_model
+from ffe.engines.openvino import OpenVinoEngine
+from ffe.errors import DecodeError, EngineError, SourceError
+from ffe.images.decode import decode, read_image
+from ffe.images.scan import UNLABELLED, ImageRecord
+from ffe.ir import IrModel
+from ffe.keys import bytes_digest, canonical_json
+from ffe.specs import ExtractSpec
+
+log = logging.getLogger("ffe")
+
+SAMPLE = 80  # images: two fifths set the ranges of the activations, the others test the outcome
+LEAST_SAMPLE = 20
+LEAST_COSINE = 0.95
+_CALIBRATION = 1  # goes up when the recipe below comes to make other models
+_RIDGE = 1e-2
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What int8 changed, measured on images that took no part in the calibration.
+
+    Attributes:
+        images: how many.
+        mean_cosine, worst_cosine: between the int8 and the float32 features of an image.
+        int8_accuracy, float32_accuracy: of a linear head that is fitted on all
+            those images but one and asked for that one, in turn; None where
+            there are too few labels.
+    """
+
+    images: int
+    mean_cosine: float
+    worst_cosine: float
+    int8_accuracy: float | None = None
+    float32_accuracy: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    sha256: str
+    label: int
+    pixels: np.ndarray
+
+
+def fidelity_of(model: IrModel) -> Fidelity:
+    """Return what was measured when an int8 model was made."""
+    return Fidelity(**model.record["fidelity"])
+
+
+def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecord]) -> IrModel:
+    """Return the int8 model of a spec for these images: from the cache, or quantised now.
+
+    The same images give the same model, whatever their order. Test and
+    validation images take no part. The sample is decoded exactly, so that the
+    model serves both ways of decoding.
+
+    Args:
+        spec: of precision ``int8``.
+        weights: of the backbone.
+        records: in an order that does not depend on the labels.
+
+    Raises:
+        SourceError: there are too few readable images.
+        EngineError: int8 would change the features too much; or see ``ffe.engines``.
+    """
+    key = {"model": model_key(spec), "sample": list(itertools.islice(_candidates(records), SAMPLE)), "recipe": _CALIBRATION}
+
+    def make() -> IrModel:
+        from ffe.engines.convert import quantize
+
+        sample = _sample(records, spec.preprocess.size)
+        log.info("calibrating int8 on %d images, once; the model is kept for the next time", _calibrating(sample))
+        plain = float_model(spec, weights)
+        images = np.stack([item.pixels for item in sample])
+        count = _calibrating(sample)
+        quantized = quantize(plain, images[:count], plain.record)
+        fidelity = _compare(plain, quantized, images[count:], np.asarray([item.label for item in sample[count:]]))
+        return IrModel(quantized.xml, quantized.weights, {**quantized.record, "fidelity": fidelity.to_json()})
+
+    model = cached_or_made(f"{bytes_digest(canonical_json(key))}-int8.zip", make)
+    fidelity = fidelity_of(model)
+    if fidelity.mean_cosine < LEAST_COSINE:
+        raise EngineError(
+            f"Int8 changes the features of '{spec.backbone.name}' too much: their mean cosine to float32 is "
+            f"{fidelity.mean_cosine:.3f} on {fidelity.images} images, and {LEAST_COSINE} is needed; use --precision float32."
+        )
+    return model
+
+
+def _calibrating(sample: Sequence[_Sampled]) -> int:
+    return round(0.4 * len(sample))
+
+
+def _candidates(records: Sequence[ImageRecord]) -> Iterator[tuple[str, int]]:
+    """Yield digest and label of the images that may be sampled; the digests differ."""
+    return ((sha256, label) for sha256, label, _ in _different(records))
+
+
+def _different(records: Sequence[ImageRecord]) -> Iterator[tuple[str, int, bytes]]:
+    """Yield digest, label and content of files that differ; those of train, where there are splits."""
+    seen = set()
+    for record in records:
+        if record.split in {"valid", "test"}:
+            continue
+        with contextlib.suppress(DecodeError):
+            data = read_image(record.file)
+            sha256 = bytes_digest(data)
+            if sha256 not in seen:
+                seen.add(sha256)
+                yield sha256, record.label, data
+
+
+def _sample(records: Sequence[ImageRecord], size: tuple[int, int]) -> list[_Sampled]:
+    """Decode the first images that can be decoded."""
+    sample: list[_Sampled] = []
+    for sha256, label, data in _different(records):
+        with contextlib.suppress(DecodeError):
+            sample.append(_Sampled(sha256, label, decode(data, size)))
+        if len(sample) == SAMPLE:
+            break
+    if len(sample) < LEAST_SAMPLE:
+        raise SourceError(
+            f"The precision int8 is calibrated on your images and needs at least {LEAST_SAMPLE} different ones for training, "
+            f"but there are only {len(sample)}; add images, or use --precision float32."
+        )
+    return sample
+
+
+def _compare(plain: IrModel, quantized: IrModel, images: np.ndarray, labels: np.ndarray) -> Fidelity:
+    expected, found = (_features(OpenVinoEngine(model), images) for model in (plain, quantized))
+    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+    cosines = np.einsum("nd,nd->n", expected, found) / np.maximum(lengths, np.finfo(np.float32).tiny)
+    classes, counts = np.unique(labels[labels != UNLABELLED], return_counts=True)
+    accuracies: list[float | None] = [None, None]
+    if len(classes) > 1 and counts.min() > 1:
+        known = labels != UNLABELLED
+        accuracies = [leave_one_out_accuracy(features[known], labels[known]) for features in (found, expected)]
+    return Fidelity(len(images), float(cosines.mean()), float(cosines.min()), *accuracies)
+
+
+def _features(engine: Engine, images: np.ndarray) -> np.ndarray:
+    starts = range(0, len(images), engine.batch_size)
+    calls = [engine.start(images[i : i + engine.batch_size]) for i in starts]
+    return np.concatenate([call() for call in calls])
+
+
+def leave_one_out_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of rows that a linear head gets right which was fitted on all the others.
+
+    A ridge classifier in its dual form, whose answers without a row follow from
+    those with it. Rifkin and Lippert 2007, Notes on regularized least squares,
+    https://dspace.mit.edu/handle/1721.1/37318
+
+    Args:
+        features: float (n, D).
+        labels: integers (n,), of at least two kinds.
+
+    Returns:
+        In [0, 1].
+    """
+    centred = features.astype(np.float64) - features.mean(axis=0)
+    gram = centred @ centred.T
+    gram /= max(np.trace(gram) / len(gram), np.finfo(np.float64).tiny)
+    targets = np.where(labels[:, None] == np.unique(labels)[None, :], 1.0, -1.0)
+    inverse = np.linalg.inv(gram + _RIDGE * np.eye(len(gram)) + 1.0)  # + 1: a constant term
+    without = targets - (inverse @ targets) / np.diag(inverse)[:, None]
+    return float((np.unique(labels)[without.argmax(axis=1)] == labels).mean())

@@ -1,0 +1,248 @@
+"""``bench``: how fast this machine extracts, by every way that it has, on the user's own photos."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.engines.base import Engine
+from ffe.engines.cache import CACHE_VARIABLE
+from ffe.engines.choose import has_openvino, open_engine
+from ffe.engines.measure import images_per_second
+from ffe.errors import EngineError, SourceError
+from ffe.extraction.calibration import LEAST_SAMPLE, calibrated
+from ffe.extraction.plan import make_spec
+from ffe.images.scan import ImageRecord, scan
+from ffe.images.stream import ImageStream
+from ffe.specs import Decode
+from ffe.store.writer import row_key
+
+_ALONE_SECONDS = 4.0
+_ALONE_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """One way, measured.
+
+    Attributes:
+        way: what ran.
+        scope: ``whole process`` from start to exit, ``backbone alone`` on
+            decoded images in memory, ``decode alone``, or ``once``.
+        images: photos in one measurement.
+        seconds: median of the measurements.
+        images_per_second: at that median; None for what is done once.
+        fastest, slowest: images a second of the best and the worst measurement.
+        ratio: to the one-at-a-time way; None for what is done once.
+    """
+
+    way: str
+    scope: str
+    images: int
+    seconds: float
+    images_per_second: float | None
+    fastest: float | None
+    slowest: float | None
+    ratio: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """A table of ``BenchRow``; the first is the one-at-a-time way."""
+
+    backbone: str
+    size: tuple[int, int]
+    photos: int
+    repeats: int
+    rows: tuple[BenchRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe bench --json`` prints."""
+        return {**vars(self), "rows": [row.to_json() for row in self.rows]}
+
+
+class _Bench:
+    def __init__(self, records: list[ImageRecord], backbone: str, size: tuple[int, int], weights: str, folder: Path) -> None:
+        self.backbone, self.size, self.weights = backbone, size, weights
+        self.folder = folder
+        self.listing = folder / "photos.csv"
+        with self.listing.open("w", encoding="utf-8", newline="") as file:
+            lines = csv.writer(file)
+            lines.writerow(("path", "label"))
+            lines.writerows((record.file.resolve(), record.label) for record in records)
+        self.records = sorted(scan(self.listing).records, key=lambda record: row_key(record.path))  # as the measured runs see it
+
+    def one_at_a_time(self, count: int) -> tuple[float, float]:
+        """Return the seconds of the whole process, and of the loop alone, for the first photos."""
+        names = self.folder / "names.txt"
+        names.write_text("".join(f"{record.file.resolve()}\n" for record in self.records[:count]), "utf-8")
+        command = ("ffe.workflows.one_at_a_time", str(names), self.backbone, *map(str, self.size), self.weights)
+        seconds, output = self._process(*command)
+        return seconds, json.loads(output.splitlines()[-1])["loop_seconds"]
+
+    def extract(self, *options: str, cache: str) -> float:
+        """Return the seconds of a whole ``ffe extract`` into a new file."""
+        output = self.folder / "features.h5"
+        height, width = self.size
+        command = ["ffe", "extract", str(self.listing), "-o", str(output), "--backbone", self.backbone]
+        command += ["--size", f"{height}x{width}", "--weights", self.weights, *options]
+        seconds, _ = self._process(*command, cache=cache)
+        output.unlink()
+        return seconds
+
+    def _process(self, module: str, *arguments: str, cache: str = "cache") -> tuple[float, str]:
+        environment = {**os.environ, CACHE_VARIABLE: str(self.folder / cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=environment, check=False
+        )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ffe: ")
+            raise EngineError(f"A measurement failed: {last}")
+        return time.perf_counter() - started, done.stdout
+
+    def decode(self, how: Decode) -> float:
+        """Return the seconds that all threads take to read and decode the photos."""
+        started = time.perf_counter()
+        with ImageStream((record.file for record in self.records), self.size, how=how) as images:
+            for _ in images:
+                pass
+        return time.perf_counter() - started
+
+    def pixels(self) -> np.ndarray:
+        """Return some of the photos, decoded."""
+        with ImageStream((record.file for record in self.records[: 2 * _ALONE_IMAGES]), self.size) as images:
+            found = [item.pixels for item in images if item.pixels is not None][:_ALONE_IMAGES]
+        if not found:
+            raise SourceError("None of the photos could be decoded; check that the source holds pictures.")
+        return np.stack([found[i % len(found)] for i in range(_ALONE_IMAGES)])
+
+
+def bench(
+    source: str | os.PathLike[str],
+    *,
+    backbone: str = "mobilenet",
+    size: int | tuple[int, int] | None = None,
+    weights: str = "imagenet",
+    photos: int = 1000,
+    slow_photos: int = 100,
+    repeats: int = 3,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> BenchResult:
+    """Measure every way from photos to features, in turn, ``repeats`` times.
+
+    The one-at-a-time way gets fewer photos, because it is slow; its seconds for
+    all of them are reckoned from its start-up and its rate.
+
+    Args:
+        source: photos; see ``ffe.images.scan``.
+        backbone, size, weights: see ``ffe.extract``.
+        photos: how many of the source to take, at the most.
+        slow_photos: how many the one-at-a-time way gets, at the most.
+        repeats: measurements of each way.
+        on_step: told what is measured next.
+
+    Raises:
+        SourceError, BackboneError, WeightsError, EngineError: it cannot be measured.
+    """
+    spec, found = make_spec(backbone, size, weights)
+    records = sorted(scan(source).records, key=lambda record: row_key(record.path))[:photos]
+    if len(records) < LEAST_SAMPLE:
+        raise SourceError(f"'{source}' has {len(records)} files; a bench needs at least {LEAST_SAMPLE} photos.")
+    measured: dict[tuple[str, str], list[float]] = {}
+    once: list[BenchRow] = []
+    slow = min(slow_photos, len(records))
+    with tempfile.TemporaryDirectory(prefix="ffe-bench-") as name, _cache_in(Path(name) / "cache"):
+        runs = _Bench(records, backbone, spec.preprocess.size, weights, Path(name))
+        pixels = runs.pixels()
+        engines: dict[str, Engine] = {}
+        if has_openvino():
+            on_step("converting and calibrating, once")
+            started = time.perf_counter()
+            engines["openvino, float32"] = open_engine(spec, found, name="openvino")
+            once.append(BenchRow("converting the backbone", "once", 0, time.perf_counter() - started, None, None, None, None))
+            started = time.perf_counter()
+            int8, _ = make_spec(backbone, size, weights, precision="int8")
+            model = calibrated(int8, found, runs.records)
+            once.append(BenchRow("calibrating int8", "once", len(records), time.perf_counter() - started, None, None, None, None))
+            engines["openvino, int8"] = open_engine(int8, found, name="openvino", quantized=model)
+        engines["keras, batches of 32"] = open_engine(spec, found, name="keras")
+        for number in range(repeats):
+
+            def add(way: str, scope: str, measure: Callable[[], float], number: int = number) -> None:
+                on_step(f"{number + 1}/{repeats} {way}, {scope}")
+                measured.setdefault((way, scope), []).append(measure())
+
+            def whole() -> float:
+                process, loop = runs.one_at_a_time(slow)
+                return process + loop * (len(records) / slow - 1)
+
+            add("one at a time", "whole process", whole)
+            add("ffe extract", "whole process", lambda: runs.extract(cache="cache"))
+            if has_openvino():
+                add(
+                    "ffe extract, int8, calibration included",
+                    "whole process",
+                    lambda: runs.extract("--precision", "int8", cache=_without_int8(Path(name) / "cache")),
+                )
+                add(
+                    "ffe extract, int8, calibration cached, fast decode",
+                    "whole process",
+                    lambda: runs.extract("--precision", "int8", "--decode", "fast", cache="cache"),
+                )
+            for way, engine in engines.items():
+                add(way, "backbone alone", lambda engine=engine: len(records) / images_per_second(engine, pixels, _ALONE_SECONDS))  # type: ignore[misc]
+            add("decode exact", "decode alone", lambda: runs.decode("exact"))
+            add("decode fast", "decode alone", lambda: runs.decode("fast"))
+    yardstick = statistics.median(measured["one at a time", "whole process"])
+    rows = [_row(way, scope, len(records), seconds, yardstick) for (way, scope), seconds in measured.items()]
+    return BenchResult(backbone, spec.preprocess.size, len(records), repeats, (*rows, *once))
+
+
+@contextlib.contextmanager
+def _cache_in(folder: Path) -> Iterator[None]:
+    """Keep models in a folder of the bench's own, so that what the user has cached changes nothing."""
+    before = os.environ.get(CACHE_VARIABLE)
+    os.environ[CACHE_VARIABLE] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[CACHE_VARIABLE]
+        else:
+            os.environ[CACHE_VARIABLE] = before
+
+
+def _without_int8(cache: Path) -> str:
+    """Return the name of a cache with the converted models of another, but no calibrated ones."""
+    other = cache.with_name("cache-without-int8")
+    (other / "models").mkdir(parents=True, exist_ok=True)
+    for file in (other / "models").glob("*-int8.zip"):
+        file.unlink()
+    for file in (cache / "models").glob("*.zip"):
+        target = other / "models" / file.name
+        if not file.name.endswith("-int8.zip") and not target.exists():
+            os.link(file, target)
+    return other.name
+
+
+def _row(way: str, scope: str, images: int, seconds: list[float], yardstick: float) -> BenchRow:
+    median = statistics.median(seconds)
+    return BenchRow(way, scope, images, median, images / median, images / min(seconds), images / max(seconds), yardstick / median)

@@ -1,0 +1,178 @@
+"""``doctor``: what this machine has, what works on it, and how fast it may be expected to be."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe._version import __version__
+from ffe.backbones.catalog import CATALOG
+from ffe.backbones.weights import WEIGHTS_DIR_VARIABLE, find_file, keras_home
+from ffe.engines.cache import cache_folder
+from ffe.engines.measure import images_per_second
+from ffe.images.decode import decode
+from ffe.images.synthetic import draw
+from ffe.ir import read_ir
+from ffe.machine import cores, free_memory, may_have_gpu, total_memory
+
+_LIBRARIES = ("tensorflow", "keras", "openvino", "nncf", "h5py", "numpy", "pillow", "opencv-python-headless", "simplejpeg")
+_MEASURE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class EngineCheck:
+    """Whether an engine works here: ``error`` says why it does not."""
+
+    name: str
+    works: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What extraction through a backbone in the cache may reach, and what would hold it up."""
+
+    backbone: str
+    size: tuple[int, int]
+    precision: str
+    backbone_rate: float
+    decode_rate: float
+    rate: float
+    limit: str
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What ``ffe doctor`` prints; bytes, and images a second."""
+
+    ffe: str
+    python: str
+    system: str
+    processor: str
+    cores: int
+    memory_bytes: int
+    free_memory_bytes: int
+    gpu_device: bool
+    libraries: dict[str, str | None]
+    engines: tuple[EngineCheck, ...]
+    weights_folders: tuple[str, ...]
+    weights_found: tuple[str, ...]
+    cache: str
+    cached_models: int
+    cache_bytes: int
+    decode_rates: dict[str, float]
+    expected: tuple[Expected, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe doctor --json`` prints."""
+        return asdict(self)
+
+
+def checkup() -> Checkup:
+    """Look at the machine, try the engines, and measure decoding and the cached backbones for about a second each."""
+    files = sorted(cache_folder().glob("*.zip")) if cache_folder().is_dir() else []
+    decode_rates = {how: _decode_rate(how) for how in ("exact", "fast")}
+    named = os.environ.get(WEIGHTS_DIR_VARIABLE)
+    found = (row.name for row in CATALOG.values() if find_file(row, (row.size, row.size)) is not None)
+    return Checkup(
+        ffe=__version__,
+        python=platform.python_version(),
+        system=platform.platform(),
+        processor=_processor(),
+        cores=cores(),
+        memory_bytes=total_memory(),
+        free_memory_bytes=free_memory(),
+        gpu_device=may_have_gpu(),
+        libraries={name: _version(name) for name in _LIBRARIES},
+        engines=(_check_openvino(), _check_keras()),
+        weights_folders=tuple(str(path) for path in ([Path(named)] if named else []) + [keras_home() / "models"]),
+        weights_found=tuple(found),
+        cache=str(cache_folder()),
+        cached_models=len(files),
+        cache_bytes=sum(file.stat().st_size for file in files),
+        decode_rates=decode_rates,
+        expected=tuple(_expected(files, decode_rates)),
+    )
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _check_openvino() -> EngineCheck:
+    """Compile and run a model of one node."""
+    try:
+        from ffe.engines.openvino import import_openvino
+
+        ov = import_openvino()
+        image = ov.opset13.parameter([1, 4], ov.Type.f32)
+        ran = ov.Core().compile_model(ov.Model([ov.opset13.relu(image)], [image]), "CPU")([np.full((1, 4), -1, np.float32)])
+        core = ov.Core()
+        return EngineCheck("openvino", bool((ran[0] == 0).all()), str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip())
+    except Exception as error:  # whatever is wrong with it is what the user wants to know
+        return EngineCheck("openvino", False, " ".join(f"{type(error).__name__}: {error}".split())[:200])
+
+
+def _check_keras() -> EngineCheck:
+    """Import Keras, and ask it for its devices."""
+    try:
+        import keras
+
+        gpus = keras.distribution.list_devices("gpu")
+        device = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}" if gpus else "no GPU"
+        return EngineCheck("keras", True, f"on {keras.config.backend()}, {device}")
+    except Exception as error:
+        return EngineCheck("keras", False, " ".join(f"{type(error).__name__}: {error}".split())[:200])
+
+
+def _decode_rate(how: str) -> float:
+    """Return JPEG pictures of 500x375 that one core decodes to 224x224, a second."""
+    buffer = io.BytesIO()
+    draw("dog", 0, (375, 500)).save(buffer, "JPEG", quality=90)
+    data = buffer.getvalue()
+    decode(data, (224, 224), how)  # type: ignore[arg-type]
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < _MEASURE_SECONDS:
+        decode(data, (224, 224), how)  # type: ignore[arg-type]
+        count += 1
+    return count / (time.perf_counter() - started)
+
+
+def _expected(files: list[Path], decode_rates: dict[str, float]) -> list[Expected]:
+    from ffe.engines.openvino import OpenVinoEngine
+
+    expected = []
+    for file in files:
+        try:
+            model = read_ir(file)
+            engine = OpenVinoEngine(model)
+            size = engine.size
+            rate = images_per_second(engine, np.zeros((16, *size, 3), np.uint8), _MEASURE_SECONDS)
+        except Exception:  # a broken one is reported, and made again, by the run that wants it
+            continue
+        decode_rate = decode_rates["exact"] * cores() * min(1.0, 224 * 224 / (size[0] * size[1]))
+        both = 1 / (1 / rate + 1 / decode_rate)  # on a CPU they share the cores
+        limit = "backbone" if rate < decode_rate else "decode"
+        name, precision = str(model.record.get("backbone", "?")), "int8" if "fidelity" in model.record else "float32"
+        expected.append(Expected(name, size, precision, rate, decode_rate, both, limit))
+    return expected

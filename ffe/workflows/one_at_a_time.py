@@ -1,0 +1,35 @@
+"""The usual way of tutorials, as a yardstick: one photo after another through ``model.predict``.
+
+Run as ``python -m ffe.workflows.one_at_a_time LIST BACKBONE HEIGHT WIDTH WEIGHTS``,
+where LIST is a file with a path on each line; prints its seconds as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+
+def main(listing: str, backbone: str, height: str, width: str, weights: str) -> None:
+    """Extract the features of every photo of a list, and keep none."""
+    import keras
+
+    from ffe.backbones.build import build
+    from ffe.extraction.plan import make_spec
+    from ffe.images.preprocess import preprocess
+
+    size = (int(height), int(width))
+    spec, found = make_spec(backbone, size, weights)
+    model = build(spec, found)
+    started = time.perf_counter()
+    for path in Path(listing).read_text("utf-8").splitlines():
+        image = keras.utils.load_img(path, target_size=size, interpolation="bilinear")
+        array = keras.utils.img_to_array(image)[None].astype("uint8")
+        model.predict(preprocess(array, spec.preprocess.mode), verbose=0)
+    print(json.dumps({"loop_seconds": time.perf_counter() - started}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
