@@ -79,7 +79,7 @@ def read_ir(path: Path) -> IrModel:
 
 
 def map_member(path: Path, name: str) -> np.ndarray:
-    """Return a member of a zip as uint8 (n,), read-only; one that is stored plainly is read when it is used.
+    """Return a member of a zip as uint8 (n,); one that is stored plainly is read when it is used.
 
     Raises:
         KeyError: there is no such member.
@@ -92,4 +92,4 @@ def map_member(path: Path, name: str) -> np.ndarray:
         file.seek(info.header_offset)
         name_length, extra_length = struct.unpack("<26xHH", file.read(_LOCAL_HEADER))
     start = info.header_offset + _LOCAL_HEADER + name_length + extra_length
-    return np.memmap(path, np.uint8, "r", start, (info.file_size,))
+    return np.memmap(path, np.uint8, "c", start, (info.file_size,))

@@ -18,6 +18,9 @@ from ffe.errors import DecodeError
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.images.stream import ImageStream
 
+_USUAL_BATCH = 32
+_AHEAD_BATCHES = 4  # few, so that the first answers come while a long list is still being read
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -126,6 +129,7 @@ class Predictor:
     def _compute(self, files: Iterable[Path | bytes]) -> Iterator[list[ImageFeatures]]:
         spec = self.bundle.manifest.spec
         with ImageStream(files, spec.preprocess.size, how=spec.preprocess.decode, workers=self.workers) as images:
+            images.ahead = min(images.ahead, _AHEAD_BATCHES * (self.batch_size or _USUAL_BATCH))
             yield from Pipeline(images, self.engine, batch_size=self.batch_size, dtype=spec.dtype)
 
     def engine(self) -> Engine:

@@ -16,14 +16,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ffe"
 
 HEAVY = {
     *("tensorflow", "keras", "sklearn", "h5py", "numpy", "PIL", "rich", "openvino", "matplotlib", "keras_tuner", "scipy"),
-    "joblib",
+    *("joblib", "cv2", "simplejpeg", "nncf", "psutil", "platformdirs"),
 }
 
 # lowest first; the packages of one layer do not import each other
 LAYERS = (
-    {"_version", "errors"},
+    {"_version", "errors", "machine"},
     {"specs"},
     {"keys"},
+    {"ir"},
     {"images", "backbones", "store", "splits", "evaluation"},
     {"engines", "heads"},
     {"extraction", "tuning"},

@@ -83,11 +83,15 @@ def test_every_field_counts_and_is_named(changed: ExtractSpec, difference: str) 
             lambda: PreprocessSpec((5, 5), "tf", interpolation="nearest"),
             "interpolation is 'nearest', but this version of ffe knows only 'bilinear'",
         ),
-        (lambda: PreprocessSpec((5, 5), "tf", decode="draft"), "decode is 'draft', but this version of ffe knows only 'exact'"),
+        (lambda: PreprocessSpec((5, 5), "tf", decode="draft"), "decode is 'draft', but must be one of exact, fast"),
         (lambda: BackboneSpec("vgg19", "web", ""), "weights is 'web', but must be one of file, random"),  # type: ignore[arg-type]
         (
-            lambda: replace(SPEC, precision="int8"),
-            "precision is 'int8', but must be one of float32, mixed_float16, mixed_bfloat16",
+            lambda: replace(SPEC, precision="int4"),
+            "precision is 'int4', but must be one of float32, mixed_float16, mixed_bfloat16, int8",
+        ),
+        (
+            lambda: replace(SPEC, quantized_sha256="0" * 64),
+            "only the precision int8 has a quantised model, not float32",
         ),
         (lambda: replace(SPEC, dtype="float64"), "dtype is 'float64', but must be one of float32, float16"),
         (lambda: SearchSpec(()), "a search needs at least one head"),

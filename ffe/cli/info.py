@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ffe.cli.output import print_json
+from ffe.cli.output import fidelity_text, print_json
 
 
 @click.command(short_help="Show what is inside a feature file or a model.")
@@ -42,10 +42,14 @@ def _features(file: str, as_json: bool) -> None:
             ("file", bytes_text(Path(file).stat().st_size)),
             ("source", store.source),
             ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}"),
-            ("input", f"{spec.preprocess.size[0]}x{spec.preprocess.size[1]}, scaled as '{spec.preprocess.mode}'"),
-            ("precision", spec.precision),
+            ("input", _input_text(spec)),
+            ("precision", _precision_text(spec)),
             ("spec digest", store.spec_digest),
         ]
+        if summary["fidelity"]:
+            from ffe.extraction.calibration import Fidelity
+
+            lines.append(("fidelity", fidelity_text(Fidelity(**summary["fidelity"]))))
         if spec.backbone.layer:
             lines.insert(4, ("layer", spec.backbone.layer))
         if summary["splits"]:
@@ -57,6 +61,15 @@ def _features(file: str, as_json: bool) -> None:
         click.echo(table(("class", "images"), [(name, str(count)) for name, count in counts], right=(1,)))
         if store.skipped:
             click.echo("\n" + table(("skipped", "reason", "why"), [(s.path, s.reason, s.message) for s in store.skipped]))
+
+
+def _input_text(spec: Any) -> str:
+    height, width = spec.preprocess.size
+    return f"{height}x{width}, scaled as '{spec.preprocess.mode}', decoded {spec.preprocess.decode}"
+
+
+def _precision_text(spec: Any) -> str:
+    return spec.precision if spec.quantized_sha256 is None else f"{spec.precision}, model {spec.quantized_sha256[:12]}"
 
 
 def _weights_text(spec: Any) -> str:
@@ -85,7 +98,8 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
         f"classes      {', '.join(manifest.class_names)}\n"
         f"backbone     {spec.backbone.name}, {_weights_text(spec)}, "
         f"{'inside the file' if bundle.has_backbone else 'not inside the file'}\n"
-        f"input        {spec.preprocess.size[0]}x{spec.preprocess.size[1]}, scaled as '{spec.preprocess.mode}'\n"
+        f"input        {_input_text(spec)}\n"
+        f"precision    {_precision_text(spec)}\n"
         f"made with    ffe {manifest.ffe_version}, "
         + ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
         + "\n"

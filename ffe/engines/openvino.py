@@ -51,8 +51,10 @@ class OpenVinoEngine:
 
     def __init__(self, model: IrModel, batch_size: int = BATCH_SIZE) -> None:
         self._ov = import_openvino()
-        self._model = self._ov.Core().read_model(model.xml.decode(), self._ov.Tensor(model.weights))
-        self._weights = model.weights  # the model points into them
+        self._weights = (
+            model.weights if model.weights.flags.writeable else model.weights.copy()
+        )  # OpenVINO insists, and reads only
+        self._model = self._ov.Core().read_model(model.xml.decode(), self._ov.Tensor(self._weights, shared_memory=True))
         self.grid = grid_of([n.get_length() for n in list(self._model.output(0).partial_shape)[1:]])
         _, height, width, _ = self._model.input(0).partial_shape
         self.size = (height.get_length(), width.get_length())
@@ -84,7 +86,7 @@ class OpenVinoEngine:
             self._compile()
         if not self._free:
             self._finish(self._running[0])
-        call = _Call(self._free.pop(), np.ascontiguousarray(padded(images, self.batch_size)), len(images))
+        call = _Call(self._free.pop(), np.require(padded(images, self.batch_size), requirements=("C", "W")), len(images))
         call.request.set_input_tensor(self._ov.Tensor(call.images, shared_memory=True))
         call.request.start_async()
         self._running.append(call)

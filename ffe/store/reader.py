@@ -166,6 +166,11 @@ class FeatureStore:
             )
         return model
 
+    def _fidelity(self) -> dict[str, Any] | None:
+        """Return how far int8 is from float32, as it was measured when the model was calibrated."""
+        model = self.quantized()
+        return None if model is None else dict(model.record.get("fidelity", {}))
+
     def raw_row(self, index: int) -> np.ndarray:
         """Return the features (D,) of one row in the type that they are stored in."""
         return self._features[index]
@@ -196,5 +201,6 @@ class FeatureStore:
             "source": self.source,
             "spec": self.spec.to_json(),
             "spec_digest": self.spec_digest,
-            "ffe_schema": layout.SCHEMA,
+            "ffe_schema": int(self._file.attrs["ffe_schema"]),
+            "fidelity": self._fidelity(),
         }

@@ -142,7 +142,7 @@ class StoreContract:
     def test_attributes_describe_the_file(self, path: Path) -> None:
         """The schema, the spec, its digest, the classes, the grid and the source stand in the file."""
         with h5py.File(path) as file:
-            assert file.attrs["ffe_schema"] == 1
+            assert file.attrs["ffe_schema"] == 2
             assert ExtractSpec.from_json(json.loads(file.attrs["spec"])) == self.spec()
             assert file.attrs["spec_digest"] == spec_digest(self.spec())
             assert json.loads(file.attrs["class_names"]) == list(self.class_names)

@@ -84,7 +84,6 @@ def _copy(bundle: Bundle, path: Path) -> Manifest:
         golden=bundle.golden(),
         splits=bundle.splits(),
         card=bundle.card(),
-        backbone=None,
     )
 
 
@@ -109,11 +108,13 @@ def test_a_backbone_travels_along_and_is_lent_as_a_file(fake_bundle: Path, tmp_p
         golden={},
         splits=[SplitRow("a.png", "0" * 64, "train")],
         card="card",
-        backbone=tmp_path / "backbone",
+        keras_file=tmp_path / "backbone",
     )
     again = Bundle(path)
     assert again.has_backbone
-    with again.backbone_file() as file:
+    assert again.ir() is None
+    with again.keras_file() as file:
+        assert file is not None
         assert file.read_bytes() == b"layers"
         assert file.suffix == ".keras"
     assert not file.exists()
@@ -191,7 +192,7 @@ CASES: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
     ),
     "missing member": (lambda m: {n: d for n, d in m.items() if n != CARD}, "it is not one of ffe's"),
     "no head": (lambda m: _with_digests({n: d for n, d in m.items() if n != HEAD}), "make it again"),
-    "other schema": (lambda m: _with_field(m, schema=2), "it has schema 2, but this version of ffe reads schema 1"),
+    "other schema": (lambda m: _with_field(m, schema=3), "it has schema 3, but this version of ffe reads schema 2"),
     "no schema": (lambda m: _without_field(m, "schema"), "it has no schema number"),
     "manifest is a list": (lambda m: {**m, MANIFEST: b"[]"}, "it has no schema number"),
     "no grid": (lambda m: _without_field(m, "grid"), r"its manifest is incomplete \(KeyError\('grid'\)\)"),
@@ -273,7 +274,6 @@ def test_arrays_with_objects_are_not_written(fake_bundle: Path, tmp_path: Path) 
             golden={"images": np.asarray([{}], object)},
             splits=[],
             card="",
-            backbone=None,
         )
     assert list(tmp_path.iterdir()) == []
 

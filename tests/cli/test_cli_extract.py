@@ -31,13 +31,20 @@ def test_json_is_one_object_and_all_of_stdout(source: Path, tmp_path: Path) -> N
     assert result.exit_code == 0
     value = json.loads(result.stdout)
     assert result.stdout.count("\n") == 1
-    seconds, rate = value.pop("seconds"), value.pop("images_per_second")
+    seconds, rate, stages = value.pop("seconds"), value.pop("images_per_second"), value.pop("stages")
+    assert stages.pop("limit") in stages
+    assert set(stages) == {"read", "decode", "backbone", "write"}
+    assert all(spent >= 0 for spent in stages.values())
+    assert value.pop("workers") >= 1
     assert value == {
         "output": str(output),
         "rows": 10,
         "computed": 10,
         "skipped": 1,
         "skipped_reasons": {"not-an-image": 1},
+        "engine": "fake",
+        "batch_size": 32,
+        "fidelity": None,
     }
     assert seconds > 0
     assert rate > 0

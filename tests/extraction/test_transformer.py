@@ -36,7 +36,15 @@ def test_equal_pictures_have_equal_rows(pictures: Path) -> None:
 
 def test_parameters_and_clone() -> None:
     step = FeatureExtractor("fake", size=24, batch_size=5)
-    expected = {"backbone": "fake", "size": 24, "weights": "imagenet", "layer": None, "batch_size": 5, "workers": None}
+    expected = {
+        "backbone": "fake",
+        "size": 24,
+        "weights": "imagenet",
+        "layer": None,
+        "batch_size": 5,
+        "workers": None,
+        "decode": "exact",
+    }
     assert step.get_params() == expected
     assert clone(step).get_params() == expected
     assert step.set_params(size=40).size == 40
