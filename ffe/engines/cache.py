@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -65,5 +66,6 @@ def cached_or_made(name: str, make: Callable[[], IrModel]) -> IrModel:
     except OSError as error:
         log.warning("the converted model cannot be kept in '%s' (%s): it is made again next time", path.parent, error.strerror)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return model

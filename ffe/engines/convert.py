@@ -8,6 +8,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
             "set KERAS_BACKEND=tensorflow for the first run, or use --engine keras."
         )
     ov = import_openvino()
-    model = build(spec, weights)
+    model = build(replace(spec, precision="float32", quantized_sha256=None), weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # OpenVINO calls the model with a list of one input
         converted = ov.convert_model(model)
@@ -99,7 +100,7 @@ def quantize(model: IrModel, images: np.ndarray, record: Mapping[str, Any]) -> I
             "The precision int8 needs NNCF, which is not installed here; "
             "install it with 'pip install nncf', or use --precision float32."
         ) from error
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     network = ov.Core().read_model(model.xml.decode(), ov.Tensor(model.weights))
     network.reshape([1, *images.shape[1:]])
     samples = nncf.Dataset([image[None] for image in images])

@@ -21,6 +21,12 @@ _LEAST_FREE_SHARE = 0.03
 _LOOK_SECONDS = 1.0
 
 
+def in_pieces(engine: Engine, images: np.ndarray) -> np.ndarray:
+    """Compute images of which there may be more than the engine takes at once."""
+    step = engine.batch_size
+    return np.concatenate([engine.extract(images[i : i + step]) for i in range(0, len(images), step)])
+
+
 class BatchSize:
     """Watches the calls of an engine and sets its batch size.
 
@@ -95,16 +101,18 @@ class BatchSize:
             EngineError: not even one image fits.
             Exception: ``error``, if it was about something else.
         """
+        tried = len(images)
         while ran_out_of_memory(error):
-            if self._engine.batch_size == 1:
+            if tried == 1:
                 raise EngineError(
                     "There is not enough memory to compute even one image; "
                     "close other programs, or choose a smaller --size or another --backbone."
                 ) from error
-            self._halve("memory ran out")
-            step = self._engine.batch_size
+            if tried <= self._engine.batch_size:  # else an earlier batch has halved it already
+                self._halve("memory ran out")
+            tried = self._engine.batch_size
             try:
-                return np.concatenate([self._engine.extract(images[i : i + step]) for i in range(0, len(images), step)])
+                return in_pieces(self._engine, images)
             except Exception as following:
                 error = following
         raise error

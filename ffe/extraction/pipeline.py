@@ -11,7 +11,7 @@ import numpy as np
 
 from ffe.engines.base import Engine
 from ffe.errors import DataError, DecodeError, SpecError
-from ffe.extraction.batching import BatchSize
+from ffe.extraction.batching import BatchSize, in_pieces
 from ffe.extraction.stages import Stages
 from ffe.images.stream import DecodedImage, ImageStream
 
@@ -153,10 +153,7 @@ class Pipeline:
     @staticmethod
     def _call(engine: Engine, pixels: np.ndarray) -> Callable[[], np.ndarray]:
         """Start the calls of a batch: one, or more if the batch size has shrunk since it was filled."""
-        step = engine.batch_size
-        if len(pixels) <= step:
-            return engine.start(pixels)
-        return lambda: np.concatenate([engine.extract(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+        return engine.start(pixels) if len(pixels) <= engine.batch_size else lambda: in_pieces(engine, pixels)
 
     def _finish(self, batch: _Batch) -> list[ImageFeatures]:
         rows: Iterator[np.ndarray] = iter(())

@@ -222,10 +222,12 @@ def _run(
             done = batch[-1].index + 1
             remaining = elapsed / done * (len(records) - done)
             progress(Progress(done, len(records), len(skipped), computed / elapsed, remaining, stages()))
-    finally:
-        before = time.monotonic()
+    except BaseException:
         journal.commit()
-        waited_for_disk += time.monotonic() - before
+        raise
+    before = time.monotonic()
+    journal.flush()
+    waited_for_disk += time.monotonic() - before
     elapsed = max(time.monotonic() - loop_started, 1e-9)
     if not rows or grid is None:
         first = skipped[0]

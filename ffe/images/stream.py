@@ -22,7 +22,7 @@ from ffe.keys import bytes_digest
 from ffe.machine import cores
 from ffe.specs import Decode
 
-_AHEAD_BYTES = 64 << 20
+_AHEAD_BYTES = 128 << 20
 _MOST_WORKERS = 32
 _LOOK_SECONDS = 1.0
 _STARVED = 0.25  # share of the time that the caller waits for images

@@ -1,10 +1,12 @@
 """Features that are computed but not yet in a finished file: ``OUTPUT.partial/``.
 
 A run appends features under the digest of their image. They go to disk in
-parts: the array first, then the record that names its rows, each written to a
-temporary name, synced and renamed. A part without a record does not count, so
-a run that is killed at any instant leaves only whole parts behind, and the
-next run of the same command finds them here.
+parts: an array, and a record that names its rows. Every few seconds the arrays
+that are new are synced, and then their records are written, synced and renamed
+into place. An array without a record does not count, so a run that is killed
+at any instant leaves only whole parts behind, and the next run of the same
+command finds them here. A run that ends well does without the last sync: the
+finished file is synced instead.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ except ImportError:  # Windows has no such locks
 
 _MODEL = "backbone.zip"
 _PART_BYTES = 64 << 20
-_PART_SECONDS = 5.0
+_COMMIT_SECONDS = 5.0
 
 
 class Journal:
@@ -64,6 +66,7 @@ class Journal:
         self._committed_at = time.monotonic()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ffe-journal")
         self._writing: Future[None] | None = None
+        self._loose: list[tuple[Path, dict[str, object]]] = []  # arrays without a record yet
         self._open: tuple[Path, np.ndarray] | None = None
         self.folder.mkdir(exist_ok=True)
         self._lock = (self.folder / "lock").open("w")
@@ -113,54 +116,70 @@ class Journal:
             stored = np.ascontiguousarray(row, self._spec.dtype)
             self._pending.append((name, stored))
             self._pending_bytes += stored.nbytes
-        if self._pending_bytes >= _PART_BYTES or time.monotonic() - self._committed_at >= _PART_SECONDS:
-            self._write_in_background()
+        due = time.monotonic() - self._committed_at >= _COMMIT_SECONDS
+        if due or self._pending_bytes >= _PART_BYTES:
+            self._in_background(durable=due)
+
+    def flush(self) -> None:
+        """Write all pending features, so that ``row`` finds them; a crash may still take what is not committed."""
+        self._in_background(durable=False)
+        if self._writing is not None:
+            self._writing.result()
 
     def commit(self) -> None:
-        """Put all pending features on disk, for good, before returning."""
-        self._write_in_background()
+        """Put all features on disk, for good, before returning."""
+        self._in_background(durable=True)
         if self._writing is not None:
             self._writing.result()
 
-    def _write_in_background(self) -> None:
+    def _in_background(self, *, durable: bool) -> None:
         """Hand the pending features to the writer thread; wait first if it is a part behind."""
-        self._committed_at = time.monotonic()
         if self._writing is not None:
             self._writing.result()
-        if self._pending:
-            self._writing = self._writer.submit(self._write_part, self._pending)
-            self._pending, self._pending_bytes = [], 0
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        if durable:
+            self._committed_at = time.monotonic()
+        if pending or (durable and self._loose):
+            self._writing = self._writer.submit(self._write, pending, durable)
+
+    def _write(self, pending: list[tuple[str, np.ndarray]], durable: bool) -> None:
+        started = time.monotonic()
+        if pending:
+            self._write_part(pending)
+        if durable:
+            self._settle()
+        self.seconds += time.monotonic() - started
 
     def _write_part(self, pending: list[tuple[str, np.ndarray]]) -> None:
-        started = time.monotonic()
+        """Write an array, which counts for this process only."""
         self.folder.mkdir(exist_ok=True)
-        last = max((int(record.stem) for record in self.folder.glob("*.json")), default=0)
+        last = max((int(part.stem) for part in self.folder.glob("*.npy")), default=0)
         part = self.folder / f"{last + 1:06d}.npy"
         names = [name for name, _ in pending]
         checksum = 0
-        with part.with_suffix(".npy.tmp").open("wb") as file:
+        with part.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, _header(len(pending), pending[0][1]))
             for _, row in pending:
                 file.write(row.data)
                 checksum = zlib.crc32(row.data, checksum)
-            file.flush()
-            sync(file.fileno())
-        os.replace(part.with_suffix(".npy.tmp"), part)
-        content = {
-            "spec": self._spec.to_json(),
-            "grid": self.grid,
-            "sha256": names,
-            "crc32": checksum,
-        }
-        record = part.with_suffix(".json")
-        with record.with_suffix(".json.tmp").open("w", encoding="utf-8") as text:
-            json.dump(content, text)
-            text.flush()
-            sync(text.fileno())
-        os.replace(record.with_suffix(".json.tmp"), record)
-        sync_folder(self.folder)
+        content: dict[str, object] = {"spec": self._spec.to_json(), "grid": self.grid, "sha256": names, "crc32": checksum}
+        self._loose.append((part, content))
         self._where.update({name: (part, i) for i, name in enumerate(names)})
-        self.seconds += time.monotonic() - started
+
+    def _settle(self) -> None:
+        """Sync the arrays that were written since the last time, then their records: now they count for every process."""
+        for part, _ in self._loose:
+            with part.open("rb+") as file:
+                sync(file.fileno())
+        for part, content in self._loose:
+            record = part.with_suffix(".json")
+            with record.with_suffix(".json.tmp").open("w", encoding="utf-8") as text:
+                json.dump(content, text)
+                text.flush()
+                sync(text.fileno())
+            os.replace(record.with_suffix(".json.tmp"), record)
+        sync_folder(self.folder)
+        self._loose = []
 
     def keep_model(self, model: IrModel) -> None:
         """Keep the int8 model of this run, so that a later run can go on with the same one."""
@@ -174,10 +193,10 @@ class Journal:
         os.replace(path.with_suffix(".tmp"), path)
 
     def row(self, sha256: str) -> np.ndarray:
-        """Return the committed features (D,) of an image, as they are to be stored."""
+        """Return the written features (D,) of an image, as they are to be stored."""
         part, index = self._where[sha256]
         if self._open is None or self._open[0] != part:
-            self._open = (part, np.load(part, mmap_mode="r", allow_pickle=False))
+            self._open = (part, np.asarray(np.load(part, mmap_mode="r", allow_pickle=False)))
         return self._open[1][index]
 
     def discard(self) -> None:

@@ -62,8 +62,10 @@ def write_store(
             file.attrs["grid"] = np.asarray(grid, np.int64)
             file.attrs["source"] = source
             data = file.create_dataset(layout.FEATURES, (len(rows), dims), dtype, chunks=(step, dims), fillvalue=np.nan)
+            block = np.empty((step, dims), dtype)
             for start in range(0, len(rows), step):
-                data[start : start + step] = np.stack([features(row) for row in rows[start : start + step]])
+                some = rows[start : start + step]
+                data[start : start + len(some)] = np.stack([features(row) for row in some], out=block[: len(some)])
             file[layout.DATA_LINK] = h5py.SoftLink(f"/{layout.FEATURES}")
             file[layout.LABELS] = np.asarray([row.label for row in rows], np.int64)
             file[layout.VIEW] = np.asarray([row.view for row in rows], np.int64)
@@ -74,7 +76,9 @@ def write_store(
             table = np.asarray([(s.path, s.reason, s.message) for s in skipped], layout.SKIPPED_DTYPE)
             file.create_dataset(layout.SKIPPED, data=table, dtype=layout.SKIPPED_DTYPE)
             if quantized is not None:
-                model = file.create_group(layout.BACKBONE)
+                untimed = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+                untimed.set_obj_track_times(False)
+                model = h5py.Group(h5py.h5g.create(file.id, layout.BACKBONE.encode(), gcpl=untimed))
                 model["graph"] = np.frombuffer(quantized.xml, np.uint8)
                 model["weights"] = quantized.weights
                 model.attrs["record"] = canonical_json(quantized.record).decode()

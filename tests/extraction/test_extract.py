@@ -286,7 +286,7 @@ def die(*rest, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 source, output, moment = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-journal._PART_SECONDS = 0.0
+journal._COMMIT_SECONDS = 0.0
 if moment == "batch":
     whole, calls = FakeEngine.extract, []
     def extract(self, images):

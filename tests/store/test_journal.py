@@ -122,14 +122,52 @@ def test_what_is_not_committed_does_not_count(output: Path) -> None:
     assert len(journal) == count(output) == 3
 
 
-@pytest.mark.parametrize(("name", "value"), [("_PART_BYTES", 3 * 6 * 4), ("_PART_SECONDS", 0.0)])
-def test_commits_by_itself_when_it_is_time(output: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float) -> None:
+@pytest.mark.parametrize(("name", "value"), [("_PART_BYTES", 3 * 6 * 4), ("_COMMIT_SECONDS", 0.0)])
+def test_writes_by_itself_when_it_is_time(output: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float) -> None:
+    """Much that waits goes to a file; a record, which makes it count for other processes, comes every few seconds."""
     monkeypatch.setattr(journal_module, name, value)
     journal = Journal(output, SPEC)
     journal.append(NAMES[:3], ROWS[:3], GRID)
     journal.append(NAMES[3:6], ROWS[3:6], GRID)  # waits for the part before
-    assert "000001.json" in parts(output)
+    assert NAMES[0] in journal
+    assert ("000001.json" in parts(output)) == (name == "_COMMIT_SECONDS")
     journal.commit()
+    assert {"000001.json", "000002.json"} <= set(parts(output))
+    journal.close()
+
+
+def test_flushed_rows_can_be_read_and_do_not_outlive_a_crash(output: Path) -> None:
+    journal = Journal(output, SPEC)
+    journal.append(NAMES[:3], ROWS[:3], GRID)
+    journal.flush()
+    np.testing.assert_array_equal(journal.row(NAMES[1]), ROWS[1])
+    assert not [name for name in parts(output) if name.endswith(".json")]
+    journal.close()
+    assert count(output) == 0
+
+
+def test_records_are_written_after_their_arrays_are_synced(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever instant the power fails at, a record that is there has its array."""
+    done: list[str] = []
+    replace_, sync_ = journal_module.os.replace, journal_module.sync
+
+    def noting_sync(descriptor: int) -> None:
+        done.append("sync")
+        sync_(descriptor)
+
+    def noting_replace(source: Path, target: Path) -> None:
+        done.append(f"record {Path(target).name}")
+        replace_(source, target)
+
+    monkeypatch.setattr(journal_module, "sync", noting_sync)
+    monkeypatch.setattr(journal_module.os, "replace", noting_replace)
+    journal = Journal(output, SPEC)
+    for start in (0, 3):
+        journal.append(NAMES[start : start + 3], ROWS[start : start + 3], GRID)
+        journal.flush()
+    assert done == []
+    journal.commit()
+    assert done == ["sync", "sync", "sync", "record 000001.json", "sync", "record 000002.json"]
     journal.close()
 
 

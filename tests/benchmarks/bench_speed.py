@@ -1,0 +1,180 @@
+"""Figures of the fast paths, on real photos.
+
+    FFE_TEST_DATA=... python -m pytest -m benchmark -s tests/benchmarks/bench_speed.py
+
+Each figure is a ratio of two sides that are measured in turn in one run, over
+several rounds: rates alone mean little on a shared machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffe.engines.choose import open_engine
+from ffe.engines.measure import images_per_second
+from ffe.extraction.plan import make_spec
+from ffe.extraction.run import extract
+from ffe.images.stream import ImageStream
+from ffe.store.reader import FeatureStore
+from ffe.workflows import train
+
+pytestmark = pytest.mark.benchmark
+
+ROUNDS = 5
+
+_KERAS_WAY = """
+import sys
+import keras, numpy as np
+from ffe.images.preprocess import preprocess
+model = keras.saving.load_model(sys.argv[1])
+head = keras.Sequential([keras.Input(model.output_shape[1:]), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
+array = keras.utils.img_to_array(keras.utils.load_img(sys.argv[2], target_size=(224, 224)))[None]
+print(head.predict(model.predict(preprocess(array.astype("uint8"), "tf"), verbose=0), verbose=0))
+"""
+
+
+@pytest.fixture(autouse=True)
+def weights(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFE_WEIGHTS_DIR", str(shared / "weights"))
+
+
+def listing_of(shared: Path, path: Path, count: int, dataset: str = "dogs_vs_cats") -> Path:
+    """Write a CSV with so many rows; where there are fewer photos they come again, changed by a byte at the end."""
+    files = sorted((shared / "images" / dataset).glob("*/*.jpg"))
+    lines = []
+    copies = path.parent / "copies"
+    copies.mkdir(exist_ok=True)
+    for i in range(count):
+        file = files[i % len(files)]
+        if i >= len(files):
+            copy = copies / f"{i}.jpg"
+            copy.write_bytes(file.read_bytes() + b"%d" % i)  # behind the end of the picture: another file, the same pixels
+            lines.append(f"{copy},{file.parent.name}")
+        else:
+            lines.append(f"{file.resolve()},{file.parent.name}")
+    path.write_text("path,label\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def peak_of(*command: str) -> tuple[float, int]:
+    """Run a process; return its seconds and its peak memory in MiB."""
+    started = time.perf_counter()
+    with open(os.devnull, "w") as nothing:
+        process = subprocess.Popen(command, stdout=nothing, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, command
+    return time.perf_counter() - started, usage.ru_maxrss // 1024
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "precision", "decode", "photos"),
+    [
+        ("mobilenet", 224, "float32", "exact", 640),
+        ("mobilenet", 224, "float32", "fast", 640),
+        ("vgg19", 150, "float32", "exact", 128),
+        ("vgg19", 150, "int8", "fast", 640),
+        ("mobilenet", 224, "int8", "fast", 1280),
+    ],
+)
+def test_end_to_end_against_the_engine_alone(
+    shared: Path, tmp_path: Path, backbone: str, size: int, precision: str, decode: str, photos: int
+) -> None:
+    """The image loop of extraction against the same engine on images in memory."""
+    listing = listing_of(shared, tmp_path / "photos.csv", photos)
+    options = {"backbone": backbone, "size": size, "precision": precision, "decode": decode}
+    extract(listing, tmp_path / "first.h5", **options)  # type: ignore[arg-type]
+    with FeatureStore(tmp_path / "first.h5") as store:
+        spec, quantized = store.spec, store.quantized()
+    _, found = make_spec(backbone, size)
+    engine = open_engine(spec, found, quantized=quantized)
+    files = sorted((shared / "images" / "dogs_vs_cats").glob("*/*.jpg"))[:64]
+    with ImageStream(files, (size, size)) as images:
+        pixels = np.stack([item.pixels for item in images if item.pixels is not None])
+    ratios = []
+    for number in range(ROUNDS):
+        before = images_per_second(engine, pixels, 4.0)
+        summary = extract(listing, tmp_path / f"{number}.h5", **options)  # type: ignore[arg-type]
+        alone = (before + images_per_second(engine, pixels, 4.0)) / 2
+        ratios.append(summary.images_per_second / alone)
+        core = summary.stages.decode / photos * 1000
+        print(f"  alone {alone:.1f}/s, extract {summary.images_per_second:.1f}/s, {ratios[-1]:.3f}; decode {core:.2f} ms a photo")
+        (tmp_path / f"{number}.h5").unlink()
+    print(f"{backbone} {precision} {decode}: median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
+
+
+def test_one_photo_as_a_whole_process(shared: Path, tmp_path: Path) -> None:
+    listing = listing_of(shared, tmp_path / "photos.csv", 200)
+    extract(listing, tmp_path / "f.h5", backbone="mobilenet")
+    train(tmp_path / "f.h5", tmp_path / "m.ffe", head="svm")
+    from ffe.bundle.io import Bundle
+
+    photo = str(next((shared / "images" / "dogs_vs_cats").glob("*/*.jpg")))
+    ratios = []
+    with Bundle(tmp_path / "m.ffe").keras_file() as backbone:
+        for _ in range(ROUNDS):
+            keras_way, keras_peak = peak_of(sys.executable, "-c", _KERAS_WAY, str(backbone), photo)
+            ours, peak = peak_of(sys.executable, "-m", "ffe", "predict", str(tmp_path / "m.ffe"), photo)
+            ratios.append(keras_way / ours)
+            print(f"  Keras {keras_way:.2f} s, {keras_peak} MiB; ffe predict {ours:.2f} s, {peak} MiB; {ratios[-1]:.1f}x")
+    print(f"one photo: median {statistics.median(ratios):.1f}x, {min(ratios):.1f} to {max(ratios):.1f}")
+
+
+def test_memory_does_not_grow(shared: Path, tmp_path: Path) -> None:
+    """Extraction and prediction of 1,000 and of 10,000 photos."""
+    model = tmp_path / "m.ffe"
+    for count in (1_000, 10_000):
+        listing = listing_of(shared, tmp_path / f"{count}.csv", count)
+        output = tmp_path / f"{count}.h5"
+        command = (sys.executable, "-m", "ffe", "extract", str(listing), "-o", str(output), "--backbone", "mobilenet")
+        seconds, peak = peak_of(*command, "--precision", "int8", "--decode", "fast")
+        print(f"extract {count}: {count / seconds:.1f}/s, {peak} MiB")
+        if not model.exists():
+            train(output, model, head="svm")
+        output.unlink()
+        folder = tmp_path / f"photos-{count}"
+        folder.mkdir()
+        for i, line in enumerate(listing.read_text().splitlines()[1:]):
+            (folder / f"{i:05d}.jpg").hardlink_to(file) if (file := Path(line.rpartition(",")[0])).stat().st_dev == os.stat(
+                folder
+            ).st_dev else (folder / f"{i:05d}.jpg").symlink_to(file)
+        seconds, peak = peak_of(sys.executable, "-m", "ffe", "predict", str(model), str(folder), "--json")
+        print(f"predict {count}: {count / seconds:.1f}/s, {peak} MiB")
+
+
+@pytest.mark.parametrize(("dataset", "backbone", "size"), [("dogs_vs_cats", "mobilenet", 224), ("faces", "vgg19", 150)])
+def test_int8_is_as_accurate(shared: Path, tmp_path: Path, dataset: str, backbone: str, size: int) -> None:
+    """Five folds, the same for both, a linear SVM on features pooled by average, and one on flat ones."""
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    scores: dict[str, dict[str, float]] = {}
+    for name, options in (
+        ("float32", {}),
+        ("int8", {"precision": "int8"}),
+        ("int8, fast decode", {"precision": "int8", "decode": "fast"}),
+    ):
+        output = tmp_path / f"{name}.h5"
+        extract(shared / "images" / dataset, output, backbone=backbone, size=size, **options)  # type: ignore[arg-type]
+        with FeatureStore(output) as store:
+            features, labels, grid = store.features(), store.labels, store.grid
+        pooled = features.reshape(len(features), -1, grid[2]).mean(axis=1)
+        folds = StratifiedKFold(5, shuffle=True, random_state=0)
+        scores[name] = {}
+        for form, x in (("average", pooled), ("flat", features if features.shape[1] < 10_000 else None)):
+            if x is not None:
+                head = make_pipeline(StandardScaler(), SVC(kernel="linear", C=0.01))
+                scores[name][form] = float(cross_val_score(head, x, labels, cv=folds).mean())
+        print(f"{dataset} {backbone} {name}: {json.dumps(scores[name])}")
+        output.unlink()

@@ -1,0 +1,107 @@
+"""``ffe bench`` and ``ffe doctor``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ffe.cli import cli
+from ffe.extraction.run import extract
+
+
+def test_bench_measures_every_way(pictures: Path) -> None:
+    """Figures of a few drawn pictures mean nothing; that every way ran and was counted does."""
+    options = ["--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random", "--slow-photos", "2", "--repeats", "1"]
+    before = os.environ["FFE_CACHE_DIR"]
+    result = CliRunner().invoke(cli, ["bench", str(pictures), *options, "--json"])
+    assert result.exit_code == 0, result.output
+    assert os.environ["FFE_CACHE_DIR"] == before
+    value = json.loads(result.stdout)
+    assert (value["backbone"], value["size"], value["photos"], value["repeats"]) == ("mobilenet_0.25", [32, 32], 40, 1)
+    ways = [(row["way"], row["scope"]) for row in value["rows"]]
+    assert ways == [
+        ("one at a time", "whole process"),
+        ("ffe extract", "whole process"),
+        ("ffe extract, int8, calibration included", "whole process"),
+        ("ffe extract, int8, calibration cached, fast decode", "whole process"),
+        ("openvino, float32", "backbone alone"),
+        ("openvino, int8", "backbone alone"),
+        ("keras, batches of 32", "backbone alone"),
+        ("decode exact", "decode alone"),
+        ("decode fast", "decode alone"),
+        ("converting the backbone", "once"),
+        ("calibrating int8", "once"),
+    ]
+    for row in value["rows"]:
+        assert row["seconds"] > 0
+        if row["scope"] != "once":
+            assert row["images_per_second"] == pytest.approx(40 / row["seconds"])
+            assert row["slowest"] <= row["images_per_second"] <= row["fastest"]
+            assert row["ratio"] == pytest.approx(value["rows"][0]["seconds"] / row["seconds"])
+    # cached means cached: without quantising again it is the quicker one
+    assert value["rows"][3]["seconds"] < value["rows"][2]["seconds"]
+
+
+def test_bench_of_too_few_photos_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    result = CliRunner().invoke(cli, ["bench", str(tmp_path), "--backbone", "fake"])
+    assert result.exit_code == 3
+    assert f"'{tmp_path}' has 1 files; a bench needs at least 20 photos." in result.stderr
+
+
+@pytest.fixture
+def doctor_cache(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("ffe.workflows.checkup._MEASURE_SECONDS", 0.05)
+    return tmp_path / "cache"
+
+
+def test_doctor_before_the_first_extraction(doctor_cache: Path) -> None:
+    result = CliRunner().invoke(cli, ["doctor"])
+    assert result.exit_code == 0, result.output
+    for word in (
+        "machine",
+        "cores",
+        "engine openvino  works",
+        "engine keras     works: on tensorflow",
+        "none",
+        str(doctor_cache),
+    ):
+        assert word in result.stdout, word
+    assert "No backbone is in the cache yet; after the first 'ffe extract' this says what to expect of it." in result.stdout
+
+
+def test_doctor_says_what_to_expect(doctor_cache: Path, pictures: Path, tmp_path: Path) -> None:
+    for precision in ("float32", "int8"):
+        options = {"backbone": "mobilenet_0.25", "size": 32, "weights": "random", "precision": precision}
+        extract(pictures, tmp_path / f"{precision}.h5", **options)  # type: ignore[arg-type]
+    (doctor_cache / "models" / "broken.zip").write_text("no model")
+    result = CliRunner().invoke(cli, ["doctor", "--json"])
+    assert result.exit_code == 0, result.output
+    value = json.loads(result.stdout)
+    assert [engine["name"] for engine in value["engines"]] == ["openvino", "keras"]
+    assert all(engine["works"] for engine in value["engines"])
+    assert value["cached_models"] == 3
+    expected = {row["precision"]: row for row in value["expected"]}
+    assert set(expected) == {"float32", "int8"}
+    for row in expected.values():
+        assert (row["backbone"], row["size"]) == ("mobilenet_0.25", [32, 32])
+        assert row["rate"] < min(row["backbone_rate"], row["decode_rate"])
+        assert row["limit"] == ("backbone" if row["backbone_rate"] < row["decode_rate"] else "decode")
+    table = CliRunner().invoke(cli, ["doctor"]).stdout
+    assert "What to expect, images a second" in table
+    assert "mobilenet_0.25" in table
+
+
+def test_doctor_says_what_does_not_work(doctor_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> object:
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    monkeypatch.setattr("ffe.engines.openvino.import_openvino", broken)
+    result = CliRunner().invoke(cli, ["doctor"])
+    assert result.exit_code == 0
+    assert "DOES NOT WORK: ImportError: libtbb.so.12: cannot open shared object file" in result.stdout

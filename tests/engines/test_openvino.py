@@ -1,0 +1,173 @@
+"""The engine for CPUs: the contract for float32 and int8, parity with Keras, and what is particular to it."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffe.backbones.build import build
+from ffe.backbones.weights import random_weights
+from ffe.engines.base import Engine
+from ffe.engines.convert import _with_scaling, convert, quantize, to_ir
+from ffe.engines.keras import KerasEngine
+from ffe.engines.openvino import OpenVinoEngine, import_openvino
+from ffe.images.preprocess import preprocess
+from ffe.ir import IrModel
+from ffe.specs import BackboneSpec, ExtractSpec, PreprocessMode, PreprocessSpec
+from ffe.testing import EngineContract
+
+LAYER = "conv_pw_6_relu"  # its output is a grid that is not square
+SIZE = (32, 64)
+
+SPEC = ExtractSpec(BackboneSpec("mobilenet_0.25", "random", random_weights().sha256, LAYER), PreprocessSpec(SIZE, "tf"))
+
+
+@functools.cache
+def keras_model() -> Any:
+    return build(SPEC, random_weights())
+
+
+@functools.cache
+def float_ir() -> IrModel:
+    return convert(SPEC, random_weights())
+
+
+@functools.cache
+def int8_ir() -> IrModel:
+    return quantize(float_ir(), np.random.default_rng(7).integers(0, 256, (12, *SIZE, 3), np.uint8), {})
+
+
+@functools.cache
+def engine_of(precision: str, batch_size: int) -> OpenVinoEngine:
+    return OpenVinoEngine(float_ir() if precision == "float32" else int8_ir(), batch_size)
+
+
+class TestOpenVinoEngine(EngineContract):
+    size = SIZE
+    tolerance = 1e-4
+
+    def make(self, batch_size: int) -> Engine:
+        return engine_of("float32", batch_size)
+
+    def spatial(self, images: np.ndarray) -> np.ndarray:
+        """The plain Keras model on pixels that numpy scaled."""
+        return np.asarray(keras_model()(preprocess(images, "tf"), training=False))
+
+
+class TestInt8Engine(EngineContract):
+    size = SIZE
+    tolerance = 0.0
+
+    def make(self, batch_size: int) -> Engine:
+        return engine_of("int8", batch_size)
+
+    def spatial(self, images: np.ndarray) -> np.ndarray:
+        """The quantised model through OpenVINO's plain call, an image at a time."""
+        ov = import_openvino()
+        model = ov.Core().read_model(int8_ir().xml.decode(), ov.Tensor(int8_ir().weights))
+        model.reshape([1, *SIZE, 3])
+        compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return np.concatenate([compiled([image[None]])[0] for image in images])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "mode"),
+    [
+        ("vgg19", 48, "caffe"),
+        ("mobilenet", 64, "tf"),
+        ("mobilenetv2", 64, "tf"),
+        ("efficientnetb0", 64, "none"),
+        ("resnet50", 64, "caffe"),
+    ],
+)
+def test_float32_equals_keras(name: str, size: int, mode: PreprocessMode) -> None:
+    """Tolerance: 1e-4 of the largest feature."""
+    spec = ExtractSpec(BackboneSpec(name, "random", random_weights().sha256), PreprocessSpec((size, size), mode))
+    images = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    expected = KerasEngine(build(spec, random_weights()), spec, 3).extract(images)
+    engine = OpenVinoEngine(convert(spec, random_weights()), 3)
+    assert engine.size == (size, size)
+    np.testing.assert_allclose(engine.extract(images), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    assert expected.std() > 0
+
+
+@pytest.mark.parametrize("mode", ["caffe", "tf", "torch", "none"])
+def test_every_mode_is_scaled_like_the_reference(mode: PreprocessMode) -> None:
+    """A network of one average, so that the difference is that of the scaling alone."""
+    ov = import_openvino()
+    pixels = ov.opset13.parameter([-1, 32, 32, 3], ov.Type.f32)
+    pooled = ov.opset13.reduce_mean(pixels, np.asarray([1, 2]), keep_dims=True)
+    engine = OpenVinoEngine(to_ir(_with_scaling(ov.Model([pooled], [pixels]), mode), {}), 4)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    assert engine.grid == (1, 1, 3)
+    np.testing.assert_allclose(engine.extract(images), preprocess(images, mode).mean(axis=(1, 2)), rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_batch_sizes_agree_to_the_bit(precision: str) -> None:
+    """So that the batch may shrink in the middle of a run and its file stays the same."""
+    images = np.random.default_rng(0).integers(0, 256, (8, *SIZE, 3), np.uint8)
+    full = engine_of(precision, 8).extract(images)
+    for size in (1, 2, 4):
+        rows = [engine_of(precision, size).extract(images[i : i + size]) for i in range(0, 8, size)]
+        np.testing.assert_array_equal(np.concatenate(rows), full)
+
+
+def test_more_calls_than_streams_and_results_in_any_order() -> None:
+    engine = OpenVinoEngine(float_ir(), 2)
+    images = np.random.default_rng(0).integers(0, 256, (20, *SIZE, 3), np.uint8)
+    expected = [engine.extract(images[i : i + 2]) for i in range(0, 20, 2)]
+    calls = [engine.start(images[i : i + 2]) for i in range(0, 20, 2)]
+    for i in (9, 0, 5, 5, 1, 2, 3, 4, 6, 7, 8):
+        np.testing.assert_array_equal(calls[i](), expected[i])
+    assert engine.seconds > 0
+
+
+def test_batch_size_may_change_between_calls() -> None:
+    engine = OpenVinoEngine(float_ir(), 8)
+    images = np.random.default_rng(0).integers(0, 256, (8, *SIZE, 3), np.uint8)
+    before = engine.start(images)
+    engine.batch_size = 3
+    after = engine.start(images[:3])
+    np.testing.assert_array_equal(after(), before()[:3])
+
+
+def test_one_image_gets_all_cores() -> None:
+    assert OpenVinoEngine(float_ir(), 1).in_flight == 1
+
+
+def test_conversion_and_quantisation_give_the_same_bytes_again() -> None:
+    images = np.random.default_rng(7).integers(0, 256, (12, *SIZE, 3), np.uint8)
+    again = convert(SPEC, random_weights())
+    assert again.sha256 == float_ir().sha256
+    assert quantize(again, images, {}).sha256 == int8_ir().sha256 != float_ir().sha256
+    assert quantize(again, images[::-1] // 2, {}).sha256 != int8_ir().sha256
+
+
+def test_int8_is_near_to_float32() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (8, *SIZE, 3), np.uint8)
+    a, b = engine_of("float32", 8).extract(images), engine_of("int8", 8).extract(images)
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert 0.98 < cosines.min() <= cosines.max() < 1
+
+
+def test_quantisation_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output belongs to results."""
+    quantize(float_ir(), np.zeros((2, *SIZE, 3), np.uint8), {})
+    assert capsys.readouterr().out == ""
+
+
+def test_nothing_reports_home() -> None:
+    """Neither OpenVINO's converter nor NNCF finds the package that sends usage reports."""
+    code = (
+        "import sys\nfrom ffe.engines.openvino import import_openvino\nimport_openvino()\n"
+        "import openvino.tools.ovc.telemetry_utils as utils\nassert utils.tm.__name__.endswith('telemetry_stub'), utils.tm\n"
+        "import nncf.telemetry.wrapper as wrapper\nassert 'Mock' in type(wrapper.telemetry).__name__\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

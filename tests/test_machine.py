@@ -1,0 +1,41 @@
+"""What the machine has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+import ffe.machine as machine
+
+
+def test_cores_are_those_that_the_process_may_use() -> None:
+    assert 1 <= machine.cores() <= (os.cpu_count() or 1)
+
+
+def test_memory_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    assert machine.total_memory() == psutil.virtual_memory().total
+    assert 0 < machine.free_memory() <= machine.total_memory()
+
+
+def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    assert machine.free_memory() == 600000
+    assert machine.total_memory() == 1000000
+    (tmp_path / "memory.current").write_text("1400000\n")
+    assert machine.free_memory() == 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.free_memory() > 1000000
+    assert machine.total_memory() == psutil.virtual_memory().total
+
+
+def test_a_gpu_shows_by_the_device_of_its_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "_GPU_DEVICES", (tmp_path / "nvidiactl",))
+    assert not machine.may_have_gpu()
+    (tmp_path / "nvidiactl").touch()
+    assert machine.may_have_gpu()

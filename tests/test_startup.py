@@ -1,0 +1,72 @@
+"""What a warm start does not load: TensorFlow, Keras, and what only a search needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ffe.extraction.run import extract
+from ffe.workflows import train
+
+NEVER = {"tensorflow", "keras", "keras_tuner", "tensorboard", "nncf", "jax", "torch", "rich", "joblib"}
+NOT_TO_PREDICT = NEVER | {"sklearn", "scipy", "h5py"}
+
+
+def loaded_by(*arguments: str) -> tuple[set[str], str]:
+    """Run ``ffe`` in a new process; return the top-level modules that it loaded, and what it printed."""
+    code = (
+        "import json, sys\nsys.argv[0] = 'ffe'\nfrom ffe.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as done:\n    assert not done.code, done.code\n"
+        "names = {name.partition('.')[0] for name, module in sys.modules.items() if module is not None}\n"
+        "print('\\n' + json.dumps(sorted(names)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    *printed, modules = done.stdout.strip().splitlines()
+    return set(json.loads(modules)), "\n".join(printed)
+
+
+@pytest.fixture(scope="module", params=["float32", "int8"])
+def store(request: pytest.FixtureRequest, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("start") / "features.h5"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FFE_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "ffe-cache"))
+        extract(pictures, path, backbone="mobilenet_0.25", size=32, weights="random", precision=request.param)
+    return path
+
+
+def test_extraction_with_a_warm_cache(store: Path, pictures: Path, tmp_path: Path) -> None:
+    from ffe.store.reader import FeatureStore
+
+    with FeatureStore(store) as file:
+        precision = file.spec.precision
+    options = ("--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random", "--precision", precision, "--json")
+    modules, printed = loaded_by("extract", str(pictures), "-o", str(tmp_path / "f.h5"), *options)
+    assert json.loads(printed)["computed"] == 40
+    assert json.loads(printed)["engine"] == "openvino"
+    assert modules & (NEVER | {"sklearn"}) == set()
+    assert "openvino" in modules
+
+
+@pytest.mark.parametrize("head", ["svm", "forest", "logistic", "dense"])
+def test_prediction(store: Path, pictures: Path, head: str) -> None:
+    """With every head: all of them are arrays."""
+    model = store.with_name(f"{head}.ffe")
+    train(store, model, head=head, settings={"epochs": 2} if head == "dense" else None)
+    modules, printed = loaded_by("predict", str(model), str(pictures / "cat" / "cat_000.png"), "--json")
+    assert json.loads(printed)["label"] in {"cat", "dog"}
+    assert modules & NOT_TO_PREDICT == set()
+
+
+def test_the_test_sees_what_it_forbids(pictures: Path, tmp_path: Path) -> None:
+    """So that the tests above can fail: the engine keras does load it."""
+    options = ("--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random", "--engine", "keras")
+    modules, _ = loaded_by("extract", str(pictures), "-o", str(tmp_path / "f.h5"), *options)
+    assert "keras" in modules
