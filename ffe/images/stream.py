@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -46,6 +47,15 @@ class DecodedImage:
     error: DecodeError | None = None
 
 
+class _Job:
+    """A file to decode, and where the outcome goes."""
+
+    def __init__(self, index: int, file: Path | bytes) -> None:
+        self.index = index
+        self.file = file
+        self.outcome: Future[DecodedImage] = Future()
+
+
 def default_workers() -> int:
     """Return the threads that decode where the user names no number: one per core, 16 at the most."""
     return min(16, cores())
@@ -59,7 +69,8 @@ def _yield_cores() -> None:
     Only Linux gives priorities to single threads.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        with contextlib.suppress(OSError):  # some containers forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 class ImageStream:
@@ -107,6 +118,7 @@ class ImageStream:
         most = _MOST_WORKERS if self._may_grow else self.workers
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
         self._running: deque[Future[DecodedImage]] = deque()
+        self._waiting: deque[_Job] = deque()
         self._looked_at = time.monotonic()
         self._seen = (0.0, 0.0)
 
@@ -116,7 +128,10 @@ class ImageStream:
             following = next(self._files, None)
             if following is None:
                 return
-            self._running.append(self._pool.submit(self._work, *following))
+            job = _Job(*following)
+            self._running.append(job.outcome)
+            self._waiting.append(job)
+            self._pool.submit(self._work)
 
     def __iter__(self) -> Iterator[DecodedImage]:
         self.prefetch()
@@ -128,27 +143,34 @@ class ImageStream:
             self.prefetch()
             yield item
 
-    def _work(self, index: int, file: Path | bytes) -> DecodedImage:
+    def _work(self) -> None:
+        """Do the job that has waited longest; taken inside the turn, so that the first files are done first."""
         with self._turns:
-            read_started = time.perf_counter()
-            decode_started = None
-            sha256 = ""
+            job = self._waiting.popleft()
             try:
-                data = file if isinstance(file, bytes) else read_image(file)
-                sha256 = bytes_digest(data)
-                read_seconds = time.perf_counter() - read_started
-                decode_started = time.thread_time()
-                pixels = None if self.known(sha256) else decode(data, self._size, self._how)
-                return DecodedImage(index, sha256, pixels)
-            except DecodeError as error:
-                return DecodedImage(index, sha256, None, error)
-            finally:
-                with self._lock:
-                    if decode_started is None:
-                        self.read_seconds += time.perf_counter() - read_started
-                    else:
-                        self.read_seconds += read_seconds
-                        self.decode_seconds += time.thread_time() - decode_started
+                job.outcome.set_result(self._decoded(job.index, job.file))
+            except BaseException as error:
+                job.outcome.set_exception(error)
+
+    def _decoded(self, index: int, file: Path | bytes) -> DecodedImage:
+        read_started, decode_started, read_seconds = time.perf_counter(), None, 0.0
+        sha256 = ""
+        try:
+            data = file if isinstance(file, bytes) else read_image(file)
+            sha256 = bytes_digest(data)
+            read_seconds = time.perf_counter() - read_started
+            decode_started = time.thread_time()
+            pixels = None if self.known(sha256) else decode(data, self._size, self._how)
+            return DecodedImage(index, sha256, pixels)
+        except DecodeError as error:
+            return DecodedImage(index, sha256, None, error)
+        finally:
+            with self._lock:
+                if decode_started is None:
+                    self.read_seconds += time.perf_counter() - read_started
+                else:
+                    self.read_seconds += read_seconds
+                    self.decode_seconds += time.thread_time() - decode_started
 
     def _look(self) -> None:
         """Take on as many threads again, if the caller waits while cores are idle: the threads then wait for files."""

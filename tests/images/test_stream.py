@@ -163,6 +163,22 @@ def test_fast_decoding_reaches_the_decoder(monkeypatch: pytest.MonkeyPatch) -> N
     assert ways == ["exact", "fast"]
 
 
+def test_the_first_files_are_decoded_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where more threads stand by than may work at once."""
+    done: list[int] = []
+
+    def noting(data: bytes, size: tuple[int, int], how: str) -> np.ndarray:
+        done.append(int(data))
+        time.sleep(0.001)
+        return np.zeros((*size, 3), np.uint8)
+
+    monkeypatch.setattr("ffe.images.stream.decode", noting)
+    monkeypatch.setattr("ffe.images.stream.cores", lambda: 1)
+    with ImageStream([b"%d" % i for i in range(100)], (2, 2)) as images:
+        assert len(list(images)) == 100
+    assert done == list(range(100))
+
+
 def test_time_is_kept_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow_read(file: Path) -> bytes:
         time.sleep(0.02)
