@@ -10,6 +10,7 @@ import json
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -73,7 +74,16 @@ def read_ir(path: Path) -> IrModel:
         model = IrModel(xml, map_member(path, WEIGHTS), record)
         if sha256 != model.sha256:
             raise ValueError("its content was changed")
-    except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, EOFError, struct.error) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        LookupError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        RuntimeError,
+    ) as error:
         raise ValueError(f"it is damaged ({error!r})") from error
     return model
 

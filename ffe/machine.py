@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
-_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
+_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
 
 def cores() -> int:
-    """Return the cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the cores that this process may use; a container's quota counts."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
+        return max(1, min(count, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup of version 2, or no quota
+        return count
 
 
 def free_memory() -> int:
@@ -22,10 +27,18 @@ def free_memory() -> int:
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         if limit != "max":
-            free = min(free, int(limit) - int((_CGROUP / "memory.current").read_text()))
+            used = int((_CGROUP / "memory.current").read_text())
+            free = min(free, int(limit) - used + _reclaimable())
     except (OSError, ValueError):  # no cgroup of version 2
         pass
     return max(free, 0)
+
+
+def _reclaimable() -> int:
+    """Return the bytes of a container's memory that only cache files: the kernel takes them back when it needs them."""
+    words = (_CGROUP / "memory.stat").read_text().split()
+    stat = dict(zip(words[::2], words[1::2], strict=False))
+    return int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
 
 
 def total_memory() -> int:
@@ -41,5 +54,9 @@ def total_memory() -> int:
 
 
 def may_have_gpu() -> bool:
-    """Return whether the system has the device of a GPU driver (NVIDIA or AMD); Keras knows whether it can use it."""
+    """Return whether the system has the device of a GPU driver (NVIDIA, AMD, or either below Windows' Linux).
+
+    Keras knows whether it can use it. Other systems than Linux give no such sign
+    and count as without; there ``--engine keras`` asks for the GPU by name.
+    """
     return any(device.exists() for device in _GPU_DEVICES)

@@ -85,11 +85,11 @@ class Predictor:
         Raises:
             WeightsError: the bundle has no backbone, and its weights are not on this machine.
         """
-        names: list[str] = []
+        names: dict[int, str] = {}
 
         def files() -> Iterator[Path]:
-            for image in images:
-                names.append(os.fspath(image))
+            for index, image in enumerate(images):
+                names[index] = os.fspath(image)
                 yield Path(image)
 
         yield from self._predict(files(), names)
@@ -97,7 +97,7 @@ class Predictor:
     def predict_bytes(self, images: Iterable[bytes]) -> list[Prediction]:
         """Return predictions for the contents of image files; ``path`` is ``-``."""
         contents = list(images)
-        return list(self._predict(iter(contents), ["-"] * len(contents)))
+        return list(self._predict(iter(contents), dict.fromkeys(range(len(contents)), "-")))
 
     def features(self, images: Iterable[str | os.PathLike[str]]) -> np.ndarray:
         """Return float32 (N, D), the same features that extraction stores.
@@ -114,17 +114,18 @@ class Predictor:
                 rows.append(item.features)
         return np.stack(rows) if rows else np.empty((0, math.prod(self.bundle.manifest.grid)), np.float32)  # type: ignore[arg-type]
 
-    def _predict(self, files: Iterator[Path | bytes], names: list[str]) -> Iterator[Prediction]:
+    def _predict(self, files: Iterator[Path | bytes], names: dict[int, str]) -> Iterator[Prediction]:
         for batch in self._compute(files):
             good = [item.features for item in batch if item.features is not None]
             answers = iter(self.head.predict_proba(np.stack(good)) if good else ())
             for item in batch:
+                name = names.pop(item.index)
                 if item.features is None:
-                    yield Prediction(names[item.index], None, {}, str(item.error))
+                    yield Prediction(name, None, {}, str(item.error))
                     continue
                 row = next(answers)
                 probabilities = dict(zip(self.class_names, row.tolist(), strict=True))
-                yield Prediction(names[item.index], self.class_names[int(row.argmax())], probabilities, None)
+                yield Prediction(name, self.class_names[int(row.argmax())], probabilities, None)
 
     def _compute(self, files: Iterable[Path | bytes]) -> Iterator[list[ImageFeatures]]:
         spec = self.bundle.manifest.spec

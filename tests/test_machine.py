@@ -15,6 +15,14 @@ def test_cores_are_those_that_the_process_may_use() -> None:
     assert 1 <= machine.cores() <= (os.cpu_count() or 1)
 
 
+@pytest.mark.parametrize(("quota", "expected"), [("200000 100000", 2), ("50000 100000", 1), ("max 100000", 8)])
+def test_a_containers_quota_of_cores_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, expected: int) -> None:
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert machine.cores() == expected
+
+
 def test_memory_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine, "_CGROUP", tmp_path)
     assert machine.total_memory() == psutil.virtual_memory().total
@@ -25,6 +33,9 @@ def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(machine, "_CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("400000\n")
+    (tmp_path / "memory.stat").write_text("anon 100000\nfile 300000\ninactive_file 100000\nactive_file 150000\n")
+    assert machine.free_memory() == 600000 + 250000  # what only caches files can be had back
+    (tmp_path / "memory.stat").write_text("anon 100000\n")
     assert machine.free_memory() == 600000
     assert machine.total_memory() == 1000000
     (tmp_path / "memory.current").write_text("1400000\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +129,8 @@ def _unreachable() -> str:
     outcome = ["the download host does not answer"]
 
     def ask() -> None:
+        import urllib.request
+
         request = urllib.request.Request(_PROBE_URL, method="HEAD")
         try:
             urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()

@@ -108,7 +108,11 @@ class Bundle:
         """Return the backbone as an IR model, or None; its constants are read when they are used."""
         if not {IR_GRAPH, IR_WEIGHTS} <= set(self.manifest.members):
             return None
-        return IrModel(self._read(IR_GRAPH), map_member(self.path, IR_WEIGHTS))
+        model = IrModel(self._read(IR_GRAPH), map_member(self.path, IR_WEIGHTS))
+        wanted = self.manifest.spec.quantized_sha256
+        if wanted is not None and model.sha256 != wanted:
+            raise BundleError(f"The model file '{self.path}' holds another int8 backbone than its spec names; make it again.")
+        return model
 
     @contextlib.contextmanager
     def keras_file(self) -> Iterator[Path | None]:

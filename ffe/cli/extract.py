@@ -41,6 +41,7 @@ size_option = click.option("--size", callback=_size, help="Input side in pixels,
     show_default=True,
     help="Arithmetic of the backbone; int8 is for CPUs, the mixed ones are for GPUs.",
 )
+@click.option("--like", type=click.Path(), help="For int8: take the quantised model of this feature file.")
 @click.option(
     "--decode",
     type=click.Choice(["exact", "fast"]),

@@ -89,7 +89,10 @@ def float_model_if_any(spec: ExtractSpec, weights: Weights) -> IrModel | None:
     """Return the float32 IR model of a spec; None where OpenVINO has none, which is said if it is a failure."""
     if spec.precision != "float32" or spec.backbone.name == FAKE or not has_openvino():
         return None
+    from ffe.engines.openvino import import_openvino
+
     try:
+        import_openvino()
         return float_model(spec, weights)
     except EngineError as error:
         log.warning("%s Going on with the engine keras.", error)
@@ -121,8 +124,9 @@ def open_engine(
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
     if chosen == "openvino":
-        ir = quantized or (float_model_if_any(spec, weights) if name == "auto" else float_model(spec, weights))
-        if ir is not None:
+        if name == "openvino" or quantized is not None:
+            return _on_openvino(quantized or float_model(spec, weights), batch_size)
+        if (ir := float_model_if_any(spec, weights)) is not None:
             return _on_openvino(ir, batch_size)
     log.info("loading the backbone %s", spec.backbone.name)
     from ffe.backbones.build import build
@@ -164,8 +168,6 @@ def open_saved_engine(
                 from ffe.engines.keras import KerasEngine
 
                 return KerasEngine(load_model(file), spec, batch_size or KERAS_BATCH_SIZE)
-    if name == "auto" and ir is not None:
-        return _on_openvino(ir, batch_size)
     raise EngineError(f"The model holds no backbone that the engine {chosen} can run; use --engine auto.")
 
 

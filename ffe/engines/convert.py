@@ -16,6 +16,7 @@ import numpy as np
 
 from ffe.backbones.build import build
 from ffe.backbones.weights import Weights
+from ffe.engines.cache import model_key
 from ffe.engines.openvino import import_openvino
 from ffe.errors import EngineError
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
@@ -41,8 +42,14 @@ def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
     model = build(replace(spec, precision="float32", quantized_sha256=None), weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # OpenVINO calls the model with a list of one input
-        converted = ov.convert_model(model)
-    return to_ir(_with_scaling(converted, spec.preprocess.mode), {"backbone": spec.backbone.name, "openvino": ov.__version__})
+        try:
+            converted = ov.convert_model(model)
+        except Exception as error:  # OpenVINO raises many kinds where it does not know a layer
+            raise EngineError(_failed("convert", spec.backbone.name, error, "--engine keras")) from error
+    return to_ir(
+        _with_scaling(converted, spec.preprocess.mode),
+        {"backbone": spec.backbone.name, "key": model_key(spec), "openvino": ov.__version__},
+    )
 
 
 def _with_scaling(model: Any, mode: PreprocessMode) -> Any:
@@ -62,6 +69,11 @@ def _with_scaling(model: Any, mode: PreprocessMode) -> Any:
         mean, deviation = (np.asarray(values) * 255 for values in (TORCH_RGB_MEAN, TORCH_RGB_STD))
         scaling.mean(mean.tolist()).scale(deviation.tolist())
     return steps.build()
+
+
+def _failed(what: str, backbone: str, error: Exception, instead: str) -> str:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return f"OpenVINO cannot {what} the backbone '{backbone}' ({reason}); use {instead}."
 
 
 def to_ir(model: Any, record: Mapping[str, Any]) -> IrModel:
@@ -105,6 +117,10 @@ def quantize(model: IrModel, images: np.ndarray, record: Mapping[str, Any]) -> I
     network.reshape([1, *images.shape[1:]])
     samples = nncf.Dataset([image[None] for image in images])
     with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws progress bars where results belong
-        quantized = nncf.quantize(network, samples, subset_size=len(images))
+        try:
+            quantized = nncf.quantize(network, samples, subset_size=len(images))
+        except Exception as error:  # the same of NNCF
+            name = str(model.record.get("backbone", "it"))
+            raise EngineError(_failed("quantise", name, error, "--precision float32")) from error
     quantized.reshape([-1, *images.shape[1:]])
     return to_ir(quantized, {**record, "nncf": nncf.__version__})

@@ -30,7 +30,7 @@ class KerasEngine:
     """
 
     name = "keras"
-    in_flight = 2  # one on the device, one on its way to it
+    in_flight = 2  # one at work, and the next one ready, so that the device does not wait for the caller
 
     def __init__(self, model: keras.Model, spec: ExtractSpec, batch_size: int) -> None:
         import keras

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.engines.base import grid_of, padded
+from ffe.errors import EngineError
 from ffe.ir import IrModel
 from ffe.machine import cores
 
@@ -25,12 +27,23 @@ def import_openvino() -> Any:
     Its converter and NNCF send what they are used for to a server unless the
     user opts out; where the package that sends is missing, they go without.
     https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
+
+    Raises:
+        EngineError: it cannot be imported.
     """
     if "openvino_telemetry" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import openvino
-
+    try:
+        import openvino
+    except Exception as error:  # a missing system library shows as ImportError or OSError, an old CPU as others
+        raise EngineError(
+            f"OpenVINO does not work on this machine ({_one_line(error)}); 'ffe doctor' shows more, or use --engine keras."
+        ) from error
     return openvino
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 class OpenVinoEngine:
@@ -60,6 +73,7 @@ class OpenVinoEngine:
         self.size = (height.get_length(), width.get_length())
         self.seconds = 0.0
         self._compiled_for = 0
+        self._lock = threading.RLock()
         self.batch_size = batch_size
         self.sizes = (*(n for n in (1, 2, 4, 8) if n < batch_size), batch_size)
         self._compile()
@@ -80,34 +94,44 @@ class OpenVinoEngine:
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
         """Start a batch on a free stream; see ``ffe.engines.base.Engine.start``."""
-        if self.batch_size != self._compiled_for:
-            while self._running:
-                self._finish(self._running[0])
-            self._compile()
-        if not self._free:
-            self._finish(self._running[0])
-        call = _Call(self._free.pop(), np.require(padded(images, self.batch_size), requirements=("C", "W")), len(images))
-        call.request.set_input_tensor(self._ov.Tensor(call.images, shared_memory=True))
-        call.request.start_async()
-        self._running.append(call)
-        return lambda: self._finish(call)
+        with self._lock:
+            if self.batch_size != self._compiled_for:
+                while self._running:
+                    self._end(self._running[0])
+                self._compile()
+            if not self._free:
+                self._end(self._running[0])
+            call = _Call(self._free.pop(), np.require(padded(images, self.batch_size), requirements=("C", "W")), len(images))
+            self._running.append(call)
+            call.request.set_input_tensor(self._ov.Tensor(call.images, shared_memory=True))
+            call.request.start_async()
+        return lambda: self._result(call)
 
     def extract(self, images: np.ndarray) -> np.ndarray:
         """Return float32 (N, h * w * c); see ``ffe.engines.base.Engine.extract``."""
         return self.start(images)()
 
-    def _finish(self, call: _Call) -> np.ndarray:
-        """Wait for a call, keep what it computed, and free its stream."""
-        if call.features is None:
-            try:
-                call.request.wait()
-                features = call.request.get_output_tensor().data[: call.count]
-                call.features = np.array(features, np.float32).reshape(call.count, -1)
-                self.seconds += call.request.latency / 1000 / self.in_flight
-            finally:
-                self._running.remove(call)
-                self._free.append(call.request)
+    def _result(self, call: _Call) -> np.ndarray:
+        with self._lock:
+            self._end(call)
+        if call.error is not None:
+            raise call.error
+        assert call.features is not None
         return call.features
+
+    def _end(self, call: _Call) -> None:
+        """Wait for a call, keep what it computed or how it failed, and free its stream; once."""
+        if call not in self._running:
+            return
+        try:
+            call.request.wait()
+            features = call.request.get_output_tensor().data[: call.count]
+            call.features = np.array(features, np.float32).reshape(call.count, -1)
+            self.seconds += call.request.latency / 1000 / self.in_flight
+        except Exception as error:  # it belongs to whoever asks for this call's result
+            call.error = error
+        self._running.remove(call)
+        self._free.append(call.request)
 
 
 class _Call:
@@ -118,3 +142,4 @@ class _Call:
         self.images = images
         self.count = count
         self.features: np.ndarray | None = None
+        self.error: Exception | None = None

@@ -16,8 +16,8 @@ log = logging.getLogger("ffe")
 _LONG_CALL = 2.0  # seconds: progress, Ctrl-C and commits wait for a call to end
 _WORTH_IT = 1.05  # a larger batch must be so much faster to be kept
 _CALLS_A_LOOK = 8
-_LEAST_FREE_BYTES = 256 << 20
-_LEAST_FREE_SHARE = 0.03
+_LEAST_FREE_BYTES = 512 << 20
+_LEAST_FREE_SHARE = 0.05  # of small machines
 _LOOK_SECONDS = 1.0
 
 
@@ -46,13 +46,14 @@ class BatchSize:
         self._growing = len(self._sizes) > 1 and self._sizes[-1] > engine.batch_size
         self._rates: dict[int, float] = {}
         self._calls = self._images = 0
-        self._seconds = 0.0
+        self._seconds = self._computing = 0.0
         self._looked_at = time.monotonic()
 
-    def ended(self, images: int, seconds: float, computing: float) -> None:
-        """Take in a call: its images, how long it took, and how long the engine has been at work in all."""
+    def ended(self, images: int, computing: float) -> None:
+        """Take in a call: its images, and how long the engine has been at work in all."""
         size = self._engine.batch_size
         smaller = [n for n in self._sizes if n < size]
+        seconds, self._computing = (computing - self._computing) * self._engine.in_flight, computing
         if seconds > _LONG_CALL and smaller and not self._growing:
             self._engine.batch_size = smaller[-1]
         if not self._growing:
@@ -83,7 +84,7 @@ class BatchSize:
         if now - self._looked_at < _LOOK_SECONDS:
             return False
         self._looked_at = now
-        if free_memory() > max(_LEAST_FREE_BYTES, _LEAST_FREE_SHARE * total_memory()):
+        if free_memory() > min(_LEAST_FREE_BYTES, _LEAST_FREE_SHARE * total_memory()):
             return False
         if self._engine.batch_size > 1:
             self._halve("memory is running low")
@@ -94,14 +95,18 @@ class BatchSize:
         self._sizes, self._growing = tuple(n for n in self._sizes if n <= self._engine.batch_size), False
         log.warning("%s, so batches have %d images from now on", why, self._engine.batch_size)
 
-    def again(self, images: np.ndarray, error: Exception) -> np.ndarray:
+    def again(self, images: np.ndarray, tried: int, error: Exception) -> np.ndarray:
         """Compute a batch that failed for want of memory, in smaller ones.
+
+        Args:
+            images: the batch.
+            tried: the engine's batch size when it failed.
+            error: how it failed.
 
         Raises:
             EngineError: not even one image fits.
             Exception: ``error``, if it was about something else.
         """
-        tried = len(images)
         while ran_out_of_memory(error):
             if tried == 1:
                 raise EngineError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
@@ -71,7 +72,7 @@ def fidelity_of(model: IrModel) -> Fidelity:
 def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecord]) -> IrModel:
     """Return the int8 model of a spec for these images: from the cache, or quantised now.
 
-    The same images give the same model, whatever their order. Test and
+    The same images, in the same order, give the same model. Test and
     validation images take no part. The sample is decoded exactly, so that the
     model serves both ways of decoding.
 
@@ -84,7 +85,7 @@ def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecor
         SourceError: there are too few readable images.
         EngineError: int8 would change the features too much; or see ``ffe.engines``.
     """
-    key = {"model": model_key(spec), "sample": list(itertools.islice(_candidates(records), SAMPLE)), "recipe": _CALIBRATION}
+    key = {"model": model_key(spec), "sample": list(_looked_at(records)), "recipe": _CALIBRATION}
 
     def make() -> IrModel:
         from ffe.engines.convert import quantize
@@ -104,7 +105,7 @@ def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecor
 
     model = cached_or_made(f"{bytes_digest(canonical_json(key))}-int8.zip", make)
     fidelity = fidelity_of(model)
-    if fidelity.mean_cosine < LEAST_COSINE:
+    if not fidelity.mean_cosine >= LEAST_COSINE:
         raise EngineError(
             f"Int8 changes the features of '{spec.backbone.name}' too much: their mean cosine to float32 is "
             f"{fidelity.mean_cosine:.3f} on {fidelity.images} images, and {LEAST_COSINE} is needed; use --precision float32."
@@ -116,9 +117,25 @@ def _calibrating(sample: Sequence[_Sampled]) -> int:
     return round(0.4 * len(sample))
 
 
-def _candidates(records: Sequence[ImageRecord]) -> Iterator[tuple[str, int]]:
-    """Yield digest and label of the images that may be sampled; the digests differ."""
-    return ((sha256, label) for sha256, label, _ in _different(records))
+def _looked_at(records: Sequence[ImageRecord]) -> Iterator[tuple[str, int]]:
+    """Yield digest and label of the files that the sample is taken from: until enough of them look like pictures.
+
+    Looking at the headers is enough to tell one source from another, and quick.
+    """
+    sound = 0
+    for sha256, label, data in _different(records):
+        yield sha256, label
+        sound += _has_header(data)
+        if sound == SAMPLE:
+            return
+
+
+def _has_header(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data)):
+            return True
+    except Exception:  # Pillow's plugins raise all sorts on damaged files
+        return False
 
 
 def _different(records: Sequence[ImageRecord]) -> Iterator[tuple[str, int, bytes]]:
@@ -152,6 +169,8 @@ def _sample(records: Sequence[ImageRecord], size: tuple[int, int]) -> list[_Samp
 
 
 def _compare(expected: np.ndarray, found: np.ndarray, labels: np.ndarray) -> Fidelity:
+    if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+        raise EngineError("The backbone gave features that are NaN or too large; check the weights.")
     lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
     cosines = np.einsum("nd,nd->n", expected, found) / np.maximum(lengths, np.finfo(np.float32).tiny)
     classes, counts = np.unique(labels[labels != UNLABELLED], return_counts=True)

@@ -41,7 +41,7 @@ class _Batch:
     def __init__(self, items: list[DecodedImage], pixels: np.ndarray | None) -> None:
         self.items = items
         self.pixels = pixels
-        self.started = time.perf_counter()
+        self.size = 0  # of the engine's batches when this one was started
         self.result: Callable[[], np.ndarray] | None = None
         self.failed: Exception | None = None
 
@@ -116,7 +116,8 @@ class Pipeline:
             if item.pixels is not None and self._skip(item.sha256):  # an equal file came by since it was decoded
                 item = DecodedImage(item.index, item.sha256, None)
             if item.pixels is not None:
-                self._taken.add(item.sha256)
+                if self._known is not None:
+                    self._taken.add(item.sha256)
                 wanted += 1
                 self._open()
             waiting.append(item)
@@ -144,6 +145,7 @@ class Pipeline:
             assert self._sizer is not None
             if self._sizer.memory_is_low():
                 self._images.ahead = max(2, self._images.ahead // 2)
+            batch.size = self.engine.batch_size
             try:
                 batch.result = self._call(self.engine, batch.pixels)
             except Exception as error:
@@ -182,6 +184,6 @@ class Pipeline:
             assert batch.result is not None
             features = batch.result()
         except Exception as error:
-            return self._sizer.again(batch.pixels, error)
-        self._sizer.ended(len(batch.pixels), time.perf_counter() - batch.started, self.engine.seconds)
+            return self._sizer.again(batch.pixels, batch.size, error)
+        self._sizer.ended(len(batch.pixels), self.engine.seconds)
         return features

@@ -10,6 +10,7 @@ import h5py
 
 from ffe.backbones.catalog import check_size, find
 from ffe.backbones.weights import Weights, resolve
+from ffe.engines.cache import model_key
 from ffe.errors import StaleStoreError, StoreError, WeightsError
 from ffe.images.scan import Scan, printable
 from ffe.ir import IrModel
@@ -137,7 +138,26 @@ def quantized_before(path: Path, spec: ExtractSpec, *, overwrite: bool = False) 
         with FeatureStore(path) as store:
             _refuse_other_spec(path, replace(store.spec, quantized_sha256=None), spec)
             return store.quantized()
-    return unfinished_model(path)
+    model = unfinished_model(path)
+    return model if model is not None and model.record.get("key") == model_key(spec) else None
+
+
+def quantized_like(path: Path, spec: ExtractSpec) -> IrModel:
+    """Return the int8 model of another feature file.
+
+    Raises:
+        StaleStoreError: that file holds features of another spec.
+        StoreError: it is no feature file, or has no int8 model.
+    """
+    with FeatureStore(path) as store:
+        differences = spec_differences(replace(store.spec, quantized_sha256=None), spec)
+        if differences:
+            raise StaleStoreError(
+                f"'{path}' holds other features than these ({'; '.join(differences)}); use the options that it was made with."
+            )
+        model = store.quantized()
+        assert model is not None
+        return model
 
 
 def _refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> None:
@@ -183,8 +203,14 @@ def make_plan(
         if existing is not None:
             existing.close()
         raise
-    if quantized is not None:
-        journal.keep_model(quantized)
+    try:
+        if quantized is not None:
+            journal.keep_model(quantized)
+    except OSError:
+        journal.close()
+        if existing is not None:
+            existing.close()
+        raise
     return Plan(found, spec, weights, path, existing, journal, quantized)
 
 

@@ -15,14 +15,24 @@ import numpy as np
 
 from ffe.engines.base import Engine
 from ffe.engines.choose import check_engine, open_engine
-from ffe.errors import SourceError
+from ffe.errors import SourceError, SpecError
 from ffe.extraction.calibration import Fidelity, calibrated, fidelity_of
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
-from ffe.extraction.plan import Plan, anything_before, check_output, make_plan, make_spec, quantized_before, source_text
+from ffe.extraction.plan import (
+    Plan,
+    anything_before,
+    check_output,
+    make_plan,
+    make_spec,
+    quantized_before,
+    quantized_like,
+    source_text,
+)
 from ffe.extraction.stages import Stages
 from ffe.images.scan import ImageRecord, scan
 from ffe.images.stream import ImageStream
 from ffe.specs import Decode, Precision, StoredDtype
+from ffe.store.journal import Journal
 from ffe.store.layout import Row, Skipped
 from ffe.store.writer import row_key, write_store
 
@@ -100,6 +110,7 @@ def extract(
     layer: str | None = None,
     engine: str = "auto",
     precision: Precision = "float32",
+    like: str | os.PathLike[str] | None = None,
     decode: Decode = "exact",
     dtype: StoredDtype = "float32",
     batch_size: int | None = None,
@@ -123,6 +134,8 @@ def extract(
             is a GPU, and OpenVINO elsewhere.
         precision: ``float32``; ``int8`` for a CPU, calibrated on a sample of these
             images; ``mixed_float16`` or ``mixed_bfloat16`` for a GPU.
+        like: for int8, a feature file whose quantised model is taken instead of
+            calibrating one: features of two sources are comparable only so.
         decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
         dtype: type of the stored features, ``float32`` or ``float16``.
         batch_size: images in one call of the backbone; None = what the engine and
@@ -143,6 +156,8 @@ def extract(
     found = scan(source, path)
     spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype, decode)
     check_engine(engine, precision)
+    if like is not None and precision != "int8":
+        raise SpecError("--like takes the int8 model of another feature file, so it needs --precision int8.")
     check_output(path, overwrite=overwrite)
     if found_weights.kind == "random" and weights == "random":
         log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
@@ -155,8 +170,9 @@ def extract(
             images.prefetch()  # while libraries are loaded, and int8 is calibrated
         quantized = None
         if precision == "int8":
-            quantized = quantized_before(path, spec, overwrite=overwrite)
+            quantized = quantized_before(path, spec, overwrite=overwrite) if like is None else quantized_like(Path(like), spec)
             if quantized is None:
+                Journal(path, spec, overwrite=overwrite).close()  # refuses, before the calibration, what it would refuse after
                 quantized = calibrated(spec, found_weights, records)
             spec = replace(spec, quantized_sha256=quantized.sha256)
         plan = make_plan(found, path, spec, found_weights, quantized=quantized, overwrite=overwrite)

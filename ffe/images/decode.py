@@ -114,7 +114,12 @@ def _decode_fast(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
                 orientation = _orientation(image)
         except Exception:  # the exact way says what is wrong with it
             return None
-    return decode_jpeg(data, size, orientation, MAX_PIXELS)
+    try:
+        return decode_jpeg(data, size, orientation, MAX_PIXELS)
+    except ValueError:  # simplejpeg takes sound files only; Pillow says what to make of the others
+        return None
+    except Exception as error:  # OpenCV's own, and a want of memory: another way would give other pixels
+        raise DecodeError("too-large", f"not enough memory to decode it ({type(error).__name__})") from error
 
 
 def _orientation(image: Image.Image) -> int:

@@ -28,20 +28,19 @@ def decode_jpeg(data: bytes, size: tuple[int, int], orientation: int, most_pixel
         most_pixels: larger pictures are refused.
 
     Returns:
-        uint8 (height, width, 3), RGB; None if the file is not quite sound, too
-        large, or CMYK: a more patient decoder says what to make of it.
+        uint8 (height, width, 3), RGB; None if the file is too large, or CMYK.
+
+    Raises:
+        ValueError: the file is not quite sound.
     """
     turns, mirrored = _TURNS[orientation]
     height, width = size if turns % 2 == 0 else size[::-1]
-    try:
-        full_height, full_width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if full_height * full_width > most_pixels or colours not in {"Gray", "YCbCr", "RGB"}:
-            return None
-        pixels = simplejpeg.decode_jpeg(
-            data, "RGB", fastdct=True, fastupsample=True, min_height=height, min_width=width, min_factor=1
-        )
-    except ValueError:
+    full_height, full_width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    if full_height * full_width > most_pixels or colours not in {"Gray", "YCbCr", "RGB"}:
         return None
+    pixels = simplejpeg.decode_jpeg(
+        data, "RGB", fastdct=True, fastupsample=True, min_height=height, min_width=width, min_factor=1
+    )
     step = max(pixels.shape[0] / height, pixels.shape[1] / width)
     if pixels.shape[:2] != (height, width):
         filter_ = cv2.INTER_LINEAR if step <= _LINEAR_UP_TO else cv2.INTER_AREA

@@ -156,14 +156,11 @@ class Journal:
         last = max((int(part.stem) for part in self.folder.glob("*.npy")), default=0)
         part = self.folder / f"{last + 1:06d}.npy"
         names = [name for name, _ in pending]
-        checksum = 0
         with part.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, _header(len(pending), pending[0][1]))
             for _, row in pending:
                 file.write(row.data)
-                checksum = zlib.crc32(row.data, checksum)
-        content: dict[str, object] = {"spec": self._spec.to_json(), "grid": self.grid, "sha256": names, "crc32": checksum}
-        self._loose.append((part, content))
+        self._loose.append((part, {"spec": self._spec.to_json(), "grid": self.grid, "sha256": names}))
         self._where.update({name: (part, i) for i, name in enumerate(names)})
 
     def _settle(self) -> None:
@@ -172,6 +169,7 @@ class Journal:
             with part.open("rb+") as file:
                 sync(file.fileno())
         for part, content in self._loose:
+            content["crc32"] = _checksum(part)
             record = part.with_suffix(".json")
             with record.with_suffix(".json.tmp").open("w", encoding="utf-8") as text:
                 json.dump(content, text)
@@ -246,11 +244,15 @@ def _header(rows: int, row: np.ndarray) -> dict[str, object]:
     return {"descr": row.dtype.str, "fortran_order": False, "shape": (rows, *row.shape)}
 
 
+def _checksum(part: Path) -> int:
+    """Return the CRC-32 of the values of a part; enough to tell a torn write, and fast."""
+    return zlib.crc32(np.load(part, mmap_mode="r", allow_pickle=False).data)
+
+
 def _whole(part: Path, rows: int, crc32: int) -> bool:
     """Return whether a part has its rows, and the very bytes that were written."""
     try:
-        features = np.load(part, mmap_mode="r", allow_pickle=False)
-        return len(features) == rows and zlib.crc32(features.data) == crc32
+        return len(np.load(part, mmap_mode="r", allow_pickle=False)) == rows and _checksum(part) == crc32
     except (OSError, ValueError, EOFError):
         return False
 

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -239,7 +240,7 @@ def _without_int8(cache: Path) -> str:
     for file in (cache / "models").glob("*.zip"):
         target = other / "models" / file.name
         if not file.name.endswith("-int8.zip") and not target.exists():
-            os.link(file, target)
+            shutil.copyfile(file, target)
     return other.name
 
 

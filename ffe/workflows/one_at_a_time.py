@@ -25,7 +25,10 @@ def main(listing: str, backbone: str, height: str, width: str, weights: str) -> 
     model = build(spec, found)
     started = time.perf_counter()
     for path in Path(listing).read_text("utf-8").splitlines():
-        image = keras.utils.load_img(path, target_size=size, interpolation="bilinear")
+        try:
+            image = keras.utils.load_img(path, target_size=size, interpolation="bilinear")
+        except OSError:  # no picture; tutorials would stop here
+            continue
         array = keras.utils.img_to_array(image)[None].astype("uint8")
         model.predict(preprocess(array, spec.preprocess.mode), verbose=0)
     print(json.dumps({"loop_seconds": time.perf_counter() - started}))

@@ -127,7 +127,8 @@ def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> tupl
     if other.spec_digest != store.spec_digest:
         differences = "; ".join(spec_differences(other.spec, store.spec))
         raise ModelMismatchError(
-            f"'{other.path}' and '{store.path}' hold different features ({differences}); extract both with the same options."
+            f"'{other.path}' and '{store.path}' hold different features ({differences}); "
+            "extract both with the same options, and an int8 file with --like the other."
         )
     unknown = sorted(set(other.class_names) - set(store.class_names))
     if unknown:

@@ -98,7 +98,7 @@ def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.nd
             differences = "; ".join(spec_differences(store.spec, manifest.spec, ("the file has", "the model needs")))
             raise ModelMismatchError(
                 f"The model '{predictor.bundle.path}' was made for other features than '{path}' holds ({differences}); "
-                "extract with the options of the model, or tune a new one."
+                "extract with the options of the model (int8 with --like its feature file), or tune a new one."
             )
         index = _model_labels(predictor, store.class_names, path)
         used = np.flatnonzero(store.labels >= 0)

@@ -157,6 +157,39 @@ def test_a_driver_without_a_usable_gpu_counts_as_none(monkeypatch: pytest.Monkey
     assert choose._has_gpu() == bool(gpus)
 
 
+@pytest.mark.usefixtures("doubles")
+def test_an_openvino_that_does_not_load_is_a_sentence_and_auto_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    monkeypatch.setattr(choose, "has_openvino", lambda: True)
+    assert isinstance(choose.open_engine(SPEC, random_weights()), _OnKeras)
+    assert "OpenVINO does not work on this machine (ModuleNotFoundError: " in caplog.text
+    assert "use --engine keras. Going on with the engine keras." in caplog.text
+
+
+def test_a_backbone_that_openvino_does_not_know_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ffe.engines.convert import convert, quantize
+    from ffe.engines.openvino import import_openvino
+
+    def fails(*rest: object, **options: object) -> None:
+        raise RuntimeError("no such\nlayer")
+
+    monkeypatch.setattr(import_openvino(), "convert_model", fails)
+    with pytest.raises(EngineError) as caught:
+        convert(SPEC, random_weights())
+    assert str(caught.value) == (
+        "OpenVINO cannot convert the backbone 'mobilenet_0.25' (RuntimeError: no such layer); use --engine keras."
+    )
+    monkeypatch.undo()
+    import nncf
+
+    model = convert(SPEC, random_weights())
+    monkeypatch.setattr(nncf, "quantize", fails)
+    with pytest.raises(EngineError, match=r"OpenVINO cannot quantise the backbone .* use --precision float32\."):
+        quantize(model, np.zeros((1, 32, 32, 3), np.uint8), {})
+
+
 def test_conversion_needs_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     import keras
 

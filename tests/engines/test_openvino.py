@@ -128,6 +128,34 @@ def test_more_calls_than_streams_and_results_in_any_order() -> None:
     assert engine.seconds > 0
 
 
+def test_every_call_has_its_own_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two batches on their way run out of memory: each says so, once and again, and the engine goes on."""
+    engine = OpenVinoEngine(float_ir(), 2)
+    images = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), np.uint8)
+    expected = engine.extract(images)
+    calls = [engine.start(images) for _ in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr("ffe.engines.openvino.np.array", lambda *rest: (_ for _ in ()).throw(MemoryError("no room")))
+        engine.batch_size = 1  # the smaller one waits for both
+        engine._end(engine._running[0])
+        engine._end(engine._running[0])
+    for call in (*calls, *calls):
+        with pytest.raises(MemoryError, match="no room"):
+            call()
+    np.testing.assert_array_equal(engine.extract(images[:1]), expected[:1])
+
+
+def test_threads_may_share_an_engine() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    engine = OpenVinoEngine(float_ir(), 2)
+    images = np.random.default_rng(0).integers(0, 256, (40, *SIZE, 3), np.uint8)
+    expected = [engine.extract(images[i : i + 2]) for i in range(0, 40, 2)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: engine.extract(images[i : i + 2]), range(0, 40, 2)))
+    np.testing.assert_array_equal(np.stack(found), np.stack(expected))
+
+
 def test_batch_size_may_change_between_calls() -> None:
     engine = OpenVinoEngine(float_ir(), 8)
     images = np.random.default_rng(0).integers(0, 256, (8, *SIZE, 3), np.uint8)

@@ -136,12 +136,14 @@ def test_long_calls_take_fewer_images() -> None:
     """Until a call is over within two seconds; never below the smallest size that the engine names."""
     sizer, engine = sizer_of((2, 4, 8), 8)
     seen = []
+    clock = 0.0
     for _ in range(4):
-        sizer.ended(engine.batch_size, 0.9 * engine.batch_size, 1.0)
+        clock += 0.9 * engine.batch_size / engine.in_flight
+        sizer.ended(engine.batch_size, clock)
         seen.append(engine.batch_size)
     assert seen == [4, 2, 2, 2]
     sizer, engine = sizer_of((2, 4, 8), 8, fixed=True)
-    sizer.ended(8, 60.0, 60.0)
+    sizer.ended(8, 60.0)
     assert engine.batch_size == 8
 
 
@@ -149,9 +151,8 @@ def run_with_rates(rate: Callable[[int], float], sizes: tuple[int, ...] = (32, 6
     sizer, engine = sizer_of(sizes, 32)
     clock = 0.0
     for _ in range(200):
-        seconds = engine.batch_size / rate(engine.batch_size)
-        clock += seconds
-        sizer.ended(engine.batch_size, seconds, clock)
+        clock += engine.batch_size / rate(engine.batch_size)
+        sizer.ended(engine.batch_size, clock)
     return engine.batch_size
 
 

@@ -16,7 +16,7 @@ from ffe.backbones.weights import random_weights
 from ffe.bundle.io import Bundle
 from ffe.engines.cache import cache_folder
 from ffe.engines.choose import open_engine
-from ffe.errors import BundleError, EngineError, SourceError, StaleStoreError, StoreError
+from ffe.errors import BundleError, EngineError, ModelMismatchError, SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction import calibration
 from ffe.extraction.calibration import calibrated, fidelity_of, leave_one_out_accuracy
 from ffe.extraction.plan import make_spec
@@ -26,7 +26,7 @@ from ffe.images.synthetic import draw
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
-from ffe.workflows import train
+from ffe.workflows import evaluate, train
 
 OPTIONS: dict[str, Any] = {"backbone": "mobilenet_0.25", "size": 32, "weights": "random"}
 
@@ -224,6 +224,86 @@ def test_a_store_that_lost_its_model_is_refused(copy: tuple[Path, Path], damage:
     for action in (lambda: run(source, output), lambda: train(output, output.with_name("m.ffe"), head="logistic")):
         with pytest.raises(StoreError, match=sentence):
             action()
+
+
+def test_another_source_takes_the_model_of_the_first(store: Path, model: Path, tmp_path: Path) -> None:
+    """Calibrated on its own images it would have features of its own; with --like they can be tuned and scored together."""
+    other = tmp_path / "other"
+    for kind in ("cat", "dog"):
+        (other / kind).mkdir(parents=True)
+        for i in range(12):
+            draw(kind, 500 + i, (48, 48)).save(other / kind / f"{i}.png")  # type: ignore[arg-type]
+    run(other, tmp_path / "own.h5")
+    with pytest.raises(ModelMismatchError, match=r"quantized_sha256: .* \(int8 with --like its feature file\)"):
+        evaluate(model, tmp_path / "own.h5")
+    with pytest.raises(ModelMismatchError, match="and an int8 file with --like the other"):
+        train(store, tmp_path / "m.ffe", head="logistic", test=tmp_path / "own.h5")
+    run(other, tmp_path / "like.h5", like=store)
+    assert evaluate(model, tmp_path / "like.h5").evaluation.n == 24
+    train(store, tmp_path / "m.ffe", head="logistic", test=tmp_path / "like.h5")
+    with FeatureStore(tmp_path / "like.h5") as a, FeatureStore(store) as b:
+        assert a.spec == b.spec
+    assert run(other, tmp_path / "like.h5").computed == 0  # the file has its model by now
+
+
+def test_like_is_for_int8_and_for_the_same_options(store: Path, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        run(pictures, tmp_path / "f.h5", precision="float32", like=store)
+    assert str(caught.value) == "--like takes the int8 model of another feature file, so it needs --precision int8."
+    with pytest.raises(StaleStoreError, match=r"holds other features than these \(preprocess.size: stored 32x32, asked 64x64\)"):
+        run(pictures, tmp_path / "f.h5", size=64, like=store)
+
+
+def test_the_model_of_another_unfinished_run_is_not_taken(pictures: Path, tmp_path: Path) -> None:
+    """Its records are gone with their arrays, but the model lies there: another backbone must not run on it."""
+
+    def stop(progress: Any) -> None:
+        if progress.done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(pictures, tmp_path / "f.h5", progress=stop)
+    for part in (tmp_path / "f.h5.partial").glob("*.npy"):
+        part.write_bytes(b"torn")
+    run(pictures, tmp_path / "f.h5", size=48)
+    run(pictures, tmp_path / "fresh.h5", size=48)
+    assert (tmp_path / "f.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+
+
+def test_an_unfinished_run_of_other_options_is_refused_before_the_calibration(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(progress: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(pictures, tmp_path / "f.h5", precision="float32", progress=stop)
+    monkeypatch.setattr("ffe.extraction.run.calibrated", lambda *rest: pytest.fail("too late"))
+    with pytest.raises(StaleStoreError, match=r"An unfinished run for .* made other features \(precision: stored float32"):
+        run(pictures, tmp_path / "f.h5")
+
+
+def test_a_bundle_with_another_int8_backbone_is_refused(model: Path, tmp_path: Path) -> None:
+    from ffe.bundle.io import write_bundle
+    from ffe.ir import IrModel
+
+    bundle = Bundle(model)
+    ir = bundle.ir()
+    assert ir is not None
+    other = IrModel(ir.xml, np.concatenate([ir.weights, np.zeros(1, np.uint8)]))
+    parts = {"head": bundle.head(), "golden": bundle.golden(), "splits": bundle.splits(), "card": bundle.card()}
+    write_bundle(tmp_path / "m.ffe", bundle.manifest, **parts, ir=other)  # type: ignore[arg-type]
+    with pytest.raises(BundleError, match="holds another int8 backbone than its spec names; make it again"):
+        Bundle(tmp_path / "m.ffe").ir()
+
+
+def test_files_that_are_no_pictures_are_no_part_of_the_sample(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "p")
+    for i in range(30):
+        (tmp_path / "p" / "cat" / f"x{i}.png").write_text(f"no picture {i}")
+    summary = run(tmp_path / "p", tmp_path / "f.h5")
+    assert summary.skipped == 30
+    assert summary.fidelity.images == 24
 
 
 def test_too_few_images_are_refused(pictures: Path, tmp_path: Path) -> None:
