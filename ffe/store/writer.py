@@ -62,10 +62,11 @@ def write_store(
             file.attrs["grid"] = np.asarray(grid, np.int64)
             file.attrs["source"] = source
             data = file.create_dataset(layout.FEATURES, (len(rows), dims), dtype, chunks=(step, dims), fillvalue=np.nan)
-            block = np.empty((step, dims), dtype)
             for start in range(0, len(rows), step):
                 some = rows[start : start + step]
-                data[start : start + len(some)] = np.stack([features(row) for row in some], out=block[: len(some)])
+                block = np.full((step, dims), np.nan, dtype) if len(some) < step else np.empty((step, dims), dtype)
+                np.stack([features(row) for row in some], out=block[: len(some)])
+                data.id.write_direct_chunk((start, 0), block.data)  # as it is: HDF5 would copy it once more
             file[layout.DATA_LINK] = h5py.SoftLink(f"/{layout.FEATURES}")
             file[layout.LABELS] = np.asarray([row.label for row in rows], np.int64)
             file[layout.VIEW] = np.asarray([row.view for row in rows], np.int64)
