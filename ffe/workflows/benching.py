@@ -47,7 +47,7 @@ class BenchRow:
         seconds: median of the measurements.
         images_per_second: at that median; None for what is done once.
         fastest, slowest: images a second of the best and the worst measurement.
-        ratio: to the one-at-a-time way; None for what is done once.
+        ratio: to the one-at-a-time way, the median over the rounds; None for what is done once.
     """
 
     way: str
@@ -212,7 +212,7 @@ def bench(
                 add(way, "backbone alone", lambda engine=engine: len(records) / images_per_second(engine, pixels, _ALONE_SECONDS))  # type: ignore[misc]
             add("decode exact", "decode alone", lambda: runs.decode("exact"))
             add("decode fast", "decode alone", lambda: runs.decode("fast"))
-    yardstick = statistics.median(measured["one at a time", "whole process"])
+    yardstick = measured["one at a time", "whole process"]
     rows = [_row(way, scope, len(records), seconds, yardstick) for (way, scope), seconds in measured.items()]
     return BenchResult(backbone, spec.preprocess.size, len(records), repeats, (*rows, *once))
 
@@ -244,6 +244,7 @@ def _without_int8(cache: Path) -> str:
     return other.name
 
 
-def _row(way: str, scope: str, images: int, seconds: list[float], yardstick: float) -> BenchRow:
+def _row(way: str, scope: str, images: int, seconds: list[float], yardstick: list[float]) -> BenchRow:
     median = statistics.median(seconds)
-    return BenchRow(way, scope, images, median, images / median, images / min(seconds), images / max(seconds), yardstick / median)
+    ratio = statistics.median(slow / own for slow, own in zip(yardstick, seconds, strict=True))  # of neighbours in time
+    return BenchRow(way, scope, images, median, images / median, images / min(seconds), images / max(seconds), ratio)
