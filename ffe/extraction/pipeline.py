@@ -95,6 +95,7 @@ class Pipeline:
         return Stages(
             read=self._images.read_seconds,
             decode=self._images.decode_seconds,
+            decoding=self._images.decoding,
             backbone=0.0 if self.engine is None else self.engine.seconds,
             waited_for_images=self._images.waited,
             waited_for_backbone=self._waited,

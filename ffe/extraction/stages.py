@@ -17,6 +17,7 @@ class Stages:
         decode: processor time of all threads together, decoding and resizing.
         backbone: in which the engine was at work.
         write: writing features to disk.
+        decoding: how long decoding took, waiting for a core included; what reading is compared with.
         waited_for_images, waited_for_backbone, waited_for_disk: in which the
             run could do nothing but wait for that stage.
     """
@@ -25,6 +26,7 @@ class Stages:
     decode: float = 0.0
     backbone: float = 0.0
     write: float = 0.0
+    decoding: float = 0.0
     waited_for_images: float = 0.0
     waited_for_backbone: float = 0.0
     waited_for_disk: float = 0.0
@@ -32,7 +34,7 @@ class Stages:
     @property
     def limit(self) -> Stage:
         """The stage that the run waited for longest."""
-        images: Stage = "read" if self.read > self.decode else "decode"
+        images: Stage = "read" if self.read > self.decoding else "decode"
         waits: dict[Stage, float] = {"backbone": self.waited_for_backbone}
         waits[images] = self.waited_for_images
         waits["write"] = self.waited_for_disk

@@ -93,6 +93,7 @@ class ImageStream:
         ahead: images decoded ahead of the caller, at the most; may be set.
         read_seconds: time that all threads together spent reading files.
         decode_seconds: processor time that they spent decoding and resizing.
+        decoding: how long that took, waiting for a core included.
         waited: time that the caller waited for an image.
     """
 
@@ -108,7 +109,7 @@ class ImageStream:
         self.known = known
         self.workers = workers or default_workers()
         self.ahead = max(16, min(1024, _AHEAD_BYTES // (size[0] * size[1] * 3)))
-        self.read_seconds = self.decode_seconds = self.waited = 0.0
+        self.read_seconds = self.decode_seconds = self.decoding = self.waited = 0.0
         self._files = enumerate(files)
         self._size = size
         self._how = how
@@ -170,6 +171,7 @@ class ImageStream:
                     self.read_seconds += time.perf_counter() - read_started
                 else:
                     self.read_seconds += read_seconds
+                    self.decoding += time.perf_counter() - read_started - read_seconds
                     self.decode_seconds += time.thread_time() - decode_started
 
     def _look(self) -> None:

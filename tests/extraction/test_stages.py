@@ -1,0 +1,57 @@
+"""Where the time went, and what held the run up."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffe.engines.fake import FakeEngine
+from ffe.extraction.run import Progress, extract
+from ffe.extraction.stages import Stages
+
+
+@pytest.mark.parametrize(
+    ("stages", "limit"),
+    [
+        (Stages(read=1, decoding=5, waited_for_images=3, waited_for_backbone=1), "decode"),
+        (Stages(read=5, decode=9, decoding=1, waited_for_images=3, waited_for_backbone=1), "read"),
+        (Stages(read=5, decoding=9, waited_for_images=1, waited_for_backbone=3), "backbone"),
+        (Stages(waited_for_images=1, waited_for_backbone=3, waited_for_disk=4), "write"),
+        (Stages(), "backbone"),
+    ],
+)
+def test_the_limit_is_what_was_waited_for(stages: Stages, limit: str) -> None:
+    assert stages.limit == limit
+    assert stages.to_json()["limit"] == limit
+    assert list(stages.to_json()) == ["read", "decode", "backbone", "write", "limit"]
+
+
+@pytest.mark.parametrize(
+    ("slow", "limit"),
+    [
+        ("ffe.images.stream.decode", "decode"),
+        ("ffe.images.stream.read_image", "read"),
+        ("ffe.engines.fake.FakeEngine.extract", "backbone"),
+    ],
+)
+def test_a_run_names_its_bottleneck(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str, limit: str
+) -> None:
+    from ffe.images.decode import decode, read_image
+
+    inner = {"decode": decode, "read": read_image, "backbone": FakeEngine.extract}[limit]
+
+    def slowed(*arguments: object, **options: object) -> object:
+        time.sleep(0.02)
+        return inner(*arguments, **options)  # type: ignore[operator]
+
+    monkeypatch.setattr(slow, slowed)
+    seen: list[Progress] = []
+    summary = extract(pictures, tmp_path / "f.h5", backbone="fake", batch_size=2, workers=1, progress=seen.append)
+    assert summary.stages.limit == limit
+    assert seen[-1].stages.limit == limit
+    assert summary.stages.write > 0
+    assert np.isfinite(summary.stages.read)
