@@ -26,14 +26,16 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a user would have it: photos, more_photos, new.jpg, and weights of MobileNet (random ones)."""
-    import keras
+    from ffe.backbones.build import build
+    from ffe.extraction.plan import make_spec
 
     folder = tmp_path_factory.mktemp("user")
     draw_folder(folder / "photos", 16)
     shutil.copytree(ROOT / "data" / "pictures", folder / "more_photos")
     draw("cat", 99).save(folder / "new.jpg")
     (folder / "weights").mkdir()
-    model = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(224, 224, 3))
+    spec, weights = make_spec("mobilenet", 224, "random")
+    model = build(spec, weights)  # not Keras's own random ones: their features fade away, and int8 would be refused
     model.save_weights(folder / "weights" / CATALOG["mobilenet"].weights_file)
     return folder
 

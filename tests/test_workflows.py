@@ -131,7 +131,8 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] 
         {},
         {"spec": make_spec("fake", 40)[0]},
         ModelMismatchError,
-        r"hold different features \(preprocess\.size: stored 40x40, asked 32x32\); extract both with the same options\.",
+        r"hold different features \(preprocess\.size: stored 40x40, asked 32x32\); "
+        r"extract both with the same options, and an int8 file with --like the other\.",
     ),
     "unknown class": ({}, {"classes": ("cat", "emu")}, ModelMismatchError, "has the class 'emu', which .* has not; give both"),
     "own valid rows": (

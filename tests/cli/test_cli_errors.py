@@ -105,7 +105,8 @@ def _model_for_other_features(pictures: Path, bundle: Path, here: Path) -> tuple
     features = _features(pictures, here, size=48, cat=3, dog=3)
     return ("evaluate", bundle, features), (
         f"The model '{bundle}' was made for other features than '{features}' holds "
-        "(preprocess.size: the file has 48x48, the model needs 32x32); extract with the options of the model, or tune a new one."
+        "(preprocess.size: the file has 48x48, the model needs 32x32); "
+        "extract with the options of the model (int8 with --like its feature file), or tune a new one."
     )
 
 
