@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
@@ -75,6 +76,7 @@ class Predictor:
         self.workers = workers
         self._engine_name = engine
         self._engine: Engine | None = None
+        self._blas: ThreadpoolController | None = None
 
     def predict(self, images: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
         """Yield a prediction for every image file, in order; memory stays flat.
@@ -117,7 +119,7 @@ class Predictor:
     def _predict(self, files: Iterator[Path | bytes], names: dict[int, str]) -> Iterator[Prediction]:
         for batch in self._compute(files):
             good = [item.features for item in batch if item.features is not None]
-            answers = iter(self.head.predict_proba(np.stack(good)) if good else ())
+            answers = iter(self._ask_head(np.stack(good)) if good else ())
             for item in batch:
                 name = names.pop(item.index)
                 if item.features is None:
@@ -126,6 +128,13 @@ class Predictor:
                 row = next(answers)
                 probabilities = dict(zip(self.class_names, row.tolist(), strict=True))
                 yield Prediction(name, self.class_names[int(row.argmax())], probabilities, None)
+
+    def _ask_head(self, features: np.ndarray) -> np.ndarray:
+        """Ask the head on one core: threads that wait for small products take cores from the backbone."""
+        if self._blas is None:
+            self._blas = ThreadpoolController()
+        with self._blas.limit(limits=1, user_api="blas"):
+            return self.head.predict_proba(features)
 
     def _compute(self, files: Iterable[Path | bytes]) -> Iterator[list[ImageFeatures]]:
         spec = self.bundle.manifest.spec
