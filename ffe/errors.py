@@ -37,6 +37,11 @@ __all__ = [
 ]
 
 
+def one_line(error: BaseException) -> str:
+    """Return what a library's error says, with its kind, on one line of at most 200 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
 class FfeError(Exception):
     """Base of all errors that ffe raises on purpose."""
 

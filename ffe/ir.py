@@ -46,7 +46,12 @@ class IrModel:
     @cached_property
     def sha256(self) -> str:
         """Digest of graph and constants, 64 hexadecimal digits."""
-        return bytes_digest((bytes_digest(self.xml) + bytes_digest(self.weights.data)).encode())
+        return digest_of_parts(bytes_digest(self.xml), bytes_digest(self.weights.data))
+
+
+def digest_of_parts(xml: str, weights: str) -> str:
+    """Return ``IrModel.sha256`` from the digests of graph and constants."""
+    return bytes_digest((xml + weights).encode())
 
 
 def write_ir(path: Path, model: IrModel) -> None:

@@ -24,7 +24,7 @@ from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, IR_GRAPH, IR_WEIGH
 from ffe.errors import BundleError, FfeError
 from ffe.heads import find_head
 from ffe.heads.base import Head
-from ffe.ir import IrModel, map_member
+from ffe.ir import IrModel, digest_of_parts, map_member
 from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
 from ffe.store.journal import sync, sync_folder
 
@@ -106,13 +106,12 @@ class Bundle:
 
     def ir(self) -> IrModel | None:
         """Return the backbone as an IR model, or None; its constants are read when they are used."""
-        if not {IR_GRAPH, IR_WEIGHTS} <= set(self.manifest.members):
+        members, wanted = self.manifest.members, self.manifest.spec.quantized_sha256
+        if not {IR_GRAPH, IR_WEIGHTS} <= set(members):
             return None
-        model = IrModel(self._read(IR_GRAPH), map_member(self.path, IR_WEIGHTS))
-        wanted = self.manifest.spec.quantized_sha256
-        if wanted is not None and model.sha256 != wanted:
+        if wanted is not None and digest_of_parts(members[IR_GRAPH], members[IR_WEIGHTS]) != wanted:
             raise BundleError(f"The model file '{self.path}' holds another int8 backbone than its spec names; make it again.")
-        return model
+        return IrModel(self._read(IR_GRAPH), map_member(self.path, IR_WEIGHTS))
 
     @contextlib.contextmanager
     def keras_file(self) -> Iterator[Path | None]:

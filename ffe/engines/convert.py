@@ -18,7 +18,7 @@ from ffe.backbones.build import build
 from ffe.backbones.weights import Weights
 from ffe.engines.cache import model_key
 from ffe.engines.openvino import import_openvino
-from ffe.errors import EngineError
+from ffe.errors import EngineError, one_line
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
 from ffe.ir import IrModel
 from ffe.specs import ExtractSpec, PreprocessMode
@@ -76,8 +76,7 @@ def _quick(nncf: Any) -> Any:
 
 
 def _failed(what: str, backbone: str, error: Exception, instead: str) -> str:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return f"OpenVINO cannot {what} the backbone '{backbone}' ({reason}); use {instead}."
+    return f"OpenVINO cannot {what} the backbone '{backbone}' ({one_line(error)}); use {instead}."
 
 
 def to_ir(model: Any, record: Mapping[str, Any]) -> IrModel:

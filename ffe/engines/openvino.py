@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.engines.base import grid_of, padded
-from ffe.errors import EngineError
+from ffe.errors import EngineError, one_line
 from ffe.ir import IrModel
 from ffe.machine import cores
 
@@ -37,13 +37,9 @@ def import_openvino() -> Any:
         import openvino
     except Exception as error:  # a missing system library shows as ImportError or OSError, an old CPU as others
         raise EngineError(
-            f"OpenVINO does not work on this machine ({_one_line(error)}); 'ffe doctor' shows more, or use --engine keras."
+            f"OpenVINO does not work on this machine ({one_line(error)}); 'ffe doctor' shows more, or use --engine keras."
         ) from error
     return openvino
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 class OpenVinoEngine:

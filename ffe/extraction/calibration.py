@@ -59,7 +59,6 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class _Sampled:
-    sha256: str
     label: int
     pixels: np.ndarray
 
@@ -155,9 +154,9 @@ def _different(records: Sequence[ImageRecord]) -> Iterator[tuple[str, int, bytes
 def _sample(records: Sequence[ImageRecord], size: tuple[int, int]) -> list[_Sampled]:
     """Decode the first images that can be decoded."""
     sample: list[_Sampled] = []
-    for sha256, label, data in _different(records):
+    for _, label, data in _different(records):
         with contextlib.suppress(DecodeError):
-            sample.append(_Sampled(sha256, label, decode(data, size)))
+            sample.append(_Sampled(label, decode(data, size)))
         if len(sample) == SAMPLE:
             break
     if len(sample) < LEAST_SAMPLE:

@@ -28,6 +28,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_FIRST_ON_ITS_SIDE = 5  # from here on height and width change places
 
 
 def read_image(file: str | os.PathLike[str]) -> bytes:
@@ -115,11 +116,14 @@ def _decode_fast(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
         except Exception:  # the exact way says what is wrong with it
             return None
     try:
-        return decode_jpeg(data, size, orientation, MAX_PIXELS)
+        pixels = decode_jpeg(data, size if orientation < _FIRST_ON_ITS_SIDE else size[::-1], MAX_PIXELS)
     except ValueError:  # simplejpeg takes sound files only; Pillow says what to make of the others
         return None
     except Exception as error:  # OpenCV's own, and a want of memory: another way would give other pixels
         raise DecodeError("too-large", f"not enough memory to decode it ({type(error).__name__})") from error
+    if pixels is None or orientation not in _UPRIGHT:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
 
 
 def _orientation(image: Image.Image) -> int:

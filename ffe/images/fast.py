@@ -14,17 +14,13 @@ import simplejpeg
 
 _LINEAR_UP_TO = 1.5  # larger steps would skip pixels; they are averaged over areas
 
-# EXIF orientation -> (turns by 90 degrees to the left, then mirrored from left to right)
-_TURNS = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 
-
-def decode_jpeg(data: bytes, size: tuple[int, int], orientation: int, most_pixels: int) -> np.ndarray | None:
-    """Decode a JPEG file, turn it upright, and stretch it to a size.
+def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> np.ndarray | None:
+    """Decode a JPEG file, as it lies in the file, and stretch it to a size.
 
     Args:
         data: content of the file, colour or grey.
-        size: (height, width) in pixels, of the upright picture.
-        orientation: of EXIF, 1 to 8.
+        size: (height, width) in pixels.
         most_pixels: larger pictures are refused.
 
     Returns:
@@ -33,8 +29,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int], orientation: int, most_pixel
     Raises:
         ValueError: the file is not quite sound.
     """
-    turns, mirrored = _TURNS[orientation]
-    height, width = size if turns % 2 == 0 else size[::-1]
+    height, width = size
     full_height, full_width, colours, _ = simplejpeg.decode_jpeg_header(data)
     if full_height * full_width > most_pixels or colours not in {"Gray", "YCbCr", "RGB"}:
         return None
@@ -45,7 +40,4 @@ def decode_jpeg(data: bytes, size: tuple[int, int], orientation: int, most_pixel
     if pixels.shape[:2] != (height, width):
         filter_ = cv2.INTER_LINEAR if step <= _LINEAR_UP_TO else cv2.INTER_AREA
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=filter_))
-    if turns or mirrored:
-        pixels = np.rot90(pixels, turns)
-        pixels = np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
     return pixels

@@ -19,6 +19,7 @@ from ffe.backbones.catalog import CATALOG
 from ffe.backbones.weights import WEIGHTS_DIR_VARIABLE, find_file, keras_home
 from ffe.engines.cache import cache_folder
 from ffe.engines.measure import images_per_second
+from ffe.errors import one_line
 from ffe.images.decode import decode
 from ffe.images.synthetic import draw
 from ffe.ir import read_ir
@@ -30,7 +31,7 @@ _MEASURE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class EngineCheck:
-    """Whether an engine works here: ``error`` says why it does not."""
+    """Whether an engine works here; ``detail`` says on what, or why it does not."""
 
     name: str
     works: bool
@@ -130,7 +131,7 @@ def _check_openvino() -> EngineCheck:
         core = ov.Core()
         return EngineCheck("openvino", bool((ran[0] == 0).all()), str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip())
     except Exception as error:  # whatever is wrong with it is what the user wants to know
-        return EngineCheck("openvino", False, " ".join(f"{type(error).__name__}: {error}".split())[:200])
+        return EngineCheck("openvino", False, one_line(error))
 
 
 def _check_keras() -> EngineCheck:
@@ -142,7 +143,7 @@ def _check_keras() -> EngineCheck:
         device = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}" if gpus else "no GPU"
         return EngineCheck("keras", True, f"on {keras.config.backend()}, {device}")
     except Exception as error:
-        return EngineCheck("keras", False, " ".join(f"{type(error).__name__}: {error}".split())[:200])
+        return EngineCheck("keras", False, one_line(error))
 
 
 def _decode_rate(how: str) -> float | None:
