@@ -13,7 +13,7 @@ def command(as_json: bool) -> None:
     """List the backbones: default size, scaling, licence of the weights, and where they are on this machine."""
     from ffe.backbones.catalog import CATALOG
     from ffe.backbones.weights import find_file
-    from ffe.report import table
+    from ffe.report.text import table
 
     rows = []
     for row in CATALOG.values():

@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
     Decoding is measured on a drawn picture, and every backbone in the cache of
     converted models is run, for about a second each.
     """
-    from ffe.report import table
+    from ffe.report.text import table
     from ffe.workflows.checkup import checkup
 
     found = checkup()

@@ -22,7 +22,7 @@ from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, ExtractProgress, print
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(model: str, data: str, as_json: bool, **options: Any) -> None:
     """Score MODEL on a feature file of the same spec, or on a folder or CSV of labelled images."""
-    from ffe.report import evaluation_text
+    from ffe.report.text import evaluation_text
     from ffe.workflows import evaluate
 
     with ExtractProgress() as progress:

@@ -27,7 +27,7 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _features(file: str, as_json: bool) -> None:
-    from ffe.report import bytes_text, table
+    from ffe.report.text import bytes_text, table
     from ffe.store.reader import FeatureStore
 
     with FeatureStore(file) as store:
@@ -80,7 +80,7 @@ def _weights_text(spec: Any) -> str:
 
 def _model(file: str, splits: bool, as_json: bool) -> None:
     from ffe.bundle.io import Bundle
-    from ffe.report import evaluation_text, leaderboard_text, parameters_text
+    from ffe.report.text import evaluation_text, leaderboard_text, parameters_text
 
     bundle = Bundle(file)
     manifest = bundle.manifest

@@ -101,7 +101,7 @@ class TrialProgress:
 
     def __call__(self, trial: Any, done: int, total: int) -> None:
         """Take in one trial."""
-        from ffe.report import parameters_text
+        from ffe.report.text import parameters_text
 
         spread = "" if trial.spread is None else f" ± {trial.spread:.4f}"
         left = (time.monotonic() - self._started) / done * (total - done)

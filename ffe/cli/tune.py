@@ -43,7 +43,7 @@ def shared_options(command: Any) -> Any:
 
 def print_result(result: Any, output: str, as_json: bool) -> None:
     """Print what a search or a training came to."""
-    from ffe.report import evaluation_text, leaderboard_text, parameters_text
+    from ffe.report.text import evaluation_text, leaderboard_text, parameters_text
 
     if as_json:
         print_json(result.to_json())

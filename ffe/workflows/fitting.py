@@ -24,7 +24,7 @@ from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
 from ffe.engines.choose import float_model_if_any, open_saved_engine
 from ffe.errors import BundleError, DataError
-from ffe.evaluation import Evaluation, evaluate_probabilities
+from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.extraction.plan import weights_of
 from ffe.heads import HEADS, find_head
 from ffe.heads.base import Head
@@ -32,9 +32,9 @@ from ffe.heads.space import complete
 from ffe.heads.svm import check_rows
 from ffe.images.synthetic import KINDS, draw
 from ffe.ir import IrModel
-from ffe.report import model_card
+from ffe.report.text import model_card
 from ffe.specs import HeadSpec, SearchSpec
-from ffe.splits import assign_folds, different_images
+from ffe.splits.sides import assign_folds, different_images
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import FLAT_FEATURES, Problem, Trial, fold_parts, poolings_searched, refit, search
 from ffe.workflows.rows import SplitRows, split_rows

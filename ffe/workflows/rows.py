@@ -13,7 +13,7 @@ import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError
 from ffe.keys import spec_differences
-from ffe.splits import different_images, hold_out
+from ffe.splits.sides import different_images, hold_out
 from ffe.store.reader import FeatureStore
 
 log = logging.getLogger("ffe")

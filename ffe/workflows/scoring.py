@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError, SourceError
-from ffe.evaluation import Evaluation, evaluate_probabilities
+from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.run import Progress
 from ffe.images.scan import scan

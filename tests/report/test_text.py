@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ffe.bundle.io import Bundle
-from ffe.report import bytes_text, evaluation_text, leaderboard_text, parameters_text, table
+from ffe.report.text import bytes_text, evaluation_text, leaderboard_text, parameters_text, table
 
 
 def test_a_table_has_equal_columns() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ffe.errors import DataError
-from ffe.splits import assign_folds, hold_out
+from ffe.splits.sides import assign_folds, hold_out
 
 
 def _digests(count: int, name: str = "image") -> list[str]:

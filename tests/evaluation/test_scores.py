@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics
 
 from ffe.errors import DataError
-from ffe.evaluation import evaluate_probabilities
+from ffe.evaluation.scores import evaluate_probabilities
 
 
 def test_two_classes_by_hand() -> None:

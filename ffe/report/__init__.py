@@ -1,0 +1,1 @@
+"""Values -> what people read: tables, the model card, the page."""

@@ -1,0 +1,1 @@
+"""Which rows train, which choose, which test. Pure functions over columns."""
