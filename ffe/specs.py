@@ -160,30 +160,50 @@ class SearchSpec(Spec):
 
     Attributes:
         heads: names of ``ffe.heads``.
-        trials: parameter sets tried for each head, the default set included.
-        executions: trainings of each dense trial, from different first weights;
-            their scores are averaged.
+        trials: parameter sets tried for each head, the default set included;
+            None = a number that suits each head, or what the time allows.
+        seconds: time for the search; None = the number of trials decides.
+        oracle: what proposes parameters: ``bayesian``, ``hyperband`` or ``random``.
+        metric: what is aimed at: ``accuracy``, ``balanced_accuracy`` or ``log_loss``.
+        fixed: parameters that are not searched, by name, for every head that has them.
+        executions: trainings of each set, from different seeds, for heads that
+            depend on one; their scores are averaged.
         epochs: longest training of a dense head.
         folds: parts for cross-validation.
         test_fraction: share of the rows held out for the one final test.
+        class_weights: ``auto``, ``balanced`` or ``none``.
+        ensemble: heads that are averaged, where that wins; 0 = none.
         seed: start of every random choice.
     """
 
     heads: tuple[str, ...]
-    trials: int = 8
+    trials: int | None = None
+    seconds: float | None = None
+    oracle: Literal["bayesian", "hyperband", "random"] = "bayesian"
+    metric: Literal["accuracy", "balanced_accuracy", "log_loss"] = "accuracy"
+    fixed: dict[str, Any] = field(default_factory=dict)
     executions: int = 1
     epochs: int = 50
     folds: int = 5
     test_fraction: float = 0.2
+    class_weights: Literal["auto", "balanced", "none"] = "auto"
+    ensemble: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.heads:
             raise SpecError("a search needs at least one head.")
-        for name, least in (("trials", 1), ("executions", 1), ("epochs", 1), ("folds", 2), ("seed", 0)):
+        if self.trials is not None and self.trials < 1:
+            raise SpecError(f"trials is {self.trials}, but must be at least 1.")
+        if self.seconds is not None and not 0 < self.seconds < 1e7:
+            raise SpecError(f"a budget of {self.seconds:g} seconds cannot be kept; give one above 0.")
+        for name, least in (("executions", 1), ("epochs", 1), ("folds", 2), ("seed", 0), ("ensemble", 0)):
             if getattr(self, name) < least:
                 raise SpecError(f"{name} is {getattr(self, name)}, but must be at least {least}.")
         if self.seed >= 2**31 or self.epochs > 10_000:
             raise SpecError("a seed must be below 2147483648, and epochs at most 10000.")
         if not 0 < self.test_fraction <= 0.5:
             raise SpecError(f"test_fraction is {self.test_fraction}, but must be above 0 and at most 0.5.")
+        _check(self.oracle, Literal["bayesian", "hyperband", "random"], "oracle")
+        _check(self.metric, Literal["accuracy", "balanced_accuracy", "log_loss"], "metric")
+        _check(self.class_weights, Literal["auto", "balanced", "none"], "class_weights")

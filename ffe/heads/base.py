@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from ffe.heads.feature_map import FeatureMap
 from ffe.heads.space import Parameter
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Rows that a fit may watch to stop early, and must not learn from.
-
-    Attributes:
-        features: float32 (N, D).
-        labels: int64 (N,), in [0, classes).
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
 
 
 class Head(Protocol):
@@ -32,28 +19,22 @@ class Head(Protocol):
         space: its parameters, with the conditions under which they exist.
         random: whether two fits from different seeds differ, so that trying
             one set of parameters more than once tells something.
-        parallel: whether several fits may run in threads of one process.
         parameters: the values of the active parameters.
+        map: what it does to features first.
     """
 
     name: ClassVar[str]
     space: ClassVar[tuple[Parameter, ...]]
     random: ClassVar[bool]
-    parallel: ClassVar[bool]
     parameters: dict[str, Any]
+    map: FeatureMap
 
     def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
         """Take values for the active parameters of ``space``, and (h, w, c) of the features."""
         ...
 
     def fit(
-        self,
-        features: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        validation: Validation | None = None,
+        self, features: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
     ) -> Self:
         """Fit on all the rows given; nothing of them is held back for a score.
 
@@ -62,16 +43,22 @@ class Head(Protocol):
             labels: int64 (N,), in [0, classes), each class at least once.
             classes: number of classes, at least 2.
             seed: start of every random choice.
-            validation: for heads that stop early.
+            class_weights: float64 (classes,), how much a row of each class counts; None = all the same.
         """
+        ...
+
+    def fit_rowwise(
+        self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+    ) -> Self:
+        """Fit, as ``fit`` does, on what ``map.rowwise`` made of the features: float32 (N, d)."""
         ...
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes), in [0, 1], rows summing to 1, for float32 (N, D)."""
         ...
 
-    def found(self) -> dict[str, Any]:
-        """Return parameters that the fit itself found, to be fixed in a refit (the epoch to stop at)."""
+    def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
+        """Return probabilities, as ``predict_proba`` does, for what ``map.rowwise`` made of the features."""
         ...
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -82,6 +69,45 @@ class Head(Protocol):
     def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
         """Rebuild a fitted head from ``arrays()``; it predicts the same to the last bit."""
         ...
+
+
+class MappedHead:
+    """What all heads share: features go through the map, then to the fit.
+
+    A head is ``fit_rowwise`` and ``proba_rowwise``; the rest is here.
+    """
+
+    parameters: dict[str, Any]
+    map: FeatureMap
+
+    def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
+        self.parameters = dict(parameters)
+        self.map = FeatureMap(parameters, grid)
+
+    def fit(
+        self, features: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+    ) -> Self:
+        """Fit; see ``Head.fit``."""
+        return self.fit_rowwise(self.map.rowwise(features), labels, classes, seed=seed, class_weights=class_weights)
+
+    def fit_rowwise(
+        self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+    ) -> Self:
+        """Fit on mapped rows; see ``Head.fit_rowwise``."""
+        raise NotImplementedError
+
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Return float64 (N, classes); see ``Head.predict_proba``."""
+        return self.proba_rowwise(self.map.rowwise(features))
+
+    def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
+        """Return probabilities of mapped rows; see ``Head.proba_rowwise``."""
+        raise NotImplementedError
+
+
+def row_weights(labels: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
+    """Return float64 (N,), the weight of each row by its class."""
+    return np.ones(len(labels)) if class_weights is None else np.asarray(class_weights, np.float64)[labels]
 
 
 def size_in_bytes(head: Head) -> int:

@@ -1,64 +1,105 @@
-"""Pooling and scaling: what a head does to stored features before it looks at them."""
+"""Pooling, scaling and PCA: what a head does to stored features before it looks at them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from ffe.heads.space import Parameter
 
-POOLING = Parameter(
-    "pooling",
-    "avg",
-    ("flat", "avg", "max", "avgmax"),
-)
-SCALING = Parameter(
-    "scaling",
-    "sqrt_l2",
-    ("standard", "sqrt_l2", "none"),
-)
+POOLING = Parameter("pooling", "avg", ("flat", "avg", "max", "avgmax"))
+SCALING = Parameter("scaling", "sqrt_l2", ("standard", "l2", "sqrt_l2", "none"))
+PCA = Parameter("pca", False, (False, True))
+COMPONENTS = Parameter("components", 128, (32, 64, 128, 256), when=("pca", (True,)))
+FEATURE_SPACE = (POOLING, SCALING, PCA, COMPONENTS)
 
 _TINY = np.float32(1e-12)
+_BLOCK_VALUES = 1 << 22  # values worked on at once, 16 MiB
 
 
 class FeatureMap:
-    """Pooling over the grid, then scaling, fitted on training rows alone.
+    """Pooling over the grid, then scaling, then PCA; fitted on training rows alone.
+
+    The map has two halves. What happens to each row by itself (pooling, L2
+    normalisation) needs no fitting, so a search does it once for all folds.
+    What is learnt from the training rows (mean and deviation, principal
+    components) comes after it.
 
     ``sqrt_l2`` is the signed square root and L2 normalisation of Perronnin et
-    al. 2010 (Improving the Fisher kernel, ECCV), which needs no fitting.
+    al. 2010 (Improving the Fisher kernel, ECCV).
 
     Args:
-        pooling: ``flat``, ``avg``, ``max`` or ``avgmax``.
-        scaling: ``standard``, ``sqrt_l2`` or ``none``.
+        parameters: ``pooling``, and where the head has them ``scaling``, ``pca`` and ``components``.
         grid: (h, w, c) of the stored features.
     """
 
-    def __init__(self, pooling: str, scaling: str, grid: tuple[int, int, int]) -> None:
-        self.pooling = pooling
-        self.scaling = scaling
+    def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
+        self.pooling: str = parameters["pooling"]
+        self.scaling: str = parameters.get("scaling", "none")
+        self.components: int | None = parameters.get("components")
         self.grid = grid
-        self._mean: np.ndarray | None = None
-        self._scale: np.ndarray | None = None
+        self.mean: np.ndarray | None = None
+        self.scale: np.ndarray | None = None
+        self._centre: np.ndarray | None = None
+        self._axes: np.ndarray | None = None
 
-    def fit(self, features: np.ndarray) -> Self:
-        """Learn mean and deviation of float32 (N, D); constant features keep the deviation 1."""
+    def unfitted(self) -> FeatureMap:
+        """Return the same map, with nothing learnt."""
+        parameters = {"pooling": self.pooling, "scaling": self.scaling, "components": self.components}
+        return FeatureMap(parameters, self.grid)
+
+    @property
+    def is_fitted_to_rows(self) -> bool:
+        """Whether the map depends on the rows that it is fitted on."""
+        return self.scaling == "standard" or self.components is not None
+
+    def rowwise(self, features: np.ndarray) -> np.ndarray:
+        """Do the half that needs no fitting: float32 (N, D) -> float32 (N, d), d = D, c or 2c; in blocks of rows."""
+        if self.pooling == "flat" and self.scaling in {"none", "standard"}:
+            return features
+        height, width, channels = self.grid
+        dims = {"flat": height * width * channels, "avgmax": 2 * channels}.get(self.pooling, channels)
+        result = np.empty((len(features), dims), np.float32)
+        step = max(1, _BLOCK_VALUES // features.shape[1])
+        for start in range(0, len(features), step):
+            result[start : start + step] = self._normalised(self._pool(features[start : start + step]))
+        return result
+
+    def fit_rowwise(self, x: np.ndarray) -> Self:
+        """Learn from what ``rowwise`` made of the training rows: float32 (N, d)."""
         if self.scaling == "standard":
-            pooled = self._pool(features)
-            deviation = pooled.std(axis=0, dtype=np.float64).astype(np.float32)
-            self._mean = pooled.mean(axis=0, dtype=np.float64).astype(np.float32)
-            self._scale = np.where(deviation > 1e-7 * np.abs(self._mean).max(initial=1e-30), deviation, 1).astype(np.float32)
+            self.mean, self.scale = _mean_and_deviation(x)
+        if self.components is not None:
+            scaled = self._standardised(x)
+            self._centre = scaled.mean(axis=0, dtype=np.float64).astype(np.float32)
+            self._axes = _principal_axes(scaled - self._centre, self.components)
         return self
 
+    def settle(self, x: np.ndarray) -> np.ndarray:
+        """Do the half that was learnt: float32 (N, d) from ``rowwise`` -> float32 (N, d or components)."""
+        x = self._standardised(x)
+        if self._axes is not None and self._centre is not None:
+            x = (x - self._centre) @ self._axes
+        return x
+
+    def fit(self, features: np.ndarray) -> Self:
+        """Learn from the features float32 (N, D) of the training rows."""
+        return self.fit_rowwise(self.rowwise(features)) if self.is_fitted_to_rows else self
+
     def transform(self, features: np.ndarray) -> np.ndarray:
-        """Map float32 (N, D) to float32 (N, d), d = D, c or 2c by the pooling."""
-        x = self._pool(features)
-        if self._mean is not None and self._scale is not None:
-            return (x - self._mean) / self._scale
+        """Map float32 (N, D) to float32 (N, d), d = D, c, 2c or the number of components."""
+        return self.settle(self.rowwise(features))
+
+    def _standardised(self, x: np.ndarray) -> np.ndarray:
+        return x if self.mean is None or self.scale is None else (x - self.mean) / self.scale
+
+    def _normalised(self, x: np.ndarray) -> np.ndarray:
         if self.scaling == "sqrt_l2":
             x = np.sign(x) * np.sqrt(np.abs(x))
-            return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), _TINY)
+        if self.scaling in {"l2", "sqrt_l2"}:
+            x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), _TINY)
         return x
 
     def _pool(self, features: np.ndarray) -> np.ndarray:
@@ -74,13 +115,42 @@ class FeatureMap:
         return np.concatenate(parts, axis=1)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what was learnt: ``mean`` and ``scale``, float32 (d,), or nothing."""
-        if self._mean is None or self._scale is None:
-            return {}
-        return {"mean": self._mean, "scale": self._scale}
+        """Return what was learnt, float32: ``mean`` and ``scale`` (d,), ``centre`` (d,) and ``axes`` (d, components)."""
+        learnt = {"mean": self.mean, "scale": self.scale, "centre": self._centre, "axes": self._axes}
+        return {name: array for name, array in learnt.items() if array is not None}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take back what ``arrays()`` returned."""
-        self._mean = arrays.get("mean")
-        self._scale = arrays.get("scale")
+        self.mean, self.scale = arrays.get("mean"), arrays.get("scale")
+        self._centre, self._axes = arrays.get("centre"), arrays.get("axes")
         return self
+
+
+def _mean_and_deviation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation of the columns, float32 (d,); constant columns keep the deviation 1."""
+    mean = x.mean(axis=0, dtype=np.float64)
+    squares = np.zeros(x.shape[1])
+    step = max(1, _BLOCK_VALUES // x.shape[1])
+    for start in range(0, len(x), step):
+        squares += np.square(x[start : start + step] - mean).sum(axis=0)
+    deviation = np.sqrt(squares / len(x))
+    constant = deviation <= 1e-7 * np.abs(mean).max(initial=1e-30)
+    return mean.astype(np.float32), np.where(constant, 1, deviation).astype(np.float32)
+
+
+def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
+    """Return the directions of most variance, float32 (d, k), k = components or fewer for few rows or columns.
+
+    From the Gram matrix where there are fewer rows than columns, else from the
+    covariance: either has the same leading directions. Each is signed so that
+    its largest entry is positive, so that the result is unique.
+    """
+    rows, dims = centred.shape
+    wide = dims > rows
+    square = (centred @ centred.T if wide else centred.T @ centred).astype(np.float64)
+    values, vectors = np.linalg.eigh(square)
+    kept = min(components, max(1, rows - 1), dims)
+    values, vectors = values[::-1][:kept], vectors[:, ::-1][:, :kept]
+    axes = (centred.T @ vectors.astype(np.float32)) / np.sqrt(np.maximum(values, 1e-12)) if wide else vectors
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(kept)])
+    return np.ascontiguousarray(axes * np.where(signs == 0, 1, signs), np.float32)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from ffe.heads.base import Validation
-from ffe.heads.feature_map import POOLING, FeatureMap
+from ffe.heads.base import MappedHead
+from ffe.heads.feature_map import POOLING
 from ffe.heads.space import Parameter
 
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
 
-class ForestHead:
+
+class ForestHead(MappedHead):
     """scikit-learn's ``RandomForestClassifier``; trees need no scaling.
 
     The fitted trees are kept as one table of nodes and walked with numpy.
@@ -20,7 +23,6 @@ class ForestHead:
 
     name: ClassVar[str] = "forest"
     random: ClassVar[bool] = True
-    parallel: ClassVar[bool] = True
     space: ClassVar[tuple[Parameter, ...]] = (
         POOLING,
         Parameter("trees", 200, (100, 200, 400)),
@@ -28,30 +30,11 @@ class ForestHead:
         Parameter("min_samples_leaf", 1, (1, 2, 4)),
     )
 
-    def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
-        self.parameters = dict(parameters)
-        self._map = FeatureMap(parameters["pooling"], "none", grid)
-
-    def fit(
-        self,
-        features: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        validation: Validation | None = None,
+    def fit_rowwise(
+        self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
     ) -> Self:
-        """Fit; see ``ffe.heads.base.Head.fit``. The validation rows are not used."""
-        from sklearn.ensemble import RandomForestClassifier
-
-        share = self.parameters["max_features"]
-        model = RandomForestClassifier(
-            n_estimators=self.parameters["trees"],
-            max_features=share if share in {"sqrt", "log2"} else float(share),
-            min_samples_leaf=self.parameters["min_samples_leaf"],
-            n_jobs=-1,
-            random_state=seed,
-        ).fit(self._map.transform(features), labels)
+        """Fit on mapped rows; see ``ffe.heads.base.Head``."""
+        model = new_forest(self.parameters, seed, class_weights).set_params(n_jobs=-1).fit(x, labels)
         trees = [estimator.tree_ for estimator in model.estimators_]
         starts = np.cumsum([0, *(tree.node_count for tree in trees)])
         self._roots = starts[:-1].astype(np.int64)
@@ -67,9 +50,8 @@ class ForestHead:
         self._depth = max(tree.max_depth for tree in trees)
         return self
 
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Return float64 (N, classes); see ``ffe.heads.base.Head.predict_proba``."""
-        x = self._map.transform(features)
+    def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
+        """Return float64 (N, classes) for mapped rows; see ``ffe.heads.base.Head``."""
         nodes: np.ndarray = np.broadcast_to(self._roots, (len(x), len(self._roots)))
         rows = np.arange(len(x))[:, None]
         for _ in range(self._depth):
@@ -77,10 +59,6 @@ class ForestHead:
             nodes = self._children[nodes, right.astype(np.int8)]
         shares = self._shares[nodes].mean(axis=1, dtype=np.float64)
         return shares / shares.sum(axis=1, keepdims=True)
-
-    def found(self) -> dict[str, Any]:
-        """Nothing is found by the fit."""
-        return {}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the table of n nodes.
@@ -106,3 +84,17 @@ class ForestHead:
         head._feature, head._threshold = arrays["feature"], arrays["threshold"]
         head._shares, head._depth = arrays["shares"], int(arrays["depth"])
         return head
+
+
+def new_forest(parameters: Mapping[str, Any], seed: int, class_weights: np.ndarray | None) -> RandomForestClassifier:
+    """Return the unfitted forest of scikit-learn that has the parameters of a head."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    share = parameters["max_features"]
+    return RandomForestClassifier(
+        n_estimators=parameters["trees"],
+        max_features=share if share in {"sqrt", "log2"} else float(share),
+        min_samples_leaf=parameters["min_samples_leaf"],
+        class_weight=None if class_weights is None else dict(enumerate(class_weights.tolist())),
+        random_state=seed,
+    )

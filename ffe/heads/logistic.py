@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ffe.heads.base import Validation
-from ffe.heads.feature_map import POOLING, SCALING, FeatureMap
+from ffe.heads.base import MappedHead
+from ffe.heads.feature_map import FEATURE_SPACE
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
+from ffe.heads.svm import inner_products
 
 
-class LogisticHead:
+class LogisticHead(MappedHead):
     """scikit-learn's ``LogisticRegression`` on scaled features.
 
     Where there are more features than rows, it is fitted in the coordinates of
@@ -24,70 +25,78 @@ class LogisticHead:
 
     name: ClassVar[str] = "logistic"
     random: ClassVar[bool] = False
-    parallel: ClassVar[bool] = True
-    space: ClassVar[tuple[Parameter, ...]] = (
-        POOLING,
-        SCALING,
-        Parameter("C", 100.0, low=1e-4, high=1e4, log=True),
-    )
+    space: ClassVar[tuple[Parameter, ...]] = (*FEATURE_SPACE, Parameter("C", 100.0, low=1e-4, high=1e4, log=True))
 
-    def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
-        self.parameters = dict(parameters)
-        self._map = FeatureMap(parameters["pooling"], parameters["scaling"], grid)
-
-    def fit(
-        self,
-        features: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        validation: Validation | None = None,
+    def fit_rowwise(
+        self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
     ) -> Self:
-        """Fit; see ``ffe.heads.base.Head.fit``. The seed and the validation rows are not used."""
-        from sklearn.linear_model import LogisticRegression
-
-        x = self._map.fit(features).transform(features)
-        back = None
+        """Fit on mapped rows; see ``ffe.heads.base.Head``. The seed is not used."""
+        x = self.map.fit_rowwise(x).settle(x)
         if x.shape[1] > x.shape[0]:
-            x, back = _coordinates_of_rows(x)
-        # not newton-cholesky, though it needs fewer steps: it changes Python's warnings, which threads share
-        model = LogisticRegression(C=self.parameters["C"], max_iter=2000).fit(x, labels)
-        weights = model.coef_.T if back is None else back @ model.coef_.T
-        self._weights = np.asarray(weights, np.float32)
-        self._bias = np.asarray(model.intercept_, np.float64)
+            coordinates, back = coordinates_of_products(inner_products(x))
+        else:
+            coordinates, back = x.astype(np.float64), None
+        ((weights, bias),) = logistic_path(coordinates, labels, [self.parameters["C"]], class_weights)
+        self._weights = np.asarray(weights if back is None else x.T.astype(np.float64) @ (back @ weights), np.float32)
+        self._bias = np.asarray(bias, np.float64)
         return self
 
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Return float64 (N, classes); see ``ffe.heads.base.Head.predict_proba``."""
-        scores = self._map.transform(features) @ self._weights + self._bias
-        return softmax(scores if scores.shape[1] > 1 else two_columns(scores[:, 0]))
-
-    def found(self) -> dict[str, Any]:
-        """Nothing is found by the fit."""
-        return {}
+    def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
+        """Return float64 (N, classes) for mapped rows; see ``ffe.heads.base.Head``."""
+        return linear_probabilities(self.map.settle(x), self._weights, self._bias)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return ``weights`` float32 (d, K or 1), ``bias`` float64 (K or 1,), and those of the map."""
-        return {"weights": self._weights, "bias": self._bias, **self._map.arrays()}
+        return {"weights": self._weights, "bias": self._bias, **self.map.arrays()}
 
     @classmethod
     def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
         """Rebuild a fitted head."""
         head = cls(parameters, grid)
-        head._map.restore(arrays)
+        head.map.restore(arrays)
         head._weights, head._bias = arrays["weights"], arrays["bias"]
         return head
 
 
-def _coordinates_of_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (z, back): z (n, r) has the inner products of x (n, d), and w = back @ v takes weights back.
+def linear_probabilities(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Return float64 (N, K) of x (N, d), weights (d, K or 1) and bias (K or 1,)."""
+    scores = x @ weights + bias
+    return softmax(scores if scores.shape[1] > 1 else two_columns(scores[:, 0]))
 
-    From the Gram matrix x @ x.T = U S U.T: z = U sqrt(S), back = x.T U / sqrt(S).
+
+def coordinates_of_products(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (z, back) for the Gram matrix float64 (n, n) of rows x.
+
+    z float64 (n, r) has the same inner products as the rows: with x @ x.T =
+    U S U.T it is U sqrt(S). back (n, r) is U / sqrt(S): ``(y @ x.T) @ back``
+    are the coordinates of other rows y, and ``x.T @ back @ w`` takes weights w
+    of z to weights of x.
     """
-    gram = (x @ x.T).astype(np.float64)
-    values, vectors = np.linalg.eigh(gram)
-    kept = values > values[-1] * 1e-7
+    values, vectors = np.linalg.eigh(products)
+    kept = values > values[-1] * 1e-10
     roots = np.sqrt(values[kept])
-    vectors = vectors[:, kept]
-    return vectors * roots, (x.T @ vectors.astype(np.float32)).astype(np.float64) / roots
+    return vectors[:, kept] * roots, vectors[:, kept] / roots
+
+
+def logistic_path(
+    x: np.ndarray, labels: np.ndarray, penalties: Sequence[float], class_weights: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Fit for one ``C`` after the other, each from where the one before it ended.
+
+    Args:
+        x: float64 (n, d).
+        labels: int64 (n,).
+        penalties: values of ``C``; a rising order is the quickest.
+        class_weights: float64 (K,), or None.
+
+    Yields:
+        weights (d, K or 1) and bias (K or 1,).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    weights = None if class_weights is None else dict(enumerate(class_weights.tolist()))
+    # not newton-cholesky, though it needs fewer steps: it changes Python's warnings, which threads share
+    model = LogisticRegression(max_iter=2000, warm_start=True, class_weight=weights)
+    for penalty in penalties:
+        model.set_params(C=penalty).fit(x, labels)
+        yield model.coef_.T.copy(), model.intercept_.copy()

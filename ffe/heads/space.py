@@ -23,7 +23,8 @@ class Parameter:
         when: (name of another parameter, its values under which this one
             exists); None = always. The other one stands earlier in the space.
         searched: whether a search chooses it; if not, it keeps its default
-            unless a user, or a fit, sets it.
+            unless a user sets it.
+        tried: ends of the narrower range that a search tries; None = all of it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Parameter:
     step: float | None = None
     when: tuple[str, tuple[Any, ...]] | None = None
     searched: bool = True
+    tried: tuple[float, float] | None = None
 
     def range_text(self) -> str:
         """Return what values it takes, for people: ``4, 8 or 16``, or ``0.001 to 1000``."""
@@ -70,16 +72,18 @@ def active(parameter: Parameter, values: Mapping[str, Any]) -> bool:
     return parent in values and values[parent] in wanted
 
 
-def complete(space: Sequence[Parameter], settings: Mapping[str, Any], head: str) -> dict[str, Any]:
+def complete(space: Sequence[Parameter], settings: Mapping[str, Any], head: str, *, fill: bool = True) -> dict[str, Any]:
     """Check settings and fill in defaults.
 
     Args:
         space: the parameters of a head.
         settings: values, or texts, by name.
         head: its name, for messages.
+        fill: fill in defaults; if not, only the settings are checked.
 
     Returns:
-        A value for each active parameter, and for no other.
+        A value for each active parameter, and for no other; without ``fill``,
+        for those of the settings.
 
     Raises:
         HeadError: a name is unknown or inactive, or a value does not fit.
@@ -98,4 +102,4 @@ def complete(space: Sequence[Parameter], settings: Mapping[str, Any], head: str)
                 f"The parameter '{parameter.name}' of the head '{head}' exists only where '{parent}' is "
                 f"{' or '.join(map(str, wanted))}; set that too, or leave '{parameter.name}' out."
             )
-    return values
+    return values if fill else {name: value for name, value in values.items() if name in settings}

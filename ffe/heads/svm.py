@@ -7,32 +7,30 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ffe.errors import HeadError
-from ffe.heads.base import Validation
-from ffe.heads.feature_map import POOLING, SCALING, FeatureMap
-from ffe.heads.probability import fit_temperature, softmax, two_columns
+from ffe.heads.base import MappedHead
+from ffe.heads.feature_map import FEATURE_SPACE
+from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
 
-_CALIBRATION_FOLDS = 3
+EXACT_ROWS = 6_000  # a Gram matrix of 0.3 GB, and fits of seconds; beyond, landmarks
+LANDMARKS = 1_024
 
-MAX_ROWS = 10_000  # a Gram matrix of 0.8 GB, and some copies
+_BLOCK_COLUMNS = 2_048
 
 
-class SvmHead:
+class SvmHead(MappedHead):
     """scikit-learn's ``SVC``, one against one, on a kernel that is computed once.
 
-    The Gram matrix is one matrix product; the fits for the final head and for
-    its calibration all read it. Probabilities are a softmax of the decision
-    values with one temperature, fitted on rows that the scoring machine had
-    not seen; they never change the answer.
+    Above 6,000 rows the kernel is approximated from 1,024 of them (Nyström;
+    Williams & Seeger 2001, NIPS 13), and the machine is scikit-learn's
+    ``LinearSVC``, one against the rest, on that. Probabilities are a softmax of
+    the decision values, to be calibrated by a temperature.
     """
 
     name: ClassVar[str] = "svm"
     random: ClassVar[bool] = False
-    parallel: ClassVar[bool] = True
     space: ClassVar[tuple[Parameter, ...]] = (
-        POOLING,
-        SCALING,
+        *FEATURE_SPACE,
         Parameter("kernel", "rbf", ("linear", "rbf")),
         Parameter("C", 10.0, low=1e-3, high=1e3, log=True),
         Parameter(
@@ -45,48 +43,41 @@ class SvmHead:
         ),
     )
 
-    def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
-        self.parameters = dict(parameters)
-        self._map = FeatureMap(parameters["pooling"], parameters["scaling"], grid)
-
-    def fit(
-        self,
-        features: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        validation: Validation | None = None,
+    def fit_rowwise(
+        self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
     ) -> Self:
-        """Fit; see ``ffe.heads.base.Head.fit``. The validation rows are not used."""
-        check_rows(len(features))
-        x = self._map.fit(features).transform(features)
+        """Fit on mapped rows; see ``ffe.heads.base.Head``."""
+        x = self.map.fit_rowwise(x).settle(x)
         rbf = self.parameters["kernel"] == "rbf"
-        self._classes = classes
-        # scikit-learn's "scale", 1 / (d * variance), times the parameter
-        variance = float(x.var(dtype=np.float64)) or 1.0
-        self._gamma = self.parameters["gamma"] / (x.shape[1] * variance) if rbf else 0.0
-        kernel = self._kernel(x, x)
-        support, pairs, self._bias = _fit_pairs(kernel, labels, classes, self.parameters["C"])
-        self._temperature = self._calibrate(kernel, labels, seed)
+        self._classes, self._temperature = classes, 1.0
+        self._gamma = gamma_of(self.parameters, x)
+        self._one_against_rest = classes > 2 and len(x) > EXACT_ROWS
+        if len(x) > EXACT_ROWS:
+            support, pairs, self._bias = self._fit_landmarks(x, labels, seed, class_weights)
+        else:
+            products = inner_products(x)
+            kernel = rbf_kernel(products, products.diagonal(), products.diagonal(), self._gamma) if rbf else products
+            support, pairs, self._bias = fit_pairs(kernel, labels, classes, self.parameters["C"], class_weights)
         if rbf:
             self._vectors, self._pairs = x[support], pairs.astype(np.float32)
         else:
             self._vectors, self._pairs = np.empty((0, 0), np.float32), (x[support].T @ pairs).astype(np.float32)
         return self
 
-    def _calibrate(self, kernel: np.ndarray, labels: np.ndarray, seed: int) -> float:
-        """Return the temperature, from scores of rows that the machine had not seen."""
-        from sklearn.model_selection import StratifiedKFold
+    def _fit_landmarks(
+        self, x: np.ndarray, labels: np.ndarray, seed: int, class_weights: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return landmarks (m,), coefficients (m, P) of the kernel with each, and biases (P,)."""
+        from sklearn.svm import LinearSVC
 
-        folds = min(_CALIBRATION_FOLDS, int(np.bincount(labels, minlength=self._classes).min()))
-        if folds < 2:
-            return 1.0
-        scores = np.empty((len(labels), self._classes))
-        for train, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels):
-            support, pairs, bias = _fit_pairs(kernel[np.ix_(train, train)], labels[train], self._classes, self.parameters["C"])
-            scores[held] = _class_scores(kernel[np.ix_(held, train[support])] @ pairs + bias, self._classes)
-        return fit_temperature(scores, labels)
+        landmarks = np.sort(np.random.default_rng(seed).permutation(len(x))[:LANDMARKS])
+        values, vectors = np.linalg.eigh(self._kernel(x[landmarks], x[landmarks]))
+        kept = values > values[-1] * 1e-6
+        back = vectors[:, kept] / np.sqrt(values[kept])
+        weights = None if class_weights is None else dict(enumerate(class_weights.tolist()))
+        machine = LinearSVC(C=self.parameters["C"], dual=False, class_weight=weights)
+        machine.fit(self._kernel(x, x[landmarks]) @ back, labels)
+        return landmarks, back @ machine.coef_.T, machine.intercept_
 
     def _kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         products = (a @ b.T).astype(np.float64)
@@ -94,59 +85,71 @@ class SvmHead:
             return products
         squares_a = np.einsum("ij,ij->i", a, a, dtype=np.float64)
         squares_b = np.einsum("ij,ij->i", b, b, dtype=np.float64)
-        distances = np.maximum(squares_a[:, None] + squares_b[None, :] - 2 * products, 0)
-        return np.exp(-self._gamma * distances)
+        return rbf_kernel(products, squares_a, squares_b, self._gamma)
 
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Return float64 (N, classes); see ``ffe.heads.base.Head.predict_proba``."""
-        x = self._map.transform(features)
-        rows = self._kernel(x, self._vectors) if len(self._vectors) else x
-        return softmax(self._temperature * _class_scores(rows @ self._pairs + self._bias, self._classes))
-
-    def found(self) -> dict[str, Any]:
-        """Nothing is found by the fit."""
-        return {}
+    def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
+        """Return float64 (N, classes) for mapped rows; see ``ffe.heads.base.Head``."""
+        x = self.map.settle(x)
+        decisions = (self._kernel(x, self._vectors) if len(self._vectors) else x) @ self._pairs + self._bias
+        scores = decisions if self._one_against_rest else class_scores(decisions, self._classes)
+        return softmax(self._temperature * scores)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the machine as arrays.
 
         ``vectors`` float32 (m, d), empty for a linear kernel; ``pairs`` float32
-        (m or d, P) and ``bias`` float64 (P,) for the P pairs of classes;
-        ``constants`` float64 (3,): classes, gamma, temperature; and those of the map.
+        (m or d, P) and ``bias`` float64 (P,) for the P pairs of classes, or for
+        the P classes against the rest; ``constants`` float64 (4,): classes,
+        gamma, temperature, 1 if against the rest; and those of the map.
         """
+        constants = [self._classes, self._gamma, self._temperature, self._one_against_rest]
         return {
             "vectors": self._vectors,
             "pairs": self._pairs,
             "bias": self._bias,
-            "constants": np.asarray([self._classes, self._gamma, self._temperature], np.float64),
-            **self._map.arrays(),
+            "constants": np.asarray(constants, np.float64),
+            **self.map.arrays(),
         }
 
     @classmethod
     def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Rebuild a fitted head."""
+        """Rebuild a fitted head; the first models had a temperature of their own, and no fourth constant."""
         head = cls(parameters, grid)
-        head._map.restore(arrays)
+        head.map.restore(arrays)
         head._vectors, head._pairs, head._bias = arrays["vectors"], arrays["pairs"], arrays["bias"]
-        classes, head._gamma, head._temperature = (float(value) for value in arrays["constants"])
-        head._classes = int(classes)
+        classes, head._gamma, head._temperature, *rest = (float(value) for value in arrays["constants"])
+        head._classes, head._one_against_rest = int(classes), rest == [1.0]
         return head
 
 
-def check_rows(rows: int) -> None:
-    """Check a number of training rows.
-
-    Raises:
-        HeadError: the Gram matrix would take too much memory.
-    """
-    if rows > MAX_ROWS:
-        raise HeadError(
-            f"The svm head takes at most {MAX_ROWS:,} training rows, and there are {rows:,}; "
-            "leave it out: --heads dense,forest,logistic."
-        )
+def gamma_of(parameters: Mapping[str, Any], x: np.ndarray) -> float:
+    """Return the gamma of an RBF kernel on x (n, d): scikit-learn's "scale", 1 / (d * variance), times the parameter."""
+    if parameters["kernel"] != "rbf":
+        return 0.0
+    variance = float(x.var(dtype=np.float64)) or 1.0
+    return float(parameters["gamma"]) / (x.shape[1] * variance)
 
 
-def _fit_pairs(kernel: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def inner_products(x: np.ndarray) -> np.ndarray:
+    """Return the Gram matrix float64 (n, n) of x float32 (n, d), summed in float64, some columns at a time."""
+    gram = np.zeros((len(x), len(x)))
+    for start in range(0, x.shape[1], _BLOCK_COLUMNS):
+        block = x[:, start : start + _BLOCK_COLUMNS].astype(np.float64)
+        gram += block @ block.T
+    return gram
+
+
+def rbf_kernel(products: np.ndarray, squares_a: np.ndarray, squares_b: np.ndarray, gamma: float) -> np.ndarray:
+    """Return exp(-gamma * squared distance) float64 (n, m) from inner products (n, m) and squared lengths (n,), (m,)."""
+    distances = squares_a[:, None] + squares_b[None, :] - 2 * products
+    np.maximum(distances, 0, out=distances)
+    distances *= -gamma
+    return np.exp(distances, out=distances)
+
+
+def fit_pairs(
+    kernel: np.ndarray, labels: np.ndarray, classes: int, penalty: float, class_weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit on a Gram matrix; return (support (m,), pairs (m, P), bias (P,)).
 
     ``kernel(x, support) @ pairs + bias`` is positive for the first class of a
@@ -154,7 +157,8 @@ def _fit_pairs(kernel: np.ndarray, labels: np.ndarray, classes: int, penalty: fl
     """
     from sklearn.svm import SVC
 
-    machine = SVC(C=penalty, kernel="precomputed", cache_size=500).fit(kernel, labels)
+    weights = None if class_weights is None else dict(enumerate(class_weights.tolist()))
+    machine = SVC(C=penalty, kernel="precomputed", cache_size=500, class_weight=weights).fit(kernel, labels)
     support, coefficients = machine.support_, machine.dual_coef_
     if classes == 2:
         return support, coefficients.T, machine.intercept_
@@ -167,7 +171,7 @@ def _fit_pairs(kernel: np.ndarray, labels: np.ndarray, classes: int, penalty: fl
     return support, np.stack(columns, axis=1), machine.intercept_
 
 
-def _class_scores(decisions: np.ndarray, classes: int) -> np.ndarray:
+def class_scores(decisions: np.ndarray, classes: int) -> np.ndarray:
     """Turn decision values (N, P) of pairs into scores (N, classes).
 
     As scikit-learn's ``decision_function_shape='ovr'``: the votes, and within

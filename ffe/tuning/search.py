@@ -5,21 +5,42 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import joblib
 import numpy as np
-import threadpoolctl
 
 from ffe.heads import find_head
-from ffe.heads.base import Head, Validation, size_in_bytes
+from ffe.heads.base import Head
 from ffe.heads.feature_map import POOLING
-from ffe.heads.space import complete
+from ffe.heads.space import Parameter, active, complete
 from ffe.specs import SearchSpec
-from ffe.tuning.oracle import search_space
+from ffe.tuning.dense_search import dense_outcomes
+from ffe.tuning.forest_search import forest_outcomes
+from ffe.tuning.kernel_search import svm_outcomes
+from ffe.tuning.logistic_search import logistic_outcomes
+from ffe.tuning.memory import Memory
+from ffe.tuning.metrics import METRICS
+from ffe.tuning.oracle import Asker
+from ffe.tuning.problem import Outcome, Problem, Views
 
 FLAT_FEATURES = 16_384
+FLAT_VALUES = 40_000_000  # rows times features
+
+Evaluate = Callable[[Problem, Views, Sequence[Mapping[str, Any]], int, int], list[Outcome]]
+
+# one call scores many sets of parameters: (problem, views, sets, executions, first seed) -> an outcome for each
+EVALUATE: dict[str, Evaluate] = {
+    "svm": svm_outcomes,
+    "logistic": logistic_outcomes,
+    "dense": dense_outcomes,
+    "forest": forest_outcomes,
+}
+
+# trials of each head where no number is asked for, and how many are scored in one call
+TRIALS = {"svm": 24, "logistic": 16, "dense": 12, "forest": 2}
+BATCH = {"svm": 8, "logistic": 8, "dense": 12, "forest": 1}
+_MOST_IN_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -30,11 +51,13 @@ class Trial:
         head: name of the head.
         parameters: values of the active parameters; those that the fit found
             (the epoch to stop at) included, ready for a refit.
-        score: mean accuracy on the validation rows, in [0, 1].
-        spread: standard deviation of the accuracy over the folds and
-            executions; None where there was one alone.
+        score: mean over the parts and executions of what the search aims at; higher is better.
+        spread: standard deviation over them; None where there was one alone.
         fit_seconds: one fit, on average.
         size: bytes of the fitted head.
+        finished: seconds from the start of the search.
+        probabilities: of the scored rows, float32 (m, classes), of the first execution.
+        curves: by name, a value for each epoch; empty where there are no epochs.
     """
 
     head: str
@@ -43,151 +66,240 @@ class Trial:
     spread: float | None
     fit_seconds: float
     size: int
+    finished: float = 0.0
+    probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False, compare=False)
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return dict(vars(self))
+        """Return plain values for JSON, without probabilities and curves."""
+        return {name: value for name, value in vars(self).items() if name not in {"probabilities", "curves"}}
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Rows, and which of them to fit and to score on.
+class SearchProgress:
+    """How far a search is.
 
     Attributes:
-        features: float32 (N, D).
-        labels: int64 (N,), in [0, classes).
-        train: int64 (n,), the rows that the final head is fitted on.
-        parts: (rows to fit on, rows to score on) of each fold; one pair where
-            there is a validation split.
-        classes: number of classes.
-        grid: (h, w, c) of the features.
+        trials: all so far, the best first.
+        new: those of the last batch.
+        done, total: trials done, and those that there will be at the most; a
+            total of None where the time decides.
+        elapsed, budget: seconds; a budget of None where the number of trials decides.
     """
 
-    features: np.ndarray
-    labels: np.ndarray
-    train: np.ndarray
-    parts: Sequence[tuple[np.ndarray, np.ndarray]]
-    classes: int
-    grid: tuple[int, int, int]
+    trials: Sequence[Trial]
+    new: Sequence[Trial]
+    done: int
+    total: int | None
+    elapsed: float
+    budget: float | None
 
 
-def fold_parts(train: np.ndarray, folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (fit, score) for every fold; ``folds`` int64 (n,) goes with the rows ``train`` (n,)."""
-    return [(train[folds != k], train[folds == k]) for k in range(int(folds.max()) + 1)]
-
-
-def poolings_searched(grid: tuple[int, int, int]) -> tuple[str, ...]:
+def poolings_searched(rows: int, grid: tuple[int, int, int]) -> tuple[str, ...]:
     """Return the poolings that a search tries.
 
-    A grid of one cell has nothing to pool. Above 16,384 features the flat
-    ones are left out: they cost the most and, on such fine grids, rarely win.
+    A grid of one cell has nothing to pool. Above 16,384 features, or 40 million
+    values in all, the flat ones are left out: they cost the most and, on such
+    fine grids, rarely win.
     """
     height, width, channels = grid
+    dims = height * width * channels
     if height * width == 1:
         return ("flat",)
-    if height * width * channels > FLAT_FEATURES:
+    if dims > FLAT_FEATURES or rows * dims > FLAT_VALUES:
         return tuple(p for p in POOLING.choices if p != "flat")
     return POOLING.choices
 
 
+class _HeadSearch:
+    """The search over one head."""
+
+    def __init__(self, problem: Problem, spec: SearchSpec, name: str) -> None:
+        self.name, self._kind = name, find_head(name)
+        self._problem, self._spec = problem, spec
+        poolings = poolings_searched(len(problem.features), problem.grid)
+        names = {p.name for p in self._kind.space}
+        self._fixed = {key: value for key, value in spec.fixed.items() if key in names}
+        if "epochs" in names:
+            self._fixed.setdefault("epochs", spec.epochs)
+        if len(poolings) == 1:
+            self._fixed.setdefault(POOLING.name, poolings[0])
+        known = complete(self._kind.space, self._fixed, name, fill=False)
+        self._fixed = known
+        space = []
+        for p in self._kind.space:
+            if not p.searched or p.name in known:
+                continue
+            if p.when is not None and p.when[0] in known:
+                if not active(p, known):
+                    continue
+                p = dataclasses.replace(p, when=None)  # its condition holds always
+            space.append(dataclasses.replace(p, choices=poolings) if p.name == POOLING.name else p)
+        hyperband = spec.oracle == "hyperband" and "epochs" in names
+        oracle = spec.oracle if hyperband or spec.oracle != "hyperband" else "bayesian"
+        self.total = 1 if not space else (spec.trials or TRIALS[name])
+        if spec.seconds is not None and spec.trials is None:
+            self.total = 10_000 if space else 1
+        self.asker = Asker(
+            space,
+            oracle=oracle,
+            trials=self.total,
+            epochs=spec.epochs,
+            seed=spec.seed,
+            first=self._first(space),
+        )
+        self.done = 0
+        self.seconds_each: float | None = None
+
+    def _first(self, space: Sequence[Parameter]) -> list[dict[str, Any]]:
+        """Return the sets to begin with: the defaults in each pooling, then a few that often win."""
+        names = {p.name for p in space}
+        allowed = {p.name: p.choices for p in space if p.choices}
+        defaults = complete(self._kind.space, self._fixed, self.name)
+        result: list[dict[str, Any]] = []
+        for change in ({}, *({POOLING.name: p} for p in allowed.get(POOLING.name, ())), *FIRST.get(self.name, ())):
+            if any(key not in names or (key in allowed and value not in allowed[key]) for key, value in change.items()):
+                continue
+            settings = {key: value for key, value in {**defaults, **change}.items() if key in names}
+            try:
+                values = complete(self._kind.space, {**self._fixed, **settings}, self.name)
+            except Exception:  # a change that does away with what another parameter needs
+                settings = {key: value for key, value in settings.items() if key in change or key == POOLING.name}
+                values = complete(self._kind.space, {**self._fixed, **settings}, self.name)
+            chosen = {key: value for key, value in values.items() if key in names}
+            if chosen not in result:
+                result.append(chosen)
+        return result
+
+    def next_sets(self, count: int) -> list[dict[str, Any]]:
+        """Return up to ``count`` complete sets of parameters."""
+        asked = self.asker.ask(min(count, self.total - self.done))
+        return [complete(self._kind.space, {**self._fixed, **values}, self.name) for values in asked]
+
+
+# changes to the defaults that are tried first: what won on the photos of tests/benchmarks/bench_search.py
+FIRST: dict[str, Sequence[dict[str, Any]]] = {
+    "svm": (
+        {"gamma": 0.3},
+        {"kernel": "linear", "C": 1.0},
+        {"pooling": "avgmax", "gamma": 0.3},
+        {"scaling": "standard", "gamma": 0.3},
+    ),
+    "logistic": (
+        {"scaling": "standard", "C": 0.01},
+        {"C": 10.0},
+        {"C": 1000.0},
+    ),
+    "dense": ({"scaling": "sqrt_l2", "learning_rate": 0.005},),
+}
+
+
 def search(
-    problem: Problem, spec: SearchSpec, on_trial: Callable[[Trial, int, int], None] = lambda trial, done, total: None
+    problem: Problem,
+    spec: SearchSpec,
+    on_progress: Callable[[SearchProgress], None] = lambda progress: None,
+    memory: Memory | None = None,
 ) -> list[Trial]:
     """Search over heads.
 
-    Each head gets the same number of trials, the same oracle and the same
-    parts. Its first trials are its default parameters in each pooling. The
-    dense head picks its epoch on the rows that score it, which flatters it a
-    little in this ranking, and not in the test.
+    The heads take turns, each with a batch of trials, which are scored
+    together. A search by number of trials is the same whenever rows, options
+    and seed are; one by time goes through the same batches, as far as it gets.
 
     Args:
         problem: the rows.
         spec: what to try.
-        on_trial: called after every trial with it, how many are done, and how many there will be at the most.
+        on_progress: called after every batch.
+        memory: finished batches of an earlier run.
 
     Returns:
         All trials, the best first. Equal scores go to the smaller head.
 
     Raises:
-        HeadError: there is no such head.
+        HeadError: there is no such head, or no head has a parameter that is fixed.
     """
-    trials: list[Trial] = []
-    for name in spec.heads:
-        kind = find_head(name)
-        poolings = poolings_searched(problem.grid)
-        fixed: dict[str, Any] = {}
-        if any(p.name == "epochs" for p in kind.space):
-            fixed["epochs"] = spec.epochs
-        if len(poolings) == 1:
-            fixed[POOLING.name] = poolings[0]
-        space = tuple(
-            dataclasses.replace(p, choices=poolings) if p.name == POOLING.name else p
-            for p in kind.space
-            if p.searched and p.name not in fixed
-        )
-        names = {p.name for p in space}
-        defaults = {k: v for k, v in complete(kind.space, fixed, name).items() if k in names}
-        others = [p for p in poolings if p != defaults.get(POOLING.name)] if POOLING.name in names else []
-        first = [defaults, *({**defaults, POOLING.name: p} for p in others)]
-
-        def evaluate(values: Mapping[str, Any], name: str = name, fixed: Mapping[str, Any] = fixed) -> float:
-            trial = run_trial(problem, name, {**values, **fixed}, executions=spec.executions, seed=spec.seed)
-            trials.append(trial)
-            on_trial(trial, len(trials), spec.trials * len(spec.heads))
-            return trial.score
-
-        search_space(space, evaluate, trials=spec.trials, seed=spec.seed, first=first)
+    started = time.monotonic()
+    memory = memory or Memory(None, "")
+    searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
+    total = None if spec.seconds is not None else sum(s.total for s in searches)
+    views, trials = Views(problem), list[Trial]()
+    waiting = list(searches)
+    while waiting:
+        for head in list(waiting):
+            elapsed = time.monotonic() - started
+            count = min(spec.trials or BATCH[head.name], max(BATCH[head.name], _MOST_IN_BATCH))
+            if spec.seconds is not None:
+                count = min(count, _affordable(head, spec.seconds - elapsed, first=not trials))
+            sets = head.next_sets(count) if count > 0 else []
+            if not sets:
+                waiting.remove(head)
+                continue
+            begun = time.monotonic()
+            outcomes = _evaluate(problem, views, spec, head.name, sets, memory)
+            head.seconds_each = (time.monotonic() - begun) / len(sets)
+            head.done += len(sets)
+            finished = time.monotonic() - started
+            new = [_trial(problem, spec, head.name, *item, finished) for item in zip(sets, outcomes, strict=True)]
+            head.asker.tell([trial.score for trial in new])
+            trials += new
+            on_progress(SearchProgress(rank(trials), new, len(trials), total, finished, spec.seconds))
+            if head.done >= head.total or head.asker.done:
+                waiting.remove(head)
     return rank(trials)
 
 
-def run_trial(problem: Problem, name: str, settings: Mapping[str, Any], *, executions: int = 1, seed: int = 0) -> Trial:
-    """Fit and score one set of parameters on every part.
+def _affordable(head: _HeadSearch, seconds_left: float, *, first: bool) -> int:
+    """Return how many trials of a head fit into the time that is left; at least one trial is made in all."""
+    if head.seconds_each is None:
+        return 1 if first or seconds_left > 0 else 0
+    return int(min(seconds_left / max(head.seconds_each, 1e-3), 1_000)) if seconds_left > 0 else 0
 
-    Args:
-        problem: the rows.
-        name: the head.
-        settings: its parameters; defaults fill in what is missing.
-        executions: fits per part from different seeds, for heads that depend on one.
-        seed: the first seed.
+
+def _evaluate(
+    problem: Problem, views: Views, spec: SearchSpec, name: str, sets: Sequence[Mapping[str, Any]], memory: Memory
+) -> list[Outcome]:
+    executions = spec.executions if find_head(name).random else 1
+    batch = {"head": name, "sets": [dict(parameters) for parameters in sets], "executions": executions, "seed": spec.seed}
+    outcomes = memory.find(batch)
+    if outcomes is None:
+        outcomes = EVALUATE[name](problem, views, sets, executions, spec.seed)
+        memory.keep(batch, outcomes)
+    return outcomes
+
+
+def _trial(
+    problem: Problem, spec: SearchSpec, name: str, parameters: Mapping[str, Any], outcome: Outcome, finished: float
+) -> Trial:
+    aim, labels = METRICS[spec.metric], problem.labels[problem.scored]
+    ends = np.cumsum([len(score) for _, score in problem.parts])
+    scores = [
+        aim(part, truth)
+        for run in outcome.runs
+        for part, truth in zip(np.split(run, ends[:-1]), np.split(labels, ends[:-1]), strict=True)
+    ]
+    return Trial(
+        head=name,
+        parameters={**parameters, **outcome.found},
+        score=float(np.mean(scores)),
+        spread=float(np.std(scores)) if len(scores) > 1 else None,
+        fit_seconds=outcome.seconds,
+        size=outcome.size,
+        finished=finished,
+        probabilities=outcome.runs[0],
+        curves=outcome.curves,
+    )
+
+
+def score_once(problem: Problem, spec: SearchSpec, name: str, settings: Mapping[str, Any]) -> Trial:
+    """Cross-validate one set of parameters; defaults fill in what is missing.
 
     Raises:
         HeadError: a parameter does not fit.
     """
-    kind = find_head(name)
-    parameters = complete(kind.space, settings, name)
-    seeds = range(seed, seed + (executions if kind.random else 1))
-    jobs = [(fit, score, s) for fit, score in problem.parts for s in seeds]
+    parameters = complete(find_head(name).space, settings, name)
     started = time.monotonic()
-    # Threads: the libraries let go of Python's lock, and share one copy of all rows. Keras takes one fit at a time.
-    # With several fits under way, each gets one thread of BLAS, or they would wait for one another.
-    parallel = kind.parallel and len(jobs) > 1
-    with threadpoolctl.threadpool_limits(limits=1 if parallel else None, user_api="blas"):
-        fitted = joblib.Parallel(n_jobs=-1 if parallel else 1, prefer="threads")(
-            joblib.delayed(_fit_and_score)(kind, parameters, problem, *job) for job in jobs
-        )
-    seconds = (time.monotonic() - started) / len(jobs)
-    scores = [score for _, score in fitted]
-    heads = [head for head, _ in fitted]
-    found = {key: type(value)(np.median([head.found()[key] for head in heads])) for key, value in heads[0].found().items()}
-    return Trial(
-        head=name,
-        parameters={**parameters, **found},
-        score=float(np.mean(scores)),
-        spread=float(np.std(scores)) if len(scores) > 1 else None,
-        fit_seconds=seconds,
-        size=int(np.mean([size_in_bytes(head) for head in heads])),
-    )
-
-
-def _fit_and_score(
-    kind: type[Head], parameters: Mapping[str, Any], problem: Problem, fit: np.ndarray, score: np.ndarray, seed: int
-) -> tuple[Head, float]:
-    held = Validation(problem.features[score], problem.labels[score])
-    head = kind(parameters, problem.grid).fit(
-        problem.features[fit], problem.labels[fit], problem.classes, seed=seed, validation=held
-    )
-    right = head.predict_proba(held.features).argmax(axis=1) == held.labels
-    return head, float(right.mean())
+    outcome = _evaluate(problem, Views(problem), spec, name, [parameters], Memory(None, ""))[0]
+    return _trial(problem, spec, name, parameters, outcome, time.monotonic() - started)
 
 
 def rank(trials: Sequence[Trial]) -> list[Trial]:
@@ -195,8 +307,17 @@ def rank(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(trials, key=lambda t: (-round(t.score, 9), t.size, t.head, sorted(map(str, t.parameters.items()))))
 
 
+def best_of_each_head(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the best trial of every head, the best first, from ranked trials."""
+    found: dict[str, Trial] = {}
+    for trial in trials:
+        found.setdefault(trial.head, trial)
+    return list(found.values())
+
+
 def refit(problem: Problem, trial: Trial, seed: int) -> Head:
     """Fit the head of a trial on all training rows, with nothing left to find."""
     kind = find_head(trial.head)
     head = kind(complete(kind.space, trial.parameters, trial.head), problem.grid)
-    return head.fit(problem.features[problem.train], problem.labels[problem.train], problem.classes, seed=seed)
+    x = head.map.rowwise(problem.features[problem.train])
+    return head.fit_rowwise(x, problem.labels[problem.train], problem.classes, seed=seed, class_weights=problem.class_weights)

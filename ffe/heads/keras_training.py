@@ -1,0 +1,112 @@
+"""Keras's own training loop and model format, for GPUs, for other backends, and as the measure of ``ffe.heads.lanes``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffe.heads.feature_map import FeatureMap
+from ffe.heads.network import Layers, Network, Orders
+
+if TYPE_CHECKING:
+    import keras
+
+
+def train_with_keras(
+    x: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    network: Network,
+    start: Layers,
+    seed: int,
+    batch_size: int,
+    epochs: int,
+    *,
+    held: np.ndarray | None = None,
+    on_epoch: Callable[[np.ndarray], object] = lambda logits: None,
+) -> Layers:
+    """Train one network with ``keras.Model.fit``, from the same first weights and on the same batches as a lane.
+
+    Args:
+        x: float32 (N, d).
+        labels: int64 (N,).
+        weights: float64 (N,), how much each row counts.
+        network: the network.
+        start: its first weights.
+        seed: of the dropout and of the order of the rows.
+        batch_size: rows in a step.
+        epochs: how often each row is used.
+        held: float32 (m, d), rows to score after each epoch.
+        on_epoch: takes their logits, float32 (m, outputs).
+
+    Returns:
+        (kernel, bias) float32 of each layer.
+    """
+    import keras
+
+    penalty = keras.regularizers.L2(network.l2) if network.l2 else None
+    layers: list[keras.layers.Layer] = [keras.Input((x.shape[1],))]
+    for units in (network.units, *([network.extra] if network.extra else [])):
+        layers.append(keras.layers.Dense(units, activation="relu", kernel_regularizer=penalty))
+    layers.append(keras.layers.Dropout(network.dropout, seed=seed))
+    layers.append(keras.layers.Dense(network.outputs, kernel_regularizer=penalty))
+    model = keras.Sequential(layers)
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    for layer, values in zip(dense, start, strict=True):
+        layer.set_weights(list(values))
+    model.compile(
+        optimizer=keras.optimizers.RMSprop(network.learning_rate),
+        loss=keras.losses.BinaryCrossentropy(from_logits=True)
+        if network.outputs == 1
+        else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    targets = labels.astype(np.float32)[:, None] if network.outputs == 1 else labels
+    orders = Orders(len(x), seed)
+    for _ in range(epochs):
+        order = next(orders)
+        model.fit(x[order], targets[order], sample_weight=weights[order], batch_size=batch_size, shuffle=False, verbose=0)
+        if held is not None:
+            on_epoch(model.predict(held, verbose=0))
+    return [(np.array(layer.get_weights()[0]), np.array(layer.get_weights()[1])) for layer in dense]
+
+
+def as_keras_model(feature_map: FeatureMap, layers: Layers) -> keras.Model:
+    """Return a Keras model of features float32 (N, D) -> probabilities float32 (N, classes), the map included."""
+    import keras
+
+    height, width, channels = feature_map.grid
+    inputs = keras.Input((height * width * channels,), name="features")
+    x = inputs
+    if feature_map.pooling != "flat":
+        cells = keras.layers.Reshape((height * width, channels))(inputs)
+        parts = []
+        if feature_map.pooling in {"avg", "avgmax"}:
+            parts.append(keras.layers.GlobalAveragePooling1D()(cells))
+        if feature_map.pooling in {"max", "avgmax"}:
+            parts.append(keras.layers.GlobalMaxPooling1D()(cells))
+        x = parts[0] if len(parts) == 1 else keras.layers.Concatenate()(parts)
+    if feature_map.scaling == "sqrt_l2":
+        x = keras.ops.sign(x) * keras.ops.sqrt(keras.ops.abs(x))
+    if feature_map.scaling in {"l2", "sqrt_l2"}:
+        x = x / keras.ops.maximum(keras.ops.sqrt(keras.ops.sum(x * x, axis=1, keepdims=True)), 1e-12)
+    learnt = feature_map.arrays()
+    if "mean" in learnt:
+        x = keras.layers.Normalization(mean=learnt["mean"], variance=np.square(learnt["scale"]))(x)
+    if "axes" in learnt:
+        axes = keras.layers.Dense(learnt["axes"].shape[1], name="components")
+        x = axes(x)
+        axes.set_weights([learnt["axes"], -learnt["centre"] @ learnt["axes"]])
+    for i, (kernel, bias) in enumerate(layers):
+        last = i == len(layers) - 1
+        layer = keras.layers.Dense(kernel.shape[1], activation=None if last else "relu", name="scores" if last else f"dense{i}")
+        x = layer(x)
+        layer.set_weights([kernel, bias])
+    if layers[-1][0].shape[1] == 1:
+        second = keras.layers.Activation("sigmoid")(x)
+        outputs = keras.layers.Concatenate(name="probabilities")([1 - second, second])
+    else:
+        outputs = keras.layers.Activation("softmax", name="probabilities")(x)
+    return keras.Model(inputs, outputs, name="ffe_head")

@@ -1,0 +1,63 @@
+"""A small dense network as values: its shape, its first weights, the order of its rows."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+_INITIAL, _ORDER = 1, 2  # kinds of random numbers
+
+
+@dataclass(frozen=True)
+class Network:
+    """Dense layers with ReLU, dropout before the last one, and how they learn.
+
+    Attributes:
+        units: of the first layer.
+        extra: units of a second layer; 0 = there is none.
+        outputs: 1 (sigmoid, class 1) for two classes, else one for each class.
+        dropout: share of the last hidden units that are silent in a step, in [0, 1).
+        learning_rate: of RMSprop.
+        l2: penalty on the squares of the kernels.
+    """
+
+    units: int
+    extra: int
+    outputs: int
+    dropout: float
+    learning_rate: float
+    l2: float
+
+    def shapes(self, inputs: int) -> list[tuple[int, int]]:
+        """Return (inputs, units) of each layer."""
+        widths = [inputs, self.units, *([self.extra] if self.extra else []), self.outputs]
+        return list(itertools.pairwise(widths))
+
+
+Layers = list[tuple[np.ndarray, np.ndarray]]
+
+
+def initial_layers(network: Network, inputs: int, seed: int) -> Layers:
+    """Return (kernel (n, m), bias (m,)) float32 of each layer: Glorot uniform kernels, biases of zero."""
+    generator = np.random.default_rng([seed, _INITIAL])
+    layers = []
+    for shape in network.shapes(inputs):
+        limit = np.sqrt(6 / sum(shape))
+        layers.append((generator.uniform(-limit, limit, shape).astype(np.float32), np.zeros(shape[1], np.float32)))
+    return layers
+
+
+class Orders:
+    """The order of n rows in each epoch; the same for the same seed."""
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self._generator = np.random.default_rng([seed, _ORDER])
+        self._rows = rows
+
+    def __iter__(self) -> Orders:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        return self._generator.permutation(self._rows)

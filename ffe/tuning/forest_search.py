@@ -1,0 +1,59 @@
+"""Random forests, cross-validated on one tall forest for all numbers of trees."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import joblib
+import numpy as np
+
+from ffe.heads.feature_map import FeatureMap
+from ffe.heads.forest import new_forest
+from ffe.tuning.problem import Outcome, Problem, Views
+
+
+def forest_outcomes(
+    problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
+) -> list[Outcome]:
+    """Fit and score every set of parameters on every part; see ``ffe.tuning.evaluate``.
+
+    A forest of 400 trees begins with the trees of one of 100 from the same
+    seed, so the tallest of those that differ in ``trees`` alone is grown, and
+    the others are read from its first trees.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, parameters in enumerate(sets):
+        key = tuple(sorted((name, str(value)) for name, value in parameters.items() if name != "trees"))
+        groups.setdefault(key, []).append(i)
+    outcomes: dict[int, Outcome] = {}
+    for positions in groups.values():
+        started = time.monotonic()
+        tall = max((sets[i] for i in positions), key=lambda parameters: parameters["trees"])
+        x = views.rowwise(FeatureMap(tall, problem.grid))
+        runs: dict[int, list[np.ndarray]] = {i: [] for i in positions}
+        nodes: dict[int, list[int]] = {i: [] for i in positions}
+        for execution in range(executions):
+            answers: dict[int, list[np.ndarray]] = {i: [] for i in positions}
+            for fit, score in problem.parts:
+                forest = new_forest(tall, seed + execution, problem.class_weights).set_params(n_jobs=-1)
+                forest.fit(x[fit], problem.labels[fit])
+                held = np.ascontiguousarray(x[score], np.float32)
+                each = joblib.Parallel(n_jobs=-1, prefer="threads")(
+                    joblib.delayed(tree.predict_proba)(held) for tree in forest.estimators_
+                )
+                sums = np.cumsum(each, axis=0)
+                counts = np.cumsum([tree.tree_.node_count for tree in forest.estimators_])
+                for i in positions:
+                    trees = sets[i]["trees"]
+                    answers[i].append((sums[trees - 1] / trees).astype(np.float32))
+                    nodes[i].append(int(counts[trees - 1]))
+            for i in positions:
+                runs[i].append(np.concatenate(answers[i]))
+        fits = executions * len(problem.parts) * sum(sets[i]["trees"] for i in positions)
+        for i in positions:
+            seconds = (time.monotonic() - started) * sets[i]["trees"] / fits
+            size = int(np.mean(nodes[i])) * (20 + 4 * problem.classes)
+            outcomes[i] = Outcome(tuple(runs[i]), seconds, size)
+    return [outcomes[i] for i in range(len(sets))]

@@ -1,0 +1,78 @@
+"""Support vector machines, cross-validated on kernels that are computed once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import joblib
+import numpy as np
+import threadpoolctl
+
+from ffe.heads.feature_map import FeatureMap
+from ffe.heads.probability import softmax
+from ffe.heads.svm import EXACT_ROWS, SvmHead, class_scores, fit_pairs, gamma_of, inner_products, rbf_kernel
+from ffe.tuning.plain import fit_each
+from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
+
+
+def svm_outcomes(problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int) -> list[Outcome]:
+    """Fit and score every set of parameters on every part; see ``ffe.tuning.evaluate``.
+
+    One Gram matrix serves all values of C and gamma and, where the map is not
+    fitted to rows, all parts. The scores are those of scikit-learn's ``SVC``.
+    """
+    if max(len(fit) for fit, _ in problem.parts) > EXACT_ROWS:
+        return fit_each(SvmHead, problem, views, sets, executions, seed)
+    outcomes: dict[int, Outcome] = {}
+    for positions in by_feature_map(sets).values():
+        started = time.monotonic()
+        feature_map = FeatureMap(sets[positions[0]], problem.grid)
+        chosen = [sets[i] for i in positions]
+        parts = [_Part(problem, views, feature_map, fit, score) for fit, score in problem.parts]
+        # the libraries let go of Python's lock; with several fits under way, each gets one thread of BLAS
+        with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+            jobs = [joblib.delayed(part.fit)(parameters, problem) for parameters in chosen for part in parts]
+            fitted = joblib.Parallel(n_jobs=-1, prefer="threads")(jobs)
+        seconds = (time.monotonic() - started) / len(jobs)
+        for k, i in enumerate(positions):
+            mine = fitted[k * len(parts) : (k + 1) * len(parts)]
+            runs = np.concatenate([probabilities for probabilities, _ in mine])
+            outcomes[i] = Outcome((runs,), seconds, int(np.mean([size for _, size in mine])))
+    return [outcomes[i] for i in range(len(sets))]
+
+
+class _Part:
+    """The inner products of one part under one map."""
+
+    def __init__(self, problem: Problem, views: Views, feature_map: FeatureMap, fit: np.ndarray, score: np.ndarray) -> None:
+        x = views.rowwise(feature_map)
+        self.labels = problem.labels[fit]
+        self.learnt = 0
+        if feature_map.is_fitted_to_rows:
+            own = feature_map.unfitted().fit_rowwise(x[fit])
+            self.learnt = sum(array.nbytes for array in own.arrays().values())
+            self.x = own.settle(x[fit])
+            products = inner_products(np.concatenate([self.x, own.settle(x[score])]))
+            rows = np.arange(len(fit))
+            fit, score = rows, np.arange(len(fit), len(products))
+        else:
+            self.x = x[fit]
+            products = views.products(feature_map)
+        self.square, self.across = products[np.ix_(fit, fit)], products[np.ix_(score, fit)]
+        self.lengths = products.diagonal()[score]
+        self.dims, self.scale = self.x.shape[1], gamma_of({"kernel": "rbf", "gamma": 1.0}, self.x)
+        del self.x
+
+    def fit(self, parameters: Mapping[str, Any], problem: Problem) -> tuple[np.ndarray, int]:
+        """Return probabilities float32 (m, K) of the scored rows, and the bytes of the machine."""
+        square, across = self.square, self.across
+        rbf = parameters["kernel"] == "rbf"
+        if rbf:
+            gamma, diagonal = parameters["gamma"] * self.scale, square.diagonal()
+            square, across = rbf_kernel(square, diagonal, diagonal, gamma), rbf_kernel(across, self.lengths, diagonal, gamma)
+        support, pairs, bias = fit_pairs(square, self.labels, problem.classes, parameters["C"], problem.class_weights)
+        scores = class_scores(across[:, support] @ pairs + bias, problem.classes)
+        values = len(support) * (self.dims + pairs.shape[1]) if rbf else self.dims * pairs.shape[1]
+        return softmax(scores).astype(np.float32), 4 * values + self.learnt

@@ -1,0 +1,77 @@
+"""Trials that are finished, kept beside the output until the search is done: what was computed is not computed again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.keys import bytes_digest, canonical_json
+from ffe.tuning.problem import Outcome
+
+
+class Memory:
+    """Outcomes of batches of trials, by what was asked.
+
+    A search asks for the same batches in the same order whenever it has the
+    same rows, options and seed, so one that was interrupted goes through the
+    batches that it finished without computing anything.
+
+    Args:
+        folder: where they are kept; None = nowhere.
+        problem: digest of the rows and of how they are split.
+
+    Attributes:
+        known: trials that were found again.
+    """
+
+    def __init__(self, folder: Path | None, problem: str) -> None:
+        self._folder, self._problem = folder, problem
+        self.known = 0
+
+    def find(self, batch: Mapping[str, Any]) -> list[Outcome] | None:
+        """Return the outcomes of a batch, in order; None if it was not finished, or its file is damaged."""
+        path = self._path(batch)
+        if path is None or not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                outcomes = [
+                    Outcome(tuple(file[f"runs{i}"]), meta["seconds"], meta["size"], meta["found"], meta["curves"])
+                    for i, meta in enumerate(json.loads(file["meta"].tobytes()))
+                ]
+        except Exception:  # a torn zip raises many kinds; the batch is computed again
+            return None
+        self.known += len(outcomes)
+        return outcomes
+
+    def keep(self, batch: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
+        """Keep the outcomes of a finished batch."""
+        path = self._path(batch)
+        if path is None:
+            return
+        path.parent.mkdir(exist_ok=True)
+        meta = [
+            {"seconds": o.seconds, "size": o.size, "found": dict(o.found), "curves": {k: list(v) for k, v in o.curves.items()}}
+            for o in outcomes
+        ]
+        arrays = {f"runs{i}": np.stack(outcome.runs) for i, outcome in enumerate(outcomes)}
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+        os.replace(temporary, path)
+
+    def forget(self) -> None:
+        """Delete what was kept; called once the model is written."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, batch: Mapping[str, Any]) -> Path | None:
+        if self._folder is None:
+            return None
+        return self._folder / f"{bytes_digest(canonical_json({'problem': self._problem, **batch}))[:32]}.npz"
