@@ -103,7 +103,7 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
         f"made with    ffe {manifest.ffe_version}, "
         + ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
         + (f"\nnot sure     below {share_text(manifest.reject)}" if manifest.reject else "")
-        + (f"\ncalibration  {calibration_text(manifest.calibration)}" if "error_before" in manifest.calibration else "")
+        + (f"\nanswers      {calibration_text(manifest.calibration)}" if "error_before" in manifest.calibration else "")
         + "\n"
     )
     click.echo("Test: " + evaluation_text(manifest.evaluation["test"]))

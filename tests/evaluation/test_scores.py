@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -208,3 +209,14 @@ def test_no_rows_are_refused() -> None:
 def test_a_label_that_is_no_class_is_refused(label: int) -> None:
     with pytest.raises(DataError, match=r"^Some rows have no label; score labelled rows only\.$"):
         evaluate_probabilities(np.asarray([[0.5, 0.5], [0.5, 0.5]]), np.asarray([0, label]), "ab")
+
+
+def test_memory_does_not_grow_with_rows_times_resamples() -> None:
+    probabilities, labels = problem(25_000)
+    tracemalloc.start()
+    try:
+        evaluate_probabilities(probabilities, labels, "ab", groups=np.arange(25_000) // 2, resamples=400)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 120 << 20  # all weights at once would be several arrays of 40 MB
