@@ -16,6 +16,8 @@ from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine, open_saved_engine
 from ffe.errors import DecodeError
+from ffe.evaluation.calibration import with_temperature
+from ffe.evaluation.selection import check_threshold, sure
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.images.stream import ImageStream
 
@@ -30,12 +32,14 @@ class Prediction:
     Attributes:
         path: the image, as it was named.
         label: the most probable class; None if the image could not be read.
+        sure: whether its probability reaches the threshold of the reject option; False on error.
         probabilities: by class name, in [0, 1], summing to 1; empty on error.
         error: why there is no answer, or None.
     """
 
     path: str
     label: str | None
+    sure: bool
     probabilities: dict[str, float]
     error: str | None
 
@@ -54,9 +58,12 @@ class Predictor:
         engine: ``auto``, ``keras`` or ``openvino``.
         batch_size: images in one call of the backbone; None = the engine's own choice.
         workers: threads that decode; None = one per core, more where files come slowly.
+        reject: answers whose best probability is below this are not ``sure``,
+            in [0, 1); 0 = all are; None = what the model was tuned with.
 
     Raises:
         BundleError: the file cannot be used.
+        SpecError: ``reject`` is out of range.
     """
 
     def __init__(
@@ -67,8 +74,11 @@ class Predictor:
         engine: str = "auto",
         batch_size: int | None = None,
         workers: int | None = None,
+        reject: float | None = None,
     ) -> None:
+        wanted = None if reject is None else check_threshold(reject)
         self.bundle = Bundle(bundle)
+        self.reject = self.bundle.manifest.reject if wanted is None else wanted
         self.class_names = self.bundle.manifest.class_names
         self.head = self.bundle.head()
         self._weights = weights
@@ -116,25 +126,34 @@ class Predictor:
                 rows.append(item.features)
         return np.stack(rows) if rows else np.empty((0, math.prod(self.bundle.manifest.grid)), np.float32)  # type: ignore[arg-type]
 
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return float64 (N, K), what the model says of features: the head's probabilities with the model's temperature.
+
+        Args:
+            features: float32 (N, D), of the bundle's spec.
+        """
+        return with_temperature(self.head.predict_proba(features), self.bundle.manifest.temperature)
+
     def _predict(self, files: Iterator[Path | bytes], names: dict[int, str]) -> Iterator[Prediction]:
         for batch in self._compute(files):
             good = [item.features for item in batch if item.features is not None]
-            answers = iter(self._ask_head(np.stack(good)) if good else ())
+            rows = self._ask_head(np.stack(good)) if good else np.empty((0, len(self.class_names)))
+            answers = zip(rows, sure(rows, self.reject).tolist(), strict=True)
             for item in batch:
                 name = names.pop(item.index)
                 if item.features is None:
-                    yield Prediction(name, None, {}, str(item.error))
+                    yield Prediction(name, None, False, {}, str(item.error))
                     continue
-                row = next(answers)
+                row, is_sure = next(answers)
                 probabilities = dict(zip(self.class_names, row.tolist(), strict=True))
-                yield Prediction(name, self.class_names[int(row.argmax())], probabilities, None)
+                yield Prediction(name, self.class_names[int(row.argmax())], is_sure, probabilities, None)
 
     def _ask_head(self, features: np.ndarray) -> np.ndarray:
         """Ask the head on one core: threads that wait for small products take cores from the backbone."""
         if self._blas is None:
             self._blas = ThreadpoolController()
         with self._blas.limit(limits=1, user_api="blas"):
-            return self.head.predict_proba(features)
+            return self.probabilities(features)
 
     def _compute(self, files: Iterable[Path | bytes]) -> Iterator[list[ImageFeatures]]:
         spec = self.bundle.manifest.spec

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ffe.bundle.io import Bundle
-from ffe.errors import BundleError, DecodeError
+from ffe.bundle.io import Bundle, write_bundle
+from ffe.errors import BundleError, DecodeError, SpecError
+from ffe.evaluation.calibration import with_temperature
 from ffe.images.synthetic import draw
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
@@ -47,6 +49,7 @@ def test_predictions_are_those_of_the_head_on_the_stored_rows(predictor: Predict
         assert answer.to_json() == {
             "path": answer.path,
             "label": answer.label,
+            "sure": True,
             "probabilities": answer.probabilities,
             "error": None,
         }
@@ -126,3 +129,57 @@ def test_features_of_nothing_are_an_empty_array(predictor: Predictor) -> None:
 def test_a_missing_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="There is no model file"):
         Predictor(tmp_path / "none.ffe")
+
+
+@pytest.fixture
+def tuned(fake_bundle: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Return a copy of the model with other fields in its manifest."""
+
+    def write(**fields: object) -> Path:
+        bundle, path = Bundle(fake_bundle), tmp_path / "tuned.ffe"
+        manifest = dataclasses.replace(bundle.manifest, **fields)  # type: ignore[arg-type]
+        parts = {"golden": bundle.golden(), "splits": bundle.splits(), "card": bundle.card()}
+        write_bundle(path, manifest, head=bundle.head(), **parts)
+        return path
+
+    return write
+
+
+def test_the_temperature_of_the_model_is_applied(
+    predictor: Predictor, tuned: Callable[..., Path], fake_store: Path, pictures: Path
+) -> None:
+    warm = Predictor(tuned(calibration={"temperature": 0.2}), batch_size=8)
+    with FeatureStore(fake_store) as store:
+        expected = with_temperature(predictor.head.predict_proba(store.features()), 0.2)
+        np.testing.assert_array_equal(warm.probabilities(store.features()), expected)
+        np.testing.assert_array_equal(predictor.probabilities(store.features()), predictor.head.predict_proba(store.features()))
+        paths = [pictures / path for path in store.paths]
+    answers = list(warm.predict(paths))
+    np.testing.assert_allclose([list(answer.probabilities.values()) for answer in answers], expected, atol=1e-6)
+    assert [answer.label for answer in answers] == [answer.label for answer in predictor.predict(paths)]
+
+
+def test_answers_below_the_threshold_are_not_sure(fake_bundle: Path, tuned: Callable[..., Path], pictures: Path) -> None:
+    images = sorted(pictures.glob("*/*.png"))
+    best = [max(answer.probabilities.values()) for answer in Predictor(fake_bundle, batch_size=8).predict(images)]
+    middle = float(np.median(best))
+    expected = [value >= middle for value in best]
+    assert 0 < sum(expected) < 40
+    model = tuned(reject=middle)
+    for predictor in (Predictor(model, batch_size=8), Predictor(fake_bundle, batch_size=8, reject=middle)):
+        answers = list(predictor.predict(images))
+        assert [answer.sure for answer in answers] == expected
+        assert all(answer.label == max(answer.probabilities, key=lambda name: answer.probabilities[name]) for answer in answers)
+    assert all(answer.sure for answer in Predictor(model, batch_size=8, reject=0).predict(images))
+
+
+def test_an_image_that_cannot_be_read_is_not_sure(predictor: Predictor, bad_image: Path) -> None:
+    (answer,) = predictor.predict([bad_image])
+    assert not answer.sure
+
+
+@pytest.mark.parametrize("reject", [-0.1, 1.0])
+def test_a_threshold_out_of_range_is_refused(fake_bundle: Path, reject: float) -> None:
+    sentence = rf"^A probability to answer from must be at least 0 and below 1, not {reject:g}; 0 = always answer\.$"
+    with pytest.raises(SpecError, match=sentence):
+        Predictor(fake_bundle, reject=reject)

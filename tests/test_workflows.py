@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -271,11 +272,7 @@ def test_train_takes_settings(tmp_path: Path) -> None:
     manifest = Bundle(tmp_path / "m.ffe").manifest
     assert manifest.head.parameters == result.head.parameters
     assert manifest.leaderboard == ()
-    assert manifest.evaluation == {"test": {k: _listed(v) for k, v in result.evaluation.to_json().items()}}
-
-
-def _listed(value: Any) -> Any:
-    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+    assert manifest.evaluation == {"test": json.loads(json.dumps(result.evaluation.to_json()))}
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,10 @@ class Bundle:
         return find_head(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, self.arrays(HEAD))
 
     def golden(self) -> dict[str, np.ndarray]:
-        """Return the golden check: ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K)."""
+        """Return the golden check: ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K).
+
+        The probabilities are those of the head, before the temperature.
+        """
         return self.arrays(GOLDEN)
 
     def splits(self) -> list[SplitRow]:

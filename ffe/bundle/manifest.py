@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ffe.errors import BundleError
@@ -38,6 +39,9 @@ class Manifest:
         leaderboard: the trials of the search, the best first; empty after ``ffe train``.
         search: what the search was asked to do.
         members: SHA-256 of every other file in the bundle.
+        calibration: ``{"temperature": factor, ...}``, as ``Calibration.to_json`` gives it; the
+            factor is what ``with_temperature`` takes, and 1, for the head as it is, in older files.
+        reject: a best probability below this is "not sure", in [0, 1); 0 = never, as in older files.
     """
 
     schema: int
@@ -52,6 +56,13 @@ class Manifest:
     leaderboard: tuple[dict[str, Any], ...]
     search: dict[str, Any]
     members: dict[str, str]
+    calibration: dict[str, Any] = field(default_factory=lambda: {"temperature": 1.0})
+    reject: float = 0.0
+
+    @property
+    def temperature(self) -> float:
+        """The factor on the logarithms of the head's probabilities."""
+        return float(self.calibration["temperature"])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -72,6 +83,9 @@ class Manifest:
                 "use the version of ffe that wrote it"
             )
         try:
+            calibration, reject = dict(value.get("calibration", {"temperature": 1.0})), float(value.get("reject", 0.0))
+            if not (0 < float(calibration["temperature"]) < math.inf and 0 <= reject < 1):
+                raise ValueError(f"temperature {calibration['temperature']!r}, reject {reject!r}")
             height, width, channels = (int(n) for n in value["grid"])
             return cls(
                 schema=SCHEMA,
@@ -86,6 +100,8 @@ class Manifest:
                 leaderboard=tuple(value["leaderboard"]),
                 search=dict(value["search"]),
                 members=dict(value["members"]),
+                calibration=calibration,
+                reject=reject,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"its manifest is incomplete ({error!r})") from error

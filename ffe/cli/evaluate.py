@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, ExtractProgress, print_json
+from ffe.cli.output import BATCH_SIZE_HELP, REJECT_HELP, WORKERS_HELP, ExtractProgress, print_json
 
 
 @click.command(short_help="Score a model on a feature file, or on a folder of labelled images.")
 @click.argument("model", type=click.Path())
 @click.argument("data", metavar="FEATURES|SOURCE", type=click.Path())
 @click.option("--unseen", is_flag=True, help="Leave out images that the model was fitted or chosen on.")
+@click.option("--reject", type=click.FloatRange(0, 1, max_open=True), help=REJECT_HELP)
 @click.option(
     "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."
 )
@@ -22,7 +23,7 @@ from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, ExtractProgress, print
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(model: str, data: str, as_json: bool, **options: Any) -> None:
     """Score MODEL on a feature file of the same spec, or on a folder or CSV of labelled images."""
-    from ffe.report.text import evaluation_text
+    from ffe.report.text import answered_text, evaluation_text
     from ffe.workflows import evaluate
 
     with ExtractProgress() as progress:
@@ -33,3 +34,5 @@ def command(model: str, data: str, as_json: bool, **options: Any) -> None:
         print_json(result.to_json())
     else:
         click.echo(evaluation_text(result.evaluation.to_json()))
+        if result.answered.threshold:
+            click.echo("\n" + answered_text(result.answered.to_json()))

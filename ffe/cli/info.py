@@ -80,7 +80,7 @@ def _weights_text(spec: Any) -> str:
 
 def _model(file: str, splits: bool, as_json: bool) -> None:
     from ffe.bundle.io import Bundle
-    from ffe.report.text import evaluation_text, leaderboard_text, parameters_text
+    from ffe.report.text import calibration_text, evaluation_text, leaderboard_text, parameters_text, share_text
 
     bundle = Bundle(file)
     manifest = bundle.manifest
@@ -102,6 +102,8 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
         f"precision    {_precision_text(spec)}\n"
         f"made with    ffe {manifest.ffe_version}, "
         + ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
+        + (f"\nnot sure     below {share_text(manifest.reject)}" if manifest.reject else "")
+        + (f"\nanswers      {calibration_text(manifest.calibration)}" if "error_before" in manifest.calibration else "")
         + "\n"
     )
     click.echo("Test: " + evaluation_text(manifest.evaluation["test"]))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ffe.extraction.stages import Stages
 
 BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the engine]"
+REJECT_HELP = "Answer 'not sure' below this probability; 0 = always answer.  [default: what the model was tuned with]"
 WORKERS_HELP = "Threads that decode images.  [default: one per core, more where files come slowly]"
 
 _PLAIN_SECONDS = 10.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from ffe.cli import DONE_BUT_SKIPPED, REFUSED
-from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, print_json
+from ffe.cli.output import BATCH_SIZE_HELP, REJECT_HELP, WORKERS_HELP, print_json
 
 if TYPE_CHECKING:
     from ffe.predict import Prediction, Predictor
@@ -22,9 +22,10 @@ _FEW = 8
 
 
 def prediction_text(prediction: Prediction, top: int = 3) -> str:
-    """Return ``photo.jpg: cat 98.2%, dog 1.8%``."""
+    """Return ``photo.jpg: cat 98.2%, dog 1.8%``, or ``photo.jpg: not sure (cat 54.0%, dog 46.0%)``."""
     best = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:top]
-    return f"{prediction.path}: " + ", ".join(f"{name} {_percent(share)}" for name, share in best)
+    answer = ", ".join(f"{name} {_percent(share)}" for name, share in best)
+    return f"{prediction.path}: {answer if prediction.sure else f'not sure ({answer})'}"
 
 
 def _percent(share: float) -> str:
@@ -91,6 +92,7 @@ def _lines(head: bytes, stdin: BinaryIO) -> Iterator[str]:
 @click.argument("model", type=click.Path())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-...")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each image.")
+@click.option("--reject", type=click.FloatRange(0, 1, max_open=True), help=REJECT_HELP)
 @click.option(
     "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."
 )
@@ -98,11 +100,12 @@ def _lines(head: bytes, stdin: BinaryIO) -> Iterator[str]:
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
 @click.option("--strict", is_flag=True, help="Leave with code 1 if an image could not be read.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: path, label, probabilities, error.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: path, label, sure, probabilities, error.")
 def command(
     model: str,
     images: tuple[str, ...],
     top: int,
+    reject: float | None,
     weights: str,
     engine: str,
     batch_size: int | None,
@@ -120,7 +123,7 @@ def command(
 
     if batch_size is None and len(images) < _FEW and not any(image == "-" or os.path.isdir(image) for image in images):
         batch_size = len(images)
-    predictor = Predictor(model, weights=weights, engine=engine, batch_size=batch_size, workers=workers)
+    predictor = Predictor(model, weights=weights, engine=engine, batch_size=batch_size, workers=workers, reject=reject)
     answered = failed = 0
     for answer in _predictions(predictor, images, sys.stdin.buffer):
         prediction = dataclasses.replace(answer, path=printable(answer.path))

@@ -7,6 +7,16 @@ from typing import Any
 
 from ffe.bundle.manifest import Manifest
 
+_COLUMNS = 100
+_WORST = 10
+_SCORE_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "log_loss": "log loss",
+    "auc": "AUC",
+    "expected_calibration_error": "calibration error",
+}
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Return columns of text under a header.
@@ -65,28 +75,142 @@ def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10) ->
 
 
 def evaluation_text(evaluation: Mapping[str, Any]) -> str:
-    """Return scores and the confusion matrix."""
-    auc = evaluation["auc"]
-    scores = (
-        f"accuracy {evaluation['accuracy']:.4f}, balanced accuracy {evaluation['balanced_accuracy']:.4f}, "
-        f"log loss {evaluation['log_loss']:.4f}, AUC {'undefined' if auc is None else format(auc, '.4f')}, "
-        f"{evaluation['n']} images"
-    )
-    names = list(evaluation["class_names"])
-    rows = [
-        (name, *map(str, row), *("" if v is None else f"{v:.3f}" for v in (precision, recall)))
-        for name, row, precision, recall in zip(
-            names, evaluation["confusion"], evaluation["precision"], evaluation["recall"], strict=True
-        )
+    """Return scores with their intervals, and the confusion matrix, at most 100 columns wide where names allow it.
+
+    A matrix that is wider is left out; the worst classes and the most frequent
+    confusions stand for it. Evaluations of older models, without intervals,
+    are shown without.
+
+    Args:
+        evaluation: from ``Evaluation.to_json``.
+    """
+    intervals = evaluation.get("intervals", {})
+    groups = evaluation.get("groups")
+    lines = [f"{evaluation['n']} images" + (f" in {groups} groups" if groups else "")]
+    for key, name in _SCORE_NAMES.items():
+        if key in evaluation:
+            value = "undefined" if evaluation[key] is None else f"{evaluation[key]:.4f}"
+            lines.append(f"{name:<17}  {value}{_interval_text(intervals.get(key))}")
+    for matrix in (_matrix(evaluation), _matrix(evaluation, numbered=True)):
+        if max(map(len, matrix.splitlines())) <= _COLUMNS:
+            return "\n".join([*lines, "", matrix])
+    return "\n".join([*lines, "", _worst_classes(evaluation), "", _most_confused(evaluation)])
+
+
+def _interval_text(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" (95 %: {interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _shares(evaluation: Mapping[str, Any], name: str) -> list[str]:
+    """Return precision or recall of each class, as ``0.979 (0.95-1.00)``."""
+    values = evaluation[name]
+    intervals = evaluation.get(f"{name}_intervals") or [None] * len(values)
+    return [
+        "" if value is None else f"{value:.3f}" + ("" if interval is None else f" ({interval[0]:.2f}-{interval[1]:.2f})")
+        for value, interval in zip(values, intervals, strict=True)
     ]
-    header = ("true \\ predicted", *names, "precision", "recall")
-    return f"{scores}\n\n{table(header, rows, right=range(1, len(header)))}"
+
+
+def _matrix(evaluation: Mapping[str, Any], *, numbered: bool = False) -> str:
+    """Return the confusion matrix as a table; ``numbered`` has numbers over its columns, which are narrower."""
+    names, confusion = list(evaluation["class_names"]), evaluation["confusion"]
+    titles = [str(i) for i in range(1, len(names) + 1)] if numbered else names
+    width = len(str(len(names)))
+    labels = [f"{title:>{width}} {name}" for title, name in zip(titles, names, strict=True)] if numbered else names
+    shares = zip(_shares(evaluation, "precision"), _shares(evaluation, "recall"), strict=True)
+    rows = [(label, *map(str, row), *share) for label, row, share in zip(labels, confusion, shares, strict=True)]
+    return table(("true \\ predicted", *titles, "precision", "recall"), rows, right=range(1, len(titles) + 1))
+
+
+def _worst_classes(evaluation: Mapping[str, Any]) -> str:
+    names, recall = evaluation["class_names"], evaluation["recall"]
+    shares = list(zip(_shares(evaluation, "precision"), _shares(evaluation, "recall"), strict=True))
+    worst = sorted((i for i in range(len(names)) if recall[i] is not None), key=lambda i: recall[i])[:_WORST]
+    rows = [(shorten(names[i]), str(sum(evaluation["confusion"][i])), *shares[i]) for i in worst]
+    title = f"The {len(rows)} classes of {len(names)} that are found least often (the whole matrix: --json):"
+    return f"{title}\n\n" + table(("class", "images", "precision", "recall"), rows, right=(1,))
+
+
+def _most_confused(evaluation: Mapping[str, Any]) -> str:
+    names = evaluation["class_names"]
+    pairs = [
+        (count, true, guess)
+        for true, row in enumerate(evaluation["confusion"])
+        for guess, count in enumerate(row)
+        if true != guess
+    ]
+    most = sorted((pair for pair in pairs if pair[0]), key=lambda pair: -pair[0])[:_WORST]
+    if not most:
+        return "No image was taken for another class."
+    rows = [(shorten(names[true]), shorten(names[guess]), str(count)) for count, true, guess in most]
+    return "The most frequent confusions:\n\n" + table(("true", "predicted", "images"), rows, right=(2,))
+
+
+def shorten(name: str, most: int = 30) -> str:
+    """Return a name of at most so many characters, its middle left out."""
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}...{name[-(most - most // 2 - 2) :]}"
+
+
+def answered_text(answered: Mapping[str, Any]) -> str:
+    """Return what comes of the reject option, from ``Answered.to_json``."""
+    if not answered["n"]:
+        return f"'Not sure' below {answered['threshold']:g}: no image is answered."
+    low, high = answered["interval"]
+    return (
+        f"'Not sure' below {answered['threshold']:g}: {share_text(answered['share'])} of the images are answered "
+        f"({answered['n']}), {share_text(answered['accuracy'])} of those right (95 %: {share_text(low)} to {share_text(high)})."
+    )
+
+
+def share_text(share: float) -> str:
+    """Return ``97.9 %``; 100 and 0 stand only for all and none."""
+    text = f"{100 * share:.1f}"
+    if text == "100.0":
+        text = "100" if share == 1 else ">99.9"
+    elif text == "0.0":
+        text = "0" if share == 0 else "<0.1"
+    return f"{text} %"
+
+
+def calibration_text(calibration: Mapping[str, Any]) -> str:
+    """Return what a temperature did, from ``Calibration.to_json``."""
+    factor, before, after = (calibration[key] for key in ("temperature", "error_before", "error_after"))
+    if factor == 1:
+        return f"calibration error {before:.3f}; kept as it is, no temperature makes it better"
+    return (
+        f"calibration error {before:.3f} -> {after:.3f} with temperature {factor:.2f} ({'less sure' if factor < 1 else 'surer'})"
+    )
+
+
+def growth_text(growth: Mapping[str, Any]) -> str:
+    """Return what more photos would bring, from ``Growth.to_json``."""
+    points = ", ".join(f"{100 * p['accuracy']:.1f} % with {p['size']}" for p in growth["points"])
+    return f"{growth['sentence'][:1].upper()}{growth['sentence'][1:]} (so far {points})."
+
+
+def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> str:
+    """Return whether one of two classifiers is better, from ``Comparison.to_json``."""
+    a, b, rows = comparison["accuracy_a"], comparison["accuracy_b"], comparison["n"]
+    low, high = (100 * end for end in comparison["interval"])
+    difference = 100 * comparison["difference"]
+    if difference < 0:
+        name_a, name_b, a, b, difference, low, high = name_b, name_a, b, a, -difference, -high, -low
+    verdict = f"{name_a} is better than {name_b}" if comparison["real"] else f"no real difference between {name_a} and {name_b}"
+    return (
+        f"{verdict}: {share_text(a)} and {share_text(b)} of the same {rows} images right, "
+        f"{difference:.1f} points apart (95 %: {low:.1f} to {high:.1f}; p {_p_text(comparison['p_value'])})"
+    )
+
+
+def _p_text(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.2g}"
 
 
 def model_card(manifest: Manifest) -> str:
     """Return the model card that travels in a bundle, Markdown."""
     spec, test = manifest.spec, manifest.evaluation["test"]
     height, width = spec.preprocess.size
+    unsure = f" Below {share_text(manifest.reject)} it says that it is not sure." if manifest.reject else ""
     random = " (UNTRAINED, random weights: for trying things out only)" if spec.backbone.weights == "random" else ""
     return f"""# Image classifier: {", ".join(manifest.class_names)}
 
@@ -95,7 +219,7 @@ head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).
 
 ## Test
 
-{test["n"]} images that the model had not seen:
+On images that the model had not seen; in brackets how far a score may be off, as intervals of 95 %:
 
 ```
 {evaluation_text(test)}
@@ -105,7 +229,7 @@ head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).
 
     ffe predict MODEL.ffe IMAGE
 
-The model knows the classes above and nothing else: it answers with one of them for any picture at all. Its scores
+The model knows the classes above and nothing else: it answers with one of them for any picture at all.{unsure} Its scores
 hold for pictures like those that it was made from. Where the classes describe people, they are a guess from looks,
 with the biases of the photos and of the labels; do not use it to decide about anybody.
 """

@@ -15,6 +15,7 @@ import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError, SourceError
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
+from ffe.evaluation.selection import Answered, answered
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.run import Progress
 from ffe.images.scan import scan
@@ -34,15 +35,22 @@ class EvaluateResult:
         evaluation: the scores.
         seen: rows among them that the model was fitted or chosen on.
         skipped: images that could not be read, and unlabelled ones.
+        answered: what comes of the reject option.
     """
 
     evaluation: Evaluation
     seen: int
     skipped: int
+    answered: Answered
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``ffe evaluate --json`` prints."""
-        return {**self.evaluation.to_json(), "seen_in_training": self.seen, "skipped": self.skipped}
+        return {
+            **self.evaluation.to_json(),
+            "seen_in_training": self.seen,
+            "skipped": self.skipped,
+            "answered": self.answered.to_json(),
+        }
 
 
 def evaluate(
@@ -54,6 +62,7 @@ def evaluate(
     engine: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
+    reject: float | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> EvaluateResult:
     """Score a model on a feature file, or on a labelled source of images.
@@ -64,13 +73,15 @@ def evaluate(
         unseen: leave out images that the model was fitted or chosen on.
         weights: where the backbone's weights are, if the model file has none.
         engine, batch_size, workers, progress: for images; see ``ffe.extract``.
+        reject: see ``ffe.Predictor``.
 
     Raises:
         BundleError, StoreError, SourceError: one of the files cannot be used.
         ModelMismatchError: the features, or the classes, are not those of the model.
         DataError: there is no labelled row to score.
+        SpecError: ``reject`` is out of range.
     """
-    predictor = Predictor(model, weights=weights, engine=engine, batch_size=batch_size, workers=workers)
+    predictor = Predictor(model, weights=weights, engine=engine, batch_size=batch_size, workers=workers, reject=reject)
     path = Path(data)
     if path.is_file() and h5py.is_hdf5(path):
         probabilities, labels, digests, skipped = _predict_stored(predictor, path)
@@ -79,6 +90,7 @@ def evaluate(
     known = {row.sha256 for row in predictor.bundle.splits() if row.split != "test"}
     seen = np.asarray([digest in known for digest in digests], bool)
     if unseen:
+        digests = [digest for digest, known_one in zip(digests, seen, strict=True) if not known_one]
         probabilities, labels, seen = probabilities[~seen], labels[~seen], seen[~seen]
         if not len(labels):
             raise DataError(f"The model was fitted or chosen on every image of '{path}'; score it on others.")
@@ -88,7 +100,18 @@ def evaluate(
             seen.sum(),
             len(seen),
         )
-    return EvaluateResult(evaluate_probabilities(probabilities, labels, predictor.class_names), int(seen.sum()), skipped)
+    return EvaluateResult(
+        evaluate_probabilities(probabilities, labels, predictor.class_names, groups=_same_images(digests)),
+        int(seen.sum()),
+        skipped,
+        answered(probabilities, labels, predictor.reject),
+    )
+
+
+def _same_images(digests: Sequence[str]) -> np.ndarray | None:
+    """Return int64 (N,), one number for all copies of an image; None where there are no copies."""
+    different, numbers = np.unique(np.asarray(digests), return_inverse=True)
+    return None if len(different) == len(digests) else numbers
 
 
 def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, list[str], int]:
@@ -105,7 +128,7 @@ def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.nd
         probabilities = [np.empty((0, len(manifest.class_names)))]
         step = 256
         for start in range(0, len(used), step):
-            probabilities.append(predictor.head.predict_proba(store.features(used[start : start + step])))
+            probabilities.append(predictor.probabilities(store.features(used[start : start + step])))
         digests = [store.sha256[i] for i in used]
         return np.concatenate(probabilities), index[store.labels[used]], digests, len(store) - len(used)
 
@@ -127,7 +150,7 @@ def _predict_images(
         for batch in pipeline:
             good = [item for item in batch if item.features is not None]
             if good:
-                probabilities.append(predictor.head.predict_proba(np.stack([item.features for item in good])))  # type: ignore[misc]
+                probabilities.append(predictor.probabilities(np.stack([item.features for item in good])))  # type: ignore[misc]
                 labels += [int(index[records[item.index].label]) for item in good]
                 digests += [item.sha256 for item in good]
             done, elapsed = batch[-1].index + 1, time.monotonic() - started

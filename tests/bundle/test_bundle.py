@@ -197,6 +197,12 @@ CASES: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
     "manifest is a list": (lambda m: {**m, MANIFEST: b"[]"}, "it has no schema number"),
     "no grid": (lambda m: _without_field(m, "grid"), r"its manifest is incomplete \(KeyError\('grid'\)\)"),
     "grid of two": (lambda m: _with_field(m, grid=[1, 2]), "its manifest is incomplete"),
+    "temperature of nought": (
+        lambda m: _with_field(m, calibration={"temperature": 0}),
+        "is incomplete .*temperature 0",
+    ),
+    "no temperature": (lambda m: _with_field(m, calibration={}), r"its manifest is incomplete \(KeyError\('temperature'\)\)"),
+    "certainty wanted": (lambda m: _with_field(m, reject=1.0), "its manifest is incomplete .*reject 1.0"),
     "members are a number": (lambda m: _with_field(m, members=3), "its manifest is incomplete"),
     "spec lacks fields": (lambda m: _with_field(m, spec={}), "a ExtractSpec needs the fields"),
     "manifest is no JSON": (lambda m: {**m, MANIFEST: b"{"}, "is damaged or no model file"),
@@ -317,3 +323,16 @@ def test_a_damaged_directory_of_the_zip_gives_a_refusal_or_a_sound_bundle(
         return
     assert bundle.splits() == Bundle(fake_bundle).splits()
     np.testing.assert_array_equal(bundle.head().arrays()["weights"], Bundle(fake_bundle).head().arrays()["weights"])
+
+
+def test_calibration_and_reject_are_written_and_older_files_go_without(fake_bundle: Path, tmp_path: Path) -> None:
+    members = _members(fake_bundle)
+    record = json.loads(members[MANIFEST])
+    assert (record["calibration"], record["reject"]) == ({"temperature": 1.0}, 0.0)
+    tuned = {**record, "calibration": {"temperature": 0.5, "rows": 90}, "reject": 0.8}
+    again = Bundle(_write(tmp_path / "tuned.ffe", {**members, MANIFEST: json.dumps(tuned).encode()})).manifest
+    assert (again.temperature, again.calibration["rows"], again.reject) == (0.5, 90, 0.8)
+    assert Manifest.from_json(again.to_json()) == again
+    del record["calibration"], record["reject"]
+    older = Bundle(_write(tmp_path / "older.ffe", {**members, MANIFEST: json.dumps(record).encode()})).manifest
+    assert (older.temperature, older.reject) == (1.0, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ffe.backbones.catalog import CATALOG
-from ffe.bundle.io import Bundle
+from ffe.bundle.io import Bundle, write_bundle
 from ffe.cli import cli
+from ffe.report.text import model_card
 from ffe.store.reader import FeatureStore
 from ffe.workflows import tune
 
@@ -85,7 +87,7 @@ def test_info_of_a_model_as_text(fake_bundle: Path) -> None:
     assert {"pooling=avg", "scaling=sqrt_l2", "C=100"} == set(head.split("(")[1].rstrip(")").split())
     assert classes == "classes      cat, dog"
     assert "backbone     fake, RANDOM weights (untrained), not inside the file\n" in result.stdout
-    assert "\nTest: accuracy " in result.stdout
+    assert "\nTest: 8 images\naccuracy " in result.stdout
 
 
 def test_splits_are_for_models(fake_store: Path) -> None:
@@ -120,3 +122,18 @@ def test_backbones_say_where_weights_are(tmp_path: Path, monkeypatch: pytest.Mon
     assert lines.keys() == CATALOG.keys()
     assert lines["vgg16"].endswith(str(tmp_path / CATALOG["vgg16"].weights_file))
     assert lines["vgg19"].endswith("not on this machine")
+
+
+def test_info_tells_the_temperature_and_the_threshold_of_a_model(fake_bundle: Path, tmp_path: Path) -> None:
+    bundle, path = Bundle(fake_bundle), tmp_path / "tuned.ffe"
+    calibration = {"temperature": 0.59, "error_before": 0.031, "error_after": 0.012}
+    manifest = dataclasses.replace(bundle.manifest, calibration=calibration, reject=0.9)
+    card = model_card(manifest)
+    assert "for any picture at all. Below 90.0 % it says that it is not sure." in card
+    assert "not sure" not in bundle.card()
+    write_bundle(path, manifest, head=bundle.head(), golden=bundle.golden(), splits=bundle.splits(), card=card)
+    text = _run("info", path).stdout
+    assert "\nnot sure     below 90.0 %\n" in text
+    assert "\nanswers      calibration error 0.031 -> 0.012 with temperature 0.59 (less sure)\n" in text
+    plain = _run("info", fake_bundle).stdout
+    assert "not sure" not in plain

@@ -6,12 +6,15 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
-from ffe.predict import Predictor
+from ffe.cli.predict import prediction_text
+from ffe.predict import Prediction, Predictor
+from ffe.store.reader import FeatureStore
 
 
 def _run(*arguments: object, stdin: bytes | str | None = None) -> Result:
@@ -45,7 +48,7 @@ def test_predict_json_is_one_object_a_line(fake_bundle: Path, cat: Path, dog: Pa
     assert result.stderr == ""
     expected = Predictor(fake_bundle, batch_size=2).predict([cat, dog])
     for value, wanted in zip(_answers(result), expected, strict=True):
-        assert list(value) == ["path", "label", "probabilities", "error"]
+        assert list(value) == ["path", "label", "sure", "probabilities", "error"]
         assert value == wanted.to_json()
 
 
@@ -92,7 +95,7 @@ def test_predict_goes_on_past_bad_files(fake_bundle: Path, cat: Path, dog: Path,
     assert result.exit_code == 0
     values = _answers(result)
     assert [value["path"] for value in values] == [str(cat), "none.jpg", str(bad), str(dog)]
-    assert values[1] == {"path": "none.jpg", "label": None, "probabilities": {}, "error": "no such file"}
+    assert values[1] == {"path": "none.jpg", "label": None, "sure": False, "probabilities": {}, "error": "no such file"}
     assert values[2]["error"] == "its content is no image format that Pillow knows"
     assert values[3]["error"] is None
     assert "none.jpg: cannot be read: no such file\n" in result.stderr
@@ -133,6 +136,13 @@ SCORES = {
     "precision",
     "recall",
     "class_names",
+    "expected_calibration_error",
+    "groups",
+    "resamples",
+    "intervals",
+    "precision_intervals",
+    "recall_intervals",
+    "confusion_intervals",
 }
 
 
@@ -140,9 +150,11 @@ def test_evaluate_json_has_the_keys_of_the_test(fake_bundle: Path, fake_store: P
     result = _run("evaluate", fake_bundle, fake_store, "--json")
     assert result.exit_code == 0
     value = json.loads(result.stdout)
-    assert set(value) == SCORES | {"seen_in_training", "skipped"}
+    assert set(value) == SCORES | {"seen_in_training", "skipped", "answered"}
     assert set(Bundle(fake_bundle).manifest.evaluation["test"]) == SCORES
     assert (value["n"], value["seen_in_training"], value["skipped"]) == (40, 32, 0)
+    always = {"threshold": 0.0, "share": 1.0, "accuracy": value["accuracy"], "n": 40}
+    assert {name: value["answered"][name] for name in always} == always
     assert value["class_names"] == ["cat", "dog"]
     assert [sum(row) for row in value["confusion"]] == [20, 20]
 
@@ -154,7 +166,8 @@ def test_evaluate_on_training_features_warns_and_unseen_leaves_them_out(fake_bun
         "warning: 32 of the 40 images were used to fit or choose this model, so the scores are too good; "
         "--unseen leaves them out\n"
     )
-    assert seen.stdout.startswith("accuracy ")
+    assert seen.stdout.startswith("40 images\naccuracy ")
+    assert "Not sure" not in seen.stdout
     unseen = _run("evaluate", fake_bundle, fake_store, "--unseen", "--json")
     assert unseen.stderr == ""
     value = json.loads(unseen.stdout)
@@ -191,3 +204,54 @@ def test_a_list_whose_first_name_starts_like_a_pnm_file_is_a_list(
     monkeypatch.chdir(tmp_path)
     (answer,) = _answers(_run("predict", fake_bundle, "-", "--json", stdin="P1010001.PNG\n"))
     assert (answer["path"], answer["error"]) == ("P1010001.PNG", None)
+
+
+def test_predict_says_that_it_is_not_sure(fake_bundle: Path, cat: Path, dog: Path) -> None:
+    plain = _run("predict", fake_bundle, cat, dog).stdout.splitlines()
+    result = _run("predict", fake_bundle, cat, dog, "--reject", 0.9999999)
+    assert result.exit_code == 0
+    for line, image, answer in zip(result.stdout.splitlines(), (cat, dog), plain, strict=True):
+        assert line == f"{image}: not sure ({answer.removeprefix(f'{image}: ')})"
+    values = _answers(_run("predict", fake_bundle, cat, dog, "--reject", 0.9999999, "--json"))
+    assert [value["sure"] for value in values] == [False, False]
+    assert [value["label"] for value in values] == [
+        answer["label"] for answer in _answers(_run("predict", fake_bundle, cat, dog, "--json"))
+    ]
+
+
+def test_the_text_of_an_answer() -> None:
+    shares = {"cat": 0.54, "dog": 0.46}
+    assert prediction_text(Prediction("photo.jpg", "cat", False, shares, None)) == "photo.jpg: not sure (cat 54.0%, dog 46.0%)"
+    assert prediction_text(Prediction("photo.jpg", "cat", True, shares, None)) == "photo.jpg: cat 54.0%, dog 46.0%"
+    certain = Prediction("photo.jpg", "cat", True, {"cat": 1.0, "dog": 0.0}, None)
+    assert prediction_text(certain) == "photo.jpg: cat >99.9%, dog <0.1%"
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+@pytest.mark.parametrize("reject", ["1", "-0.1", "high"])
+def test_reject_out_of_range_is_a_usage_error(fake_bundle: Path, cat: Path, command: str, reject: str) -> None:
+    result = _run(command, fake_bundle, cat, "--reject", reject)
+    assert result.exit_code == 2
+    assert "--reject" in result.stderr
+
+
+def test_evaluate_says_what_the_reject_option_brings(fake_bundle: Path, fake_store: Path) -> None:
+    with FeatureStore(fake_store) as store:
+        best = Predictor(fake_bundle).probabilities(store.features()).max(axis=1)
+    middle = round(float(np.median(best)), 6)
+    count = int((best >= middle).sum())
+    result = _run("evaluate", fake_bundle, fake_store, "--reject", middle, "--json")
+    found = json.loads(result.stdout)["answered"]
+    assert set(found) == {"threshold", "share", "accuracy", "n", "interval"}
+    assert (found["threshold"], found["share"], found["n"]) == (middle, count / 40, count)
+    text = _run("evaluate", fake_bundle, fake_store, "--reject", middle).stdout.splitlines()[-1]
+    assert text.startswith(f"'Not sure' below {middle:g}: {100 * count / 40:.1f} % of the images are answered ({count}), ")
+
+
+def test_copies_of_an_image_are_one_group(fake_bundle: Path, cat: Path, dog: Path, tmp_path: Path) -> None:
+    for file in (cat, dog):
+        (tmp_path / "new" / file.parent.name).mkdir(parents=True)
+        for copy in "ab":
+            shutil.copy(file, tmp_path / "new" / file.parent.name / f"{copy}.png")
+    value = json.loads(_run("evaluate", fake_bundle, tmp_path / "new", "--json").stdout)
+    assert (value["n"], value["groups"]) == (4, 2)

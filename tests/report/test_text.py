@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ffe.bundle.io import Bundle
-from ffe.report.text import bytes_text, evaluation_text, leaderboard_text, parameters_text, table
+from ffe.evaluation.calibration import calibrate, softmax
+from ffe.evaluation.comparison import compare
+from ffe.evaluation.growth import grow
+from ffe.evaluation.scores import evaluate_probabilities
+from ffe.evaluation.selection import answered
+from ffe.report.text import (
+    answered_text,
+    bytes_text,
+    calibration_text,
+    comparison_text,
+    evaluation_text,
+    growth_text,
+    leaderboard_text,
+    parameters_text,
+    share_text,
+    shorten,
+    table,
+)
 
 
 def test_a_table_has_equal_columns() -> None:
@@ -73,15 +92,23 @@ EVALUATION: dict[str, Any] = {
 
 
 def test_scores_and_the_confusion_matrix() -> None:
+    """Of an older model: without intervals."""
     lines = evaluation_text(EVALUATION).splitlines()
-    assert lines[0] == "accuracy 0.6000, balanced accuracy 0.5833, log loss 0.4812, AUC undefined, 5 images"
-    assert lines[2].split() == ["true", "\\", "predicted", "cat", "dog", "emu", "precision", "recall"]
-    assert [line.split() for line in lines[4:]] == [
+    assert lines[:6] == [
+        "5 images",
+        "accuracy           0.6000",
+        "balanced accuracy  0.5833",
+        "log loss           0.4812",
+        "AUC                undefined",
+        "",
+    ]
+    assert lines[6].split() == ["true", "\\", "predicted", "cat", "dog", "emu", "precision", "recall"]
+    assert [line.split() for line in lines[8:]] == [
         ["cat", "1", "1", "0", "0.500", "0.500"],
         ["dog", "1", "2", "0", "0.667", "0.667"],
         ["emu", "0", "0", "0"],
     ]
-    assert "AUC 0.8333" in evaluation_text({**EVALUATION, "auc": 5 / 6})
+    assert "AUC                0.8333\n" in evaluation_text({**EVALUATION, "auc": 5 / 6})
 
 
 def test_the_model_card_names_classes_backbone_head_and_scores(fake_bundle: Path) -> None:
@@ -92,3 +119,108 @@ def test_the_model_card_names_classes_backbone_head_and_scores(fake_bundle: Path
     assert "head `logistic` (" in card
     assert evaluation_text(bundle.manifest.evaluation["test"]) in card
     assert "do not use it to decide about anybody" in card
+
+
+def scored(names: list[str], rows: int = 300, groups: np.ndarray | None = None) -> dict[str, Any]:
+    rng = np.random.default_rng(len(names))
+    labels = rng.integers(0, len(names), rows)
+    scores = rng.normal(size=(rows, len(names)))
+    scores[np.arange(rows), labels] += 2.5
+    found = evaluate_probabilities(softmax(scores), labels, names, groups=groups, resamples=100)
+    return json.loads(json.dumps(found.to_json()))
+
+
+def test_scores_and_shares_stand_with_their_intervals() -> None:
+    value = scored(["cat", "dog"], groups=np.arange(300) // 3)
+    lines = evaluation_text(value).splitlines()
+    assert lines[0] == "300 images in 100 groups"
+    low, high = value["intervals"]["accuracy"]
+    assert lines[1] == f"accuracy           {value['accuracy']:.4f} (95 %: {low:.3f} to {high:.3f})"
+    assert lines[5] == f"calibration error  {value['expected_calibration_error']:.4f}"
+    low, high = value["recall_intervals"][1]
+    assert lines[-1].endswith(f"{value['recall'][1]:.3f} ({low:.2f}-{high:.2f})")
+
+
+def test_long_names_stand_beside_their_numbers() -> None:
+    names = [f"a rather long name {i}" for i in range(6)]
+    text = evaluation_text(scored(names))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[7].split()[:9] == ["true", "\\", "predicted", "1", "2", "3", "4", "5", "6"]
+    assert lines[9].startswith("1 a rather long name 0  ")
+
+
+@pytest.mark.parametrize("classes", [2, 5, 10, 40])
+def test_any_number_of_classes_fits_into_a_hundred_columns(classes: int) -> None:
+    names = [f"class{i}" for i in range(classes)]
+    text = evaluation_text(scored(names, 50 * classes))
+    assert max(map(len, text.splitlines())) <= 100
+    assert ("true \\ predicted" in text) == (classes < 40)
+
+
+def test_many_classes_are_shown_by_the_worst_and_the_most_confused() -> None:
+    names = [f"class{i}" for i in range(40)]
+    value = scored(names, 2000)
+    lines = evaluation_text(value).splitlines()
+    assert lines[7] == "The 10 classes of 40 that are found least often (the whole matrix: --json):"
+    worst = int(np.argmin(value["recall"]))
+    assert lines[11].split()[:2] == [names[worst], str(sum(value["confusion"][worst]))]
+    confusion = np.asarray(value["confusion"])
+    np.fill_diagonal(confusion, 0)
+    assert lines[22] == "The most frequent confusions:"
+    true, guessed, count = lines[26].split()
+    assert int(count) == confusion.max() == confusion[names.index(true), names.index(guessed)]
+    assert len(lines) == 36
+
+
+def test_no_confusion_at_all_is_said() -> None:
+    names = [f"class{i}" for i in range(40)]
+    found = evaluate_probabilities(np.eye(40), np.arange(40), names, resamples=10)
+    assert evaluation_text(found.to_json()).endswith("\n\nNo image was taken for another class.")
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.9786, "97.9 %"), (1, "100 %"), (0.9999, ">99.9 %"), (0.0001, "<0.1 %"), (0.0, "0 %"), (0.5, "50.0 %")]
+)
+def test_hundred_percent_stands_only_for_all(share: float, text: str) -> None:
+    assert share_text(share) == text
+
+
+def test_long_names_are_shortened_in_their_middle() -> None:
+    assert shorten("short") == "short"
+    assert shorten("a" * 30 + "b" * 30) == "a" * 14 + "..." + "b" * 13
+
+
+def test_the_reject_option_in_one_sentence() -> None:
+    probabilities, labels = np.asarray([[0.95, 0.05]] * 9 + [[0.6, 0.4]]), np.zeros(10, np.int64)
+    assert answered_text(answered(probabilities, labels, 0.9).to_json()) == (
+        "'Not sure' below 0.9: 90.0 % of the images are answered (9), 100 % of those right (95 %: 70.1 % to 100 %)."
+    )
+    assert answered_text(answered(probabilities, labels, 0.96).to_json()) == "'Not sure' below 0.96: no image is answered."
+
+
+def test_calibration_in_one_line() -> None:
+    value = {**calibrate(np.full((3, 2), 0.5), np.zeros(3, np.int64)).to_json(), "error_before": 0.031, "error_after": 0.012}
+    assert (
+        calibration_text({**value, "temperature": 0.59}) == "calibration error 0.031 -> 0.012 with temperature 0.59 (less sure)"
+    )
+    assert calibration_text({**value, "temperature": 1.7}).endswith("with temperature 1.70 (surer)")
+    assert calibration_text(value) == "calibration error 0.031; kept as it is, no temperature makes it better"
+
+
+def test_growth_is_a_sentence() -> None:
+    found = grow([50, 100], [0.9, 0.93], [0.01, 0.01]).to_json()
+    assert growth_text(found) == (
+        "What twice as many photos would bring cannot be told (so far 90.0 % with 50, 93.0 % with 100)."
+    )
+
+
+def test_a_comparison_names_the_better_first_and_says_where_there_is_no_difference() -> None:
+    labels = np.zeros(200, np.int64)
+    right, worse, same = (np.where(np.arange(200)[:, None] < wrong, [0.2, 0.8], [0.8, 0.2]) for wrong in (2, 30, 3))
+    assert comparison_text(compare(worse, right, labels).to_json(), "svm", "logistic").startswith(
+        "logistic is better than svm: 99.0 % and 85.0 % of the same 200 images right, 14.0 points apart (95 %: "
+    )
+    text = comparison_text(compare(right, same, labels).to_json(), "svm", "logistic")
+    assert text.startswith("no real difference between svm and logistic: 99.0 % and 98.5 % of the same 200 images right, ")
+    assert text.endswith("; p = 1)")

@@ -1,0 +1,150 @@
+"""What more photos would bring, from how the accuracy grew with those that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ffe.errors import DataError
+from ffe.evaluation.intervals import Interval
+
+_EXPONENTS = np.linspace(0.1, 1.5, 57)
+_FEWEST = 3
+_WIDE = 0.03  # a gain known no better than from nothing to this cannot be told
+_SMALL = 0.0005  # rounds to 0.0 points
+
+
+@dataclass(frozen=True)
+class Point:
+    """Mean accuracy of fits on ``size`` photos, and the standard error of that mean."""
+
+    size: int
+    accuracy: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How accuracy grows with the number of photos, and what twice as many would bring.
+
+    Attributes:
+        points: from few photos to all.
+        a, b, c: of the fit error(n) = a + b * n**-c; None where there is none.
+        size: what is predicted for: twice the most photos seen.
+        accuracy, interval: predicted there, with 95 %; None without a fit.
+        gain, gain_interval: over the fit at the most photos seen; None without a fit.
+    """
+
+    points: tuple[Point, ...]
+    a: float | None
+    b: float | None
+    c: float | None
+    size: int
+    accuracy: float | None
+    interval: Interval | None
+    gain: float | None
+    gain_interval: Interval | None
+
+    @property
+    def sentence(self) -> str:
+        """What twice as many photos would bring, for people."""
+        if self.gain is None or self.gain_interval is None:
+            return "what twice as many photos would bring cannot be told"
+        low, high = self.gain_interval
+        if low < _SMALL and high > _WIDE:
+            return "what twice as many photos would bring cannot be told: " + (
+                f"anything from nothing to {100 * high:.1f} points is possible"
+            )
+        if low < _SMALL:
+            return f"twice as many photos would bring little: at most {max(100 * high, 0.1):.1f} points"
+        return f"twice as many photos would bring about {100 * self.gain:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON, with the sentence."""
+        return {**asdict(self), "sentence": self.sentence}
+
+
+def grow(
+    sizes: Sequence[int],
+    accuracies: Sequence[float],
+    standard_errors: Sequence[float],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Growth:
+    """Fit error(n) = a + b * n**-c, and predict what twice as many photos bring.
+
+    The power law of learning curves: Cortes et al. 1993 ("Learning curves:
+    asymptotic values and rate of convergence", NIPS 6), Hestness et al. 2017
+    (https://arxiv.org/abs/1712.00409). With a and b at least 0, and c
+    in [0.1, 1.5]: steeper or flatter curves cannot be told from chance on so
+    few points. For each c of a grid, a and b are a weighted least squares
+    problem with a closed answer: no starting point, and nothing that fails to
+    converge on three points. The intervals are a parametric bootstrap: the
+    points are drawn again from their standard errors, as if those were
+    independent, and fitted again. They hold as far as the power law does.
+
+    Args:
+        sizes: photos in each fit, different, 1 or more.
+        accuracies: mean accuracy of the fits of each size, in [0, 1].
+        standard_errors: of those means; one that is 0 or unknown (NaN) counts as the largest of the others.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        A Growth; without a fit for fewer than three sizes, or without any standard error.
+
+    Raises:
+        DataError: the three do not have one length, or a size is not above 0 or comes twice.
+    """
+    if not len(sizes) == len(accuracies) == len(standard_errors) or not len(sizes):
+        raise DataError("A growth curve needs a size, an accuracy and a standard error for each point; give as many of each.")
+    if min(sizes) < 1 or len(set(sizes)) < len(sizes):
+        raise DataError("The sizes of a growth curve must be above 0 and different; give each one once.")
+    points = tuple(Point(int(n), float(y), float(s)) for n, y, s in sorted(zip(sizes, accuracies, standard_errors, strict=True)))
+    n = np.asarray([point.size for point in points], np.float64)
+    error = 1 - np.asarray([point.accuracy for point in points])
+    spread = np.nan_to_num([point.standard_error for point in points], posinf=0.0)
+    points = tuple(Point(p.size, p.accuracy, float(s)) for p, s in zip(points, spread, strict=True))
+    twice = 2 * points[-1].size
+    if len(points) < _FEWEST or not (spread > 0).any():
+        return Growth(points, None, None, None, twice, None, None, None, None)
+    spread[spread <= 0] = spread.max()
+    drawn = np.random.default_rng(seed).normal(error, spread, (resamples, len(n)))
+    a, b, c = _fit(n, np.vstack([error, np.clip(drawn, 0, 1)]), spread)
+    later, now = (np.clip(a + b * size**-c, 0, 1) for size in (float(twice), n[-1]))
+    gain = now - later
+    (low, high), (least, most) = (np.quantile(x, (0.025, 0.975)) for x in (1 - later[1:], gain[1:]))
+    return Growth(
+        points=points,
+        a=float(a[0]),
+        b=float(b[0]),
+        c=float(c[0]),
+        size=twice,
+        accuracy=float(1 - later[0]),
+        interval=(float(low), float(high)),
+        gain=float(gain[0]),
+        gain_interval=(float(least), float(most)),
+    )
+
+
+def _fit(n: np.ndarray, errors: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a, b, c, each (B,), of least weighted squares for errors (B, P) at n (P,)."""
+    weights = spread**-2 / (spread**-2).sum()
+    best = np.full(len(errors), np.inf)
+    found = np.zeros((3, len(errors)))
+    for c in _EXPONENTS:
+        x = n**-c
+        mean_x, mean_y = weights @ x, errors @ weights
+        slope = (errors - mean_y[:, None]) @ (weights * (x - mean_x)) / (weights @ (x - mean_x) ** 2)
+        through_zero = errors @ (weights * x) / (weights @ x**2)
+        b = np.where(mean_y < slope * mean_x, through_zero, np.maximum(slope, 0))
+        a = np.where(mean_y < slope * mean_x, 0, mean_y - b * mean_x)
+        squares = ((errors - a[:, None] - b[:, None] * x) ** 2) @ weights
+        better = squares < best
+        best[better] = squares[better]
+        found[:, better] = np.stack([a, b, np.full(len(errors), c)])[:, better]
+    return found[0], found[1], found[2]

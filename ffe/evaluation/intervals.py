@@ -1,0 +1,122 @@
+"""How far a figure may be off: bootstrap resamples, percentile intervals, and Wilson's for plain proportions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ffe.errors import DataError
+
+Interval = tuple[float, float]
+
+_BLOCK_BYTES = 8 << 20
+_Z = 1.959963984540054  # the 97.5 % point of the normal distribution
+_LEVELS = (0.025, 0.975)
+
+
+def group_numbers(groups: np.ndarray | None, rows: int) -> np.ndarray:
+    """Return int64 (N,): for each row the number of its group, from 0 on; without groups each row is its own.
+
+    Args:
+        groups: int64 (N,), any numbers; None = rows are independent.
+        rows: N.
+
+    Raises:
+        DataError: there is not one group number for each row.
+    """
+    if groups is None:
+        return np.arange(rows)
+    if len(groups) != rows:
+        raise DataError(f"There are {len(groups)} group numbers for {rows} rows; give one for each row.")
+    return np.unique(groups, return_inverse=True)[1].reshape(-1)
+
+
+def resampled_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each row is drawn, in blocks of resamples: the bootstrap of Efron 1979.
+
+    Whole groups are drawn, as many as there are, with replacement: rows of one
+    group (photos of one person, frames of one video) are not independent, and
+    resampling them one by one would give intervals that are too narrow. Field
+    and Welsh 2007, https://doi.org/10.1111/j.1467-9868.2007.00593.x, call it
+    the cluster bootstrap. A row in a group of its own is the ordinary bootstrap.
+
+    Args:
+        groups: int64 (N,), from ``group_numbers``.
+        resamples: how many in all.
+        seed: of the draws; blocks do not change them.
+
+    Yields:
+        float32 (N, b), whole numbers; the b of all blocks sum to ``resamples``,
+        and a block takes about 8 MiB.
+    """
+    rng = np.random.default_rng(seed)
+    count = int(groups.max()) + 1
+    own = count == len(groups) and bool((groups == np.arange(count)).all())
+    block = max(1, _BLOCK_BYTES // (4 * len(groups)))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = rng.integers(0, count, (size, count))
+        drawn += np.arange(size)[:, None] * count
+        weights = np.bincount(drawn.reshape(-1), minlength=size * count).reshape(size, count)
+        columns = np.ascontiguousarray(weights.T, dtype=np.float32)
+        yield columns if own else columns[groups]
+
+
+def wilson(share: float, n: float) -> Interval:
+    """Return the 95 % interval of a share seen in n independent rows.
+
+    Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953. Unlike the
+    bootstrap it stays honest at a share of 0 or 1 and for a single row: 300
+    right out of 300 gives 0.987 to 1. Recommended for that by Brown, Cai and
+    DasGupta 2001, https://doi.org/10.1214/ss/1009213286.
+
+    Args:
+        share: in [0, 1].
+        n: rows, above 0.
+    """
+    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * (share * (1 - share) / n + _Z**2 / (4 * n**2)) ** 0.5
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return (0.0 if share == 0 else low), (1.0 if share == 1 else high)
+
+
+def percentile_intervals(samples: np.ndarray) -> np.ndarray:
+    """Return float64 (2, M), the 2.5 % and 97.5 % points of each column of samples (B, M); NaN samples are left out.
+
+    A column without samples gives NaN.
+    """
+    found = np.full((2, samples.shape[1]), np.nan)
+    for column in range(samples.shape[1]):  # one at a time: a partition needs a copy
+        values = samples[:, column]
+        values = values[~np.isnan(values)]
+        if len(values):
+            found[:, column] = np.quantile(values, _LEVELS)
+    return found
+
+
+def share_intervals(samples: np.ndarray, shares: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> list[Interval | None]:
+    """Return the interval of each share: the wider of the percentile interval and Wilson's.
+
+    Where every resample gives the same share (nothing was wrong, or nothing
+    right), the percentile interval is a point, which claims too much; so would
+    it, almost, after one error in many rows. Wilson's is the outer bound there.
+    Where all resamples agree it counts groups, not rows, since groups are all
+    that is independent.
+
+    Args:
+        samples: float (B, M), NaN where a resample has no such rows.
+        shares: float (M,), as seen in the data; NaN where there were no rows.
+        rows: (M,), rows that each share is of.
+        groups: (M,), groups that those rows belong to.
+    """
+    result: list[Interval | None] = []
+    for (low, high), share, n, g in zip(percentile_intervals(samples).T, shares, rows, groups, strict=True):
+        if np.isnan(share) or np.isnan(low):
+            result.append(None)
+        elif low == high and share not in (0, 1):  # a single group: nothing can be told
+            result.append((0.0, 1.0))
+        else:
+            outer = wilson(float(share), float(g if low == high else n))
+            result.append((float(min(low, outer[0])), float(max(high, outer[1]))))
+    return result

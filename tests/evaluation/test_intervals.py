@@ -1,0 +1,45 @@
+"""Resamples and the intervals of shares."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from ffe.evaluation import intervals
+from ffe.evaluation.intervals import group_numbers, percentile_intervals, resampled_weights, wilson
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (299, 300), (300, 300), (0, 12), (7, 20)])
+def test_wilson_equals_scipy(right: int, n: int) -> None:
+    expected = binomtest(right, n).proportion_ci(method="wilson")
+    assert wilson(right / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_each_resample_draws_as_many_groups_as_there_are_and_whole_ones() -> None:
+    groups = group_numbers(np.asarray([7, 7, -3, 100, 100, 100]), 6)
+    assert groups.tolist() == [1, 1, 0, 2, 2, 2]
+    weights = np.hstack(list(resampled_weights(groups, 400, 0)))
+    assert weights.shape == (6, 400)
+    assert weights.dtype == np.float32
+    np.testing.assert_array_equal(weights[0], weights[1])
+    np.testing.assert_array_equal(weights[3], weights[5])
+    np.testing.assert_array_equal(weights[[0, 2, 3]].sum(axis=0), 3)
+    np.testing.assert_allclose(weights.mean(axis=1), 1, atol=0.15)
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(50) // 4])
+def test_blocks_do_not_change_the_draws(groups: np.ndarray | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = group_numbers(groups, 50)
+    whole = list(resampled_weights(numbers, 30, 3))
+    monkeypatch.setattr(intervals, "_BLOCK_BYTES", 4 * 50 * 7)
+    parts = list(resampled_weights(numbers, 30, 3))
+    assert [part.shape[1] for part in parts] == [7, 7, 7, 7, 2]
+    np.testing.assert_array_equal(np.hstack(parts), whole[0])
+
+
+def test_percentiles_leave_out_what_is_undefined() -> None:
+    samples = np.asarray([[1.0, np.nan], [np.nan, np.nan], [3.0, np.nan]])
+    low, high = percentile_intervals(samples)
+    assert (low[0], high[0]) == pytest.approx((1.05, 2.95))
+    assert np.isnan([low[1], high[1]]).all()

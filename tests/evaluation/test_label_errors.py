@@ -1,0 +1,48 @@
+"""Planted wrong labels are found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ffe.evaluation.calibration import softmax
+from ffe.evaluation.label_errors import find_label_errors
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_planted_errors_are_found(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    true = rng.integers(0, classes, 1000)
+    scores = rng.normal(0, 1, (1000, classes))
+    scores[np.arange(1000), true] += 4
+    labels = true.copy()
+    wrong = rng.choice(1000, 60, replace=False)
+    labels[wrong] = (true[wrong] + rng.integers(1, classes, 60)) % classes
+    issues = find_label_errors(softmax(scores), labels)
+    found = {issue.row for issue in issues}
+    assert len(found & set(wrong)) / 60 > 0.65  # recall: the method leaves what it is unsure of
+    assert len(found & set(wrong)) / len(found) > 0.9  # precision
+    surest = issues[:30]
+    assert np.mean([issue.row in set(wrong) for issue in surest]) > 0.95
+    assert np.mean([issue.suggested == true[issue.row] for issue in surest]) > 0.95
+    margins = [issue.probability_given - issue.probability_suggested for issue in issues]
+    assert margins == sorted(margins)
+
+
+def test_thresholds_by_hand() -> None:
+    """Class 0 is said with 0.9 and 0.1, so from 0.5; class 1 with 0.8, 0.6 and 0.35, so from 0.583."""
+    of_one = np.asarray([0.1, 0.9, 0.8, 0.6, 0.35])
+    issues = find_label_errors(np.stack([1 - of_one, of_one], axis=1), np.asarray([0, 0, 1, 1, 1]))
+    assert [issue.to_json() for issue in issues] == [
+        {"row": 1, "given": 0, "suggested": 1, "probability_given": pytest.approx(0.1), "probability_suggested": 0.9},
+        {"row": 4, "given": 1, "suggested": 0, "probability_given": 0.35, "probability_suggested": pytest.approx(0.65)},
+    ]
+
+
+def test_a_weak_doubt_is_no_issue() -> None:
+    of_one = np.asarray([0.55, 0.1, 0.95, 0.9])
+    assert find_label_errors(np.stack([1 - of_one, of_one], axis=1), np.asarray([0, 0, 1, 1])) == ()
+
+
+def test_a_class_without_rows_is_never_suggested() -> None:
+    assert find_label_errors(np.asarray([[0.1, 0.0, 0.9], [0.1, 0.9, 0.0]]), np.asarray([0, 1])) == ()
