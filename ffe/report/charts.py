@@ -56,7 +56,7 @@ class Axis:
     """
 
     label: str
-    unit: Literal["number", "percent", "time"] = "number"
+    unit: Literal["number", "count", "percent", "time"] = "number"
     low: float | None = None
     high: float | None = None
     log: bool = False
@@ -161,6 +161,8 @@ def _scale(values: Sequence[float], axis: Axis, start: float, end: float) -> _Sc
         margin = 0.05 if axis.unit == "percent" else abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     step = _nice((high - low) / 4, whole=axis.unit == "time")
+    if axis.unit == "count":
+        step = max(step, 1.0)
     least, most = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     if axis.unit == "percent" and high <= 1:
         most = min(most, 1.0)

@@ -118,7 +118,7 @@ def curves(found: Curves | None) -> list[Markup] | None:
         both = (("training", train, 0), ("validation", valid, 1))
         return [Line(name, range(1, len(y) + 1), y, "line", colour) for name, y, colour in both]
 
-    epochs = Axis("epoch", low=1)
+    epochs = Axis("epoch", "count", low=1)
     charts = [
         line_chart("Loss", lines(found.train_loss, found.valid_loss), epochs, Axis("loss", low=0)),
         line_chart("Accuracy", lines(found.train_accuracy, found.valid_accuracy), epochs, Axis("accuracy", "percent")),
@@ -357,7 +357,7 @@ def growth(view: GrowthView | None) -> dict[str, Any] | None:
     if view.twice is not None:
         size, accuracy, low, high = view.twice
         lines.append(Line("foreseen", [size], [accuracy], "dots", 1, [low], [high]))
-    axes = Axis("training photos", log=True), Axis("accuracy", "percent")
+    axes = Axis("training photos", "count", log=True), Axis("accuracy", "percent")
     chart = line_chart("Accuracy by number of training photos", lines, *axes)
     rows = [(f"{size:,.0f}", percent(accuracy), span((low, high))) for size, accuracy, low, high in _growth_rows(view)]
     return {"chart": chart, "sentence": view.sentence, "rows": rows, "foreseen": view.twice is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 
 _THIN = "\u202f"  # a narrow space that does not break
@@ -60,7 +61,7 @@ def short_path(path: str) -> str:
 
 def is_number(value: object) -> bool:
     """Return whether a value is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
