@@ -48,7 +48,7 @@ def scatter(view: FeatureMap2D, name_of: Callable[[int], str], thumbnail_of: Cal
     said = f"Map of {len(known)} photos by their features, made with {view.method}; {len(missed)} mistakes are ringed."
     return Markup(
         f'<svg class="map" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(plain(said))}"><defs>'
-        + "".join(f'<g id="shape{i}">{outline}</g>' for i, outline in enumerate(_OUTLINES))
+        + "".join(f'<g id="shape{i}" class="shape">{outline}</g>' for i, outline in enumerate(_OUTLINES))
         + f"</defs>{points}{rings}</svg>"
     )
 

@@ -101,6 +101,8 @@ def duration(seconds: float | None) -> str:
     """Return a time for people: ``0.42 s``, ``12 s``, ``3 min 20 s``, ``1 h 4 min``."""
     if seconds is None or not math.isfinite(seconds):
         return _NOTHING
+    if seconds == 0:
+        return f"0{_THIN}s"
     if seconds < 0.995:
         return f"{seconds:.2f}{_THIN}s"
     if seconds < 9.95:

@@ -92,7 +92,7 @@ def test_charts_escape_what_they_show() -> None:
 
 def test_times_have_round_ticks() -> None:
     chart = parsed(line_chart("x", [Line("a", [0, 1700], [0.5, 0.6])], Axis("time", "time", low=0), Y))
-    assert texts(chart, "x") == ["0.00 s", "10 min", "20 min", "30 min"]
+    assert texts(chart, "x") == ["0 s", "10 min", "20 min", "30 min"]
 
 
 def test_a_bar_is_as_long_as_its_share() -> None:
