@@ -11,6 +11,7 @@
     │   └── StaleStoreError     ... or was made by another spec than the one asked for
     ├── DataError               the rows cannot be split, fitted or scored
     ├── HeadError               no such head or parameter
+    ├── ReportError             a report cannot be written where it is to go
     └── BundleError             a model file is missing, damaged or not ours
         └── ModelMismatchError  ... or was made for other features or classes
 
@@ -29,6 +30,7 @@ __all__ = [
     "FfeError",
     "HeadError",
     "ModelMismatchError",
+    "ReportError",
     "SourceError",
     "SpecError",
     "StaleStoreError",
@@ -93,6 +95,10 @@ class DataError(FfeError):
 
 class HeadError(FfeError):
     """There is no such head, or no such parameter."""
+
+
+class ReportError(FfeError):
+    """A report cannot be written where it is to go."""
 
 
 class BundleError(FfeError):

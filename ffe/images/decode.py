@@ -101,6 +101,22 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact") -> np.ndar
         raise DecodeError(reason, text) from error
 
 
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Return the (height, width) in pixels that a picture has once it stands upright; only its header is read.
+
+    Raises:
+        DecodeError: Pillow does not know it, or it is too large.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            lying = _orientation(image) >= _FIRST_ON_ITS_SIDE
+            return (image.width, image.height) if lying else (image.height, image.width)
+    except Image.DecompressionBombError as error:
+        raise DecodeError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
+    except Exception as error:  # Pillow's plugins raise all sorts on damaged files
+        raise DecodeError("not-an-image", "Pillow cannot read its header") from error
+
+
 def _decode_fast(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
     """Return the pixels of a JPEG file by the short way; None for all else, and for whatever is odd about it."""
     if not data.startswith(b"\xff\xd8\xff"):

@@ -1,0 +1,257 @@
+"""Numbers -> charts, as SVG that takes its colours and fonts from the page around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup, escape
+
+from ffe.report.words import duration, is_number, number, percent, plain
+
+COLOURS = 8  # .k0 to .k7 in page.css
+
+_WIDTH, _HEIGHT = 420, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 22, 10, 46
+
+Kind = Literal["line", "step", "dashed", "dots"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of points.
+
+    Attributes:
+        name: for the legend.
+        x, y: numbers; a point that is not finite is left out.
+        kind: ``line``, ``step`` (holds until the next point), ``dashed``, or ``dots``.
+        colour: in [0, COLOURS).
+        low, high: ends of the interval around each y; empty = none.
+        sizes: how much each dot stands for; empty = all alike.
+        hints: words that are shown over each dot; empty = its numbers.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    kind: Kind = "line"
+    colour: int = 0
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    sizes: Sequence[float] = ()
+    hints: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a direction means.
+
+    Attributes:
+        label: in words.
+        unit: how its numbers are written.
+        low, high: where it ends at the latest, whatever the numbers are; None = where they end.
+        log: whether equal steps are equal factors.
+    """
+
+    label: str
+    unit: Literal["number", "count", "percent", "time"] = "number"
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+
+    def text(self, value: float, step: float = 0.0) -> str:
+        """Return a number on this axis for people; with a step, with as many digits as its ticks need."""
+        if self.unit == "time":
+            return duration(value)
+        if self.unit == "percent":
+            return percent(value, min(3, max(0, -math.floor(math.log10(100 * step) + 1e-9)))) if step else percent(value)
+        if step:
+            return f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
+        return number(value)
+
+
+def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, diagonal: bool = False) -> Markup:
+    """Draw lines and dots on two axes, with a legend.
+
+    Args:
+        title: what stands above it.
+        lines: what to draw; those without a finite point are left out.
+        x, y: the axes.
+        diagonal: whether to draw y = x.
+
+    Returns:
+        A ``<figure>``; empty if there is no point at all.
+    """
+    shown = [line for line in map(_finite, lines) if line.x]
+    if not shown:
+        return Markup("")
+    along = _scale([v for line in shown for v in line.x], x, _LEFT, _WIDTH - _RIGHT)
+    heights = [v for line in shown for v in (*line.y, *line.low, *line.high)]
+    up = _scale(heights, y, _HEIGHT - _BOTTOM, _TOP)
+    parts = [_axes(along, up, x, y)]
+    if diagonal:
+        low, high = max(along.low, up.low), min(along.high, up.high)
+        parts.append(
+            f'<path class="even" d="M{along(low):.1f} {up(low):.1f}L{along(high):.1f} {up(high):.1f}"/>' if low < high else ""
+        )
+    parts += [_draw(line, along, up, x, y) for line in shown]
+    said = "; ".join(
+        f"{line.name}: {y.text(line.y[0])} at {x.text(line.x[0])}"
+        + (f" to {y.text(line.y[-1])} at {x.text(line.x[-1])}" if len(line.x) > 1 else "")
+        for line in shown[:12]
+    )
+    legend = "".join(
+        f'<li><svg class="key k{line.colour % COLOURS}" viewBox="0 0 22 10" aria-hidden="true">{_KEYS[line.kind]}</svg>'
+        f"{escape(plain(line.name, 60))}</li>"
+        for line in shown
+        if line.name
+    )
+    return Markup(
+        f'<figure class="chart"><figcaption>{escape(plain(title))}</figcaption>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(plain(f"{title}. {said}", 1500))}">'
+        f'{"".join(parts)}</svg><ul class="legend">{legend}</ul></figure>'
+    )
+
+
+def bar(value: float | None, interval: Sequence[float] | None = None, colour: int = 0) -> Markup:
+    """Draw a share in [0, 1] as a bar, with a line for its interval; empty where there is none."""
+    if value is None or not is_number(value):
+        return Markup("")
+    width = 100 * min(max(value, 0.0), 1.0)
+    parts = f'<rect class="rail" width="100" height="10"/><rect class="fill" width="{width:.1f}" height="10"/>'
+    if interval is not None and len(interval) == 2 and all(map(is_number, interval)):
+        low, high = (100 * min(max(end, 0.0), 1.0) for end in interval)
+        parts += f'<path class="whisker" d="M{low:.1f} 5H{high:.1f}M{low:.1f} 2V8M{high:.1f} 2V8"/>'
+    return Markup(
+        f'<svg class="bar k{colour % COLOURS}" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{parts}</svg>'
+    )
+
+
+_KEYS = {
+    "line": '<path d="M1 5H21"/>',
+    "step": '<path d="M1 8H11V2H21"/>',
+    "dashed": '<path class="dashed" d="M1 5H21"/>',
+    "dots": '<circle cx="11" cy="5" r="4"/>',
+}
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Numbers -> places on the picture."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    step: float
+    place: Callable[[float], float]
+
+    def __call__(self, value: float) -> float:
+        return self.place(value)
+
+
+def _scale(values: Sequence[float], axis: Axis, start: float, end: float) -> _Scale:
+    low, high = min(values), max(values)
+    if axis.log and low > 0:
+        return _log_scale(low, high, start, end)
+    low = low if axis.low is None else min(low, axis.low)
+    high = high if axis.high is None else max(high, axis.high)
+    if high <= low:
+        margin = 0.05 if axis.unit == "percent" else abs(low) * 0.1 or 1.0
+        low, high = low - margin, high + margin
+    step = _nice((high - low) / 4, whole=axis.unit == "time")
+    if axis.unit == "count":
+        step = max(step, 1.0)
+    least, most = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    if axis.unit == "percent" and high <= 1:
+        most = min(most, 1.0)
+    count = math.floor((most - least) / step + 1e-9)
+    ticks = tuple(round(least + i * step, 12) for i in range(count + 1))
+    return _Scale(least, most, ticks, step, lambda value: start + (value - least) / (most - least) * (end - start))
+
+
+def _log_scale(low: float, high: float, start: float, end: float) -> _Scale:
+    low, high = low / 1.1, high * 1.1
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for leads in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [lead * 10.0**power for power in decades for lead in leads if low <= lead * 10.0**power <= high]
+        if len(ticks) <= 7:
+            break
+    ratio = math.log(high / low)
+    return _Scale(low, high, tuple(ticks), 0.0, lambda value: start + math.log(value / low) / ratio * (end - start))
+
+
+def _nice(step: float, *, whole: bool = False) -> float:
+    """Return the least of 1, 2, 5 times a power of ten (for times also 15, 30, 60 ...) that is not below a step."""
+    if whole and step > 10:
+        for seconds in (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400):
+            if step <= seconds:
+                return seconds
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(lead * power for lead in (1, 2, 5, 10) if step <= lead * power * (1 + 1e-9))
+
+
+def _axes(along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
+    floor = _HEIGHT - _BOTTOM
+    parts = []
+    for tick in up.ticks:
+        parts.append(f'<path class="grid" d="M{_LEFT} {up(tick):.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text class="y" x="{_LEFT - 6}" y="{up(tick) + 4:.1f}">{escape(y.text(tick, up.step))}</text>')
+    for tick in along.ticks:
+        parts.append(f'<path class="grid" d="M{along(tick):.1f} {floor}v4"/>')
+        parts.append(f'<text class="x" x="{along(tick):.1f}" y="{floor + 18}">{escape(x.text(tick, along.step))}</text>')
+    parts.append(f'<path class="axis" d="M{_LEFT} {floor}H{_WIDTH - _RIGHT}"/>')
+    parts.append(f'<text class="x name" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 6}">{escape(x.label)}</text>')
+    middle = (_TOP + floor) / 2
+    parts.append(f'<text class="x name" transform="translate(11 {middle:.0f}) rotate(-90)">{escape(y.label)}</text>')
+    return "".join(parts)
+
+
+def _finite(line: Line) -> Line:
+    """Return a line without the points that cannot be drawn."""
+    keep = [i for i, (a, b) in enumerate(zip(line.x, line.y, strict=True)) if is_number(float(a)) and is_number(float(b))]
+    ranged = len(line.low) == len(line.high) == len(line.x)
+    ranged = ranged and all(is_number(float(v)) for i in keep for v in (line.low[i], line.high[i]))
+
+    def kept(values: Sequence[float]) -> list[float]:
+        return [float(values[i]) for i in keep] if values else []
+
+    return Line(
+        line.name,
+        [float(line.x[i]) for i in keep],
+        [float(line.y[i]) for i in keep],
+        line.kind,
+        line.colour,
+        [float(line.low[i]) for i in keep] if ranged else [],
+        [float(line.high[i]) for i in keep] if ranged else [],
+        kept(line.sizes),
+        [line.hints[i] for i in keep] if line.hints else [],
+    )
+
+
+def _draw(line: Line, along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
+    points = [(along(a), up(b)) for a, b in zip(line.x, line.y, strict=True)]
+    parts = []
+    if line.low and line.kind == "dots":
+        for (px, _), low, high in zip(points, line.low, line.high, strict=True):
+            ends = f"M{px - 4:.1f} {up(low):.1f}h8M{px - 4:.1f} {up(high):.1f}h8"
+            parts.append(f'<path class="whisker" d="M{px:.1f} {up(low):.1f}V{up(high):.1f}{ends}"/>')
+    elif line.low:
+        edge = [(px, up(hi)) for (px, _), hi in zip(points, line.high, strict=True)]
+        edge += [(px, up(lo)) for (px, _), lo in zip(points, line.low, strict=True)][::-1]
+        parts.append(f'<path class="band" d="M{"L".join(f"{px:.1f} {py:.1f}" for px, py in edge)}Z"/>')
+    if line.kind == "dots" or len(points) == 1:
+        most = max(line.sizes, default=0) or 1
+        for i, (px, py) in enumerate(points):
+            radius = 2.5 + 4.5 * math.sqrt(max(line.sizes[i], 0) / most) if line.sizes else 4
+            hint = line.hints[i] if line.hints else f"{line.name}: {y.text(line.y[i])} at {x.text(line.x[i])}"
+            parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{radius:.1f}"><title>{escape(plain(hint))}</title></circle>')
+    elif line.kind == "step":
+        path = f"M{points[0][0]:.1f} {points[0][1]:.1f}" + "".join(f"H{px:.1f}V{py:.1f}" for px, py in points[1:])
+        parts.append(f'<path d="{path}"/>')
+    else:
+        dashed = ' class="dashed"' if line.kind == "dashed" else ""
+        parts.append(f'<path{dashed} d="M{"L".join(f"{px:.1f} {py:.1f}" for px, py in points)}"/>')
+    return f'<g class="k{line.colour % COLOURS}">{"".join(parts)}</g>'

@@ -1,0 +1,243 @@
+"""Everything that the page of a search shows, as plain values; and the one file that it is written to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ffe.errors import ReportError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "CalibrationView",
+    "Curves",
+    "Duplicates",
+    "FeatureMap2D",
+    "GrowthView",
+    "Page",
+    "Picture",
+    "Suspect",
+    "check_output",
+    "write_page",
+]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """How a dense head learned.
+
+    Attributes:
+        train_loss, valid_loss: one number for each epoch, >= 0; empty if unknown.
+        train_accuracy, valid_accuracy: one share for each epoch, in [0, 1]; empty if unknown.
+    """
+
+    train_loss: Sequence[float] = ()
+    valid_loss: Sequence[float] = ()
+    train_accuracy: Sequence[float] = ()
+    valid_accuracy: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A test photo and what was said of it.
+
+    Attributes:
+        path: the name to show.
+        file: where the picture lies; None = it is not at hand.
+        true, predicted: indices into the class names.
+        probability: of the predicted class, in [0, 1].
+    """
+
+    path: str
+    file: Path | None
+    true: int
+    predicted: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A photo whose label may be wrong: the head, fitted without it, is sure of another class.
+
+    Attributes:
+        path, file: as for ``Picture``.
+        given, suggested: indices into the class names.
+        probability: of the suggested class, in [0, 1].
+    """
+
+    path: str
+    file: Path | None
+    given: int
+    suggested: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class CalibrationView:
+    """Whether a probability of 90 % means nine right of ten.
+
+    Attributes:
+        factor: what the scores were scaled by, > 0.
+        ece_before, ece_after: expected calibration error, in [0, 1].
+        before, after: (mean confidence, accuracy, count) of each bin that has photos.
+        coverage: (threshold, share answered, accuracy of the answers; None if there are none).
+    """
+
+    factor: float
+    ece_before: float
+    ece_after: float
+    before: Sequence[tuple[float, float, int]] = ()
+    after: Sequence[tuple[float, float, int]] = ()
+    coverage: Sequence[tuple[float, float, float | None]] = ()
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Photos that are the same, or nearly.
+
+    Attributes:
+        cause: in words, such as ``the same file`` or ``near copies``.
+        members: (name to show, where it lies).
+    """
+
+    cause: str
+    members: Sequence[tuple[str, Path | None]]
+
+
+@dataclass(frozen=True)
+class FeatureMap2D:
+    """The features of N photos, laid out on a plane.
+
+    Attributes:
+        x, y: float32 (N,), any range; a point that is not finite is left out.
+        labels: int (N,), indices into the class names; -1 = no label.
+        correct: bool (N,), whether the head was right; None = not asked.
+        paths: N names to show.
+        files: N places of pictures, or None.
+        method: how it was made, in words, such as ``PCA, 41 % of the variance``.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    labels: Sequence[int] | np.ndarray
+    correct: Sequence[bool] | np.ndarray | None
+    paths: Sequence[str]
+    files: Sequence[Path | None]
+    method: str
+
+
+@dataclass(frozen=True)
+class GrowthView:
+    """How accuracy grows with the number of training photos.
+
+    Attributes:
+        sizes: numbers of photos, > 0, rising.
+        accuracy, low, high: at each of them, in [0, 1]; low and high may be empty.
+        fit: (number of photos, accuracy) along the fitted curve; empty if there is none.
+        twice: (number of photos, accuracy, low, high) foreseen for twice as many; None if unknown.
+        sentence: what follows from it, in words.
+    """
+
+    sizes: Sequence[float]
+    accuracy: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    fit: Sequence[tuple[float, float]] = ()
+    twice: tuple[float, float, float, float] | None = None
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page of a search shows. What is None or empty is left out, and the page says so.
+
+    Attributes:
+        title: the head line.
+        facts: backbone, input size, rows, features, head, version: what stands beside the head line.
+        class_names: the label i means class_names[i].
+        evaluation: the test, as ``Evaluation.to_json`` gives it; keys that are missing are left out:
+            ``n``, ``accuracy``, ``balanced_accuracy``, ``log_loss``, ``auc``, ``expected_calibration_error``,
+            ``confusion`` (K rows true, K columns predicted), ``precision``, ``recall`` (K each),
+            ``intervals`` ({score: (low, high)}), ``precision_intervals``, ``recall_intervals`` (K pairs),
+            ``confusion_intervals`` (K times K pairs: share of the true class).
+        leaderboard: the trials, best first, each with ``head``, ``score``, and where known ``spread``,
+            ``fit_seconds``, ``size`` (bytes), ``parameters``, ``finished`` (seconds since the search began).
+        comparison: the verdict on the best two heads, in words.
+        curves: how the best dense trial learned.
+        pictures: the test rows.
+        label_issues: photos whose label may be wrong, most suspicious first; None = not looked for.
+        calibration: see ``CalibrationView``.
+        duplicates: groups of equal photos; None = not looked for.
+        leak: what accuracy would have been claimed without keeping them together, in words.
+        map: the features on a plane.
+        growth: see ``GrowthView``.
+        made: command, options, seed, versions: how to make it again.
+    """
+
+    title: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
+    evaluation: Mapping[str, Any] | None = None
+    leaderboard: Sequence[Mapping[str, Any]] = ()
+    comparison: str | None = None
+    curves: Curves | None = None
+    pictures: Sequence[Picture] = ()
+    label_issues: Sequence[Suspect] | None = None
+    calibration: CalibrationView | None = None
+    duplicates: Sequence[Duplicates] | None = None
+    leak: str | None = None
+    map: FeatureMap2D | None = None
+    growth: GrowthView | None = None
+    made: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_output(path: str | os.PathLike[str]) -> Path:
+    """Return where a report is to go, before hours of work are spent on what it shows.
+
+    Raises:
+        ReportError: the place is a folder, lies in none, or cannot be written to.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise ReportError(f"The report '{place}' is a folder; give the name of a file, such as '{place / 'report.html'}'.")
+    if not place.parent.is_dir():
+        raise ReportError(
+            f"The report '{place}' lies in a folder that does not exist ('{place.parent}'); create it, or choose another place."
+        )
+    if not os.access(place.parent, os.W_OK):
+        raise ReportError(f"The folder '{place.parent}' cannot be written to; choose another place for the report.")
+    return place
+
+
+def write_page(path: str | os.PathLike[str], page: Page) -> int:
+    """Write the page as one HTML file that needs nothing else; it is written beside its place, and renamed.
+
+    Args:
+        path: the HTML file; replaced if it exists.
+        page: what it shows.
+
+    Returns:
+        Bytes written.
+
+    Raises:
+        ReportError: the place is a folder, lies in none, or cannot be written to.
+    """
+    from ffe.report.render import render
+
+    place = check_output(path)
+    content = render(page).encode()
+    temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+        os.replace(temporary, place)
+    except OSError as error:
+        raise ReportError(f"The report '{place}' cannot be written ({error.strerror}); choose another place for it.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(content)

@@ -1,0 +1,65 @@
+"""A Page -> the text of one HTML file. Nothing in it is loaded from elsewhere, and it says so to the browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ffe.report import sections
+from ffe.report.album import Album
+from ffe.report.page import Page
+from ffe.report.words import plain, prose, short_path
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML that can be written as UTF-8; equal pages give equal text."""
+    album, name_of = Album(), sections.names_of(page)
+    context = {
+        "page": page,
+        "name_of": name_of,
+        "headline": sections.headline(page),
+        "leaderboard": sections.leaderboard(page.leaderboard),
+        "curves": sections.curves(page.curves),
+        "scores": sections.scores(page, name_of),
+        "confusion": sections.confusion(page, name_of, album),
+        "mistakes": sections.mistakes(page, name_of, album),
+        "label_issues": sections.label_issues(page, name_of, album),
+        "calibration": sections.calibration(page.calibration),
+        "duplicates": sections.duplicates(page.duplicates, album),
+        "map": sections.feature_map(page.map, name_of, album),
+        "growth": sections.growth(page.growth),
+    }
+    album.make()
+    style, script = _part("page.css"), _part("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = _environment().get_template("page.html")
+    return template.render(
+        context,
+        album=album,
+        style=Markup(style),
+        script=Markup(script),
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'",
+    )
+
+
+def _environment() -> Environment:
+    """Return templates that escape all they are given, and show only what can be shown."""
+    environment = Environment(
+        loader=PackageLoader("ffe.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else plain(value, 4000),
+    )
+    environment.filters |= {"prose": prose, "short_path": short_path, "plain": plain}
+    return environment
+
+
+def _part(name: str) -> str:
+    return files("ffe.report").joinpath("templates", name).read_text("utf-8").strip()

@@ -1,0 +1,91 @@
+"""Image files -> small pictures that stand inside a page, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from ffe.errors import DecodeError
+from ffe.report.words import plain
+
+SIDE = 96  # pixels of the longer side
+_QUALITY = 70
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture.
+
+    Attributes:
+        uri: ``data:image/jpeg;base64,...``, or an SVG tile for a picture that is gone.
+        width, height: pixels, in [1, side].
+        found: whether it shows the picture.
+    """
+
+    uri: str
+    width: int
+    height: int
+    found: bool
+
+
+def thumbnail(file: Path | None, name: str, side: int = SIDE) -> Thumbnail:
+    """Return a small picture of a file, upright and in its own shape.
+
+    Args:
+        file: an image file; None = not at hand.
+        name: what to write on the grey tile where the picture cannot be shown.
+        side: pixels of the longer side.
+
+    Returns:
+        The picture as JPEG; or a grey tile, never an error, if it is gone or damaged.
+    """
+    from PIL import Image
+
+    from ffe.images.decode import decode, read_image, upright_size
+
+    if file is None:
+        return _tile(name, side)
+    try:
+        data = read_image(file)
+        height, width = upright_size(data)
+        scale = side / max(height, width, side)
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        pixels = decode(data, size, "fast")
+    except (DecodeError, ValueError):  # a null character in a path is a ValueError
+        return _tile(name, side)
+    jpeg = io.BytesIO()
+    Image.fromarray(pixels).save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
+    return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", size[1], size[0], True)
+
+
+def thumbnails(files: Sequence[tuple[Path | None, str]], *, side: int = SIDE, workers: int | None = None) -> list[Thumbnail]:
+    """Return small pictures of many files, in their order.
+
+    Args:
+        files: (image file, name) of each.
+        side: pixels of the longer side.
+        workers: threads; None = one for each core.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ffe.machine import cores
+
+    with ThreadPoolExecutor(workers or cores()) as pool:
+        return list(pool.map(lambda item: thumbnail(item[0], item[1], side), files))
+
+
+def _tile(name: str, side: int) -> Thumbnail:
+    """Return a grey square with the end of a name on it."""
+    letters = plain(name.replace("\\", "/").rsplit("/", 1)[-1], 42)
+    lines = [letters[i : i + 14] for i in range(0, len(letters), 14)][:4]
+    text = "".join(f'<text x="48" y="{40 + 13 * i}">{escape(line)}</text>' for i, line in enumerate(lines))
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{side}" height="{side}" viewBox="0 0 96 96">'
+        '<rect width="96" height="96" fill="#8a8a8a"/><path d="M36 12h24v14h-24z" fill="none" stroke="#fff" stroke-width="2"/>'
+        f'<g fill="#fff" font-family="system-ui,sans-serif" font-size="10" text-anchor="middle">{text}</g></svg>'
+    )
+    return Thumbnail(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}", side, side, False)

@@ -1,0 +1,302 @@
+"""The page of a search: what is in it, what is not, and that nothing gets out of its place."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import fields, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from ffe.errors import ReportError
+from ffe.report.confusion import MAX_PICTURES, matrix_of
+from ffe.report.page import Page, Picture, check_output, write_page
+from ffe.report.render import render
+from ffe.report.words import duration, number, of_a_hundred, percent, plain, short_path, span
+
+VOID = {"meta", "link", "img", "br"}
+SECTIONS = {
+    "leaderboard",
+    "curves",
+    "scores",
+    "confusion",
+    "mistakes",
+    "labels",
+    "calibration",
+    "duplicates",
+    "map",
+    "growth",
+    "made",
+}
+
+
+class Reader(HTMLParser):
+    """Reads a page as strictly as it was written."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.classes: Counter[str] = Counter()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.texts: list[str] = []
+        self.values: list[str] = []
+        self.attributes: set[str] = set()
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(set(names)) == len(names)
+        found = dict(attrs)
+        self.tags[tag] += 1
+        self.attributes |= set(names)
+        self.values += [value for value in found.values() if value]
+        self.classes.update((found.get("class") or "").split())
+        if "id" in found:
+            self.ids.append(found["id"] or "")
+        if "href" in found:
+            self.links.append(found["href"] or "")
+        if "src" in found:
+            self.sources.append(found["src"] or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] not in {"style", "script"}:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+def check_whole(html: str) -> Reader:
+    """Check what holds for every page."""
+    reader = Reader(html)
+    assert html.startswith("<!DOCTYPE html>\n")
+    assert len(set(reader.ids)) == len(reader.ids)
+    assert {link[1:] for link in reader.links if link != "data:,"} <= set(reader.ids)
+    assert all(link.startswith("#") or link == "data:," for link in reader.links)
+    assert all(source.startswith(("data:image/jpeg;base64,", "data:image/svg+xml;base64,")) for source in reader.sources)
+    assert reader.tags["script"] == 1
+    assert not any(name.startswith("on") for name in reader.attributes)
+    assert "http" not in re.sub(r"data:image/[^\"]*", "", html).replace("http-equiv", "")
+    assert "url(" not in html
+    assert "@import" not in html
+    assert set(reader.ids) >= SECTIONS
+    return reader
+
+
+def test_a_full_page(full_page: Page) -> None:
+    reader = check_whole(render(full_page))
+    assert "90.0 % of the test photos named rightly 95 % interval: 77.0 to 96.2 %" in reader.text
+    assert (
+        "Of 100 new photos like these, about 90 would be named rightly; with 40 tested photos it may be 77 to 97." in reader.text
+    )
+    assert "svm is better than forest: the difference is 45 points." in reader.text
+    assert "The best of 17 trials" in reader.text
+    assert "All 4 mistakes, the surest first." in reader.text
+    assert "2 photos where heads that were fitted without the photo are sure of another class" in reader.text
+    assert "is 8.0 % before, and 3.0 % after scaling the scores (factor 1.5)" in reader.text
+    assert "at least 90 % are taken, 40.0 % of the photos are answered, and 100 % of these answers are right." in reader.text
+    assert "4 photos in 2 groups" in reader.text
+    assert "Without it 95.0 % would have been claimed." in reader.text
+    assert "40 photos, laid out by their features (PCA, " in reader.text
+    assert "More helps." in reader.text
+    assert "1 photo could not be shown" in reader.text
+    assert "absent" in reader.classes  # that note alone
+    assert reader.classes["absent"] == 1
+
+
+def test_what_each_section_shows(full_page: Page) -> None:
+    reader = check_whole(render(full_page))
+    trials, classes, scores, coverage, growth, matrix = 16, 2, 4, 3, 4, 2
+    assert reader.tags["tr"] == trials + classes + scores + coverage + growth + matrix + 6  # six heads
+    assert reader.classes["chart"] == 6
+    assert reader.classes["miss"] == 4 + 2  # points of the map, cells
+    cells, mistakes, suspects, copies, tip = 3 + 8 + 1 + 8, 4, 2, 4, 1
+    assert reader.tags["img"] == cells + mistakes + suspects + copies + tip
+    assert [id for id in reader.ids if id.startswith("cell-")] == ["cell-0-1", "cell-1-0", "cell-1-1", "cell-0-0"]
+    values = [value.replace("\u202f", " ") for value in reader.values]
+    assert "cat called dog: 3 photos (15.0 %, 5.0 to 36.0 %)" in values
+
+
+def test_nothing_at_all_is_said_in_plain_sentences() -> None:
+    reader = check_whole(render(Page("Nothing")))
+    assert reader.classes["absent"] == len(SECTIONS) + 1
+    assert reader.tags["img"] == reader.tags["table"] == reader.tags["svg"] == 0
+    for sentence in (
+        "No test was made, so nothing is known about new photos.",
+        "No search was made: the head and its parameters were given.",
+        "No dense head was trained, so there are no learning curves.",
+        "Wrong labels were not looked for.",
+        "Duplicates were not looked for.",
+        "No map was made.",
+    ):
+        assert sentence in reader.text
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Page) if field.name != "title"])
+def test_any_part_may_be_absent(full_page: Page, name: str) -> None:
+    check_whole(render(replace(full_page, **{name: getattr(Page("x"), name)})))
+
+
+@pytest.mark.parametrize("key", ["n", "accuracy", "confusion", "precision", "recall", "intervals", "confusion_intervals"])
+def test_any_score_may_be_absent(full_page: Page, key: str) -> None:
+    assert full_page.evaluation is not None
+    check_whole(render(replace(full_page, evaluation={k: v for k, v in full_page.evaluation.items() if k != key})))
+
+
+def test_looked_for_and_not_found_is_not_the_same_as_not_looked_for(full_page: Page) -> None:
+    right = [row for row in full_page.pictures if row.true == row.predicted]
+    text = check_whole(render(replace(full_page, label_issues=[], duplicates=[], pictures=right))).text
+    assert "No label looks wrong." in text
+    assert "No two photos are the same or nearly so." in text
+    assert "No photo of the test was named wrongly." in text
+
+
+def test_hostile_names_stay_text(hostile_page: Page) -> None:
+    html = render(hostile_page)
+    reader = check_whole(html)
+    assert "<script>alert" not in html
+    assert "<img src=x" not in html
+    assert "\u202e" not in html
+    assert "\x1b" not in html
+    assert "<script>alert(1)</script>" in reader.text
+    assert "O'Brien & söhne" in reader.text
+    assert "\\u202e\\x1b[31m\\x80" in reader.text
+    assert "no label" in reader.text
+    assert "class 7" in reader.text
+    assert len(html) < 1_000_000  # long names are cut
+    html.encode()
+
+
+def test_the_same_page_gives_the_same_bytes(full_page: Page, tmp_path: Path) -> None:
+    sizes = [write_page(tmp_path / name, full_page) for name in ("a.html", "b.html")]
+    a, b = ((tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
+    assert a == b
+    assert sizes == [len(a), len(a)]
+    assert str(tmp_path).encode() not in a
+    assert sorted(os.listdir(tmp_path)) == ["a.html", "b.html"]
+
+
+def test_a_page_that_exists_is_replaced(tmp_path: Path) -> None:
+    place = tmp_path / "report.html"
+    place.write_text("old")
+    write_page(place, Page("New"))
+    assert "<h1><bdi>New</bdi></h1>" in place.read_text("utf-8")
+
+
+def test_a_page_that_cannot_be_written_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ReportError) as caught:
+        write_page(tmp_path / "no" / "report.html", Page("x"))
+    assert str(caught.value) == (
+        f"The report '{tmp_path}/no/report.html' lies in a folder that does not exist ('{tmp_path}/no'); "
+        "create it, or choose another place."
+    )
+    with pytest.raises(ReportError) as caught:
+        check_output(tmp_path)
+    assert str(caught.value) == f"The report '{tmp_path}' is a folder; give the name of a file, such as '{tmp_path}/report.html'."
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(ReportError) as caught:
+            check_output(tmp_path / "report.html")
+        assert str(caught.value) == f"The folder '{tmp_path}' cannot be written to; choose another place for the report."
+    (tmp_path / "old.html").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(ReportError) as caught:
+        write_page(tmp_path / "old.html", Page("x"))
+    assert str(caught.value) == (
+        f"The report '{tmp_path}/old.html' cannot be written (No space left on device); choose another place for it."
+    )
+    assert (tmp_path / "old.html").read_text() == "old"
+    assert os.listdir(tmp_path) == ["old.html"]
+
+
+def _many(classes: int, each: int) -> list[Picture]:
+    """Rows that fill every cell of a matrix."""
+    cells = [(i, j) for i in range(classes) for j in range(classes)]
+    return [Picture(f"{i}/{j}/{n}", None, i, j, 0.5 + n / 1000) for i, j in cells for n in range(each)]
+
+
+def test_cells_show_the_surest_mistakes_and_the_least_certain_right_answers() -> None:
+    matrix = matrix_of([[30, 30], [30, 30]], _many(2, 30))
+    wrong, right = matrix.rows[0][1], matrix.rows[0][0]
+    assert len(wrong.pictures) == 24
+    assert [p.probability for p in wrong.pictures[:2]] == [0.529, 0.528]
+    assert len(right.pictures) == 8
+    assert [p.probability for p in right.pictures[:2]] == [0.5, 0.501]
+
+
+@pytest.mark.parametrize(("classes", "each"), [(12, 30), (40, 1), (40, 2)])
+def test_all_cells_together_stay_within_bounds(classes: int, each: int) -> None:
+    matrix = matrix_of([[each] * classes] * classes, _many(classes, each))
+    shown = sum(len(cell.pictures) for cell in matrix.filled)
+    assert MAX_PICTURES / 2 < shown <= MAX_PICTURES
+
+
+def test_of_very_many_classes_those_with_most_mistakes_are_shown() -> None:
+    confusion = [[10 if i == j else 0 for j in range(100)] for i in range(100)]
+    confusion[97][99] = 5
+    matrix = matrix_of(confusion, _many(100, 1)[:200])
+    assert len(matrix.classes) == 60
+    assert matrix.left_out == 40
+    assert matrix.classes[-2:] == (97, 99)
+    assert [cell.heat for cell in matrix.rows[0][:2]] == [9, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.97856, "97.9 %"), (1, "100 %"), (0, "0 %"), (0.99999, ">99.9 %"), (0.00001, "<0.1 %"), (None, "–"), (float("nan"), "–")],
+)
+def test_percent(value: float | None, text: str) -> None:
+    assert percent(value).replace("\u202f", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.004, "0.00 s"), (0.42, "0.42 s"), (3, "3.0 s"), (59.7, "1 min"), (200, "3 min 20 s"), (3840, "1 h 4 min"), (None, "–")],
+)
+def test_duration(seconds: float | None, text: str) -> None:
+    assert duration(seconds).replace("\u202f", " ") == text
+
+
+def test_numbers_and_spans() -> None:
+    assert [number(v) for v in (0.04812, 12, 1234.5, 1e6, None)] == ["0.0481", "12", "1,234", "1,000,000", "–"]
+    assert span((0.963, 0.989)).replace("\u202f", " ") == "96.3 to 98.9 %"
+    assert span((0.05, 0.118), share=False) == "0.05 to 0.118"
+    assert span(None) == span([0.5]) == span([0.5, float("nan")]) == ""
+
+
+def test_accuracy_in_words() -> None:
+    start = "Of 100 new photos like these, "
+    assert of_a_hundred(0.979, (0.963, 0.989), 280) == (
+        f"{start}about 98 would be named rightly; with 280 tested photos it may be 96 to 99."
+    )
+    assert of_a_hundred(0.999, None, 1000) == f"{start}more than 99 would be named rightly (1,000 photos tested)."
+    assert of_a_hundred(1.0, (0.9, 1.0), 1) == f"{start}all would be named rightly; with 1 tested photo it may be 90 to 100."
+
+
+def test_foreign_text_is_made_visible() -> None:
+    assert plain("plain") == "plain"
+    assert plain("söhne 猫 🐈") == "söhne 猫 🐈"
+    assert plain("a\nb\x00\x7f\udcff\ud800\u2028\ufffe") == "a\\nb\\x00\\x7f\\xff\ufffd\\u2028\ufffd"
+    assert plain("x" * 1000, 10) == "xxxxx … xxxxx"
+    assert short_path("/a/b/cat/1.jpg") == short_path("b\\cat\\1.jpg") == "cat/1.jpg"

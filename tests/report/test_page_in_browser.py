@@ -1,0 +1,260 @@
+"""The page in a real browser: it fits, its cells open, its pictures show, and nothing is complained about."""
+
+from __future__ import annotations
+
+import functools
+import html
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffe.report.page import Page, Picture, write_page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; install it to look at pages")
+
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--enable-logging=stderr", "--hide-scrollbars"),
+)
+
+# A frame as wide as a telephone or a desk; what is found out in it is written where --dump-dom shows it.
+FRAME = """<!DOCTYPE html><body style="margin:0"><pre id="found"></pre>
+<iframe id="frame" style="border:0;height:900px;width:{width}px" {sandbox}src="{page}"></iframe>
+<script>
+document.getElementById("frame").addEventListener("load", async (event) => {{
+  const page = event.target.contentDocument, view = event.target.contentWindow;
+  const found = document.getElementById("found");
+  try {{ found.textContent = JSON.stringify(await (async () => {{ {code} }})()); }}
+  catch (error) {{ found.textContent = JSON.stringify({{ error: String(error) }}); }}
+}});
+</script>"""
+
+Look = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Iterator[Look]:
+    """Show a page in a frame, run a script beside it, and return what the script returns."""
+    handler = functools.partial(SilentHandler, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def run(page: Page | str, code: str, *flags: str, width: int = 1280, script: bool = True, part: str = "") -> dict[str, Any]:
+        if isinstance(page, str):
+            (tmp_path / "page.html").write_text(page)
+        else:
+            write_page(tmp_path / "page.html", page)
+        sandbox = "" if script else 'sandbox="allow-same-origin" '
+        frame = FRAME.format(width=width, code=code, sandbox=sandbox, page=f"page.html{part}")
+        (tmp_path / "frame.html").write_text(frame)
+        done = subprocess.run(
+            [
+                *(CHROMIUM or "", *QUIET, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000"),
+                *("--virtual-time-budget=8000", "--dump-dom", f"http://127.0.0.1:{server.server_port}/frame.html"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+        assert found is not None, done.stderr
+        assert found[1], done.stderr
+        answer: dict[str, Any] = json.loads(html.unescape(found[1]))
+        assert "error" not in answer, answer
+        answer["console"] = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        return answer
+
+    yield run
+    server.shutdown()
+    server.server_close()
+
+
+class SilentHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a word."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+WIDTHS = """
+  const wide = page.documentElement.scrollWidth, room = page.documentElement.clientWidth;
+  const out = [...page.querySelectorAll("main *, header *")].filter((e) => !e.closest(".scroll, .hidden, .skip, svg, [hidden]")
+    && e.getBoundingClientRect().right > room + 1).map((e) => e.outerHTML.slice(0, 120));
+  return {wide, room, out};
+"""
+
+
+@pytest.fixture(scope="session")
+def many_classes(full_page: Page) -> Page:
+    """Forty classes with long names, mistaken for each other."""
+    files = [row.file for row in full_page.pictures]
+    names = [f"a class with a rather long name {i}" for i in range(40)]
+    rows = [Picture(f"{i}.png", files[i % 40], i % 40, (i % 40 + i // 200) % 40, 0.8) for i in range(600)]
+    counts = np.zeros((40, 40), int)
+    np.add.at(counts, ([row.true for row in rows], [row.predicted for row in rows]), 1)
+    test = {"n": 600, "accuracy": 1 / 3, "confusion": counts.tolist(), "recall": [0.3] * 40, "precision": [0.3] * 40}
+    return replace(full_page, class_names=names, evaluation=test, pictures=rows)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("which", ["full_page", "hostile_page", "many_classes", "nothing"])
+def test_the_page_never_scrolls_sideways_and_nobody_complains(
+    look: Look, request: pytest.FixtureRequest, which: str, width: int
+) -> None:
+    page = Page("Nothing") if which == "nothing" else request.getfixturevalue(which)
+    found = look(page, WIDTHS, width=width)
+    assert found == {"wide": width, "room": width, "out": [], "console": []}
+
+
+def test_complaints_and_overflow_would_be_seen(look: Look) -> None:
+    """So that the test above can fail."""
+    page = "<!DOCTYPE html><main><p style='width:3000px'>x</p></main><script>missing()</script>"
+    found = look(page, WIDTHS, width=390)
+    assert found["wide"] > 3000
+    assert len(found["out"]) == 1
+    assert "missing is not defined" in found["console"][0]
+
+
+def test_a_cell_opens_and_shows_its_pictures(look: Look, full_page: Page) -> None:
+    found = look(
+        full_page,
+        """
+        const open = () => [...page.querySelectorAll("details[name=cell][open] > div")].map((e) => e.id);
+        const panels = [...page.querySelectorAll("details[name=cell]")];
+        const seen = () => panels.filter((e) => e.getBoundingClientRect().height > 0).length;
+        const cell = (id) => page.querySelector(`.matrix a[href="#${id}"]`);
+        const first = open();
+        cell("cell-0-0").click();
+        const second = open(), shown = page.querySelectorAll("#cell-0-0 img").length;
+        const height = page.querySelector("#cell-0-0 img").getBoundingClientRect().height;
+        const told = [...page.querySelectorAll(".matrix a")].map((a) => a.getAttribute("aria-expanded"));
+        const alone = seen();
+        cell("cell-0-0").click();
+        const third = open();
+        cell("cell-1-0").focus();
+        const focused = page.activeElement === cell("cell-1-0");
+        page.activeElement.click();
+        const fourth = open();
+        page.dispatchEvent(new view.KeyboardEvent("keydown", {key: "Escape"}));
+        return {first, second, shown, height, told, alone, third, focused, fourth, last: open()};
+        """,
+    )
+    assert found.pop("height") > 50
+    assert found == {
+        "first": ["cell-0-1"],  # the most frequent mistake is open from the start
+        "second": ["cell-0-0"],
+        "shown": 8,
+        "told": ["true", "false", "false", "false"],
+        "alone": 1,
+        "third": [],
+        "focused": True,
+        "fourth": ["cell-1-0"],
+        "last": [],
+        "console": [],
+    }
+
+
+def test_a_cell_opens_without_scripts(look: Look, full_page: Page) -> None:
+    """A link to a place inside a closed <details> opens it."""
+    found = look(
+        full_page,
+        """
+        const all = [...page.querySelectorAll("details[name=cell]")];
+        return {seen: all.filter((e) => e.getBoundingClientRect().height > 0).length,
+                open: all.filter((e) => e.open).map((e) => e.querySelector("div").id)};
+        """,
+        script=False,
+        part="#cell-1-0",
+    )
+    assert (found["seen"], found["open"]) == (4, ["cell-1-0"])
+
+
+def test_every_picture_can_be_decoded(look: Look, hostile_page: Page, full_page: Page) -> None:
+    code = """
+        for (const panel of page.querySelectorAll("details")) { panel.removeAttribute("name"); panel.open = true; }
+        const images = [...page.querySelectorAll("img")].filter((e) => e.hasAttribute("src"));
+        for (const image of images) image.loading = "eager";
+        await Promise.all(images.map((e) => e.decode()));
+        return {count: images.length, empty: images.filter((e) => !e.naturalWidth).length};
+    """
+    for page, count in ((full_page, 30), (hostile_page, None)):
+        found = look(page, code)
+        assert found["empty"] == 0
+        assert found["count"] == count if count else found["count"] > 40
+        assert found["console"] == []
+
+
+@pytest.mark.parametrize(("flag", "paper"), [(0, "rgb(20, 23, 26)"), (1, "rgb(251, 251, 249)")])
+def test_dark_and_light(look: Look, full_page: Page, flag: int, paper: str) -> None:
+    found = look(
+        full_page,
+        """
+        const style = view.getComputedStyle(page.body);
+        return {paper: style.backgroundColor, ink: style.color};
+        """,
+        f"--blink-settings=preferredColorScheme={flag}",
+    )
+    assert found["paper"] == paper
+    assert found["ink"] != paper
+
+
+CONTRAST = """
+  const rgb = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
+  const light = (c) => { const [r, g, b] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = (e) => { const own = rgb(view.getComputedStyle(e).backgroundColor);
+    return own[3] === 0 ? behind(e.parentElement) : own.length > 3 ? over(own, behind(e.parentElement)) : own; };
+  const kinds = ["p", ".absent", ".facts dt", "nav a", ".of", ".accuracy", "thead th", ".parameters", ".path", "small",
+    ".legend li", "code"];
+  const box = page.createElement("div");
+  box.className = "matrix-box";
+  box.innerHTML = `<table class="matrix"><tr>${[...Array(10).keys()].map((i) =>
+    `<td class="ok h${i}">1</td><td class="no h${i}">1</td>`).join("")}</tr></table>`;
+  page.body.append(box);
+  const shown = [...kinds.map((k) => page.querySelector(k)).filter(Boolean), ...box.querySelectorAll("td")];
+  return {count: shown.length, weak: shown.map((e) => {
+    const a = light(rgb(view.getComputedStyle(e).color).slice(0, 3)), b = light(behind(e));
+    return [e.className || e.tagName, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)]; }).filter(([, ratio]) => ratio < 4.5)};
+"""
+
+
+@pytest.mark.parametrize("flag", [0, 1])
+def test_text_stands_out_from_what_is_behind_it(look: Look, full_page: Page, flag: int) -> None:
+    """Contrast of at least 4.5 to 1, as WCAG 2.2 asks for text (success criterion 1.4.3)."""
+    found = look(full_page, CONTRAST, f"--blink-settings=preferredColorScheme={flag}")
+    assert found["count"] > 28
+    assert found["weak"] == []
+
+
+def test_a_mistake_on_the_map_shows_its_picture(look: Look, full_page: Page) -> None:
+    found = look(
+        full_page,
+        """
+        const point = page.querySelector("g.miss"), tip = page.querySelector(".tip");
+        const before = tip.hidden;
+        point.querySelector("circle").dispatchEvent(new view.PointerEvent("pointerover", {bubbles: true}));
+        const image = tip.querySelector("img");
+        await image.decode();
+        const box = tip.getBoundingClientRect();
+        const shown = {hidden: tip.hidden, width: image.naturalWidth, words: tip.textContent.trim(), inside: box.right <= 390};
+        page.querySelector("svg.map").dispatchEvent(new view.PointerEvent("pointerleave"));
+        return {before, ...shown, after: tip.hidden};
+        """,
+        width=390,
+    )
+    words = found.pop("words")
+    assert re.fullmatch(r"(cat|dog)/\w+\.png \(mistake; labelled (cat|dog)\)", words)
+    assert found == {"before": True, "hidden": False, "width": 48, "inside": True, "after": True, "console": []}
