@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, IR_GRAPH, IR_WEIGHTS, MANIFEST, SPLITS, Manifest
+from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, HEAD_KERAS, IR_GRAPH, IR_WEIGHTS, MANIFEST, SPLITS, Manifest
 from ffe.errors import BundleError, FfeError
 from ffe.heads import find_head
 from ffe.heads.base import Head
@@ -65,7 +65,7 @@ class Bundle:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 names = archive.namelist()
-                unknown = sorted(set(names) - _NEEDED - _BACKBONES)
+                unknown = sorted(set(names) - _NEEDED - _BACKBONES - {HEAD_KERAS})
                 if not set(names) >= _NEEDED or unknown or len(names) != len(set(names)):
                     raise BundleError("it is not one of ffe's")
                 self.manifest = Manifest.from_json(json.loads(archive.read(MANIFEST)))
@@ -150,6 +150,7 @@ def write_bundle(
     card: str,
     keras_file: Path | None = None,
     ir: IrModel | None = None,
+    head_keras: Path | None = None,
 ) -> Manifest:
     """Write a model file beside its final place, sync it, and rename it.
 
@@ -162,6 +163,7 @@ def write_bundle(
         card: the model card.
         keras_file: the backbone as a ``.keras`` file, to take along.
         ir: the backbone as an IR model, to take along.
+        head_keras: the head as a ``.keras`` file, for other programs; ffe does not read it.
 
     Returns:
         The manifest as written.
@@ -174,6 +176,8 @@ def write_bundle(
     }
     if keras_file is not None:
         members[BACKBONE] = keras_file.read_bytes()
+    if head_keras is not None:
+        members[HEAD_KERAS] = head_keras.read_bytes()
     if ir is not None:
         members |= {IR_GRAPH: ir.xml, IR_WEIGHTS: ir.weights.data}
     manifest = replace(manifest, members={name: bytes_digest(data) for name, data in members.items()})

@@ -14,6 +14,7 @@ READABLE = (1, 2)
 
 MANIFEST = "manifest.json"
 HEAD = "head.npz"
+HEAD_KERAS = "head.keras"
 BACKBONE = "backbone.keras"
 IR_GRAPH = "backbone.xml"
 IR_WEIGHTS = "backbone.bin"

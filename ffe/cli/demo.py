@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ffe.cli.output import ExtractProgress, TrialProgress
+from ffe.cli.output import ExtractProgress, SearchView
 from ffe.cli.predict import prediction_text
 from ffe.cli.tune import print_result
 
@@ -59,8 +59,9 @@ def command(output: str) -> None:
     click.echo(f"{features}: {summary.rows} rows, {summary.skipped} skipped\n")
 
     click.echo(f"$ ffe tune {features} -o {model} --heads logistic,dense --trials 4 --epochs 30")
-    result = tune(features, model, heads=("logistic", "dense"), trials=4, epochs=30, on_trial=TrialProgress())
-    print_result(result, str(model), as_json=False)
+    with SearchView() as view:
+        result = tune(features, model, heads=("logistic", "dense"), trials=4, epochs=30, on_progress=view)
+    print_result(result, str(model), None, as_json=False)
 
     click.echo(f"\n$ ffe predict {model} {new}")
     for prediction in Predictor(model, batch_size=1).predict([new]):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ffe.extraction.calibration import Fidelity
     from ffe.extraction.run import Progress
     from ffe.extraction.stages import Stages
+    from ffe.tuning.search import SearchProgress
 
 BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the engine]"
 REJECT_HELP = "Answer 'not sure' below this probability; 0 = always answer.  [default: what the model was tuned with]"
@@ -94,20 +95,61 @@ class ExtractProgress:
             click.echo(f"{progress.done}/{progress.total} images, {rate}{skipped}{left}{stages}", err=True)
 
 
-class TrialProgress:
-    """Says what each trial came to, and how long the rest may take."""
+class SearchView:
+    """Shows a search: a leaderboard that changes on a terminal, a line for each trial elsewhere."""
+
+    _SHOWN = 10
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
+        self._live: Any = None
 
-    def __call__(self, trial: Any, done: int, total: int) -> None:
-        """Take in one trial."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, progress: SearchProgress) -> None:
+        """Take in one batch of trials."""
+        if sys.stderr.isatty():
+            self._draw(progress)
+        else:
+            self._print(progress)
+
+    def _left(self, progress: SearchProgress) -> str:
+        if progress.budget is not None:
+            return f"about {duration_text(max(0.0, progress.budget - progress.elapsed))} left"
+        if progress.total is None or progress.done >= progress.total:
+            return ""
+        return f"about {duration_text(progress.elapsed / progress.done * (progress.total - progress.done))} left"
+
+    def _print(self, progress: SearchProgress) -> None:
         from ffe.report.text import parameters_text
 
-        spread = "" if trial.spread is None else f" ± {trial.spread:.4f}"
-        left = (time.monotonic() - self._started) / done * (total - done)
-        click.echo(
-            f"[{done}/{total}] {trial.head:8} {trial.score:.4f}{spread}  {parameters_text(trial.parameters)}"
-            + (f"  (about {duration_text(left)} left)" if done < total else ""),
-            err=True,
-        )
+        total = "" if progress.total is None else f"/{progress.total}"
+        left = self._left(progress)
+        for i, trial in enumerate(progress.new, start=progress.done - len(progress.new) + 1):
+            spread = "" if trial.spread is None else f" ± {trial.spread:.4f}"
+            last = f"  ({left})" if left and i == progress.done else ""
+            click.echo(
+                f"[{i}{total}] {trial.head:8} {trial.score:.4f}{spread}  {parameters_text(trial.parameters)}{last}", err=True
+            )
+
+    def _draw(self, progress: SearchProgress) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.table import Table
+
+        from ffe.report.text import parameters_text
+
+        if self._live is None:
+            self._live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
+            self._live.start()
+        total = "" if progress.total is None else f" of {progress.total}"
+        left = self._left(progress)
+        title = f"{progress.done}{total} trials in {duration_text(progress.elapsed)}" + (f", {left}" if left else "")
+        shown = Table("", "head", "score", "parameters", title=title, title_justify="left")
+        for rank, trial in enumerate(progress.trials[: self._SHOWN], start=1):
+            shown.add_row(str(rank), trial.head, f"{trial.score:.4f}", parameters_text(trial.parameters))
+        self._live.update(shown)

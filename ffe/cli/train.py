@@ -6,27 +6,18 @@ from typing import Any
 
 import click
 
-from ffe.cli.tune import print_result, shared_options
-
-
-def _settings(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    settings = {}
-    for value in values:
-        name, equals, text = value.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"'{value}' is not NAME=VALUE; write, for example, --set C=10.")
-        settings[name.strip()] = text.strip()
-    return settings
+from ffe.cli.tune import parse_settings, print_result, shared_options
 
 
 @click.command(short_help="Fit one head with given parameters, without a search.")
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
 @click.option("--head", required=True, help="dense, svm, forest or logistic.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", callback=_settings, help="A parameter of the head.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", callback=parse_settings, help="A parameter of the head.")
 @shared_options
 def command(features: str, output: str, head: str, settings: dict[str, str], as_json: bool, **options: Any) -> None:
     """Fit one head on FEATURES with the parameters of --set, test it once, write a model."""
     from ffe.workflows import train
 
-    print_result(train(features, output, head=head, settings=settings, **options), output, as_json)
+    result = train(features, output, head=head, settings=settings, **options)
+    print_result(result, output, options["report"], as_json)

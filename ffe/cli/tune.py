@@ -6,14 +6,44 @@ from typing import Any
 
 import click
 
-from ffe.cli.output import TrialProgress, duration_text, print_json
+from ffe.cli.output import SearchView, duration_text, print_json
 
-HEADS = "dense,svm,forest,logistic"
+_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def parse_settings(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Turn ``NAME=VALUE`` options into a dict."""
+    settings = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"'{value}' is not NAME=VALUE; write, for example, --set C=10.")
+        settings[name.strip()] = text.strip()
+    return settings
+
+
+def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Turn ``60s``, ``5m`` or ``1.5h`` into seconds."""
+    if value is None:
+        return None
+    number = value.strip().rstrip("smhin")
+    unit = value.strip()[len(number) :] or "s"
+    try:
+        seconds = float(number) * _UNITS[unit]
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < 1e7:
+        raise click.BadParameter(f"'{value}' is no time; write, for example, --budget 60s, 5m or 1h.")
+    return seconds
 
 
 def shared_options(command: Any) -> Any:
     """Add the options that ``tune`` and ``train`` have in common."""
     options = (
+        click.option(
+            "--folds", type=click.IntRange(2), help="Parts for cross-validation.  [default: 5, fewer for small classes]"
+        ),
+        click.option("--valid", type=click.Path(), help="A feature file of validation rows."),
         click.option("--test", type=click.Path(), help="A feature file of test rows."),
         click.option(
             "--test-fraction",
@@ -21,6 +51,23 @@ def shared_options(command: Any) -> Any:
             default=0.2,
             show_default=True,
             help="Share held out for the test where no split is given.",
+        ),
+        click.option(
+            "--class-weights",
+            type=click.Choice(("auto", "balanced", "none")),
+            default="auto",
+            show_default=True,
+            help="auto: balanced where the rarest class has under half its share.",
+        ),
+        click.option(
+            "--reject",
+            type=click.FloatRange(0, 1, max_open=True),
+            default=0.0,
+            show_default=True,
+            help="Answer 'not sure' below this probability.",
+        ),
+        click.option(
+            "--report", type=click.Path(), help="Write a page (.html) with scores, pictures of the mistakes, and charts."
         ),
         click.option(
             "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice."
@@ -41,48 +88,86 @@ def shared_options(command: Any) -> Any:
     return command
 
 
-def print_result(result: Any, output: str, as_json: bool) -> None:
+def print_result(result: Any, output: str, report: str | None, as_json: bool) -> None:
     """Print what a search or a training came to."""
-    from ffe.report.text import evaluation_text, leaderboard_text, parameters_text
+    from ffe.report.text import (
+        answered_text,
+        calibration_text,
+        comparison_text,
+        evaluation_text,
+        leaderboard_text,
+        parameters_text,
+    )
+    from ffe.workflows.reporting import leak_text
 
     if as_json:
         print_json(result.to_json())
         return
-    if result.leaderboard:
-        click.echo(f"Validation accuracy: {result.validation}\n")
-        click.echo(leaderboard_text([trial.to_json() for trial in result.leaderboard]))
+    click.echo(f"Validation: {result.validation}\n")
+    click.echo(leaderboard_text([trial.to_json() for trial in result.leaderboard]))
+    if len(result.leaderboard) > 1:
         click.echo(
             f"The best of {len(result.leaderboard)} trials (--json has all). Spread: deviation over the folds; "
-            "fit: seconds of one fit; size: of the head alone.\n"
+            "fit: seconds of one fit; size: of the head alone."
         )
-    click.echo(
-        f"{result.head.name} ({parameters_text(result.head.parameters)}), fitted on {result.rows['train']} training rows\n"
-    )
+    if result.comparison is not None:
+        click.echo(comparison_text(result.comparison.to_json(), *result.rivals))
+    leak = leak_text(result)
+    if leak is not None:
+        click.echo(leak)
+    click.echo(calibration_text(result.calibration.to_json()))
+    name = f"{result.head.name} ({parameters_text(result.head.parameters)})"
+    click.echo(f"\n{name}, fitted on {result.rows['train']} training rows\n")
     click.echo("Test, on images not seen before: " + evaluation_text(result.evaluation.to_json()) + "\n")
+    if result.answered is not None:
+        click.echo(answered_text(result.answered.to_json()) + "\n")
+    if report is not None:
+        click.echo(f"{report}: the report")
     click.echo(f"{output}: written in {duration_text(result.seconds)}")
 
 
 @click.command(short_help="Search over heads on stored features; write the best as a model.")
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
-@click.option("--heads", default=HEADS, show_default=True, help="Which heads to search, with commas between them.")
-@click.option("--trials", type=click.IntRange(1), default=8, show_default=True, help="Parameter sets tried for each head.")
+@click.option("--heads", default="auto", show_default=True, help="auto = all, or some of svm,logistic,dense,forest.")
+@click.option("--trials", type=click.IntRange(1), help="Parameter sets tried for each head.  [default: what suits each]")
+@click.option("--budget", callback=_seconds, metavar="TIME", help="Time for the search: 60s, 5m, 1h.  [default: by trials]")
+@click.option(
+    "--oracle",
+    type=click.Choice(("bayesian", "hyperband", "random")),
+    default="bayesian",
+    show_default=True,
+    help="Which of KerasTuner's oracles proposes parameters.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(("accuracy", "balanced_accuracy", "log_loss")),
+    default="accuracy",
+    show_default=True,
+    help="What the search aims at.",
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=parse_settings, help="A parameter that is not searched."
+)
 @click.option(
     "--executions", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each set, for dense and forest."
 )
 @click.option("--epochs", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Longest training of a dense head.")
-@click.option("--folds", type=click.IntRange(2), help="Parts for cross-validation.  [default: 5, fewer for small classes]")
-@click.option("--valid", type=click.Path(), help="A feature file of validation rows.")
+@click.option(
+    "--ensemble", type=click.IntRange(0, 10), default=0, show_default=True, help="Average up to so many heads, where that wins."
+)
 @shared_options
 def command(features: str, output: str, heads: str, as_json: bool, **options: Any) -> None:
     """Search over heads on FEATURES, refit the best on all training rows, test it once, write a model.
 
     The splits of the file are used, or those of --valid and --test; otherwise a
-    stratified share is held out for the test, and trials are scored by
-    cross-validation on the rest.
+    share is held out for the test, and trials are scored by cross-validation on
+    the rest. Images that belong together stand on one side. Interrupted, the
+    same command goes on where it stopped.
     """
     from ffe.workflows import tune
 
-    names = [name.strip() for name in heads.split(",") if name.strip()]
-    result = tune(features, output, heads=names, on_trial=TrialProgress(), **options)
-    print_result(result, output, as_json)
+    names: Any = "auto" if heads.strip() == "auto" else [name.strip() for name in heads.split(",") if name.strip()]
+    with SearchView() as view:
+        result = tune(features, output, heads=names, on_progress=view, **options)
+    print_result(result, output, options["report"], as_json)

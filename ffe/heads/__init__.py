@@ -9,19 +9,22 @@ from __future__ import annotations
 from ffe.errors import HeadError
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
+from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.forest import ForestHead
 from ffe.heads.logistic import LogisticHead
 from ffe.heads.svm import SvmHead
 
-HEADS: dict[str, type[Head]] = {head.name: head for head in (DenseHead, SvmHead, ForestHead, LogisticHead)}
+HEADS: dict[str, type[Head]] = {head.name: head for head in (SvmHead, LogisticHead, DenseHead, ForestHead)}
 
 
 def find_head(name: str) -> type[Head]:
-    """Return the class of a head.
+    """Return the class of a head; an ensemble is none that a search could try, but a model may be one.
 
     Raises:
         HeadError: there is no such head.
     """
+    if name == EnsembleHead.name:
+        return EnsembleHead
     if name not in HEADS:
         raise HeadError(f"There is no head '{name}'; choose from {', '.join(HEADS)}.")
     return HEADS[name]

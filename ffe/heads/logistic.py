@@ -25,7 +25,10 @@ class LogisticHead(MappedHead):
 
     name: ClassVar[str] = "logistic"
     random: ClassVar[bool] = False
-    space: ClassVar[tuple[Parameter, ...]] = (*FEATURE_SPACE, Parameter("C", 100.0, low=1e-4, high=1e4, log=True))
+    space: ClassVar[tuple[Parameter, ...]] = (
+        *FEATURE_SPACE,
+        Parameter("C", 100.0, low=1e-4, high=1e4, log=True, tried=(1e-3, 1e3)),
+    )
 
     def fit_rowwise(
         self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None

@@ -121,12 +121,17 @@ class Asker:
         """Report the scores, higher is better, of the sets that were asked for last."""
         for (values, trial), score in zip(self._asked, scores, strict=True):
             if trial is None:
-                self._told.append((values, score))
+                if self._is_inside(values):
+                    self._told.append((values, score))
             else:
                 self._oracle.update_trial(trial.trial_id, {"score": score})
                 trial.status = "COMPLETED"
                 self._oracle.end_trial(trial)
         self._asked = []
+
+    def _is_inside(self, values: Mapping[str, Any]) -> bool:
+        """Return whether the oracle could have proposed such values."""
+        return all(not p.choices or p.name not in values or values[p.name] in p.choices for p in self._space)
 
     def _values_of(self, trial: Any) -> dict[str, Any]:
         values = declare(trial.hyperparameters, self._space)

@@ -13,7 +13,7 @@ import numpy as np
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.feature_map import POOLING
-from ffe.heads.space import Parameter, active, complete
+from ffe.heads.space import active, complete
 from ffe.specs import SearchSpec
 from ffe.tuning.dense_search import dense_outcomes
 from ffe.tuning.forest_search import forest_outcomes
@@ -21,11 +21,9 @@ from ffe.tuning.kernel_search import svm_outcomes
 from ffe.tuning.logistic_search import logistic_outcomes
 from ffe.tuning.memory import Memory
 from ffe.tuning.metrics import METRICS
+from ffe.tuning.opening import BATCH, FURTHER, opening, poolings_searched
 from ffe.tuning.oracle import Asker
 from ffe.tuning.problem import Outcome, Problem, Views
-
-FLAT_FEATURES = 16_384
-FLAT_VALUES = 40_000_000  # rows times features
 
 Evaluate = Callable[[Problem, Views, Sequence[Mapping[str, Any]], int, int], list[Outcome]]
 
@@ -37,10 +35,8 @@ EVALUATE: dict[str, Evaluate] = {
     "forest": forest_outcomes,
 }
 
-# trials of each head where no number is asked for, and how many are scored in one call
-TRIALS = {"svm": 24, "logistic": 16, "dense": 12, "forest": 2}
-BATCH = {"svm": 8, "logistic": 8, "dense": 12, "forest": 1}
-_MOST_IN_BATCH = 32
+_MOST_AT_ONCE = 32  # trials of one call where the user says how many
+_MANY = 10_000  # trials that no budget allows
 
 
 @dataclass(frozen=True)
@@ -95,22 +91,6 @@ class SearchProgress:
     budget: float | None
 
 
-def poolings_searched(rows: int, grid: tuple[int, int, int]) -> tuple[str, ...]:
-    """Return the poolings that a search tries.
-
-    A grid of one cell has nothing to pool. Above 16,384 features, or 40 million
-    values in all, the flat ones are left out: they cost the most and, on such
-    fine grids, rarely win.
-    """
-    height, width, channels = grid
-    dims = height * width * channels
-    if height * width == 1:
-        return ("flat",)
-    if dims > FLAT_FEATURES or rows * dims > FLAT_VALUES:
-        return tuple(p for p in POOLING.choices if p != "flat")
-    return POOLING.choices
-
-
 class _HeadSearch:
     """The search over one head."""
 
@@ -135,63 +115,38 @@ class _HeadSearch:
                     continue
                 p = dataclasses.replace(p, when=None)  # its condition holds always
             space.append(dataclasses.replace(p, choices=poolings) if p.name == POOLING.name else p)
-        hyperband = spec.oracle == "hyperband" and "epochs" in names
-        oracle = spec.oracle if hyperband or spec.oracle != "hyperband" else "bayesian"
-        self.total = 1 if not space else (spec.trials or TRIALS[name])
-        if spec.seconds is not None and spec.trials is None:
-            self.total = 10_000 if space else 1
+        first = self._first({p.name for p in space})
+        self.total = 1 if not space else (spec.trials or len(first) + FURTHER[name])
+        if space and spec.seconds is not None and spec.trials is None:
+            self.total = _MANY
         self.asker = Asker(
             space,
-            oracle=oracle,
+            oracle="bayesian" if spec.oracle == "hyperband" and "epochs" not in names else spec.oracle,
             trials=self.total,
             epochs=spec.epochs,
             seed=spec.seed,
-            first=self._first(space),
+            first=first,
         )
         self.done = 0
         self.seconds_each: float | None = None
 
-    def _first(self, space: Sequence[Parameter]) -> list[dict[str, Any]]:
-        """Return the sets to begin with: the defaults in each pooling, then a few that often win."""
-        names = {p.name for p in space}
-        allowed = {p.name: p.choices for p in space if p.choices}
-        defaults = complete(self._kind.space, self._fixed, self.name)
+    def _first(self, searched: set[str]) -> list[dict[str, Any]]:
+        """Return the sets to begin with; those that do not go with what is fixed are left out."""
         result: list[dict[str, Any]] = []
-        for change in ({}, *({POOLING.name: p} for p in allowed.get(POOLING.name, ())), *FIRST.get(self.name, ())):
-            if any(key not in names or (key in allowed and value not in allowed[key]) for key, value in change.items()):
-                continue
-            settings = {key: value for key, value in {**defaults, **change}.items() if key in names}
-            try:
-                values = complete(self._kind.space, {**self._fixed, **settings}, self.name)
-            except Exception:  # a change that does away with what another parameter needs
-                settings = {key: value for key, value in settings.items() if key in change or key == POOLING.name}
-                values = complete(self._kind.space, {**self._fixed, **settings}, self.name)
-            chosen = {key: value for key, value in values.items() if key in names}
-            if chosen not in result:
-                result.append(chosen)
+        for settings in opening(self.name, len(self._problem.features), self._problem.grid):
+            if all(self._fixed.get(key, value) == value for key, value in settings.items()):
+                wanted = {**self._fixed, **settings}
+                wanted = {p.name: wanted[p.name] for p in self._kind.space if p.name in wanted and active(p, wanted)}
+                values = complete(self._kind.space, wanted, self.name)
+                chosen = {key: value for key, value in values.items() if key in searched}
+                if chosen not in result:
+                    result.append(chosen)
         return result
 
     def next_sets(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` complete sets of parameters."""
         asked = self.asker.ask(min(count, self.total - self.done))
         return [complete(self._kind.space, {**self._fixed, **values}, self.name) for values in asked]
-
-
-# changes to the defaults that are tried first: what won on the photos of tests/benchmarks/bench_search.py
-FIRST: dict[str, Sequence[dict[str, Any]]] = {
-    "svm": (
-        {"gamma": 0.3},
-        {"kernel": "linear", "C": 1.0},
-        {"pooling": "avgmax", "gamma": 0.3},
-        {"scaling": "standard", "gamma": 0.3},
-    ),
-    "logistic": (
-        {"scaling": "standard", "C": 0.01},
-        {"C": 10.0},
-        {"C": 1000.0},
-    ),
-    "dense": ({"scaling": "sqrt_l2", "learning_rate": 0.005},),
-}
 
 
 def search(
@@ -227,7 +182,7 @@ def search(
     while waiting:
         for head in list(waiting):
             elapsed = time.monotonic() - started
-            count = min(spec.trials or BATCH[head.name], max(BATCH[head.name], _MOST_IN_BATCH))
+            count = BATCH[head.name] if spec.trials is None else max(BATCH[head.name], _MOST_AT_ONCE)
             if spec.seconds is not None:
                 count = min(count, _affordable(head, spec.seconds - elapsed, first=not trials))
             sets = head.next_sets(count) if count > 0 else []
@@ -239,7 +194,7 @@ def search(
             head.seconds_each = (time.monotonic() - begun) / len(sets)
             head.done += len(sets)
             finished = time.monotonic() - started
-            new = [_trial(problem, spec, head.name, *item, finished) for item in zip(sets, outcomes, strict=True)]
+            new = [scored_trial(problem, spec, head.name, *item, finished) for item in zip(sets, outcomes, strict=True)]
             head.asker.tell([trial.score for trial in new])
             trials += new
             on_progress(SearchProgress(rank(trials), new, len(trials), total, finished, spec.seconds))
@@ -267,9 +222,10 @@ def _evaluate(
     return outcomes
 
 
-def _trial(
+def scored_trial(
     problem: Problem, spec: SearchSpec, name: str, parameters: Mapping[str, Any], outcome: Outcome, finished: float
 ) -> Trial:
+    """Score an outcome."""
     aim, labels = METRICS[spec.metric], problem.labels[problem.scored]
     ends = np.cumsum([len(score) for _, score in problem.parts])
     scores = [
@@ -299,7 +255,7 @@ def score_once(problem: Problem, spec: SearchSpec, name: str, settings: Mapping[
     parameters = complete(find_head(name).space, settings, name)
     started = time.monotonic()
     outcome = _evaluate(problem, Views(problem), spec, name, [parameters], Memory(None, ""))[0]
-    return _trial(problem, spec, name, parameters, outcome, time.monotonic() - started)
+    return scored_trial(problem, spec, name, parameters, outcome, time.monotonic() - started)
 
 
 def rank(trials: Sequence[Trial]) -> list[Trial]:

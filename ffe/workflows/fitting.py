@@ -2,46 +2,86 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import logging
 import os
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ffe._version import __version__
-from ffe.backbones.build import build
-from ffe.backbones.catalog import FAKE
-from ffe.backbones.weights import Weights
 from ffe.bundle import manifest as layout
-from ffe.bundle.io import Bundle, SplitRow, write_bundle
+from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
-from ffe.engines.choose import float_model_if_any, open_saved_engine
-from ffe.errors import BundleError, DataError
+from ffe.errors import DataError
+from ffe.evaluation.calibration import Calibration, calibrate, with_temperature
+from ffe.evaluation.comparison import Comparison, compare
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
-from ffe.extraction.plan import weights_of
+from ffe.evaluation.selection import Answered, answered, check_threshold
+from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.heads import HEADS, find_head
 from ffe.heads.base import Head
+from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.space import complete
-from ffe.heads.svm import check_rows
-from ffe.images.synthetic import KINDS, draw
-from ffe.ir import IrModel
-from ffe.report.text import model_card
+from ffe.heads.svm import EXACT_ROWS, LANDMARKS
+from ffe.keys import bytes_digest, canonical_json
+from ffe.report.page import check_output as check_report
+from ffe.report.text import bytes_text
 from ffe.specs import HeadSpec, SearchSpec
-from ffe.splits.sides import assign_folds, different_images
+from ffe.splits.folds import assign_folds
+from ffe.splits.sides import groups_of_classes
 from ffe.store.reader import FeatureStore
-from ffe.tuning.search import FLAT_FEATURES, Problem, Trial, fold_parts, poolings_searched, refit, search
+from ffe.tuning.cost import estimate
+from ffe.tuning.ensemble import best_ensemble
+from ffe.tuning.memory import Memory
+from ffe.tuning.opening import poolings_searched
+from ffe.tuning.problem import Problem, fold_parts
+from ffe.tuning.search import (
+    SearchProgress,
+    Trial,
+    best_of_each_head,
+    refit,
+    score_once,
+    search,
+)
+from ffe.workflows.reporting import write_report
 from ffe.workflows.rows import SplitRows, split_rows
+from ffe.workflows.writing import check_output, library_versions, write_model
 
 log = logging.getLogger("ffe")
 
-_LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What would have been claimed without keeping images together that belong together.
+
+    Attributes:
+        groups: of more than one image, among the labelled rows.
+        images: in such groups.
+        links: how many, by cause; see ``ffe.splits.groups``.
+        honest: accuracy of the winner in cross-validation, in [0, 1].
+        claimed: the same where folds ignore the groups; None where there was no cross-validation.
+        test_leaking: test rows that a given split has a near copy of elsewhere.
+        test_clean: accuracy on the other test rows; None where all or none leak.
+    """
+
+    groups: int
+    images: int
+    links: dict[str, int]
+    honest: float
+    claimed: float | None
+    test_leaking: int
+    test_clean: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -51,10 +91,17 @@ class TuneResult:
     Attributes:
         output: the model file; None if none was asked for.
         head: the fitted winner.
-        leaderboard: all trials, the best first; empty after ``train``.
+        leaderboard: all trials, the best first; the one trial of ``train``.
         evaluation: scores on the test rows, which nothing had seen before.
-        rows: how many rows went to train, valid and test.
+        calibration: what the temperature does, on the rows that scored the winner.
+        rivals: the two heads that the comparison is about; empty where there is one alone.
+        comparison: of the best trial and the best of another head, on the rows that scored them.
+        leak: what near copies would have brought; None where there are none.
+        answered: share and accuracy above the threshold, on the test rows.
+        class_weights: of each class; None = all the same.
+        rows: how many rows went to train, valid and test, and how many were left out.
         validation: what the trials were scored on, for people.
+        known: trials that an interrupted run had finished.
         seconds: the whole call.
     """
 
@@ -62,9 +109,17 @@ class TuneResult:
     head: Head
     leaderboard: tuple[Trial, ...]
     evaluation: Evaluation
+    calibration: Calibration
+    rivals: tuple[str, ...]
+    comparison: Comparison | None
+    leak: Leak | None
+    answered: Answered | None
+    class_weights: tuple[float, ...] | None
     rows: dict[str, int]
     validation: str
+    known: int
     seconds: float
+    classes: tuple[str, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``ffe tune --json`` prints."""
@@ -73,72 +128,128 @@ class TuneResult:
             "head": self.head.name,
             "parameters": self.head.parameters,
             "evaluation": {"test": self.evaluation.to_json()},
+            "calibration": self.calibration.to_json(),
+            "rivals": list(self.rivals),
+            "comparison": None if self.comparison is None else self.comparison.to_json(),
+            "leak": None if self.leak is None else self.leak.to_json(),
+            "answered": None if self.answered is None else self.answered.to_json(),
+            "class_weights": None if self.class_weights is None else list(self.class_weights),
             "leaderboard": [trial.to_json() for trial in self.leaderboard],
             "rows": self.rows,
             "validation": self.validation,
+            "known": self.known,
             "seconds": self.seconds,
         }
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What ``tune`` and ``train`` do alike."""
+
+    output: str | os.PathLike[str] | None
+    valid: str | os.PathLike[str] | None
+    test: str | os.PathLike[str] | None
+    folds: int | None
+    weights: str
+    with_backbone: bool
+    reject: float
+    report: str | os.PathLike[str] | None
 
 
 def tune(
     features: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
     *,
-    heads: Sequence[str] = tuple(HEADS),
-    trials: int = 8,
+    heads: str | Sequence[str] = AUTO,
+    trials: int | None = None,
+    budget: float | None = None,
+    oracle: str = "bayesian",
+    metric: str = "accuracy",
+    settings: Mapping[str, Any] | None = None,
     executions: int = 1,
     epochs: int = 50,
     folds: int | None = None,
     test_fraction: float = 0.2,
+    class_weights: str = "auto",
+    ensemble: int = 0,
+    reject: float = 0.0,
     seed: int = 0,
     valid: str | os.PathLike[str] | None = None,
     test: str | os.PathLike[str] | None = None,
     weights: str = "imagenet",
     with_backbone: bool = True,
-    on_trial: Callable[[Trial, int, int], None] = lambda trial, done, total: None,
+    report: str | os.PathLike[str] | None = None,
+    on_progress: Callable[[SearchProgress], None] = lambda progress: None,
 ) -> TuneResult:
     """Search over heads on stored features; refit the winner; test it once; write a model file.
 
     Splits are taken from the file, or from ``valid`` and ``test``; where there
-    are none, a stratified share is held out for the test, and the trials are
-    scored by stratified cross-validation on the rest. Identical images stand on
-    one side. The winner is fitted again on all training rows.
+    are none, a share is held out for the test, and the trials are scored by
+    stratified cross-validation on the rest. Images that belong together stand
+    on one side (``ffe.splits``). The winner is fitted again on all training
+    rows, and its probabilities are calibrated on those that scored it.
+
+    A search that was interrupted goes on where it stopped when it is started
+    again: finished trials are kept in ``OUTPUT.search/`` until the model is
+    written.
 
     Args:
         features: a feature file.
         output: the model file; None = write none.
-        heads: names of heads.
-        trials: parameter sets tried for each head.
+        heads: ``auto`` for all of them, or names.
+        trials: parameter sets tried for each head; None = a number that suits
+            each, or what the budget allows.
+        budget: seconds for the search.
+        oracle: ``bayesian``, ``hyperband`` or ``random``.
+        metric: ``accuracy``, ``balanced_accuracy`` or ``log_loss``.
+        settings: parameters that are not searched, for every head that has them.
         executions: trainings of each set, for heads that depend on a seed.
         epochs: longest training of a dense head.
         folds: parts for cross-validation; None = 5, or fewer for small classes.
         test_fraction: share held out for the test, where no split is given.
+        class_weights: ``auto`` (balanced where the rarest class has under half its share), ``balanced`` or ``none``.
+        ensemble: heads that are averaged, where that wins; 0 = none.
+        reject: probability below which the model answers "not sure"; 0 = never.
         seed: start of every random choice.
         valid, test: feature files to score the trials and the winner on.
         weights: where the backbone's weights are: ``imagenet`` (looked for), or a path.
         with_backbone: put the backbone into the model file.
-        on_trial: called after every trial.
+        report: an HTML file to write.
+        on_progress: called after every batch of trials.
 
     Raises:
-        StoreError, DataError, HeadError, WeightsError: before the search starts.
+        StoreError, DataError, HeadError, WeightsError, ReportError, SpecError: before the search starts.
     """
     started = time.monotonic()
-    for name in heads:
+    names = tuple(HEADS) if heads == AUTO else tuple(dict.fromkeys([heads] if isinstance(heads, str) else heads))
+    for name in names:
         find_head(name)
-    spec = SearchSpec(tuple(dict.fromkeys(heads)), trials, executions, epochs, 5 if folds is None else folds, test_fraction, seed)
-    with FeatureStore(features) as store:
-        found = _check_output(store, output, weights, with_backbone)
-        rows = split_rows(store, valid, test, test_fraction, seed)
-        if "svm" in heads:
-            check_rows(int((rows.split == "train").sum()))
-        problem, validation = _make_problem(rows, store, folds, seed)
-        unseen = rows.load(rows.split == "test")
-        if len(poolings_searched(store.grid)) == 3:
-            log.info("an image has %d features, so they are searched pooled; flat only up to %d", store.dims, FLAT_FEATURES)
-        leaderboard = search(problem, spec, on_trial)
-        head = refit(problem, leaderboard[0], seed)
-        record = {**spec.to_json(), "folds": len(problem.parts)}
-        return _finish(store, rows, unseen, head, leaderboard, record, output, found, validation, started)
+    _check_settings(names, settings or {})
+    spec = SearchSpec(
+        heads=names,
+        trials=trials,
+        seconds=budget,
+        oracle=oracle,  # type: ignore[arg-type]
+        metric=metric,  # type: ignore[arg-type]
+        fixed=dict(settings or {}),
+        executions=executions,
+        epochs=epochs,
+        folds=5 if folds is None else folds,
+        test_fraction=test_fraction,
+        class_weights=class_weights,  # type: ignore[arg-type]
+        ensemble=ensemble,
+        seed=seed,
+    )
+    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report)
+
+    def find(problem: Problem, memory: Memory) -> list[Trial]:
+        _say_cost(problem, spec)
+        _warm_up(spec)
+        found = search(problem, spec, on_progress, memory)
+        together = best_ensemble(problem, spec, found) if spec.ensemble > 1 else None
+        return found if together is None else [together, *found]
+
+    return _run(features, spec, options, find, started)
 
 
 def train(
@@ -147,39 +258,174 @@ def train(
     *,
     head: str,
     settings: Mapping[str, Any] | None = None,
+    folds: int | None = None,
     test_fraction: float = 0.2,
+    class_weights: str = "auto",
+    reject: float = 0.0,
     seed: int = 0,
+    valid: str | os.PathLike[str] | None = None,
     test: str | os.PathLike[str] | None = None,
     weights: str = "imagenet",
     with_backbone: bool = True,
+    report: str | os.PathLike[str] | None = None,
 ) -> TuneResult:
     """Fit one head with given parameters, without a search; test it; write a model file.
+
+    The parameters are cross-validated once, for the calibration and for a dense
+    head's number of epochs; then the head is fitted on all training rows.
 
     Args:
         features: a feature file.
         output: the model file; None = write none.
         head: name of the head.
         settings: its parameters; defaults fill in the rest.
-        test_fraction, seed, test, weights, with_backbone: see ``tune``.
+        folds, test_fraction, class_weights, reject, seed, valid, test, weights, with_backbone, report: see ``tune``.
 
     Raises:
-        StoreError, DataError, HeadError, WeightsError: before the fit starts.
+        StoreError, DataError, HeadError, WeightsError, ReportError, SpecError: before the fit starts.
     """
     started = time.monotonic()
-    kind = find_head(head)
-    SearchSpec((head,), test_fraction=test_fraction, seed=seed)  # checks the numbers
-    parameters = complete(kind.space, settings or {}, head)
+    spec = SearchSpec(
+        heads=(head,),
+        trials=1,
+        fixed=dict(settings or {}),
+        folds=5 if folds is None else folds,
+        test_fraction=test_fraction,
+        class_weights=class_weights,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    complete(find_head(head).space, settings or {}, head)
+    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report)
+    return _run(features, spec, options, lambda problem, memory: [score_once(problem, spec, head, spec.fixed)], started)
+
+
+def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Make sure that some head has each parameter that is set, and that the value fits it."""
+    for name, value in settings.items():
+        parameters = [p for head in heads for p in find_head(head).space if p.name == name]
+        if not parameters:
+            complete((), {name: value}, " or ".join(heads))
+        for parameter in parameters:
+            parameter.parse(value)
+
+
+def _say_cost(problem: Problem, spec: SearchSpec) -> None:
+    cost = estimate(problem, spec)
+    trials = "as many trials as fit" if cost.trials is None else f"{cost.trials} trials"
+    rows = max(len(fit) for fit, _ in problem.parts)
+    log.info(
+        "searching %s, each on %d of %d rows: %s, about %.0f s and %s of memory",
+        ", ".join(spec.heads),
+        rows,
+        len(problem.train),
+        trials,
+        cost.seconds,
+        bytes_text(cost.bytes),
+    )
+    if "svm" in spec.heads and rows > EXACT_ROWS:
+        log.info(
+            "above %d training rows the svm works on an approximation of its kernel from %d of them (Nyström)",
+            EXACT_ROWS,
+            LANDMARKS,
+        )
+    if "flat" not in poolings_searched(len(problem.features), problem.grid) and "pooling" not in spec.fixed:
+        log.info(
+            "an image has %d features, so they are searched pooled for the most part; --set pooling=flat takes them as they are",
+            problem.features.shape[1],
+        )
+
+
+def _warm_up(spec: SearchSpec) -> None:
+    """Load what the search needs later while its first trials run: KerasTuner, and the compiled loops of dense heads."""
+
+    def load() -> None:
+        if "dense" in spec.heads:
+            pass
+        import keras_tuner  # noqa: F401
+
+    threading.Thread(target=load, name="ffe-warm-up", daemon=True).start()
+
+
+def _run(
+    features: str | os.PathLike[str],
+    spec: SearchSpec,
+    options: _Options,
+    find: Callable[[Problem, Memory], list[Trial]],
+    started: float,
+) -> TuneResult:
+    """Split the rows, find the winner, judge it, write it."""
+    check_threshold(options.reject)
     with FeatureStore(features) as store:
-        found = _check_output(store, output, weights, with_backbone)
-        rows = split_rows(store, None, test, test_fraction, seed)
-        chosen, unseen = rows.split == "train", rows.load(rows.split == "test")
-        fitted = kind(parameters, store.grid).fit(rows.load(chosen), rows.labels[chosen], len(rows.class_names), seed=seed)
-        return _finish(store, rows, unseen, fitted, [], {"seed": seed}, output, found, "none: no search was made", started)
+        found = check_output(store, options.output, options.weights, options.with_backbone)
+        if options.report is not None:
+            check_report(Path(options.report))
+        rows = split_rows(store, options.valid, options.test, spec.test_fraction, spec.seed)
+        chosen = np.isin(rows.split, ("train", "valid"))
+        problem, validation = _make_problem(rows, chosen, store, spec, options.folds)
+        memory = _memory(options.output, rows, store, problem)
+        trials = find(problem, memory)
+        winner, labels = trials[0], problem.labels[problem.scored]
+        ids = rows.groups.ids[chosen]
+        calibration = calibrate(winner.probabilities, labels, groups=ids[problem.scored])
+        best = best_of_each_head(trials)
+        comparison = None
+        if len(best) > 1:
+            comparison = compare(best[0].probabilities, best[1].probabilities, labels, groups=ids[problem.scored])
+        head = refit(problem, winner, spec.seed)
+        testing = rows.split == "test"
+        unseen = rows.load(testing)
+        probabilities = with_temperature(head.predict_proba(unseen), calibration.factor)
+        evaluation = evaluate_probabilities(
+            probabilities, rows.labels[testing], rows.class_names, groups=rows.groups.ids[testing]
+        )
+        leak = _leak(rows, chosen, problem, spec, winner, store, probabilities, cross_validated=len(problem.parts) > 1)
+        over = answered(probabilities, rows.labels[testing], options.reject) if options.reject else None
+        result = TuneResult(
+            output=None if options.output is None else Path(options.output),
+            head=head,
+            leaderboard=tuple(trials),
+            evaluation=evaluation,
+            calibration=calibration,
+            rivals=tuple(trial.head for trial in best[:2]) if comparison else (),
+            comparison=comparison,
+            leak=leak,
+            answered=over,
+            class_weights=None if problem.class_weights is None else tuple(problem.class_weights.tolist()),
+            rows=rows.counts(),
+            validation=validation,
+            known=memory.known,
+            seconds=time.monotonic() - started,
+            classes=rows.class_names,
+        )
+        if options.report is not None:
+            write_report(Path(options.report), result, rows, store, problem, spec, probabilities)
+        if result.output is not None:
+            manifest = Manifest(
+                schema=layout.SCHEMA,
+                ffe_version=__version__,
+                libraries=library_versions(),
+                spec=store.spec,
+                spec_digest=store.spec_digest,
+                grid=store.grid,
+                head=HeadSpec(head.name, head.parameters),
+                class_names=rows.class_names,
+                evaluation={"test": evaluation.to_json()},
+                leaderboard=tuple(trial.to_json() for trial in trials),
+                search={**spec.to_json(), "folds": len(problem.parts), "validation": validation, "rows": rows.counts()},
+                members={},
+                calibration=calibration.to_json(),
+                reject=options.reject,
+            )
+            splits = [SplitRow(*row) for row in zip(rows.names, rows.sha256, rows.split.tolist(), strict=True)]
+            write_model(result.output, manifest, head, splits, found)
+        memory.forget()
+        return result
 
 
-def _make_problem(rows: SplitRows, store: FeatureStore, folds: int | None, seed: int) -> tuple[Problem, str]:
+def _make_problem(
+    rows: SplitRows, chosen: np.ndarray, store: FeatureStore, spec: SearchSpec, folds: int | None
+) -> tuple[Problem, str]:
     """Load the rows that a search may see, and say how they are scored."""
-    chosen = rows.split != "test"
     split, labels = rows.split[chosen], rows.labels[chosen]
     sha256 = [digest for digest, keep in zip(rows.sha256, chosen, strict=True) if keep]
     train, held = np.flatnonzero(split == "train"), np.flatnonzero(split == "valid")
@@ -187,109 +433,86 @@ def _make_problem(rows: SplitRows, store: FeatureStore, folds: int | None, seed:
         parts = [(train, held)]
         validation = f"{len(held)} validation rows"
     else:
-        smallest = min(different_images(labels[train], [sha256[i] for i in train]).values())
+        groups = rows.groups.ids[chosen][train]
+        smallest = min(groups_of_classes(labels[train], groups).values())
         count = folds if folds is not None else min(5, smallest)
         if count < 2:
             raise DataError(f"A class of '{store.path}' has a single training image; add images to it, or give --valid.")
         if count < 5 and folds is None:
             log.warning("the smallest class has %d different training images, so there are %d folds, not 5", smallest, count)
         digests = [sha256[i] for i in train]
-        parts = fold_parts(train, assign_folds(labels[train], digests, count, seed, store.class_names))
+        parts = fold_parts(train, assign_folds(labels[train], digests, groups, count, spec.seed, store.class_names))
         validation = f"{count}-fold cross-validation on {len(train)} rows"
-    features = rows.load(chosen)
-    return Problem(features, labels, train, parts, len(store.class_names), store.grid), validation
+    classes = len(store.class_names)
+    weights = weights_of_classes(spec.class_weights, labels[train], classes)
+    even = bool(np.allclose(weights, 1))
+    if not even and spec.class_weights == AUTO:
+        rarest = store.class_names[int(np.bincount(labels[train], minlength=classes).argmin())]
+        log.info("the class '%s' is rare, so classes are weighted to count the same (--class-weights none: as they are)", rarest)
+    problem = Problem(rows.load(chosen), labels, train, parts, classes, store.grid, None if even else weights)
+    return problem, validation
 
 
-def _check_output(
-    store: FeatureStore, output: str | os.PathLike[str] | None, weights: str, with_backbone: bool
-) -> Weights | IrModel | None:
-    """Make sure, before anything slow, that the model file can be written; return what its backbone is made from."""
+def _memory(output: str | os.PathLike[str] | None, rows: SplitRows, store: FeatureStore, problem: Problem) -> Memory:
+    """Return where finished trials are kept: beside the output, under a digest of all that decides their scores."""
     if output is None:
-        return None
-    path = Path(output)
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
-        raise BundleError(f"The output '{path}' {problem}; name a file in an existing folder, such as model.ffe.")
-    if not os.access(path.parent, os.W_OK):
-        raise BundleError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
-    if path.exists():
-        try:
-            Bundle(path)
-        except BundleError:
-            raise BundleError(f"'{path}' exists and is no model file; choose another output.") from None
-    quantized = store.quantized()
-    if quantized is not None and not with_backbone:
-        raise BundleError("An int8 backbone exists nowhere else, so it must be in the model file; leave --without-backbone out.")
-    return (quantized or weights_of(store.spec, weights)) if with_backbone else None
-
-
-def _finish(
-    store: FeatureStore,
-    rows: SplitRows,
-    unseen: np.ndarray,
-    head: Head,
-    leaderboard: Sequence[Trial],
-    search_json: dict[str, Any],
-    output: str | os.PathLike[str] | None,
-    found: Weights | IrModel | None,
-    validation: str,
-    started: float,
-) -> TuneResult:
-    """Test the fitted head once, and write the model file."""
-    testing = rows.split == "test"
-    evaluation = evaluate_probabilities(head.predict_proba(unseen), rows.labels[testing], rows.class_names)
-    path = None if output is None else Path(output)
-    if path is not None:
-        manifest = Manifest(
-            schema=layout.SCHEMA,
-            ffe_version=__version__,
-            libraries=_library_versions(),
-            spec=store.spec,
-            spec_digest=store.spec_digest,
-            grid=store.grid,
-            head=HeadSpec(head.name, head.parameters),
-            class_names=rows.class_names,
-            evaluation={"test": evaluation.to_json()},
-            leaderboard=tuple(trial.to_json() for trial in leaderboard),
-            search={**search_json, "validation": validation, "rows": rows.counts()},
-            members={},
-        )
-        splits = [SplitRow(*row) for row in zip(rows.names, rows.sha256, rows.split.tolist(), strict=True)]
-        _write(path, manifest, head, splits, found)
-    return TuneResult(
-        output=path,
-        head=head,
-        leaderboard=tuple(leaderboard),
-        evaluation=evaluation,
-        rows=rows.counts(),
-        validation=validation,
-        seconds=time.monotonic() - started,
-    )
-
-
-def _library_versions() -> dict[str, str]:
-    installed = {
-        distribution.metadata["Name"].lower(): distribution.version for distribution in importlib.metadata.distributions()
+        return Memory(None, "")
+    about = {
+        "version": __version__,
+        "spec": store.spec_digest,
+        "rows": [list(row) for row in zip(rows.sha256, rows.labels.tolist(), rows.split.tolist(), strict=True)],
+        "parts": [score.tolist() for _, score in problem.parts],
+        "weights": None if problem.class_weights is None else problem.class_weights.tolist(),
     }
-    return {name: installed[name] for name in _LIBRARIES if name in installed}
+    path = Path(output)
+    return Memory(path.with_name(path.name + ".search"), bytes_digest(canonical_json(about)))
 
 
-def _write(path: Path, manifest: Manifest, head: Head, splits: list[SplitRow], found: Weights | IrModel | None) -> None:
-    """Write the bundle, with the backbone and a few drawn pictures that it must always answer the same."""
-    spec = manifest.spec
-    golden: dict[str, np.ndarray] = {}
-    ir = file = None
-    with tempfile.TemporaryDirectory(prefix="ffe-bundle-") as folder:
-        if isinstance(found, IrModel):
-            ir = found
-        elif found is not None and spec.backbone.name != FAKE:
-            file = Path(folder) / layout.BACKBONE
-            build(spec, found).save(file)
-            ir = float_model_if_any(spec, found)
-        if found is not None:
-            engine = open_saved_engine(spec, ir=ir, keras_file=lambda: contextlib.nullcontext(file), batch_size=len(KINDS))
-            images = np.stack([np.asarray(draw(kind, 0, spec.preprocess.size)) for kind in KINDS])
-            features = engine.extract(images)
-            golden = {"images": images, "features": features, "probabilities": head.predict_proba(features)}
-        card = model_card(manifest)
-        write_bundle(path, manifest, head=head, golden=golden, splits=splits, card=card, keras_file=file, ir=ir)
+def _leak(
+    rows: SplitRows,
+    chosen: np.ndarray,
+    problem: Problem,
+    spec: SearchSpec,
+    winner: Trial,
+    store: FeatureStore,
+    probabilities: np.ndarray,
+    *,
+    cross_validated: bool,
+) -> Leak | None:
+    """Say what the winner would have claimed if images that belong together stood on both sides."""
+    if not rows.groups.count:
+        return None
+    claimed = None
+    train = problem.train
+    if cross_validated and winner.head != EnsembleHead.name:
+        labels = problem.labels[train]
+        alone = np.arange(len(train))
+        digests = [str(i) for i in alone]
+        folds = assign_folds(labels, digests, alone, len(problem.parts), spec.seed, store.class_names)
+        naive = Problem(
+            problem.features,
+            problem.labels,
+            train,
+            fold_parts(train, folds),
+            problem.classes,
+            problem.grid,
+            problem.class_weights,
+        )
+        claimed = score_once(naive, spec, winner.head, winner.parameters)
+    testing = rows.split == "test"
+    leaking = rows.leaking()[testing]
+    clean = None
+    if leaking.any() and not leaking.all():
+        right = probabilities.argmax(axis=1) == rows.labels[testing]
+        clean = float(right[~leaking].mean())
+    right = winner.probabilities.argmax(axis=1) == problem.labels[problem.scored]
+    naive_right = None if claimed is None else float((claimed.probabilities.argmax(1) == naive.labels[naive.scored]).mean())
+    return Leak(
+        groups=rows.groups.count,
+        images=rows.groups.images,
+        links=dict(rows.groups.links),
+        honest=float(right.mean()),
+        claimed=naive_right,
+        test_leaking=int(leaking.sum()),
+        test_clean=clean,
+    )

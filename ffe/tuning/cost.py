@@ -1,0 +1,77 @@
+"""What a search will take, said before it starts. Rough: within a factor of two or three."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from ffe.heads.feature_map import POOLING
+from ffe.heads.svm import EXACT_ROWS, LANDMARKS
+from ffe.machine import cores
+from ffe.specs import SearchSpec
+from ffe.tuning.opening import FURTHER, opening, poolings_searched
+from ffe.tuning.problem import Problem
+
+_PROBE = 384
+_EPOCHS = 20  # that a dense head trains for, with early stopping
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate.
+
+    Attributes:
+        trials: sets of parameters in all; None where the time decides.
+        seconds: of the search.
+        bytes: of memory, at the most.
+    """
+
+    trials: int | None
+    seconds: float
+    bytes: int
+
+
+def estimate(problem: Problem, spec: SearchSpec) -> Cost:
+    """Estimate time and memory of a search, from the number of rows and a short measurement of this machine."""
+    rate = _rate() * cores()
+    rows, parts, classes = int(np.mean([len(fit) for fit, _ in problem.parts])), len(problem.parts), problem.classes
+    poolings = (spec.fixed["pooling"],) if "pooling" in spec.fixed else poolings_searched(len(problem.features), problem.grid)
+    dims = [_dims(pooling, problem.grid) for pooling in poolings]
+    mean_dims, most_dims = float(np.mean(dims)), max(dims)
+    exact = rows <= EXACT_ROWS
+    # seconds of one trial on one part; the constants were measured with tests/benchmarks/bench_search.py
+    each = {
+        "svm": 2.5 * rows**2 * mean_dims / rate / 3 + 6e-8 * rows**2 * (1 + classes / 4)
+        if exact
+        else (4.0 * rows * LANDMARKS * (mean_dims + 40 * LANDMARKS * max(1, classes - 1) ** 0.5)) / rate,
+        "logistic": 400.0 * rows * min(rows, mean_dims) * max(1, classes - 1) / rate,
+        "dense": 600.0 * _EPOCHS * rows * mean_dims / rate * spec.executions,
+        "forest": 3e-7 * 150 * rows * np.log2(rows + 1) * np.sqrt(mean_dims) / cores() * spec.executions,
+    }
+    count = len(problem.features)
+    counts = {name: spec.trials or len(opening(name, count, problem.grid)) + FURTHER[name] for name in spec.heads}
+    seconds = sum(each[name] * parts * count for name, count in counts.items())
+    if spec.seconds is not None:
+        seconds = spec.seconds
+    gram = 8 * (2 * count**2 + 2 * rows**2 * cores()) if exact and {"svm", "logistic"} & set(spec.heads) else 0
+    landmarks = 0 if exact or "svm" not in spec.heads else 16 * rows * LANDMARKS
+    views = 4 * count * sum(dims) + 8 * count * most_dims // 4
+    memory = problem.features.nbytes + views + gram + landmarks + (700 << 20)
+    return Cost(None if spec.seconds is not None else sum(counts.values()), seconds, int(memory))
+
+
+def _dims(pooling: str, grid: tuple[int, int, int]) -> int:
+    height, width, channels = grid
+    factors = {"flat": height * width, "avgmax": 2}
+    return factors.get(pooling, 1) * channels if pooling in POOLING.choices else channels
+
+
+def _rate() -> float:
+    """Return this machine's float64 operations a second and core, in a product of matrices."""
+    x = np.random.default_rng(0).random((_PROBE, _PROBE))
+    x @ x
+    started = time.perf_counter()
+    x @ x
+    return 2 * _PROBE**3 / max(time.perf_counter() - started, 1e-6) / cores()

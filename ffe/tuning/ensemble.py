@@ -1,0 +1,51 @@
+"""The best few heads, averaged, where that wins on the rows that scored them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ffe.evaluation.calibration import calibrate, with_temperature
+from ffe.heads.ensemble import EnsembleHead
+from ffe.specs import SearchSpec
+from ffe.tuning.problem import Outcome, Problem
+from ffe.tuning.search import Trial, scored_trial
+
+
+def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -> Trial | None:
+    """Average the calibrated probabilities of the best heads, if they beat the best one alone.
+
+    Members are the best trial of each head and pooling, in their order; of the
+    averages of the first 2, 3, ... ``spec.ensemble`` the best is taken. It was
+    chosen on the rows that score it, as every trial was.
+
+    Args:
+        problem: the rows.
+        spec: the search.
+        trials: ranked, the best first.
+
+    Returns:
+        A trial whose head is the ensemble, or None where no average scores higher.
+    """
+    candidates: dict[tuple[str, str], Trial] = {}
+    for trial in trials:
+        candidates.setdefault((trial.head, str(trial.parameters.get("pooling"))), trial)
+    chosen = list(candidates.values())[: spec.ensemble]
+    labels = problem.labels[problem.scored]
+    factors = [calibrate(trial.probabilities, labels).factor for trial in chosen]
+    calibrated = [with_temperature(trial.probabilities, f) for trial, f in zip(chosen, factors, strict=True)]
+    best: Trial | None = None
+    for count in range(2, len(chosen) + 1):
+        members = [
+            {"head": trial.head, "parameters": trial.parameters, "temperature": factor}
+            for trial, factor in zip(chosen[:count], factors[:count], strict=True)
+        ]
+        mean = np.mean(calibrated[:count], axis=0).astype(np.float32)
+        seconds, size = sum(t.fit_seconds for t in chosen[:count]), sum(t.size for t in chosen[:count])
+        trial = scored_trial(
+            problem, spec, EnsembleHead.name, {"members": members}, Outcome((mean,), seconds, size), trials[-1].finished
+        )
+        if trial.score > max(trials[0].score, best.score if best else 0.0) + 1e-9:
+            best = trial
+    return best

@@ -1,0 +1,264 @@
+"""What a search came to -> the page that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffe._version import __version__
+from ffe.evaluation.calibration import Calibration, with_temperature
+from ffe.evaluation.growth import Growth, grow
+from ffe.evaluation.label_errors import find_label_errors
+from ffe.evaluation.selection import answered
+from ffe.heads.ensemble import EnsembleHead
+from ffe.report.feature_map import choose_rows, feature_map
+from ffe.report.page import (
+    CalibrationView,
+    Curves,
+    Duplicates,
+    GrowthView,
+    Page,
+    Picture,
+    Suspect,
+    write_page,
+)
+from ffe.report.text import comparison_text, parameters_text
+from ffe.specs import SearchSpec
+from ffe.store.reader import FeatureStore
+from ffe.tuning.problem import Problem
+from ffe.tuning.search import Trial, score_once
+from ffe.workflows.loading import pooled_rows
+from ffe.workflows.rows import SplitRows
+
+if TYPE_CHECKING:
+    from ffe.workflows.fitting import TuneResult
+
+_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+_SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training rows, for the growth curve
+_FEWEST_OF_A_CLASS = 2
+_SHOWN_GROUPS = 60
+_CAUSES = {"copies": "the same file", "re-encoded": "saved again or resized", "near": "much alike", "named": "named together"}
+
+
+def write_report(
+    path: Path,
+    result: TuneResult,
+    rows: SplitRows,
+    store: FeatureStore,
+    problem: Problem,
+    spec: SearchSpec,
+    probabilities: np.ndarray,
+) -> None:
+    """Write the page of a search.
+
+    Args:
+        path: the HTML file.
+        result: what the search came to.
+        rows: all labelled rows.
+        store: the main feature file, open.
+        problem: the rows that the search saw.
+        spec: what it was asked to do.
+        probabilities: of the test rows, calibrated, float64 (n, K).
+    """
+    files = _files(rows, store)
+    winner = result.leaderboard[0]
+    testing = np.flatnonzero(rows.split == "test")
+    seen = np.flatnonzero(np.isin(rows.split, ("train", "valid")))
+    scored = seen[problem.scored]
+    predicted = np.full(len(rows.labels), -1)
+    predicted[scored] = winner.probabilities.argmax(axis=1)
+    predicted[testing] = probabilities.argmax(axis=1)
+    dense = next((trial for trial in result.leaderboard if trial.curves), None)
+    page = Page(
+        title=f"{' or '.join(rows.class_names) if len(rows.class_names) < 4 else f'{len(rows.class_names)} classes'}",
+        facts=_facts(result, store, problem),
+        class_names=rows.class_names,
+        evaluation=result.evaluation.to_json(),
+        leaderboard=[trial.to_json() for trial in result.leaderboard],
+        comparison=None if result.comparison is None else comparison_text(result.comparison.to_json(), *result.rivals),
+        curves=None if dense is None else Curves(**{name: _finite(values) for name, values in dense.curves.items()}),
+        pictures=[
+            Picture(rows.names[i], files[i], int(rows.labels[i]), int(row.argmax()), float(row.max()))
+            for i, row in zip(testing, probabilities, strict=True)
+        ],
+        label_issues=[
+            Suspect(
+                rows.names[scored[issue.row]], files[scored[issue.row]], issue.given, issue.suggested, issue.probability_suggested
+            )
+            for issue in find_label_errors(
+                with_temperature(winner.probabilities, result.calibration.factor), problem.labels[problem.scored]
+            )
+        ],
+        calibration=_calibration(result.calibration, winner, problem),
+        duplicates=[
+            Duplicates(
+                " and ".join(_CAUSES[cause] for cause in causes),
+                [(rows.names[i], files[i]) for i in rows.groups.members(group)],
+            )
+            for group, causes in list(rows.groups.causes.items())[:_SHOWN_GROUPS]
+        ],
+        leak=leak_text(result),
+        map=_map(rows, files, predicted, spec.seed),
+        growth=_growth_view(problem, spec, winner),
+        made=_made(spec, store),
+    )
+    write_page(path, page)
+
+
+def leak_text(result: TuneResult) -> str | None:
+    """Return what near copies would have brought, in words; None where there are none."""
+    leak = result.leak
+    if leak is None:
+        return None
+    found = f"{leak.images} images form {leak.groups} groups that belong together ({_links(leak.links)})"
+    sentences = [f"{found}; each group stands on one side."]
+    if leak.claimed is not None:
+        sentences.append(
+            f"Without that, cross-validation would have claimed {leak.claimed:.4f}; with it, it says {leak.honest:.4f}."
+        )
+    if leak.test_leaking:
+        clean = "" if leak.test_clean is None else f"; without them it is {leak.test_clean:.4f}"
+        sentences.append(
+            f"The given split has near copies of {leak.test_leaking} test images in training: "
+            f"the test says {result.evaluation.accuracy:.4f}{clean}."
+        )
+    return " ".join(sentences)
+
+
+def _links(links: dict[str, int]) -> str:
+    return ", ".join(f"{_CAUSES[cause]}: {count}" for cause, count in links.items() if count)
+
+
+def _files(rows: SplitRows, store: FeatureStore) -> list[Path | None]:
+    """Return where the picture of each row lies, as far as the feature files tell; it may be gone by now."""
+    roots: list[Path] = []
+    for path in rows.files:
+        if path == store.path:
+            source = Path(store.source)
+        else:
+            with FeatureStore(path) as other:
+                source = Path(other.source)
+        roots.append(source.parent if source.is_file() else source)
+    names = (name.split(":", 1)[1] if i else name for name, i in zip(rows.names, rows.origin[:, 0], strict=True))
+    return [roots[i] / name for name, i in zip(names, rows.origin[:, 0].tolist(), strict=True)]
+
+
+def _facts(result: TuneResult, store: FeatureStore, problem: Problem) -> dict[str, str]:
+    height, width = store.spec.preprocess.size
+    counts = result.rows
+    return {
+        "backbone": f"{store.spec.backbone.name} at {height}x{width}",
+        "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count),
+        "features": f"{problem.features.shape[1]:,} of each photo",
+        "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
+        "validation": result.validation,
+        "ffe": __version__,
+    }
+
+
+def _made(spec: SearchSpec, store: FeatureStore) -> dict[str, str]:
+    options = {name: value for name, value in spec.to_json().items() if value not in (None, {}, 0, ())}
+    return {
+        "features": str(store.path),
+        "spec digest": store.spec_digest,
+        **{name.replace("_", " "): str(value) for name, value in options.items()},
+        "seed": str(spec.seed),
+        "source": store.source,
+        "precision": store.spec.precision,
+        "decode": store.spec.preprocess.decode,
+    }
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return list(values) if np.isfinite(values).all() else []
+
+
+def _calibration(calibration: Calibration, winner: Trial, problem: Problem) -> CalibrationView:
+    labels = problem.labels[problem.scored]
+    calibrated = with_temperature(winner.probabilities, calibration.factor)
+    coverage = [answered(calibrated, labels, threshold) for threshold in _THRESHOLDS]
+    return CalibrationView(
+        factor=calibration.factor,
+        ece_before=calibration.error_before,
+        ece_after=calibration.error_after,
+        before=[(found.confidence, found.accuracy, found.count) for found in calibration.before],
+        after=[(found.confidence, found.accuracy, found.count) for found in calibration.after],
+        coverage=[(found.threshold, found.share, found.accuracy) for found in coverage],
+    )
+
+
+def _map(rows: SplitRows, files: Sequence[Path | None], predicted: np.ndarray, seed: int):  # type: ignore[no-untyped-def]
+    chosen = choose_rows(len(rows.labels), seed)
+    pooled = pooled_rows(rows.files, rows.origin[chosen], [rows.names[i] for i in chosen])
+    right = (predicted == rows.labels) | (predicted < 0)
+    names, places = [rows.names[i] for i in chosen], [files[i] for i in chosen]
+    return feature_map(pooled, rows.labels[chosen], names, places, right[chosen], seed=seed)
+
+
+def growth_of(problem: Problem, spec: SearchSpec, trial: Trial) -> Growth | None:
+    """Fit the winner on growing shares of the training rows of each part, and score it on the same rows each time.
+
+    Args:
+        problem: the rows.
+        spec: the search.
+        trial: the winner.
+
+    Returns:
+        None for an ensemble, and where a class has too few rows for a share of an eighth.
+    """
+    if trial.head == EnsembleHead.name:
+        return None
+    labels = problem.labels
+    least = min(int(np.bincount(labels[fit], minlength=problem.classes).min()) for fit, _ in problem.parts)
+    shares = [share for share in _SHARES if least * share >= _FEWEST_OF_A_CLASS]
+    if len(shares) < 3:
+        return None
+    sizes, accuracies, errors = [], [], []
+    for share in shares:
+        parts = [(_stratified(labels, fit, share, spec.seed), score) for fit, score in problem.parts]
+        smaller = Problem(problem.features, labels, problem.train, parts, problem.classes, problem.grid, problem.class_weights)
+        found = trial if share == 1.0 else score_once(smaller, spec, trial.head, trial.parameters)
+        right = found.probabilities.argmax(axis=1) == labels[problem.scored]
+        sizes.append(int(np.mean([len(fit) for fit, _ in parts])))
+        accuracies.append(float(right.mean()))
+        errors.append(float(np.sqrt(max(right.mean() * (1 - right.mean()), 1e-6) / len(right))))
+    return grow(sizes, accuracies, errors, seed=spec.seed)
+
+
+def _stratified(labels: np.ndarray, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return a share of the rows, the same of every class."""
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels[rows]):
+        mine = generator.permutation(rows[labels[rows] == label])
+        chosen.append(mine[: max(1, round(len(mine) * share))])
+    return np.sort(np.concatenate(chosen))
+
+
+def _growth_view(problem: Problem, spec: SearchSpec, winner: Trial) -> GrowthView | None:
+    growth = growth_of(problem, spec, winner)
+    if growth is None:
+        return None
+    points = growth.points
+    return GrowthView(
+        sizes=[point.size for point in points],
+        accuracy=[point.accuracy for point in points],
+        low=[max(0.0, point.accuracy - 1.96 * point.standard_error) for point in points],
+        high=[min(1.0, point.accuracy + 1.96 * point.standard_error) for point in points],
+        fit=_curve(growth),
+        twice=None
+        if growth.accuracy is None or growth.interval is None or growth.size is None
+        else (growth.size, growth.accuracy, *growth.interval),
+        sentence=growth.sentence,
+    )
+
+
+def _curve(growth: Growth) -> list[tuple[float, float]]:
+    """Return points (photos, accuracy) along the fit, from the fewest photos to twice the most."""
+    if growth.a is None or growth.b is None or growth.c is None:
+        return []
+    sizes = np.geomspace(growth.points[0].size, growth.size, 40)
+    return [(float(n), float(1 - growth.a - growth.b * n**-growth.c)) for n in sizes]

@@ -1,0 +1,87 @@
+"""A fitted head -> a model file that predicts anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ffe.backbones.build import build
+from ffe.backbones.catalog import FAKE
+from ffe.backbones.weights import Weights
+from ffe.bundle import manifest as layout
+from ffe.bundle.io import Bundle, SplitRow, write_bundle
+from ffe.bundle.manifest import Manifest
+from ffe.engines.choose import float_model_if_any, open_saved_engine
+from ffe.errors import BundleError
+from ffe.extraction.plan import weights_of
+from ffe.heads.base import Head
+from ffe.heads.dense import DenseHead
+from ffe.images.synthetic import KINDS, draw
+from ffe.ir import IrModel
+from ffe.report.text import model_card
+from ffe.store.reader import FeatureStore
+
+_LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
+
+
+def check_output(
+    store: FeatureStore, output: str | os.PathLike[str] | None, weights: str, with_backbone: bool
+) -> Weights | IrModel | None:
+    """Make sure, before anything slow, that the model file can be written; return what its backbone is made from."""
+    if output is None:
+        return None
+    path = Path(output)
+    if path.is_dir() or not path.parent.is_dir():
+        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
+        raise BundleError(f"The output '{path}' {problem}; name a file in an existing folder, such as model.ffe.")
+    if not os.access(path.parent, os.W_OK):
+        raise BundleError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
+    if path.exists():
+        try:
+            Bundle(path)
+        except BundleError:
+            raise BundleError(f"'{path}' exists and is no model file; choose another output.") from None
+    quantized = store.quantized()
+    if quantized is not None and not with_backbone:
+        raise BundleError("An int8 backbone exists nowhere else, so it must be in the model file; leave --without-backbone out.")
+    return (quantized or weights_of(store.spec, weights)) if with_backbone else None
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that take part in a model."""
+    installed = {
+        distribution.metadata["Name"].lower(): distribution.version for distribution in importlib.metadata.distributions()
+    }
+    return {name: installed[name] for name in _LIBRARIES if name in installed}
+
+
+def write_model(path: Path, manifest: Manifest, head: Head, splits: list[SplitRow], found: Weights | IrModel | None) -> None:
+    """Write the bundle, with the backbone and a few drawn pictures that it must always answer the same."""
+    spec = manifest.spec
+    golden: dict[str, np.ndarray] = {}
+    ir = file = None
+    with tempfile.TemporaryDirectory(prefix="ffe-bundle-") as folder:
+        if isinstance(found, IrModel):
+            ir = found
+        elif found is not None and spec.backbone.name != FAKE:
+            file = Path(folder) / layout.BACKBONE
+            build(spec, found).save(file)
+            ir = float_model_if_any(spec, found)
+        if found is not None:
+            engine = open_saved_engine(spec, ir=ir, keras_file=lambda: contextlib.nullcontext(file), batch_size=len(KINDS))
+            images = np.stack([np.asarray(draw(kind, 0, spec.preprocess.size)) for kind in KINDS])
+            features = engine.extract(images)
+            golden = {"images": images, "features": features, "probabilities": head.predict_proba(features)}
+        head_file = None
+        if isinstance(head, DenseHead) and found is not None:
+            head_file = Path(folder) / layout.HEAD_KERAS
+            head.save_keras(head_file)
+        card = model_card(manifest)
+        write_bundle(
+            path, manifest, head=head, golden=golden, splits=splits, card=card, keras_file=file, ir=ir, head_keras=head_file
+        )
