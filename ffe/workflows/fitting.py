@@ -34,7 +34,8 @@ from ffe.images.synthetic import KINDS, draw
 from ffe.ir import IrModel
 from ffe.report.text import model_card
 from ffe.specs import HeadSpec, SearchSpec
-from ffe.splits.sides import assign_folds, different_images
+from ffe.splits.folds import assign_folds
+from ffe.splits.sides import groups_of_classes
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import FLAT_FEATURES, Problem, Trial, fold_parts, poolings_searched, refit, search
 from ffe.workflows.rows import SplitRows, split_rows
@@ -179,7 +180,7 @@ def train(
 
 def _make_problem(rows: SplitRows, store: FeatureStore, folds: int | None, seed: int) -> tuple[Problem, str]:
     """Load the rows that a search may see, and say how they are scored."""
-    chosen = rows.split != "test"
+    chosen = np.isin(rows.split, ("train", "valid"))
     split, labels = rows.split[chosen], rows.labels[chosen]
     sha256 = [digest for digest, keep in zip(rows.sha256, chosen, strict=True) if keep]
     train, held = np.flatnonzero(split == "train"), np.flatnonzero(split == "valid")
@@ -187,14 +188,15 @@ def _make_problem(rows: SplitRows, store: FeatureStore, folds: int | None, seed:
         parts = [(train, held)]
         validation = f"{len(held)} validation rows"
     else:
-        smallest = min(different_images(labels[train], [sha256[i] for i in train]).values())
+        groups = rows.groups.ids[chosen][train]
+        smallest = min(groups_of_classes(labels[train], groups).values())
         count = folds if folds is not None else min(5, smallest)
         if count < 2:
             raise DataError(f"A class of '{store.path}' has a single training image; add images to it, or give --valid.")
         if count < 5 and folds is None:
             log.warning("the smallest class has %d different training images, so there are %d folds, not 5", smallest, count)
         digests = [sha256[i] for i in train]
-        parts = fold_parts(train, assign_folds(labels[train], digests, count, seed, store.class_names))
+        parts = fold_parts(train, assign_folds(labels[train], digests, groups, count, seed, store.class_names))
         validation = f"{count}-fold cross-validation on {len(train)} rows"
     features = rows.load(chosen)
     return Problem(features, labels, train, parts, len(store.class_names), store.grid), validation
