@@ -74,20 +74,20 @@ def _quick(store: Path, output: Path | None = None, **options: Any) -> TuneResul
 def test_without_a_split_a_fifth_of_every_class_is_the_test(tmp_path: Path) -> None:
     store = _store(tmp_path / "f.h5", [0] * 40 + [1] * 20)
     result = _quick(store, tmp_path / "m.ffe")
-    assert result.rows == {"train": 48, "valid": 0, "test": 12}
-    assert result.validation == "5-fold cross-validation on 48 rows"
-    assert [sum(row) for row in result.evaluation.confusion] == [8, 4]
+    assert result.rows == {"train": 49, "valid": 0, "test": 11, "left_out": 0}
+    assert result.validation == "5-fold cross-validation on 49 rows"
+    assert sum(sum(row) for row in result.evaluation.confusion) == 11
     splits = Bundle(tmp_path / "m.ffe").splits()
     of = {name: {row.sha256 for row in splits if row.split == name} for name in ("train", "test")}
-    assert len(of["train"]) == 48
+    assert len(of["train"]) == 49
     assert not of["train"] & of["test"]
     assert result.evaluation.accuracy > 0.7
 
 
 def test_the_share_and_the_folds_can_be_chosen(tmp_path: Path) -> None:
     result = _quick(_store(tmp_path / "f.h5", [0, 1] * 20), test_fraction=0.4, folds=3)
-    assert result.rows == {"train": 24, "valid": 0, "test": 16}
-    assert result.validation == "3-fold cross-validation on 24 rows"
+    assert result.rows == {"train": 26, "valid": 0, "test": 14, "left_out": 0}
+    assert result.validation == "3-fold cross-validation on 26 rows"
     assert result.output is None
 
 
@@ -103,7 +103,7 @@ def test_identical_images_stand_on_one_side(tmp_path: Path) -> None:
 def test_the_splits_of_the_file_are_used(tmp_path: Path) -> None:
     splits = ["train"] * 24 + ["valid"] * 10 + ["test"] * 6
     result = _quick(_store(tmp_path / "f.h5", [0, 1] * 20, splits=splits), tmp_path / "m.ffe")
-    assert result.rows == {"train": 24, "valid": 10, "test": 6}
+    assert result.rows == {"train": 24, "valid": 10, "test": 6, "left_out": 0}
     assert result.validation == "10 validation rows"
     assert result.leaderboard[0].spread is None
     assert {row.path: row.split for row in Bundle(tmp_path / "m.ffe").splits()} == {
@@ -113,7 +113,7 @@ def test_the_splits_of_the_file_are_used(tmp_path: Path) -> None:
 
 def test_a_split_with_validation_rows_only_gets_a_test_from_the_training_rows(tmp_path: Path) -> None:
     result = _quick(_store(tmp_path / "f.h5", [0, 1] * 20, splits=["train"] * 30 + ["valid"] * 10))
-    assert result.rows == {"train": 24, "valid": 10, "test": 6}
+    assert result.rows == {"train": 26, "valid": 10, "test": 4, "left_out": 0}
 
 
 def test_other_files_bring_validation_and_test_rows(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_other_files_bring_validation_and_test_rows(tmp_path: Path) -> None:
     valid = _store(tmp_path / "v.h5", [1, 0] * 4, start=100)
     test = _store(tmp_path / "t.h5", [0] * 5, classes=("dog",), start=200)  # 0 is the dog here
     result = _quick(store, tmp_path / "m.ffe", valid=valid, test=test)
-    assert result.rows == {"train": 24, "valid": 8, "test": 5}
+    assert result.rows == {"train": 24, "valid": 8, "test": 5, "left_out": 0}
     assert [sum(row) for row in result.evaluation.confusion] == [0, 5]
     names = {row.path for row in Bundle(tmp_path / "m.ffe").splits()}
     assert {"0000.png", "valid:0000.png", "test:0000.png"} <= names
@@ -247,7 +247,7 @@ def test_two_runs_give_the_same_model(tmp_path: Path) -> None:
     arrays = [Bundle(tmp_path / f"{i}.ffe").head().arrays() for i in range(2)]
     for name, array in arrays[0].items():
         np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
-    assert _quick(store, seed=4).rows == {"train": 32, "valid": 0, "test": 8}
+    assert _quick(store, seed=4).rows == {"train": 36, "valid": 0, "test": 4, "left_out": 0}
 
 
 def test_the_winner_is_fitted_again_on_all_training_rows(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_the_winner_is_fitted_again_on_all_training_rows(tmp_path: Path) -> None
     splits = {row.path: row.split for row in Bundle(tmp_path / "m.ffe").splits()}
     with FeatureStore(path) as store:
         rows = np.asarray([splits[name] == "train" for name in store.paths])
-        assert rows.sum() == 32
+        assert rows.sum() == 34
         again = find_head(best.head)(best.parameters, GRID).fit(store.features()[rows], store.labels[rows], 2)
     for name, array in again.arrays().items():
         np.testing.assert_array_equal(Bundle(tmp_path / "m.ffe").head().arrays()[name], array, err_msg=name)
@@ -348,7 +348,7 @@ def test_evaluate_on_features_and_on_images_agree(fake_bundle: Path, fake_store:
     stored, images = evaluate(fake_bundle, fake_store), evaluate(fake_bundle, pictures)
     assert stored.evaluation.confusion == images.evaluation.confusion
     assert stored.evaluation.log_loss == pytest.approx(images.evaluation.log_loss, abs=1e-6)
-    assert stored.seen == images.seen == 32
+    assert stored.seen == images.seen == 33
     assert stored.skipped == images.skipped == 0
 
 
@@ -357,7 +357,7 @@ def test_evaluate_warns_of_rows_that_were_learnt_from(
 ) -> None:
     evaluate(fake_bundle, fake_store)
     assert warnings.messages == [
-        "32 of the 40 images were used to fit or choose this model, so the scores are too good; --unseen leaves them out"
+        "33 of the 40 images were used to fit or choose this model, so the scores are too good; --unseen leaves them out"
     ]
 
 
@@ -365,7 +365,7 @@ def test_evaluate_unseen_is_the_test_of_the_model(fake_bundle: Path, fake_store:
     result = evaluate(fake_bundle, fake_store, unseen=True)
     test = Bundle(fake_bundle).manifest.evaluation["test"]
     assert result.seen == 0
-    assert result.evaluation.n == test["n"] == 8
+    assert result.evaluation.n == test["n"] == 7
     assert [list(row) for row in result.evaluation.confusion] == test["confusion"]
     assert result.evaluation.log_loss == pytest.approx(test["log_loss"], abs=1e-6)
 
@@ -427,7 +427,7 @@ def test_an_image_in_two_classes_counts_once_for_the_folds(tmp_path: Path, seed:
 def test_too_many_rows_for_the_svm_are_refused_before_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ffe.heads.svm.MAX_ROWS", 20)
     store = _store(tmp_path / "f.h5", [0, 1] * 20)
-    with pytest.raises(HeadError, match=r"The svm head takes at most 20 training rows, and there are 32; leave it out"):
+    with pytest.raises(HeadError, match=r"The svm head takes at most 20 training rows, and there are 34; leave it out"):
         _quick(store, heads=("logistic", "svm"))
 
 
@@ -439,4 +439,4 @@ def test_a_head_named_twice_is_searched_once(tmp_path: Path) -> None:
 def test_two_images_a_class_do_where_the_splits_are_given(tmp_path: Path) -> None:
     store = _store(tmp_path / "f.h5", [0, 1] * 2)
     test = _store(tmp_path / "t.h5", [0, 1] * 2, start=50)
-    assert _quick(store, test=test, trials=1).rows == {"train": 4, "valid": 0, "test": 4}
+    assert _quick(store, test=test, trials=1).rows == {"train": 4, "valid": 0, "test": 4, "left_out": 0}

@@ -12,7 +12,7 @@ from ffe.cli.output import fidelity_text, print_json
 
 @click.command(short_help="Show what is inside a feature file or a model.")
 @click.argument("file", metavar="FEATURES|MODEL", type=click.Path())
-@click.option("--splits", is_flag=True, help="Of a model: also list where each image went (train, valid or test).")
+@click.option("--splits", is_flag=True, help="Of a model: also list where each image went (train, valid, test, or left-out).")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(file: str, splits: bool, as_json: bool) -> None:
     """Show what is inside a feature file or a model file."""
@@ -84,7 +84,7 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
 
     bundle = Bundle(file)
     manifest = bundle.manifest
-    where = {row.path: row.split for row in bundle.splits()} if splits else {}
+    where = {row.path: row.split or "left-out" for row in bundle.splits()} if splits else {}
     if as_json:
         record = manifest.to_json()
         record["parameters"] = record["head"]["parameters"]

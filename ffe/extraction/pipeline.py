@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ffe.engines.base import Engine
 from ffe.errors import DataError, DecodeError, SpecError
 from ffe.extraction.batching import BatchSize, in_pieces
 from ffe.extraction.stages import Stages
+from ffe.images.fingerprint import UNKNOWN
 from ffe.images.stream import DecodedImage, ImageStream
 
 _MOST_WAITING = 2048  # files that need no backbone are passed on at the latest when so many have come by
@@ -27,12 +28,14 @@ class ImageFeatures:
         sha256: digest of the file's content; empty if it could not be read.
         features: float32 (D,); None if they were known already, or the file failed.
         error: why it failed, or None.
+        phash: fingerprint of the pixels; 0 if they were not decoded.
     """
 
     index: int
     sha256: str
     features: np.ndarray | None
     error: DecodeError | None = None
+    phash: int = UNKNOWN
 
 
 class _Batch:
@@ -115,7 +118,7 @@ class Pipeline:
         wanted = 0
         for item in self._images:
             if item.pixels is not None and self._skip(item.sha256):  # an equal file came by since it was decoded
-                item = DecodedImage(item.index, item.sha256, None)
+                item = replace(item, pixels=None)
             if item.pixels is not None:
                 if self._known is not None:
                     self._taken.add(item.sha256)
@@ -171,7 +174,7 @@ class Pipeline:
                 raise DataError(f"The backbone gave features that are NaN or too large for {self._dtype}; {hint}.")
             rows = iter(features)
         return [
-            ImageFeatures(item.index, item.sha256, next(rows) if item.pixels is not None else None, item.error)
+            ImageFeatures(item.index, item.sha256, next(rows) if item.pixels is not None else None, item.error, item.phash)
             for item in batch.items
         ]
 

@@ -199,6 +199,10 @@ def _run(
 ) -> ExtractSummary:
     existing, journal = plan.existing, plan.journal
     stored = {sha256: i for i, sha256 in enumerate(existing.sha256)} if existing is not None else {}
+
+    def phash(sha256: str) -> int:
+        return int(existing.phash[stored[sha256]]) if existing is not None and sha256 in stored else journal.phash(sha256)
+
     grid = existing.grid if existing is not None else journal.grid
     loop_started = time.monotonic()
 
@@ -230,10 +234,15 @@ def _run(
             if fresh and pipeline.engine is not None:
                 grid = pipeline.engine.grid
                 before = time.monotonic()
-                journal.append([item.sha256 for item in fresh], [item.features for item in fresh], grid)  # type: ignore[misc]
+                journal.append(
+                    [item.sha256 for item in fresh],
+                    [item.features for item in fresh],  # type: ignore[misc]
+                    grid,
+                    [item.phash for item in fresh],
+                )
                 waited_for_disk += time.monotonic() - before
                 computed += len(fresh)
-            _sort_out(batch, records, rows, skipped)
+            _sort_out(batch, records, rows, skipped, phash)
             elapsed = max(time.monotonic() - loop_started, 1e-9)
             done = batch[-1].index + 1
             remaining = elapsed / done * (len(records) - done)
@@ -294,14 +303,21 @@ def _run(
     )
 
 
-def _sort_out(batch: list[ImageFeatures], records: list[ImageRecord], rows: list[Row], skipped: list[Skipped]) -> None:
+def _sort_out(
+    batch: list[ImageFeatures],
+    records: list[ImageRecord],
+    rows: list[Row],
+    skipped: list[Skipped],
+    phash: Callable[[str], int],
+) -> None:
     """Give every file of a batch a row, or a reason why it has none."""
     for item in batch:
         record = records[item.index]
         if item.error is not None:
             skipped.append(Skipped(record.path, item.error.reason, str(item.error)))
         else:
-            rows.append(Row(record.path, item.sha256, record.label, record.split))
+            found = phash(item.sha256)  # of the image that was computed, also where this file is a copy of it
+            rows.append(Row(record.path, item.sha256, record.label, record.split, phash=found, group=record.group))
 
 
 def _same_table(plan: Plan, rows: list[Row], skipped: list[Skipped]) -> bool:
@@ -311,6 +327,6 @@ def _same_table(plan: Plan, rows: list[Row], skipped: list[Skipped]) -> bool:
     return (
         existing.class_names == plan.scan.class_names
         and list(existing.skipped) == skipped
-        and list(zip(existing.paths, existing.sha256, existing.labels.tolist(), existing.split, strict=True))
-        == [(row.path, row.sha256, row.label, row.split) for row in rows]
+        and list(zip(existing.paths, existing.sha256, existing.labels.tolist(), existing.split, existing.group, strict=True))
+        == [(row.path, row.sha256, row.label, row.split, row.group) for row in rows]
     )

@@ -38,12 +38,15 @@ class ImageRecord:
         file: where the file lies.
         label: index into ``Scan.class_names``; -1 = unlabelled.
         split: ``train``, ``valid``, ``test``, or empty where the source gives none.
+        group: name of what must not be torn apart by a split (a burst, a patient,
+            a video), or empty where the source gives none.
     """
 
     path: str
     file: Path
     label: int
     split: Split
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
     A folder is understood by its subfolders: one per class; or one per split
     (``train``, ``valid``, ``val``, ``validation``, ``test``) with class folders
     inside; or none at all (a flat, unlabelled folder).
-    A CSV has the columns ``path`` and ``label``, and may have ``split``; its
-    paths are relative to the CSV. Hidden files are passed over; links are
+    A CSV has the columns ``path`` and ``label``, and may have ``split`` and
+    ``group``; its paths are relative to the CSV. Hidden files are passed over; links are
     followed, and a loop of links ends.
 
     Args:
@@ -135,7 +138,7 @@ def _scan_folder(root: Path, output: str | None) -> Scan:
     with_classes = [name for name in splits if any(path.count("/") > 1 for path, _ in files[name])]
     others = [name for name in filled if name not in splits]
     if not with_classes and others:  # "train" may well be a class, beside "bus" and "tram"
-        labelled = [(path, file, name, "") for name in filled for path, file in files[name]]
+        labelled = [(path, file, name, "", "") for name in filled for path, file in files[name]]
         return _labelled(root, "class folders", labelled, left_out)
     if not with_classes:
         raise SourceError(
@@ -149,25 +152,25 @@ def _scan_folder(root: Path, output: str | None) -> Scan:
         )
     if len(set(splits.values())) < len(splits):
         raise SourceError(f"'{root}' names one split twice ({', '.join(splits)}); keep one folder for each split.")
-    entries: list[tuple[str, Path, str, str]] = []
+    entries: list[tuple[str, Path, str, str, str]] = []
     for name, split in splits.items():
         for path, file in files[name]:
             parts = path.split("/")
-            entries.append((path, file, parts[1] if len(parts) > 2 else "", split))
+            entries.append((path, file, parts[1] if len(parts) > 2 else "", split, ""))
     return _labelled(root, "split folders", entries, left_out)
 
 
 def _labelled(
     root: Path,
     kind: Literal["class folders", "split folders", "csv"],
-    entries: list[tuple[str, Path, str, str]],
+    entries: list[tuple[str, Path, str, str, str]],
     left_out: list[tuple[str, str]],
 ) -> Scan:
-    """Turn (path, file, class name or empty, split) into a scan with sorted classes."""
-    class_names = tuple(sorted({name for _, _, name, _ in entries if name}))
+    """Turn (path, file, class name or empty, split, group) into a scan with sorted classes."""
+    class_names = tuple(sorted({name for _, _, name, _, _ in entries if name}))
     index = {name: i for i, name in enumerate(class_names)}
     records = sorted(
-        (ImageRecord(path, file, index.get(name, UNLABELLED), split) for path, file, name, split in entries),  # type: ignore[arg-type]
+        (ImageRecord(path, file, index.get(name, UNLABELLED), split, group) for path, file, name, split, group in entries),  # type: ignore[arg-type]
         key=lambda record: record.path,
     )
     return Scan(root, kind, class_names, tuple(records), tuple(left_out))
@@ -238,20 +241,21 @@ def _scan_csv(path: Path) -> Scan:
         if column not in header:
             raise SourceError(
                 f"The CSV '{path}' has no '{column}' column (found: {', '.join(header) or 'nothing'}); "
-                "its first line must name the columns path,label and, if you like, split."
+                "its first line must name the columns path,label and, if you like, split and group."
             )
-    entries: list[tuple[str, Path, str, str]] = []
+    entries: list[tuple[str, Path, str, str, str]] = []
     seen: set[str] = set()
     for number, row in enumerate(rows, start=2):
-        name, label, split = ((row.get(column) or "").strip() for column in ("path", "label", "split"))
+        name, label, split, group = ((row.get(column) or "").strip() for column in ("path", "label", "split", "group"))
         if not name:
             raise SourceError(f"Line {number} of '{path}' has no path; fill it in or remove the line.")
         if split and split.lower() not in SPLIT_NAMES:
             raise SourceError(f"Line {number} of '{path}' has the split '{split}'; use train, valid or test, or leave it empty.")
-        if "\0" in name:
-            raise SourceError(f"Line {number} of '{path}' has a path with a zero byte; mend the line.")
+        if "\0" in name or "\0" in group:
+            what = "path" if "\0" in name else "group"
+            raise SourceError(f"Line {number} of '{path}' has a {what} with a zero byte; mend the line.")
         if name in seen:
             raise SourceError(f"Line {number} of '{path}' names '{name}' a second time; keep one line per image.")
         seen.add(name)
-        entries.append((name, path.parent / name, label, SPLIT_NAMES[split.lower()] if split else ""))
+        entries.append((name, path.parent / name, label, SPLIT_NAMES[split.lower()] if split else "", group))
     return _labelled(path.parent, "csv", entries, [])

@@ -19,6 +19,7 @@ import numpy as np
 
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image
+from ffe.images.fingerprint import UNKNOWN, perceptual_hash
 from ffe.keys import bytes_digest
 from ffe.machine import cores
 from ffe.specs import Decode
@@ -39,12 +40,14 @@ class DecodedImage:
         sha256: digest of the file's content; empty if it could not be read.
         pixels: uint8 (H, W, 3), RGB; None if it was not wanted, or failed.
         error: why it failed, or None.
+        phash: fingerprint of the pixels, see ``ffe.images.fingerprint``; 0 where there are none.
     """
 
     index: int
     sha256: str
     pixels: np.ndarray | None
     error: DecodeError | None = None
+    phash: int = UNKNOWN
 
 
 class _Job:
@@ -162,7 +165,7 @@ class ImageStream:
             read_seconds = time.perf_counter() - read_started
             decode_started = time.thread_time()
             pixels = None if self.known(sha256) else decode(data, self._size, self._how)
-            return DecodedImage(index, sha256, pixels)
+            return DecodedImage(index, sha256, pixels, phash=UNKNOWN if pixels is None else perceptual_hash(pixels))
         except DecodeError as error:
             return DecodedImage(index, sha256, None, error)
         finally:

@@ -1,1 +1,1 @@
-"""Which rows train, which choose, which test. Pure functions over columns."""
+"""Which images belong together, which rows train and which test, and the folds. Pure functions over columns."""

@@ -61,6 +61,7 @@ class Journal:
         self.seconds = 0.0
         self._spec = spec
         self._where: dict[str, tuple[Path, int]] = {}
+        self._phash: dict[str, int] = {}
         self._pending: list[tuple[str, np.ndarray]] = []
         self._pending_bytes = 0
         self._committed_at = time.monotonic()
@@ -88,6 +89,8 @@ class Journal:
                 content = json.loads(record.read_text("utf-8"))
                 spec, names = ExtractSpec.from_json(content["spec"]), list(content["sha256"])
                 height, width, channels = (int(n) for n in content["grid"])
+                hashes = [int(n) for n in content.get("phash", [0] * len(names))]  # earlier versions kept none
+                known = dict(zip(names, hashes, strict=True))
                 whole = _whole(part, len(names), content["crc32"])
             except (ValueError, KeyError, TypeError, SpecError):
                 whole = False
@@ -102,6 +105,7 @@ class Journal:
                 )
             self.grid = (height, width, channels)
             self._where.update({sha256: (part, i) for i, sha256 in enumerate(names)})
+            self._phash.update(known)
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._where
@@ -109,9 +113,24 @@ class Journal:
     def __len__(self) -> int:
         return len(self._where)
 
-    def append(self, sha256: Sequence[str], features: Iterable[np.ndarray], grid: tuple[int, int, int]) -> None:
-        """Take in the features (D,) of each of n images; commit if it is time. The rows are kept, not copied."""
+    def append(
+        self,
+        sha256: Sequence[str],
+        features: Iterable[np.ndarray],
+        grid: tuple[int, int, int],
+        phash: Sequence[int] | None = None,
+    ) -> None:
+        """Take in the features (D,) of each of n images; commit if it is time. The rows are kept, not copied.
+
+        Args:
+            sha256: digest of each image.
+            features: n rows, float32 (D,).
+            grid: (h, w, c) of a row.
+            phash: perceptual hash of each image; None = unknown.
+        """
         self.grid = grid
+        if phash is not None:
+            self._phash.update(zip(sha256, phash, strict=True))
         for name, row in zip(sha256, features, strict=True):
             stored = np.ascontiguousarray(row, self._spec.dtype)
             self._pending.append((name, stored))
@@ -160,7 +179,8 @@ class Journal:
             np.lib.format.write_array_header_1_0(file, _header(len(pending), pending[0][1]))
             for _, row in pending:
                 file.write(row.data)
-        self._loose.append((part, {"spec": self._spec.to_json(), "grid": self.grid, "sha256": names}))
+        hashes = [self.phash(name) for name in names]
+        self._loose.append((part, {"spec": self._spec.to_json(), "grid": self.grid, "sha256": names, "phash": hashes}))
         self._where.update({name: (part, i) for i, name in enumerate(names)})
 
     def _settle(self) -> None:
@@ -196,6 +216,10 @@ class Journal:
         if self._open is None or self._open[0] != part:
             self._open = (part, np.asarray(np.load(part, mmap_mode="r", allow_pickle=False)))
         return self._open[1][index]
+
+    def phash(self, sha256: str) -> int:
+        """Return the perceptual hash of an image that was taken in; 0 = unknown."""
+        return self._phash.get(sha256, 0)
 
     def discard(self) -> None:
         """Delete all parts; called once the finished file is in place."""

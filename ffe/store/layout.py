@@ -7,11 +7,17 @@
     /sha256     (N,) 64 hexadecimal digits of the image file's content
     /split      (N,) "train", "valid", "test", or empty
     /view       (N,) int64, 0 = the plain image
+    /phash      (N,) uint64, perceptual hash of the decoded pixels, 0 = unknown
+    /group      (N,) name of what a split must not tear apart, or empty
     /skipped    (M,) of (path, reason, message)
     /backbone   only for int8: the quantised model that made the features, as
                 uint8 arrays graph (XML) and weights, and its record (JSON) as attribute
     attributes  ffe_schema, ffe_version, spec (JSON), spec_digest, class_names,
                 grid (h, w, c), source
+
+Files of earlier versions lack /phash and /group: all hashes are then unknown,
+and no row has a group. A reader that knows neither may pass them over, so they
+do not change the schema.
 
 Rows are sorted by the SHA-256 of their path: a shuffled order that depends on
 nothing else, so that reading chunk after chunk is a shuffled read.
@@ -34,6 +40,8 @@ PATHS = "paths"
 SHA256 = "sha256"
 SPLIT = "split"
 VIEW = "view"
+PHASH = "phash"
+GROUP = "group"
 SKIPPED = "skipped"
 BACKBONE = "backbone"
 
@@ -52,6 +60,8 @@ class Row:
     label: int
     split: str
     view: int = 0
+    phash: int = 0
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class FeatureStore:
         labels: int64 (N,), -1 = unlabelled.
         paths, sha256, split: N strings each.
         views: int64 (N,), 0 = the plain image.
+        phash: uint64 (N,), perceptual hash of the decoded pixels, 0 = unknown.
+        group: N names of what a split must not tear apart, empty = none.
         skipped: the files that gave no row.
 
     Raises:
@@ -91,6 +93,14 @@ class FeatureStore:
         self.paths, self.sha256, self.split = (
             tuple(self._file[name].asstr()[()]) for name in (layout.PATHS, layout.SHA256, layout.SPLIT)
         )
+        self.phash: np.ndarray = (
+            self._file[layout.PHASH][()].astype(np.uint64, casting="safe")
+            if layout.PHASH in self._file
+            else np.zeros(len(self.labels), np.uint64)
+        )
+        self.group: tuple[str, ...] = (
+            tuple(self._file[layout.GROUP].asstr()[()]) if layout.GROUP in self._file else ("",) * len(self.labels)
+        )
         self.skipped = tuple(Skipped(*(text.decode() for text in row)) for row in self._file[layout.SKIPPED][()].tolist())
         self._check()
 
@@ -101,7 +111,8 @@ class FeatureStore:
         rows, dims = self._features.shape
         if dims != self.grid[0] * self.grid[1] * self.grid[2] or str(self._features.dtype) != self.spec.dtype:
             raise damaged("its features do not have the shape or type that its spec says")
-        if {len(column) for column in (self.labels, self.views, self.paths, self.sha256, self.split)} != {rows}:
+        columns = (self.labels, self.views, self.paths, self.sha256, self.split, self.phash, self.group)
+        if {len(column) for column in columns} != {rows}:
             raise damaged("its columns have different lengths")
         if rows and not -1 <= self.labels.min() <= self.labels.max() < max(len(self.class_names), 1):
             raise damaged("it holds labels that are no class")

@@ -70,7 +70,8 @@ def write_store(
             file[layout.DATA_LINK] = h5py.SoftLink(f"/{layout.FEATURES}")
             file[layout.LABELS] = np.asarray([row.label for row in rows], np.int64)
             file[layout.VIEW] = np.asarray([row.view for row in rows], np.int64)
-            for name in (layout.PATHS, layout.SHA256, layout.SPLIT):
+            file[layout.PHASH] = np.asarray([row.phash for row in rows], np.uint64)
+            for name in (layout.PATHS, layout.SHA256, layout.SPLIT, layout.GROUP):
                 attribute = {layout.PATHS: "path"}.get(name, name)
                 values = [getattr(row, attribute) for row in rows]
                 file.create_dataset(name, (len(rows),), layout.TEXT, data=values)

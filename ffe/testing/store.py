@@ -85,7 +85,14 @@ class StoreContract:
         """Return rows in the order of their paths, with all labels and splits."""
         splits = ("train", "valid", "test", "")
         return [
-            Row(f"cät/{i:04d}.jpg", bytes_digest(b"%d" % i), -1 if i % 7 == 0 else i % 2, splits[i % 4])
+            Row(
+                f"cät/{i:04d}.jpg",
+                bytes_digest(b"%d" % i),
+                -1 if i % 7 == 0 else i % 2,
+                splits[i % 4],
+                phash=2**64 - 1 - i if i % 3 else 0,
+                group=f"bürst {i // 5}" if i % 2 else "",
+            )
             for i in range(self.count)
         ]
 
@@ -162,8 +169,9 @@ class StoreContract:
             assert store.grid == self.grid
             assert store.source == "/pictures"
             assert store.labels.dtype == np.int64
-            read = zip(store.paths, store.sha256, store.labels.tolist(), store.split, store.views.tolist(), strict=True)
-            assert [Row(*columns[:4], view=columns[4]) for columns in read] == rows
+            assert store.phash.dtype == np.uint64
+            columns = (store.labels.tolist(), store.split, store.views.tolist(), store.phash.tolist(), store.group)
+            assert [Row(*values) for values in zip(store.paths, store.sha256, *columns, strict=True)] == rows
             assert store.skipped == self.skipped
 
     def test_order_depends_on_the_paths_alone(self, path: Path, tmp_path: Path) -> None:

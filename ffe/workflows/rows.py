@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError
 from ffe.keys import spec_differences
-from ffe.splits.sides import different_images, hold_out
+from ffe.splits.groups import Groups, find_groups
+from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore
+from ffe.workflows.loading import load_rows, pooled_rows
 
 log = logging.getLogger("ffe")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SplitRows:
     """The labelled rows of one to three feature files, with the split of each.
 
     Attributes:
         labels: int64 (N,), in the classes of the main file.
-        split: str (N,), ``train``, ``valid`` or ``test``.
+        split: str (N,), ``train``, ``valid`` or ``test``; or empty: left out of
+            all three, because the row would test, and one that it belongs to does not.
         sha256, names: N strings; a name is a path, behind ``valid:`` or ``test:`` for a second file.
         class_names: of the main file.
         origin: int64 (N, 2), (file, row in it).
         files: the feature files.
+        groups: which of the rows belong together.
     """
 
     labels: np.ndarray
@@ -39,25 +41,28 @@ class SplitRows:
     class_names: tuple[str, ...]
     origin: np.ndarray
     files: tuple[Path, ...]
+    groups: Groups
 
     def load(self, chosen: np.ndarray) -> np.ndarray:
-        """Read the features of some rows: bool (N,) -> float32 (n, D)."""
-        parts = []
-        for i, path in enumerate(self.files):
-            rows = self.origin[chosen & (self.origin[:, 0] == i), 1]
-            if len(rows):
-                with FeatureStore(path) as store:
-                    parts.append(store.features(rows))
-        features = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if not np.isfinite(features).all():
-            bad = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-            name = self.names[int(np.flatnonzero(chosen)[bad])]
-            raise DataError(f"The features of '{name}' hold NaN or infinity; make them again with 'ffe extract --overwrite'.")
-        return features
+        """Read the features of some rows: bool (N,) -> float32 (n, D), a memory map where memory is short."""
+        return load_rows(self.files, self.origin[chosen])
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows each split has."""
-        return {name: int((self.split == name).sum()) for name in ("train", "valid", "test")}
+        """Return how many rows each split has, and how many are left out."""
+        names = {"train": "train", "valid": "valid", "test": "test", "left_out": LEFT_OUT}
+        return {name: int((self.split == split).sum()) for name, split in names.items()}
+
+    def leaking(self, cause: str = "named") -> np.ndarray:
+        """Return which test rows belong to one that trains or chooses: bool (N,).
+
+        Only splits that a source brings leak; where ffe makes the split, no row does.
+
+        Args:
+            cause: the last of ``ffe.splits.groups.CAUSES`` that counts.
+        """
+        ids = self.groups.levels[cause]
+        seen = np.isin(self.split, ("train", "valid"))
+        return (self.split == TEST) & (np.bincount(ids, seen) > 0)[ids]
 
 
 def split_rows(
@@ -67,47 +72,87 @@ def split_rows(
     test_fraction: float,
     seed: int,
 ) -> SplitRows:
-    """Gather labelled rows and decide who trains, chooses and tests."""
+    """Gather labelled rows and decide who trains, chooses and tests.
+
+    Splits that the files bring are kept. Without a test split, about
+    ``test_fraction`` of the training rows are held out; see ``ffe.splits``.
+
+    Args:
+        store: the main feature file, open.
+        valid, test: feature files with further rows, for choosing and for the test.
+        test_fraction: in (0, 1).
+        seed: of the hold-out.
+
+    Raises:
+        DataError: the rows cannot be split, or their features are no numbers.
+        ModelMismatchError: the files hold other features, or other classes.
+    """
     used = np.flatnonzero(store.labels >= 0)
     if len(used) < len(store):
         log.warning("%d rows of '%s' have no label and are left out", len(store) - len(used), store.path)
     labels = store.labels[used]
     given = np.asarray(store.split, object)[used]
     # one image to train on, one to choose with, one to test on: unless a split brings the latter two
-    least = 1 + (valid is None and "valid" not in given) + (test is None and "test" not in given)
-    _check_classes(store, labels, [store.sha256[i] for i in used], least)
-    split = np.where(given == "", "train", given).astype("U5")
-    columns = [(labels, split, [store.sha256[i] for i in used], [store.paths[i] for i in used], used)]
+    least = 1 + (valid is None and "valid" not in given) + (test is None and TEST not in given)
+    _, image = np.unique([store.sha256[i] for i in used], return_inverse=True)
+    _check_classes(store, labels, image.reshape(-1), least, "image")
+    columns = [_Columns(store, used, labels, np.where(given == "", TRAIN, given).astype("U5"), "")]
     files = [store.path]
     for name, path in (("valid", valid), ("test", test)):
         if path is None:
             continue
-        if (split == name).any():
+        if (columns[0].split == name).any():
             raise DataError(f"'{store.path}' brings its own {name} rows; leave --{name} out, or give a file without them.")
         with FeatureStore(path) as other:
             columns.append(_rows_of_other(store, other, name))
             files.append(other.path)
-    all_labels = np.concatenate([column[0] for column in columns])
-    all_split = np.concatenate([column[1] for column in columns])
-    sha256 = tuple(digest for column in columns for digest in column[2])
-    names = tuple(name for column in columns for name in column[3])
-    origin = np.concatenate([np.stack([np.full(len(c[4]), i), c[4]], 1) for i, c in enumerate(columns)])
-    if not (all_split == "test").any():
-        training = np.flatnonzero(all_split == "train")
-        held = hold_out(all_labels[training], [sha256[i] for i in training], test_fraction, seed)
-        all_split[training[held]] = "test"
-    rows = SplitRows(all_labels, all_split, sha256, names, store.class_names, origin, tuple(files))
+    all_labels = np.concatenate([column.labels for column in columns])
+    all_split = np.concatenate([column.split for column in columns])
+    sha256 = tuple(digest for column in columns for digest in column.sha256)
+    names = tuple(name for column in columns for name in column.names)
+    origin = np.concatenate([np.stack([np.full(len(c.used), i), c.used], 1) for i, c in enumerate(columns)])
+    named = [name for column in columns for name in column.group]
+    phash = np.concatenate([column.phash for column in columns])
+    groups = find_groups(sha256, phash, pooled_rows(files, origin, names), named)
+    if not (all_split == TEST).any():
+        _check_classes(store, labels, groups.ids[: len(used)], least, "group")
+        valid_rows = all_split == "valid"
+        sides = hold_out(all_labels, sha256, groups.ids, test_fraction, seed, names=named, training=valid_rows)
+        all_split = np.where(valid_rows, "valid", sides.side).astype("U5")
+        for label in sides.unstable:
+            log.warning(
+                "the class '%s' is so small that a test or training image had to be picked for it; "
+                "the pick may change when images are added",
+                store.class_names[label],
+            )
+    rows = SplitRows(all_labels, all_split, sha256, names, store.class_names, origin, tuple(files), groups)
+    left_out = int((rows.split == LEFT_OUT).sum())
+    if left_out:
+        log.info("%d images drawn for the test are left out: they belong together with images that train or choose", left_out)
     _warn_of_leaks(rows)
-    missing = [n for i, n in enumerate(store.class_names) if not ((all_labels == i) & (all_split == "train")).any()]
+    missing = [n for i, n in enumerate(store.class_names) if not ((all_labels == i) & (all_split == TRAIN)).any()]
     if missing:
         raise DataError(f"The class '{missing[0]}' has no training rows in '{store.path}'; give it some, or drop the class.")
     return rows
 
 
-def _check_classes(store: FeatureStore, labels: np.ndarray, sha256: Sequence[str], least: int) -> None:
+class _Columns:
+    """The labelled rows of one file: its columns, and where they come from."""
+
+    def __init__(self, store: FeatureStore, used: np.ndarray, labels: np.ndarray, split: np.ndarray, prefix: str) -> None:
+        self.used = used
+        self.labels = labels
+        self.split = split
+        self.phash = store.phash[used]
+        self.sha256 = [store.sha256[i] for i in used]
+        self.group = [store.group[i] for i in used]
+        self.names = [f"{prefix}{store.paths[i]}" for i in used]
+
+
+def _check_classes(store: FeatureStore, labels: np.ndarray, groups: np.ndarray, least: int, what: str) -> None:
     if not len(labels):
         raise DataError(f"No row of '{store.path}' has a label; extract from one folder per class, or from a CSV with labels.")
-    different = different_images(labels, sha256)
+    different = groups_of_classes(labels, groups)
     if len(different) < 2:
         only = store.class_names[int(labels[0])]
         raise DataError(
@@ -115,14 +160,15 @@ def _check_classes(store: FeatureStore, labels: np.ndarray, sha256: Sequence[str
         )
     for i, name in enumerate(store.class_names):
         if different[i] < least:
-            count = f"{different[i]} image{'s' if different[i] != 1 else ''}"
+            count = f"{different[i]} {what}{'s' if different[i] != 1 else ''}"
+            of = " of images that belong together" if what == "group" else ""
             raise DataError(
-                f"The class '{name}' has only {count} in '{store.path}'; "
+                f"The class '{name}' has only {count}{of} in '{store.path}'; "
                 f"give every class at least {least} different images, or leave the class out."
             )
 
 
-def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> tuple[Any, ...]:
+def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> _Columns:
     """Take the labelled rows of a second feature file, with the labels of the first."""
     if other.spec_digest != store.spec_digest:
         differences = "; ".join(spec_differences(other.spec, store.spec))
@@ -139,24 +185,29 @@ def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> tupl
     if not len(used):
         raise DataError(f"No row of '{other.path}' has a label; give a labelled file to --{split}.")
     index = np.asarray([store.class_names.index(name) for name in other.class_names], np.int64)
-    return (
-        index[other.labels[used]],
-        np.full(len(used), split, "U5"),
-        [other.sha256[i] for i in used],
-        [f"{split}:{other.paths[i]}" for i in used],
-        used,
-    )
+    return _Columns(other, used, index[other.labels[used]], np.full(len(used), split, "U5"), f"{split}:")
+
+
+_LEAKS = {
+    "re-encoded": "%d images of the test split are images of another one, saved again or resized, so the test score is too good",
+    "near": "%d images of the test split look nearly like images of another one, so the test score may be too good",
+    "named": "%d images of the test split belong to groups that another one has too, so the test score is too good",
+}
 
 
 def _warn_of_leaks(rows: SplitRows) -> None:
-    sides: dict[str, set[str]] = {}
-    classes: dict[str, set[int]] = {}
-    for digest, split, label in zip(rows.sha256, rows.split.tolist(), rows.labels.tolist(), strict=True):
-        sides.setdefault(digest, set()).add(split)
-        classes.setdefault(digest, set()).add(label)
-    shared = sum("test" in splits and len(splits) > 1 for splits in sides.values())
+    leaking = rows.leaking("copies")
+    shared = len({rows.sha256[i] for i in np.flatnonzero(leaking)})
     if shared:
         log.warning("%d images stand in the test split and in another one, so the test score is too good", shared)
+    for cause, sentence in _LEAKS.items():
+        more = rows.leaking(cause) & ~leaking
+        if more.any():
+            log.warning(sentence, more.sum())
+        leaking |= more
+    classes: dict[str, set[int]] = {}
+    for digest, label in zip(rows.sha256, rows.labels.tolist(), strict=True):
+        classes.setdefault(digest, set()).add(label)
     twice = sum(len(labels) > 1 for labels in classes.values())
     if twice:
         log.warning("%d images stand in more than one class; look for wrong labels", twice)

@@ -54,7 +54,7 @@ def _csv_without_labels(pictures: Path, bundle: Path, here: Path) -> tuple[tuple
     (here / "list.csv").write_text("path,class\na.png,cat\n")
     return ("extract", here / "list.csv", "-o", here / "o.h5", "--backbone", "fake"), (
         f"The CSV '{here / 'list.csv'}' has no 'label' column (found: path, class); "
-        "its first line must name the columns path,label and, if you like, split."
+        "its first line must name the columns path,label and, if you like, split and group."
     )
 
 

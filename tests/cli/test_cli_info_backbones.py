@@ -74,7 +74,7 @@ def test_info_of_a_model_as_json(fake_store: Path, tmp_path: Path) -> None:
 def test_info_of_a_model_lists_its_splits(fake_bundle: Path) -> None:
     value = json.loads(_run("info", fake_bundle, "--json", "--splits").stdout)
     assert value["splits"] == {row.path: row.split for row in Bundle(fake_bundle).splits()}
-    assert Counter(value["splits"].values()) == {"train": 32, "test": 8}
+    assert Counter(value["splits"].values()) == {"train": 33, "test": 7}
     lines = _run("info", fake_bundle, "--splits").stdout.splitlines()[-40:]
     assert dict(reversed(line.split("\t")) for line in lines) == value["splits"]
 

@@ -33,8 +33,8 @@ def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None
         "seconds",
     }
     assert value["output"] == str(model)
-    assert value["rows"] == {"train": 32, "valid": 0, "test": 8}
-    assert value["validation"] == "3-fold cross-validation on 32 rows"
+    assert value["rows"] == {"train": 33, "valid": 0, "test": 7, "left_out": 0}
+    assert value["validation"] == "3-fold cross-validation on 33 rows"
     assert set(value["evaluation"]["test"]) >= {
         "n",
         "accuracy",
@@ -65,9 +65,9 @@ def test_tune_text_shows_board_test_and_file(fake_store: Path, tmp_path: Path) -
     model = tmp_path / "m.ffe"
     result = _run("tune", fake_store, "-o", model, "--heads", "logistic", "--trials", 2)
     assert result.exit_code == 0
-    assert result.stdout.startswith("Validation accuracy: 5-fold cross-validation on 32 rows\n\nrank  head")
-    assert "fitted on 32 training rows" in result.stdout
-    assert "Test, on images not seen before: 8 images\naccuracy " in result.stdout
+    assert result.stdout.startswith("Validation: 5-fold cross-validation on 33 rows\n\nrank  head")
+    assert "fitted on 33 training rows" in result.stdout
+    assert "Test, on images not seen before: 7 images\naccuracy " in result.stdout
     assert result.stdout.splitlines()[-1].startswith(f"{model}: written in ")
     assert "[1/2]" not in result.stdout
 
@@ -87,7 +87,7 @@ def test_train_takes_settings(fake_store: Path, tmp_path: Path) -> None:
 def test_train_text_has_no_board(fake_store: Path, tmp_path: Path) -> None:
     result = _run("train", fake_store, "-o", tmp_path / "m.ffe", "--head", "logistic", "--test-fraction", "0.25")
     assert result.exit_code == 0
-    assert result.stdout.startswith("logistic (pooling=avg scaling=sqrt_l2 C=100), fitted on 30 training rows\n")
+    assert result.stdout.startswith("logistic (pooling=avg scaling=sqrt_l2 C=100), fitted on 32 training rows\n")
     assert result.stderr == ""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from ffe.engines.choose import open_engine
 from ffe.errors import DataError, EngineError, SourceError, StaleStoreError, StoreError
 from ffe.extraction.run import ExtractSummary, Progress, extract
 from ffe.images.decode import decode
+from ffe.images.fingerprint import perceptual_hash
 from ffe.images.synthetic import draw
 from ffe.keys import bytes_digest
 from ffe.store.reader import FeatureStore
@@ -392,6 +394,53 @@ def test_splits_and_unlabelled_rows_are_kept(source: Path, output: Path) -> None
     with FeatureStore(output) as store:
         rows = dict(zip(store.paths, zip(store.labels.tolist(), store.split, strict=True), strict=True))
     assert rows == {"cat/cat_000.png": (0, "train"), "dog/dog_000.png": (1, "valid"), "dog/dog_001.png": (-1, "test")}
+
+
+def hashes(path: Path) -> dict[str, int]:
+    with FeatureStore(path) as store:
+        return dict(zip(store.paths, store.phash.tolist(), strict=True))
+
+
+def test_every_row_has_the_fingerprint_of_its_pixels(source: Path, output: Path) -> None:
+    shutil.copy(source / "dog" / "dog_000.png", source / "cat" / "copy.png")  # decoded once, whichever comes first
+    run(source, output)
+    expected = {
+        file.relative_to(source).as_posix(): perceptual_hash(decode(file.read_bytes(), (32, 32))) for file in source.glob("*/*")
+    }
+    assert hashes(output) == expected
+    draw("dog", 77, (48, 48)).save(source / "dog" / "new.png")
+    run(source, output)
+    again = hashes(output)
+    assert again.pop("dog/new.png")
+    assert again == expected
+
+
+def test_rows_of_an_earlier_version_keep_an_unknown_fingerprint(source: Path, output: Path) -> None:
+    run(source, output)
+    with h5py.File(output, "r+") as file:
+        del file["phash"], file["group"]
+    before = output.read_bytes()
+    assert run(source, output).computed == 0
+    assert output.read_bytes() == before
+    draw("dog", 77, (48, 48)).save(source / "dog" / "new.png")
+    assert run(source, output).computed == 1
+    found = hashes(output)
+    assert found.pop("dog/new.png") != 0
+    assert set(found.values()) == {0}
+
+
+def test_groups_are_kept_and_regrouping_computes_nothing(source: Path, output: Path) -> None:
+    def groups(*names: str) -> tuple[ExtractSummary, dict[str, str]]:
+        lines = [f"cat/cat_00{i}.png,cat,{name}\n" for i, name in enumerate(names)]
+        (source / "list.csv").write_text("path,label,group\n" + "".join(lines))
+        summary = run(source / "list.csv", output)
+        with FeatureStore(output) as store:
+            return summary, dict(zip(store.paths, store.group, strict=True))
+
+    assert groups("a", "", "bürst")[1] == {"cat/cat_000.png": "a", "cat/cat_001.png": "", "cat/cat_002.png": "bürst"}
+    summary, found = groups("a", "a", "")
+    assert summary.computed == 0
+    assert found == {"cat/cat_000.png": "a", "cat/cat_001.png": "a", "cat/cat_002.png": ""}
 
 
 def test_output_inside_the_source_is_no_image(source: Path) -> None:

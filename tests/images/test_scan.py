@@ -215,6 +215,17 @@ def test_csv_with_labels_and_splits(tmp_path: Path) -> None:
     assert {r.file for r in found.records} == {tmp_path / "b.png", tmp_path / "sub" / "a.png", tmp_path / "c.png"}
 
 
+def test_csv_with_groups(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "path,label,Group\nb.png,dog, patient 7 \na.png,cat,\n")
+    assert {record.path: record.group for record in scan(path).records} == {"a.png": "", "b.png": "patient 7"}
+    assert {record.group for record in scan(write_csv(tmp_path, "path,label\na.png,cat\n")).records} == {""}
+
+
+def test_group_that_cannot_be_stored_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"Line 2 of '.*list\.csv' has a group with a zero byte; mend the line\."):
+        scan(write_csv(tmp_path, "path,label,group\na.png,cat,a\0b\n"))
+
+
 def test_csv_without_a_split_column(tmp_path: Path) -> None:
     assert named(write_csv(tmp_path, "label,path\ncat,a.png\n")) == {"a.png": ("cat", "")}
 

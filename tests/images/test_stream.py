@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ffe.images.decode import decode
+from ffe.images.fingerprint import perceptual_hash
 from ffe.images.stream import DecodedImage, ImageStream, default_workers
 from ffe.keys import bytes_digest
 
@@ -50,6 +51,14 @@ def test_order_holds_when_the_first_is_the_slowest(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("ffe.images.stream.decode", slow_first)
     items = list(stream([b"%d" % i for i in range(10)], (2, 2), workers=4))
     assert [int(item.pixels[0, 0, 0]) for item in items if item.pixels is not None] == list(range(10))
+
+
+def test_decoded_pixels_have_a_fingerprint_and_others_have_none(pictures: Path) -> None:
+    files = [*files_of(pictures)[:3], pictures / "none.png"]
+    skipped = bytes_digest(files[1].read_bytes())
+    items = list(stream(files, (40, 40), known=lambda sha256: sha256 == skipped))
+    pixels = [decode(file.read_bytes(), (40, 40)) for file in files[:3]]
+    assert [item.phash for item in items] == [perceptual_hash(pixels[0]), 0, perceptual_hash(pixels[2]), 0]
 
 
 def test_bytes_are_taken_like_files(pictures: Path) -> None:

@@ -1,89 +1,159 @@
-"""Splits: stratified, stable, and never across identical images."""
+"""The hold-out: stable when images are added, near the wish, and never through a group."""
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ffe.errors import DataError
-from ffe.splits.sides import assign_folds, hold_out
-
-
-def _digests(count: int, name: str = "image") -> list[str]:
-    return [hashlib.sha256(f"{name} {i}".encode()).hexdigest() for i in range(count)]
+from ffe.keys import bytes_digest
+from ffe.splits.sides import Sides, groups_of_classes, hold_out
 
 
-LABELS = np.repeat([0, 1, 2], [50, 30, 10]).astype(np.int64)
-DIGESTS = _digests(90)
+def digests(count: int, name: str = "image") -> list[str]:
+    return [bytes_digest(f"{name} {i}".encode()) for i in range(count)]
 
 
-def test_the_share_held_out_is_that_of_every_class() -> None:
-    held = hold_out(LABELS, DIGESTS, 0.2, 0)
-    assert held.dtype == bool
-    assert np.bincount(LABELS[held]).tolist() == [10, 6, 2]
+def alone(count: int) -> np.ndarray:
+    return np.arange(count)
 
 
-@pytest.mark.parametrize(("images", "fraction", "held"), [(1, 0.5, 0), (2, 0.01, 1), (2, 0.99, 1), (3, 0.5, 2), (10, 0.01, 1)])
-def test_at_least_one_image_is_held_out_and_one_is_not(images: int, fraction: float, held: int) -> None:
-    assert hold_out(np.zeros(images, np.int64), _digests(images), fraction, 0).sum() == held
+def of(sides: Sides) -> list[str]:
+    return sides.side.tolist()
 
 
-def test_identical_images_stay_together() -> None:
-    digests = _digests(20)
-    sha256 = digests * 3
-    labels = np.tile(np.arange(20) % 2, 3).astype(np.int64)
-    held = hold_out(labels, sha256, 0.3, 0).reshape(3, 20)
-    assert held[0].sum() == 6
-    assert (held == held[0]).all()
-    folds = assign_folds(labels, sha256, 4, 0).reshape(3, 20)
-    assert (folds == folds[0]).all()
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+def test_the_share_held_out_is_about_that_of_every_class(fraction: float) -> None:
+    """Over 20 seeds: every draw within four standard deviations, and their mean as near as it should be."""
+    labels = np.repeat([0, 1, 2], [300, 200, 100]).astype(np.int64)
+    counts = np.asarray(
+        [
+            [(hold_out(labels, digests(600), alone(600), fraction, seed).side[labels == i] == "test").sum() for i in range(3)]
+            for seed in range(20)
+        ]
+    )
+    for i, size in enumerate((300, 200, 100)):
+        deviation = np.sqrt(size * fraction * (1 - fraction))
+        assert np.abs(counts[:, i] - size * fraction).max() < 4 * deviation
+        assert abs(counts[:, i].mean() - size * fraction) < 4 * deviation / np.sqrt(20)
+        assert counts[:, i].std() > 0.4 * deviation  # every image draws for itself
 
 
-def test_an_image_in_two_classes_still_stands_on_one_side() -> None:
-    sha256 = [*_digests(10), *_digests(10)]
-    labels = np.repeat([0, 1], 10).astype(np.int64)
-    held = hold_out(labels, sha256, 0.4, 0)
-    assert held[:10].sum() == 4
-    np.testing.assert_array_equal(held[:10], held[10:])
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_images_that_are_added_move_no_old_one_to_the_other_side(data: st.DataObject) -> None:
+    """Whatever is added, and whatever it belongs to; classes that are too small for chance are named, and left aside."""
+    row = st.tuples(st.integers(0, 2), st.integers(0, 80), st.integers(0, 60), st.sampled_from(["", "", "a", "b"]))
+    rows = data.draw(st.lists(row, min_size=2, max_size=60))
+    added = data.draw(st.lists(row, max_size=30))
+    order = data.draw(st.permutations(range(len(rows) + len(added))))
+
+    def split(table: list[tuple[int, int, int, str]]) -> Sides:
+        labels = np.asarray([label for label, *_ in table], np.int64)
+        sha256 = [bytes_digest(b"%d" % image) for _, image, _, _ in table]
+        together = np.asarray([group for _, _, group, _ in table])
+        return hold_out(labels, sha256, together, 0.3, 0, names=[name for *_, name in table])
+
+    everything = rows + added
+    before, after = split(rows), split([everything[i] for i in order])
+    moved_back = np.empty(len(everything), "U5")
+    moved_back[order] = after.side
+    # a group may be moved for one class and hold rows of another
+    unsure = {group for label, _, group, _ in everything if label in {*before.unstable, *after.unstable}}
+    for i, (_, _, group, _) in enumerate(rows):
+        if group not in unsure:
+            assert {before.side[i], moved_back[i]} != {"train", "test"}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_order_of_the_rows_does_not_matter(seed: int) -> None:
-    order = np.random.default_rng(seed).permutation(len(LABELS))
-    shuffled = [DIGESTS[i] for i in order]
-    np.testing.assert_array_equal(hold_out(LABELS[order], shuffled, 0.2, 0), hold_out(LABELS, DIGESTS, 0.2, 0)[order])
-    np.testing.assert_array_equal(assign_folds(LABELS[order], shuffled, 5, 0), assign_folds(LABELS, DIGESTS, 5, 0)[order])
+def test_the_order_of_the_rows_does_not_matter() -> None:
+    labels = np.arange(90) % 3
+    order = np.random.default_rng(0).permutation(90)
+    groups = np.random.default_rng(1).integers(0, 70, 90)
+    sha256 = digests(90)
+    one = hold_out(labels, sha256, groups, 0.2, 0).side
+    other = hold_out(labels[order], [sha256[i] for i in order], groups[order] + 5, 0.2, 0).side
+    np.testing.assert_array_equal(other, one[order])
 
 
 def test_another_seed_is_another_choice() -> None:
-    assert (hold_out(LABELS, DIGESTS, 0.2, 0) != hold_out(LABELS, DIGESTS, 0.2, 1)).any()
-    assert (assign_folds(LABELS, DIGESTS, 5, 0) != assign_folds(LABELS, DIGESTS, 5, 1)).any()
-    np.testing.assert_array_equal(hold_out(LABELS, DIGESTS, 0.2, 1), hold_out(LABELS, DIGESTS, 0.2, 1))
+    labels = np.arange(60) % 2
+    one, other = (of(hold_out(labels, digests(60), alone(60), 0.3, seed)) for seed in (0, 1))
+    assert one != other
+    assert one == of(hold_out(labels, digests(60), alone(60), 0.3, 0))
 
 
-def test_a_new_image_moves_few_of_the_old_ones() -> None:
-    """Images are ranked by their own digests, so one more shifts the border by one at the most."""
-    before = hold_out(np.zeros(50, np.int64), _digests(50), 0.2, 0)
-    after = hold_out(np.zeros(51, np.int64), _digests(51), 0.2, 0)[:50]
-    assert (before != after).sum() <= 1
+def test_copies_stand_on_one_side() -> None:
+    sha256 = digests(40) * 3
+    side = hold_out(np.tile(np.arange(40) % 2, 3), sha256, np.tile(alone(40), 3), 0.3, 0).side.reshape(3, 40)
+    assert set(side[0]) == {"train", "test"}
+    assert (side == side[0]).all()
 
 
-def test_every_row_has_one_fold_and_folds_are_balanced() -> None:
-    folds = assign_folds(LABELS, DIGESTS, 4, 0)
-    assert folds.shape == LABELS.shape
-    sizes = np.bincount(folds, minlength=4)
-    assert len(sizes) == 4
-    assert sizes.max() - sizes.min() <= 1
-    for label in range(3):
-        of_class = np.bincount(folds[label == LABELS], minlength=4)
-        assert of_class.max() - of_class.min() <= 1
+def test_a_named_group_draws_once() -> None:
+    names = [f"patient {i // 6}" for i in range(120)]
+    side = hold_out(np.tile([0, 1], 60), digests(120), alone(120) // 6, 0.3, 0, names=names).side.reshape(20, 6)
+    assert (side == side[:, :1]).all()
+    assert set(side[:, 0]) == {"train", "test"}
+    renamed = hold_out(np.tile([0, 1], 60), digests(120, "other"), alone(120) // 6, 0.3, 0, names=names).side
+    np.testing.assert_array_equal(renamed, side.ravel())  # by its name alone
 
 
-def test_too_few_images_for_the_folds_are_refused() -> None:
-    labels = np.asarray([0, 0, 0, 0, 1, 1, 1, 1], np.int64)
-    sha256 = [*_digests(4), *_digests(2, "other"), *_digests(2, "other")]
-    sentence = r"^The class number 1 has 2 different images for 3 folds; add images of it, or use fewer --folds\.$"
-    with pytest.raises(DataError, match=sentence):
-        assign_folds(labels, sha256, 3, 0)
+def test_of_a_group_on_both_sides_only_the_training_images_stay() -> None:
+    labels = np.tile([0, 1], 40)
+    plain = hold_out(labels, digests(80), alone(80), 0.4, 0)
+    groups = alone(80) // 2
+    side = hold_out(labels, digests(80), groups, 0.4, 0).side
+    assert plain.unstable == ()
+    pairs = list(zip(plain.side.reshape(40, 2).tolist(), side.reshape(40, 2).tolist(), strict=True))
+    assert {tuple(before) for before, _ in pairs} == {(a, b) for a in ("train", "test") for b in ("train", "test")}
+    for before, after in pairs:
+        assert after == ([name if name == "train" else "" for name in before] if "train" in before else before)
+
+
+def test_rows_that_must_not_test_keep_those_that_belong_to_them_out_of_the_test() -> None:
+    labels = np.tile([0, 1], 40)
+    fixed = np.arange(80) < 40
+    groups = np.tile(alone(40), 2)
+    sides = hold_out(labels, digests(80), groups, 0.4, 0, training=fixed)
+    assert set(sides.side[:40]) == {"train"}
+    assert set(sides.side[40:]) == {"train", ""}
+
+
+@pytest.mark.parametrize(("fraction", "tests"), [(1e-9, 1), (1 - 1e-9, 4)])
+def test_a_class_that_chance_leaves_without_a_side_gets_one_image(fraction: float, tests: int) -> None:
+    labels = np.repeat([0, 1], 5).astype(np.int64)
+    sides = hold_out(labels, digests(10), alone(10), fraction, 0)
+    assert [(sides.side[labels == i] == "test").sum() for i in (0, 1)] == [tests, tests]
+    assert sides.unstable == (0, 1)
+
+
+def test_the_image_that_is_picked_is_the_one_that_came_nearest() -> None:
+    labels = np.zeros(8, np.int64)
+    picked = of(hold_out(labels, digests(8), alone(8), 1e-9, 0)).index("test")
+    by_fraction = [of(hold_out(labels, digests(8), alone(8), f, 0)) for f in np.linspace(0.01, 0.9, 90)]
+    first = next(side for side in by_fraction if side.count("test") > 1)
+    assert first[picked] == "test"
+
+
+def test_a_class_of_a_single_group_trains() -> None:
+    labels = np.asarray([0, 0, 0, *[1] * 20])
+    groups = np.asarray([0, 0, 0, *range(1, 21)])
+    for seed in range(10):
+        sides = hold_out(labels, digests(23), groups, 0.5, seed)
+        assert {"train"} <= set(sides.side[:3]) <= {"train", ""}
+
+
+def test_a_class_gets_no_test_image_at_the_cost_of_another_class() -> None:
+    labels = np.asarray([0, 0, 1, 1, 1])
+    groups = np.asarray([0, 1, 0, 2, 2])  # the only groups of class 1 are 0, with an image of class 0, and 2
+    for seed in range(20):
+        side = hold_out(labels, digests(5), groups, 0.3, seed).side
+        assert {"train", "test"} <= {*side[:2], ""} or {"train"} <= set(side[:2])
+        for label in (0, 1):
+            assert "train" in side[labels == label]
+
+
+def test_a_group_counts_for_each_of_its_classes() -> None:
+    labels = np.asarray([0, 0, 1, 1, 1, 2])
+    assert groups_of_classes(labels, np.asarray([5, 5, 5, 7, 8, 8])) == {0: 1, 1: 3, 2: 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +104,37 @@ def test_parts_survive(output: Path) -> None:
         assert NAMES[i] in again
         np.testing.assert_array_equal(again.row(NAMES[i]), ROWS[i])
     assert parts(output) == [f"{n:06d}.{kind}" for n in (1, 2, 3) for kind in ("json", "npy")]
+
+
+def test_fingerprints_survive(output: Path) -> None:
+    hashes = [2**64 - 1 - i for i in range(3)]
+    journal = Journal(output, SPEC)
+    journal.append(NAMES[:3], ROWS[:3], GRID, hashes)
+    assert journal.phash(NAMES[0]) == hashes[0]  # at once: a copy may be the next file
+    journal.append(NAMES[3:6], ROWS[3:6], GRID)
+    journal.commit()
+    journal.close()
+    again = Journal(output, SPEC)
+    assert [again.phash(name) for name in NAMES] == [*hashes, *[0] * 6]
+
+
+def test_records_without_fingerprints_are_read(output: Path) -> None:
+    """Those of earlier versions."""
+    fill(output)
+    for record in journal_folder(output).glob("*.json"):
+        content = json.loads(record.read_text())
+        del content["phash"]
+        record.write_text(json.dumps(content))
+    again = Journal(output, SPEC)
+    assert len(again) == 9
+    assert again.phash(NAMES[0]) == 0
+
+
+def test_record_with_too_few_fingerprints_drops_its_part(output: Path) -> None:
+    fill(output)
+    record = journal_folder(output) / "000002.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "phash": [1, 2]}))
+    assert count(output) == 6
 
 
 def test_rows_have_the_stored_type(output: Path) -> None:

@@ -130,6 +130,8 @@ def delete(file: h5py.File, name: str) -> None:
         (lambda f: f.attrs.__setitem__("grid", [4, 4, 4]), "its features do not have the shape or type that its spec says"),
         (lambda f: replace(f, "labels", np.zeros(39, np.int64)), "its columns have different lengths"),
         (lambda f: replace(f, "view", np.zeros(41, np.int64)), "its columns have different lengths"),
+        (lambda f: replace(f, "phash", np.zeros(41, np.uint64)), "its columns have different lengths"),
+        (lambda f: replace(f, "group", np.zeros(39, "S1").astype(object)), "its columns have different lengths"),
         (lambda f: replace(f, "labels", np.full(40, 2)), "it holds labels that are no class"),
         (lambda f: replace(f, "labels", np.full(40, -2)), "it holds labels that are no class"),
     ],
@@ -158,6 +160,18 @@ def test_content_that_is_missing_or_no_sense(
 ) -> None:
     with pytest.raises(StoreError, match=r"features\.h5' is damaged.*; make it again with 'ffe extract'\."):
         FeatureStore(damaged(damage))
+
+
+def test_file_without_fingerprints_and_groups_is_read(damaged: Callable[[Callable[[h5py.File], None]], Path]) -> None:
+    """As earlier versions wrote it."""
+
+    def damage(file: h5py.File) -> None:
+        del file["phash"], file["group"]
+
+    with FeatureStore(damaged(damage)) as store:
+        assert store.phash.dtype == np.uint64
+        assert store.phash.tolist() == [0] * 40
+        assert store.group == ("",) * 40
 
 
 def test_summary_counts(fake_store: Path) -> None:

@@ -1,0 +1,58 @@
+"""Decoded pixels -> 64 bits that stay nearly the same when a picture is saved again, or resized.
+
+It is pHash: the picture as the mean grey of 32×32 boxes, of their discrete cosine
+transform the 8×8 lowest frequencies without the constant row and column, and of
+each of these whether it is above the median of them.
+
+Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
+Functions" (2010), section 3.2, and ``ph_dct_imagehash`` of pHash.org.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+UNKNOWN = 0
+
+_SIDE = 32
+_GREY = np.asarray((0.299, 0.587, 0.114))  # ITU-R BT.601, as in pHash
+_COSINES = np.cos(np.pi / _SIDE * np.outer(np.arange(1, 9), np.arange(_SIDE) + 0.5)).astype(np.float32)  # DCT-II, rows 1 to 8
+
+
+def perceptual_hash(pixels: np.ndarray) -> int:
+    """Return the fingerprint of a picture; about 0.1 ms for 224×224.
+
+    Args:
+        pixels: uint8 (H, W, 3), RGB, in [0, 255].
+
+    Returns:
+        64 bits, in [1, 2**64): 0 means "unknown" wherever fingerprints are kept.
+    """
+    height, width, _ = pixels.shape
+    rows = pixels.reshape(height, 3 * width)
+    thick = max(1, height // _SIDE)
+    if height != thick * _SIDE:
+        rows = rows[_boxes(height).ravel()]
+    # the order matters: whole numbers first, then products that are too small for BLAS to wake its threads
+    whole = np.uint16 if thick <= 0xFFFF // 0xFF else np.uint32
+    sums = np.add.reduce(rows.reshape(_SIDE, thick, 3 * width), axis=1, dtype=whole).astype(np.float32)
+    waves = (_COSINES @ (sums @ _across(width))).ravel()
+    ordered = np.partition(waves, (31, 32))
+    return int.from_bytes(np.packbits(waves > (ordered[31] + ordered[32]) / 2).tobytes(), "big") or 1
+
+
+@lru_cache
+def _boxes(length: int) -> np.ndarray:
+    """Return the places that 32 boxes take of a line, evenly spread: int64 (32, k); k is 1 on a line of fewer places."""
+    return (np.arange(_SIDE) * length // _SIDE)[:, None] + np.arange(max(1, length // _SIDE))
+
+
+@lru_cache
+def _across(width: int) -> np.ndarray:
+    """Return what takes a line of RGB pixels to grey, to 32 boxes, to 8 frequencies: float32 (3 W, 8)."""
+    weights = np.zeros((width, 3, len(_COSINES)))
+    for cosines, box in zip(_COSINES.T, _boxes(width), strict=True):
+        weights[box] += _GREY[:, None] * cosines
+    return weights.reshape(3 * width, -1).astype(np.float32)

@@ -1,0 +1,77 @@
+"""Folds for cross-validation: stratified, and never through a group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ffe.errors import DataError
+from ffe.keys import bytes_digest
+from ffe.splits.sides import groups_of_classes
+
+
+def assign_folds(
+    labels: np.ndarray,
+    sha256: Sequence[str],
+    groups: np.ndarray,
+    folds: int,
+    seed: int,
+    class_names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Deal rows into folds of about equal size and equal share of every class.
+
+    Groups are dealt whole, the largest first, those of one size in the order of
+    a keyed digest; each to the fold that has the fewest rows of its class (of
+    its rarest one, where it has several), of such folds to the smallest one, of
+    such to the first.
+
+    Args:
+        labels: int64 (N,), all >= 0.
+        sha256: digest of each row's image.
+        groups: int64 (N,), equal for rows that belong together: ``Groups.ids``.
+        folds: number of folds, >= 2.
+        seed: another seed, another choice.
+        class_names: for messages; None = their numbers.
+
+    Returns:
+        int64 (N,), the fold of each row, in [0, folds); the order of the rows
+        and the numbers of the groups do not matter.
+
+    Raises:
+        DataError: there are more folds than groups, or than groups of one class.
+    """
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    if folds > len(parts):
+        raise DataError(
+            f"There are {folds} folds, but only {len(parts)} groups of images to deal into them; "
+            "use fewer --folds, or add other images."
+        )
+    count = groups_of_classes(labels, groups)
+    for label in sorted(count):
+        if count[label] < folds:
+            raise DataError(_too_few(labels == label, sha256, label, count[label], folds, class_names))
+    keys = {digest: bytes_digest(f"fold {seed} {digest}".encode()) for digest in set(sha256)}
+    fold = np.zeros(len(labels), np.int64)
+    filled = np.zeros((folds, int(labels.max()) + 1), np.int64)
+    for rows in sorted(parts, key=lambda rows: (-len(rows), min(keys[sha256[i]] for i in rows))):
+        of_rows = np.bincount(labels[rows], minlength=filled.shape[1])
+        label = min(np.flatnonzero(of_rows).tolist(), key=lambda label: (count[label], label))
+        best = int(np.lexsort((filled.sum(axis=1), filled[:, label]))[0])
+        fold[rows] = best
+        filled[best] += of_rows
+    return fold
+
+
+def _too_few(
+    of_class: np.ndarray, sha256: Sequence[str], label: int, groups: int, folds: int, class_names: Sequence[str] | None
+) -> str:
+    name = f"number {label}" if class_names is None else f"'{class_names[label]}'"
+    images = len({sha256[i] for i in np.flatnonzero(of_class).tolist()})
+    if images < folds:
+        return f"The class {name} has {images} different images for {folds} folds; add images of it, or use fewer --folds."
+    return (
+        f"The {images} images of the class {name} form only {groups} groups that must stay together, for {folds} folds; "
+        "add other images of it, or use fewer --folds."
+    )

@@ -1,0 +1,108 @@
+"""Features of chosen rows of several files -> one array, in memory or, where they are too many, on the disk."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ffe.errors import DataError
+from ffe.machine import free_memory
+from ffe.store.reader import FeatureStore
+
+log = logging.getLogger("ffe")
+
+_SHARE_OF_MEMORY = 0.5
+_PIECE_BYTES = 16 << 20
+
+
+def load_rows(files: Sequence[Path], origin: np.ndarray) -> np.ndarray:
+    """Read the features of some rows, each file once, chunk by chunk.
+
+    Args:
+        files: feature files of one spec.
+        origin: int64 (n, 2), (file, row in it); the rows of a file ascend.
+
+    Returns:
+        float32 (n, D), in the order of ``origin``. If they take more than half
+        of the free memory it is a memory map of a temporary file, which goes
+        when the array does.
+    """
+    result: np.ndarray | None = None
+    for number, path in enumerate(files):
+        places = np.flatnonzero(origin[:, 0] == number)
+        if not len(places) and result is not None:
+            continue
+        with FeatureStore(path) as store:
+            if result is None:
+                result = _empty(len(origin), store.dims)
+            step = max(1, _PIECE_BYTES // (4 * store.dims))
+            for start in range(0, len(places), step):
+                some = places[start : start + step]
+                result[some] = store.features(origin[some, 1])
+    assert result is not None
+    return result
+
+
+def _empty(rows: int, dims: int) -> np.ndarray:
+    """Return an array to be filled: float32 (rows, dims)."""
+    size = 4 * rows * dims
+    if not size or size <= _SHARE_OF_MEMORY * free_memory():
+        return np.empty((rows, dims), np.float32)
+    folder = Path(tempfile.mkdtemp(prefix="ffe-rows-"))
+    log.info("the features take %d MiB, more than half of the free memory, so they are kept in '%s'", size >> 20, folder)
+    array = np.memmap(folder / "features", np.float32, "w+", shape=(rows, dims))
+    # the map itself is what every view of the array holds on to
+    weakref.finalize(array._mmap, shutil.rmtree, folder, ignore_errors=True)  # type: ignore[attr-defined]
+    return array
+
+
+def pooled_rows(files: Sequence[Path], origin: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Read the average-pooled features of some rows, and check them all.
+
+    Args:
+        files: feature files of one spec.
+        origin: int64 (n, 2), (file, row in it); the rows of a file ascend.
+        names: n names, for messages.
+
+    Returns:
+        float32 (n, C): the mean over height and width.
+
+    Raises:
+        DataError: a row holds NaN or infinity, or all rows hold the same.
+    """
+    parts = []
+    first, differ = None, False
+    for number, path in enumerate(files):
+        places = np.flatnonzero(origin[:, 0] == number)
+        if not len(places):
+            continue
+        with FeatureStore(path) as store:
+            height, width, channels = store.grid
+            for start, features in _pieces(store, origin[places, 1]):
+                sound = np.isfinite(features).all(axis=1)
+                if not sound.all():
+                    name = names[int(places[start + int(np.argmin(sound))])]
+                    raise DataError(
+                        f"The features of '{name}' hold NaN or infinity; make them again with 'ffe extract --overwrite'."
+                    )
+                first = features[0].copy() if first is None else first
+                differ = differ or bool((features != first).any())
+                parts.append(features.reshape(len(features), height * width, channels).mean(axis=1))
+    if len(origin) > 1 and not differ:
+        raise DataError(
+            f"All {len(origin)} rows of '{files[0]}' hold the same features, so nothing can be learnt from them; "
+            "check that the images differ, and make the features again with 'ffe extract --overwrite'."
+        )
+    return np.concatenate(parts)
+
+
+def _pieces(store: FeatureStore, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    step = max(1, _PIECE_BYTES // (4 * store.dims))
+    for start in range(0, len(rows), step):
+        yield start, store.features(rows[start : start + step])

@@ -1,0 +1,66 @@
+"""Fingerprints: nearly the same for a picture that was saved again or resized, far apart for others."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.fft import dctn
+
+from ffe.images.fingerprint import perceptual_hash
+from ffe.images.synthetic import draw
+
+PICTURES = [draw("cat" if i % 2 else "dog", i, (200, 240)) for i in range(12)]
+
+
+def of(image: Image.Image, size: tuple[int, int] = (224, 224)) -> int:
+    """Return the fingerprint of a picture that was decoded to ``size``."""
+    return perceptual_hash(np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)))
+
+
+def bits(a: int, b: int) -> int:
+    return (a ^ b).bit_count()
+
+
+def saved_again(image: Image.Image, quality: int) -> Image.Image:
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=quality)
+    return Image.open(data)
+
+
+@pytest.mark.parametrize("quality", [30, 60, 90])
+def test_saving_again_changes_few_bits(quality: int) -> None:
+    assert max(bits(of(image), of(saved_again(image, quality))) for image in PICTURES) <= 6
+
+
+@pytest.mark.parametrize("percent", [50, 75, 150, 200])
+def test_resizing_changes_few_bits(percent: int) -> None:
+    resized = [image.resize((240 * percent // 100, 200 * percent // 100), Image.Resampling.BICUBIC) for image in PICTURES]
+    assert max(bits(of(a), of(b)) for a, b in zip(PICTURES, resized, strict=True)) <= 4
+
+
+def test_different_pictures_are_far_apart() -> None:
+    found = [of(image) for image in PICTURES]
+    assert min(bits(a, b) for i, a in enumerate(found) for b in found[:i]) >= 8
+
+
+@pytest.mark.parametrize("size", [(32, 32), (224, 224), (8, 8), (1, 1), (33, 70), (300, 20)])
+def test_every_size_has_a_fingerprint_of_64_bits_that_is_not_0(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    for some in (pixels, np.zeros_like(pixels), np.full_like(pixels, 255)):
+        found = perceptual_hash(some)
+        assert isinstance(found, int)
+        assert 1 <= found < 2**64
+
+
+def test_it_is_the_published_hash() -> None:
+    """Bit by bit: the low frequencies of SciPy's DCT of the grey picture, against their median."""
+    pixels = np.random.default_rng(1).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    grey = pixels.astype(float) @ (0.299, 0.587, 0.114)
+    waves = dctn(grey, type=2)[1:9, 1:9].ravel()
+    expected = "".join("1" if wave > np.median(waves) else "0" for wave in waves)
+    # SciPy's transform lacks the scale of rows and columns, which is the same for all of these 64
+    assert f"{perceptual_hash(pixels):064b}" == expected
+    assert expected.count("1") == 32

@@ -1,0 +1,227 @@
+"""The rows of feature files: what belongs together, which side it stands on, what leaks, and how features are read."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffe.errors import DataError
+from ffe.extraction.plan import make_spec
+from ffe.keys import bytes_digest
+from ffe.store.layout import Row
+from ffe.store.reader import FeatureStore
+from ffe.store.writer import write_store
+from ffe.workflows.rows import SplitRows, split_rows
+
+GRID = (2, 2, 64)
+DIMS = 256
+
+
+def values(images: Sequence[int]) -> np.ndarray:
+    """Return features of unrelated images: float32 (n, D)."""
+    return np.stack([np.random.default_rng(image).uniform(0, 1, DIMS) for image in images]).astype(np.float32)
+
+
+def write(
+    path: Path,
+    features: np.ndarray,
+    *,
+    images: Sequence[int] | None = None,
+    splits: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    phash: Sequence[int] | None = None,
+) -> Path:
+    """Write a feature file of two classes, which take turns."""
+    count = len(features)
+    rows = [
+        Row(
+            f"{i:04d}.png",
+            bytes_digest(b"%d" % (i if images is None else images[i])),
+            i % 2,
+            "" if splits is None else splits[i],
+            phash=0 if phash is None else phash[i],
+            group="" if names is None else names[i],
+        )
+        for i in range(count)
+    ]
+    write_store(
+        path,
+        spec=make_spec("fake")[0],
+        grid=GRID,
+        class_names=("cat", "dog"),
+        rows=rows,
+        features=lambda row: features[int(row.path[:4])],
+    )
+    return path
+
+
+def split(path: Path, fraction: float = 0.3, seed: int = 0, **others: Path) -> SplitRows:
+    with FeatureStore(path) as store:
+        return split_rows(store, others.get("valid"), others.get("test"), fraction, seed)
+
+
+def by_name(rows: SplitRows, column: np.ndarray) -> list[object]:
+    return [value for _, value in sorted(zip(rows.names, column.tolist(), strict=True))]
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
+    caplog.set_level(logging.INFO, "ffe")
+    return caplog
+
+
+def test_images_that_are_added_move_none_to_the_other_side(tmp_path: Path) -> None:
+    features = values(range(120))
+    before, after = split(write(tmp_path / "a.h5", features[:60])), split(write(tmp_path / "b.h5", features))
+    sides = by_name(before, before.split)
+    assert set(sides) == {"train", "test"}
+    assert by_name(after, after.split)[:60] == sides
+
+
+def test_what_belongs_together_never_trains_and_tests(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    """Near copies by their features, named groups whole; what would test beside a training image is left out."""
+    features = values(range(120))
+    features[60:90] = features[:30] * np.float32(1.02)
+    names = [f"burst {i // 10}" if 90 <= i < 120 else "" for i in range(120)]
+    rows = split(write(tmp_path / "f.h5", features, names=names))
+    assert rows.counts() == {name: int((rows.split == value).sum()) for name, value in COUNTED.items()}
+    assert rows.counts()["left_out"] > 3
+    assert sum(rows.counts().values()) == 120
+    assert rows.groups.count == 33
+    sides = by_name(rows, rows.split)
+    for i in range(30):
+        assert {sides[i], sides[60 + i]} in ({"train"}, {"test"}, {"train", ""})
+    for start in (90, 100, 110):
+        assert len(set(sides[start : start + 10])) == 1
+    assert not rows.leaking().any()
+    left_out = rows.counts()["left_out"]
+    assert f"{left_out} images drawn for the test are left out: they belong together with images that train or choose" in (
+        warnings.messages
+    )
+
+
+COUNTED = {"train": "train", "valid": "valid", "test": "test", "left_out": ""}
+
+
+def test_validation_rows_that_are_given_stay_and_keep_their_like_out_of_the_test(tmp_path: Path) -> None:
+    features = values(range(100))
+    features[50:] = features[:50] * np.float32(1.02)
+    rows = split(write(tmp_path / "f.h5", features, splits=["valid"] * 50 + [""] * 50))
+    sides = by_name(rows, rows.split)
+    assert sides[:50] == ["valid"] * 50
+    # all images have a near copy that chooses the head: nothing can test but what had to be picked, and there is nothing to pick
+    assert set(sides[50:]) == {"train", ""}
+
+
+def test_leaks_of_given_splits_are_counted_by_cause(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    features = values(range(60))
+    images, names, phash = list(range(60)), [""] * 60, [0] * 60
+    images[40] = 0  # a copy
+    phash[1], phash[41] = 0b1111 << 40, 0b0111 << 40
+    features[41] = np.abs(features[1] + np.random.default_rng(99).uniform(-0.4, 0.4, DIMS))  # saved again
+    features[42] = features[2] * np.float32(1.02)  # near
+    features[43] = features[3] * np.float32(1.02)
+    names[44] = names[4] = "patient 4"
+    splits = ["train"] * 20 + ["valid"] * 20 + ["test"] * 20
+    rows = split(write(tmp_path / "f.h5", features, images=images, names=names, phash=phash, splits=splits))
+    assert by_name(rows, rows.split) == splits
+    assert [i for i, leaks in enumerate(by_name(rows, rows.leaking())) if leaks] == [40, 41, 42, 43, 44]
+    assert [i for i, leaks in enumerate(by_name(rows, rows.leaking("re-encoded"))) if leaks] == [40, 41]
+    assert warnings.messages == [
+        "1 images stand in the test split and in another one, so the test score is too good",
+        "1 images of the test split are images of another one, saved again or resized, so the test score is too good",
+        "2 images of the test split look nearly like images of another one, so the test score may be too good",
+        "1 images of the test split belong to groups that another one has too, so the test score is too good",
+    ]
+
+
+def test_leaks_between_files_are_found(tmp_path: Path) -> None:
+    main = write(tmp_path / "f.h5", values(range(40)))
+    features = values(range(100, 110))
+    features[3] = values([7])[0] * np.float32(1.02)
+    rows = split(main, test=write(tmp_path / "t.h5", features, images=range(100, 110)))
+    assert [rows.names[i] for i in np.flatnonzero(rows.leaking())] == ["test:0003.png"]
+
+
+def test_a_class_that_had_to_get_a_test_image_is_warned_of(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    rows = split(write(tmp_path / "f.h5", values(range(8))), fraction=0.001)
+    assert rows.counts() == {"train": 6, "valid": 0, "test": 2, "left_out": 0}
+    sentence = (
+        "the class '%s' is so small that a test or training image had to be picked for it; "
+        "the pick may change when images are added"
+    )
+    assert warnings.messages == [sentence % "cat", sentence % "dog"]
+
+
+def test_a_class_whose_images_all_show_the_same_is_refused(tmp_path: Path) -> None:
+    names = ["", "patient 1"] * 20
+    sentence = (
+        r"The class 'dog' has only 1 group of images that belong together in '.*f\.h5'; "
+        r"give every class at least 3 different images, or leave the class out\."
+    )
+    with pytest.raises(DataError, match=sentence):
+        split(write(tmp_path / "f.h5", values(range(40)), names=names))
+
+
+def test_constant_features_are_refused(tmp_path: Path) -> None:
+    sentence = (
+        r"All 12 rows of '.*f\.h5' hold the same features, so nothing can be learnt from them; "
+        r"check that the images differ, and make the features again with 'ffe extract --overwrite'\."
+    )
+    with pytest.raises(DataError, match=sentence):
+        split(write(tmp_path / "f.h5", np.ones((12, DIMS), np.float32)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_no_numbers_are_refused(tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.workflows.loading._PIECE_BYTES", 5 * 4 * DIMS)
+    features = values(range(20))
+    features[13, 200] = value
+    sentence = r"The features of '0013\.png' hold NaN or infinity; make them again with 'ffe extract --overwrite'\."
+    with pytest.raises(DataError, match=sentence):
+        split(write(tmp_path / "f.h5", features))
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+def test_rows_are_loaded_in_order_from_all_files(tmp_path: Path, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.workflows.loading._PIECE_BYTES", piece * 4 * DIMS)
+    main, other = values(range(30)), values(range(100, 110))
+    rows = split(write(tmp_path / "f.h5", main), test=write(tmp_path / "t.h5", other, images=range(100, 110)))
+    chosen = np.random.default_rng(0).random(40) < 0.5
+    expected = [(other if name.startswith("test:") else main)[int(name[-8:-4])] for name in rows.names]
+    loaded = rows.load(chosen)
+    assert loaded.dtype == np.float32
+    np.testing.assert_array_equal(loaded, np.stack(expected)[chosen])
+    assert rows.load(np.zeros(40, bool)).shape == (0, DIMS)
+
+
+def test_rows_that_memory_cannot_hold_lie_on_the_disk_while_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = split(write(tmp_path / "f.h5", values(range(30))))
+    everything = np.ones(30, bool)
+    in_memory = rows.load(everything)
+    assert not isinstance(in_memory, np.memmap)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("ffe.workflows.loading.free_memory", lambda: 2 * in_memory.nbytes - 1)
+    on_disk = rows.load(everything)
+    assert isinstance(on_disk, np.memmap)
+    np.testing.assert_array_equal(on_disk, in_memory)
+    part = np.asarray(on_disk)[3:5]
+    del on_disk
+    gc.collect()
+    assert len(list((tmp_path / "temporary").iterdir())) == 1  # a view still needs it
+    np.testing.assert_array_equal(part, in_memory[3:5])
+    del part
+    gc.collect()
+    assert list((tmp_path / "temporary").iterdir()) == []
+    monkeypatch.setattr("ffe.workflows.loading.free_memory", lambda: 2 * in_memory.nbytes)
+    assert not isinstance(rows.load(everything), np.memmap)
