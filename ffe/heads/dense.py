@@ -42,6 +42,8 @@ class DenseHead(MappedHead):
         Parameter("trainer", "together", ("together", "keras"), searched=False),
     )
 
+    _layers: Layers
+
     def fit_rowwise(
         self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
     ) -> Self:
@@ -93,7 +95,7 @@ class DenseHead(MappedHead):
         head = cls(parameters, grid)
         head.map.restore(arrays)
         count = sum(name.startswith("kernel") for name in arrays)
-        head._layers: Layers = [(arrays[f"kernel{i}"], arrays[f"bias{i}"]) for i in range(count)]
+        head._layers = [(arrays[f"kernel{i}"], arrays[f"bias{i}"]) for i in range(count)]
         return head
 
 

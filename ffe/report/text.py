@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ffe.bundle.manifest import Manifest
+from ffe.heads import HEADS
 
 _COLUMNS = 100
 _WORST = 10
@@ -46,8 +47,11 @@ def bytes_text(count: float) -> str:
 
 
 def parameters_text(parameters: Mapping[str, Any]) -> str:
-    """Return ``kernel=rbf C=10``; switches that are off are left out."""
-    shown = {k: v for k, v in parameters.items() if v is not False}
+    """Return ``kernel=rbf C=10``; switches that are off, and what is never searched and has its default, are left out."""
+    if "members" in parameters:
+        return " + ".join(f"{m['head']} ({parameters_text(m['parameters'])})" for m in parameters["members"])
+    quiet = {p.name: p.default for head in HEADS.values() for p in head.space if not p.searched and p.name != "epochs"}
+    shown = {k: v for k, v in parameters.items() if v is not False and not (k in quiet and v == quiet[k])}
     return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in shown.items())
 
 

@@ -131,9 +131,3 @@ class HeadContract:
         head = self.fitted(*separable_rows(2, 25), pooling=pooling)
         features, labels = separable_rows(2, 25, seed=1)
         assert (head.predict_proba(features).argmax(axis=1) == labels).mean() > _LEAST_ACCURACY
-
-    def test_found_parameters_are_parameters(self) -> None:
-        """What a fit found can be given back to the head as settings."""
-        head = self.fitted(*separable_rows(2, 15))
-        completed = complete(self.head.space, {**head.parameters, **head.found()}, self.head.name)
-        assert completed.keys() == head.parameters.keys()

@@ -63,7 +63,7 @@ class Memory:
         arrays = {f"runs{i}": np.stack(outcome.runs) for i, outcome in enumerate(outcomes)}
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
-            np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+            np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
         os.replace(temporary, path)
 
     def forget(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -375,10 +376,10 @@ def _run(
         testing = rows.split == "test"
         unseen = rows.load(testing)
         probabilities = with_temperature(head.predict_proba(unseen), calibration.factor)
-        evaluation = evaluate_probabilities(
-            probabilities, rows.labels[testing], rows.class_names, groups=rows.groups.ids[testing]
-        )
-        leak = _leak(rows, chosen, problem, spec, winner, store, probabilities, cross_validated=len(problem.parts) > 1)
+        ids_of_test = rows.groups.ids[testing]
+        together = ids_of_test if len(np.unique(ids_of_test)) < len(ids_of_test) else None
+        evaluation = evaluate_probabilities(probabilities, rows.labels[testing], rows.class_names, groups=together)
+        leak = _leak(rows, chosen, problem, spec, winner, probabilities)
         over = answered(probabilities, rows.labels[testing], options.reject) if options.reject else None
         result = TuneResult(
             output=None if options.output is None else Path(options.output),
@@ -468,36 +469,34 @@ def _memory(output: str | os.PathLike[str] | None, rows: SplitRows, store: Featu
     return Memory(path.with_name(path.name + ".search"), bytes_digest(canonical_json(about)))
 
 
+def _folds_of_single_images(problem: Problem, groups: np.ndarray) -> np.ndarray:
+    """Return folds int64 (n,) of the training rows in which the images of a group are dealt one by one; all others stay."""
+    folds = np.empty(len(problem.features), np.int64)
+    for fold, (_, score) in enumerate(problem.parts):
+        folds[score] = fold
+    train = problem.train
+    for group in np.flatnonzero(np.bincount(groups[train]) > 1):
+        members = train[groups[train] == group]
+        folds[members] = (folds[members] + np.arange(len(members))) % len(problem.parts)
+    return folds[train]
+
+
 def _leak(
     rows: SplitRows,
     chosen: np.ndarray,
     problem: Problem,
     spec: SearchSpec,
     winner: Trial,
-    store: FeatureStore,
     probabilities: np.ndarray,
-    *,
-    cross_validated: bool,
 ) -> Leak | None:
     """Say what the winner would have claimed if images that belong together stood on both sides."""
     if not rows.groups.count:
         return None
     claimed = None
     train = problem.train
-    if cross_validated and winner.head != EnsembleHead.name:
-        labels = problem.labels[train]
-        alone = np.arange(len(train))
-        digests = [str(i) for i in alone]
-        folds = assign_folds(labels, digests, alone, len(problem.parts), spec.seed, store.class_names)
-        naive = Problem(
-            problem.features,
-            problem.labels,
-            train,
-            fold_parts(train, folds),
-            problem.classes,
-            problem.grid,
-            problem.class_weights,
-        )
+    if len(problem.parts) > 1 and winner.head != EnsembleHead.name:
+        folds = _folds_of_single_images(problem, rows.groups.ids[chosen])
+        naive = dataclasses.replace(problem, parts=fold_parts(train, folds))
         claimed = score_once(naive, spec, winner.head, winner.parameters)
     testing = rows.split == "test"
     leaking = rows.leaking()[testing]

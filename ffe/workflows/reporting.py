@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,14 +85,7 @@ def write_report(
             Picture(rows.names[i], files[i], int(rows.labels[i]), int(row.argmax()), float(row.max()))
             for i, row in zip(testing, probabilities, strict=True)
         ],
-        label_issues=[
-            Suspect(
-                rows.names[scored[issue.row]], files[scored[issue.row]], issue.given, issue.suggested, issue.probability_suggested
-            )
-            for issue in find_label_errors(
-                with_temperature(winner.probabilities, result.calibration.factor), problem.labels[problem.scored]
-            )
-        ],
+        label_issues=_suspects(rows, files, scored, problem, winner, result.calibration),
         calibration=_calibration(result.calibration, winner, problem),
         duplicates=[
             Duplicates(
@@ -108,16 +102,32 @@ def write_report(
     write_page(path, page)
 
 
+def _suspects(
+    rows: SplitRows,
+    files: Sequence[Path | None],
+    scored: np.ndarray,
+    problem: Problem,
+    winner: Trial,
+    calibration: Calibration,
+) -> list[Suspect]:
+    """Return the rows whose label may be wrong, by the answers of fits that had not seen them."""
+    calibrated = with_temperature(winner.probabilities, calibration.factor)
+    issues = find_label_errors(calibrated, problem.labels[problem.scored])
+    return [
+        Suspect(rows.names[scored[i.row]], files[scored[i.row]], i.given, i.suggested, i.probability_suggested) for i in issues
+    ]
+
+
 def leak_text(result: TuneResult) -> str | None:
     """Return what near copies would have brought, in words; None where there are none."""
     leak = result.leak
     if leak is None:
         return None
-    found = f"{leak.images} images form {leak.groups} groups that belong together ({_links(leak.links)})"
-    sentences = [f"{found}; each group stands on one side."]
+    groups = "a group that belongs" if leak.groups == 1 else f"{leak.groups} groups that belong"
+    sentences = [f"{leak.images} images form {groups} together ({_links(leak.links)}), and stay on one side."]
     if leak.claimed is not None:
         sentences.append(
-            f"Without that, cross-validation would have claimed {leak.claimed:.4f}; with it, it says {leak.honest:.4f}."
+            f"With them dealt one by one, cross-validation would have claimed {leak.claimed:.4f}; it says {leak.honest:.4f}."
         )
     if leak.test_leaking:
         clean = "" if leak.test_clean is None else f"; without them it is {leak.test_clean:.4f}"
@@ -219,7 +229,7 @@ def growth_of(problem: Problem, spec: SearchSpec, trial: Trial) -> Growth | None
     sizes, accuracies, errors = [], [], []
     for share in shares:
         parts = [(_stratified(labels, fit, share, spec.seed), score) for fit, score in problem.parts]
-        smaller = Problem(problem.features, labels, problem.train, parts, problem.classes, problem.grid, problem.class_weights)
+        smaller = dataclasses.replace(problem, parts=parts)
         found = trial if share == 1.0 else score_once(smaller, spec, trial.head, trial.parameters)
         right = found.probabilities.argmax(axis=1) == labels[problem.scored]
         sizes.append(int(np.mean([len(fit) for fit, _ in parts])))
