@@ -274,6 +274,6 @@ def best_of_each_head(trials: Sequence[Trial]) -> list[Trial]:
 def refit(problem: Problem, trial: Trial, seed: int) -> Head:
     """Fit the head of a trial on all training rows, with nothing left to find."""
     kind = find_head(trial.head)
-    head = kind(complete(kind.space, trial.parameters, trial.head), problem.grid)
+    head = kind(complete(kind.space, trial.parameters, trial.head) if kind.space else trial.parameters, problem.grid)
     x = head.map.rowwise(problem.features[problem.train])
     return head.fit_rowwise(x, problem.labels[problem.train], problem.classes, seed=seed, class_weights=problem.class_weights)
