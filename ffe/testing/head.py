@@ -46,10 +46,16 @@ class HeadContract:
     head: ClassVar[type[Head]]
     settings: ClassVar[dict[str, Any]] = {}
 
-    def fitted(self, features: np.ndarray, labels: np.ndarray, *, seed: int = 0, **settings: Any) -> Head:
+    def fitted(
+        self, features: np.ndarray, labels: np.ndarray, *, seed: int = 0, class_weights: np.ndarray | None = None, **settings: Any
+    ) -> Head:
         """Return the head, fitted on rows of the grid (2, 3, 4) with the quick settings and those given."""
-        parameters = complete(self.head.space, {**self.settings, **settings}, self.head.name)
-        return self.head(parameters, _GRID).fit(features, labels, int(labels.max()) + 1, seed=seed)
+        head = self.head(self.parameters(**settings), _GRID)
+        return head.fit(features, labels, int(labels.max()) + 1, seed=seed, class_weights=class_weights)
+
+    def parameters(self, **settings: Any) -> dict[str, Any]:
+        """Return the parameters of a head with the quick settings and those given."""
+        return complete(self.head.space, {**self.settings, **settings}, self.head.name)
 
     @pytest.mark.parametrize("classes", [2, 3])
     def test_probabilities_are_probabilities(self, classes: int) -> None:
@@ -71,6 +77,29 @@ class HeadContract:
         probabilities = head.predict_proba(features)
         assert (probabilities.argmax(axis=1) == labels).mean() > _LEAST_ACCURACY
         assert probabilities[np.arange(len(labels)), labels].mean() > 1.2 / classes
+
+    def test_mapped_rows_do_as_well_as_features(self) -> None:
+        """On what ``map.rowwise`` made, ``fit_rowwise`` and ``proba_rowwise`` are ``fit`` and ``predict_proba``, bit for bit."""
+        features, labels = separable_rows(3, 15)
+        others = separable_rows(3, 5, seed=1)[0]
+        weights = np.asarray([0.5, 1.0, 2.0])
+        head = self.fitted(features, labels, class_weights=weights)
+        again = type(head)(head.parameters, _GRID)
+        again.fit_rowwise(again.map.rowwise(features), labels, 3, seed=0, class_weights=weights)
+        expected = head.predict_proba(others)
+        np.testing.assert_array_equal(again.predict_proba(others), expected)
+        np.testing.assert_array_equal(head.proba_rowwise(head.map.rowwise(others)), expected)
+
+    def test_class_weights_shift_the_answers(self) -> None:
+        """Of rows that are in both classes, more are answered with the class that counts fiftyfold; equal weights do little."""
+        features, labels = separable_rows(2, 20)
+        features, labels = np.concatenate([features] * 3), np.concatenate([labels, labels, 1 - labels])
+        plain, equal, shifted = (
+            self.fitted(features, labels, class_weights=weights).predict_proba(features)[:, 1].mean()
+            for weights in (None, np.ones(2), np.asarray([1.0, 50.0]))
+        )
+        assert shifted > plain + 0.05
+        assert abs(equal - plain) < 0.05
 
     def test_a_row_does_not_depend_on_its_neighbours(self) -> None:
         """One by one, and together: the same probabilities, to rounding."""

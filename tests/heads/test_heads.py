@@ -6,11 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from sklearn.svm import LinearSVC
 
 from ffe.errors import HeadError
-from ffe.heads import HEADS, find_head
-from ffe.heads.base import Head, Validation, size_in_bytes
+from ffe.evaluation.calibration import with_temperature
+from ffe.heads import HEADS, find_head, svm
+from ffe.heads.base import Head, row_weights, size_in_bytes
 from ffe.heads.dense import DenseHead
+from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.forest import ForestHead
 from ffe.heads.logistic import LogisticHead
 from ffe.heads.space import complete
@@ -34,6 +37,20 @@ class TestLinearSvmHead(HeadContract):
     settings: ClassVar[dict[str, Any]] = {"kernel": "linear", "scaling": "standard"}
 
 
+class TestSvmHeadWithPca(HeadContract):
+    head: ClassVar[type[Head]] = SvmHead
+    settings: ClassVar[dict[str, Any]] = {"scaling": "standard", "pca": True, "components": 32}
+
+
+class TestSvmHeadOnLandmarks(HeadContract):
+    head: ClassVar[type[Head]] = SvmHead
+
+    @pytest.fixture(autouse=True)
+    def few_rows_are_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(svm, "EXACT_ROWS", 20)
+        monkeypatch.setattr(svm, "LANDMARKS", 15)
+
+
 class TestForestHead(HeadContract):
     head: ClassVar[type[Head]] = ForestHead
     settings: ClassVar[dict[str, Any]] = {"trees": 100}
@@ -43,13 +60,35 @@ class TestLogisticHead(HeadContract):
     head: ClassVar[type[Head]] = LogisticHead
 
 
+class TestEnsembleHead(HeadContract):
+    head: ClassVar[type[Head]] = EnsembleHead
+
+    def parameters(self, **settings: Any) -> dict[str, Any]:
+        return _members(
+            (LogisticHead, {**settings}, 2.0),
+            (ForestHead, {"trees": 100, **settings}, 1.0),
+            (SvmHead, {"scaling": "standard", **settings}, 0.5),
+        )
+
+
+def _members(*members: tuple[type[Head], dict[str, Any], float]) -> dict[str, Any]:
+    return {
+        "members": [
+            {"head": kind.name, "parameters": complete(kind.space, settings, kind.name), "temperature": temperature}
+            for kind, settings, temperature in members
+        ]
+    }
+
+
 def test_the_heads_by_name() -> None:
-    assert {name: kind.name for name, kind in HEADS.items()} == {n: n for n in ("dense", "svm", "forest", "logistic")}
+    assert {name: kind.name for name, kind in HEADS.items()} == {n: n for n in ("svm", "logistic", "dense", "forest")}
     assert find_head("svm") is SvmHead
+    assert find_head("ensemble") is EnsembleHead  # a model may be one; no search tries it
+    assert "ensemble" not in HEADS
 
 
 def test_an_unknown_head_is_named_with_the_known_ones() -> None:
-    with pytest.raises(HeadError, match=r"There is no head 'tree'; choose from dense, svm, forest, logistic\."):
+    with pytest.raises(HeadError, match=r"There is no head 'tree'; choose from svm, logistic, dense, forest\."):
         find_head("tree")
 
 
@@ -64,21 +103,121 @@ def _dense(**settings: Any) -> DenseHead:
     return DenseHead(complete(DenseHead.space, quick, "dense"), GRID)
 
 
-def test_dense_stops_early_and_keeps_the_best_epoch() -> None:
-    """Where the validation labels contradict the training ones, the first epoch is the best."""
-    features, labels = separable_rows(2, 30)
-    watched, contrary = separable_rows(2, 10, seed=1)
-    head = _dense(epochs=40).fit(features, labels, 2, seed=5, validation=Validation(watched, 1 - contrary))
-    assert head.found() == {"epochs": 1}
-    once = _dense(epochs=1).fit(features, labels, 2, seed=5)
-    for name, array in once.arrays().items():
-        np.testing.assert_array_equal(head.arrays()[name], array, err_msg=name)
+def test_rows_count_by_their_class() -> None:
+    labels = np.asarray([0, 2, 1, 2])
+    np.testing.assert_array_equal(row_weights(labels, None), np.ones(4))
+    np.testing.assert_array_equal(row_weights(labels, np.asarray([1.0, 2.0, 5.0])), [1, 5, 2, 5])
 
 
-def test_dense_goes_on_while_the_validation_loss_falls() -> None:
+def test_dense_trains_for_all_its_epochs() -> None:
     features, labels = separable_rows(2, 30)
-    head = _dense(epochs=8).fit(features, labels, 2, validation=Validation(*separable_rows(2, 30, seed=1)))
-    assert head.found()["epochs"] > 3
+    shorter, longer = (_dense(epochs=epochs).fit(features, labels, 2, seed=5).arrays()["kernel0"] for epochs in (3, 8))
+    assert np.abs(shorter - longer).max() > 1e-3
+
+
+def test_dense_learns_what_is_mostly_zero() -> None:
+    """Rows behind a ReLU go through the sparse kernels."""
+    features, labels = separable_rows(3, 40)
+    features = np.where(features > 1.2, features, 0)
+    features[:, 12:] = 0  # half of the cells are dark
+    settings = {"pooling": "flat", "scaling": "l2", "first_dense": 32, "batch_size": 16, "learning_rate": 0.01}
+    head = DenseHead(complete(DenseHead.space, {**settings, "epochs": 30}, "dense"), GRID).fit(features, labels, 3)
+    assert (head.predict_proba(features).argmax(axis=1) == labels).mean() > 0.9
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_landmarks_stand_in_for_many_rows(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit the machine sees landmarks alone, is one against the rest, and answers much as the exact one."""
+    features, labels = separable_rows(classes, 100)
+    others, truth = separable_rows(classes, 100, seed=1)
+    parameters = complete(SvmHead.space, {"pooling": "flat"}, "svm")
+    exact = SvmHead(parameters, GRID).fit(features, labels, classes)
+    monkeypatch.setattr(svm, "EXACT_ROWS", 199)
+    monkeypatch.setattr(svm, "LANDMARKS", 60)
+    head = SvmHead(parameters, GRID).fit(features, labels, classes, seed=2)
+    columns = 1 if classes == 2 else classes
+    assert head.arrays()["vectors"].shape == (60, 24)
+    assert head.arrays()["pairs"].shape == (60, columns)
+    assert head.arrays()["constants"][3] == (classes > 2)
+    assert exact.arrays()["constants"][3] == 0
+    answers = head.predict_proba(others).argmax(axis=1)
+    assert (answers == truth).mean() > 0.95
+    assert (answers == exact.predict_proba(others).argmax(axis=1)).mean() > 0.95
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_with_all_rows_as_landmarks_the_approximation_is_exact(
+    classes: int, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is then ``LinearSVC`` in coordinates whose inner products are the kernel: decisions within 1e-2 of the largest."""
+    rng = np.random.default_rng(0)
+    features, labels = separable_rows(classes, 20)
+    features = features + rng.normal(0, 0.7, features.shape).astype(np.float32)
+    monkeypatch.setattr(svm, "EXACT_ROWS", 20)
+    parameters = complete(SvmHead.space, {"pooling": "flat", "scaling": "l2", "kernel": kernel, "C": 3.0}, "svm")
+    weights = np.linspace(0.5, 2, classes)
+    head = SvmHead(parameters, GRID).fit(features, labels, classes, class_weights=weights)
+
+    x = head.map.transform(features).astype(np.float64)
+    gram = x @ x.T
+    if kernel == "rbf":
+        squares = np.diag(gram)
+        gram = np.exp(-(squares[:, None] + squares - 2 * gram) / (x.shape[1] * x.var()))
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > values[-1] * 1e-6
+    coordinates = vectors[:, kept] * np.sqrt(values[kept])
+    reference = LinearSVC(C=3.0, dual=False, class_weight=dict(enumerate(weights))).fit(coordinates, labels)
+    expected = reference.decision_function(coordinates).reshape(len(x), -1)
+    with np.errstate(divide="ignore"):
+        scores = np.log(head.predict_proba(features))
+    found = scores[:, 1:] - scores[:, :1]
+    wanted = expected if classes == 2 else expected[:, 1:] - expected[:, :1]
+    np.testing.assert_allclose(found, wanted, atol=1e-2 * np.abs(wanted).max())
+
+
+def test_landmarks_depend_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svm, "EXACT_ROWS", 20)
+    monkeypatch.setattr(svm, "LANDMARKS", 10)
+    features, labels = separable_rows(2, 30)
+    heads = [SvmHead(complete(SvmHead.space, {}, "svm"), GRID).fit(features, labels, 2, seed=seed) for seed in (1, 1, 2)]
+    first, again, other = (head.arrays()["vectors"] for head in heads)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_svms_of_the_first_models_still_predict() -> None:
+    """They had three constants, the last a temperature that multiplies the scores."""
+    features, labels = separable_rows(3, 15)
+    head = SvmHead(complete(SvmHead.space, {}, "svm"), GRID).fit(features, labels, 3)
+    arrays = head.arrays()
+    arrays["constants"] = np.asarray([3, arrays["constants"][1], 2.5])
+    old = SvmHead.from_arrays({"pooling": "avg", "scaling": "sqrt_l2", "kernel": "rbf", "C": 10.0, "gamma": 1.0}, GRID, arrays)
+    np.testing.assert_allclose(old.predict_proba(features), with_temperature(head.predict_proba(features), 2.5), atol=1e-12)
+
+
+def test_an_ensemble_predicts_the_mean_of_its_calibrated_members() -> None:
+    features, labels = separable_rows(3, 20)
+    others, _ = separable_rows(3, 10, seed=1)
+    weights = np.asarray([1.0, 2.0, 0.5])
+    parameters = _members((LogisticHead, {"pooling": "max"}, 3.0), (ForestHead, {"trees": 100}, 0.25))
+    ensemble = EnsembleHead(parameters, GRID).fit(features, labels, 3, seed=4, class_weights=weights)
+    expected = np.zeros((30, 3))
+    for about in parameters["members"]:
+        member = find_head(about["head"])(about["parameters"], GRID).fit(features, labels, 3, seed=4, class_weights=weights)
+        expected += with_temperature(member.predict_proba(others), about["temperature"]) / 2
+    np.testing.assert_allclose(ensemble.predict_proba(others), expected, atol=1e-12)
+    assert size_in_bytes(ensemble) == sum(size_in_bytes(member) for member in ensemble._members)
+    assert {name.partition(".")[0] for name in ensemble.arrays()} == {"0", "1"}
+
+
+def test_an_ensemble_of_more_than_ten_members_keeps_them_apart() -> None:
+    """``1.`` is no beginning of ``10.weights``."""
+    features, labels = separable_rows(2, 10)
+    parameters = _members(*((LogisticHead, {"C": float(10**i)}, 1.0) for i in range(-4, 4)), *[(LogisticHead, {}, 1.0)] * 4)
+    ensemble = EnsembleHead(parameters, GRID).fit(features, labels, 2)
+    again = EnsembleHead.from_arrays(ensemble.parameters, GRID, ensemble.arrays())
+    np.testing.assert_array_equal(again.predict_proba(features), ensemble.predict_proba(features))
 
 
 def test_dense_extra_layer_is_a_third_pair_of_arrays() -> None:
@@ -95,17 +234,6 @@ def test_dense_extra_layer_is_a_third_pair_of_arrays() -> None:
     }
 
 
-@pytest.mark.parametrize(("head", "rows"), [(SvmHead, 0), (ForestHead, 0), (LogisticHead, 0)])
-def test_other_heads_find_nothing_and_ignore_the_validation_rows(head: type[Head], rows: int) -> None:
-    features, labels = separable_rows(2, 15)
-    parameters = complete(head.space, {}, head.name)
-    plain = head(parameters, GRID).fit(features, labels, 2)
-    watching = head(parameters, GRID).fit(features, labels, 2, validation=Validation(features[:5], 1 - labels[:5]))
-    assert watching.found() == {}
-    for name, array in plain.arrays().items():
-        np.testing.assert_array_equal(watching.arrays()[name], array, err_msg=name)
-
-
 def test_a_linear_svm_keeps_one_vector_per_pair_and_no_rows() -> None:
     features, labels = separable_rows(3, 15)
     head = SvmHead(complete(SvmHead.space, {"kernel": "linear"}, "svm"), GRID).fit(features, labels, 3)
@@ -119,15 +247,6 @@ def test_an_rbf_svm_keeps_its_support_vectors_only() -> None:
     kept = head.arrays()["vectors"]
     assert 0 < len(kept) < len(features)
     assert kept.shape[1] == 4
-
-
-def test_an_svm_without_rows_to_calibrate_on_still_answers() -> None:
-    """One row of a class is too few for folds: the temperature stays 1."""
-    features, labels = separable_rows(2, 10)
-    keep = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:1]])
-    head = SvmHead(complete(SvmHead.space, {}, "svm"), GRID).fit(features[keep], labels[keep], 2)
-    assert head.arrays()["constants"][2] == 1.0
-    assert np.isfinite(head.predict_proba(features)).all()
 
 
 def test_forest_leaf_size_is_obeyed() -> None:

@@ -102,8 +102,30 @@ def test_a_value_out_of_range_is_refused(parameter: Parameter, value: Any, sente
 
 
 def test_an_unknown_parameter_is_refused() -> None:
-    with pytest.raises(HeadError, match=r"^The head 'svm' has no parameter 'c'; it has pooling, scaling, kernel, C, gamma\.$"):
+    with pytest.raises(
+        HeadError, match=r"^The head 'svm' has no parameter 'c'; it has pooling, scaling, pca, components, kernel, C, gamma\.$"
+    ):
         complete(SvmHead.space, {"c": 1}, "svm")
+
+
+@pytest.mark.parametrize("head", ["svm", "logistic", "dense"])
+def test_components_exist_only_with_pca(head: str) -> None:
+    space = HEADS[head].space
+    assert "components" not in complete(space, {}, head)
+    assert complete(space, {"pca": "true"}, head)["components"] == 128
+    assert complete(space, {"pca": True, "components": "32"}, head)["components"] == 32
+    with pytest.raises(HeadError, match=f"'components' of the head '{head}' exists only where 'pca' is True; set that too"):
+        complete(space, {"components": 32}, head)
+
+
+def test_without_defaults_settings_are_checked_and_nothing_is_filled_in() -> None:
+    assert complete(SvmHead.space, {}, "svm", fill=False) == {}
+    assert complete(SvmHead.space, {"C": "3", "kernel": "RBF"}, "svm", fill=False) == {"kernel": "rbf", "C": 3.0}
+    assert complete(SvmHead.space, {"gamma": "2"}, "svm", fill=False) == {"gamma": 2.0}  # the default kernel has one
+    with pytest.raises(HeadError, match="The parameter 'C' cannot be 'much'"):
+        complete(SvmHead.space, {"C": "much"}, "svm", fill=False)
+    with pytest.raises(HeadError, match="'gamma' of the head 'svm' exists only where 'kernel' is rbf"):
+        complete(SvmHead.space, {"kernel": "linear", "gamma": 2}, "svm", fill=False)
 
 
 def test_an_inactive_parameter_is_refused() -> None:
