@@ -3,28 +3,32 @@
 The SVM is compared with ``SVC(break_ties=True)``: where three or more classes
 have equal votes, plain ``SVC.predict`` takes the lowest of them, and ffe, like
 scikit-learn's own decision function, the one of the greatest confidence. Its
-probabilities are not compared: they are ffe's own calibration.
+probabilities are not compared: they are a softmax of ffe's own.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
-from ffe.heads.dense import DenseHead, _compiled
+from ffe.heads.dense import DenseHead
 from ffe.heads.feature_map import FeatureMap
 from ffe.heads.forest import ForestHead
-from ffe.heads.logistic import LogisticHead, _coordinates_of_rows
-from ffe.heads.probability import softmax, two_columns
+from ffe.heads.logistic import LogisticHead, coordinates_of_products, logistic_path
 from ffe.heads.space import complete
-from ffe.heads.svm import SvmHead
+from ffe.heads.svm import SvmHead, inner_products
 
 GRID = (2, 2, 10)
+EXACT = {"solver": "newton-cholesky", "tol": 1e-10}
 
 
 def _overlapping(classes: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,41 +40,60 @@ def _overlapping(classes: int, rows: int, seed: int) -> tuple[np.ndarray, np.nda
     return features.astype(np.float32), labels.astype(np.int64)
 
 
+def _scaled(scaling: str, features: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    fitted = FeatureMap({"pooling": "flat", "scaling": scaling}, GRID).fit(features)
+    return fitted.transform(features).astype(np.float64), fitted.transform(others).astype(np.float64)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("scaling", ["standard", "sqrt_l2"])
 @pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("settings", [{"kernel": "linear", "C": 0.1}, {"kernel": "rbf", "C": 3.0, "gamma": 0.5}], ids=str)
-def test_svm_answers_as_svc(settings: dict[str, Any], classes: int, scaling: str) -> None:
+@pytest.mark.parametrize("settings", [{"kernel": "linear", "C": 10.0}, {"kernel": "rbf", "C": 3.0, "gamma": 0.5}], ids=str)
+def test_svm_answers_as_svc(settings: dict[str, Any], classes: int, scaling: str, weighted: bool) -> None:
     """Equal labels on 400 rows, some of them wrong: the same mistakes."""
     features, labels = _overlapping(classes, 120, 0)
     others, truth = _overlapping(classes, 400, 1)
+    weights = np.linspace(0.5, 1.5, classes) if weighted else None
     parameters = complete(SvmHead.space, {**settings, "pooling": "flat", "scaling": scaling}, "svm")
-    head = SvmHead(parameters, GRID).fit(features, labels, classes)
+    head = SvmHead(parameters, GRID).fit(features, labels, classes, class_weights=weights)
 
-    scaled = FeatureMap("flat", scaling, GRID).fit(features)
-    x = scaled.transform(features).astype(np.float64)
+    x, y = _scaled(scaling, features, others)
     gamma = settings.get("gamma", 1.0) / (x.shape[1] * x.var())
-    reference = SVC(C=settings["C"], kernel=settings["kernel"], gamma=gamma, break_ties=classes > 2).fit(x, labels)
-    expected = reference.predict(scaled.transform(others).astype(np.float64))
+    by_class = None if weights is None else dict(enumerate(weights))
+    reference = SVC(C=settings["C"], kernel=settings["kernel"], gamma=gamma, break_ties=classes > 2, class_weight=by_class)
+    expected = reference.fit(x, labels).predict(y)
 
     np.testing.assert_array_equal(head.predict_proba(others).argmax(axis=1), expected)
     assert 0 < (expected != truth).mean() < 0.6
 
 
+@pytest.fixture
+def converged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scikit-learn go on to convergence: what is left is the exactness of what ffe makes of it."""
+    patient = functools.partial(LogisticRegression, tol=1e-7)
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression", patient)
+
+
+@pytest.mark.usefixtures("converged")
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("scaling", "strength"), [("standard", 1.0), ("sqrt_l2", 20.0)])
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("rows", [30, 160], ids=["fewer rows than features", "more"])
-def test_logistic_equals_the_plain_fit_on_all_features(rows: int, classes: int, scaling: str, strength: float) -> None:
-    """Probabilities within 5e-3 of a fit to convergence: the head's solver stops at scikit-learn's default tolerance."""
+def test_logistic_equals_the_plain_fit_on_all_features(
+    rows: int, classes: int, scaling: str, strength: float, weighted: bool
+) -> None:
+    """Probabilities within 1e-4, both solved to convergence."""
     features, labels = _overlapping(classes, rows, 0)
     others, _ = _overlapping(classes, 200, 1)
+    weights = np.linspace(0.3, 2, classes) if weighted else None
     parameters = complete(LogisticHead.space, {"pooling": "flat", "scaling": scaling, "C": strength}, "logistic")
-    head = LogisticHead(parameters, GRID).fit(features, labels, classes)
+    head = LogisticHead(parameters, GRID).fit(features, labels, classes, class_weights=weights)
 
-    scaled = FeatureMap("flat", scaling, GRID).fit(features)
-    x = scaled.transform(features).astype(np.float64)
-    reference = LogisticRegression(C=strength, tol=1e-10, max_iter=20_000).fit(x, labels)
-    expected = reference.predict_proba(scaled.transform(others).astype(np.float64))
-    np.testing.assert_allclose(head.predict_proba(others), expected, atol=5e-3)
+    x, y = _scaled(scaling, features, others)
+    by_class = None if weights is None else dict(enumerate(weights))
+    reference = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-10, class_weight=by_class)
+    expected = reference.fit(x, labels).predict_proba(y)
+    np.testing.assert_allclose(head.predict_proba(others), expected, atol=1e-4)
     assert expected.std() > 0.02
 
 
@@ -78,48 +101,86 @@ def test_logistic_equals_the_plain_fit_on_all_features(rows: int, classes: int, 
 def test_the_coordinates_of_the_rows_lose_nothing(classes: int) -> None:
     """Solved to convergence in both, the 30 coordinates and the 40 features give equal probabilities, within 1e-5."""
     features, labels = _overlapping(classes, 30, 0)
-    scaled = FeatureMap("flat", "standard", GRID).fit(features)
-    x, others = scaled.transform(features), scaled.transform(_overlapping(classes, 200, 1)[0])
-    z, back = _coordinates_of_rows(x)
+    x, others = _scaled("standard", features, _overlapping(classes, 200, 1)[0])
+    z, back = coordinates_of_products(inner_products(x.astype(np.float32)))
     assert z.shape[1] <= 30
-    np.testing.assert_allclose(z @ z.T, x.astype(np.float64) @ x.T, atol=1e-3)
-    reduced, plain = (
-        LogisticRegression(C=1.0, tol=1e-10, max_iter=20_000).fit(rows, labels) for rows in (z, x.astype(np.float64))
-    )
-    np.testing.assert_allclose(reduced.predict_proba(others @ back), plain.predict_proba(others.astype(np.float64)), atol=1e-5)
+    np.testing.assert_allclose(z @ z.T, x @ x.T, atol=1e-3)
+    reduced, plain = (LogisticRegression(C=1.0, tol=1e-10, max_iter=20_000).fit(rows, labels) for rows in (z, x))
+    np.testing.assert_allclose(reduced.predict_proba(others @ x.T @ back), plain.predict_proba(others), atol=1e-5)
+    carried = x.T @ (back @ reduced.coef_.T)
+    np.testing.assert_allclose(carried, plain.coef_.T, atol=1e-5)
+
+
+def _path_and_single_fits(rows: int, classes: int, **options: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the probabilities of 200 rows by a path, and by a fit of its own for each ``C``, with options of scikit-learn."""
+    features, labels = _overlapping(classes, rows, 0)
+    x, others = _scaled("standard", features, _overlapping(classes, 200, 1)[0])
+    weights = np.linspace(0.3, 2, classes)
+    penalties = [1e-3, 1e-2, 0.1, 1.0, 10.0]
+    for penalty, (coefficients, bias) in zip(penalties, logistic_path(x, labels, penalties, weights), strict=True):
+        reference = LogisticRegression(C=penalty, class_weight=dict(enumerate(weights)), **options)
+        expected = reference.fit(x, labels).predict_proba(others)
+        reference.coef_, reference.intercept_ = coefficients.T, bias
+        yield reference.predict_proba(others), expected
+
+
+@pytest.mark.usefixtures("converged")
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("rows", [30, 160], ids=["fewer rows than features", "more"])
+def test_a_path_equals_single_fits(rows: int, classes: int) -> None:
+    """Each ``C`` begins where the one before it ended; converged, probabilities are within 1e-4 of a fit from nothing."""
+    previous = None
+    for found, expected in _path_and_single_fits(rows, classes, **EXACT):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert previous is None or np.abs(expected - previous).max() > 0.05
+        previous = expected
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("share", ["sqrt", "0.05"])
+def test_a_path_stops_no_earlier_than_single_fits(classes: int) -> None:
+    """At scikit-learn's own tolerance both are off by up to 0.05 at C=10; the path by no more than half as much again."""
+    exact = [expected for _, expected in _path_and_single_fits(160, classes, **EXACT)]
+    for (path, single), truth in zip(_path_and_single_fits(160, classes, max_iter=2000), exact, strict=True):
+        assert np.abs(path - truth).max() < 1.5 * np.abs(single - truth).max() + 2e-3
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("share", ["sqrt", "log2", "0.05"])
 def test_forest_equals_sklearn(classes: int, share: str) -> None:
     """Probabilities within 1e-6: the shares in the leaves are kept as float32."""
     features, labels = _overlapping(classes, 120, 0)
     others, _ = _overlapping(classes, 200, 1)
+    weights = np.linspace(0.3, 2, classes)
     settings = {"pooling": "flat", "trees": 100, "max_features": share, "min_samples_leaf": 2}
-    head = ForestHead(complete(ForestHead.space, settings, "forest"), GRID).fit(features, labels, classes, seed=7)
+    head = ForestHead(complete(ForestHead.space, settings, "forest"), GRID)
+    head.fit(features, labels, classes, seed=7, class_weights=weights)
     reference = RandomForestClassifier(
-        100, max_features=share if share == "sqrt" else float(share), min_samples_leaf=2, random_state=7
+        100,
+        max_features=float(share) if share == "0.05" else share,
+        min_samples_leaf=2,
+        random_state=7,
+        class_weight=dict(enumerate(weights)),
     ).fit(features, labels)
     np.testing.assert_allclose(head.predict_proba(others), reference.predict_proba(others), atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("classes", "layers"),
-    [(2, {"first_dense": 16}), (4, {"first_dense": 32, "extra_dense_layer": True, "extra_dense": 16})],
+    ("classes", "settings"),
+    [
+        (2, {"first_dense": 16, "pooling": "avgmax", "pca": True, "components": 32}),
+        (4, {"first_dense": 32, "extra_dense_layer": True, "extra_dense": 16, "pooling": "flat"}),
+        (3, {"scaling": "sqrt_l2", "pooling": "max"}),
+        (2, {"scaling": "l2", "pooling": "avg", "pca": True}),
+    ],
 )
-def test_dense_forward_pass_equals_keras(classes: int, layers: dict[str, Any]) -> None:
-    """The network that was just fitted gives the same probabilities through Keras, within 1e-5."""
+def test_a_dense_head_saved_for_keras_predicts_the_same(classes: int, settings: dict[str, Any], tmp_path: Path) -> None:
+    """The ``.keras`` file takes features and gives probabilities, within 1e-5, map and PCA included."""
     features, labels = _overlapping(classes, 120, 0)
     others, _ = _overlapping(classes, 200, 1)
-    settings = {"pooling": "flat", "epochs": 3, "learning_rate": 0.01, "batch_size": 16, **layers}
-    p = complete(DenseHead.space, settings, "dense")
-    head = DenseHead(p, GRID).fit(features, labels, classes)
-
-    misses = _compiled.cache_info().misses
-    model, _ = _compiled(40, classes, p["first_dense"], p.get("extra_dense"), p["dropout_rate"], p["l2"], p["learning_rate"])
-    assert _compiled.cache_info().misses == misses, "this is not the model that was fitted"
-    scaled = FeatureMap("flat", "standard", GRID).fit(features)
-    scores = model.predict(scaled.transform(others), verbose=0)
-    expected = softmax(two_columns(scores[:, 0]) if classes == 2 else scores)
-    np.testing.assert_allclose(head.predict_proba(others), expected, atol=1e-5)
+    quick = {"epochs": 3, "learning_rate": 0.01, "batch_size": 16, **settings}
+    head = DenseHead(complete(DenseHead.space, quick, "dense"), GRID).fit(features, labels, classes)
+    head.save_keras(tmp_path / "head.keras")
+    model = keras.models.load_model(tmp_path / "head.keras")
+    expected = head.predict_proba(others)
+    np.testing.assert_allclose(model.predict(others, verbose=0), expected, atol=1e-5)
     assert expected.std() > 0.02
