@@ -166,6 +166,15 @@ class Asker:
         return oracle
 
 
+def hyperband_trials(epochs: int) -> int:
+    """Return how many sets Hyperband asks for, at the most, where the longest training has so many epochs."""
+    import keras_tuner
+
+    oracle = keras_tuner.oracles.HyperbandOracle(keras_tuner.Objective("score", "max"), max_epochs=epochs)
+    brackets = range(oracle._get_num_brackets())
+    return sum(oracle._get_size(bracket, i) for bracket in brackets for i in range(oracle._get_num_rounds(bracket)))
+
+
 def _quiet(kind: Any) -> Any:
     """Return an oracle that writes no files, prints nothing, and takes values that are forced on it."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.feature_map import POOLING
-from ffe.heads.space import active, complete
+from ffe.heads.space import Parameter, active, complete
 from ffe.specs import SearchSpec
 from ffe.tuning.dense_search import dense_outcomes
 from ffe.tuning.forest_search import forest_outcomes
@@ -22,7 +22,7 @@ from ffe.tuning.logistic_search import logistic_outcomes
 from ffe.tuning.memory import Memory
 from ffe.tuning.metrics import METRICS
 from ffe.tuning.opening import BATCH, FURTHER, opening, poolings_searched
-from ffe.tuning.oracle import Asker
+from ffe.tuning.oracle import Asker, hyperband_trials
 from ffe.tuning.problem import Outcome, Problem, Views
 
 Evaluate = Callable[[Problem, Views, Sequence[Mapping[str, Any]], int, int], list[Outcome]]
@@ -104,29 +104,23 @@ class _HeadSearch:
             self._fixed.setdefault("epochs", spec.epochs)
         if len(poolings) == 1:
             self._fixed.setdefault(POOLING.name, poolings[0])
-        known = complete(self._kind.space, self._fixed, name, fill=False)
-        self._fixed = known
-        space = []
-        for p in self._kind.space:
-            if not p.searched or p.name in known:
-                continue
-            if p.when is not None and p.when[0] in known:
-                if not active(p, known):
-                    continue
-                p = dataclasses.replace(p, when=None)  # its condition holds always
-            space.append(dataclasses.replace(p, choices=poolings) if p.name == POOLING.name else p)
+        self._fixed = complete(self._kind.space, self._fixed, name, fill=False)
+        space = [
+            dataclasses.replace(p, choices=poolings) if p.name == POOLING.name else p
+            for p in _left_to_search(self._kind.space, self._fixed)
+        ]
         first = self._first({p.name for p in space})
-        self.total = 1 if not space else (spec.trials or len(first) + FURTHER[name])
-        if space and spec.seconds is not None and spec.trials is None:
+        epochs = int(self._fixed.get("epochs", spec.epochs))
+        oracle = "bayesian" if spec.oracle == "hyperband" and ("epochs" not in names or not space) else spec.oracle
+        if not space:
+            self.total = 1
+        elif spec.trials is not None:
+            self.total = spec.trials
+        elif spec.seconds is not None:
             self.total = _MANY
-        self.asker = Asker(
-            space,
-            oracle="bayesian" if spec.oracle == "hyperband" and "epochs" not in names else spec.oracle,
-            trials=self.total,
-            epochs=spec.epochs,
-            seed=spec.seed,
-            first=first,
-        )
+        else:
+            self.total = hyperband_trials(epochs) if oracle == "hyperband" else len(first) + FURTHER[name]
+        self.asker = Asker(space, oracle=oracle, trials=self.total, epochs=epochs, seed=spec.seed, first=first)
         self.done = 0
         self.seconds_each: float | None = None
 
@@ -135,18 +129,38 @@ class _HeadSearch:
         result: list[dict[str, Any]] = []
         for settings in opening(self.name, len(self._problem.features), self._problem.grid):
             if all(self._fixed.get(key, value) == value for key, value in settings.items()):
-                wanted = {**self._fixed, **settings}
-                wanted = {p.name: wanted[p.name] for p in self._kind.space if p.name in wanted and active(p, wanted)}
-                values = complete(self._kind.space, wanted, self.name)
-                chosen = {key: value for key, value in values.items() if key in searched}
+                chosen = {key: value for key, value in self._completed(settings).items() if key in searched}
                 if chosen not in result:
                     result.append(chosen)
         return result
 
+    def _completed(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a complete set; what is fixed is in it where it exists beside what was chosen."""
+        known, values = {**self._fixed, **chosen}, dict[str, Any]()
+        for p in self._kind.space:
+            if active(p, values):
+                values[p.name] = known.get(p.name, p.default)
+        return complete(self._kind.space, values, self.name)
+
     def next_sets(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` complete sets of parameters."""
         asked = self.asker.ask(min(count, self.total - self.done))
-        return [complete(self._kind.space, {**self._fixed, **values}, self.name) for values in asked]
+        return [self._completed(values) for values in asked]
+
+
+def _left_to_search(space: Sequence[Parameter], fixed: Mapping[str, Any]) -> list[Parameter]:
+    """Return the parameters that a search chooses, where some are fixed; of their conditions, those that are still open."""
+    by_name = {p.name: p for p in space}
+    left: dict[str, Parameter] = {}
+    for p in space:
+        if not p.searched or p.name in fixed:
+            continue
+        when = p.when
+        while when is not None and when[0] in fixed and fixed[when[0]] in when[1]:
+            when = by_name[when[0]].when  # it holds wherever its own condition does
+        if when is None or when[0] in left:
+            left[p.name] = dataclasses.replace(p, when=when)
+    return list(left.values())
 
 
 def search(
@@ -171,7 +185,7 @@ def search(
         All trials, the best first. Equal scores go to the smaller head.
 
     Raises:
-        HeadError: there is no such head, or no head has a parameter that is fixed.
+        HeadError: there is no such head, or a fixed value does not fit.
     """
     started = time.monotonic()
     memory = memory or Memory(None, "")
