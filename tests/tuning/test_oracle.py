@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
 import pytest
-import scipy.optimize
-from threadpoolctl import threadpool_limits
 
+from ffe.heads import HEADS
 from ffe.heads.dense import DenseHead
-from ffe.heads.space import Parameter, complete
+from ffe.heads.space import Parameter, active, complete
 from ffe.heads.svm import SvmHead
 from ffe.tuning import oracle
-from ffe.tuning.oracle import declare, search_space
+from ffe.tuning.oracle import ORACLES, Asker, declare, hyperband_trials
 
 NUMBERS = (
     Parameter("a", 1.0, low=0.001, high=10.0, log=True),
@@ -25,63 +24,160 @@ NUMBERS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def quick_oracle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the oracle take the best of its 50 starting points, without a climb from each: good sets are not the point here."""
-    minimize = scipy.optimize.minimize
-
-    def no_climb(fun: Any, x0: Any, **options: Any) -> Any:
-        if options.get("jac"):  # scikit-learn, fitting the Gaussian process
-            return minimize(fun, x0, **options)
-        return scipy.optimize.OptimizeResult(x=x0, fun=float(fun(x0)[0]))
-
-    monkeypatch.setattr(scipy.optimize, "minimize", no_climb)
-    with threadpool_limits(1):
-        yield
-
-
 def _score(values: dict[str, Any]) -> float:
     return -abs(values["a"] - 2) - abs(values["b"] - 0.3) + (values["c"] == "y")
 
 
-def _tried(space: tuple[Parameter, ...], trials: int, seed: int = 0, score: Any = _score, **options: Any) -> list[dict[str, Any]]:
+def _tried(
+    space: tuple[Parameter, ...],
+    trials: int,
+    *,
+    batch: int = 4,
+    score: Callable[[dict[str, Any]], float] = _score,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Ask and tell until there is nothing more, or ``trials`` sets; return them."""
+    asker = Asker(space, trials=trials, **options)
     tried: list[dict[str, Any]] = []
-
-    def evaluate(values: dict[str, Any]) -> float:
-        tried.append(values)
-        return float(score(values))
-
-    search_space(space, evaluate, trials=trials, seed=seed, **options)
+    while len(tried) < trials:
+        asked = asker.ask(min(batch, trials - len(tried)))
+        if not asked:
+            break
+        tried += asked
+        asker.tell([score(values) for values in asked])
     return tried
 
 
-def test_every_set_lies_in_the_space() -> None:
-    tried = _tried(NUMBERS, 12)
-    assert len(tried) == 12
+def _different(sets: list[dict[str, Any]]) -> int:
+    return len({str(sorted(values.items())) for values in sets})
+
+
+@pytest.mark.parametrize("name", ["bayesian", "random"])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_every_set_lies_in_the_space_and_none_comes_twice(name: str, batch: int) -> None:
+    tried = _tried(NUMBERS, 15, oracle=name, batch=batch)
+    assert len(tried) == 15
     for values in tried:
         assert complete(NUMBERS, values, "head") == values
-        assert (values["b"] - 0.1) % 0.2 == pytest.approx(0, abs=1e-6) or (values["b"] - 0.1) % 0.2 == pytest.approx(0.2)
-    assert len({str(values) for values in tried}) == 12
+        assert (values["b"] - 0.1) / 0.2 == pytest.approx(round((values["b"] - 0.1) / 0.2), abs=1e-6)
+    assert _different(tried) == 15
 
 
+@pytest.mark.parametrize("name", ORACLES)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_same_seed_tries_the_same_sets(seed: int) -> None:
+def test_the_same_seed_tries_the_same_sets(seed: int, name: str) -> None:
     """Also from the seed 0, which KerasTuner by itself takes for none."""
-    first = _tried(NUMBERS, 8, seed=seed)
-    assert _tried(NUMBERS, 8, seed=seed) == first
-    assert _tried(NUMBERS, 8, seed=seed + 1) != first
+    first = _tried(NUMBERS, 8, seed=seed, oracle=name, epochs=9)
+    assert _tried(NUMBERS, 8, seed=seed, oracle=name, epochs=9) == first
+    assert _tried(NUMBERS, 8, seed=seed + 1, oracle=name, epochs=9) != first
 
 
-def test_the_sets_given_come_first() -> None:
+def test_the_bayesian_oracle_learns_from_the_scores() -> None:
+    """Of its last sets, most lie near the best point of a smooth curve, where random ones rarely do."""
+    space = (Parameter("a", 0.5, low=0.0, high=1.0), Parameter("b", 0.5, low=0.0, high=1.0))
+
+    def score(values: dict[str, Any]) -> float:
+        return -((values["a"] - 0.8) ** 2) - (values["b"] - 0.2) ** 2
+
+    def near(name: str) -> int:
+        tried = _tried(space, 30, oracle=name, batch=3, score=score, seed=2)
+        return sum(score(values) > -0.02 for values in tried[-12:])
+
+    assert near("bayesian") >= 4
+    assert near("bayesian") > near("random")
+
+
+def test_the_sets_given_come_first_and_are_told() -> None:
     first = [{"a": 1.0, "b": 0.5, "c": "x"}, {"a": 1.0, "b": 0.5, "c": "z"}]
     assert _tried(NUMBERS, 5, first=first)[:2] == first
+    assert _tried(NUMBERS, 5, first=first, batch=1)[:2] == first
     assert _tried(NUMBERS, 1, first=first) == first[:1]
+    asker = Asker(NUMBERS, trials=5, first=first)
+    asker.ask(2)
+    asker.tell([0.25, 0.75])
+    asker.ask(1)
+    known = [(trial.hyperparameters.values, trial.score) for trial in asker._oracle.trials.values()][:2]
+    assert known == [(first[0], 0.25), (first[1], 0.75)]
 
 
-def test_a_small_space_ends_early() -> None:
+@pytest.mark.parametrize("name", ["bayesian", "random"])
+def test_the_sets_given_are_not_tried_again(name: str) -> None:
+    space = (Parameter("c", "x", ("x", "y", "z")), Parameter("d", 1, (1, 2)))
+    first = [{"c": "x", "d": 1}, {"c": "z", "d": 2}]
+    tried = _tried(space, 20, first=first, oracle=name, score=lambda values: float(values["d"]))
+    assert tried[:2] == first
+    assert _different(tried) == len(tried) == 6
+
+
+def test_sets_that_the_oracle_could_not_propose_are_not_told() -> None:
+    """Flat pooling of a large grid is tried in the opening, and is no choice of the search."""
+    first = [{"a": 1.0, "b": 0.5, "c": "flat"}, {"a": 1.0, "b": 0.5, "c": "z"}]
+    asker = Asker(NUMBERS, trials=6, first=first)
+    assert asker.ask(2) == first
+    asker.tell([0.9, 0.1])
+    further = asker.ask(3)
+    assert len(further) == 3
+    assert all(values["c"] != "flat" for values in further)
+    told = [trial.hyperparameters.values["c"] for trial in asker._oracle.trials.values()]
+    assert "flat" not in told
+    assert told[0] == "z"
+
+
+@pytest.mark.parametrize("name", ["bayesian", "random"])
+@pytest.mark.parametrize("batch", [1, 2, 10])
+def test_a_used_up_space_ends_the_search(name: str, batch: int) -> None:
     space = (Parameter("c", "x", ("x", "y", "z")),)
-    tried = _tried(space, 20, score=lambda values: 1.0)
+    asker = Asker(space, oracle=name, trials=20)
+    tried: list[dict[str, Any]] = []
+    for _ in range(10):
+        asked = asker.ask(batch)
+        asker.tell([1.0] * len(asked))
+        tried += asked
     assert sorted(values["c"] for values in tried) == ["x", "y", "z"]
+    assert asker.done
+    assert asker.ask(1) == []
+
+
+@pytest.mark.parametrize("epochs", [1, 4, 27])
+def test_hyperband_trains_the_better_ones_longer_and_ends(epochs: int) -> None:
+    tried = _tried(NUMBERS, 1000, oracle="hyperband", epochs=epochs)
+    assert 0 < len(tried) <= hyperband_trials(epochs)
+    lengths = [values.pop("epochs") for values in tried]
+    assert max(lengths) == epochs
+    assert min(lengths) >= 1
+    assert (min(lengths) < epochs) == (epochs > 1)
+    short = [_score(values) for values, length in zip(tried, lengths, strict=True) if length == min(lengths)]
+    long = [_score(values) for values, length in zip(tried, lengths, strict=True) if length == epochs]
+    if epochs == 27:
+        assert sum(long) / len(long) > sum(short) / len(short)
+        assert len(short) > len(long)
+        assert len(tried) == hyperband_trials(27)
+
+
+def test_hyperband_promotes_no_set_that_it_has_not_tried() -> None:
+    tried = _tried(NUMBERS, 1000, oracle="hyperband", epochs=9, batch=32)
+    seen: dict[str, int] = {}
+    for values in tried:
+        epochs = values.pop("epochs")
+        key = str(sorted(values.items()))
+        assert seen.get(key, 0) < epochs, "the same set, trained no longer than before"
+        seen[key] = epochs
+
+
+@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
+def test_conditions_hold_for_every_head_and_oracle(head: Any, name: str) -> None:
+    """A parameter is in a set just where its condition holds; what is not searched is in none."""
+    tried = _tried(head.space, 40, oracle=name, epochs=9, batch=8, score=lambda values: len(values) / 10)
+    searched = [p for p in head.space if p.searched]
+    for values in tried:
+        values.pop("epochs", None)
+        assert set(values) == {p.name for p in searched if active(p, values)}
+        complete(head.space, values, head.name)
+    for parameter in searched:
+        if parameter.when is not None:
+            assert any(parameter.name in values for values in tried), f"'{parameter.name}' was never tried"
+            assert any(parameter.name not in values for values in tried), f"'{parameter.name}' was always there"
 
 
 @pytest.mark.parametrize("head", [DenseHead, SvmHead])
@@ -97,13 +193,10 @@ def test_conditions_hold_inside_keras_tuner(head: Any, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(oracle, "declare", spying)
     tried = _tried(head.space, 24, score=lambda values: len(values) / 10)
-    searched = tuple(p for p in head.space if p.searched)
-    conditional = [p.name for p in searched if p.when is not None]
-    for name in conditional:
-        assert any(name in values for values in tried), f"'{name}' was never tried"
-        assert any(name not in values for values in tried), f"'{name}' was always there"
-    for values in [*tried, *known_to_tuner[-24:]]:
-        assert set(values) == set(complete(head.space, values, "head")) - {p.name for p in head.space if not p.searched}
+    assert len(tried) == 24
+    unsearched = {p.name for p in head.space if not p.searched}
+    for values in known_to_tuner[-24:]:
+        assert set(values) == set(complete(head.space, values, "head")) - unsearched
 
 
 def test_the_tuner_knows_the_conditions_of_the_conditions() -> None:
@@ -120,36 +213,26 @@ def test_the_tuner_knows_the_conditions_of_the_conditions() -> None:
     ]
 
 
-class _BrokenError(Exception):
-    pass
+def test_narrower_ranges_are_those_that_are_tried() -> None:
+    tried = _tried(DenseHead.space, 30, oracle="random", score=lambda values: 0.0)
+    rates, dropouts = ([values[name] for values in tried] for name in ("learning_rate", "dropout_rate"))
+    assert min(rates) >= 1e-4
+    assert max(rates) <= 1e-2
+    assert min(dropouts) >= 0.3
+    assert max(dropouts) <= 0.8
+    assert max(rates) / min(rates) > 10
 
 
-@pytest.mark.parametrize("error", [_BrokenError("no"), ValueError("bad"), KeyboardInterrupt(), MemoryError()], ids=repr)
-def test_an_error_of_a_trial_ends_the_search_and_comes_out_unchanged(error: BaseException) -> None:
-    calls = 0
-
-    def evaluate(values: dict[str, Any]) -> float:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise error
-        return 1.0
-
-    with pytest.raises(type(error)) as caught:
-        search_space(NUMBERS, evaluate, trials=5, seed=0)
-    assert caught.value is error
-    assert calls == 2
-
-
+@pytest.mark.parametrize("name", ORACLES)
 def test_it_leaves_no_files_and_prints_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     here, temporary = tmp_path / "here", tmp_path / "temporary"
     here.mkdir()
     temporary.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    _tried(NUMBERS, 6)
+    assert _tried(NUMBERS, 12, oracle=name, epochs=9, first=[{"a": 1.0, "b": 0.5, "c": "x"}])
     assert list(here.iterdir()) == []
     assert list(temporary.iterdir()) == []
     assert capfd.readouterr().out == ""
