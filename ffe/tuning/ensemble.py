@@ -46,6 +46,6 @@ def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -
         trial = scored_trial(
             problem, spec, EnsembleHead.name, {"members": members}, Outcome((mean,), seconds, size), trials[-1].finished
         )
-        if trial.score > max(trials[0].score, best.score if best else 0.0) + 1e-9:
+        if trial.score > (best or trials[0]).score + 1e-9:
             best = trial
     return best

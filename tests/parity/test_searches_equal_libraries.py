@@ -51,7 +51,9 @@ def problem_of(classes: int, rows: int = 90, *, weighted: bool = False, folds: i
     x[..., 11] = 1.5
     train = np.arange(rows)
     weights = np.linspace(0.5, 1.6, classes) if weighted else None
-    return Problem(x.reshape(rows, -1).astype(np.float32), labels, train, fold_parts(train, train % folds), classes, GRID, weights)
+    return Problem(
+        x.reshape(rows, -1).astype(np.float32), labels, train, fold_parts(train, train % folds), classes, GRID, weights
+    )
 
 
 class _Svc(SVC):
@@ -73,7 +75,9 @@ def _grid_search(problem: Problem, x: np.ndarray, scaling: str, grid: list[dict[
     scaler = StandardScaler() if scaling == "standard" else "passthrough"
     pipeline = make_pipeline(scaler, _Svc(class_weight=weights))
     named = [{f"_svc__{name}": values for name, values in part.items()} for part in grid]
-    found = GridSearchCV(pipeline, named, cv=list(problem.parts), refit=False).fit(x.astype(np.float64), problem.labels).cv_results_
+    found = (
+        GridSearchCV(pipeline, named, cv=list(problem.parts), refit=False).fit(x.astype(np.float64), problem.labels).cv_results_
+    )
     return {
         str(sorted((name.removeprefix("_svc__"), value) for name, value in parameters.items())): (mean, deviation)
         for parameters, mean, deviation in zip(found["params"], found["mean_test_score"], found["std_test_score"], strict=True)
@@ -92,7 +96,9 @@ def _assert_equals_grid_search(problem: Problem, pooling: str, scaling: str, *, 
     spec = SearchSpec(("svm",))
     trials = [scored_trial(problem, spec, "svm", *item, 0.0) for item in zip(sets, outcomes, strict=True)]
 
-    pooled = FeatureMap({**shared, "scaling": "none" if scaling == "standard" else scaling}, problem.grid).transform(problem.features)
+    pooled = FeatureMap({**shared, "scaling": "none" if scaling == "standard" else scaling}, problem.grid).transform(
+        problem.features
+    )
     expected = _grid_search(problem, pooled, scaling, grid)
     for values, trial in zip(chosen, trials, strict=True):
         mean, deviation = expected[str(sorted(values.items()))]

@@ -1,104 +1,40 @@
-"""The search: what it tries, how it scores, how it ranks, and what is refitted."""
+"""The search: what it tries, how it scores, how it ranks, when it ends, and what is refitted."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 import pytest
+from fake_evaluators import FakeEvaluators
 
 from ffe.errors import HeadError
 from ffe.heads import HEADS
-from ffe.heads.base import Validation
-from ffe.heads.feature_map import POOLING
-from ffe.heads.space import Parameter, complete
+from ffe.heads.dense import DenseHead
+from ffe.heads.ensemble import EnsembleHead
+from ffe.heads.space import complete
 from ffe.specs import SearchSpec
-from ffe.testing.head import separable_rows
-from ffe.tuning.search import (
-    FLAT_FEATURES,
-    Problem,
-    Trial,
-    fold_parts,
-    poolings_searched,
-    rank,
-    refit,
-    run_trial,
-    search,
-)
+from ffe.tuning import opening as openings
+from ffe.tuning import search as searching
+from ffe.tuning.metrics import METRICS
+from ffe.tuning.opening import FLAT_FEATURES, FURTHER, opening, poolings_searched
+from ffe.tuning.oracle import hyperband_trials
+from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map, fold_parts
+from ffe.tuning.search import EVALUATE, SearchProgress, Trial, best_of_each_head, rank, refit, score_once, search
 
 GRID = (2, 3, 4)
+POOLINGS = ("flat", "avg", "max", "avgmax")
 
 
-@dataclasses.dataclass
-class _Fit:
-    parameters: dict[str, Any]
-    rows: np.ndarray
-    seed: int
-    validation: Validation | None
+def _comparable(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials without what a clock measured."""
+    return [dataclasses.replace(trial, fit_seconds=0, finished=0) for trial in trials]
 
 
-class _StubHead:
-    """Answers rightly from an even seed, wrongly from an odd one; notes every fit."""
-
-    name: ClassVar[str] = "stub"
-    random: ClassVar[bool] = True
-    parallel: ClassVar[bool] = False
-    space: ClassVar[tuple[Parameter, ...]] = (
-        POOLING,
-        Parameter("k", 1.0, low=0.0, high=2.0),
-        Parameter("epochs", 50, low=1, high=100, searched=False),
-    )
-    fits: ClassVar[list[_Fit]] = []
-
-    def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
-        self.parameters = dict(parameters)
-
-    def fit(
-        self, features: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, validation: Validation | None = None
-    ) -> Self:
-        self.fits.append(_Fit(self.parameters, features, seed, validation))
-        self._right = seed % 2 == 0
-        self._fit_number = len(self.fits)
-        return self
-
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        answers = features.reshape(len(features), 6, 4).mean(axis=1)[:, :2].argmax(axis=1)
-        return np.eye(2)[answers if self._right else 1 - answers]
-
-    def found(self) -> dict[str, Any]:
-        return {"epochs": self._fit_number * 10}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {"nothing": np.zeros(10, np.float32)}
-
-
-class _SureStubHead(_StubHead):
-    name: ClassVar[str] = "sure stub"
-    random: ClassVar[bool] = False
-
-
-@pytest.fixture(autouse=True)
-def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_StubHead, "fits", [])
-    for kind in (_StubHead, _SureStubHead):
-        monkeypatch.setitem(HEADS, kind.name, kind)
-
-
-@pytest.fixture(scope="module")
-def problem() -> Problem:
-    features, labels = separable_rows(2, 15)
-    features += np.random.default_rng(0).normal(0, 1.5, features.shape).astype(np.float32)
-    train = np.arange(24)
-    return Problem(features, labels, train, fold_parts(train, train % 3), 2, GRID)
-
-
-def _easy(parts: int = 3) -> Problem:
-    features, labels = separable_rows(2, 12)
-    train = np.arange(24)
-    return Problem(features, labels, train, fold_parts(train, train % parts), 2, GRID)
+# the rows ----------------------------------------------------------------------------------------------------------------
 
 
 def test_fold_parts_score_every_row_once() -> None:
@@ -111,124 +47,386 @@ def test_fold_parts_score_every_row_once() -> None:
     ]
 
 
+def test_views_are_computed_once_and_the_oldest_makes_room(problem: Problem) -> None:
+    views = Views(problem)
+    maps = [DenseHead(complete(DenseHead.space, {"pooling": pooling}, "dense"), GRID).map for pooling in POOLINGS]
+    assert views.rowwise(maps[0]) is problem.features
+    first = views.rowwise(maps[1])
+    assert views.rowwise(maps[1]) is first
+    views._limit = first.nbytes
+    views.rowwise(maps[2])
+    again = views.rowwise(maps[1])
+    assert again is not first
+    np.testing.assert_array_equal(again, first)
+
+
+def test_standard_and_plain_rows_share_a_view_and_others_do_not(problem: Problem) -> None:
+    views = Views(problem)
+    made = {
+        scaling: views.rowwise(DenseHead(complete(DenseHead.space, {"pooling": "avg", "scaling": scaling}, ""), GRID).map)
+        for scaling in ("standard", "none", "l2", "sqrt_l2")
+    }
+    assert made["standard"] is made["none"]
+    assert len({id(rows) for rows in made.values()}) == 3
+
+
+def test_sets_are_grouped_by_what_they_do_to_features() -> None:
+    sets = [{"pooling": "avg", "scaling": "l2", "C": c} for c in (1, 2)] + [{"pooling": "avg", "scaling": "l2", "components": 32}]
+    assert list(by_feature_map(sets).values()) == [[0, 1], [2]]
+
+
+# what is tried -----------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("grid", "poolings"),
+    ("rows", "grid", "poolings"),
     [
-        ((1, 1, 512), ("flat",)),
-        ((1, 1, 40_000), ("flat",)),
-        ((4, 4, 512), ("flat", "avg", "max", "avgmax")),
-        ((4, 4, FLAT_FEATURES // 16), ("flat", "avg", "max", "avgmax")),
-        ((1, 17, FLAT_FEATURES // 16), ("avg", "max", "avgmax")),
+        (100, (1, 1, 512), ("flat",)),
+        (100_000, (1, 1, 40_000), ("flat",)),
+        (100, (4, 4, 512), POOLINGS),
+        (100, (4, 4, FLAT_FEATURES // 16), POOLINGS),
+        (100, (1, 17, FLAT_FEATURES // 16), POOLINGS[1:]),
+        (openings.FLAT_VALUES // 8192, (4, 4, 512), POOLINGS),
+        (openings.FLAT_VALUES // 8192 + 1, (4, 4, 512), POOLINGS[1:]),
     ],
 )
-def test_poolings_that_make_sense(grid: tuple[int, int, int], poolings: tuple[str, ...]) -> None:
-    assert poolings_searched(grid) == poolings
+def test_poolings_that_make_sense(rows: int, grid: tuple[int, int, int], poolings: tuple[str, ...]) -> None:
+    assert poolings_searched(rows, grid) == poolings
 
 
-@pytest.mark.parametrize("head", ["svm", "logistic"])
-def test_the_first_trials_are_the_defaults_in_each_pooling(problem: Problem, head: str) -> None:
-    tried: list[Trial] = []
-    search(problem, SearchSpec((head,), trials=5), lambda trial, done, total: tried.append(trial))
+@pytest.mark.parametrize("grid", [(2, 3, 4), (1, 1, 24), (5, 5, 4096)])
+@pytest.mark.parametrize("head", HEADS)
+def test_an_opening_is_made_of_valid_sets_and_begins_with_the_defaults(head: str, grid: tuple[int, int, int]) -> None:
+    sets = opening(head, 100, grid)
+    assert sets
+    for settings in sets:
+        complete(HEADS[head].space, settings, head)
+    if head != "forest":
+        assert sets[0] == {}
+        assert [settings["pooling"] for settings in sets[1 : 1 + len(poolings_searched(100, grid))]] == [
+            *poolings_searched(100, grid)
+        ]
+
+
+def test_flat_rows_of_a_large_grid_are_left_to_the_heads_that_see_kernels() -> None:
+    large = (5, 5, 4096)
+    assert "flat" not in poolings_searched(100, large)
+    tried = {head: {settings.get("pooling") for settings in opening(head, 100, large)} for head in HEADS}
+    assert "flat" in tried["svm"]
+    assert "flat" in tried["logistic"]
+    assert "flat" not in tried["dense"] | tried["forest"]
+    beyond = openings.FLAT_BY_KERNEL // (25 * 4096) + 1
+    assert all(settings.get("pooling") != "flat" for head in HEADS for settings in opening(head, beyond, large))
+
+
+def test_flat_pooling_of_a_large_grid_is_tried_once_and_not_by_the_oracle(
+    problem: Problem, fake: FakeEvaluators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openings, "FLAT_FEATURES", 20)
+    search(problem, SearchSpec(("svm", "logistic"), trials=60))
+    for head in ("svm", "logistic"):
+        sets = [parameters for name, sets, _, _ in fake.calls if name == head for parameters in sets]
+        flat = [i for i, parameters in enumerate(sets) if parameters["pooling"] == "flat"]
+        assert flat
+        assert max(flat) < len(opening(head, 30, GRID))
+        assert len(sets) == 60
+
+
+@pytest.mark.parametrize("head", ["svm", "logistic", "dense"])
+def test_the_first_trials_are_the_defaults_in_each_pooling(problem: Problem, fake: FakeEvaluators, head: str) -> None:
+    search(problem, SearchSpec((head,), trials=5))
     defaults = complete(HEADS[head].space, {}, head)
-    assert [trial.parameters for trial in tried[:4]] == [{**defaults, "pooling": p} for p in ("avg", "flat", "max", "avgmax")]
-    assert len(tried) == 5
+    assert fake.sets[:4] == [{**defaults, "pooling": pooling} for pooling in ("avg", "flat", "max", "avgmax")]
+    assert len(fake.sets) == 5
 
 
-def test_a_grid_of_one_cell_is_searched_flat_only(problem: Problem) -> None:
+def test_a_grid_of_one_cell_is_searched_flat_only(problem: Problem, fake: FakeEvaluators) -> None:
     single = dataclasses.replace(problem, grid=(1, 1, 24))
-    tried = search(single, SearchSpec(("logistic",), trials=3))
-    assert [trial.parameters["pooling"] for trial in tried] == ["flat"] * 3
-    assert complete(HEADS["logistic"].space, {"pooling": "flat"}, "") in [trial.parameters for trial in tried]
+    tried = search(single, SearchSpec(("logistic", "svm"), trials=12))
+    assert {trial.parameters["pooling"] for trial in tried} == {"flat"}
+    assert len(tried) == 24
 
 
-def test_too_many_features_are_never_searched_flat(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ffe.tuning.search.FLAT_FEATURES", 20)
-    tried = search(problem, SearchSpec(("logistic",), trials=5))
-    assert {trial.parameters["pooling"] for trial in tried} == {"avg", "max", "avgmax"}
+@pytest.mark.parametrize("oracle", ["bayesian", "random"])
+@pytest.mark.parametrize("trials", [1, 3, 50])
+def test_every_head_gets_its_trials_and_tries_nothing_twice(
+    problem: Problem, fake: FakeEvaluators, trials: int, oracle: str
+) -> None:
+    spec = SearchSpec(("logistic", "svm", "dense"), trials=trials, oracle=oracle)  # type: ignore[arg-type]
+    found = search(problem, spec)
+    for head in spec.heads:
+        sets = [str(parameters) for name, sets, _, _ in fake.calls if name == head for parameters in sets]
+        assert len(sets) == trials == len(set(sets))
+    assert len(found) == 3 * trials
 
 
-def test_every_head_gets_its_trials_and_is_reported(problem: Problem) -> None:
-    counts: list[tuple[str, int, int]] = []
-    board = search(
-        problem, SearchSpec(("logistic", "svm"), trials=3), lambda trial, done, total: counts.append((trial.head, done, total))
-    )
-    assert counts == [*(("logistic", i, 6) for i in (1, 2, 3)), *(("svm", i, 6) for i in (4, 5, 6))]
-    assert len(board) == 6
-    assert board == rank(board)
-    assert [trial.score for trial in board] == sorted((trial.score for trial in board), reverse=True)
+def test_without_a_number_each_head_has_its_own(problem: Problem, fake: FakeEvaluators) -> None:
+    search(problem, SearchSpec(tuple(HEADS)))
+    for head, kind in HEADS.items():
+        sets = [parameters for name, sets, _, _ in fake.calls if name == head for parameters in sets]
+        first = {str(complete(kind.space, settings, head)) for settings in opening(head, 30, GRID)}
+        assert len(sets) == len(first) + FURTHER[head]
 
 
-def test_the_same_seed_gives_the_same_leaderboard(problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    spec = SearchSpec(("svm", "logistic"), trials=6, seed=4)
-    first, second = ([dataclasses.replace(t, fit_seconds=0) for t in search(problem, spec)] for _ in range(2))
-    assert first == second
-    assert list(tmp_path.iterdir()) == []
+def test_heads_take_turns_and_report_after_each_batch(problem: Problem, fake: FakeEvaluators) -> None:
+    seen: list[SearchProgress] = []
+    board = search(problem, SearchSpec(("logistic", "svm"), trials=60), seen.append)
+    assert [name for name, *_ in fake.calls] == ["logistic", "svm", "logistic", "svm", "logistic"]
+    assert [progress.done for progress in seen] == np.cumsum([len(sets) for _, sets, _, _ in fake.calls]).tolist()
+    assert {(progress.total, progress.budget) for progress in seen} == {(120, None)}
+    for progress, (name, sets, _, _) in zip(seen, fake.calls, strict=True):
+        assert [(trial.head, trial.parameters) for trial in progress.new] == [(name, parameters) for parameters in sets]
+        assert list(progress.trials) == rank(progress.trials)
+        assert len(progress.trials) == progress.done
+    assert list(seen[-1].trials) == board
+    assert [trial.finished for progress in seen for trial in progress.new] == sorted(t.finished for t in board)
 
 
-def test_a_score_is_the_mean_over_the_folds(problem: Problem) -> None:
-    trial = run_trial(problem, "logistic", {"C": "0.01"})
+def test_the_longest_training_is_that_of_the_search(problem: Problem, fake: FakeEvaluators) -> None:
+    search(problem, SearchSpec(("dense",), trials=4, epochs=7))
+    assert {parameters["epochs"] for parameters in fake.sets} == {7}
+
+
+@pytest.mark.parametrize(("fixed", "longest"), [({}, 9), ({"epochs": 4}, 4)])
+def test_hyperband_gives_the_epochs_and_goes_through_all_its_rounds(
+    problem: Problem, fake: FakeEvaluators, fixed: dict[str, Any], longest: int
+) -> None:
+    """The trials are as many as it needs, unless their number was said; a fixed number of epochs is the longest training."""
+    search(problem, SearchSpec(("dense",), oracle="hyperband", epochs=9, fixed=fixed))
+    lengths = [parameters["epochs"] for parameters in fake.sets]
+    assert len(lengths) == hyperband_trials(longest)
+    assert max(lengths) == longest
+    assert min(lengths) == (1 if longest == 9 else 2)
+    fake.calls.clear()
+    search(problem, SearchSpec(("dense",), oracle="hyperband", epochs=9, trials=4))
+    assert len(fake.sets) == 4
+
+
+def test_heads_without_epochs_are_searched_by_bayes_beside_hyperband(problem: Problem, fake: FakeEvaluators) -> None:
+    search(problem, SearchSpec(("logistic",), oracle="hyperband", trials=12))
+    by_hyperband = list(fake.sets)
+    fake.calls.clear()
+    search(problem, SearchSpec(("logistic",), oracle="bayesian", trials=12))
+    assert fake.sets == by_hyperband
+    assert len(by_hyperband) == 12
+
+
+# what is fixed -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "fixed"),
+    [
+        ("svm", {"C": "3", "scaling": "l2"}),
+        ("svm", {"kernel": "linear"}),
+        ("svm", {"kernel": "rbf", "gamma": "0.5"}),
+        ("svm", {"pca": True, "components": 32, "pooling": "max"}),
+        ("dense", {"first_dense": 8}),
+        ("dense", {"first_dense": 64, "extra_dense_layer": True}),
+        ("dense", {"l2": 0.1, "batch_size": 8, "patience": 0, "epochs": 3, "trainer": "keras"}),
+        ("forest", {"trees": 400}),
+    ],
+)
+@pytest.mark.parametrize("oracle", ["bayesian", "random", "hyperband"])
+def test_what_is_fixed_is_not_searched(
+    problem: Problem, fake: FakeEvaluators, head: str, fixed: dict[str, Any], oracle: str
+) -> None:
+    search(problem, SearchSpec((head,), trials=25, epochs=9, fixed=fixed, oracle=oracle))  # type: ignore[arg-type]
+    wanted = complete(HEADS[head].space, fixed, head, fill=False)
+    if oracle == "hyperband":
+        wanted.pop("epochs", None)
+    for parameters in fake.sets:
+        assert {name: parameters[name] for name in wanted} == wanted
+        assert complete(HEADS[head].space, parameters, head) == parameters
+    sets = [str(parameters) for parameters in fake.sets]
+    assert len(set(sets)) == len(sets) >= 6
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "value", "parent", "wanted"),
+    [("svm", "gamma", 0.5, "kernel", ("rbf",)), ("dense", "extra_dense_layer", True, "first_dense", (32, 64))],
+)
+def test_what_is_fixed_under_a_condition_is_there_where_the_condition_holds(
+    problem: Problem, fake: FakeEvaluators, head: str, name: str, value: Any, parent: str, wanted: tuple[Any, ...]
+) -> None:
+    """The parameter that it depends on is searched all the same."""
+    search(problem, SearchSpec((head,), trials=40, fixed={name: value}))
+    assert len(fake.sets) == 40
+    for parameters in fake.sets:
+        assert (name in parameters) == (parameters[parent] in wanted)
+        assert parameters.get(name, value) == value
+        assert ("extra_dense" in parameters) == (head == "dense" and parameters["first_dense"] in (32, 64))
+    assert len({parameters[parent] for parameters in fake.sets}) > 1
+
+
+def test_what_one_head_has_is_fixed_for_it_alone(problem: Problem, fake: FakeEvaluators) -> None:
+    search(problem, SearchSpec(("svm", "forest"), trials=3, fixed={"C": 2.0}))
+    assert {parameters.get("C") for parameters in fake.sets} == {2.0, None}
+
+
+@pytest.mark.parametrize("oracle", ["bayesian", "hyperband"])
+def test_a_head_with_nothing_left_to_search_is_tried_once(problem: Problem, fake: FakeEvaluators, oracle: str) -> None:
+    everything = {p.name: p.default for p in DenseHead.space if p.searched and p.when is None}
+    fixed = {**everything, "first_dense": 8}
+    for options in ({}, {"trials": 9}, {"seconds": 100.0}):
+        fake.calls.clear()
+        search(problem, SearchSpec(("dense",), fixed=fixed, oracle=oracle, epochs=3, **options))  # type: ignore[arg-type]
+        assert fake.sets == [complete(DenseHead.space, {**fixed, "epochs": 3}, "dense")]
+
+
+@pytest.mark.parametrize(
+    ("fixed", "sentence"),
+    [
+        ({"C": "much"}, "The parameter 'C' cannot be 'much'"),
+        ({"kernel": "linear", "gamma": 1}, "'gamma' of the head 'svm' exists only where 'kernel' is rbf"),
+        ({"components": 32}, "'components' of the head 'logistic' exists only where 'pca' is True"),
+    ],
+)
+def test_a_fixed_value_that_does_not_fit_is_refused_before_anything_is_fitted(
+    problem: Problem, fake: FakeEvaluators, fixed: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(HeadError, match=sentence):
+        search(problem, SearchSpec(("logistic", "svm"), trials=3, fixed=fixed))
+    assert fake.calls == []
+
+
+# time --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(fake: FakeEvaluators, monkeypatch: pytest.MonkeyPatch) -> FakeEvaluators:
+    """The evaluators, and a clock for the search that they alone move on."""
+    monkeypatch.setattr(searching, "time", fake)
+    return fake
+
+
+@pytest.mark.parametrize(("budget", "each"), [(60.0, 1.0), (60.0, 0.25), (1000.0, 7.0)])
+def test_a_search_by_time_stops_in_time(problem: Problem, clock: FakeEvaluators, budget: float, each: float) -> None:
+    clock.seconds = each
+    seen: list[SearchProgress] = []
+    found = search(problem, SearchSpec(("svm", "dense"), seconds=budget), seen.append)
+    spent = clock.clock - 1000
+    assert spent <= budget + each
+    assert spent > 0.8 * budget
+    assert len(found) == spent / each
+    assert all(progress.total is None and progress.budget == budget for progress in seen)
+    assert {trial.head for trial in found} == {"svm", "dense"}
+    assert max(trial.finished for trial in found) == spent
+
+
+def test_the_smallest_budget_makes_one_trial(problem: Problem, clock: FakeEvaluators) -> None:
+    clock.seconds = 50.0
+    found = search(problem, SearchSpec(("svm", "dense", "forest"), seconds=0.001))
+    assert [trial.head for trial in found] == ["svm"]
+
+
+def test_a_head_that_costs_too_much_leaves_time_to_the_others(problem: Problem, clock: FakeEvaluators) -> None:
+    plain = EVALUATE["dense"]
+
+    def slow(*arguments: Any) -> list[Outcome]:
+        clock.clock += 40
+        return plain(*arguments)
+
+    EVALUATE["dense"] = slow  # undone with the fixture
+    search(problem, SearchSpec(("dense", "svm"), seconds=60))
+    counts = {head: sum(len(sets) for name, sets, _, _ in clock.calls if name == head) for head in ("dense", "svm")}
+    assert counts["dense"] == 1
+    assert counts["svm"] > 10
+
+
+def test_time_and_number_together_end_at_what_comes_first(problem: Problem, clock: FakeEvaluators) -> None:
+    assert len(search(problem, SearchSpec(("svm",), seconds=1000, trials=20))) == 20
+    assert len(search(problem, SearchSpec(("svm",), seconds=10, trials=20))) <= 11
+
+
+def test_a_search_by_time_goes_through_the_batches_of_its_seed(problem: Problem, clock: FakeEvaluators) -> None:
+    runs = []
+    for budget in (100.0, 400.0):
+        clock.calls.clear()
+        search(problem, SearchSpec(("svm",), seconds=budget, seed=3))
+        runs.append(clock.sets)
+    assert runs[1][: len(runs[0]) // 2] == runs[0][: len(runs[0]) // 2]
+    assert len(runs[1]) > 2 * len(runs[0])
+
+
+# scores ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_score_is_the_mean_over_the_folds(problem: Problem, metric: str) -> None:
+    spec = SearchSpec(("logistic",), metric=metric)  # type: ignore[arg-type]
+    trial = score_once(problem, spec, "logistic", {"C": "0.01"})
     scores = []
     for fit, score in problem.parts:
         head = HEADS["logistic"](trial.parameters, GRID).fit(problem.features[fit], problem.labels[fit], 2)
-        scores.append((head.predict_proba(problem.features[score]).argmax(axis=1) == problem.labels[score]).mean())
-    assert trial.score == pytest.approx(np.mean(scores))
-    assert trial.spread == pytest.approx(np.std(scores))
-    assert trial.parameters == {"pooling": "avg", "scaling": "sqrt_l2", "C": 0.01}
+        scores.append(METRICS[metric](head.predict_proba(problem.features[score]), problem.labels[score]))
+    assert trial.score == pytest.approx(np.mean(scores), abs=1e-6)
+    assert trial.spread == pytest.approx(np.std(scores), abs=1e-6)
+    assert trial.parameters == {"pooling": "avg", "scaling": "sqrt_l2", "pca": False, "C": 0.01}
     assert trial.size == 4 * 4 + 8
+    assert trial.head == "logistic"
+    assert trial.fit_seconds > 0
+
+
+def test_one_set_scores_as_it_does_in_a_search(problem: Problem) -> None:
+    spec = SearchSpec(("svm", "dense"), trials=6, epochs=4, executions=2)
+    for trial in search(problem, spec)[::3]:
+        asked = {**trial.parameters, "epochs": 4} if trial.head == "dense" else trial.parameters
+        again = score_once(problem, spec, trial.head, asked)
+        assert again.score == pytest.approx(trial.score, abs=1e-9)
+        assert again.parameters == trial.parameters
+        assert again.size == trial.size
+
+
+def test_parts_of_different_sizes_count_alike(problem: Problem, fake: FakeEvaluators) -> None:
+    """A score is a mean of the parts' scores, as in scikit-learn, not of rows."""
+    rows = np.arange(30)
+    uneven = dataclasses.replace(problem, parts=[(rows[20:], rows[:20]), (rows[:20], rows[20:])])
+    trial = score_once(uneven, SearchSpec(("svm",)), "svm", {})
+    right = trial.probabilities.argmax(axis=1) == uneven.labels[uneven.scored]
+    assert trial.score == pytest.approx((right[:20].mean() + right[20:].mean()) / 2)
+
+
+def test_executions_are_averaged_for_random_heads_alone(problem: Problem, fake: FakeEvaluators) -> None:
+    spec = SearchSpec(tuple(HEADS), executions=3, seed=4)
+    trials = {head: score_once(problem, spec, head, {}) for head in HEADS}
+    assert {head: (executions, seed) for head, _, executions, seed in fake.calls} == {
+        head: (3 if head in {"dense", "forest"} else 1, 4) for head in HEADS
+    }
+    runs = EVALUATE["forest"](problem, Views(problem), [trials["forest"].parameters], 3, 4)[0].runs
+    labels = problem.labels[problem.scored]
+    scores = [(run[part].argmax(1) == labels[part]).mean() for run in runs for part in np.split(np.arange(30), 3)]
+    assert trials["forest"].score == pytest.approx(np.mean(scores))
+    assert trials["forest"].spread == pytest.approx(np.std(scores))
+    np.testing.assert_array_equal(trials["forest"].probabilities, runs[0])
 
 
 def test_one_part_and_one_execution_have_no_spread(problem: Problem) -> None:
     alone = dataclasses.replace(problem, parts=problem.parts[:1])
-    assert run_trial(alone, "logistic", {}).spread is None
+    assert score_once(alone, SearchSpec(("logistic",)), "logistic", {}).spread is None
 
 
-def test_executions_average_over_seeds_for_random_heads() -> None:
-    trial = run_trial(_easy(), "stub", {}, executions=2, seed=4)
-    assert sorted(fit.seed for fit in _StubHead.fits) == [4, 4, 4, 5, 5, 5]
-    assert trial.score == 0.5
-    assert trial.spread == 0.5
+def test_the_same_seed_gives_the_same_leaderboard(problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all four heads, fitted for real; and no file is written."""
+    monkeypatch.chdir(tmp_path)
+    boards = []
+    for seed in (4, 4, 5):
+        board = search(problem, SearchSpec(("svm", "logistic", "dense"), trials=9, seed=seed, epochs=5))
+        forest = search(problem, SearchSpec(("forest",), trials=1, seed=seed, fixed={"trees": 100}))
+        boards.append(rank([*board, *forest]))
+    assert _comparable(boards[0]) == _comparable(boards[1])
+    for a, b in zip(boards[0], boards[1], strict=True):
+        np.testing.assert_array_equal(a.probabilities, b.probabilities)
+    assert _comparable(boards[2]) != _comparable(boards[0])
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_executions_mean_nothing_for_heads_without_chance() -> None:
-    trial = run_trial(_easy(), "sure stub", {}, executions=5, seed=4)
-    assert [fit.seed for fit in _SureStubHead.fits] == [4, 4, 4]
-    assert trial.score == 1.0
+def test_a_trial_becomes_json(problem: Problem) -> None:
+    content = score_once(problem, SearchSpec(("dense",)), "dense", {"epochs": 3}).to_json()
+    assert set(content) == {"head", "parameters", "score", "spread", "fit_seconds", "size", "finished"}
 
 
-def test_a_fit_watches_the_rows_that_it_is_scored_on_and_no_others() -> None:
-    problem = _easy()
-    run_trial(problem, "stub", {})
-    for fit, (rows, held) in zip(_StubHead.fits, problem.parts, strict=True):
-        np.testing.assert_array_equal(fit.rows, problem.features[rows])
-        assert fit.validation is not None
-        np.testing.assert_array_equal(fit.validation.features, problem.features[held])
-        np.testing.assert_array_equal(fit.validation.labels, problem.labels[held])
-
-
-def test_the_epochs_that_the_fits_found_are_used_in_the_refit() -> None:
-    problem = _easy()
-    trial = run_trial(problem, "stub", {"epochs": 70})
-    assert [fit.parameters["epochs"] for fit in _StubHead.fits] == [70, 70, 70]
-    assert trial.parameters["epochs"] == 20  # the median of 10, 20 and 30
-    assert isinstance(trial.parameters["epochs"], int)
-    head = refit(problem, trial, 9)
-    last = _StubHead.fits[-1]
-    assert last.parameters == head.parameters == {"pooling": "avg", "k": 1.0, "epochs": 20}
-    assert last.seed == 9
-    assert last.validation is None
-
-
-def test_the_refit_takes_all_training_rows_and_no_validation_rows() -> None:
-    easy = _easy()
-    with_validation = dataclasses.replace(easy, train=np.arange(20), parts=[(np.arange(20), np.arange(20, 24))])
-    refit(with_validation, run_trial(with_validation, "stub", {}), 0)
-    np.testing.assert_array_equal(_StubHead.fits[-1].rows, easy.features[:20])
-
-
-def test_the_longest_training_is_that_of_the_search() -> None:
-    search(_easy(), SearchSpec(("stub",), trials=2, epochs=7))
-    assert {fit.parameters["epochs"] for fit in _StubHead.fits} == {7}
+# ranks -------------------------------------------------------------------------------------------------------------------
 
 
 def _trial(head: str, score: float, size: int, **parameters: Any) -> Trial:
@@ -248,18 +446,69 @@ def test_equal_scores_go_to_the_smaller_head_then_by_name() -> None:
     assert rank(trials[::-1]) == rank(trials)
 
 
-def test_an_unknown_head_is_refused() -> None:
-    with pytest.raises(HeadError, match="There is no head 'tree'"):
-        search(_easy(), SearchSpec(("tree",)))
+def test_the_best_trial_of_each_head() -> None:
+    trials = rank([_trial("svm", 0.9, 5), _trial("svm", 0.8, 1), _trial("dense", 0.85, 5), _trial("dense", 0.85, 4)])
+    assert [(t.head, t.score, t.size) for t in best_of_each_head(trials)] == [("svm", 0.9, 5), ("dense", 0.85, 4)]
 
 
-def test_an_error_of_a_head_comes_out_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+# the refit ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_refit_takes_all_training_rows_and_no_others(problem: Problem) -> None:
+    weighted = dataclasses.replace(problem, train=np.arange(20), class_weights=np.asarray([1.0, 3.0]))
+    parameters = complete(DenseHead.space, {"epochs": 3, "pooling": "max"}, "dense")
+    head = refit(weighted, Trial("dense", parameters, 0.5, None, 1.0, 1), 9)
+    expected = DenseHead(parameters, GRID).fit(
+        problem.features[:20], problem.labels[:20], 2, seed=9, class_weights=np.asarray([1.0, 3.0])
+    )
+    assert head.arrays().keys() == expected.arrays().keys()
+    for name, array in expected.arrays().items():
+        np.testing.assert_array_equal(head.arrays()[name], array, err_msg=name)
+
+
+def test_the_epoch_that_a_search_found_is_that_of_the_refit(problem: Problem) -> None:
+    trial = score_once(problem, SearchSpec(("dense",)), "dense", {"epochs": 40, "learning_rate": 0.05, "patience": 2})
+    assert trial.parameters["epochs"] < 40
+    assert trial.parameters["epochs"] == 1 + int(np.argmin(trial.curves["valid_loss"]))
+    assert refit(problem, trial, 0).parameters == trial.parameters
+
+
+def test_an_ensemble_is_refitted_by_its_members(problem: Problem) -> None:
+    members = [
+        {"head": head, "parameters": complete(HEADS[head].space, {"pooling": "max"}, head), "temperature": 2.0}
+        for head in ("svm", "logistic")
+    ]
+    head = refit(problem, Trial("ensemble", {"members": members}, 0.5, None, 1.0, 1), 0)
+    assert isinstance(head, EnsembleHead)
+    expected = EnsembleHead({"members": members}, GRID).fit(problem.features, problem.labels, 2)
+    np.testing.assert_array_equal(head.predict_proba(problem.features), expected.predict_proba(problem.features))
+
+
+# errors ------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_head_is_refused(problem: Problem, fake: FakeEvaluators) -> None:
+    sentence = r"^There is no head 'tree'; choose from svm, logistic, dense, forest\.$"
+    with pytest.raises(HeadError, match=sentence):
+        search(problem, SearchSpec(("svm", "tree")))
+    with pytest.raises(HeadError, match=sentence):
+        score_once(problem, SearchSpec(("svm",)), "tree", {})
+    assert fake.calls == []
+
+
+def test_an_unknown_parameter_is_refused(problem: Problem, fake: FakeEvaluators) -> None:
+    with pytest.raises(HeadError, match="The head 'forest' has no parameter 'C'; it has pooling, trees"):
+        score_once(problem, SearchSpec(("forest",)), "forest", {"C": 1})
+    assert fake.calls == []
+
+
+def test_an_error_of_a_head_comes_out_unchanged(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     error = RuntimeError("the head broke")
 
-    def broken(*arguments: Any, **options: Any) -> None:
+    def broken(*arguments: Any) -> list[Outcome]:
         raise error
 
-    monkeypatch.setattr(_StubHead, "fit", broken)
+    monkeypatch.setitem(EVALUATE, "svm", broken)
     with pytest.raises(RuntimeError) as caught:
-        search(_easy(), SearchSpec(("stub",), trials=3))
+        search(problem, SearchSpec(("svm",), trials=3))
     assert caught.value is error

@@ -1,0 +1,31 @@
+"""Rows to search on, and evaluators that cost nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fake_evaluators import FakeEvaluators
+
+from ffe.testing.head import separable_rows
+from ffe.tuning.problem import Problem, fold_parts
+from ffe.tuning.search import EVALUATE
+
+GRID = (2, 3, 4)
+
+
+@pytest.fixture(scope="session")
+def problem() -> Problem:
+    """30 rows of two classes that overlap, in three folds; treat it as read-only."""
+    features, labels = separable_rows(2, 15)
+    features += np.random.default_rng(0).normal(0, 1.5, features.shape).astype(np.float32)
+    train = np.arange(30)
+    return Problem(features, labels, train, fold_parts(train, train % 3), 2, GRID)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEvaluators:
+    """Evaluators that cost nothing, for every head."""
+    evaluators = FakeEvaluators()
+    for head in EVALUATE:
+        monkeypatch.setitem(EVALUATE, head, evaluators.of(head))
+    return evaluators

@@ -1,0 +1,187 @@
+"""A search that was interrupted computes what is missing, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_evaluators import FakeEvaluators
+
+from ffe.specs import SearchSpec
+from ffe.tuning.memory import Memory
+from ffe.tuning.problem import Outcome, Problem
+from ffe.tuning.search import SearchProgress, Trial, search
+
+SPEC = SearchSpec(("svm", "logistic", "dense"), trials=40, executions=2, epochs=20)
+BATCHES = 7  # the opening of each head, as many more as go into one call, and what is left of 40
+
+
+class _InterruptedError(Exception):
+    pass
+
+
+def _plain(trials: Sequence[Trial]) -> list[Any]:
+    """Return all of the trials but when they were finished."""
+    return [(dataclasses.replace(trial, finished=0.0), trial.probabilities.tolist(), str(dict(trial.curves))) for trial in trials]
+
+
+def _interrupted(problem: Problem, folder: Path, after: int, digest: str = "rows") -> None:
+    calls = 0
+
+    def stop(progress: SearchProgress) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            raise _InterruptedError
+
+    with pytest.raises(_InterruptedError):
+        search(problem, SPEC, stop, Memory(folder, digest))
+
+
+@pytest.mark.parametrize("after", [1, 4])
+def test_an_interrupted_search_goes_on_where_it_stopped(
+    problem: Problem, fake: FakeEvaluators, tmp_path: Path, after: int
+) -> None:
+    """The leaderboard is that of a search that was not interrupted, to the last digit."""
+    whole = search(problem, SPEC)
+    needed = list(fake.calls)
+    assert len(needed) == BATCHES
+    fake.calls.clear()
+    _interrupted(problem, tmp_path / "memory", after)
+    assert fake.calls == needed[:after]
+    fake.calls.clear()
+    memory = Memory(tmp_path / "memory", "rows")
+    resumed = search(problem, SPEC, memory=memory)
+    assert fake.calls == needed[after:]
+    assert memory.known == sum(len(sets) for _, sets, _, _ in needed[:after])
+    assert _plain(resumed) == _plain(whole)
+    fake.calls.clear()
+    assert _plain(search(problem, SPEC, memory=Memory(tmp_path / "memory", "rows"))) == _plain(whole)
+    assert fake.calls == []
+
+
+def test_real_heads_resume_to_the_same_leaderboard(problem: Problem, tmp_path: Path) -> None:
+    spec = SearchSpec(("svm", "dense", "logistic"), epochs=4, executions=2)
+    whole = search(problem, spec)
+
+    def stop(progress: SearchProgress) -> None:
+        if progress.done > 30:
+            raise _InterruptedError
+
+    with pytest.raises(_InterruptedError):
+        search(problem, spec, stop, Memory(tmp_path / "m", "rows"))
+    memory = Memory(tmp_path / "m", "rows")
+    resumed = search(problem, spec, memory=memory)
+    assert 0 < memory.known < len(whole)
+    for a, b in zip(resumed, whole, strict=True):
+        assert dataclasses.replace(a, finished=0, fit_seconds=0) == dataclasses.replace(b, finished=0, fit_seconds=0)
+        np.testing.assert_array_equal(a.probabilities, b.probabilities)
+
+
+def test_a_damaged_file_is_computed_again(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
+    whole = search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
+    files = sorted((tmp_path / "m").iterdir())
+    assert len(files) == BATCHES
+    files[0].write_bytes(files[0].read_bytes()[:-100])
+    files[1].write_bytes(b"")
+    files[2].write_bytes(b"PK and nothing more")
+    with files[3].open("wb") as file:
+        np.savez(file, meta=np.asarray([{"seconds": 1}], object))  # what it takes to read this is never run
+    fake.calls.clear()
+    again = search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
+    assert len(fake.calls) == 4
+    assert _plain(again) == _plain(whole)
+    fake.calls.clear()
+    search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
+    assert fake.calls == [], "what was computed again was not kept"
+
+
+def test_a_file_that_was_being_written_is_not_read(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
+    search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
+    files = sorted((tmp_path / "m").iterdir())
+    files[0].rename(files[0].with_suffix(".tmp"))
+    fake.calls.clear()
+    search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
+    assert len(fake.calls) == 1
+    assert [path.suffix for path in (tmp_path / "m").iterdir()] == [".npz"] * BATCHES
+
+
+@pytest.mark.parametrize(
+    ("digest", "changes"),
+    [
+        ("other rows", {}),
+        ("rows", {"seed": 1}),
+        ("rows", {"executions": 1}),
+        ("rows", {"epochs": 19}),
+        ("rows", {"fixed": {"C": 3}}),
+    ],
+    ids=str,
+)
+def test_what_was_asked_otherwise_is_not_used(
+    problem: Problem, fake: FakeEvaluators, tmp_path: Path, digest: str, changes: dict[str, Any]
+) -> None:
+    """Of heads whose sets and executions are the same, batches are found again; the rest is computed."""
+    spec = dataclasses.replace(SPEC, heads=("dense",) if "fixed" not in changes else ("svm",))
+    search(problem, spec, memory=Memory(tmp_path / "m", "rows"))
+    fake.calls.clear()
+    changed = dataclasses.replace(spec, **changes)
+    memory = Memory(tmp_path / "m", digest)
+    expected = search(problem, changed)
+    computed = len(fake.calls)
+    fake.calls.clear()
+    assert _plain(search(problem, changed, memory=memory)) == _plain(expected)
+    assert memory.known == 0
+    assert len(fake.calls) == computed > 0
+
+
+def test_outcomes_come_back_as_they_were(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    outcomes = [
+        Outcome(
+            (rng.random((5, 3), np.float32), rng.random((5, 3), np.float32)), 0.1, 3, {"epochs": 4}, {"a": [0.1, float("nan")]}
+        ),
+        Outcome((rng.random((5, 3), np.float32),), 2.5, 10**12),
+    ]
+    batch = {"head": "svm", "sets": [{"C": 0.1}, {"C": 1 / 3}], "executions": 1, "seed": 0}
+    memory = Memory(tmp_path / "m", "rows")
+    assert memory.find(batch) is None
+    memory.keep(batch, outcomes)
+    found = memory.find(batch)
+    assert found is not None
+    assert memory.known == 2
+    for ours, theirs in zip(found, outcomes, strict=True):
+        assert len(ours.runs) == len(theirs.runs)
+        for a, b in zip(ours.runs, theirs.runs, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == np.float32
+        assert (ours.seconds, ours.size, dict(ours.found)) == (theirs.seconds, theirs.size, dict(theirs.found))
+        assert str(dict(ours.curves)) == str(dict(theirs.curves))
+    assert memory.find({**batch, "seed": 1}) is None
+
+
+def test_it_forgets(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "m", "rows")
+    memory.forget()  # nothing is there yet
+    search(problem, SPEC, memory=memory)
+    assert (tmp_path / "m").is_dir()
+    memory.forget()
+    assert not (tmp_path / "m").exists()
+    assert tmp_path.is_dir()
+
+
+def test_a_memory_without_a_folder_keeps_nothing(
+    problem: Problem, fake: FakeEvaluators, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    memory = Memory(None, "")
+    for _ in range(2):
+        fake.calls.clear()
+        search(problem, SPEC, memory=memory)
+        assert len(fake.calls) == BATCHES
+    memory.forget()
+    assert memory.known == 0
+    assert list(tmp_path.iterdir()) == []
