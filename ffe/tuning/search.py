@@ -21,7 +21,7 @@ from ffe.tuning.kernel_search import svm_outcomes
 from ffe.tuning.logistic_search import logistic_outcomes
 from ffe.tuning.memory import Memory
 from ffe.tuning.metrics import METRICS
-from ffe.tuning.opening import BATCH, FURTHER, opening, poolings_searched
+from ffe.tuning.opening import BATCH, further, opening, poolings_searched
 from ffe.tuning.oracle import Asker
 from ffe.tuning.problem import Outcome, Problem, Views
 
@@ -116,7 +116,7 @@ class _HeadSearch:
                 p = dataclasses.replace(p, when=None)  # its condition holds always
             space.append(dataclasses.replace(p, choices=poolings) if p.name == POOLING.name else p)
         first = self._first({p.name for p in space})
-        self.total = 1 if not space else (spec.trials or len(first) + FURTHER[name])
+        self.total = 1 if not space else (spec.trials or len(first) + further(name, len(problem.features)))
         if space and spec.seconds is not None and spec.trials is None:
             self.total = _MANY
         self.asker = Asker(

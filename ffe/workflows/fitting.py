@@ -27,8 +27,9 @@ from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.heads import HEADS, find_head
 from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead
+from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.space import complete
-from ffe.heads.svm import EXACT_ROWS, LANDMARKS
+from ffe.heads.svm import EXACT_ROWS
 from ffe.keys import bytes_digest, canonical_json
 from ffe.report.page import check_output as check_report
 from ffe.report.text import bytes_text
