@@ -189,9 +189,8 @@ def test_svm_grid_against_grid_search(features_of: Any) -> None:
                 chosen["gamma"] = next(g for g in gammas if np.isclose(g * scale, point["gamma"]))
             theirs[settings.index(chosen), fold] = accuracy
     slow = time.perf_counter() - started
-    print(
-        f"\nGridSearchCV(SVC) on all cores {slow:.0f} s; ffe {', '.join(f'{s:.1f}' for s in seconds)} s: {slow / np.median(seconds):.0f}x"
-    )
+    took = ", ".join(f"{s:.1f}" for s in seconds)
+    print(f"\nGridSearchCV(SVC) on all cores {slow:.0f} s; ffe {took} s: {slow / np.median(seconds):.0f}x")
     assert np.array_equal(np.asarray(ours), theirs)
 
 
@@ -211,9 +210,8 @@ def test_accuracy_of_the_default_search(features_of: Any, dataset: str, backbone
         started = time.perf_counter()
         winner, *_ = search(problem, SearchSpec(heads=("svm", "logistic", "dense", "forest"), seed=seed))
         took = time.perf_counter() - started
-        print(
-            f"\n{dataset} {backbone} seed {seed}: {winner.score:.4f} (wanted {wanted}), {winner.head} {winner.parameters}, {took:.0f} s"
-        )
+        name = f"{dataset} {backbone} seed {seed}"
+        print(f"\n{name}: {winner.score:.4f} (wanted {wanted}), {took:.0f} s, {winner.head} {winner.parameters}")
 
 
 def test_whole_tune_on_dogs_and_cats(features_of: Any, tmp_path: Path) -> None:
