@@ -214,12 +214,15 @@ def _evaluate(
     problem: Problem, views: Views, spec: SearchSpec, name: str, sets: Sequence[Mapping[str, Any]], memory: Memory
 ) -> list[Outcome]:
     executions = spec.executions if find_head(name).random else 1
-    batch = {"head": name, "sets": [dict(parameters) for parameters in sets], "executions": executions, "seed": spec.seed}
-    outcomes = memory.find(batch)
-    if outcomes is None:
-        outcomes = EVALUATE[name](problem, views, sets, executions, spec.seed)
-        memory.keep(batch, outcomes)
-    return outcomes
+    asked = [{"head": name, "sets": [dict(chosen)], "executions": executions, "seed": spec.seed} for chosen in sets]
+    found = [memory.find(batch) for batch in asked]
+    missing = [i for i, outcomes in enumerate(found) if outcomes is None]
+    if missing:
+        outcomes = EVALUATE[name](problem, views, [sets[i] for i in missing], executions, spec.seed)
+        for i, outcome in zip(missing, outcomes, strict=True):
+            memory.keep(asked[i], [outcome])
+            found[i] = [outcome]
+    return [outcomes[0] for outcomes in found if outcomes is not None]
 
 
 def scored_trial(
