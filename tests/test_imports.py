@@ -16,13 +16,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ffe"
 
 HEAVY = {
     *("tensorflow", "keras", "sklearn", "h5py", "numpy", "PIL", "rich", "openvino", "matplotlib", "keras_tuner", "scipy"),
-    *("joblib", "cv2", "simplejpeg", "nncf", "psutil", "platformdirs", "jinja2"),
+    *("joblib", "cv2", "simplejpeg", "nncf", "numba", "psutil", "platformdirs", "jinja2"),
 }
 
 # lowest first; the packages of one layer do not import each other
 LAYERS = (
     {"_version", "errors", "machine"},
-    {"specs"},
+    {"specs", "arrays"},
     {"keys"},
     {"ir"},
     {"images", "backbones", "store", "splits", "evaluation"},

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ffe.arrays import empty_rows
 from ffe.heads.space import Parameter
 
 POOLING = Parameter("pooling", "avg", ("flat", "avg", "max", "avgmax"))
@@ -61,7 +62,7 @@ class FeatureMap:
             return features
         height, width, channels = self.grid
         dims = {"flat": height * width * channels, "avgmax": 2 * channels}.get(self.pooling, channels)
-        result = np.empty((len(features), dims), np.float32)
+        result = empty_rows(len(features), dims)
         step = max(1, _BLOCK_VALUES // features.shape[1])
         for start in range(0, len(features), step):
             result[start : start + step] = self._normalised(self._pool(features[start : start + step]))

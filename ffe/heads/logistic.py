@@ -11,7 +11,7 @@ from ffe.heads.base import MappedHead
 from ffe.heads.feature_map import FEATURE_SPACE
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
-from ffe.heads.svm import inner_products
+from ffe.heads.svm import EXACT_ROWS, inner_products
 
 
 class LogisticHead(MappedHead):
@@ -38,7 +38,7 @@ class LogisticHead(MappedHead):
         if x.shape[1] > x.shape[0]:
             coordinates, back = coordinates_of_products(inner_products(x))
         else:
-            coordinates, back = x.astype(np.float64), None
+            coordinates, back = x.astype(np.float64 if len(x) <= EXACT_ROWS else np.float32), None
         ((weights, bias),) = logistic_path(coordinates, labels, [self.parameters["C"]], class_weights)
         self._weights = np.asarray(weights if back is None else x.T.astype(np.float64) @ (back @ weights), np.float32)
         self._bias = np.asarray(bias, np.float64)

@@ -7,24 +7,25 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ffe.heads.base import MappedHead
+from ffe.heads.base import MappedHead, row_weights
 from ffe.heads.feature_map import FEATURE_SPACE
+from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
 
 EXACT_ROWS = 6_000  # a Gram matrix of 0.3 GB, and fits of seconds; beyond, landmarks
-LANDMARKS = 1_024
 
 _BLOCK_COLUMNS = 2_048
+_BLOCK_ROWS = 4_096
 
 
 class SvmHead(MappedHead):
     """scikit-learn's ``SVC``, one against one, on a kernel that is computed once.
 
-    Above 6,000 rows the kernel is approximated from 1,024 of them (Nyström;
-    Williams & Seeger 2001, NIPS 13), and the machine is scikit-learn's
-    ``LinearSVC``, one against the rest, on that. Probabilities are a softmax of
-    the decision values, to be calibrated by a temperature.
+    Above 6,000 rows the kernel is approximated from 1,024 of them, and the
+    machines have squared hinge loss, one against the rest
+    (``ffe.heads.nystroem``). Probabilities are a softmax of the decision
+    values, to be calibrated by a temperature.
     """
 
     name: ClassVar[str] = "svm"
@@ -68,29 +69,21 @@ class SvmHead(MappedHead):
         self, x: np.ndarray, labels: np.ndarray, seed: int, class_weights: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return landmarks (m,), coefficients (m, P) of the kernel with each, and biases (P,)."""
-        from sklearn.svm import LinearSVC
-
-        landmarks = np.sort(np.random.default_rng(seed).permutation(len(x))[:LANDMARKS])
-        values, vectors = np.linalg.eigh(self._kernel(x[landmarks], x[landmarks]))
-        kept = values > values[-1] * 1e-6
-        back = vectors[:, kept] / np.sqrt(values[kept])
-        weights = None if class_weights is None else dict(enumerate(class_weights.tolist()))
-        machine = LinearSVC(C=self.parameters["C"], dual=False, class_weight=weights)
-        machine.fit(self._kernel(x, x[landmarks]) @ back, labels)
-        return landmarks, back @ machine.coef_.T, machine.intercept_
-
-    def _kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        products = (a @ b.T).astype(np.float64)
-        if self.parameters["kernel"] == "linear":
-            return products
-        squares_a = np.einsum("ij,ij->i", a, a, dtype=np.float64)
-        squares_b = np.einsum("ij,ij->i", b, b, dtype=np.float64)
-        return rbf_kernel(products, squares_a, squares_b, self._gamma)
+        landmarks = choose_landmarks(len(x), seed)
+        back = whitener(kernel_of(x[landmarks], x[landmarks], self._gamma))
+        z = kernel_rows(x, x[landmarks], self._gamma, back)
+        weights = row_weights(labels, class_weights)
+        columns, biases = [], []
+        for signs in signs_of(labels, self._classes):
+            ((column, bias),) = machine_path(z, signs, [self.parameters["C"]], weights)
+            columns.append(back @ column)
+            biases.append(bias)
+        return landmarks, np.stack(columns, axis=1), np.asarray(biases)
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``ffe.heads.base.Head``."""
         x = self.map.settle(x)
-        decisions = (self._kernel(x, self._vectors) if len(self._vectors) else x) @ self._pairs + self._bias
+        decisions = (kernel_of(x, self._vectors, self._gamma) if len(self._vectors) else x) @ self._pairs + self._bias
         scores = decisions if self._one_against_rest else class_scores(decisions, self._classes)
         return softmax(self._temperature * scores)
 
@@ -122,6 +115,11 @@ class SvmHead(MappedHead):
         return head
 
 
+def signs_of(labels: np.ndarray, classes: int) -> list[np.ndarray]:
+    """Return float64 (n,), 1 or -1: class 1 against class 0 where there are two, else each class against the rest."""
+    return [np.where(labels == label, 1.0, -1.0) for label in ([1] if classes == 2 else range(classes))]
+
+
 def gamma_of(parameters: Mapping[str, Any], x: np.ndarray) -> float:
     """Return the gamma of an RBF kernel on x (n, d): scikit-learn's "scale", 1 / (d * variance), times the parameter."""
     if parameters["kernel"] != "rbf":
@@ -137,6 +135,24 @@ def inner_products(x: np.ndarray) -> np.ndarray:
         block = x[:, start : start + _BLOCK_COLUMNS].astype(np.float64)
         gram += block @ block.T
     return gram
+
+
+def kernel_of(a: np.ndarray, b: np.ndarray, gamma: float) -> np.ndarray:
+    """Return the kernel float64 (n, m) of float32 (n, d) and (m, d); linear where gamma is 0."""
+    products = (a @ b.T).astype(np.float64)
+    if not gamma:
+        return products
+    squares_a = np.einsum("ij,ij->i", a, a, dtype=np.float64)
+    squares_b = np.einsum("ij,ij->i", b, b, dtype=np.float64)
+    return rbf_kernel(products, squares_a, squares_b, gamma)
+
+
+def kernel_rows(x: np.ndarray, landmarks: np.ndarray, gamma: float, back: np.ndarray) -> np.ndarray:
+    """Return the kernel of all rows with the landmarks, times ``back`` (m, r): float32 (n, r), in blocks of rows."""
+    result = np.empty((len(x), back.shape[1]), np.float32)
+    for start in range(0, len(x), _BLOCK_ROWS):
+        result[start : start + _BLOCK_ROWS] = kernel_of(x[start : start + _BLOCK_ROWS], landmarks, gamma) @ back
+    return result
 
 
 def rbf_kernel(products: np.ndarray, squares_a: np.ndarray, squares_b: np.ndarray, gamma: float) -> np.ndarray:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffe.heads.feature_map import POOLING
-from ffe.heads.svm import EXACT_ROWS, LANDMARKS
+from ffe.heads.nystroem import LANDMARKS
+from ffe.heads.svm import EXACT_ROWS
 from ffe.machine import cores
 from ffe.specs import SearchSpec
-from ffe.tuning.opening import FURTHER, opening, poolings_searched
+from ffe.tuning.opening import further, opening, poolings_searched
 from ffe.tuning.problem import Problem
 
 _PROBE = 384
@@ -45,13 +46,13 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     each = {
         "svm": 2.5 * rows**2 * mean_dims / rate / 3 + 6e-8 * rows**2 * (1 + classes / 4)
         if exact
-        else (4.0 * rows * LANDMARKS * (mean_dims + 40 * LANDMARKS * max(1, classes - 1) ** 0.5)) / rate,
+        else rows * LANDMARKS * (4.0 * mean_dims + 8.0 * LANDMARKS * (1 if classes == 2 else classes)) / rate,
         "logistic": 400.0 * rows * min(rows, mean_dims) * max(1, classes - 1) / rate,
         "dense": 600.0 * _EPOCHS * rows * mean_dims / rate * spec.executions,
         "forest": 3e-7 * 150 * rows * np.log2(rows + 1) * np.sqrt(mean_dims) / cores() * spec.executions,
     }
     count = len(problem.features)
-    counts = {name: spec.trials or len(opening(name, count, problem.grid)) + FURTHER[name] for name in spec.heads}
+    counts = {name: spec.trials or len(opening(name, count, problem.grid)) + further(name, count) for name in spec.heads}
     seconds = sum(each[name] * parts * count for name, count in counts.items())
     if spec.seconds is not None:
         seconds = spec.seconds

@@ -12,8 +12,8 @@ import threadpoolctl
 
 from ffe.heads.feature_map import FeatureMap
 from ffe.heads.probability import softmax
-from ffe.heads.svm import EXACT_ROWS, SvmHead, class_scores, fit_pairs, gamma_of, inner_products, rbf_kernel
-from ffe.tuning.plain import fit_each
+from ffe.heads.svm import EXACT_ROWS, class_scores, fit_pairs, gamma_of, inner_products, rbf_kernel
+from ffe.tuning.landmark_search import landmark_outcomes
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
 
 
@@ -24,7 +24,7 @@ def svm_outcomes(problem: Problem, views: Views, sets: Sequence[Mapping[str, Any
     fitted to rows, all parts. The scores are those of scikit-learn's ``SVC``.
     """
     if max(len(fit) for fit, _ in problem.parts) > EXACT_ROWS:
-        return fit_each(SvmHead, problem, views, sets, executions, seed)
+        return landmark_outcomes(problem, views, sets, executions, seed)
     outcomes: dict[int, Outcome] = {}
     for positions in by_feature_map(sets).values():
         started = time.monotonic()

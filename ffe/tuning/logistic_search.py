@@ -65,7 +65,8 @@ def _path(
         coordinates, back = coordinates_of_products(square)
         held = across @ back
     else:
-        coordinates, held = inside.astype(np.float64), outside.astype(np.float64)
+        wide = np.float64 if len(fit) <= EXACT_ROWS else np.float32  # many rows need fewer digits, and less memory
+        coordinates, held = inside.astype(wide), outside.astype(wide)
     answers, columns = [], 1
     for weights, bias in logistic_path(coordinates, labels, penalties, problem.class_weights):
         answers.append(linear_probabilities(held, weights, bias).astype(np.float32))

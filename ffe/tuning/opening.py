@@ -9,15 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ffe.heads.svm import EXACT_ROWS
+
 FLAT_FEATURES = 16_384
 FLAT_VALUES = 40_000_000  # rows times features
 FLAT_BY_KERNEL = 160_000_000  # ... where one matrix product is all that looks at them
 
 Settings = dict[str, Any]
 
-# how many sets KerasTuner adds to those of the opening, and how many are scored in one call
-FURTHER = {"svm": 8, "logistic": 4, "dense": 4, "forest": 0}
+# how many sets KerasTuner adds to those of the opening (half as many where rows are many), and how many are scored in one call
+_FURTHER = {"svm": 8, "logistic": 4, "dense": 4, "forest": 0}
 BATCH = {"svm": 80, "logistic": 8, "dense": 8, "forest": 1}
+
+
+def further(head: str, rows: int) -> int:
+    """Return how many sets KerasTuner adds to those of the opening, where no number is asked for."""
+    return _FURTHER[head] // (1 if rows <= EXACT_ROWS else 2)
 
 
 def poolings_searched(rows: int, grid: tuple[int, int, int]) -> tuple[str, ...]:
@@ -48,6 +55,8 @@ def opening(head: str, rows: int, grid: tuple[int, int, int]) -> list[Settings]:
     flat_by_kernel = "flat" not in poolings and rows * grid[0] * grid[1] * grid[2] <= FLAT_BY_KERNEL
     defaults: list[Settings] = [{}, *({"pooling": pooling} for pooling in poolings)]
     if head == "svm":
+        if rows > EXACT_ROWS:
+            return [{}, {"pooling": "avgmax"}, *_kernels([p for p in ("avg", "avgmax") if p in poolings], ("sqrt_l2",))]
         pooled = [pooling for pooling in poolings if pooling != "max"]
         by_kernel = ["flat"] if flat_by_kernel else []
         return [*defaults, *_kernels(pooled, ("sqrt_l2", "l2", "standard")), *_kernels(by_kernel, ("sqrt_l2", "l2"))]

@@ -21,7 +21,7 @@ from ffe.tuning.kernel_search import svm_outcomes
 from ffe.tuning.logistic_search import logistic_outcomes
 from ffe.tuning.memory import Memory
 from ffe.tuning.metrics import METRICS
-from ffe.tuning.opening import BATCH, FURTHER, opening, poolings_searched
+from ffe.tuning.opening import BATCH, further, opening, poolings_searched
 from ffe.tuning.oracle import Asker, hyperband_trials
 from ffe.tuning.problem import Outcome, Problem, Views
 
@@ -119,7 +119,7 @@ class _HeadSearch:
         elif spec.seconds is not None:
             self.total = _MANY
         else:
-            self.total = hyperband_trials(epochs) if oracle == "hyperband" else len(first) + FURTHER[name]
+            self.total = hyperband_trials(epochs) if oracle == "hyperband" else len(first) + further(name, len(problem.features))
         self.asker = Asker(space, oracle=oracle, trials=self.total, epochs=epochs, seed=spec.seed, first=first)
         self.done = 0
         self.seconds_each: float | None = None
@@ -228,12 +228,15 @@ def _evaluate(
     problem: Problem, views: Views, spec: SearchSpec, name: str, sets: Sequence[Mapping[str, Any]], memory: Memory
 ) -> list[Outcome]:
     executions = spec.executions if find_head(name).random else 1
-    batch = {"head": name, "sets": [dict(parameters) for parameters in sets], "executions": executions, "seed": spec.seed}
-    outcomes = memory.find(batch)
-    if outcomes is None:
-        outcomes = EVALUATE[name](problem, views, sets, executions, spec.seed)
-        memory.keep(batch, outcomes)
-    return outcomes
+    asked = [{"head": name, "sets": [dict(chosen)], "executions": executions, "seed": spec.seed} for chosen in sets]
+    found = [memory.find(batch) for batch in asked]
+    missing = [i for i, outcomes in enumerate(found) if outcomes is None]
+    if missing:
+        outcomes = EVALUATE[name](problem, views, [sets[i] for i in missing], executions, spec.seed)
+        for i, outcome in zip(missing, outcomes, strict=True):
+            memory.keep(asked[i], [outcome])
+            found[i] = [outcome]
+    return [outcomes[0] for outcomes in found if outcomes is not None]
 
 
 def scored_trial(

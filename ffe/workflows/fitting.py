@@ -27,8 +27,9 @@ from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.heads import HEADS, find_head
 from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead
+from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.space import complete
-from ffe.heads.svm import EXACT_ROWS, LANDMARKS
+from ffe.heads.svm import EXACT_ROWS
 from ffe.keys import bytes_digest, canonical_json
 from ffe.report.page import check_output as check_report
 from ffe.report.text import bytes_text
@@ -66,7 +67,7 @@ class Leak:
         groups: of more than one image, among the labelled rows.
         images: in such groups.
         links: how many, by cause; see ``ffe.splits.groups``.
-        honest: accuracy of the winner in cross-validation, in [0, 1].
+        honest: accuracy of the best single head in cross-validation, in [0, 1].
         claimed: the same where folds ignore the groups; None where there was no cross-validation.
         test_leaking: test rows that a given split has a near copy of elsewhere.
         test_clean: accuracy on the other test rows; None where all or none leak.
@@ -379,7 +380,8 @@ def _run(
         ids_of_test = rows.groups.ids[testing]
         together = ids_of_test if len(np.unique(ids_of_test)) < len(ids_of_test) else None
         evaluation = evaluate_probabilities(probabilities, rows.labels[testing], rows.class_names, groups=together)
-        leak = _leak(rows, chosen, problem, spec, winner, probabilities)
+        single = next(trial for trial in trials if trial.head != EnsembleHead.name)
+        leak = _leak(rows, chosen, problem, spec, single, probabilities)
         over = answered(probabilities, rows.labels[testing], options.reject) if options.reject else None
         result = TuneResult(
             output=None if options.output is None else Path(options.output),
@@ -486,7 +488,7 @@ def _leak(
     chosen: np.ndarray,
     problem: Problem,
     spec: SearchSpec,
-    winner: Trial,
+    single: Trial,
     probabilities: np.ndarray,
 ) -> Leak | None:
     """Say what the winner would have claimed if images that belong together stood on both sides."""
@@ -494,17 +496,17 @@ def _leak(
         return None
     claimed = None
     train = problem.train
-    if len(problem.parts) > 1 and winner.head != EnsembleHead.name:
+    if len(problem.parts) > 1:
         folds = _folds_of_single_images(problem, rows.groups.ids[chosen])
         naive = dataclasses.replace(problem, parts=fold_parts(train, folds))
-        claimed = score_once(naive, spec, winner.head, winner.parameters)
+        claimed = score_once(naive, spec, single.head, single.parameters)
     testing = rows.split == "test"
     leaking = rows.leaking()[testing]
     clean = None
     if leaking.any() and not leaking.all():
         right = probabilities.argmax(axis=1) == rows.labels[testing]
         clean = float(right[~leaking].mean())
-    right = winner.probabilities.argmax(axis=1) == problem.labels[problem.scored]
+    right = single.probabilities.argmax(axis=1) == problem.labels[problem.scored]
     naive_right = None if claimed is None else float((claimed.probabilities.argmax(1) == naive.labels[naive.scored]).mean())
     return Leak(
         groups=rows.groups.count,

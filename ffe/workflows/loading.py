@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ffe.arrays import empty_rows
 from ffe.errors import DataError
-from ffe.machine import free_memory
 from ffe.store.reader import FeatureStore
 
-log = logging.getLogger("ffe")
-
-_SHARE_OF_MEMORY = 0.5
 _PIECE_BYTES = 16 << 20
 
 
@@ -40,26 +33,13 @@ def load_rows(files: Sequence[Path], origin: np.ndarray) -> np.ndarray:
             continue
         with FeatureStore(path) as store:
             if result is None:
-                result = _empty(len(origin), store.dims)
+                result = empty_rows(len(origin), store.dims)
             step = max(1, _PIECE_BYTES // (4 * store.dims))
             for start in range(0, len(places), step):
                 some = places[start : start + step]
                 result[some] = store.features(origin[some, 1])
     assert result is not None
     return result
-
-
-def _empty(rows: int, dims: int) -> np.ndarray:
-    """Return an array to be filled: float32 (rows, dims)."""
-    size = 4 * rows * dims
-    if not size or size <= _SHARE_OF_MEMORY * free_memory():
-        return np.empty((rows, dims), np.float32)
-    folder = Path(tempfile.mkdtemp(prefix="ffe-rows-"))
-    log.info("the features take %d MiB, more than half of the free memory, so they are kept in '%s'", size >> 20, folder)
-    array = np.memmap(folder / "features", np.float32, "w+", shape=(rows, dims))
-    # the map itself is what every view of the array holds on to
-    weakref.finalize(array._mmap, shutil.rmtree, folder, ignore_errors=True)  # type: ignore[attr-defined]
-    return array
 
 
 def pooled_rows(files: Sequence[Path], origin: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -96,7 +96,7 @@ def write_report(
         ],
         leak=leak_text(result),
         map=_map(rows, files, predicted, spec.seed),
-        growth=_growth_view(problem, spec, winner),
+        growth=_growth_view(problem, spec, next(t for t in result.leaderboard if t.head != EnsembleHead.name)),
         made=_made(spec, store),
     )
     write_page(path, page)
@@ -174,12 +174,20 @@ def _made(spec: SearchSpec, store: FeatureStore) -> dict[str, str]:
     return {
         "features": str(store.path),
         "spec digest": store.spec_digest,
-        **{name.replace("_", " "): str(value) for name, value in options.items()},
+        **{name.replace("_", " "): _plain(value) for name, value in options.items()},
         "seed": str(spec.seed),
         "source": store.source,
         "precision": store.spec.precision,
         "decode": store.spec.preprocess.decode,
     }
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items())
+    return str(value)
 
 
 def _finite(values: Sequence[float]) -> list[float]:
@@ -214,13 +222,11 @@ def growth_of(problem: Problem, spec: SearchSpec, trial: Trial) -> Growth | None
     Args:
         problem: the rows.
         spec: the search.
-        trial: the winner.
+        trial: the best one that is no ensemble.
 
     Returns:
-        None for an ensemble, and where a class has too few rows for a share of an eighth.
+        None where a class has too few rows for a share of a quarter.
     """
-    if trial.head == EnsembleHead.name:
-        return None
     labels = problem.labels
     least = min(int(np.bincount(labels[fit], minlength=problem.classes).min()) for fit, _ in problem.parts)
     shares = [share for share in _SHARES if least * share >= _FEWEST_OF_A_CLASS]
@@ -248,8 +254,8 @@ def _stratified(labels: np.ndarray, rows: np.ndarray, share: float, seed: int) -
     return np.sort(np.concatenate(chosen))
 
 
-def _growth_view(problem: Problem, spec: SearchSpec, winner: Trial) -> GrowthView | None:
-    growth = growth_of(problem, spec, winner)
+def _growth_view(problem: Problem, spec: SearchSpec, trial: Trial) -> GrowthView | None:
+    growth = growth_of(problem, spec, trial)
     if growth is None:
         return None
     points = growth.points

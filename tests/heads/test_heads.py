@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from sklearn.svm import LinearSVC
 
 from ffe.errors import HeadError
 from ffe.evaluation.calibration import with_temperature
-from ffe.heads import HEADS, find_head, svm
+from ffe.heads import HEADS, find_head, nystroem, svm
 from ffe.heads.base import Head, row_weights, size_in_bytes
 from ffe.heads.dense import DenseHead
 from ffe.heads.ensemble import EnsembleHead
@@ -48,7 +47,7 @@ class TestSvmHeadOnLandmarks(HeadContract):
     @pytest.fixture(autouse=True)
     def few_rows_are_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(svm, "EXACT_ROWS", 20)
-        monkeypatch.setattr(svm, "LANDMARKS", 15)
+        monkeypatch.setattr(nystroem, "LANDMARKS", 15)
 
 
 class TestForestHead(HeadContract):
@@ -133,7 +132,7 @@ def test_landmarks_stand_in_for_many_rows(classes: int, monkeypatch: pytest.Monk
     parameters = complete(SvmHead.space, {"pooling": "flat"}, "svm")
     exact = SvmHead(parameters, GRID).fit(features, labels, classes)
     monkeypatch.setattr(svm, "EXACT_ROWS", 199)
-    monkeypatch.setattr(svm, "LANDMARKS", 60)
+    monkeypatch.setattr(nystroem, "LANDMARKS", 60)
     head = SvmHead(parameters, GRID).fit(features, labels, classes, seed=2)
     columns = 1 if classes == 2 else classes
     assert head.arrays()["vectors"].shape == (60, 24)
@@ -145,40 +144,9 @@ def test_landmarks_stand_in_for_many_rows(classes: int, monkeypatch: pytest.Monk
     assert (answers == exact.predict_proba(others).argmax(axis=1)).mean() > 0.95
 
 
-@pytest.mark.parametrize("kernel", ["linear", "rbf"])
-@pytest.mark.parametrize("classes", [2, 4])
-def test_with_all_rows_as_landmarks_the_approximation_is_exact(
-    classes: int, kernel: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is then ``LinearSVC`` in coordinates whose inner products are the kernel: decisions within 1e-2 of the largest."""
-    rng = np.random.default_rng(0)
-    features, labels = separable_rows(classes, 20)
-    features = features + rng.normal(0, 0.7, features.shape).astype(np.float32)
-    monkeypatch.setattr(svm, "EXACT_ROWS", 20)
-    parameters = complete(SvmHead.space, {"pooling": "flat", "scaling": "l2", "kernel": kernel, "C": 3.0}, "svm")
-    weights = np.linspace(0.5, 2, classes)
-    head = SvmHead(parameters, GRID).fit(features, labels, classes, class_weights=weights)
-
-    x = head.map.transform(features).astype(np.float64)
-    gram = x @ x.T
-    if kernel == "rbf":
-        squares = np.diag(gram)
-        gram = np.exp(-(squares[:, None] + squares - 2 * gram) / (x.shape[1] * x.var()))
-    values, vectors = np.linalg.eigh(gram)
-    kept = values > values[-1] * 1e-6
-    coordinates = vectors[:, kept] * np.sqrt(values[kept])
-    reference = LinearSVC(C=3.0, dual=False, class_weight=dict(enumerate(weights))).fit(coordinates, labels)
-    expected = reference.decision_function(coordinates).reshape(len(x), -1)
-    with np.errstate(divide="ignore"):
-        scores = np.log(head.predict_proba(features))
-    found = scores[:, 1:] - scores[:, :1]
-    wanted = expected if classes == 2 else expected[:, 1:] - expected[:, :1]
-    np.testing.assert_allclose(found, wanted, atol=1e-2 * np.abs(wanted).max())
-
-
 def test_landmarks_depend_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(svm, "EXACT_ROWS", 20)
-    monkeypatch.setattr(svm, "LANDMARKS", 10)
+    monkeypatch.setattr(nystroem, "LANDMARKS", 10)
     features, labels = separable_rows(2, 30)
     heads = [SvmHead(complete(SvmHead.space, {}, "svm"), GRID).fit(features, labels, 2, seed=seed) for seed in (1, 1, 2)]
     first, again, other = (head.arrays()["vectors"] for head in heads)

@@ -1,4 +1,4 @@
-"""A search that was interrupted computes what is missing, and nothing else."""
+"""A search that was interrupted, or had less time, computes what is missing, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import pytest
 from fake_evaluators import FakeEvaluators
 
 from ffe.specs import SearchSpec
+from ffe.tuning import search as searching
 from ffe.tuning.memory import Memory
 from ffe.tuning.problem import Outcome, Problem
 from ffe.tuning.search import SearchProgress, Trial, search
 
 SPEC = SearchSpec(("svm", "logistic", "dense"), trials=40, executions=2, epochs=20)
 BATCHES = 7  # the opening of each head, as many more as go into one call, and what is left of 40
+TRIALS = 120
 
 
 class _InterruptedError(Exception):
@@ -85,7 +87,7 @@ def test_real_heads_resume_to_the_same_leaderboard(problem: Problem, tmp_path: P
 def test_a_damaged_file_is_computed_again(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
     whole = search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
     files = sorted((tmp_path / "m").iterdir())
-    assert len(files) == BATCHES
+    assert len(files) == TRIALS
     files[0].write_bytes(files[0].read_bytes()[:-100])
     files[1].write_bytes(b"")
     files[2].write_bytes(b"PK and nothing more")
@@ -93,7 +95,7 @@ def test_a_damaged_file_is_computed_again(problem: Problem, fake: FakeEvaluators
         np.savez(file, meta=np.asarray([{"seconds": 1}], object))  # what it takes to read this is never run
     fake.calls.clear()
     again = search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
-    assert len(fake.calls) == 4
+    assert len(fake.sets) == 4
     assert _plain(again) == _plain(whole)
     fake.calls.clear()
     search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
@@ -106,8 +108,8 @@ def test_a_file_that_was_being_written_is_not_read(problem: Problem, fake: FakeE
     files[0].rename(files[0].with_suffix(".tmp"))
     fake.calls.clear()
     search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
-    assert len(fake.calls) == 1
-    assert [path.suffix for path in (tmp_path / "m").iterdir()] == [".npz"] * BATCHES
+    assert len(fake.sets) == 1
+    assert [path.suffix for path in (tmp_path / "m").iterdir()] == [".npz"] * TRIALS
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_a_file_that_was_being_written_is_not_read(problem: Problem, fake: FakeE
         ("rows", {"seed": 1}),
         ("rows", {"executions": 1}),
         ("rows", {"epochs": 19}),
-        ("rows", {"fixed": {"C": 3}}),
+        ("rows", {"fixed": {"C": 7}}),
     ],
     ids=str,
 )
@@ -136,6 +138,22 @@ def test_what_was_asked_otherwise_is_not_used(
     assert _plain(search(problem, changed, memory=memory)) == _plain(expected)
     assert memory.known == 0
     assert len(fake.calls) == computed > 0
+
+
+def test_more_time_goes_on_with_what_less_time_found(
+    problem: Problem, fake: FakeEvaluators, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batches of a search by time depend on the clock; the trials are found again one by one."""
+    monkeypatch.setattr(searching, "time", fake)
+    search(problem, SearchSpec(("svm",), seconds=25), memory=Memory(tmp_path / "m", "rows"))
+    first = list(fake.sets)
+    fake.calls.clear()
+    memory = Memory(tmp_path / "m", "rows")
+    found = search(problem, SearchSpec(("svm",), seconds=60), memory=memory)
+    assert memory.known == len(first) > 10
+    assert len(found) > len(first)
+    assert not {str(parameters) for parameters in fake.sets} & {str(parameters) for parameters in first}
+    assert len(fake.sets) == len(found) - len(first)
 
 
 def test_outcomes_come_back_as_they_were(tmp_path: Path) -> None:
@@ -181,7 +199,7 @@ def test_a_memory_without_a_folder_keeps_nothing(
     for _ in range(2):
         fake.calls.clear()
         search(problem, SPEC, memory=memory)
-        assert len(fake.calls) == BATCHES
+        assert len(fake.sets) == TRIALS
     memory.forget()
     assert memory.known == 0
     assert list(tmp_path.iterdir()) == []

@@ -47,9 +47,8 @@ def test_log_loss_is_that_of_the_calibrated_head_and_higher_is_better() -> None:
     best = min(log_loss(labels, with_temperature(probabilities.astype(np.float64), float(factor))) for factor in factors)
     assert score == pytest.approx(-best, abs=1e-3)
     for factor in (0.3, 3.0):
-        assert METRICS["log_loss"](with_temperature(probabilities, factor).astype(np.float32), labels) == pytest.approx(
-            score, abs=1e-3
-        )
+        surer = with_temperature(probabilities, factor).astype(np.float32)
+        assert METRICS["log_loss"](surer, labels) == pytest.approx(score, abs=1e-3)
     noise = np.random.default_rng(1).permutation(len(labels))
     assert METRICS["log_loss"](probabilities[noise], labels) < score - 0.1
 

@@ -20,7 +20,7 @@ from ffe.specs import SearchSpec
 from ffe.tuning import opening as openings
 from ffe.tuning import search as searching
 from ffe.tuning.metrics import METRICS
-from ffe.tuning.opening import FLAT_FEATURES, FURTHER, opening, poolings_searched
+from ffe.tuning.opening import FLAT_FEATURES, further, opening, poolings_searched
 from ffe.tuning.oracle import hyperband_trials
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map, fold_parts
 from ffe.tuning.search import EVALUATE, SearchProgress, Trial, best_of_each_head, rank, refit, score_once, search
@@ -108,6 +108,22 @@ def test_an_opening_is_made_of_valid_sets_and_begins_with_the_defaults(head: str
         ]
 
 
+@pytest.mark.parametrize("grid", [(2, 3, 4), (1, 1, 24)])
+@pytest.mark.parametrize("head", HEADS)
+def test_where_rows_are_many_fewer_sets_are_tried(
+    problem: Problem, fake: FakeEvaluators, head: str, grid: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = dataclasses.replace(problem, grid=grid)
+    search(small, SearchSpec((head,)))
+    few = len(fake.sets)
+    fake.calls.clear()
+    monkeypatch.setattr(openings, "EXACT_ROWS", 29)
+    search(small, SearchSpec((head,)))
+    assert 1 <= len(fake.sets) <= few
+    assert head == "forest" or len(fake.sets) < few
+    assert {parameters["pooling"] for parameters in fake.sets} <= set(poolings_searched(30, grid))
+
+
 def test_flat_rows_of_a_large_grid_are_left_to_the_heads_that_see_kernels() -> None:
     large = (5, 5, 4096)
     assert "flat" not in poolings_searched(100, large)
@@ -165,7 +181,7 @@ def test_without_a_number_each_head_has_its_own(problem: Problem, fake: FakeEval
     for head, kind in HEADS.items():
         sets = [parameters for name, sets, _, _ in fake.calls if name == head for parameters in sets]
         first = {str(complete(kind.space, settings, head)) for settings in opening(head, 30, GRID)}
-        assert len(sets) == len(first) + FURTHER[head]
+        assert len(sets) == len(first) + further(head, 30)
 
 
 def test_heads_take_turns_and_report_after_each_batch(problem: Problem, fake: FakeEvaluators) -> None:

@@ -1,0 +1,34 @@
+"""Large arrays: in memory or, where they do not fit, on the disk."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+from ffe.machine import free_memory
+
+log = logging.getLogger("ffe")
+
+_SHARE_OF_MEMORY = 0.5
+
+
+def empty_rows(rows: int, dims: int) -> np.ndarray:
+    """Return an array to be filled: float32 (rows, dims).
+
+    If it would take more than half of the free memory it is a memory map of a
+    temporary file, which goes when the array does.
+    """
+    size = 4 * rows * dims
+    if not size or size <= _SHARE_OF_MEMORY * free_memory():
+        return np.empty((rows, dims), np.float32)
+    folder = Path(tempfile.mkdtemp(prefix="ffe-rows-"))
+    log.info("the features take %d MiB, more than half of the free memory, so they are kept in '%s'", size >> 20, folder)
+    array = np.memmap(folder / "features", np.float32, "w+", shape=(rows, dims))
+    # the map itself is what every view of the array holds on to
+    weakref.finalize(array._mmap, shutil.rmtree, folder, ignore_errors=True)  # type: ignore[attr-defined]
+    return array
