@@ -75,17 +75,14 @@ def converged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("converged")
-@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("scaling", "strength"), [("standard", 1.0), ("sqrt_l2", 20.0)])
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("rows", [30, 160], ids=["fewer rows than features", "more"])
-def test_logistic_equals_the_plain_fit_on_all_features(
-    rows: int, classes: int, scaling: str, strength: float, weighted: bool
-) -> None:
+def test_logistic_equals_the_plain_fit_on_all_features(rows: int, classes: int, scaling: str, strength: float) -> None:
     """Probabilities within 1e-4, both solved to convergence."""
     features, labels = _overlapping(classes, rows, 0)
     others, _ = _overlapping(classes, 200, 1)
-    weights = np.linspace(0.3, 2, classes) if weighted else None
+    weights = np.linspace(0.3, 2, classes) if classes == 4 else None
     parameters = complete(LogisticHead.space, {"pooling": "flat", "scaling": scaling, "C": strength}, "logistic")
     head = LogisticHead(parameters, GRID).fit(features, labels, classes, class_weights=weights)
 

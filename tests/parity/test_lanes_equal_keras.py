@@ -61,10 +61,15 @@ def _hidden(network: Network) -> list[int]:
 
 
 CASES = [
-    *((kind, classes, extra, True) for kind in ("dense", "sparse", "affine") for classes in (2, 5) for extra in (0, 8)),
-    *(("dense", classes, extra, False) for classes in (2, 5) for extra in (0, 8)),
-    ("sparse", 2, 8, False),  # without a penalty, sparse rows leave most weights alone
-    ("sparse", 5, 0, False),
+    *(("dense", classes, extra, True) for classes in (2, 5) for extra in (0, 8)),
+    ("dense", 2, 0, False),
+    ("dense", 5, 8, False),
+    ("sparse", 2, 8, True),
+    ("sparse", 5, 0, True),
+    ("sparse", 2, 0, False),  # without a penalty, sparse rows leave most weights alone
+    ("sparse", 5, 8, False),
+    ("affine", 2, 8, True),
+    ("affine", 5, 0, True),
 ]
 
 
