@@ -79,7 +79,7 @@ class SearchProgress:
         trials: all so far, the best first.
         new: those of the last batch.
         done, total: trials done, and those that there will be at the most; a
-            total of None where the time decides.
+            total of None where the time, or Hyperband, decides.
         elapsed, budget: seconds; a budget of None where the number of trials decides.
     """
 
@@ -116,14 +116,14 @@ class _HeadSearch:
                 p = dataclasses.replace(p, when=None)  # its condition holds always
             space.append(dataclasses.replace(p, choices=poolings) if p.name == POOLING.name else p)
         first = self._first({p.name for p in space})
-        self.total = 1 if not space else (spec.trials or len(first) + FURTHER[name])
-        if space and spec.seconds is not None and spec.trials is None:
-            self.total = _MANY
+        oracle = "bayesian" if spec.oracle == "hyperband" and "epochs" not in names else spec.oracle
+        self.open_ended = bool(space) and spec.trials is None and (spec.seconds is not None or oracle == "hyperband")
+        self.total = _MANY if self.open_ended else 1 if not space else (spec.trials or len(first) + FURTHER[name])
         self.asker = Asker(
             space,
-            oracle="bayesian" if spec.oracle == "hyperband" and "epochs" not in names else spec.oracle,
+            oracle=oracle,
             trials=self.total,
-            epochs=spec.epochs,
+            epochs=self._fixed.get("epochs", spec.epochs),
             seed=spec.seed,
             first=first,
         )
@@ -135,9 +135,7 @@ class _HeadSearch:
         result: list[dict[str, Any]] = []
         for settings in opening(self.name, len(self._problem.features), self._problem.grid):
             if all(self._fixed.get(key, value) == value for key, value in settings.items()):
-                wanted = {**self._fixed, **settings}
-                wanted = {p.name: wanted[p.name] for p in self._kind.space if p.name in wanted and active(p, wanted)}
-                values = complete(self._kind.space, wanted, self.name)
+                values = self._complete(settings)
                 chosen = {key: value for key, value in values.items() if key in searched}
                 if chosen not in result:
                     result.append(chosen)
@@ -146,7 +144,25 @@ class _HeadSearch:
     def next_sets(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` complete sets of parameters."""
         asked = self.asker.ask(min(count, self.total - self.done))
-        return [complete(self._kind.space, {**self._fixed, **values}, self.name) for values in asked]
+        return [self._complete(values) for values in asked]
+
+    def _complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Add what is fixed, where the settings let it exist, and defaults."""
+        wanted, values = {**self._fixed, **settings}, dict[str, Any]()
+        for p in self._kind.space:
+            if active(p, values):
+                values[p.name] = p.parse(wanted.get(p.name, p.default))
+        return values
+
+
+def trials_planned(problem: Problem, spec: SearchSpec) -> dict[str, int | None]:
+    """Return how many trials each head gets; None where time, or Hyperband, decides.
+
+    Raises:
+        HeadError: there is no such head, or what is fixed does not fit it.
+    """
+    searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
+    return {s.name: None if s.open_ended else s.total for s in searches}
 
 
 def search(
@@ -176,7 +192,7 @@ def search(
     started = time.monotonic()
     memory = memory or Memory(None, "")
     searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
-    total = None if spec.seconds is not None else sum(s.total for s in searches)
+    total = None if spec.seconds is not None or any(s.open_ended for s in searches) else sum(s.total for s in searches)
     views, trials = Views(problem), list[Trial]()
     waiting = list(searches)
     while waiting:
