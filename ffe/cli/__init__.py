@@ -55,7 +55,7 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             if ctx.obj.get("debug"):
                 raise
-            kept = ctx.invoked_subcommand == "extract"
+            kept = ctx.invoked_subcommand in {"extract", "tune"}
             _fail(ctx, "interrupted; run the same command again to go on" if kept else "interrupted", INTERRUPTED)
         except FfeError as error:
             if ctx.obj.get("debug"):
