@@ -89,7 +89,8 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        click.echo(prefix + record.getMessage(), err=True)
+        # not click.echo, which would write past a live display instead of above it
+        print(prefix + record.getMessage(), file=sys.stderr)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
