@@ -158,6 +158,7 @@ class SearchView:
 
     def _drawn(self) -> Any:
         """Return the leaderboard as it is, or before the first trials how long that takes."""
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
@@ -169,7 +170,7 @@ class SearchView:
         total = "" if progress.total is None else f" of {progress.total}"
         left = self._left(progress)
         title = f"{progress.done}{total} trials, {elapsed}" + (f", {left}" if left else "")
-        shown = Table("", "head", METRIC_NAMES[self._metric], "parameters", title=title, title_justify="left")
+        shown = Table("", "head", METRIC_NAMES[self._metric], "parameters")
         for rank, trial in enumerate(progress.trials[: self._SHOWN], start=1):
             shown.add_row(str(rank), trial.head, score_text(trial.score, self._metric), parameters_text(trial.parameters))
-        return shown
+        return Group(Text(title), shown)
