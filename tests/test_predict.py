@@ -38,7 +38,8 @@ def test_features_equal_the_stored_rows(predictor: Predictor, fake_store: Path, 
 
 def test_predictions_are_those_of_the_head_on_the_stored_rows(predictor: Predictor, fake_store: Path, pictures: Path) -> None:
     with FeatureStore(fake_store) as store:
-        expected = Bundle(predictor.bundle.path).head().predict_proba(store.features())
+        bundle = Bundle(predictor.bundle.path)
+        expected = with_temperature(bundle.head().predict_proba(store.features()), bundle.manifest.temperature)
         answers = list(predictor.predict(pictures / path for path in store.paths))
         assert [answer.path for answer in answers] == [str(pictures / path) for path in store.paths]
     np.testing.assert_allclose([list(answer.probabilities.values()) for answer in answers], expected, atol=1e-6)
@@ -152,7 +153,8 @@ def test_the_temperature_of_the_model_is_applied(
     with FeatureStore(fake_store) as store:
         expected = with_temperature(predictor.head.predict_proba(store.features()), 0.2)
         np.testing.assert_array_equal(warm.probabilities(store.features()), expected)
-        np.testing.assert_array_equal(predictor.probabilities(store.features()), predictor.head.predict_proba(store.features()))
+        cold = Predictor(tuned(calibration={"temperature": 1.0}), batch_size=8)
+        np.testing.assert_array_equal(cold.probabilities(store.features()), predictor.head.predict_proba(store.features()))
         paths = [pictures / path for path in store.paths]
     answers = list(warm.predict(paths))
     np.testing.assert_allclose([list(answer.probabilities.values()) for answer in answers], expected, atol=1e-6)

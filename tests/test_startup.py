@@ -70,3 +70,22 @@ def test_the_test_sees_what_it_forbids(pictures: Path, tmp_path: Path) -> None:
     options = ("--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random", "--engine", "keras")
     modules, _ = loaded_by("extract", str(pictures), "-o", str(tmp_path / "f.h5"), *options)
     assert "keras" in modules
+
+
+def test_tensorflow_greets_nobody_and_swallows_nothing(tmp_path: Path) -> None:
+    """Whatever is said while it is imported beside other work is heard; what it says itself is not."""
+    (tmp_path / "tensorflow.py").write_text(
+        "import os, time\nos.write(2, b'greetings\\n')\nopen('importing', 'w').close()\ntime.sleep(1)\n"
+    )
+    code = (
+        "import os, sys, threading, time\nsys.path.insert(0, '.')\nfrom ffe.cli.quiet import quiet_tensorflow\n"
+        "quiet_tensorflow()\nthread = threading.Thread(target=lambda: __import__('tensorflow'))\nthread.start()\n"
+        "while not os.path.exists('importing'):\n    time.sleep(0.01)\n"
+        "print('heard', file=sys.stderr)\nthread.join()\nos.write(2, b'after\\n')"
+    )
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "heard\nafter\n")

@@ -210,7 +210,7 @@ def test_a_nan_in_the_test_rows_is_refused_before_the_search(tmp_path: Path) -> 
     store = _store(tmp_path / "f.h5", [0, 1] * 10, splits=splits, broken=19)
     trials: list[Any] = []
     with pytest.raises(DataError, match=r"The features of '0019\.png' hold NaN or infinity"):
-        _quick(store, on_trial=lambda *arguments: trials.append(arguments))
+        _quick(store, on_progress=trials.append)
     assert trials == []
 
 
@@ -241,7 +241,7 @@ def test_rows_without_labels_are_left_out_with_a_warning(tmp_path: Path, warning
 def test_two_runs_give_the_same_model(tmp_path: Path) -> None:
     store = _store(tmp_path / "f.h5", [0, 1] * 20)
     runs = [_quick(store, tmp_path / f"{i}.ffe", heads=("svm", "forest"), trials=1, folds=2, seed=3) for i in range(2)]
-    boards = [[dataclasses.replace(trial, fit_seconds=0) for trial in run.leaderboard] for run in runs]
+    boards = [[dataclasses.replace(trial, fit_seconds=0, finished=0) for trial in run.leaderboard] for run in runs]
     assert boards[0] == boards[1]
     assert runs[0].evaluation == runs[1].evaluation
     arrays = [Bundle(tmp_path / f"{i}.ffe").head().arrays() for i in range(2)]
@@ -267,11 +267,13 @@ def test_the_winner_is_fitted_again_on_all_training_rows(tmp_path: Path) -> None
 def test_train_takes_settings(tmp_path: Path) -> None:
     store = _store(tmp_path / "f.h5", [0, 1] * 20)
     result = train(store, tmp_path / "m.ffe", head="svm", settings={"C": "3", "kernel": "linear"})
-    assert result.head.parameters == {"pooling": "avg", "scaling": "sqrt_l2", "kernel": "linear", "C": 3.0}
-    assert result.leaderboard == ()
+    assert result.head.parameters == {"pooling": "avg", "scaling": "sqrt_l2", "pca": False, "kernel": "linear", "C": 3.0}
+    (trial,) = result.leaderboard
+    assert (trial.head, trial.parameters) == ("svm", result.head.parameters)
+    assert (result.rivals, result.comparison) == ((), None)
     manifest = Bundle(tmp_path / "m.ffe").manifest
     assert manifest.head.parameters == result.head.parameters
-    assert manifest.leaderboard == ()
+    assert manifest.leaderboard == (json.loads(json.dumps(trial.to_json())),)
     assert manifest.evaluation == {"test": json.loads(json.dumps(result.evaluation.to_json()))}
 
 
@@ -424,11 +426,15 @@ def test_an_image_in_two_classes_counts_once_for_the_folds(tmp_path: Path, seed:
     assert _quick(store, seed=seed).leaderboard
 
 
-def test_too_many_rows_for_the_svm_are_refused_before_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ffe.heads.svm.MAX_ROWS", 20)
+def test_many_rows_for_the_svm_are_approximated_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: pytest.LogCaptureFixture
+) -> None:
+    for module in ("ffe.heads.svm", "ffe.tuning.kernel_search", "ffe.tuning.cost", "ffe.workflows.fitting"):
+        monkeypatch.setattr(f"{module}.EXACT_ROWS", 20)
     store = _store(tmp_path / "f.h5", [0, 1] * 20)
-    with pytest.raises(HeadError, match=r"The svm head takes at most 20 training rows, and there are 34; leave it out"):
-        _quick(store, heads=("logistic", "svm"))
+    assert _quick(store, heads=("logistic", "svm")).rows["train"] == 34
+    sentence = "above 20 training rows the svm works on an approximation of its kernel from 1024 of them (Nyström)"
+    assert sentence in warnings.messages
 
 
 def test_a_head_named_twice_is_searched_once(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             if ctx.obj.get("debug"):
                 raise
-            kept = ctx.invoked_subcommand == "extract"
+            kept = ctx.invoked_subcommand in {"extract", "tune"}
             _fail(ctx, "interrupted; run the same command again to go on" if kept else "interrupted", INTERRUPTED)
         except FfeError as error:
             if ctx.obj.get("debug"):
@@ -89,7 +89,8 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        click.echo(prefix + record.getMessage(), err=True)
+        # not click.echo, which would write past a live display instead of above it
+        print(prefix + record.getMessage(), file=sys.stderr)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -108,8 +108,8 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
     )
     click.echo("Test: " + evaluation_text(manifest.evaluation["test"]))
     if manifest.leaderboard:
-        click.echo(f"\nValidation accuracy: {manifest.search['validation']}\n")
-        click.echo(leaderboard_text(manifest.leaderboard))
+        click.echo(f"\nValidation: {manifest.search['validation']}\n")
+        click.echo(leaderboard_text(manifest.leaderboard, metric=manifest.search.get("metric", "accuracy")))
     if where:
         click.echo("\nsplit\tpath")
     for path, split in where.items():

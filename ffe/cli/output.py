@@ -96,14 +96,34 @@ class ExtractProgress:
 
 
 class SearchView:
-    """Shows a search: a leaderboard that changes on a terminal, a line for each trial elsewhere."""
+    """Shows a search: a leaderboard that changes on a terminal, a line for each trial elsewhere.
+
+    Args:
+        metric: what the search aims at.
+    """
 
     _SHOWN = 10
 
-    def __init__(self) -> None:
+    def __init__(self, metric: str = "accuracy") -> None:
+        self._metric = metric
         self._live: Any = None
+        self._last: SearchProgress | None = None
+        self._started = time.monotonic()
 
     def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            # redrawn four times a second, so that the clock runs while trials do; what is printed meanwhile stands above it
+            self._live = Live(
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=False,
+                refresh_per_second=4,
+                get_renderable=self._drawn,
+            )
+            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -112,10 +132,11 @@ class SearchView:
 
     def __call__(self, progress: SearchProgress) -> None:
         """Take in one batch of trials."""
-        if sys.stderr.isatty():
-            self._draw(progress)
-        else:
+        self._last = progress
+        if self._live is None:
             self._print(progress)
+        else:
+            self._live.refresh()
 
     def _left(self, progress: SearchProgress) -> str:
         if progress.budget is not None:
@@ -125,31 +146,31 @@ class SearchView:
         return f"about {duration_text(progress.elapsed / progress.done * (progress.total - progress.done))} left"
 
     def _print(self, progress: SearchProgress) -> None:
-        from ffe.report.text import parameters_text
+        from ffe.report.text import parameters_text, score_text
 
         total = "" if progress.total is None else f"/{progress.total}"
         left = self._left(progress)
         for i, trial in enumerate(progress.new, start=progress.done - len(progress.new) + 1):
             spread = "" if trial.spread is None else f" ± {trial.spread:.4f}"
             last = f"  ({left})" if left and i == progress.done else ""
-            click.echo(
-                f"[{i}{total}] {trial.head:8} {trial.score:.4f}{spread}  {parameters_text(trial.parameters)}{last}", err=True
-            )
+            score = score_text(trial.score, self._metric)
+            click.echo(f"[{i}{total}] {trial.head:8} {score}{spread}  {parameters_text(trial.parameters)}{last}", err=True)
 
-    def _draw(self, progress: SearchProgress) -> None:
-        from rich.console import Console
-        from rich.live import Live
+    def _drawn(self) -> Any:
+        """Return the leaderboard as it is, or before the first trials how long that takes."""
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
-        from ffe.report.text import parameters_text
+        from ffe.report.text import METRIC_NAMES, parameters_text, score_text
 
-        if self._live is None:
-            self._live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
-            self._live.start()
+        progress, elapsed = self._last, duration_text(time.monotonic() - self._started)
+        if progress is None:
+            return Text(f"the first trials are on their way, {elapsed}")
         total = "" if progress.total is None else f" of {progress.total}"
         left = self._left(progress)
-        title = f"{progress.done}{total} trials in {duration_text(progress.elapsed)}" + (f", {left}" if left else "")
-        shown = Table("", "head", "score", "parameters", title=title, title_justify="left")
+        title = f"{progress.done}{total} trials, {elapsed}" + (f", {left}" if left else "")
+        shown = Table("", "head", METRIC_NAMES[self._metric], "parameters")
         for rank, trial in enumerate(progress.trials[: self._SHOWN], start=1):
-            shown.add_row(str(rank), trial.head, f"{trial.score:.4f}", parameters_text(trial.parameters))
-        self._live.update(shown)
+            shown.add_row(str(rank), trial.head, score_text(trial.score, self._metric), parameters_text(trial.parameters))
+        return Group(Text(title), shown)

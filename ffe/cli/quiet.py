@@ -54,6 +54,14 @@ def quiet_tensorflow() -> None:
     """Import TensorFlow quietly, whenever it comes to be imported.
 
     Its C++ parts greet with lines about oneDNN and CUDA that no setting turns
-    off; a user who reads photos has no use for them.
+    off; a user who reads photos has no use for them. What Python itself writes
+    goes through a descriptor of its own, so that nothing of it is lost where
+    TensorFlow is imported beside other work.
     """
+    try:
+        own = os.dup(sys.stderr.fileno())
+    except (AttributeError, OSError):  # no standard error, or one that is no file
+        pass
+    else:
+        sys.stderr = open(own, "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)  # noqa: SIM115
     sys.meta_path.insert(0, _Finder())

@@ -88,8 +88,8 @@ def shared_options(command: Any) -> Any:
     return command
 
 
-def print_result(result: Any, output: str, report: str | None, as_json: bool) -> None:
-    """Print what a search or a training came to."""
+def print_result(result: Any, output: str, report: str | None, as_json: bool, metric: str = "accuracy") -> None:
+    """Print what a search, which aimed at the metric, or a training came to."""
     from ffe.report.text import (
         answered_text,
         calibration_text,
@@ -104,18 +104,20 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool) ->
         print_json(result.to_json())
         return
     click.echo(f"Validation: {result.validation}\n")
-    click.echo(leaderboard_text([trial.to_json() for trial in result.leaderboard]))
+    click.echo(leaderboard_text([trial.to_json() for trial in result.leaderboard], metric=metric))
     if len(result.leaderboard) > 1:
+        before = f", {result.known} of them from the run before" if result.known else ""
         click.echo(
-            f"The best of {len(result.leaderboard)} trials (--json has all). Spread: deviation over the folds; "
-            "fit: seconds of one fit; size: of the head alone."
+            f"The best of {len(result.leaderboard)} trials{before} (--json has all). "
+            "Spread: deviation over the folds; fit: one fit; size: the head alone."
         )
+    lines = []
     if result.comparison is not None:
-        click.echo(comparison_text(result.comparison.to_json(), *result.rivals))
-    leak = leak_text(result)
-    if leak is not None:
-        click.echo(leak)
-    click.echo(calibration_text(result.calibration.to_json()))
+        lines.append(f"Best two heads: {comparison_text(result.comparison.to_json(), *result.rivals)}")
+    if (leak := leak_text(result)) is not None:
+        lines.append(f"Near copies: {leak}")
+    lines.append(f"Probabilities: {calibration_text(result.calibration.to_json())}")
+    click.echo("\n" + "\n".join(lines))
     name = f"{result.head.name} ({parameters_text(result.head.parameters)})"
     click.echo(f"\n{name}, fitted on {result.rows['train']} training rows\n")
     click.echo("Test, on images not seen before: " + evaluation_text(result.evaluation.to_json()) + "\n")
@@ -168,6 +170,6 @@ def command(features: str, output: str, heads: str, as_json: bool, **options: An
     from ffe.workflows import tune
 
     names: Any = "auto" if heads.strip() == "auto" else [name.strip() for name in heads.split(",") if name.strip()]
-    with SearchView() as view:
+    with SearchView(options["metric"]) as view:
         result = tune(features, output, heads=names, on_progress=view, **options)
-    print_result(result, output, options["report"], as_json)
+    print_result(result, output, options["report"], as_json, options["metric"])

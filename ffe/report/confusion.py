@@ -24,7 +24,7 @@ class Cell:
         true, predicted: its place, indices into the class names.
         count: photos in it.
         share: of the photos of the true class, in [0, 1].
-        interval: (low, high) of the share, or None.
+        interval: (low, high) of the number of photos, or None.
         heat: 0 (none) to HEATS; shares on the diagonal, and for mistakes relative to the worst cell (a tenth, at least).
         pictures: those to show.
     """

@@ -164,9 +164,10 @@ class Page:
             ``n``, ``accuracy``, ``balanced_accuracy``, ``log_loss``, ``auc``, ``expected_calibration_error``,
             ``confusion`` (K rows true, K columns predicted), ``precision``, ``recall`` (K each),
             ``intervals`` ({score: (low, high)}), ``precision_intervals``, ``recall_intervals`` (K pairs),
-            ``confusion_intervals`` (K times K pairs: share of the true class).
+            ``confusion_intervals`` (K times K pairs: photos).
         leaderboard: the trials, best first, each with ``head``, ``score``, and where known ``spread``,
             ``fit_seconds``, ``size`` (bytes), ``parameters``, ``finished`` (seconds since the search began).
+        metric: what the scores of the leaderboard are.
         comparison: the verdict on the best two heads, in words.
         curves: how the best dense trial learned.
         pictures: the test rows.
@@ -184,6 +185,7 @@ class Page:
     class_names: Sequence[str] = ()
     evaluation: Mapping[str, Any] | None = None
     leaderboard: Sequence[Mapping[str, Any]] = ()
+    metric: str = "accuracy"
     comparison: str | None = None
     curves: Curves | None = None
     pictures: Sequence[Picture] = ()

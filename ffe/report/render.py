@@ -22,7 +22,7 @@ def render(page: Page) -> str:
         "page": page,
         "name_of": name_of,
         "headline": sections.headline(page),
-        "leaderboard": sections.leaderboard(page.leaderboard),
+        "leaderboard": sections.leaderboard(page.leaderboard, page.metric),
         "curves": sections.curves(page.curves),
         "scores": sections.scores(page, name_of),
         "confusion": sections.confusion(page, name_of, album),

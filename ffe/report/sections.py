@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +15,14 @@ from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.confusion import Cell, Matrix, matrix_of
 from ffe.report.page import CalibrationView, Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
-from ffe.report.text import bytes_text, parameters_text
-from ffe.report.words import counted, duration, is_number, number, of_a_hundred, percent, span
+from ffe.report.text import METRIC_NAMES, bytes_text, parameters_text
+from ffe.report.words import THIN, counted, duration, is_number, number, of_a_hundred, percent, span
 
 TOP_TRIALS = 15
 MAX_MISTAKES = 24
 MAX_SUSPECTS = 48
 MAX_GROUPS, MAX_MEMBERS = 24, 12
+_FAR = 6  # times as far behind the best as the median is: such trials would press all others together
 MAX_ON_MAP = 150  # mistakes whose picture the map shows and no other section does
 
 SCORES = (
@@ -63,10 +66,11 @@ def headline(page: Page) -> dict[str, Any] | None:
     }
 
 
-def leaderboard(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def leaderboard(trials: Sequence[Mapping[str, Any]], metric: str = "accuracy") -> dict[str, Any] | None:
     """Return the best trials, the best of every head, and how the best score rose."""
     if not trials:
         return None
+    share = metric != "log_loss"
     heads = list(dict.fromkeys(str(trial["head"]) for trial in trials))
     rows, met = [], set()
     for rank, trial in enumerate(trials, start=1):
@@ -79,17 +83,28 @@ def leaderboard(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
                     "head": str(trial["head"]),
                     "first": first,
                     "colour": heads.index(str(trial["head"])),
-                    "score": percent(trial.get("score"), 2),
-                    "spread": "" if trial.get("spread") is None else f"± {100 * trial['spread']:.2f}",
+                    "score": percent(trial.get("score"), 2) if share else number(_positive(trial.get("score"))),
+                    "spread": "" if trial.get("spread") is None else f"± {(100 if share else 1) * trial['spread']:.2f}",
                     "fit": duration(trial.get("fit_seconds")),
                     "size": "–" if trial.get("size") is None else bytes_text(trial["size"]),
                     "parameters": parameters_text(trial.get("parameters") or {}),
                 }
             )
-    return {"rows": rows, "count": len(trials), "heads": len(heads), "chart": _search_chart(trials, heads)}
+    count = len(trials)
+    which = f"The best of {count} trials" if count > len(rows) else f"All {count} trials"
+    return {
+        "rows": rows,
+        "count": count,
+        "which": f"{which}, by {METRIC_NAMES.get(metric, metric)} in validation",
+        "chart": _search_chart(trials, heads, metric),
+    }
 
 
-def _search_chart(trials: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> Markup:
+def _positive(score: float | None) -> float | None:
+    return None if score is None else -score
+
+
+def _search_chart(trials: Sequence[Mapping[str, Any]], heads: Sequence[str], metric: str) -> Markup:
     timed = sorted(
         (t for t in trials if is_number(t.get("finished")) and is_number(t.get("score"))),
         key=lambda t: (t["finished"], t["score"]),
@@ -100,13 +115,21 @@ def _search_chart(trials: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> 
     best: list[float] = []
     for trial in timed:
         times.append(float(trial["finished"]))
-        best.append(max(float(trial["score"]), best[-1] if best else 0.0))
-    lines = [Line("best so far", times, best, "step", 6)]
+        best.append(max(float(trial["score"]), best[-1] if best else -math.inf))
+    middle = statistics.median(float(t["score"]) for t in timed)
+    lowest = best[-1] - max(_FAR * (best[-1] - middle), 0.05)
+    drawn = [t for t in timed if t["score"] >= lowest]
+    sign = -1 if metric == "log_loss" else 1
+    lines = [Line("best so far", times, [sign * max(score, lowest) for score in best], "step", 6)]
     for i, head in enumerate(heads):
-        own = [t for t in timed if t["head"] == head]
-        lines.append(Line(head, [t["finished"] for t in own], [t["score"] for t in own], "dots", i if i < 6 else i + 1))
-    axes = Axis("time since the search began", "time", low=0), Axis("validation accuracy", "percent")
-    return line_chart("Every trial, and the best so far", lines, *axes)
+        own = [t for t in drawn if t["head"] == head]
+        x, y = [t["finished"] for t in own], [sign * t["score"] for t in own]
+        lines.append(Line(head, x, y, "dots", i if i < 6 else i + 1))
+    name = METRIC_NAMES.get(metric, metric)
+    axes = Axis("time since the search began", "time", low=0), Axis(f"validation {name}", "percent" if sign > 0 else "number")
+    far = len(timed) - len(drawn)
+    note = f" ({counted(far, 'trial')} far behind {'is' if far == 1 else 'are'} not drawn)" if far else ""
+    return line_chart(f"Every trial, and the best so far{note}", lines, *axes)
 
 
 def curves(found: Curves | None) -> list[Markup] | None:
@@ -197,8 +220,8 @@ def confusion(page: Page, name_of: Names, album: Album) -> dict[str, Any] | None
 
 
 def cell_label(cell: Cell, name_of: Names) -> str:
-    """Return a cell in words: ``12 of cat called dog (4.3 % of cat, 2.1 to 7.0 %)``."""
-    within = f", {text}" if (text := span(cell.interval)) else ""
+    """Return a cell in words: ``cat called dog: 12 photos (4.3 %; 95 %: 6 to 20 photos)``."""
+    within = f"; 95{THIN}%: {text} photos" if (text := span(cell.interval, share=False)) else ""
     called = "rightly" if cell.right else name_of(cell.predicted)
     return f"{name_of(cell.true)} called {called}: {counted(cell.count, 'photo')} ({percent(cell.share)}{within})"
 
@@ -282,7 +305,7 @@ def calibration(view: CalibrationView | None) -> dict[str, Any] | None:
         "Probability given, and how often it held", lines, axis, Axis("share right", "percent", high=1), diagonal=True
     )
     return {
-        "factor": number(view.factor),
+        "factor": None if view.factor == 1 else number(view.factor),
         "before": percent(view.ece_before),
         "after": percent(view.ece_after),
         "charts": [chart for chart in (reliable, answered) if chart],

@@ -8,6 +8,8 @@ from typing import Any
 from ffe.bundle.manifest import Manifest
 from ffe.heads import HEADS
 
+METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
+
 _COLUMNS = 100
 _WORST = 10
 _SCORE_NAMES = {
@@ -52,11 +54,28 @@ def parameters_text(parameters: Mapping[str, Any]) -> str:
         return " + ".join(f"{m['head']} ({parameters_text(m['parameters'])})" for m in parameters["members"])
     quiet = {p.name: p.default for head in HEADS.values() for p in head.space if not p.searched and p.name != "epochs"}
     shown = {k: v for k, v in parameters.items() if v is not False and not (k in quiet and v == quiet[k])}
-    return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in shown.items())
+    return " ".join(f"{k}={_value_text(v)}" for k, v in shown.items())
 
 
-def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10) -> str:
-    """Return the best trials as a table: the first ``top``, and the best of every head that is not among them."""
+def _value_text(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def score_text(score: float, metric: str = "accuracy") -> str:
+    """Return what a trial scored, as the metric is usually written: a log loss is above 0, and less is better."""
+    return f"{-score if metric == 'log_loss' else score:.4f}"
+
+
+def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, metric: str = "accuracy") -> str:
+    """Return the best trials as a table: the first ``top``, and the best of every head that is not among them.
+
+    Args:
+        leaderboard: from ``Trial.to_json``, the best first.
+        top: how many.
+        metric: what the search aimed at.
+    """
     shown: list[tuple[int, Mapping[str, Any]]] = []
     heads: set[str] = set()
     for rank, trial in enumerate(leaderboard, start=1):
@@ -67,7 +86,7 @@ def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10) ->
         (
             str(rank),
             trial["head"],
-            f"{trial['score']:.4f}",
+            score_text(trial["score"], metric),
             "" if trial["spread"] is None else f"{trial['spread']:.4f}",
             f"{trial['fit_seconds']:.2f} s",
             bytes_text(trial["size"]),
@@ -75,7 +94,8 @@ def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10) ->
         )
         for rank, trial in shown
     ]
-    return table(("rank", "head", "validation", "spread", "fit", "size", "parameters"), rows, right=(0, 2, 3, 4, 5))
+    title = "validation" if metric == "accuracy" else METRIC_NAMES[metric]
+    return table(("rank", "head", title, "spread", "fit", "size", "parameters"), rows, right=(0, 2, 3, 4, 5))
 
 
 def evaluation_text(evaluation: Mapping[str, Any]) -> str:
@@ -181,9 +201,16 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
     factor, before, after = (calibration[key] for key in ("temperature", "error_before", "error_after"))
     if factor == 1:
         return f"calibration error {before:.3f}; kept as it is, no temperature makes it better"
-    return (
-        f"calibration error {before:.3f} -> {after:.3f} with temperature {factor:.2f} ({'less sure' if factor < 1 else 'surer'})"
-    )
+    how = "less sure" if factor < 1 else "surer"
+    text = f"calibration error {before:.3f} -> {after:.3f} with temperature {factor:.2f} ({how})"
+    if after > before and "log_loss_after" in calibration:
+        text += f"; log loss {calibration['log_loss_before']:.3f} -> {calibration['log_loss_after']:.3f}"
+    return text
+
+
+def answers_text(names: Sequence[str]) -> str:
+    """Return ``cat``, ``cat or dog``, ``cat, dog or emu``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def growth_text(growth: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Sequence
 
-_THIN = "\u202f"  # a narrow space that does not break
+THIN = "\u202f"  # a narrow space that does not break
 _NOTHING = "–"
 _LONGEST = 300
 
@@ -70,12 +70,12 @@ def percent(value: float | None, digits: int = 1) -> str:
         return _NOTHING
     least = 10.0**-digits
     if value in (0, 1):
-        return f"{100 * value:.0f}{_THIN}%"
+        return f"{100 * value:.0f}{THIN}%"
     if 100 * value > 100 - least / 2 and value < 1:
-        return f">{100 - least:.{digits}f}{_THIN}%"
+        return f">{100 - least:.{digits}f}{THIN}%"
     if 0 < 100 * value < least / 2:
-        return f"<{least:.{digits}f}{_THIN}%"
-    return f"{100 * value:.{digits}f}{_THIN}%"
+        return f"<{least:.{digits}f}{THIN}%"
+    return f"{100 * value:.{digits}f}{THIN}%"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -94,7 +94,7 @@ def span(pair: Sequence[float] | None, *, share: bool = True) -> str:
     if pair is None or len(pair) != 2 or not all(is_number(end) for end in pair):
         return ""
     low, high = ((percent if share else number)(end) for end in pair)
-    return f"{low.removesuffix(f'{_THIN}%')} to {high}"
+    return f"{low.removesuffix(f'{THIN}%')} to {high}"
 
 
 def duration(seconds: float | None) -> str:
@@ -102,17 +102,17 @@ def duration(seconds: float | None) -> str:
     if seconds is None or not math.isfinite(seconds):
         return _NOTHING
     if seconds == 0:
-        return f"0{_THIN}s"
+        return f"0{THIN}s"
     if seconds < 0.995:
-        return f"{seconds:.2f}{_THIN}s"
+        return f"{seconds:.2f}{THIN}s"
     if seconds < 9.95:
-        return f"{seconds:.1f}{_THIN}s"
+        return f"{seconds:.1f}{THIN}s"
     whole = round(seconds)
     if whole < 60:
-        return f"{whole}{_THIN}s"
+        return f"{whole}{THIN}s"
     if whole < 3600:
-        return f"{whole // 60}{_THIN}min" + (f" {whole % 60}{_THIN}s" if whole % 60 else "")
-    return f"{whole // 3600}{_THIN}h {whole % 3600 // 60}{_THIN}min"
+        return f"{whole // 60}{THIN}min" + (f" {whole % 60}{THIN}s" if whole % 60 else "")
+    return f"{whole // 3600}{THIN}h {whole % 3600 // 60}{THIN}min"
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

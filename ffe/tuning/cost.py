@@ -12,8 +12,9 @@ from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.svm import EXACT_ROWS
 from ffe.machine import cores
 from ffe.specs import SearchSpec
-from ffe.tuning.opening import further, opening, poolings_searched
+from ffe.tuning.opening import poolings_searched
 from ffe.tuning.problem import Problem
+from ffe.tuning.search import trials_planned
 
 _PROBE = 384
 _EPOCHS = 20  # that a dense head trains for, with early stopping
@@ -52,15 +53,16 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
         "forest": 3e-7 * 150 * rows * np.log2(rows + 1) * np.sqrt(mean_dims) / cores() * spec.executions,
     }
     count = len(problem.features)
-    counts = {name: spec.trials or len(opening(name, count, problem.grid)) + further(name, count) for name in spec.heads}
-    seconds = sum(each[name] * parts * count for name, count in counts.items())
-    if spec.seconds is not None:
-        seconds = spec.seconds
+    planned = trials_planned(problem, spec)
+    total = None if None in planned.values() else sum(filter(None, planned.values()))
+    seconds = spec.seconds
+    if seconds is None:
+        seconds = float(sum(each[name] * parts * (trials or 0) for name, trials in planned.items()))
     gram = 8 * (2 * count**2 + 2 * rows**2 * cores()) if exact and {"svm", "logistic"} & set(spec.heads) else 0
     landmarks = 0 if exact or "svm" not in spec.heads else 16 * rows * LANDMARKS
     views = 4 * count * sum(dims) + 8 * count * most_dims // 4
     memory = problem.features.nbytes + views + gram + landmarks + (700 << 20)
-    return Cost(None if spec.seconds is not None else sum(counts.values()), seconds, int(memory))
+    return Cost(None if spec.seconds is not None else total, seconds, int(memory))
 
 
 def _dims(pooling: str, grid: tuple[int, int, int]) -> int:

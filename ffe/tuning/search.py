@@ -79,7 +79,7 @@ class SearchProgress:
         trials: all so far, the best first.
         new: those of the last batch.
         done, total: trials done, and those that there will be at the most; a
-            total of None where the time decides.
+            total of None where the time, or Hyperband, decides.
         elapsed, budget: seconds; a budget of None where the number of trials decides.
     """
 
@@ -161,6 +161,16 @@ def _left_to_search(space: Sequence[Parameter], fixed: Mapping[str, Any]) -> lis
         if when is None or when[0] in left:
             left[p.name] = dataclasses.replace(p, when=when)
     return list(left.values())
+
+
+def trials_planned(problem: Problem, spec: SearchSpec) -> dict[str, int | None]:
+    """Return how many trials each head gets; None where the time decides.
+
+    Raises:
+        HeadError: there is no such head, or what is fixed does not fit it.
+    """
+    searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
+    return {s.name: None if s.total == _MANY else s.total for s in searches}
 
 
 def search(

@@ -18,7 +18,7 @@ from ffe._version import __version__
 from ffe.bundle import manifest as layout
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
-from ffe.errors import DataError
+from ffe.errors import DataError, HeadError
 from ffe.evaluation.calibration import Calibration, calibrate, with_temperature
 from ffe.evaluation.comparison import Comparison, compare
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
@@ -33,6 +33,7 @@ from ffe.heads.svm import EXACT_ROWS
 from ffe.keys import bytes_digest, canonical_json
 from ffe.report.page import check_output as check_report
 from ffe.report.text import bytes_text
+from ffe.report.words import counted
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.splits.folds import assign_folds
 from ffe.splits.sides import groups_of_classes
@@ -224,8 +225,6 @@ def tune(
     """
     started = time.monotonic()
     names = tuple(HEADS) if heads == AUTO else tuple(dict.fromkeys([heads] if isinstance(heads, str) else heads))
-    for name in names:
-        find_head(name)
     _check_settings(names, settings or {})
     spec = SearchSpec(
         heads=names,
@@ -246,7 +245,7 @@ def tune(
 
     def find(problem: Problem, memory: Memory) -> list[Trial]:
         _say_cost(problem, spec)
-        _warm_up(spec)
+        _warm_up()
         found = search(problem, spec, on_progress, memory)
         together = best_ensemble(problem, spec, found) if spec.ensemble > 1 else None
         return found if together is None else [together, *found]
@@ -287,6 +286,7 @@ def train(
         StoreError, DataError, HeadError, WeightsError, ReportError, SpecError: before the fit starts.
     """
     started = time.monotonic()
+    complete(_searchable(head).space, settings or {}, head)
     spec = SearchSpec(
         heads=(head,),
         trials=1,
@@ -296,34 +296,50 @@ def train(
         class_weights=class_weights,  # type: ignore[arg-type]
         seed=seed,
     )
-    complete(find_head(head).space, settings or {}, head)
     options = _Options(output, valid, test, folds, weights, with_backbone, reject, report)
     return _run(features, spec, options, lambda problem, memory: [score_once(problem, spec, head, spec.fixed)], started)
 
 
+def _searchable(name: str) -> type[Head]:
+    """Return the class of a head that can be fitted by itself.
+
+    Raises:
+        HeadError: there is no such head, or it is an ensemble.
+    """
+    if name == EnsembleHead.name:
+        raise HeadError("An ensemble is made of the heads that a search found; ask for one with 'ffe tune --ensemble 3'.")
+    return find_head(name)
+
+
 def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
-    """Make sure that some head has each parameter that is set, and that the value fits it."""
-    for name, value in settings.items():
-        parameters = [p for head in heads for p in find_head(head).space if p.name == name]
-        if not parameters:
-            complete((), {name: value}, " or ".join(heads))
-        for parameter in parameters:
-            parameter.parse(value)
+    """Make sure that there are such heads, that some head has each parameter that is set, and that the values fit."""
+    spaces = {head: _searchable(head).space for head in heads}
+    names = {head: [parameter.name for parameter in space] for head, space in spaces.items()}
+    for name in settings:
+        if not any(name in known for known in names.values()):
+            known = "; ".join(f"{head} has {', '.join(names[head])}" for head in heads)
+            raise HeadError(f"None of the heads has a parameter '{name}': {known}.")
+    for head, space in spaces.items():
+        complete(space, {name: value for name, value in settings.items() if name in names[head]}, head, fill=False)
 
 
 def _say_cost(problem: Problem, spec: SearchSpec) -> None:
+    """Say what the search will take, before it starts."""
     cost = estimate(problem, spec)
-    trials = "as many trials as fit" if cost.trials is None else f"{cost.trials} trials"
-    rows = max(len(fit) for fit, _ in problem.parts)
+    trials = "as many trials as the oracle asks for" if cost.trials is None else counted(cost.trials, "trial")
+    if spec.seconds is not None:
+        trials = "as many trials as fit"
+    fits = "once" if len(problem.parts) == 1 else f"{len(problem.parts)} times"
     log.info(
-        "searching %s, each on %d of %d rows: %s, about %.0f s and %s of memory",
+        "searching %s: %s, each fitted %s on about %d rows; about %s and %s of memory",
         ", ".join(spec.heads),
-        rows,
-        len(problem.train),
         trials,
-        cost.seconds,
+        fits,
+        round(float(np.mean([len(fit) for fit, _ in problem.parts]))),
+        f"{cost.seconds / 60:.0f} min" if cost.seconds >= 120 else f"{max(1.0, cost.seconds):.0f} s",
         bytes_text(cost.bytes),
     )
+    rows = max(len(fit) for fit, _ in problem.parts)
     if "svm" in spec.heads and rows > EXACT_ROWS:
         log.info(
             "above %d training rows the svm works on an approximation of its kernel from %d of them (Nyström)",
@@ -332,17 +348,15 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> None:
         )
     if "flat" not in poolings_searched(len(problem.features), problem.grid) and "pooling" not in spec.fixed:
         log.info(
-            "an image has %d features, so they are searched pooled for the most part; --set pooling=flat takes them as they are",
+            "%d features are many, so most trials look at them pooled; --set pooling=flat takes them as they are",
             problem.features.shape[1],
         )
 
 
-def _warm_up(spec: SearchSpec) -> None:
-    """Load what the search needs later while its first trials run: KerasTuner, and the compiled loops of dense heads."""
+def _warm_up() -> None:
+    """Load KerasTuner, which the search needs later, while its first trials run."""
 
     def load() -> None:
-        if "dense" in spec.heads:
-            pass
         import keras_tuner  # noqa: F401
 
     threading.Thread(target=load, name="ffe-warm-up", daemon=True).start()
@@ -422,7 +436,7 @@ def _run(
             splits = [SplitRow(*row) for row in zip(rows.names, rows.sha256, rows.split.tolist(), strict=True)]
             write_model(result.output, manifest, head, splits, found)
         memory.forget()
-        return result
+        return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 
 def _make_problem(

@@ -26,7 +26,7 @@ from ffe.report.page import (
     Suspect,
     write_page,
 )
-from ffe.report.text import comparison_text, parameters_text
+from ffe.report.text import answers_text, comparison_text, parameters_text
 from ffe.specs import SearchSpec
 from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem
@@ -41,6 +41,7 @@ _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training rows, for the growth curve
 _FEWEST_OF_A_CLASS = 2
 _SHOWN_GROUPS = 60
+_LONGEST_TITLE = 60
 _CAUSES = {"copies": "the same file", "re-encoded": "saved again or resized", "near": "much alike", "named": "named together"}
 
 
@@ -74,12 +75,15 @@ def write_report(
     predicted[testing] = probabilities.argmax(axis=1)
     dense = next((trial for trial in result.leaderboard if trial.curves), None)
     page = Page(
-        title=f"{' or '.join(rows.class_names) if len(rows.class_names) < 4 else f'{len(rows.class_names)} classes'}",
+        title=_title(rows.class_names),
         facts=_facts(result, store, problem),
         class_names=rows.class_names,
         evaluation=result.evaluation.to_json(),
         leaderboard=[trial.to_json() for trial in result.leaderboard],
-        comparison=None if result.comparison is None else comparison_text(result.comparison.to_json(), *result.rivals),
+        metric=spec.metric,
+        comparison=None
+        if result.comparison is None
+        else f"Best two heads: {comparison_text(result.comparison.to_json(), *result.rivals)}.",
         curves=None if dense is None else Curves(**{name: _finite(values) for name, values in dense.curves.items()}),
         pictures=[
             Picture(rows.names[i], files[i], int(rows.labels[i]), int(row.argmax()), float(row.max()))
@@ -89,7 +93,7 @@ def write_report(
         calibration=_calibration(result.calibration, winner, problem),
         duplicates=[
             Duplicates(
-                " and ".join(_CAUSES[cause] for cause in causes),
+                ", ".join(_CAUSES[cause] for cause in causes),
                 [(rows.names[i], files[i]) for i in rows.groups.members(group)],
             )
             for group, causes in list(rows.groups.causes.items())[:_SHOWN_GROUPS]
@@ -97,9 +101,15 @@ def write_report(
         leak=leak_text(result),
         map=_map(rows, files, predicted, spec.seed),
         growth=_growth_view(problem, spec, next(t for t in result.leaderboard if t.head != EnsembleHead.name)),
-        made=_made(spec, store),
+        made=_made(spec, store, problem),
     )
     write_page(path, page)
+
+
+def _title(class_names: Sequence[str]) -> str:
+    """Return ``cat or dog``; for many classes, or long names, how many they are."""
+    title = answers_text(class_names)
+    return title if len(title) <= _LONGEST_TITLE else f"{len(class_names)} classes"
 
 
 def _suspects(
@@ -124,16 +134,22 @@ def leak_text(result: TuneResult) -> str | None:
     if leak is None:
         return None
     groups = "a group that belongs" if leak.groups == 1 else f"{leak.groups} groups that belong"
-    sentences = [f"{leak.images} images form {groups} together ({_links(leak.links)}), and stay on one side."]
-    if leak.claimed is not None:
+    stay = "" if leak.test_leaking else ", and stay on one side"
+    sentences = [f"{leak.images} images form {groups} together ({_links(leak.links)}){stay}."]
+    if leak.claimed is not None and leak.claimed > leak.honest:
         sentences.append(
-            f"With them dealt one by one, cross-validation would have claimed {leak.claimed:.4f}; it says {leak.honest:.4f}."
+            f"Dealt one by one, they would have made cross-validation claim {leak.claimed:.4f}; it says {leak.honest:.4f}."
+        )
+    elif leak.claimed is not None:
+        sentences.append(
+            f"They change little: cross-validation says {leak.honest:.4f}, and {leak.claimed:.4f} with them dealt one by one."
         )
     if leak.test_leaking:
-        clean = "" if leak.test_clean is None else f"; without them it is {leak.test_clean:.4f}"
+        clean = "" if leak.test_clean is None else f"; without those images it would say {leak.test_clean:.4f}"
+        images = "1 test image belongs" if leak.test_leaking == 1 else f"{leak.test_leaking} test images belong"
         sentences.append(
-            f"The given split has near copies of {leak.test_leaking} test images in training: "
-            f"the test says {result.evaluation.accuracy:.4f}{clean}."
+            f"The given split leaks: {images} together with images of the other splits. "
+            f"The test says {result.evaluation.accuracy:.4f}{clean}."
         )
     return " ".join(sentences)
 
@@ -169,25 +185,20 @@ def _facts(result: TuneResult, store: FeatureStore, problem: Problem) -> dict[st
     }
 
 
-def _made(spec: SearchSpec, store: FeatureStore) -> dict[str, str]:
-    options = {name: value for name, value in spec.to_json().items() if value not in (None, {}, 0, ())}
+def _made(spec: SearchSpec, store: FeatureStore, problem: Problem) -> dict[str, str]:
+    options = {name: value for name, value in spec.to_json().items() if value not in (None, {}, 0, ()) or name == "seed"}
+    options["folds"] = len(problem.parts) if len(problem.parts) > 1 else "none: validation rows were given"
+    options["heads"] = ", ".join(spec.heads)
+    if spec.fixed:
+        options["fixed"] = " ".join(f"{name}={value}" for name, value in spec.fixed.items())
     return {
-        "features": str(store.path),
-        "spec digest": store.spec_digest,
-        **{name.replace("_", " "): _plain(value) for name, value in options.items()},
-        "seed": str(spec.seed),
         "source": store.source,
+        "features": str(store.path),
         "precision": store.spec.precision,
         "decode": store.spec.preprocess.decode,
+        "spec digest": store.spec_digest,
+        **{name.replace("_", " "): str(value) for name, value in options.items()},
     }
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return ", ".join(map(str, value))
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={item}" for name, item in value.items())
-    return str(value)
 
 
 def _finite(values: Sequence[float]) -> list[float]:
@@ -268,7 +279,7 @@ def _growth_view(problem: Problem, spec: SearchSpec, trial: Trial) -> GrowthView
         twice=None
         if growth.accuracy is None or growth.interval is None or growth.size is None
         else (growth.size, growth.accuracy, *growth.interval),
-        sentence=growth.sentence,
+        sentence=f"{growth.sentence[:1].upper()}{growth.sentence[1:]}.",
     )
 
 

@@ -33,7 +33,7 @@ class EvaluateResult:
 
     Attributes:
         evaluation: the scores.
-        seen: rows among them that the model was fitted or chosen on.
+        seen: rows among them that the model was fitted or chosen on, or that belong together with such.
         skipped: images that could not be read, and unlabelled ones.
         answered: what comes of the reject option.
     """
@@ -87,7 +87,9 @@ def evaluate(
         probabilities, labels, digests, skipped = _predict_stored(predictor, path)
     else:
         probabilities, labels, digests, skipped = _predict_images(predictor, path, progress)
-    known = {row.sha256 for row in predictor.bundle.splits() if row.split != "test"}
+    splits = predictor.bundle.splits()
+    known = {row.sha256 for row in splits if row.split != "test"}
+    left_out = {row.sha256 for row in splits if not row.split}
     seen = np.asarray([digest in known for digest in digests], bool)
     if unseen:
         digests = [digest for digest, known_one in zip(digests, seen, strict=True) if not known_one]
@@ -96,9 +98,10 @@ def evaluate(
             raise DataError(f"The model was fitted or chosen on every image of '{path}'; score it on others.")
     elif seen.any():
         log.warning(
-            "%d of the %d images were used to fit or choose this model, so the scores are too good; --unseen leaves them out",
+            "%d of the %d images were used to fit or choose this model%s, so the scores are too good; --unseen leaves them out",
             seen.sum(),
             len(seen),
+            ", or belong together with such images" if left_out.intersection(digests) else "",
         )
     return EvaluateResult(
         evaluate_probabilities(probabilities, labels, predictor.class_names, groups=_same_images(digests)),

@@ -59,7 +59,7 @@ def test_a_bundle_holds_what_was_put_into_it(fake_bundle: Path, fake_store: Path
     assert {row.split for row in splits} == {"train", "test"}
     assert manifest.ffe_version == __version__
     assert manifest.head.name == "logistic"
-    assert manifest.head.parameters == {"pooling": "avg", "scaling": "sqrt_l2", "C": 100.0}
+    assert manifest.head.parameters == {"pooling": "avg", "scaling": "sqrt_l2", "pca": False, "C": 100.0}
     assert set(manifest.libraries) >= {"keras", "scikit-learn", "numpy"}
     assert manifest.evaluation["test"]["n"] == sum(row.split == "test" for row in splits)
     assert set(manifest.members) == set(MEMBERS)
@@ -328,7 +328,11 @@ def test_a_damaged_directory_of_the_zip_gives_a_refusal_or_a_sound_bundle(
 def test_calibration_and_reject_are_written_and_older_files_go_without(fake_bundle: Path, tmp_path: Path) -> None:
     members = _members(fake_bundle)
     record = json.loads(members[MANIFEST])
-    assert (record["calibration"], record["reject"]) == ({"temperature": 1.0}, 0.0)
+    assert record["reject"] == 0.0
+    assert record["calibration"]["rows"] == 33
+    assert set(record["calibration"]) == {
+        *("temperature", "rows", "error_before", "error_after", "log_loss_before", "log_loss_after", "before", "after"),
+    }
     tuned = {**record, "calibration": {"temperature": 0.5, "rows": 90}, "reject": 0.8}
     again = Bundle(_write(tmp_path / "tuned.ffe", {**members, MANIFEST: json.dumps(tuned).encode()})).manifest
     assert (again.temperature, again.calibration["rows"], again.reject) == (0.5, 90, 0.8)

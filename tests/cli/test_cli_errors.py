@@ -196,6 +196,8 @@ def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, name: str = 
             ("extract", "photos", "-o", "f.h5"),
             "ffe: interrupted; run the same command again to go on",
         ),
+        ("ffe.workflows.tune", ("tune", "f.h5", "-o", "m.ffe"), "ffe: interrupted; run the same command again to go on"),
+        ("ffe.workflows.train", ("train", "f.h5", "-o", "m.ffe", "--head", "svm"), "ffe: interrupted"),
     ],
 )
 def test_an_interruption_is_code_130(

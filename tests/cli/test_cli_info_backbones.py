@@ -87,7 +87,9 @@ def test_info_of_a_model_as_text(fake_bundle: Path) -> None:
     assert {"pooling=avg", "scaling=sqrt_l2", "C=100"} == set(head.split("(")[1].rstrip(")").split())
     assert classes == "classes      cat, dog"
     assert "backbone     fake, RANDOM weights (untrained), not inside the file\n" in result.stdout
-    assert "\nTest: 8 images\naccuracy " in result.stdout
+    assert "\nanswers      calibration error " in result.stdout
+    assert "\nTest: 7 images\naccuracy " in result.stdout
+    assert "\nValidation: 5-fold cross-validation on 33 rows\n\nrank  head      validation" in result.stdout
 
 
 def test_splits_are_for_models(fake_store: Path) -> None:

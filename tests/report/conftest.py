@@ -53,7 +53,7 @@ def full_page(pictures: Path) -> Page:
             "intervals": {"accuracy": [0.77, 0.962], "log_loss": [0.1, 0.4]},
             "precision_intervals": [[0.74, 0.99], [0.66, 0.95]],
             "recall_intervals": [[0.64, 0.948], None],
-            "confusion_intervals": [[[0.64, 0.95], [0.05, 0.36]], [[0.01, 0.24], [0.76, 0.99]]],
+            "confusion_intervals": [[[12.8, 19.0], [1.0, 7.2]], [[0.2, 4.8], [15.2, 19.8]]],
         },
         leaderboard=[trial("svm", 0.95 - i / 100, 9.0 - i / 2) for i in range(16)] + [trial("forest", 0.5, 1.0)],
         comparison="svm is better than forest:\nthe difference is 45 points.",

@@ -131,7 +131,7 @@ def test_what_each_section_shows(full_page: Page) -> None:
     assert reader.tags["img"] == cells + mistakes + suspects + copies + tip
     assert [id for id in reader.ids if id.startswith("cell-")] == ["cell-0-1", "cell-1-0", "cell-1-1", "cell-0-0"]
     values = [value.replace("\u202f", " ") for value in reader.values]
-    assert "cat called dog: 3 photos (15.0 %, 5.0 to 36.0 %)" in values
+    assert "cat called dog: 3 photos (15.0 %; 95 %: 1 to 7.2 photos)" in values
 
 
 def test_nothing_at_all_is_said_in_plain_sentences() -> None:
