@@ -65,7 +65,7 @@ class TestEnsembleHead(HeadContract):
     def parameters(self, **settings: Any) -> dict[str, Any]:
         return _members(
             (LogisticHead, {**settings}, 2.0),
-            (ForestHead, {"trees": 100, **settings}, 1.0),
+            (DenseHead, {**TestDenseHead.settings, **settings}, 1.0),
             (SvmHead, {"scaling": "standard", **settings}, 0.5),
         )
 
