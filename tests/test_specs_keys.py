@@ -46,7 +46,16 @@ def test_digests_are_equal_where_specs_are(one: ExtractSpec, other: ExtractSpec)
     assert (spec_differences(one, other) == []) == (one == other)
 
 
-@pytest.mark.parametrize("spec", [HeadSpec("svm", {"C": 1.5, "kernel": "rbf"}), SearchSpec(("dense", "svm"), trials=3, seed=7)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        HeadSpec("svm", {"C": 1.5, "kernel": "rbf"}),
+        SearchSpec(("dense", "svm"), trials=3, seed=7),
+        SearchSpec(
+            ("svm",), seconds=60.0, oracle="random", metric="log_loss", fixed={"C": "3"}, ensemble=3, class_weights="none"
+        ),
+    ],
+)
 def test_other_specs_go_through_json_and_back(spec: HeadSpec | SearchSpec) -> None:
     assert type(spec).from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
@@ -98,6 +107,22 @@ def test_every_field_counts_and_is_named(changed: ExtractSpec, difference: str) 
         (lambda: SearchSpec(("svm",), trials=0), "trials is 0, but must be at least 1"),
         (lambda: SearchSpec(("svm",), folds=1), "folds is 1, but must be at least 2"),
         (lambda: SearchSpec(("svm",), test_fraction=0.6), "test_fraction is 0.6, but must be above 0 and at most 0.5"),
+        (lambda: SearchSpec(("svm",), seconds=0), "a budget of 0 seconds cannot be kept; give one above 0"),
+        (lambda: SearchSpec(("svm",), seconds=float("inf")), "a budget of inf seconds cannot be kept"),
+        (lambda: SearchSpec(("svm",), ensemble=-1), "ensemble is -1, but must be at least 0"),
+        (lambda: SearchSpec(("svm",), seed=2**31), "a seed must be below 2147483648, and epochs at most 10000"),
+        (
+            lambda: SearchSpec(("svm",), oracle="grid"),  # type: ignore[arg-type]
+            "oracle is 'grid', but must be one of bayesian, hyperband, random",
+        ),
+        (
+            lambda: SearchSpec(("svm",), metric="f1"),  # type: ignore[arg-type]
+            "metric is 'f1', but must be one of accuracy, balanced_accuracy, log_loss",
+        ),
+        (
+            lambda: SearchSpec(("svm",), class_weights="even"),  # type: ignore[arg-type]
+            "class_weights is 'even', but must be one of auto, balanced, none",
+        ),
     ],
 )
 def test_values_are_checked_once(make: Any, sentence: str) -> None:

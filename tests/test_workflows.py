@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
 from ffe.workflows import TuneResult, evaluate, train, tune
+from ffe.workflows.fitting import Leak
+from ffe.workflows.reporting import leak_text
 
 GRID = (4, 4, 3)
 
@@ -446,3 +449,98 @@ def test_two_images_a_class_do_where_the_splits_are_given(tmp_path: Path) -> Non
     store = _store(tmp_path / "f.h5", [0, 1] * 2)
     test = _store(tmp_path / "t.h5", [0, 1] * 2, start=50)
     assert _quick(store, test=test, trials=1).rows == {"train": 4, "valid": 0, "test": 4, "left_out": 0}
+
+
+def test_copies_are_counted_and_what_they_would_have_claimed(tmp_path: Path) -> None:
+    """Labels that nothing tells: only copies on both sides of a fold would find them."""
+    images = [i // 2 for i in range(80)]
+    labels = np.random.default_rng(3).integers(0, 2, 40)[images].tolist()
+    path = _store(tmp_path / "f.h5", labels, images=images, classes=("cat", "dog"))
+    with FeatureStore(path) as store:
+        assert len(set(store.sha256)) == 40
+    result = _quick(path, heads=("svm",), trials=3)
+    leak = result.leak
+    assert leak is not None
+    assert (leak.groups, leak.images, leak.links["copies"]) == (40, 80, 40)
+    assert leak.claimed is not None
+    assert leak.claimed >= leak.honest
+    assert (leak.test_leaking, leak.test_clean) == (0, None)
+    right = result.leaderboard[0].probabilities.argmax(axis=1)
+    assert len(right) == result.rows["train"]
+    assert result.to_json()["leak"] == leak.to_json()
+
+
+def test_leaks_of_a_given_split_are_told(tmp_path: Path) -> None:
+    splits = ["train"] * 30 + ["test"] * 10
+    result = _quick(_store(tmp_path / "f.h5", [0, 1] * 20, splits=splits, images=[*range(30), *range(5), *range(35, 40)]))
+    assert result.leak is not None
+    assert result.leak.test_leaking == 5
+    assert result.leak.test_clean is not None
+    text = leak_text(result)
+    assert text is not None
+    assert "stay on one side" not in text
+    assert "The given split leaks: 5 test images belong together with images of the other splits. The test says " in text
+    assert text.endswith(f"without those images it would say {result.leak.test_clean:.4f}.")
+
+
+LEAK = Leak(
+    2, 5, {"copies": 1, "re-encoded": 0, "near": 2, "named": 0}, honest=0.9, claimed=0.95, test_leaking=0, test_clean=None
+)
+START = "5 images form 2 groups that belong together (the same file: 1, much alike: 2)"
+ALIKE = f"{START}, and stay on one side."
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {},
+            f"{ALIKE} Dealt one by one, they would have made cross-validation claim 0.9500; it says 0.9000.",
+        ),
+        (
+            {"claimed": 0.89},
+            f"{ALIKE} They change little: cross-validation says 0.9000, and 0.8900 with them dealt one by one.",
+        ),
+        ({"claimed": None}, ALIKE),
+        (
+            {"claimed": None, "test_leaking": 1, "test_clean": 0.7},
+            f"{START}. The given split leaks: 1 test image belongs together with images of the other splits. "
+            "The test says 0.8000; without those images it would say 0.7000.",
+        ),
+        (
+            {"groups": 1, "images": 2, "links": {"copies": 1}, "claimed": None},
+            "2 images form a group that belongs together (the same file: 1), and stay on one side.",
+        ),
+    ],
+)
+def test_leaks_in_words(changes: dict[str, Any], text: str) -> None:
+    result = SimpleNamespace(leak=dataclasses.replace(LEAK, **changes), evaluation=SimpleNamespace(accuracy=0.8))
+    assert leak_text(result) == text  # type: ignore[arg-type]
+
+
+def test_without_copies_nothing_is_said_of_leaks(fake_store: Path) -> None:
+    result = _quick(fake_store, trials=1)
+    assert result.leak is None
+    assert leak_text(result) is None
+
+
+def test_what_was_left_out_of_the_test_is_not_unseen(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    """Images saved again, whose originals train: no fresh test either."""
+    values = {f"{i:04d}.png": np.random.default_rng(i % 30).uniform(0, 1, 256).astype(np.float32) for i in range(60)}
+    hashes = np.random.default_rng(0).integers(1, 2**63, 30)
+    rows = [
+        Row(name, hashlib.sha256(name.encode()).hexdigest(), i % 2, "", phash=int(hashes[i % 30]))
+        for i, name in enumerate(values)
+    ]
+    path = tmp_path / "f.h5"
+    spec, classes = make_spec("fake")[0], ("cat", "dog")
+    write_store(path, spec=spec, grid=(2, 2, 64), class_names=classes, rows=rows, features=lambda row: values[row.path])
+    result = _quick(path, tmp_path / "m.ffe", trials=1, with_backbone=False)
+    left_out, tested = result.rows["left_out"], result.rows["test"]
+    assert min(left_out, tested) > 0
+    assert evaluate(tmp_path / "m.ffe", path).seen == 60 - tested
+    assert warnings.messages[-1] == (
+        f"{60 - tested} of the 60 images were used to fit or choose this model, or belong together with such images, "
+        "so the scores are too good; --unseen leaves them out"
+    )
+    assert evaluate(tmp_path / "m.ffe", path, unseen=True).evaluation.n == tested

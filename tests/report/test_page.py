@@ -168,6 +168,38 @@ def test_looked_for_and_not_found_is_not_the_same_as_not_looked_for(full_page: P
     assert "No photo of the test was named wrongly." in text
 
 
+def test_another_metric_is_named_and_a_log_loss_stands_above_0(full_page: Page) -> None:
+    trials = [{**trial, "score": trial["score"] - 1.5} for trial in full_page.leaderboard]
+    text = check_whole(render(replace(full_page, leaderboard=trials, metric="log_loss"))).text
+    assert "The best of 17 trials, by log loss in validation" in text
+    assert "1 svm 0.55 ± 0.01" in text
+    assert "validation log loss" in text
+    text = check_whole(render(replace(full_page, metric="balanced_accuracy"))).text
+    assert "The best of 17 trials, by balanced accuracy in validation" in text
+    assert "1 svm 95.00 % ± 1.00" in text
+
+
+def test_a_head_that_was_given_has_a_board_of_one(full_page: Page) -> None:
+    reader = check_whole(render(replace(full_page, leaderboard=full_page.leaderboard[:1], comparison=None)))
+    assert "The head and its parameters were given, and scored once on validation rows." in reader.text
+    assert "absent" in reader.classes
+    assert reader.classes["absent"] == 1  # the photo that is gone
+
+
+def test_trials_far_behind_do_not_flatten_the_chart(full_page: Page) -> None:
+    last = full_page.leaderboard[-1]
+    trials = [*full_page.leaderboard[:-1], {**last, "score": 0.2}]
+    assert "Every trial, and the best so far (1 trial far behind is not drawn)" in render(replace(full_page, leaderboard=trials))
+    trials = [*full_page.leaderboard[:-1], {**last, "score": 0.78}]
+    assert "far behind" not in render(replace(full_page, leaderboard=trials))
+
+
+def test_probabilities_that_are_kept_as_they_are(full_page: Page) -> None:
+    assert full_page.calibration is not None
+    text = check_whole(render(replace(full_page, calibration=replace(full_page.calibration, factor=1)))).text
+    assert "The calibration error is 8.0 %; scaling the scores would not make the probabilities better" in text
+
+
 def test_hostile_names_stay_text(hostile_page: Page) -> None:
     html = render(hostile_page)
     reader = check_whole(html)
