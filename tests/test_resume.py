@@ -96,9 +96,10 @@ def test_another_search_takes_nothing_that_does_not_fit(fake_store: Path, tmp_pa
 def test_a_torn_file_is_computed_again(fake_store: Path, tmp_path: Path, undisturbed: TuneResult, keep: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         tune(fake_store, tmp_path / "m.ffe", **OPTIONS, on_progress=stop)
-    (file,) = (tmp_path / "m.ffe.search").iterdir()
-    file.write_bytes(file.read_bytes()[:keep])
-    (file.parent / "other.tmp").write_bytes(b"half")
+    files = list((tmp_path / "m.ffe.search").iterdir())
+    for file in files:
+        file.write_bytes(file.read_bytes()[:keep])
+    (files[0].parent / "other.tmp").write_bytes(b"half")
     result = tune(fake_store, tmp_path / "m.ffe", **OPTIONS)
     assert result.known == 0
     assert board(result) == board(undisturbed)
@@ -125,7 +126,7 @@ def test_a_process_that_is_stopped_in_the_middle(fake_store: Path, tmp_path: Pat
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("m.ffe.search/*.npz")):  # the first batch; trees take a while
+    while not list(tmp_path.glob("m.ffe.search/*.npz")):  # the first of the quick trials; trees take a while
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -141,7 +142,7 @@ def test_a_process_that_is_stopped_in_the_middle(fake_store: Path, tmp_path: Pat
     again = CliRunner().invoke(cli, command)
     assert again.exit_code == 0, again.stderr
     result = json.loads(again.stdout)
-    assert result["known"] >= 3
+    assert result["known"] >= 1
     whole = CliRunner().invoke(cli, ["tune", str(fake_store), "-o", str(tmp_path / "whole.ffe"), *options])
     expected = json.loads(whole.stdout)
     assert [without_clock(trial) for trial in result["leaderboard"]] == [without_clock(t) for t in expected["leaderboard"]]

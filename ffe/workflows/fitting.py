@@ -326,9 +326,7 @@ def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
 def _say_cost(problem: Problem, spec: SearchSpec) -> None:
     """Say what the search will take, before it starts."""
     cost = estimate(problem, spec)
-    trials = "as many trials as the oracle asks for" if cost.trials is None else counted(cost.trials, "trial")
-    if spec.seconds is not None:
-        trials = "as many trials as fit"
+    trials = "as many trials as fit" if cost.trials is None else counted(cost.trials, "trial")
     fits = "once" if len(problem.parts) == 1 else f"{len(problem.parts)} times"
     log.info(
         "searching %s: %s, each fitted %s on about %d rows; about %s and %s of memory",
