@@ -15,6 +15,7 @@ from ffe.machine import free_memory
 log = logging.getLogger("ffe")
 
 _SHARE_OF_MEMORY = 0.5
+_BLOCK_VALUES = 1 << 22
 
 
 def empty_rows(rows: int, dims: int) -> np.ndarray:
@@ -32,3 +33,14 @@ def empty_rows(rows: int, dims: int) -> np.ndarray:
     # the map itself is what every view of the array holds on to
     weakref.finalize(array._mmap, shutil.rmtree, folder, ignore_errors=True)  # type: ignore[attr-defined]
     return array
+
+
+def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return some rows of float32 (N, d), int64 (n,) -> float32 (n, d); as it is where they are all of them, in order."""
+    if len(rows) == len(x) and np.array_equal(rows, np.arange(len(x))):
+        return x
+    result = empty_rows(len(rows), x.shape[1])
+    step = max(1, _BLOCK_VALUES // x.shape[1])
+    for start in range(0, len(rows), step):
+        result[start : start + step] = x[rows[start : start + step]]
+    return result

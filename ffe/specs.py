@@ -200,6 +200,8 @@ class SearchSpec(Spec):
         for name, least in (("executions", 1), ("epochs", 1), ("folds", 2), ("seed", 0), ("ensemble", 0)):
             if getattr(self, name) < least:
                 raise SpecError(f"{name} is {getattr(self, name)}, but must be at least {least}.")
+        if self.ensemble == 1:
+            raise SpecError("an ensemble of 1 is no ensemble; give 2 or more heads to average, or 0 for none.")
         if self.seed >= 2**31 or self.epochs > 10_000:
             raise SpecError("a seed must be below 2147483648, and epochs at most 10000.")
         if not 0 < self.test_fraction <= 0.5:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, HEAD_KERAS, IR_GRAPH, IR_WEIGHTS, MANIFEST, SPLITS, Manifest
-from ffe.errors import BundleError, FfeError
+from ffe.errors import BundleError, FfeError, HeadError, one_line
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.ir import IrModel, digest_of_parts, map_member
@@ -90,7 +90,12 @@ class Bundle:
     def head(self) -> Head:
         """Rebuild the fitted head."""
         manifest = self.manifest
-        return find_head(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, self.arrays(HEAD))
+        try:
+            return find_head(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, self.arrays(HEAD))
+        except (HeadError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise BundleError(
+                f"The head in the model file '{self.path}' cannot be used ({one_line(error)}); make it again."
+            ) from error
 
     def golden(self) -> dict[str, np.ndarray]:
         """Return the golden check: ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K).

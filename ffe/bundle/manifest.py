@@ -9,8 +9,8 @@ from typing import Any
 from ffe.errors import BundleError
 from ffe.specs import ExtractSpec, HeadSpec
 
-SCHEMA = 2  # 1 had no IR members; such files are read as they are
-READABLE = (1, 2)
+SCHEMA = 3  # 1 had no IR members, 2 no calibration; such files are read as they are
+READABLE = (1, 2, 3)
 
 MANIFEST = "manifest.json"
 HEAD = "head.npz"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.errors import HeadError
 from ffe.heads.base import MappedHead
 from ffe.heads.feature_map import POOLING
 from ffe.heads.space import Parameter
@@ -82,6 +83,11 @@ class ForestHead(MappedHead):
         head = cls(parameters, grid)
         head._roots, head._children = arrays["roots"], arrays["children"]
         head._feature, head._threshold = arrays["feature"], arrays["threshold"]
+        nodes, depth = len(head._feature), int(arrays["depth"])
+        if not 0 <= depth <= nodes or min(head._children.min(), head._roots.min()) < 0:
+            raise HeadError("The trees of this forest are damaged; make the model again.")
+        if max(head._children.max(), head._roots.max()) >= nodes:
+            raise HeadError("The trees of this forest are damaged; make the model again.")
         head._shares, head._depth = arrays["shares"], int(arrays["depth"])
         return head
 

@@ -13,6 +13,8 @@ from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
 from ffe.heads.svm import EXACT_ROWS, inner_products
 
+_TOLERANCE = 1e-6  # tight enough that the answer does not depend on where the fit began
+
 
 class LogisticHead(MappedHead):
     """scikit-learn's ``LogisticRegression`` on scaled features.
@@ -99,7 +101,7 @@ def logistic_path(
 
     weights = None if class_weights is None else dict(enumerate(class_weights.tolist()))
     # not newton-cholesky, though it needs fewer steps: it changes Python's warnings, which threads share
-    model = LogisticRegression(max_iter=2000, warm_start=True, class_weight=weights)
+    model = LogisticRegression(max_iter=5000, tol=_TOLERANCE, warm_start=True, class_weight=weights)
     for penalty in penalties:
         model.set_params(C=penalty).fit(x, labels)
         yield model.coef_.T.copy(), model.intercept_.copy()

@@ -61,6 +61,13 @@ def assign_folds(
         best = int(np.lexsort((filled.sum(axis=1), filled[:, label]))[0])
         fold[rows] = best
         filled[best] += of_rows
+    alone = np.flatnonzero((filled.max(axis=0) == filled.sum(axis=0)) & (filled.sum(axis=0) > 0))
+    if len(alone):
+        name = f"number {alone[0]}" if class_names is None else f"'{class_names[alone[0]]}'"
+        raise DataError(
+            f"All images of the class {name} fall into one fold, because they belong together with images of other classes; "
+            "look for wrong labels, or use fewer --folds."
+        )
     return fold
 
 

@@ -42,7 +42,7 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     poolings = (spec.fixed["pooling"],) if "pooling" in spec.fixed else poolings_searched(len(problem.features), problem.grid)
     dims = [_dims(pooling, problem.grid) for pooling in poolings]
     mean_dims, most_dims = float(np.mean(dims)), max(dims)
-    exact = rows <= EXACT_ROWS
+    exact = len(problem.train) <= EXACT_ROWS
     # seconds of one trial on one part; the constants were measured with tests/benchmarks/bench_search.py
     each = {
         "svm": 2.5 * rows**2 * mean_dims / rate / 3 + 6e-8 * rows**2 * (1 + classes / 4)
@@ -58,7 +58,11 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     seconds = spec.seconds
     if seconds is None:
         seconds = float(sum(each[name] * parts * (trials or 0) for name, trials in planned.items()))
-    gram = 8 * (2 * count**2 + 2 * rows**2 * cores()) if exact and {"svm", "logistic"} & set(spec.heads) else 0
+    gram = (
+        8 * (2 * count**2 + parts * rows * count + 2 * rows**2 * cores())
+        if exact and {"svm", "logistic"} & set(spec.heads)
+        else 0
+    )
     landmarks = 0 if exact or "svm" not in spec.heads else 16 * rows * LANDMARKS
     views = 4 * count * sum(dims) + 8 * count * most_dims // 4
     memory = problem.features.nbytes + views + gram + landmarks + (700 << 20)

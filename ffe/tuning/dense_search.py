@@ -26,7 +26,7 @@ Place = tuple[int, int, int]  # set of parameters, part, execution
 def dense_outcomes(
     problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
 ) -> list[Outcome]:
-    """Fit and score every set of parameters on every part; see ``ffe.tuning.evaluate``.
+    """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 
     All parts and executions of all sets train together, epoch by epoch. A set
     stops when the mean log loss of its scored rows has not fallen for
@@ -67,7 +67,7 @@ class _Course:
         """Take in an epoch: logits float32 (m, outputs) by (part, execution), and how the training rows did."""
         parts = range(len(self._problem.parts))
         runs = [np.concatenate([scores[part, run] for part in parts]) for run in range(self._executions)]
-        runs = [two_columns(run[:, 0]) if run.shape[1] == 1 else run for run in runs]
+        runs = [np.nan_to_num(two_columns(run[:, 0]) if run.shape[1] == 1 else run, posinf=1e30, neginf=-1e30) for run in runs]
         labels = self._problem.labels[self._problem.scored]
         rows = np.arange(len(labels))
         self.curves["train_loss"].append(loss)

@@ -13,7 +13,7 @@ from ffe.tuning.problem import Outcome, Problem
 from ffe.tuning.search import Trial, scored_trial
 
 
-def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -> Trial | None:
+def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial], groups: np.ndarray | None = None) -> Trial | None:
     """Average the calibrated probabilities of the best heads, if they beat the best one alone.
 
     Members are the best trial of each head and pooling, in their order; of the
@@ -24,6 +24,7 @@ def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -
         problem: the rows.
         spec: the search.
         trials: ranked, the best first.
+        groups: int64 (m,), which of the scored rows belong together; None = none do.
 
     Returns:
         A trial whose head is the ensemble, or None where no average scores higher.
@@ -33,7 +34,7 @@ def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -
         candidates.setdefault((trial.head, str(trial.parameters.get("pooling"))), trial)
     chosen = list(candidates.values())[: spec.ensemble]
     labels = problem.labels[problem.scored]
-    factors = [calibrate(trial.probabilities, labels).factor for trial in chosen]
+    factors = [calibrate(trial.probabilities, labels, groups=groups).factor for trial in chosen]
     calibrated = [with_temperature(trial.probabilities, f) for trial, f in zip(chosen, factors, strict=True)]
     best: Trial | None = None
     for count in range(2, len(chosen) + 1):
@@ -43,9 +44,8 @@ def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -
         ]
         mean = np.mean(calibrated[:count], axis=0).astype(np.float32)
         seconds, size = sum(t.fit_seconds for t in chosen[:count]), sum(t.size for t in chosen[:count])
-        trial = scored_trial(
-            problem, spec, EnsembleHead.name, {"members": members}, Outcome((mean,), seconds, size), trials[-1].finished
-        )
+        outcome, finished = Outcome((mean,), seconds, size), max(trial.finished for trial in trials)
+        trial = scored_trial(problem, spec, EnsembleHead.name, {"members": members}, outcome, finished)
         if trial.score > (best or trials[0]).score + 1e-9:
             best = trial
     return best

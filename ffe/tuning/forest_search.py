@@ -17,7 +17,7 @@ from ffe.tuning.problem import Outcome, Problem, Views
 def forest_outcomes(
     problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
 ) -> list[Outcome]:
-    """Fit and score every set of parameters on every part; see ``ffe.tuning.evaluate``.
+    """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 
     A forest of 400 trees begins with the trees of one of 100 from the same
     seed, so the tallest of those that differ in ``trees`` alone is grown, and

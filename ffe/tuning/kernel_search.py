@@ -18,12 +18,12 @@ from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
 
 
 def svm_outcomes(problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int) -> list[Outcome]:
-    """Fit and score every set of parameters on every part; see ``ffe.tuning.evaluate``.
+    """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 
     One Gram matrix serves all values of C and gamma and, where the map is not
     fitted to rows, all parts. The scores are those of scikit-learn's ``SVC``.
     """
-    if max(len(fit) for fit, _ in problem.parts) > EXACT_ROWS:
+    if len(problem.train) > EXACT_ROWS:  # as the final fit will be
         return landmark_outcomes(problem, views, sets, executions, seed)
     outcomes: dict[int, Outcome] = {}
     for positions in by_feature_map(sets).values():

@@ -19,7 +19,7 @@ from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
 def landmark_outcomes(
     problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
 ) -> list[Outcome]:
-    """Fit and score every set of parameters on every part; see ``ffe.tuning.evaluate``.
+    """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 
     The machines of one map and kernel are solved in rising order of ``C``, each from the one before it.
     """

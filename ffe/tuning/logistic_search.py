@@ -19,7 +19,7 @@ from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
 def logistic_outcomes(
     problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
 ) -> list[Outcome]:
-    """Fit and score every set of parameters on every part; see ``ffe.tuning.evaluate``.
+    """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 
     The values of ``C`` of one map are fitted in rising order, each from where
     the one before it ended; with more features than rows, in the coordinates
@@ -29,7 +29,8 @@ def logistic_outcomes(
     for positions in by_feature_map(sets).values():
         started = time.monotonic()
         feature_map = FeatureMap(sets[positions[0]], problem.grid)
-        views.rowwise(feature_map)
+        if _is_shared(problem, views, feature_map, min(len(fit) for fit, _ in problem.parts)):
+            views.products(feature_map)  # once, with all cores, before the threads ask for it
         rising = sorted(positions, key=lambda i: sets[i]["C"])
         penalties = [sets[i]["C"] for i in rising]
         with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
@@ -43,6 +44,12 @@ def logistic_outcomes(
     return [outcomes[i] for i in range(len(sets))]
 
 
+def _is_shared(problem: Problem, views: Views, feature_map: FeatureMap, rows: int) -> bool:
+    """Return whether one Gram matrix of all rows serves a part with so many rows to fit on."""
+    wide = views.rowwise(feature_map).shape[1] > rows
+    return wide and not feature_map.is_fitted_to_rows and len(problem.features) <= 2 * EXACT_ROWS
+
+
 def _path(
     problem: Problem, views: Views, feature_map: FeatureMap, fit: np.ndarray, score: np.ndarray, penalties: Sequence[float]
 ) -> tuple[list[np.ndarray], int]:
@@ -50,8 +57,7 @@ def _path(
     x, labels = views.rowwise(feature_map), problem.labels[fit]
     learnt = 0
     dims = x.shape[1]
-    shared = not feature_map.is_fitted_to_rows and dims > len(fit) and len(x) <= 2 * EXACT_ROWS
-    if shared:
+    if _is_shared(problem, views, feature_map, len(fit)):
         products = views.products(feature_map)
         square, across = products[np.ix_(fit, fit)], products[np.ix_(score, fit)]
     else:
@@ -65,7 +71,7 @@ def _path(
         coordinates, back = coordinates_of_products(square)
         held = across @ back
     else:
-        wide = np.float64 if len(fit) <= EXACT_ROWS else np.float32  # many rows need fewer digits, and less memory
+        wide = np.float64 if len(problem.train) <= EXACT_ROWS else np.float32  # many rows need fewer digits, and less memory
         coordinates, held = inside.astype(wide), outside.astype(wide)
     answers, columns = [], 1
     for weights, bias in logistic_path(coordinates, labels, penalties, problem.class_weights):

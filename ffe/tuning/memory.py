@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from ffe.tuning.problem import Outcome
 class Memory:
     """Outcomes of batches of trials, by what was asked.
 
-    A search asks for the same batches in the same order whenever it has the
-    same rows, options and seed, so one that was interrupted goes through the
-    batches that it finished without computing anything.
+    A search by number of trials asks for the same sets in the same order
+    whenever it has the same rows, options and seed, so one that was interrupted
+    goes through what it finished without computing anything. One by time finds
+    the sets that it meets again.
 
     Args:
         folder: where they are kept; None = nowhere.
@@ -61,15 +62,20 @@ class Memory:
             for o in outcomes
         ]
         arrays = {f"runs{i}": np.stack(outcome.runs) for i, outcome in enumerate(outcomes)}
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         with temporary.open("wb") as file:
             np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
         os.replace(temporary, path)
 
     def forget(self) -> None:
         """Delete what was kept; called once the model is written."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is None or not self._folder.is_dir():
+            return
+        for path in self._folder.iterdir():
+            if path.suffix in {".npz", ".tmp"}:
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody keeps other files there
+            self._folder.rmdir()
 
     def _path(self, batch: Mapping[str, Any]) -> Path | None:
         if self._folder is None:

@@ -19,7 +19,7 @@ Settings = dict[str, Any]
 
 # how many sets KerasTuner adds to those of the opening (half as many where rows are many), and how many are scored in one call
 _FURTHER = {"svm": 8, "logistic": 4, "dense": 4, "forest": 0}
-BATCH = {"svm": 80, "logistic": 8, "dense": 8, "forest": 1}
+BATCH = {"svm": 12, "logistic": 8, "dense": 8, "forest": 1}
 
 
 def further(head: str, rows: int) -> int:

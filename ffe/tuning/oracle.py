@@ -155,7 +155,7 @@ class Asker:
         if self._name == "random":
             oracle = _quiet(keras_tuner.oracles.RandomSearchOracle)(max_trials=self._trials, **common)
         else:
-            points = max(len(self._told) + 2, self._trials // 3)
+            points = len(self._told) + max(2, min(self._trials // 3 - len(self._told), 3 * len(self._space)))
             oracle = _quiet(_bayesian())(max_trials=self._trials, num_initial_points=points, **common)
         for values, score in self._told:
             oracle.forced = values

@@ -15,7 +15,7 @@ from ffe.tuning.problem import Outcome, Problem, Views
 def fit_each(
     kind: type[Head], problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
 ) -> list[Outcome]:
-    """Fit and score every set of parameters on every part; see ``ffe.tuning.evaluate``."""
+    """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``."""
     outcomes = []
     for parameters in sets:
         started, runs, sizes = time.monotonic(), [], []

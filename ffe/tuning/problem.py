@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ class Views:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._lock = threading.RLock()
         self._limit = max(_KEPT_AT_LEAST, int(free_memory() * _KEPT_SHARE))
 
     def rowwise(self, feature_map: FeatureMap) -> np.ndarray:
@@ -95,14 +97,14 @@ class Views:
         return self._keep(key, lambda: inner_products(self.rowwise(feature_map)))
 
     def _keep(self, key: tuple[Any, ...], make: Any) -> np.ndarray:
-        if key in self._kept:
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                found = self._kept[key] = make()
             self._kept.move_to_end(key)
-        else:
-            made = make()
-            self._kept[key] = made
             while sum(array.nbytes for array in self._kept.values()) > self._limit and len(self._kept) > 1:
                 self._kept.popitem(last=False)
-        return self._kept[key]
+            return found
 
 
 def by_feature_map(sets: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[int]]:

@@ -47,6 +47,7 @@ from ffe.tuning.search import (
     SearchProgress,
     Trial,
     best_of_each_head,
+    mean_accuracy,
     refit,
     score_once,
     search,
@@ -157,6 +158,7 @@ class _Options:
     with_backbone: bool
     reject: float
     report: str | os.PathLike[str] | None
+    is_search: bool
 
 
 def tune(
@@ -241,13 +243,13 @@ def tune(
         ensemble=ensemble,
         seed=seed,
     )
-    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report)
+    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, is_search=True)
 
-    def find(problem: Problem, memory: Memory) -> list[Trial]:
+    def find(problem: Problem, memory: Memory, groups: np.ndarray) -> list[Trial]:
         _say_cost(problem, spec)
         _warm_up()
         found = search(problem, spec, on_progress, memory)
-        together = best_ensemble(problem, spec, found) if spec.ensemble > 1 else None
+        together = best_ensemble(problem, spec, found, groups) if spec.ensemble > 1 else None
         return found if together is None else [together, *found]
 
     return _run(features, spec, options, find, started)
@@ -296,8 +298,8 @@ def train(
         class_weights=class_weights,  # type: ignore[arg-type]
         seed=seed,
     )
-    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report)
-    return _run(features, spec, options, lambda problem, memory: [score_once(problem, spec, head, spec.fixed)], started)
+    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, is_search=False)
+    return _run(features, spec, options, lambda problem, memory, groups: [score_once(problem, spec, head, spec.fixed)], started)
 
 
 def _searchable(name: str) -> type[Head]:
@@ -337,8 +339,7 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> None:
         f"{cost.seconds / 60:.0f} min" if cost.seconds >= 120 else f"{max(1.0, cost.seconds):.0f} s",
         bytes_text(cost.bytes),
     )
-    rows = max(len(fit) for fit, _ in problem.parts)
-    if "svm" in spec.heads and rows > EXACT_ROWS:
+    if "svm" in spec.heads and len(problem.train) > EXACT_ROWS:
         log.info(
             "above %d training rows the svm works on an approximation of its kernel from %d of them (Nyström)",
             EXACT_ROWS,
@@ -364,7 +365,7 @@ def _run(
     features: str | os.PathLike[str],
     spec: SearchSpec,
     options: _Options,
-    find: Callable[[Problem, Memory], list[Trial]],
+    find: Callable[[Problem, Memory, np.ndarray], list[Trial]],
     started: float,
 ) -> TuneResult:
     """Split the rows, find the winner, judge it, write it."""
@@ -376,10 +377,10 @@ def _run(
         rows = split_rows(store, options.valid, options.test, spec.test_fraction, spec.seed)
         chosen = np.isin(rows.split, ("train", "valid"))
         problem, validation = _make_problem(rows, chosen, store, spec, options.folds)
-        memory = _memory(options.output, rows, store, problem)
-        trials = find(problem, memory)
-        winner, labels = trials[0], problem.labels[problem.scored]
+        memory = _memory(options.output if options.is_search else None, rows, store, problem)
         ids = rows.groups.ids[chosen]
+        trials = find(problem, memory, ids[problem.scored])
+        winner, labels = trials[0], problem.labels[problem.scored]
         calibration = calibrate(winner.probabilities, labels, groups=ids[problem.scored])
         best = best_of_each_head(trials)
         comparison = None
@@ -412,8 +413,6 @@ def _run(
             seconds=time.monotonic() - started,
             classes=rows.class_names,
         )
-        if options.report is not None:
-            write_report(Path(options.report), result, rows, store, problem, spec, probabilities)
         if result.output is not None:
             manifest = Manifest(
                 schema=layout.SCHEMA,
@@ -433,6 +432,8 @@ def _run(
             )
             splits = [SplitRow(*row) for row in zip(rows.names, rows.sha256, rows.split.tolist(), strict=True)]
             write_model(result.output, manifest, head, splits, found)
+        if options.report is not None:
+            write_report(Path(options.report), result, rows, store, problem, spec, probabilities)
         memory.forget()
         return dataclasses.replace(result, seconds=time.monotonic() - started)
 
@@ -447,6 +448,8 @@ def _make_problem(
     if len(held):
         parts = [(train, held)]
         validation = f"{len(held)} validation rows"
+        if folds is not None:
+            log.warning("there are validation rows, so there is no cross-validation, and --folds does nothing")
     else:
         groups = rows.groups.ids[chosen][train]
         smallest = min(groups_of_classes(labels[train], groups).values())
@@ -511,21 +514,20 @@ def _leak(
     if len(problem.parts) > 1:
         folds = _folds_of_single_images(problem, rows.groups.ids[chosen])
         naive = dataclasses.replace(problem, parts=fold_parts(train, folds))
-        claimed = score_once(naive, spec, single.head, single.parameters)
+        if all(len(score) and len(np.unique(naive.labels[fit])) == naive.classes for fit, score in naive.parts):
+            claimed = score_once(naive, spec, single.head, single.parameters)
     testing = rows.split == "test"
     leaking = rows.leaking()[testing]
     clean = None
     if leaking.any() and not leaking.all():
         right = probabilities.argmax(axis=1) == rows.labels[testing]
         clean = float(right[~leaking].mean())
-    right = single.probabilities.argmax(axis=1) == problem.labels[problem.scored]
-    naive_right = None if claimed is None else float((claimed.probabilities.argmax(1) == naive.labels[naive.scored]).mean())
     return Leak(
         groups=rows.groups.count,
         images=rows.groups.images,
         links=dict(rows.groups.links),
-        honest=float(right.mean()),
-        claimed=naive_right,
+        honest=mean_accuracy(problem, single.probabilities),
+        claimed=None if claimed is None else mean_accuracy(naive, claimed.probabilities),
         test_leaking=int(leaking.sum()),
         test_clean=clean,
     )

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training rows, for the growth curve
 _FEWEST_OF_A_CLASS = 2
-_SHOWN_GROUPS = 60
 _LONGEST_TITLE = 60
 _CAUSES = {"copies": "the same file", "re-encoded": "saved again or resized", "near": "much alike", "named": "named together"}
 
@@ -73,6 +72,7 @@ def write_report(
     predicted = np.full(len(rows.labels), -1)
     predicted[scored] = winner.probabilities.argmax(axis=1)
     predicted[testing] = probabilities.argmax(axis=1)
+    sizes = np.bincount(rows.groups.ids)
     dense = next((trial for trial in result.leaderboard if trial.curves), None)
     page = Page(
         title=_title(rows.class_names),
@@ -96,7 +96,7 @@ def write_report(
                 ", ".join(_CAUSES[cause] for cause in causes),
                 [(rows.names[i], files[i]) for i in rows.groups.members(group)],
             )
-            for group, causes in list(rows.groups.causes.items())[:_SHOWN_GROUPS]
+            for group, causes in sorted(rows.groups.causes.items(), key=lambda item: -int(sizes[item[0]]))
         ],
         leak=leak_text(result),
         map=_map(rows, files, predicted, spec.seed),
@@ -169,7 +169,11 @@ def _files(rows: SplitRows, store: FeatureStore) -> list[Path | None]:
                 source = Path(other.source)
         roots.append(source.parent if source.is_file() else source)
     names = (name.split(":", 1)[1] if i else name for name, i in zip(rows.names, rows.origin[:, 0], strict=True))
-    return [roots[i] / name for name, i in zip(names, rows.origin[:, 0].tolist(), strict=True)]
+    # a path that leaves the source is not followed: a feature file may come from somebody else
+    return [
+        None if Path(name).is_absolute() or ".." in Path(name).parts else roots[i] / name
+        for name, i in zip(names, rows.origin[:, 0].tolist(), strict=True)
+    ]
 
 
 def _facts(result: TuneResult, store: FeatureStore, problem: Problem) -> dict[str, str]:
@@ -243,11 +247,13 @@ def growth_of(problem: Problem, spec: SearchSpec, trial: Trial) -> Growth | None
     shares = [share for share in _SHARES if least * share >= _FEWEST_OF_A_CLASS]
     if len(shares) < 3:
         return None
+    # fewer rows need more epochs
+    without_epochs = {key: value for key, value in trial.parameters.items() if key != "epochs"}
     sizes, accuracies, errors = [], [], []
     for share in shares:
         parts = [(_stratified(labels, fit, share, spec.seed), score) for fit, score in problem.parts]
         smaller = dataclasses.replace(problem, parts=parts)
-        found = trial if share == 1.0 else score_once(smaller, spec, trial.head, trial.parameters)
+        found = trial if share == 1.0 else score_once(smaller, spec, trial.head, without_epochs)
         right = found.probabilities.argmax(axis=1) == labels[problem.scored]
         sizes.append(int(np.mean([len(fit) for fit, _ in parts])))
         accuracies.append(float(right.mean()))

@@ -78,7 +78,7 @@ def write_model(path: Path, manifest: Manifest, head: Head, splits: list[SplitRo
             features = engine.extract(images)
             golden = {"images": images, "features": features, "probabilities": head.predict_proba(features)}
         head_file = None
-        if isinstance(head, DenseHead) and found is not None:
+        if isinstance(head, DenseHead):
             head_file = Path(folder) / layout.HEAD_KERAS
             head.save_keras(head_file)
         card = model_card(manifest)
