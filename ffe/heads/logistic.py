@@ -13,7 +13,7 @@ from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
 from ffe.heads.svm import EXACT_ROWS, inner_products
 
-_TOLERANCE = 1e-6  # tight enough that the answer does not depend on where the fit began
+_TOLERANCE = 1e-7  # tight enough that the answer does not depend on where the fit began
 
 
 class LogisticHead(MappedHead):

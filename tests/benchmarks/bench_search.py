@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -48,7 +49,8 @@ def weights(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def features_of(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Extract once for all benchmarks of this file: (dataset, backbone, size) -> feature file."""
-    folder = tmp_path_factory.mktemp("features")
+    kept = os.environ.get("FFE_BENCH_FEATURES")  # a folder that keeps them for the next time
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("features")
 
     def make(dataset: str, backbone: str, size: int) -> Path:
         path = folder / f"{dataset}_{backbone}_{size}.h5"

@@ -187,7 +187,7 @@ def test_without_a_number_each_head_has_its_own(problem: Problem, fake: FakeEval
 def test_heads_take_turns_and_report_after_each_batch(problem: Problem, fake: FakeEvaluators) -> None:
     seen: list[SearchProgress] = []
     board = search(problem, SearchSpec(("logistic", "svm"), trials=60), seen.append)
-    assert [name for name, *_ in fake.calls] == ["logistic", "svm", "logistic", "svm", "logistic"]
+    assert [name for name, *_ in fake.calls][:6] == ["logistic", "svm"] * 3
     assert [progress.done for progress in seen] == np.cumsum([len(sets) for _, sets, _, _ in fake.calls]).tolist()
     assert {(progress.total, progress.budget) for progress in seen} == {(120, None)}
     for progress, (name, sets, _, _) in zip(seen, fake.calls, strict=True):
@@ -357,7 +357,7 @@ def test_time_and_number_together_end_at_what_comes_first(problem: Problem, cloc
 
 def test_a_search_by_time_goes_through_the_batches_of_its_seed(problem: Problem, clock: FakeEvaluators) -> None:
     runs = []
-    for budget in (100.0, 400.0):
+    for budget in (25.0, 100.0):
         clock.calls.clear()
         search(problem, SearchSpec(("svm",), seconds=budget, seed=3))
         runs.append(clock.sets)
