@@ -12,7 +12,7 @@ import threadpoolctl
 
 from ffe.heads.feature_map import FeatureMap
 from ffe.heads.probability import softmax
-from ffe.heads.svm import EXACT_ROWS, class_scores, fit_pairs, gamma_of, inner_products, rbf_kernel
+from ffe.heads.svm import EXACT_ROWS, class_scores, fit_pairs, inner_products, rbf_kernel
 from ffe.tuning.landmark_search import landmark_outcomes
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
 
@@ -48,22 +48,23 @@ class _Part:
 
     def __init__(self, problem: Problem, views: Views, feature_map: FeatureMap, fit: np.ndarray, score: np.ndarray) -> None:
         x = views.rowwise(feature_map)
-        self.labels = problem.labels[fit]
-        self.learnt = 0
+        self.labels, self.learnt = problem.labels[fit], 0
         if feature_map.is_fitted_to_rows:
             own = feature_map.unfitted().fit_rowwise(x[fit])
             self.learnt = sum(array.nbytes for array in own.arrays().values())
-            self.x = own.settle(x[fit])
-            products = inner_products(np.concatenate([self.x, own.settle(x[score])]))
-            rows = np.arange(len(fit))
-            fit, score = rows, np.arange(len(fit), len(products))
+            inside, outside = own.settle(x[fit]), own.settle(x[score])
+            products = inner_products(np.concatenate([inside, outside]))
+            sums, self.dims = inside.sum(axis=1, dtype=np.float64), inside.shape[1]
+            fit, score = np.arange(len(inside)), np.arange(len(inside), len(products))
         else:
-            self.x = x[fit]
             products = views.products(feature_map)
+            sums, self.dims = views.row_sums(feature_map)[fit], x.shape[1]
         self.square, self.across = products[np.ix_(fit, fit)], products[np.ix_(score, fit)]
         self.lengths = products.diagonal()[score]
-        self.dims, self.scale = self.x.shape[1], gamma_of({"kernel": "rbf", "gamma": 1.0}, self.x)
-        del self.x
+        # what gamma_of takes from the rows themselves, here without a copy of them
+        values = len(fit) * self.dims
+        variance = self.square.trace() / values - (sums.sum() / values) ** 2
+        self.scale = 1 / (self.dims * (variance if variance > 0 else 1.0))
 
     def fit(self, parameters: Mapping[str, Any], problem: Problem) -> tuple[np.ndarray, int]:
         """Return probabilities float32 (m, K) of the scored rows, and the bytes of the machine."""

@@ -96,6 +96,11 @@ class Views:
         key = ("products", feature_map.pooling, feature_map.scaling)
         return self._keep(key, lambda: inner_products(self.rowwise(feature_map)))
 
+    def row_sums(self, feature_map: FeatureMap) -> np.ndarray:
+        """Return float64 (N,): the sum of each row of ``rowwise``."""
+        key = ("sums", feature_map.pooling, feature_map.scaling)
+        return self._keep(key, lambda: self.rowwise(feature_map).sum(axis=1, dtype=np.float64))
+
     def _keep(self, key: tuple[Any, ...], make: Any) -> np.ndarray:
         with self._lock:
             found = self._kept.get(key)
