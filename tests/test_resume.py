@@ -113,7 +113,7 @@ def test_without_a_model_file_nothing_is_kept(fake_store: Path, tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=lambda how: how.name)
 def test_a_process_that_is_stopped_in_the_middle(fake_store: Path, tmp_path: Path, how: signal.Signals) -> None:
     """The same command finds what was finished; Ctrl-C leaves with the code 130 and says so."""
     options = ["--heads", "logistic,forest", "--trials", "3", "--folds", "3", "--json"]
