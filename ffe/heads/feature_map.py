@@ -60,9 +60,7 @@ class FeatureMap:
         """Do the half that needs no fitting: float32 (N, D) -> float32 (N, d), d = D, c or 2c; in blocks of rows."""
         if self.pooling == "flat" and self.scaling in {"none", "standard"}:
             return features
-        height, width, channels = self.grid
-        dims = {"flat": height * width * channels, "avgmax": 2 * channels}.get(self.pooling, channels)
-        result = empty_rows(len(features), dims)
+        result = empty_rows(len(features), pooled_dims(self.pooling, self.grid))
         step = max(1, _BLOCK_VALUES // features.shape[1])
         for start in range(0, len(features), step):
             result[start : start + step] = self._normalised(self._pool(features[start : start + step]))
@@ -120,11 +118,21 @@ class FeatureMap:
         learnt = {"mean": self.mean, "scale": self.scale, "centre": self._centre, "axes": self._axes}
         return {name: array for name, array in learnt.items() if array is not None}
 
+    def size_in_bytes(self) -> int:
+        """Return the bytes of what was learnt."""
+        return sum(array.nbytes for array in self.arrays().values())
+
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take back what ``arrays()`` returned."""
         self.mean, self.scale = arrays.get("mean"), arrays.get("scale")
         self._centre, self._axes = arrays.get("centre"), arrays.get("axes")
         return self
+
+
+def pooled_dims(pooling: str, grid: tuple[int, int, int]) -> int:
+    """Return how many values of a row of a grid (h, w, c) a pooling leaves."""
+    height, width, channels = grid
+    return {"flat": height * width * channels, "avgmax": 2 * channels}.get(pooling, channels)
 
 
 def _mean_and_deviation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -74,16 +74,10 @@ def _rmsprop_plain(weight, square, gradient, rate, decay):  # type: ignore[no-un
 
 
 @_compiled
-def _head_of_lane(hidden, small, shape, active, upper, scores):  # type: ignore[no-untyped-def]
-    """Go from the first layer's products (b, U) to ``scores`` (b, outputs) of one lane; no dropout.
-
-    ``active`` (b, units) and ``upper`` (b, extra) take the hidden layers.
-    """
-    first, units, extra, outputs, at = shape[0], shape[1], shape[2], shape[3], shape[4]
-    below = extra if extra > 0 else units
+def _hidden_layers(hidden, small, shape, active, upper):  # type: ignore[no-untyped-def]
+    """Set ``active`` (b, units) and ``upper`` (b, extra) to the hidden layers of a lane, from the products (b, U)."""
+    first, units, extra, at = shape[0], shape[1], shape[2], shape[4]
     kernel2, bias2 = at + units, at + units + units * extra
-    kernel3 = bias2 + extra
-    bias3 = kernel3 + below * outputs
     for k in range(hidden.shape[0]):
         for j in range(units):
             active[k, j] = max(hidden[k, first + j] + small[at + j], np.float32(0))
@@ -92,6 +86,20 @@ def _head_of_lane(hidden, small, shape, active, upper, scores):  # type: ignore[
             for j in range(units):
                 total += active[k, j] * small[kernel2 + j * extra + m]
             upper[k, m] = max(total, np.float32(0))
+
+
+@_compiled
+def _head_of_lane(hidden, small, shape, active, upper, scores):  # type: ignore[no-untyped-def]
+    """Go from the first layer's products (b, U) to ``scores`` (b, outputs) of one lane; no dropout.
+
+    ``active`` (b, units) and ``upper`` (b, extra) take the hidden layers.
+    """
+    units, extra, outputs, at = shape[1], shape[2], shape[3], shape[4]
+    below = extra if extra > 0 else units
+    kernel3 = at + units + units * extra + extra
+    bias3 = kernel3 + below * outputs
+    _hidden_layers(hidden, small, shape, active, upper)
+    for k in range(hidden.shape[0]):
         for o in range(outputs):
             total = small[bias3 + o]
             for j in range(below):
@@ -148,14 +156,7 @@ def _step_of_lane(hidden, labels, weights, batch, small, square, shape, numbers,
                 share = np.float32(state >> np.uint64(40)) * np.float32(1 / 16777216)
                 mask[k, j] = kept if share >= dropout else np.float32(0)
         random[lane] = state
-    for k in range(size):
-        for j in range(units):
-            active[k, j] = max(hidden[k, first + j] + small[at + j], np.float32(0))
-        for m in range(extra):
-            total = small[bias2 + m]
-            for j in range(units):
-                total += active[k, j] * small[kernel2 + j * extra + m]
-            upper[k, m] = max(total, np.float32(0))
+    _hidden_layers(hidden, small, shape, active, upper)
     last = upper if extra > 0 else active
     loss, right = 0.0, 0
     gradient[:] = np.float32(0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffe.heads.feature_map import POOLING
+from ffe.heads.feature_map import pooled_dims
 from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.svm import EXACT_ROWS
 from ffe.machine import cores
@@ -40,7 +40,7 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     rate = _rate() * cores()
     rows, parts, classes = int(np.mean([len(fit) for fit, _ in problem.parts])), len(problem.parts), problem.classes
     poolings = (spec.fixed["pooling"],) if "pooling" in spec.fixed else poolings_searched(len(problem.features), problem.grid)
-    dims = [_dims(pooling, problem.grid) for pooling in poolings]
+    dims = [pooled_dims(pooling, problem.grid) for pooling in poolings]
     mean_dims, most_dims = float(np.mean(dims)), max(dims)
     exact = len(problem.train) <= EXACT_ROWS
     # seconds of one trial on one part; the constants were measured with tests/benchmarks/bench_search.py
@@ -67,12 +67,6 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     views = 4 * count * sum(dims) + 8 * count * most_dims // 4
     memory = problem.features.nbytes + views + gram + landmarks + (700 << 20)
     return Cost(None if spec.seconds is not None else total, seconds, int(memory))
-
-
-def _dims(pooling: str, grid: tuple[int, int, int]) -> int:
-    height, width, channels = grid
-    factors = {"flat": height * width, "avgmax": 2}
-    return factors.get(pooling, 1) * channels if pooling in POOLING.choices else channels
 
 
 def _rate() -> float:

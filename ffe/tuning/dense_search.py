@@ -145,7 +145,7 @@ def _groups(
             else:
                 own.fit_rowwise(x[fit])
                 rows = Rows(x, own.mean, own.scale) if own.components is None else Rows(own.settle(x))
-            learnt = sum(array.nbytes for array in own.arrays().values())
+            learnt = own.size_in_bytes()
             for i in positions:
                 sizes[i] = 4 * sum(a * b + b for a, b in networks[i].shapes(rows.dims)) + learnt
             for size in sorted({sets[i]["batch_size"] for i in positions}):
@@ -185,7 +185,7 @@ def _by_keras(problem: Problem, views: Views, parameters: Mapping[str, Any], exe
     for part, (fit, score) in enumerate(problem.parts):
         own = feature_map.unfitted().fit_rowwise(x[fit])
         inside, outside = own.settle(x[fit]), own.settle(x[score])
-        learnt = sum(array.nbytes for array in own.arrays().values())
+        learnt = own.size_in_bytes()
         size = 4 * sum(a * b + b for a, b in network.shapes(inside.shape[1])) + learnt
         for run in range(executions):
             start = initial_layers(network, inside.shape[1], seed + run)

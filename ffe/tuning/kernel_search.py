@@ -51,7 +51,7 @@ class _Part:
         self.labels, self.learnt = problem.labels[fit], 0
         if feature_map.is_fitted_to_rows:
             own = feature_map.unfitted().fit_rowwise(x[fit])
-            self.learnt = sum(array.nbytes for array in own.arrays().values())
+            self.learnt = own.size_in_bytes()
             inside, outside = own.settle(x[fit]), own.settle(x[score])
             products = inner_products(np.concatenate([inside, outside]))
             sums, self.dims = inside.sum(axis=1, dtype=np.float64), inside.shape[1]

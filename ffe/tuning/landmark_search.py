@@ -64,4 +64,4 @@ def _part(
         scores = np.stack([held @ path[k][0] + path[k][1] for path in each], axis=1)
         answers.append(softmax(two_columns(scores[:, 0]) if problem.classes == 2 else scores).astype(np.float32))
     values = len(landmarks) * (landmarks.shape[1] + len(each)) if gamma else landmarks.shape[1] * len(each)
-    return answers, 4 * values + sum(array.nbytes for array in own.arrays().values())
+    return answers, 4 * values + own.size_in_bytes()

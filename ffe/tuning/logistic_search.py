@@ -62,7 +62,7 @@ def _path(
         square, across = products[np.ix_(fit, fit)], products[np.ix_(score, fit)]
     else:
         own = feature_map.unfitted().fit_rowwise(x[fit])
-        learnt = sum(array.nbytes for array in own.arrays().values())
+        learnt = own.size_in_bytes()
         inside, outside = own.settle(x[fit]), own.settle(x[score])
         dims = inside.shape[1]
         if dims > len(fit):

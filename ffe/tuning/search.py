@@ -81,7 +81,7 @@ class SearchProgress:
         trials: all so far, the best first.
         new: those of the last batch.
         done, total: trials done, and those that there will be at the most; a
-            total of None where the time, or Hyperband, decides.
+            total of None where the time decides.
         elapsed, budget: seconds; a budget of None where the number of trials decides.
     """
 
@@ -264,13 +264,7 @@ def scored_trial(
     problem: Problem, spec: SearchSpec, name: str, parameters: Mapping[str, Any], outcome: Outcome, finished: float
 ) -> Trial:
     """Score an outcome."""
-    aim, labels = METRICS[spec.metric], problem.labels[problem.scored]
-    ends = np.cumsum([len(score) for _, score in problem.parts])
-    scores = [
-        aim(part, truth)
-        for run in outcome.runs
-        for part, truth in zip(np.split(run, ends[:-1]), np.split(labels, ends[:-1]), strict=True)
-    ]
+    scores = [score for run in outcome.runs for score in _scores_of_parts(problem, run, METRICS[spec.metric])]
     return Trial(
         head=name,
         parameters={**parameters, **outcome.found},
@@ -286,9 +280,14 @@ def scored_trial(
 
 def mean_accuracy(problem: Problem, probabilities: np.ndarray) -> float:
     """Return the accuracy of probabilities (m, K) of the scored rows, averaged over the parts."""
-    right = probabilities.argmax(axis=1) == problem.labels[problem.scored]
-    ends = np.cumsum([len(score) for _, score in problem.parts])
-    return float(np.mean([part.mean() for part in np.split(right, ends[:-1])]))
+    return float(np.mean(_scores_of_parts(problem, probabilities, METRICS["accuracy"])))
+
+
+def _scores_of_parts(problem: Problem, probabilities: np.ndarray, aim: Callable[[np.ndarray, np.ndarray], float]) -> list[float]:
+    """Score the probabilities (m, K) of the scored rows, part by part."""
+    ends = np.cumsum([len(score) for _, score in problem.parts])[:-1]
+    truths = np.split(problem.labels[problem.scored], ends)
+    return [aim(part, truth) for part, truth in zip(np.split(probabilities, ends), truths, strict=True)]
 
 
 def score_once(problem: Problem, spec: SearchSpec, name: str, settings: Mapping[str, Any]) -> Trial:
