@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from ffe.cli.limits import limit_options
 from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, ExtractProgress, duration_text, fidelity_text, print_json, stages_text
 
 
@@ -58,6 +59,7 @@ size_option = click.option("--size", callback=_size, help="Input side in pixels,
 )
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
+@limit_options
 @click.option("--overwrite", is_flag=True, help="Replace an output that holds other features.")
 @click.option("--strict", is_flag=True, help="Leave with code 1 if files were skipped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

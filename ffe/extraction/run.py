@@ -29,6 +29,7 @@ from ffe.extraction.plan import (
     source_text,
 )
 from ffe.extraction.stages import Stages
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import ImageRecord, scan
 from ffe.images.stream import ImageStream
 from ffe.specs import Decode, Precision, StoredDtype
@@ -115,6 +116,8 @@ def extract(
     dtype: StoredDtype = "float32",
     batch_size: int | None = None,
     workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
     overwrite: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> ExtractSummary:
@@ -141,6 +144,7 @@ def extract(
         batch_size: images in one call of the backbone; None = what the engine and
             the first seconds make best.
         workers: threads that decode; None = one per core, more where files come slowly.
+        max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
         overwrite: replace a file that holds other features.
         progress: called after every batch.
 
@@ -153,6 +157,7 @@ def extract(
     """
     started = time.monotonic()
     path = Path(output)
+    limits = Limits(max_pixels, max_bytes)
     found = scan(source, path)
     spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype, decode)
     check_engine(engine, precision)
@@ -165,7 +170,7 @@ def extract(
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
     records = sorted(found.records, key=lambda record: row_key(record.path))
     files = (record.file for record in records)
-    with ImageStream(files, spec.preprocess.size, how=decode, workers=workers) as images:
+    with ImageStream(files, spec.preprocess.size, how=decode, workers=workers, limits=limits) as images:
         if overwrite or not anything_before(path):
             images.prefetch()  # while libraries are loaded, and int8 is calibrated
         quantized = None
@@ -173,7 +178,7 @@ def extract(
             quantized = quantized_before(path, spec, overwrite=overwrite) if like is None else quantized_like(Path(like), spec)
             if quantized is None:
                 Journal(path, spec, overwrite=overwrite).close()  # refuses, before the calibration, what it would refuse after
-                quantized = calibrated(spec, found_weights, records)
+                quantized = calibrated(spec, found_weights, records, limits)
             spec = replace(spec, quantized_sha256=quantized.sha256)
         plan = make_plan(found, path, spec, found_weights, quantized=quantized, overwrite=overwrite)
         try:
