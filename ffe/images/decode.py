@@ -130,8 +130,9 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels
         raise DecodeError("too-large", "not enough memory to decode it") from error
     except Exception as error:  # Pillow's plugins raise all sorts on damaged files
         text = " ".join(str(error).split()) or type(error).__name__
-        reason = "truncated" if "truncated" in text.lower() else "broken"
-        raise DecodeError(reason, text) from error
+        if "truncated" in text.lower():
+            raise DecodeError("truncated", f"the picture is cut off ({text})") from error
+        raise DecodeError("broken", f"the picture is damaged ({text})") from error
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
@@ -145,7 +146,9 @@ def upright_size(data: bytes) -> tuple[int, int]:
     try:
         with _opened(data, kind, MAX_PIXELS) as image:
             lying = _orientation(image) >= _FIRST_ON_ITS_SIDE
-            return (image.width, image.height) if lying else (image.height, image.width)
+            # Pillow turns TIFF files by itself, some versions when they are opened and others when they are loaded
+            width, height = (image.tag_v2[256], image.tag_v2[257]) if kind == "TIFF" else image.size  # type: ignore[attr-defined]
+            return (width, height) if lying else (height, width)
     except Image.DecompressionBombError as error:
         raise DecodeError("too-large", f"more than {MAX_PIXELS:,} pixels (--max-pixels)") from error
     except Exception as error:  # Pillow's plugins raise all sorts on damaged files
