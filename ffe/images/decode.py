@@ -158,7 +158,7 @@ def upright_size(data: bytes) -> tuple[int, int]:
 def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
     """Open a picture with the one plugin for its kind; others would run Ghostscript, or guess."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)  # Pillow refuses twice as many, for the whole process
+        Image.MAX_IMAGE_PIXELS = max_pixels  # for the whole process; Pillow refuses twice as many
     try:
         return Image.open(io.BytesIO(data), formats=(kind,))
     except KeyError as error:  # an older Pillow
