@@ -192,7 +192,7 @@ class SearchSpec(Spec):
 
     def __post_init__(self) -> None:
         if not self.heads:
-            raise SpecError("a search needs at least one head.")
+            raise SpecError("a search needs at least one head; name some with --heads, or leave that out for all.")
         if self.trials is not None and self.trials < 1:
             raise SpecError(f"trials is {self.trials}, but must be at least 1.")
         if self.seconds is not None and not 0 < self.seconds < 1e7:

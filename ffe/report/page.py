@@ -26,6 +26,9 @@ __all__ = [
     "write_page",
 ]
 
+_MARK = b'<meta name="generator" content="ffe">'  # by which a page of ours is known
+_HEAD_BYTES = 4_096
+
 
 @dataclass(frozen=True)
 class Curves:
@@ -86,6 +89,7 @@ class CalibrationView:
         ece_before, ece_after: expected calibration error, in [0, 1].
         before, after: (mean confidence, accuracy, count) of each bin that has photos.
         coverage: (threshold, share answered, accuracy of the answers; None if there are none).
+        before_intervals, after_intervals, coverage_intervals: 95 % of each of these accuracies; empty = unknown.
     """
 
     factor: float
@@ -94,6 +98,9 @@ class CalibrationView:
     before: Sequence[tuple[float, float, int]] = ()
     after: Sequence[tuple[float, float, int]] = ()
     coverage: Sequence[tuple[float, float, float | None]] = ()
+    before_intervals: Sequence[tuple[float, float]] = ()
+    after_intervals: Sequence[tuple[float, float]] = ()
+    coverage_intervals: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,7 @@ class Page:
         map: the features on a plane.
         growth: see ``GrowthView``.
         made: command, options, seed, versions: how to make it again.
+        searched: whether a search chose the head, or it was given.
     """
 
     title: str
@@ -196,13 +204,14 @@ class Page:
     map: FeatureMap2D | None = None
     growth: GrowthView | None = None
     made: Mapping[str, str] = field(default_factory=dict)
+    searched: bool = False
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
     """Return where a report is to go, before hours of work are spent on what it shows.
 
     Raises:
-        ReportError: the place is a folder, lies in none, or cannot be written to.
+        ReportError: the place is a folder, lies in none, cannot be written to, or holds anything but a report.
     """
     place = Path(path)
     if place.is_dir():
@@ -213,7 +222,14 @@ def check_output(path: str | os.PathLike[str]) -> Path:
         )
     if not os.access(place.parent, os.W_OK):
         raise ReportError(f"The folder '{place.parent}' cannot be written to; choose another place for the report.")
+    if place.is_file() and place.stat().st_size and not _is_report(place):
+        raise ReportError(f"'{place}' exists and is no report of ffe, so it is not replaced; choose another name for the report.")
     return place
+
+
+def _is_report(place: Path) -> bool:
+    with place.open("rb") as file:
+        return _MARK in file.read(_HEAD_BYTES)
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:

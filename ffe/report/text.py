@@ -122,7 +122,7 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
 
 
 def _interval_text(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" (95 %: {interval[0]:.3f} to {interval[1]:.3f})"
+    return "" if interval is None else f" (95 %: {interval[0]:.4f} to {interval[1]:.4f})"
 
 
 def _shares(evaluation: Mapping[str, Any], name: str) -> list[str]:
@@ -202,9 +202,9 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
     if factor == 1:
         return f"calibration error {before:.3f}; kept as it is, no temperature makes it better"
     how = "less sure" if factor < 1 else "surer"
-    text = f"calibration error {before:.3f} -> {after:.3f} with temperature {factor:.2f} ({how})"
+    text = f"calibration error {before:.3f} -> {after:.3f} with scores times {factor:.2f} ({how})"
     if after > before and "log_loss_after" in calibration:
-        text += f"; log loss {calibration['log_loss_before']:.3f} -> {calibration['log_loss_after']:.3f}"
+        text += f", chosen for the log loss: {calibration['log_loss_before']:.3f} -> {calibration['log_loss_after']:.3f}"
     return text
 
 
