@@ -7,7 +7,7 @@ would skip is known before.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from ffe.images.fingerprint import UNKNOWN, perceptual_hash
 from ffe.images.stream import default_workers
 from ffe.keys import bytes_digest
 
+_AT_ONCE = 8192  # files handed to the threads, so that memory stays flat
 _SIDE = 128  # for the fingerprint: four pixels for each of its boxes
 _LEAST_BITS = 16  # of 32 that a picture with any detail sets: flat ones would all be copies of each other
 _SAME_FORMAT = {"MPO": "JPEG"}  # several JPEG pictures in one file, of which the first is taken
@@ -66,7 +67,7 @@ class ImageLook:
     error: DecodeError | None = None
 
 
-def survey(files: Sequence[Path], *, workers: int | None = None) -> Iterator[ImageLook]:
+def survey(files: Sequence[Path], *, workers: int | None = None) -> Generator[ImageLook, None, None]:
     """Look at files, several at a time, and yield what they are, in their order.
 
     Args:
@@ -75,7 +76,8 @@ def survey(files: Sequence[Path], *, workers: int | None = None) -> Iterator[Ima
     """
     pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="ffe-survey")
     try:
-        yield from pool.map(look, files)
+        for i in range(0, len(files), _AT_ONCE):
+            yield from pool.map(look, files[i : i + _AT_ONCE])
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

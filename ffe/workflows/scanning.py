@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
@@ -182,9 +183,10 @@ def scan(
     place = None if report is None else check_output(report)
     found = list_images(source, place)
     looks = []
-    for look in survey([record.file for record in found.records]):
-        looks.append(look)
-        on_look(len(looks), len(found.records))
+    with contextlib.closing(survey([record.file for record in found.records])) as going:  # so that Ctrl-C stops the threads
+        for look in going:
+            looks.append(look)
+            on_look(len(looks), len(found.records))
     seen = _Seen(found, looks)
     result = _result(str(source), seen, row.name, side, row.min_size, started)
     if place is not None:
