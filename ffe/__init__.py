@@ -19,6 +19,8 @@ __all__ = [
     "__version__",
     "evaluate",
     "extract",
+    "preview",
+    "scan",
     "train",
     "tune",
 ]
@@ -30,6 +32,8 @@ _HOMES = {
     "Predictor": "ffe.predict",
     "evaluate": "ffe.workflows",
     "extract": "ffe.extraction.run",
+    "preview": "ffe.workflows.previewing",
+    "scan": "ffe.workflows.scanning",
     "train": "ffe.workflows",
     "tune": "ffe.workflows",
 }
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from ffe.predict import Predictor
     from ffe.store.reader import FeatureStore
     from ffe.workflows import evaluate, train, tune
+    from ffe.workflows.previewing import preview
+    from ffe.workflows.scanning import scan
 
 
 def __getattr__(name: str) -> Any:

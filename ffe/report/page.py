@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffe.errors import ReportError
+from ffe.report.output import check_output, write_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +25,6 @@ __all__ = [
     "check_output",
     "write_page",
 ]
-
-_MARK = b'<meta name="generator" content="ffe">'  # by which a page of ours is known
-_HEAD_BYTES = 4_096
 
 
 @dataclass(frozen=True)
@@ -207,31 +204,6 @@ class Page:
     searched: bool = False
 
 
-def check_output(path: str | os.PathLike[str]) -> Path:
-    """Return where a report is to go, before hours of work are spent on what it shows.
-
-    Raises:
-        ReportError: the place is a folder, lies in none, cannot be written to, or holds anything but a report.
-    """
-    place = Path(path)
-    if place.is_dir():
-        raise ReportError(f"The report '{place}' is a folder; give the name of a file, such as '{place / 'report.html'}'.")
-    if not place.parent.is_dir():
-        raise ReportError(
-            f"The report '{place}' lies in a folder that does not exist ('{place.parent}'); create it, or choose another place."
-        )
-    if not os.access(place.parent, os.W_OK):
-        raise ReportError(f"The folder '{place.parent}' cannot be written to; choose another place for the report.")
-    if place.is_file() and place.stat().st_size and not _is_report(place):
-        raise ReportError(f"'{place}' exists and is no report of ffe, so it is not replaced; choose another name for the report.")
-    return place
-
-
-def _is_report(place: Path) -> bool:
-    with place.open("rb") as file:
-        return _MARK in file.read(_HEAD_BYTES)
-
-
 def write_page(path: str | os.PathLike[str], page: Page) -> int:
     """Write the page as one HTML file that needs nothing else; it is written beside its place, and renamed.
 
@@ -248,14 +220,4 @@ def write_page(path: str | os.PathLike[str], page: Page) -> int:
     from ffe.report.render import render
 
     place = check_output(path)
-    content = render(page).encode()
-    temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-        os.replace(temporary, place)
-    except OSError as error:
-        raise ReportError(f"The report '{place}' cannot be written ({error.strerror}); choose another place for it.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(content)
+    return write_output(place, render(page).encode())
