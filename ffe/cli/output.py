@@ -60,9 +60,10 @@ def duration_text(seconds: float) -> str:
 
 
 def stages_text(stages: Stages) -> str:
-    """Return ``read 0.2 s, decode 4.1 s, backbone 9.8 s, write 0.4 s; the backbone limits``."""
+    """Return ``all threads: read 0.2 s, decode 4.1 s, backbone 9.8 s, write 0.4 s; limited by the backbone``."""
     seconds = ", ".join(f"{name} {getattr(stages, name):.1f} s" for name in ("read", "decode", "backbone", "write"))
-    return f"{seconds}; the {stages.limit} limits"
+    limit = {"read": "reading files", "decode": "decoding", "backbone": "the backbone", "write": "writing"}[stages.limit]
+    return f"all threads: {seconds}; limited by {limit}"
 
 
 def fidelity_text(fidelity: Fidelity) -> str:
