@@ -2,45 +2,127 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import h5py
 
 from ffe.backbones.catalog import check_size, find
 from ffe.backbones.weights import Weights, resolve
 from ffe.engines.cache import model_key
-from ffe.errors import StaleStoreError, StoreError, WeightsError
-from ffe.images.scan import Scan, printable
+from ffe.engines.choose import check_engine
+from ffe.errors import SpecError, StaleStoreError, StoreError, WeightsError
+from ffe.extraction.changes import JUDGED_BY, Known
+from ffe.extraction.changes import known as known_in
+from ffe.images.scan import ImageRecord, Scan, printable, scan
 from ffe.ir import IrModel
 from ffe.keys import spec_differences
+from ffe.machine import collector_paused
 from ffe.specs import BackboneSpec, Decode, ExtractSpec, Precision, PreprocessSpec, StoredDtype
-from ffe.store.journal import Journal, has_parts, unfinished_model
+from ffe.store.journal import Journal, unfinished_model
+from ffe.store.layout import SCHEMA, Row, Skipped
 from ffe.store.reader import FeatureStore
+from ffe.store.room import model_bytes, saying_what_is_missing
+from ffe.store.writer import row_key
+
+log = logging.getLogger("ffe")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a user asks for, checked.
+
+    Attributes:
+        found: the source.
+        records: its images, in the order of the rows.
+        spec: what the features will be made by; of int8, without the model.
+        weights: where the backbone's weights are.
+        output: the feature file.
+        engine: what is to run the backbone, as the user named it.
+        overwrite: replace a file that holds other features.
+        rehash: read all files, whatever their sizes and times of change.
+    """
+
+    found: Scan
+    records: tuple[ImageRecord, ...]
+    spec: ExtractSpec
+    weights: Weights
+    output: Path
+    engine: str
+    overwrite: bool
+    rehash: bool
+
+
+@collector_paused()
+def make_job(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    backbone: str,
+    size: int | tuple[int, int] | None,
+    weights: str,
+    layer: str | None,
+    engine: str,
+    precision: Precision,
+    decode: Decode,
+    dtype: StoredDtype,
+    overwrite: bool,
+    rehash: bool,
+    download: bool = True,
+) -> Job:
+    """Look at the source, find the weights, and check all that can be checked at once.
+
+    Args: see ``ffe.extraction.run.extract``; ``download``: fetch weights that are not on this machine.
+
+    Raises:
+        SourceError, BackboneError, WeightsError, SpecError, EngineError, StoreError: it cannot be done.
+    """
+    path = Path(output)
+    found = scan(source, path)
+    spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype, decode, download=download)
+    check_engine(engine, precision)
+    check_output(path, overwrite=overwrite)
+    if found_weights.kind == "random" and weights == "random":
+        log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
+    if len(found.class_names) == 1:
+        log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
+    records = tuple(sorted(found.records, key=lambda record: row_key(record.path)))
+    return Job(found, records, spec, found_weights, path, engine, overwrite, rehash)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked run.
+    """A job with the output in its hands, until it is closed.
 
     Attributes:
-        scan: the images.
+        job: what is asked for.
         spec: what the features will be made by.
-        weights: where the backbone's weights are.
-        output: the feature file.
         existing: the file that is there already, made by the same spec; or None.
+        known: what it knows of the source.
+        written: whether it says all that is asked for, as far as stamps tell.
         journal: features of an unfinished run, if any, and place for new ones.
         quantized: the int8 model, where the spec has one.
     """
 
-    scan: Scan
+    job: Job
     spec: ExtractSpec
-    weights: Weights
-    output: Path
     existing: FeatureStore | None
+    known: Known
+    written: bool
     journal: Journal
     quantized: IrModel | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.journal.close()
+        if self.existing is not None:
+            self.existing.close()
 
 
 def make_spec(
@@ -51,6 +133,8 @@ def make_spec(
     precision: Precision = "float32",
     dtype: StoredDtype = "float32",
     decode: Decode = "exact",
+    *,
+    download: bool = True,
 ) -> tuple[ExtractSpec, Weights]:
     """Turn what a user asks for into a spec, and find the weights.
 
@@ -62,6 +146,7 @@ def make_spec(
         precision: arithmetic of the backbone.
         dtype: type of the stored features.
         decode: ``exact`` or ``fast``.
+        download: fetch weights that are not on this machine.
 
     Raises:
         BackboneError, WeightsError, SpecError: the wish cannot be met.
@@ -72,7 +157,7 @@ def make_spec(
     preprocess = PreprocessSpec(height_width, row.mode, decode=decode)
     check_size(row, height_width)
 
-    found = resolve(row, height_width, weights, download=_download)
+    found = resolve(row, height_width, weights, download=_download if download else None)
     return ExtractSpec(BackboneSpec(row.name, found.kind, found.sha256, layer), preprocess, precision, dtype), found
 
 
@@ -111,35 +196,40 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
     Raises:
         StoreError: the output is no feature file, or its folder is missing.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+    if path.is_dir() or not folder.is_dir():
+        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{folder}')"
         raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
-    if not os.access(path.parent, os.W_OK):
-        raise StoreError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
+    if not os.access(folder, os.W_OK):
+        raise StoreError(f"The folder '{folder}' cannot be written to; choose another place for the output.")
     if path.exists() and overwrite and not h5py.is_hdf5(path):
         raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
 
 
-def anything_before(path: Path) -> bool:
-    """Return whether there is a feature file at ``path``, or an unfinished run for it."""
-    return path.exists() or has_parts(path)
+def quantized_at_hand(job: Job, like: Path | None) -> IrModel | None:
+    """Return the int8 model that a job must take; None for other precisions, or if one is yet to be made.
 
-
-def quantized_before(path: Path, spec: ExtractSpec, *, overwrite: bool = False) -> IrModel | None:
-    """Return the int8 model that the output, or an unfinished run for it, was made with; None if there is none.
+    It is that of ``like``, a feature file, or the one that the output, or an unfinished run for it, was made with.
 
     Raises:
-        StaleStoreError: the output holds features of another spec.
-        StoreError: the output is no feature file, or has lost its model.
+        SpecError: ``like`` is given for another precision.
+        StaleStoreError: the output, or ``like``, holds features of another spec.
+        StoreError: one of them is no feature file, or has lost its model.
     """
-    if overwrite:
+    if job.spec.precision != "int8":
+        if like is not None:
+            raise SpecError("--like takes the int8 model of another feature file, so it needs --precision int8.")
         return None
-    if path.exists():
-        with FeatureStore(path) as store:
-            _refuse_other_spec(path, replace(store.spec, quantized_sha256=None), spec)
+    if like is not None:
+        return quantized_like(like, job.spec)
+    if job.overwrite:
+        return None
+    if job.output.exists():
+        with FeatureStore(job.output) as store:
+            _refuse_other_spec(job.output, replace(store.spec, quantized_sha256=None), job.spec)
             return store.quantized()
-    model = unfinished_model(path)
-    return model if model is not None and model.record.get("key") == model_key(spec) else None
+    model = unfinished_model(job.output)
+    return model if model is not None and model.record.get("key") == model_key(job.spec) else None
 
 
 def quantized_like(path: Path, spec: ExtractSpec) -> IrModel:
@@ -168,50 +258,96 @@ def _refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> N
         )
 
 
-def make_plan(
-    found: Scan,
-    path: Path,
-    spec: ExtractSpec,
-    weights: Weights,
-    *,
-    quantized: IrModel | None = None,
-    overwrite: bool = False,
-) -> Plan:
-    """See what is there already, and take hold of the output.
+def with_model(spec: ExtractSpec, quantized: IrModel | None) -> ExtractSpec:
+    """Return a spec that names its int8 model, if there is one."""
+    return spec if quantized is None else replace(spec, quantized_sha256=quantized.sha256)
+
+
+@collector_paused()
+def make_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -> Plan:
+    """Take hold of the output, and see what is there already.
+
+    Args:
+        job: what is asked for.
+        quantized: the int8 model, where the spec has one.
+        known: what need not be opened, where that is settled; None = as the stamps say.
 
     Raises:
         StaleStoreError: the output holds features of another spec.
         StoreError: the output is no feature file, or another process writes it.
+        DiskFullError: there is no room for the int8 model.
     """
+    spec = with_model(job.spec, quantized)
+    journal = Journal(job.output, spec, overwrite=job.overwrite)  # first: from here on nobody else replaces the output
     existing = None
-    if path.exists() and not overwrite:
-        existing = FeatureStore(path)
-        try:
-            _refuse_other_spec(path, existing.spec, spec)
-            gone = set(existing.paths) - {record.path for record in found.records}
-            if gone and existing.source != source_text(found):
-                raise StaleStoreError(
-                    f"'{path}' holds {len(gone)} rows of '{existing.source}' that '{found.root}' has not; "
-                    "choose another output, or replace it with --overwrite."
-                )
-        except StaleStoreError:
-            existing.close()
-            raise
     try:
-        journal = Journal(path, spec, overwrite=overwrite)
-    except StoreError:
-        if existing is not None:
-            existing.close()
-        raise
-    try:
+        existing = existing_of(job, spec)
         if quantized is not None:
-            journal.keep_model(quantized)
-    except OSError:
+            with saying_what_is_missing(job.output, lambda: model_bytes(quantized)):
+                journal.keep_model(quantized)
+        known = known or known_of(job, existing)
+        return Plan(job, spec, existing, known, says_all(job, existing, known), journal, quantized)
+    except BaseException:
         journal.close()
         if existing is not None:
             existing.close()
         raise
-    return Plan(found, spec, weights, path, existing, journal, quantized)
+
+
+def existing_of(job: Job, spec: ExtractSpec) -> FeatureStore | None:
+    """Open the output, if it is there and to be gone on with.
+
+    Raises:
+        StaleStoreError: it holds features of another spec, or of another source.
+        StoreError: it is no feature file.
+    """
+    if not job.output.exists() or job.overwrite:
+        return None
+    existing = FeatureStore(job.output)
+    try:
+        _refuse_other_spec(job.output, existing.spec, spec)
+        gone = set(existing.paths) - {record.path for record in job.records}
+        if gone and existing.source != source_text(job.found):
+            raise StaleStoreError(
+                f"'{job.output}' holds {len(gone)} rows of '{existing.source}' that '{job.found.root}' has not; "
+                "choose another output, or replace it with --overwrite."
+            )
+    except StaleStoreError:
+        existing.close()
+        raise
+    return existing
+
+
+def known_of(job: Job, existing: FeatureStore | None) -> Known:
+    """See which files of the source need not be opened."""
+    trusted = existing is not None and not job.rehash and existing.source == source_text(job.found)
+    return known_in(job.records, existing, trusted=trusted)
+
+
+def table_of(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[Skipped]]:
+    """Return the rows and the skipped files, in the order of the feature file."""
+    left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
+    return [rows[i] for i in sorted(rows)], sorted([*left_out, *skipped.values()], key=lambda item: item.path)
+
+
+def says_all(job: Job, existing: FeatureStore | None, known: Known) -> bool:
+    """Return whether the existing file says all that a job asks for, as far as stamps tell."""
+    return not known.read and same_table(job, existing, *table_of(job, known.rows, known.skipped))
+
+
+def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped: list[Skipped]) -> bool:
+    """Return whether the existing file says all this already."""
+    if existing is None or existing.schema < SCHEMA:
+        return False
+    columns = (existing.sha256, existing.labels.tolist(), existing.split, existing.group, map(tuple, existing.stat.tolist()))
+    return (
+        existing.class_names == job.found.class_names
+        and existing.source == source_text(job.found)
+        and list(existing.skipped) == skipped
+        and (not skipped or existing.judged_by == JUDGED_BY)
+        and list(zip(existing.paths, *columns, strict=True))
+        == [(row.path, row.sha256, row.label, row.split, row.group, row.stat) for row in rows]
+    )
 
 
 def source_text(found: Scan) -> str:
