@@ -18,7 +18,8 @@ from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
 from ffe.extraction.changes import Known
 from ffe.extraction.history import remembered
-from ffe.extraction.plan import Job, existing_of, known_of, make_job, quantized_at_hand, says_all, with_model
+from ffe.extraction.output import existing_of, known_of, says_all
+from ffe.extraction.plan import Job, make_job, quantized_at_hand, with_model
 from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import Decode, Precision, StoredDtype

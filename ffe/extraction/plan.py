@@ -6,8 +6,6 @@ import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import h5py
 
@@ -16,17 +14,13 @@ from ffe.backbones.weights import Weights, resolve
 from ffe.engines.cache import model_key
 from ffe.engines.choose import check_engine
 from ffe.errors import SpecError, StaleStoreError, StoreError, WeightsError
-from ffe.extraction.changes import JUDGED_BY, Known
-from ffe.extraction.changes import known as known_in
 from ffe.images.scan import ImageRecord, Scan, printable, scan
 from ffe.ir import IrModel
 from ffe.keys import spec_differences
 from ffe.machine import collector_paused
 from ffe.specs import BackboneSpec, Decode, ExtractSpec, Precision, PreprocessSpec, StoredDtype
-from ffe.store.journal import Journal, unfinished_model
-from ffe.store.layout import SCHEMA, Row, Skipped
+from ffe.store.journal import unfinished_model
 from ffe.store.reader import FeatureStore
-from ffe.store.room import model_bytes, saying_what_is_missing
 from ffe.store.writer import row_key
 
 log = logging.getLogger("ffe")
@@ -92,37 +86,6 @@ def make_job(
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
     records = tuple(sorted(found.records, key=lambda record: row_key(record.path)))
     return Job(found, records, spec, found_weights, path, engine, overwrite, rehash)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A job with the output in its hands, until it is closed.
-
-    Attributes:
-        job: what is asked for.
-        spec: what the features will be made by.
-        existing: the file that is there already, made by the same spec; or None.
-        known: what it knows of the source.
-        written: whether it says all that is asked for, as far as stamps tell.
-        journal: features of an unfinished run, if any, and place for new ones.
-        quantized: the int8 model, where the spec has one.
-    """
-
-    job: Job
-    spec: ExtractSpec
-    existing: FeatureStore | None
-    known: Known
-    written: bool
-    journal: Journal
-    quantized: IrModel | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.journal.close()
-        if self.existing is not None:
-            self.existing.close()
 
 
 def make_spec(
@@ -226,7 +189,7 @@ def quantized_at_hand(job: Job, like: Path | None) -> IrModel | None:
         return None
     if job.output.exists():
         with FeatureStore(job.output) as store:
-            _refuse_other_spec(job.output, replace(store.spec, quantized_sha256=None), job.spec)
+            refuse_other_spec(job.output, replace(store.spec, quantized_sha256=None), job.spec)
             return store.quantized()
     model = unfinished_model(job.output)
     return model if model is not None and model.record.get("key") == model_key(job.spec) else None
@@ -250,7 +213,12 @@ def quantized_like(path: Path, spec: ExtractSpec) -> IrModel:
         return model
 
 
-def _refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> None:
+def refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> None:
+    """Make sure that a feature file holds what is asked for.
+
+    Raises:
+        StaleStoreError: it holds features of another spec.
+    """
     if stored != asked:
         differences = "; ".join(spec_differences(stored, asked))
         raise StaleStoreError(
@@ -261,93 +229,6 @@ def _refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> N
 def with_model(spec: ExtractSpec, quantized: IrModel | None) -> ExtractSpec:
     """Return a spec that names its int8 model, if there is one."""
     return spec if quantized is None else replace(spec, quantized_sha256=quantized.sha256)
-
-
-@collector_paused()
-def make_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -> Plan:
-    """Take hold of the output, and see what is there already.
-
-    Args:
-        job: what is asked for.
-        quantized: the int8 model, where the spec has one.
-        known: what need not be opened, where that is settled; None = as the stamps say.
-
-    Raises:
-        StaleStoreError: the output holds features of another spec.
-        StoreError: the output is no feature file, or another process writes it.
-        DiskFullError: there is no room for the int8 model.
-    """
-    spec = with_model(job.spec, quantized)
-    journal = Journal(job.output, spec, overwrite=job.overwrite)  # first: from here on nobody else replaces the output
-    existing = None
-    try:
-        existing = existing_of(job, spec)
-        if quantized is not None:
-            with saying_what_is_missing(job.output, lambda: model_bytes(quantized)):
-                journal.keep_model(quantized)
-        known = known or known_of(job, existing)
-        return Plan(job, spec, existing, known, says_all(job, existing, known), journal, quantized)
-    except BaseException:
-        journal.close()
-        if existing is not None:
-            existing.close()
-        raise
-
-
-def existing_of(job: Job, spec: ExtractSpec) -> FeatureStore | None:
-    """Open the output, if it is there and to be gone on with.
-
-    Raises:
-        StaleStoreError: it holds features of another spec, or of another source.
-        StoreError: it is no feature file.
-    """
-    if not job.output.exists() or job.overwrite:
-        return None
-    existing = FeatureStore(job.output)
-    try:
-        _refuse_other_spec(job.output, existing.spec, spec)
-        gone = set(existing.paths) - {record.path for record in job.records}
-        if gone and existing.source != source_text(job.found):
-            raise StaleStoreError(
-                f"'{job.output}' holds {len(gone)} rows of '{existing.source}' that '{job.found.root}' has not; "
-                "choose another output, or replace it with --overwrite."
-            )
-    except StaleStoreError:
-        existing.close()
-        raise
-    return existing
-
-
-def known_of(job: Job, existing: FeatureStore | None) -> Known:
-    """See which files of the source need not be opened."""
-    trusted = existing is not None and not job.rehash and existing.source == source_text(job.found)
-    return known_in(job.records, existing, trusted=trusted)
-
-
-def table_of(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[Skipped]]:
-    """Return the rows and the skipped files, in the order of the feature file."""
-    left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
-    return [rows[i] for i in sorted(rows)], sorted([*left_out, *skipped.values()], key=lambda item: item.path)
-
-
-def says_all(job: Job, existing: FeatureStore | None, known: Known) -> bool:
-    """Return whether the existing file says all that a job asks for, as far as stamps tell."""
-    return not known.read and same_table(job, existing, *table_of(job, known.rows, known.skipped))
-
-
-def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped: list[Skipped]) -> bool:
-    """Return whether the existing file says all this already."""
-    if existing is None or existing.schema < SCHEMA:
-        return False
-    columns = (existing.sha256, existing.labels.tolist(), existing.split, existing.group, map(tuple, existing.stat.tolist()))
-    return (
-        existing.class_names == job.found.class_names
-        and existing.source == source_text(job.found)
-        and list(existing.skipped) == skipped
-        and (not skipped or existing.judged_by == JUDGED_BY)
-        and list(zip(existing.paths, *columns, strict=True))
-        == [(row.path, row.sha256, row.label, row.split, row.group, row.stat) for row in rows]
-    )
 
 
 def source_text(found: Scan) -> str:

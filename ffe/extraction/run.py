@@ -14,13 +14,13 @@ from typing import Any
 
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
-from ffe.extraction.assembly import assemble
 from ffe.extraction.calibration import Fidelity, calibrated, fidelity_of
 from ffe.extraction.changes import Changes, known, lasting
 from ffe.extraction.estimate import Estimate, state
 from ffe.extraction.history import remember
+from ffe.extraction.output import Plan, assemble, make_plan
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
-from ffe.extraction.plan import Job, Plan, make_job, make_plan, quantized_at_hand
+from ffe.extraction.plan import Job, make_job, quantized_at_hand
 from ffe.extraction.stages import Stages
 from ffe.images.stream import ImageStream
 from ffe.specs import Decode, Precision, StoredDtype

@@ -282,7 +282,7 @@ import os, signal, sys
 from pathlib import Path
 from ffe.engines.fake import FakeEngine
 from ffe import stamps
-from ffe.extraction import assembly, run
+from ffe.extraction import output as place, run
 from ffe.store import journal, writer
 
 def die(*rest, **options):
@@ -298,7 +298,7 @@ if moment == "batch":
         return die() if len(calls) == 3 else whole(self, images)
     FakeEngine.extract = extract
 elif moment == "store":
-    assembly.write_store = lambda *rest, **options: (setattr(writer.os, "replace", die), writer.write_store(*rest, **options))
+    place.write_store = lambda *rest, **options: (setattr(writer.os, "replace", die), writer.write_store(*rest, **options))
 elif moment == "discard":
     journal.Journal.discard = die
 run.extract(source, output, backbone="fake", batch_size=4)
