@@ -63,7 +63,7 @@ def estimate_text(estimate: Estimate) -> list[str]:
     elif estimate.needed_bytes == 0:
         disk = f"{bytes_text(estimate.file_bytes)}, nothing to write"
     else:
-        disk = f"{bytes_text(estimate.file_bytes)}, and {bytes_text(estimate.needed_bytes)} while it is made"
+        disk = f"{bytes_text(estimate.file_bytes)}, needs {bytes_text(estimate.needed_bytes)} while it is made"
     return [
         f"{estimate.images:,} files: {', '.join(images)}" + (f"; {time}" if estimate.compute else ""),
         f"{estimate.output}: {disk}; {free}",

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ffe.extraction.plan import Job, make_job, quantized_at_hand, with_model
 from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import Decode, Precision, StoredDtype
-from ffe.store.journal import refuse_other_run, unfinished
+from ffe.store.journal import PART_ROW, refuse_other_run, unfinished
 from ffe.store.room import file_bytes, model_bytes
 
 log = logging.getLogger("ffe")
@@ -107,14 +107,14 @@ def state(
     least = 0
     if grid is not None:
         dims, itemsize = math.prod(grid), np.dtype(job.spec.dtype).itemsize
+        part = dims * itemsize + PART_ROW
         text = sum(len(record.path.encode()) + len(record.group.encode()) for record in job.records)
         # named like pictures and not empty; equal sizes may be copies, which are computed once
         sure = [i for i in known.read if known.stamps[i][0] > 0 and job.records[i].file.suffix.lower() in _PICTURES]
         different = len({known.stamps[i][0] for i in sure}) - known.doubtful - unfinished
 
         def room(rows: int, new: int) -> int:
-            other = model_bytes(quantized)
-            return file_bytes(rows, dims, itemsize, text=text, other=other) + max(0, new) * dims * itemsize
+            return file_bytes(rows, dims, itemsize, text=text, other=model_bytes(quantized)) + max(0, new) * part
 
         size = room(len(job.records) - len(known.skipped), 0)
         needed = 0 if written else room(len(job.records) - len(known.skipped), compute)
@@ -204,5 +204,5 @@ def _grid(job: Job) -> tuple[int, int, int]:
     log.info("loading the backbone %s to see the shape of its features", job.spec.backbone.name)
     from ffe.backbones.build import build
 
-    shape: Sequence[int] = build(job.spec, job.weights).output_shape
+    shape: Sequence[int] = build(replace(job.spec, precision="float32"), job.weights).output_shape
     return grid_of(shape[1:])

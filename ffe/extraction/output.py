@@ -71,12 +71,17 @@ def make_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -
         DiskFullError: there is no room for the int8 model.
     """
     spec = with_model(job.spec, quantized)
-    journal = Journal(job.output, spec, overwrite=job.overwrite)  # first: from here on nobody else replaces the output
+
+    def room() -> int:
+        return model_bytes(quantized)
+
+    with saying_what_is_missing(job.output, room):
+        journal = Journal(job.output, spec, overwrite=job.overwrite)  # first: from here on nobody else replaces the output
     existing = None
     try:
         existing = existing_of(job, spec)
         if quantized is not None and existing is None:  # else the model stands in that file
-            with saying_what_is_missing(job.output, lambda: model_bytes(quantized)):
+            with saying_what_is_missing(job.output, room):
                 journal.keep_model(quantized)
         known = known or known_of(job, existing)
         return Plan(job, spec, existing, known, says_all(job, existing, known), journal, quantized)

@@ -144,8 +144,8 @@ def extract(
         workers: threads that decode; None = one per core, more where files come slowly.
         overwrite: replace a file that holds other features.
         rehash: read all files, whatever their sizes and times of change.
-        announce: called with what the run will take, before it starts; and once
-            more, as soon as the backbone is loaded, where its features' shape was not known.
+        announce: called with what the run will take, before it starts; and again
+            when more is known: the size of an int8 model, the shape of the features.
         progress: called after every batch.
 
     Returns:
@@ -183,8 +183,8 @@ def extract(
             images.prefetch()  # while libraries are loaded, and int8 is calibrated
             quantized = calibrated(job.spec, job.weights, job.records)
         plan = stack.enter_context(make_plan(job, quantized, everything))
+        _announce(_stated(plan), announce)
         if images is None:
-            _announce(_stated(plan), announce)
             images = stack.enter_context(_stream(job, plan.known.read, workers))
 
         def open_backbone() -> Engine:

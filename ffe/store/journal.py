@@ -34,6 +34,8 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
+PART_ROW = 96  # bytes of a record for each row
+
 _MODEL = "backbone.zip"
 _PART_BYTES = 64 << 20
 _COMMIT_SECONDS = 5.0
@@ -338,7 +340,7 @@ def _locked(folder: Path, output: Path) -> IO[str]:
 def _remove(folder: Path) -> None:
     """Delete a folder of parts: first what makes them count, last what keeps other processes away."""
     with contextlib.suppress(OSError):
-        names = sorted(os.listdir(folder), key=lambda name: (name == "lock", not name.endswith(".json")))
+        names = sorted(os.listdir(folder), key=lambda name: (name == "lock", not name.endswith(".json"), name))
         for name in names:
             with contextlib.suppress(OSError):
                 os.unlink(folder / name)
