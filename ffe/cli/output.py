@@ -110,7 +110,7 @@ class ExtractProgress:
         lines = estimate_text(estimate)
         for line in lines:
             if line not in self._announced:
-                click.echo(line, err=True)
+                print(line, file=sys.stderr)  # above the bar, if it is there already
         self._announced = lines
 
     def __call__(self, progress: Progress) -> None:
