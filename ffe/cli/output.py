@@ -12,6 +12,8 @@ import click
 
 if TYPE_CHECKING:
     from ffe.extraction.calibration import Fidelity
+    from ffe.extraction.changes import Changes
+    from ffe.extraction.estimate import Estimate
     from ffe.extraction.run import Progress
     from ffe.extraction.stages import Stages
     from ffe.tuning.search import SearchProgress
@@ -66,6 +68,36 @@ def stages_text(stages: Stages) -> str:
     return f"all threads: {seconds}; limited by {limit}"
 
 
+def estimate_text(estimate: Estimate) -> list[str]:
+    """Return what a run will take, in two lines: images and time, and disk."""
+    from ffe.machine import bytes_text
+
+    images = [f"{estimate.compute:,} to compute", f"{estimate.copied:,} copied from the file"]
+    if estimate.check:
+        images.append(f"{estimate.check:,} to compare with it by content")
+    if estimate.unfinished:
+        images.append(f"{estimate.unfinished:,} in an unfinished run")
+    images.append(f"{estimate.skipped:,} skipped so far")
+    time = "time unknown until the first batches" if estimate.seconds is None else f"about {duration_text(estimate.seconds)}"
+    free = f"{bytes_text(estimate.free_bytes)} free"
+    if estimate.file_bytes is None or estimate.needed_bytes is None:
+        disk = "size unknown until the backbone is loaded"
+    elif estimate.needed_bytes == 0:
+        disk = f"{bytes_text(estimate.file_bytes)}, nothing to write"
+    else:
+        disk = f"{bytes_text(estimate.file_bytes)}, needs {bytes_text(estimate.needed_bytes)} while it is made"
+    return [
+        f"{estimate.images:,} files: {', '.join(images)}" + (f"; {time}" if estimate.compute else ""),
+        f"{estimate.output}: {disk}; {free}",
+    ]
+
+
+def changes_text(changes: Changes) -> str:
+    """Return ``10,000 unchanged, 3 new, 1 changed, 2 removed, 1 renamed``."""
+    counts = ("unchanged", "new", "changed", "removed", "renamed")
+    return ", ".join(f"{getattr(changes, name):,} {name}" for name in counts)
+
+
 def fidelity_text(fidelity: Fidelity) -> str:
     """Return what int8 changed, in one line."""
     text = (
@@ -86,6 +118,7 @@ class ExtractProgress:
         self._bar: Any = None
         self._task: Any = None
         self._printed_at = time.monotonic()
+        self._announced: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +126,14 @@ class ExtractProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def announce(self, estimate: Estimate) -> None:
+        """Print what a run will take; of a second time, what is new."""
+        lines = estimate_text(estimate)
+        for line in lines:
+            if line not in self._announced:
+                print(line, file=sys.stderr)  # above the bar, if it is there already
+        self._announced = lines
 
     def __call__(self, progress: Progress) -> None:
         """Take in one step."""

@@ -10,12 +10,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ffe.machine import bytes_text
 from ffe.report.album import Album, Shot
 from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.confusion import Cell, Matrix, matrix_of
 from ffe.report.page import CalibrationView, Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
-from ffe.report.text import METRIC_NAMES, bytes_text, parameters_text
+from ffe.report.text import METRIC_NAMES, parameters_text
 from ffe.report.words import THIN, counted, duration, is_number, number, of_a_hundred, percent, span
 
 TOP_TRIALS = 15

@@ -7,6 +7,7 @@ from typing import Any
 
 from ffe.bundle.manifest import Manifest
 from ffe.heads import HEADS
+from ffe.machine import bytes_text
 
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
@@ -37,15 +38,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequen
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(cells[0]), line(["-" * width for width in widths]), *(line(row) for row in cells[1:])])
-
-
-def bytes_text(count: float) -> str:
-    """Return a size for people: ``812 B``, ``1.4 MiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
 
 
 def parameters_text(parameters: Mapping[str, Any]) -> str:

@@ -9,15 +9,19 @@
     /view       (N,) int64, 0 = the plain image
     /phash      (N,) uint64, perceptual hash of the decoded pixels, 0 = unknown
     /group      (N,) name of what a split must not tear apart, or empty
+    /stat       (N, 2) int64, size in bytes and time of change in ns of the image
+                file when it was read (see ffe.stamps), -1 = unknown
     /skipped    (M,) of (path, reason, message)
+    /skipped_stat  (M, 2) int64, the same of the skipped files; its attribute
+                judged_by says which program found that they give no row
     /backbone   only for int8: the quantised model that made the features, as
                 uint8 arrays graph (XML) and weights, and its record (JSON) as attribute
     attributes  ffe_schema, ffe_version, spec (JSON), spec_digest, class_names,
                 grid (h, w, c), source
 
-Files of earlier versions lack /phash and /group: all hashes are then unknown,
-and no row has a group. A reader that knows neither may pass them over, so they
-do not change the schema.
+Files of schema 2 lack /stat and /skipped_stat: all stamps are then unknown.
+Some lack /phash and /group too: all hashes are then unknown, and no row has a
+group.
 
 Rows are sorted by the SHA-256 of their path: a shuffled order that depends on
 nothing else, so that reading chunk after chunk is a shuffled read.
@@ -30,8 +34,10 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-SCHEMA = 2  # 1 knew no /backbone and no fast decoding; such files are read as they are
-READABLE = (1, 2)
+from ffe.stamps import NO_STAMP, Stamp
+
+SCHEMA = 3  # 1 knew no /backbone and no fast decoding, 2 no /stat; such files are read as they are
+READABLE = (1, 2, 3)
 
 FEATURES = "features"
 DATA_LINK = "data"
@@ -42,7 +48,9 @@ SPLIT = "split"
 VIEW = "view"
 PHASH = "phash"
 GROUP = "group"
+STAT = "stat"
 SKIPPED = "skipped"
+SKIPPED_STAT = "skipped_stat"
 BACKBONE = "backbone"
 
 TEXT = h5py.string_dtype("utf-8")
@@ -62,6 +70,7 @@ class Row:
     view: int = 0
     phash: int = 0
     group: str = ""
+    stat: Stamp = NO_STAMP
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ class Skipped:
     path: str
     reason: str
     message: str
+    stat: Stamp = NO_STAMP
 
 
 def chunk_rows(rows: int, dims: int, itemsize: int) -> int:

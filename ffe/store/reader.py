@@ -6,7 +6,6 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +17,7 @@ from ffe.errors import StoreError
 from ffe.ir import IrModel
 from ffe.keys import spec_digest
 from ffe.specs import ExtractSpec
+from ffe.stamps import NO_STAMP
 from ffe.store import layout
 from ffe.store.layout import Skipped
 
@@ -30,6 +30,7 @@ class FeatureStore:
 
     Attributes:
         path: the file.
+        schema: number of the layout that it was written in.
         spec: what made the features.
         spec_digest: its cache key, 64 hexadecimal digits.
         class_names: the label i means class_names[i].
@@ -40,7 +41,9 @@ class FeatureStore:
         views: int64 (N,), 0 = the plain image.
         phash: uint64 (N,), perceptual hash of the decoded pixels, 0 = unknown.
         group: N names of what a split must not tear apart, empty = none.
+        stat: int64 (N, 2), size and time of change of the image files, -1 = unknown; see ``ffe.stamps``.
         skipped: the files that gave no row.
+        judged_by: the program that found so; empty = unknown.
 
     Raises:
         StoreError: the file is missing, damaged, or was not written by ffe.
@@ -82,6 +85,7 @@ class FeatureStore:
                 f"'{self.path}' has schema {attrs['ffe_schema']}, but this version of ffe reads schema {layout.SCHEMA}; "
                 "install the version of ffe that wrote it, or make it again with 'ffe extract'."
             )
+        self.schema = int(attrs["ffe_schema"])
         self.spec = ExtractSpec.from_json(json.loads(attrs["spec"]))
         self.spec_digest = str(attrs["spec_digest"])
         self.class_names: tuple[str, ...] = tuple(json.loads(attrs["class_names"]))
@@ -101,8 +105,21 @@ class FeatureStore:
         self.group: tuple[str, ...] = (
             tuple(self._file[layout.GROUP].asstr()[()]) if layout.GROUP in self._file else ("",) * len(self.labels)
         )
-        self.skipped = tuple(Skipped(*(text.decode() for text in row)) for row in self._file[layout.SKIPPED][()].tolist())
+        skipped = self._file[layout.SKIPPED][()].tolist()
+        self.stat = self._stat(layout.STAT, len(self.labels))
+        stats = self._stat(layout.SKIPPED_STAT, len(skipped)).tolist()
+        self.skipped = tuple(
+            Skipped(path.decode(), reason.decode(), message.decode(), (size, changed))
+            for (path, reason, message), (size, changed) in zip(skipped, stats, strict=True)
+        )
+        self.judged_by = str(self._file[layout.SKIPPED_STAT].attrs["judged_by"]) if layout.SKIPPED_STAT in self._file else ""
         self._check()
+
+    def _stat(self, name: str, rows: int) -> np.ndarray:
+        """Return stamps, int64 (rows, 2); files of earlier schemas have none."""
+        if name not in self._file:
+            return np.full((rows, 2), NO_STAMP, np.int64)
+        return self._file[name][()].astype(np.int64, casting="safe").reshape(-1, 2)
 
     def _check(self) -> None:
         def damaged(what: str) -> StoreError:
@@ -111,7 +128,7 @@ class FeatureStore:
         rows, dims = self._features.shape
         if dims != self.grid[0] * self.grid[1] * self.grid[2] or str(self._features.dtype) != self.spec.dtype:
             raise damaged("its features do not have the shape or type that its spec says")
-        columns = (self.labels, self.views, self.paths, self.sha256, self.split, self.phash, self.group)
+        columns = (self.labels, self.views, self.paths, self.sha256, self.split, self.phash, self.group, self.stat)
         if {len(column) for column in columns} != {rows}:
             raise damaged("its columns have different lengths")
         if rows and not -1 <= self.labels.min() <= self.labels.max() < max(len(self.class_names), 1):
@@ -208,10 +225,10 @@ class FeatureStore:
             "unlabelled": int((self.labels < 0).sum()),
             "splits": {name: self.split.count(name) for name in ("train", "valid", "test") if name in self.split},
             "skipped": len(self.skipped),
-            "skipped_files": [asdict(file) for file in self.skipped],
+            "skipped_files": [{"path": s.path, "reason": s.reason, "message": s.message} for s in self.skipped],
             "source": self.source,
             "spec": self.spec.to_json(),
             "spec_digest": self.spec_digest,
-            "ffe_schema": int(self._file.attrs["ffe_schema"]),
+            "ffe_schema": self.schema,
             "fidelity": self._fidelity(),
         }

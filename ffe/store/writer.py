@@ -17,6 +17,7 @@ from ffe.specs import ExtractSpec
 from ffe.store import layout
 from ffe.store.journal import sync, sync_folder
 from ffe.store.layout import Row, Skipped
+from ffe.store.room import file_bytes, model_bytes, reserve, text_bytes
 
 
 def write_store(
@@ -28,6 +29,7 @@ def write_store(
     rows: Sequence[Row],
     features: Callable[[Row], np.ndarray],
     skipped: Sequence[Skipped] = (),
+    judged_by: str = "",
     source: str = "",
     quantized: IrModel | None = None,
 ) -> None:
@@ -44,16 +46,25 @@ def write_store(
         rows: in any order; they are stored sorted by the digest of their path.
         features: gives the features (h * w * c,) of a row.
         skipped: files that gave no row.
+        judged_by: the program that found so.
         source: where the images came from, for people.
         quantized: the int8 model that made the features, where there is one.
+
+    Raises:
+        OSError: the file cannot be written; ENOSPC before HDF5 has written a byte.
     """
     rows = sorted(rows, key=lambda row: (row_key(row.path), row.view))
     dims = grid[0] * grid[1] * grid[2]
     dtype = np.dtype(spec.dtype)
     step = layout.chunk_rows(len(rows), dims, dtype.itemsize)
+    path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
     temporary = path.with_name(f"{path.name}.tmp")  # one writer at a time: the journal holds a lock
+    size = file_bytes(len(rows), dims, dtype.itemsize, text=text_bytes(rows, skipped), other=model_bytes(quantized))
     try:
+        temporary.touch()
+        reserve(temporary, size)  # before HDF5 comes in, which lets go of it, and after
         with _new_file(temporary) as file:
+            reserve(temporary, size)
             file.attrs["ffe_schema"] = layout.SCHEMA
             file.attrs["ffe_version"] = __version__
             file.attrs["spec"] = canonical_json(spec.to_json()).decode()
@@ -70,6 +81,7 @@ def write_store(
             file[layout.DATA_LINK] = h5py.SoftLink(f"/{layout.FEATURES}")
             file[layout.LABELS] = np.asarray([row.label for row in rows], np.int64)
             file[layout.VIEW] = np.asarray([row.view for row in rows], np.int64)
+            file[layout.STAT] = np.asarray([row.stat for row in rows], np.int64).reshape(-1, 2)
             file[layout.PHASH] = np.asarray([row.phash for row in rows], np.uint64)
             for name in (layout.PATHS, layout.SHA256, layout.SPLIT, layout.GROUP):
                 attribute = {layout.PATHS: "path"}.get(name, name)
@@ -77,6 +89,8 @@ def write_store(
                 file.create_dataset(name, (len(rows),), layout.TEXT, data=values)
             table = np.asarray([(s.path, s.reason, s.message) for s in skipped], layout.SKIPPED_DTYPE)
             file.create_dataset(layout.SKIPPED, data=table, dtype=layout.SKIPPED_DTYPE)
+            file[layout.SKIPPED_STAT] = np.asarray([s.stat for s in skipped], np.int64).reshape(-1, 2)
+            file[layout.SKIPPED_STAT].attrs["judged_by"] = judged_by
             if quantized is not None:
                 untimed = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
                 untimed.set_obj_track_times(False)

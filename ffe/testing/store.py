@@ -47,7 +47,10 @@ class StoreContract:
     grid: tuple[int, int, int] = (2, 2, 256)
     count: int = 600
     class_names: tuple[str, ...] = ("cat", "dög")
-    skipped: tuple[Skipped, ...] = (Skipped("cat/bäd.png", "broken", "its header is damaged"), Skipped("x", "empty", "nothing"))
+    skipped: tuple[Skipped, ...] = (
+        Skipped("cat/bäd.png", "broken", "its header is damaged"),
+        Skipped("x", "empty", "nothing", (0, 10**18)),
+    )
 
     def write(
         self,
@@ -59,6 +62,7 @@ class StoreContract:
         rows: Sequence[Row],
         features: Callable[[Row], np.ndarray],
         skipped: Sequence[Skipped] = (),
+        judged_by: str = "",
         source: str = "",
     ) -> None:
         """Write a store; see ``ffe.store.writer.write_store``."""
@@ -70,6 +74,7 @@ class StoreContract:
             rows=rows,
             features=features,
             skipped=skipped,
+            judged_by=judged_by,
             source=source,
         )
 
@@ -92,6 +97,7 @@ class StoreContract:
                 splits[i % 4],
                 phash=2**64 - 1 - i if i % 3 else 0,
                 group=f"bürst {i // 5}" if i % 2 else "",
+                stat=(1000 + i, 10**18 + i) if i % 4 else (-1, -1),
             )
             for i in range(self.count)
         ]
@@ -120,6 +126,7 @@ class StoreContract:
             "rows": self.rows(),
             "features": self.values,
             "skipped": self.skipped,
+            "judged_by": "a decoder",
             "source": "/pictures",
         }
         self.write(path, **{**content, **changes})
@@ -149,7 +156,7 @@ class StoreContract:
     def test_attributes_describe_the_file(self, path: Path) -> None:
         """The schema, the spec, its digest, the classes, the grid and the source stand in the file."""
         with h5py.File(path) as file:
-            assert file.attrs["ffe_schema"] == 2
+            assert file.attrs["ffe_schema"] == 3
             assert ExtractSpec.from_json(json.loads(file.attrs["spec"])) == self.spec()
             assert file.attrs["spec_digest"] == spec_digest(self.spec())
             assert json.loads(file.attrs["class_names"]) == list(self.class_names)
@@ -170,9 +177,11 @@ class StoreContract:
             assert store.source == "/pictures"
             assert store.labels.dtype == np.int64
             assert store.phash.dtype == np.uint64
-            columns = (store.labels.tolist(), store.split, store.views.tolist(), store.phash.tolist(), store.group)
+            stats = [tuple(stat) for stat in store.stat.tolist()]
+            columns = (store.labels.tolist(), store.split, store.views.tolist(), store.phash.tolist(), store.group, stats)
             assert [Row(*values) for values in zip(store.paths, store.sha256, *columns, strict=True)] == rows
             assert store.skipped == self.skipped
+            assert store.judged_by == "a decoder"
 
     def test_order_depends_on_the_paths_alone(self, path: Path, tmp_path: Path) -> None:
         """Rows given in another order make the same file."""

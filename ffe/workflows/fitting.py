@@ -31,8 +31,9 @@ from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.space import complete
 from ffe.heads.svm import EXACT_ROWS
 from ffe.keys import bytes_digest, canonical_json
+from ffe.machine import bytes_text
 from ffe.report.page import check_output as check_report
-from ffe.report.text import answers_text, bytes_text
+from ffe.report.text import answers_text
 from ffe.report.words import counted
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.splits.folds import assign_folds

@@ -15,9 +15,9 @@ from ffe.evaluation.comparison import compare
 from ffe.evaluation.growth import grow
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.selection import answered
+from ffe.machine import bytes_text
 from ffe.report.text import (
     answered_text,
-    bytes_text,
     calibration_text,
     comparison_text,
     evaluation_text,

@@ -103,7 +103,7 @@ def test_other_schema(damaged: Callable[[Callable[[h5py.File], None]], Path]) ->
         file.attrs["ffe_schema"] = 99
 
     sentence = (
-        r"has schema 99, but this version of ffe reads schema 2; install the version of ffe that wrote it, or make it again"
+        r"has schema 99, but this version of ffe reads schema 3; install the version of ffe that wrote it, or make it again"
     )
     with pytest.raises(StoreError, match=sentence):
         FeatureStore(damaged(damage))
