@@ -19,8 +19,10 @@ __all__ = [
     "__version__",
     "evaluate",
     "extract",
+    "pack",
     "train",
     "tune",
+    "verify",
 ]
 
 _HOMES = {
@@ -30,8 +32,10 @@ _HOMES = {
     "Predictor": "ffe.predict",
     "evaluate": "ffe.workflows",
     "extract": "ffe.extraction.run",
+    "pack": "ffe.workflows",
     "train": "ffe.workflows",
     "tune": "ffe.workflows",
+    "verify": "ffe.workflows",
 }
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
     from ffe.extraction.transformer import FeatureExtractor
     from ffe.predict import Predictor
     from ffe.store.reader import FeatureStore
-    from ffe.workflows import evaluate, train, tune
+    from ffe.workflows import evaluate, pack, train, tune, verify
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ PreprocessMode = Literal["caffe", "tf", "torch", "none"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "int8"]
 Decode = Literal["exact", "fast"]
 StoredDtype = Literal["float32", "float16"]
+Compression = Literal["none", "lzf", "gzip", "zstd"]  # of a feature file: lossless, so no part of any spec
 
 
 def _check(value: Any, allowed: Any, what: str) -> None:

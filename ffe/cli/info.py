@@ -39,7 +39,7 @@ def _features(file: str, as_json: bool) -> None:
         height, width, channels = store.grid
         lines = [
             ("rows", f"{len(store)}, with {store.dims} features each ({height}x{width}x{channels}), {spec.dtype}"),
-            ("file", bytes_text(Path(file).stat().st_size)),
+            ("file", f"{bytes_text(Path(file).stat().st_size)}, {_file_text(summary)}"),
             ("source", store.source),
             ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}"),
             ("input", _input_text(spec)),
@@ -61,6 +61,13 @@ def _features(file: str, as_json: bool) -> None:
         click.echo(table(("class", "images"), [(name, str(count)) for name, count in counts], right=(1,)))
         if store.skipped:
             click.echo("\n" + table(("skipped", "reason", "why"), [(s.path, s.reason, s.message) for s in store.skipped]))
+
+
+def _file_text(summary: dict[str, Any]) -> str:
+    if summary["parts"]:
+        return "virtual: its features lie in " + ", ".join(summary["parts"])
+    compressed = "not compressed" if summary["compression"] == "none" else f"compressed by {summary['compression']}"
+    return f"{compressed}, {'with' if summary['checksums'] else 'without'} checksums"
 
 
 def _input_text(spec: Any) -> str:

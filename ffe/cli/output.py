@@ -95,6 +95,21 @@ class ExtractProgress:
             click.echo(f"{progress.done}/{progress.total} images, {rate}{skipped}{left}{stages}", err=True)
 
 
+class RowsProgress:
+    """Says every ten seconds how many rows are checked."""
+
+    def __init__(self) -> None:
+        self._started = self._printed_at = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take in one step."""
+        now = time.monotonic()
+        if now - self._printed_at >= _PLAIN_SECONDS:
+            self._printed_at = now
+            left = duration_text((now - self._started) / done * (total - done))
+            click.echo(f"{done}/{total} rows checked, {left} left", err=True)
+
+
 class SearchView:
     """Shows a search: a leaderboard that changes on a terminal, a line for each trial elsewhere.
 

@@ -31,7 +31,8 @@ from ffe.extraction.plan import (
 from ffe.extraction.stages import Stages
 from ffe.images.scan import ImageRecord, scan
 from ffe.images.stream import ImageStream
-from ffe.specs import Decode, Precision, StoredDtype
+from ffe.specs import Compression, Decode, Precision, StoredDtype
+from ffe.store.compression import compression_choice, filter_options
 from ffe.store.journal import Journal
 from ffe.store.layout import Row, Skipped
 from ffe.store.writer import row_key, write_store
@@ -113,6 +114,7 @@ def extract(
     like: str | os.PathLike[str] | None = None,
     decode: Decode = "exact",
     dtype: StoredDtype = "float32",
+    compress: Compression | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     overwrite: bool = False,
@@ -138,6 +140,8 @@ def extract(
             calibrating one: features of two sources are comparable only so.
         decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
         dtype: type of the stored features, ``float32`` or ``float16``.
+        compress: how the file is compressed: ``none``, ``lzf``, ``gzip`` or
+            ``zstd``; None = as it is already, or not at all.
         batch_size: images in one call of the backbone; None = what the engine and
             the first seconds make best.
         workers: threads that decode; None = one per core, more where files come slowly.
@@ -159,6 +163,7 @@ def extract(
     if like is not None and precision != "int8":
         raise SpecError("--like takes the int8 model of another feature file, so it needs --precision int8.")
     check_output(path, overwrite=overwrite)
+    filter_options(compress or "none")
     if found_weights.kind == "random" and weights == "random":
         log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
     if len(found.class_names) == 1:
@@ -181,7 +186,7 @@ def extract(
             def open_backbone() -> Engine:
                 return open_engine(spec, found_weights, name=engine, batch_size=batch_size, quantized=quantized)
 
-            return _run(plan, records, images, open_backbone, batch_size, progress, started)
+            return _run(plan, records, images, open_backbone, batch_size, compress, progress, started)
         finally:
             plan.journal.close()
             if plan.existing is not None:
@@ -194,6 +199,7 @@ def _run(
     images: ImageStream,
     open_backbone: Callable[[], Engine],
     batch_size: int | None,
+    compress: Compression | None,
     progress: Callable[[Progress], None],
     started: float,
 ) -> ExtractSummary:
@@ -271,7 +277,8 @@ def _run(
     if existing is not None and (dropped := len(set(existing.paths) - {row.path for row in rows})):
         log.warning("%d rows were dropped from '%s': their files are gone or no longer readable", dropped, plan.output)
     before = time.monotonic()
-    if existing is None or not _same_table(plan, rows, skipped):
+    compression = compress or ("none" if existing is None else compression_choice({existing.compression}))
+    if existing is None or not _same_table(plan, rows, skipped, compression):
         write_store(
             plan.output,
             spec=plan.spec,
@@ -282,6 +289,7 @@ def _run(
             skipped=skipped,
             source=source_text(plan.scan),
             quantized=plan.quantized,
+            compress=compression,
         )
     journal.discard()
     assembling = time.monotonic() - before
@@ -320,12 +328,15 @@ def _sort_out(
             rows.append(Row(record.path, item.sha256, record.label, record.split, phash=found, group=record.group))
 
 
-def _same_table(plan: Plan, rows: list[Row], skipped: list[Skipped]) -> bool:
-    """Return whether the existing file says all this already."""
+def _same_table(plan: Plan, rows: list[Row], skipped: list[Skipped], compression: Compression) -> bool:
+    """Return whether the existing file says all this already, with checksums, and is compressed so."""
     existing = plan.existing
     assert existing is not None
     return (
-        existing.class_names == plan.scan.class_names
+        existing.crc32 is not None
+        and not existing.parts
+        and existing.compression == compression
+        and existing.class_names == plan.scan.class_names
         and list(existing.skipped) == skipped
         and list(zip(existing.paths, existing.sha256, existing.labels.tolist(), existing.split, existing.group, strict=True))
         == [(row.path, row.sha256, row.label, row.split, row.group) for row in rows]
