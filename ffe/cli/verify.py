@@ -39,7 +39,7 @@ def command(file: str, as_json: bool, **options: object) -> None:
         print_json(found.to_json())
     else:
         if found.repaired:
-            click.echo(f"{file}: {found.repaired} rows made again from their pictures")
+            click.echo(f"{file}: {found.repaired} row{'s' if found.repaired > 1 else ''} made again from pictures")
         for problem in found.problems:
             click.echo(problem.text())
         for note in found.notes:
