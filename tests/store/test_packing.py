@@ -15,6 +15,7 @@ from ffe.errors import StaleStoreError, StoreError
 from ffe.extraction.run import extract
 from ffe.images.synthetic import draw
 from ffe.store.reader import FeatureStore
+from ffe.testing.store import seal
 from ffe.workflows import pack, train, verify
 
 
@@ -218,14 +219,9 @@ def truncated(path: Path) -> None:
 
 def one_row_changed(path: Path) -> None:
     """Features and their checksum: a sound file, but another one."""
-    import zlib
-
-    from ffe.store.checksums import read_tables, tables_digest
-
     with h5py.File(path, "r+") as file:
         file["features"][3] = 0
-        file["crc32"][3] = zlib.crc32(file["features"][3].tobytes())
-        file.attrs["tables_sha256"] = tables_digest(file, read_tables(file))
+        seal(file)
 
 
 def no_hdf5(path: Path) -> None:
@@ -314,12 +310,10 @@ def test_nothing_to_compress_in_a_virtual_file(here: Path) -> None:
 
 def test_a_virtual_dataset_that_says_something_else_is_refused(virtual: Path) -> None:
     """What plain h5py would read is what ffe reads."""
-    from ffe.store.checksums import read_tables, tables_digest
-
     with h5py.File(virtual, "r+") as file:
         parts = json.loads(file.attrs["parts"])
         parts[1]["runs"][0][0] += 1
         file.attrs["parts"] = json.dumps(parts)
-        file.attrs["tables_sha256"] = tables_digest(file, read_tables(file))
+        seal(file)
     with pytest.raises(StoreError, match=r"is damaged \(its virtual dataset and its parts contradict each other\)"):
         FeatureStore(virtual)
