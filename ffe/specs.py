@@ -19,6 +19,7 @@ Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "int8"]
 Decode = Literal["exact", "fast"]
 StoredDtype = Literal["float32", "float16"]
 Fill = Literal["nearest", "reflect", "constant", "wrap"]
+Compression = Literal["none", "lzf", "gzip", "zstd"]  # of a feature file: lossless, so no part of any spec
 
 
 def _check(value: Any, allowed: Any, what: str) -> None:

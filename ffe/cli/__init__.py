@@ -15,7 +15,7 @@ from ffe._version import __version__
 from ffe.errors import FfeError
 
 COMMANDS = (
-    *("scan", "preview", "extract", "info", "tune", "train", "evaluate", "predict"),
+    *("scan", "preview", "extract", "info", "verify", "pack", "tune", "train", "evaluate", "predict"),
     *("backbones", "bench", "doctor", "demo"),
 )
 

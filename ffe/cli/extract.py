@@ -41,6 +41,13 @@ def size_option_with(default: str) -> Callable[[Any], Any]:
 size_option = size_option_with("the backbone's own")
 
 
+compress_option = click.option(
+    "--compress",
+    type=click.Choice(["none", "lzf", "gzip", "zstd"]),
+    help="How the stored features are compressed, without loss; zstd needs the extra ffe[zstd].  [default: as before, or none]",
+)
+
+
 @click.command(short_help="Push every image once through a backbone, into a feature file.")
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The feature file (HDF5) to write.")
@@ -73,6 +80,7 @@ size_option = size_option_with("the backbone's own")
     show_default=True,
     help="Type of the stored features.",
 )
+@compress_option
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
 @click.option("--overwrite", is_flag=True, help="Replace an output that holds other features.")

@@ -45,7 +45,7 @@ def _features(file: str, as_json: bool) -> None:
         height, width, channels = store.grid
         lines = [
             ("rows", f"{len(store)}, with {store.dims} features each ({height}x{width}x{channels}), {spec.dtype}"),
-            ("file", bytes_text(Path(file).stat().st_size)),
+            ("file", f"{bytes_text(Path(file).stat().st_size)}, {_file_text(summary)}"),
             ("source", store.source),
             ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}"),
             ("input", _input_text(spec)),
@@ -73,6 +73,13 @@ def _features(file: str, as_json: bool) -> None:
 
 def _unfinished_text(rows: int) -> str:
     return f"an unfinished run with {rows:,} rows lies beside it; run the same 'ffe extract' again to go on"
+
+
+def _file_text(summary: dict[str, Any]) -> str:
+    if summary["parts"]:
+        return "virtual: its features lie in " + ", ".join(summary["parts"])
+    compressed = "not compressed" if summary["compression"] == "none" else f"compressed by {summary['compression']}"
+    return f"{compressed}, {'with' if summary['checksums'] else 'without'} checksums"
 
 
 def _input_text(spec: Any) -> str:

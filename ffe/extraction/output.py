@@ -15,7 +15,8 @@ from ffe.extraction.changes import known as known_in
 from ffe.extraction.plan import Job, refuse_other_spec, source_text, with_model
 from ffe.ir import IrModel
 from ffe.machine import collector_paused
-from ffe.specs import ExtractSpec
+from ffe.specs import Compression, ExtractSpec
+from ffe.store.compression import compression_choice
 from ffe.store.journal import Journal
 from ffe.store.layout import SCHEMA, Row, Skipped
 from ffe.store.reader import FeatureStore
@@ -133,9 +134,14 @@ def says_all(job: Job, existing: FeatureStore | None, known: Known) -> bool:
     return not known.read and same_table(job, existing, *table_of(job, known.rows, known.skipped))
 
 
+def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
+    """Return how the file is to be compressed."""
+    return job.compress or ("none" if existing is None else compression_choice({existing.compression}))
+
+
 def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped: list[Skipped]) -> bool:
     """Return whether the existing file says all this already."""
-    if existing is None or existing.schema < SCHEMA:
+    if existing is None or existing.schema < SCHEMA or existing.parts or existing.compression != compression_of(job, existing):
         return False
     columns = (existing.sha256, existing.labels.tolist(), existing.split, existing.group, map(tuple, existing.stat.tolist()))
     return (
@@ -183,5 +189,6 @@ def assemble(
             judged_by=JUDGED_BY,
             source=source_text(job.found),
             quantized=plan.quantized,
+            compress=compression_of(job, existing),
         )
     return *table, changed

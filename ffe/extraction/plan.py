@@ -18,7 +18,8 @@ from ffe.images.scan import ImageRecord, Scan, printable, scan
 from ffe.ir import IrModel
 from ffe.keys import spec_differences
 from ffe.machine import collector_paused
-from ffe.specs import BackboneSpec, Decode, ExtractSpec, Precision, PreprocessSpec, StoredDtype
+from ffe.specs import BackboneSpec, Compression, Decode, ExtractSpec, Precision, PreprocessSpec, StoredDtype
+from ffe.store.compression import filter_options
 from ffe.store.journal import unfinished_model
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
@@ -37,6 +38,7 @@ class Job:
         weights: where the backbone's weights are.
         output: the feature file.
         engine: what is to run the backbone, as the user named it.
+        compress: how the file is to be compressed; None = as it is already, or not at all.
         overwrite: replace a file that holds other features.
         rehash: read all files, whatever their sizes and times of change.
     """
@@ -47,6 +49,7 @@ class Job:
     weights: Weights
     output: Path
     engine: str
+    compress: Compression | None
     overwrite: bool
     rehash: bool
 
@@ -64,6 +67,7 @@ def make_job(
     precision: Precision,
     decode: Decode,
     dtype: StoredDtype,
+    compress: Compression | None,
     overwrite: bool,
     rehash: bool,
     download: bool = True,
@@ -80,12 +84,13 @@ def make_job(
     spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype, decode, download=download)
     check_engine(engine, precision)
     check_output(path, overwrite=overwrite)
+    filter_options(compress or "none")
     if found_weights.kind == "random" and weights == "random":
         log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
     records = tuple(sorted(found.records, key=lambda record: row_key(record.path)))
-    return Job(found, records, spec, found_weights, path, engine, overwrite, rehash)
+    return Job(found, records, spec, found_weights, path, engine, compress, overwrite, rehash)
 
 
 def make_spec(

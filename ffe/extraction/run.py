@@ -23,7 +23,7 @@ from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.plan import Job, make_job, quantized_at_hand
 from ffe.extraction.stages import Stages
 from ffe.images.stream import ImageStream
-from ffe.specs import Decode, Precision, StoredDtype
+from ffe.specs import Compression, Decode, Precision, StoredDtype
 from ffe.store.journal import Journal
 from ffe.store.layout import Row, Skipped
 from ffe.store.room import saying_what_is_missing
@@ -111,6 +111,7 @@ def extract(
     like: str | os.PathLike[str] | None = None,
     decode: Decode = "exact",
     dtype: StoredDtype = "float32",
+    compress: Compression | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     overwrite: bool = False,
@@ -139,6 +140,8 @@ def extract(
             calibrating one: features of two sources are comparable only so.
         decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
         dtype: type of the stored features, ``float32`` or ``float16``.
+        compress: how the file is compressed: ``none``, ``lzf``, ``gzip`` or
+            ``zstd``; None = as it is already, or not at all.
         batch_size: images in one call of the backbone; None = what the engine and
             the first seconds make best.
         workers: threads that decode; None = one per core, more where files come slowly.
@@ -169,6 +172,7 @@ def extract(
         precision=precision,
         decode=decode,
         dtype=dtype,
+        compress=compress,
         overwrite=overwrite,
         rehash=rehash,
     )

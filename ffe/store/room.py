@@ -7,7 +7,7 @@ import ctypes
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ffe.errors import DiskFullError
@@ -28,20 +28,25 @@ def file_bytes(rows: int, dims: int, itemsize: int, *, text: int, other: int = 0
     """Return the bytes that a feature file takes, or a little more.
 
     Args:
-        rows, dims, itemsize: of its features.
-        text: bytes of all its paths, groups and messages.
+        rows, dims, itemsize: of its features; dims is 0 where they lie in other files.
+        text: bytes of all its paths, groups and messages, each as long as the longest.
         other: bytes of the int8 model.
     """
-    step = layout.chunk_rows(max(rows, 1), dims, itemsize)
+    step = layout.chunk_rows(max(rows, 1), max(dims, 1), itemsize)
     chunks = -(-rows // step)
-    return _FIXED + chunks * (step * dims * itemsize + _CHUNK) + rows * _ROW + 2 * text + other
+    return _FIXED + chunks * (step * dims * itemsize + _CHUNK) + rows * _ROW + text + other
 
 
-def text_bytes(rows: Iterable[layout.Row], skipped: Iterable[layout.Skipped]) -> int:
+def text_bytes(rows: Sequence[layout.Row], skipped: Sequence[layout.Skipped]) -> int:
     """Return the bytes of all texts of a table, digests and splits left out."""
-    return sum(len(row.path.encode()) + len(row.group.encode()) for row in rows) + sum(
-        _ROW + len(item.path.encode()) + len(item.message.encode()) for item in skipped
-    )
+    columns = [[row.path for row in rows], [row.group for row in rows]]
+    columns += [[item.path for item in skipped], [item.reason for item in skipped], [item.message for item in skipped]]
+    return sum(column_bytes(column) for column in columns) + _ROW * len(skipped)
+
+
+def column_bytes(texts: Sequence[str]) -> int:
+    """Return the bytes of a column of texts, each stored as long as the longest."""
+    return len(texts) * max((len(text.encode()) for text in texts), default=0)
 
 
 def model_bytes(model: IrModel | None) -> int:

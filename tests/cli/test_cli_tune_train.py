@@ -25,6 +25,7 @@ from ffe.evaluation.calibration import with_temperature
 from ffe.images.synthetic import draw_folder
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
+from ffe.testing.store import seal
 from ffe.tuning.search import SearchProgress, Trial
 
 
@@ -527,6 +528,7 @@ def _damaged(store: Path, folder: Path, change: Callable[[np.ndarray], None]) ->
         features = file["features"][()]
         change(features)
         file["features"][...] = features
+        seal(file)
     return path
 
 

@@ -31,7 +31,7 @@ from ffe.store import journal, writer
 
 OPTIONS: dict[str, Any] = {
     **{"backbone": "fake", "size": None, "weights": "random", "layer": None, "engine": "auto", "precision": "float32"},
-    **{"decode": "exact", "dtype": "float32", "overwrite": False, "rehash": False},
+    **{"decode": "exact", "dtype": "float32", "compress": None, "overwrite": False, "rehash": False},
 }
 
 SENTENCE = (

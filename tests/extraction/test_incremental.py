@@ -24,6 +24,7 @@ from ffe.extraction.run import ExtractSummary, Progress, extract
 from ffe.images.synthetic import draw
 from ffe.store import layout
 from ffe.store.reader import FeatureStore
+from ffe.testing.store import seal
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -294,7 +295,8 @@ def test_old_rows_are_copied_as_they_are(source: Path, output: Path) -> None:
     with h5py.File(output, "r+") as file:
         marked = np.frombuffer(np.arange(48, dtype=np.float32).tobytes(), np.float32)
         file["features"][3] = marked
-        path = file["paths"].asstr()[3]
+        path = file["paths"][3].decode()
+        seal(file)
     add(source)
     run(source, output)
     with FeatureStore(output) as store:
