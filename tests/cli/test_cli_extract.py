@@ -155,7 +155,8 @@ def test_what_changed_is_said_afterwards(source: Path, tmp_path: Path) -> None:
     }
 
 
-def test_a_dry_run_says_it_and_does_nothing(source: Path, tmp_path: Path) -> None:
+def test_a_dry_run_says_it_and_does_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "cache"))
     result = extracted(source, tmp_path, "--dry-run")
     assert (result.exit_code, result.stderr) == (0, "")
     first, second = result.stdout.splitlines()
