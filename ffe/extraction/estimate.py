@@ -24,7 +24,7 @@ from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import Decode, Precision, StoredDtype
 from ffe.store.journal import PART_ROW, refuse_other_run, unfinished
-from ffe.store.room import file_bytes, model_bytes
+from ffe.store.room import column_bytes, file_bytes, model_bytes
 
 log = logging.getLogger("ffe")
 
@@ -108,7 +108,7 @@ def state(
     if grid is not None:
         dims, itemsize = math.prod(grid), np.dtype(job.spec.dtype).itemsize
         part = dims * itemsize + PART_ROW
-        text = sum(len(record.path.encode()) + len(record.group.encode()) for record in job.records)
+        text = column_bytes([record.path for record in job.records]) + column_bytes([record.group for record in job.records])
         # named like pictures and not empty; equal sizes may be copies, which are computed once
         sure = [i for i in known.read if known.stamps[i][0] > 0 and job.records[i].file.suffix.lower() in _PICTURES]
         different = len({known.stamps[i][0] for i in sure}) - known.doubtful - unfinished

@@ -12,12 +12,12 @@
     /stat       (N, 2) int64, size in bytes and time of change in ns of the image
                 file when it was read (see ffe.stamps), -1 = unknown
     /skipped    (M,) of (path, reason, message)
-    /skipped_stat  (M, 2) int64, the same of the skipped files; its attribute
-                judged_by says which program found that they give no row
+    /skipped_stat  (M, 2) int64, the same of the skipped files
     /backbone   only for int8: the quantised model that made the features, as
                 uint8 arrays graph (XML) and weights, and its record (JSON) as attribute
     attributes  ffe_schema, ffe_version, spec (JSON), spec_digest, class_names,
-                grid (h, w, c), source
+                grid (h, w, c), source, judged_by (the program that found that
+                the skipped files give no row)
 
 Files of schema 2 lack /stat and /skipped_stat: all stamps are then unknown.
 Some lack /phash and /group too: all hashes are then unknown, and no row has a

@@ -7,7 +7,7 @@ import ctypes
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ffe.errors import DiskFullError
@@ -18,7 +18,7 @@ from ffe.store import layout
 
 _FIXED = 64 << 10  # superblock, names, attributes, and what HDF5 takes in advance
 _ROW = 256  # numbers of a row, and what HDF5 keeps about each of its texts
-_CHUNK = 128
+_CHUNK = 1 << 10
 _KEEP_SIZE = 1  # of fallocate(2): take the blocks, leave the length as it is
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM}
@@ -38,10 +38,16 @@ def file_bytes(rows: int, dims: int, itemsize: int, *, text: int, other: int = 0
 
 
 def text_bytes(rows: Iterable[layout.Row], skipped: Iterable[layout.Skipped]) -> int:
-    """Return the bytes of all texts of a table, digests and splits left out."""
-    return sum(len(row.path.encode()) + len(row.group.encode()) for row in rows) + sum(
-        _ROW + len(item.path.encode()) + len(item.message.encode()) for item in skipped
-    )
+    """Return the bytes of all texts of a table, digests and splits left out, as ``file_bytes`` takes them."""
+    rows, skipped = list(rows), list(skipped)
+    columns = [[row.path for row in rows], [row.group for row in rows]]
+    columns += [[item.path for item in skipped], [item.message for item in skipped]]
+    return sum(map(column_bytes, columns)) + len(skipped) * _ROW
+
+
+def column_bytes(texts: Sequence[str]) -> int:
+    """Return the bytes of a column of texts, if each of them takes as much as the longest."""
+    return len(texts) * max((len(text.encode("utf-8", "replace")) for text in texts), default=0)
 
 
 def model_bytes(model: IrModel | None) -> int:

@@ -72,6 +72,7 @@ def write_store(
             file.attrs["class_names"] = json.dumps(list(class_names), ensure_ascii=False)
             file.attrs["grid"] = np.asarray(grid, np.int64)
             file.attrs["source"] = source
+            file.attrs["judged_by"] = judged_by
             data = file.create_dataset(layout.FEATURES, (len(rows), dims), dtype, chunks=(step, dims), fillvalue=np.nan)
             for start in range(0, len(rows), step):
                 some = rows[start : start + step]
@@ -90,7 +91,6 @@ def write_store(
             table = np.asarray([(s.path, s.reason, s.message) for s in skipped], layout.SKIPPED_DTYPE)
             file.create_dataset(layout.SKIPPED, data=table, dtype=layout.SKIPPED_DTYPE)
             file[layout.SKIPPED_STAT] = np.asarray([s.stat for s in skipped], np.int64).reshape(-1, 2)
-            file[layout.SKIPPED_STAT].attrs["judged_by"] = judged_by
             if quantized is not None:
                 untimed = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
                 untimed.set_obj_track_times(False)
