@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from ffe.extraction.calibration import Fidelity
     from ffe.extraction.changes import Changes
     from ffe.extraction.estimate import Estimate
-    from ffe.extraction.run import Progress
-    from ffe.extraction.stages import Stages
+    from ffe.extraction.stages import Progress, Stages
     from ffe.tuning.search import SearchProgress
 
 BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the engine]"

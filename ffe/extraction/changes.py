@@ -53,19 +53,24 @@ def known(records: Sequence[ImageRecord], existing: FeatureStore | None, *, trus
     if existing is None:
         return Known(stamps, {}, {}, tuple(range(len(records))), 0)
     places = {path: i for i, path in enumerate(existing.paths)}
-    stored = [(size, changed) for size, changed in existing.stat.tolist()]
+    stored: list[Stamp] = [(size, changed) for size, changed in existing.stat.tolist()]
+    sha256, phash = existing.sha256, existing.phash.tolist()
     judged = {item.path: item for item in existing.skipped if existing.judged_by == JUDGED_BY}
     rows: dict[int, Row] = {}
     skipped: dict[int, Skipped] = {}
     read, doubtful, new = [], 0, Counter[int]()
     for i, (record, stamp) in enumerate(zip(records, stamps, strict=True)):
         place = places.get(record.path)
-        item = judged.get(record.path)
-        if trusted and stamp != NO_STAMP and place is not None and stored[place] == stamp:
-            phash = int(existing.phash[place])
-            rows[i] = Row(record.path, existing.sha256[place], record.label, record.split, 0, phash, record.group, stamp)
-        elif trusted and stamp != NO_STAMP and item is not None and item.stat == stamp:
-            skipped[i] = item
+        if stamp == NO_STAMP or not trusted:
+            same = False
+        elif place is not None:
+            same = stored[place] == stamp
+        else:
+            same = record.path in judged and judged[record.path].stat == stamp
+        if same and place is not None:
+            rows[i] = Row(record.path, sha256[place], record.label, record.split, 0, phash[place], record.group, stamp)
+        elif same:
+            skipped[i] = judged[record.path]
         else:
             read.append(i)
             if place is None:

@@ -161,7 +161,7 @@ def assemble(
     """Put the feature file in place, unless the one that is there says all this already; return its table, and what changed."""
     job, existing, journal = plan.job, plan.existing, plan.journal
     table = table_of(job, rows, skipped)
-    changed = changes(existing, table[0])
+    changed = Changes(unchanged=len(rows)) if plan.written else changes(existing, table[0])
     grid = journal.grid if existing is None else existing.grid
     if not rows or grid is None:
         first = table[1][0]

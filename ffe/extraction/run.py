@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
-from ffe.extraction.calibration import Fidelity, calibrated, fidelity_of
-from ffe.extraction.changes import Changes, known, lasting
+from ffe.extraction.changes import Changes, known
 from ffe.extraction.estimate import Estimate, state
 from ffe.extraction.history import remember
 from ffe.extraction.output import Plan, assemble, make_plan
-from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.plan import Job, make_job, quantized_at_hand
-from ffe.extraction.stages import Stages
-from ffe.images.stream import ImageStream
-from ffe.specs import Compression, Decode, Precision, StoredDtype
+from ffe.extraction.stages import Computed, Progress, Stages
+from ffe.images.scan import ImageRecord
+from ffe.ir import IrModel
+from ffe.machine import cores
+from ffe.specs import Compression, Decode, ExtractSpec, Precision, StoredDtype
 from ffe.store.journal import Journal
-from ffe.store.layout import Row, Skipped
 from ffe.store.room import saying_what_is_missing
 
-log = logging.getLogger("ffe")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        done, total: images.
-        skipped: files so far that gave no row.
-        rate: images a second that the backbone computes; 0 before the first.
-        remaining: seconds left, if the rest must be computed.
-        stages: seconds spent in each stage so far.
-    """
-
-    done: int
-    total: int
-    skipped: int
-    rate: float
-    remaining: float
-    stages: Stages
+if TYPE_CHECKING:  # they load more, which a run that has nothing to read does without
+    from ffe.extraction.calibration import Fidelity
+    from ffe.images.stream import ImageStream
 
 
 @dataclass(frozen=True)
@@ -188,6 +169,9 @@ def extract(
             quantized = calibrated(job.spec, job.weights, job.records)
         plan = stack.enter_context(make_plan(job, quantized, everything))
         _announce(_stated(plan), announce)
+        if not plan.known.read:
+            progress(_nothing_to_read(plan))
+            return _finish(plan, lambda stored: Computed(workers=workers or cores()), started)
         if images is None:
             images = stack.enter_context(_stream(job, plan.known.read, workers))
 
@@ -197,13 +181,40 @@ def extract(
                 _announce(_stated(plan, opened.grid), announce)
             return opened
 
-        return _run(plan, images, open_backbone, batch_size, progress, started)
+        from ffe.extraction.loop import compute
+
+        def loop(stored: dict[str, int]) -> Computed:
+            return compute(plan, stored, images, open_backbone, batch_size, lambda: _stated(plan).needed_bytes or 0, progress)
+
+        return _finish(plan, loop, started)
+
+
+def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecord]) -> IrModel:
+    """See ``ffe.extraction.calibration.calibrated``."""
+    from ffe.extraction.calibration import calibrated
+
+    return calibrated(spec, weights, records)
 
 
 def _stream(job: Job, positions: Sequence[int], workers: int | None) -> ImageStream:
     """Return the images of some records, being decoded as soon as they are asked for."""
+    from ffe.images.stream import ImageStream
+
     files = (job.records[i].file for i in positions)
     return ImageStream(files, job.spec.preprocess.size, how=job.spec.preprocess.decode, workers=workers)
+
+
+def _nothing_to_read(plan: Plan) -> Progress:
+    total = len(plan.job.records)
+    return Progress(total, total, len(plan.job.found.left_out) + len(plan.known.skipped), 0.0, 0.0, Stages())
+
+
+def _fidelity(quantized: IrModel | None) -> Fidelity | None:
+    if quantized is None:
+        return None
+    from ffe.extraction.calibration import fidelity_of
+
+    return fidelity_of(quantized)
 
 
 def _announce(estimate: Estimate, announce: Callable[[Estimate], None]) -> None:
@@ -224,75 +235,14 @@ def _stated(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estimate:
     )
 
 
-def _run(
-    plan: Plan,
-    images: ImageStream,
-    open_backbone: Callable[[], Engine],
-    batch_size: int | None,
-    progress: Callable[[Progress], None],
-    started: float,
-) -> ExtractSummary:
+def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: float) -> ExtractSummary:
+    """Compute what is missing, and put the feature file in place."""
     job, existing, journal = plan.job, plan.existing, plan.journal
-    stored = {sha256: i for i, sha256 in enumerate(existing.sha256)} if existing is not None else {}
-
-    def phash(sha256: str) -> int:
-        return int(existing.phash[stored[sha256]]) if existing is not None and sha256 in stored else journal.phash(sha256)
-
-    loop_started = time.monotonic()
-
-    def opened() -> Engine:
-        nonlocal loop_started
-        before = time.monotonic()
-        engine = open_backbone()
-        loop_started += time.monotonic() - before
-        return engine
-
-    pipeline = Pipeline(
-        images,
-        opened,
-        batch_size=batch_size,
-        dtype=plan.spec.dtype,
-        known=lambda sha256: sha256 in stored or sha256 in journal,
-    )
-    rows, skipped = dict(plan.known.rows), dict(plan.known.skipped)
-    total, opened_before = len(job.records), len(rows) + len(skipped)
-    computed = 0
-    waited_for_disk = 0.0
-
-    def stages() -> Stages:
-        return replace(pipeline.stages, write=journal.seconds, waited_for_disk=waited_for_disk)
-
-    def room() -> int:
-        return _stated(plan).needed_bytes or 0
-
+    stored = {} if existing is None or plan.written else {sha256: i for i, sha256 in enumerate(existing.sha256)}
     try:
-        for batch in pipeline:
-            fresh = [item for item in batch if item.features is not None]
-            if fresh and pipeline.engine is not None:
-                before = time.monotonic()
-                with saying_what_is_missing(job.output, room):
-                    journal.append(
-                        [item.sha256 for item in fresh],
-                        [item.features for item in fresh],  # type: ignore[misc]
-                        pipeline.engine.grid,
-                        [item.phash for item in fresh],
-                    )
-                waited_for_disk += time.monotonic() - before
-                computed += len(fresh)
-            _sort_out(batch, plan, rows, skipped, phash)
-            elapsed = max(time.monotonic() - loop_started, 1e-9)
-            done = batch[-1].index + 1
-            remaining = elapsed / done * (len(plan.known.read) - done)
-            left_out = len(job.found.left_out)
-            progress(Progress(opened_before + done, total, left_out + len(skipped), computed / elapsed, remaining, stages()))
-        if not plan.known.read:
-            progress(Progress(total, total, len(job.found.left_out) + len(skipped), 0.0, 0.0, stages()))
+        done = compute(stored)
         before = time.monotonic()
-        with saying_what_is_missing(job.output, room):
-            journal.flush()
-        waited_for_disk += time.monotonic() - before
-        elapsed = max(time.monotonic() - loop_started, 1e-9)
-        before = time.monotonic()
+        rows, skipped = {**plan.known.rows, **done.rows}, {**plan.known.skipped, **done.skipped}
         with saying_what_is_missing(job.output, lambda: _stated(plan).file_bytes or 0):
             table, unread, changed = assemble(plan, rows, skipped, stored)
     except BaseException:
@@ -301,41 +251,22 @@ def _run(
         raise
     journal.discard()
     assembling = time.monotonic() - before
-    waited_for_disk += assembling
-    engine = pipeline.engine
-    if engine is not None and 2 * computed >= len(plan.known.read):  # else the rate is that of reading
-        remember(job.spec, job.engine, engine.grid, computed, computed / elapsed)
+    engine = done.engine
+    if engine is not None and 2 * done.count >= len(plan.known.read):  # else the rate is that of reading
+        remember(job.spec, job.engine, engine.grid, done.count, done.rate)
     return ExtractSummary(
         output=job.output,
         rows=len(table),
-        computed=computed,
+        computed=done.count,
         read=len(plan.known.read),
         changes=changed,
         skipped=len(unread),
         skipped_reasons=dict(Counter(item.reason for item in unread)),
         seconds=time.monotonic() - started,
-        images_per_second=computed / elapsed,
+        images_per_second=done.rate,
         engine=None if engine is None else engine.name,
         batch_size=None if engine is None else engine.batch_size,
-        workers=images.workers,
-        stages=replace(stages(), write=journal.seconds + assembling),
-        fidelity=None if plan.quantized is None else fidelity_of(plan.quantized),
+        workers=done.workers,
+        stages=replace(done.stages, write=journal.seconds + assembling, waited_for_disk=done.stages.waited_for_disk + assembling),
+        fidelity=_fidelity(plan.quantized),
     )
-
-
-def _sort_out(
-    batch: list[ImageFeatures],
-    plan: Plan,
-    rows: dict[int, Row],
-    skipped: dict[int, Skipped],
-    phash: Callable[[str], int],
-) -> None:
-    """Give every file of a batch a row, or a reason why it has none; by its position among the records."""
-    for item in batch:
-        i = plan.known.read[item.index]
-        record = plan.job.records[i]
-        if item.error is not None:
-            skipped[i] = lasting(Skipped(record.path, item.error.reason, str(item.error), item.stat))
-        else:
-            found = phash(item.sha256)  # of the image that was computed, also where this file is a copy of it
-            rows[i] = Row(record.path, item.sha256, record.label, record.split, 0, found, record.group, item.stat)

@@ -36,16 +36,13 @@ def tables_digest(file: h5py.File, tables: Mapping[str, np.ndarray]) -> str:
         file: open.
         tables: what ``read_tables`` read.
     """
-    features, record, judged_by = file[layout.FEATURES], None, None
+    features, record = file[layout.FEATURES], None
     if layout.BACKBONE in file:
         record = file[layout.BACKBONE].attrs["record"]
-    if layout.SKIPPED_STAT in file:
-        judged_by = file[layout.SKIPPED_STAT].attrs["judged_by"]
     head = {
         "attributes": {name: _plain(file.attrs[name]) for name in layout.ATTRIBUTES if name in file.attrs},
         "features": [list(features.shape), features.dtype.str],
         "record": record,
-        "judged_by": judged_by,
         "tables": {name: [_type(table.dtype), list(table.shape)] for name, table in tables.items()},
     }
     digest = hashlib.sha256(canonical_json(head))

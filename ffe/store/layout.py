@@ -14,13 +14,13 @@
                 file when it was read (see ffe.stamps), -1 = unknown
     /crc32      (N,) uint32, CRC-32 of the bytes of each row of /features
     /skipped    (M,) of (path, reason, message)
-    /skipped_stat  (M, 2) int64, the same of the skipped files; its attribute
-                judged_by says which program found that they give no row
+    /skipped_stat  (M, 2) int64, the same of the skipped files
     /backbone   only for int8: the quantised model that made the features, as
                 uint8 arrays graph (XML) and weights, and its record (JSON) as attribute
     attributes  ffe_schema, ffe_version, spec (JSON), spec_digest, class_names,
-                grid (h, w, c), source, tables_sha256; in a packed file also
-                sources (JSON: all of them), in a virtual one parts (JSON)
+                grid (h, w, c), source, judged_by (the program that found that
+                the skipped files give no row), tables_sha256; in a packed file
+                also sources (JSON: all of them), in a virtual one parts (JSON)
 
 Text is stored as UTF-8 of a fixed length, as long as the longest: a damaged
 byte of it is then a wrong letter, and no wrong address for HDF5 to follow.
@@ -67,7 +67,18 @@ SKIPPED_STAT = "skipped_stat"
 BACKBONE = "backbone"
 
 # what tables_sha256 is over; a name that a file lacks counts as lacking
-ATTRIBUTES = ("ffe_schema", "ffe_version", "spec", "spec_digest", "class_names", "grid", "source", "sources", "parts")
+ATTRIBUTES = (
+    "ffe_schema",
+    "ffe_version",
+    "spec",
+    "spec_digest",
+    "class_names",
+    "grid",
+    "source",
+    "judged_by",
+    "sources",
+    "parts",
+)
 TABLES = (LABELS, VIEW, PATHS, SHA256, SPLIT, PHASH, GROUP, STAT, CRC32, SKIPPED, SKIPPED_STAT)
 
 _CHUNK_BYTES = 1 << 20

@@ -130,7 +130,7 @@ class FeatureStore:
             Skipped(path.decode(), reason.decode(), message.decode(), (size, changed))
             for (path, reason, message), (size, changed) in zip(skipped, stats, strict=True)
         )
-        self.judged_by = str(self._file[layout.SKIPPED_STAT].attrs["judged_by"]) if layout.SKIPPED_STAT in self._file else ""
+        self.judged_by = str(attrs.get("judged_by", ""))
         self._check()
 
     def _blocks(self) -> Blocks:

@@ -18,7 +18,7 @@ from ffe.store import layout
 
 _FIXED = 64 << 10  # superblock, names, attributes, and what HDF5 takes in advance
 _ROW = 256  # numbers of a row, and what HDF5 keeps about each of its texts
-_CHUNK = 128
+_CHUNK = 1 << 10
 _KEEP_SIZE = 1  # of fallocate(2): take the blocks, leave the length as it is
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM}
@@ -46,7 +46,7 @@ def text_bytes(rows: Sequence[layout.Row], skipped: Sequence[layout.Skipped]) ->
 
 def column_bytes(texts: Sequence[str]) -> int:
     """Return the bytes of a column of texts, each stored as long as the longest."""
-    return len(texts) * max((len(text.encode()) for text in texts), default=0)
+    return len(texts) * max((len(text.encode("utf-8", "replace")) for text in texts), default=0)
 
 
 def model_bytes(model: IrModel | None) -> int:

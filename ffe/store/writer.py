@@ -89,6 +89,7 @@ def write_store(
             file.attrs["class_names"] = json.dumps(list(class_names), ensure_ascii=False)
             file.attrs["grid"] = np.asarray(grid, np.int64)
             file.attrs["source"] = source
+            file.attrs["judged_by"] = judged_by
             if sources:
                 file.attrs["sources"] = json.dumps(list(sources), ensure_ascii=False)
             crc32 = np.asarray([recorded(row) or 0 for row in rows], np.uint32)
@@ -119,7 +120,6 @@ def write_store(
             file[layout.CRC32] = crc32
             file[layout.SKIPPED] = layout.skipped_table(skipped)
             file[layout.SKIPPED_STAT] = np.asarray([s.stat for s in skipped], np.int64).reshape(-1, 2)
-            file[layout.SKIPPED_STAT].attrs["judged_by"] = judged_by
             if quantized is not None:
                 untimed = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
                 untimed.set_obj_track_times(False)

@@ -126,7 +126,7 @@ def test_crash_safety(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         rates = {name: rate(name) for name in order[i % 3 :] + order[: i % 3]}
         for name in ways:
             ratios[name].append(rates["safe"] / rates[name])
-        print("  " + ", ".join(f"{name} {rates[name]:.1f}/s" for name in order))
+        print("  " + ", ".join(f"{name} {rates[name]:.1f}/s" for name in order), flush=True)
     for name, found in ratios.items():
         print(f"safe / {name}: median {statistics.median(found):.3f}, {min(found):.3f} to {max(found):.3f}")
     assert statistics.median(ratios["without sync"]) >= 0.95

@@ -51,7 +51,7 @@ def say(phase, module, name, pause=0.0):
 stamps.RACY_NS = 0
 journal._COMMIT_SECONDS = 0.03
 say(b"scan", run, "make_job", 0.02)
-say(b"loop", run, "_run")
+say(b"loop", run, "_finish")
 say(b"assembly", output, "write_store", 0.02)
 replace, unlink, whole = os.replace, os.unlink, FakeEngine.extract
 
