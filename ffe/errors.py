@@ -62,8 +62,8 @@ class DecodeError(FfeError):
     """One image cannot be decoded.
 
     Attributes:
-        reason: one of ``missing``, ``unreadable``, ``empty``, ``not-an-image``,
-            ``truncated``, ``broken``, ``too-large``, ``unsupported``.
+        reason: one of ``missing``, ``not-a-file``, ``unreadable``, ``empty``,
+            ``not-an-image``, ``truncated``, ``broken``, ``too-large``, ``unsupported``.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -24,6 +24,8 @@ REFUSED = 3
 INTERRUPTED = 130
 BROKEN = 70  # EX_SOFTWARE: an error of ours
 
+_LONGEST_MESSAGE = 4000
+
 
 class _Commands(click.Group):
     """Loads each command from the module of its name, and turns errors into one sentence and an exit code."""
@@ -75,7 +77,9 @@ class _Commands(click.Group):
 
 
 def _fail(ctx: click.Context, message: str, code: int) -> None:
-    click.echo(f"ffe: {message}", err=True)
+    from ffe.report.words import plain
+
+    click.echo(f"ffe: {plain(message, _LONGEST_MESSAGE)}", err=True)  # names in it may hold anything
     ctx.exit(code)
 
 
@@ -91,9 +95,11 @@ class _StderrHandler(logging.Handler):
     """Prints what the library has to say to standard error, whichever that is at the time."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from ffe.report.words import plain
+
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         # not click.echo, which would write past a live display instead of above it
-        print(prefix + record.getMessage(), file=sys.stderr)
+        print(prefix + plain(record.getMessage(), _LONGEST_MESSAGE), file=sys.stderr)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ffe.cli.limits import limit_options
 from ffe.cli.output import (
     BATCH_SIZE_HELP,
     WORKERS_HELP,
@@ -83,6 +84,7 @@ compress_option = click.option(
 @compress_option
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
+@limit_options
 @click.option("--overwrite", is_flag=True, help="Replace an output that holds other features.")
 @click.option("--rehash", is_flag=True, help="Read all files, also those whose size and time of change are as they were.")
 @click.option("--dry-run", is_flag=True, help="Only say what there is to do, and what it takes.")

@@ -20,6 +20,7 @@ from ffe.extraction.changes import Known
 from ffe.extraction.history import remembered
 from ffe.extraction.output import existing_of, known_of, says_all
 from ffe.extraction.plan import Job, make_job, quantized_at_hand, with_model
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import Compression, Decode, Precision, StoredDtype
@@ -151,6 +152,8 @@ def dry_run(
     compress: Compression | None = None,
     overwrite: bool = False,
     rehash: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
 ) -> Estimate:
     """Say what ``extract`` would do, check what it would check, and write nothing.
 
@@ -175,6 +178,7 @@ def dry_run(
         compress=compress,
         overwrite=overwrite,
         rehash=rehash,
+        limits=Limits(max_pixels, max_bytes),
         download=False,
     )
     quantized = quantized_at_hand(job, None if like is None else Path(like))

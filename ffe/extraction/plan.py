@@ -14,6 +14,7 @@ from ffe.backbones.weights import Weights, resolve
 from ffe.engines.cache import model_key
 from ffe.engines.choose import check_engine
 from ffe.errors import SpecError, StaleStoreError, StoreError, WeightsError
+from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord, Scan, printable, scan
 from ffe.ir import IrModel
 from ffe.keys import spec_differences
@@ -41,6 +42,7 @@ class Job:
         compress: how the file is to be compressed; None = as it is already, or not at all.
         overwrite: replace a file that holds other features.
         rehash: read all files, whatever their sizes and times of change.
+        limits: larger files are skipped.
     """
 
     found: Scan
@@ -52,6 +54,7 @@ class Job:
     compress: Compression | None
     overwrite: bool
     rehash: bool
+    limits: Limits
 
 
 @collector_paused()
@@ -70,6 +73,7 @@ def make_job(
     compress: Compression | None,
     overwrite: bool,
     rehash: bool,
+    limits: Limits,
     download: bool = True,
 ) -> Job:
     """Look at the source, find the weights, and check all that can be checked at once.
@@ -90,7 +94,7 @@ def make_job(
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
     records = tuple(sorted(found.records, key=lambda record: row_key(record.path)))
-    return Job(found, records, spec, found_weights, path, engine, compress, overwrite, rehash)
+    return Job(found, records, spec, found_weights, path, engine, compress, overwrite, rehash, limits)
 
 
 def make_spec(
@@ -170,7 +174,7 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
         raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
     if not os.access(folder, os.W_OK):
         raise StoreError(f"The folder '{folder}' cannot be written to; choose another place for the output.")
-    if path.exists() and overwrite and not h5py.is_hdf5(path):
+    if path.exists() and overwrite and not (path.is_file() and h5py.is_hdf5(path)):
         raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
 
 

@@ -20,6 +20,7 @@ from ffe.extraction.history import remember
 from ffe.extraction.output import Plan, assemble, make_plan
 from ffe.extraction.plan import Job, make_job, quantized_at_hand
 from ffe.extraction.stages import Computed, Progress, Stages
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import ImageRecord
 from ffe.ir import IrModel
 from ffe.machine import cores
@@ -95,6 +96,8 @@ def extract(
     compress: Compression | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
     overwrite: bool = False,
     rehash: bool = False,
     announce: Callable[[Estimate], None] = lambda estimate: None,
@@ -126,6 +129,7 @@ def extract(
         batch_size: images in one call of the backbone; None = what the engine and
             the first seconds make best.
         workers: threads that decode; None = one per core, more where files come slowly.
+        max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
         overwrite: replace a file that holds other features.
         rehash: read all files, whatever their sizes and times of change.
         announce: called with what the run will take, before it starts; and again
@@ -156,6 +160,7 @@ def extract(
         compress=compress,
         overwrite=overwrite,
         rehash=rehash,
+        limits=Limits(max_pixels, max_bytes),
     )
     quantized = quantized_at_hand(job, None if like is None else Path(like))
     with contextlib.ExitStack() as stack:
@@ -166,7 +171,7 @@ def extract(
             _announce(state(job, everything), announce)
             images = stack.enter_context(_stream(job, range(len(job.records)), workers))
             images.prefetch()  # while libraries are loaded, and int8 is calibrated
-            quantized = calibrated(job.spec, job.weights, job.records)
+            quantized = calibrated(job.spec, job.weights, job.records, job.limits)
         plan = stack.enter_context(make_plan(job, quantized, everything))
         _announce(_stated(plan), announce)
         if not plan.known.read:
@@ -189,11 +194,11 @@ def extract(
         return _finish(plan, loop, started)
 
 
-def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecord]) -> IrModel:
+def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecord], limits: Limits) -> IrModel:
     """See ``ffe.extraction.calibration.calibrated``."""
     from ffe.extraction.calibration import calibrated
 
-    return calibrated(spec, weights, records)
+    return calibrated(spec, weights, records, limits)
 
 
 def _stream(job: Job, positions: Sequence[int], workers: int | None) -> ImageStream:
@@ -201,7 +206,7 @@ def _stream(job: Job, positions: Sequence[int], workers: int | None) -> ImageStr
     from ffe.images.stream import ImageStream
 
     files = (job.records[i].file for i in positions)
-    return ImageStream(files, job.spec.preprocess.size, how=job.spec.preprocess.decode, workers=workers)
+    return ImageStream(files, job.spec.preprocess.size, how=job.spec.preprocess.decode, workers=workers, limits=job.limits)
 
 
 def _nothing_to_read(plan: Plan) -> Progress:

@@ -20,6 +20,8 @@ import numpy as np
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image
 from ffe.images.fingerprint import UNKNOWN, perceptual_hash
+from ffe.images.limits import Limits
+from ffe.images.memory import alone_if_large
 from ffe.keys import bytes_digest
 from ffe.machine import cores
 from ffe.specs import Decode
@@ -93,6 +95,7 @@ class ImageStream:
         how: ``exact`` or ``fast``; see ``ffe.images.decode``.
         workers: threads; None = one per core, and more where reading is slow.
         known: says of a digest that its pixels are not wanted.
+        limits: larger files become errors.
 
     Attributes:
         workers: threads now.
@@ -111,6 +114,7 @@ class ImageStream:
         how: Decode = "exact",
         workers: int | None = None,
         known: Callable[[str], bool] = lambda sha256: False,
+        limits: Limits = Limits(),  # noqa: B008 (a frozen value)
     ) -> None:
         self.known = known
         self.workers = workers or default_workers()
@@ -119,6 +123,7 @@ class ImageStream:
         self._files = enumerate(files)
         self._size = size
         self._how = how
+        self._limits = limits
         self._may_grow = workers is None
         self._turns = threading.Semaphore(self.workers)
         self._lock = threading.Lock()
@@ -155,7 +160,8 @@ class ImageStream:
         with self._turns:
             job = self._waiting.popleft()
             try:
-                job.outcome.set_result(self._decoded(job.index, job.file))
+                with alone_if_large(job.file):
+                    job.outcome.set_result(self._decoded(job.index, job.file))
             except BaseException as error:
                 job.outcome.set_exception(error)
 
@@ -165,11 +171,11 @@ class ImageStream:
         try:
             if not isinstance(file, bytes):
                 stat = stamp_to_keep(file)
-            data = file if isinstance(file, bytes) else read_image(file)
+            data = read_image(file, self._limits.bytes)
             sha256 = bytes_digest(data)
             read_seconds = time.perf_counter() - read_started
             decode_started = time.thread_time()
-            pixels = None if self.known(sha256) else decode(data, self._size, self._how)
+            pixels = None if self.known(sha256) else decode(data, self._size, self._how, self._limits.pixels)
             return DecodedImage(index, sha256, pixels, None, UNKNOWN if pixels is None else perceptual_hash(pixels), stat)
         except DecodeError as error:
             return DecodedImage(index, sha256, None, error, stat=stat)

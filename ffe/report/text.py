@@ -8,6 +8,7 @@ from typing import Any
 from ffe.bundle.manifest import Manifest
 from ffe.heads import HEADS
 from ffe.machine import bytes_text
+from ffe.report.words import plain
 
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
@@ -30,7 +31,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequen
         rows: cells.
         right: positions of the columns that are flush right.
     """
-    cells = [list(header), *(list(row) for row in rows)]
+    cells = [[plain(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:

@@ -69,10 +69,10 @@ class FeatureStore:
             raise StoreError(
                 f"'{self.path}' is a folder, not a feature file; make one with 'ffe extract {self.path} -o features.h5'."
             )
-        if zipfile.is_zipfile(self.path):
-            raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
         if not self.path.is_file():
             raise StoreError(f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'.")
+        if zipfile.is_zipfile(self.path):
+            raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
         try:
             self._file = h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
         except OSError as error:

@@ -326,7 +326,7 @@ def test_memory_does_not_grow_with_the_source(pictures: Path, output: Path, monk
 
     lock, held, peak = threading.Lock(), 0, 0
 
-    def counting(data: bytes, size: tuple[int, int], how: str) -> np.ndarray:
+    def counting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
         nonlocal held, peak
         pixels = decode(data, size)
         with lock:

@@ -25,13 +25,14 @@ from ffe.errors import DiskFullError, EngineError
 from ffe.extraction.output import make_plan
 from ffe.extraction.plan import make_job
 from ffe.extraction.run import ExtractSummary, extract
+from ffe.images.limits import Limits
 from ffe.images.synthetic import draw_folder
 from ffe.ir import IrModel
 from ffe.store import journal, writer
 
 OPTIONS: dict[str, Any] = {
     **{"backbone": "fake", "size": None, "weights": "random", "layer": None, "engine": "auto", "precision": "float32"},
-    **{"decode": "exact", "dtype": "float32", "compress": None, "overwrite": False, "rehash": False},
+    **{"decode": "exact", "dtype": "float32", "compress": None, "overwrite": False, "rehash": False, "limits": Limits()},
 }
 
 SENTENCE = (
