@@ -232,7 +232,7 @@ def test_folders_of_any_depth(tmp_path: Path) -> None:
         os.chdir(here)
     found = scan(tmp_path)
     assert sum(r.path.endswith("deep.png") for r in found.records) >= 3
-    assert [why.partition(": ")[2] for _, why in found.left_out] == ["File name too long"]
+    assert {why.partition(": ")[2] for _, why in found.left_out} == {"File name too long"}
     subprocess.run(["rm", "-r", str(tmp_path / "cat")], check=True)  # too deep for Python
 
 
