@@ -20,6 +20,8 @@ __all__ = [
     "evaluate",
     "extract",
     "pack",
+    "preview",
+    "scan",
     "train",
     "tune",
     "verify",
@@ -33,6 +35,8 @@ _HOMES = {
     "evaluate": "ffe.workflows",
     "extract": "ffe.extraction.run",
     "pack": "ffe.workflows",
+    "preview": "ffe.workflows.previewing",
+    "scan": "ffe.workflows.scanning",
     "train": "ffe.workflows",
     "tune": "ffe.workflows",
     "verify": "ffe.workflows",
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from ffe.predict import Predictor
     from ffe.store.reader import FeatureStore
     from ffe.workflows import evaluate, pack, train, tune, verify
+    from ffe.workflows.previewing import preview
+    from ffe.workflows.scanning import scan
 
 
 def __getattr__(name: str) -> Any:

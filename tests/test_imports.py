@@ -24,7 +24,7 @@ LAYERS = (
     {"_version", "errors", "machine"},
     {"specs", "arrays"},
     {"keys"},
-    {"ir"},
+    {"ir", "stamps"},
     {"images", "backbones", "store", "splits", "evaluation"},
     {"engines", "heads"},
     {"extraction", "tuning"},

@@ -22,7 +22,7 @@ def command(files: tuple[str, ...], output: str, as_json: bool, **options: objec
     file it adds checksums to a file of an earlier version, compresses it, or
     makes one file of a virtual one. Every row is checked on the way.
     """
-    from ffe.report.text import bytes_text
+    from ffe.machine import bytes_text
     from ffe.workflows.packing import pack
 
     summary = pack(files, output, **options)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ffe.cli.output import RowsProgress, print_json
+from ffe.cli.output import CountProgress, print_json
 
 
 @click.command(short_help="Check every promise of a feature file or a model, and repair features.")
@@ -34,7 +34,8 @@ def command(file: str, as_json: bool, **options: object) -> None:
     """
     from ffe.workflows.verifying import verify
 
-    found = verify(file, progress=RowsProgress(), **options)  # type: ignore[arg-type]
+    with CountProgress("rows checked") as progress:
+        found = verify(file, progress=progress, **options)  # type: ignore[arg-type]
     if as_json:
         print_json(found.to_json())
     else:

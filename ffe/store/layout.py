@@ -10,13 +10,17 @@
     /view       (N,) int64, 0 = the plain image
     /phash      (N,) uint64, perceptual hash of the decoded pixels, 0 = unknown
     /group      (N,) name of what a split must not tear apart, or empty
+    /stat       (N, 2) int64, size in bytes and time of change in ns of the image
+                file when it was read (see ffe.stamps), -1 = unknown
     /crc32      (N,) uint32, CRC-32 of the bytes of each row of /features
     /skipped    (M,) of (path, reason, message)
+    /skipped_stat  (M, 2) int64, the same of the skipped files
     /backbone   only for int8: the quantised model that made the features, as
                 uint8 arrays graph (XML) and weights, and its record (JSON) as attribute
     attributes  ffe_schema, ffe_version, spec (JSON), spec_digest, class_names,
-                grid (h, w, c), source, tables_sha256; in a packed file also
-                sources (JSON: all of them), in a virtual one parts (JSON)
+                grid (h, w, c), source, judged_by (the program that found that
+                the skipped files give no row), tables_sha256; in a packed file
+                also sources (JSON: all of them), in a virtual one parts (JSON)
 
 Text is stored as UTF-8 of a fixed length, as long as the longest: a damaged
 byte of it is then a wrong letter, and no wrong address for HDF5 to follow.
@@ -24,9 +28,9 @@ byte of it is then a wrong letter, and no wrong address for HDF5 to follow.
 the features, so every byte that is read can be held against what was written;
 see ``ffe.store.checksums``.
 
-Files of earlier versions lack /phash and /group: all hashes are then unknown,
-and no row has a group. A reader that knows neither may pass them over, so they
-do not change the schema.
+Files of schema 2 lack /stat and /skipped_stat: all stamps are then unknown.
+Some lack /phash and /group too: all hashes are then unknown, and no row has a
+group.
 
 Rows are sorted by the SHA-256 of their path: a shuffled order that depends on
 nothing else, so that reading chunk after chunk is a shuffled read. Only in a
@@ -41,7 +45,9 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-SCHEMA = 3  # 1 knew no /backbone and no fast decoding, 2 no checksums; such files are read as they are
+from ffe.stamps import NO_STAMP, Stamp
+
+SCHEMA = 3  # 1 knew no /backbone and no fast decoding, 2 no checksums and no /stat; such files are read as they are
 READABLE = (1, 2, 3)
 CHECKSUMS_SINCE = 3
 
@@ -54,13 +60,26 @@ SPLIT = "split"
 VIEW = "view"
 PHASH = "phash"
 GROUP = "group"
+STAT = "stat"
 CRC32 = "crc32"
 SKIPPED = "skipped"
+SKIPPED_STAT = "skipped_stat"
 BACKBONE = "backbone"
 
 # what tables_sha256 is over; a name that a file lacks counts as lacking
-ATTRIBUTES = ("ffe_schema", "ffe_version", "spec", "spec_digest", "class_names", "grid", "source", "sources", "parts")
-TABLES = (LABELS, VIEW, PATHS, SHA256, SPLIT, PHASH, GROUP, CRC32, SKIPPED)
+ATTRIBUTES = (
+    "ffe_schema",
+    "ffe_version",
+    "spec",
+    "spec_digest",
+    "class_names",
+    "grid",
+    "source",
+    "judged_by",
+    "sources",
+    "parts",
+)
+TABLES = (LABELS, VIEW, PATHS, SHA256, SPLIT, PHASH, GROUP, STAT, CRC32, SKIPPED, SKIPPED_STAT)
 
 _CHUNK_BYTES = 1 << 20
 
@@ -76,6 +95,7 @@ class Row:
     view: int = 0
     phash: int = 0
     group: str = ""
+    stat: Stamp = NO_STAMP
 
 
 @dataclass(frozen=True)
@@ -85,6 +105,7 @@ class Skipped:
     path: str
     reason: str
     message: str
+    stat: Stamp = NO_STAMP
 
 
 def text_column(values: Iterable[str]) -> np.ndarray:

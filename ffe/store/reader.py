@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +17,7 @@ from ffe.errors import StoreError
 from ffe.ir import IrModel
 from ffe.keys import spec_digest
 from ffe.specs import ExtractSpec
+from ffe.stamps import NO_STAMP
 from ffe.store import layout
 from ffe.store.batches import batches
 from ffe.store.blocks import Blocks, DatasetBlocks, JoinedBlocks
@@ -52,10 +52,12 @@ class FeatureStore:
         views: int64 (N,), 0 = the plain image.
         phash: uint64 (N,), perceptual hash of the decoded pixels, 0 = unknown.
         group: N names of what a split must not tear apart, empty = none.
+        stat: int64 (N, 2), size and time of change of the image files, -1 = unknown; see ``ffe.stamps``.
         tables_sha256: digest of all that the file says but for the features; None in files before schema 3.
         crc32: uint32 (N,), checksum of the stored bytes of each row; None in files before schema 3.
         parts: the files that hold the features of a virtual file; none elsewhere.
         skipped: the files that gave no row.
+        judged_by: the program that found so; empty = unknown.
 
     Raises:
         StoreError: the file is missing, damaged, or was not written by ffe; or
@@ -68,10 +70,10 @@ class FeatureStore:
             raise StoreError(
                 f"'{self.path}' is a folder, not a feature file; make one with 'ffe extract {self.path} -o features.h5'."
             )
-        if zipfile.is_zipfile(self.path):
-            raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
         if not self.path.is_file():
             raise StoreError(f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'.")
+        if zipfile.is_zipfile(self.path):
+            raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
         try:
             self._file = h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
         except OSError as error:
@@ -122,7 +124,14 @@ class FeatureStore:
         self.phash: np.ndarray = tables.get(layout.PHASH, np.zeros(count, np.uint64)).astype(np.uint64, casting="safe")
         self.group: tuple[str, ...] = layout.text_of(tables[layout.GROUP]) if layout.GROUP in tables else ("",) * count
         self.crc32: np.ndarray | None = tables[layout.CRC32] if self.schema >= layout.CHECKSUMS_SINCE else None
-        self.skipped = tuple(Skipped(*(text.decode() for text in row)) for row in tables[layout.SKIPPED].tolist())
+        self.stat = _stamps(tables, layout.STAT, count)
+        skipped = tables[layout.SKIPPED].tolist()
+        stats = _stamps(tables, layout.SKIPPED_STAT, len(skipped)).tolist()
+        self.skipped = tuple(
+            Skipped(path.decode(), reason.decode(), message.decode(), (size, changed))
+            for (path, reason, message), (size, changed) in zip(skipped, stats, strict=True)
+        )
+        self.judged_by = str(attrs.get("judged_by", ""))
         self._check()
 
     def _blocks(self) -> Blocks:
@@ -159,7 +168,7 @@ class FeatureStore:
         rows, dims = self._features.shape
         if dims != self.grid[0] * self.grid[1] * self.grid[2] or str(self._features.dtype) != self.spec.dtype:
             raise self._damaged("its features do not have the shape or type that its spec says")
-        columns = (self.labels, self.views, self.paths, self.sha256, self.split, self.phash, self.group)
+        columns = (self.labels, self.views, self.paths, self.sha256, self.split, self.phash, self.group, self.stat)
         lengths = {len(column) for column in columns} | ({rows} if self.crc32 is None else {len(self.crc32)})
         if lengths != {rows}:
             raise self._damaged("its columns have different lengths")
@@ -254,7 +263,8 @@ class FeatureStore:
 
     def rows(self) -> list[Row]:
         """Return all rows, but for their features."""
-        columns = (self.labels.tolist(), self.split, self.views.tolist(), self.phash.tolist(), self.group)
+        stats = [tuple(stat) for stat in self.stat.tolist()]
+        columns = (self.labels.tolist(), self.split, self.views.tolist(), self.phash.tolist(), self.group, stats)
         return [Row(*values) for values in zip(self.paths, self.sha256, *columns, strict=True)]
 
     @property
@@ -291,7 +301,7 @@ class FeatureStore:
             "unlabelled": int((self.labels < 0).sum()),
             "splits": {name: self.split.count(name) for name in ("train", "valid", "test") if name in self.split},
             "skipped": len(self.skipped),
-            "skipped_files": [asdict(file) for file in self.skipped],
+            "skipped_files": [{"path": s.path, "reason": s.reason, "message": s.message} for s in self.skipped],
             "source": self.source,
             "spec": self.spec.to_json(),
             "spec_digest": self.spec_digest,
@@ -301,6 +311,13 @@ class FeatureStore:
             "parts": [str(part.path) for part in self.parts],
             "fidelity": self._fidelity(),
         }
+
+
+def _stamps(tables: Mapping[str, np.ndarray], name: str, rows: int) -> np.ndarray:
+    """Return stamps, int64 (rows, 2); files of earlier schemas have none."""
+    if name not in tables:
+        return np.full((rows, 2), NO_STAMP, np.int64)
+    return tables[name].astype(np.int64, casting="safe").reshape(-1, 2)
 
 
 class _PartStore(FeatureStore):

@@ -19,6 +19,7 @@ from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.compression import deflate, filter_options
 from ffe.store.journal import sync, sync_folder
 from ffe.store.layout import Row, Skipped
+from ffe.store.room import file_bytes, model_bytes, reserve, text_bytes
 from ffe.store.virtual import Part, create_virtual, parts_text
 
 
@@ -31,6 +32,7 @@ def write_store(
     rows: Sequence[Row],
     features: Callable[[Row], np.ndarray],
     skipped: Sequence[Skipped] = (),
+    judged_by: str = "",
     source: str = "",
     quantized: IrModel | None = None,
     compress: Compression = "none",
@@ -52,6 +54,7 @@ def write_store(
             unless there are parts: then as they are given.
         features: gives the features (h * w * c,) of a row.
         skipped: files that gave no row.
+        judged_by: the program that found so.
         source: where the images came from, for people.
         quantized: the int8 model that made the features, where there is one.
         compress: how the features are compressed; nothing is lost by it.
@@ -62,6 +65,7 @@ def write_store(
 
     Raises:
         StoreError: the package for a compression is not installed.
+        OSError: the file cannot be written; ENOSPC before HDF5 has written a byte.
     """
     options = filter_options(compress)
     if not parts:
@@ -69,9 +73,15 @@ def write_store(
     dims = grid[0] * grid[1] * grid[2]
     dtype = np.dtype(spec.dtype)
     step = layout.chunk_rows(len(rows), dims, dtype.itemsize)
+    path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
     temporary = path.with_name(f"{path.name}.tmp")  # one writer at a time: the journal holds a lock
+    width = 0 if parts else dims
+    size = file_bytes(len(rows), width, dtype.itemsize, text=text_bytes(rows, skipped), other=model_bytes(quantized))
     try:
+        temporary.touch()
+        reserve(temporary, size)  # before HDF5 comes in, which lets go of it, and after
         with _new_file(temporary) as file:
+            reserve(temporary, size)
             file.attrs["ffe_schema"] = layout.SCHEMA
             file.attrs["ffe_version"] = __version__
             file.attrs["spec"] = canonical_json(spec.to_json()).decode()
@@ -79,6 +89,7 @@ def write_store(
             file.attrs["class_names"] = json.dumps(list(class_names), ensure_ascii=False)
             file.attrs["grid"] = np.asarray(grid, np.int64)
             file.attrs["source"] = source
+            file.attrs["judged_by"] = judged_by
             if sources:
                 file.attrs["sources"] = json.dumps(list(sources), ensure_ascii=False)
             crc32 = np.asarray([recorded(row) or 0 for row in rows], np.uint32)
@@ -103,12 +114,14 @@ def write_store(
             file[layout.DATA_LINK] = h5py.SoftLink(f"/{layout.FEATURES}")
             file[layout.LABELS] = np.asarray([row.label for row in rows], np.int64)
             file[layout.VIEW] = np.asarray([row.view for row in rows], np.int64)
+            file[layout.STAT] = np.asarray([row.stat for row in rows], np.int64).reshape(-1, 2)
             file[layout.PHASH] = np.asarray([row.phash for row in rows], np.uint64)
             for name in (layout.PATHS, layout.SHA256, layout.SPLIT, layout.GROUP):
                 attribute = {layout.PATHS: "path"}.get(name, name)
                 file[name] = layout.text_column(getattr(row, attribute) for row in rows)
             file[layout.CRC32] = crc32
             file[layout.SKIPPED] = layout.skipped_table(skipped)
+            file[layout.SKIPPED_STAT] = np.asarray([s.stat for s in skipped], np.int64).reshape(-1, 2)
             if quantized is not None:
                 untimed = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
                 untimed.set_obj_track_times(False)

@@ -60,7 +60,10 @@ class StoreContract:
     grid: tuple[int, int, int] = (2, 2, 256)
     count: int = 600
     class_names: tuple[str, ...] = ("cat", "dög")
-    skipped: tuple[Skipped, ...] = (Skipped("cat/bäd.png", "broken", "its header is damaged"), Skipped("x", "empty", "nothing"))
+    skipped: tuple[Skipped, ...] = (
+        Skipped("cat/bäd.png", "broken", "its header is damaged"),
+        Skipped("x", "empty", "nothing", (0, 10**18)),
+    )
 
     def write(
         self,
@@ -72,6 +75,7 @@ class StoreContract:
         rows: Sequence[Row],
         features: Callable[[Row], np.ndarray],
         skipped: Sequence[Skipped] = (),
+        judged_by: str = "",
         source: str = "",
     ) -> None:
         """Write a store; see ``ffe.store.writer.write_store``."""
@@ -83,6 +87,7 @@ class StoreContract:
             rows=rows,
             features=features,
             skipped=skipped,
+            judged_by=judged_by,
             source=source,
         )
 
@@ -105,6 +110,7 @@ class StoreContract:
                 splits[i % 4],
                 phash=2**64 - 1 - i if i % 3 else 0,
                 group=f"bürst {i // 5}" if i % 2 else "",
+                stat=(1000 + i, 10**18 + i) if i % 4 else (-1, -1),
             )
             for i in range(self.count)
         ]
@@ -133,6 +139,7 @@ class StoreContract:
             "rows": self.rows(),
             "features": self.values,
             "skipped": self.skipped,
+            "judged_by": "a decoder",
             "source": "/pictures",
         }
         self.write(path, **{**content, **changes})
@@ -201,6 +208,7 @@ class StoreContract:
             assert store.rows() == rows
             assert store.paths == tuple(row.path for row in rows)
             assert store.skipped == self.skipped
+            assert store.judged_by == "a decoder"
 
     def test_order_depends_on_the_paths_alone(self, path: Path, tmp_path: Path) -> None:
         """Rows given in another order make the same file."""

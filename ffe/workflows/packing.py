@@ -117,6 +117,7 @@ def pack(
                 rows=merged.rows,
                 features=features,
                 skipped=merged.skipped,
+                judged_by=first.judged_by if len({store.judged_by for store in stores}) == 1 else "",
                 source="; ".join(merged.sources),
                 quantized=first.quantized(),
                 compress=compression,

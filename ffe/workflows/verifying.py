@@ -280,6 +280,7 @@ def _repair(store: FeatureStore, found: VerifyResult, pictures: _Pictures, backb
             rows=rows,
             features=features_of,
             skipped=store.skipped,
+            judged_by=store.judged_by,
             source=store.source,
             quantized=store.quantized(),
             compress=store.compression,  # type: ignore[arg-type]

@@ -63,7 +63,8 @@ def _only_broken_images(pictures: Path, bundle: Path, here: Path) -> tuple[tuple
     (here / "photos" / "a.jpg").write_bytes(b"no picture")
     return ("extract", here / "photos", "-o", here / "o.h5", "--backbone", "fake"), (
         f"None of the 1 files could be read (the first, '{here / 'photos' / 'a.jpg'}': "
-        "its content is no image format that Pillow knows); check the paths, and that they are pictures."
+        "it is no JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, JPEG 2000 or PNM picture); "
+        "check the paths, and that they are pictures."
     )
 
 

@@ -21,6 +21,7 @@ from ffe.extraction import calibration
 from ffe.extraction.calibration import calibrated, fidelity_of, leave_one_out_accuracy
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
+from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord, scan
 from ffe.images.synthetic import draw
 from ffe.predict import Predictor
@@ -106,7 +107,7 @@ def test_the_fidelity_is_that_of_the_features(pictures: Path, store: Path, tmp_p
 def test_images_of_test_and_valid_take_no_part(pictures: Path) -> None:
     records = records_of(pictures)
     split = [replace(record, split="test" if i % 3 == 0 else "train") for i, record in enumerate(records)]
-    sample = calibration._sample(split, (32, 32))
+    sample = calibration._sample(split, (32, 32), Limits())
     assert len(sample) == sum(record.split == "train" for record in split)
 
 
