@@ -9,7 +9,12 @@ from typing import Protocol
 import h5py
 import numpy as np
 
+from ffe.store.compression import GZIP, filters_of, inflate
 from ffe.store.layout import chunk_rows
+
+Target = np.ndarray | list[np.ndarray]
+
+_MOST_PLACES = 1024  # that one system call takes
 
 
 class Blocks(Protocol):
@@ -27,8 +32,12 @@ class Blocks(Protocol):
     step: int
     whole_chunks: bool
 
-    def read(self, first: int, out: np.ndarray) -> None:
-        """Fill ``out`` (n, D), in C order and of the stored type, with the rows from ``first`` on.
+    def read(self, first: int, out: Target) -> None:
+        """Read the rows from ``first`` on.
+
+        Args:
+            first: row number.
+            out: what to fill, in C order and of the stored type: (n, D), or a list of n places (D,).
 
         Raises:
             OSError, RuntimeError, ValueError: they cannot be read.
@@ -39,9 +48,10 @@ class Blocks(Protocol):
 class DatasetBlocks:
     """The rows of one HDF5 dataset; see ``Blocks``.
 
-    HDF5 copies every chunk once on its way. Where the chunks are plain, and this
-    process holds an ordinary descriptor of the file, they are read right into
-    their place instead; in all other cases HDF5 reads them.
+    HDF5 copies every chunk once on its way, inflates with the system's zlib, and
+    does one thing at a time. Where the chunks are plain, or behind gzip alone,
+    and this process holds an ordinary descriptor of the file, they are read
+    around it: plain ones right into their place. In all other cases HDF5 reads.
     """
 
     def __init__(self, dataset: h5py.Dataset) -> None:
@@ -51,29 +61,56 @@ class DatasetBlocks:
         self.step = dataset.chunks[0] if dataset.chunks else chunk_rows(rows, dims, self.dtype.itemsize)
         self.whole_chunks = dataset.id.get_create_plist().get_nfilters() > 0
         self._dataset = dataset
-        self._row_bytes = self.shape[1] * self.dtype.itemsize
+        self._row_bytes = dims * self.dtype.itemsize
         self._places = _places(dataset)
+        self._descriptor = -1 if self._places is None else dataset.file.id.get_vfd_handle()
+        self._last: tuple[int, np.ndarray] | None = None  # an inflated chunk, for rows that are read one by one
 
-    def read(self, first: int, out: np.ndarray) -> None:
+    def read(self, first: int, out: Target) -> None:
         """Read rows; see ``Blocks.read``."""
         if not self._dataset:
             raise ValueError("the file is closed")
         if self._places is None:
-            if len(out):
-                self._dataset.read_direct(out, np.s_[first : first + len(out)])
+            self._through_hdf5(first, out)
             return
-        descriptor = self._dataset.file.id.get_vfd_handle()
-        target = out.reshape(-1).view(np.uint8).data
         done = 0
         while done < len(out):
             chunk, inside = divmod(first + done, self.step)
-            place = int(self._places[chunk]) + inside * self._row_bytes
-            count = self.step - inside
-            while done + count < len(out) and self._places[chunk + 1] == place + count * self._row_bytes:
-                chunk, count = chunk + 1, count + self.step  # the next chunk lies right behind
-            count = min(count, len(out) - done)
-            _read_fully(descriptor, target[done * self._row_bytes : (done + count) * self._row_bytes], place)
+            if self.whole_chunks:
+                count = min(self.step - inside, len(out) - done)
+                _put(self._inflated(chunk)[inside : inside + count], out[done : done + count])
+            else:
+                place = int(self._places[chunk, 0]) + inside * self._row_bytes
+                count = self.step - inside
+                while done + count < len(out) and self._places[chunk + 1, 0] == place + count * self._row_bytes:
+                    chunk, count = chunk + 1, count + self.step  # the next chunk lies right behind
+                count = min(count, len(out) - done)
+                if isinstance(out, list):
+                    count = min(count, _MOST_PLACES)
+                    targets = [row.data for row in out[done : done + count]]
+                    if os.preadv(self._descriptor, targets, place) != count * self._row_bytes:
+                        self._through_hdf5(first + done, out[done : done + count])
+                else:
+                    _read_fully(self._descriptor, out[done : done + count].reshape(-1).view(np.uint8).data, place)
             done += count
+
+    def _through_hdf5(self, first: int, out: Target) -> None:
+        if isinstance(out, list):
+            _put(self._dataset[first : first + len(out)], out)
+        elif len(out):
+            self._dataset.read_direct(out, np.s_[first : first + len(out)])
+
+    def _inflated(self, chunk: int) -> np.ndarray:
+        """Return the rows (step, D) of a chunk behind gzip."""
+        assert self._places is not None
+        if (last := self._last) is not None and last[0] == chunk:
+            return last[1]
+        place, size = self._places[chunk].tolist()
+        packed = memoryview(bytearray(size))
+        _read_fully(self._descriptor, packed, place)
+        rows = np.frombuffer(inflate(packed, self.step * self._row_bytes), self.dtype).reshape(self.step, -1)
+        self._last = chunk, rows
+        return rows
 
 
 class JoinedBlocks:
@@ -92,7 +129,7 @@ class JoinedBlocks:
         self.step = first.step
         self.whole_chunks = any(blocks.whole_chunks for blocks, _, _ in runs)
 
-    def read(self, first: int, out: np.ndarray) -> None:
+    def read(self, first: int, out: Target) -> None:
         """Read rows; see ``Blocks.read``."""
         done = 0
         while done < len(out):
@@ -105,28 +142,32 @@ class JoinedBlocks:
 
 
 def _places(dataset: h5py.Dataset) -> np.ndarray | None:
-    """Return where each chunk begins in the file, int64 (chunks,); None where HDF5 has to read them."""
-    file, chunks = dataset.file, dataset.chunks
-    plain = (
-        chunks is not None
-        and chunks[1] == dataset.shape[1]
-        and dataset.id.get_create_plist().get_nfilters() == 0
-        and dataset.dtype.isnative
-    )
-    if not plain or file.driver != "sec2" or file.userblock_size or not hasattr(os, "preadv"):
+    """Return where each chunk begins in the file and its bytes there, int64 (chunks, 2); None where HDF5 has to read them."""
+    file, chunks, filters = dataset.file, dataset.chunks, filters_of(dataset)
+    if chunks is None or chunks[1] != dataset.shape[1] or not dataset.dtype.isnative or filters not in ([], [GZIP]):
+        return None
+    if file.driver != "sec2" or file.userblock_size or not hasattr(os, "preadv"):
         return None
     size = chunks[0] * chunks[1] * dataset.dtype.itemsize
-    places = np.full(-(-dataset.shape[0] // chunks[0]), -1, np.int64)
+    places = np.full((-(-dataset.shape[0] // chunks[0]), 2), -1, np.int64)
 
     def note(chunk: h5py.h5d.StoreInfo) -> None:
-        if chunk.size == size and chunk.byte_offset is not None:
-            places[chunk.chunk_offset[0] // chunks[0]] = chunk.byte_offset
+        if chunk.byte_offset is not None and chunk.filter_mask == 0 and (filters or chunk.size == size):
+            places[chunk.chunk_offset[0] // chunks[0]] = chunk.byte_offset, chunk.size
 
     try:
         dataset.id.chunk_iter(note)
     except (AttributeError, OSError, RuntimeError, IndexError):  # an older HDF5; or a damaged index, which HDF5 then meets again
         return None
     return places if (places >= 0).all() else None
+
+
+def _put(rows: np.ndarray, out: Target) -> None:
+    if not isinstance(out, list):
+        out[:] = rows
+        return
+    for row, place in zip(rows, out, strict=True):
+        place[:] = row
 
 
 def _read_fully(descriptor: int, target: memoryview, place: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,11 +11,12 @@ import numpy as np
 
 from ffe.keys import canonical_json
 from ffe.store import layout
+from ffe.store.compression import crc32
 
 
-def row_checksums(block: np.ndarray) -> np.ndarray:
-    """Return the CRC-32 of the bytes of each row: (n, D), C order -> uint32 (n,)."""
-    return np.fromiter((zlib.crc32(row) for row in block), np.uint32, len(block))
+def row_checksums(block: np.ndarray | list[np.ndarray]) -> np.ndarray:
+    """Return the CRC-32 of the bytes of each row: (n, D) in C order, or n rows (D,) -> uint32 (n,)."""
+    return np.fromiter(map(crc32, block), np.uint32, len(block))
 
 
 def read_tables(file: h5py.File) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from ffe.keys import spec_digest
 from ffe.specs import ExtractSpec
 from ffe.stamps import NO_STAMP
 from ffe.store import layout
+from ffe.store.batches import batches
 from ffe.store.blocks import Blocks, DatasetBlocks, JoinedBlocks
 from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.compression import check_readable, compression_of
@@ -205,13 +206,13 @@ class FeatureStore:
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (float32 (n, D), int64 (n,)) from the first row to the last, n <= size."""
-        for features, rows in self._rows.batches(size):
+        for features, rows in batches(self._rows, size):
             yield features, self.labels[rows]
 
     def shuffled(self, batch: int = 32, *, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield features and labels of all rows once, mixed: one epoch of training, in memory that stays flat.
 
-        Chunks are drawn at random into a buffer of 32 MiB, whose rows are then
+        Chunks are drawn at random into a window of 32 MiB, whose rows are then
         dealt out at random. As the rows of a file stand in a shuffled order
         already, neighbours in it have nothing in common to begin with.
 
@@ -225,7 +226,7 @@ class FeatureStore:
         Raises:
             StoreError: a row is damaged.
         """
-        for features, rows in self._rows.batches(batch, np.random.default_rng(seed)):
+        for features, rows in batches(self._rows, batch, np.random.default_rng(seed)):
             yield features, self.labels[rows]
 
     def quantized(self) -> IrModel | None:

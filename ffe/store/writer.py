@@ -16,7 +16,7 @@ from ffe.keys import bytes_digest, canonical_json, spec_digest
 from ffe.specs import Compression, ExtractSpec
 from ffe.store import layout
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
-from ffe.store.compression import filter_options
+from ffe.store.compression import deflate, filter_options
 from ffe.store.journal import sync, sync_folder
 from ffe.store.layout import Row, Skipped
 from ffe.store.room import file_bytes, model_bytes, reserve, text_bytes
@@ -105,10 +105,12 @@ def write_store(
                     np.stack([features(row) for row in some], out=block[: len(some)])
                     believed = [recorded(row) is None for row in some]
                     np.copyto(crc32[start : start + step], row_checksums(block[: len(some)]), where=believed)
-                    if options:
-                        data[start : start + len(some)] = block[: len(some)]
-                    else:
+                    if compress == "none":
                         data.id.write_direct_chunk((start, 0), block.data)  # as it is: HDF5 would copy it once more
+                    elif compress == "gzip":
+                        data.id.write_direct_chunk((start, 0), deflate(block))  # several times as fast as HDF5's own
+                    else:
+                        data[start : start + len(some)] = block[: len(some)]
             file[layout.DATA_LINK] = h5py.SoftLink(f"/{layout.FEATURES}")
             file[layout.LABELS] = np.asarray([row.label for row in rows], np.int64)
             file[layout.VIEW] = np.asarray([row.view for row in rows], np.int64)

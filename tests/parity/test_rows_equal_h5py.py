@@ -36,7 +36,10 @@ def make(path: Path, dtype: str = "float32", **options: object) -> np.ndarray:
         (False, {"chunks": (STEP, DIMS // 2)}),
         (False, {"chunks": None}),
         (False, {"userblock": True}),
-        (False, {"compression": "gzip"}),
+        (True, {"compression": "gzip"}),
+        (True, {"compression": "gzip", "compression_opts": 9, "dtype": "float16"}),
+        (True, {"compression": "gzip", "chunks": (ROWS, DIMS)}),
+        (False, {"compression": "gzip", "shuffle": True}),
         (False, {"compression": "lzf", "shuffle": True}),
         (False, {"fletcher32": True}),
     ],
@@ -54,6 +57,9 @@ def test_any_rows(tmp_path: Path, directly: bool, options: dict[str, object]) ->
                 blocks.read(first, out)
                 np.testing.assert_array_equal(out, file["features"][first : first + count])
                 np.testing.assert_array_equal(out, values[first : first + count])
+                scattered = np.empty((2 * count, DIMS), blocks.dtype)
+                blocks.read(first, [scattered[2 * i] for i in reversed(range(count))])
+                np.testing.assert_array_equal(scattered[::2][::-1], out)
 
 
 def test_chunks_that_were_never_written_are_read_by_hdf5(tmp_path: Path) -> None:
@@ -72,11 +78,11 @@ def test_large_reads_go_on_where_the_system_stops(tmp_path: Path, monkeypatch: p
     import os
 
     values, real = make(tmp_path / "f.h5"), os.preadv
-    monkeypatch.setattr(os, "preadv", lambda fd, buffers, at: real(fd, [buffers[0][:100]], at))
+    monkeypatch.setattr(os, "preadv", lambda fd, buffers, at: real(fd, [memoryview(buffers[0]).cast("B")[:80]], at))
     with h5py.File(tmp_path / "f.h5") as file:
-        out = np.empty((ROWS, DIMS), np.float32)
-        DatasetBlocks(file["features"]).read(0, out)
-    np.testing.assert_array_equal(out, values)
+        for out in (np.empty((ROWS, DIMS), np.float32), [np.empty(DIMS, np.float32) for _ in range(ROWS)]):
+            DatasetBlocks(file["features"]).read(0, out)
+            np.testing.assert_array_equal(np.stack(list(out)), values)
 
 
 def test_a_closed_file_is_not_read_from(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import zlib
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,7 @@ import pytest
 
 from ffe.errors import SpecError, StoreError
 from ffe.extraction.run import extract
-from ffe.specs import Compression
+from ffe.specs import Compression, StoredDtype
 from ffe.store import compression
 from ffe.store.reader import FeatureStore
 from ffe.testing import StoreContract
@@ -73,6 +74,30 @@ def test_zeros_take_little_room(tmp_path: Path, fake_store: Path) -> None:
     with h5py.File(tmp_path / "p.h5") as file:
         assert not file["features"].shuffle
         assert file["features"].id.get_storage_size() < file["features"].nbytes
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_zlib_stands_in_for_isal(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: StoredDtype) -> None:
+    """On processors that isal does not know: the same checksums, and files that either reads."""
+    for name in ("fast", "slow"):
+        if name == "slow":
+            assert compression._zlib.__name__ == "isal.isal_zlib"
+            monkeypatch.setattr(compression, "_zlib", zlib)
+        extract(pictures, tmp_path / f"{name}.h5", backbone="fake", compress="gzip", dtype=dtype)
+    for undo in (lambda: None, monkeypatch.undo):
+        undo()
+        with FeatureStore(tmp_path / "fast.h5") as fast, FeatureStore(tmp_path / "slow.h5") as slow:
+            assert fast.tables_sha256 == slow.tables_sha256
+            np.testing.assert_array_equal(fast.features(), slow.features())
+
+
+def test_a_chunk_that_is_cut_off_or_too_long() -> None:
+    rows = np.arange(100, dtype=np.float32)
+    packed = compression.deflate(rows)
+    assert compression.inflate(memoryview(packed), 400) == rows.tobytes()
+    for data, size in ((packed[:-1], 400), (packed, 399), (packed, 401), (b"nothing", 400), (b"", 400)):
+        with pytest.raises(OSError, match=r"a chunk (is cut off|cannot be inflated)"):
+            compression.inflate(memoryview(data), size)
 
 
 @pytest.fixture
