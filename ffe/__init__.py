@@ -19,8 +19,12 @@ __all__ = [
     "__version__",
     "evaluate",
     "extract",
+    "pack",
+    "preview",
+    "scan",
     "train",
     "tune",
+    "verify",
 ]
 
 _HOMES = {
@@ -30,8 +34,12 @@ _HOMES = {
     "Predictor": "ffe.predict",
     "evaluate": "ffe.workflows",
     "extract": "ffe.extraction.run",
+    "pack": "ffe.workflows",
+    "preview": "ffe.workflows.previewing",
+    "scan": "ffe.workflows.scanning",
     "train": "ffe.workflows",
     "tune": "ffe.workflows",
+    "verify": "ffe.workflows",
 }
 
 if TYPE_CHECKING:
@@ -40,7 +48,9 @@ if TYPE_CHECKING:
     from ffe.extraction.transformer import FeatureExtractor
     from ffe.predict import Predictor
     from ffe.store.reader import FeatureStore
-    from ffe.workflows import evaluate, train, tune
+    from ffe.workflows import evaluate, pack, train, tune, verify
+    from ffe.workflows.previewing import preview
+    from ffe.workflows.scanning import scan
 
 
 def __getattr__(name: str) -> Any:

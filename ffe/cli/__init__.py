@@ -14,7 +14,10 @@ import click
 from ffe._version import __version__
 from ffe.errors import FfeError
 
-COMMANDS = ("extract", "info", "tune", "train", "evaluate", "predict", "backbones", "bench", "doctor", "demo")
+COMMANDS = (
+    *("scan", "preview", "extract", "info", "verify", "pack", "tune", "train", "evaluate", "predict"),
+    *("backbones", "bench", "doctor", "demo"),
+)
 
 DONE_BUT_SKIPPED = 1
 REFUSED = 3

@@ -12,13 +12,35 @@ import click
 
 if TYPE_CHECKING:
     from ffe.extraction.calibration import Fidelity
-    from ffe.extraction.run import Progress
-    from ffe.extraction.stages import Stages
+    from ffe.extraction.changes import Changes
+    from ffe.extraction.estimate import Estimate
+    from ffe.extraction.stages import Progress, Stages
     from ffe.tuning.search import SearchProgress
 
 BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the engine]"
 REJECT_HELP = "Answer 'not sure' below this probability; 0 = always answer.  [default: what the model was tuned with]"
 WORKERS_HELP = "Threads that decode images.  [default: one per core, more where files come slowly]"
+
+AUGMENT_HELP = """\b
+--augment takes these, separated by commas, such as flip,zoom=0.8-1.2,rotate=15:
+  flip, vflip         mirror left to right, or upside down, every other view
+  zoom[=0.5-1]        show this share of the sides; 0.2 means 0.8-1.2
+  crop[=0.08-1]       show this share of the area, cut out anywhere,
+    ratio=0.75-1.33     with a width to height in this range
+  rotate[=15]         turn by up to so many degrees either way
+  shift[=0.2]         move by up to this share of the sides
+  shear[=10]          slant by up to so many degrees
+  fill=nearest        beyond the edge: nearest, reflect, constant (black), wrap
+  brightness[=0.8-1]  multiply by; 0.2 means 0.8-1.2
+  contrast[=0.8-1.2]  spread around the mean by
+  normalize           give each channel the mean and deviation of ImageNet
+  seed=0              another seed, other views
+
+\b
+In the articles, zoom,brightness trains on dogs and cats, and the check grid is
+zoom,rotate,brightness=0.5-1.5; the ImageDataGenerator of the small convnet is
+flip,rotate=40,shift=0.2,shear=0.2,zoom=0.2 (a shear of a fifth of a degree).
+"""
 
 _PLAIN_SECONDS = 10.0
 
@@ -39,9 +61,40 @@ def duration_text(seconds: float) -> str:
 
 
 def stages_text(stages: Stages) -> str:
-    """Return ``read 0.2 s, decode 4.1 s, backbone 9.8 s, write 0.4 s; the backbone limits``."""
+    """Return ``all threads: read 0.2 s, decode 4.1 s, backbone 9.8 s, write 0.4 s; limited by the backbone``."""
     seconds = ", ".join(f"{name} {getattr(stages, name):.1f} s" for name in ("read", "decode", "backbone", "write"))
-    return f"{seconds}; the {stages.limit} limits"
+    limit = {"read": "reading files", "decode": "decoding", "backbone": "the backbone", "write": "writing"}[stages.limit]
+    return f"all threads: {seconds}; limited by {limit}"
+
+
+def estimate_text(estimate: Estimate) -> list[str]:
+    """Return what a run will take, in two lines: images and time, and disk."""
+    from ffe.machine import bytes_text
+
+    images = [f"{estimate.compute:,} to compute", f"{estimate.copied:,} copied from the file"]
+    if estimate.check:
+        images.append(f"{estimate.check:,} to compare with it by content")
+    if estimate.unfinished:
+        images.append(f"{estimate.unfinished:,} in an unfinished run")
+    images.append(f"{estimate.skipped:,} skipped so far")
+    time = "time unknown until the first batches" if estimate.seconds is None else f"about {duration_text(estimate.seconds)}"
+    free = f"{bytes_text(estimate.free_bytes)} free"
+    if estimate.file_bytes is None or estimate.needed_bytes is None:
+        disk = "size unknown until the backbone is loaded"
+    elif estimate.needed_bytes == 0:
+        disk = f"{bytes_text(estimate.file_bytes)}, nothing to write"
+    else:
+        disk = f"{bytes_text(estimate.file_bytes)}, needs {bytes_text(estimate.needed_bytes)} while it is made"
+    return [
+        f"{estimate.images:,} files: {', '.join(images)}" + (f"; {time}" if estimate.compute else ""),
+        f"{estimate.output}: {disk}; {free}",
+    ]
+
+
+def changes_text(changes: Changes) -> str:
+    """Return ``10,000 unchanged, 3 new, 1 changed, 2 removed, 1 renamed``."""
+    counts = ("unchanged", "new", "changed", "removed", "renamed")
+    return ", ".join(f"{getattr(changes, name):,} {name}" for name in counts)
 
 
 def fidelity_text(fidelity: Fidelity) -> str:
@@ -64,6 +117,7 @@ class ExtractProgress:
         self._bar: Any = None
         self._task: Any = None
         self._printed_at = time.monotonic()
+        self._announced: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +125,14 @@ class ExtractProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def announce(self, estimate: Estimate) -> None:
+        """Print what a run will take; of a second time, what is new."""
+        lines = estimate_text(estimate)
+        for line in lines:
+            if line not in self._announced:
+                print(line, file=sys.stderr)  # above the bar, if it is there already
+        self._announced = lines
 
     def __call__(self, progress: Progress) -> None:
         """Take in one step."""
@@ -93,6 +155,41 @@ class ExtractProgress:
             left = f", {duration_text(progress.remaining)} left" if progress.done < progress.total else ""
             stages = f" ({stages_text(progress.stages)})" if progress.rate else ""
             click.echo(f"{progress.done}/{progress.total} images, {rate}{skipped}{left}{stages}", err=True)
+
+
+class CountProgress:
+    """Shows how many of how many are done: a bar on a terminal, a line every ten seconds elsewhere.
+
+    Args:
+        what: what is counted.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Any = None
+        self._printed_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._bar.add_task(self._what, total=None)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take in one step."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        elif time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
+            self._printed_at = time.monotonic()
+            click.echo(f"{done}/{total} {self._what}", err=True)
 
 
 class SearchView:

@@ -25,6 +25,7 @@ from ffe.images.memory import alone_if_large
 from ffe.keys import bytes_digest
 from ffe.machine import cores
 from ffe.specs import Decode
+from ffe.stamps import NO_STAMP, Stamp, stamp_to_keep
 
 _AHEAD_BYTES = 128 << 20
 _MOST_WORKERS = 32
@@ -43,6 +44,7 @@ class DecodedImage:
         pixels: uint8 (H, W, 3), RGB; None if it was not wanted, or failed.
         error: why it failed, or None.
         phash: fingerprint of the pixels, see ``ffe.images.fingerprint``; 0 where there are none.
+        stat: size and time of change of the file before it was read, see ``ffe.stamps``; unknown for bytes.
     """
 
     index: int
@@ -50,6 +52,7 @@ class DecodedImage:
     pixels: np.ndarray | None
     error: DecodeError | None = None
     phash: int = UNKNOWN
+    stat: Stamp = NO_STAMP
 
 
 class _Job:
@@ -164,16 +167,18 @@ class ImageStream:
 
     def _decoded(self, index: int, file: Path | bytes) -> DecodedImage:
         read_started, decode_started, read_seconds = time.perf_counter(), None, 0.0
-        sha256 = ""
+        sha256, stat = "", NO_STAMP
         try:
+            if not isinstance(file, bytes):
+                stat = stamp_to_keep(file)
             data = read_image(file, self._limits.bytes)
             sha256 = bytes_digest(data)
             read_seconds = time.perf_counter() - read_started
             decode_started = time.thread_time()
             pixels = None if self.known(sha256) else decode(data, self._size, self._how, self._limits.pixels)
-            return DecodedImage(index, sha256, pixels, phash=UNKNOWN if pixels is None else perceptual_hash(pixels))
+            return DecodedImage(index, sha256, pixels, None, UNKNOWN if pixels is None else perceptual_hash(pixels), stat)
         except DecodeError as error:
-            return DecodedImage(index, sha256, None, error)
+            return DecodedImage(index, sha256, None, error, stat=stat)
         finally:
             with self._lock:
                 if decode_started is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffe.errors import ReportError
+from ffe.report.output import check_output, write_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +86,7 @@ class CalibrationView:
         ece_before, ece_after: expected calibration error, in [0, 1].
         before, after: (mean confidence, accuracy, count) of each bin that has photos.
         coverage: (threshold, share answered, accuracy of the answers; None if there are none).
+        before_intervals, after_intervals, coverage_intervals: 95 % of each of these accuracies; empty = unknown.
     """
 
     factor: float
@@ -94,6 +95,9 @@ class CalibrationView:
     before: Sequence[tuple[float, float, int]] = ()
     after: Sequence[tuple[float, float, int]] = ()
     coverage: Sequence[tuple[float, float, float | None]] = ()
+    before_intervals: Sequence[tuple[float, float]] = ()
+    after_intervals: Sequence[tuple[float, float]] = ()
+    coverage_intervals: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ class Page:
         map: the features on a plane.
         growth: see ``GrowthView``.
         made: command, options, seed, versions: how to make it again.
+        searched: whether a search chose the head, or it was given.
     """
 
     title: str
@@ -196,24 +201,7 @@ class Page:
     map: FeatureMap2D | None = None
     growth: GrowthView | None = None
     made: Mapping[str, str] = field(default_factory=dict)
-
-
-def check_output(path: str | os.PathLike[str]) -> Path:
-    """Return where a report is to go, before hours of work are spent on what it shows.
-
-    Raises:
-        ReportError: the place is a folder, lies in none, or cannot be written to.
-    """
-    place = Path(path)
-    if place.is_dir():
-        raise ReportError(f"The report '{place}' is a folder; give the name of a file, such as '{place / 'report.html'}'.")
-    if not place.parent.is_dir():
-        raise ReportError(
-            f"The report '{place}' lies in a folder that does not exist ('{place.parent}'); create it, or choose another place."
-        )
-    if not os.access(place.parent, os.W_OK):
-        raise ReportError(f"The folder '{place.parent}' cannot be written to; choose another place for the report.")
-    return place
+    searched: bool = False
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:
@@ -232,14 +220,4 @@ def write_page(path: str | os.PathLike[str], page: Page) -> int:
     from ffe.report.render import render
 
     place = check_output(path)
-    content = render(page).encode()
-    temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-        os.replace(temporary, place)
-    except OSError as error:
-        raise ReportError(f"The report '{place}' cannot be written ({error.strerror}); choose another place for it.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(content)
+    return write_output(place, render(page).encode())

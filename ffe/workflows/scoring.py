@@ -17,7 +17,7 @@ from ffe.errors import DataError, ModelMismatchError, SourceError
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.selection import Answered, answered
 from ffe.extraction.pipeline import Pipeline
-from ffe.extraction.run import Progress
+from ffe.extraction.stages import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS
 from ffe.images.scan import scan
 from ffe.images.stream import ImageStream
