@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.backbones.catalog import Backbone, check_size, find
+from ffe.backbones.saved import check_keras_file
 from ffe.backbones.weights import IMAGENET, Weights
 from ffe.errors import BackboneError, WeightsError
 from ffe.specs import ExtractSpec
@@ -79,8 +80,14 @@ def download(row: Backbone, size: tuple[int, int]) -> None:
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a backbone that was saved as a ``.keras`` file, in safe mode: no code runs from it."""
+    """Load a backbone that was saved as a ``.keras`` file, in safe mode: no code runs from it.
+
+    Raises:
+        BackboneError: it holds something else than a backbone.
+    """
     import keras
+
+    check_keras_file(path)
 
     return keras.saving.load_model(str(path), compile=False, safe_mode=True)
 

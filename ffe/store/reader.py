@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from ffe.errors import StoreError
+from ffe.hdf5 import check_contents
 from ffe.ir import IrModel
 from ffe.keys import spec_digest
 from ffe.specs import ExtractSpec
@@ -103,6 +104,7 @@ class FeatureStore:
                 f"'{self.path}' has schema {self.schema}, but this version of ffe reads schema {layout.SCHEMA}; "
                 "install the version of ffe that wrote it, or make it again with 'ffe extract'."
             )
+        check_contents(self._file, soft={layout.DATA_LINK}, virtual={layout.FEATURES} if "parts" in attrs else ())
         check_readable(self._features, self.path)
         tables = read_tables(self._file)
         if self.schema >= layout.CHECKSUMS_SINCE and tables_digest(self._file, tables) != str(attrs["tables_sha256"]):
