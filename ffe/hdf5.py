@@ -114,6 +114,11 @@ def _bytes_of_texts(dataset: h5py.Dataset, *, on_disk: bool) -> int:
     if not varying or not dataset.size or dataset.is_virtual:
         return 0
     count, offset = dataset.size * len(fields), dataset.id.get_offset()
-    if len(varying) < len(fields) or dataset.id.get_storage_size() != _REFERENCE.itemsize * count or offset is None or not on_disk:
+    if (
+        len(varying) < len(fields)
+        or dataset.id.get_storage_size() != _REFERENCE.itemsize * count
+        or offset is None
+        or not on_disk
+    ):
         raise ValueError("its texts are stored as ffe never stored them")
     return int(np.fromfile(dataset.file.filename, _REFERENCE, count, offset=offset)["length"].sum(dtype=np.int64))

@@ -13,7 +13,7 @@ import numpy as np
 from ffe.backbones.catalog import Backbone, check_size, find
 from ffe.backbones.saved import check_keras_file
 from ffe.backbones.weights import IMAGENET, Weights
-from ffe.errors import BackboneError, WeightsError
+from ffe.errors import BackboneError, WeightsError, one_line
 from ffe.specs import ExtractSpec
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def load_model(path: Path) -> keras.Model:
 
     check_keras_file(path)
 
-    return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+    try:
+        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises many kinds on a description that makes no sense
+        raise BackboneError(f"The saved backbone cannot be used: {one_line(error)}; make the model again.") from error
 
 
 def _application(row: Backbone, size: tuple[int, int], weights: str | None) -> keras.Model:

@@ -76,7 +76,10 @@ class OpenVinoEngine:
         self._lock = threading.RLock()
         self.batch_size = batch_size
         self.sizes = (*(n for n in (1, 2, 4, 8) if n < batch_size), batch_size)
-        self._compile()
+        try:
+            self._compile()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot run the backbone ({one_line(error)}); use --engine keras.") from error
 
     def _compile(self) -> None:
         self._model.reshape([self.batch_size, *self.size, 3])

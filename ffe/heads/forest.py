@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
 
 
+_MOST_DEPTH = 100_000  # a walk takes so many steps, whatever the nodes say
+
+
 class ForestHead(MappedHead):
     """scikit-learn's ``RandomForestClassifier``; trees need no scaling.
 
@@ -84,7 +87,7 @@ class ForestHead(MappedHead):
         head._roots, head._children = arrays["roots"], arrays["children"]
         head._feature, head._threshold = arrays["feature"], arrays["threshold"]
         nodes, depth = len(head._feature), int(arrays["depth"])
-        if not 0 <= depth <= nodes or min(head._children.min(), head._roots.min()) < 0:
+        if not 0 <= depth <= min(nodes, _MOST_DEPTH) or min(head._children.min(), head._roots.min()) < 0:
             raise HeadError("The trees of this forest are damaged; make the model again.")
         if max(head._children.max(), head._roots.max()) >= nodes:
             raise HeadError("The trees of this forest are damaged; make the model again.")
