@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -9,13 +11,14 @@ import numpy as np
 
 from ffe.store.rows import Rows
 
-_WINDOW_BYTES = 32 << 20
+_WINDOW_BYTES = 16 << 20
+_AHEAD = 2  # windows that are being read while one is used
 
 
 def batches(rows: Rows, size: int, rng: np.random.Generator | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield all rows once; the next are read while a batch is used.
 
-    To mix, chunks are drawn at random, as many as fill a window of 32 MiB, and
+    To mix, chunks are drawn at random, as many as fill a window of 16 MiB, and
     every row is read to a place in it that is drawn at random, too. What fills
     no batch at the end of a window is dealt out again in the next.
 
@@ -45,19 +48,20 @@ def batches(rows: Rows, size: int, rng: np.random.Generator | None = None) -> It
             places = np.arange(carried + len(some)) if rng is None else rng.permutation(carried + len(some))
             features, numbers = np.empty((len(places), dims), np.float32), np.empty(len(places), np.int64)
             numbers[places[carried:]] = some
-            yield features, numbers, places[:carried], pool.submit(rows.load_into, features, some, places[carried:])
+            reading = pool.submit(rows.load_into, features, some, places[carried:], threads=1)
+            yield features, numbers, places[:carried], reading
             carried = len(places) % size
 
     left = np.empty((0, dims), np.float32), np.empty(0, np.int64)
-    with ThreadPoolExecutor(1, thread_name_prefix="ffe-batches") as pool:
+    with ThreadPoolExecutor(_AHEAD, thread_name_prefix="ffe-batches") as pool:
         plan = windows(pool)
-        following = next(plan, None)
-        while following is not None:
-            features, numbers, free, reading = following
-            following = next(plan, None)
+        ahead = deque(itertools.islice(plan, _AHEAD))
+        while ahead:
+            features, numbers, free, reading = ahead.popleft()
+            ahead.extend(itertools.islice(plan, 1))
             reading.result()
             features[free], numbers[free] = left
-            whole = len(numbers) if following is None else len(numbers) - len(numbers) % size
+            whole = len(numbers) - len(numbers) % size if ahead else len(numbers)
             for start in range(0, whole, size):
                 some = slice(start, min(start + size, whole))
                 yield features[some], numbers[some]

@@ -214,7 +214,7 @@ class FeatureStore:
     def shuffled(self, batch: int = 32, *, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield features and labels of all rows once, mixed: one epoch of training, in memory that stays flat.
 
-        Chunks are drawn at random into a window of 32 MiB, whose rows are then
+        Chunks are drawn at random into a window of 16 MiB, whose rows are then
         dealt out at random. As the rows of a file stand in a shuffled order
         already, neighbours in it have nothing in common to begin with.
 

@@ -63,16 +63,17 @@ class Rows:
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.blocks.shape[0]:
             raise IndexError(f"'{self._path}' has the rows 0 to {self.blocks.shape[0] - 1}.")
         result = np.empty((len(wanted), self.blocks.shape[1]), np.float32)
-        self.load_into(result, wanted, np.arange(len(wanted)))
+        self.load_into(result, wanted, np.arange(len(wanted)), threads=cores())
         return result
 
-    def load_into(self, result: np.ndarray, rows: np.ndarray, places: np.ndarray) -> None:
-        """Read rows to given places, on several cores where there are many.
+    def load_into(self, result: np.ndarray, rows: np.ndarray, places: np.ndarray, *, threads: int) -> None:
+        """Read rows to given places.
 
         Args:
             result: float32 (m, D).
             rows: int64 (n,), in any order.
             places: int64 (n,), where in ``result`` each goes.
+            threads: that take part where there are many rows.
 
         Raises:
             StoreError: one of them is damaged.
@@ -82,11 +83,12 @@ class Rows:
         def work(job: np.ndarray) -> None:
             self._read(rows[job], result, places[job])
 
-        if 4 * len(rows) * result.shape[1] < _WORTH_THREADS:
+        threads = min(threads, _MOST_THREADS)
+        if threads == 1 or 4 * len(rows) * result.shape[1] < _WORTH_THREADS:
             for job in jobs:
                 work(job)
             return
-        with ThreadPoolExecutor(min(_MOST_THREADS, cores()), thread_name_prefix="ffe-rows") as pool:
+        with ThreadPoolExecutor(threads, thread_name_prefix="ffe-rows") as pool:
             for _ in pool.map(work, jobs):
                 pass
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,7 @@ from ffe.engines.choose import open_engine, open_saved_engine
 from ffe.errors import BundleError, SourceError, SpecError, StoreError
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.plan import weights_of
+from ffe.images.limits import Limits
 from ffe.images.stream import ImageStream
 from ffe.keys import file_digest
 from ffe.predict import Predictor
@@ -32,6 +34,7 @@ from ffe.store.writer import write_store
 # how far features of one picture may lie apart, as a share of the largest: other processors add up in another order,
 # and what is rounded in between then falls on the other side at times
 _TOLERANCE = {"float32": 1e-4, "int8": 0.05, "mixed_float16": 0.02, "mixed_bfloat16": 0.1}
+_NO_LIMITS = Limits(sys.maxsize, sys.maxsize)  # pictures with the content that was extracted once
 _FLOAT16_STEP = 2.0**-10
 
 
@@ -161,6 +164,8 @@ class _Pictures:
         for root in self._roots:
             file = root / self._store.paths[row]
             with contextlib.suppress(OSError, ValueError):
+                if not file.is_file():
+                    continue
                 if file_digest(file) == self._store.sha256[row]:
                     return file
                 changed = True
@@ -186,7 +191,7 @@ class _Backbone:
     def compute(self, files: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | str]]:
         """Yield (row, float32 (D,)) of pictures, or in words why there are no features."""
         rows, preprocess = list(files), self.spec.preprocess
-        with ImageStream(iter(files.values()), preprocess.size, how=preprocess.decode) as images:
+        with ImageStream(iter(files.values()), preprocess.size, how=preprocess.decode, limits=_NO_LIMITS) as images:
             for batch in Pipeline(images, self._open, dtype=self.spec.dtype):
                 for item in batch:
                     row = rows[item.index]
