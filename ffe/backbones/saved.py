@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 
 from ffe.errors import BackboneError, one_line
-from ffe.hdf5 import check_contents
+from ffe.hdf5 import check_contents, names_of_datasets
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _MOST_CONFIG_BYTES = 64 << 20
@@ -60,7 +60,7 @@ def check_keras_file(path: Path) -> None:
                 raise ValueError(f"it names {foreign[0]}, of which no backbone is made")
             weights = archive.read(_WEIGHTS)
         with h5py.File(io.BytesIO(weights), "r") as file:
-            check_contents(file, size=len(weights), depth=_DEPTH)
+            check_contents(file, names_of_datasets(file, _DEPTH), size=len(weights))
     except Exception as error:  # zipfile, json and h5py raise all sorts on damaged files
         text = str(error) if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError) else one_line(error)
         raise BackboneError(f"The saved backbone cannot be used: {text}; make the model again.") from error

@@ -80,7 +80,7 @@ class Bundle:
                 record = archive.read(MANIFEST)
                 self.sha256 = bytes_digest(record)
                 if archive.comment not in {b"", _SEAL + self.sha256.encode()}:  # the first versions sealed nothing
-                    raise BundleError("its manifest was changed after it was written")
+                    raise BundleError("its manifest or its end was changed after it was written")
                 self.manifest = Manifest.from_json(json.loads(record))
                 if set(self.manifest.members) != set(archive.namelist()) - {MANIFEST}:
                     raise BundleError("its members are not those of its manifest")

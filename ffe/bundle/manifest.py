@@ -81,7 +81,7 @@ class Manifest:
             raise BundleError("it has no schema number")
         if value["schema"] not in READABLE:
             raise BundleError(
-                f"it has schema {value['schema']}, but this version of ffe reads schema {SCHEMA}; "
+                f"it has schema {value['schema']!r}, but this version of ffe reads schema {SCHEMA}; "
                 "use the version of ffe that wrote it"
             )
         try:
@@ -106,7 +106,7 @@ class Manifest:
                 calibration=calibration,
                 reject=reject,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BundleError(f"its manifest is incomplete ({error!r})") from error
 
 
@@ -117,7 +117,7 @@ def _check_types(value: dict[str, Any]) -> None:
         KeyError, ValueError: it is not; the text names the field.
     """
     grid, names, members = value["grid"], value["class_names"], value["members"]
-    if not (isinstance(grid, list) and len(grid) == 3 and all(type(n) is int and n > 0 for n in grid)):
+    if not (isinstance(grid, (list, tuple)) and len(grid) == 3 and all(type(n) is int and n > 0 for n in grid)):
         raise ValueError(f"grid {grid!r}")
     if math.prod(grid) > _MOST_DIMS:
         raise ValueError(f"grid {grid!r} is too large")
@@ -130,9 +130,9 @@ def _check_types(value: dict[str, Any]) -> None:
     for name in ("evaluation", "search"):
         if not isinstance(value[name], dict):
             raise ValueError(name)
-    if not (isinstance(value["leaderboard"], list) and all(isinstance(trial, dict) for trial in value["leaderboard"])):
+    if not (isinstance(value["leaderboard"], (list, tuple)) and all(isinstance(trial, dict) for trial in value["leaderboard"])):
         raise ValueError("leaderboard")
 
 
 def _texts(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(text, str) for text in values)
+    return isinstance(values, (list, tuple)) and all(isinstance(text, str) for text in values)
