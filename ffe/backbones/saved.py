@@ -26,16 +26,27 @@ _DEPTH = 12  # of groups in the weights
 
 _LAYERS = {
     *("Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Cropping2D", "Dense"),
-    *("DepthwiseConv2D", "Dropout", "GlobalAveragePooling2D", "InputLayer", "LayerNormalization", "MaxPooling2D", "Multiply"),
+    *(
+        "DepthwiseConv2D",
+        "Dropout",
+        "Flatten",
+        "GlobalAveragePooling2D",
+        "InputLayer",
+        "LayerNormalization",
+        "MaxPooling2D",
+        "Multiply",
+    ),
     *("Normalization", "ReLU", "Rescaling", "Reshape", "SeparableConv2D", "ZeroPadding2D"),
 }
 _INITIALIZERS = {"Constant", "GlorotUniform", "HeNormal", "Ones", "RandomNormal", "TruncatedNormal", "VarianceScaling", "Zeros"}
 _ALLOWED = {
-    "keras": {"DTypePolicy"},
+    "keras": {"DTypePolicy", "Sequential"},
     "keras.layers": _LAYERS,
     "keras.initializers": _INITIALIZERS,
+    "keras.src.applications.convnext": {"LayerScale"},
+    "keras.src.applications.inception_resnet_v2": {"CustomScaleLayer"},
     "keras.src.models.functional": {"Functional"},
-    "keras.src.models.sequential": {"Sequential"},
+    "keras.src.ops.numpy": {"Add", "Multiply"},
     "builtins": {"__tuple__", "__keras_tensor__", "__slice__"},
 }
 
