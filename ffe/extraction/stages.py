@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ffe.engines.base import Engine
-from ffe.store.layout import Row, Skipped
+
+if TYPE_CHECKING:  # they load h5py, which a prediction does without
+    from ffe.store.layout import Row, Skipped
 
 Stage = Literal["read", "decode", "backbone", "write"]
 

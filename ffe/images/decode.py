@@ -113,7 +113,7 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels
     height, width = size
     try:
         with _opened(data, kind, max_pixels) as image:
-            check_pixels(image.width, image.height, max_pixels)
+            check_pixels(image.width, image.height, max_pixels, len(data))
             with room_for(image.width * image.height):
                 image.load()
                 rgb = _to_rgb(_upright(image))

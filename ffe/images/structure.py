@@ -45,6 +45,8 @@ _OTHERS = (
     (0, b"\x1aE\xdf\xa3", "a film"),
 )
 
+_FEW_PIXELS = 1 << 24
+_PIXELS_A_BYTE = 2000  # a page of a scanned book, of two colours, has 700
 _JUNK_BYTES = 1 << 16
 _SEGMENTS = 20_000  # of 64 KiB, so 1.2 GiB
 _EXIF_BYTES = 1 << 20
@@ -105,18 +107,21 @@ def checked(data: bytes, kind: str, most_pixels: int) -> bytes:
     check = _CHECKS.get(kind)
     try:
         return (check and check(data, most_pixels)) or data
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         return data  # cut off: the decoder says so
 
 
-def check_pixels(width: int, height: int, most: int) -> None:
-    """Refuse a picture of more than ``most`` pixels.
+def check_pixels(width: int, height: int, most: int, file_bytes: int) -> None:
+    """Refuse a picture of more than ``most`` pixels, or of far more than its file can be about.
 
     Raises:
-        DecodeError: ``too-large``.
+        DecodeError: ``too-large`` or ``broken``.
     """
-    if width * height > most:
+    pixels = width * height
+    if pixels > most:
         raise DecodeError("too-large", f"{width}x{height} pixels are more than {most:,} (--max-pixels)")
+    if pixels > _FEW_PIXELS and pixels > _PIXELS_A_BYTE * file_bytes:
+        raise DecodeError("broken", f"{width}x{height} pixels cannot stand in {file_bytes:,} bytes; its header is damaged")
 
 
 def tags_are_bounded(data: bytes, start: int = 0) -> bool:
@@ -150,7 +155,7 @@ def _check_jpeg(data: bytes, most_pixels: int) -> bytes | None:
         (length,) = struct.unpack_from(">H", data, at)
         if 0xC0 <= code <= 0xCF and code not in {0xC4, 0xC8, 0xCC}:
             height, width = struct.unpack_from(">HH", data, at + 3)
-            check_pixels(width, height, most_pixels)
+            check_pixels(width, height, most_pixels, len(data))
             pixels = max(pixels, width * height)
         elif code == 0xE1 and data.startswith(b"Exif\0\0", at + 2):
             exif += length
@@ -188,7 +193,7 @@ def _check_png(data: bytes, most_pixels: int) -> None:
     if data[12:16] != b"IHDR":
         return
     width, height = struct.unpack_from(">II", data, 16)
-    check_pixels(width, height, most_pixels)
+    check_pixels(width, height, most_pixels, len(data))
     at, profiles = 8, 0
     for _ in range(_CHUNKS + len(data) // _BYTES_A_CHUNK):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -210,7 +215,7 @@ def _check_gif(data: bytes, most_pixels: int) -> None:
         mark, at = data[at], at + 1
         if mark == 0x2C:
             x, y, w, h = struct.unpack_from("<HHHH", data, at)
-            check_pixels(max(width, x + w), max(height, y + h), most_pixels)
+            check_pixels(max(width, x + w), max(height, y + h), most_pixels, len(data))
             return
         if mark == 0x3B:
             return
@@ -222,6 +227,13 @@ def _check_gif(data: bytes, most_pixels: int) -> None:
     raise DecodeError("broken", f"more than {_GIF_HEAD_BYTES >> 20} MiB stand before its first frame")
 
 
+def _check_webp(data: bytes, most_pixels: int) -> None:
+    """Look at the canvas that stands in front of frames; Pillow takes memory for it when a file is opened."""
+    if data[12:16] == b"VP8X":
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        check_pixels(width, height, most_pixels, len(data))
+
+
 def _check_bmp(data: bytes, most_pixels: int) -> None:
     (header,) = struct.unpack_from("<I", data, 14)
     if header < 40:
@@ -229,7 +241,7 @@ def _check_bmp(data: bytes, most_pixels: int) -> None:
     width, height = struct.unpack_from("<ii", data, 18)
     (compression,) = struct.unpack_from("<I", data, 30)
     pixels = abs(width) * abs(height)
-    check_pixels(abs(width), abs(height), most_pixels)
+    check_pixels(abs(width), abs(height), most_pixels, len(data))
     if compression in {1, 2} and (pixels > _IN_PYTHON_PIXELS or len(data) > 4 * pixels + _JUNK_BYTES):
         raise _slow("a BMP with run lengths", _IN_PYTHON_PIXELS)
 
@@ -239,7 +251,7 @@ def _check_tiff(data: bytes, most_pixels: int) -> None:
         raise DecodeError("broken", "its directory claims more than the file can hold")
     sides = {tag: at for tag, _, count, inside, at in _entries(data) if inside and count == 1}
     width, height = sides.get(_IMAGE_WIDTH, 0), sides.get(_IMAGE_LENGTH, 0)
-    check_pixels(width, height, most_pixels)
+    check_pixels(width, height, most_pixels, len(data))
     if sides.get(_TILE_WIDTH, 0) * sides.get(_TILE_LENGTH, 0) > width * height + _TILE_PIXELS:
         raise DecodeError("broken", "its tiles are far larger than the picture")
 
@@ -252,7 +264,7 @@ def _check_pnm(data: bytes, most_pixels: int) -> None:
     if len(words) < needed or not all(word.isdigit() and len(word) < 10 for word in words[:needed]):
         raise DecodeError("broken", "it starts like a PNM file, but its header is damaged")
     width, height, *rest = (int(word) for word in words[:needed])
-    check_pixels(width, height, most_pixels)
+    check_pixels(width, height, most_pixels, len(data))
     plain = not rest or rest == [255] or (rest == [65535] and data[1:2] == b"5")
     if not plain and width * height > _IN_PYTHON_PIXELS:
         raise _slow(f"a PNM picture with values up to {rest[0]}", _IN_PYTHON_PIXELS)
@@ -263,7 +275,7 @@ def _check_jpeg2000(data: bytes, most_pixels: int) -> None:
     if start < 0:
         raise DecodeError("broken", "it starts like a JPEG 2000 file, but holds no picture")
     width, height, left, top = struct.unpack_from(">IIII", data, start + 8)
-    check_pixels(max(0, width - left), max(0, height - top), most_pixels)
+    check_pixels(max(0, width - left), max(0, height - top), most_pixels, len(data))
     if (width - left) * (height - top) > _JPEG2000_PIXELS:
         raise _slow("a JPEG 2000 picture", _JPEG2000_PIXELS)
 
@@ -289,7 +301,7 @@ def _entries(data: bytes, start: int = 0) -> Iterator[tuple[int, int, int, bool,
             (value,) = struct.unpack_from(order + form, data, at + (12 if big else 8))
             yield tag, kind, values, inside, value
             at += 20 if big else 12
-    except struct.error:
+    except (struct.error, OverflowError):
         return
 
 
@@ -297,6 +309,7 @@ _CHECKS = {
     "JPEG": _check_jpeg,
     "PNG": _check_png,
     "GIF": _check_gif,
+    "WEBP": _check_webp,
     "BMP": _check_bmp,
     "TIFF": _check_tiff,
     "PPM": _check_pnm,

@@ -2,34 +2,29 @@
 
     FFE_TEST_DATA=... python -m pytest -m benchmark -s tests/benchmarks/bench_cache.py
 
-Both sides of each figure are measured in turn in one run, over several rounds:
+Both sides of each figure are measured in one run, in turn or at the same time:
 seconds alone mean little on a shared machine.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ffe.extraction.run import extract
-from ffe.store import journal as journal_module
-from ffe.store import writer as writer_module
-from ffe.store.journal import Journal
-
 pytestmark = pytest.mark.benchmark
 
 ROUNDS = 7
+SECONDS = 240
 BASELINE = "import ffe.cli, h5py, numpy"  # what `ffe --help` loads, and what reads a feature file
 
 
@@ -70,63 +65,71 @@ def test_ten_thousand_unchanged_files(tmp_path: Path, backbone: str, count: int)
     assert more <= 1.0
 
 
-def without_sync(patch: pytest.MonkeyPatch) -> None:
-    """Write everything, and wait for none of it to reach the disk."""
-    for module in (journal_module, writer_module):
-        patch.setattr(module, "sync", lambda descriptor: None)
-        patch.setattr(module, "sync_folder", lambda folder: None)
+# Extracts again and again for so many seconds, beside another process that does the same, and prints a line for each time.
+_SIDE = """
+import json, os, sys, time
+from pathlib import Path
+from ffe.extraction.run import extract
+from ffe.store import journal, writer
+source, output, way, seconds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+options = {"backbone": "mobilenet", "precision": "int8", "decode": "fast"}
+extract(source, output, **options)
+content = output.read_bytes()
 
-
-def without_journal(patch: pytest.MonkeyPatch) -> None:
-    """Keep features in memory until the file is written, and wait for nothing: a crash would take all of them."""
-    without_sync(patch)
-    rows: dict[str, np.ndarray] = {}
-
-    def append(
-        journal: Journal, names: Sequence[str], features: Iterable[np.ndarray], grid: tuple[int, int, int], phash: Sequence[int]
-    ) -> None:
+if way != "safe":  # write, and wait for nothing to reach the disk
+    for module in (journal, writer):
+        module.sync = module.sync_folder = lambda what: None
+if way == "without journal":  # keep features in memory until the file is written
+    rows = {}
+    def append(journal, names, features, grid, phash):
         journal.grid = grid
         journal._phash.update(zip(names, phash, strict=True))
         rows.update(zip(names, features, strict=True))
+    journal.Journal.append, journal.Journal.row = append, lambda journal, sha256: rows[sha256]
 
-    patch.setattr(Journal, "append", append)
-    patch.setattr(Journal, "row", lambda journal, sha256: rows[sha256])
+print("ready", flush=True)
+sys.stdin.readline()
+end = time.monotonic() + seconds
+while time.monotonic() < end:
+    output.unlink()
+    used = time.process_time()
+    summary = extract(source, output, **options)
+    print(json.dumps([summary.computed, summary.seconds, time.process_time() - used, summary.stages.waited_for_disk]), flush=True)
+assert output.read_bytes() == content
+"""
 
 
-def test_crash_safety(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fastest way through MobileNet, int8 and fast decoding, over real photos, with all safety and with none."""
+def side_by_side(source: Path, folder: Path, ways: tuple[str, str], seconds: float) -> list[list[list[float]]]:
+    """Run two sides at the same time, so that both meet the same machine; return what each printed."""
+    command = [sys.executable, "-c", _SIDE, str(source)]
+    sides = []
+    for way in ways:
+        (folder / way).mkdir(exist_ok=True)
+        arguments = [*command, str(folder / way / "f.h5"), way, str(seconds)]
+        sides.append(subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ)))
+        assert sides[-1].stdout is not None
+        assert sides[-1].stdout.readline() == "ready\n"
+    for side in sides:
+        assert side.stdin is not None
+        side.stdin.write("go\n")
+        side.stdin.flush()
+    printed = [side.communicate()[0] for side in sides]
+    assert [side.returncode for side in sides] == [0, 0]
+    return [[json.loads(line) for line in lines.splitlines()] for lines in printed]
+
+
+@pytest.mark.parametrize("way", ["without sync", "without journal"])
+def test_crash_safety(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """The fastest way through MobileNet, int8 and fast decoding, over real photos, with all safety and with less."""
     monkeypatch.setenv("FFE_WEIGHTS_DIR", str(shared / "weights"))
-    photos = sorted((shared / "images" / "dogs_vs_cats").glob("*/*.jpg"), key=lambda file: file.name[::-1])
-    lines = [f"{file.resolve()},{file.parent.name}" for file in photos]
-    (tmp_path / "copies").mkdir()
-    for i, file in enumerate(photos):
-        copy = tmp_path / "copies" / f"{i}.jpg"
-        copy.write_bytes(file.read_bytes() + b"%d" % i)  # behind the end of the picture: another file, the same pixels
-        lines.append(f"{copy},{file.parent.name}")
-    listing = tmp_path / "photos.csv"
-    listing.write_text("path,label\n" + "\n".join(lines) + "\n")
-    options: dict[str, Any] = {"backbone": "mobilenet", "precision": "int8", "decode": "fast"}
-    extract(listing, tmp_path / "warm.h5", **options)  # converts and calibrates
-    content = (tmp_path / "warm.h5").read_bytes()
-    ratios: dict[str, list[float]] = {"without sync": [], "without journal": []}
-    ways = {"without sync": without_sync, "without journal": without_journal}
-
-    def rate(name: str) -> float:
-        with monkeypatch.context() as patch:
-            if name in ways:
-                ways[name](patch)
-            summary = extract(listing, tmp_path / "f.h5", **options)
-        assert (tmp_path / "f.h5").read_bytes() == content
-        (tmp_path / "f.h5").unlink()
-        os.sync()  # nobody pays for another's writes
-        return summary.computed / summary.seconds
-
-    for i in range(ROUNDS):
-        order = ["safe", *ways]
-        rates = {name: rate(name) for name in order[i % 3 :] + order[: i % 3]}
-        for name in ways:
-            ratios[name].append(rates["safe"] / rates[name])
-        print("  " + ", ".join(f"{name} {rates[name]:.1f}/s" for name in order), flush=True)
-    for name, found in ratios.items():
-        print(f"safe / {name}: median {statistics.median(found):.3f}, {min(found):.3f} to {max(found):.3f}")
-    assert statistics.median(ratios["without sync"]) >= 0.95
+    rates, costs, waits = [], [], []
+    for runs in side_by_side(shared / "images" / "dogs_vs_cats", tmp_path, ("safe", way), SECONDS):
+        images, seconds, processor, waited = (sum(column) for column in zip(*runs, strict=True))
+        rates.append(images / seconds)
+        costs.append(processor / images)
+        waits.append(waited / seconds)
+        shown = f"{len(runs)} runs, {rates[-1]:.1f}/s, {costs[-1] * 1000:.2f} ms of a core an image"
+        print(f"\n  {shown}, waited for the disk {waits[-1]:.1%} of the time", end="")
+    print(f"\nsafe / {way}: rate {rates[0] / rates[1]:.3f}, time of the cores {costs[0] / costs[1]:.3f}")
+    if way == "without sync":
+        assert rates[0] >= 0.95 * rates[1]

@@ -150,7 +150,7 @@ def test_bad_input_is_one_sentence_and_code_3(pictures: Path, fake_bundle: Path,
     assert result.stdout == ""
     *progress, last = result.stderr.splitlines()
     assert last == f"ffe: {sentence}"
-    assert all(" images, " in line for line in progress)
+    assert all(" images, " in line or " to compute, " in line or line.endswith(" free") for line in progress)
 
 
 def test_an_image_that_is_no_image_is_skipped_and_named(pictures: Path, tmp_path: Path) -> None:

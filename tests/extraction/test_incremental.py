@@ -267,10 +267,10 @@ def test_what_may_end_otherwise_is_tried_again(source: Path, output: Path, monke
     from ffe.errors import DecodeError
     from ffe.images.stream import read_image
 
-    def refusing(file: Path) -> bytes:
+    def refusing(file: Path, max_bytes: int) -> bytes:
         if file.name == "new.png":
             raise DecodeError(reason, "not today")
-        return read_image(file)
+        return read_image(file, max_bytes)
 
     add(source)
     with monkeypatch.context() as patch:

@@ -145,7 +145,7 @@ FLOODS: dict[str, tuple[Callable[[], bytes], str, str]] = {
     ),
     "GIF: nothing": (lambda: in_gif(b"\0" * 20 * MIB), "broken", "more than 1 MiB stand before its first frame"),
     "BMP: ends of lines": (
-        lambda: bmp(60_000, 2900, b"\x01\x05\0\0" * 2900),
+        lambda: bmp(5000, 2900, b"\x01\x05\0\0" * 2900),
         "unsupported",
         "it is a BMP with run lengths, which takes long: more than 4,000,000 pixels are not read; save it as PNG",
     ),
@@ -194,8 +194,18 @@ FLOODS: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "broken",
         "it starts like a PNM file, but its header is damaged",
     ),
+    "PNG: more pixels than bytes tell of": (
+        lambda: in_png(width=10_000, height=10_000)[:60],
+        "broken",
+        "10000x10000 pixels cannot stand in 60 bytes; its header is damaged",
+    ),
+    "WebP: canvas": (
+        lambda: b"RIFF\x80\x0c\0\0WEBPVP8X\n\0\0\0\0\0\0\0\x7f\0\0\x5f\x00\x10" + b"\0" * 470,
+        "broken",
+        "128x1048672 pixels cannot stand in 500 bytes; its header is damaged",
+    ),
     "JPEG 2000: size": (
-        lambda: b"\xff\x4f\xff\x51\0\x29\0\0" + struct.pack(">IIII", 7000, 7000, 0, 0) + b"\0" * 99,
+        lambda: b"\xff\x4f\xff\x51\0\x29\0\0" + struct.pack(">IIII", 7000, 7000, 0, 0) + b"\0" * 30_000,
         "unsupported",
         "it is a JPEG 2000 picture, which takes long: more than 40,000,000 pixels are not read; save it as PNG",
     ),
