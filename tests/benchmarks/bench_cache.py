@@ -60,7 +60,7 @@ def test_ten_thousand_unchanged_files(tmp_path: Path, backbone: str, count: int)
     usual = statistics.median(again[0] - loaded[0] for _, loaded, again in rounds)
     print(
         f"\n{backbone}, {count:,} files, the best of {ROUNDS} rounds: ffe --help {shown:.2f} s ({shown_cpu:.2f} s of a core), "
-        f"libraries {loaded:.2f} s ({loaded_cpu:.2f}), second run {again:.2f} s ({again_cpu:.2f}), so {again - loaded:.2f} s more "
+        f"libraries {loaded:.2f} s ({loaded_cpu:.2f}), second run {again:.2f} s ({again_cpu:.2f}), {again - loaded:.2f} s more "
         f"than these (median {usual:.2f}); the first run took {first:.1f} s"
     )
     assert again - loaded <= 1.0  # other work on the machine only makes it longer
