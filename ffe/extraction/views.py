@@ -17,8 +17,8 @@ _EXAMPLE = "--augment flip,zoom=0.8-1.2,rotate=15"
 
 
 def views_text(views: ViewsSpec) -> str:
-    """Return ``4 views each (flip,rotate=15)``."""
-    return f"{views.count} view{'s' if views.count > 1 else ''} each ({augment_text(views.augment)})"
+    """Return ``4 views of each image that trains (flip,rotate=15)``."""
+    return f"{views.count} view{'s' if views.count > 1 else ''} of each image that trains ({augment_text(views.augment)})"
 
 
 def asked_views(count: int | None, augment: str | AugmentSpec | None, existing: ViewsSpec | None) -> ViewsSpec | None:
@@ -48,7 +48,7 @@ def asked_views(count: int | None, augment: str | AugmentSpec | None, existing: 
         existing.augment if spec is None and existing is not None else spec,  # type: ignore[arg-type]
     )
     if count is None and spec is None:
-        log.info("the file has %s, so this run makes them too; --views 0 drops them", views_text(asked))
+        log.info("the feature file has %s, and keeps them, also of new images; --views 0 drops them", views_text(asked))
     return asked
 
 

@@ -28,7 +28,7 @@ class PackSummary:
         output: the new file.
         files: that went in.
         rows: in the new file.
-        duplicates: rows that stood in more than one file, kept once.
+        duplicates: images that stood in more than one file, kept once.
         class_names: of all files.
         virtual: whether the features stay where they are.
         compression: of the features; of a virtual file none of its own.
@@ -124,6 +124,7 @@ def pack(
                 sources=merged.sources if len(merged.sources) > 1 else (),
                 recorded=recorded,
                 parts=parts,
+                views=first.made_views,
             )
         finally:
             lock.close()

@@ -24,6 +24,7 @@ from ffe.images.stream import ImageStream
 from ffe.keys import spec_differences
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
+from ffe.workflows.rows import labelled
 
 log = logging.getLogger("ffe")
 
@@ -139,13 +140,13 @@ def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.nd
                 "extract with the options of the model (int8 with --like its feature file), or tune a new one."
             )
         index = _model_labels(predictor, store.class_names, path)
-        used = np.flatnonzero(store.labels >= 0)
+        used = labelled(store)
         probabilities = [np.empty((0, len(manifest.class_names)))]
         step = 256
         for start in range(0, len(used), step):
             probabilities.append(predictor.probabilities(store.features(used[start : start + step])))
         digests = [store.sha256[i] for i in used]
-        return np.concatenate(probabilities), index[store.labels[used]], digests, len(store) - len(used)
+        return np.concatenate(probabilities), index[store.labels[used]], digests, len(store.plain) - len(used)
 
 
 def _predict_images(
