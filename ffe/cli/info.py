@@ -108,7 +108,14 @@ def _weights_text(spec: Any) -> str:
 
 def _model(file: str, splits: bool, as_json: bool) -> None:
     from ffe.bundle.io import Bundle
-    from ffe.report.text import calibration_text, evaluation_text, leaderboard_text, parameters_text, share_text
+    from ffe.report.text import (
+        calibration_text,
+        evaluation_text,
+        leaderboard_text,
+        parameters_text,
+        share_text,
+        trained_views_text,
+    )
 
     bundle = Bundle(file)
     manifest = bundle.manifest
@@ -130,6 +137,7 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
         f"precision    {_precision_text(spec)}\n"
         f"made with    ffe {manifest.ffe_version}, "
         + ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
+        + (f"\nviews        {trained_views_text(manifest.views)}" if manifest.views is not None else "")
         + (f"\nnot sure     below {share_text(manifest.reject)}" if manifest.reject else "")
         + (f"\nanswers      {calibration_text(manifest.calibration)}" if "error_before" in manifest.calibration else "")
         + "\n"

@@ -22,6 +22,8 @@ BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the
 REJECT_HELP = "Answer 'not sure' below this probability; 0 = always answer.  [default: what the model was tuned with]"
 WORKERS_HELP = "Threads that decode images.  [default: one per core, more where files come slowly]"
 
+TTA_HELP = "Ask about so many views of each image too, and average the answers."
+TTA_AUGMENT_HELP = "How the views of --tta differ; see below.  [default: as those that the model was made from]"
 AUGMENT_HELP = """\b
 --augment takes these, separated by commas, such as flip,zoom=0.8-1.2,rotate=15:
   flip, vflip         mirror left to right, or upside down, every other view

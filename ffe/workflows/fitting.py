@@ -31,11 +31,10 @@ from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.space import complete
 from ffe.heads.svm import EXACT_ROWS
-from ffe.images.augment_text import augment_text
 from ffe.keys import bytes_digest, canonical_json
 from ffe.machine import bytes_text
 from ffe.report.page import check_output as check_report
-from ffe.report.text import answers_text
+from ffe.report.text import answers_text, trained_views_text
 from ffe.report.words import counted
 from ffe.specs import HeadSpec, SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
@@ -109,8 +108,7 @@ class TrainedViews:
 
     def text(self) -> str:
         """Return ``4 of each training image (flip,rotate=15)``, and how they train."""
-        how = {"all": "", "epoch": ", one for each epoch", "none": ", not used"}[self.used]
-        return f"{self.made.count} of each training image ({augment_text(self.made.augment)}){how}"
+        return trained_views_text(self.to_json())
 
 
 @dataclass(frozen=True)
