@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from ffe.errors import StaleStoreError, StoreError
 from ffe.keys import spec_differences
-from ffe.specs import AugmentSpec
 from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
 from ffe.store.virtual import Part
@@ -62,11 +61,6 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
                 f"'{store.path}' and '{first.path}' hold different features ({differences}); "
                 "pack files that were extracted with the same options, and int8 files with --like the first."
             )
-        if store.made_views != first.made_views:
-            raise StaleStoreError(
-                f"'{store.path}' has {_views_of(store)}, and '{first.path}' has {_views_of(first)}; "
-                "extract both with the same --views and --augment."
-            )
     class_names = tuple(sorted({name for store in stores for name in store.class_names}))
     rows: dict[tuple[str, int], Row] = {}
     origin: dict[tuple[str, int], tuple[int, int]] = {}
@@ -91,14 +85,6 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
         tuple(skipped[path] for path in sorted(skipped)),
         tuple(dict.fromkeys(source for store in stores for source in store.sources)),
     )
-
-
-def _views_of(store: FeatureStore) -> str:
-    made = store.made_views
-    if made is None:
-        return "no views"
-    changed = {name: value for name, value in made.augment.to_json().items() if value != getattr(AugmentSpec(), name)}
-    return f"{made.count} views of each image ({', '.join(f'{name} {value}' for name, value in changed.items())})"
 
 
 def _check_same(old: Row, new: Row, class_names: Sequence[str], old_store: FeatureStore, new_store: FeatureStore) -> None:
