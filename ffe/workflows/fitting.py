@@ -496,7 +496,7 @@ def _views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
         if spec.views in {"all", "epoch"}:
             raise DataError(
                 f"'{store.path}' has no views, so --views {spec.views} has nothing to take; leave it out, "
-                f"or add some with 'ffe extract {store.source} -o {store.path} --views 4 --augment flip,zoom=0.8-1.2,rotate=15'."
+                f"or add some with 'ffe extract SOURCE -o {store.path} --views 4 --augment flip,zoom=0.8-1.2,rotate=15'."
             )
         return None
     if spec.views == "epoch" and DenseHead.name not in spec.heads:
