@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -131,18 +131,27 @@ def known_of(job: Job, existing: FeatureStore | None) -> Known:
 
 
 def table_of(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[Skipped]]:
-    """Return the rows, those of views too, and the skipped files, in the order of the feature file."""
+    """Return the rows of the images, without views, and the skipped files, in the order of the feature file."""
     left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
-    table = []
-    for i in sorted(rows):
-        table.append(rows[i])
-        table += [replace(rows[i], view=view) for view in range(1, 1 + count_of(job.records[i], job.views))]
-    return table, sorted([*left_out, *skipped.values()], key=lambda item: item.path)
+    return [rows[i] for i in sorted(rows)], sorted([*left_out, *skipped.values()], key=lambda item: item.path)
+
+
+def with_views(rows: Sequence[Row], counts: Sequence[int]) -> Iterator[Row]:
+    """Yield each row, and so many views of it behind it."""
+    for row, count in zip(rows, counts, strict=True):
+        yield row
+        for view in range(1, 1 + count):
+            yield replace(row, view=view)
 
 
 def says_all(job: Job, existing: FeatureStore | None, known: Known) -> bool:
     """Return whether the existing file says all that a job asks for, as far as stamps tell."""
-    return not known.read and same_table(job, existing, *table_of(job, known.rows, known.skipped))
+    return not known.read and same_table(job, existing, *table_of(job, known.rows, known.skipped), counts_of(job, known.rows))
+
+
+def counts_of(job: Job, rows: dict[int, Row]) -> list[int]:
+    """Return how many views each image has, in the order of the feature file."""
+    return [count_of(job.records[i], job.views) for i in sorted(rows)]
 
 
 def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
@@ -150,20 +159,24 @@ def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
     return job.compress or ("none" if existing is None else compression_choice({existing.compression}))
 
 
-def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped: list[Skipped]) -> bool:
-    """Return whether the existing file says all this already."""
+def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped: list[Skipped], counts: Sequence[int]) -> bool:
+    """Return whether the existing file says all this already; views stand behind their images, and say what those say."""
     if existing is None or existing.schema < SCHEMA or existing.parts or existing.compression != compression_of(job, existing):
         return False
-    stats = map(tuple, existing.stat.tolist())
-    columns = (existing.views.tolist(), existing.sha256, existing.labels.tolist(), existing.split, existing.group, stats)
+    views = [view for count in counts for view in range(1 + count)]
+    if existing.made_views != job.views or existing.views.tolist() != views:
+        return False
+    stats, plain = existing.stat.tolist(), existing.plain.tolist()
+    labels = existing.labels.tolist()
+    stored = [
+        (existing.paths[i], existing.sha256[i], labels[i], existing.split[i], existing.group[i], tuple(stats[i])) for i in plain
+    ]
     return (
         existing.class_names == job.found.class_names
-        and existing.made_views == job.views
         and existing.source == source_text(job.found)
         and list(existing.skipped) == skipped
         and (not skipped or existing.judged_by == JUDGED_BY)
-        and list(zip(existing.paths, *columns, strict=True))
-        == [(row.path, row.view, row.sha256, row.label, row.split, row.group, row.stat) for row in rows]
+        and stored == [(row.path, row.sha256, row.label, row.split, row.group, row.stat) for row in rows]
     )
 
 
@@ -179,10 +192,14 @@ def stored_rows(plan: Plan) -> dict[str, int]:
 @collector_paused()
 def assemble(
     plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped], stored: dict[str, int]
-) -> tuple[list[Row], list[Skipped], Changes]:
-    """Put the feature file in place, unless the one that is there says all this already; return its table, and what changed."""
+) -> tuple[int, list[Skipped], Changes]:
+    """Put the feature file in place, unless the one that is there says all this already.
+
+    Returns:
+        How many rows it has, the files that gave none, and what changed.
+    """
     job, existing, journal = plan.job, plan.existing, plan.journal
-    table = table_of(job, rows, skipped)
+    table, counts = table_of(job, rows, skipped), counts_of(job, rows)
     name = plan.name
     changed = Changes(unchanged=len(rows)) if plan.written else changes(existing, table[0])
     grid = journal.grid if existing is None else existing.grid
@@ -201,13 +218,13 @@ def assemble(
             return existing.raw_row(stored[found])
         return journal.row(found)
 
-    if not plan.written and not same_table(job, existing, *table):
+    if not plan.written and not same_table(job, existing, *table, counts):
         write_store(
             job.output,
             spec=plan.spec,
             grid=grid,
             class_names=job.found.class_names,
-            rows=table[0],
+            rows=list(with_views(table[0], counts)),
             features=features,
             skipped=table[1],
             judged_by=JUDGED_BY,
@@ -216,4 +233,4 @@ def assemble(
             compress=compression_of(job, existing),
             views=job.views,
         )
-    return *table, changed
+    return len(counts) + sum(counts), table[1], changed

@@ -273,7 +273,7 @@ def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: 
         before = time.monotonic()
         rows, skipped = {**plan.known.rows, **done.rows}, {**plan.known.skipped, **done.skipped}
         with saying_what_is_missing(job.output, lambda: _stated(plan).file_bytes or 0):
-            table, unread, changed = assemble(plan, rows, skipped, stored)
+            count, unread, changed = assemble(plan, rows, skipped, stored)
     except BaseException:
         with contextlib.suppress(OSError):  # what can be kept is kept; the first error is the one that matters
             journal.commit()
@@ -285,7 +285,7 @@ def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: 
         remember(job.spec, job.engine, engine.grid, done.count, done.rate, views=job.views is not None)
     return ExtractSummary(
         output=job.output,
-        rows=len(table),
+        rows=count,
         images=len(rows),
         views=job.views,
         computed=done.count,

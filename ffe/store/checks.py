@@ -97,14 +97,19 @@ def _order(store: FeatureStore) -> list[Problem]:
 
 
 def _views(store: FeatureStore) -> list[Problem]:
-    """Check that an image has all the views that the file speaks of, or none, and that each is a view of an image."""
+    """Check that an image has all the views that the file speaks of, or none, and that each is a view of an image like it."""
     if store.made_views is None:
         return []
     plain = store.plain
-    count = (store.rows_of_views(plain) >= 0).sum(axis=1)
+    rows = store.rows_of_views(plain)
+    count = (rows >= 0).sum(axis=1)
     problems = [
         Problem(f"it has {n} of the {store.made_views.count} views of '{store.paths[row]}'")
         for row, n in zip(plain, count.tolist(), strict=True)
         if n not in {0, store.made_views.count}
     ]
+    columns = (store.sha256, store.labels.tolist(), store.split, store.group)
+    for row, views in zip(plain.tolist(), rows.tolist(), strict=True):
+        if any(column[view] != column[row] for view in views if view >= 0 for column in columns):
+            problems.append(Problem(f"the views of '{store.paths[row]}' are of another content, class, split or group than it"))
     return problems if count.sum() == len(store) - len(plain) else [*problems, Problem("it has views of images that it has not")]

@@ -384,6 +384,17 @@ def test_missing_views_are_a_problem(source: Path, output: Path) -> None:
         ]
 
 
+def test_views_of_another_class_than_their_image_are_a_problem(source: Path, output: Path) -> None:
+    with_views(source, output)
+    with h5py.File(output, "r+") as file:
+        file["labels"][6] = 1 - file["labels"][6]
+        seal(file)
+    with FeatureStore(output) as store:
+        assert [problem.text() for problem in check_store(store)] == [
+            f"the views of '{store.paths[4]}' are of another content, class, split or group than it"
+        ]
+
+
 def test_views_that_the_file_does_not_speak_of(source: Path, output: Path) -> None:
     with_views(source, output)
     with h5py.File(output, "r+") as file:
