@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import math
 import shutil
 import tempfile
 import weakref
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ log = logging.getLogger("ffe")
 
 _SHARE_OF_MEMORY = 0.5
 _BLOCK_VALUES = 1 << 22
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def empty_rows(rows: int, dims: int) -> np.ndarray:
@@ -44,3 +48,30 @@ def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     for start in range(0, len(rows), step):
         result[start : start + step] = x[rows[start : start + step]]
     return result
+
+
+def read_npz(data: bytes) -> dict[str, np.ndarray]:
+    """Read an ``.npz`` archive of plain numbers, as ``np.savez`` writes it: no objects, nothing compressed.
+
+    Raises:
+        ValueError: it is damaged, or holds something else, or claims more than it holds.
+    """
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if member.compress_type != zipfile.ZIP_STORED or name in arrays:
+                raise ValueError(f"'{name}' is compressed, or stands in it twice")
+            content = archive.read(member)
+            file = io.BytesIO(content)
+            read_header = _HEADERS.get(np.lib.format.read_magic(file))
+            if read_header is None:
+                raise ValueError(f"'{name}' has a header of a later NumPy")
+            shape, by_column, dtype = read_header(file)
+            if dtype.hasobject or dtype.kind not in "biuf":
+                raise ValueError(f"'{name}' holds no plain numbers; objects are never unpickled")
+            if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+                raise ValueError(f"'{name}' claims {math.prod(shape):,} values, which it does not hold")
+            values = np.frombuffer(content, dtype, offset=file.tell())
+            arrays[name] = values.reshape(shape, order="F" if by_column else "C").copy()
+    return arrays

@@ -7,7 +7,9 @@ code. https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -27,6 +30,17 @@ RECORD = "record.json"
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _LOCAL_HEADER = 30
+
+_OPERATIONS = re.compile(r"opset\d{1,3}")  # OpenVINO's own; others come from libraries that a user loads
+_CONTROL = {"Loop", "TensorIterator", "If", "ReadValue", "Assign"}  # no backbone has them, and they need not end
+_BITS = {
+    **dict.fromkeys(("f64", "i64", "u64"), 64),
+    **dict.fromkeys(("f32", "i32", "u32"), 32),
+    **dict.fromkeys(("f16", "bf16", "i16", "u16"), 16),
+    **dict.fromkeys(("i8", "u8", "boolean", "f8e4m3", "f8e5m2"), 8),
+    **dict.fromkeys(("i4", "u4"), 4),
+    "u1": 1,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,3 +122,31 @@ def map_member(path: Path, name: str) -> np.ndarray:
         name_length, extra_length = struct.unpack("<26xHH", file.read(_LOCAL_HEADER))
     start = info.header_offset + _LOCAL_HEADER + name_length + extra_length
     return np.memmap(path, np.uint8, "c", start, (info.file_size,))
+
+
+def check_graph(model: IrModel) -> None:
+    """Make sure of a graph that others made: plain XML, operations that end, constants inside their block.
+
+    OpenVINO follows no entities and loads no libraries by itself; so none are
+    asked for here, and nothing is handed to its readers of other formats.
+
+    Raises:
+        ValueError: the graph is something else.
+    """
+    if b"<!" in model.xml or not model.xml.lstrip().startswith((b"<?xml", b"<net")):
+        raise ValueError("its graph is not the XML that ffe writes")
+    try:
+        root = ElementTree.fromstring(model.xml)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"its graph is damaged ({error})") from error
+    for layer in root.iter("layer"):
+        if not _OPERATIONS.fullmatch(layer.get("version", "")) or layer.get("type") in _CONTROL:
+            raise ValueError(f"its graph has the operation '{layer.get('type')}', which ffe does not run")
+    for data in root.iter("data"):
+        if "offset" in data.attrib or "size" in data.attrib:
+            offset, size = (int(data.get(name, "-1")) for name in ("offset", "size"))
+            if offset < 0 or size < 0 or offset + size > len(model.weights):
+                raise ValueError("its graph asks for constants that it does not hold")
+            bits, values = _BITS.get(data.get("element_type", ""), 0), [int(n) for n in data.get("shape", "").split(",") if n]
+            if min(values, default=0) < 0 or -(-bits * math.prod(values) // 8) != size:
+                raise ValueError("its graph has constants of another shape than their bytes")

@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine, open_saved_engine
-from ffe.errors import DecodeError, SpecError
+from ffe.errors import BundleError, DecodeError, SpecError
 from ffe.evaluation.calibration import with_temperature
 from ffe.evaluation.selection import check_threshold, sure
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
@@ -245,4 +245,8 @@ class Predictor:
 
                 found = weights_of(spec, self._weights)
                 self._engine = open_engine(spec, found, name=self._engine_name, batch_size=self.batch_size)
+            if self._engine.grid != bundle.manifest.grid:
+                raise BundleError(
+                    f"The backbone in the model file '{bundle.path}' gives other features than its head takes; make it again."
+                )
         return self._engine

@@ -27,6 +27,11 @@ def _check(value: Any, allowed: Any, what: str) -> None:
         raise SpecError(f"{what} is {value!r}, but must be one of {', '.join(get_args(allowed))}.")
 
 
+def _check_text(value: Any, what: str, *, or_none: bool = False) -> None:
+    if not (isinstance(value, str) or (or_none and value is None)):
+        raise SpecError(f"{what} is {value!r}, but must be text.")
+
+
 class Spec:
     """Turns a frozen dataclass into JSON values and back.
 
@@ -90,6 +95,8 @@ class PreprocessSpec(Spec):
     decode: Decode = "exact"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.size, (tuple, list)):
+            raise SpecError(f"size is {self.size!r}, but must be two whole numbers from 1 to 8192.")
         object.__setattr__(self, "size", tuple(self.size))
         height_width = self.size
         if len(height_width) != 2 or not all(isinstance(n, int) and 0 < n <= 8192 for n in height_width):
@@ -218,6 +225,9 @@ class BackboneSpec(Spec):
 
     def __post_init__(self) -> None:
         _check(self.weights, Literal["file", "random"], "weights")
+        _check_text(self.name, "name")
+        _check_text(self.weights_sha256, "weights_sha256")
+        _check_text(self.layer, "layer", or_none=True)
 
 
 @dataclass(frozen=True)
@@ -240,6 +250,7 @@ class ExtractSpec(Spec):
     def __post_init__(self) -> None:
         _check(self.precision, Precision, "precision")
         _check(self.dtype, StoredDtype, "dtype")
+        _check_text(self.quantized_sha256, "quantized_sha256", or_none=True)
         if self.quantized_sha256 is not None and self.precision != "int8":
             raise SpecError(f"only the precision int8 has a quantised model, not {self.precision}.")
 
@@ -250,6 +261,11 @@ class HeadSpec(Spec):
 
     name: str
     parameters: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _check_text(self.name, "name")
+        if not isinstance(self.parameters, dict):
+            raise SpecError(f"the parameters of a head are {self.parameters!r}, but must be values by name.")
 
 
 @dataclass(frozen=True)

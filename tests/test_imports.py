@@ -22,7 +22,7 @@ HEAVY = {
 # lowest first; the packages of one layer do not import each other
 LAYERS = (
     {"_version", "errors", "machine"},
-    {"specs", "arrays"},
+    {"specs", "arrays", "hdf5"},
     {"keys"},
     {"ir", "stamps"},
     {"images", "backbones", "store", "splits", "evaluation"},

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.backbones.catalog import Backbone, check_size, find
+from ffe.backbones.saved import check_keras_file
 from ffe.backbones.weights import IMAGENET, Weights
-from ffe.errors import BackboneError, WeightsError
+from ffe.errors import BackboneError, WeightsError, one_line
 from ffe.specs import ExtractSpec
 
 if TYPE_CHECKING:
@@ -79,10 +80,19 @@ def download(row: Backbone, size: tuple[int, int]) -> None:
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a backbone that was saved as a ``.keras`` file, in safe mode: no code runs from it."""
+    """Load a backbone that was saved as a ``.keras`` file, in safe mode: no code runs from it.
+
+    Raises:
+        BackboneError: it holds something else than a backbone.
+    """
     import keras
 
-    return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+    check_keras_file(path)
+
+    try:
+        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises many kinds on a description that makes no sense
+        raise BackboneError(f"The saved backbone cannot be used: {one_line(error)}; make the model again.") from error
 
 
 def _application(row: Backbone, size: tuple[int, int], weights: str | None) -> keras.Model:

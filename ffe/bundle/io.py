@@ -2,7 +2,10 @@
 
 A bundle is a zip of known names. Nothing in it is pickled, nothing is unpacked
 under a name from the file, and every member is checked against its digest
-before anything is made of it.
+before anything is made of it. The digests stand in the manifest, and that of
+the manifest in the comment of the zip. So any accident is found; whoever means
+harm can write digests that are right. What tells his file from another is
+``Bundle.sha256``, if the other's is known from elsewhere.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -20,8 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from ffe.arrays import read_npz
+from ffe.bundle.archive import identity, open_archive
 from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, HEAD_KERAS, IR_GRAPH, IR_WEIGHTS, MANIFEST, SPLITS, Manifest
-from ffe.errors import BundleError, FfeError, HeadError, one_line
+from ffe.errors import BundleError, FfeError, one_line
+from ffe.evaluation.calibration import with_temperature
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.ir import IrModel, digest_of_parts, map_member
@@ -31,6 +38,8 @@ from ffe.store.journal import sync, sync_folder
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
 _BACKBONES = {BACKBONE, IR_GRAPH, IR_WEIGHTS}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_SEAL = b"sha256 of manifest.json: "
+_MOST_MANIFEST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Bundle:
     Attributes:
         path: the file.
         manifest: its record.
+        sha256: digest of that record, and through the digests in it of the whole file.
 
     Raises:
         BundleError: the file is missing, damaged, tampered with, or was not written by ffe.
@@ -63,13 +73,16 @@ class Bundle:
         if not zipfile.is_zipfile(self.path):
             raise BundleError(f"'{self.path}' is no model file, or a damaged one; give a .ffe file that 'ffe tune' wrote.")
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                names = archive.namelist()
-                unknown = sorted(set(names) - _NEEDED - _BACKBONES - {HEAD_KERAS})
-                if not set(names) >= _NEEDED or unknown or len(names) != len(set(names)):
-                    raise BundleError("it is not one of ffe's")
-                self.manifest = Manifest.from_json(json.loads(archive.read(MANIFEST)))
-                if set(self.manifest.members) != set(names) - {MANIFEST}:
+            self._identity = identity(self.path)
+            with open_archive(self.path, _NEEDED, _BACKBONES | {HEAD_KERAS}) as archive:
+                if archive.getinfo(MANIFEST).file_size > _MOST_MANIFEST_BYTES:
+                    raise BundleError("its manifest is too long")
+                record = archive.read(MANIFEST)
+                self.sha256 = bytes_digest(record)
+                if archive.comment not in {b"", _SEAL + self.sha256.encode()}:  # the first versions sealed nothing
+                    raise BundleError("its manifest or its end was changed after it was written")
+                self.manifest = Manifest.from_json(json.loads(record))
+                if set(self.manifest.members) != set(archive.namelist()) - {MANIFEST}:
                     raise BundleError("its members are not those of its manifest")
                 for name, digest in self.manifest.members.items():
                     with archive.open(name) as member:
@@ -91,11 +104,23 @@ class Bundle:
         """Rebuild the fitted head."""
         manifest = self.manifest
         try:
-            return find_head(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, self.arrays(HEAD))
-        except (HeadError, KeyError, TypeError, ValueError, IndexError) as error:
+            head = find_head(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, self.arrays(HEAD))
+            self._try(head)
+        except BundleError:
+            raise
+        except Exception as error:  # arrays that do not fit each other fail in many ways
             raise BundleError(
                 f"The head in the model file '{self.path}' cannot be used ({one_line(error)}); make it again."
             ) from error
+        return head
+
+    def _try(self, head: Head) -> None:
+        """Let a head answer once, so that what does not fit shows now and not among the answers."""
+        nothing = np.zeros((1, math.prod(self.manifest.grid)), np.float32)
+        with np.errstate(all="ignore"):
+            answer = with_temperature(head.predict_proba(nothing), self.manifest.temperature)
+        if answer.shape != (1, len(self.manifest.class_names)) or not abs(answer.sum() - 1) < 1e-3:
+            raise ValueError("it does not answer with a probability for each class")
 
     def golden(self) -> dict[str, np.ndarray]:
         """Return the golden check: ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K).
@@ -106,11 +131,17 @@ class Bundle:
 
     def splits(self) -> list[SplitRow]:
         """Return where each image of the feature files went."""
-        return [SplitRow(*row) for row in json.loads(self._read(SPLITS))]
+        try:
+            rows = [SplitRow(*row) for row in json.loads(self._read(SPLITS))]
+            if not all(isinstance(text, str) for row in rows for text in (row.path, row.sha256, row.split)):
+                raise TypeError("not text")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise BundleError(f"The list of images in the model file '{self.path}' cannot be read; make it again.") from error
+        return rows
 
     def card(self) -> str:
         """Return the model card, Markdown."""
-        return self._read(CARD).decode()
+        return self._read(CARD).decode("utf-8", "replace")
 
     def ir(self) -> IrModel | None:
         """Return the backbone as an IR model, or None; its constants are read when they are used."""
@@ -119,7 +150,8 @@ class Bundle:
             return None
         if wanted is not None and digest_of_parts(members[IR_GRAPH], members[IR_WEIGHTS]) != wanted:
             raise BundleError(f"The model file '{self.path}' holds another int8 backbone than its spec names; make it again.")
-        return IrModel(self._read(IR_GRAPH), map_member(self.path, IR_WEIGHTS))
+        graph = self._read(IR_GRAPH)
+        return IrModel(graph, map_member(self.path, IR_WEIGHTS))
 
     @contextlib.contextmanager
     def keras_file(self) -> Iterator[Path | None]:
@@ -135,14 +167,22 @@ class Bundle:
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read a member of arrays; pickled objects are refused."""
         try:
-            with np.load(io.BytesIO(self._read(name)), allow_pickle=False) as file:
-                return {key: file[key] for key in file.files}
-        except ValueError as error:  # numpy's answer to pickled objects
-            raise BundleError(f"The model file '{self.path}' holds no plain arrays in '{name}'; make it again.") from error
+            return read_npz(self._read(name))
+        except (ValueError, zipfile.BadZipFile, OverflowError) as error:
+            raise BundleError(
+                f"The model file '{self.path}' holds no plain arrays in '{name}' ({one_line(error)}); make it again."
+            ) from error
 
     def _read(self, name: str) -> bytes:
-        with zipfile.ZipFile(self.path) as archive:
-            return archive.read(name)
+        """Read a member of the very file that was checked."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                content = archive.read(name)
+            if identity(self.path) == self._identity:
+                return content
+        except (OSError, zipfile.BadZipFile, KeyError):
+            pass
+        raise BundleError(f"The model file '{self.path}' was replaced while it was in use; open it again.")
 
 
 def write_bundle(
@@ -189,9 +229,11 @@ def write_bundle(
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as file:
+            record = _readable_json(manifest.to_json())
             with zipfile.ZipFile(file, "w") as archive:
-                for name, data in {MANIFEST: _readable_json(manifest.to_json()), **members}.items():
+                for name, data in {MANIFEST: record, **members}.items():
                     archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+                archive.comment = _SEAL + bytes_digest(record).encode()
             file.flush()
             sync(file.fileno())
         os.replace(temporary, path)

@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ffe.errors import BundleError
-from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec
+from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec, ViewsSpec
 
 SCHEMA = 3  # 1 had no IR members, 2 no calibration; such files are read as they are
 READABLE = (1, 2, 3)
+_MOST_DIMS = 1 << 27  # features of a row: half a gibibyte
+
+USES_OF_VIEWS = ("all", "epoch", "none")
 
 MANIFEST = "manifest.json"
 HEAD = "head.npz"
@@ -90,17 +93,20 @@ class Manifest:
             raise BundleError("it has no schema number")
         if value["schema"] not in READABLE:
             raise BundleError(
-                f"it has schema {value['schema']}, but this version of ffe reads schema {SCHEMA}; "
+                f"it has schema {value['schema']!r}, but this version of ffe reads schema {SCHEMA}; "
                 "use the version of ffe that wrote it"
             )
         try:
+            _check_types(value)
             calibration, reject = dict(value.get("calibration", {"temperature": 1.0})), float(value.get("reject", 0.0))
             if not (0 < float(calibration["temperature"]) < math.inf and 0 <= reject < 1):
                 raise ValueError(f"temperature {calibration['temperature']!r}, reject {reject!r}")
-            height, width, channels = (int(n) for n in value["grid"])
+            height, width, channels = value["grid"]
             views = value.get("views")
             if views is not None:
-                AugmentSpec.from_json(views["augment"])
+                ViewsSpec.from_json({name: item for name, item in views.items() if name != "used"})
+                if views["used"] not in USES_OF_VIEWS:
+                    raise ValueError(f"views used {views['used']!r}")
             return cls(
                 schema=SCHEMA,
                 ffe_version=str(value["ffe_version"]),
@@ -118,5 +124,33 @@ class Manifest:
                 reject=reject,
                 views=views,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"its manifest is incomplete ({error!r})") from error
+
+
+def _check_types(value: dict[str, Any]) -> None:
+    """Make sure that what the record names is of the kind that the rest of ffe takes it for.
+
+    Raises:
+        KeyError, ValueError: it is not; the text names the field.
+    """
+    grid, names, members = value["grid"], value["class_names"], value["members"]
+    if not (isinstance(grid, (list, tuple)) and len(grid) == 3 and all(type(n) is int and n > 0 for n in grid)):
+        raise ValueError(f"grid {grid!r}")
+    if math.prod(grid) > _MOST_DIMS:
+        raise ValueError(f"grid {grid!r} is too large")
+    if not (_texts(names) and 2 <= len(set(names)) == len(names)):
+        raise ValueError("class_names")
+    if not (isinstance(members, dict) and _texts(list(members.values()))):
+        raise ValueError("members")
+    if not (isinstance(value["libraries"], dict) and _texts(list(value["libraries"].values()))):
+        raise ValueError("libraries")
+    for name in ("evaluation", "search"):
+        if not isinstance(value[name], dict):
+            raise ValueError(name)
+    if not (isinstance(value["leaderboard"], (list, tuple)) and all(isinstance(trial, dict) for trial in value["leaderboard"])):
+        raise ValueError("leaderboard")
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and all(isinstance(text, str) for text in values)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffe.cli.output import fidelity_text, print_json
-from ffe.errors import StoreError
+from ffe.errors import BundleError, StoreError
+
+if TYPE_CHECKING:
+    from ffe.bundle.io import Bundle
 
 
 @click.command(short_help="Show what is inside a feature file or a model.")
@@ -108,6 +111,16 @@ def _weights_text(spec: Any) -> str:
 
 def _model(file: str, splits: bool, as_json: bool) -> None:
     from ffe.bundle.io import Bundle
+    from ffe.errors import one_line
+
+    bundle = Bundle(file)
+    try:
+        _show_model(bundle, splits, as_json)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:  # its scores may hold anything
+        raise BundleError(f"The scores in the model file '{file}' cannot be read ({one_line(error)}); make it again.") from error
+
+
+def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     from ffe.report.text import (
         calibration_text,
         evaluation_text,
@@ -116,8 +129,8 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
         share_text,
         trained_views_text,
     )
+    from ffe.report.words import plain
 
-    bundle = Bundle(file)
     manifest = bundle.manifest
     where = {row.path: row.split or "left-out" for row in bundle.splits()} if splits else {}
     if as_json:
@@ -125,23 +138,25 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
         record["parameters"] = record["head"]["parameters"]
         record["head"] = manifest.head.name
         record["has_backbone"] = bundle.has_backbone
+        record["digest"] = bundle.sha256
         print_json(record | ({"splits": where} if splits else {}))
         return
     spec = manifest.spec
-    click.echo(
+    text = (
         f"head         {manifest.head.name} ({parameters_text(manifest.head.parameters)})\n"
         f"classes      {', '.join(manifest.class_names)}\n"
         f"backbone     {spec.backbone.name}, {_weights_text(spec)}, "
         f"{'inside the file' if bundle.has_backbone else 'not inside the file'}\n"
         f"input        {_input_text(spec)}\n"
         f"precision    {_precision_text(spec)}\n"
+        f"digest       {bundle.sha256}\n"
         f"made with    ffe {manifest.ffe_version}, "
         + ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
         + (f"\nviews        {trained_views_text(manifest.views)}" if manifest.views is not None else "")
         + (f"\nnot sure     below {share_text(manifest.reject)}" if manifest.reject else "")
         + (f"\nanswers      {calibration_text(manifest.calibration)}" if "error_before" in manifest.calibration else "")
-        + "\n"
     )
+    click.echo("\n".join(map(plain, text.splitlines())) + "\n")
     click.echo("Test: " + evaluation_text(manifest.evaluation["test"]))
     if manifest.leaderboard:
         click.echo(f"\nValidation: {manifest.search['validation']}\n")
@@ -149,4 +164,4 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
     if where:
         click.echo("\nsplit\tpath")
     for path, split in where.items():
-        click.echo(f"{split}\t{path}")
+        click.echo(f"{split}\t{plain(path, 4000)}")

@@ -125,9 +125,9 @@ def open_engine(
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
     if chosen == "openvino":
         if name == "openvino" or quantized is not None:
-            return _on_openvino(quantized or float_model(spec, weights), batch_size)
+            return _on_openvino(spec, quantized or float_model(spec, weights), batch_size)
         if (ir := float_model_if_any(spec, weights)) is not None:
-            return _on_openvino(ir, batch_size)
+            return _on_openvino(spec, ir, batch_size)
     log.info("loading the backbone %s", spec.backbone.name)
     from ffe.backbones.build import build
     from ffe.engines.keras import KerasEngine
@@ -159,7 +159,7 @@ def open_saved_engine(
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
     if chosen == "openvino" and ir is not None:
-        return _on_openvino(ir, batch_size)
+        return _on_openvino(spec, ir, batch_size)
     if chosen == "keras" or name == "auto":
         with keras_file() as file:
             if file is not None:
@@ -171,7 +171,10 @@ def open_saved_engine(
     raise EngineError(f"The model holds no backbone that the engine {chosen} can run; use --engine auto.")
 
 
-def _on_openvino(model: IrModel, batch_size: int | None) -> Engine:
+def _on_openvino(spec: ExtractSpec, model: IrModel, batch_size: int | None) -> Engine:
     from ffe.engines.openvino import BATCH_SIZE, OpenVinoEngine
 
-    return OpenVinoEngine(model, batch_size or BATCH_SIZE)
+    engine = OpenVinoEngine(model, batch_size or BATCH_SIZE)
+    if engine.size != spec.preprocess.size:
+        raise EngineError(f"The backbone takes pictures of {engine.size}, not of {spec.preprocess.size} pixels; make it again.")
+    return engine

@@ -12,7 +12,7 @@ import numpy as np
 
 from ffe.engines.base import grid_of, padded
 from ffe.errors import EngineError, one_line
-from ffe.ir import IrModel
+from ffe.ir import IrModel, check_graph
 from ffe.machine import cores
 
 if TYPE_CHECKING:
@@ -63,16 +63,23 @@ class OpenVinoEngine:
         self._weights = (
             model.weights if model.weights.flags.writeable else model.weights.copy()
         )  # OpenVINO insists, and reads only
-        self._model = self._ov.Core().read_model(model.xml.decode(), self._ov.Tensor(self._weights, shared_memory=True))
-        self.grid = grid_of([n.get_length() for n in list(self._model.output(0).partial_shape)[1:]])
-        _, height, width, _ = self._model.input(0).partial_shape
-        self.size = (height.get_length(), width.get_length())
+        try:
+            check_graph(model)
+            self._model = self._ov.Core().read_model(model.xml.decode(), self._ov.Tensor(self._weights, shared_memory=True))
+            self.grid = grid_of([n.get_length() for n in list(self._model.output(0).partial_shape)[1:]])
+            _, height, width, _ = self._model.input(0).partial_shape
+            self.size = (height.get_length(), width.get_length())
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"The backbone is no network that OpenVINO reads ({one_line(error)}); make it again.") from error
         self.seconds = 0.0
         self._compiled_for = 0
         self._lock = threading.RLock()
         self.batch_size = batch_size
         self.sizes = (*(n for n in (1, 2, 4, 8) if n < batch_size), batch_size)
-        self._compile()
+        try:
+            self._compile()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot run the backbone ({one_line(error)}); use --engine keras.") from error
 
     def _compile(self) -> None:
         self._model.reshape([self.batch_size, *self.size, 3])

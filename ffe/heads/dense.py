@@ -11,7 +11,7 @@ import numpy as np
 import threadpoolctl
 
 from ffe.heads.base import MappedHead, row_weights
-from ffe.heads.feature_map import FEATURE_SPACE, SCALING
+from ffe.heads.feature_map import FEATURE_SPACE, SCALING, stored
 from ffe.heads.network import Layers, Network, initial_layers
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
@@ -102,7 +102,7 @@ class DenseHead(MappedHead):
         head = cls(parameters, grid)
         head.map.restore(arrays)
         count = sum(name.startswith("kernel") for name in arrays)
-        head._layers = [(arrays[f"kernel{i}"], arrays[f"bias{i}"]) for i in range(count)]
+        head._layers = [(stored(arrays, f"kernel{i}", 2), stored(arrays, f"bias{i}", 1)) for i in range(count)]
         return head
 
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from ffe.arrays import empty_rows
+from ffe.errors import HeadError
 from ffe.heads.space import Parameter
 
 POOLING = Parameter("pooling", "avg", ("flat", "avg", "max", "avgmax"))
@@ -123,10 +124,28 @@ class FeatureMap:
         return sum(array.nbytes for array in self.arrays().values())
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Take back what ``arrays()`` returned."""
-        self.mean, self.scale = arrays.get("mean"), arrays.get("scale")
-        self._centre, self._axes = arrays.get("centre"), arrays.get("axes")
+        """Take back what ``arrays()`` returned.
+
+        Raises:
+            HeadError: an array has another number of axes.
+        """
+        self.mean, self.scale, self._centre = (
+            stored(arrays, name, 1) if name in arrays else None for name in ("mean", "scale", "centre")
+        )
+        self._axes = stored(arrays, "axes", 2) if "axes" in arrays else None
         return self
+
+
+def stored(arrays: Mapping[str, np.ndarray], name: str, axes: int) -> np.ndarray:
+    """Return one of the arrays of a head that was kept, which must not grow when NumPy spreads it over others.
+
+    Raises:
+        HeadError: it is not there, or has another number of axes.
+    """
+    array = arrays.get(name)
+    if array is None or array.ndim != axes:
+        raise HeadError(f"The head has no array '{name}' of {axes} axes; make the model again.")
+    return array
 
 
 def pooled_dims(pooling: str, grid: tuple[int, int, int]) -> int:

@@ -9,11 +9,14 @@ import numpy as np
 
 from ffe.errors import HeadError
 from ffe.heads.base import MappedHead
-from ffe.heads.feature_map import POOLING
+from ffe.heads.feature_map import POOLING, stored
 from ffe.heads.space import Parameter
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
+
+
+_MOST_DEPTH = 100_000  # a walk takes so many steps, whatever the nodes say
 
 
 class ForestHead(MappedHead):
@@ -88,14 +91,15 @@ class ForestHead(MappedHead):
     def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
         """Rebuild a fitted head."""
         head = cls(parameters, grid)
-        head._roots, head._children = arrays["roots"], arrays["children"]
-        head._feature, head._threshold = arrays["feature"], arrays["threshold"]
+        head._roots, head._children = stored(arrays, "roots", 1), stored(arrays, "children", 2)
+        head._feature, head._threshold = stored(arrays, "feature", 1), stored(arrays, "threshold", 1)
         nodes, depth = len(head._feature), int(arrays["depth"])
-        if not 0 <= depth <= nodes or min(head._children.min(), head._roots.min()) < 0:
+        if not 0 <= depth <= min(nodes, _MOST_DEPTH) or min(head._children.min(), head._roots.min()) < 0:
             raise HeadError("The trees of this forest are damaged; make the model again.")
-        if max(head._children.max(), head._roots.max()) >= nodes:
+        head._shares, head._depth = stored(arrays, "shares", 2), depth
+        columns = (head._children, head._threshold, head._shares)
+        if max(head._children.max(), head._roots.max()) >= nodes or {len(column) for column in columns} != {nodes}:
             raise HeadError("The trees of this forest are damaged; make the model again.")
-        head._shares, head._depth = arrays["shares"], int(arrays["depth"])
         return head
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ffe.heads.base import MappedHead
-from ffe.heads.feature_map import FEATURE_SPACE
+from ffe.heads.feature_map import FEATURE_SPACE, stored
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
 from ffe.heads.svm import EXACT_ROWS, inner_products
@@ -66,7 +66,7 @@ class LogisticHead(MappedHead):
         """Rebuild a fitted head."""
         head = cls(parameters, grid)
         head.map.restore(arrays)
-        head._weights, head._bias = arrays["weights"], arrays["bias"]
+        head._weights, head._bias = stored(arrays, "weights", 2), stored(arrays, "bias", 1)
         return head
 
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.errors import HeadError
 from ffe.heads.base import MappedHead, row_weights
-from ffe.heads.feature_map import FEATURE_SPACE
+from ffe.heads.feature_map import FEATURE_SPACE, stored
 from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
@@ -125,9 +126,18 @@ class SvmHead(MappedHead):
         """Rebuild a fitted head; the first models had a temperature of their own, and no fourth constant."""
         head = cls(parameters, grid)
         head.map.restore(arrays)
-        head._vectors, head._pairs, head._bias = arrays["vectors"], arrays["pairs"], arrays["bias"]
-        classes, head._gamma, head._temperature, *rest = (float(value) for value in arrays["constants"])
+        head._vectors, head._pairs, head._bias = (
+            stored(arrays, "vectors", 2),
+            stored(arrays, "pairs", 2),
+            stored(arrays, "bias", 1),
+        )
+        classes, head._gamma, head._temperature, *rest = (float(value) for value in stored(arrays, "constants", 1))
         head._classes, head._scoring = int(classes), int(rest[0]) if rest else _VOTES_OF_PAIRS
+        machines = head._classes if head._scoring == _ONE_AGAINST_REST else head._classes * (head._classes - 1) // 2
+        if len(head._bias) != machines:
+            raise HeadError(
+                f"A svm for {head._classes} classes has {machines} machines, not {len(head._bias)}; make the model again."
+            )
         return head
 
 

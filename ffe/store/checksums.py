@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ffe.hdf5 import read_attribute
 from ffe.keys import canonical_json
 from ffe.store import layout
 from ffe.store.compression import crc32
@@ -38,9 +39,9 @@ def tables_digest(file: h5py.File, tables: Mapping[str, np.ndarray]) -> str:
     """
     features, record = file[layout.FEATURES], None
     if layout.BACKBONE in file:
-        record = file[layout.BACKBONE].attrs["record"]
+        record = read_attribute(file[layout.BACKBONE], "record")
     head = {
-        "attributes": {name: _plain(file.attrs[name]) for name in layout.ATTRIBUTES if name in file.attrs},
+        "attributes": {name: read_attribute(file, name) for name in layout.ATTRIBUTES if name in file.attrs},
         "features": [list(features.shape), features.dtype.str],
         "record": record,
         "tables": {name: [_type(table.dtype), list(table.shape)] for name, table in tables.items()},
@@ -50,10 +51,6 @@ def tables_digest(file: h5py.File, tables: Mapping[str, np.ndarray]) -> str:
         if name in tables:
             digest.update(tables[name].tobytes())
     return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def _type(dtype: np.dtype) -> Any:

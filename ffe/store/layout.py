@@ -24,7 +24,8 @@
                 also sources (JSON: all of them), in a virtual one parts (JSON)
 
 Text is stored as UTF-8 of a fixed length, as long as the longest: a damaged
-byte of it is then a wrong letter, and no wrong address for HDF5 to follow.
+byte of it is then a wrong letter, and no wrong address for HDF5 to follow. So
+are the attributes; h5py returns them as bytes.
 ``tables_sha256`` is over all of ``ATTRIBUTES`` and ``TABLES``, and /crc32 over
 the features, so every byte that is read can be held against what was written;
 see ``ffe.store.checksums``.
@@ -48,9 +49,12 @@ import numpy as np
 
 from ffe.stamps import NO_STAMP, Stamp
 
-SCHEMA = 3  # 1 knew no /backbone and no fast decoding, 2 no checksums and no /stat; such files are read as they are
-READABLE = (1, 2, 3)
+# 1 knew no /backbone and no fast decoding, 2 no checksums and no /stat, 3 had attributes of any length; such files are read
+# as they are
+SCHEMA = 4
+READABLE = (1, 2, 3, 4)
 CHECKSUMS_SINCE = 3
+FIXED_TEXT_SINCE = 4
 
 FEATURES = "features"
 DATA_LINK = "data"
@@ -66,6 +70,7 @@ CRC32 = "crc32"
 SKIPPED = "skipped"
 SKIPPED_STAT = "skipped_stat"
 BACKBONE = "backbone"
+BACKBONE_PARTS = (f"{BACKBONE}/graph", f"{BACKBONE}/weights")
 
 # what tables_sha256 is over; a name that a file lacks counts as lacking
 ATTRIBUTES = (

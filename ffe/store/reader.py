@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from ffe.errors import StoreError
+from ffe.hdf5 import check_attribute, check_contents, read_attribute
 from ffe.ir import IrModel
 from ffe.keys import spec_digest
 from ffe.specs import ExtractSpec, ViewsSpec
@@ -95,27 +96,38 @@ class FeatureStore:
             ) from error
 
     def _read(self) -> None:
-        attrs = self._file.attrs
-        if "ffe_schema" not in attrs:
+        if "ffe_schema" not in self._file.attrs:
             raise StoreError(f"'{self.path}' was not written by ffe; make a feature file with 'ffe extract'.")
-        self.schema = int(attrs["ffe_schema"])
+        check_attribute(self._file, "ffe_schema")
+        self.schema = int(read_attribute(self._file, "ffe_schema"))
         if self.schema not in layout.READABLE:
             raise StoreError(
                 f"'{self.path}' has schema {self.schema}, but this version of ffe reads schema {layout.SCHEMA}; "
                 "install the version of ffe that wrote it, or make it again with 'ffe extract'."
             )
+        check_contents(
+            self._file,
+            (layout.FEATURES, *layout.TABLES, *layout.BACKBONE_PARTS),
+            (*layout.ATTRIBUTES, "tables_sha256"),
+            virtual={layout.FEATURES} if "parts" in self._file.attrs else (),
+            varying=self.schema < layout.FIXED_TEXT_SINCE,
+        )
+        if layout.BACKBONE in self._file:
+            check_attribute(self._file[layout.BACKBONE], "record", varying=self.schema < layout.FIXED_TEXT_SINCE)
+        attrs = {name: read_attribute(self._file, name) for name in layout.ATTRIBUTES if name in self._file.attrs}
+        digest = str(read_attribute(self._file, "tables_sha256")) if self.schema >= layout.CHECKSUMS_SINCE else None
         check_readable(self._features, self.path)
         tables = read_tables(self._file)
-        if self.schema >= layout.CHECKSUMS_SINCE and tables_digest(self._file, tables) != str(attrs["tables_sha256"]):
+        if digest is not None and tables_digest(self._file, tables) != digest:
             raise self._damaged("its tables are not those that were written")
         self.spec = ExtractSpec.from_json(json.loads(attrs["spec"]))
         self.spec_digest = str(attrs["spec_digest"])
-        self.class_names: tuple[str, ...] = tuple(json.loads(attrs["class_names"]))
+        self.class_names = _texts(json.loads(attrs["class_names"]))
         height, width, channels = (int(n) for n in attrs["grid"])
         self.grid = (height, width, channels)
         self.source = str(attrs["source"])
-        self.sources: tuple[str, ...] = tuple(json.loads(attrs["sources"])) if "sources" in attrs else (self.source,)
-        self.tables_sha256: str | None = str(attrs["tables_sha256"]) if self.schema >= layout.CHECKSUMS_SINCE else None
+        self.sources = _texts(json.loads(attrs["sources"])) if "sources" in attrs else (self.source,)
+        self.tables_sha256 = digest
         self.labels: np.ndarray = tables[layout.LABELS]
         self.views: np.ndarray = tables[layout.VIEW]
         self.paths, self.sha256, self.split = (
@@ -264,7 +276,7 @@ class FeatureStore:
             return None
         try:
             group = self._file[layout.BACKBONE]
-            model = IrModel(group["graph"][()].tobytes(), group["weights"][()], json.loads(group.attrs["record"]))
+            model = IrModel(group["graph"][()].tobytes(), group["weights"][()], json.loads(read_attribute(group, "record")))
         except (KeyError, ValueError, AttributeError, OSError) as error:
             raise StoreError(f"'{self.path}' has lost its quantised backbone; make it again with 'ffe extract'.") from error
         if model.sha256 != self.spec.quantized_sha256:
@@ -347,6 +359,17 @@ def _stamps(tables: Mapping[str, np.ndarray], name: str, rows: int) -> np.ndarra
     if name not in tables:
         return np.full((rows, 2), NO_STAMP, np.int64)
     return tables[name].astype(np.int64, casting="safe").reshape(-1, 2)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return a list of names as it was read.
+
+    Raises:
+        ValueError: it is something else, or a name stands in it twice.
+    """
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value) or len(set(value)) < len(value):
+        raise ValueError("a list of names is none")
+    return tuple(value)
 
 
 class _PartStore(FeatureStore):

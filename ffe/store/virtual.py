@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 import h5py
 import numpy as np
 
+from ffe.hdf5 import read_attribute
 from ffe.store import layout
 
 
@@ -47,7 +48,7 @@ def read_parts(file: h5py.File) -> list[Part]:
     """
     if "parts" not in file.attrs:
         return []
-    parts = [Part(**{**value, "runs": tuple(map(tuple, value["runs"]))}) for value in json.loads(file.attrs["parts"])]
+    parts = [Part(**{**value, "runs": tuple(map(tuple, value["runs"]))}) for value in json.loads(read_attribute(file, "parts"))]
     mapped = [
         (source.file_name, _bounds(source.src_space), _bounds(source.vspace))
         for source in file[layout.FEATURES].virtual_sources()

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from ffe._version import __version__
+from ffe.hdf5 import as_text
 from ffe.ir import IrModel
 from ffe.keys import bytes_digest, canonical_json, spec_digest
 from ffe.specs import Compression, ExtractSpec, ViewsSpec
@@ -85,20 +86,20 @@ def write_store(
         with _new_file(temporary) as file:
             reserve(temporary, size)
             file.attrs["ffe_schema"] = layout.SCHEMA
-            file.attrs["ffe_version"] = __version__
-            file.attrs["spec"] = canonical_json(spec.to_json()).decode()
-            file.attrs["spec_digest"] = spec_digest(spec)
-            file.attrs["class_names"] = json.dumps(list(class_names), ensure_ascii=False)
+            file.attrs["ffe_version"] = as_text(__version__)
+            file.attrs["spec"] = as_text(canonical_json(spec.to_json()).decode())
+            file.attrs["spec_digest"] = as_text(spec_digest(spec))
+            file.attrs["class_names"] = as_text(json.dumps(list(class_names), ensure_ascii=False))
             file.attrs["grid"] = np.asarray(grid, np.int64)
-            file.attrs["source"] = source
-            file.attrs["judged_by"] = judged_by
+            file.attrs["source"] = as_text(source)
+            file.attrs["judged_by"] = as_text(judged_by)
             if sources:
-                file.attrs["sources"] = json.dumps(list(sources), ensure_ascii=False)
+                file.attrs["sources"] = as_text(json.dumps(list(sources), ensure_ascii=False))
             if views is not None:
-                file.attrs["views"] = canonical_json(views.to_json()).decode()
+                file.attrs["views"] = as_text(canonical_json(views.to_json()).decode())
             crc32 = np.asarray([recorded(row) or 0 for row in rows], np.uint32)
             if parts:
-                file.attrs["parts"] = parts_text(parts)
+                file.attrs["parts"] = as_text(parts_text(parts))
                 create_virtual(file, parts, dims, dtype)
             else:
                 shape, chunks = (len(rows), dims), (step, dims)
@@ -132,8 +133,8 @@ def write_store(
                 model = h5py.Group(h5py.h5g.create(file.id, layout.BACKBONE.encode(), gcpl=untimed))
                 model["graph"] = np.frombuffer(quantized.xml, np.uint8)
                 model["weights"] = quantized.weights
-                model.attrs["record"] = canonical_json(quantized.record).decode()
-            file.attrs["tables_sha256"] = tables_digest(file, read_tables(file))
+                model.attrs["record"] = as_text(canonical_json(quantized.record).decode())
+            file.attrs["tables_sha256"] = as_text(tables_digest(file, read_tables(file)))
         with temporary.open("rb+") as written:
             sync(written.fileno())
         os.replace(temporary, path)

@@ -190,6 +190,7 @@ if way == "fromfile":
             total += block.nbytes
 else:
     with FeatureStore(path) as store:
+        started = time.perf_counter()  # the table of rows is read: a second for some hundred thousand
         for features, _ in store.shuffled(32, seed=1):
             total += features.nbytes
 assert total == size, (total, size)

@@ -245,7 +245,8 @@ def test_a_truncated_file_is_refused(fake_bundle: Path, tmp_path: Path, share: f
     # a cut behind the arrays, which are zips themselves, looks like a zip of other members
     with pytest.raises(
         BundleError,
-        match=r"is no model file, or a damaged|is damaged or no model file; make it again|cannot be used: it is not one of ffe's",
+        match=r"is no model file, or a damaged|is damaged or no model file; make it again|cannot be used: it is not one of ffe's"
+        "|cannot be used: its manifest or its end was changed",
     ):
         Bundle(tmp_path / "model.ffe")
 

@@ -16,6 +16,7 @@ from ffe.engines.fake import FakeEngine
 from ffe.errors import SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.estimate import dry_run
 from ffe.extraction.run import ExtractSummary, extract
+from ffe.hdf5 import as_text
 from ffe.images import augment as augmenting
 from ffe.images import stream
 from ffe.images.augment import augment
@@ -409,7 +410,7 @@ def test_the_digest_of_the_tables_covers_what_the_views_are(source: Path, output
     with h5py.File(output, "r+") as file:
         value = json.loads(file.attrs["views"])
         value["augment"]["rotate"] = 21.0
-        file.attrs["views"] = json.dumps(value)
+        file.attrs["views"] = as_text(json.dumps(value))
     with pytest.raises(StoreError, match="its tables are not those that were written"):
         FeatureStore(output)
 

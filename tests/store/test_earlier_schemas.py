@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ from ffe.cli import cli
 from ffe.errors import StoreError
 from ffe.extraction.run import extract
 from ffe.keys import canonical_json, spec_digest
+from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import assert_same_file
 from ffe.workflows import pack, verify
@@ -119,3 +121,26 @@ def test_a_virtual_file_needs_checksums(old: Path, tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"'{old}' has no checksums, so a virtual file could not tell it from another; add them with 'ffe pack {old} -o NEW.h5'."
     )
+
+
+def test_schema_3_whose_attributes_have_any_length(fake_store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "old.h5"
+    shutil.copyfile(fake_store, path)
+    with h5py.File(path, "r+") as file:
+        for name, value in dict(file.attrs).items():
+            if isinstance(value, bytes):
+                file.attrs[name] = value.decode()
+        file.attrs["ffe_schema"] = 3
+        file.attrs["tables_sha256"] = tables_digest(file, read_tables(file))
+        assert file.attrs.get_id("spec").dtype.hasobject
+    with FeatureStore(path) as store, FeatureStore(fake_store) as new:
+        assert store.schema == 3
+        assert (store.spec, store.class_names, store.source, store.judged_by) == (
+            *(new.spec, new.class_names, new.source, new.judged_by),
+        )
+        assert store.crc32 is not None
+        np.testing.assert_array_equal(store.features(), new.features())
+    with h5py.File(path, "r+") as file:
+        file.attrs["ffe_schema"] = 4
+    with pytest.raises(StoreError, match="its attribute 'ffe_version' is not stored as ffe stores it"):
+        FeatureStore(path)

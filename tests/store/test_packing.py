@@ -14,6 +14,7 @@ import pytest
 
 from ffe.errors import StaleStoreError, StoreError
 from ffe.extraction.run import extract
+from ffe.hdf5 import as_text
 from ffe.images.synthetic import draw
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
@@ -318,7 +319,7 @@ def test_a_virtual_dataset_that_says_something_else_is_refused(virtual: Path) ->
     with h5py.File(virtual, "r+") as file:
         parts = json.loads(file.attrs["parts"])
         parts[1]["runs"][0][0] += 1
-        file.attrs["parts"] = json.dumps(parts)
+        file.attrs["parts"] = as_text(json.dumps(parts))
         seal(file)
     with pytest.raises(StoreError, match=r"is damaged \(its virtual dataset and its parts contradict each other\)"):
         FeatureStore(virtual)

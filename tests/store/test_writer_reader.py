@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ffe.errors import StoreError
+from ffe.hdf5 import as_text
 from ffe.specs import StoredDtype
 from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.layout import chunk_rows
@@ -53,7 +54,7 @@ def damaged(fake_store: Path, tmp_path: Path) -> Callable[[Callable[[h5py.File],
         with h5py.File(path, "r+") as file:
             damage(file)
             if "features" in file:
-                file.attrs["tables_sha256"] = tables_digest(file, read_tables(file))
+                file.attrs["tables_sha256"] = as_text(tables_digest(file, read_tables(file)))
         return path
 
     return copy
@@ -106,14 +107,14 @@ def test_other_schema(damaged: Callable[[Callable[[h5py.File], None]], Path]) ->
         file.attrs["ffe_schema"] = 99
 
     sentence = (
-        r"has schema 99, but this version of ffe reads schema 3; install the version of ffe that wrote it, or make it again"
+        r"has schema 99, but this version of ffe reads schema 4; install the version of ffe that wrote it, or make it again"
     )
     with pytest.raises(StoreError, match=sentence):
         FeatureStore(damaged(damage))
 
 
 def set_spec(file: h5py.File, **fields: object) -> None:
-    file.attrs["spec"] = json.dumps({**json.loads(file.attrs["spec"]), **fields})
+    file.attrs["spec"] = as_text(json.dumps({**json.loads(file.attrs["spec"]), **fields}))
 
 
 def replace(file: h5py.File, name: str, values: np.ndarray) -> None:
@@ -134,7 +135,7 @@ def delete(file: h5py.File, name: str) -> None:
         (lambda f: replace(f, "labels", np.zeros(39, np.int64)), "its columns have different lengths"),
         (lambda f: replace(f, "view", np.zeros(41, np.int64)), "its columns have different lengths"),
         (lambda f: replace(f, "phash", np.zeros(41, np.uint64)), "its columns have different lengths"),
-        (lambda f: replace(f, "group", np.zeros(39, "S1").astype(object)), "its columns have different lengths"),
+        (lambda f: replace(f, "group", np.zeros(39, "S1")), "its columns have different lengths"),
         (lambda f: replace(f, "labels", np.full(40, 2)), "it holds labels that are no class"),
         (lambda f: replace(f, "labels", np.full(40, -2)), "it holds labels that are no class"),
     ],
@@ -152,7 +153,7 @@ def test_content_that_contradicts_itself(
         lambda f: delete(f, "labels"),
         lambda f: delete(f, "features"),
         lambda f: f.attrs.__delitem__("grid"),
-        lambda f: f.attrs.__setitem__("spec", "{"),
+        lambda f: f.attrs.__setitem__("spec", as_text("{")),
         lambda f: set_spec(f, colour="blue"),
         lambda f: set_spec(f, precision="float8"),
     ],

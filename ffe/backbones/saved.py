@@ -1,0 +1,92 @@
+"""A backbone in a ``.keras`` file that others made: layers by name from a list, weights that lie in the file itself.
+
+Such a file names classes of Python, which Keras imports and calls. Its safe
+mode keeps out lambdas; here everything is kept out that no backbone of the
+catalogue is made of, before Keras sees the file.
+https://keras.io/guides/serialization_and_saving/
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from ffe.errors import BackboneError, one_line
+from ffe.hdf5 import check_contents, names_of_datasets
+
+_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_MOST_CONFIG_BYTES = 64 << 20
+_DEPTH = 12  # of groups in the weights
+
+_LAYERS = {
+    *("Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Cropping2D", "Dense"),
+    *(
+        "DepthwiseConv2D",
+        "Dropout",
+        "Flatten",
+        "GlobalAveragePooling2D",
+        "InputLayer",
+        "LayerNormalization",
+        "MaxPooling2D",
+        "Multiply",
+    ),
+    *("Normalization", "ReLU", "Rescaling", "Reshape", "SeparableConv2D", "ZeroPadding2D"),
+}
+_INITIALIZERS = {"Constant", "GlorotUniform", "HeNormal", "Ones", "RandomNormal", "TruncatedNormal", "VarianceScaling", "Zeros"}
+_ALLOWED = {
+    "keras": {"DTypePolicy", "Sequential"},
+    "keras.layers": _LAYERS,
+    "keras.initializers": _INITIALIZERS,
+    "keras.src.applications.convnext": {"LayerScale"},
+    "keras.src.applications.inception_resnet_v2": {"CustomScaleLayer"},
+    "keras.src.models.functional": {"Functional"},
+    "keras.src.ops.numpy": {"Add", "Multiply"},
+    "builtins": {"__tuple__", "__keras_tensor__", "__slice__"},
+}
+
+
+def check_keras_file(path: Path) -> None:
+    """Make sure that a ``.keras`` file holds a backbone and nothing else.
+
+    Raises:
+        BackboneError: it names a class or a function that backbones are not made of, or is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = {info.filename: info for info in archive.infolist()}
+            if not {_CONFIG, _WEIGHTS} <= set(found) <= {_CONFIG, _METADATA, _WEIGHTS} or len(found) != len(archive.infolist()):
+                raise ValueError("its members are not those of a Keras model")
+            if any(info.compress_type != zipfile.ZIP_STORED for info in found.values()):
+                raise ValueError("its members are compressed")
+            if found[_CONFIG].file_size > _MOST_CONFIG_BYTES:
+                raise ValueError("its description is too long")
+            foreign = sorted(_foreign(json.loads(archive.read(_CONFIG))))
+            if foreign:
+                raise ValueError(f"it names {foreign[0]}, of which no backbone is made")
+            weights = archive.read(_WEIGHTS)
+        with h5py.File(io.BytesIO(weights), "r") as file:
+            check_contents(file, names_of_datasets(file, _DEPTH), size=len(weights))
+    except Exception as error:  # zipfile, json and h5py raise all sorts on damaged files
+        text = str(error) if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError) else one_line(error)
+        raise BackboneError(f"The saved backbone cannot be used: {text}; make the model again.") from error
+
+
+def _foreign(value: Any) -> Iterator[str]:
+    """Yield what a description names and is not allowed to: classes, and functions by their module."""
+    if isinstance(value, dict):
+        if "class_name" in value or "module" in value:
+            module, name = value.get("module"), value.get("class_name")
+            allowed = _ALLOWED.get(str(module or "builtins"), set())
+            if name not in allowed or value.get("registered_name") not in {None, name}:
+                yield f"{module}.{name}" if module else str(name)
+        for inner in value.values():
+            yield from _foreign(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _foreign(inner)

@@ -1,0 +1,168 @@
+"""HDF5 files that others made: they point at no other file, run no foreign filter, and claim no more than they can hold."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+# HDF5's numbers of filters that ffe or Keras write; it would look for the libraries of others on this machine.
+# 32001 is Blosc, https://github.com/HDFGroup/hdf5_plugins
+_FILTERS = {
+    *(h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF),
+    32001,
+}
+_MOST_RATIO = 1100  # deflate cannot do more
+_SLACK_BYTES = 1 << 24
+_MOST_VALUES = 1 << 16  # of an attribute
+_REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # to a text of any length
+
+
+def check_contents(
+    file: h5py.File,
+    names: Iterable[str],
+    attributes: Iterable[str] = (),
+    *,
+    virtual: Collection[str] = (),
+    varying: bool = False,
+    size: int | None = None,
+) -> None:
+    """Check what will be read of a file, before it is.
+
+    Its values lie in this very file, behind known filters, and fill no more
+    memory than the bytes of the file account for. Members are looked up one by
+    one: HDF5 1.14 crashes where it goes through the names of a damaged group.
+
+    Args:
+        file: open.
+        names: paths of datasets, below groups or not; those that the file lacks are passed over.
+        attributes: names of attributes of the file, likewise.
+        virtual: those of the datasets that may show other files' rows.
+        varying: whether texts may have any length. HDF5 keeps those in heaps
+            without checksums, and hangs on a damaged one.
+        size: bytes of the file, where it lies in memory.
+
+    Raises:
+        ValueError: one of that does not hold; the text names the member.
+        Exception: what h5py raises on damage.
+    """
+    room = os.stat(file.filename).st_size if size is None else size
+    if file.userblock_size:
+        raise ValueError("something stands in front of it")
+    for name in attributes:
+        check_attribute(file, name, varying=varying)
+    for name in names:
+        member = _find(file, name)
+        if member is None:
+            continue
+        if not isinstance(member, h5py.Dataset):
+            raise ValueError(f"'{name}' is no dataset")
+        _check_dataset(member, name, room, name in virtual)
+        if (texts := _bytes_of_texts(member, varying and size is None)) > room:
+            raise ValueError(f"the texts of '{name}' claim {texts:,} bytes, which the file does not hold")
+
+
+def check_attribute(member: h5py.Group, name: str, *, varying: bool = False) -> None:
+    """Check an attribute of the file or a group before it is read; one that is not there is passed over.
+
+    Raises:
+        ValueError: it has too many values, or text of any length where that may not be.
+    """
+    if name not in member.attrs:
+        return
+    found = member.attrs.get_id(name)
+    if math.prod(found.shape or ()) > _MOST_VALUES:
+        raise ValueError(f"its attribute '{name}' has too many values")
+    if found.dtype.hasobject and not (varying and h5py.check_string_dtype(found.dtype)):
+        raise ValueError(f"its attribute '{name}' is not stored as ffe stores it")
+
+
+def as_text(text: str) -> np.ndarray:
+    """Return text as an attribute: UTF-8 of a fixed length, which lies beside its checksum."""
+    data = text.encode("utf-8", "replace")
+    return np.asarray(data, h5py.string_dtype("utf-8", max(1, len(data))))
+
+
+def read_attribute(member: h5py.Group, name: str) -> Any:
+    """Return an attribute as plain values: text of either kind as str, arrays as lists.
+
+    Raises:
+        KeyError: it is not there.
+    """
+    value = member.attrs[name]
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def names_of_datasets(group: h5py.Group, depth: int, above: str = "") -> Iterator[str]:
+    """Yield the paths of all datasets below a group, at most so many groups deep.
+
+    The file should be known to be whole: see ``check_contents``.
+
+    Raises:
+        ValueError: something in it is neither a group nor a dataset, or no direct link, or too deep.
+    """
+    for name in list(group):
+        member, path = _find(group, name, above), above + name
+        if isinstance(member, h5py.Group) and depth:
+            yield from names_of_datasets(member, depth - 1, f"{path}/")
+        elif isinstance(member, h5py.Dataset):
+            yield path
+        else:
+            raise ValueError(f"'{path}' is nothing that belongs here")
+
+
+def _find(group: h5py.Group, name: str, above: str = "") -> Any:
+    """Return a member by its path, or None; nothing is followed that is no direct link."""
+    for part in name.split("/"):
+        if not isinstance(group, h5py.Group):
+            raise ValueError(f"'{above}' is no group")
+        if part not in group:
+            return None
+        above = f"{above}/{part}" if above else part
+        if group.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
+            raise ValueError(f"'{above}' is a link to somewhere else, which ffe never follows")
+        group = group[part]
+    return group
+
+
+def _check_dataset(dataset: h5py.Dataset, name: str, room: int, may_be_virtual: bool) -> None:
+    properties = dataset.id.get_create_plist()
+    if properties.get_external_count():
+        raise ValueError(f"'{name}' keeps its values in another file, which ffe never reads")
+    if properties.get_layout() == h5py.h5d.VIRTUAL:
+        if not may_be_virtual:
+            raise ValueError(f"'{name}' shows values of other files, which ffe never reads")
+        return
+    filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
+    if filters - _FILTERS:
+        raise ValueError(f"'{name}' stands behind the filter {min(filters - _FILTERS)}, which ffe does not write")
+    if dataset.shape is None:
+        raise ValueError(f"'{name}' is empty")
+    claimed = math.prod(dataset.shape) * dataset.id.get_type().get_size()
+    stored = dataset.id.get_storage_size()
+    if stored > room or claimed > (_MOST_RATIO * stored + _SLACK_BYTES if filters else stored):
+        raise ValueError(f"'{name}' claims {claimed:,} bytes, which the file does not hold")
+
+
+def _bytes_of_texts(dataset: h5py.Dataset, allowed: bool) -> int:
+    """Return how long the texts of any length in a dataset are together, without reading them: many may be the same one."""
+    dtype = dataset.dtype
+    fields = [dtype[name] for name in dtype.names] if dtype.names else [dtype]
+    varying = [field for field in fields if field.kind == "O"]
+    if not varying or not dataset.size or dataset.is_virtual:
+        return 0
+    count, offset = dataset.size * len(fields), dataset.id.get_offset()
+    if (
+        len(varying) < len(fields)
+        or dataset.id.get_storage_size() != _REFERENCE.itemsize * count
+        or offset is None
+        or not allowed
+    ):
+        raise ValueError("its texts are stored as ffe never stored them")
+    return int(np.fromfile(dataset.file.filename, _REFERENCE, count, offset=offset)["length"].sum(dtype=np.int64))
