@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ffe.errors import BundleError
-from ffe.specs import ExtractSpec, HeadSpec
+from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec, ViewsSpec
 
 SCHEMA = 3  # 1 had no IR members, 2 no calibration; such files are read as they are
 READABLE = (1, 2, 3)
 _MOST_DIMS = 1 << 27  # features of a row: half a gibibyte
+
+USES_OF_VIEWS = ("all", "epoch", "none")
 
 MANIFEST = "manifest.json"
 HEAD = "head.npz"
@@ -44,6 +46,7 @@ class Manifest:
         calibration: ``{"temperature": factor, ...}``, as ``Calibration.to_json`` gives it; the
             factor is what ``with_temperature`` takes, and 1, for the head as it is, in older files.
         reject: a best probability below this is "not sure", in [0, 1); 0 = never, as in older files.
+        views: those of the feature file: ``{"count": 4, "augment": {...}, "used": "all"}``; None = it had none.
     """
 
     schema: int
@@ -60,6 +63,12 @@ class Manifest:
     members: dict[str, str]
     calibration: dict[str, Any] = field(default_factory=lambda: {"temperature": 1.0})
     reject: float = 0.0
+    views: dict[str, Any] | None = None
+
+    @property
+    def augment(self) -> AugmentSpec | None:
+        """How the views of the feature file differed from the images; None = it had none."""
+        return None if self.views is None else AugmentSpec.from_json(self.views["augment"])
 
     @property
     def temperature(self) -> float:
@@ -68,7 +77,10 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {**asdict(self), "spec": self.spec.to_json()}
+        value = {**asdict(self), "spec": self.spec.to_json()}
+        if self.views is None:
+            del value["views"]
+        return value
 
     @classmethod
     def from_json(cls, value: Any) -> Manifest:
@@ -90,6 +102,11 @@ class Manifest:
             if not (0 < float(calibration["temperature"]) < math.inf and 0 <= reject < 1):
                 raise ValueError(f"temperature {calibration['temperature']!r}, reject {reject!r}")
             height, width, channels = value["grid"]
+            views = value.get("views")
+            if views is not None:
+                ViewsSpec.from_json({name: item for name, item in views.items() if name != "used"})
+                if views["used"] not in USES_OF_VIEWS:
+                    raise ValueError(f"views used {views['used']!r}")
             return cls(
                 schema=SCHEMA,
                 ffe_version=str(value["ffe_version"]),
@@ -105,8 +122,9 @@ class Manifest:
                 members=dict(value["members"]),
                 calibration=calibration,
                 reject=reject,
+                views=views,
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"its manifest is incomplete ({error!r})") from error
 
 

@@ -108,6 +108,18 @@ class HeadContract:
         alone = np.concatenate([head.predict_proba(row[None]) for row in features])
         np.testing.assert_allclose(head.predict_proba(features), alone, atol=1e-5)
 
+    def test_rows_may_be_views_of_images(self) -> None:
+        """They are learnt; a head that nothing is drawn for fits as without."""
+        features, labels = separable_rows(2, 30)
+        fit, images = (np.repeat(features, 2, axis=0), np.repeat(labels, 2)), np.repeat(np.arange(60), 2)
+        head = self.fitted(*fit)
+        drawn = self.head(self.parameters(), _GRID).fit(*fit, 2, images=images)
+        other, wanted = separable_rows(2, 30, seed=1)
+        assert (drawn.predict_proba(other).argmax(axis=1) == wanted).mean() > _LEAST_ACCURACY
+        if not head.random:
+            for name, array in head.arrays().items():
+                np.testing.assert_array_equal(array, drawn.arrays()[name], err_msg=name)
+
     def test_labels_in_any_order(self) -> None:
         """Rows sorted by falling label are learnt like mixed ones; column k stays class k."""
         features, labels = separable_rows(3, 25)
