@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.backbones.catalog import Backbone, check_size, find
+from ffe.backbones.learnt import MODEL_SUFFIX, load_backbone
 from ffe.backbones.weights import IMAGENET, Weights
 from ffe.errors import BackboneError, WeightsError
 from ffe.specs import ExtractSpec
@@ -43,6 +44,12 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
     row = find(spec.backbone.name)
     check_size(row, spec.preprocess.size)
     keras.config.set_image_data_format("channels_last")
+    if weights.path is not None and weights.path.suffix in {".keras", MODEL_SUFFIX}:
+        model = load_backbone(weights)
+        if spec.backbone.layer is not None:
+            model = _cut(model, row, spec.backbone.layer)
+        model.trainable = False
+        return model
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(spec.precision)
     try:

@@ -6,16 +6,17 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ffe.backbones.learnt import BACKBONE, MANIFEST
 from ffe.errors import BundleError
 from ffe.specs import ExtractSpec, HeadSpec
 
-SCHEMA = 3  # 1 had no IR members, 2 no calibration; such files are read as they are
-READABLE = (1, 2, 3)
+__all__ = ["BACKBONE", "CARD", "GOLDEN", "HEAD", "HEAD_KERAS", "IR_GRAPH", "IR_WEIGHTS", "MANIFEST", "SPLITS", "Manifest"]
 
-MANIFEST = "manifest.json"
+SCHEMA = 4  # 1 had no IR members, 2 no calibration, 3 no backbones that ffe trained; such files are read as they are
+READABLE = (1, 2, 3, 4)
+
 HEAD = "head.npz"
 HEAD_KERAS = "head.keras"
-BACKBONE = "backbone.keras"
 IR_GRAPH = "backbone.xml"
 IR_WEIGHTS = "backbone.bin"
 GOLDEN = "golden.npz"
@@ -43,6 +44,8 @@ class Manifest:
         calibration: ``{"temperature": factor, ...}``, as ``Calibration.to_json`` gives it; the
             factor is what ``with_temperature`` takes, and 1, for the head as it is, in older files.
         reject: a best probability below this is "not sure", in [0, 1); 0 = never, as in older files.
+        training: how the backbone was trained, by ``ffe finetune`` or ``ffe scratch``; empty where it was not.
+            ``base``: what it was before; ``stages``, ``history``: what happened; see ``ffe.workflows.training``.
     """
 
     schema: int
@@ -59,6 +62,7 @@ class Manifest:
     members: dict[str, str]
     calibration: dict[str, Any] = field(default_factory=lambda: {"temperature": 1.0})
     reject: float = 0.0
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def temperature(self) -> float:
@@ -103,6 +107,7 @@ class Manifest:
                 members=dict(value["members"]),
                 calibration=calibration,
                 reject=reject,
+                training=dict(value.get("training", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"its manifest is incomplete ({error!r})") from error

@@ -1,0 +1,122 @@
+"""Where the rows of a stage come from: activations that were computed once, or images that change in every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ffe.arrays import fits_in_memory
+from ffe.engines.base import Engine
+from ffe.images.preprocess import preprocess
+from ffe.machine import cores
+from ffe.specs import PreprocessMode
+from ffe.store.reader import FeatureStore
+
+Change = Callable[[np.ndarray, str, int], np.ndarray]
+
+
+class Activations:
+    """Rows of a feature file: in memory where they fit, else read when they are needed.
+
+    Rows of one image are its views. The plain one is asked for by view 0;
+    others, where the file has any, take turns from epoch to epoch.
+
+    Args:
+        store: the file, open as long as this is used.
+        shape: of one row, as the model takes it.
+
+    Attributes:
+        plain: int64 (n,), the row of the plain view of each image, in the order of the file.
+        in_memory: whether all rows were read.
+    """
+
+    def __init__(self, store: FeatureStore, shape: Sequence[int]) -> None:
+        self._store = store
+        self._shape = tuple(shape)
+        self.plain = np.flatnonzero(store.views == 0)
+        self._others = self._views()
+        self.in_memory = fits_in_memory(4 * len(store) * store.dims)
+        self._rows = store.features() if self.in_memory else None
+
+    def _views(self) -> list[list[int]]:
+        """Return, for each image, the rows of its further views, by their number."""
+        store = self._store
+        image = {store.paths[row]: place for place, row in enumerate(self.plain)}
+        others: list[list[tuple[int, int]]] = [[] for _ in self.plain]
+        for row in np.flatnonzero(store.views > 0).tolist():
+            if store.paths[row] in image:
+                others[image[store.paths[row]]].append((int(store.views[row]), row))
+        return [[row for _, row in sorted(views)] for views in others]
+
+    def take(self, rows: np.ndarray, view: int) -> np.ndarray:
+        """Return float32 (n, *shape) of images, which are numbered as in ``plain``."""
+        wanted = [self._row(image, view) for image in rows.tolist()]
+        found = self._rows[wanted] if self._rows is not None else self._store.features(wanted)
+        return found.reshape(len(rows), *self._shape)
+
+    def _row(self, image: int, view: int) -> int:
+        others = self._others[image]
+        return others[(view - 1) % len(others)] if view and others else int(self.plain[image])
+
+
+class Pictures:
+    """Decoded images, changed anew in every epoch, and sent through the part that stays as it is.
+
+    Args:
+        pixels: uint8 (N, H, W, 3), RGB.
+        sha256: N digests of their files.
+        mode: how the model wants pixels scaled, where all of it is trained.
+        change: (image, digest, view) -> the image as it looks in that view; None = always the same.
+        engine: the part that stays as it is; None = there is none.
+        shape: of its output for one image.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        sha256: Sequence[str],
+        mode: PreprocessMode,
+        change: Change | None = None,
+        engine: Engine | None = None,
+        shape: Sequence[int] = (),
+    ) -> None:
+        self._pixels = pixels
+        self._sha256 = sha256
+        self._mode = mode
+        self._change = change
+        self._engine = engine
+        self._shape = tuple(shape)
+        self._threads = ThreadPoolExecutor(cores(), thread_name_prefix="ffe-views")
+        self._plain: dict[int, np.ndarray] = {}
+        self._keeps = engine is not None and fits_in_memory(4 * len(pixels) * int(np.prod(self._shape)))
+
+    def take(self, rows: np.ndarray, view: int) -> np.ndarray:
+        """Return float32 (n, *shape); scaled pixels (n, H, W, 3) where all of the model is trained."""
+        if self._engine is None:
+            return preprocess(self._images(rows, view), self._mode)
+        changes = bool(view) and self._change is not None
+        if changes or not self._keeps:
+            return self._through(self._engine, self._images(rows, view))
+        missing = np.asarray([row for row in rows.tolist() if row not in self._plain], np.int64)
+        if len(missing):
+            found = self._through(self._engine, self._images(missing, 0))
+            self._plain.update(zip(missing.tolist(), found, strict=True))
+        return np.stack([self._plain[row] for row in rows.tolist()])
+
+    def _images(self, rows: np.ndarray, view: int) -> np.ndarray:
+        change = self._change
+        if not view or change is None:
+            return self._pixels[rows]
+        views = self._threads.map(lambda row: change(self._pixels[row], self._sha256[row], view), rows.tolist())
+        return np.stack(list(views))
+
+    def _through(self, engine: Engine, images: np.ndarray) -> np.ndarray:
+        size = engine.batch_size
+        running = [engine.start(images[start : start + size]) for start in range(0, len(images), size)]
+        return np.concatenate([call() for call in running]).reshape(len(images), *self._shape)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._threads.shutdown()
