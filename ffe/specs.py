@@ -8,6 +8,7 @@ date. Two equal specs make equal features; ``ffe.keys.spec_digest`` of an
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
@@ -20,6 +21,7 @@ StoredDtype = Literal["float32", "float16"]
 WeightsKind = Literal["file", "random", "finetuned", "scratch"]
 Optimizer = Literal["adam", "rmsprop"]
 Schedule = Literal["constant", "exponential", "cosine"]
+Fill = Literal["nearest", "reflect", "constant", "wrap"]
 
 
 def _check(value: Any, allowed: Any, what: str) -> None:
@@ -103,6 +105,80 @@ class PreprocessSpec(Spec):
         ):
             if getattr(self, name) != only:
                 raise SpecError(f"{name} is {getattr(self, name)!r}, but this version of ffe knows only {only!r}.")
+
+
+@dataclass(frozen=True)
+class AugmentSpec(Spec):
+    """How the views of a picture may differ from it; ``ffe.images.augment`` makes them.
+
+    A pair (low, high) is a range that each view draws evenly from; None, False
+    and 0 = no such change.
+
+    Attributes:
+        flip, vflip: mirrored left to right, or upside down, in half of the views.
+        zoom: share of the picture's sides that is shown, in [0.1, 10]: below 1
+            enlarges, at a place drawn at random; above 1 makes smaller.
+        crop: share of the picture's area that is shown, in [0.01, 1], at a place drawn at random.
+        ratio: of ``crop``: width to height of what is shown, each as a share of
+            the picture's own, in [0.1, 10]; its logarithm is drawn evenly.
+        rotate: up to so many degrees either way, in [0, 180].
+        shift: by up to this share of the width and of the height either way, in [0, 1].
+        shear: up to so many degrees either way, in [0, 60].
+        fill: what shows beyond the edge: the ``nearest`` pixel, a mirror
+            (``reflect``), black (``constant``), or the other side (``wrap``).
+        brightness: factor of the values, in [0, 10].
+        contrast: factor of their distance from the picture's mean, in [0, 10].
+        normalize: each channel gets the mean and deviation of ImageNet, in every view.
+        seed: another seed, other views; in [0, 2**31).
+    """
+
+    flip: bool = False
+    vflip: bool = False
+    zoom: tuple[float, float] | None = None
+    crop: tuple[float, float] | None = None
+    ratio: tuple[float, float] = (0.75, 4 / 3)
+    rotate: float = 0.0
+    shift: float = 0.0
+    shear: float = 0.0
+    fill: Fill = "nearest"
+    brightness: tuple[float, float] | None = None
+    contrast: tuple[float, float] | None = None
+    normalize: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "vflip", "normalize"):
+            if not isinstance(getattr(self, name), bool):
+                raise SpecError(f"{name} is {getattr(self, name)!r}, but must be true or false.")
+        for name, (low, high) in _AUGMENT_RANGES.items():
+            value = getattr(self, name)
+            if value is not None or name == "ratio":
+                object.__setattr__(self, name, _range(value, low, high, name))
+        for name, most in (("rotate", 180), ("shift", 1), ("shear", 60)):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value <= most:
+                raise SpecError(f"{name} is {value!r}, but must be a number from 0 to {most}.")
+            object.__setattr__(self, name, float(value))  # 15 and 15.0 are one spec, and have one digest
+        _check(self.fill, Fill, "fill")
+        if self.crop is None and self.ratio != AugmentSpec.ratio:
+            raise SpecError("ratio is the shape of what crop cuts out, so it needs crop.")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**31:
+            raise SpecError(f"seed is {self.seed!r}, but must be a whole number from 0 to 2147483647.")
+
+
+_AUGMENT_RANGES = {"zoom": (0.1, 10), "crop": (0.01, 1), "ratio": (0.1, 10), "brightness": (0, 10), "contrast": (0, 10)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _range(value: Any, least: float, most: float, what: str) -> tuple[float, float]:
+    """Return (low, high) as floats."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(pair) != 2 or not all(map(_is_number, pair)) or not least <= pair[0] <= pair[1] <= most:
+        raise SpecError(f"{what} is {value!r}, but must be a range (low, high) with {least} <= low <= high <= {most}.")
+    return float(pair[0]), float(pair[1])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ffe.errors import SpecError
 from ffe.keys import bytes_digest, canonical_json, file_digest, spec_differences, spec_digest
-from ffe.specs import BackboneSpec, ExtractSpec, HeadSpec, PreprocessSpec, SearchSpec
+from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, HeadSpec, PreprocessSpec, SearchSpec
 
 SPEC = ExtractSpec(BackboneSpec("vgg19", "file", "a" * 64, "block5_pool"), PreprocessSpec((150, 100), "caffe"))
 
@@ -54,10 +54,18 @@ def test_digests_are_equal_where_specs_are(one: ExtractSpec, other: ExtractSpec)
         SearchSpec(
             ("svm",), seconds=60.0, oracle="random", metric="log_loss", fixed={"C": "3"}, ensemble=3, class_weights="none"
         ),
+        AugmentSpec(),
+        AugmentSpec(flip=True, zoom=(0.5, 1), crop=(0.3, 1), ratio=(0.5, 2), rotate=15, fill="wrap", normalize=True, seed=7),
     ],
 )
-def test_other_specs_go_through_json_and_back(spec: HeadSpec | SearchSpec) -> None:
+def test_other_specs_go_through_json_and_back(spec: HeadSpec | SearchSpec | AugmentSpec) -> None:
     assert type(spec).from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_equal_numbers_make_equal_specs_and_equal_json() -> None:
+    whole, broken = AugmentSpec(zoom=(1, 2), rotate=15), AugmentSpec(zoom=(1.0, 2.0), rotate=15.0)
+    assert whole == broken
+    assert canonical_json(whole.to_json()) == canonical_json(broken.to_json())
 
 
 @pytest.mark.parametrize(
@@ -119,6 +127,20 @@ def test_every_field_counts_and_is_named(changed: ExtractSpec, difference: str) 
             lambda: SearchSpec(("svm",), metric="f1"),  # type: ignore[arg-type]
             "metric is 'f1', but must be one of accuracy, balanced_accuracy, log_loss",
         ),
+        (lambda: AugmentSpec(flip=1), "flip is 1, but must be true or false"),  # type: ignore[arg-type]
+        (lambda: AugmentSpec(zoom=0.2), r"zoom is 0\.2, but must be a range \(low, high\) with 0\.1 <= low <= high <= 10"),  # type: ignore[arg-type]
+        (lambda: AugmentSpec(zoom=(2, 1)), r"zoom is \(2, 1\), but must be a range"),
+        (lambda: AugmentSpec(zoom=(0.05, 1)), r"zoom is \(0\.05, 1\), but must be a range"),
+        (lambda: AugmentSpec(crop=(0.5, 1.1)), r"crop is \(0\.5, 1\.1\), but must be a range \(low, high\) with 0\.01 <= low"),
+        (lambda: AugmentSpec(crop=(0.5, 1), ratio=None), "ratio is None, but must be a range"),  # type: ignore[arg-type]
+        (lambda: AugmentSpec(ratio=(1, 2)), "ratio is the shape of what crop cuts out, so it needs crop"),
+        (lambda: AugmentSpec(brightness=(0, float("nan"))), r"brightness is \(0, nan\), but must be a range"),
+        (lambda: AugmentSpec(contrast=(-1, 1)), r"contrast is \(-1, 1\), but must be a range"),
+        (lambda: AugmentSpec(rotate=-5), "rotate is -5, but must be a number from 0 to 180"),
+        (lambda: AugmentSpec(shift=True), "shift is True, but must be a number from 0 to 1"),
+        (lambda: AugmentSpec(shear=61), "shear is 61, but must be a number from 0 to 60"),
+        (lambda: AugmentSpec(fill="mirror"), "fill is 'mirror', but must be one of nearest, reflect, constant, wrap"),  # type: ignore[arg-type]
+        (lambda: AugmentSpec(seed=2**31), "seed is 2147483648, but must be a whole number from 0 to 2147483647"),
         (
             lambda: SearchSpec(("svm",), class_weights="even"),  # type: ignore[arg-type]
             "class_weights is 'even', but must be one of auto, balanced, none",
