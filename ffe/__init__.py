@@ -19,6 +19,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "extract",
+    "finetune",
     "train",
     "tune",
 ]
@@ -30,6 +31,7 @@ _HOMES = {
     "Predictor": "ffe.predict",
     "evaluate": "ffe.workflows",
     "extract": "ffe.extraction.run",
+    "finetune": "ffe.workflows.finetuning",
     "train": "ffe.workflows",
     "tune": "ffe.workflows",
 }
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from ffe.predict import Predictor
     from ffe.store.reader import FeatureStore
     from ffe.workflows import evaluate, train, tune
+    from ffe.workflows.finetuning import finetune
 
 
 def __getattr__(name: str) -> Any:

@@ -317,6 +317,7 @@ class TrainingSpec(Spec):
         valid_fraction: share of the training images that choose, where no split is given.
         seconds: when the training ends at the latest, counted from the start; None = no such limit.
         seed: start of every random choice.
+        augment: how images change from epoch to epoch; None = they stay as they are.
     """
 
     unfreeze: tuple[str, ...]
@@ -334,6 +335,7 @@ class TrainingSpec(Spec):
     valid_fraction: float = 0.2
     seconds: float | None = None
     seed: int = 0
+    augment: AugmentSpec | None = field(default=None, metadata={"spec": AugmentSpec, "since": 1})
 
     def __post_init__(self) -> None:
         stages = len(self.unfreeze)

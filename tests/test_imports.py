@@ -27,7 +27,7 @@ LAYERS = (
     {"ir"},
     {"images", "backbones", "store", "splits", "evaluation"},
     {"engines", "heads"},
-    {"extraction", "tuning"},
+    {"extraction", "finetuning", "tuning"},
     {"bundle"},
     {"report", "predict"},
     {"workflows"},

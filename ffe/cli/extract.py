@@ -27,10 +27,13 @@ size_option = click.option("--size", callback=_size, help="Input side in pixels,
 @click.command(short_help="Push every image once through a backbone, into a feature file.")
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The feature file (HDF5) to write.")
-@click.option("--backbone", default="vgg19", show_default=True, help="A name that 'ffe backbones' lists.")
+@click.option("--backbone", help="A name that 'ffe backbones' lists, or a model file: its backbone.  [default: vgg19]")
 @size_option
 @click.option(
-    "--weights", default="imagenet", show_default=True, help="imagenet, random (untrained), or the path of a weights file."
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    help="imagenet, random (untrained), or the path of a weights file, or of a model file.",
 )
 @click.option("--layer", help="Take the output of this layer.  [default: the last]")
 @click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
@@ -71,6 +74,8 @@ def command(source: str, output: str, strict: bool, as_json: bool, **options: ob
     """
     from ffe.extraction.run import extract
 
+    weights = str(options["weights"])
+    options["backbone"] = options["backbone"] or (weights if weights.endswith(".ffe") else "vgg19")
     with ExtractProgress() as progress:
         summary = extract(source, output, progress=progress, **options)  # type: ignore[arg-type]
     if as_json:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ffe.extraction.calibration import Fidelity
     from ffe.extraction.run import Progress
     from ffe.extraction.stages import Stages
+    from ffe.finetuning.history import Epoch
+    from ffe.finetuning.train import Step
     from ffe.tuning.search import SearchProgress
 
 BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the engine]"
@@ -88,6 +90,9 @@ class ExtractProgress:
                 self._task = self._bar.add_task("", total=progress.total, text="")
             text = f"{rate}{skipped}, {duration_text(progress.remaining)} left ({stages_text(progress.stages)})"
             self._bar.update(self._task, completed=progress.done, text=text)
+            if progress.done == progress.total:
+                self._bar.stop()
+                self._bar = None  # what follows may extract once more
         elif time.monotonic() - self._printed_at >= _PLAIN_SECONDS or progress.done == progress.total:
             self._printed_at = time.monotonic()
             left = f", {duration_text(progress.remaining)} left" if progress.done < progress.total else ""
@@ -174,3 +179,41 @@ class SearchView:
         for rank, trial in enumerate(progress.trials[: self._SHOWN], start=1):
             shown.add_row(str(rank), trial.head, score_text(trial.score, self._metric), parameters_text(trial.parameters))
         return Group(Text(title), shown)
+
+
+class EpochView:
+    """Shows a training: a line for each epoch, and on a terminal how far the running one is."""
+
+    def __init__(self) -> None:
+        self._open = False
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Take in an epoch."""
+        self._clear()
+        valid = f"validation loss {epoch.valid_loss:.4f}, accuracy {epoch.valid_accuracy:.4f}{' (best)' if epoch.best else ''}"
+        if epoch.loss is None or epoch.accuracy is None or epoch.learning_rate is None:
+            click.echo(f"before: {valid}", err=True)
+            return
+        click.echo(
+            f"stage {epoch.stage}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}; {valid}; "
+            f"rate {epoch.learning_rate:.3g}, {epoch.seconds:.1f} s",
+            err=True,
+        )
+
+    def step(self, step: Step) -> None:
+        """Take in a step."""
+        if sys.stderr.isatty():
+            text = f"stage {step.stage}, epoch {step.epoch}: {step.done}/{step.total} steps"
+            click.echo(f"\r{text}", nl=False, err=True)
+            self._open = True
+
+    def _clear(self) -> None:
+        if self._open:
+            click.echo("\r\x1b[K", nl=False, err=True)
+            self._open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._clear()

@@ -71,11 +71,14 @@ class Network:
 
         return lean(keras.Model(tensor_of(self.backbone, layer), self._logits))
 
-    def features_above(self, layer: str) -> keras.Model | None:
-        """Return the part from a layer's output to the backbone's features, float32 (N, D); None if that is all there is."""
-        import keras
 
-        start, end = tensor_of(self.backbone, layer), self.backbone.outputs[0]
-        return None if start is end else lean(keras.Model(start, keras.layers.Flatten()(end)))
+def features_above(backbone: keras.Model, layer: str) -> keras.Model | None:
+    """Return the part from a layer's output (not included; empty = the input) to the features, float32 (N, D).
 
+    None if there is nothing in between. It has the backbone's own variables; batch norms that are frozen keep the
+    statistics that they have now.
+    """
+    import keras
 
+    start, end = tensor_of(backbone, layer), backbone.outputs[0]
+    return None if start is end else lean(keras.Model(start, keras.layers.Flatten()(end)))

@@ -52,7 +52,7 @@ class Activations:
 
     def take(self, rows: np.ndarray, view: int) -> np.ndarray:
         """Return float32 (n, *shape) of images, which are numbered as in ``plain``."""
-        wanted = [self._row(image, view) for image in rows.tolist()]
+        wanted = np.asarray([self._row(image, view) for image in rows.tolist()], np.int64)
         found = self._rows[wanted] if self._rows is not None else self._store.features(wanted)
         return found.reshape(len(rows), *self._shape)
 

@@ -139,14 +139,17 @@ class Trainer:
         size = self._spec.batch_size
         total = -(-len(order) // size)
         self._view += 1
-        model.reset_metrics()
-        found: Any = (np.nan, np.nan)
+        sums, seen = np.zeros(2), 0
         for done, (rows, x) in enumerate(batches(source, order, size, self._view), start=1):
-            found = model.train_on_batch(x, targets(self._labels[rows], model), sample_weight=self._weights[rows])
+            model.reset_metrics()  # some versions of Keras do so by themselves, others go on adding up
+            of_batch: Any = model.train_on_batch(x, targets(self._labels[rows], model), sample_weight=self._weights[rows])
+            sums += len(rows) * np.asarray(of_batch, np.float64)
+            seen += len(rows)
             self._on_step(Step(number, epoch, done, total))
             if self._clock.is_over:
                 break
-        return float(found[0]), float(found[1])
+        loss, accuracy = (sums / seen).tolist()
+        return loss, accuracy
 
     def _validate(self, model: keras.Model, source: Source) -> tuple[float, float]:
         """Return loss and accuracy on the validation rows."""

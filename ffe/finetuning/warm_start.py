@@ -61,9 +61,9 @@ def check_head(head: Head, model: str) -> None:
     """
     linear = isinstance(head, SvmHead) and head.parameters["kernel"] == "linear"
     if not (isinstance(head, (DenseHead, LogisticHead)) or linear):
-        what = {"svm": "RBF svm", "ensemble": "ensemble"}.get(head.name, head.name)
+        what = {"svm": "an RBF svm", "ensemble": "an ensemble"}.get(head.name, f"a {head.name}")
         raise HeadError(
-            f"The head of '{model}' is {'an' if what[0] in 'aeioR' else 'a'} {what}, which has no layers that could go on learning; "
+            f"The head of '{model}' is {what}, which has no layers that could go on learning; "
             "make a model with a head that has: ffe tune FEATURES.h5 -o MODEL.ffe --heads dense,logistic."
         )
 

@@ -80,8 +80,14 @@ def photos_of_store(store: FeatureStore, rows: np.ndarray, found: Scan, class_na
     """
     index = np.asarray([class_names.index(name) for name in store.class_names] + [-1], np.int64)
     files = {record.path: record.file for record in found.records}
+    paths, sha256, given, named = (
+        tuple(column[i] for i in rows) for column in (store.paths, store.sha256, store.split, store.group)
+    )
     return Photos(
-        *(tuple(column[i] for i in rows) for column in (store.paths, store.sha256, store.split, store.group)),
+        paths,
+        sha256,
+        given,
+        named,
         files=tuple(files[store.paths[i]] for i in rows),
         labels=index[store.labels[rows]],
         phash=store.phash[rows],
