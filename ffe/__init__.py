@@ -20,6 +20,7 @@ __all__ = [
     "evaluate",
     "extract",
     "finetune",
+    "scratch",
     "train",
     "tune",
 ]
@@ -32,6 +33,7 @@ _HOMES = {
     "evaluate": "ffe.workflows",
     "extract": "ffe.extraction.run",
     "finetune": "ffe.workflows.finetuning",
+    "scratch": "ffe.workflows.from_scratch",
     "train": "ffe.workflows",
     "tune": "ffe.workflows",
 }
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from ffe.store.reader import FeatureStore
     from ffe.workflows import evaluate, train, tune
     from ffe.workflows.finetuning import finetune
+    from ffe.workflows.from_scratch import scratch
 
 
 def __getattr__(name: str) -> Any:

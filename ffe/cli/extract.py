@@ -9,7 +9,7 @@ import click
 from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, ExtractProgress, duration_text, fidelity_text, print_json, stages_text
 
 
-def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
+def size_of(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
     if value is None:
         return None
     try:
@@ -21,7 +21,9 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-size_option = click.option("--size", callback=_size, help="Input side in pixels, or HEIGHTxWIDTH.  [default: the backbone's own]")
+size_option = click.option(
+    "--size", callback=size_of, help="Input side in pixels, or HEIGHTxWIDTH.  [default: the backbone's own]"
+)
 
 
 @click.command(short_help="Push every image once through a backbone, into a feature file.")

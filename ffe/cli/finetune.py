@@ -26,8 +26,9 @@ def _numbers(kind: type[int] | type[float], example: str) -> Callable[..., tuple
     return parse
 
 
-def _augment(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    if value is None:
+def augment_changes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """Turn ``flip,rotate=15`` into an AugmentSpec; ``none`` into None."""
+    if value is None or value == "none":
         return None
     from ffe.images.augment_text import parse_augment
 
@@ -46,7 +47,7 @@ def epochs_option(default: str) -> Callable[[Any], Any]:
     )
 
 
-def training_options(optimizer: str, batch_size: int) -> Callable[[Any], Any]:
+def training_options(optimizer: str, batch_size: int, patience: int) -> Callable[[Any], Any]:
     """Return what adds the options that ``finetune`` and ``scratch`` have in common."""
     options = (
         click.option(
@@ -85,7 +86,7 @@ def training_options(optimizer: str, batch_size: int) -> Callable[[Any], Any]:
         click.option(
             "--patience",
             type=click.IntRange(0, 10_000),
-            default=5,
+            default=patience,
             show_default=True,
             help="End a stage after so many epochs without a better validation loss; 0 = never.",
         ),
@@ -158,7 +159,9 @@ def print_trained(result: Any, report: str | None, as_json: bool) -> None:
 @click.option(
     "--train-batchnorm", "batchnorm", is_flag=True, help="Let batch normalisations learn too, and use each batch's statistics."
 )
-@click.option("--augment", callback=_augment, metavar="CHANGES", help="Change images in every epoch: flip,rotate=15,zoom ...")
+@click.option(
+    "--augment", callback=augment_changes, metavar="CHANGES", help="Change images in every epoch: flip,rotate=15,zoom ..."
+)
 @click.option("--cache", type=click.Path(), help="Folder for activations.  [default: beside the output]")
 @click.option("--keep-cache", is_flag=True, help="Leave the activations there for the next run.")
 @click.option(
@@ -168,7 +171,7 @@ def print_trained(result: Any, report: str | None, as_json: bool) -> None:
     help="Where the backbone's weights are, if the model lacks them.",
 )
 @click.option("--engine", default="auto", show_default=True, help="What runs the frozen part: auto, keras or openvino.")
-@training_options("adam", 32)
+@training_options("adam", 32, 5)
 def command(source: str, output: str, model: str, as_json: bool, **options: Any) -> None:
     """Train the model of --from further on the images of SOURCE, its backbone included, and write a new one.
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from ffe.arrays import fits_in_memory
 from ffe.engines.base import Engine
+from ffe.images.augment import augment
 from ffe.images.preprocess import preprocess
 from ffe.machine import cores
-from ffe.specs import PreprocessMode
+from ffe.specs import AugmentSpec, PreprocessMode
 from ffe.store.reader import FeatureStore
 
 Change = Callable[[np.ndarray, str, int], np.ndarray]
@@ -59,6 +60,11 @@ class Activations:
     def _row(self, image: int, view: int) -> int:
         others = self._others[image]
         return others[(view - 1) % len(others)] if view and others else int(self.plain[image])
+
+
+def views_of(spec: AugmentSpec | None) -> Change | None:
+    """Return what changes images as a spec says; None where there is none."""
+    return None if spec is None else lambda image, sha256, view: augment(image, spec, sha256, view)
 
 
 class Pictures:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError, SourceError
+from ffe.images.pixels import decode_source
 from ffe.images.scan import Scan
+from ffe.specs import PreprocessSpec
 from ffe.splits.groups import Groups
 from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, hold_out
 from ffe.store.reader import FeatureStore
+from ffe.store.writer import row_key
 
 log = logging.getLogger("ffe")
 
@@ -92,6 +95,80 @@ def photos_of_store(store: FeatureStore, rows: np.ndarray, found: Scan, class_na
         labels=index[store.labels[rows]],
         phash=store.phash[rows],
     )
+
+
+def photos_of_files(
+    found: Scan,
+    class_names: Sequence[str],
+    preprocess: PreprocessSpec,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[np.ndarray, Photos, int]:
+    """Decode all images of a source, in the order of a feature file.
+
+    Args:
+        found: the source.
+        class_names: the label i means class_names[i].
+        preprocess: size and way of decoding.
+        workers: threads.
+        progress: called with how many are done, of how many.
+
+    Returns:
+        pixels uint8 (N, H, W, 3), the images, and how many files gave none.
+
+    Raises:
+        SourceError: none could be read.
+    """
+    records = sorted(found.records, key=lambda record: row_key(record.path))
+    decoded = decode_source(records, preprocess.size, preprocess.decode, workers=workers, progress=progress)
+    index = [class_names.index(name) for name in found.class_names]
+    labels = [index[record.label] if record.label >= 0 else -1 for record in decoded.records]
+    photos = Photos(
+        paths=tuple(record.path for record in decoded.records),
+        sha256=decoded.sha256,
+        given=tuple(record.split for record in decoded.records),
+        named=tuple(record.group for record in decoded.records),
+        files=tuple(record.file for record in decoded.records),
+        labels=np.asarray(labels, np.int64),
+        phash=decoded.phash,
+    )
+    return decoded.pixels, photos, len(decoded.skipped) + len(found.left_out)
+
+
+def sides_anew(
+    photos: Photos, groups: Groups, test_fraction: float, valid_fraction: float, seed: int, class_names: Sequence[str]
+) -> np.ndarray:
+    """Return the side of each image where no model had any: that which the source gives, or one drawn by its content.
+
+    Args:
+        photos: the images.
+        groups: of those that have labels.
+        test_fraction, valid_fraction: shares, where the source gives no such images.
+        seed: of the choice.
+        class_names: for messages.
+
+    Returns:
+        str (N,), ``train``, ``valid``, ``test`` or empty: left out.
+
+    Raises:
+        DataError: a class has no image on one of the sides.
+    """
+    side = np.asarray([given or TRAIN for given in photos.given], "U5")
+    side[photos.labels < 0] = LEFT_OUT
+    used = np.flatnonzero(photos.labels >= 0)
+    if not (side == TEST).any():
+        valid = side[used] == VALID
+        drawn = hold_out(
+            photos.labels[used],
+            [photos.sha256[i] for i in used],
+            groups.ids,
+            test_fraction,
+            seed,
+            names=[photos.named[i] for i in used],
+            training=valid,
+        )
+        side[used] = np.where(valid, VALID, drawn.side)
+    return with_validation(photos, groups, side, valid_fraction, seed, class_names)
 
 
 def sides_as_before(

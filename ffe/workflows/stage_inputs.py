@@ -21,16 +21,13 @@ from ffe.errors import SourceError, StoreError
 from ffe.extraction.run import Progress, extract
 from ffe.finetuning.batches import Source
 from ffe.finetuning.cut import Cut
-from ffe.finetuning.sources import Activations, Pictures
-from ffe.images.augment import augment
-from ffe.images.pixels import decode_source
+from ffe.finetuning.sources import Activations, Pictures, views_of
 from ffe.images.scan import Scan
 from ffe.keys import bytes_digest, spec_digest
 from ffe.report.text import bytes_text
 from ffe.specs import AugmentSpec, ExtractSpec
 from ffe.store.reader import FeatureStore
-from ffe.store.writer import row_key
-from ffe.workflows.photos import Photos, photos_of_store
+from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 from ffe.workflows.training import Stage
 
 if TYPE_CHECKING:
@@ -141,7 +138,7 @@ class StageInputs:
             return
         pixels, photos = self._decoded()
         self._meet(photos)
-        pictures = Pictures(pixels, photos.sha256, self._spec.preprocess.mode, self._change(), engine, cut.shape)
+        pictures = Pictures(pixels, photos.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape)
         try:
             yield pictures
         finally:
@@ -231,31 +228,15 @@ class StageInputs:
 
     def _decoded(self) -> tuple[np.ndarray, Photos]:
         """Decode all images, the first time."""
-        if self._pixels is None or self.photos is None:
-            records = sorted(self._found.records, key=lambda record: row_key(record.path))
-            preprocess = self._spec.preprocess
-            decoded = decode_source(records, preprocess.size, preprocess.decode, workers=self._workers)
-            index = [self._class_names.index(name) for name in self._found.class_names]
-            self._pixels, self.skipped = decoded.pixels, len(decoded.skipped) + len(self._found.left_out)
-            return decoded.pixels, Photos(
-                paths=tuple(record.path for record in decoded.records),
-                sha256=decoded.sha256,
-                given=tuple(record.split for record in decoded.records),
-                named=tuple(record.group for record in decoded.records),
-                files=tuple(record.file for record in decoded.records),
-                labels=np.asarray([index[record.label] if record.label >= 0 else -1 for record in decoded.records], np.int64),
-                phash=decoded.phash,
-            )
-        return self._pixels, self.photos
+        if self._pixels is None:
+            decoded = photos_of_files(self._found, self._class_names, self._spec.preprocess, self._workers)
+            self._pixels, self._photos_of_pixels, self.skipped = decoded
+        return self._pixels, self._photos_of_pixels
 
     def _meet(self, photos: Photos) -> None:
         if self.photos is not None and (self.photos.paths, self.photos.sha256) != (photos.paths, photos.sha256):
             raise SourceError(f"The images of '{self._found.root}' were changed between two stages; run the command again.")
         self.photos = photos
-
-    def _change(self) -> Callable[[np.ndarray, str, int], np.ndarray] | None:
-        spec = self._augment
-        return None if spec is None else lambda image, sha256, view: augment(image, spec, sha256, view)
 
 
 def _time_text(seconds: float) -> str:

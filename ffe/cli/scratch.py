@@ -1,0 +1,47 @@
+"""``ffe scratch``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ffe.cli.extract import size_of
+from ffe.cli.finetune import augment_changes, epochs_option, print_trained, training_options
+from ffe.cli.output import EpochView
+
+
+@click.command(short_help="Train a small network from scratch, without pretrained weights.")
+@click.argument("source", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
+@click.option("--size", callback=size_of, help="Input side in pixels, or HEIGHTxWIDTH.  [default: 150]")
+@epochs_option("30")
+@click.option(
+    "--augment",
+    default="flip,zoom=0.2,rotate=40,shift=0.2,shear=0.2",
+    show_default=True,
+    callback=augment_changes,
+    metavar="CHANGES",
+    help="How images change in every epoch; none = they do not.",
+)
+@click.option("--plain", is_flag=True, help="Neither dropout nor changing images.")
+@click.option(
+    "--test-fraction",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share held out for the test where no split is given.",
+)
+@training_options("rmsprop", 20, 0)
+def command(source: str, output: str, as_json: bool, **options: Any) -> None:
+    """Train a small convolutional network on the labelled images of SOURCE alone, and write a model.
+
+    Four convolutions and a dense layer of 512 units, with dropout. It needs no
+    pretrained weights, and more images and time than a head on a backbone.
+    """
+    from ffe.workflows.from_scratch import scratch
+
+    options["size"] = options["size"] or 150
+    with EpochView() as view:
+        result = scratch(source, output, on_epoch=view.epoch, on_step=view.step, **options)
+    print_trained(result, options["report"], as_json)
