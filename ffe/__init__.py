@@ -20,6 +20,8 @@ __all__ = [
     "evaluate",
     "extract",
     "finetune",
+    "preview",
+    "scan",
     "scratch",
     "train",
     "tune",
@@ -34,6 +36,8 @@ _HOMES = {
     "extract": "ffe.extraction.run",
     "finetune": "ffe.workflows.finetuning",
     "scratch": "ffe.workflows.from_scratch",
+    "preview": "ffe.workflows.previewing",
+    "scan": "ffe.workflows.scanning",
     "train": "ffe.workflows",
     "tune": "ffe.workflows",
 }
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
     from ffe.workflows import evaluate, train, tune
     from ffe.workflows.finetuning import finetune
     from ffe.workflows.from_scratch import scratch
+    from ffe.workflows.previewing import preview
+    from ffe.workflows.scanning import scan
 
 
 def __getattr__(name: str) -> Any:

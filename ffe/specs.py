@@ -128,7 +128,9 @@ class AugmentSpec(Spec):
             (``reflect``), black (``constant``), or the other side (``wrap``).
         brightness: factor of the values, in [0, 10].
         contrast: factor of their distance from the picture's mean, in [0, 10].
-        normalize: each channel gets the mean and deviation of ImageNet, in every view.
+        normalize: each channel gets the mean and deviation of ImageNet, in every
+            view but the picture itself, so that scaling as ``torch`` does makes
+            it the picture less its mean, by its deviation.
         seed: another seed, other views; in [0, 2**31).
     """
 

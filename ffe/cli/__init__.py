@@ -15,7 +15,8 @@ from ffe._version import __version__
 from ffe.errors import FfeError
 
 COMMANDS = (
-    *("extract", "info", "tune", "train", "finetune", "scratch", "evaluate", "predict", "backbones", "bench", "doctor", "demo"),
+    *("scan", "preview", "extract", "info", "tune", "train", "finetune", "scratch", "evaluate", "predict"),
+    *("backbones", "bench", "doctor", "demo"),
 )
 
 DONE_BUT_SKIPPED = 1

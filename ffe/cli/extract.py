@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, ExtractProgress, duration_text, fidelity_text, print_json, stages_text
 
 
-def size_of(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
+def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
     if value is None:
         return None
     try:
@@ -21,9 +23,12 @@ def size_of(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-size_option = click.option(
-    "--size", callback=size_of, help="Input side in pixels, or HEIGHTxWIDTH.  [default: the backbone's own]"
-)
+def size_option_with(default: str) -> Callable[[Any], Any]:
+    """Return the option ``--size``, whose help names a default."""
+    return click.option("--size", callback=_size, help=f"Input side in pixels, or HEIGHTxWIDTH.  [default: {default}]")
+
+
+size_option = size_option_with("the backbone's own")
 
 
 @click.command(short_help="Push every image once through a backbone, into a feature file.")

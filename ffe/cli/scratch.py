@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ffe.cli.extract import size_of
+from ffe.cli.extract import size_option_with
 from ffe.cli.finetune import augment_changes, epochs_option, print_trained, training_options
 from ffe.cli.output import EpochView
 
@@ -14,7 +14,7 @@ from ffe.cli.output import EpochView
 @click.command(short_help="Train a small network from scratch, without pretrained weights.")
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
-@click.option("--size", callback=size_of, help="Input side in pixels, or HEIGHTxWIDTH.  [default: 150]")
+@size_option_with("150")
 @epochs_option("30")
 @click.option(
     "--augment",

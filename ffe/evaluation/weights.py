@@ -8,7 +8,7 @@ from ffe.errors import DataError, SpecError
 
 WEIGHTINGS = ("auto", "balanced", "none")
 
-_FAIR_SHARE = 0.5  # of 1 / K: a class with less is rare
+FAIR_SHARE = 0.5  # of 1 / K: a class with less is rare
 
 
 def class_weights(weighting: str, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -34,6 +34,6 @@ def class_weights(weighting: str, labels: np.ndarray, classes: int) -> np.ndarra
     present = counts > 0
     fair = len(labels) / present.sum()
     weights = np.ones(classes)
-    if weighting == "balanced" or (weighting == "auto" and counts[present].min() < _FAIR_SHARE * fair):
+    if weighting == "balanced" or (weighting == "auto" and counts[present].min() < FAIR_SHARE * fair):
         weights[present] = fair / counts[present]
     return weights

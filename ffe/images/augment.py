@@ -79,7 +79,7 @@ class Change:
             (self.zoom != 1, f"zoom ×{1 / self.zoom:.2f}"),
             (self.crop != (1.0, 1.0), f"crop {100 * self.crop[0]:.0f}×{100 * self.crop[1]:.0f} %"),
             (self.rotate != 0, f"rotate {_signed(self.rotate)}°"),
-            (self.shift != (0.0, 0.0), f"shift {_signed(100 * right)} {_signed(100 * down)} %"),
+            (self.shift != (0.0, 0.0), f"shift {_signed(100 * right, 0)} {_signed(100 * down, 0)} %"),
             (self.shear != 0, f"shear {_signed(self.shear)}°"),
             (self.normalize, "normalized"),
             (self.brightness != 1, f"brightness ×{self.brightness:.2f}"),
@@ -216,6 +216,6 @@ def source_of(change: Change, height: int, width: int) -> np.ndarray:
     return np.asarray([(*x_of[:2], x_of[2] + middle_x), (*y_of[:2], y_of[2] + middle_y)])
 
 
-def _signed(value: float) -> str:
+def _signed(value: float, small_digits: int = 1) -> str:
     """Return a number with its sign: ``+7``, ``−7``, ``+0.4``."""
-    return f"{value:+.{int(abs(value) < 1)}f}".replace("-", "−")
+    return f"{value:+.{small_digits if abs(value) < 1 else 0}f}".replace("-", "−")

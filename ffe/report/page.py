@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffe.errors import ReportError
+from ffe.report.output import check_output, write_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -198,24 +198,6 @@ class Page:
     made: Mapping[str, str] = field(default_factory=dict)
 
 
-def check_output(path: str | os.PathLike[str]) -> Path:
-    """Return where a report is to go, before hours of work are spent on what it shows.
-
-    Raises:
-        ReportError: the place is a folder, lies in none, or cannot be written to.
-    """
-    place = Path(path)
-    if place.is_dir():
-        raise ReportError(f"The report '{place}' is a folder; give the name of a file, such as '{place / 'report.html'}'.")
-    if not place.parent.is_dir():
-        raise ReportError(
-            f"The report '{place}' lies in a folder that does not exist ('{place.parent}'); create it, or choose another place."
-        )
-    if not os.access(place.parent, os.W_OK):
-        raise ReportError(f"The folder '{place.parent}' cannot be written to; choose another place for the report.")
-    return place
-
-
 def write_page(path: str | os.PathLike[str], page: Page) -> int:
     """Write the page as one HTML file that needs nothing else; it is written beside its place, and renamed.
 
@@ -232,14 +214,4 @@ def write_page(path: str | os.PathLike[str], page: Page) -> int:
     from ffe.report.render import render
 
     place = check_output(path)
-    content = render(page).encode()
-    temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-        os.replace(temporary, place)
-    except OSError as error:
-        raise ReportError(f"The report '{place}' cannot be written ({error.strerror}); choose another place for it.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(content)
+    return write_output(place, render(page).encode())

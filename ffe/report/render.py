@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -33,17 +35,32 @@ def render(page: Page) -> str:
         "map": sections.feature_map(page.map, name_of, album),
         "growth": sections.growth(page.growth),
     }
+    return document("page.html", context, album, _part("page.js"))
+
+
+def document(template: str, context: Mapping[str, Any], album: Album, script: str = "") -> str:
+    """Return a page from its template, once the pictures of its album are made.
+
+    Args:
+        template: a file beside ``page.html``.
+        context: what it shows.
+        album: its pictures.
+        script: what runs in it; empty = none may.
+    """
     album.make()
-    style, script = _part("page.css"), _part("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = _environment().get_template("page.html")
-    return template.render(
-        context,
-        album=album,
-        style=Markup(style),
-        script=Markup(script),
-        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'",
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            context,
+            album=album,
+            style=Markup(_part("page.css")),
+            script=Markup(script),
+            policy="default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+            + (f"script-src 'sha256-{digest}'; " if script else "")
+            + "base-uri 'none'; form-action 'none'",
+        )
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from ffe.report.feature_map import feature_map
 from ffe.report.page import CalibrationView, Curves, Duplicates, GrowthView, Page, Picture, Suspect
+from ffe.report.scan_page import ClassRow, ScanPage, spread_row
 
 
 def trial(head: str, score: float, finished: float) -> dict[str, Any]:
@@ -125,4 +126,47 @@ def hostile_page(full_page: Page) -> Page:
         map=replace(full_page.map, paths=[name] * 40, files=[None] * 40, labels=[i % 4 for i in range(40)], method=name),
         growth=GrowthView([1], [0.5], sentence=name),
         made={name: name},
+    )
+
+
+@pytest.fixture(scope="session")
+def scan_page(pictures: Path) -> ScanPage:
+    """Every section has something to show."""
+    cats, dogs = (sorted((pictures / kind).iterdir()) for kind in ("cat", "dog"))
+    return ScanPage(
+        title="The photos of pets",
+        facts={"photos": "40 of 41 files"},
+        advice=[("refused", "Mend it."), ("warning", "Look there."), ("note", "As it is.")],
+        classes=[
+            ClassRow("cat", 30, {"train": 20, "test": 10}, 1, [(f"cat/{file.name}", file) for file in cats[:4]]),
+            ClassRow("dog", 10, {"train": 5, "test": 5}, 0, [(f"dog/{file.name}", file) for file in dogs[:3]]),
+        ],
+        sizes=[(48, 48)] * 20 + [(500, 375)] * 15 + [(375, 500)] * 5,
+        size=(150, 150),
+        spreads=[spread_row("width", 48, 430.5, 500)],
+        formats={"JPEG": 30, "PNG": 10},
+        colours={"colour": 40},
+        other_endings=[("cat/a.jpg", "PNG")],
+        skipped=[("cat/broken.jpg", "truncated", "image file is truncated")],
+        left_out=[("notes.txt", "outside the class folders")],
+        duplicates=[Duplicates("the same file", [(f"cat/{file.name}", file) for file in cats[4:6]])],
+    )
+
+
+@pytest.fixture
+def hostile_scan_page(scan_page: ScanPage, pictures: Path) -> ScanPage:
+    """Every text that comes from users is out to break the page."""
+    name = "/".join(HOSTILE)
+    file = pictures / "cat" / "cat_000.png"
+    return replace(
+        scan_page,
+        title=name,
+        facts={name: name},
+        advice=[("note", name)],
+        classes=[ClassRow(name, 1, {"train": 1}, 0, [(name, file), (name, Path("gone"))])],
+        formats={name: 1},
+        other_endings=[(name, name)],
+        skipped=[(name, name, name)],
+        left_out=[(name, name)],
+        duplicates=[Duplicates(name, [(name, file)] * 2)],
     )

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from ffe.report.page import Page, Picture, write_page
+from ffe.report.scan_page import render as render_scan
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; install it to look at pages")
@@ -115,6 +116,13 @@ def test_the_page_never_scrolls_sideways_and_nobody_complains(
 ) -> None:
     page = Page("Nothing") if which == "nothing" else request.getfixturevalue(which)
     found = look(page, WIDTHS, width=width)
+    assert found == {"wide": width, "room": width, "out": [], "console": []}
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("which", ["scan_page", "hostile_scan_page"])
+def test_nor_does_the_page_of_a_scan(look: Look, request: pytest.FixtureRequest, which: str, width: int) -> None:
+    found = look(render_scan(request.getfixturevalue(which)), WIDTHS, width=width)
     assert found == {"wide": width, "room": width, "out": [], "console": []}
 
 

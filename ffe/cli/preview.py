@@ -1,0 +1,43 @@
+"""``ffe preview``."""
+
+from __future__ import annotations
+
+import click
+
+from ffe.cli.extract import size_option_with
+from ffe.cli.output import AUGMENT_HELP, print_json
+
+
+@click.command(short_help="Draw photos beside their augmented views, before you use those.", epilog=AUGMENT_HELP)
+@click.argument("source", metavar="IMAGE|SOURCE", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="The picture to write, such as grid.png.")
+@click.option("--augment", required=True, help="The changes; see below.")
+@size_option_with("224")
+@click.option("--views", type=click.IntRange(1), help="Views of each picture.  [default: 19 of one, 7 of each class]")
+@click.option("--image", help="One picture of SOURCE: its path in it, or its number, from 1 on.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
+def command(
+    source: str,
+    output: str,
+    augment: str,
+    size: int | tuple[int, int] | None,
+    views: int | None,
+    image: str | None,
+    as_json: bool,
+) -> None:
+    """Draw photos beside their augmented views: mirrored, enlarged, turned, lit otherwise.
+
+    Of one IMAGE, it and 19 views of it. Of a SOURCE (see 'ffe extract --help'),
+    the first picture of each class and 7 views in a row. Each view is captioned
+    with what was drawn for it. Views depend on the content of a picture alone:
+    they are the same every time.
+    """
+    from ffe.workflows.previewing import preview
+
+    result = preview(source, output, augment=augment, size=size or 224, views=views, image=image)
+    if as_json:
+        print_json(result.to_json())
+        return
+    what = f"'{result.rows[0].path}'" if len(result.rows) == 1 else f"{len(result.rows)} pictures"
+    count = len(result.rows[0].views)
+    click.echo(f"{result.output}: {what} and {count} view{'s' if count > 1 else ''}{' of each' if len(result.rows) > 1 else ''}")

@@ -1,0 +1,141 @@
+"""``ffe scan``."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import click
+
+from ffe.cli.extract import size_option
+from ffe.cli.output import CountProgress, duration_text, print_json
+
+if TYPE_CHECKING:
+    from ffe.workflows.scanning import ScanResult
+
+_BAR = 30
+_CLASSES = 40  # of more, only the largest and the smallest are listed
+_LISTED = 20
+_COLUMNS = 100
+
+
+@click.command(short_help="Look at photos before anything is learnt from them.")
+@click.argument("source", type=click.Path())
+@click.option("--backbone", default="vgg19", show_default=True, help="What the photos are for: a name of 'ffe backbones'.")
+@size_option
+@click.option("--report", type=click.Path(), help="Also write a page with charts and pictures, such as scan.html.")
+@click.option("--strict", is_flag=True, help="Leave with code 1 if files cannot be read.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(
+    source: str, backbone: str, size: int | tuple[int, int] | None, report: str | None, strict: bool, as_json: bool
+) -> None:
+    """Look at every photo of SOURCE: classes, sizes, formats, files that cannot be read, copies, and what to do about it.
+
+    SOURCE is what 'ffe extract' takes. Every file is decoded once, and none is
+    changed.
+    """
+    from ffe.workflows.scanning import scan
+
+    with CountProgress("files") as progress:
+        result = scan(source, backbone=backbone, size=size, report=report, on_look=progress)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        click.echo(_text(result))
+    if report is not None:
+        click.echo(f"the page is in '{report}'", err=True)
+    if strict and result.skipped:
+        sys.exit(1)
+
+
+def _text(result: ScanResult) -> str:
+    """Return everything as text."""
+    from ffe.report.text import table
+
+    parts = ["\n".join(f"{name:10} {value}" for name, value in _facts(result))]
+    if result.classes:
+        parts.append(_classes(result))
+    if result.skipped:
+        rows = [(file.path, file.reason, file.message) for file in result.skipped[:_LISTED]]
+        parts.append(table(("cannot be read", "reason", "why"), rows) + _more(len(result.skipped)))
+    if result.left_out:
+        parts.append(table(("left out", "why"), result.left_out[:_LISTED]) + _more(len(result.left_out)))
+    if result.other_endings:
+        named = [(other.path, other.format) for other in result.other_endings[:_LISTED]]
+        parts.append(table(("named otherwise", "holds"), named) + _more(len(result.other_endings)))
+    if result.twins:
+        cells = []
+        for twins in result.twins[:_LISTED]:
+            rest = f" and {len(twins.paths) - 3} more" if len(twins.paths) > 3 else ""
+            cells.append((twins.cause, ", ".join(twins.paths[:3]) + rest))
+        parts.append(table(("there twice", "photos"), cells) + _more(len(result.twins)))
+    lines = (textwrap.wrap(f"{a.level:8} {a.text}", _COLUMNS, subsequent_indent=" " * 9) for a in result.advice)
+    findings = "\n".join(line for wrapped in lines for line in wrapped)
+    parts.append(findings or "Nothing stands in the way of training on these photos.")
+    return "\n\n".join(parts)
+
+
+def _facts(result: ScanResult) -> list[tuple[str, str]]:
+    from ffe.report.text import bytes_text
+    from ffe.report.words import counted, number
+
+    def shares(counts: dict[str, int]) -> str:
+        return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+    facts = [
+        ("photos", f"{result.photos:,} of {counted(result.files, 'file')} ({result.kind}), {bytes_text(result.bytes)}"),
+        ("looked at", f"in {duration_text(result.seconds)}"),
+        ("formats", shares(result.formats)),
+        ("colours", shares(result.colours)),
+        ("splits", shares(result.splits)),
+    ]
+    if result.unlabelled:
+        facts.append(("unlabelled", counted(result.unlabelled, "photo")))
+    if result.dimensions is not None:
+        for name, what in (("width", "width"), ("height", "height"), ("aspect", "aspect")):
+            spread = getattr(result.dimensions, name)
+            facts.append((what, f"{number(spread.least)} to {number(spread.most)}, median {number(spread.median)}"))
+    facts.append(("for", f"{result.backbone} at {result.size[0]}x{result.size[1]}"))
+    return [(name, value) for name, value in facts if value]
+
+
+def _classes(result: ScanResult) -> str:
+    from ffe.report.text import shorten, table
+
+    most = max(row.photos for row in result.classes) or 1
+    shown = list(result.classes)
+    note = ""
+    if len(shown) > _CLASSES:
+        by_size = sorted(shown, key=lambda row: (-row.photos, row.name))
+        shown = by_size[: _CLASSES // 2] + by_size[-_CLASSES // 2 :]
+        note = f"\nthe {_CLASSES // 2} largest and the {_CLASSES // 2} smallest of {len(by_size)} classes; --json lists all"
+    splits = list(shown[0].splits)
+    skipped = any(row.skipped for row in shown)
+    header = ("class", "photos", *splits, *(["unreadable"] if skipped else []), "")
+    rows = [
+        (
+            shorten(row.name),
+            f"{row.photos:,}",
+            *(f"{row.splits[name]:,}" for name in splits),
+            *([f"{row.skipped:,}"] if skipped else []),
+            bar_text(row.photos / most),
+        )
+        for row in shown
+    ]
+    return table(header, rows, right=range(1, len(header) - 1)) + note
+
+
+def bar_text(share: float, width: int = _BAR) -> str:
+    """Return a share in [0, 1] as a bar of blocks, or of ``#`` where the terminal has no blocks."""
+    blocks = "█▏▎▍▌▋▊▉"
+    try:
+        blocks.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return "#" * round(share * width)
+    eighths = round(8 * share * width)
+    return blocks[0] * (eighths // 8) + (blocks[eighths % 8] if eighths % 8 else "")
+
+
+def _more(count: int) -> str:
+    return f"\nand {count - _LISTED} more; --json lists all" if count > _LISTED else ""

@@ -1,0 +1,115 @@
+"""Image files -> what each of them is: its format, size and colours, and whether it can be read at all.
+
+Every file is decoded in full, as extraction does it, so that what extraction
+would skip is known before.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ffe.errors import DecodeError
+from ffe.images.decode import decode, read_image, upright_size
+from ffe.images.fingerprint import UNKNOWN, perceptual_hash
+from ffe.images.stream import default_workers
+from ffe.keys import bytes_digest
+
+_AT_ONCE = 8192  # files handed to the threads, so that memory stays flat
+_SIDE = 128  # for the fingerprint: four pixels for each of its boxes
+_LEAST_BITS = 16  # of 32 that a picture with any detail sets: flat ones would all be copies of each other
+_SAME_FORMAT = {"MPO": "JPEG"}  # several JPEG pictures in one file, of which the first is taken
+
+COLOURS = {
+    "RGB": "colour",
+    "L": "grey",
+    "P": "palette",
+    "1": "black and white",
+    "RGBA": "colour, transparent",
+    "LA": "grey, transparent",
+    "PA": "palette, transparent",
+    "CMYK": "CMYK",
+    "I;16": "16-bit grey",
+    "I;16B": "16-bit grey",
+    "I": "16-bit grey",
+    "F": "floating point",
+}
+
+
+@dataclass(frozen=True)
+class ImageLook:
+    """What a file is.
+
+    Attributes:
+        sha256: digest of its content; empty if it could not be read.
+        bytes: its size on the disk; 0 if it could not be read.
+        format: ``JPEG``, ``PNG`` ..., by its content; empty if unknown.
+        colours: how its pixels are kept, in words; see ``COLOURS``.
+        height, width: pixels, once it stands upright; 0 if unknown.
+        animated: whether it has more pictures than the first, which is taken.
+        phash: fingerprint, see ``ffe.images.fingerprint``; 0 if it cannot be decoded, or shows nothing.
+        error: why extraction would skip it, or None.
+    """
+
+    sha256: str = ""
+    bytes: int = 0
+    format: str = ""
+    colours: str = ""
+    height: int = 0
+    width: int = 0
+    animated: bool = False
+    phash: int = UNKNOWN
+    error: DecodeError | None = None
+
+
+def survey(files: Sequence[Path], *, workers: int | None = None) -> Generator[ImageLook, None, None]:
+    """Look at files, several at a time, and yield what they are, in their order.
+
+    Args:
+        files: image files.
+        workers: threads; None = one per core.
+    """
+    pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="ffe-survey")
+    try:
+        for i in range(0, len(files), _AT_ONCE):
+            yield from pool.map(look, files[i : i + _AT_ONCE])
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def look(file: Path) -> ImageLook:
+    """Return what one file is; a file that cannot be read is a value too."""
+    try:
+        data = read_image(file)
+    except DecodeError as error:
+        return ImageLook(error=error)
+    sha256 = bytes_digest(data)
+    kind = colours = ""
+    animated = False
+    height = width = 0
+    try:
+        height, width = upright_size(data)
+        with Image.open(io.BytesIO(data)) as image:
+            kind = _SAME_FORMAT.get(image.format or "", image.format or "")
+            transparent = image.mode in {"RGB", "L", "P"} and "transparency" in image.info
+            colours = COLOURS.get(image.mode, image.mode) + (", transparent" if transparent else "")
+            animated = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+    except Exception:  # decode() says what is wrong with it
+        pass
+    try:
+        phash = perceptual_hash(decode(data, (_SIDE, _SIDE)))
+    except DecodeError as error:
+        return ImageLook(sha256, len(data), kind, colours, height, width, animated, error=error)
+    known = phash if phash.bit_count() >= _LEAST_BITS else UNKNOWN
+    return ImageLook(sha256, len(data), kind, colours, height, width, animated, known)
+
+
+def ending_format(path: str) -> str:
+    """Return the format that the ending of a name stands for, such as ``JPEG``; empty for none and for unknown ones."""
+    kind = Image.registered_extensions().get(Path(path).suffix.lower(), "")
+    return _SAME_FORMAT.get(kind, kind)

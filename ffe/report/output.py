@@ -1,0 +1,49 @@
+"""Where a page or a picture is to go, and how it gets there: whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ffe.errors import ReportError
+
+
+def check_output(path: str | os.PathLike[str], what: str = "report", example: str = "report.html") -> Path:
+    """Return where a report is to go, before hours of work are spent on what it shows.
+
+    Args:
+        path: the place.
+        what: what it is called in messages.
+        example: the name of such a file.
+
+    Raises:
+        ReportError: the place is a folder, lies in none, or cannot be written to.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise ReportError(f"The {what} '{place}' is a folder; give the name of a file, such as '{place / example}'.")
+    if not place.parent.is_dir():
+        raise ReportError(
+            f"The {what} '{place}' lies in a folder that does not exist ('{place.parent}'); create it, or choose another place."
+        )
+    if not os.access(place.parent, os.W_OK):
+        raise ReportError(f"The folder '{place.parent}' cannot be written to; choose another place for the {what}.")
+    return place
+
+
+def write_output(place: Path, content: bytes, what: str = "report") -> int:
+    """Write a file beside its place, and rename it; return its bytes.
+
+    Raises:
+        ReportError: it cannot be written.
+    """
+    temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+        os.replace(temporary, place)
+    except OSError as error:
+        raise ReportError(f"The {what} '{place}' cannot be written ({error.strerror}); choose another place for it.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(content)

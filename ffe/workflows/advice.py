@@ -1,0 +1,235 @@
+"""What a look at the photos showed -> what to do about it, in sentences. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ffe.evaluation.weights import FAIR_SHARE, class_weights
+from ffe.report.text import answers_text
+from ffe.report.words import counted
+from ffe.specs import SearchSpec
+
+Level = Literal["refused", "warning", "note"]
+
+LEVELS: tuple[Level, ...] = ("refused", "warning", "note")
+_STEP = 32  # most backbones halve their input five times
+_MUCH_LARGER = 2.5  # times the input, from where fast decoding pays
+_FEW_NAMED = 3
+_GOOD_START = 50  # photos of a class
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One finding.
+
+    Attributes:
+        level: ``refused`` (nothing can be learnt before it is mended), ``warning``, or ``note``.
+        text: what was found and what to do, in a sentence or two.
+    """
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What advice is drawn from.
+
+    Attributes:
+        classes: (name, photos, different photos) of each class.
+        training: photos of each class that may train.
+        splits: split -> photos; empty where the source gives none.
+        skipped: reason -> files that cannot be read.
+        left_out: what lies in the source and is no photo of it.
+        twins: (labels, splits) of each group of equal photos.
+        medians: (height, width) in pixels; None where nothing can be read.
+        smaller: photos smaller than the input, in height or width.
+        elongated: photos more than twice as long one way as the other.
+        photos: all that can be read.
+        jpegs, other_endings, transparent, animated: photos of such a kind.
+        backbone, size, min_size: what the photos are for; (height, width), and the least of either.
+    """
+
+    classes: Sequence[tuple[str, int, int]]
+    training: Sequence[int]
+    splits: dict[str, int]
+    skipped: dict[str, int]
+    left_out: int
+    twins: Sequence[tuple[tuple[str | None, ...], tuple[str, ...]]]
+    medians: tuple[float, float] | None
+    smaller: int
+    elongated: int
+    photos: int
+    jpegs: int
+    other_endings: int
+    transparent: int
+    animated: int
+    backbone: str
+    size: tuple[int, int]
+    min_size: int
+
+
+def advise(facts: Facts) -> list[Advice]:
+    """Return what to do, the gravest first."""
+    found = [*_of_classes(facts), *_of_balance(facts), *_of_files(facts), *_of_twins(facts), *_of_sizes(facts), *_of_kinds(facts)]
+    return sorted(found, key=lambda advice: LEVELS.index(advice.level))
+
+
+def _of_classes(facts: Facts) -> Iterator[Advice]:
+    """Whether a head can be tuned on such classes, and on how many folds."""
+    if not facts.photos:
+        return
+    if not facts.classes:
+        yield Advice(
+            "note",
+            "No photo has a label, so nothing can be learnt from them; put them into one folder per class to train on them.",
+        )
+        return
+    if len(facts.classes) == 1:
+        yield Advice("refused", f"All photos are of one class ('{facts.classes[0][0]}'); a head needs at least two classes.")
+        return
+    # one photo to train on, one to choose with, one to test on: unless a split brings the latter two
+    least = 1 + ("valid" not in facts.splits) + ("test" not in facts.splits)
+    few = [(name, different) for name, _, different in facts.classes if different < least]
+    if few:
+        names = _named([f"'{name}' ({count})" for name, count in few])
+        yield Advice(
+            "refused",
+            f"Too few different photos of {names}: tune needs at least {least} of each class. Add some, or leave the class out.",
+        )
+        return
+    if facts.splits:
+        empty = [name for (name, _, _), count in zip(facts.classes, facts.training, strict=True) if not count]
+        if empty:
+            names = _named([f"'{name}'" for name in empty])
+            yield Advice("refused", f"No training photos of {names}: give the training split some, or leave the class out.")
+            return
+    if "valid" in facts.splits:
+        return
+    name, different = min(((name, different) for name, _, different in facts.classes), key=lambda item: item[1])
+    share = 1 - (0 if "test" in facts.splits else SearchSpec.test_fraction)
+    train = max(1, round(different * share))
+    if train < SearchSpec.folds:
+        yield Advice(
+            "warning",
+            f"The smallest class, '{name}', has {counted(different, 'different photo')}, of which about {train} will train: "
+            f"tune then deals about {max(2, train)} folds, not {SearchSpec.folds}, and the scores are rough. "
+            f"{_GOOD_START} of each class are a good start.",
+        )
+
+
+def _of_balance(facts: Facts) -> Iterator[Advice]:
+    """Whether classes are of a size, and what --class-weights makes of it."""
+    counts = np.asarray(facts.training)
+    if len(counts) < 2 or not counts.all():
+        return
+    labels = np.repeat(np.arange(len(counts)), counts)
+    share = counts.min() * len(counts) / len(labels)
+    rarest = facts.classes[int(counts.argmin())][0]
+    weighted = class_weights("auto", labels, len(counts)).max() != 1
+    rule = f"--class-weights auto makes all classes count the same where the rarest has less than {FAIR_SHARE:g} of a fair share"
+    said = f"The rarest class, '{rarest}', has {counted(int(counts.min()), 'training photo')}, {share:.2f} of a fair share"
+    if weighted:
+        yield Advice("warning", f"{said}. {rule}: here it does ('none' turns it off). Look at the balanced accuracy.")
+    elif share < 0.8:
+        yield Advice("note", f"{said}. {rule}: here it does not; 'balanced' asks for it.")
+
+
+def _of_files(facts: Facts) -> Iterator[Advice]:
+    """What will be skipped."""
+    if facts.skipped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(facts.skipped.items()))
+        them = "it" if sum(facts.skipped.values()) == 1 else "them"
+        files = counted(sum(facts.skipped.values()), "file")
+        yield Advice("warning", f"{files} cannot be read ({reasons}), and extraction will skip {them}; mend or remove {them}.")
+    if facts.left_out:
+        yield Advice(
+            "note", f"{counted(facts.left_out, 'file')} in the source {_is(facts.left_out)} no photo of it, and left out."
+        )
+
+
+def _of_twins(facts: Facts) -> Iterator[Advice]:
+    """What copies do to a score."""
+    photos = sum(len(labels) for labels, _ in facts.twins)
+    if not photos:
+        return
+    mixed = sum(len(set(labels) - {None}) > 1 for labels, _ in facts.twins)
+    if mixed:
+        groups = "1 photo stands" if mixed == 1 else f"{mixed:,} photos stand"
+        yield Advice("warning", f"{groups} in more than one class; look for wrong labels.")
+    leaking = sum(split == "test" and len(set(splits)) > 1 for _, splits in facts.twins for split in splits)
+    if leaking:
+        what = "1 test photo is a copy" if leaking == 1 else f"{leaking:,} test photos are copies"
+        yield Advice("warning", f"{what} of photos in other splits, so the test score will be too good; remove one of each.")
+    extra = photos - len(facts.twins)
+    yield Advice(
+        "note",
+        f"{counted(extra, 'photo')} {_is(extra)} there already: the same file, or saved again or resized. "
+        "tune keeps copies on one side of every split that it makes; nothing needs to be removed.",
+    )
+
+
+def _of_sizes(facts: Facts) -> Iterator[Advice]:
+    """Whether the input suits the photos."""
+    if facts.medians is None:
+        return
+    height, width = facts.size
+    what = f"{facts.backbone} at {height}x{width}"
+    if facts.smaller:
+        number = (
+            "The one photo"
+            if facts.photos == 1
+            else "All photos"
+            if facts.smaller == facts.photos
+            else f"{facts.smaller:,} photos"
+        )
+        are = "is" if facts.smaller == 1 else "are"
+        better = int(min(facts.medians)) // _STEP * _STEP
+        advice = ""
+        if facts.smaller > facts.photos / 2 and facts.min_size <= better < max(facts.size):
+            advice = f"; --size {better} is as much as most of them hold"
+        yield Advice(
+            "note", f"{number} {are} smaller than the input of {what}, and will be enlarged, which adds nothing{advice}."
+        )
+    if facts.medians[0] > _MUCH_LARGER * height and facts.medians[1] > _MUCH_LARGER * width and facts.jpegs > facts.photos / 2:
+        yield Advice(
+            "note", f"Most photos are much larger than the input of {what}: --decode fast reads such JPEG files quicker."
+        )
+    if facts.elongated:
+        are = "is" if facts.elongated == 1 else "are"
+        yield Advice(
+            "note" if facts.elongated < facts.photos / 4 else "warning",
+            f"{counted(facts.elongated, 'photo')} {are} more than twice as long one way as the other, and will be squeezed "
+            f"to {height}x{width}; cut out what matters, or give --size HEIGHTxWIDTH if all are of such a shape.",
+        )
+
+
+def _of_kinds(facts: Facts) -> Iterator[Advice]:
+    """What extraction makes of unusual files."""
+    if facts.other_endings:
+        one = facts.other_endings == 1
+        photos = "1 photo is" if one else f"{facts.other_endings:,} photos are"
+        holds = "it holds" if one else "they hold"
+        yield Advice("note", f"{photos} named as another format than {holds}; ffe goes by the content, other programs may not.")
+    if facts.transparent:
+        yield Advice("note", f"{counted(facts.transparent, 'photo')} may be transparent in part; white will show through.")
+    if facts.animated:
+        yield Advice(
+            "note", f"{counted(facts.animated, 'file')} {_is(facts.animated)} animated; the first picture will be taken."
+        )
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return the first few names in words, and how many more there are."""
+    shown = list(names[:_FEW_NAMED])
+    if len(names) > _FEW_NAMED:
+        return f"{', '.join(shown)} and {len(names) - _FEW_NAMED} more"
+    return answers_text(shown).replace(" or ", " and ")
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"

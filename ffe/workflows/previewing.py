@@ -1,0 +1,201 @@
+"""Photos and their views -> one picture of them all: what augmentation makes of one's own photos, before it is used."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.errors import DecodeError, SourceError, SpecError
+from ffe.images.augment import apply, draw
+from ffe.images.augment_text import augment_text, parse_augment
+from ffe.images.decode import decode, read_image
+from ffe.images.scan import UNLABELLED, ImageRecord, Scan, scan
+from ffe.keys import bytes_digest
+from ffe.report.contact_sheet import Strip, Tile, check_picture, contact_sheet, write_sheet
+from ffe.specs import AugmentSpec, PreprocessSpec
+
+log = logging.getLogger("ffe")
+
+VIEWS_OF_ONE, VIEWS_OF_EACH = 19, 7  # with the picture itself 4 rows of 5, and rows of 8
+MOST_VIEWS = 199
+MOST_CLASSES = 12
+UNLABELLED_PICTURES = 4
+_COLUMNS = 5
+_COLUMNS_OF_EACH = 8
+_CSV = {".csv", ".tsv"}
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """One picture on the sheet.
+
+    Attributes:
+        path: the picture, as the source names it.
+        label: its class; None where it has none.
+        views: what was changed in each view, from view 1 on.
+    """
+
+    path: str
+    label: str | None
+    views: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PreviewResult:
+    """What ``ffe preview`` drew.
+
+    Attributes:
+        output: the picture.
+        augment: the changes, as ``--augment`` takes them.
+        size: (height, width) of each view, as a backbone would see it.
+        rows: the pictures.
+    """
+
+    output: str
+    augment: str
+    size: tuple[int, int]
+    rows: tuple[PreviewRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe preview --json`` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    path: str
+    label: str | None
+    data: bytes
+    pixels: np.ndarray
+
+
+def preview(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    augment: str | AugmentSpec,
+    size: int | tuple[int, int] = 224,
+    views: int | None = None,
+    image: int | str | None = None,
+) -> PreviewResult:
+    """Draw pictures beside their views, as extraction would make them.
+
+    Of one picture, 19 views, in 4 rows of 5 with the picture itself; of a
+    source, the first picture of each class and 7 views in a row.
+
+    Args:
+        source: a picture; or a folder or CSV, see ``ffe.images.scan``.
+        output: the picture to write; its ending names the format.
+        augment: the changes, or their text; see ``ffe.images.augment_text``.
+        size: pixels of each side, or (height, width).
+        views: how many views of each picture, 1 to 199.
+        image: one picture of the source: its path there, or its number in the
+            order of the paths, from 1 on.
+
+    Raises:
+        SpecError: the changes, the size or the number of views cannot be used.
+        SourceError: there is no such picture.
+        DecodeError: it cannot be read.
+        ReportError: the output cannot be written.
+    """
+    spec = parse_augment(augment) if isinstance(augment, str) else augment
+    side = PreprocessSpec((size, size) if isinstance(size, int) else size, "none").size
+    if views is not None and not 1 <= views <= MOST_VIEWS:
+        raise SpecError(f"views is {views}, but must be from 1 to {MOST_VIEWS}.")
+    place = check_picture(Path(output))
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() not in _CSV:
+        if image is not None:
+            raise SourceError(f"'{path}' is a picture already; leave --image out, or give the folder that holds it.")
+        chosen = [_read(path.name, None, path, side)]
+    else:
+        found = scan(path, place)
+        chosen = _of_each_class(found, side) if image is None else [_chosen(found, image, side)]
+    one = len(chosen) == 1
+    count = views or (VIEWS_OF_ONE if one else VIEWS_OF_EACH)
+    rows, strips = [], []
+    for picture in chosen:
+        drawn = [draw(spec, bytes_digest(picture.data), view) for view in range(1, count + 1)]
+        tiles = [Tile(apply(picture.pixels, change, spec.fill), change.words or ("unchanged",)) for change in drawn]
+        heading = "" if one else f"{picture.label}: {picture.path}" if picture.label else picture.path
+        strips.append(Strip(heading, [Tile(picture.pixels, ("the picture itself",), marked=True), *tiles]))
+        rows.append(PreviewRow(picture.path, picture.label, tuple(", ".join(change.words) for change in drawn)))
+    text = augment_text(spec)
+    note = f"{text.replace(',', ', ')}  ({side[0]}x{side[1]} pixels)"
+    write_sheet(place, contact_sheet(chosen[0].path if one else path.name or str(path), note, strips, _columns(count + 1, one)))
+    return PreviewResult(str(place), text, side, tuple(rows))
+
+
+def _columns(cells: int, one: bool) -> int:
+    """Return how many pictures stand in a row: 5, or more where that would be a tower."""
+    if not one:
+        return min(cells, _COLUMNS_OF_EACH)
+    return min(cells, max(_COLUMNS, ceil(sqrt(1.25 * cells))))
+
+
+def _read(path: str, label: str | None, file: Path, size: tuple[int, int]) -> _Picture:
+    """Read one picture.
+
+    Raises:
+        DecodeError: it cannot be read; the message names it.
+    """
+    try:
+        data = read_image(file)
+        return _Picture(path, label, data, decode(data, size))
+    except DecodeError as error:
+        raise DecodeError(error.reason, f"'{file}' cannot be read: {error}.") from error
+
+
+def _chosen(found: Scan, image: int | str, size: tuple[int, int]) -> _Picture:
+    """Return the picture of a source that has a path, or a number."""
+    by_path = {record.path: record for record in found.records}
+    record = by_path.get(str(image))
+    if record is None and str(image).isdecimal() and 1 <= int(image) <= len(found.records):
+        record = found.records[int(image) - 1]
+    if record is None:
+        first = found.records[0].path
+        raise SourceError(
+            f"There is no picture '{image}' in '{found.root}'; give a number from 1 to {len(found.records)}, "
+            f"or a path in it, such as '{first}'."
+        )
+    return _read(record.path, _name(found, record), record.file, size)
+
+
+def _name(found: Scan, record: ImageRecord) -> str | None:
+    return None if record.label == UNLABELLED else found.class_names[record.label]
+
+
+def _of_each_class(found: Scan, size: tuple[int, int]) -> list[_Picture]:
+    """Return the first picture of each class that can be read; without classes, the first few."""
+    of_class: dict[int, list[ImageRecord]] = {}
+    for record in found.records:
+        of_class.setdefault(record.label, []).append(record)
+    if not found.class_names:
+        pictures = _first(found, of_class[UNLABELLED], UNLABELLED_PICTURES, size)
+    else:
+        if len(found.class_names) > MOST_CLASSES:
+            log.info("the first %d of %d classes are shown; --image shows one picture", MOST_CLASSES, len(found.class_names))
+        pictures = [p for label in range(len(found.class_names))[:MOST_CLASSES] for p in _first(found, of_class[label], 1, size)]
+    if not pictures:
+        raise SourceError(f"No picture in '{found.root}' could be read; 'ffe scan' says why.")
+    return pictures
+
+
+def _first(found: Scan, records: Sequence[ImageRecord], count: int, size: tuple[int, int]) -> list[_Picture]:
+    """Return the first few of some pictures that can be read."""
+    pictures: list[_Picture] = []
+    for record in records:
+        if len(pictures) == count:
+            break
+        try:
+            pictures.append(_read(record.path, _name(found, record), record.file, size))
+        except DecodeError as error:
+            log.warning("%s", str(error).rstrip("."))
+    return pictures

@@ -1,0 +1,205 @@
+"""What a look showed -> what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ffe.workflows.advice import Advice, Facts, advise
+
+# two classes of 100 photos, 300 x 400, nothing odd about them
+SOUND = Facts(
+    classes=[("cat", 100, 100), ("dog", 100, 100)],
+    training=[100, 100],
+    splits={},
+    skipped={},
+    left_out=0,
+    twins=[],
+    medians=(300.0, 400.0),
+    smaller=0,
+    elongated=0,
+    photos=200,
+    jpegs=200,
+    other_endings=0,
+    transparent=0,
+    animated=0,
+    backbone="mobilenet",
+    size=(224, 224),
+    min_size=32,
+)
+
+
+def counts(*numbers: int, **others: Any) -> Facts:
+    """Return classes a, b, c ... of so many photos, all different."""
+    names = "abcdefgh"[: len(numbers)]
+    classes = [(name, number, number) for name, number in zip(names, numbers, strict=True)]
+    return replace(SOUND, classes=classes, training=list(numbers), photos=sum(numbers), **others)
+
+
+def test_sound_photos_need_no_advice() -> None:
+    assert advise(SOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "level", "text"),
+    [
+        (
+            replace(SOUND, classes=[], training=[]),
+            "note",
+            "No photo has a label, so nothing can be learnt from them; put them into one folder per class to train on them.",
+        ),
+        (counts(9), "refused", "All photos are of one class ('a'); a head needs at least two classes."),
+        (
+            counts(100, 2),
+            "refused",
+            "Too few different photos of 'b' (2): tune needs at least 3 of each class. Add some, or leave the class out.",
+        ),
+        (
+            counts(0, 1, 2, 2, 100),
+            "refused",
+            "Too few different photos of 'a' (0), 'b' (1), 'c' (2) and 1 more: tune needs at least 3 of each class. "
+            "Add some, or leave the class out.",
+        ),
+        (
+            counts(100, 1, splits={"train": 100, "test": 1}),
+            "refused",
+            "Too few different photos of 'b' (1): tune needs at least 2 of each class. Add some, or leave the class out.",
+        ),
+        (
+            replace(SOUND, training=[100, 0], splits={"train": 100, "valid": 50, "test": 50}),
+            "refused",
+            "No training photos of 'dog': give the training split some, or leave the class out.",
+        ),
+        (
+            counts(5, 5),
+            "warning",
+            "The smallest class, 'a', has 5 different photos, of which about 4 will train: tune then deals about 4 folds, not 5, "
+            "and the scores are rough. 50 of each class are a good start.",
+        ),
+        (
+            counts(3, 4),
+            "warning",
+            "The smallest class, 'a', has 3 different photos, of which about 2 will train: tune then deals about 2 folds, not 5, "
+            "and the scores are rough. 50 of each class are a good start.",
+        ),
+        (
+            counts(100, 30),
+            "warning",
+            "The rarest class, 'b', has 30 training photos, 0.46 of a fair share. --class-weights auto makes all classes count "
+            "the same where the rarest has less than 0.5 of a fair share: here it does ('none' turns it off). "
+            "Look at the balanced accuracy.",
+        ),
+        (
+            counts(100, 50),
+            "note",
+            "The rarest class, 'b', has 50 training photos, 0.67 of a fair share. --class-weights auto makes all classes count "
+            "the same where the rarest has less than 0.5 of a fair share: here it does not; 'balanced' asks for it.",
+        ),
+        (
+            replace(SOUND, skipped={"truncated": 2, "broken": 1}),
+            "warning",
+            "3 files cannot be read (1 broken, 2 truncated), and extraction will skip them; mend or remove them.",
+        ),
+        (
+            replace(SOUND, skipped={"empty": 1}),
+            "warning",
+            "1 file cannot be read (1 empty), and extraction will skip it; mend or remove it.",
+        ),
+        (replace(SOUND, left_out=2), "note", "2 files in the source are no photo of it, and left out."),
+        (replace(SOUND, left_out=1), "note", "1 file in the source is no photo of it, and left out."),
+        (
+            replace(SOUND, smaller=40),
+            "note",
+            "40 photos are smaller than the input of mobilenet at 224x224, and will be enlarged, which adds nothing.",
+        ),
+        (
+            replace(SOUND, smaller=200, medians=(170.0, 180.0)),
+            "note",
+            "All photos are smaller than the input of mobilenet at 224x224, and will be enlarged, which adds nothing; "
+            "--size 160 is as much as most of them hold.",
+        ),
+        (
+            replace(SOUND, smaller=200, medians=(30.0, 30.0)),
+            "note",
+            "All photos are smaller than the input of mobilenet at 224x224, and will be enlarged, which adds nothing.",
+        ),
+        (
+            replace(SOUND, medians=(600.0, 800.0)),
+            "note",
+            "Most photos are much larger than the input of mobilenet at 224x224: --decode fast reads such JPEG files quicker.",
+        ),
+        (
+            replace(SOUND, elongated=1),
+            "note",
+            "1 photo is more than twice as long one way as the other, and will be squeezed to 224x224; cut out what matters, "
+            "or give --size HEIGHTxWIDTH if all are of such a shape.",
+        ),
+        (
+            replace(SOUND, elongated=120),
+            "warning",
+            "120 photos are more than twice as long one way as the other, and will be squeezed to 224x224; cut out what matters, "
+            "or give --size HEIGHTxWIDTH if all are of such a shape.",
+        ),
+        (
+            replace(SOUND, other_endings=1),
+            "note",
+            "1 photo is named as another format than it holds; ffe goes by the content, other programs may not.",
+        ),
+        (
+            replace(SOUND, other_endings=2),
+            "note",
+            "2 photos are named as another format than they hold; ffe goes by the content, other programs may not.",
+        ),
+        (replace(SOUND, transparent=3), "note", "3 photos may be transparent in part; white will show through."),
+        (replace(SOUND, animated=1), "note", "1 file is animated; the first picture will be taken."),
+    ],
+)
+def test_each_finding_has_its_sentence(facts: Facts, level: Any, text: str) -> None:
+    first, *others = advise(facts)
+    assert first == Advice(level, text)
+    assert level == "refused" or others == []
+
+
+def test_large_png_files_are_not_told_to_decode_fast() -> None:
+    assert advise(replace(SOUND, medians=(600.0, 800.0), jpegs=0)) == []
+
+
+def test_folds_are_no_matter_where_a_split_validates() -> None:
+    assert advise(counts(5, 5, splits={"train": 4, "valid": 4, "test": 2})) == []
+
+
+def test_where_a_test_is_given_all_others_train() -> None:
+    assert advise(counts(5, 5, splits={"train": 8, "test": 2})) == []
+
+
+def test_copies() -> None:
+    (same,) = advise(replace(SOUND, twins=[(("cat", "cat", "cat"), ("", "", ""))]))
+    assert same == Advice(
+        "note",
+        "2 photos are there already: the same file, or saved again or resized. "
+        "tune keeps copies on one side of every split that it makes; nothing needs to be removed.",
+    )
+    mixed, _ = advise(replace(SOUND, twins=[(("cat", "dog"), ("", ""))]))
+    assert mixed == Advice("warning", "1 photo stands in more than one class; look for wrong labels.")
+    mixed, _ = advise(replace(SOUND, twins=[(("cat", "dog"), ("", ""))] * 3))
+    assert mixed.text == "3 photos stand in more than one class; look for wrong labels."
+    assert len(advise(replace(SOUND, twins=[(("cat", None), ("", ""))]))) == 1  # a photo without a label contradicts none
+    leak, _ = advise(replace(SOUND, twins=[(("cat", "cat"), ("train", "test"))]))
+    assert leak == Advice(
+        "warning", "1 test photo is a copy of photos in other splits, so the test score will be too good; remove one of each."
+    )
+    leak, _ = advise(replace(SOUND, twins=[(("cat", "cat", "cat"), ("valid", "test", "test"))]))
+    assert leak.text.startswith("2 test photos are copies of photos in other splits")
+    assert len(advise(replace(SOUND, twins=[(("cat", "cat"), ("test", "test"))]))) == 1
+
+
+def test_the_gravest_comes_first() -> None:
+    found = advise(counts(100, 2, left_out=1, skipped={"broken": 1}, animated=1))
+    assert [advice.level for advice in found] == ["refused", "warning", "warning", "note", "note"]
+
+
+def test_without_any_photo_only_files_are_spoken_of() -> None:
+    nothing = replace(counts(0, 0), medians=None, jpegs=0, skipped={"broken": 4})
+    assert [advice.text[:7] for advice in advise(nothing)] == ["4 files"]
