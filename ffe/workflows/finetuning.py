@@ -41,7 +41,7 @@ from ffe.heads.feature_map import pooled_dims
 from ffe.images.scan import Scan, scan
 from ffe.report.page import check_output as check_report
 from ffe.specs import AugmentSpec, ExtractSpec, TrainingSpec
-from ffe.splits.groups import find_groups
+from ffe.splits.groups import Groups, find_groups
 from ffe.splits.sides import TEST, TRAIN
 from ffe.workflows.photos import VALID, Photos, check_classes, sides_as_before
 from ffe.workflows.stage_inputs import StageInputs
@@ -52,10 +52,12 @@ from ffe.workflows.training import (
     features_of,
     ids_of,
     judge,
+    pooled_of,
     probabilities_of,
     together,
     write_trained,
 )
+from ffe.workflows.training_report import write_training_report
 from ffe.workflows.writing import check_place
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ class _Ready:
 
     Attributes:
         side: str (N,), of each image.
+        groups: which of the images that have labels belong together.
         ids: int64 (N,), equal for images that belong together.
         start: the layers to start from.
         before: what the model says of the test images, float64 (n, K).
@@ -99,6 +102,7 @@ class _Ready:
     """
 
     side: np.ndarray
+    groups: Groups
     ids: np.ndarray
     start: WarmStart
     before: np.ndarray
@@ -214,7 +218,8 @@ def finetune(
                 board.add(epoch)
             on_epoch(epoch)
 
-        result = _train(base, backbone, plan, inputs, spec, place, started, told, on_step)
+        page = None if report is None else Path(report)
+        result = _train(base, backbone, plan, inputs, spec, place, started, told, on_step, page)
     if not keep_cache:
         inputs.forget()
     return dataclasses.replace(result, seconds=time.monotonic() - started)
@@ -269,8 +274,9 @@ def _train(
     started: float,
     on_epoch: Callable[[Epoch], None],
     on_step: Callable[[Step], None],
+    page: Path | None,
 ) -> TrainingResult:
-    """Train all stages, judge, and write the model."""
+    """Train all stages, judge, and write the model, and its page."""
     manifest = base.bundle.manifest
     names = manifest.class_names
     clock = Clock(started, spec.seconds)
@@ -293,6 +299,9 @@ def _train(
             head = ready.start.head(network.head_layers())
             above = features_above(backbone, cut.layer)
             said = {side: probabilities_of(head, above, source, np.flatnonzero(ready.side == side)) for side in (VALID, TEST)}
+            if page is not None:
+                used = np.flatnonzero(photos.labels >= 0)
+                pooled = pooled_of(above, source, used, manifest.grid, len(photos))
     assert trainer is not None
     judged = judge(said[VALID], said[TEST], photos, ready.side, ready.ids, names)
     testing = ready.side == TEST
@@ -316,6 +325,9 @@ def _train(
     )
     was = {**manifest.spec.backbone.to_json(), "precision": manifest.spec.precision, "head": manifest.head.name}
     write_trained(result, backbone, base.spec, "finetuned", was, spec, photos, ready.side)
+    if page is not None:
+        text = str(inputs.source)
+        write_training_report(page, result, base.spec, spec, photos, ready.side, ready.groups, judged, pooled, text)
     return result
 
 
@@ -347,7 +359,7 @@ def _prepare(base: _Model, photos: Photos, source: Source, above: keras.Model | 
             len(seen),
             len(train),
         )
-    return _Ready(side, ids, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
+    return _Ready(side, groups, ids, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
 
 
 def _without(head: Head, x: np.ndarray, labels: np.ndarray, base: _Model, seed: int, weights: np.ndarray | None) -> Head:

@@ -27,7 +27,8 @@ from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, Preprocess
 from ffe.splits.groups import find_groups
 from ffe.splits.sides import TEST, TRAIN
 from ffe.workflows.photos import VALID, photos_of_files, sides_anew
-from ffe.workflows.training import Stage, TrainingResult, counts_of, ids_of, judge, probabilities_of, write_trained
+from ffe.workflows.training import Stage, TrainingResult, counts_of, ids_of, judge, pooled_of, probabilities_of, write_trained
+from ffe.workflows.training_report import write_training_report
 from ffe.workflows.writing import check_place
 
 # chapter 5.2 of Chollet 2017 (Deep Learning with Python)
@@ -137,6 +138,8 @@ def scratch(
         trainer.stage(1, network.above(""), pictures)
         head, above = start.head(network.head_layers()), features_above(backbone, "")
         said = [probabilities_of(head, above, pictures, some) for some in (valid, test)]
+        if report is not None:
+            pooled = pooled_of(above, pictures, used, start.map.grid, len(photos))
     judged = judge(said[0], said[1], photos, side, ids_of(photos, groups), found.class_names)
     result = TrainingResult(
         output=place,
@@ -155,6 +158,8 @@ def scratch(
     )
     features = ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess)
     write_trained(result, backbone, features, "scratch", {}, spec, photos, side)
+    if report is not None:
+        write_training_report(Path(report), result, features, spec, photos, side, groups, judged, pooled, str(source))
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 

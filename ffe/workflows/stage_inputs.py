@@ -54,6 +54,7 @@ class StageInputs:
         engine, workers, progress: for the part that stays as it is.
 
     Attributes:
+        source: as given.
         photos: the images; known once a stage had its rows.
         skipped: files that could not be read.
     """
@@ -73,7 +74,7 @@ class StageInputs:
     ) -> None:
         self.photos: Photos | None = None
         self.skipped = 0
-        self._source = source
+        self.source = source
         self._found = found
         self._class_names = class_names
         self._spec = spec
@@ -157,7 +158,7 @@ class StageInputs:
         return dataclasses.replace(self._spec, backbone=dataclasses.replace(self._spec.backbone, layer=layer), dtype="float32")
 
     def _path(self, cut: Cut) -> Path:
-        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {self._source.resolve()}".encode())
+        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {self.source.resolve()}".encode())
         return self._folder / f"{cut.layer.replace('/', '-')}-{what[:12]}.h5"
 
     def _bytes(self, cut: Cut) -> int:
@@ -213,7 +214,7 @@ class StageInputs:
         self._made.append(path)
         from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
         extract(
-            self._source,
+            self.source,
             path,
             backbone=str(self._weights.path) if from_model else spec.backbone.name,
             size=spec.preprocess.size,

@@ -133,6 +133,20 @@ def features_of(model: keras.Model | None, source: Source, rows: np.ndarray, siz
         yield some, np.ascontiguousarray(found.reshape(len(some), -1), np.float32)
 
 
+def pooled_of(model: keras.Model | None, source: Source, rows: np.ndarray, grid: tuple[int, int, int], count: int) -> np.ndarray:
+    """Return features averaged over their places, float32 (count, c); those of other images than ``rows`` are 0.
+
+    Args:
+        model, source, rows: see ``features_of``.
+        grid: (h, w, c) of the features.
+        count: how many images there are.
+    """
+    pooled = np.zeros((count, grid[2]), np.float32)
+    for some, features in features_of(model, source, rows):
+        pooled[some] = features.reshape(len(some), -1, grid[2]).mean(axis=1)
+    return pooled
+
+
 def probabilities_of(head: Head, model: keras.Model | None, source: Source, rows: np.ndarray) -> np.ndarray:
     """Return what a head says of rows, before a temperature: float64 (N, K)."""
     return np.concatenate([head.predict_proba(features) for _, features in features_of(model, source, rows)])
