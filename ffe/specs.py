@@ -346,10 +346,9 @@ class TrainingSpec(Spec):
         for name in ("epochs", "learning_rate"):
             values = getattr(self, name)
             if len(values) not in {1, stages}:
-                option = name.replace("_", "-")
                 raise SpecError(
-                    f"--unfreeze names {stages} stage{'s' if stages > 1 else ''}, but --{option} {len(values)}; "
-                    f"give one {option.replace('-', ' ')} for each stage, or a single one for all."
+                    f"--unfreeze names {stages} stage{'s' if stages > 1 else ''}, but --{name.replace('_', '-')} {len(values)}; "
+                    "give one value for each stage, or a single one for all."
                 )
             object.__setattr__(self, name, tuple(values) * (stages if len(values) == 1 else 1))
         if not all(1 <= count <= 10_000 for count in self.epochs):

@@ -111,6 +111,7 @@ def test_an_epoch_from_activations_against_keras_fit(
     gain = statistics.median(ratios)
     print(
         f"{backbone} {size}, {wanted}: {len(rows)} photos, cut at {cut.layer} {cut.shape}; an epoch {gain:.1f}x "
-        f"({min(ratios):.1f} to {max(ratios):.1f}); the activations took {once:.0f} s, once: {once / statistics.median(spent):.2f} usual epochs"
+        f"({min(ratios):.1f} to {max(ratios):.1f}); "
+        f"the activations took {once:.0f} s, once: {once / statistics.median(spent):.2f} usual epochs"
     )
     assert gain >= least
