@@ -20,11 +20,13 @@ __all__ = [
     "evaluate",
     "extract",
     "finetune",
+    "pack",
     "preview",
     "scan",
     "scratch",
     "train",
     "tune",
+    "verify",
 ]
 
 _HOMES = {
@@ -36,10 +38,12 @@ _HOMES = {
     "extract": "ffe.extraction.run",
     "finetune": "ffe.workflows.finetuning",
     "scratch": "ffe.workflows.from_scratch",
+    "pack": "ffe.workflows",
     "preview": "ffe.workflows.previewing",
     "scan": "ffe.workflows.scanning",
     "train": "ffe.workflows",
     "tune": "ffe.workflows",
+    "verify": "ffe.workflows",
 }
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
     from ffe.extraction.transformer import FeatureExtractor
     from ffe.predict import Predictor
     from ffe.store.reader import FeatureStore
-    from ffe.workflows import evaluate, train, tune
+    from ffe.workflows import evaluate, pack, train, tune, verify
     from ffe.workflows.finetuning import finetune
     from ffe.workflows.from_scratch import scratch
     from ffe.workflows.previewing import preview

@@ -8,7 +8,8 @@
     │   └── WeightsError        its weights are missing, or do not fit
     ├── EngineError             no such engine, or it cannot run here
     ├── StoreError              a feature file is missing, damaged or not ours
-    │   └── StaleStoreError     ... or was made by another spec than the one asked for
+    │   ├── StaleStoreError     ... or was made by another spec than the one asked for
+    │   └── DiskFullError       ... or there is no room for it
     ├── DataError               the rows cannot be split, fitted or scored
     ├── HeadError               no such head or parameter
     ├── ReportError             a report cannot be written where it is to go
@@ -26,6 +27,7 @@ __all__ = [
     "BundleError",
     "DataError",
     "DecodeError",
+    "DiskFullError",
     "EngineError",
     "FfeError",
     "HeadError",
@@ -60,8 +62,8 @@ class DecodeError(FfeError):
     """One image cannot be decoded.
 
     Attributes:
-        reason: one of ``missing``, ``unreadable``, ``empty``, ``not-an-image``,
-            ``truncated``, ``broken``, ``too-large``, ``unsupported``.
+        reason: one of ``missing``, ``not-a-file``, ``unreadable``, ``empty``,
+            ``not-an-image``, ``truncated``, ``broken``, ``too-large``, ``unsupported``.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -87,6 +89,10 @@ class StoreError(FfeError):
 
 class StaleStoreError(StoreError):
     """A feature file was made by another spec than the one asked for."""
+
+
+class DiskFullError(StoreError):
+    """There is not enough room on the disk; what was computed is kept."""
 
 
 class DataError(FfeError):

@@ -1,9 +1,15 @@
-"""What this machine has: cores and memory that a process may use."""
+"""What this machine has: cores, memory and disk that a process may use."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+
+CACHE_VARIABLE = "FFE_CACHE_DIR"
 
 _CGROUP = Path("/sys/fs/cgroup")
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
@@ -51,6 +57,45 @@ def total_memory() -> int:
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
+
+
+def cache_root() -> Path:
+    """Return where is kept what can be made again: ``FFE_CACHE_DIR``, or ``ffe`` in the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return platformdirs.user_cache_path("ffe")
+
+
+def free_disk(folder: Path) -> int:
+    """Return the bytes that can still be written below a folder; a quota is not seen."""
+    return shutil.disk_usage(folder).free
+
+
+def bytes_text(count: float) -> str:
+    """Return a size for people: ``812 B``, ``1.4 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Make many small values without Python looking for garbage among them, again and again: that takes half as long.
+
+    It looks for cycles only; all else goes when it is no longer used, as ever.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def may_have_gpu() -> bool:

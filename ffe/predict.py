@@ -19,6 +19,7 @@ from ffe.errors import DecodeError
 from ffe.evaluation.calibration import with_temperature
 from ffe.evaluation.selection import check_threshold, sure
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.stream import ImageStream
 
 _USUAL_BATCH = 32
@@ -60,10 +61,11 @@ class Predictor:
         workers: threads that decode; None = one per core, more where files come slowly.
         reject: answers whose best probability is below this are not ``sure``,
             in [0, 1); 0 = all are; None = what the model was tuned with.
+        max_pixels, max_bytes: files with more are refused; see ``ffe.images.limits``.
 
     Raises:
         BundleError: the file cannot be used.
-        SpecError: ``reject`` is out of range.
+        SpecError: ``reject`` or a limit is out of range.
     """
 
     def __init__(
@@ -75,7 +77,10 @@ class Predictor:
         batch_size: int | None = None,
         workers: int | None = None,
         reject: float | None = None,
+        max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
+        self.limits = Limits(max_pixels, max_bytes)
         wanted = None if reject is None else check_threshold(reject)
         self.bundle = Bundle(bundle)
         self.reject = self.bundle.manifest.reject if wanted is None else wanted
@@ -157,7 +162,8 @@ class Predictor:
 
     def _compute(self, files: Iterable[Path | bytes]) -> Iterator[list[ImageFeatures]]:
         spec = self.bundle.manifest.spec
-        with ImageStream(files, spec.preprocess.size, how=spec.preprocess.decode, workers=self.workers) as images:
+        size, how = spec.preprocess.size, spec.preprocess.decode
+        with ImageStream(files, size, how=how, workers=self.workers, limits=self.limits) as images:
             images.ahead = min(images.ahead, _AHEAD_BATCHES * (self.batch_size or _USUAL_BATCH))
             yield from Pipeline(images, self.engine, batch_size=self.batch_size, dtype=spec.dtype)
 

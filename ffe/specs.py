@@ -22,6 +22,7 @@ WeightsKind = Literal["file", "random", "finetuned", "scratch"]
 Optimizer = Literal["adam", "rmsprop"]
 Schedule = Literal["constant", "exponential", "cosine"]
 Fill = Literal["nearest", "reflect", "constant", "wrap"]
+Compression = Literal["none", "lzf", "gzip", "zstd"]  # of a feature file: lossless, so no part of any spec
 
 
 def _check(value: Any, allowed: Any, what: str) -> None:
@@ -275,7 +276,7 @@ class SearchSpec(Spec):
 
     def __post_init__(self) -> None:
         if not self.heads:
-            raise SpecError("a search needs at least one head.")
+            raise SpecError("a search needs at least one head; name some with --heads, or leave that out for all.")
         if self.trials is not None and self.trials < 1:
             raise SpecError(f"trials is {self.trials}, but must be at least 1.")
         if self.seconds is not None and not 0 < self.seconds < 1e7:

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from ffe import stamps
 from ffe.images.synthetic import draw_folder
 
 _HERE = Path(__file__).resolve().parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pictures that a test has just drawn count as old ones; tests/test_stamps.py looks at new ones."""
+    stamps.RACY_NS = 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

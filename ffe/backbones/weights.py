@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ffe.backbones.catalog import CONVNET, FAKE, Backbone
 from ffe.errors import WeightsError
-from ffe.keys import bytes_digest, file_digest
+from ffe.keys import bytes_digest
 from ffe.specs import WeightsKind
+from ffe.stamps import remembered_digest
 
 WEIGHTS_DIR_VARIABLE = "FFE_WEIGHTS_DIR"
 IMAGENET = "imagenet"
@@ -101,7 +102,7 @@ def resolve(
             raise WeightsError(
                 f"There is no weights file '{path}'; give the path of a Keras .weights.h5 file, 'imagenet' or 'random'."
             )
-        return Weights("file", file_digest(path), path)
+        return Weights("file", remembered_digest(path), path)
     path_or_none = find_file(row, size)
     failure = ""
     if path_or_none is None and download is not None:
@@ -114,7 +115,7 @@ def resolve(
             path_or_none = find_file(row, size)
     if path_or_none is None:
         raise WeightsError(_missing(row, size, failure))
-    return Weights("file", file_digest(path_or_none), path_or_none)
+    return Weights("file", remembered_digest(path_or_none), path_or_none)
 
 
 def _missing(row: Backbone, size: tuple[int, int], failure: str) -> str:

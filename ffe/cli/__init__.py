@@ -15,7 +15,8 @@ from ffe._version import __version__
 from ffe.errors import FfeError
 
 COMMANDS = (
-    *("scan", "preview", "extract", "info", "tune", "train", "finetune", "scratch", "evaluate", "predict"),
+    *("scan", "preview", "extract", "info", "verify", "pack", "tune", "train", "finetune", "scratch"),
+    *("evaluate", "predict"),
     *("backbones", "bench", "doctor", "demo"),
 )
 
@@ -23,6 +24,8 @@ DONE_BUT_SKIPPED = 1
 REFUSED = 3
 INTERRUPTED = 130
 BROKEN = 70  # EX_SOFTWARE: an error of ours
+
+_LONGEST_MESSAGE = 4000
 
 
 _AFTER_INTERRUPTION = {
@@ -82,7 +85,9 @@ class _Commands(click.Group):
 
 
 def _fail(ctx: click.Context, message: str, code: int) -> None:
-    click.echo(f"ffe: {message}", err=True)
+    from ffe.report.words import plain
+
+    click.echo(f"ffe: {plain(message, _LONGEST_MESSAGE)}", err=True)  # names in it may hold anything
     ctx.exit(code)
 
 
@@ -98,9 +103,11 @@ class _StderrHandler(logging.Handler):
     """Prints what the library has to say to standard error, whichever that is at the time."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from ffe.report.words import plain
+
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         # not click.echo, which would write past a live display instead of above it
-        print(prefix + record.getMessage(), file=sys.stderr)
+        print(prefix + plain(record.getMessage(), _LONGEST_MESSAGE), file=sys.stderr)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -66,4 +66,7 @@ def command(output: str) -> None:
     click.echo(f"\n$ ffe predict {model} {new}")
     for prediction in Predictor(model, batch_size=1).predict([new]):
         click.echo(prediction_text(prediction))
+    click.echo("It shows a dog.")
+    if weights == "random":
+        click.echo("With random weights such answers, and the scores above, are little better than tossing a coin.")
     click.echo(f"\nEverything is in '{folder}'. Now your own photos: one folder per class, and the same commands.")

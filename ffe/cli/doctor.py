@@ -47,16 +47,19 @@ def command(as_json: bool) -> None:
         ("models", f"{found.cached_models} in {found.cache}, {found.cache_bytes / 2**20:.0f} MiB"),
         ("decode", ", ".join(f"{how} {rate:.0f} images/s and core" for how, rate in found.decode_rates.items())),
     ]
-    click.echo(table(("", ""), rows))
+    width = max(len(name) for name, _ in rows)
+    click.echo("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
     if not found.expected:
         click.echo("\nNo backbone is in the cache yet; after the first 'ffe extract' this says what to expect of it.")
         return
-    click.echo("\nWhat to expect, images a second, with exact decoding of photos of 500x375:\n")
+    click.echo(f"\nWhat to expect, images a second on all {found.cores} cores, with exact decoding of photos of 500x375:\n")
 
     def rates(row: Expected) -> tuple[str, ...]:
         return tuple(f"{rate:.0f}" for rate in (row.backbone_rate, row.decode_rate, row.rate))
 
-    cells = [(row.backbone, f"{row.size[0]}x{row.size[1]}", row.precision, *rates(row), row.limit) for row in found.expected]
+    # a backbone may be in the cache more than once, with other weights; it runs as fast
+    distinct = {(row.backbone, row.size, row.precision): row for row in found.expected}.values()
+    cells = [(row.backbone, f"{row.size[0]}x{row.size[1]}", row.precision, *rates(row), row.limit) for row in distinct]
     click.echo(table(("backbone", "size", "precision", "alone", "decode", "together", "limit"), cells, right=(3, 4, 5)))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ffe.cli.limits import limit_options
 from ffe.cli.output import BATCH_SIZE_HELP, REJECT_HELP, WORKERS_HELP, ExtractProgress, print_json
 
 
@@ -20,6 +21,7 @@ from ffe.cli.output import BATCH_SIZE_HELP, REJECT_HELP, WORKERS_HELP, ExtractPr
 @click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
+@limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(model: str, data: str, as_json: bool, **options: Any) -> None:
     """Score MODEL on a feature file of the same spec, or on a folder or CSV of labelled images."""

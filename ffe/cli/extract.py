@@ -8,7 +8,18 @@ from typing import Any
 
 import click
 
-from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP, ExtractProgress, duration_text, fidelity_text, print_json, stages_text
+from ffe.cli.limits import limit_options
+from ffe.cli.output import (
+    BATCH_SIZE_HELP,
+    WORKERS_HELP,
+    ExtractProgress,
+    changes_text,
+    duration_text,
+    estimate_text,
+    fidelity_text,
+    print_json,
+    stages_text,
+)
 
 
 def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
@@ -29,6 +40,13 @@ def size_option_with(default: str) -> Callable[[Any], Any]:
 
 
 size_option = size_option_with("the backbone's own")
+
+
+compress_option = click.option(
+    "--compress",
+    type=click.Choice(["none", "lzf", "gzip", "zstd"]),
+    help="How the stored features are compressed, without loss; zstd needs the extra ffe[zstd].  [default: as before, or none]",
+)
 
 
 @click.command(short_help="Push every image once through a backbone, into a feature file.")
@@ -66,12 +84,16 @@ size_option = size_option_with("the backbone's own")
     show_default=True,
     help="Type of the stored features.",
 )
+@compress_option
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
+@limit_options
 @click.option("--overwrite", is_flag=True, help="Replace an output that holds other features.")
+@click.option("--rehash", is_flag=True, help="Read all files, also those whose size and time of change are as they were.")
+@click.option("--dry-run", is_flag=True, help="Only say what there is to do, and what it takes.")
 @click.option("--strict", is_flag=True, help="Leave with code 1 if files were skipped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(source: str, output: str, strict: bool, as_json: bool, **options: object) -> None:
+def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool, **options: object) -> None:
     """Push every image of SOURCE once through a frozen backbone, into a feature file.
 
     SOURCE is a folder with one folder per class; a folder of splits (train,
@@ -79,12 +101,16 @@ def command(source: str, output: str, strict: bool, as_json: bool, **options: ob
     or a flat folder of unlabelled images. Run the same command again to go on
     after an interruption, or to take in new images: only they are computed.
     """
+    if dry_run:
+        _dry_run(source, output, as_json, options)
+        return
     from ffe.extraction.run import extract
 
     weights = str(options["weights"])
     options["backbone"] = options["backbone"] or (weights if weights.endswith(".ffe") else "vgg19")
     with ExtractProgress() as progress:
-        summary = extract(source, output, progress=progress, **options)  # type: ignore[arg-type]
+        announce = progress.announce
+        summary = extract(source, output, announce=announce, progress=progress, **options)  # type: ignore[arg-type]
     if as_json:
         print_json(summary.to_json())
     else:
@@ -93,6 +119,8 @@ def command(source: str, output: str, strict: bool, as_json: bool, **options: ob
             f"{output}: {summary.rows} rows, {summary.computed} computed, {summary.skipped} skipped, "
             f"in {duration_text(summary.seconds)}{rate}"
         )
+        if summary.changes.new < summary.rows:
+            click.echo(changes_text(summary.changes))
         if summary.computed:
             click.echo(f"{stages_text(summary.stages)}; {summary.workers} threads decoded", err=True)
         if summary.fidelity is not None:
@@ -102,3 +130,15 @@ def command(source: str, output: str, strict: bool, as_json: bool, **options: ob
         click.echo(f"skipped: {reasons}; 'ffe info {output}' names them", err=True)
         if strict:
             sys.exit(1)
+
+
+def _dry_run(source: str, output: str, as_json: bool, options: dict[str, object]) -> None:
+    from ffe.extraction.estimate import dry_run
+
+    of_the_run = {"batch_size", "workers"}
+    estimate = dry_run(source, output, **{k: v for k, v in options.items() if k not in of_the_run})  # type: ignore[arg-type]
+    if as_json:
+        print_json(estimate.to_json())
+    else:
+        click.echo("\n".join(estimate_text(estimate)))
+    estimate.refuse()

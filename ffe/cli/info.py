@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ffe.cli.output import fidelity_text, print_json
+from ffe.errors import StoreError
 
 
 @click.command(short_help="Show what is inside a feature file or a model.")
@@ -27,11 +28,16 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _features(file: str, as_json: bool) -> None:
-    from ffe.report.text import bytes_text, table
+    from ffe.machine import bytes_text
+    from ffe.report.text import table
+    from ffe.store.journal import unfinished
     from ffe.store.reader import FeatureStore
 
+    rows = sum(len(record.phash) for record in unfinished(Path(file)))
+    if rows and not Path(file).exists():
+        raise StoreError(f"'{file}' is not finished: {_unfinished_text(rows)}.")
     with FeatureStore(file) as store:
-        summary = store.summary()
+        summary = store.summary() | ({"unfinished_rows": rows} if rows else {})
         if as_json:
             print_json(summary)
             return
@@ -39,13 +45,15 @@ def _features(file: str, as_json: bool) -> None:
         height, width, channels = store.grid
         lines = [
             ("rows", f"{len(store)}, with {store.dims} features each ({height}x{width}x{channels}), {spec.dtype}"),
-            ("file", bytes_text(Path(file).stat().st_size)),
+            ("file", f"{bytes_text(Path(file).stat().st_size)}, {_file_text(summary)}"),
             ("source", store.source),
             ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}"),
             ("input", _input_text(spec)),
             ("precision", _precision_text(spec)),
             ("spec digest", store.spec_digest),
         ]
+        if rows:
+            lines.append(("unfinished", _unfinished_text(rows)))
         if summary["fidelity"]:
             from ffe.extraction.calibration import Fidelity
 
@@ -61,6 +69,17 @@ def _features(file: str, as_json: bool) -> None:
         click.echo(table(("class", "images"), [(name, str(count)) for name, count in counts], right=(1,)))
         if store.skipped:
             click.echo("\n" + table(("skipped", "reason", "why"), [(s.path, s.reason, s.message) for s in store.skipped]))
+
+
+def _unfinished_text(rows: int) -> str:
+    return f"an unfinished run with {rows:,} rows lies beside it; run the same 'ffe extract' again to go on"
+
+
+def _file_text(summary: dict[str, Any]) -> str:
+    if summary["parts"]:
+        return "virtual: its features lie in " + ", ".join(summary["parts"])
+    compressed = "not compressed" if summary["compression"] == "none" else f"compressed by {summary['compression']}"
+    return f"{compressed}, {'with' if summary['checksums'] else 'without'} checksums"
 
 
 def _input_text(spec: Any) -> str:

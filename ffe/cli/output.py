@@ -12,8 +12,9 @@ import click
 
 if TYPE_CHECKING:
     from ffe.extraction.calibration import Fidelity
-    from ffe.extraction.run import Progress
-    from ffe.extraction.stages import Stages
+    from ffe.extraction.changes import Changes
+    from ffe.extraction.estimate import Estimate
+    from ffe.extraction.stages import Progress, Stages
     from ffe.finetuning.history import Epoch
     from ffe.finetuning.train import Step
     from ffe.tuning.search import SearchProgress
@@ -62,9 +63,40 @@ def duration_text(seconds: float) -> str:
 
 
 def stages_text(stages: Stages) -> str:
-    """Return ``read 0.2 s, decode 4.1 s, backbone 9.8 s, write 0.4 s; the backbone limits``."""
+    """Return ``all threads: read 0.2 s, decode 4.1 s, backbone 9.8 s, write 0.4 s; limited by the backbone``."""
     seconds = ", ".join(f"{name} {getattr(stages, name):.1f} s" for name in ("read", "decode", "backbone", "write"))
-    return f"{seconds}; the {stages.limit} limits"
+    limit = {"read": "reading files", "decode": "decoding", "backbone": "the backbone", "write": "writing"}[stages.limit]
+    return f"all threads: {seconds}; limited by {limit}"
+
+
+def estimate_text(estimate: Estimate) -> list[str]:
+    """Return what a run will take, in two lines: images and time, and disk."""
+    from ffe.machine import bytes_text
+
+    images = [f"{estimate.compute:,} to compute", f"{estimate.copied:,} copied from the file"]
+    if estimate.check:
+        images.append(f"{estimate.check:,} to compare with it by content")
+    if estimate.unfinished:
+        images.append(f"{estimate.unfinished:,} in an unfinished run")
+    images.append(f"{estimate.skipped:,} skipped so far")
+    time = "time unknown until the first batches" if estimate.seconds is None else f"about {duration_text(estimate.seconds)}"
+    free = f"{bytes_text(estimate.free_bytes)} free"
+    if estimate.file_bytes is None or estimate.needed_bytes is None:
+        disk = "size unknown until the backbone is loaded"
+    elif estimate.needed_bytes == 0:
+        disk = f"{bytes_text(estimate.file_bytes)}, nothing to write"
+    else:
+        disk = f"{bytes_text(estimate.file_bytes)}, needs {bytes_text(estimate.needed_bytes)} while it is made"
+    return [
+        f"{estimate.images:,} files: {', '.join(images)}" + (f"; {time}" if estimate.compute else ""),
+        f"{estimate.output}: {disk}; {free}",
+    ]
+
+
+def changes_text(changes: Changes) -> str:
+    """Return ``10,000 unchanged, 3 new, 1 changed, 2 removed, 1 renamed``."""
+    counts = ("unchanged", "new", "changed", "removed", "renamed")
+    return ", ".join(f"{getattr(changes, name):,} {name}" for name in counts)
 
 
 def fidelity_text(fidelity: Fidelity) -> str:
@@ -87,6 +119,7 @@ class ExtractProgress:
         self._bar: Any = None
         self._task: Any = None
         self._printed_at = time.monotonic()
+        self._announced: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +127,14 @@ class ExtractProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def announce(self, estimate: Estimate) -> None:
+        """Print what a run will take; of a second time, what is new."""
+        lines = estimate_text(estimate)
+        for line in lines:
+            if line not in self._announced:
+                print(line, file=sys.stderr)  # above the bar, if it is there already
+        self._announced = lines
 
     def __call__(self, progress: Progress) -> None:
         """Take in one step."""

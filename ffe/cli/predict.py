@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from ffe.cli import DONE_BUT_SKIPPED, REFUSED
+from ffe.cli.limits import limit_options
 from ffe.cli.output import BATCH_SIZE_HELP, REJECT_HELP, WORKERS_HELP, print_json
+from ffe.errors import SourceError
+from ffe.report.words import plain
 
 if TYPE_CHECKING:
     from ffe.predict import Prediction, Predictor
 
 _PEEK_BYTES = 4096
+_LONGEST_LINE = 1 << 16
 _FEW = 8
 
 
@@ -25,7 +29,7 @@ def prediction_text(prediction: Prediction, top: int = 3) -> str:
     """Return ``photo.jpg: cat 98.2%, dog 1.8%``, or ``photo.jpg: not sure (cat 54.0%, dog 46.0%)``."""
     best = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:top]
     answer = ", ".join(f"{name} {_percent(share)}" for name, share in best)
-    return f"{prediction.path}: {answer if prediction.sure else f'not sure ({answer})'}"
+    return plain(f"{prediction.path}: {answer if prediction.sure else f'not sure ({answer})'}", _LONGEST_LINE)
 
 
 def _percent(share: float) -> str:
@@ -46,32 +50,38 @@ def _is_image(head: bytes) -> bool:
     return False
 
 
-def _paths(images: tuple[str, ...], listed: Iterator[str]) -> Iterator[str]:
-    """Yield image paths: those named, those in folders, those listed on standard input."""
+def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[str, str]]) -> Iterator[str]:
+    """Yield image paths: those named, those in folders, those listed on standard input; note what in folders is no file."""
     from ffe.images.scan import list_files
 
     for image in images:
         if image == "-":
             yield from listed
         elif os.path.isdir(image):
-            files, left_out = list_files(Path(image))
-            yield from (str(Path(image) / path) for path in sorted([*(path for path, _ in files), *(p for p, _ in left_out)]))
+            files, others = list_files(Path(image))
+            left_out += [(str(Path(image) / path), why) for path, why in others]
+            yield from (str(file) for _, file in files)
         else:
             yield image
 
 
 def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO) -> Iterator[Prediction]:
+    from ffe.predict import Prediction
+
     head = b""
+    left_out: list[tuple[str, str]] = []
     if "-" in images:
         head = stdin.read(_PEEK_BYTES)
-        if _is_image(head):
-            for image in images:
-                if image == "-":
-                    yield from predictor.predict_bytes([head + stdin.read()])
-                else:
-                    yield from predictor.predict(_paths((image,), iter(())))
-            return
-    yield from predictor.predict(_paths(images, _lines(head, stdin)))
+    if _is_image(head):
+        for image in images:
+            if image == "-":
+                yield from predictor.predict_bytes([head + stdin.read(predictor.limits.bytes)])
+            else:
+                yield from predictor.predict(_paths((image,), iter(()), left_out))
+    else:
+        yield from predictor.predict(_paths(images, _lines(head, stdin), left_out))
+    for path, why in left_out:
+        yield Prediction(path, None, False, {}, why)
 
 
 def _lines(head: bytes, stdin: BinaryIO) -> Iterator[str]:
@@ -82,6 +92,8 @@ def _lines(head: bytes, stdin: BinaryIO) -> Iterator[str]:
         for line in lines:
             if line.strip():
                 yield os.fsdecode(line.rstrip(b"\r"))
+        if len(rest) > _LONGEST_LINE:
+            raise SourceError("A line on standard input is too long for a path; give one path on each line, or one image.")
         more = stdin.read(_PEEK_BYTES)
         if not more and rest.strip():
             yield os.fsdecode(rest.rstrip(b"\r"))
@@ -99,6 +111,7 @@ def _lines(head: bytes, stdin: BinaryIO) -> Iterator[str]:
 @click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
+@limit_options
 @click.option("--strict", is_flag=True, help="Leave with code 1 if an image could not be read.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: path, label, sure, probabilities, error.")
 def command(
@@ -110,6 +123,8 @@ def command(
     engine: str,
     batch_size: int | None,
     workers: int | None,
+    max_pixels: int,
+    max_bytes: int,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -123,7 +138,16 @@ def command(
 
     if batch_size is None and len(images) < _FEW and not any(image == "-" or os.path.isdir(image) for image in images):
         batch_size = len(images)
-    predictor = Predictor(model, weights=weights, engine=engine, batch_size=batch_size, workers=workers, reject=reject)
+    predictor = Predictor(
+        model,
+        weights=weights,
+        engine=engine,
+        batch_size=batch_size,
+        workers=workers,
+        reject=reject,
+        max_pixels=max_pixels,
+        max_bytes=max_bytes,
+    )
     answered = failed = 0
     for answer in _predictions(predictor, images, sys.stdin.buffer):
         prediction = dataclasses.replace(answer, path=printable(answer.path))
@@ -134,7 +158,7 @@ def command(
         elif prediction.error is None:
             click.echo(prediction_text(prediction, top))
         if prediction.error is not None:
-            click.echo(f"{prediction.path}: cannot be read: {prediction.error}", err=True)
+            click.echo(plain(f"{prediction.path}: cannot be read: {prediction.error}", _LONGEST_LINE), err=True)
     if not answered:
         click.echo("ffe: No image could be read; give JPEG, PNG or other picture files.", err=True)
         sys.exit(REFUSED)

@@ -8,6 +8,7 @@ import click
 
 from ffe.cli.output import SearchView, duration_text, print_json
 
+_FEW = 20  # test images
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -115,12 +116,16 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
     if result.comparison is not None:
         lines.append(f"Best two heads: {comparison_text(result.comparison.to_json(), *result.rivals)}")
     if (leak := leak_text(result)) is not None:
-        lines.append(f"Near copies: {leak}")
+        lines.append(f"Together: {leak}")
     lines.append(f"Probabilities: {calibration_text(result.calibration.to_json())}")
     click.echo("\n" + "\n".join(lines))
     name = f"{result.head.name} ({parameters_text(result.head.parameters)})"
     click.echo(f"\n{name}, fitted on {result.rows['train']} training rows\n")
-    click.echo("Test, on images not seen before: " + evaluation_text(result.evaluation.to_json()) + "\n")
+    seen = result.leak.test_leaking if result.leak is not None else 0
+    which = f"on the given test rows, {seen} of them with copies elsewhere" if seen else "on images not seen before"
+    click.echo(f"Test, {which}: " + evaluation_text(result.evaluation.to_json()) + "\n")
+    if result.evaluation.n < _FEW:
+        click.echo(f"{result.evaluation.n} test images are few: scores of so few tell little.\n")
     if result.answered is not None:
         click.echo(answered_text(result.answered.to_json()) + "\n")
     if report is not None:

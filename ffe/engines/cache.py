@@ -9,23 +9,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import platformdirs
-
 from ffe.ir import IrModel, read_ir, write_ir
 from ffe.keys import spec_digest
+from ffe.machine import cache_root
 from ffe.specs import ExtractSpec
 
 log = logging.getLogger("ffe")
-
-CACHE_VARIABLE = "FFE_CACHE_DIR"
 
 _CONVERTER = 1  # goes up when ``ffe.engines.convert`` comes to make other models
 
 
 def cache_folder() -> Path:
-    """Return where models are kept: ``FFE_CACHE_DIR``, or ``ffe`` in the user's cache folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    return (Path(named) if named else platformdirs.user_cache_path("ffe")) / "models"
+    """Return where models are kept."""
+    return cache_root() / "models"
 
 
 def model_key(spec: ExtractSpec) -> str:

@@ -21,6 +21,7 @@ from ffe.engines.openvino import import_openvino
 from ffe.errors import EngineError, one_line
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
 from ffe.ir import IrModel
+from ffe.machine import bytes_text, free_disk
 from ffe.specs import ExtractSpec, PreprocessMode
 
 
@@ -90,7 +91,13 @@ def to_ir(model: Any, record: Mapping[str, Any]) -> IrModel:
         model.set_rt_info("", key)
     with tempfile.TemporaryDirectory(prefix="ffe-model-") as folder:
         path = Path(folder) / "model.xml"
-        ov.save_model(model, path, compress_to_fp16=False)
+        try:
+            ov.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:  # it knows no more of a full disk than that its stream broke off
+            raise EngineError(
+                f"The converted model cannot be written into '{folder}' ({one_line(error)}); "
+                f"{bytes_text(free_disk(Path(folder)))} are free there: make room, or name another folder in TMPDIR."
+            ) from error
         return IrModel(path.read_bytes(), np.fromfile(path.with_suffix(".bin"), np.uint8), record)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
@@ -19,7 +17,8 @@ from ffe.engines.cache import cached_or_made, model_key
 from ffe.engines.choose import float_model
 from ffe.engines.openvino import OpenVinoEngine
 from ffe.errors import DecodeError, EngineError, SourceError
-from ffe.images.decode import decode, read_image
+from ffe.images.decode import decode, read_image, upright_size
+from ffe.images.limits import Limits
 from ffe.images.scan import UNLABELLED, ImageRecord
 from ffe.ir import IrModel
 from ffe.keys import bytes_digest, canonical_json
@@ -68,7 +67,12 @@ def fidelity_of(model: IrModel) -> Fidelity:
     return Fidelity(**model.record["fidelity"])
 
 
-def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecord]) -> IrModel:
+def calibrated(
+    spec: ExtractSpec,
+    weights: Weights,
+    records: Sequence[ImageRecord],
+    limits: Limits = Limits(),  # noqa: B008 (a frozen value)
+) -> IrModel:
     """Return the int8 model of a spec for these images: from the cache, or quantised now.
 
     The same images, in the same order, give the same model. Test and
@@ -79,17 +83,18 @@ def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecor
         spec: of precision ``int8``.
         weights: of the backbone.
         records: in an order that does not depend on the labels.
+        limits: larger files take no part.
 
     Raises:
         SourceError: there are too few readable images.
         EngineError: int8 would change the features too much; or see ``ffe.engines``.
     """
-    key = {"model": model_key(spec), "sample": list(_looked_at(records)), "recipe": _CALIBRATION}
+    key = {"model": model_key(spec), "sample": list(_looked_at(records, limits)), "recipe": _CALIBRATION}
 
     def make() -> IrModel:
         from ffe.engines.convert import quantize
 
-        sample = _sample(records, spec.preprocess.size)
+        sample = _sample(records, spec.preprocess.size, limits)
         log.info("calibrating int8 on %d images, once; the model is kept for the next time", _calibrating(sample))
         plain = float_model(spec, weights)
         images = np.stack([item.pixels for item in sample])
@@ -116,13 +121,13 @@ def _calibrating(sample: Sequence[_Sampled]) -> int:
     return round(0.4 * len(sample))
 
 
-def _looked_at(records: Sequence[ImageRecord]) -> Iterator[tuple[str, int]]:
+def _looked_at(records: Sequence[ImageRecord], limits: Limits) -> Iterator[tuple[str, int]]:
     """Yield digest and label of the files that the sample is taken from: until enough of them look like pictures.
 
     Looking at the headers is enough to tell one source from another, and quick.
     """
     sound = 0
-    for sha256, label, data in _different(records):
+    for sha256, label, data in _different(records, limits):
         yield sha256, label
         sound += _has_header(data)
         if sound == SAMPLE:
@@ -131,32 +136,32 @@ def _looked_at(records: Sequence[ImageRecord]) -> Iterator[tuple[str, int]]:
 
 def _has_header(data: bytes) -> bool:
     try:
-        with Image.open(io.BytesIO(data)):
-            return True
-    except Exception:  # Pillow's plugins raise all sorts on damaged files
+        upright_size(data)
+    except DecodeError:
         return False
+    return True
 
 
-def _different(records: Sequence[ImageRecord]) -> Iterator[tuple[str, int, bytes]]:
+def _different(records: Sequence[ImageRecord], limits: Limits) -> Iterator[tuple[str, int, bytes]]:
     """Yield digest, label and content of files that differ; those of train, where there are splits."""
     seen = set()
     for record in records:
         if record.split in {"valid", "test"}:
             continue
         with contextlib.suppress(DecodeError):
-            data = read_image(record.file)
+            data = read_image(record.file, limits.bytes)
             sha256 = bytes_digest(data)
             if sha256 not in seen:
                 seen.add(sha256)
                 yield sha256, record.label, data
 
 
-def _sample(records: Sequence[ImageRecord], size: tuple[int, int]) -> list[_Sampled]:
+def _sample(records: Sequence[ImageRecord], size: tuple[int, int], limits: Limits) -> list[_Sampled]:
     """Decode the first images that can be decoded."""
     sample: list[_Sampled] = []
-    for _, label, data in _different(records):
+    for _, label, data in _different(records, limits):
         with contextlib.suppress(DecodeError):
-            sample.append(_Sampled(label, decode(data, size)))
+            sample.append(_Sampled(label, decode(data, size, max_pixels=limits.pixels)))
         if len(sample) == SAMPLE:
             break
     if len(sample) < LEAST_SAMPLE:

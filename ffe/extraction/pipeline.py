@@ -15,6 +15,7 @@ from ffe.extraction.batching import BatchSize, in_pieces
 from ffe.extraction.stages import Stages
 from ffe.images.fingerprint import UNKNOWN
 from ffe.images.stream import DecodedImage, ImageStream
+from ffe.stamps import NO_STAMP, Stamp
 
 _MOST_WAITING = 2048  # files that need no backbone are passed on at the latest when so many have come by
 
@@ -29,6 +30,7 @@ class ImageFeatures:
         features: float32 (D,); None if they were known already, or the file failed.
         error: why it failed, or None.
         phash: fingerprint of the pixels; 0 if they were not decoded.
+        stat: size and time of change of the file before it was read; see ``ffe.stamps``.
     """
 
     index: int
@@ -36,6 +38,7 @@ class ImageFeatures:
     features: np.ndarray | None
     error: DecodeError | None = None
     phash: int = UNKNOWN
+    stat: Stamp = NO_STAMP
 
 
 class _Batch:
@@ -174,7 +177,9 @@ class Pipeline:
                 raise DataError(f"The backbone gave features that are NaN or too large for {self._dtype}; {hint}.")
             rows = iter(features)
         return [
-            ImageFeatures(item.index, item.sha256, next(rows) if item.pixels is not None else None, item.error, item.phash)
+            ImageFeatures(
+                item.index, item.sha256, next(rows) if item.pixels is not None else None, item.error, item.phash, item.stat
+            )
             for item in batch.items
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,36 +13,89 @@ from ffe.backbones.catalog import check_size, find
 from ffe.backbones.learnt import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
 from ffe.engines.cache import model_key
-from ffe.errors import BackboneError, StaleStoreError, StoreError, WeightsError
-from ffe.images.scan import Scan, printable
+from ffe.engines.choose import check_engine
+from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, WeightsError
+from ffe.images.limits import Limits
+from ffe.images.scan import ImageRecord, Scan, printable, scan
 from ffe.ir import IrModel
 from ffe.keys import spec_differences
-from ffe.specs import BackboneSpec, Decode, ExtractSpec, Precision, PreprocessSpec, StoredDtype
-from ffe.store.journal import Journal, has_parts, unfinished_model
+from ffe.machine import collector_paused
+from ffe.specs import BackboneSpec, Compression, Decode, ExtractSpec, Precision, PreprocessSpec, StoredDtype
+from ffe.store.compression import filter_options
+from ffe.store.journal import unfinished_model
 from ffe.store.reader import FeatureStore
+from ffe.store.writer import row_key
+
+log = logging.getLogger("ffe")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A checked run.
+class Job:
+    """What a user asks for, checked.
 
     Attributes:
-        scan: the images.
-        spec: what the features will be made by.
+        found: the source.
+        records: its images, in the order of the rows.
+        spec: what the features will be made by; of int8, without the model.
         weights: where the backbone's weights are.
         output: the feature file.
-        existing: the file that is there already, made by the same spec; or None.
-        journal: features of an unfinished run, if any, and place for new ones.
-        quantized: the int8 model, where the spec has one.
+        engine: what is to run the backbone, as the user named it.
+        compress: how the file is to be compressed; None = as it is already, or not at all.
+        overwrite: replace a file that holds other features.
+        rehash: read all files, whatever their sizes and times of change.
+        limits: larger files are skipped.
     """
 
-    scan: Scan
+    found: Scan
+    records: tuple[ImageRecord, ...]
     spec: ExtractSpec
     weights: Weights
     output: Path
-    existing: FeatureStore | None
-    journal: Journal
-    quantized: IrModel | None = None
+    engine: str
+    compress: Compression | None
+    overwrite: bool
+    rehash: bool
+    limits: Limits
+
+
+@collector_paused()
+def make_job(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    backbone: str,
+    size: int | tuple[int, int] | None,
+    weights: str,
+    layer: str | None,
+    engine: str,
+    precision: Precision,
+    decode: Decode,
+    dtype: StoredDtype,
+    compress: Compression | None,
+    overwrite: bool,
+    rehash: bool,
+    limits: Limits,
+    download: bool = True,
+) -> Job:
+    """Look at the source, find the weights, and check all that can be checked at once.
+
+    Args: see ``ffe.extraction.run.extract``; ``download``: fetch weights that are not on this machine.
+
+    Raises:
+        SourceError, BackboneError, WeightsError, SpecError, EngineError, StoreError: it cannot be done.
+    """
+    path = Path(output)
+    found = scan(source, path)
+    spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype, decode, download=download)
+    check_engine(engine, precision)
+    check_output(path, overwrite=overwrite)
+    filter_options(compress or "none")
+    if found_weights.kind == "random" and weights == "random":
+        log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
+    if len(found.class_names) == 1:
+        log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
+    records = tuple(sorted(found.records, key=lambda record: row_key(record.path)))
+    return Job(found, records, spec, found_weights, path, engine, compress, overwrite, rehash, limits)
 
 
 def make_spec(
@@ -52,6 +106,8 @@ def make_spec(
     precision: Precision = "float32",
     dtype: StoredDtype = "float32",
     decode: Decode = "exact",
+    *,
+    download: bool = True,
 ) -> tuple[ExtractSpec, Weights]:
     """Turn what a user asks for into a spec, and find the weights.
 
@@ -63,6 +119,7 @@ def make_spec(
         precision: arithmetic of the backbone.
         dtype: type of the stored features.
         decode: ``exact`` or ``fast``.
+        download: fetch weights that are not on this machine.
 
     Raises:
         BackboneError, WeightsError, SpecError: the wish cannot be met.
@@ -75,7 +132,7 @@ def make_spec(
     preprocess = PreprocessSpec(height_width, row.mode, decode=decode)
     check_size(row, height_width)
 
-    found = resolve(row, height_width, weights, download=_download)
+    found = resolve(row, height_width, weights, download=_download if download else None)
     return ExtractSpec(BackboneSpec(row.name, found.kind, found.sha256, layer), preprocess, precision, dtype), found
 
 
@@ -154,35 +211,40 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
     Raises:
         StoreError: the output is no feature file, or its folder is missing.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+    if path.is_dir() or not folder.is_dir():
+        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{folder}')"
         raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
-    if not os.access(path.parent, os.W_OK):
-        raise StoreError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
-    if path.exists() and overwrite and not h5py.is_hdf5(path):
+    if not os.access(folder, os.W_OK):
+        raise StoreError(f"The folder '{folder}' cannot be written to; choose another place for the output.")
+    if path.exists() and overwrite and not (path.is_file() and h5py.is_hdf5(path)):
         raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
 
 
-def anything_before(path: Path) -> bool:
-    """Return whether there is a feature file at ``path``, or an unfinished run for it."""
-    return path.exists() or has_parts(path)
+def quantized_at_hand(job: Job, like: Path | None) -> IrModel | None:
+    """Return the int8 model that a job must take; None for other precisions, or if one is yet to be made.
 
-
-def quantized_before(path: Path, spec: ExtractSpec, *, overwrite: bool = False) -> IrModel | None:
-    """Return the int8 model that the output, or an unfinished run for it, was made with; None if there is none.
+    It is that of ``like``, a feature file, or the one that the output, or an unfinished run for it, was made with.
 
     Raises:
-        StaleStoreError: the output holds features of another spec.
-        StoreError: the output is no feature file, or has lost its model.
+        SpecError: ``like`` is given for another precision.
+        StaleStoreError: the output, or ``like``, holds features of another spec.
+        StoreError: one of them is no feature file, or has lost its model.
     """
-    if overwrite:
+    if job.spec.precision != "int8":
+        if like is not None:
+            raise SpecError("--like takes the int8 model of another feature file, so it needs --precision int8.")
         return None
-    if path.exists():
-        with FeatureStore(path) as store:
-            _refuse_other_spec(path, replace(store.spec, quantized_sha256=None), spec)
+    if like is not None:
+        return quantized_like(like, job.spec)
+    if job.overwrite:
+        return None
+    if job.output.exists():
+        with FeatureStore(job.output) as store:
+            refuse_other_spec(job.output, replace(store.spec, quantized_sha256=None), job.spec)
             return store.quantized()
-    model = unfinished_model(path)
-    return model if model is not None and model.record.get("key") == model_key(spec) else None
+    model = unfinished_model(job.output)
+    return model if model is not None and model.record.get("key") == model_key(job.spec) else None
 
 
 def quantized_like(path: Path, spec: ExtractSpec) -> IrModel:
@@ -203,7 +265,12 @@ def quantized_like(path: Path, spec: ExtractSpec) -> IrModel:
         return model
 
 
-def _refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> None:
+def refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> None:
+    """Make sure that a feature file holds what is asked for.
+
+    Raises:
+        StaleStoreError: it holds features of another spec.
+    """
     if stored != asked:
         differences = "; ".join(spec_differences(stored, asked))
         raise StaleStoreError(
@@ -211,50 +278,9 @@ def _refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> N
         )
 
 
-def make_plan(
-    found: Scan,
-    path: Path,
-    spec: ExtractSpec,
-    weights: Weights,
-    *,
-    quantized: IrModel | None = None,
-    overwrite: bool = False,
-) -> Plan:
-    """See what is there already, and take hold of the output.
-
-    Raises:
-        StaleStoreError: the output holds features of another spec.
-        StoreError: the output is no feature file, or another process writes it.
-    """
-    existing = None
-    if path.exists() and not overwrite:
-        existing = FeatureStore(path)
-        try:
-            _refuse_other_spec(path, existing.spec, spec)
-            gone = set(existing.paths) - {record.path for record in found.records}
-            if gone and existing.source != source_text(found):
-                raise StaleStoreError(
-                    f"'{path}' holds {len(gone)} rows of '{existing.source}' that '{found.root}' has not; "
-                    "choose another output, or replace it with --overwrite."
-                )
-        except StaleStoreError:
-            existing.close()
-            raise
-    try:
-        journal = Journal(path, spec, overwrite=overwrite)
-    except StoreError:
-        if existing is not None:
-            existing.close()
-        raise
-    try:
-        if quantized is not None:
-            journal.keep_model(quantized)
-    except OSError:
-        journal.close()
-        if existing is not None:
-            existing.close()
-        raise
-    return Plan(found, spec, weights, path, existing, journal, quantized)
+def with_model(spec: ExtractSpec, quantized: IrModel | None) -> ExtractSpec:
+    """Return a spec that names its int8 model, if there is one."""
+    return spec if quantized is None else replace(spec, quantized_sha256=quantized.sha256)
 
 
 def source_text(found: Scan) -> str:

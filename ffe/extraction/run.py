@@ -2,61 +2,35 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
-from ffe.engines.choose import check_engine, open_engine
-from ffe.errors import SourceError, SpecError
-from ffe.extraction.calibration import Fidelity, calibrated, fidelity_of
-from ffe.extraction.pipeline import ImageFeatures, Pipeline
-from ffe.extraction.plan import (
-    Plan,
-    anything_before,
-    check_output,
-    make_plan,
-    make_spec,
-    quantized_before,
-    quantized_like,
-    source_text,
-)
-from ffe.extraction.stages import Stages
-from ffe.images.scan import ImageRecord, scan
-from ffe.images.stream import ImageStream
-from ffe.specs import Decode, Precision, StoredDtype
+from ffe.engines.choose import open_engine
+from ffe.extraction.changes import Changes, known
+from ffe.extraction.estimate import Estimate, state
+from ffe.extraction.history import remember
+from ffe.extraction.output import Plan, assemble, make_plan
+from ffe.extraction.plan import Job, make_job, quantized_at_hand
+from ffe.extraction.stages import Computed, Progress, Stages
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.scan import ImageRecord
+from ffe.ir import IrModel
+from ffe.machine import cores
+from ffe.specs import Compression, Decode, ExtractSpec, Precision, StoredDtype
 from ffe.store.journal import Journal
-from ffe.store.layout import Row, Skipped
-from ffe.store.writer import row_key, write_store
+from ffe.store.room import saying_what_is_missing
 
-log = logging.getLogger("ffe")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        done, total: images.
-        skipped: files so far that gave no row.
-        rate: images a second that the backbone computes; 0 before the first.
-        remaining: seconds left, if the rest must be computed.
-        stages: seconds spent in each stage so far.
-    """
-
-    done: int
-    total: int
-    skipped: int
-    rate: float
-    remaining: float
-    stages: Stages
+if TYPE_CHECKING:  # they load more, which a run that has nothing to read does without
+    from ffe.extraction.calibration import Fidelity
+    from ffe.images.stream import ImageStream
 
 
 @dataclass(frozen=True)
@@ -67,6 +41,8 @@ class ExtractSummary:
         output: the feature file.
         rows: rows that it holds now.
         computed: images that went through the backbone in this run.
+        read: files that were opened; the others had not changed.
+        changes: how the rows differ from those of the file that was there.
         skipped: files that gave no row.
         skipped_reasons: how many files for which reason.
         seconds: the whole run.
@@ -80,6 +56,8 @@ class ExtractSummary:
     output: Path
     rows: int
     computed: int
+    read: int
+    changes: Changes
     skipped: int
     skipped_reasons: dict[str, int]
     seconds: float
@@ -92,8 +70,10 @@ class ExtractSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``ffe extract --json`` prints."""
+        values = {name: value for name, value in vars(self).items() if name != "changes"}
         return {
-            **vars(self),
+            **values,
+            **asdict(self.changes),
             "output": str(self.output),
             "stages": self.stages.to_json(),
             "fidelity": None if self.fidelity is None else self.fidelity.to_json(),
@@ -113,15 +93,21 @@ def extract(
     like: str | os.PathLike[str] | None = None,
     decode: Decode = "exact",
     dtype: StoredDtype = "float32",
+    compress: Compression | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
     overwrite: bool = False,
+    rehash: bool = False,
+    announce: Callable[[Estimate], None] = lambda estimate: None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> ExtractSummary:
     """Push every image of a source through a frozen backbone, once, into a feature file.
 
     Images whose content the file knows already, or that an interrupted run of
-    the same command has computed, are not computed again.
+    the same command has computed, are not computed again; files whose size and
+    time of change are as they were are not even opened.
 
     Args:
         source: a folder or a CSV; see ``ffe.images.scan``.
@@ -138,10 +124,16 @@ def extract(
             calibrating one: features of two sources are comparable only so.
         decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
         dtype: type of the stored features, ``float32`` or ``float16``.
+        compress: how the file is compressed: ``none``, ``lzf``, ``gzip`` or
+            ``zstd``; None = as it is already, or not at all.
         batch_size: images in one call of the backbone; None = what the engine and
             the first seconds make best.
         workers: threads that decode; None = one per core, more where files come slowly.
+        max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
         overwrite: replace a file that holds other features.
+        rehash: read all files, whatever their sizes and times of change.
+        announce: called with what the run will take, before it starts; and again
+            when more is known: the size of an int8 model, the shape of the features.
         progress: called after every batch.
 
     Returns:
@@ -150,183 +142,136 @@ def extract(
     Raises:
         SourceError, BackboneError, WeightsError, EngineError, StoreError, StaleStoreError:
             before anything slow starts.
+        DiskFullError: before, if it surely does not fit; or when the disk is
+            full: what was computed is kept.
     """
     started = time.monotonic()
-    path = Path(output)
-    found = scan(source, path)
-    spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype, decode)
-    check_engine(engine, precision)
-    if like is not None and precision != "int8":
-        raise SpecError("--like takes the int8 model of another feature file, so it needs --precision int8.")
-    check_output(path, overwrite=overwrite)
-    if found_weights.kind == "random" and weights == "random":
-        log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
-    if len(found.class_names) == 1:
-        log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
-    records = sorted(found.records, key=lambda record: row_key(record.path))
-    files = (record.file for record in records)
-    with ImageStream(files, spec.preprocess.size, how=decode, workers=workers) as images:
-        if overwrite or not anything_before(path):
-            images.prefetch()  # while libraries are loaded, and int8 is calibrated
-        quantized = None
-        if precision == "int8":
-            quantized = quantized_before(path, spec, overwrite=overwrite) if like is None else quantized_like(Path(like), spec)
-            if quantized is None:
-                Journal(path, spec, overwrite=overwrite).close()  # refuses, before the calibration, what it would refuse after
-                quantized = calibrated(spec, found_weights, records)
-            spec = replace(spec, quantized_sha256=quantized.sha256)
-        plan = make_plan(found, path, spec, found_weights, quantized=quantized, overwrite=overwrite)
-        try:
-
-            def open_backbone() -> Engine:
-                return open_engine(spec, found_weights, name=engine, batch_size=batch_size, quantized=quantized)
-
-            return _run(plan, records, images, open_backbone, batch_size, progress, started)
-        finally:
-            plan.journal.close()
-            if plan.existing is not None:
-                plan.existing.close()
-
-
-def _run(
-    plan: Plan,
-    records: list[ImageRecord],
-    images: ImageStream,
-    open_backbone: Callable[[], Engine],
-    batch_size: int | None,
-    progress: Callable[[Progress], None],
-    started: float,
-) -> ExtractSummary:
-    existing, journal = plan.existing, plan.journal
-    stored = {sha256: i for i, sha256 in enumerate(existing.sha256)} if existing is not None else {}
-
-    def phash(sha256: str) -> int:
-        return int(existing.phash[stored[sha256]]) if existing is not None and sha256 in stored else journal.phash(sha256)
-
-    grid = existing.grid if existing is not None else journal.grid
-    loop_started = time.monotonic()
-
-    def opened() -> Engine:
-        nonlocal loop_started
-        before = time.monotonic()
-        engine = open_backbone()
-        loop_started += time.monotonic() - before
-        return engine
-
-    pipeline = Pipeline(
-        images,
-        opened,
-        batch_size=batch_size,
-        dtype=plan.spec.dtype,
-        known=lambda sha256: sha256 in stored or sha256 in journal,
+    job = make_job(
+        source,
+        output,
+        backbone=backbone,
+        size=size,
+        weights=weights,
+        layer=layer,
+        engine=engine,
+        precision=precision,
+        decode=decode,
+        dtype=dtype,
+        compress=compress,
+        overwrite=overwrite,
+        rehash=rehash,
+        limits=Limits(max_pixels, max_bytes),
     )
-    rows: list[Row] = []
-    skipped = [Skipped(path, "left-out", why) for path, why in plan.scan.left_out]
-    computed = 0
-    waited_for_disk = 0.0
+    quantized = quantized_at_hand(job, None if like is None else Path(like))
+    with contextlib.ExitStack() as stack:
+        images = everything = None
+        if precision == "int8" and quantized is None:
+            Journal(job.output, job.spec, overwrite=overwrite).close()  # refuses now what it would refuse afterwards
+            everything = known(job.records, None, trusted=False)
+            _announce(state(job, everything), announce)
+            images = stack.enter_context(_stream(job, range(len(job.records)), workers))
+            images.prefetch()  # while libraries are loaded, and int8 is calibrated
+            quantized = calibrated(job.spec, job.weights, job.records, job.limits)
+        plan = stack.enter_context(make_plan(job, quantized, everything))
+        _announce(_stated(plan), announce)
+        if not plan.known.read:
+            progress(_nothing_to_read(plan))
+            return _finish(plan, lambda stored: Computed(workers=workers or cores()), started)
+        if images is None:
+            images = stack.enter_context(_stream(job, plan.known.read, workers))
 
-    def stages() -> Stages:
-        return replace(pipeline.stages, write=journal.seconds, waited_for_disk=waited_for_disk)
+        def open_backbone() -> Engine:
+            opened = open_engine(plan.spec, job.weights, name=engine, batch_size=batch_size, quantized=quantized)
+            if _stated(plan).file_bytes is None:
+                _announce(_stated(plan, opened.grid), announce)
+            return opened
 
+        from ffe.extraction.loop import compute
+
+        def loop(stored: dict[str, int]) -> Computed:
+            return compute(plan, stored, images, open_backbone, batch_size, lambda: _stated(plan).needed_bytes or 0, progress)
+
+        return _finish(plan, loop, started)
+
+
+def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecord], limits: Limits) -> IrModel:
+    """See ``ffe.extraction.calibration.calibrated``."""
+    from ffe.extraction.calibration import calibrated
+
+    return calibrated(spec, weights, records, limits)
+
+
+def _stream(job: Job, positions: Sequence[int], workers: int | None) -> ImageStream:
+    """Return the images of some records, being decoded as soon as they are asked for."""
+    from ffe.images.stream import ImageStream
+
+    files = (job.records[i].file for i in positions)
+    return ImageStream(files, job.spec.preprocess.size, how=job.spec.preprocess.decode, workers=workers, limits=job.limits)
+
+
+def _nothing_to_read(plan: Plan) -> Progress:
+    total = len(plan.job.records)
+    return Progress(total, total, len(plan.job.found.left_out) + len(plan.known.skipped), 0.0, 0.0, Stages())
+
+
+def _fidelity(quantized: IrModel | None) -> Fidelity | None:
+    if quantized is None:
+        return None
+    from ffe.extraction.calibration import fidelity_of
+
+    return fidelity_of(quantized)
+
+
+def _announce(estimate: Estimate, announce: Callable[[Estimate], None]) -> None:
+    announce(estimate)
+    estimate.refuse()
+
+
+def _stated(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estimate:
+    """Say what a plan takes."""
+    existing, journal = plan.existing, plan.journal
+    return state(
+        plan.job,
+        plan.known,
+        grid=grid or (journal.grid if existing is None else existing.grid),
+        unfinished=len(journal),
+        quantized=plan.quantized,
+        written=plan.written,
+    )
+
+
+def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: float) -> ExtractSummary:
+    """Compute what is missing, and put the feature file in place."""
+    job, existing, journal = plan.job, plan.existing, plan.journal
+    stored = {} if existing is None or plan.written else {sha256: i for i, sha256 in enumerate(existing.sha256)}
     try:
-        for batch in pipeline:
-            fresh = [item for item in batch if item.features is not None]
-            if fresh and pipeline.engine is not None:
-                grid = pipeline.engine.grid
-                before = time.monotonic()
-                journal.append(
-                    [item.sha256 for item in fresh],
-                    [item.features for item in fresh],  # type: ignore[misc]
-                    grid,
-                    [item.phash for item in fresh],
-                )
-                waited_for_disk += time.monotonic() - before
-                computed += len(fresh)
-            _sort_out(batch, records, rows, skipped, phash)
-            elapsed = max(time.monotonic() - loop_started, 1e-9)
-            done = batch[-1].index + 1
-            remaining = elapsed / done * (len(records) - done)
-            progress(Progress(done, len(records), len(skipped), computed / elapsed, remaining, stages()))
+        done = compute(stored)
+        before = time.monotonic()
+        rows, skipped = {**plan.known.rows, **done.rows}, {**plan.known.skipped, **done.skipped}
+        with saying_what_is_missing(job.output, lambda: _stated(plan).file_bytes or 0):
+            table, unread, changed = assemble(plan, rows, skipped, stored)
     except BaseException:
-        journal.commit()
+        with contextlib.suppress(OSError):  # what can be kept is kept; the first error is the one that matters
+            journal.commit()
         raise
-    before = time.monotonic()
-    journal.flush()
-    waited_for_disk += time.monotonic() - before
-    elapsed = max(time.monotonic() - loop_started, 1e-9)
-    if not rows or grid is None:
-        first = skipped[0]
-        raise SourceError(
-            f"None of the {len(skipped)} files could be read (the first, '{plan.scan.root / first.path}': {first.message}); "
-            "check the paths, and that they are pictures."
-        )
-
-    skipped.sort(key=lambda item: item.path)
-
-    def features(row: Row) -> np.ndarray:
-        if existing is not None and row.sha256 in stored:
-            return existing.raw_row(stored[row.sha256])
-        return journal.row(row.sha256)
-
-    if existing is not None and (dropped := len(set(existing.paths) - {row.path for row in rows})):
-        log.warning("%d rows were dropped from '%s': their files are gone or no longer readable", dropped, plan.output)
-    before = time.monotonic()
-    if existing is None or not _same_table(plan, rows, skipped):
-        write_store(
-            plan.output,
-            spec=plan.spec,
-            grid=grid,
-            class_names=plan.scan.class_names,
-            rows=rows,
-            features=features,
-            skipped=skipped,
-            source=source_text(plan.scan),
-            quantized=plan.quantized,
-        )
     journal.discard()
     assembling = time.monotonic() - before
-    waited_for_disk += assembling
-    engine = pipeline.engine
+    engine = done.engine
+    if engine is not None and 2 * done.count >= len(plan.known.read):  # else the rate is that of reading
+        remember(job.spec, job.engine, engine.grid, done.count, done.rate)
     return ExtractSummary(
-        output=plan.output,
-        rows=len(rows),
-        computed=computed,
-        skipped=len(skipped),
-        skipped_reasons=dict(Counter(item.reason for item in skipped)),
+        output=job.output,
+        rows=len(table),
+        computed=done.count,
+        read=len(plan.known.read),
+        changes=changed,
+        skipped=len(unread),
+        skipped_reasons=dict(Counter(item.reason for item in unread)),
         seconds=time.monotonic() - started,
-        images_per_second=computed / elapsed,
+        images_per_second=done.rate,
         engine=None if engine is None else engine.name,
         batch_size=None if engine is None else engine.batch_size,
-        workers=images.workers,
-        stages=replace(stages(), write=journal.seconds + assembling),
-        fidelity=None if plan.quantized is None else fidelity_of(plan.quantized),
-    )
-
-
-def _sort_out(
-    batch: list[ImageFeatures],
-    records: list[ImageRecord],
-    rows: list[Row],
-    skipped: list[Skipped],
-    phash: Callable[[str], int],
-) -> None:
-    """Give every file of a batch a row, or a reason why it has none."""
-    for item in batch:
-        record = records[item.index]
-        if item.error is not None:
-            skipped.append(Skipped(record.path, item.error.reason, str(item.error)))
-        else:
-            found = phash(item.sha256)  # of the image that was computed, also where this file is a copy of it
-            rows.append(Row(record.path, item.sha256, record.label, record.split, phash=found, group=record.group))
-
-
-def _same_table(plan: Plan, rows: list[Row], skipped: list[Skipped]) -> bool:
-    """Return whether the existing file says all this already."""
-    existing = plan.existing
-    assert existing is not None
-    return (
-        existing.class_names == plan.scan.class_names
-        and list(existing.skipped) == skipped
-        and list(zip(existing.paths, existing.sha256, existing.labels.tolist(), existing.split, existing.group, strict=True))
-        == [(row.path, row.sha256, row.label, row.split, row.group) for row in rows]
+        workers=done.workers,
+        stages=replace(done.stages, write=journal.seconds + assembling, waited_for_disk=done.stages.waited_for_disk + assembling),
+        fidelity=_fidelity(plan.quantized),
     )

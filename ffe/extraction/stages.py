@@ -1,9 +1,14 @@
-"""Where the time of a run goes, and which stage holds the others up."""
+"""How far a run is, where its time goes, and which stage holds the others up."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ffe.engines.base import Engine
+
+if TYPE_CHECKING:  # they load h5py, which a prediction does without
+    from ffe.store.layout import Row, Skipped
 
 Stage = Literal["read", "decode", "backbone", "write"]
 
@@ -44,3 +49,50 @@ class Stages:
         """Return the seconds of the four stages, and ``limit``."""
         seconds = {stage: round(getattr(self, stage), 3) for stage in ("read", "decode", "backbone", "write")}
         return {**seconds, "limit": self.limit}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        done, total: images.
+        skipped: files so far that gave no row.
+        rate: images a second that the backbone computes; 0 before the first.
+        remaining: seconds left, if the rest must be computed.
+        stages: seconds spent in each stage so far.
+    """
+
+    done: int
+    total: int
+    skipped: int
+    rate: float
+    remaining: float
+    stages: Stages
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What the image loop of a run did.
+
+    Attributes:
+        rows, skipped: of the files that were read, by position among the records.
+        count: images that went through the backbone.
+        seconds: of the loop, without opening the backbone.
+        engine: what ran it; None if it was not needed.
+        workers: threads that decoded, at the end.
+        stages: seconds spent in each stage.
+    """
+
+    rows: dict[int, Row] = field(default_factory=dict)
+    skipped: dict[int, Skipped] = field(default_factory=dict)
+    count: int = 0
+    seconds: float = 0.0
+    engine: Engine | None = None
+    workers: int = 1
+    stages: Stages = field(default_factory=Stages)
+
+    @property
+    def rate(self) -> float:
+        """Images a second that went through the backbone."""
+        return self.count / self.seconds if self.count else 0.0

@@ -14,6 +14,7 @@ from ffe.engines.choose import open_engine
 from ffe.errors import DecodeError
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.plan import make_spec
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.stream import ImageStream
 from ffe.specs import Decode
 
@@ -29,6 +30,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         batch_size: images in one call of the backbone; None = the engine's own choice.
         workers: threads that decode; None = one per core, more where files come slowly.
         decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
+        max_pixels, max_bytes: files with more are refused; see ``ffe.images.limits``.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         batch_size: int | None = None,
         workers: int | None = None,
         decode: Decode = "exact",
+        max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self.backbone = backbone
         self.size = size
@@ -48,6 +52,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.workers = workers
         self.decode = decode
+        self.max_pixels = max_pixels
+        self.max_bytes = max_bytes
 
     def fit(self, X: Sequence[str | Path], y: Any = None) -> Self:  # noqa: N803 (scikit-learn's name)
         """Build the backbone; there is nothing to learn from ``X``.
@@ -70,7 +76,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             self.fit(X)
         rows = []
         files = (Path(path) for path in X)
-        with ImageStream(files, self.spec_.preprocess.size, how=self.decode, workers=self.workers) as images:
+        limits = Limits(self.max_pixels, self.max_bytes)
+        with ImageStream(files, self.spec_.preprocess.size, how=self.decode, workers=self.workers, limits=limits) as images:
             for batch in Pipeline(images, lambda: self.engine_, batch_size=self.batch_size):
                 for item in batch:
                     if item.error is not None or item.features is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,8 @@ EXACT_ROWS = 6_000  # a Gram matrix of 0.3 GB, and fits of seconds; beyond, land
 
 _BLOCK_COLUMNS = 2_048
 _BLOCK_ROWS = 4_096
+_VOTES_OF_PAIRS, _ONE_AGAINST_REST, _SUMS_OF_PAIRS = 0, 1, 2
+_LEAD = 1e-3  # of the answer, where the sums would answer otherwise
 
 
 class SvmHead(MappedHead):
@@ -24,8 +27,9 @@ class SvmHead(MappedHead):
 
     Above 6,000 rows the kernel is approximated from 1,024 of them, and the
     machines have squared hinge loss, one against the rest
-    (``ffe.heads.nystroem``). Probabilities are a softmax of the decision
-    values, to be calibrated by a temperature.
+    (``ffe.heads.nystroem``). Probabilities are a softmax of the summed decision
+    values of each class, to be calibrated by a temperature; the answer is
+    scikit-learn's.
     """
 
     name: ClassVar[str] = "svm"
@@ -52,7 +56,7 @@ class SvmHead(MappedHead):
         rbf = self.parameters["kernel"] == "rbf"
         self._classes, self._temperature = classes, 1.0
         self._gamma = gamma_of(self.parameters, x)
-        self._one_against_rest = classes > 2 and len(x) > EXACT_ROWS
+        self._scoring = _ONE_AGAINST_REST if classes > 2 and len(x) > EXACT_ROWS else _SUMS_OF_PAIRS
         if len(x) > EXACT_ROWS:
             support, pairs, self._bias = self._fit_landmarks(x, labels, seed, class_weights)
         else:
@@ -84,7 +88,10 @@ class SvmHead(MappedHead):
         """Return float64 (N, classes) for mapped rows; see ``ffe.heads.base.Head``."""
         x = self.map.settle(x)
         decisions = (kernel_of(x, self._vectors, self._gamma) if len(self._vectors) else x) @ self._pairs + self._bias
-        scores = decisions if self._one_against_rest else class_scores(decisions, self._classes)
+        if self._scoring == _ONE_AGAINST_REST:
+            scores = decisions
+        else:
+            scores = (votes_of_pairs if self._scoring == _VOTES_OF_PAIRS else class_scores)(decisions, self._classes)
         return softmax(self._temperature * scores)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -93,9 +100,11 @@ class SvmHead(MappedHead):
         ``vectors`` float32 (m, d), empty for a linear kernel; ``pairs`` float32
         (m or d, P) and ``bias`` float64 (P,) for the P pairs of classes, or for
         the P classes against the rest; ``constants`` float64 (4,): classes,
-        gamma, temperature, 1 if against the rest; and those of the map.
+        gamma, temperature, and what decisions become: 1 = scores against the
+        rest, 2 = sums of pairs, 0 = votes of pairs, in earlier models; and
+        those of the map.
         """
-        constants = [self._classes, self._gamma, self._temperature, self._one_against_rest]
+        constants = [self._classes, self._gamma, self._temperature, self._scoring]
         return {
             "vectors": self._vectors,
             "pairs": self._pairs,
@@ -111,7 +120,7 @@ class SvmHead(MappedHead):
         head.map.restore(arrays)
         head._vectors, head._pairs, head._bias = arrays["vectors"], arrays["pairs"], arrays["bias"]
         classes, head._gamma, head._temperature, *rest = (float(value) for value in arrays["constants"])
-        head._classes, head._one_against_rest = int(classes), rest == [1.0]
+        head._classes, head._scoring = int(classes), int(rest[0]) if rest else _VOTES_OF_PAIRS
         return head
 
 
@@ -188,22 +197,40 @@ def fit_pairs(
 
 
 def class_scores(decisions: np.ndarray, classes: int) -> np.ndarray:
-    """Turn decision values (N, P) of pairs into scores (N, classes).
+    """Turn decision values (N, P) of pairs into scores (N, classes) whose softmax says how sure the answer is.
 
-    As scikit-learn's ``decision_function_shape='ovr'``: the votes, and within
-    equal votes the summed confidence, squeezed below a third of a vote.
+    The score of a class is the sum of its decision values against the others.
+    The best class is the one with the most votes, as in scikit-learn; where the
+    sums say otherwise, they are close, and its score is put just above theirs.
     """
     if classes == 2:
         return two_columns(decisions[:, 0])
-    votes = np.zeros((len(decisions), classes))
-    confidence = np.zeros((len(decisions), classes))
-    pair = 0
-    for first in range(classes):
-        for second in range(first + 1, classes):
-            value = decisions[:, pair]
-            confidence[:, first] += value
-            confidence[:, second] -= value
-            votes[:, first] += value >= 0
-            votes[:, second] += value < 0
-            pair += 1
+    sums = _of_pairs(decisions, classes)
+    rows, best = np.arange(len(sums)), votes_of_pairs(decisions, classes).argmax(axis=1)
+    others = sums.copy()
+    others[rows, best] = -np.inf
+    sums[rows, best] = np.maximum(sums[rows, best], others.max(axis=1) + _LEAD)
+    return sums
+
+
+def votes_of_pairs(decisions: np.ndarray, classes: int) -> np.ndarray:
+    """Turn decision values (N, P) of pairs into votes (N, classes).
+
+    As scikit-learn's ``decision_function_shape='ovr'``: within equal votes the
+    summed confidence counts, squeezed below a third of a vote. Good for the
+    answer, useless for how sure it is: the winner has the same score everywhere.
+    """
+    if classes == 2:
+        return two_columns(decisions[:, 0])
+    confidence = _of_pairs(decisions, classes)
+    votes = _of_pairs(np.where(decisions >= 0, 0.5, -0.5), classes) + (classes - 1) / 2
     return votes + confidence / (3 * (np.abs(confidence) + 1))
+
+
+def _of_pairs(values: np.ndarray, classes: int) -> np.ndarray:
+    """Sum values (N, P) of pairs (i < j) for each class, float64 (N, classes): for the first of a pair, against the second."""
+    sums = np.zeros((len(values), classes))
+    for pair, (first, second) in enumerate(itertools.combinations(range(classes), 2)):
+        sums[:, first] += values[:, pair]
+        sums[:, second] -= values[:, pair]
+    return sums

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ffe.errors import DecodeError
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS
+from ffe.images.memory import room_for
+from ffe.images.structure import HEAD_BYTES, check_pixels, checked, kind_of, tags_are_bounded
 from ffe.specs import Decode
 
-MAX_PIXELS = 178_956_970  # where Pillow's own decompression-bomb error starts
-MAX_BYTES = 1 << 30
-_HEAD_BYTES = 1 << 17  # metadata comes first, in blocks of up to 64 KiB
-
-_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 64 KiB
+_STRIP_PIXELS = 1 << 22  # colours are converted so many at a time, so that no copy of a large picture is made
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -31,28 +33,60 @@ _UPRIGHT = {
 _FIRST_ON_ITS_SIDE = 5  # from here on height and width change places
 
 
-def read_image(file: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of an image file.
+def read_image(file: str | os.PathLike[str] | bytes, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the bytes of an image file; bytes are returned as they are.
+
+    Links are followed; pipes, devices and sockets are never read. Of a file
+    whose first bytes are those of no picture, nothing more is read.
 
     Raises:
-        DecodeError: the file is missing, cannot be read, is empty, or is larger than 1 GiB.
+        DecodeError: the file is missing, is no file, cannot be read, is empty, is no picture, has more than
+            ``max_bytes``, or grows while it is read.
     """
+    if isinstance(file, bytes):
+        if len(file) > max_bytes:
+            raise DecodeError("too-large", _too_many_bytes(max_bytes))
+        return file
     path = Path(file)
     try:
-        if not path.is_file():
-            reason = "not a regular file" if path.exists() else "no such file"
-            raise DecodeError("missing", reason)
-        if path.stat().st_size > MAX_BYTES:
-            raise DecodeError("too-large", f"the file has more than {MAX_BYTES >> 20} MiB")
-        data = path.read_bytes()
+        _check_file(os.stat(path))
+        descriptor = os.open(path, os.O_RDONLY | _NO_WAITING)  # it may have become a pipe since
+        with os.fdopen(descriptor, "rb") as opened:
+            status = os.fstat(descriptor)
+            _check_file(status)
+            if status.st_size > max_bytes:
+                raise DecodeError("too-large", _too_many_bytes(max_bytes))
+            data = opened.read(HEAD_BYTES)
+            if not data:
+                raise DecodeError("empty", "the file is empty")
+            kind_of(data)
+            size = status.st_size or max_bytes  # some file systems know no sizes
+            data += opened.read(max(0, size - len(data)))
+            if opened.read(1):
+                grows = "the file grows while it is read; run this again when it is complete"
+                raise DecodeError("unreadable", grows if status.st_size else _too_many_bytes(max_bytes))
+    except FileNotFoundError as error:
+        raise DecodeError("missing", "a link to a file that is not there" if path.is_symlink() else "no such file") from error
     except OSError as error:
         raise DecodeError("unreadable", error.strerror or str(error)) from error
-    if not data:
-        raise DecodeError("empty", "the file is empty")
+    except ValueError as error:  # a null character in the name
+        raise DecodeError("missing", "no such file") from error
     return data
 
 
-def decode(data: bytes, size: tuple[int, int], how: Decode = "exact") -> np.ndarray:
+def _check_file(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise DecodeError("not-a-file", "a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise DecodeError("not-a-file", "a pipe, a device or a socket, not a file")
+
+
+def _too_many_bytes(most: int) -> str:
+    amount = f"{most >> 20:,} MiB" if most >= 1 << 20 else f"{most:,} bytes"
+    return f"the file has more than {amount} (--max-bytes)"
+
+
+def decode(data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode one image as ``keras.utils.load_img(target_size=size, interpolation="bilinear")`` does, turned upright.
 
     The first frame is taken; EXIF orientation is applied; transparent pixels
@@ -60,10 +94,11 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact") -> np.ndar
     to ``size`` with Pillow's bilinear filter.
 
     Args:
-        data: content of an image file of any format that Pillow reads.
+        data: content of an image file of one of ``ffe.images.structure.KINDS``; its first bytes say which.
         size: (height, width) in pixels.
         how: ``exact``, or ``fast``: JPEG files take a shorter way to nearly the
             same pixels, see ``ffe.images.fast``; all others are decoded exactly.
+        max_pixels: larger pictures are refused, before they are decoded.
 
     Returns:
         uint8 (height, width, 3), RGB, in [0, 255].
@@ -71,34 +106,33 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact") -> np.ndar
     Raises:
         DecodeError: with a reason that a person understands.
     """
-    height, width = size
-    if how == "fast" and (pixels := _decode_fast(data, size)) is not None:
+    kind = kind_of(data)
+    data = checked(data, kind, max_pixels)
+    if how == "fast" and kind == "JPEG" and (pixels := _decode_fast(data, size, max_pixels)) is not None:
         return pixels
+    height, width = size
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DecodeError("too-large", f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
-            image.load()
-            upright = _upright(image)
-            rgb = _to_rgb(upright)
-            if rgb.size != (width, height):
-                rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(rgb, dtype=np.uint8)
+        with _opened(data, kind, max_pixels) as image:
+            check_pixels(image.width, image.height, max_pixels, len(data))
+            with room_for(image.width * image.height):
+                image.load()
+                rgb = _to_rgb(_upright(image))
+                if rgb.size != (width, height):
+                    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+                return np.asarray(rgb, dtype=np.uint8)
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
-        started = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
-        if started is not None:
-            raise DecodeError("broken", f"it starts like a {started} file, but its header is damaged") from error
-        raise DecodeError("not-an-image", "its content is no image format that Pillow knows") from error
+        raise DecodeError("broken", f"it starts like a {kind} file, but its header is damaged") from error
     except Image.DecompressionBombError as error:
-        raise DecodeError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
+        raise DecodeError("too-large", f"more than {max_pixels:,} pixels (--max-pixels)") from error
     except MemoryError as error:
         raise DecodeError("too-large", "not enough memory to decode it") from error
     except Exception as error:  # Pillow's plugins raise all sorts on damaged files
         text = " ".join(str(error).split()) or type(error).__name__
-        reason = "truncated" if "truncated" in text.lower() else "broken"
-        raise DecodeError(reason, text) from error
+        if "truncated" in text.lower():
+            raise DecodeError("truncated", f"the picture is cut off ({text})") from error
+        raise DecodeError("broken", f"the picture is damaged ({text})") from error
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
@@ -107,32 +141,44 @@ def upright_size(data: bytes) -> tuple[int, int]:
     Raises:
         DecodeError: Pillow does not know it, or it is too large.
     """
+    kind = kind_of(data)
+    data = checked(data, kind, MAX_PIXELS)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _opened(data, kind, MAX_PIXELS) as image:
             lying = _orientation(image) >= _FIRST_ON_ITS_SIDE
-            return (image.width, image.height) if lying else (image.height, image.width)
+            # Pillow turns TIFF files by itself, some versions when they are opened and others when they are loaded
+            width, height = (image.tag_v2[256], image.tag_v2[257]) if kind == "TIFF" else image.size  # type: ignore[attr-defined]
+            return (width, height) if lying else (height, width)
     except Image.DecompressionBombError as error:
-        raise DecodeError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
+        raise DecodeError("too-large", f"more than {MAX_PIXELS:,} pixels (--max-pixels)") from error
     except Exception as error:  # Pillow's plugins raise all sorts on damaged files
         raise DecodeError("not-an-image", "Pillow cannot read its header") from error
 
 
-def _decode_fast(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
-    """Return the pixels of a JPEG file by the short way; None for all else, and for whatever is odd about it."""
-    if not data.startswith(b"\xff\xd8\xff"):
-        return None
+def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
+    """Open a picture with the one plugin for its kind; others would run Ghostscript, or guess."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # for the whole process; Pillow refuses twice as many
+    try:
+        return Image.open(io.BytesIO(data), formats=(kind,))
+    except KeyError as error:  # an older Pillow
+        raise DecodeError("unsupported", f"this version of Pillow reads no {kind} files; install a newer one") from error
+
+
+def _decode_fast(data: bytes, size: tuple[int, int], max_pixels: int) -> np.ndarray | None:
+    """Return the pixels of a JPEG file by the short way; None for whatever is odd about it."""
     from ffe.images.fast import decode_jpeg
 
     orientation = 1
-    head = data[:_HEAD_BYTES]
+    head = data[:_METADATA_BYTES]
     if b"Exif" in head or b"Orientation" in head:  # Pillow takes a while to look for it
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with _opened(data, "JPEG", max_pixels) as image:
                 orientation = _orientation(image)
         except Exception:  # the exact way says what is wrong with it
             return None
     try:
-        pixels = decode_jpeg(data, size if orientation < _FIRST_ON_ITS_SIDE else size[::-1], MAX_PIXELS)
+        pixels = decode_jpeg(data, size if orientation < _FIRST_ON_ITS_SIDE else size[::-1], max_pixels)
     except ValueError:  # simplejpeg takes sound files only; Pillow says what to make of the others
         return None
     except Exception as error:  # OpenCV's own, and a want of memory: another way would give other pixels
@@ -144,6 +190,9 @@ def _decode_fast(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
 
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; damaged EXIF counts as 1."""
+    exif = image.info.get("exif", b"")
+    if isinstance(exif, bytes) and not tags_are_bounded(exif, 6 if exif.startswith(b"Exif\0\0") else 0):
+        return 1
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # damaged EXIF: the picture itself is sound, and 1 is what viewers assume
@@ -161,6 +210,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert any Pillow mode to RGB: alpha over white, 16-bit grey scaled."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if image.height <= rows:
+        return _strip_to_rgb(image)
+    result = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        result.paste(_strip_to_rgb(image.crop(box)), box)
+    return result
+
+
+def _strip_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from ffe.images.memory import room_for
+
 _LINEAR_UP_TO = 1.5  # larger steps would skip pixels; they are averaged over areas
 
 
@@ -33,9 +35,10 @@ def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> np.ndar
     full_height, full_width, colours, _ = simplejpeg.decode_jpeg_header(data)
     if full_height * full_width > most_pixels or colours not in {"Gray", "YCbCr", "RGB"}:
         return None
-    pixels = simplejpeg.decode_jpeg(
-        data, "RGB", fastdct=True, fastupsample=True, min_height=height, min_width=width, min_factor=1
-    )
+    with room_for(full_height * full_width):
+        pixels = simplejpeg.decode_jpeg(
+            data, "RGB", fastdct=True, fastupsample=True, min_height=height, min_width=width, min_factor=1
+        )
     step = max(pixels.shape[0] / height, pixels.shape[1] / width)
     if pixels.shape[:2] != (height, width):
         filter_ = cv2.INTER_LINEAR if step <= _LINEAR_UP_TO else cv2.INTER_AREA

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import stat
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,15 @@ SPLIT_NAMES: dict[str, Split] = {
     "testing": "test",
 }
 
-_NOT_IMAGES = {"thumbs.db", "desktop.ini"}
+# what systems, archives and servers put beside pictures
+_NOT_IMAGES = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "picasa.ini"),
+    *("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information", "lost+found"),
+}
+_MOST_CSV_BYTES = 1 << 30
+
+_Identity = tuple[int, int]  # device and number of a folder
+_Folder = tuple[str, str, frozenset[_Identity]]  # where it lies, its relative path, the folders above it
 
 
 @dataclass(frozen=True)
@@ -77,8 +85,9 @@ def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
     (``train``, ``valid``, ``val``, ``validation``, ``test``) with class folders
     inside; or none at all (a flat, unlabelled folder).
     A CSV has the columns ``path`` and ``label``, and may have ``split`` and
-    ``group``; its paths are relative to the CSV. Hidden files are passed over; links are
-    followed, and a loop of links ends.
+    ``group``; its paths are relative to the CSV. Hidden files are passed over. Links are
+    followed; a loop of links ends, and a folder that is reached twice within a class
+    counts once.
 
     Args:
         source: the folder or CSV.
@@ -111,12 +120,12 @@ def list_files(folder: Path, output: str | None = None) -> tuple[list[tuple[str,
     Raises:
         SourceError: the folder cannot be read.
     """
-    left_out: list[tuple[str, str]] = []
     try:
         os.scandir(folder).close()
     except OSError as error:
         raise SourceError(f"The folder '{folder}' cannot be read: {error.strerror}.") from error
-    return sorted(_walk(folder, "", left_out, output)), left_out
+    walk = _Walk(folder, output)
+    return sorted(walk.files), sorted(walk.left_out)
 
 
 def _scan_folder(root: Path, output: str | None) -> Scan:
@@ -176,43 +185,72 @@ def _labelled(
     return Scan(root, kind, class_names, tuple(records), tuple(left_out))
 
 
-def _walk(
-    folder: Path,
-    prefix: str,
-    left_out: list[tuple[str, str]],
-    output: str | None,
-    above: frozenset[tuple[int, int]] = frozenset(),
-) -> Iterator[tuple[str, Path]]:
-    """Yield (relative path, file) below a folder; note what cannot be a record."""
-    try:
-        status = folder.stat()
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        left_out.append((printable(prefix), f"folder cannot be read: {error.strerror}"))
-        return
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        left_out.append((printable(prefix), "a link back to a folder above it"))
-        return
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name.lower() in _NOT_IMAGES:
-            continue
-        path = f"{prefix}/{entry.name}" if prefix else entry.name
-        if output is not None and _belongs_to(entry.path, output):
-            continue
+class _Walk:
+    """Goes through the folders below one, each once in a class, and what links lead to after all else.
+
+    Attributes:
+        files: (relative path, file) of each regular file.
+        left_out: (path, reason) of what is none.
+    """
+
+    def __init__(self, root: Path, output: str | None) -> None:
+        self.files: list[tuple[str, Path]] = []
+        self.left_out: list[tuple[str, str]] = []
+        self._output = output
+        self._seen: dict[tuple[str, _Identity], str] = {}
+        self._waiting: list[_Folder] = [(os.fspath(root), "", frozenset())]
+        self._linked: deque[_Folder] = deque()
+        while self._waiting or self._linked:
+            self._enter(*(self._waiting.pop() if self._waiting else self._linked.popleft()))
+
+    def _enter(self, folder: str, prefix: str, above: frozenset[_Identity]) -> None:
+        """Note the files of a folder, and the folders in it as those to enter next."""
+        try:
+            status = os.stat(folder)
+            identity = (status.st_dev, status.st_ino)
+            if identity in above:
+                self.left_out.append((printable(prefix), "a link back to a folder above it"))
+                return
+            before = self._seen.setdefault((_class_of(prefix), identity), prefix)
+            if before != prefix:
+                self.left_out.append((printable(prefix), f"the same folder as '{printable(before)}', which counts already"))
+                return
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            self.left_out.append((printable(prefix), f"folder cannot be read: {error.strerror}"))
+            return
+        for entry in entries:
+            path = f"{prefix}/{entry.name}" if prefix else entry.name
+            if not entry.name.startswith(".") and entry.name.lower() not in _NOT_IMAGES and not self._is_output(entry):
+                self._sort(entry, path, above | {identity})
+
+    def _is_output(self, entry: os.DirEntry[str]) -> bool:
+        return self._output is not None and _belongs_to(entry.path, self._output)
+
+    def _sort(self, entry: os.DirEntry[str], path: str, above: frozenset[_Identity]) -> None:
         try:
             mode = entry.stat().st_mode
+        except FileNotFoundError:
+            self.left_out.append((printable(path), "a link to a file that is not there"))
+            return
         except OSError as error:
-            left_out.append((printable(path), f"cannot be reached: {error.strerror}"))
-            continue
+            self.left_out.append((printable(path), f"cannot be reached: {error.strerror}"))
+            return
         if stat.S_ISDIR(mode):
-            yield from _walk(Path(entry.path), path, left_out, output, above | {identity})
+            (self._linked if entry.is_symlink() else self._waiting).append((entry.path, path, above))
         elif printable(path) != path:
-            left_out.append((printable(path), "the file name is not valid text; rename the file"))
+            self.left_out.append((printable(path), "the file name is not valid text; rename the file"))
         elif stat.S_ISREG(mode):
-            yield path, Path(entry.path)
+            self.files.append((path, Path(entry.path)))
         else:
-            left_out.append((path, "not a regular file"))
+            self.left_out.append((path, "a pipe, a device or a socket, not a file"))
+
+
+def _class_of(prefix: str) -> str:
+    """Return the part of a path that says the class: the first folder, or the first two where the first is a split."""
+    parts = prefix.split("/")
+    return "/".join(parts[: 2 if parts[0].lower() in SPLIT_NAMES else 1])
 
 
 def _belongs_to(path: str, output: str) -> bool:
@@ -229,6 +267,10 @@ def printable(path: str) -> str:
 
 
 def _scan_csv(path: Path) -> Scan:
+    if not path.is_file():
+        raise SourceError(f"'{path}' is a pipe, a device or a socket, not a file; save the list as a CSV file.")
+    if path.stat().st_size > _MOST_CSV_BYTES:
+        raise SourceError(f"The CSV '{path}' has more than {_MOST_CSV_BYTES >> 30} GiB; split it up, or check that it is a CSV.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")

@@ -20,9 +20,12 @@ import numpy as np
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image
 from ffe.images.fingerprint import UNKNOWN, perceptual_hash
+from ffe.images.limits import Limits
+from ffe.images.memory import alone_if_large
 from ffe.keys import bytes_digest
 from ffe.machine import cores
 from ffe.specs import Decode
+from ffe.stamps import NO_STAMP, Stamp, stamp_to_keep
 
 _AHEAD_BYTES = 128 << 20
 _MOST_WORKERS = 32
@@ -41,6 +44,7 @@ class DecodedImage:
         pixels: uint8 (H, W, 3), RGB; None if it was not wanted, or failed.
         error: why it failed, or None.
         phash: fingerprint of the pixels, see ``ffe.images.fingerprint``; 0 where there are none.
+        stat: size and time of change of the file before it was read, see ``ffe.stamps``; unknown for bytes.
     """
 
     index: int
@@ -48,6 +52,7 @@ class DecodedImage:
     pixels: np.ndarray | None
     error: DecodeError | None = None
     phash: int = UNKNOWN
+    stat: Stamp = NO_STAMP
 
 
 class _Job:
@@ -90,6 +95,7 @@ class ImageStream:
         how: ``exact`` or ``fast``; see ``ffe.images.decode``.
         workers: threads; None = one per core, and more where reading is slow.
         known: says of a digest that its pixels are not wanted.
+        limits: larger files become errors.
 
     Attributes:
         workers: threads now.
@@ -108,6 +114,7 @@ class ImageStream:
         how: Decode = "exact",
         workers: int | None = None,
         known: Callable[[str], bool] = lambda sha256: False,
+        limits: Limits = Limits(),  # noqa: B008 (a frozen value)
     ) -> None:
         self.known = known
         self.workers = workers or default_workers()
@@ -116,6 +123,7 @@ class ImageStream:
         self._files = enumerate(files)
         self._size = size
         self._how = how
+        self._limits = limits
         self._may_grow = workers is None
         self._turns = threading.Semaphore(self.workers)
         self._lock = threading.Lock()
@@ -152,22 +160,25 @@ class ImageStream:
         with self._turns:
             job = self._waiting.popleft()
             try:
-                job.outcome.set_result(self._decoded(job.index, job.file))
+                with alone_if_large(job.file):
+                    job.outcome.set_result(self._decoded(job.index, job.file))
             except BaseException as error:
                 job.outcome.set_exception(error)
 
     def _decoded(self, index: int, file: Path | bytes) -> DecodedImage:
         read_started, decode_started, read_seconds = time.perf_counter(), None, 0.0
-        sha256 = ""
+        sha256, stat = "", NO_STAMP
         try:
-            data = file if isinstance(file, bytes) else read_image(file)
+            if not isinstance(file, bytes):
+                stat = stamp_to_keep(file)
+            data = read_image(file, self._limits.bytes)
             sha256 = bytes_digest(data)
             read_seconds = time.perf_counter() - read_started
             decode_started = time.thread_time()
-            pixels = None if self.known(sha256) else decode(data, self._size, self._how)
-            return DecodedImage(index, sha256, pixels, phash=UNKNOWN if pixels is None else perceptual_hash(pixels))
+            pixels = None if self.known(sha256) else decode(data, self._size, self._how, self._limits.pixels)
+            return DecodedImage(index, sha256, pixels, None, UNKNOWN if pixels is None else perceptual_hash(pixels), stat)
         except DecodeError as error:
-            return DecodedImage(index, sha256, None, error)
+            return DecodedImage(index, sha256, None, error, stat=stat)
         finally:
             with self._lock:
                 if decode_started is None:

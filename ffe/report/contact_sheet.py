@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 
 from ffe.errors import ReportError
 from ffe.report.lettering import lettering
-from ffe.report.output import check_output, write_output
+from ffe.report.output import PICTURE_MARK, check_output, write_output
 from ffe.report.words import plain
 
 LEAST_SIDE, MOST_SIDE = 176, 288  # of a picture on the sheet, in pixels
@@ -57,7 +57,7 @@ def check_picture(path: str | Path) -> Path:
     Raises:
         ReportError: it cannot be written there, or its ending is of no picture format.
     """
-    place = check_output(path, "picture", "grid.png")
+    place = check_output(path, "picture", "grid.png", PICTURE_MARK)
     kind = Image.registered_extensions().get(place.suffix.lower())
     if kind not in Image.SAVE or kind in {"PDF", "HDF5"}:
         raise ReportError(f"The picture '{place}' has no ending of a picture format; name it '{place.stem}.png'.")
@@ -70,9 +70,10 @@ def write_sheet(place: Path, sheet: Image.Image) -> int:
     Raises:
         ReportError: it cannot be written.
     """
-    content = io.BytesIO()
+    content, exif = io.BytesIO(), sheet.getexif()
+    exif[ExifTags.Base.Software] = PICTURE_MARK.decode()
     try:
-        sheet.save(content, Image.registered_extensions()[place.suffix.lower()])
+        sheet.save(content, Image.registered_extensions()[place.suffix.lower()], exif=exif)
     except (OSError, ValueError) as error:  # a format may want other colours, or fewer pixels
         raise ReportError(f"The picture '{place}' cannot be written ({error}); name it '{place.stem}.png'.") from error
     return write_output(place, content.getvalue(), "picture")

@@ -7,17 +7,24 @@ from pathlib import Path
 
 from ffe.errors import ReportError
 
+PAGE_MARK = b'<meta name="generator" content="ffe">'  # by which a page of ours is known
+PICTURE_MARK = b"ffe preview"
+_END_BYTES = 65_536  # a mark stands near the beginning, or the end
 
-def check_output(path: str | os.PathLike[str], what: str = "report", example: str = "report.html") -> Path:
+
+def check_output(
+    path: str | os.PathLike[str], what: str = "report", example: str = "report.html", mark: bytes = PAGE_MARK
+) -> Path:
     """Return where a report is to go, before hours of work are spent on what it shows.
 
     Args:
         path: the place.
         what: what it is called in messages.
         example: the name of such a file.
+        mark: what a file that may be replaced has in it.
 
     Raises:
-        ReportError: the place is a folder, lies in none, or cannot be written to.
+        ReportError: the place is a folder, lies in none, cannot be written to, or holds anything but ffe's own.
     """
     place = Path(path)
     if place.is_dir():
@@ -28,7 +35,17 @@ def check_output(path: str | os.PathLike[str], what: str = "report", example: st
         )
     if not os.access(place.parent, os.W_OK):
         raise ReportError(f"The folder '{place.parent}' cannot be written to; choose another place for the {what}.")
+    if place.is_file() and not _may_be_replaced(place, mark):
+        raise ReportError(f"'{place}' exists and is no {what} of ffe, so it is not replaced; choose another name for the {what}.")
     return place
+
+
+def _may_be_replaced(place: Path, mark: bytes) -> bool:
+    size = place.stat().st_size
+    with place.open("rb") as file:
+        start = file.read(_END_BYTES)
+        file.seek(max(0, size - _END_BYTES))
+        return size == 0 or mark in start or mark in file.read()
 
 
 def write_output(place: Path, content: bytes, what: str = "report") -> int:

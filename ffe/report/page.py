@@ -90,6 +90,7 @@ class CalibrationView:
         ece_before, ece_after: expected calibration error, in [0, 1].
         before, after: (mean confidence, accuracy, count) of each bin that has photos.
         coverage: (threshold, share answered, accuracy of the answers; None if there are none).
+        before_intervals, after_intervals, coverage_intervals: 95 % of each of these accuracies; empty = unknown.
     """
 
     factor: float
@@ -98,6 +99,9 @@ class CalibrationView:
     before: Sequence[tuple[float, float, int]] = ()
     after: Sequence[tuple[float, float, int]] = ()
     coverage: Sequence[tuple[float, float, float | None]] = ()
+    before_intervals: Sequence[tuple[float, float]] = ()
+    after_intervals: Sequence[tuple[float, float]] = ()
+    coverage_intervals: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,7 @@ class Page:
         map: the features on a plane.
         growth: see ``GrowthView``.
         made: command, options, seed, versions: how to make it again.
+        searched: whether a search chose the head, or it was given.
     """
 
     title: str
@@ -200,6 +205,7 @@ class Page:
     map: FeatureMap2D | None = None
     growth: GrowthView | None = None
     made: Mapping[str, str] = field(default_factory=dict)
+    searched: bool = False
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:

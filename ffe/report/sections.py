@@ -10,12 +10,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ffe.machine import bytes_text
 from ffe.report.album import Album, Shot
 from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.confusion import Cell, Matrix, matrix_of
 from ffe.report.page import CalibrationView, Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
-from ffe.report.text import METRIC_NAMES, bytes_text, parameters_text
+from ffe.report.text import METRIC_NAMES, parameters_text
 from ffe.report.words import THIN, counted, duration, is_number, number, of_a_hundred, percent, span
 
 TOP_TRIALS = 15
@@ -275,16 +276,22 @@ def calibration(view: CalibrationView | None) -> dict[str, Any] | None:
             [accuracy for _, accuracy, _ in bins],
             "dots",
             colour,
+            *_ends(intervals),
             sizes=[count for _, _, count in bins],
             hints=[
                 f"{name}: {counted(int(count), 'photo')} with {percent(confidence)}, of which {percent(accuracy)} right"
                 for confidence, accuracy, count in bins
             ],
         )
-        for name, bins, colour in (("before", view.before, 1), ("after", view.after, 0))
+        for name, bins, intervals, colour in (
+            ("before", view.before, view.before_intervals, 1),
+            ("after", view.after, view.after_intervals, 0),
+        )
     ]
     axis = Axis("probability given", "percent", high=1)
-    rows = [row for row in view.coverage if row[2] is not None]
+    known = [i for i, row in enumerate(view.coverage) if row[2] is not None]
+    rows = [view.coverage[i] for i in known]
+    low, high = _ends([view.coverage_intervals[i] for i in known] if view.coverage_intervals else ())
     answered = line_chart(
         "Answering only when sure",
         [
@@ -301,6 +308,8 @@ def calibration(view: CalibrationView | None) -> dict[str, Any] | None:
                 [accuracy or 0.0 for _, _, accuracy in rows],
                 "dots",
                 0,
+                low,
+                high,
                 hints=[f"threshold {percent(t, 0)}: {percent(s)} answered, {percent(a)} of them right" for t, s, a in rows],
             ),
         ],
@@ -318,6 +327,10 @@ def calibration(view: CalibrationView | None) -> dict[str, Any] | None:
         "coverage": [(percent(t, 0), percent(share), percent(accuracy)) for t, share, accuracy in view.coverage],
         "sentence": _coverage_sentence(view.coverage),
     }
+
+
+def _ends(intervals: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [low for low, _ in intervals], [high for _, high in intervals]
 
 
 def _coverage_sentence(coverage: Sequence[tuple[float, float, float | None]]) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 from ffe.bundle.manifest import Manifest
 from ffe.heads import HEADS
+from ffe.machine import bytes_text
+from ffe.report.words import plain
 
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
@@ -30,7 +32,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequen
         rows: cells.
         right: positions of the columns that are flush right.
     """
-    cells = [list(header), *(list(row) for row in rows)]
+    cells = [[plain(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
@@ -38,15 +40,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequen
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(cells[0]), line(["-" * width for width in widths]), *(line(row) for row in cells[1:])])
-
-
-def bytes_text(count: float) -> str:
-    """Return a size for people: ``812 B``, ``1.4 MiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
 
 
 def parameters_text(parameters: Mapping[str, Any]) -> str:
@@ -123,7 +116,7 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
 
 
 def _interval_text(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" (95 %: {interval[0]:.3f} to {interval[1]:.3f})"
+    return "" if interval is None else f" (95 %: {interval[0]:.4f} to {interval[1]:.4f})"
 
 
 def _shares(evaluation: Mapping[str, Any], name: str) -> list[str]:
@@ -203,9 +196,9 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
     if factor == 1:
         return f"calibration error {before:.3f}; kept as it is, no temperature makes it better"
     how = "less sure" if factor < 1 else "surer"
-    text = f"calibration error {before:.3f} -> {after:.3f} with temperature {factor:.2f} ({how})"
+    text = f"calibration error {before:.3f} -> {after:.3f} with scores times {factor:.2f} ({how})"
     if after > before and "log_loss_after" in calibration:
-        text += f"; log loss {calibration['log_loss_before']:.3f} -> {calibration['log_loss_after']:.3f}"
+        text += f", chosen for the log loss: {calibration['log_loss_before']:.3f} -> {calibration['log_loss_after']:.3f}"
     return text
 
 

@@ -11,13 +11,14 @@ finished file is synced instead.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import time
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +33,8 @@ try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
+
+PART_ROW = 96  # bytes of a record for each row
 
 _MODEL = "backbone.zip"
 _PART_BYTES = 64 << 20
@@ -69,43 +72,27 @@ class Journal:
         self._writing: Future[None] | None = None
         self._loose: list[tuple[Path, dict[str, object]]] = []  # arrays without a record yet
         self._open: tuple[Path, np.ndarray] | None = None
-        self.folder.mkdir(exist_ok=True)
-        self._lock = (self.folder / "lock").open("w")
-        try:
-            _lock(self._lock, output)
-        except StoreError:
-            self._lock.close()
-            raise
+        self._lasting = self._discarded = False
+        self._lock = _locked(self.folder, output)
         try:
             self._read(output, overwrite)
-        except StoreError:
+        except (StoreError, OSError):
             self.close()
             raise
 
     def _read(self, output: Path, overwrite: bool) -> None:
-        for record in sorted(self.folder.glob("*.json")):
-            part = record.with_suffix(".npy")
-            try:
-                content = json.loads(record.read_text("utf-8"))
-                spec, names = ExtractSpec.from_json(content["spec"]), list(content["sha256"])
-                height, width, channels = (int(n) for n in content["grid"])
-                hashes = [int(n) for n in content.get("phash", [0] * len(names))]  # earlier versions kept none
-                known = dict(zip(names, hashes, strict=True))
-                whole = _whole(part, len(names), content["crc32"])
-            except (ValueError, KeyError, TypeError, SpecError):
-                whole = False
-            if not whole or (overwrite and spec != self._spec):
-                record.unlink()  # its features are computed again
+        for path in sorted(self.folder.glob("*.json")):
+            record = _record(path)
+            if record is None or not _whole(record) or (overwrite and record.spec != self._spec):
+                path.unlink()  # its features are computed again
                 continue
-            if spec != self._spec:
-                differences = "; ".join(spec_differences(spec, self._spec))
-                raise StaleStoreError(
-                    f"An unfinished run for '{output}' made other features ({differences}); "
-                    "use the options of that run, another output, or --overwrite."
-                )
-            self.grid = (height, width, channels)
-            self._where.update({sha256: (part, i) for i, sha256 in enumerate(names)})
-            self._phash.update(known)
+            refuse_other_run(output, record, self._spec)
+            self.grid = record.grid
+            self._where.update({sha256: (record.part, i) for i, sha256 in enumerate(record.phash)})
+            self._phash.update(record.phash)
+        for path in (*self.folder.glob("*.npy"), *self.folder.glob("*.tmp")):
+            if path.suffix == ".tmp" or not path.with_suffix(".json").exists():
+                path.unlink()  # of a run that was killed: they only take room
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._where
@@ -142,19 +129,26 @@ class Journal:
     def flush(self) -> None:
         """Write all pending features, so that ``row`` finds them; a crash may still take what is not committed."""
         self._in_background(durable=False)
-        if self._writing is not None:
-            self._writing.result()
+        self._written()
 
     def commit(self) -> None:
-        """Put all features on disk, for good, before returning."""
+        """Put all features on disk, for good, before returning.
+
+        Raises:
+            OSError: not all of them could be written; called again it keeps what can be kept.
+        """
         self._in_background(durable=True)
-        if self._writing is not None:
-            self._writing.result()
+        self._written()
+
+    def _written(self) -> None:
+        """Wait for the writer thread; say once what went wrong in it."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def _in_background(self, *, durable: bool) -> None:
         """Hand the pending features to the writer thread; wait first if it is a part behind."""
-        if self._writing is not None:
-            self._writing.result()
+        self._written()
         pending, self._pending, self._pending_bytes = self._pending, [], 0
         if durable:
             self._committed_at = time.monotonic()
@@ -175,20 +169,29 @@ class Journal:
         last = max((int(part.stem) for part in self.folder.glob("*.npy")), default=0)
         part = self.folder / f"{last + 1:06d}.npy"
         names = [name for name, _ in pending]
-        with part.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, _header(len(pending), pending[0][1]))
-            for _, row in pending:
-                file.write(row.data)
+        try:
+            with part.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, _header(len(pending), pending[0][1]))
+                for _, row in pending:
+                    file.write(row.data)
+        except BaseException:
+            part.unlink(missing_ok=True)  # on a full disk the records of the others need the room
+            raise
         hashes = [self.phash(name) for name in names]
         self._loose.append((part, {"spec": self._spec.to_json(), "grid": self.grid, "sha256": names, "phash": hashes}))
         self._where.update({name: (part, i) for i, name in enumerate(names)})
 
     def _settle(self) -> None:
         """Sync the arrays that were written since the last time, then their records: now they count for every process."""
-        for part, _ in self._loose:
-            with part.open("rb+") as file:
-                sync(file.fileno())
-        for part, content in self._loose:
+        for entry in list(self._loose):
+            try:
+                with entry[0].open("rb+") as file:
+                    sync(file.fileno())
+            except BaseException:
+                self._loose.remove(entry)  # what it holds on the disk nobody knows
+                raise
+        while self._loose:
+            part, content = self._loose[0]
             content["crc32"] = _checksum(part)
             record = part.with_suffix(".json")
             with record.with_suffix(".json.tmp").open("w", encoding="utf-8") as text:
@@ -196,8 +199,11 @@ class Journal:
                 text.flush()
                 sync(text.fileno())
             os.replace(record.with_suffix(".json.tmp"), record)
+            del self._loose[0]
         sync_folder(self.folder)
-        self._loose = []
+        if not self._lasting:
+            sync_folder(self.folder.parent)  # the name of the folder itself
+            self._lasting = True
 
     def keep_model(self, model: IrModel) -> None:
         """Keep the int8 model of this run, so that a later run can go on with the same one."""
@@ -207,8 +213,12 @@ class Journal:
                 return
         except (OSError, ValueError):
             pass  # there is none, or a damaged one
-        write_ir(path.with_suffix(".tmp"), model)
-        os.replace(path.with_suffix(".tmp"), path)
+        try:
+            write_ir(path.with_suffix(".tmp"), model)
+            os.replace(path.with_suffix(".tmp"), path)
+            sync_folder(self.folder)
+        finally:
+            path.with_suffix(".tmp").unlink(missing_ok=True)
 
     def row(self, sha256: str) -> np.ndarray:
         """Return the written features (D,) of an image, as they are to be stored."""
@@ -225,19 +235,70 @@ class Journal:
         """Delete all parts; called once the finished file is in place."""
         self._open = None
         self._where.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
+        self._discarded = True
 
     def close(self) -> None:
         """Let another process have the output; leave no folder behind that holds no parts."""
         self._open = None
         self._writer.shutdown()
-        if self.folder.is_dir() and not any(self.folder.glob("*.json")) and not self._lock.closed:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if not self._discarded and not self._lock.closed and not any(self.folder.glob("*.json")):
+            _remove(self.folder)  # once it is gone, one of its name is another process's
         self._lock.close()
 
 
+@dataclass(frozen=True)
+class Record:
+    """What a part holds: ``phash`` has the digests of its images, in the order of its rows, and their fingerprints."""
+
+    part: Path
+    spec: ExtractSpec
+    grid: tuple[int, int, int]
+    phash: dict[str, int]
+    crc32: int
+
+
+def _record(path: Path) -> Record | None:
+    """Read the record of a part; None if it is damaged."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        names = list(content["sha256"])
+        height, width, channels = (int(n) for n in content["grid"])
+        hashes = [int(n) for n in content.get("phash", [0] * len(names))]  # earlier versions kept none
+        known = dict(zip(names, hashes, strict=True))
+        spec = ExtractSpec.from_json(content["spec"])
+        return Record(path.with_suffix(".npy"), spec, (height, width, channels), known, int(content["crc32"]))
+    except (ValueError, KeyError, TypeError, SpecError):
+        return None
+
+
+def refuse_other_run(output: Path, record: Record, asked: ExtractSpec) -> None:
+    """Make sure that an unfinished run made the features that are asked for.
+
+    Raises:
+        StaleStoreError: it made others.
+    """
+    if record.spec != asked:
+        differences = "; ".join(spec_differences(record.spec, asked))
+        raise StaleStoreError(
+            f"An unfinished run for '{output}' made other features ({differences}); "
+            "use the options of that run, another output, or --overwrite."
+        )
+
+
 def _folder(output: Path) -> Path:
-    return output.with_name(output.name + ".partial")
+    """Return where the parts of an output lie: the same for all names of one file."""
+    real = Path(os.path.realpath(output))
+    return real.with_name(real.name + ".partial")
+
+
+def unfinished(output: Path) -> list[Record]:
+    """Return the records of an unfinished run for ``output``; nothing is locked, checked or changed."""
+    records = []
+    for path in sorted(_folder(output).glob("*.json")):
+        with contextlib.suppress(OSError):  # the run has just ended
+            records.append(_record(path))
+    return [record for record in records if record is not None]
 
 
 def has_parts(output: Path) -> bool:
@@ -253,14 +314,37 @@ def unfinished_model(output: Path) -> IrModel | None:
         return None
 
 
-def _lock(file: IO[str], output: Path) -> None:
-    """Take the lock of an output, for as long as the file stays open (where the system has such locks)."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise StoreError(f"Another process is writing '{output}'; wait until it is done, or choose another output.") from error
+def _locked(folder: Path, output: Path) -> IO[str]:
+    """Take the lock of an output, for as long as the file that is returned stays open (where the system has such locks)."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            file = (folder / "lock").open("w")
+        except FileNotFoundError:  # a run that ended has just removed the folder
+            continue
+        if fcntl is None:
+            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise StoreError(
+                f"Another process is writing '{output}'; wait until it is done, or choose another output."
+            ) from error
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / "lock")):
+                return file
+        file.close()  # the lock of a run that has ended and removed it meanwhile
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder of parts: first what makes them count, last what keeps other processes away."""
+    with contextlib.suppress(OSError):
+        names = sorted(os.listdir(folder), key=lambda name: (name == "lock", not name.endswith(".json"), name))
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(folder / name)
+        os.rmdir(folder)
 
 
 def _header(rows: int, row: np.ndarray) -> dict[str, object]:
@@ -273,10 +357,11 @@ def _checksum(part: Path) -> int:
     return zlib.crc32(np.load(part, mmap_mode="r", allow_pickle=False).data)
 
 
-def _whole(part: Path, rows: int, crc32: int) -> bool:
+def _whole(record: Record) -> bool:
     """Return whether a part has its rows, and the very bytes that were written."""
     try:
-        return len(np.load(part, mmap_mode="r", allow_pickle=False)) == rows and _checksum(part) == crc32
+        rows = len(np.load(record.part, mmap_mode="r", allow_pickle=False))
+        return rows == len(record.phash) and _checksum(record.part) == record.crc32
     except (OSError, ValueError, EOFError):
         return False
 

@@ -1,6 +1,7 @@
 """Names, types and the schema number of a feature file.
 
-    /features   (N, D) float32 or float16, chunks (rows, D), fill NaN
+    /features   (N, D) float32 or float16, chunks (rows, D), fill NaN; plain, or
+                behind one lossless filter (see ffe.store.compression)
     /data       soft link to /features, for tools that expect data and labels
     /labels     (N,) int64, -1 = unlabelled, else an index into class_names
     /paths      (N,) UTF-8, relative to the source, with "/"
@@ -9,29 +10,46 @@
     /view       (N,) int64, 0 = the plain image
     /phash      (N,) uint64, perceptual hash of the decoded pixels, 0 = unknown
     /group      (N,) name of what a split must not tear apart, or empty
+    /stat       (N, 2) int64, size in bytes and time of change in ns of the image
+                file when it was read (see ffe.stamps), -1 = unknown
+    /crc32      (N,) uint32, CRC-32 of the bytes of each row of /features
     /skipped    (M,) of (path, reason, message)
+    /skipped_stat  (M, 2) int64, the same of the skipped files
     /backbone   only for int8: the quantised model that made the features, as
                 uint8 arrays graph (XML) and weights, and its record (JSON) as attribute
     attributes  ffe_schema, ffe_version, spec (JSON), spec_digest, class_names,
-                grid (h, w, c), source
+                grid (h, w, c), source, judged_by (the program that found that
+                the skipped files give no row), tables_sha256; in a packed file
+                also sources (JSON: all of them), in a virtual one parts (JSON)
 
-Files of earlier versions lack /phash and /group: all hashes are then unknown,
-and no row has a group. A reader that knows neither may pass them over, so they
-do not change the schema.
+Text is stored as UTF-8 of a fixed length, as long as the longest: a damaged
+byte of it is then a wrong letter, and no wrong address for HDF5 to follow.
+``tables_sha256`` is over all of ``ATTRIBUTES`` and ``TABLES``, and /crc32 over
+the features, so every byte that is read can be held against what was written;
+see ``ffe.store.checksums``.
+
+Files of schema 2 lack /stat and /skipped_stat: all stamps are then unknown.
+Some lack /phash and /group too: all hashes are then unknown, and no row has a
+group.
 
 Rows are sorted by the SHA-256 of their path: a shuffled order that depends on
-nothing else, so that reading chunk after chunk is a shuffled read.
+nothing else, so that reading chunk after chunk is a shuffled read. Only in a
+virtual file, whose features lie in other files, they stand part after part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import h5py
 import numpy as np
 
-SCHEMA = 2  # 1 knew no /backbone and no fast decoding; such files are read as they are
-READABLE = (1, 2)
+from ffe.stamps import NO_STAMP, Stamp
+
+SCHEMA = 3  # 1 knew no /backbone and no fast decoding, 2 no checksums and no /stat; such files are read as they are
+READABLE = (1, 2, 3)
+CHECKSUMS_SINCE = 3
 
 FEATURES = "features"
 DATA_LINK = "data"
@@ -42,11 +60,26 @@ SPLIT = "split"
 VIEW = "view"
 PHASH = "phash"
 GROUP = "group"
+STAT = "stat"
+CRC32 = "crc32"
 SKIPPED = "skipped"
+SKIPPED_STAT = "skipped_stat"
 BACKBONE = "backbone"
 
-TEXT = h5py.string_dtype("utf-8")
-SKIPPED_DTYPE = np.dtype([("path", TEXT), ("reason", TEXT), ("message", TEXT)])
+# what tables_sha256 is over; a name that a file lacks counts as lacking
+ATTRIBUTES = (
+    "ffe_schema",
+    "ffe_version",
+    "spec",
+    "spec_digest",
+    "class_names",
+    "grid",
+    "source",
+    "judged_by",
+    "sources",
+    "parts",
+)
+TABLES = (LABELS, VIEW, PATHS, SHA256, SPLIT, PHASH, GROUP, STAT, CRC32, SKIPPED, SKIPPED_STAT)
 
 _CHUNK_BYTES = 1 << 20
 
@@ -62,6 +95,7 @@ class Row:
     view: int = 0
     phash: int = 0
     group: str = ""
+    stat: Stamp = NO_STAMP
 
 
 @dataclass(frozen=True)
@@ -71,6 +105,27 @@ class Skipped:
     path: str
     reason: str
     message: str
+    stat: Stamp = NO_STAMP
+
+
+def text_column(values: Iterable[str]) -> np.ndarray:
+    """Return text as it is stored: UTF-8 (N,), as long as the longest."""
+    encoded = [value.encode("utf-8", "replace") for value in values]
+    return np.asarray(encoded, h5py.string_dtype("utf-8", max(1, *map(len, encoded), 1)))
+
+
+def text_of(column: np.ndarray) -> tuple[str, ...]:
+    """Return the N texts of a stored column, of this schema or an earlier one."""
+    return tuple(value.decode() for value in column.tolist())
+
+
+def skipped_table(skipped: Sequence[Skipped]) -> np.ndarray:
+    """Return the files that gave no row as they are stored: (M,) of (path, reason, message)."""
+    columns = {name: text_column(getattr(item, name) for item in skipped) for name in ("path", "reason", "message")}
+    table = np.empty(len(skipped), [(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        table[name] = column
+    return table
 
 
 def chunk_rows(rows: int, dims: int, itemsize: int) -> int:

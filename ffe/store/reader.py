@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,8 +17,17 @@ from ffe.errors import StoreError
 from ffe.ir import IrModel
 from ffe.keys import spec_digest
 from ffe.specs import ExtractSpec
+from ffe.stamps import NO_STAMP
 from ffe.store import layout
-from ffe.store.layout import Skipped
+from ffe.store.batches import batches
+from ffe.store.blocks import Blocks, DatasetBlocks, JoinedBlocks
+from ffe.store.checksums import read_tables, tables_digest
+from ffe.store.compression import check_readable, compression_of
+from ffe.store.layout import Row, Skipped
+from ffe.store.rows import Rows
+from ffe.store.virtual import Part, read_parts
+
+_CHUNK_CACHE_BYTES = 8 << 20  # for rows that are read one by one from compressed chunks
 
 
 class FeatureStore:
@@ -27,48 +35,60 @@ class FeatureStore:
 
     Args:
         path: a file that ``ffe extract`` wrote.
+        verify: hold every row that is read against its checksum. It costs about
+            a third of a second for each GB, and files before schema 3 have none.
 
     Attributes:
         path: the file.
+        schema: number of its layout.
         spec: what made the features.
         spec_digest: its cache key, 64 hexadecimal digits.
         class_names: the label i means class_names[i].
         grid: (h, w, c) of a row before flattening.
-        source: where the images came from.
+        source: where the images came from, for people.
+        sources: the folders that ``paths`` are relative to; more than one in a packed file.
         labels: int64 (N,), -1 = unlabelled.
         paths, sha256, split: N strings each.
         views: int64 (N,), 0 = the plain image.
         phash: uint64 (N,), perceptual hash of the decoded pixels, 0 = unknown.
         group: N names of what a split must not tear apart, empty = none.
+        stat: int64 (N, 2), size and time of change of the image files, -1 = unknown; see ``ffe.stamps``.
+        tables_sha256: digest of all that the file says but for the features; None in files before schema 3.
+        crc32: uint32 (N,), checksum of the stored bytes of each row; None in files before schema 3.
+        parts: the files that hold the features of a virtual file; none elsewhere.
         skipped: the files that gave no row.
+        judged_by: the program that found so; empty = unknown.
 
     Raises:
-        StoreError: the file is missing, damaged, or was not written by ffe.
+        StoreError: the file is missing, damaged, or was not written by ffe; or
+            a part of a virtual file is missing or another one than before.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
         self.path = Path(path)
         if self.path.is_dir():
             raise StoreError(
                 f"'{self.path}' is a folder, not a feature file; make one with 'ffe extract {self.path} -o features.h5'."
             )
-        if zipfile.is_zipfile(self.path):
-            raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
         if not self.path.is_file():
             raise StoreError(f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'.")
+        if zipfile.is_zipfile(self.path):
+            raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
         try:
-            self._file = h5py.File(self.path, "r")
+            self._file = h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
         except OSError as error:
             raise StoreError(
                 f"'{self.path}' is not a readable HDF5 file; if it was cut off, make it again with 'ffe extract'."
             ) from error
+        self.parts: tuple[FeatureStore, ...] = ()
         try:
             self._read()
+            self._rows = Rows(self._blocks(), self.crc32 if verify else None, self.path, self.paths)
         except StoreError:
-            self._file.close()
+            self.close()
             raise
         except Exception as error:  # h5py raises many kinds on damaged content
-            self._file.close()
+            self.close()
             raise StoreError(
                 f"'{self.path}' is damaged ({' '.join(str(error).split())[:120]}); make it again with 'ffe extract'."
             ) from error
@@ -77,47 +97,85 @@ class FeatureStore:
         attrs = self._file.attrs
         if "ffe_schema" not in attrs:
             raise StoreError(f"'{self.path}' was not written by ffe; make a feature file with 'ffe extract'.")
-        if int(attrs["ffe_schema"]) not in layout.READABLE:
+        self.schema = int(attrs["ffe_schema"])
+        if self.schema not in layout.READABLE:
             raise StoreError(
-                f"'{self.path}' has schema {attrs['ffe_schema']}, but this version of ffe reads schema {layout.SCHEMA}; "
+                f"'{self.path}' has schema {self.schema}, but this version of ffe reads schema {layout.SCHEMA}; "
                 "install the version of ffe that wrote it, or make it again with 'ffe extract'."
             )
+        check_readable(self._features, self.path)
+        tables = read_tables(self._file)
+        if self.schema >= layout.CHECKSUMS_SINCE and tables_digest(self._file, tables) != str(attrs["tables_sha256"]):
+            raise self._damaged("its tables are not those that were written")
         self.spec = ExtractSpec.from_json(json.loads(attrs["spec"]))
         self.spec_digest = str(attrs["spec_digest"])
         self.class_names: tuple[str, ...] = tuple(json.loads(attrs["class_names"]))
         height, width, channels = (int(n) for n in attrs["grid"])
         self.grid = (height, width, channels)
         self.source = str(attrs["source"])
-        self.labels: np.ndarray = self._file[layout.LABELS][()]
-        self.views: np.ndarray = self._file[layout.VIEW][()]
+        self.sources: tuple[str, ...] = tuple(json.loads(attrs["sources"])) if "sources" in attrs else (self.source,)
+        self.tables_sha256: str | None = str(attrs["tables_sha256"]) if self.schema >= layout.CHECKSUMS_SINCE else None
+        self.labels: np.ndarray = tables[layout.LABELS]
+        self.views: np.ndarray = tables[layout.VIEW]
         self.paths, self.sha256, self.split = (
-            tuple(self._file[name].asstr()[()]) for name in (layout.PATHS, layout.SHA256, layout.SPLIT)
+            layout.text_of(tables[name]) for name in (layout.PATHS, layout.SHA256, layout.SPLIT)
         )
-        self.phash: np.ndarray = (
-            self._file[layout.PHASH][()].astype(np.uint64, casting="safe")
-            if layout.PHASH in self._file
-            else np.zeros(len(self.labels), np.uint64)
+        count = len(self.labels)
+        self.phash: np.ndarray = tables.get(layout.PHASH, np.zeros(count, np.uint64)).astype(np.uint64, casting="safe")
+        self.group: tuple[str, ...] = layout.text_of(tables[layout.GROUP]) if layout.GROUP in tables else ("",) * count
+        self.crc32: np.ndarray | None = tables[layout.CRC32] if self.schema >= layout.CHECKSUMS_SINCE else None
+        self.stat = _stamps(tables, layout.STAT, count)
+        skipped = tables[layout.SKIPPED].tolist()
+        stats = _stamps(tables, layout.SKIPPED_STAT, len(skipped)).tolist()
+        self.skipped = tuple(
+            Skipped(path.decode(), reason.decode(), message.decode(), (size, changed))
+            for (path, reason, message), (size, changed) in zip(skipped, stats, strict=True)
         )
-        self.group: tuple[str, ...] = (
-            tuple(self._file[layout.GROUP].asstr()[()]) if layout.GROUP in self._file else ("",) * len(self.labels)
-        )
-        self.skipped = tuple(Skipped(*(text.decode() for text in row)) for row in self._file[layout.SKIPPED][()].tolist())
+        self.judged_by = str(attrs.get("judged_by", ""))
         self._check()
 
-    def _check(self) -> None:
-        def damaged(what: str) -> StoreError:
-            return StoreError(f"'{self.path}' is damaged: {what}; make it again with 'ffe extract'.")
+    def _blocks(self) -> Blocks:
+        """Return where the features lie: here, or in the parts."""
+        if "parts" not in self._file.attrs:
+            return DatasetBlocks(self._features)
+        runs = []
+        for part in read_parts(self._file):
+            store = self._open_part(part)
+            self.parts = (*self.parts, store)
+            runs += [(store.blocks, *run) for run in part.runs]
+        return JoinedBlocks(runs)
 
+    def _open_part(self, part: Part) -> FeatureStore:
+        path = self.path.parent / part.file
+        if not path.is_file():
+            raise StoreError(
+                f"'{self.path}' is virtual, and its part '{path}' is not there; "
+                "put it back, or pack the parts again with 'ffe pack'."
+            )
+        store = _PartStore(path, verify=False)
+        if (len(store), store.tables_sha256) != (part.rows, part.tables_sha256):
+            store.close()
+            raise StoreError(
+                f"'{self.path}' is virtual, and its part '{path}' is not the file that was packed; "
+                "put that back, or pack the parts again with 'ffe pack'."
+            )
+        return store
+
+    def _damaged(self, what: str) -> StoreError:
+        return StoreError(f"'{self.path}' is damaged: {what}; make it again with 'ffe extract'.")
+
+    def _check(self) -> None:
         rows, dims = self._features.shape
         if dims != self.grid[0] * self.grid[1] * self.grid[2] or str(self._features.dtype) != self.spec.dtype:
-            raise damaged("its features do not have the shape or type that its spec says")
-        columns = (self.labels, self.views, self.paths, self.sha256, self.split, self.phash, self.group)
-        if {len(column) for column in columns} != {rows}:
-            raise damaged("its columns have different lengths")
+            raise self._damaged("its features do not have the shape or type that its spec says")
+        columns = (self.labels, self.views, self.paths, self.sha256, self.split, self.phash, self.group, self.stat)
+        lengths = {len(column) for column in columns} | ({rows} if self.crc32 is None else {len(self.crc32)})
+        if lengths != {rows}:
+            raise self._damaged("its columns have different lengths")
         if rows and not -1 <= self.labels.min() <= self.labels.max() < max(len(self.class_names), 1):
-            raise damaged("it holds labels that are no class")
+            raise self._damaged("it holds labels that are no class")
         if spec_digest(self.spec) != self.spec_digest:
-            raise damaged("its spec does not match its spec digest")
+            raise self._damaged("its spec does not match its spec digest")
 
     @property
     def _features(self) -> h5py.Dataset:
@@ -139,24 +197,37 @@ class FeatureStore:
 
         Returns:
             float32 (n, D).
+
+        Raises:
+            StoreError: a row is damaged.
+            IndexError: there is no such row.
         """
-        if rows is None:
-            return self._features[()].astype(np.float32, copy=False)
-        rows = np.asarray(rows, np.int64)
-        result = np.empty((len(rows), self.dims), np.float32)
-        order = np.argsort(rows, kind="stable")
-        step = self._features.chunks[0]
-        for block in np.split(order, np.flatnonzero(np.diff(rows[order] // step)) + 1):
-            if len(block):
-                first = int(rows[block[0]])
-                result[block] = self._features[first : int(rows[block[-1]]) + 1][rows[block] - first]
-        return result
+        return self._rows.load(rows)
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (float32 (n, D), int64 (n,)) from the first row to the last, n <= size."""
-        for start in range(0, len(self), size):
-            rows = slice(start, start + size)
-            yield self._features[rows].astype(np.float32, copy=False), self.labels[rows]
+        for features, rows in batches(self._rows, size):
+            yield features, self.labels[rows]
+
+    def shuffled(self, batch: int = 32, *, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield features and labels of all rows once, mixed: one epoch of training, in memory that stays flat.
+
+        Chunks are drawn at random into a window of 16 MiB, whose rows are then
+        dealt out at random. As the rows of a file stand in a shuffled order
+        already, neighbours in it have nothing in common to begin with.
+
+        Args:
+            batch: rows of a batch; only the last may have fewer.
+            seed: another one gives another order.
+
+        Returns:
+            (float32 (n, D), int64 (n,)), n <= batch; a label of -1 = unlabelled.
+
+        Raises:
+            StoreError: a row is damaged.
+        """
+        for features, rows in batches(self._rows, batch, np.random.default_rng(seed)):
+            yield features, self.labels[rows]
 
     def quantized(self) -> IrModel | None:
         """Return the int8 model that made the features; None for other precisions.
@@ -183,11 +254,33 @@ class FeatureStore:
         return None if model is None else dict(model.record.get("fidelity", {}))
 
     def raw_row(self, index: int) -> np.ndarray:
-        """Return the features (D,) of one row in the type that they are stored in."""
-        return self._features[index]
+        """Return the features (D,) of one row in the type that they are stored in.
+
+        Raises:
+            StoreError: the row is damaged.
+        """
+        return self._rows.stored(index, 1)[0]
+
+    def rows(self) -> list[Row]:
+        """Return all rows, but for their features."""
+        stats = [tuple(stat) for stat in self.stat.tolist()]
+        columns = (self.labels.tolist(), self.split, self.views.tolist(), self.phash.tolist(), self.group, stats)
+        return [Row(*values) for values in zip(self.paths, self.sha256, *columns, strict=True)]
+
+    @property
+    def blocks(self) -> Blocks:
+        """The stored rows, unchecked."""
+        return self._rows.blocks
+
+    @property
+    def compression(self) -> str:
+        """How the features are compressed: ``none``, ``lzf``, ``gzip``, ``zstd``, or ``filter N``."""
+        return compression_of(self._features)
 
     def close(self) -> None:
         """Close the file."""
+        for part in self.parts:
+            part.close()
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -208,10 +301,29 @@ class FeatureStore:
             "unlabelled": int((self.labels < 0).sum()),
             "splits": {name: self.split.count(name) for name in ("train", "valid", "test") if name in self.split},
             "skipped": len(self.skipped),
-            "skipped_files": [asdict(file) for file in self.skipped],
+            "skipped_files": [{"path": s.path, "reason": s.reason, "message": s.message} for s in self.skipped],
             "source": self.source,
             "spec": self.spec.to_json(),
             "spec_digest": self.spec_digest,
-            "ffe_schema": int(self._file.attrs["ffe_schema"]),
+            "ffe_schema": self.schema,
+            "checksums": self.crc32 is not None,
+            "compression": self.compression,
+            "parts": [str(part.path) for part in self.parts],
             "fidelity": self._fidelity(),
         }
+
+
+def _stamps(tables: Mapping[str, np.ndarray], name: str, rows: int) -> np.ndarray:
+    """Return stamps, int64 (rows, 2); files of earlier schemas have none."""
+    if name not in tables:
+        return np.full((rows, 2), NO_STAMP, np.int64)
+    return tables[name].astype(np.int64, casting="safe").reshape(-1, 2)
+
+
+class _PartStore(FeatureStore):
+    """A part of a virtual file, which cannot be virtual in its turn: such files could name each other in a ring."""
+
+    def _blocks(self) -> Blocks:
+        if "parts" in self._file.attrs:
+            raise StoreError(f"'{self.path}' is virtual, so it cannot be a part of another file; pack it into one file first.")
+        return super()._blocks()

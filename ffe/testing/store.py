@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 
 from ffe.keys import bytes_digest, spec_digest
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, StoredDtype
+from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
@@ -34,6 +37,16 @@ def assert_same_file(one: Path, other: Path) -> None:
             np.testing.assert_array_equal(a[name][()], b[name][()], err_msg=name)
 
 
+def seal(file: h5py.File) -> None:
+    """Make the checksums of a file that a test changed fit its content, as if the change were meant.
+
+    Args:
+        file: a feature file, open for writing.
+    """
+    file["crc32"][...] = row_checksums(file["features"][()])
+    file.attrs["tables_sha256"] = tables_digest(file, read_tables(file))
+
+
 class StoreContract:
     """The promises of ``ffe.store.layout``, as tests.
 
@@ -47,7 +60,10 @@ class StoreContract:
     grid: tuple[int, int, int] = (2, 2, 256)
     count: int = 600
     class_names: tuple[str, ...] = ("cat", "dög")
-    skipped: tuple[Skipped, ...] = (Skipped("cat/bäd.png", "broken", "its header is damaged"), Skipped("x", "empty", "nothing"))
+    skipped: tuple[Skipped, ...] = (
+        Skipped("cat/bäd.png", "broken", "its header is damaged"),
+        Skipped("x", "empty", "nothing", (0, 10**18)),
+    )
 
     def write(
         self,
@@ -59,6 +75,7 @@ class StoreContract:
         rows: Sequence[Row],
         features: Callable[[Row], np.ndarray],
         skipped: Sequence[Skipped] = (),
+        judged_by: str = "",
         source: str = "",
     ) -> None:
         """Write a store; see ``ffe.store.writer.write_store``."""
@@ -70,6 +87,7 @@ class StoreContract:
             rows=rows,
             features=features,
             skipped=skipped,
+            judged_by=judged_by,
             source=source,
         )
 
@@ -92,6 +110,7 @@ class StoreContract:
                 splits[i % 4],
                 phash=2**64 - 1 - i if i % 3 else 0,
                 group=f"bürst {i // 5}" if i % 2 else "",
+                stat=(1000 + i, 10**18 + i) if i % 4 else (-1, -1),
             )
             for i in range(self.count)
         ]
@@ -120,6 +139,7 @@ class StoreContract:
             "rows": self.rows(),
             "features": self.values,
             "skipped": self.skipped,
+            "judged_by": "a decoder",
             "source": "/pictures",
         }
         self.write(path, **{**content, **changes})
@@ -149,13 +169,28 @@ class StoreContract:
     def test_attributes_describe_the_file(self, path: Path) -> None:
         """The schema, the spec, its digest, the classes, the grid and the source stand in the file."""
         with h5py.File(path) as file:
-            assert file.attrs["ffe_schema"] == 2
+            assert file.attrs["ffe_schema"] == 3
             assert ExtractSpec.from_json(json.loads(file.attrs["spec"])) == self.spec()
             assert file.attrs["spec_digest"] == spec_digest(self.spec())
             assert json.loads(file.attrs["class_names"]) == list(self.class_names)
             assert file.attrs["grid"].tolist() == list(self.grid)
             assert file.attrs["source"] == "/pictures"
             assert isinstance(file.attrs["ffe_version"], str)
+
+    def test_checksums_are_those_of_the_stored_bytes(self, path: Path) -> None:
+        """Any program can check a row: CRC-32 of its bytes, as they stand in the file."""
+        with h5py.File(path) as file:
+            assert file["crc32"].dtype == np.uint32
+            assert file["crc32"][()].tolist() == [zlib.crc32(row.tobytes()) for row in file["features"][()]]
+            assert re.fullmatch("[0-9a-f]{64}", file.attrs["tables_sha256"])
+
+    def test_text_is_utf8_of_a_fixed_length(self, path: Path) -> None:
+        """No column holds addresses that HDF5 would follow."""
+        with h5py.File(path) as file:
+            for name in ("paths", "sha256", "split", "group"):
+                text = h5py.check_string_dtype(file[name].dtype)
+                assert (text.encoding, text.length is not None) == ("utf-8", True)
+            assert list(file["paths"].asstr()[()]) == [row.path for row in self.expected()]
 
     def test_columns_come_back(self, path: Path) -> None:
         """All that was written is read again, row for row."""
@@ -170,9 +205,10 @@ class StoreContract:
             assert store.source == "/pictures"
             assert store.labels.dtype == np.int64
             assert store.phash.dtype == np.uint64
-            columns = (store.labels.tolist(), store.split, store.views.tolist(), store.phash.tolist(), store.group)
-            assert [Row(*values) for values in zip(store.paths, store.sha256, *columns, strict=True)] == rows
+            assert store.rows() == rows
+            assert store.paths == tuple(row.path for row in rows)
             assert store.skipped == self.skipped
+            assert store.judged_by == "a decoder"
 
     def test_order_depends_on_the_paths_alone(self, path: Path, tmp_path: Path) -> None:
         """Rows given in another order make the same file."""
@@ -229,6 +265,29 @@ class StoreContract:
             np.testing.assert_array_equal(np.concatenate([features for features, _ in batches]), self._matrix())
             np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), store.labels)
             assert all(features.dtype == np.float32 for features, _ in batches)
+
+    def test_shuffled_batches_cover_every_row_once(self, path: Path) -> None:
+        """Each epoch has every row once, with its label; the same seed gives the same batches."""
+        with self.open(path) as store:
+            epochs = [list(store.shuffled(32, seed=seed)) for seed in (0, 0, 1)]
+            full, labels = self._matrix(), store.labels
+        known = {row.tobytes(): i for i, row in enumerate(full)}
+        orders = []
+        for epoch in epochs:
+            assert [len(found) for _, found in epoch] == [32] * (self.count // 32) + [self.count % 32] * (self.count % 32 > 0)
+            rows = [known[row.tobytes()] for features, _ in epoch for row in features]
+            np.testing.assert_array_equal(np.concatenate([found for _, found in epoch]), labels[rows])
+            assert sorted(rows) == list(range(self.count))
+            orders.append(rows)
+        assert orders[0] == orders[1]
+        assert self.count < 10 or (orders[0] != orders[2] and orders[0] != sorted(orders[0]))
+
+    def test_rows_that_are_not_there(self, path: Path) -> None:
+        """A row number outside the file is an error, never another row."""
+        with self.open(path) as store:
+            for wrong in (-1, self.count):
+                with pytest.raises(IndexError, match=f"has the rows 0 to {self.count - 1}"):
+                    store.features(np.asarray([0, wrong]))
 
     def test_failed_write_leaves_the_old_file(self, path: Path) -> None:
         """A write that breaks off midway changes nothing and leaves nothing behind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from ffe.tuning.metrics import METRICS
 from ffe.tuning.opening import BATCH, further, opening, poolings_searched
 from ffe.tuning.oracle import Asker, hyperband_trials
 from ffe.tuning.problem import Outcome, Problem, Views
+
+log = logging.getLogger("ffe")
 
 Evaluate = Callable[[Problem, Views, Sequence[Mapping[str, Any]], int, int], list[Outcome]]
 
@@ -220,6 +223,8 @@ def search(
             begun, known = time.monotonic(), memory.known
             outcomes = _evaluate(problem, views, spec, head.name, sets, memory)
             computed = len(sets) - (memory.known - known)
+            if memory.known and not known:
+                log.info("going on where an interrupted run stopped: its trials are not made again")
             if computed:
                 head.seconds_each = (time.monotonic() - begun) / computed
             head.done += len(sets)

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from ffe.engines.base import Engine
-from ffe.engines.cache import CACHE_VARIABLE
 from ffe.engines.choose import has_openvino, open_engine
 from ffe.engines.measure import images_per_second
 from ffe.errors import EngineError, SourceError
@@ -28,6 +27,7 @@ from ffe.extraction.calibration import LEAST_SAMPLE, calibrated
 from ffe.extraction.plan import make_spec
 from ffe.images.scan import ImageRecord, scan
 from ffe.images.stream import ImageStream
+from ffe.machine import CACHE_VARIABLE
 from ffe.specs import Decode
 from ffe.store.writer import row_key
 

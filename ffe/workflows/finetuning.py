@@ -27,7 +27,7 @@ from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.extraction.plan import weights_of
-from ffe.extraction.run import Progress
+from ffe.extraction.stages import Progress
 from ffe.finetuning.batches import Source
 from ffe.finetuning.cut import Cut, check_growing, count_unfrozen, find_cut
 from ffe.finetuning.cut import unfreeze as unfreeze_layers

@@ -18,7 +18,7 @@ from ffe._version import __version__
 from ffe.bundle import manifest as layout
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
-from ffe.errors import DataError, HeadError
+from ffe.errors import DataError, HeadError, ReportError
 from ffe.evaluation.calibration import Calibration, calibrate, with_temperature
 from ffe.evaluation.comparison import Comparison, compare
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
@@ -31,8 +31,9 @@ from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.space import complete
 from ffe.heads.svm import EXACT_ROWS
 from ffe.keys import bytes_digest, canonical_json
+from ffe.machine import bytes_text
 from ffe.report.page import check_output as check_report
-from ffe.report.text import bytes_text
+from ffe.report.text import answers_text
 from ffe.report.words import counted
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.splits.folds import assign_folds
@@ -249,8 +250,15 @@ def tune(
         _say_cost(problem, spec)
         _warm_up()
         found = search(problem, spec, on_progress, memory)
-        together = best_ensemble(problem, spec, found, groups) if spec.ensemble > 1 else None
-        return found if together is None else [together, *found]
+        if untried := [name for name in spec.heads if name not in {trial.head for trial in found}]:
+            log.warning("the time was over before %s could be tried; give more with --budget", answers_text(untried))
+        if spec.ensemble < 2:
+            return found
+        together = best_ensemble(problem, spec, found, groups)
+        if together is None:
+            log.info("no average of up to %d heads scores higher than the best alone, so there is no ensemble", spec.ensemble)
+            return found
+        return [together, *found]
 
     return _run(features, spec, options, find, started)
 
@@ -331,7 +339,7 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> None:
     trials = "as many trials as fit" if cost.trials is None else counted(cost.trials, "trial")
     fits = "once" if len(problem.parts) == 1 else f"{len(problem.parts)} times"
     log.info(
-        "searching %s: %s, each fitted %s on about %d rows; about %s and %s of memory",
+        "searching %s: %s, each fitted %s on about %d rows; the search takes about %s and %s of memory",
         ", ".join(spec.heads),
         trials,
         fits,
@@ -373,7 +381,9 @@ def _run(
     with FeatureStore(features) as store:
         found = check_output(store, options.output, options.weights, options.with_backbone)
         if options.report is not None:
-            check_report(Path(options.report))
+            place = check_report(options.report)
+            if options.output is not None and place.resolve() == Path(options.output).resolve():
+                raise ReportError(f"The report and the model are both to be '{place}'; give them different names.")
         rows = split_rows(store, options.valid, options.test, spec.test_fraction, spec.seed)
         chosen = np.isin(rows.split, ("train", "valid"))
         problem, validation = _make_problem(rows, chosen, store, spec, options.folds)
@@ -433,7 +443,7 @@ def _run(
             splits = [SplitRow(*row) for row in zip(rows.names, rows.sha256, rows.split.tolist(), strict=True)]
             write_model(result.output, manifest, head, splits, found)
         if options.report is not None:
-            write_report(Path(options.report), result, rows, store, problem, spec, probabilities)
+            write_report(Path(options.report), result, rows, store, problem, spec, probabilities, searched=options.is_search)
         memory.forget()
         return dataclasses.replace(result, seconds=time.monotonic() - started)
 

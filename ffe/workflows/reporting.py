@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
+import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +19,7 @@ from ffe.evaluation.growth import Growth, grow
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.selection import answered
 from ffe.heads.ensemble import EnsembleHead
+from ffe.keys import file_digest
 from ffe.report.feature_map import choose_rows, feature_map
 from ffe.report.page import (
     CalibrationView,
@@ -26,7 +31,7 @@ from ffe.report.page import (
     Suspect,
     write_page,
 )
-from ffe.report.text import answers_text, comparison_text, parameters_text
+from ffe.report.text import METRIC_NAMES, answers_text, comparison_text, parameters_text, share_text
 from ffe.specs import SearchSpec
 from ffe.splits.groups import Groups
 from ffe.store.reader import FeatureStore
@@ -37,6 +42,8 @@ from ffe.workflows.rows import SplitRows
 
 if TYPE_CHECKING:
     from ffe.workflows.fitting import TuneResult
+
+log = logging.getLogger("ffe")
 
 _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training rows, for the growth curve
@@ -53,6 +60,8 @@ def write_report(
     problem: Problem,
     spec: SearchSpec,
     probabilities: np.ndarray,
+    *,
+    searched: bool,
 ) -> None:
     """Write the page of a search.
 
@@ -64,8 +73,11 @@ def write_report(
         problem: the rows that the search saw.
         spec: what it was asked to do.
         probabilities: of the test rows, calibrated, float64 (n, K).
+        searched: whether the head was searched for, or given.
     """
     files = _files(rows, store)
+    if gone := sum(file is None or not file.is_file() for file in files):
+        log.warning("%s of the report not found where the features were made; grey tiles stand for them", _photos(gone))
     winner = result.leaderboard[0]
     testing = np.flatnonzero(rows.split == "test")
     seen = np.flatnonzero(np.isin(rows.split, ("train", "valid")))
@@ -84,9 +96,7 @@ def write_report(
         comparison=None
         if result.comparison is None
         else f"Best two heads: {comparison_text(result.comparison.to_json(), *result.rivals)}.",
-        curves=None
-        if dense is None
-        else Curves(**{name: _finite(values) for name, values in dense.curves.items()}),  # type: ignore[arg-type]
+        curves=None if dense is None else Curves(**{name: _finite(values) for name, values in dense.curves.items()}),  # type: ignore[arg-type]
         pictures=[
             Picture(rows.names[i], files[i], int(rows.labels[i]), int(row.argmax()), float(row.max()))
             for i, row in zip(testing, probabilities, strict=True)
@@ -97,9 +107,14 @@ def write_report(
         leak=leak_text(result),
         map=_map(rows, files, predicted, spec.seed),
         growth=_growth_view(problem, spec, next(t for t in result.leaderboard if t.head != EnsembleHead.name)),
-        made=_made(spec, store, problem),
+        made=_made(spec, store, problem, result),
+        searched=searched,
     )
     write_page(path, page)
+
+
+def _photos(count: int) -> str:
+    return "1 photo was" if count == 1 else f"{count:,} photos were"
 
 
 def title_of(class_names: Sequence[str]) -> str:
@@ -131,14 +146,15 @@ def leak_text(result: TuneResult) -> str | None:
         return None
     groups = "a group that belongs" if leak.groups == 1 else f"{leak.groups} groups that belong"
     stay = "" if leak.test_leaking else ", and stay on one side"
-    sentences = [f"{leak.images} images form {groups} together ({_links(leak.links)}){stay}."]
+    sentences = [f"{leak.images} images form {groups} together (pairs: {_links(leak.links)}){stay}."]
     if leak.claimed is not None and leak.claimed > leak.honest:
         sentences.append(
             f"Dealt one by one, they would have made cross-validation claim {leak.claimed:.4f}; it says {leak.honest:.4f}."
         )
     elif leak.claimed is not None:
         sentences.append(
-            f"They change little: cross-validation says {leak.honest:.4f}, and {leak.claimed:.4f} with them dealt one by one."
+            f"Dealt one by one, they would not have flattered it: cross-validation would claim {leak.claimed:.4f}; "
+            f"it says {leak.honest:.4f}."
         )
     if leak.test_leaking:
         clean = "" if leak.test_clean is None else f"; without those images it would say {leak.test_clean:.4f}"
@@ -165,11 +181,22 @@ def _files(rows: SplitRows, store: FeatureStore) -> list[Path | None]:
                 source = Path(other.source)
         roots.append(source.parent if source.is_file() else source)
     names = (name.split(":", 1)[1] if i else name for name, i in zip(rows.names, rows.origin[:, 0], strict=True))
-    # a path that leaves the source is not followed: a feature file may come from somebody else
     return [
-        None if Path(name).is_absolute() or ".." in Path(name).parts else roots[i] / name
-        for name, i in zip(names, rows.origin[:, 0].tolist(), strict=True)
+        roots[i] / name if _inside(name) or _is_same(roots[i] / name, sha256) else None
+        for name, i, sha256 in zip(names, rows.origin[:, 0].tolist(), rows.sha256, strict=True)
     ]
+
+
+def _inside(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def _is_same(file: Path, sha256: str) -> bool:
+    """Return whether a file is the very picture of a row: a feature file from somebody else must not show others."""
+    try:
+        return stat.S_ISREG(file.stat().st_mode) and file_digest(file) == sha256
+    except OSError:
+        return False
 
 
 def _facts(result: TuneResult, store: FeatureStore, problem: Problem) -> dict[str, str]:
@@ -185,20 +212,29 @@ def _facts(result: TuneResult, store: FeatureStore, problem: Problem) -> dict[st
     }
 
 
-def _made(spec: SearchSpec, store: FeatureStore, problem: Problem) -> dict[str, str]:
-    options = {name: value for name, value in spec.to_json().items() if value not in (None, {}, 0, ()) or name == "seed"}
-    options["folds"] = len(problem.parts) if len(problem.parts) > 1 else "none: validation rows were given"
-    options["heads"] = ", ".join(spec.heads)
-    if spec.fixed:
-        options["fixed"] = " ".join(f"{name}={value}" for name, value in spec.fixed.items())
-    return {
-        "source": store.source,
-        "features": str(store.path),
-        "precision": store.spec.precision,
-        "decode": store.spec.preprocess.decode,
+def _made(spec: SearchSpec, store: FeatureStore, problem: Problem, result: TuneResult) -> dict[str, str]:
+    made = {
+        "date": time.strftime("%Y-%m-%d"),
+        "photos": store.source,
+        "feature file": str(store.path),
+        "backbone": f"{store.spec.backbone.name}, {store.spec.precision}, {store.spec.preprocess.decode} decoding",
         "spec digest": store.spec_digest,
-        **{name.replace("_", " "): str(value) for name, value in options.items()},
+        "heads": ", ".join(spec.heads),
+        "trials": f"{len(result.leaderboard):,}",
+        "aimed at": METRIC_NAMES[spec.metric],
+        "folds": str(len(problem.parts)) if len(problem.parts) > 1 else "none: validation rows were given",
+        "class weights": spec.class_weights,
+        "seed": str(spec.seed),
     }
+    if spec.seconds is not None:
+        made["time for the search"] = f"{spec.seconds:g} s"
+    if spec.fixed:
+        made["not searched"] = " ".join(f"{name}={value}" for name, value in spec.fixed.items())
+    if spec.ensemble:
+        made["ensemble of up to"] = str(spec.ensemble)
+    if result.answered is not None:
+        made["not sure below"] = share_text(result.answered.threshold)
+    return made
 
 
 def _finite(values: Sequence[float]) -> list[float]:
@@ -222,6 +258,9 @@ def calibration_view(calibration: Calibration, probabilities: np.ndarray, labels
         before=[(found.confidence, found.accuracy, found.count) for found in calibration.before],
         after=[(found.confidence, found.accuracy, found.count) for found in calibration.after],
         coverage=[(found.threshold, found.share, found.accuracy) for found in coverage],
+        before_intervals=[found.interval for found in calibration.before],
+        after_intervals=[found.interval for found in calibration.after],
+        coverage_intervals=[found.interval or (math.nan, math.nan) for found in coverage],
     )
 
 

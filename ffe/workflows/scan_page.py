@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ffe.images.scan import ImageRecord
 from ffe.images.survey import ImageLook
+from ffe.machine import bytes_text
 from ffe.report.page import Duplicates
 from ffe.report.scan_page import ClassRow, ScanPage, spread_row, write_page
-from ffe.report.text import bytes_text
 from ffe.report.words import counted
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from ffe.errors import DataError, ModelMismatchError, SourceError
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.selection import Answered, answered
 from ffe.extraction.pipeline import Pipeline
-from ffe.extraction.run import Progress
+from ffe.extraction.stages import Progress
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS
 from ffe.images.scan import scan
 from ffe.images.stream import ImageStream
 from ffe.keys import spec_differences
@@ -63,6 +64,8 @@ def evaluate(
     batch_size: int | None = None,
     workers: int | None = None,
     reject: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> EvaluateResult:
     """Score a model on a feature file, or on a labelled source of images.
@@ -73,7 +76,7 @@ def evaluate(
         unseen: leave out images that the model was fitted or chosen on.
         weights: where the backbone's weights are, if the model file has none.
         engine, batch_size, workers, progress: for images; see ``ffe.extract``.
-        reject: see ``ffe.Predictor``.
+        reject, max_pixels, max_bytes: see ``ffe.Predictor``.
 
     Raises:
         BundleError, StoreError, SourceError: one of the files cannot be used.
@@ -81,7 +84,16 @@ def evaluate(
         DataError: there is no labelled row to score.
         SpecError: ``reject`` is out of range.
     """
-    predictor = Predictor(model, weights=weights, engine=engine, batch_size=batch_size, workers=workers, reject=reject)
+    predictor = Predictor(
+        model,
+        weights=weights,
+        engine=engine,
+        batch_size=batch_size,
+        workers=workers,
+        reject=reject,
+        max_pixels=max_pixels,
+        max_bytes=max_bytes,
+    )
     path = Path(data)
     if path.is_file() and h5py.is_hdf5(path):
         probabilities, labels, digests, skipped = _predict_stored(predictor, path)
@@ -148,7 +160,8 @@ def _predict_images(
     spec = predictor.bundle.manifest.spec
     started = time.monotonic()
     files = (record.file for record in records)
-    with ImageStream(files, spec.preprocess.size, how=spec.preprocess.decode, workers=predictor.workers) as images:
+    size, how = spec.preprocess.size, spec.preprocess.decode
+    with ImageStream(files, size, how=how, workers=predictor.workers, limits=predictor.limits) as images:
         pipeline = Pipeline(images, predictor.engine, batch_size=predictor.batch_size, dtype=spec.dtype)
         for batch in pipeline:
             good = [item for item in batch if item.features is not None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,13 +17,14 @@ from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.engines.measure import images_per_second
 from ffe.errors import SourceError, StoreError
-from ffe.extraction.run import Progress, extract
+from ffe.extraction.run import extract
+from ffe.extraction.stages import Progress
 from ffe.finetuning.batches import Source
 from ffe.finetuning.cut import Cut
 from ffe.finetuning.sources import Activations, Pictures, views_of
 from ffe.images.scan import Scan
 from ffe.keys import bytes_digest, spec_digest
-from ffe.report.text import bytes_text
+from ffe.machine import bytes_text, free_disk
 from ffe.specs import AugmentSpec, ExtractSpec
 from ffe.store.reader import FeatureStore
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
@@ -105,7 +105,7 @@ class StageInputs:
         """
         sizes = {self._path(cut): self._bytes(cut) for cut in cuts if self.keeps(cut) and not self._path(cut).exists()}
         needed = sum(sizes.values()) + max(sizes.values(), default=0)  # a file is written beside its parts
-        free = shutil.disk_usage(self._folder if self._folder.is_dir() else self._folder.parent).free
+        free = free_disk(self._folder if self._folder.is_dir() else self._folder.parent)
         if needed > free:
             raise StoreError(
                 f"The activations of {len(self._found.records)} images would take {bytes_text(needed)} in '{self._folder}', "

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,7 +23,6 @@ import threadpoolctl
 from bench_speed import peak_of
 
 from ffe.backbones.catalog import FAKE
-from ffe.extraction.run import extract
 from ffe.heads.space import complete
 from ffe.heads.svm import SvmHead
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, SearchSpec
@@ -35,30 +33,10 @@ from ffe.tuning.kernel_search import svm_outcomes
 from ffe.tuning.problem import Problem, Views, fold_parts
 from ffe.tuning.search import Trial, refit, search
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [pytest.mark.benchmark, pytest.mark.usefixtures("weights")]
 
 TRIALS, EXECUTIONS, EPOCHS = 160, 2, 50  # the article's search, https://duongnt.com/fast-feature-extraction
 PLAIN_TRIALS = 3  # timed, and scaled
-
-
-@pytest.fixture(autouse=True)
-def weights(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FFE_WEIGHTS_DIR", str(shared / "weights"))
-
-
-@pytest.fixture(scope="session")
-def features_of(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Extract once for all benchmarks of this file: (dataset, backbone, size) -> feature file."""
-    kept = os.environ.get("FFE_BENCH_FEATURES")  # a folder that keeps them for the next time
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("features")
-
-    def make(dataset: str, backbone: str, size: int) -> Path:
-        path = folder / f"{dataset}_{backbone}_{size}.h5"
-        if not path.exists():
-            extract(shared / "images" / dataset, path, backbone=backbone, size=size)
-        return path
-
-    return make
 
 
 def all_rows(path: Path, folds: int = 5, seed: int = 0) -> Problem:

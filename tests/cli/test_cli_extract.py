@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from ffe.cli import cli
+from ffe.images.synthetic import draw
 from ffe.store.reader import FeatureStore
 
 
@@ -40,6 +42,12 @@ def test_json_is_one_object_and_all_of_stdout(source: Path, tmp_path: Path) -> N
         "output": str(output),
         "rows": 10,
         "computed": 10,
+        "read": 11,
+        "unchanged": 0,
+        "new": 10,
+        "changed": 0,
+        "removed": 0,
+        "renamed": 0,
         "skipped": 1,
         "skipped_reasons": {"not-an-image": 1},
         "engine": "fake",
@@ -106,3 +114,64 @@ def test_a_size_that_is_none_is_a_usage_error(source: Path, tmp_path: Path, size
     result = CliRunner().invoke(cli, ["extract", str(source), "-o", str(tmp_path / "f.h5"), f"--size={size}"])
     assert result.exit_code == 2
     assert "give one number of pixels, such as 150, or HEIGHTxWIDTH, such as 128x192." in result.stderr
+
+
+def extracted(source: Path, tmp_path: Path, *options: str) -> Result:
+    return CliRunner().invoke(cli, ["extract", str(source), "-o", str(tmp_path / "f.h5"), "--backbone", "fake", *options])
+
+
+def test_what_it_takes_is_said_before_it_starts(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "cache"))
+    first, second, third = extracted(source, tmp_path).stderr.splitlines()[:3]
+    assert first == "11 files: 11 to compute, 0 copied from the file, 0 skipped so far; time unknown until the first batches"
+    assert re.fullmatch(rf"{tmp_path}/f\.h5: size unknown until the backbone is loaded; .* free", second)
+    assert re.fullmatch(rf"{tmp_path}/f\.h5: \d+\.\d KiB, needs \d+\.\d KiB while it is made; .* free", third)
+    draw("dog", 77).save(source / "dog" / "new.png")
+    (source / "dog" / "dog_000.png").touch()
+    first, second = extracted(source, tmp_path).stderr.splitlines()[:2]
+    assert first == (
+        "12 files: 1 to compute, 9 copied from the file, 1 to compare with it by content, 1 skipped so far; "
+        "time unknown until the first batches"
+    )
+    assert re.fullmatch(rf"{tmp_path}/f\.h5: \d+\.\d KiB, needs \d+\.\d KiB while it is made; .* free", second)
+    first, second = extracted(source, tmp_path).stderr.splitlines()[:2]
+    assert first == "12 files: 0 to compute, 11 copied from the file, 1 skipped so far"
+    assert re.fullmatch(rf"{tmp_path}/f\.h5: \d+\.\d KiB, nothing to write; .* free", second)
+
+
+def test_what_changed_is_said_afterwards(source: Path, tmp_path: Path) -> None:
+    assert extracted(source, tmp_path).stdout.count("\n") == 1
+    draw("dog", 77).save(source / "dog" / "new.png")
+    draw("dog", 78).save(source / "dog" / "dog_000.png")
+    (source / "dog" / "dog_001.png").unlink()
+    (source / "dog" / "dog_002.png").rename(source / "cat" / "moved.png")
+    lines = extracted(source, tmp_path).stdout.splitlines()
+    assert lines[0].startswith(f"{tmp_path}/f.h5: 10 rows, 2 computed, 1 skipped, in ")
+    assert lines[1:] == ["7 unchanged, 1 new, 1 changed, 1 removed, 1 renamed"]
+    value = json.loads(extracted(source, tmp_path, "--rehash", "--json").stdout)
+    assert {name: value[name] for name in ("unchanged", "new", "changed", "removed", "renamed", "read", "computed")} == {
+        **{"unchanged": 10, "new": 0, "changed": 0, "removed": 0, "renamed": 0},
+        **{"read": 11, "computed": 0},
+    }
+
+
+def test_a_dry_run_says_it_and_does_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "cache"))  # which remembers no earlier run
+    result = extracted(source, tmp_path, "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    first, second = result.stdout.splitlines()
+    assert first == "11 files: 11 to compute, 0 copied from the file, 0 skipped so far; time unknown until the first batches"
+    assert re.fullmatch(rf"{tmp_path}/f\.h5: \d+\.\d KiB, needs \d+\.\d KiB while it is made; .* free", second)
+    assert [file.name for file in tmp_path.iterdir()] == ["photos"]
+    value = json.loads(extracted(source, tmp_path, "--dry-run", "--json").stdout)
+    assert (value["output"], value["images"], value["compute"], value["seconds"]) == (f"{tmp_path}/f.h5", 11, 11, None)
+    assert value["free_bytes"] > value["needed_bytes"] > value["file_bytes"] > 0
+
+
+def test_a_dry_run_of_what_does_not_fit(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what it knows, and is refused as the run would be."""
+    monkeypatch.setattr("ffe.extraction.estimate.free_disk", lambda folder: 1000)
+    result = extracted(source, tmp_path, "--dry-run")
+    assert result.exit_code == 3
+    assert "1000 B free" in result.stdout
+    assert result.stderr.startswith(f"ffe: The disk of '{tmp_path}/f.h5' has 1000 B free, but at least ")

@@ -136,6 +136,6 @@ def test_info_tells_the_temperature_and_the_threshold_of_a_model(fake_bundle: Pa
     write_bundle(path, manifest, head=bundle.head(), golden=bundle.golden(), splits=bundle.splits(), card=card)
     text = _run("info", path).stdout
     assert "\nnot sure     below 90.0 %\n" in text
-    assert "\nanswers      calibration error 0.031 -> 0.012 with temperature 0.59 (less sure)\n" in text
+    assert "\nanswers      calibration error 0.031 -> 0.012 with scores times 0.59 (less sure)\n" in text
     plain = _run("info", fake_bundle).stdout
     assert "not sure" not in plain

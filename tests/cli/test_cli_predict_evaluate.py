@@ -96,7 +96,7 @@ def test_predict_goes_on_past_bad_files(fake_bundle: Path, cat: Path, dog: Path,
     values = _answers(result)
     assert [value["path"] for value in values] == [str(cat), "none.jpg", str(bad), str(dog)]
     assert values[1] == {"path": "none.jpg", "label": None, "sure": False, "probabilities": {}, "error": "no such file"}
-    assert values[2]["error"] == "its content is no image format that Pillow knows"
+    assert values[2]["error"] == "it is no JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, JPEG 2000 or PNM picture"
     assert values[3]["error"] is None
     assert "none.jpg: cannot be read: no such file\n" in result.stderr
     assert _run("predict", fake_bundle, cat, "none.jpg", "--strict").exit_code == 1
@@ -106,7 +106,7 @@ def test_predict_text_keeps_bad_files_out_of_stdout(fake_bundle: Path, cat: Path
     result = _run("predict", fake_bundle, bad, cat)
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == 1
-    assert result.stderr == f"{bad}: cannot be read: its content is no image format that Pillow knows\n"
+    assert result.stderr == f"{bad}: cannot be read: it is no JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, JPEG 2000 or PNM picture\n"
 
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("--strict",)])

@@ -25,6 +25,7 @@ from ffe.evaluation.calibration import with_temperature
 from ffe.images.synthetic import draw_folder
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
+from ffe.testing.store import seal
 from ffe.tuning.search import SearchProgress, Trial
 
 
@@ -85,7 +86,9 @@ def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None
     assert manifest.evaluation == value["evaluation"]
     cost, *lines = result.stderr.splitlines()
     assert re.fullmatch(
-        r"searching logistic, svm: 4 trials, each fitted 3 times on about 22 rows; about \d+ s and \d+\.\d MiB of memory", cost
+        r"searching logistic, svm: 4 trials, each fitted 3 times on about 22 rows; "
+        r"the search takes about \d+ s and \d+\.\d MiB of memory",
+        cost,
     )
     assert [line.split()[0] for line in lines] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
     assert list(tmp_path.iterdir()) == [model]
@@ -162,7 +165,10 @@ def test_tune_refuses_an_unknown_head_and_an_empty_list(fake_store: Path, tmp_pa
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == "ffe: There is no head 'tree'; choose from svm, logistic, dense, forest.\n"
     result = _run("tune", fake_store, "-o", tmp_path / "m.ffe", "--heads", ",")
-    assert (result.exit_code, result.stderr) == (3, "ffe: a search needs at least one head.\n")
+    assert (result.exit_code, result.stderr) == (
+        3,
+        "ffe: a search needs at least one head; name some with --heads, or leave that out for all.\n",
+    )
 
 
 @pytest.fixture
@@ -196,7 +202,9 @@ def test_a_budget_that_is_no_time_is_a_usage_error(asked: dict[str, Any], text: 
 def test_a_search_by_time_says_so_and_makes_one_trial_at_least(fake_store: Path, tmp_path: Path) -> None:
     result = _run("tune", fake_store, "-o", tmp_path / "m.ffe", "--heads", "logistic", "--budget", "0.001s", "--json")
     assert result.exit_code == 0
-    assert result.stderr.startswith("searching logistic: as many trials as fit, each fitted 5 times on about 26 rows; about 1 s")
+    assert result.stderr.startswith(
+        "searching logistic: as many trials as fit, each fitted 5 times on about 26 rows; the search takes about 1 s"
+    )
     assert "\n[1] logistic " in result.stderr
     assert len(json.loads(result.stdout)["leaderboard"]) == 1
     assert Bundle(tmp_path / "m.ffe").manifest.search["seconds"] == 0.001
@@ -520,6 +528,7 @@ def _damaged(store: Path, folder: Path, change: Callable[[np.ndarray], None]) ->
         features = file["features"][()]
         change(features)
         file["features"][...] = features
+        seal(file)
     return path
 
 

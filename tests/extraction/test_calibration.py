@@ -21,12 +21,14 @@ from ffe.extraction import calibration
 from ffe.extraction.calibration import calibrated, fidelity_of, leave_one_out_accuracy
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
+from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord, scan
 from ffe.images.synthetic import draw
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
-from ffe.workflows import evaluate, train
+from ffe.testing.store import seal
+from ffe.workflows import evaluate, train, verify
 
 OPTIONS: dict[str, Any] = {"backbone": "mobilenet_0.25", "size": 32, "weights": "random"}
 
@@ -105,7 +107,7 @@ def test_the_fidelity_is_that_of_the_features(pictures: Path, store: Path, tmp_p
 def test_images_of_test_and_valid_take_no_part(pictures: Path) -> None:
     records = records_of(pictures)
     split = [replace(record, split="test" if i % 3 == 0 else "train") for i, record in enumerate(records)]
-    sample = calibration._sample(split, (32, 32))
+    sample = calibration._sample(split, (32, 32), Limits())
     assert len(sample) == sum(record.split == "train" for record in split)
 
 
@@ -132,6 +134,20 @@ def test_prediction_uses_the_very_model(store: Path, model: Path, pictures: Path
     assert ir.sha256 == quantized.sha256
     with Bundle(model).keras_file() as keras_file:
         assert keras_file is None
+
+
+def test_damaged_rows_are_made_again_by_the_model_in_the_file(store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    shutil.copy(store, path)
+    with h5py.File(path, "r+") as file:
+        file["features"][2, 5] += 1
+    found = verify(path, repair=True, recompute=4)
+    assert (found.ok, found.repaired, found.recomputed) == (True, 1, 4)
+    assert path.read_bytes() == store.read_bytes()
+    with h5py.File(path, "r+") as file:
+        file["backbone/weights"][7] ^= 1
+    (problem,) = verify(path).problems
+    assert problem.text() == f"'{path}' holds another quantised backbone than its spec names; make it again with 'ffe extract'."
 
 
 def test_keras_cannot_run_it(model: Path, pictures: Path) -> None:
@@ -218,6 +234,7 @@ def test_a_store_that_lost_its_model_is_refused(copy: tuple[Path, Path], damage:
     with h5py.File(output, "r+") as file:
         if damage == "gone":
             del file["backbone"]
+            seal(file)
         else:
             file["backbone/weights"][7] ^= 1
     sentence = "has lost its quantised backbone" if damage == "gone" else "holds another quantised backbone than its spec names"

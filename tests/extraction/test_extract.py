@@ -24,7 +24,7 @@ from ffe.images.fingerprint import perceptual_hash
 from ffe.images.synthetic import draw
 from ffe.keys import bytes_digest
 from ffe.store.reader import FeatureStore
-from ffe.testing.store import assert_same_file
+from ffe.testing.store import assert_same_file, seal
 
 
 def run(source: Path, output: Path, **options: Any) -> ExtractSummary:
@@ -281,7 +281,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from ffe.engines.fake import FakeEngine
-from ffe.extraction import run
+from ffe import stamps
+from ffe.extraction import output as place, run
 from ffe.store import journal, writer
 
 def die(*rest, **options):
@@ -289,6 +290,7 @@ def die(*rest, **options):
 
 source, output, moment = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 journal._COMMIT_SECONDS = 0.0
+stamps.RACY_NS = 0
 if moment == "batch":
     whole, calls = FakeEngine.extract, []
     def extract(self, images):
@@ -296,7 +298,7 @@ if moment == "batch":
         return die() if len(calls) == 3 else whole(self, images)
     FakeEngine.extract = extract
 elif moment == "store":
-    run.write_store = lambda *rest, **options: (setattr(writer.os, "replace", die), writer.write_store(*rest, **options))
+    place.write_store = lambda *rest, **options: (setattr(writer.os, "replace", die), writer.write_store(*rest, **options))
 elif moment == "discard":
     journal.Journal.discard = die
 run.extract(source, output, backbone="fake", batch_size=4)
@@ -324,7 +326,7 @@ def test_memory_does_not_grow_with_the_source(pictures: Path, output: Path, monk
 
     lock, held, peak = threading.Lock(), 0, 0
 
-    def counting(data: bytes, size: tuple[int, int], how: str) -> np.ndarray:
+    def counting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
         nonlocal held, peak
         pixels = decode(data, size)
         with lock:
@@ -419,6 +421,7 @@ def test_rows_of_an_earlier_version_keep_an_unknown_fingerprint(source: Path, ou
     run(source, output)
     with h5py.File(output, "r+") as file:
         del file["phash"], file["group"]
+        seal(file)
     before = output.read_bytes()
     assert run(source, output).computed == 0
     assert output.read_bytes() == before

@@ -6,9 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from ffe.errors import HeadError
-from ffe.evaluation.calibration import with_temperature
+from ffe.evaluation.calibration import softmax, with_temperature
 from ffe.heads import HEADS, find_head, nystroem, svm
 from ffe.heads.base import Head, row_weights, size_in_bytes
 from ffe.heads.dense import DenseHead
@@ -137,8 +140,8 @@ def test_landmarks_stand_in_for_many_rows(classes: int, monkeypatch: pytest.Monk
     columns = 1 if classes == 2 else classes
     assert head.arrays()["vectors"].shape == (60, 24)
     assert head.arrays()["pairs"].shape == (60, columns)
-    assert head.arrays()["constants"][3] == (classes > 2)
-    assert exact.arrays()["constants"][3] == 0
+    assert head.arrays()["constants"][3] == (1 if classes > 2 else 2)
+    assert exact.arrays()["constants"][3] == 2
     answers = head.predict_proba(others).argmax(axis=1)
     assert (answers == truth).mean() > 0.95
     assert (answers == exact.predict_proba(others).argmax(axis=1)).mean() > 0.95
@@ -154,14 +157,38 @@ def test_landmarks_depend_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not np.array_equal(first, other)
 
 
-def test_svms_of_the_first_models_still_predict() -> None:
-    """They had three constants, the last a temperature that multiplies the scores."""
+@pytest.mark.parametrize("constants", [[2.5], [2.5, 0.0]])
+def test_svms_of_the_first_models_still_predict(constants: list[float]) -> None:
+    """They turned decisions into votes, times a temperature; the very first had three constants."""
     features, labels = separable_rows(3, 15)
-    head = SvmHead(complete(SvmHead.space, {}, "svm"), GRID).fit(features, labels, 3)
-    arrays = head.arrays()
-    arrays["constants"] = np.asarray([3, arrays["constants"][1], 2.5])
-    old = SvmHead.from_arrays({"pooling": "avg", "scaling": "sqrt_l2", "kernel": "rbf", "C": 10.0, "gamma": 1.0}, GRID, arrays)
-    np.testing.assert_allclose(old.predict_proba(features), with_temperature(head.predict_proba(features), 2.5), atol=1e-12)
+    head = SvmHead(complete(SvmHead.space, {"kernel": "linear"}, "svm"), GRID).fit(features, labels, 3)
+    kept = head.arrays()
+    decisions = head.map.transform(features) @ kept["pairs"] + kept["bias"]
+    kept["constants"] = np.asarray([3, 0.0, *constants])
+    old = SvmHead.from_arrays({"pooling": "avg", "scaling": "sqrt_l2", "kernel": "linear", "C": 10.0}, GRID, kept)
+    np.testing.assert_allclose(old.predict_proba(features), softmax(2.5 * svm.votes_of_pairs(decisions, 3)), atol=1e-12)
+
+
+def test_an_svm_of_many_classes_is_less_sure_where_classes_meet() -> None:
+    """Votes would give every row the same probability, whoever wins and however narrowly."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 40)
+    centres = np.eye(4, GRID[0] * GRID[1] * GRID[2]) * 3
+    features = (centres[labels] + generator.normal(size=(160, centres.shape[1]))).astype(np.float32)
+    settings = {"pooling": "flat", "scaling": "none", "kernel": "linear", "C": 0.1}
+    head = SvmHead(complete(SvmHead.space, settings, "svm"), GRID).fit(features[::2], labels[::2], 4)
+    between = ((centres[0] + centres[1]) / 2 + 0.01 * generator.normal(size=(20, centres.shape[1]))).astype(np.float32)
+    sure = head.predict_proba(centres.astype(np.float32)).max(axis=1).min()
+    unsure = head.predict_proba(between)
+    assert unsure.max() < 0.7 < sure
+    assert np.isin(unsure.argmax(axis=1), [0, 1]).all()
+
+
+@given(decisions=arrays(np.float64, (5, 6), elements=st.floats(-3, 3)))
+def test_the_answer_is_that_of_the_votes(decisions: np.ndarray) -> None:
+    answers = softmax(svm.class_scores(decisions, 4)).astype(np.float32).argmax(axis=1)
+    votes = svm.votes_of_pairs(decisions, 4)
+    np.testing.assert_array_equal(votes[np.arange(5), answers], votes.max(axis=1))
 
 
 def test_an_ensemble_predicts_the_mean_of_its_calibrated_members() -> None:

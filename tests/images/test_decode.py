@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import time
 import warnings
@@ -17,8 +16,6 @@ from PIL import Image
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image
 from ffe.images.synthetic import draw
-
-REASONS = {"missing", "unreadable", "empty", "not-an-image", "truncated", "broken", "too-large", "unsupported"}
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -203,49 +200,13 @@ def test_empty_file(tmp_path: Path) -> None:
     assert caught.value.reason == "empty"
 
 
-def test_missing_file_folder_and_pipe(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.png")
-    for path, sentence in (
-        (tmp_path / "none.png", "no such file"),
-        (tmp_path, "not a regular file"),
-        (tmp_path / "pipe.png", "not a regular file"),
-    ):
-        with pytest.raises(DecodeError, match=sentence) as caught:
-            read_image(path)
-        assert caught.value.reason == "missing"
-
-
 def test_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.png"
     with path.open("wb") as file:
         file.truncate((1 << 30) + 1)  # takes no space on disk
-    with pytest.raises(DecodeError, match="more than 1024 MiB") as caught:
+    with pytest.raises(DecodeError, match=r"^the file has more than 1,024 MiB \(--max-bytes\)$") as caught:
         read_image(path)
     assert caught.value.reason == "too-large"
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_every_odd_file_is_a_picture_or_has_a_reason(shared: Path) -> None:
-    """Which of the awkward files cannot be decoded, and why; all others give pixels that differ."""
-    failed = {}
-    for path in sorted((shared / "images" / "odd").iterdir()):
-        try:
-            pixels = decode(read_image(path), (40, 24))
-        except DecodeError as error:
-            failed[path.name] = (error.reason, str(error))
-        else:
-            assert pixels.shape == (40, 24, 3)
-            assert pixels.dtype == np.uint8
-    assert all(message for _, message in failed.values())
-    assert {reason for reason, _ in failed.values()} <= REASONS
-    assert {name: reason for name, (reason, _) in failed.items()} == {
-        "broken.png": "broken",
-        "broken_data_stream.png": "broken",
-        "decompression_bomb.gif": "too-large",
-        "truncated_image.png": "truncated",
-        "truncated_jpeg.jpg": "truncated",
-        "zero_width.gif": "broken",
-    }
 
 
 def test_photos_of_all_orientations_show_the_same(shared: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -171,12 +172,111 @@ def test_link_to_the_source_itself_adds_no_row(tmp_path: Path) -> None:
     assert found.left_out == (("cat/again", "a link back to a folder above it"),)
 
 
+def test_a_folder_counts_once_in_a_class(tmp_path: Path) -> None:
+    """Whatever its links are called: what lies there itself comes before what is linked."""
+    put(tmp_path, "cat/z/a.png", "dog/b.png")
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat" / "z", target_is_directory=True)
+    (tmp_path / "cat" / "more").symlink_to("z", target_is_directory=True)
+    found = scan(tmp_path)
+    assert [r.path for r in found.records] == ["cat/z/a.png", "dog/b.png"]
+    assert found.left_out == tuple(
+        (f"cat/{name}", "the same folder as 'cat/z', which counts already") for name in ("again", "more")
+    )
+
+
+def test_a_folder_that_two_classes_link_to_counts_in_both(tmp_path: Path) -> None:
+    """As the user says; tuning warns of it."""
+    put(tmp_path / "pets", "a.png")
+    source = put(tmp_path / "source", "dog/b.png")
+    for name in ("cat", "animal"):
+        (source / name).symlink_to(tmp_path / "pets", target_is_directory=True)
+    assert sorted(named(source)) == ["animal/a.png", "cat/a.png", "dog/b.png"]
+
+
+def test_a_folder_may_stand_in_two_splits(tmp_path: Path) -> None:
+    put(tmp_path, "train/cat/a.png", "train/dog/b.png", "test/dog/c.png")
+    (tmp_path / "test" / "cat").symlink_to(tmp_path / "train" / "cat", target_is_directory=True)
+    (tmp_path / "test" / "dog" / "again").symlink_to(tmp_path / "test" / "dog", target_is_directory=True)
+    assert sorted(named(tmp_path)) == ["test/cat/a.png", "test/dog/c.png", "train/cat/a.png", "train/dog/b.png"]
+
+
+def test_links_to_files_count_as_copies_do(tmp_path: Path) -> None:
+    put(tmp_path, "cat/a.png", "dog/b.png")
+    (tmp_path / "cat" / "c.png").symlink_to("a.png")
+    assert sorted(named(tmp_path)) == ["cat/a.png", "cat/c.png", "dog/b.png"]
+
+
+def test_a_lattice_of_links_is_walked_once(tmp_path: Path) -> None:
+    """Thirty folders, each with two links to the next: a billion paths lead to the last one."""
+    put(tmp_path, "dog/b.png", *(f"lattice/{i}/x.png" for i in range(31)))
+    for i in range(30):
+        for name in ("left", "right"):
+            (tmp_path / "lattice" / str(i) / name).symlink_to(f"../{i + 1}", target_is_directory=True)
+    (tmp_path / "cat").symlink_to(tmp_path / "lattice" / "0", target_is_directory=True)
+    assert len([path for path in named(tmp_path) if path.startswith("cat/")]) == 31
+
+
+def test_folders_of_any_depth(tmp_path: Path) -> None:
+    """Deeper than Python's stack; where the system ends, the rest is left out with its reason."""
+    here = os.getcwd()
+    (tmp_path / "cat").mkdir()
+    put(tmp_path, "cat/a.png", "dog/b.png")
+    os.chdir(tmp_path / "cat")
+    try:
+        for i in range(2500):
+            if i % 500 == 10:
+                Path("deep.png").write_bytes(b"picture")
+            os.mkdir("d")
+            os.chdir("d")
+        found = scan(tmp_path)
+    finally:
+        os.chdir(here)
+        subprocess.run(["rm", "-r", str(tmp_path / "cat")], check=True)  # too deep for Python
+    assert sum(r.path.endswith("deep.png") for r in found.records) >= 3
+    assert {why.partition(": ")[2] for _, why in found.left_out} == {"File name too long"}
+
+
+def test_a_folder_without_permission_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mocked: tests may run as root, who may read everything."""
+    put(tmp_path, "cat/a.png", "cat/secret/b.png", "dog/c.png")
+    scandir = os.scandir
+
+    def forbid(folder: str) -> object:
+        if os.fspath(folder).endswith("secret"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", forbid)
+    found = scan(tmp_path)
+    assert [r.path for r in found.records] == ["cat/a.png", "dog/c.png"]
+    assert found.left_out == (("cat/secret", "folder cannot be read: Permission denied"),)
+
+
+def test_a_loop_of_links_to_files_is_reported(tmp_path: Path) -> None:
+    put(tmp_path, "cat/a.png")
+    (tmp_path / "cat" / "round.png").symlink_to("round.png")
+    assert scan(tmp_path).left_out == (("cat/round.png", "cannot be reached: Too many levels of symbolic links"),)
+
+
+@pytest.mark.parametrize("name", ["__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information", "#recycle"])
+def test_what_systems_and_archives_leave_behind_is_no_class(tmp_path: Path, name: str) -> None:
+    found = scan(put(tmp_path, "cat/a.png", "dog/b.png", f"{name}/c.png", f"cat/{name}/d.png", "cat/ehthumbs.db", "cat/Icon\r"))
+    assert found.class_names == ("cat", "dog")
+    assert [r.path for r in found.records] == ["cat/a.png", "dog/b.png"]
+    assert found.left_out == ()
+
+
+def test_names_may_hold_line_breaks_and_be_long(tmp_path: Path) -> None:
+    names = ["cat/two\nlines.png", f"cat/{'x' * 251}.png", "cat/\x1b[2J.png"]
+    assert sorted(named(put(tmp_path, *names))) == sorted(names)
+
+
 def test_dangling_link_is_reported(tmp_path: Path) -> None:
     put(tmp_path, "cat/a.png")
     (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     found = scan(tmp_path)
     assert [r.path for r in found.records] == ["cat/a.png"]
-    assert found.left_out == (("cat/gone.png", "cannot be reached: No such file or directory"),)
+    assert found.left_out == (("cat/gone.png", "a link to a file that is not there"),)
 
 
 def test_pipe_is_reported_and_never_opened(tmp_path: Path) -> None:
@@ -188,7 +288,7 @@ def test_pipe_is_reported_and_never_opened(tmp_path: Path) -> None:
     thread.start()
     thread.join(10)
     assert [[r.path for r in each.records] for each in found] == [["cat/a.png"]]
-    assert found[0].left_out == (("cat/pipe.png", "not a regular file"),)
+    assert found[0].left_out == (("cat/pipe.png", "a pipe, a device or a socket, not a file"),)
 
 
 def test_name_that_is_no_text_is_reported(tmp_path: Path) -> None:

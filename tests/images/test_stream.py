@@ -44,7 +44,7 @@ def test_every_file_in_the_order_given(pictures: Path, workers: int) -> None:
 
 
 def test_order_holds_when_the_first_is_the_slowest(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_first(data: bytes, size: tuple[int, int], how: str) -> np.ndarray:
+    def slow_first(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
         time.sleep(0.2 if data == b"0" else 0)
         return np.full((*size, 3), int(data), np.uint8)
 
@@ -82,7 +82,7 @@ def test_known_content_is_read_and_not_decoded(pictures: Path, monkeypatch: pyte
     first, second = files_of(pictures)[:2]
     decoded: list[bytes] = []
 
-    def counting(data: bytes, size: tuple[int, int], how: str) -> np.ndarray:
+    def counting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
         decoded.append(data)
         return decode(data, size)
 
@@ -100,7 +100,7 @@ def test_never_more_than_ahead_images_wait(monkeypatch: pytest.MonkeyPatch) -> N
     """Memory stays flat: a slow caller holds the workers back."""
     lock, decoded, taken, peak = threading.Lock(), 0, 0, 0
 
-    def counting(data: bytes, size: tuple[int, int], how: str) -> np.ndarray:
+    def counting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
         nonlocal decoded, peak
         with lock:
             decoded += 1
@@ -162,7 +162,7 @@ def test_prefetch_decodes_before_anybody_asks(pictures: Path) -> None:
 def test_fast_decoding_reaches_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     ways: list[str] = []
 
-    def noting(data: bytes, size: tuple[int, int], how: str) -> np.ndarray:
+    def noting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
         ways.append(how)
         return np.zeros((*size, 3), np.uint8)
 
@@ -176,7 +176,7 @@ def test_the_first_files_are_decoded_first(monkeypatch: pytest.MonkeyPatch) -> N
     """Also where more threads stand by than may work at once."""
     done: list[int] = []
 
-    def noting(data: bytes, size: tuple[int, int], how: str) -> np.ndarray:
+    def noting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
         done.append(int(data))
         time.sleep(0.001)
         return np.zeros((*size, 3), np.uint8)
@@ -189,12 +189,12 @@ def test_the_first_files_are_decoded_first(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_time_is_kept_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_read(file: Path) -> bytes:
+    def slow_read(file: Path, *limits: int) -> bytes:
         time.sleep(0.02)
         return b"1"
 
     monkeypatch.setattr("ffe.images.stream.read_image", slow_read)
-    monkeypatch.setattr("ffe.images.stream.decode", lambda data, size, how: np.zeros((*size, 3), np.uint8))
+    monkeypatch.setattr("ffe.images.stream.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
     with ImageStream([Path("a")] * 10, (2, 2), workers=1) as images:
         assert len(list(images)) == 10
     assert images.read_seconds >= 0.2
@@ -206,14 +206,14 @@ def test_time_is_kept_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_threads_where_files_come_slowly(monkeypatch: pytest.MonkeyPatch, named: int | None, grows: bool) -> None:
     """A disk or a network that makes the threads wait while the cores idle; a number that the user named stands."""
 
-    def slow_read(file: Path) -> bytes:
+    def slow_read(file: Path, *limits: int) -> bytes:
         time.sleep(0.01)
         return b"1"
 
     monkeypatch.setattr("ffe.images.stream._LOOK_SECONDS", 0.05)
     monkeypatch.setattr("ffe.images.stream.cores", lambda: 2)
     monkeypatch.setattr("ffe.images.stream.read_image", slow_read)
-    monkeypatch.setattr("ffe.images.stream.decode", lambda data, size, how: np.zeros((*size, 3), np.uint8))
+    monkeypatch.setattr("ffe.images.stream.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
     with ImageStream([Path("a")] * 200, (2, 2), workers=named) as images:
         assert images.workers == 2
         assert [item.index for item in images] == list(range(200))
@@ -223,7 +223,7 @@ def test_more_threads_where_files_come_slowly(monkeypatch: pytest.MonkeyPatch, n
 def test_no_more_threads_where_the_cores_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoding is the limit: more threads would not help."""
 
-    def busy(data: bytes, size: tuple[int, int], how: str) -> np.ndarray:
+    def busy(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
         time.sleep(0.01)
         return np.zeros((*size, 3), np.uint8)
 

@@ -120,6 +120,18 @@ def test_the_ending_names_the_format(tmp_path: Path, ending: str) -> None:
     with Image.open(place) as image:
         assert image.size == (40, 30)
     assert [file.name for file in tmp_path.iterdir()] == [place.name]
+    write_sheet(check_picture(place), Image.new("RGB", (40, 40), RED))  # its own may be replaced
+
+
+def test_a_photo_is_never_replaced(tmp_path: Path) -> None:
+    place = tmp_path / "photo.png"
+    Image.new("RGB", (9, 9), RED).save(place)
+    with pytest.raises(ReportError) as error:
+        check_picture(place)
+    assert (
+        str(error.value)
+        == f"'{place}' exists and is no picture of ffe, so it is not replaced; choose another name for the picture."
+    )
 
 
 def test_places_that_cannot_be(tmp_path: Path) -> None:

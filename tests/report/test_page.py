@@ -110,7 +110,7 @@ def test_a_full_page(full_page: Page) -> None:
     assert "The best of 17 trials" in reader.text
     assert "All 4 mistakes, the surest first." in reader.text
     assert "2 photos where heads that were fitted without the photo are sure of another class" in reader.text
-    assert "is 8.0 % before, and 3.0 % after scaling the scores (factor 1.5)" in reader.text
+    assert "is 8.0 % before, and 3.0 % after multiplying the scores by 1.5" in reader.text
     assert "at least 90 % are taken, 40.0 % of the photos are answered, and 100 % of these answers are right." in reader.text
     assert "4 photos in 2 groups" in reader.text
     assert "Without it 95.0 % would have been claimed." in reader.text
@@ -227,9 +227,21 @@ def test_the_same_page_gives_the_same_bytes(full_page: Page, tmp_path: Path) -> 
 
 def test_a_page_that_exists_is_replaced(tmp_path: Path) -> None:
     place = tmp_path / "report.html"
-    place.write_text("old")
+    write_page(place, Page("Old"))
     write_page(place, Page("New"))
     assert "<h1><bdi>New</bdi></h1>" in place.read_text("utf-8")
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><p>mine", b"\x89HDF\r\n\x1a\n", b"\xff\xd8\xff photo"])
+def test_what_is_no_report_is_never_replaced(tmp_path: Path, content: bytes) -> None:
+    place = tmp_path / "mine"
+    place.write_bytes(content)
+    with pytest.raises(ReportError) as caught:
+        write_page(place, Page("New"))
+    assert str(caught.value) == (
+        f"'{place}' exists and is no report of ffe, so it is not replaced; choose another name for the report."
+    )
+    assert place.read_bytes() == content
 
 
 def test_a_page_that_cannot_be_written_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +259,8 @@ def test_a_page_that_cannot_be_written_says_what_to_do(tmp_path: Path, monkeypat
         with pytest.raises(ReportError) as caught:
             check_output(tmp_path / "report.html")
         assert str(caught.value) == f"The folder '{tmp_path}' cannot be written to; choose another place for the report."
-    (tmp_path / "old.html").write_text("old")
+    write_page(tmp_path / "old.html", Page("old"))
+    old = (tmp_path / "old.html").read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -258,7 +271,7 @@ def test_a_page_that_cannot_be_written_says_what_to_do(tmp_path: Path, monkeypat
     assert str(caught.value) == (
         f"The report '{tmp_path}/old.html' cannot be written (No space left on device); choose another place for it."
     )
-    assert (tmp_path / "old.html").read_text() == "old"
+    assert (tmp_path / "old.html").read_bytes() == old
     assert os.listdir(tmp_path) == ["old.html"]
 
 

@@ -106,6 +106,6 @@ def test_unlabelled_photos_are_shown_too(scan_page: ScanPage, pictures: Path) ->
 
 def test_it_is_written_whole(scan_page: ScanPage, tmp_path: Path) -> None:
     place = tmp_path / "scan.html"
-    place.write_text("old")
+    write_page(place, scan_page)
     assert write_page(place, scan_page) == place.stat().st_size > 10_000
     assert [file.name for file in tmp_path.iterdir()] == ["scan.html"]

@@ -15,9 +15,9 @@ from ffe.evaluation.comparison import compare
 from ffe.evaluation.growth import grow
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.selection import answered
+from ffe.machine import bytes_text
 from ffe.report.text import (
     answered_text,
-    bytes_text,
     calibration_text,
     comparison_text,
     evaluation_text,
@@ -135,7 +135,7 @@ def test_scores_and_shares_stand_with_their_intervals() -> None:
     lines = evaluation_text(value).splitlines()
     assert lines[0] == "300 images in 100 groups"
     low, high = value["intervals"]["accuracy"]
-    assert lines[1] == f"accuracy           {value['accuracy']:.4f} (95 %: {low:.3f} to {high:.3f})"
+    assert lines[1] == f"accuracy           {value['accuracy']:.4f} (95 %: {low:.4f} to {high:.4f})"
     assert lines[5] == f"calibration error  {value['expected_calibration_error']:.4f}"
     low, high = value["recall_intervals"][1]
     assert lines[-1].endswith(f"{value['recall'][1]:.3f} ({low:.2f}-{high:.2f})")
@@ -202,9 +202,9 @@ def test_the_reject_option_in_one_sentence() -> None:
 def test_calibration_in_one_line() -> None:
     value = {**calibrate(np.full((3, 2), 0.5), np.zeros(3, np.int64)).to_json(), "error_before": 0.031, "error_after": 0.012}
     assert (
-        calibration_text({**value, "temperature": 0.59}) == "calibration error 0.031 -> 0.012 with temperature 0.59 (less sure)"
+        calibration_text({**value, "temperature": 0.59}) == "calibration error 0.031 -> 0.012 with scores times 0.59 (less sure)"
     )
-    assert calibration_text({**value, "temperature": 1.7}).endswith("with temperature 1.70 (surer)")
+    assert calibration_text({**value, "temperature": 1.7}).endswith("with scores times 1.70 (surer)")
     assert calibration_text(value) == "calibration error 0.031; kept as it is, no temperature makes it better"
 
 

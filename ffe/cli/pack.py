@@ -1,0 +1,35 @@
+"""``ffe pack``."""
+
+from __future__ import annotations
+
+import click
+
+from ffe.cli.extract import compress_option
+from ffe.cli.output import print_json
+
+
+@click.command(short_help="Make one feature file of several; add checksums, or compress.")
+@click.argument("files", metavar="FEATURES...", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="The feature file to write.")
+@click.option("--virtual", is_flag=True, help="Leave the features where they are, and refer to them by relative paths.")
+@compress_option
+@click.option("--overwrite", is_flag=True, help="Replace an existing feature file, such as one of FEATURES.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(files: tuple[str, ...], output: str, as_json: bool, **options: object) -> None:
+    """Make one feature file of several that were extracted with the same options.
+
+    Rows of one image are kept once, and classes are matched by name. With one
+    file it adds checksums to a file of an earlier version, compresses it, or
+    makes one file of a virtual one. Every row is checked on the way.
+    """
+    from ffe.machine import bytes_text
+    from ffe.workflows.packing import pack
+
+    summary = pack(files, output, **options)  # type: ignore[arg-type]
+    if as_json:
+        print_json(summary.to_json())
+        return
+    twice = f", {summary.duplicates} duplicate rows left out" if summary.duplicates else ""
+    of = f"{summary.files} file{'s' if summary.files > 1 else ''}"
+    how = "virtual: keep the files beside it" if summary.virtual else f"compression {summary.compression}"
+    click.echo(f"{output}: {summary.rows} rows of {of}{twice}, {bytes_text(summary.bytes)}, {how}")

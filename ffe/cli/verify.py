@@ -1,0 +1,60 @@
+"""``ffe verify``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ffe.cli.output import CountProgress, print_json
+
+
+@click.command(short_help="Check every promise of a feature file or a model, and repair features.")
+@click.argument("file", metavar="FEATURES|MODEL", type=click.Path())
+@click.option(
+    "--recompute",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Also put N rows, drawn at random, through the backbone again, and compare.",
+)
+@click.option("--source", type=click.Path(), help="Where the pictures are now.  [default: where they were extracted from]")
+@click.option("--weights", default="imagenet", show_default=True, help="imagenet, or the path of a weights file.")
+@click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
+@click.option("--repair", is_flag=True, help="Make damaged rows again, from pictures whose content is still the same.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws other rows for --recompute.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def command(file: str, as_json: bool, **options: object) -> None:
+    """Check every promise of a feature file or a model file, and name what is damaged.
+
+    Of a feature file: that it is whole, that its tables and every row of
+    features are the very bytes that were written, that features are numbers,
+    and the int8 model. Of a model: the digest of every member, and its answers
+    for the golden pictures inside. Leaves with code 3 if something is wrong.
+    """
+    from ffe.workflows.verifying import verify
+
+    with CountProgress("rows checked") as progress:
+        found = verify(file, progress=progress, **options)  # type: ignore[arg-type]
+    if as_json:
+        print_json(found.to_json())
+    else:
+        if found.repaired:
+            click.echo(f"{file}: {found.repaired} row{'s' if found.repaired > 1 else ''} made again from pictures")
+        for problem in found.problems:
+            click.echo(problem.text())
+        for note in found.notes:
+            click.echo(f"note: {note}", err=True)
+        again = ""
+        if found.recomputed:
+            again = f"; {found.recomputed} {'rows' if found.kind == 'features' else 'golden pictures'} computed again"
+        checked = f"{found.rows} rows" if found.rows is not None else "the file"
+        if not found.ok:
+            count = len(found.problems)
+            click.echo(f"{file}: NOT RIGHT, {count} problem{'s' if count > 1 else ''}{again}")
+        elif found.checksums:
+            click.echo(f"{file}: all right, {checked} checked{again}")
+        else:
+            click.echo(f"{file}: nothing wrong to be seen, but it has no checksums; {checked} checked{again}")
+    if not found.ok:
+        sys.exit(3)

@@ -1,0 +1,71 @@
+"""What earlier runs on this machine showed: the shape of a backbone's features, and images a second."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from ffe.engines.cache import model_key
+from ffe.keys import bytes_digest, canonical_json
+from ffe.machine import cache_root, cores
+from ffe.specs import ExtractSpec
+from ffe.stamps import write_note
+
+_LEAST_IMAGES = 100  # fewer tell little about a rate
+
+
+def remembered(spec: ExtractSpec, engine: str) -> tuple[tuple[int, int, int] | None, float | None]:
+    """Return the grid (h, w, c) of a spec's features, and images a second on this machine; None = not known yet.
+
+    Args:
+        spec: what makes the features.
+        engine: as the user asked for it.
+    """
+    content = _read(_note(spec))
+    grid = rate = None
+    with contextlib.suppress(ValueError, TypeError, LookupError):
+        height, width, channels = (int(n) for n in content["grid"])
+        if min(height, width, channels) > 0:
+            grid = (height, width, channels)
+    with contextlib.suppress(ValueError, TypeError, LookupError):
+        rate = float(content["rates"][_here(spec, engine)])
+    return grid, rate if rate is not None and rate > 0 else None
+
+
+def remember(spec: ExtractSpec, engine: str, grid: tuple[int, int, int], images: int, rate: float) -> None:
+    """Keep what a run showed; the rate of a few images is not kept.
+
+    Args:
+        spec, engine: of the run.
+        grid: (h, w, c) of its features.
+        images: that it computed.
+        rate: images a second.
+    """
+    content = _read(_note(spec))
+    rates = content["rates"] if isinstance(content.get("rates"), dict) else {}
+    if images >= _LEAST_IMAGES:
+        rates = {**rates, _here(spec, engine): round(rate, 3)}
+    if {"grid": list(grid), "rates": rates} != content:
+        write_note(_note(spec), {"grid": list(grid), "rates": rates})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(path.read_text("utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _note(spec: ExtractSpec) -> Path:
+    return cache_root() / "runs" / f"{model_key(spec)}.json"
+
+
+def _here(spec: ExtractSpec, engine: str) -> str:
+    """Return a name for this machine and this way of running a backbone; a cache folder may be shared."""
+    machine = [platform.node(), platform.machine(), cores(), os.environ.get("KERAS_BACKEND", "")]
+    return bytes_digest(canonical_json([*machine, engine, spec.precision, spec.preprocess.decode]))[:16]

@@ -1,0 +1,114 @@
+"""The images that must be read -> rows and features, batch by batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from ffe.engines.base import Engine
+from ffe.extraction.changes import lasting
+from ffe.extraction.output import Plan
+from ffe.extraction.pipeline import ImageFeatures, Pipeline
+from ffe.extraction.stages import Computed, Progress, Stages
+from ffe.images.stream import ImageStream
+from ffe.store.layout import Row, Skipped
+from ffe.store.room import saying_what_is_missing
+
+
+def compute(
+    plan: Plan,
+    stored: dict[str, int],
+    images: ImageStream,
+    open_backbone: Callable[[], Engine],
+    batch_size: int | None,
+    room: Callable[[], int],
+    progress: Callable[[Progress], None],
+) -> Computed:
+    """Read the files that must be read, and put the features of those whose content is new into the journal.
+
+    Args:
+        plan: what is to be done.
+        stored: row of the existing file, by the digest of its image.
+        images: the files, being decoded.
+        open_backbone: opens the engine; called once, when the first image needs it.
+        batch_size: images in a batch; None = what is best.
+        room: gives the bytes that must be free to go on.
+        progress: called after every batch.
+
+    Raises:
+        DiskFullError: the disk is full.
+    """
+    job, existing, journal, known = plan.job, plan.existing, plan.journal, plan.known
+
+    def phash(sha256: str) -> int:
+        return int(existing.phash[stored[sha256]]) if existing is not None and sha256 in stored else journal.phash(sha256)
+
+    started = time.monotonic()
+
+    def opened() -> Engine:
+        nonlocal started
+        before = time.monotonic()
+        engine = open_backbone()
+        started += time.monotonic() - before
+        return engine
+
+    pipeline = Pipeline(
+        images,
+        opened,
+        batch_size=batch_size,
+        dtype=plan.spec.dtype,
+        known=lambda sha256: sha256 in stored or sha256 in journal,
+    )
+    rows: dict[int, Row] = {}
+    skipped: dict[int, Skipped] = {}
+    not_read, left_out = len(known.rows) + len(known.skipped), len(job.found.left_out) + len(known.skipped)
+    computed = 0
+    waited_for_disk = 0.0
+
+    def stages() -> Stages:
+        return replace(pipeline.stages, write=journal.seconds, waited_for_disk=waited_for_disk)
+
+    for batch in pipeline:
+        fresh = [item for item in batch if item.features is not None]
+        if fresh and pipeline.engine is not None:
+            before = time.monotonic()
+            with saying_what_is_missing(job.output, room):
+                journal.append(
+                    [item.sha256 for item in fresh],
+                    [item.features for item in fresh],  # type: ignore[misc]
+                    pipeline.engine.grid,
+                    [item.phash for item in fresh],
+                )
+            waited_for_disk += time.monotonic() - before
+            computed += len(fresh)
+        _sort_out(batch, plan, rows, skipped, phash)
+        elapsed = max(time.monotonic() - started, 1e-9)
+        done = batch[-1].index + 1
+        remaining = elapsed / done * (len(known.read) - done)
+        rate = computed / elapsed
+        progress(Progress(not_read + done, len(job.records), left_out + len(skipped), rate, remaining, stages()))
+    before = time.monotonic()
+    with saying_what_is_missing(job.output, room):
+        journal.flush()
+    waited_for_disk += time.monotonic() - before
+    elapsed = max(time.monotonic() - started, 1e-9)
+    return Computed(rows, skipped, computed, elapsed, pipeline.engine, images.workers, stages())
+
+
+def _sort_out(
+    batch: list[ImageFeatures],
+    plan: Plan,
+    rows: dict[int, Row],
+    skipped: dict[int, Skipped],
+    phash: Callable[[str], int],
+) -> None:
+    """Give every file of a batch a row, or a reason why it has none; by its position among the records."""
+    for item in batch:
+        i = plan.known.read[item.index]
+        record = plan.job.records[i]
+        if item.error is not None:
+            skipped[i] = lasting(Skipped(record.path, item.error.reason, str(item.error), item.stat))
+        else:
+            found = phash(item.sha256)  # of the image that was computed, also where this file is a copy of it
+            rows[i] = Row(record.path, item.sha256, record.label, record.split, 0, found, record.group, item.stat)

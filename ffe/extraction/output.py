@@ -1,0 +1,194 @@
+"""The feature file of a run: what is there already, and what is put there."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from ffe.errors import SourceError, StaleStoreError
+from ffe.extraction.changes import JUDGED_BY, Changes, Known, changes
+from ffe.extraction.changes import known as known_in
+from ffe.extraction.plan import Job, refuse_other_spec, source_text, with_model
+from ffe.ir import IrModel
+from ffe.machine import collector_paused
+from ffe.specs import Compression, ExtractSpec
+from ffe.store.compression import compression_choice
+from ffe.store.journal import Journal
+from ffe.store.layout import SCHEMA, Row, Skipped
+from ffe.store.reader import FeatureStore
+from ffe.store.room import model_bytes, saying_what_is_missing
+from ffe.store.writer import write_store
+
+log = logging.getLogger("ffe")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job with the output in its hands, until it is closed.
+
+    Attributes:
+        job: what is asked for.
+        spec: what the features will be made by.
+        existing: the file that is there already, made by the same spec; or None.
+        known: what it knows of the source.
+        written: whether it says all that is asked for, as far as stamps tell.
+        journal: features of an unfinished run, if any, and place for new ones.
+        quantized: the int8 model, where the spec has one.
+    """
+
+    job: Job
+    spec: ExtractSpec
+    existing: FeatureStore | None
+    known: Known
+    written: bool
+    journal: Journal
+    quantized: IrModel | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.journal.close()
+        if self.existing is not None:
+            self.existing.close()
+
+
+@collector_paused()
+def make_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -> Plan:
+    """Take hold of the output, and see what is there already.
+
+    Args:
+        job: what is asked for.
+        quantized: the int8 model, where the spec has one.
+        known: what need not be opened, where that is settled; None = as the stamps say.
+
+    Raises:
+        StaleStoreError: the output holds features of another spec.
+        StoreError: the output is no feature file, or another process writes it.
+        DiskFullError: there is no room for the int8 model.
+    """
+    spec = with_model(job.spec, quantized)
+
+    def room() -> int:
+        return model_bytes(quantized)
+
+    with saying_what_is_missing(job.output, room):
+        journal = Journal(job.output, spec, overwrite=job.overwrite)  # first: from here on nobody else replaces the output
+    existing = None
+    try:
+        existing = existing_of(job, spec)
+        if quantized is not None and existing is None:  # else the model stands in that file
+            with saying_what_is_missing(job.output, room):
+                journal.keep_model(quantized)
+        known = known or known_of(job, existing)
+        return Plan(job, spec, existing, known, says_all(job, existing, known), journal, quantized)
+    except BaseException:
+        journal.close()
+        if existing is not None:
+            existing.close()
+        raise
+
+
+def existing_of(job: Job, spec: ExtractSpec) -> FeatureStore | None:
+    """Open the output, if it is there and to be gone on with.
+
+    Raises:
+        StaleStoreError: it holds features of another spec, or of another source.
+        StoreError: it is no feature file.
+    """
+    if not job.output.exists() or job.overwrite:
+        return None
+    existing = FeatureStore(job.output)
+    try:
+        refuse_other_spec(job.output, existing.spec, spec)
+        gone = set(existing.paths) - {record.path for record in job.records}
+        if gone and existing.source != source_text(job.found):
+            raise StaleStoreError(
+                f"'{job.output}' holds {len(gone)} rows of '{existing.source}' that '{job.found.root}' has not; "
+                "choose another output, or replace it with --overwrite."
+            )
+    except StaleStoreError:
+        existing.close()
+        raise
+    return existing
+
+
+def known_of(job: Job, existing: FeatureStore | None) -> Known:
+    """See which files of the source need not be opened."""
+    trusted = existing is not None and not job.rehash and existing.source == source_text(job.found)
+    return known_in(job.records, existing, trusted=trusted)
+
+
+def table_of(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[Skipped]]:
+    """Return the rows and the skipped files, in the order of the feature file."""
+    left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
+    return [rows[i] for i in sorted(rows)], sorted([*left_out, *skipped.values()], key=lambda item: item.path)
+
+
+def says_all(job: Job, existing: FeatureStore | None, known: Known) -> bool:
+    """Return whether the existing file says all that a job asks for, as far as stamps tell."""
+    return not known.read and same_table(job, existing, *table_of(job, known.rows, known.skipped))
+
+
+def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
+    """Return how the file is to be compressed."""
+    return job.compress or ("none" if existing is None else compression_choice({existing.compression}))
+
+
+def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped: list[Skipped]) -> bool:
+    """Return whether the existing file says all this already."""
+    if existing is None or existing.schema < SCHEMA or existing.parts or existing.compression != compression_of(job, existing):
+        return False
+    columns = (existing.sha256, existing.labels.tolist(), existing.split, existing.group, map(tuple, existing.stat.tolist()))
+    return (
+        existing.class_names == job.found.class_names
+        and existing.source == source_text(job.found)
+        and list(existing.skipped) == skipped
+        and (not skipped or existing.judged_by == JUDGED_BY)
+        and list(zip(existing.paths, *columns, strict=True))
+        == [(row.path, row.sha256, row.label, row.split, row.group, row.stat) for row in rows]
+    )
+
+
+@collector_paused()
+def assemble(
+    plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped], stored: dict[str, int]
+) -> tuple[list[Row], list[Skipped], Changes]:
+    """Put the feature file in place, unless the one that is there says all this already; return its table, and what changed."""
+    job, existing, journal = plan.job, plan.existing, plan.journal
+    table = table_of(job, rows, skipped)
+    changed = Changes(unchanged=len(rows)) if plan.written else changes(existing, table[0])
+    grid = journal.grid if existing is None else existing.grid
+    if not rows or grid is None:
+        first = table[1][0]
+        raise SourceError(
+            f"None of the {len(table[1])} files could be read (the first, '{job.found.root / first.path}': {first.message}); "
+            "check the paths, and that they are pictures."
+        )
+    if existing is not None and changed.removed:
+        log.warning("%d rows were dropped from '%s': their files are gone or no longer readable", changed.removed, job.output)
+
+    def features(row: Row) -> np.ndarray:
+        if existing is not None and row.sha256 in stored:
+            return existing.raw_row(stored[row.sha256])
+        return journal.row(row.sha256)
+
+    if not plan.written and not same_table(job, existing, *table):
+        write_store(
+            job.output,
+            spec=plan.spec,
+            grid=grid,
+            class_names=job.found.class_names,
+            rows=table[0],
+            features=features,
+            skipped=table[1],
+            judged_by=JUDGED_BY,
+            source=source_text(job.found),
+            quantized=plan.quantized,
+            compress=compression_of(job, existing),
+        )
+    return *table, changed

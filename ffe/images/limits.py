@@ -1,0 +1,30 @@
+"""What one image file may cost: a value, outside the cache key, because it decides which files give a row and no pixel of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ffe.errors import SpecError
+
+MAX_PIXELS = 178_956_970  # where Pillow's own guard against bombs ends; cameras of up to 151 megapixels are below
+MAX_BYTES = 1 << 30  # such a picture with 16 bits a colour, not compressed
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Larger files are skipped, before they are decoded.
+
+    A thread that decodes cannot be stopped, so there is no limit of time: these two bound it.
+
+    Attributes:
+        pixels: height times width.
+        bytes: of the file.
+    """
+
+    pixels: int = MAX_PIXELS
+    bytes: int = MAX_BYTES
+
+    def __post_init__(self) -> None:
+        for option, value in (("max_pixels", self.pixels), ("max_bytes", self.bytes)):
+            if not isinstance(value, int) or value < 1:
+                raise SpecError(f"{option} is {value!r}, but must be a whole number of at least 1.")

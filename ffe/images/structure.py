@@ -1,0 +1,317 @@
+"""What a file claims to be, read before a decoder sees it: its kind, and whether decoding it can take long.
+
+Decoders bound the memory that a picture takes by its pixels, but not the time
+that they spend on what stands around it: a few kilobytes can hold a hundred
+thousand passes over a picture, or empty blocks that are read one by one in
+Python. Files of encoders come nowhere near the limits below.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+from ffe.errors import DecodeError
+
+KINDS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM")
+KINDS_TEXT = "JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, JPEG 2000 or PNM"
+HEAD_BYTES = 4096  # enough for ``kind_of``
+
+_MAGIC = (
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG", "PNG"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WEBP"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    *((0, magic, "TIFF") for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    (0, b"BM", "BMP"),
+    (0, b"\xff\x4f\xff\x51", "JPEG2000"),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+)
+_PNM = re.compile(rb"P[1-6]\s")
+
+_OTHERS = (
+    *((4, b"ftyp" + brand, "a HEIC picture") for brand in (b"hei", b"hev", b"mif1", b"msf1")),
+    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (4, b"JXL ", "a JPEG XL picture"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"%!PS", "a PostScript file"),
+    (0, b"\xc5\xd0\xd3\xc6", "a PostScript file"),
+    (0, b"<svg", "an SVG drawing"),
+    (4, b"ftyp", "a film"),
+    (0, b"\x1aE\xdf\xa3", "a film"),
+)
+
+_FEW_PIXELS = 1 << 24
+_PIXELS_A_BYTE = 2000  # a page of a scanned book, of two colours, has 700
+_JUNK_BYTES = 1 << 16
+_SEGMENTS = 20_000  # of 64 KiB, so 1.2 GiB
+_EXIF_BYTES = 1 << 20
+_PHOTOSHOP_BYTES = 8 << 20
+_SCANS = 100  # encoders write about ten
+_SCAN_PIXELS = 20  # in pictures of the largest size
+_CHUNKS, _BYTES_A_CHUNK = 10_000, 2048
+_PROFILES = 16
+_GIF_HEAD_BYTES = 1 << 20
+_ENTRIES = 4096
+_NUMBERS = 500_000
+_TILE_PIXELS = 1 << 24
+_IN_PYTHON_PIXELS = 4_000_000  # Pillow decodes run lengths of BMP, and unusual PNM, a byte at a time
+_JPEG2000_PIXELS = 40_000_000  # half a minute, where others take seconds
+
+_FILL = re.compile(rb"\xff*")
+_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_COMMENT = re.compile(rb"#[^\r\n]*")
+
+_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_OF_BYTES = {1, 2, 6, 7}
+_TILE_WIDTH, _TILE_LENGTH, _IMAGE_WIDTH, _IMAGE_LENGTH = 322, 323, 256, 257
+
+
+def kind_of(data: bytes) -> str:
+    """Return which of ``KINDS`` a file is, by its first bytes.
+
+    Raises:
+        DecodeError: it is none of them.
+    """
+    if data[4:8] == b"ftyp" and data[8:12] in {b"mif1", b"msf1"} and b"avif" in data[16:64]:
+        return "AVIF"
+    for at, magic, kind in _MAGIC:
+        if data.startswith(magic, at):
+            return kind
+    if _PNM.match(data):
+        return "PPM"
+    for at, magic, name in _OTHERS:
+        if data.startswith(magic, at):
+            raise DecodeError("unsupported", f"it is {name}, which ffe does not read; save it as JPEG or PNG")
+    raise DecodeError("not-an-image", f"it is no {KINDS_TEXT} picture")
+
+
+def checked(data: bytes, kind: str, most_pixels: int) -> bytes:
+    """Refuse a file that would take a decoder long, or more memory than its pixels need.
+
+    Args:
+        data: content of the file.
+        kind: of ``kind_of``.
+        most_pixels: larger pictures are refused, where the header says their size plainly.
+
+    Returns:
+        The content; without its EXIF, if that claims more than it can hold.
+
+    Raises:
+        DecodeError: ``too-large``, ``broken`` or ``unsupported``.
+    """
+    check = _CHECKS.get(kind)
+    try:
+        return (check and check(data, most_pixels)) or data
+    except (struct.error, IndexError, OverflowError):
+        return data  # cut off: the decoder says so
+
+
+def check_pixels(width: int, height: int, most: int, file_bytes: int) -> None:
+    """Refuse a picture of more than ``most`` pixels, or of far more than its file can be about.
+
+    Raises:
+        DecodeError: ``too-large`` or ``broken``.
+    """
+    pixels = width * height
+    if pixels > most:
+        raise DecodeError("too-large", f"{width}x{height} pixels are more than {most:,} (--max-pixels)")
+    if pixels > _FEW_PIXELS and pixels > _PIXELS_A_BYTE * file_bytes:
+        raise DecodeError("broken", f"{width}x{height} pixels cannot stand in {file_bytes:,} bytes; its header is damaged")
+
+
+def tags_are_bounded(data: bytes, start: int = 0) -> bool:
+    """Return whether the values of a TIFF directory, such as EXIF, are no more than its file can hold without overlaps.
+
+    Args:
+        data: begins with a TIFF header at ``start``; anything else has no values.
+        start: where that is.
+    """
+    held, room = 0, len(data) - start
+    for number, (_, kind, count, inside, at) in enumerate(_entries(data, start)):
+        size = _WIDTHS.get(kind, 0) * count
+        held += 0 if inside else min(size, max(0, room - at))
+        if number >= _ENTRIES or held > 2 * room or (kind not in _OF_BYTES and not inside and min(size, room) > 8 * _NUMBERS):
+            return False
+    return True
+
+
+def _check_jpeg(data: bytes, most_pixels: int) -> bytes | None:
+    at, junk, exif, photoshop, pixels, sane = 2, 0, 0, 0, 0, True
+    for _ in range(_SEGMENTS):
+        start = data.find(b"\xff", at)
+        after = _FILL.match(data, start).end() if start >= 0 else len(data)  # type: ignore[union-attr]
+        junk += after - at - 1
+        if junk > _JUNK_BYTES:
+            raise DecodeError("broken", f"more than {_JUNK_BYTES >> 10} KiB between its segments are no JPEG")
+        code = data[after]
+        at = after + 1
+        if code == 0 or code == 1 or 0xD0 <= code <= 0xD9:
+            continue
+        (length,) = struct.unpack_from(">H", data, at)
+        if 0xC0 <= code <= 0xCF and code not in {0xC4, 0xC8, 0xCC}:
+            height, width = struct.unpack_from(">HH", data, at + 3)
+            check_pixels(width, height, most_pixels, len(data))
+            pixels = max(pixels, width * height)
+        elif code == 0xE1 and data.startswith(b"Exif\0\0", at + 2):
+            exif += length
+            sane = sane and exif <= _EXIF_BYTES and tags_are_bounded(data[at + 8 : at + length])
+        elif code == 0xED:
+            photoshop += length
+            if photoshop > _PHOTOSHOP_BYTES:
+                raise DecodeError("broken", f"more than {_PHOTOSHOP_BYTES >> 20} MiB are records of Photoshop; save it again")
+        at += max(length, 2)
+        if code == 0xDA:
+            _check_scans(data, at, pixels, most_pixels)
+            return None if sane else data[:at].replace(b"Exif\0\0", b"none\0\0") + data[at:]
+    raise DecodeError("broken", f"it has more than {_SEGMENTS:,} segments before the picture")
+
+
+def _check_scans(data: bytes, at: int, pixels: int, most_pixels: int) -> None:
+    """Bound the passes over the picture; what looks like one behind its end, or in other blocks, is none."""
+    most = min(_SCANS, max(1, _SCAN_PIXELS * most_pixels // max(pixels, 1)))
+    if data.count(b"\xff\xda", at) < most:
+        return
+    scans, markers = 1, 0
+    while scans <= most and markers <= _SEGMENTS and (match := _MARKER.search(data, at)) is not None:
+        at, markers = match.end(), markers + 1
+        code = data[at - 1]
+        if code == 0xD9:
+            return
+        scans += code == 0xDA
+        if code != 0xD8 and code != 1:
+            at += max(struct.unpack_from(">H", data, at)[0], 2)
+    if scans > most or markers > _SEGMENTS:
+        raise DecodeError("too-large", f"it passes over its {pixels:,} pixels more than {most} times; save it again")
+
+
+def _check_png(data: bytes, most_pixels: int) -> None:
+    if data[12:16] != b"IHDR":
+        return
+    width, height = struct.unpack_from(">II", data, 16)
+    check_pixels(width, height, most_pixels, len(data))
+    at, profiles = 8, 0
+    for _ in range(_CHUNKS + len(data) // _BYTES_A_CHUNK):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if name == b"IEND":
+            return
+        profiles += name == b"iCCP"
+        if profiles > _PROFILES:
+            raise DecodeError("broken", f"it has more than {_PROFILES} colour profiles")
+        at += 12 + length
+    raise DecodeError("broken", "it consists of far too many small chunks")
+
+
+def _check_gif(data: bytes, most_pixels: int) -> None:
+    """Walk over what stands before the first frame; Pillow does so byte by byte."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    end = at + _GIF_HEAD_BYTES
+    while at <= end:
+        mark, at = data[at], at + 1
+        if mark == 0x2C:
+            x, y, w, h = struct.unpack_from("<HHHH", data, at)
+            check_pixels(max(width, x + w), max(height, y + h), most_pixels, len(data))
+            return
+        if mark == 0x3B:
+            return
+        if mark == 0x21:
+            at += 1
+            while (length := data[at]) and at <= end:
+                at += length + 1
+            at += 1
+    raise DecodeError("broken", f"more than {_GIF_HEAD_BYTES >> 20} MiB stand before its first frame")
+
+
+def _check_webp(data: bytes, most_pixels: int) -> None:
+    """Look at the canvas that stands in front of frames; Pillow takes memory for it when a file is opened."""
+    if data[12:16] == b"VP8X":
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        check_pixels(width, height, most_pixels, len(data))
+
+
+def _check_bmp(data: bytes, most_pixels: int) -> None:
+    (header,) = struct.unpack_from("<I", data, 14)
+    if header < 40:
+        return
+    width, height = struct.unpack_from("<ii", data, 18)
+    (compression,) = struct.unpack_from("<I", data, 30)
+    pixels = abs(width) * abs(height)
+    check_pixels(abs(width), abs(height), most_pixels, len(data))
+    if compression in {1, 2} and (pixels > _IN_PYTHON_PIXELS or len(data) > 4 * pixels + _JUNK_BYTES):
+        raise _slow("a BMP with run lengths", _IN_PYTHON_PIXELS)
+
+
+def _check_tiff(data: bytes, most_pixels: int) -> None:
+    if not tags_are_bounded(data):
+        raise DecodeError("broken", "its directory claims more than the file can hold")
+    sides = {tag: at for tag, _, count, inside, at in _entries(data) if inside and count == 1}
+    width, height = sides.get(_IMAGE_WIDTH, 0), sides.get(_IMAGE_LENGTH, 0)
+    check_pixels(width, height, most_pixels, len(data))
+    if sides.get(_TILE_WIDTH, 0) * sides.get(_TILE_LENGTH, 0) > width * height + _TILE_PIXELS:
+        raise DecodeError("broken", "its tiles are far larger than the picture")
+
+
+def _check_pnm(data: bytes, most_pixels: int) -> None:
+    words = _COMMENT.sub(b" ", data[2:HEAD_BYTES]).split(None, 3)
+    if data[1:2] not in b"456":
+        raise DecodeError("unsupported", "it is a PNM picture written as text; save it as PNG")
+    needed = 2 if data[1:2] == b"4" else 3
+    if len(words) < needed or not all(word.isdigit() and len(word) < 10 for word in words[:needed]):
+        raise DecodeError("broken", "it starts like a PNM file, but its header is damaged")
+    width, height, *rest = (int(word) for word in words[:needed])
+    check_pixels(width, height, most_pixels, len(data))
+    plain = not rest or rest == [255] or (rest == [65535] and data[1:2] == b"5")
+    if not plain and width * height > _IN_PYTHON_PIXELS:
+        raise _slow(f"a PNM picture with values up to {rest[0]}", _IN_PYTHON_PIXELS)
+
+
+def _check_jpeg2000(data: bytes, most_pixels: int) -> None:
+    start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0:
+        raise DecodeError("broken", "it starts like a JPEG 2000 file, but holds no picture")
+    width, height, left, top = struct.unpack_from(">IIII", data, start + 8)
+    check_pixels(max(0, width - left), max(0, height - top), most_pixels, len(data))
+    if (width - left) * (height - top) > _JPEG2000_PIXELS:
+        raise _slow("a JPEG 2000 picture", _JPEG2000_PIXELS)
+
+
+def _slow(what: str, most: int) -> DecodeError:
+    return DecodeError("unsupported", f"it is {what}, which takes long: more than {most:,} pixels are not read; save it as PNG")
+
+
+def _entries(data: bytes, start: int = 0) -> Iterator[tuple[int, int, int, bool, int]]:
+    """Yield (tag, type, count, whether the value stands in the entry, the value or where it begins); nothing if damaged."""
+    order = {b"II": "<", b"MM": ">"}.get(data[start : start + 2])
+    if order is None:
+        return
+    try:
+        big = struct.unpack_from(order + "H", data, start + 2)[0] == 43
+        (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, start + (8 if big else 4))
+        (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start + at)
+        at += start + (8 if big else 2)
+        for _ in range(count):
+            tag, kind, values = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, at)
+            inside = _WIDTHS.get(kind, 0) * values <= (8 if big else 4)
+            form = ("H" if kind == 3 else "I") if inside else ("Q" if big else "I")
+            (value,) = struct.unpack_from(order + form, data, at + (12 if big else 8))
+            yield tag, kind, values, inside, value
+            at += 20 if big else 12
+    except (struct.error, OverflowError):
+        return
+
+
+_CHECKS = {
+    "JPEG": _check_jpeg,
+    "PNG": _check_png,
+    "GIF": _check_gif,
+    "WEBP": _check_webp,
+    "BMP": _check_bmp,
+    "TIFF": _check_tiff,
+    "PPM": _check_pnm,
+    "JPEG2000": _check_jpeg2000,
+}

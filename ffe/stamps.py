@@ -1,0 +1,81 @@
+"""Whether a file is still the one that was read, told from its size and time of change alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+
+from ffe.keys import bytes_digest, canonical_json, file_digest
+from ffe.machine import cache_root
+
+Stamp = tuple[int, int]
+NO_STAMP: Stamp = (-1, -1)
+
+RACY_NS = 2_000_000_000
+_WORTH_BYTES = 8 << 20  # smaller files are hashed sooner than a note about them is found
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Return (size in bytes, ns since 1970 of the later of the two times of change).
+
+    mtime alone does not tell: archives, ``cp -p`` and tools that edit metadata
+    set it back. ctime, the change of the file's entry, cannot be set; where a
+    system has none, it is the time of creation and never the later one for long.
+    """
+    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def stamp_now(path: str | os.PathLike[str]) -> Stamp:
+    """Return the stamp of a file; ``NO_STAMP`` if it cannot be reached."""
+    try:
+        return stamp_of(os.stat(path))
+    except (OSError, ValueError):
+        return NO_STAMP
+
+
+def stamp_to_keep(path: str | os.PathLike[str]) -> Stamp:
+    """Return the stamp of a file that is about to be read, for comparison at a later time.
+
+    ``NO_STAMP`` if it changed within the last two seconds, or in the future: it
+    may change once more within one tick of the file system's clock, and would
+    look the same. Git does so with its index,
+    https://git-scm.com/docs/racy-git
+    """
+    now = time.time_ns()
+    stamp = stamp_now(path)
+    return stamp if stamp[1] <= now - RACY_NS else NO_STAMP
+
+
+def remembered_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content; of a large one that has not changed since, from a note in the cache folder.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    real = os.path.realpath(path)
+    stamp = stamp_to_keep(real)
+    if stamp == NO_STAMP or stamp[0] < _WORTH_BYTES:
+        return file_digest(path)
+    note = cache_root() / "digests" / f"{bytes_digest(os.fsencode(real))[:32]}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
+        content = json.loads(note.read_text("utf-8"))
+        if content["stamp"] == list(stamp) and len(bytes.fromhex(content["sha256"])) == 32:
+            return str(content["sha256"])
+    digest = file_digest(path)
+    write_note(note, {"stamp": list(stamp), "sha256": digest})
+    return digest
+
+
+def write_note(path: Path, content: object) -> None:
+    """Write JSON into the cache folder, replacing what was there; a cache that cannot be written costs time only."""
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(canonical_json(content))
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""Is a feature file what it says? Every row, in memory that stays flat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ffe.errors import StoreError
+from ffe.store.checksums import row_checksums
+from ffe.store.reader import FeatureStore
+from ffe.store.rows import UNREADABLE
+from ffe.store.writer import row_key
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about a file that is not right.
+
+    Attributes:
+        message: what, in words that follow the name of the row or the file.
+        row: which row of a feature file; None = the whole file.
+        path: of the row, or None.
+    """
+
+    message: str
+    row: int | None = None
+    path: str | None = None
+
+    def text(self) -> str:
+        """Return the problem in one line."""
+        return self.message if self.row is None else f"row {self.row}, '{self.path}': {self.message}"
+
+
+CHANGED = "its features are not those that were written"
+UNREADABLE_ROW = "its features cannot be read"
+NO_NUMBERS = "its features hold NaN or infinity"
+
+
+def check_store(store: FeatureStore, progress: Callable[[int], None] = lambda done: None) -> list[Problem]:
+    """Check the promises of an open feature file that opening it has not checked.
+
+    These are the checksum of every row (where the file has them), that features
+    are finite numbers, the order of the rows, and the int8 model. Opening has
+    checked the schema, the shapes, the labels, and the digests of the spec and the tables.
+
+    Args:
+        store: the file.
+        progress: called with the number of rows done.
+
+    Returns:
+        What is wrong, by row; empty if nothing is.
+    """
+    problems = _order(store)
+    try:
+        store.quantized()
+    except StoreError as error:
+        problems.append(Problem(str(error)))
+    step = store.blocks.step
+    block = np.empty((min(step, len(store)), store.dims), store.blocks.dtype)
+    for first in range(0, len(store), step):
+        problems += _rows(store, first, block[: len(store) - first])
+        progress(min(first + step, len(store)))
+    return problems
+
+
+def _rows(store: FeatureStore, first: int, block: np.ndarray) -> list[Problem]:
+    """Check some rows; ``block`` (n, D) is overwritten by them."""
+    readable = np.ones(len(block), bool)
+    try:
+        store.blocks.read(first, block)
+    except UNREADABLE:
+        for i in range(len(block)):
+            try:
+                store.blocks.read(first + i, block[i : i + 1])
+            except UNREADABLE:
+                readable[i] = False
+    same = readable
+    if store.crc32 is not None:
+        same = readable & (row_checksums(block) == store.crc32[first : first + len(block)])
+    finite = np.isfinite(block).all(axis=1)
+    wrong = ((~readable, UNREADABLE_ROW), (readable & ~same, CHANGED), (same & ~finite, NO_NUMBERS))
+    found = [(first + int(i), message) for rows, message in wrong for i in np.flatnonzero(rows)]
+    return [Problem(message, row, store.paths[row]) for row, message in sorted(found)]
+
+
+def _order(store: FeatureStore) -> list[Problem]:
+    """Check that rows stand sorted by the digest of their path, and no path twice; parts of a virtual file are checked alone."""
+    if len(set(zip(store.paths, store.views.tolist(), strict=True))) < len(store):
+        return [Problem("it has two rows of one image")]
+    keys = [(row_key(path), view) for path, view in zip(store.paths, store.views.tolist(), strict=True)]
+    if not store.parts and keys != sorted(keys):
+        return [Problem("its rows do not stand in the order that their paths give them")]
+    return []

@@ -1,0 +1,63 @@
+"""What a feature file says of its own bytes, so that no damage is taken for content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ffe.keys import canonical_json
+from ffe.store import layout
+from ffe.store.compression import crc32
+
+
+def row_checksums(block: np.ndarray | list[np.ndarray]) -> np.ndarray:
+    """Return the CRC-32 of the bytes of each row: (n, D) in C order, or n rows (D,) -> uint32 (n,)."""
+    return np.fromiter(map(crc32, block), np.uint32, len(block))
+
+
+def read_tables(file: h5py.File) -> dict[str, np.ndarray]:
+    """Read all small columns of a feature file, as they are stored."""
+    return {name: file[name][()] for name in layout.TABLES if name in file}
+
+
+def tables_digest(file: h5py.File, tables: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 over all that a feature file says, but for the features themselves, 64 hexadecimal digits.
+
+    It covers ``layout.ATTRIBUTES`` and ``layout.TABLES`` with their types, the
+    shape and type of the features, and the record of an int8 model (whose own
+    digest stands in the spec). /crc32 is among the tables, so the digest binds
+    the features, too.
+
+    Args:
+        file: open.
+        tables: what ``read_tables`` read.
+    """
+    features, record = file[layout.FEATURES], None
+    if layout.BACKBONE in file:
+        record = file[layout.BACKBONE].attrs["record"]
+    head = {
+        "attributes": {name: _plain(file.attrs[name]) for name in layout.ATTRIBUTES if name in file.attrs},
+        "features": [list(features.shape), features.dtype.str],
+        "record": record,
+        "tables": {name: [_type(table.dtype), list(table.shape)] for name, table in tables.items()},
+    }
+    digest = hashlib.sha256(canonical_json(head))
+    for name in layout.TABLES:
+        if name in tables:
+            digest.update(tables[name].tobytes())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def _type(dtype: np.dtype) -> Any:
+    """Return a type without what h5py notes at it."""
+    if dtype.names is None:
+        return dtype.str
+    return [[name, dtype[name].str] for name in dtype.names]

@@ -1,0 +1,130 @@
+"""Several feature files of one spec -> what one file of all their rows says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ffe.errors import StaleStoreError, StoreError
+from ffe.keys import spec_differences
+from ffe.store.layout import Row, Skipped
+from ffe.store.reader import FeatureStore
+from ffe.store.virtual import Part
+
+
+@dataclass(frozen=True)
+class Merged:
+    """All rows of several files, each once.
+
+    Attributes:
+        class_names: of all files, sorted.
+        rows: file after file, with labels of these classes.
+        origin: (file, row in it) of each of them.
+        duplicates: rows that a file before had already.
+        skipped: files that gave no row in any of them, sorted by path.
+        sources: the folders that paths are relative to.
+    """
+
+    class_names: tuple[str, ...]
+    rows: list[Row]
+    origin: list[tuple[int, int]]
+    duplicates: int
+    skipped: tuple[Skipped, ...]
+    sources: tuple[str, ...]
+
+    def runs(self, file: int) -> tuple[tuple[int, int], ...]:
+        """Return (first row, how many) of what is taken from one of the files, in order."""
+        runs: list[tuple[int, int]] = []
+        for number, row in self.origin:
+            if number != file:
+                continue
+            if runs and row == sum(runs[-1]):
+                runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+            else:
+                runs.append((row, 1))
+        return tuple(runs)
+
+
+def merge(stores: Sequence[FeatureStore]) -> Merged:
+    """Put the rows of open feature files together.
+
+    Raises:
+        StaleStoreError: they hold features of different specs.
+        StoreError: two of them contradict each other about an image.
+    """
+    first = stores[0]
+    for store in stores[1:]:
+        if store.spec_digest != first.spec_digest or store.grid != first.grid:
+            words = (f"'{store.path}' has", f"'{first.path}' has")
+            differences = "; ".join(spec_differences(store.spec, first.spec, words)) or "another grid"
+            raise StaleStoreError(
+                f"'{store.path}' and '{first.path}' hold different features ({differences}); "
+                "pack files that were extracted with the same options, and int8 files with --like the first."
+            )
+    class_names = tuple(sorted({name for store in stores for name in store.class_names}))
+    rows: dict[tuple[str, int], Row] = {}
+    origin: dict[tuple[str, int], tuple[int, int]] = {}
+    duplicates = 0
+    for number, store in enumerate(stores):
+        labels = [class_names.index(name) for name in store.class_names]
+        for i, row in enumerate(store.rows()):
+            row = replace(row, label=labels[row.label] if row.label >= 0 else row.label)
+            key = (row.path, row.view)
+            if key in rows:
+                _check_same(rows[key], row, class_names, stores[origin[key][0]], store)
+                duplicates += 1
+            else:
+                rows[key], origin[key] = row, (number, i)
+    paths = {row.path for row in rows.values()}
+    skipped = {item.path: item for store in reversed(stores) for item in store.skipped if item.path not in paths}
+    return Merged(
+        class_names,
+        list(rows.values()),
+        list(origin.values()),
+        duplicates,
+        tuple(skipped[path] for path in sorted(skipped)),
+        tuple(dict.fromkeys(source for store in stores for source in store.sources)),
+    )
+
+
+def _check_same(old: Row, new: Row, class_names: Sequence[str], old_store: FeatureStore, new_store: FeatureStore) -> None:
+    if old.sha256 != new.sha256:
+        raise StoreError(
+            f"'{old.path}' is one picture in '{old_store.path}' and another in '{new_store.path}'; "
+            "extract both sources from a folder above them, so that their paths differ."
+        )
+    for what, one, other in (
+        ("class", *((class_names[row.label] if row.label >= 0 else "none") for row in (old, new))),
+        ("split", old.split or "none", new.split or "none"),
+        ("group", old.group or "none", new.group or "none"),
+    ):
+        if one != other:
+            raise StoreError(
+                f"'{old.path}' has the {what} '{one}' in '{old_store.path}' and '{other}' in '{new_store.path}'; "
+                "extract one of them again with the right one."
+            )
+
+
+def virtual_parts(stores: Sequence[FeatureStore], merged: Merged, names: Sequence[str]) -> list[Part]:
+    """Return what a virtual file records of its parts.
+
+    Args:
+        stores: the parts, open.
+        merged: what they say together.
+        names: their paths relative to the virtual file.
+
+    Raises:
+        StoreError: a part is virtual itself, or has no checksums to know it by.
+    """
+    parts = []
+    for number, (store, name) in enumerate(zip(stores, names, strict=True)):
+        if store.parts:
+            raise StoreError(f"'{store.path}' is virtual, so it cannot be a part of another file; pack it into one file first.")
+        if store.tables_sha256 is None:
+            raise StoreError(
+                f"'{store.path}' has no checksums, so a virtual file could not tell it from another; "
+                f"add them with 'ffe pack {store.path} -o NEW.h5'."
+            )
+        if runs := merged.runs(number):
+            parts.append(Part(name, len(store), store.tables_sha256, runs))
+    return parts

@@ -1,0 +1,136 @@
+"""Stored rows -> arrays, each row held against its checksum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ffe.errors import StoreError
+from ffe.machine import cores
+from ffe.store.blocks import Blocks, Target
+from ffe.store.checksums import row_checksums
+
+UNREADABLE = (OSError, RuntimeError, ValueError)  # what HDF5 says of a damaged chunk
+_PIECE_BYTES = 8 << 20  # little enough to be in a core's cache still when it is checked
+_WORTH_THREADS = 16 << 20
+_WORTH_SCATTERING = 16 << 10
+_MOST_THREADS = 4
+
+
+class Rows:
+    """Reads features of a file.
+
+    Args:
+        blocks: the stored rows.
+        crc32: uint32 (N,), the checksum that each row must have; None = they are not checked.
+        path: the file, for messages.
+        names: N names of the rows, for messages.
+    """
+
+    def __init__(self, blocks: Blocks, crc32: np.ndarray | None, path: Path, names: Sequence[str]) -> None:
+        self.blocks = blocks
+        self._crc32 = crc32
+        self._path = path
+        self._names = names
+
+    def stored(self, first: int, count: int) -> np.ndarray:
+        """Return rows (count, D) in the type that they are stored in.
+
+        Raises:
+            StoreError: one of them is damaged.
+        """
+        block = np.empty((count, self.blocks.shape[1]), self.blocks.dtype)
+        self._fill(first, block)
+        return block
+
+    def load(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Read rows into memory.
+
+        Args:
+            rows: int64 (n,), in any order; None = all.
+
+        Returns:
+            float32 (n, D).
+
+        Raises:
+            StoreError: one of them is damaged.
+            IndexError: there is no such row.
+        """
+        wanted = np.arange(self.blocks.shape[0]) if rows is None else np.asarray(rows, np.int64)
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.blocks.shape[0]:
+            raise IndexError(f"'{self._path}' has the rows 0 to {self.blocks.shape[0] - 1}.")
+        result = np.empty((len(wanted), self.blocks.shape[1]), np.float32)
+        self.load_into(result, wanted, np.arange(len(wanted)), threads=cores())
+        return result
+
+    def load_into(self, result: np.ndarray, rows: np.ndarray, places: np.ndarray, *, threads: int) -> None:
+        """Read rows to given places.
+
+        Args:
+            result: float32 (m, D).
+            rows: int64 (n,), in any order.
+            places: int64 (n,), where in ``result`` each goes.
+            threads: that take part where there are many rows.
+
+        Raises:
+            StoreError: one of them is damaged.
+        """
+        jobs = self._jobs(rows)
+
+        def work(job: np.ndarray) -> None:
+            self._read(rows[job], result, places[job])
+
+        threads = min(threads, _MOST_THREADS)
+        if threads == 1 or 4 * len(rows) * result.shape[1] < _WORTH_THREADS:
+            for job in jobs:
+                work(job)
+            return
+        with ThreadPoolExecutor(threads, thread_name_prefix="ffe-rows") as pool:
+            for _ in pool.map(work, jobs):
+                pass
+
+    def _jobs(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Part wanted rows into reads of neighbours: each is int64 (m,), indices into ``rows``, ascending by row."""
+        if not len(rows):
+            return []
+        order = np.argsort(rows, kind="stable")
+        ordered, step = rows[order], self.blocks.step
+        piece = max(1, _PIECE_BYTES // (4 * self.blocks.shape[1]) // step) * step
+        apart = np.diff(ordered // piece) > 0
+        apart |= np.diff(ordered // step) > 0 if self.blocks.whole_chunks else np.diff(ordered) > 1
+        return np.split(order, np.flatnonzero(apart) + 1)
+
+    def _read(self, rows: np.ndarray, result: np.ndarray, places: np.ndarray) -> None:
+        """Read some neighbours, ascending, to their places: right there if they can go there."""
+        first = int(rows[0])
+        if not _consecutive(rows) or result.dtype != self.blocks.dtype:
+            result[places] = self.stored(first, int(rows[-1]) - first + 1)[rows - first]
+        elif _consecutive(places):
+            self._fill(first, result[places[0] : places[-1] + 1])
+        elif result[0].nbytes >= _WORTH_SCATTERING:
+            self._fill(first, [result[place] for place in places])
+        else:
+            result[places] = self.stored(first, len(rows))
+
+    def _fill(self, first: int, out: Target) -> None:
+        try:
+            self.blocks.read(first, out)
+        except UNREADABLE as error:
+            raise self._damaged(first) from error
+        if self._crc32 is not None:
+            wrong = row_checksums(out) != self._crc32[first : first + len(out)]
+            if wrong.any():
+                raise self._damaged(first + int(wrong.argmax()))
+
+    def _damaged(self, row: int) -> StoreError:
+        return StoreError(
+            f"The features of '{self._names[row]}', row {row} of '{self._path}', are damaged; "
+            f"'ffe verify {self._path} --repair' makes them again."
+        )
+
+
+def _consecutive(numbers: np.ndarray) -> bool:
+    return bool((np.diff(numbers) == 1).all())

@@ -1,0 +1,89 @@
+"""Virtual feature files: small columns of their own, and features that lie in other files, their parts.
+
+HDF5 shows the features of all parts as one dataset, and fill values where a
+part is missing. So the file records its parts, and ffe opens and checks every
+one of them before it believes anything, and reads the features from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import h5py
+import numpy as np
+
+from ffe.store import layout
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file that holds features of a virtual one.
+
+    Attributes:
+        file: relative to the folder of the virtual file, with ``/``.
+        rows: that it has.
+        tables_sha256: what it said of itself when it was packed; that binds its features, too.
+        runs: (first row, how many) of what is taken from it, in order.
+    """
+
+    file: str
+    rows: int
+    tables_sha256: str
+    runs: tuple[tuple[int, int], ...]
+
+
+def parts_text(parts: Sequence[Part]) -> str:
+    """Return the parts as the attribute of a virtual file."""
+    return json.dumps([asdict(part) for part in parts], ensure_ascii=False)
+
+
+def read_parts(file: h5py.File) -> list[Part]:
+    """Return the parts that a virtual file records; none for another file.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are no sense, or the virtual dataset says something else.
+    """
+    if "parts" not in file.attrs:
+        return []
+    parts = [Part(**{**value, "runs": tuple(map(tuple, value["runs"]))}) for value in json.loads(file.attrs["parts"])]
+    mapped = [
+        (source.file_name, _bounds(source.src_space), _bounds(source.vspace))
+        for source in file[layout.FEATURES].virtual_sources()
+    ]
+    if mapped != [
+        (_name(part), (first, first + count - 1), (start, start + count - 1)) for part, first, count, start in _mapping(parts)
+    ]:
+        raise ValueError("its virtual dataset and its parts contradict each other")
+    return parts
+
+
+def create_virtual(file: h5py.File, parts: Sequence[Part], dims: int, dtype: np.dtype) -> None:
+    """Create the features of a virtual file."""
+    total = sum(count for part in parts for _, count in part.runs)
+    shown = h5py.VirtualLayout((total, dims), dtype)
+    for part, first, count, start in _mapping(parts):
+        source = h5py.VirtualSource(_name(part), layout.FEATURES, (part.rows, dims), dtype)
+        shown[start : start + count] = source[first : first + count]
+    file.create_virtual_dataset(layout.FEATURES, shown, fillvalue=np.nan)
+
+
+def _mapping(parts: Sequence[Part]) -> list[tuple[Part, int, int, int]]:
+    """Return (part, first row in it, how many, first row in the virtual file) of all runs."""
+    result, start = [], 0
+    for part in parts:
+        for first, count in part.runs:
+            result.append((part, first, count, start))
+            start += count
+    return result
+
+
+def _name(part: Part) -> str:
+    return part.file.replace("%", "%%")  # HDF5 takes % for a pattern
+
+
+def _bounds(space: h5py.h5s.SpaceID) -> tuple[int, int]:
+    """Return the first and the last row of a selection."""
+    first, last = space.get_select_bounds()
+    return int(first[0]), int(last[0])

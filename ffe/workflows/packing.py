@@ -1,0 +1,147 @@
+"""``pack``: several feature files in, one out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ffe.errors import StoreError
+from ffe.extraction.plan import check_output
+from ffe.specs import Compression
+from ffe.store.compression import compression_choice, filter_options
+from ffe.store.journal import Journal
+from ffe.store.layout import Row
+from ffe.store.packing import merge, virtual_parts
+from ffe.store.reader import FeatureStore
+from ffe.store.writer import write_store
+
+
+@dataclass(frozen=True)
+class PackSummary:
+    """What was packed.
+
+    Attributes:
+        output: the new file.
+        files: that went in.
+        rows: in the new file.
+        duplicates: rows that stood in more than one file, kept once.
+        class_names: of all files.
+        virtual: whether the features stay where they are.
+        compression: of the features; of a virtual file none of its own.
+        bytes: size of the new file.
+    """
+
+    output: Path
+    files: int
+    rows: int
+    duplicates: int
+    class_names: tuple[str, ...]
+    virtual: bool
+    compression: str
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe pack --json`` prints."""
+        return {**asdict(self), "output": str(self.output)}
+
+
+def pack(
+    files: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    virtual: bool = False,
+    compress: Compression | None = None,
+    overwrite: bool = False,
+) -> PackSummary:
+    """Make one feature file of several that share a spec; of one, to add checksums or to compress it.
+
+    Rows of one image are kept once. Classes are matched by name. Every row is
+    held against its checksum on the way, and memory stays flat.
+
+    Args:
+        files: feature files.
+        output: the new file.
+        virtual: leave the features where they are, and refer to them by relative paths.
+        compress: how the features are compressed; None = as those of the files, if they agree, else not.
+        overwrite: replace an existing feature file, such as one of ``files``.
+
+    Raises:
+        StaleStoreError: the files hold features of different specs.
+        StoreError: a file cannot be used or is damaged, two contradict each other
+            about an image, or the output cannot be written.
+    """
+    path = Path(output)
+    check_output(path, overwrite=overwrite)
+    if path.exists() and not overwrite:
+        raise StoreError(f"'{path}' exists; choose another output, or replace it with --overwrite.")
+    with contextlib.ExitStack() as opened:
+        stores = [opened.enter_context(FeatureStore(file)) for file in files]
+        if virtual and compress is not None:
+            raise StoreError("A virtual file holds no features that could be compressed; leave --compress or --virtual out.")
+        if virtual and any(path.exists() and path.samefile(store.path) for store in stores):
+            raise StoreError(f"'{path}' cannot be virtual and one of its own parts; choose another output.")
+        merged = merge(stores)
+        parts = []
+        if virtual:
+            folder = path.parent.resolve()
+            parts = virtual_parts(stores, merged, [_relative(store.path.resolve(), folder) for store in stores])
+        compression = (
+            "none"
+            if virtual
+            else compress or compression_choice({file.compression for store in stores for file in store.parts or (store,)})
+        )
+        filter_options(compression)
+        first = stores[0]
+        origin = {(row.path, row.view): where for row, where in zip(merged.rows, merged.origin, strict=True)}
+
+        def features(row: Row) -> Any:
+            number, i = origin[row.path, row.view]
+            return stores[number].raw_row(i)
+
+        def recorded(row: Row) -> int | None:
+            number, i = origin[row.path, row.view]
+            crc32 = stores[number].crc32
+            return int(crc32[i]) if virtual and crc32 is not None else None
+
+        lock = Journal(path, first.spec)
+        try:
+            write_store(
+                path,
+                spec=first.spec,
+                grid=first.grid,
+                class_names=merged.class_names,
+                rows=merged.rows,
+                features=features,
+                skipped=merged.skipped,
+                judged_by=first.judged_by if len({store.judged_by for store in stores}) == 1 else "",
+                source="; ".join(merged.sources),
+                quantized=first.quantized(),
+                compress=compression,
+                sources=merged.sources if len(merged.sources) > 1 else (),
+                recorded=recorded,
+                parts=parts,
+            )
+        finally:
+            lock.close()
+        return PackSummary(
+            path,
+            len(stores),
+            len(merged.rows),
+            merged.duplicates,
+            merged.class_names,
+            virtual,
+            compression,
+            path.stat().st_size,
+        )
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """Return where a file lies as seen from a folder, with ``/``."""
+    try:
+        return Path(os.path.relpath(file, folder)).as_posix()
+    except ValueError:  # on another drive, on Windows
+        return file.as_posix()

@@ -1,0 +1,336 @@
+"""``verify``: is a feature file, or a model, what it says; and if not, mend what can be mended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ffe.bundle.io import Bundle
+from ffe.engines.base import Engine
+from ffe.engines.choose import open_engine, open_saved_engine
+from ffe.errors import BundleError, SourceError, SpecError, StoreError
+from ffe.extraction.pipeline import Pipeline
+from ffe.extraction.plan import weights_of
+from ffe.images.limits import Limits
+from ffe.images.stream import ImageStream
+from ffe.keys import file_digest
+from ffe.predict import Predictor
+from ffe.specs import ExtractSpec
+from ffe.store.checks import Problem, check_store
+from ffe.store.journal import Journal
+from ffe.store.layout import Row
+from ffe.store.reader import FeatureStore
+from ffe.store.rows import UNREADABLE
+from ffe.store.writer import write_store
+
+# how far features of one picture may lie apart, as a share of the largest: other processors add up in another order,
+# and what is rounded in between then falls on the other side at times
+_TOLERANCE = {"float32": 1e-4, "int8": 0.05, "mixed_float16": 0.02, "mixed_bfloat16": 0.1}
+_NO_LIMITS = Limits(sys.maxsize, sys.maxsize)  # pictures with the content that was extracted once
+_FLOAT16_STEP = 2.0**-10
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What was found.
+
+    Attributes:
+        file: that was checked.
+        kind: ``features`` or ``model``.
+        schema: of the file; None where it could not be opened.
+        rows: of a feature file that could be opened.
+        checksums: whether the file can tell every damage; earlier versions of ffe wrote none.
+        problems: what is not right with the file.
+        notes: what could not be checked, and why.
+        recomputed: rows, or golden pictures, that were put through the backbone again.
+        repaired: rows that were damaged, and are not any more.
+    """
+
+    file: Path
+    kind: Literal["features", "model"]
+    schema: int | None = None
+    rows: int | None = None
+    checksums: bool = True
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    recomputed: int = 0
+    repaired: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong (any more)."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe verify --json`` prints."""
+        return {"ok": self.ok, **asdict(self), "file": str(self.file)}
+
+
+def verify(
+    file: str | os.PathLike[str],
+    *,
+    recompute: int = 0,
+    source: str | os.PathLike[str] | None = None,
+    weights: str = "imagenet",
+    engine: str = "auto",
+    repair: bool = False,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> VerifyResult:
+    """Check every promise of a feature file or a model file.
+
+    Args:
+        file: a feature file or a ``.ffe`` file.
+        recompute: of a feature file: put so many rows, drawn by ``seed``, through the backbone again.
+        source: folder (or CSV) of the pictures; None = where the file says that they came from.
+        weights, engine: for the backbone; see ``ffe.extract``.
+        repair: make damaged rows of a feature file again, from pictures that still have the same content.
+        seed: of the draw.
+        progress: called with the number of rows checked, and of all rows.
+
+    Returns:
+        What was found; damage is a finding, not an exception.
+
+    Raises:
+        StoreError, BundleError: there is no such file, or it cannot be repaired.
+        SourceError: there is no such source.
+        WeightsError, EngineError: the backbone cannot be had.
+        SpecError: an option is not for this kind of file.
+    """
+    path = Path(file)
+    if path.suffix == ".ffe" or (path.is_file() and zipfile.is_zipfile(path)):
+        if recompute or repair or source is not None:
+            raise SpecError("A model file has no rows to compute again; leave --recompute, --repair and --source out.")
+        return _verify_model(path, engine)
+    if recompute < 0:
+        raise SpecError(f"recompute is {recompute}, but must be at least 0.")
+    if not path.is_file():
+        FeatureStore(path).close()  # says what is wrong
+    try:
+        with FeatureStore(path) as store:
+            spec = store.spec
+    except StoreError as error:
+        return VerifyResult(path, "features", problems=(Problem(str(error)),))
+    lock = Journal(path, spec) if repair else None
+    try:
+        with FeatureStore(path) as store:
+            pictures, backbone = _Pictures(store, source), _Backbone(store, weights, engine)
+            found = _check(store, progress)
+            if repair:
+                found = _repair(store, found, pictures, backbone)
+    finally:
+        if lock is not None:
+            lock.close()
+    if recompute:
+        with FeatureStore(path) as store:
+            pictures, backbone = _Pictures(store, source), _Backbone(store, weights, engine)
+            found = _recompute(store, found, pictures, backbone, recompute, seed)
+    return found
+
+
+def _check(store: FeatureStore, progress: Callable[[int, int], None]) -> VerifyResult:
+    problems = check_store(store, lambda done: progress(done, len(store)))
+    notes = []
+    if store.crc32 is None:
+        notes.append(
+            f"the file has schema {store.schema}, and with it no checksums: a damaged feature shows only where it is no number; "
+            f"extract again, or 'ffe pack {store.path} -o NEW.h5', to add them"
+        )
+    return VerifyResult(store.path, "features", store.schema, len(store), store.crc32 is not None, tuple(problems), tuple(notes))
+
+
+class _Pictures:
+    """Finds the pictures that rows were made from."""
+
+    def __init__(self, store: FeatureStore, source: str | os.PathLike[str] | None) -> None:
+        self._store = store
+        self._given = source is not None
+        roots = [Path(source)] if source is not None else [Path(name) for name in store.sources]
+        if self._given and not roots[0].exists():
+            raise SourceError(f"There is no file or folder '{roots[0]}'; check the path.")
+        self._roots = [root.parent if root.is_file() else root for root in roots]
+
+    def find(self, row: int) -> Path | str:
+        """Return the picture of a row, or in words why there is none with the same content."""
+        changed = False
+        for root in self._roots:
+            file = root / self._store.paths[row]
+            with contextlib.suppress(OSError, ValueError):
+                if not file.is_file():
+                    continue
+                if file_digest(file) == self._store.sha256[row]:
+                    return file
+                changed = True
+        return "its picture changed since" if changed else "its picture is gone"
+
+
+class _Backbone:
+    """Computes features anew, as those of a feature file were."""
+
+    def __init__(self, store: FeatureStore, weights: str, engine: str) -> None:
+        self.spec: ExtractSpec = store.spec
+        self._store = store
+        self._weights = weights
+        self._engine = engine
+
+    def _open(self) -> Engine:
+        quantized = self._store.quantized()
+        if quantized is not None:
+            none = contextlib.nullcontext(None)
+            return open_saved_engine(self.spec, ir=quantized, keras_file=lambda: none, name=self._engine)
+        return open_engine(self.spec, weights_of(self.spec, self._weights), name=self._engine)
+
+    def compute(self, files: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | str]]:
+        """Yield (row, float32 (D,)) of pictures, or in words why there are no features."""
+        rows, preprocess = list(files), self.spec.preprocess
+        with ImageStream(iter(files.values()), preprocess.size, how=preprocess.decode, limits=_NO_LIMITS) as images:
+            for batch in Pipeline(images, self._open, dtype=self.spec.dtype):
+                for item in batch:
+                    row = rows[item.index]
+                    if item.features is None:
+                        yield row, f"its picture cannot be read: {item.error}"
+                    elif item.sha256 != self._store.sha256[row]:
+                        yield row, "its picture changed since"
+                    else:
+                        yield row, item.features
+
+
+def _found(pictures: _Pictures, rows: list[int]) -> tuple[dict[int, Path], dict[int, str]]:
+    """Return the pictures of rows, and for the others why they have none."""
+    found = {row: pictures.find(row) for row in rows}
+    return (
+        {row: file for row, file in found.items() if isinstance(file, Path)},
+        {row: why for row, why in found.items() if isinstance(why, str)},
+    )
+
+
+def _recompute(
+    store: FeatureStore, found: VerifyResult, pictures: _Pictures, backbone: _Backbone, count: int, seed: int
+) -> VerifyResult:
+    """Put some sound rows through the backbone again, and compare."""
+    damaged = {problem.row for problem in found.problems}
+    sound = np.asarray([row for row in range(len(store)) if row not in damaged], np.int64)
+    rows = sorted(np.random.default_rng(seed).choice(sound, min(count, len(sound)), replace=False).tolist())
+    files, missing = _found(pictures, rows)
+    spec = store.spec
+    tolerance = _TOLERANCE[spec.precision] + (_FLOAT16_STEP if spec.dtype == "float16" else 0.0)
+    problems, compared = list(found.problems), 0
+    for row, features in backbone.compute(files):
+        if isinstance(features, str):
+            missing[row] = features
+            continue
+        compared += 1
+        stored = store.features(np.asarray([row]))[0]
+        apart = _apart(features, stored)
+        if not apart <= tolerance:
+            what = f"its picture gives other features here, {_apart_text(apart, tolerance)}"
+            problems.append(Problem(what, row, store.paths[row]))
+    notes = [f"row {row}, '{store.paths[row]}' was not computed again: {why}" for row, why in sorted(missing.items())]
+    return replace(found, problems=tuple(problems), notes=(*found.notes, *notes), recomputed=compared)
+
+
+def _apart(computed: np.ndarray, stored: np.ndarray) -> float:
+    """Return the largest difference as a share of the largest stored feature."""
+    return float(np.abs(computed - stored).max()) / max(float(np.abs(stored).max()), 1e-12)
+
+
+def _apart_text(apart: float, tolerance: float) -> str:
+    return f"{apart:.2g} of the largest apart, where {tolerance:.2g} may be"
+
+
+def _repair(store: FeatureStore, found: VerifyResult, pictures: _Pictures, backbone: _Backbone) -> VerifyResult:
+    """Make damaged rows again, and put the file in place in one step; rows that cannot be made again keep their checksum."""
+    damaged = {problem.row: problem for problem in found.problems if problem.row is not None}
+    if not damaged:
+        return found
+    if store.parts:
+        names = "', '".join(str(part.path) for part in store.parts)
+        raise StoreError(f"'{store.path}' is virtual, its features lie in other files; repair those: '{names}'.")
+    files, lost = _found(pictures, sorted(damaged))
+    made: dict[int, np.ndarray] = {}
+    for row, features in backbone.compute(files):
+        if isinstance(features, str):
+            lost[row] = features
+        else:
+            made[row] = features.astype(store.spec.dtype)
+    rows = store.rows()
+    index = {(row.path, row.view): i for i, row in enumerate(rows)}
+
+    def features_of(row: Row) -> np.ndarray:
+        i = index[row.path, row.view]
+        if i in made:
+            return made[i]
+        return _as_it_is(store, i) if i in lost else store.raw_row(i)
+
+    def recorded(row: Row) -> int | None:
+        i = index[row.path, row.view]
+        if i not in lost:
+            return None
+        return 0 if store.crc32 is None else int(store.crc32[i])
+
+    if made:
+        write_store(
+            store.path,
+            spec=store.spec,
+            grid=store.grid,
+            class_names=store.class_names,
+            rows=rows,
+            features=features_of,
+            skipped=store.skipped,
+            judged_by=store.judged_by,
+            source=store.source,
+            quantized=store.quantized(),
+            compress=store.compression,  # type: ignore[arg-type]
+            sources=store.sources if len(store.sources) > 1 else (),
+            recorded=recorded,
+        )
+    others = [problem for problem in found.problems if problem.row is None]
+    left = [replace(damaged[row], message=f"{damaged[row].message}, and {why}") for row, why in sorted(lost.items())]
+    return replace(found, problems=(*others, *left), repaired=len(made))
+
+
+def _as_it_is(store: FeatureStore, row: int) -> np.ndarray:
+    """Return a damaged row (D,) as it can be read, or NaN."""
+    block = np.full((1, store.dims), np.nan, store.spec.dtype)
+    try:
+        store.blocks.read(row, block)
+    except UNREADABLE:
+        block[:] = np.nan
+    return block[0]
+
+
+def _verify_model(path: Path, engine: str) -> VerifyResult:
+    """Check the digests of a model file, and ask it about its golden pictures."""
+    if not path.is_file():
+        Bundle(path)  # says what is wrong
+    try:
+        bundle = Bundle(path)
+        head, golden = bundle.head(), bundle.golden()
+        bundle.splits()
+        bundle.card()
+        bundle.ir()
+    except BundleError as error:
+        return VerifyResult(path, "model", problems=(Problem(str(error)),))
+    found = VerifyResult(path, "model", bundle.manifest.schema)
+    if not golden:
+        note = "its backbone is not inside the file, so there are no golden pictures to ask it about"
+        return replace(found, notes=(note,))
+    problems = []
+    images, features, probabilities = golden["images"], golden["features"], golden["probabilities"]
+    computed = Predictor(path, engine=engine, batch_size=len(images)).engine().extract(images)
+    apart = _apart(computed, features)
+    tolerance = _TOLERANCE[bundle.manifest.spec.precision]
+    if not apart <= tolerance:
+        problems.append(Problem(f"its backbone gives other features for the golden pictures, {_apart_text(apart, tolerance)}"))
+    difference = float(np.abs(head.predict_proba(features) - probabilities).max())
+    if not difference <= _TOLERANCE["float32"]:
+        problems.append(Problem(f"its head gives other probabilities for the golden pictures, {difference:.2g} apart"))
+    return replace(found, problems=tuple(problems), recomputed=len(images))
