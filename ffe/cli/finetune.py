@@ -72,7 +72,13 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
             show_default=True,
             help="Epochs before an exponential schedule falls.",
         ),
-        click.option("--optimizer", type=click.Choice(("adam", "rmsprop")), default=optimizer, show_default=True),
+        click.option(
+            "--optimizer",
+            type=click.Choice(("adam", "rmsprop")),
+            default=optimizer,
+            show_default=True,
+            help="How steps are taken; it begins anew in each stage.",
+        ),
         click.option(
             "--weight-decay",
             type=click.FloatRange(0, 10),
