@@ -38,7 +38,7 @@ from ffe.store.reader import FeatureStore
 from ffe.workflows import evaluate, train
 from ffe.workflows.finetuning import finetune
 from ffe.workflows.from_scratch import scratch
-from ffe.workflows.training import TrainingResult
+from ffe.workflows.training_result import TrainingResult
 
 BACKBONE, SIZE = "mobilenet_0.25", 32
 
@@ -137,7 +137,7 @@ def test_the_test_images_of_the_model_stay_test(tuned: Tuned) -> None:
     assert valid
     assert all(was[s] == "train" for s in valid)
     assert tuned.result.rows == {name: list(now.values()).count(name) for name in ("train", "valid", "test")} | {"left_out": 0}
-    assert "so it is fitted again without them" in tuned.log
+    assert "images that validate, so it is fitted again, on the " in tuned.log
 
 
 def test_what_stays_frozen_is_that_of_the_original_weights(tuned: Tuned, pictures: Path) -> None:
@@ -395,6 +395,43 @@ def test_new_images_join_the_training_but_not_copies_of_test_images(
     assert result.rows == {"train": 13, "valid": 6, "test": 6, "left_out": 1}
 
 
+def test_a_split_that_is_given_settles_the_sides(
+    base: tuple[Path, Path], small: tuple[Path, TrainingResult], pictures: Path, split_pictures: Path, tmp_path: Path
+) -> None:
+    """The same rows in both, and their answers can be compared one by one; others are left out."""
+    was = {row.sha256: row.split for row in Bundle(base[1]).splits()}
+    names = {row.sha256: row.path for row in Bundle(base[1]).splits()}
+    train = sorted((s for s in was if was[s] == "train"), key=names.__getitem__)  # cats first, then dogs
+    split = (
+        {s: "test" for s in was if was[s] == "test"} | dict.fromkeys(train[::4], "valid") | dict.fromkeys(train[1::4], "train")
+    )
+    ours = finetune(pictures, tmp_path / "t.ffe", model=base[1], unfreeze=("0",), epochs=(1,), split=split)
+    theirs = scratch(pictures, tmp_path / "s.ffe", size=48, plain=True, epochs=(1,), split=split)
+    counts = {side: list(split.values()).count(side) for side in ("train", "valid", "test")}
+    assert ours.rows == theirs.rows == counts | {"left_out": len(was) - len(split)}
+    assert ours.judged.tested == theirs.judged.tested
+    assert {split[sha256] for sha256 in ours.judged.tested} == {"test"}
+    assert ours.judged.test.shape == theirs.judged.test.shape == (counts["test"], 2)
+    with pytest.raises(DataError) as raised:
+        finetune(
+            pictures, tmp_path / "u.ffe", model=base[1], unfreeze=("0",), split=split | {train[1]: "test"}, cache=tmp_path / "c"
+        )
+    assert str(raised.value) == (
+        f"'{base[1]}' was made with 1 of the images that are to test; start from a model of the same split."
+    )
+
+
+def test_a_file_above_the_limits_is_skipped(split_pictures: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    shutil.copytree(split_pictures, tmp_path / "p")
+    Image.new("RGB", (100, 100)).save(tmp_path / "p" / "train" / "cat" / "large.png")
+    result = scratch(tmp_path / "p", tmp_path / "s.ffe", size=48, plain=True, epochs=(1,), max_pixels=5000)
+    assert (result.skipped, result.rows["train"]) == (1, 12)
+    tuned = finetune(tmp_path / "p", tmp_path / "t.ffe", model=result.output, unfreeze=("0",), epochs=(1,), max_pixels=5000)
+    assert (tuned.skipped, tuned.rows["train"]) == (1, 12)
+
+
 def test_interrupted_it_leaves_no_model_and_keeps_the_activations(
     small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path
 ) -> None:
@@ -470,8 +507,8 @@ def test_bad_input_is_refused_in_a_sentence(
         (
             DataError,
             {"source": unseen, "model": small[0], "unfreeze": ("conv4",)},
-            f"'{small[0]}' was trained as a whole, and none of the images that validated it is here; "
-            "give the images that it was made from.",
+            f"'{small[0]}' was trained as a whole, on images that are to validate; "
+            "give the images that it was made from, with the split of then.",
         ),
     ):
         arguments = {"source": pictures, "output": out, "model": model, "unfreeze": ("6",)} | options
@@ -495,7 +532,7 @@ def test_a_model_without_its_backbone_needs_the_very_weights(base: tuple[Path, P
     """Those are found by their digest; others are refused."""
     from ffe.backbones.build import build
     from ffe.extraction.plan import make_spec
-    from ffe.workflows.finetuning import _open_model
+    from ffe.workflows.base_model import open_base
 
     files = []
     for name, seed in (("right", 0), ("wrong", 1)):
@@ -511,4 +548,4 @@ def test_a_model_without_its_backbone_needs_the_very_weights(base: tuple[Path, P
         finetune(pictures, tmp_path / "t.ffe", model=tmp_path / "m.ffe", unfreeze=("6",))
     with pytest.raises(WeightsError, match="are not those that made the features"):
         finetune(pictures, tmp_path / "t.ffe", model=tmp_path / "m.ffe", unfreeze=("6",), weights=str(files[1]))
-    assert _open_model(tmp_path / "m.ffe", str(files[0])).found.path == files[0]
+    assert open_base(tmp_path / "m.ffe", str(files[0])).found.path == files[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ffe.cli.limits import limit_options
 from ffe.cli.output import WORKERS_HELP, EpochView, ExtractProgress, duration_text, print_json
 from ffe.cli.tune import time_budget
 
@@ -115,6 +116,7 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
             "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice."
         ),
         click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP),
+        limit_options,
         click.option("--report", type=click.Path(), help="Write a page (.html) with scores, mistakes and charts."),
         click.option("--tensorboard", type=click.Path(), help="Write logs for TensorBoard into this folder."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
@@ -188,5 +190,5 @@ def command(source: str, output: str, model: str, as_json: bool, **options: Any)
     from ffe.workflows.finetuning import finetune
 
     with ExtractProgress() as progress, EpochView() as view:
-        result = finetune(source, output, model=model, progress=progress, on_epoch=view.epoch, on_step=view.step, **options)
+        result = finetune(source, output, model=model, progress=progress, **view.callbacks, **options)
     print_trained(result, options["report"], as_json)

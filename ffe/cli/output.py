@@ -279,14 +279,26 @@ class SearchView:
 
 
 class EpochView:
-    """Shows a training: a line for each epoch, and on a terminal how far the running one is."""
+    """Shows a training: a line for each epoch, and on a terminal how far the running one is.
+
+    Attributes:
+        callbacks: what to call when, as ``ffe.finetune`` and ``ffe.scratch`` name it.
+    """
 
     def __init__(self) -> None:
+        self.callbacks: dict[str, Any] = {"on_decoded": self._decoded, "on_epoch": self._epoch, "on_step": self._step}
         self._open = False
+        self._printed_at = time.monotonic()
 
-    def epoch(self, epoch: Epoch) -> None:
-        """Take in an epoch."""
-        self._clear()
+    def _decoded(self, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            self._show("" if done == total else f"{done}/{total} images decoded")
+        elif time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
+            self._printed_at = time.monotonic()
+            click.echo(f"{done}/{total} images decoded", err=True)
+
+    def _epoch(self, epoch: Epoch) -> None:
+        self._show("")
         valid = f"validation loss {epoch.valid_loss:.4f}, accuracy {epoch.valid_accuracy:.4f}{' (best)' if epoch.best else ''}"
         if epoch.loss is None or epoch.accuracy is None or epoch.learning_rate is None:
             click.echo(f"before: {valid}", err=True)
@@ -297,20 +309,20 @@ class EpochView:
             err=True,
         )
 
-    def step(self, step: Step) -> None:
-        """Take in a step."""
+    def _step(self, step: Step) -> None:
         if sys.stderr.isatty():
-            text = f"stage {step.stage}, epoch {step.epoch}: {step.done}/{step.total} steps"
-            click.echo(f"\r{text}", nl=False, err=True)
-            self._open = True
+            self._show(
+                "" if step.done == step.total else f"stage {step.stage}, epoch {step.epoch}: {step.done}/{step.total} steps"
+            )
 
-    def _clear(self) -> None:
-        if self._open:
-            click.echo("\r\x1b[K", nl=False, err=True)
-            self._open = False
+    def _show(self, text: str) -> None:
+        """Replace the line that changes; empty = there is none, and others may print."""
+        if self._open or text:
+            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+        self._open = bool(text)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._clear()
+        self._show("")

@@ -43,5 +43,5 @@ def command(source: str, output: str, as_json: bool, **options: Any) -> None:
 
     options["size"] = options["size"] or 150
     with EpochView() as view:
-        result = scratch(source, output, on_epoch=view.epoch, on_step=view.step, **options)
+        result = scratch(source, output, **view.callbacks, **options)
     print_trained(result, options["report"], as_json)

@@ -60,7 +60,7 @@ class Trainer:
     Args:
         spec: how.
         labels: int64 (N,), in [0, K).
-        weights: float64 (N,), how much each row counts in training.
+        weights: float64 (K,), how much a row of each class counts in training.
         train, valid: int64, rows to learn from, and to choose by.
         clock: when it has to end.
         on_epoch: called after every epoch.
@@ -142,7 +142,8 @@ class Trainer:
         sums, seen = np.zeros(2), 0
         for done, (rows, x) in enumerate(batches(source, order, size, self._view), start=1):
             model.reset_metrics()  # some versions of Keras do so by themselves, others go on adding up
-            of_batch: Any = model.train_on_batch(x, targets(self._labels[rows], model), sample_weight=self._weights[rows])
+            labels = self._labels[rows]
+            of_batch: Any = model.train_on_batch(x, targets(labels, model), sample_weight=self._weights[labels])
             sums += len(rows) * np.asarray(of_batch, np.float64)
             seen += len(rows)
             self._on_step(Step(number, epoch, done, total))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ffe.arrays import fits_in_memory
 from ffe.errors import SourceError
+from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord
 from ffe.images.stream import ImageStream
 from ffe.specs import Decode
@@ -42,6 +43,7 @@ def decode_source(
     size: tuple[int, int],
     how: Decode = "exact",
     *,
+    limits: Limits = Limits(),  # noqa: B008 (a frozen value)
     workers: int | None = None,
     folder: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -52,6 +54,7 @@ def decode_source(
         records: the images.
         size: (height, width) in pixels.
         how: ``exact`` or ``fast``.
+        limits: larger files are skipped.
         workers: threads; None = as extraction takes them.
         folder: where the temporary file goes, if they do not fit into memory.
         progress: called with how many are done, of how many.
@@ -64,7 +67,7 @@ def decode_source(
     sha256: list[str] = []
     phash: list[int] = []
     skipped: list[tuple[str, str]] = []
-    with ImageStream((record.file for record in records), size, how=how, workers=workers) as images:
+    with ImageStream((record.file for record in records), size, how=how, workers=workers, limits=limits) as images:
         for item in images:
             record = records[item.index]
             if item.pixels is None:

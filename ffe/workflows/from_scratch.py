@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +15,22 @@ from ffe.backbones.catalog import CONVNET
 from ffe.engines.base import grid_of
 from ffe.errors import DataError, SourceError
 from ffe.evaluation.weights import class_weights as weights_of_classes
-from ffe.finetuning.convnet import DROPOUT, build_convnet, first_head
+from ffe.finetuning.convnet import DROPOUT, FILTERS, build_convnet, first_head
 from ffe.finetuning.cut import ALL
-from ffe.finetuning.history import Epoch, TensorBoardLog
+from ffe.finetuning.history import Epoch
 from ffe.finetuning.network import Network, features_above
 from ffe.finetuning.sources import Pictures, views_of
 from ffe.finetuning.train import Clock, Step, Trainer
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
-from ffe.report.page import check_output as check_report
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.groups import find_groups
 from ffe.splits.sides import TEST, TRAIN
-from ffe.workflows.photos import VALID, photos_of_files, sides_anew
-from ffe.workflows.training import Stage, TrainingResult, counts_of, ids_of, judge, pooled_of, probabilities_of, write_trained
+from ffe.workflows.dealing import VALID, Dealing
+from ffe.workflows.photos import photos_of_files
+from ffe.workflows.training import Call, judge, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
-from ffe.workflows.writing import check_place
+from ffe.workflows.training_result import Stage, TrainingResult
 
 # chapter 5.2 of Chollet 2017 (Deep Learning with Python)
 AUGMENT = AugmentSpec(flip=True, zoom=(0.8, 1.2), rotate=40, shift=0.2, shear=0.2)
@@ -53,10 +54,13 @@ def scratch(
     class_weights: str = "auto",
     valid_fraction: float = 0.2,
     test_fraction: float = 0.2,
+    split: Mapping[str, str] | None = None,
     budget: float | None = None,
     seed: int = 0,
     decode: Decode = "exact",
     workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
     report: str | os.PathLike[str] | None = None,
     tensorboard: str | os.PathLike[str] | None = None,
     on_decoded: Callable[[int, int], None] = lambda done, total: None,
@@ -77,10 +81,13 @@ def scratch(
         augment: how images change; None = they do not.
         epochs, learning_rate, schedule, hold, optimizer, weight_decay, batch_size, patience, class_weights,
             valid_fraction, seed: see ``ffe.specs.TrainingSpec``; there is one stage.
-        test_fraction: share held out for the test, where no split is given.
+        test_fraction: share held out for the test, where the source gives none.
+        split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
+            None = what the source gives, or a choice by content.
         budget: seconds, from the start of the call; the best weights so far are kept when they are over.
         decode: ``exact`` or ``fast``; see ``ffe.images.fast``.
         workers: threads that decode; None = one per core, more where files come slowly.
+        max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
         report: an HTML file to write.
         tensorboard: folder for TensorBoard's logs.
         on_decoded: called with how many images are decoded, of how many.
@@ -108,58 +115,48 @@ def scratch(
         seed=seed,
         augment=None if plain else augment,
     )
-    place = Path(output)
-    check_place(place)
-    if report is not None:
-        check_report(Path(report))
-    found = scan(source, place)
+    call = Call(Path(output), None if report is None else Path(report), Clock(started, budget), on_epoch, on_step)
+    call.check()
+    found = scan(source, call.output)
     _check_classes(found)
     preprocess = PreprocessSpec((size, size) if isinstance(size, int) else size, "none", decode=decode)
     backbone = build_convnet(preprocess.size, seed)
-    pixels, photos, skipped = photos_of_files(found, found.class_names, preprocess, workers, on_decoded)
+    names = found.class_names
+    pixels, photos, skipped = photos_of_files(found, names, preprocess, Limits(max_pixels, max_bytes), workers, on_decoded)
     used = np.flatnonzero(photos.labels >= 0)
     groups = find_groups([photos.sha256[i] for i in used], photos.phash[used], names=[photos.named[i] for i in used])
-    side = sides_anew(photos, groups, test_fraction, valid_fraction, seed, found.class_names)
-    train, valid, test = (np.flatnonzero(side == name) for name in (TRAIN, VALID, TEST))
-    weights = weights_of_classes(spec.class_weights, photos.labels[train], len(found.class_names))
-    start = first_head(grid_of(backbone.output_shape[1:]), len(found.class_names), spec.dropout or 0.0, seed)
+    dealt = Dealing(names, valid_fraction, seed, split).anew(photos, groups, test_fraction)
+    weights = weights_of_classes(spec.class_weights, dealt.labels(TRAIN), len(names))
+    start = first_head(grid_of(backbone.output_shape[1:]), len(names), spec.dropout or 0.0, seed)
     network = Network(backbone, start, seed)
-    with contextlib.ExitStack() as stack:
-        board = None if tensorboard is None else stack.enter_context(TensorBoardLog(Path(tensorboard)))
-
-        def told(epoch: Epoch) -> None:
-            if board is not None:
-                board.add(epoch)
-            on_epoch(epoch)
-
-        rows = weights[np.maximum(photos.labels, 0)]
-        trainer = Trainer(spec, photos.labels, rows, train, valid, Clock(started, budget), told, on_step)
-        pictures = stack.enter_context(contextlib.closing(Pictures(pixels, photos.sha256, "none", views_of(spec.augment))))
+    pictures = Pictures(pixels, photos.sha256, "none", views_of(spec.augment))
+    with contextlib.closing(pictures), call.logged(tensorboard) as logged:
+        trainer = Trainer(
+            spec, photos.labels, weights, dealt.rows(TRAIN), dealt.rows(VALID), logged.clock, logged.on_epoch, on_step
+        )
         trainer.stage(1, network.above(""), pictures)
         head, above = start.head(network.head_layers()), features_above(backbone, "")
-        said = [probabilities_of(head, above, pictures, some) for some in (valid, test)]
-        if report is not None:
+        said = [probabilities_of(head, above, pictures, dealt.rows(side)) for side in (VALID, TEST)]
+        if call.page is not None:
             pooled = pooled_of(above, pictures, used, start.map.grid, len(photos))
-    judged = judge(said[0], said[1], photos, side, ids_of(photos, groups), found.class_names)
     result = TrainingResult(
-        output=place,
+        output=call.output,
         head=head,
-        stages=(Stage(1, ALL, len(backbone.layers), backbone.layers[0].name, 4, ""),),
+        stages=(Stage(1, ALL, len(backbone.layers), backbone.layers[0].name, len(FILTERS), ""),),
         epochs=tuple(trainer.epochs),
-        evaluation=judged.evaluation,
-        calibration=judged.calibration,
+        judged=judge(said[0], said[1], dealt, names),
         before=None,
         comparison=None,
         class_weights=None if np.allclose(weights, 1) else tuple(weights.tolist()),
-        rows=counts_of(side),
+        rows=dealt.counts(),
         skipped=skipped,
         seconds=time.monotonic() - started,
-        classes=found.class_names,
+        classes=names,
     )
     features = ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess)
-    write_trained(result, backbone, features, "scratch", {}, spec, photos, side)
-    if report is not None:
-        write_training_report(Path(report), result, features, spec, photos, side, groups, judged, pooled, str(source))
+    write_trained(result, backbone, features, "scratch", {}, spec, dealt)
+    if call.page is not None:
+        write_training_report(call.page, result, features, spec, dealt, pooled, str(source))
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 

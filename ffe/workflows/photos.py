@@ -1,28 +1,20 @@
-"""The images that a network is trained on: what is known of each, and which side it stands on."""
+"""The images that a network is trained on, and what is known of each."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ffe.errors import DataError, ModelMismatchError, SourceError
+from ffe.errors import ModelMismatchError, SourceError
+from ffe.images.limits import Limits
 from ffe.images.pixels import decode_source
 from ffe.images.scan import Scan
 from ffe.specs import PreprocessSpec
-from ffe.splits.groups import Groups
-from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, hold_out
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
-
-log = logging.getLogger("ffe")
-
-VALID = "valid"
-
-_OTHER_DRAW = 2**31  # seeds are smaller, so an image draws anew for the validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +93,7 @@ def photos_of_files(
     found: Scan,
     class_names: Sequence[str],
     preprocess: PreprocessSpec,
+    limits: Limits,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, Photos, int]:
@@ -110,6 +103,7 @@ def photos_of_files(
         found: the source.
         class_names: the label i means class_names[i].
         preprocess: size and way of decoding.
+        limits: larger files are skipped.
         workers: threads.
         progress: called with how many are done, of how many.
 
@@ -120,7 +114,7 @@ def photos_of_files(
         SourceError: none could be read.
     """
     records = sorted(found.records, key=lambda record: row_key(record.path))
-    decoded = decode_source(records, preprocess.size, preprocess.decode, workers=workers, progress=progress)
+    decoded = decode_source(records, preprocess.size, preprocess.decode, limits=limits, workers=workers, progress=progress)
     index = [class_names.index(name) for name in found.class_names]
     labels = [index[record.label] if record.label >= 0 else -1 for record in decoded.records]
     photos = Photos(
@@ -133,108 +127,3 @@ def photos_of_files(
         phash=decoded.phash,
     )
     return decoded.pixels, photos, len(decoded.skipped) + len(found.left_out)
-
-
-def sides_anew(
-    photos: Photos, groups: Groups, test_fraction: float, valid_fraction: float, seed: int, class_names: Sequence[str]
-) -> np.ndarray:
-    """Return the side of each image where no model had any: that which the source gives, or one drawn by its content.
-
-    Args:
-        photos: the images.
-        groups: of those that have labels.
-        test_fraction, valid_fraction: shares, where the source gives no such images.
-        seed: of the choice.
-        class_names: for messages.
-
-    Returns:
-        str (N,), ``train``, ``valid``, ``test`` or empty: left out.
-
-    Raises:
-        DataError: a class has no image on one of the sides.
-    """
-    side = np.asarray([given or TRAIN for given in photos.given], "U5")
-    side[photos.labels < 0] = LEFT_OUT
-    used = np.flatnonzero(photos.labels >= 0)
-    if not (side == TEST).any():
-        valid = side[used] == VALID
-        drawn = hold_out(
-            photos.labels[used],
-            [photos.sha256[i] for i in used],
-            groups.ids,
-            test_fraction,
-            seed,
-            names=[photos.named[i] for i in used],
-            training=valid,
-        )
-        side[used] = np.where(valid, VALID, drawn.side)
-    return with_validation(photos, groups, side, valid_fraction, seed, class_names)
-
-
-def sides_as_before(
-    photos: Photos, groups: Groups, known: Mapping[str, str], valid_fraction: float, seed: int, class_names: Sequence[str]
-) -> np.ndarray:
-    """Return the side of each image: that which it had when the model was made.
-
-    Images that the model was not made with train, unless the source gives them
-    another side, or they belong together with one that tests: then they are
-    left out. Where the model had no validation images, a share of those that
-    train validate from now on, whole groups at a time.
-
-    Args:
-        photos: the images.
-        groups: of the images that have labels.
-        known: digest -> ``train``, ``valid``, ``test`` or empty, of the model's images.
-        valid_fraction: share that validates.
-        seed: of that choice.
-        class_names: for messages.
-
-    Returns:
-        str (N,), ``train``, ``valid``, ``test`` or empty: left out.
-
-    Raises:
-        DataError: a class has no image on one of the sides.
-    """
-    side = np.asarray([known.get(s, given or TRAIN) for s, given in zip(photos.sha256, photos.given, strict=True)], "U5")
-    side[photos.labels < 0] = LEFT_OUT
-    used = np.flatnonzero(photos.labels >= 0)
-    new = np.asarray([photos.sha256[i] not in known for i in used], bool)
-    tested = np.bincount(groups.ids, side[used] == TEST) > 0
-    leaking = new & (side[used] != TEST) & tested[groups.ids]
-    side[used[leaking]] = LEFT_OUT
-    joined = int((new & ~leaking).sum())
-    if joined:
-        log.info("%d images are new to the model; they take part in the training", joined)
-    if leaking.any():
-        log.info("%d new images are left out: they belong together with images that test", leaking.sum())
-    return with_validation(photos, groups, side, valid_fraction, seed, class_names)
-
-
-def with_validation(
-    photos: Photos, groups: Groups, side: np.ndarray, fraction: float, seed: int, class_names: Sequence[str]
-) -> np.ndarray:
-    """Let a share of the images that train validate, where none do; see ``sides_as_before``."""
-    side = side.copy()
-    train = np.flatnonzero(side == TRAIN)
-    if not (side == VALID).any() and len(train):
-        place = np.full(len(photos), -1)
-        place[photos.labels >= 0] = np.arange(len(groups.ids))
-        drawn = hold_out(
-            photos.labels[train],
-            [photos.sha256[i] for i in train],
-            groups.ids[place[train]],
-            fraction,
-            _OTHER_DRAW + seed,
-            names=[photos.named[i] for i in train],
-        )
-        side[train[drawn.side == TEST]] = VALID
-    for name, wanted in (("training", TRAIN), ("validation", VALID), ("test", TEST)):
-        for label, class_name in enumerate(class_names):
-            if not ((photos.labels == label) & (side == wanted)).any():
-                raise DataError(
-                    f"The class '{class_name}' has no {name} images; give the images that the model was made from, "
-                    "or add different images of this class."
-                    if wanted == TEST
-                    else f"The class '{class_name}' has no {name} images; add different images of this class."
-                )
-    return side

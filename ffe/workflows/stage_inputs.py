@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,20 @@ from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.engines.measure import images_per_second
-from ffe.errors import SourceError, StoreError
+from ffe.errors import DiskFullError, SourceError
 from ffe.extraction.run import extract
 from ffe.extraction.stages import Progress
 from ffe.finetuning.batches import Source
 from ffe.finetuning.cut import Cut
 from ffe.finetuning.sources import Activations, Pictures, views_of
+from ffe.images.limits import Limits
 from ffe.images.scan import Scan
 from ffe.keys import bytes_digest, spec_digest
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import AugmentSpec, ExtractSpec
 from ffe.store.reader import FeatureStore
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
-from ffe.workflows.training import Stage
+from ffe.workflows.training_result import Stage
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +40,25 @@ log = logging.getLogger("ffe")
 _MEASURED = 8  # images
 _MEASURE_SECONDS = 0.5
 _BACKWARD = 3  # a step of training, in forward passes
+
+
+@dataclass(frozen=True)
+class Means:
+    """What reads images, and runs the part of a backbone that stays as it is.
+
+    Attributes:
+        engine: ``auto``, ``keras`` or ``openvino``.
+        workers: threads that decode; None = what suits.
+        limits: larger files are skipped.
+        progress: called after every batch of an extraction.
+        on_decoded: called with how many images are decoded, of how many.
+    """
+
+    engine: str
+    workers: int | None
+    limits: Limits
+    progress: Callable[[Progress], None]
+    on_decoded: Callable[[int, int], None]
 
 
 class StageInputs:
@@ -51,10 +72,9 @@ class StageInputs:
         weights: where the backbone is.
         folder: for activations.
         augment: how pictures change; None = they do not, so activations are kept.
-        engine, workers, progress: for the part that stays as it is.
+        means: what reads the images, and runs the part that stays as it is.
 
     Attributes:
-        source: as given.
         photos: the images; known once a stage had its rows.
         skipped: files that could not be read.
     """
@@ -68,22 +88,18 @@ class StageInputs:
         weights: Weights,
         folder: Path,
         augment: AugmentSpec | None,
-        engine: str,
-        workers: int | None,
-        progress: Callable[[Progress], None],
+        means: Means,
     ) -> None:
         self.photos: Photos | None = None
         self.skipped = 0
-        self.source = source
+        self._source = source
         self._found = found
         self._class_names = class_names
         self._spec = spec
         self._weights = weights
         self._folder = folder
         self._augment = augment
-        self._engine = engine
-        self._workers = workers
-        self._progress = progress
+        self._means = means
         self._pixels: np.ndarray | None = None
         self._made: list[Path] = []
 
@@ -101,13 +117,13 @@ class StageInputs:
         """Make sure, before anything slow, that the disk has room for the activations.
 
         Raises:
-            StoreError: it has not.
+            DiskFullError: it has not.
         """
         sizes = {self._path(cut): self._bytes(cut) for cut in cuts if self.keeps(cut) and not self._path(cut).exists()}
         needed = sum(sizes.values()) + max(sizes.values(), default=0)  # a file is written beside its parts
         free = free_disk(self._folder if self._folder.is_dir() else self._folder.parent)
         if needed > free:
-            raise StoreError(
+            raise DiskFullError(
                 f"The activations of {len(self._found.records)} images would take {bytes_text(needed)} in '{self._folder}', "
                 f"where {bytes_text(free)} are free; name a folder on another disk with --cache, or unfreeze fewer layers."
             )
@@ -126,7 +142,7 @@ class StageInputs:
         """
         engine = None
         if cut.place != "input" and not (self.keeps(cut) and self._path(cut).exists()):
-            engine = open_engine(self._spec_at(cut), self._weights, name=self._engine)
+            engine = open_engine(self._spec_at(cut), self._weights, name=self._means.engine)
         self._say(stage, cut, above, engine, count)
         if self.keeps(cut):
             with FeatureStore(self._extracted(cut)) as store:
@@ -158,7 +174,7 @@ class StageInputs:
         return dataclasses.replace(self._spec, backbone=dataclasses.replace(self._spec.backbone, layer=layer), dtype="float32")
 
     def _path(self, cut: Cut) -> Path:
-        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {self.source.resolve()}".encode())
+        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {self._source.resolve()}".encode())
         return self._folder / f"{cut.layer.replace('/', '-')}-{what[:12]}.h5"
 
     def _bytes(self, cut: Cut) -> int:
@@ -214,23 +230,28 @@ class StageInputs:
         self._made.append(path)
         from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
         extract(
-            self.source,
+            self._source,
             path,
             backbone=str(self._weights.path) if from_model else spec.backbone.name,
             size=spec.preprocess.size,
             weights="imagenet" if from_model else str(self._weights.path or "random"),
             layer=spec.backbone.layer,
-            engine=self._engine,
+            engine=self._means.engine,
             decode=spec.preprocess.decode,
-            workers=self._workers,
-            progress=self._progress,
+            workers=self._means.workers,
+            max_pixels=self._means.limits.pixels,
+            max_bytes=self._means.limits.bytes,
+            progress=self._means.progress,
         )
         return path
 
     def _decoded(self) -> tuple[np.ndarray, Photos]:
         """Decode all images, the first time."""
         if self._pixels is None:
-            decoded = photos_of_files(self._found, self._class_names, self._spec.preprocess, self._workers)
+            means = self._means
+            decoded = photos_of_files(
+                self._found, self._class_names, self._spec.preprocess, means.limits, means.workers, means.on_decoded
+            )
             self._pixels, self._photos_of_pixels, self.skipped = decoded
         return self._pixels, self._photos_of_pixels
 

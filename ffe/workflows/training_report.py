@@ -17,11 +17,10 @@ from ffe.report.feature_map import choose_rows, feature_map
 from ffe.report.page import Curves, Page, Picture, Suspect, write_page
 from ffe.report.text import comparison_text, parameters_text, stage_text
 from ffe.specs import ExtractSpec, TrainingSpec
-from ffe.splits.groups import Groups
 from ffe.splits.sides import TEST
-from ffe.workflows.photos import VALID, Photos
+from ffe.workflows.dealing import VALID, Dealt
 from ffe.workflows.reporting import calibration_view, duplicates_of, title_of
-from ffe.workflows.training import Judged, TrainingResult
+from ffe.workflows.training_result import Judged, TrainingResult
 
 
 def write_training_report(
@@ -29,10 +28,7 @@ def write_training_report(
     result: TrainingResult,
     features: ExtractSpec,
     spec: TrainingSpec,
-    photos: Photos,
-    side: np.ndarray,
-    groups: Groups,
-    judged: Judged,
+    dealt: Dealt,
     pooled: np.ndarray,
     source: str,
 ) -> None:
@@ -43,20 +39,18 @@ def write_training_report(
         result: what the training came to.
         features: of the backbone, before it.
         spec: how it was trained.
-        photos: the images.
-        side: str (N,), of each.
-        groups: of the images that have labels.
-        judged: the scores.
+        dealt: the images.
         pooled: float32 (N, C), features of the images as the backbone is now, averaged over their places.
         source: where the images come from, for people.
     """
+    photos, judged = dealt.photos, result.judged
     names, files = photos.paths, photos.files
-    testing, choosing = np.flatnonzero(side == TEST), np.flatnonzero(side == VALID)
+    testing, choosing = dealt.rows(TEST), dealt.rows(VALID)
     used = np.flatnonzero(photos.labels >= 0)
     record = result.to_json()
     stages = [f"stage {stage['number']} trained {stage_text(stage, features.backbone.name)}" for stage in record["stages"]]
     height, width = features.preprocess.size
-    suspects = find_label_errors(with_temperature(judged.valid, result.calibration.factor), photos.labels[choosing])
+    suspects = find_label_errors(with_temperature(judged.valid, judged.calibration.factor), photos.labels[choosing])
     write_page(
         path,
         Page(
@@ -82,9 +76,9 @@ def write_training_report(
                 Suspect(names[choosing[s.row]], files[choosing[s.row]], s.given, s.suggested, s.probability_suggested)
                 for s in suspects
             ],
-            calibration=calibration_view(result.calibration, judged.valid, photos.labels[choosing]),
-            duplicates=duplicates_of(groups, [names[i] for i in used], [files[i] for i in used]),
-            map=_map(photos, side, judged, pooled, used, spec.seed),
+            calibration=calibration_view(judged.calibration, judged.valid, photos.labels[choosing]),
+            duplicates=duplicates_of(dealt.groups, [names[i] for i in used], [files[i] for i in used]),
+            map=_map(dealt, judged, pooled, used, spec.seed),
             made={"source": source, **_options(spec)},
         ),
     )
@@ -107,9 +101,11 @@ def _curves(epochs: Sequence[Epoch]) -> Curves:
     )
 
 
-def _map(photos: Photos, side: np.ndarray, judged: Judged, pooled: np.ndarray, used: np.ndarray, seed: int) -> Any:
+def _map(dealt: Dealt, judged: Judged, pooled: np.ndarray, used: np.ndarray, seed: int) -> Any:
+    photos = dealt.photos
     predicted = np.full(len(photos), -1)
-    predicted[side == VALID], predicted[side == TEST] = judged.valid.argmax(axis=1), judged.test.argmax(axis=1)
+    for side, answers in ((VALID, judged.valid), (TEST, judged.test)):
+        predicted[dealt.rows(side)] = answers.argmax(axis=1)
     right = (predicted == photos.labels) | (predicted < 0)
     chosen = used[choose_rows(len(used), seed)]
     names, files = [photos.paths[i] for i in chosen], [photos.files[i] for i in chosen]

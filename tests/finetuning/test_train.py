@@ -43,7 +43,7 @@ def one_layer(classes: int = 2) -> keras.Model:
 
 def trainer_for(spec: TrainingSpec, source: Source, clock: Clock | None = None, **callbacks: Callable[..., None]) -> Trainer:
     train, valid = np.arange(30), np.arange(30, ROWS)
-    return Trainer(spec, source.labels, np.ones(ROWS), train, valid, clock or Clock(time.monotonic()), **callbacks)  # type: ignore[arg-type]
+    return Trainer(spec, source.labels, np.ones(3), train, valid, clock or Clock(time.monotonic()), **callbacks)  # type: ignore[arg-type]
 
 
 def test_it_learns_and_notes_every_epoch() -> None:

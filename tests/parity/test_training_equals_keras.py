@@ -59,7 +59,8 @@ def test_epochs_from_activations_are_those_of_keras_fit(
     generator = np.random.default_rng(3)
     images = generator.uniform(-1, 1, (ROWS, SIZE, SIZE, 3)).astype(np.float32)
     labels = np.arange(ROWS) % classes
-    weights = np.where(labels == 0, 2.0, 0.5) if weighted else np.ones(ROWS)
+    of_class = np.asarray([2.0, 0.5, 0.5] if weighted else [1.0, 1.0, 1.0])[:classes]
+    weights = of_class[labels]
     kernel = generator.normal(0, 0.1, (256, 1 if classes == 2 else classes)).astype(np.float32)
     bias = np.zeros(kernel.shape[1], np.float32)
     spec, found = make_spec("mobilenet_0.25", SIZE, "random")
@@ -94,7 +95,7 @@ def test_epochs_from_activations_are_those_of_keras_fit(
     training = TrainingSpec(
         ("6",), (EPOCHS,), (rate,), optimizer=optimizer, batch_size=BATCH, patience=0, seed=5, batchnorm=batchnorm
     )
-    trainer = Trainer(training, labels, weights, np.arange(ROWS), np.arange(4), Clock(time.monotonic()))
+    trainer = Trainer(training, labels, of_class, np.arange(ROWS), np.arange(4), Clock(time.monotonic()))
     model = network.above(cut.layer)
     monkeypatch.setattr(model, "set_weights", lambda best: None)  # so that the last ones can be compared, not the best
     trainer.stage(1, model, Rows(np.asarray(activations)))
