@@ -20,6 +20,7 @@ from ffe.errors import (
     DataError,
     HeadError,
     ModelMismatchError,
+    ReportError,
     SourceError,
     SpecError,
     StoreError,
@@ -61,7 +62,7 @@ def base(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """Features and a logistic model of the drawn pictures."""
     folder = tmp_path_factory.mktemp("base")
     extract(pictures, folder / "f.h5", backbone=BACKBONE, size=SIZE, weights="random")
-    train(folder / "f.h5", folder / "m.ffe", head="logistic")
+    train(folder / "f.h5", folder / "m.ffe", head="logistic", reject=0.6)
     return folder / "f.h5", folder / "m.ffe"
 
 
@@ -156,11 +157,12 @@ def test_what_stays_frozen_is_that_of_the_original_weights(tuned: Tuned, picture
 
 def test_what_a_stage_takes_is_said_before(tuned: Tuned) -> None:
     first, second = (line for line in tuned.log.splitlines() if line.startswith("stage "))
-    assert first.startswith(
+    assert first == (
         f"stage 1 of 2: the last 6 layers of {BACKBONE} learn, from conv_dw_13 on (2 have weights that can); "
-        "the output of conv_pw_12_relu stays the same, and is computed once: 40 images, about 1 s and 40.0 KiB in "
+        "the output of conv_pw_12_relu stays the same, and is computed once: 40 images, about 1 s and 40.0 KiB; "
+        "an epoch takes about 1 s"
     )
-    assert "twice that until it is whole; an epoch takes about" in first
+    assert f"the activations of 40 images take up to 200.0 KiB in '{tuned.cache}', where " in tuned.log.split(first)[0]
     assert second.startswith(f"stage 2 of 2: the last 19 layers of {BACKBONE} learn, from conv_dw_11 on (6 have")
 
 
@@ -226,6 +228,7 @@ def test_weights_that_are_not_those_of_the_digest_are_refused(tuned: Tuned) -> N
 def test_the_history_travels_in_the_model(tuned: Tuned) -> None:
     training = Bundle(tuned.model).manifest.training
     assert training["kind"] == "finetuned"
+    assert Bundle(tuned.model).manifest.reject == Bundle(tuned.base).manifest.reject == 0.6
     assert training["base"]["weights"] == "random"
     assert training["base"]["weights_sha256"] == Bundle(tuned.base).manifest.spec.backbone.weights_sha256
     assert [(epoch["stage"], epoch["epoch"]) for epoch in training["history"]] == [(1, 0), (1, 1), (1, 2), (2, 1), (2, 2)]
@@ -503,6 +506,11 @@ def test_bad_input_is_refused_in_a_sentence(
         (StoreError, {"cache": pictures / "cache"}, f"The cache '{pictures / 'cache'}' lies among the images of '{pictures}'"),
         (StoreError, {"cache": tmp_path / "notes.txt"}, f"The cache '{tmp_path / 'notes.txt'}' is a file"),
         (StoreError, {"cache": tmp_path / "a" / "b"}, f"The cache '{tmp_path / 'a' / 'b'}' lies in a folder that does not exist"),
+        (
+            ReportError,
+            {"tensorboard": tmp_path / "notes.txt"},
+            f"'{tmp_path / 'notes.txt'}' is a file; name a folder for TensorBoard's logs with --tensorboard.",
+        ),
         (BundleError, {"output": tmp_path / "notes.txt"}, f"'{tmp_path / 'notes.txt'}' exists and is no model file"),
         (
             DataError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ffe.cli.extract import size_option_with
 from ffe.cli.finetune import augment_changes, epochs_option, print_trained, training_options
@@ -41,6 +42,8 @@ def command(source: str, output: str, as_json: bool, **options: Any) -> None:
     """
     from ffe.workflows.from_scratch import scratch
 
+    if options["plain"] and click.get_current_context().get_parameter_source("augment") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--plain is without changing images, so it does not go with --augment; leave one of them out.")
     options["size"] = options["size"] or 150
     with EpochView() as view:
         result = scratch(source, output, **view.callbacks, **options)

@@ -21,8 +21,8 @@ Change = Callable[[np.ndarray, str, int], np.ndarray]
 class Activations:
     """Rows of a feature file: in memory where they fit, else read when they are needed.
 
-    Rows of one image are its views. The plain one is asked for by view 0;
-    others, where the file has any, take turns from epoch to epoch.
+    Rows of one image are its views. The plain one is asked for by view 0; in
+    training they take turns from epoch to epoch, the plain one among them.
 
     Args:
         store: the file, open as long as this is used.
@@ -37,19 +37,18 @@ class Activations:
         self._store = store
         self._shape = tuple(shape)
         self.plain = np.flatnonzero(store.views == 0)
-        self._others = self._views()
+        self._turns = self._views()
         self.in_memory = fits_in_memory(4 * len(store) * store.dims)
         self._rows = store.features() if self.in_memory else None
 
     def _views(self) -> list[list[int]]:
-        """Return, for each image, the rows of its further views, by their number."""
+        """Return, for each image, the rows of its views, by their number; the plain one is the first."""
         store = self._store
         image = {store.paths[row]: place for place, row in enumerate(self.plain)}
-        others: list[list[tuple[int, int]]] = [[] for _ in self.plain]
-        for row in np.flatnonzero(store.views > 0).tolist():
-            if store.paths[row] in image:
-                others[image[store.paths[row]]].append((int(store.views[row]), row))
-        return [[row for _, row in sorted(views)] for views in others]
+        turns: list[list[int]] = [[] for _ in self.plain]
+        for row in np.argsort(store.views, kind="stable").tolist():
+            turns[image[store.paths[row]]].append(row)
+        return turns
 
     def take(self, rows: np.ndarray, view: int) -> np.ndarray:
         """Return float32 (n, *shape) of images, which are numbered as in ``plain``."""
@@ -58,8 +57,8 @@ class Activations:
         return found.reshape(len(rows), *self._shape)
 
     def _row(self, image: int, view: int) -> int:
-        others = self._others[image]
-        return others[(view - 1) % len(others)] if view and others else int(self.plain[image])
+        turns = self._turns[image]
+        return turns[view % len(turns)]
 
 
 def views_of(spec: AugmentSpec | None) -> Change | None:

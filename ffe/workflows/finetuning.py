@@ -131,7 +131,8 @@ def finetune(
         seed=seed,
         augment=augment,
     )
-    call = Call(Path(output), None if report is None else Path(report), Clock(started, budget), on_epoch, on_step)
+    page, board = (None if path is None else Path(path) for path in (report, tensorboard))
+    call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)
     base = open_base(Path(model), weights)
     check_engine(engine)
     call.check()
@@ -146,9 +147,9 @@ def finetune(
     plan = _plan(backbone, base, spec)
     inputs.check_room([cut for _, cut in plan])
     dealing = Dealing(names, valid_fraction, seed, split)
-    with call.logged(tensorboard) as logged:
+    with call.logged() as logged:
         result, dealt, pooled = _train(base, backbone, plan, inputs, spec, dealing, logged)
-    write_trained(result, backbone, base.spec, "finetuned", base.to_json(), spec, dealt)
+    write_trained(result, backbone, base.spec, "finetuned", base.to_json(), spec, dealt, base.bundle.manifest.reject)
     if call.page is not None:
         write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source))
     if not keep_cache:

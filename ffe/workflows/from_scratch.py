@@ -115,7 +115,8 @@ def scratch(
         seed=seed,
         augment=None if plain else augment,
     )
-    call = Call(Path(output), None if report is None else Path(report), Clock(started, budget), on_epoch, on_step)
+    page, board = (None if path is None else Path(path) for path in (report, tensorboard))
+    call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)
     call.check()
     found = scan(source, call.output)
     _check_classes(found)
@@ -130,7 +131,7 @@ def scratch(
     start = first_head(grid_of(backbone.output_shape[1:]), len(names), spec.dropout or 0.0, seed)
     network = Network(backbone, start, seed)
     pictures = Pictures(pixels, photos.sha256, "none", views_of(spec.augment))
-    with contextlib.closing(pictures), call.logged(tensorboard) as logged:
+    with contextlib.closing(pictures), call.logged() as logged:
         trainer = Trainer(
             spec, photos.labels, weights, dealt.rows(TRAIN), dealt.rows(VALID), logged.clock, logged.on_epoch, on_step
         )

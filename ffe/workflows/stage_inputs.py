@@ -114,19 +114,23 @@ class StageInputs:
         return self._augment is None and cut.place != "input"
 
     def check_room(self, cuts: list[Cut]) -> None:
-        """Make sure, before anything slow, that the disk has room for the activations.
+        """Say, before anything slow, how much disk the activations of all stages take, and make sure that it is there.
 
         Raises:
             DiskFullError: it has not.
         """
         sizes = {self._path(cut): self._bytes(cut) for cut in cuts if self.keeps(cut) and not self._path(cut).exists()}
-        needed = sum(sizes.values()) + max(sizes.values(), default=0)  # a file is written beside its parts
+        if not sizes:
+            return
+        needed = sum(sizes.values()) + max(sizes.values())  # a file is written beside its parts
         free = free_disk(self._folder if self._folder.is_dir() else self._folder.parent)
+        what = f"The activations of {len(self._found.records)} images"
+        where = f"{bytes_text(needed)} in '{self._folder}', where {bytes_text(free)} are free"
         if needed > free:
             raise DiskFullError(
-                f"The activations of {len(self._found.records)} images would take {bytes_text(needed)} in '{self._folder}', "
-                f"where {bytes_text(free)} are free; name a folder on another disk with --cache, or unfreeze fewer layers."
+                f"{what} would take {where}; name a folder on another disk with --cache, or unfreeze fewer layers."
             )
+        log.info("%s take up to %s", what.lower(), where)
 
     @contextlib.contextmanager
     def rows(self, stage: Stage, cut: Cut, above: keras.Model | None, count: int) -> Iterator[Source]:
@@ -171,7 +175,7 @@ class StageInputs:
     def _spec_at(self, cut: Cut) -> ExtractSpec:
         """Return what makes the activations at a cut; at the output, those are the features of the model."""
         layer = self._spec.backbone.layer if cut.place == "output" else cut.layer
-        return dataclasses.replace(self._spec, backbone=dataclasses.replace(self._spec.backbone, layer=layer), dtype="float32")
+        return dataclasses.replace(self._spec, backbone=dataclasses.replace(self._spec.backbone, layer=layer))
 
     def _path(self, cut: Cut) -> Path:
         what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {self._source.resolve()}".encode())
@@ -198,7 +202,7 @@ class StageInputs:
             size = self._bytes(cut)
             lines.append(
                 f"the output of {cut.layer} stays the same, and is computed once: {images} images, about "
-                f"{_time_text(images / rate)} and {bytes_text(size)} in '{self._folder}', twice that until it is whole"
+                f"{_time_text(images / rate)} and {bytes_text(size)}"
             )
         elif self._augment is not None:
             lines.append("images change in every epoch, so nothing can be kept for the next")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from ffe.bundle import manifest as layout
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
 from ffe.engines.base import grid_of
+from ffe.errors import ReportError
 from ffe.evaluation.calibration import calibrate, with_temperature
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.finetuning.batches import Source, batches
@@ -44,12 +44,14 @@ class Call:
     Attributes:
         output: the model file.
         page: the report; None = none.
+        board: folder for TensorBoard's logs; None = none.
         clock: runs since the call began.
         on_epoch, on_step: called after every epoch, and every step.
     """
 
     output: Path
     page: Path | None
+    board: Path | None
     clock: Clock
     on_epoch: Callable[[Epoch], None]
     on_step: Callable[[Step], None]
@@ -63,21 +65,19 @@ class Call:
         check_place(self.output)
         if self.page is not None:
             check_report(self.page)
+        if self.board is not None and self.board.exists() and not self.board.is_dir():
+            raise ReportError(f"'{self.board}' is a file; name a folder for TensorBoard's logs with --tensorboard.")
 
     @contextlib.contextmanager
-    def logged(self, folder: str | os.PathLike[str] | None) -> Iterator[Call]:
-        """Lend the same call, whose epochs go into TensorBoard's logs too.
-
-        Args:
-            folder: for the logs; None = none are written.
-        """
-        if folder is None:
+    def logged(self) -> Iterator[Call]:
+        """Lend the same call, whose epochs go into TensorBoard's logs too, if they are wanted."""
+        if self.board is None:
             yield self
             return
-        with TensorBoardLog(Path(folder)) as board:
+        with TensorBoardLog(self.board) as log:
 
             def told(epoch: Epoch) -> None:
-                board.add(epoch)
+                log.add(epoch)
                 self.on_epoch(epoch)
 
             yield replace(self, on_epoch=told)
@@ -138,6 +138,7 @@ def write_trained(
     base: Mapping[str, Any],
     spec: TrainingSpec,
     dealt: Dealt,
+    reject: float = 0.0,
 ) -> None:
     """Write a model whose backbone was trained.
 
@@ -149,6 +150,7 @@ def write_trained(
         base: what the backbone was before; its ``weights_sha256`` goes into the new digest.
         spec: how it was trained.
         dealt: where each image went.
+        reject: a best probability below this is "not sure".
     """
     origin = str(base.get("weights_sha256", ""))
     digest = arrays_digest(backbone, origin)
@@ -168,6 +170,7 @@ def write_trained(
         search={"rows": result.rows, "validation": f"{result.rows['valid']} validation rows", "seed": spec.seed},
         members={},
         calibration=learnt["calibration"],
+        reject=reject,
         training={
             "kind": kind,
             "base": dict(base),

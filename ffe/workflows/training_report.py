@@ -11,6 +11,7 @@ import numpy as np
 from ffe._version import __version__
 from ffe.evaluation.calibration import with_temperature
 from ffe.evaluation.label_errors import find_label_errors
+from ffe.finetuning.cut import ALL
 from ffe.finetuning.history import Epoch
 from ffe.images.augment_text import augment_text
 from ffe.report.feature_map import choose_rows, feature_map
@@ -20,7 +21,7 @@ from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.sides import TEST
 from ffe.workflows.dealing import VALID, Dealt
 from ffe.workflows.reporting import calibration_view, duplicates_of, title_of
-from ffe.workflows.training_result import Judged, TrainingResult
+from ffe.workflows.training_result import Judged, Stage, TrainingResult
 
 
 def write_training_report(
@@ -48,7 +49,7 @@ def write_training_report(
     testing, choosing = dealt.rows(TEST), dealt.rows(VALID)
     used = np.flatnonzero(photos.labels >= 0)
     record = result.to_json()
-    stages = [f"stage {stage['number']} trained {stage_text(stage, features.backbone.name)}" for stage in record["stages"]]
+    stages = [f"stage {stage['number']}: {stage_text(stage, features.backbone.name)}" for stage in record["stages"]]
     height, width = features.preprocess.size
     suspects = find_label_errors(with_temperature(judged.valid, judged.calibration.factor), photos.labels[choosing])
     write_page(
@@ -59,7 +60,7 @@ def write_training_report(
                 "backbone": f"{features.backbone.name} at {height}x{width}",
                 "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.rows.items() if count),
                 "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
-                "stages": "; ".join(stages),
+                "trained": ", then ".join(_learnt(stage) for stage in result.stages),
                 "ffe": __version__,
             },
             class_names=result.classes,
@@ -79,9 +80,15 @@ def write_training_report(
             calibration=calibration_view(judged.calibration, judged.valid, photos.labels[choosing]),
             duplicates=duplicates_of(dealt.groups, [names[i] for i in used], [files[i] for i in used]),
             map=_map(dealt, judged, pooled, used, spec.seed),
-            made={"source": source, **_options(spec)},
+            made={"source": source, "stages": "; ".join(stages), **_options(spec)},
         ),
     )
+
+
+def _learnt(stage: Stage) -> str:
+    if stage.unfreeze == ALL:
+        return "all of it"
+    return f"the last {stage.layers} layers" if stage.layers else "the head"
 
 
 def _curves(epochs: Sequence[Epoch]) -> Curves:
