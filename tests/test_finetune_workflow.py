@@ -424,6 +424,18 @@ def test_a_split_that_is_given_settles_the_sides(
     )
 
 
+def test_where_the_backbone_stays_its_features_stay_good(
+    base: tuple[Path, Path], pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The head alone learns, or nothing gets better: it is the same backbone."""
+    features, model = base
+    with caplog.at_level(logging.INFO, "ffe"):
+        result = finetune(pictures, tmp_path / "t.ffe", model=model, unfreeze=("0",), epochs=(2,), learning_rate=(1e-2,))
+    assert "the backbone is as it was: features that it made before are good for the new model too" in caplog.text
+    assert Bundle(tmp_path / "t.ffe").manifest.spec == Bundle(model).manifest.spec
+    assert evaluate(tmp_path / "t.ffe", features, unseen=True).evaluation.accuracy == result.evaluation.accuracy
+
+
 def test_a_file_above_the_limits_is_skipped(split_pictures: Path, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -101,13 +101,13 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
     or a flat folder of unlabelled images. Run the same command again to go on
     after an interruption, or to take in new images: only they are computed.
     """
+    weights = str(options["weights"])
+    options["backbone"] = options["backbone"] or (weights if weights.endswith(".ffe") else "vgg19")
     if dry_run:
         _dry_run(source, output, as_json, options)
         return
     from ffe.extraction.run import extract
 
-    weights = str(options["weights"])
-    options["backbone"] = options["backbone"] or (weights if weights.endswith(".ffe") else "vgg19")
     with ExtractProgress() as progress:
         announce = progress.announce
         summary = extract(source, output, announce=announce, progress=progress, **options)  # type: ignore[arg-type]

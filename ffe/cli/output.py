@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ffe.extraction.changes import Changes
     from ffe.extraction.estimate import Estimate
     from ffe.extraction.stages import Progress, Stages
-    from ffe.finetuning.history import Epoch
-    from ffe.finetuning.train import Step
     from ffe.tuning.search import SearchProgress
 
 BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the engine]"
@@ -44,7 +42,7 @@ zoom,rotate,brightness=0.5-1.5; the ImageDataGenerator of the small convnet is
 flip,rotate=40,shift=0.2,shear=0.2,zoom=0.2 (a shear of a fifth of a degree).
 """
 
-_PLAIN_SECONDS = 10.0
+PLAIN_SECONDS = 10.0
 
 
 def print_json(value: Any) -> None:
@@ -155,7 +153,7 @@ class ExtractProgress:
             if progress.done == progress.total:
                 self._bar.stop()
                 self._bar = None  # what follows may extract once more
-        elif time.monotonic() - self._printed_at >= _PLAIN_SECONDS or progress.done == progress.total:
+        elif time.monotonic() - self._printed_at >= PLAIN_SECONDS or progress.done == progress.total:
             self._printed_at = time.monotonic()
             left = f", {duration_text(progress.remaining)} left" if progress.done < progress.total else ""
             stages = f" ({stages_text(progress.stages)})" if progress.rate else ""
@@ -192,7 +190,7 @@ class CountProgress:
         """Take in one step."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total)
-        elif time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
+        elif time.monotonic() - self._printed_at >= PLAIN_SECONDS:
             self._printed_at = time.monotonic()
             click.echo(f"{done}/{total} {self._what}", err=True)
 
@@ -276,53 +274,3 @@ class SearchView:
         for rank, trial in enumerate(progress.trials[: self._SHOWN], start=1):
             shown.add_row(str(rank), trial.head, score_text(trial.score, self._metric), parameters_text(trial.parameters))
         return Group(Text(title), shown)
-
-
-class EpochView:
-    """Shows a training: a line for each epoch, and on a terminal how far the running one is.
-
-    Attributes:
-        callbacks: what to call when, as ``ffe.finetune`` and ``ffe.scratch`` name it.
-    """
-
-    def __init__(self) -> None:
-        self.callbacks: dict[str, Any] = {"on_decoded": self._decoded, "on_epoch": self._epoch, "on_step": self._step}
-        self._open = False
-        self._printed_at = time.monotonic()
-
-    def _decoded(self, done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            self._show("" if done == total else f"{done}/{total} images decoded")
-        elif time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
-            self._printed_at = time.monotonic()
-            click.echo(f"{done}/{total} images decoded", err=True)
-
-    def _epoch(self, epoch: Epoch) -> None:
-        self._show("")
-        valid = f"validation loss {epoch.valid_loss:.4f}, accuracy {epoch.valid_accuracy:.4f}{' (best)' if epoch.best else ''}"
-        if epoch.loss is None or epoch.accuracy is None or epoch.learning_rate is None:
-            click.echo(f"before: {valid}", err=True)
-            return
-        click.echo(
-            f"stage {epoch.stage}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}; {valid}; "
-            f"rate {epoch.learning_rate:.3g}, {epoch.seconds:.1f} s",
-            err=True,
-        )
-
-    def _step(self, step: Step) -> None:
-        if sys.stderr.isatty():
-            self._show(
-                "" if step.done == step.total else f"stage {step.stage}, epoch {step.epoch}: {step.done}/{step.total} steps"
-            )
-
-    def _show(self, text: str) -> None:
-        """Replace the line that changes; empty = there is none, and others may print."""
-        if self._open or text:
-            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
-        self._open = bool(text)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._show("")

@@ -8,8 +8,7 @@ import click
 from click.core import ParameterSource
 
 from ffe.cli.extract import size_option_with
-from ffe.cli.finetune import augment_changes, epochs_option, print_trained, training_options
-from ffe.cli.output import EpochView
+from ffe.cli.training import EpochView, augment_changes, epochs_option, print_trained, training_options
 
 
 @click.command(short_help="Train a small network from scratch, without pretrained weights.")

@@ -45,7 +45,6 @@ def decode_source(
     *,
     limits: Limits = Limits(),  # noqa: B008 (a frozen value)
     workers: int | None = None,
-    folder: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DecodedSource:
     """Decode images once.
@@ -56,13 +55,12 @@ def decode_source(
         how: ``exact`` or ``fast``.
         limits: larger files are skipped.
         workers: threads; None = as extraction takes them.
-        folder: where the temporary file goes, if they do not fit into memory.
         progress: called with how many are done, of how many.
 
     Raises:
         SourceError: none of them could be read.
     """
-    pixels = _empty((len(records), *size, 3), folder)
+    pixels = _empty((len(records), *size, 3))
     kept: list[ImageRecord] = []
     sha256: list[str] = []
     phash: list[int] = []
@@ -84,10 +82,10 @@ def decode_source(
     return DecodedSource(pixels[: len(kept)], tuple(kept), tuple(sha256), np.asarray(phash, np.uint64), tuple(skipped))
 
 
-def _empty(shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
     if fits_in_memory(int(np.prod(shape, dtype=np.int64))):
         return np.empty(shape, np.uint8)
-    place = Path(tempfile.mkdtemp(prefix="ffe-pixels-", dir=folder))
+    place = Path(tempfile.mkdtemp(prefix="ffe-pixels-"))
     array = np.memmap(place / "pixels", np.uint8, "w+", shape=shape)
     weakref.finalize(array._mmap, shutil.rmtree, place, ignore_errors=True)  # type: ignore[attr-defined]
     return array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe.backbones.build import build
+from ffe.backbones.learnt import arrays_digest
 from ffe.engines.choose import check_engine
 from ffe.errors import StoreError
 from ffe.evaluation.comparison import compare
@@ -30,12 +32,14 @@ from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import VALID, Dealing, Dealt
 from ffe.workflows.photos import check_classes
 from ffe.workflows.stage_inputs import Means, StageInputs
-from ffe.workflows.training import Call, judge, pooled_of, probabilities_of, write_trained
+from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
 from ffe.workflows.training_result import Stage, TrainingResult
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger("ffe")
 
 
 def finetune(
@@ -146,10 +150,17 @@ def finetune(
     backbone = build(base.spec, base.found)
     plan = _plan(backbone, base, spec)
     inputs.check_room([cut for _, cut in plan])
+    untouched = arrays_digest(backbone)
     dealing = Dealing(names, valid_fraction, seed, split)
     with call.logged() as logged:
         result, dealt, pooled = _train(base, backbone, plan, inputs, spec, dealing, logged)
-    write_trained(result, backbone, base.spec, "finetuned", base.to_json(), spec, dealt, base.bundle.manifest.reject)
+    if arrays_digest(backbone) == untouched:
+        features = base.spec
+        if features == base.bundle.manifest.spec:
+            log.info("the backbone is as it was: features that it made before are good for the new model too")
+    else:
+        features = learnt_spec(base.spec, "finetuned", backbone, base.spec.backbone.weights_sha256)
+    write_trained(result, backbone, features, base.to_json(), spec, dealt, base.bundle.manifest.reject)
     if call.page is not None:
         write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source))
     if not keep_cache:

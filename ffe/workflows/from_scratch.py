@@ -28,7 +28,7 @@ from ffe.splits.groups import find_groups
 from ffe.splits.sides import TEST, TRAIN
 from ffe.workflows.dealing import VALID, Dealing
 from ffe.workflows.photos import photos_of_files
-from ffe.workflows.training import Call, judge, pooled_of, probabilities_of, write_trained
+from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
 from ffe.workflows.training_result import Stage, TrainingResult
 
@@ -154,8 +154,8 @@ def scratch(
         seconds=time.monotonic() - started,
         classes=names,
     )
-    features = ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess)
-    write_trained(result, backbone, features, "scratch", {}, spec, dealt)
+    features = learnt_spec(ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess), "scratch", backbone)
+    write_trained(result, backbone, features, {}, spec, dealt)
     if call.page is not None:
         write_training_report(call.page, result, features, spec, dealt, pooled, str(source))
     return dataclasses.replace(result, seconds=time.monotonic() - started)

@@ -83,7 +83,9 @@ class Call:
             yield replace(self, on_epoch=told)
 
 
-def features_of(model: keras.Model | None, source: Source, rows: np.ndarray, size: int = 64) -> Any:
+def features_of(
+    model: keras.Model | None, source: Source, rows: np.ndarray, size: int = 64
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows, features float32 (n, D)) of rows, batch by batch.
 
     Args:
@@ -130,11 +132,22 @@ def judge(valid: np.ndarray, test: np.ndarray, dealt: Dealt, names: Sequence[str
     return Judged(calibration, evaluation, valid, answers, tuple(dealt.photos.sha256[i] for i in dealt.rows(TEST)))
 
 
+def learnt_spec(was: ExtractSpec, kind: WeightsKind, backbone: keras.Model, origin: str = "") -> ExtractSpec:
+    """Return what makes the features of a backbone that was trained.
+
+    Args:
+        was: what made them before; the weights in it do not count.
+        kind: of the weights now.
+        backbone: as it is now.
+        origin: digest of the weights before; empty where there were none.
+    """
+    return replace(was, backbone=replace(was.backbone, weights=kind, weights_sha256=arrays_digest(backbone, origin)))
+
+
 def write_trained(
     result: TrainingResult,
     backbone: keras.Model,
-    was: ExtractSpec,
-    kind: WeightsKind,
+    features: ExtractSpec,
     base: Mapping[str, Any],
     spec: TrainingSpec,
     dealt: Dealt,
@@ -145,23 +158,19 @@ def write_trained(
     Args:
         result: what was learnt.
         backbone: as it is now.
-        was: of the features, before the training.
-        kind: of the weights now.
-        base: what the backbone was before; its ``weights_sha256`` goes into the new digest.
+        features: what it makes; see ``learnt_spec``.
+        base: what the model was before; empty = there was none.
         spec: how it was trained.
         dealt: where each image went.
         reject: a best probability below this is "not sure".
     """
-    origin = str(base.get("weights_sha256", ""))
-    digest = arrays_digest(backbone, origin)
-    extract = replace(was, backbone=replace(was.backbone, weights=kind, weights_sha256=digest))
     learnt = result.to_json()
     manifest = Manifest(
         schema=layout.SCHEMA,
         ffe_version=__version__,
         libraries=library_versions(),
-        spec=extract,
-        spec_digest=spec_digest(extract),
+        spec=features,
+        spec_digest=spec_digest(features),
         grid=grid_of(backbone.output_shape[1:]),
         head=HeadSpec(result.head.name, result.head.parameters),
         class_names=result.classes,
@@ -172,7 +181,7 @@ def write_trained(
         calibration=learnt["calibration"],
         reject=reject,
         training={
-            "kind": kind,
+            "kind": "finetuned" if base else "scratch",
             "base": dict(base),
             "options": spec.to_json(),
             **{name: learnt[name] for name in ("stages", "history", "best", "before", "comparison", "class_weights", "seconds")},
@@ -184,4 +193,5 @@ def write_trained(
         file = Path(folder) / BACKBONE
         backbone.trainable = False
         backbone.save(file)
-        write_model(result.output, manifest, result.head, splits, Weights(kind, digest, file, origin))
+        found = Weights(features.backbone.weights, features.backbone.weights_sha256, file, str(base.get("weights_sha256", "")))
+        write_model(result.output, manifest, result.head, splits, found)

@@ -31,26 +31,29 @@ def models(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     features, base, tuned = folder / "f.h5", folder / "m.ffe", folder / "t.ffe"
     ffe.extract(pictures, features, backbone=BACKBONE, size=int(SIZE), weights="random")
     ffe.train(features, base, head="logistic")
-    result = run("finetune", pictures, "--from", base, "-o", tuned, "--unfreeze", "0,6", "--epochs", 1, "--learning-rate", "1e-3")
+    options = ("--unfreeze", "6,19", "--epochs", 2, "--learning-rate", "3e-3,1e-4", "--batch-size", 8)
+    result = run("finetune", pictures, "--from", base, "-o", tuned, *options)
     return base, tuned, result
 
 
-def test_it_says_what_it_does_and_what_came_of_it(models: tuple[Path, Path, Result]) -> None:
+def test_it_says_what_it_does_and_what_came_of_it(models: tuple[Path, Path, Result], pictures: Path) -> None:
     base, tuned, result = models
     assert result.exit_code == 0, result.output
-    assert f"stage 1 of 2: the head learns, all of {BACKBONE} stays as it is; " in result.stderr
+    assert f"stage 1 of 2: the last 6 layers of {BACKBONE} learn, from conv_dw_13 on" in result.stderr
     assert "\nbefore: validation loss " in result.stderr
     assert "\nstage 2, epoch 1: loss " in result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["stage", "epoch", "loss", "accuracy", "validation", "loss", "accuracy", "rate", "took", "at"]
-    assert sum(line.endswith(" s") and "*" in line for line in lines[2:5]) == 1
+    assert sum(line.endswith(" s") and "*" in line for line in lines[2:7]) == 1
     assert "Before and after: " in result.stdout
     assert f"{tuned}: written in " in lines[-1]
     info = run("info", tuned)
     assert f"backbone     {BACKBONE}, fine-tuned weights " in info.stdout
-    assert f"Stage 1 trained the head, all of {BACKBONE} as it was." in info.stdout
-    assert f"Stage 2 trained the last 6 layers of {BACKBONE}, from conv_dw_13 on; below conv_pw_12_relu it stayed" in info.stdout
+    assert f"Stage 1 trained the last 6 layers of {BACKBONE}, from conv_dw_13 on; below conv_pw_12_relu it stayed" in info.stdout
+    assert f"Stage 2 trained the last 19 layers of {BACKBONE}, from conv_dw_11 on; " in info.stdout
     assert lines[0] in info.stdout
+    dry = run("extract", pictures, "-o", base.with_name("g.h5"), "--weights", tuned, "--dry-run")
+    assert (dry.exit_code, dry.stdout.splitlines()[0][:26]) == (0, "40 files: 40 to compute, 0")
     assert run("verify", tuned).exit_code == 0
     refused = run("evaluate", tuned, base.with_name("f.h5"))
     assert refused.exit_code == 3
