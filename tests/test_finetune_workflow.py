@@ -28,7 +28,7 @@ from ffe.errors import (
 )
 from ffe.evaluation.calibration import softmax, with_temperature
 from ffe.extraction.run import extract
-from ffe.finetuning.cut import tensor_of
+from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.network import Network
 from ffe.images.preprocess import preprocess
 from ffe.images.stream import ImageStream

@@ -27,11 +27,10 @@ BROKEN = 70  # EX_SOFTWARE: an error of ours
 
 _LONGEST_MESSAGE = 4000
 
-
 _AFTER_INTERRUPTION = {
     "extract": "; run the same command again to go on",
     "tune": "; run the same command again to go on",
-    "finetune": "; no model was written, but the activations computed so far are kept for the same command",
+    "finetune": "; no model was written; activations that were computed are kept for the same command",
     "scratch": "; no model was written",
 }
 

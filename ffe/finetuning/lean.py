@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffe.finetuning.cut import inputs_of
+from ffe.finetuning.graph import inputs_of
 
 if TYPE_CHECKING:
     import keras

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffe.finetuning.cut import tensor_of
+from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.lean import lean
 from ffe.finetuning.warm_start import WarmStart
 from ffe.heads.keras_training import map_features

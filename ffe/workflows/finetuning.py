@@ -19,9 +19,10 @@ from ffe.errors import StoreError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.stages import Progress
-from ffe.finetuning.cut import Cut, check_growing, count_unfrozen, find_cut
-from ffe.finetuning.cut import unfreeze as unfreeze_layers
+from ffe.finetuning.cut import Cut, find_cut
 from ffe.finetuning.history import Epoch
+from ffe.finetuning.layers import check_growing, count_unfrozen
+from ffe.finetuning.layers import unfreeze as unfreeze_layers
 from ffe.finetuning.network import Network, features_above
 from ffe.finetuning.train import Clock, Step, Trainer
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits

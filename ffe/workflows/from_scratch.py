@@ -16,8 +16,8 @@ from ffe.engines.base import grid_of
 from ffe.errors import DataError, SourceError
 from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.finetuning.convnet import DROPOUT, FILTERS, build_convnet, first_head
-from ffe.finetuning.cut import ALL
 from ffe.finetuning.history import Epoch
+from ffe.finetuning.layers import ALL
 from ffe.finetuning.network import Network, features_above
 from ffe.finetuning.sources import Pictures, views_of
 from ffe.finetuning.train import Clock, Step, Trainer

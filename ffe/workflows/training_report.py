@@ -11,8 +11,8 @@ import numpy as np
 from ffe._version import __version__
 from ffe.evaluation.calibration import with_temperature
 from ffe.evaluation.label_errors import find_label_errors
-from ffe.finetuning.cut import ALL
 from ffe.finetuning.history import Epoch
+from ffe.finetuning.layers import ALL
 from ffe.images.augment_text import augment_text
 from ffe.report.feature_map import choose_rows, feature_map
 from ffe.report.page import Curves, Page, Picture, Suspect, write_page

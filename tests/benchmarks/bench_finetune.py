@@ -23,7 +23,8 @@ from ffe.backbones.build import build
 from ffe.engines.base import grid_of
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
-from ffe.finetuning.cut import count_unfrozen, find_cut, unfreeze
+from ffe.finetuning.cut import find_cut
+from ffe.finetuning.layers import count_unfrozen, unfreeze
 from ffe.finetuning.network import Network
 from ffe.finetuning.sources import Activations
 from ffe.finetuning.train import Clock, Trainer

@@ -114,7 +114,7 @@ def test_after_an_interruption_it_says_what_is_left(
     options = ("--from", models[0], "--unfreeze", 6) if name == "finetune" else ("--size", 48)
     result = run(name, source, "-o", tmp_path / "o.ffe", *options)
     assert result.exit_code == 130
-    kept = ", but the activations computed so far are kept for the same command" if name == "finetune" else ""
+    kept = "; activations that were computed are kept for the same command" if name == "finetune" else ""
     assert f"ffe: interrupted; no model was written{kept}\n" in result.stderr
     assert not (tmp_path / "o.ffe").exists()
     assert (tmp_path / "o.ffe.cache").exists() == (name == "finetune")

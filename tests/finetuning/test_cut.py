@@ -12,7 +12,9 @@ from ffe.backbones.build import build
 from ffe.engines.base import grid_of
 from ffe.errors import BackboneError, SpecError
 from ffe.extraction.plan import make_spec
-from ffe.finetuning.cut import check_growing, count_unfrozen, find_cut, tensor_of, unfreeze
+from ffe.finetuning.cut import find_cut
+from ffe.finetuning.graph import tensor_of
+from ffe.finetuning.layers import check_growing, count_unfrozen, unfreeze
 from ffe.finetuning.network import Network, features_above
 from ffe.finetuning.warm_start import WarmStart
 from ffe.heads.feature_map import FeatureMap

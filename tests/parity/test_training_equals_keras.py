@@ -15,7 +15,9 @@ import pytest
 from ffe.backbones.build import build
 from ffe.engines.base import grid_of
 from ffe.extraction.plan import make_spec
-from ffe.finetuning.cut import count_unfrozen, find_cut, tensor_of, unfreeze
+from ffe.finetuning.cut import find_cut
+from ffe.finetuning.graph import tensor_of
+from ffe.finetuning.layers import count_unfrozen, unfreeze
 from ffe.finetuning.network import Network
 from ffe.finetuning.optimizers import make_optimizer
 from ffe.finetuning.train import Clock, Trainer
