@@ -15,12 +15,15 @@ from threadpoolctl import ThreadpoolController
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine, open_saved_engine
-from ffe.errors import DecodeError
+from ffe.errors import DecodeError, SpecError
 from ffe.evaluation.calibration import with_temperature
 from ffe.evaluation.selection import check_threshold, sure
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
+from ffe.extraction.stages import Stages
+from ffe.images.augment_text import parse_augment
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.stream import ImageStream
+from ffe.specs import AugmentSpec, ViewsSpec
 
 _USUAL_BATCH = 32
 _AHEAD_BATCHES = 4  # few, so that the first answers come while a long list is still being read
@@ -49,6 +52,22 @@ class Prediction:
         return dict(vars(self))
 
 
+def _views(bundle: Bundle, tta: int, augment: str | AugmentSpec | None) -> ViewsSpec | None:
+    """Return the views that a prediction averages, or None."""
+    if tta == 0:
+        if augment is not None:
+            raise SpecError("--augment says how views differ, but none are averaged; add --tta 4, for example.")
+        return None
+    asked = parse_augment(augment) if isinstance(augment, str) else augment
+    spec = asked or bundle.manifest.augment
+    if spec is None:
+        raise SpecError(
+            f"The features of '{bundle.path}' had no views, so --tta cannot tell how views are to differ; "
+            "add --augment flip,zoom=0.8-1.2, for example."
+        )
+    return ViewsSpec(tta, spec)
+
+
 class Predictor:
     """Predicts with a bundle: the decode, the scaling and the backbone are those that it records.
 
@@ -62,10 +81,15 @@ class Predictor:
         reject: answers whose best probability is below this are not ``sure``,
             in [0, 1); 0 = all are; None = what the model was tuned with.
         max_pixels, max_bytes: files with more are refused; see ``ffe.images.limits``.
+        tta: views of each picture to ask about too; the answer is the mean of
+            the probabilities of the picture and of its views. They depend on
+            its content alone.
+        augment: how the views differ, as ``--augment`` takes it; None = as those
+            of the features that the model was made from.
 
     Raises:
         BundleError: the file cannot be used.
-        SpecError: ``reject`` or a limit is out of range.
+        SpecError: ``reject`` or a limit is out of range, or nothing says how views differ.
     """
 
     def __init__(
@@ -79,10 +103,13 @@ class Predictor:
         reject: float | None = None,
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
+        tta: int = 0,
+        augment: str | AugmentSpec | None = None,
     ) -> None:
         self.limits = Limits(max_pixels, max_bytes)
         wanted = None if reject is None else check_threshold(reject)
         self.bundle = Bundle(bundle)
+        self.views = _views(self.bundle, tta, augment)
         self.reject = self.bundle.manifest.reject if wanted is None else wanted
         self.class_names = self.bundle.manifest.class_names
         self.head = self.bundle.head()
@@ -91,6 +118,7 @@ class Predictor:
         self.workers = workers
         self._engine_name = engine
         self._engine: Engine | None = None
+        self._pipeline: Pipeline | None = None
         self._blas: ThreadpoolController | None = None
 
     def predict(self, images: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
@@ -139,18 +167,40 @@ class Predictor:
         """
         return with_temperature(self.head.predict_proba(features), self.bundle.manifest.temperature)
 
-    def _predict(self, files: Iterator[Path | bytes], names: dict[int, str]) -> Iterator[Prediction]:
-        for batch in self._compute(files):
+    def answers(self, files: Iterable[Path | bytes]) -> Iterator[list[tuple[ImageFeatures, np.ndarray | None]]]:
+        """Yield what the model says of pictures, in order, batch by batch.
+
+        Args:
+            files: paths, or the contents of image files.
+
+        Returns:
+            For each file what became of it, and float64 (K,): the probabilities,
+            with ``tta`` the mean of those of its views; None where it could not be read.
+        """
+        asked: list[np.ndarray] = []  # of one picture; its views may end in the next batch
+        for batch in self._compute(files, self.views):
             good = [item.features for item in batch if item.features is not None]
-            rows = self._ask_head(np.stack(good)) if good else np.empty((0, len(self.class_names)))
-            answers = zip(rows, sure(rows, self.reject).tolist(), strict=True)
+            rows = iter(self._ask_head(np.stack(good)) if good else ())
+            found: list[tuple[ImageFeatures, np.ndarray | None]] = []
             for item in batch:
-                name = names.pop(item.index)
                 if item.features is None:
+                    found.append((item, None))
+                    continue
+                asked.append(next(rows))
+                if self.views is None or item.view == self.views.count:
+                    found.append((item, np.mean(asked, axis=0) if len(asked) > 1 else asked[0]))
+                    asked = []
+            yield found
+
+    def _predict(self, files: Iterator[Path | bytes], names: dict[int, str]) -> Iterator[Prediction]:
+        for batch in self.answers(files):
+            for item, row in batch:
+                name = names.pop(item.index)
+                if row is None:
                     yield Prediction(name, None, False, {}, str(item.error))
                     continue
-                row, is_sure = next(answers)
                 probabilities = dict(zip(self.class_names, row.tolist(), strict=True))
+                is_sure = bool(sure(row[None], self.reject)[0])
                 yield Prediction(name, self.class_names[int(row.argmax())], is_sure, probabilities, None)
 
     def _ask_head(self, features: np.ndarray) -> np.ndarray:
@@ -160,12 +210,27 @@ class Predictor:
         with self._blas.limit(limits=1, user_api="blas"):
             return self.probabilities(features)
 
-    def _compute(self, files: Iterable[Path | bytes]) -> Iterator[list[ImageFeatures]]:
+    def _compute(self, files: Iterable[Path | bytes], views: ViewsSpec | None = None) -> Iterator[list[ImageFeatures]]:
         spec = self.bundle.manifest.spec
-        size, how = spec.preprocess.size, spec.preprocess.decode
-        with ImageStream(files, size, how=how, workers=self.workers, limits=self.limits) as images:
-            images.ahead = min(images.ahead, _AHEAD_BATCHES * (self.batch_size or _USUAL_BATCH))
-            yield from Pipeline(images, self.engine, batch_size=self.batch_size, dtype=spec.dtype)
+        wanted = range(1 if views is None else 1 + views.count)
+        images = ImageStream(
+            files,
+            spec.preprocess.size,
+            how=spec.preprocess.decode,
+            workers=self.workers,
+            limits=self.limits,
+            views=lambda index: wanted,
+            augment=None if views is None else views.augment,
+        )
+        with images:
+            images.ahead = max(2, min(images.ahead, _AHEAD_BATCHES * (self.batch_size or _USUAL_BATCH)) // len(wanted))
+            self._pipeline = Pipeline(images, self.engine, batch_size=self.batch_size, dtype=spec.dtype)
+            yield from self._pipeline
+
+    @property
+    def stages(self) -> Stages:
+        """Where the time of the last pictures went."""
+        return Stages() if self._pipeline is None else self._pipeline.stages
 
     def engine(self) -> Engine:
         """Return the backbone on its engine; opened when first asked for."""

@@ -169,6 +169,25 @@ class AugmentSpec(Spec):
             raise SpecError(f"seed is {self.seed!r}, but must be a whole number from 0 to 2147483647.")
 
 
+@dataclass(frozen=True)
+class ViewsSpec(Spec):
+    """The views that a feature file holds of each image that trains, beside the plain one.
+
+    Attributes:
+        count: of each image, 1 to 1000; their numbers are 1, 2, ..., count.
+        augment: how they differ from it.
+    """
+
+    count: int
+    augment: AugmentSpec = field(metadata={"spec": AugmentSpec})
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.count, int) or isinstance(self.count, bool) or not 1 <= self.count <= MOST_VIEWS:
+            raise SpecError(f"{self.count!r} views of an image cannot be made; the number is 1 to {MOST_VIEWS}.")
+
+
+MOST_VIEWS = 1000
+
 _AUGMENT_RANGES = {"zoom": (0.1, 10), "crop": (0.01, 1), "ratio": (0.1, 10), "brightness": (0, 10), "contrast": (0, 10)}
 
 
@@ -258,6 +277,9 @@ class SearchSpec(Spec):
         class_weights: ``auto``, ``balanced`` or ``none``.
         ensemble: heads that are averaged, where that wins; 0 = none.
         seed: start of every random choice.
+        views: which rows of an image train: ``none`` but the plain one, ``all``,
+            or in heads that train by epochs one drawn for each ``epoch``; None =
+            all that the file has.
     """
 
     heads: tuple[str, ...]
@@ -273,6 +295,7 @@ class SearchSpec(Spec):
     class_weights: Literal["auto", "balanced", "none"] = "auto"
     ensemble: int = 0
     seed: int = 0
+    views: Literal["all", "epoch", "none"] | None = field(default=None, metadata={"since": 5})
 
     def __post_init__(self) -> None:
         if not self.heads:
@@ -293,6 +316,8 @@ class SearchSpec(Spec):
         _check(self.oracle, Literal["bayesian", "hyperband", "random"], "oracle")
         _check(self.metric, Literal["accuracy", "balanced_accuracy", "log_loss"], "metric")
         _check(self.class_weights, Literal["auto", "balanced", "none"], "class_weights")
+        if self.views is not None:
+            _check(self.views, Literal["all", "epoch", "none"], "views")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ffe.backbones.learnt import BACKBONE, MANIFEST
 from ffe.errors import BundleError
-from ffe.specs import ExtractSpec, HeadSpec
+from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec
 
 __all__ = ["BACKBONE", "CARD", "GOLDEN", "HEAD", "HEAD_KERAS", "IR_GRAPH", "IR_WEIGHTS", "MANIFEST", "SPLITS", "Manifest"]
 
@@ -46,6 +46,7 @@ class Manifest:
         reject: a best probability below this is "not sure", in [0, 1); 0 = never, as in older files.
         training: how the backbone was trained, by ``ffe finetune`` or ``ffe scratch``; empty where it was not.
             ``base``: what it was before; ``stages``, ``history``: what happened; see ``ffe.workflows.training``.
+        views: those of the feature file: ``{"count": 4, "augment": {...}, "used": "all"}``; None = it had none.
     """
 
     schema: int
@@ -63,6 +64,12 @@ class Manifest:
     calibration: dict[str, Any] = field(default_factory=lambda: {"temperature": 1.0})
     reject: float = 0.0
     training: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, Any] | None = None
+
+    @property
+    def augment(self) -> AugmentSpec | None:
+        """How the views of the feature file differed from the images; None = it had none."""
+        return None if self.views is None else AugmentSpec.from_json(self.views["augment"])
 
     @property
     def temperature(self) -> float:
@@ -71,7 +78,10 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {**asdict(self), "spec": self.spec.to_json()}
+        value = {**asdict(self), "spec": self.spec.to_json()}
+        if self.views is None:
+            del value["views"]
+        return value
 
     @classmethod
     def from_json(cls, value: Any) -> Manifest:
@@ -92,6 +102,9 @@ class Manifest:
             if not (0 < float(calibration["temperature"]) < math.inf and 0 <= reject < 1):
                 raise ValueError(f"temperature {calibration['temperature']!r}, reject {reject!r}")
             height, width, channels = (int(n) for n in value["grid"])
+            views = value.get("views")
+            if views is not None:
+                AugmentSpec.from_json(views["augment"])
             return cls(
                 schema=SCHEMA,
                 ffe_version=str(value["ffe_version"]),
@@ -108,6 +121,7 @@ class Manifest:
                 calibration=calibration,
                 reject=reject,
                 training=dict(value.get("training", {})),
+                views=views,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"its manifest is incomplete ({error!r})") from error

@@ -7,13 +7,24 @@ from typing import Any
 import click
 
 from ffe.cli.limits import limit_options
-from ffe.cli.output import BATCH_SIZE_HELP, REJECT_HELP, WORKERS_HELP, ExtractProgress, print_json
+from ffe.cli.output import (
+    AUGMENT_HELP,
+    BATCH_SIZE_HELP,
+    REJECT_HELP,
+    TTA_AUGMENT_HELP,
+    TTA_HELP,
+    WORKERS_HELP,
+    ExtractProgress,
+    print_json,
+)
 
 
-@click.command(short_help="Score a model on a feature file, or on a folder of labelled images.")
+@click.command(short_help="Score a model on a feature file, or on a folder of labelled images.", epilog=AUGMENT_HELP)
 @click.argument("model", type=click.Path())
 @click.argument("data", metavar="FEATURES|SOURCE", type=click.Path())
 @click.option("--unseen", is_flag=True, help="Leave out images that the model was fitted or chosen on.")
+@click.option("--tta", type=click.IntRange(0, 1000), default=0, metavar="VIEWS", help=TTA_HELP)
+@click.option("--augment", help=TTA_AUGMENT_HELP)
 @click.option("--reject", type=click.FloatRange(0, 1, max_open=True), help=REJECT_HELP)
 @click.option(
     "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."

@@ -10,6 +10,7 @@ import click
 
 from ffe.cli.limits import limit_options
 from ffe.cli.output import (
+    AUGMENT_HELP,
     BATCH_SIZE_HELP,
     WORKERS_HELP,
     ExtractProgress,
@@ -18,6 +19,7 @@ from ffe.cli.output import (
     estimate_text,
     fidelity_text,
     print_json,
+    rows_text,
     stages_text,
 )
 
@@ -49,7 +51,7 @@ compress_option = click.option(
 )
 
 
-@click.command(short_help="Push every image once through a backbone, into a feature file.")
+@click.command(short_help="Push every image once through a backbone, into a feature file.", epilog=AUGMENT_HELP)
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The feature file (HDF5) to write.")
 @click.option("--backbone", help="A name that 'ffe backbones' lists, or a model file: its backbone.  [default: vgg19]")
@@ -88,6 +90,12 @@ compress_option = click.option(
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
 @limit_options
+@click.option(
+    "--views",
+    type=click.IntRange(0, 1000),
+    help="Changed copies of each image that trains, in rows of their own; 0 drops them.  [default: as before, or none]",
+)
+@click.option("--augment", help="How the views differ; see below.  [default: as before]")
 @click.option("--overwrite", is_flag=True, help="Replace an output that holds other features.")
 @click.option("--rehash", is_flag=True, help="Read all files, also those whose size and time of change are as they were.")
 @click.option("--dry-run", is_flag=True, help="Only say what there is to do, and what it takes.")
@@ -115,11 +123,11 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         print_json(summary.to_json())
     else:
         rate = f", {summary.images_per_second:.1f} images/s" if summary.computed else ""
+        rows = rows_text(summary.rows, summary.images, summary.views)
         click.echo(
-            f"{output}: {summary.rows} rows, {summary.computed} computed, {summary.skipped} skipped, "
-            f"in {duration_text(summary.seconds)}{rate}"
+            f"{output}: {rows}, {summary.computed} computed, {summary.skipped} skipped, in {duration_text(summary.seconds)}{rate}"
         )
-        if summary.changes.new < summary.rows:
+        if summary.changes.new < summary.images:
             click.echo(changes_text(summary.changes))
         if summary.computed:
             click.echo(f"{stages_text(summary.stages)}; {summary.workers} threads decoded", err=True)

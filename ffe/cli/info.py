@@ -28,6 +28,7 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _features(file: str, as_json: bool) -> None:
+    from ffe.extraction.views import views_text
     from ffe.machine import bytes_text
     from ffe.report.text import table
     from ffe.store.journal import unfinished
@@ -44,7 +45,7 @@ def _features(file: str, as_json: bool) -> None:
         spec = store.spec
         height, width, channels = store.grid
         lines = [
-            ("rows", f"{len(store)}, with {store.dims} features each ({height}x{width}x{channels}), {spec.dtype}"),
+            ("rows", f"{_rows_text(summary)}, with {store.dims} features each ({height}x{width}x{channels}), {spec.dtype}"),
             ("file", f"{bytes_text(Path(file).stat().st_size)}, {_file_text(summary)}"),
             ("source", store.source),
             ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}"),
@@ -52,6 +53,8 @@ def _features(file: str, as_json: bool) -> None:
             ("precision", _precision_text(spec)),
             ("spec digest", store.spec_digest),
         ]
+        if store.made_views is not None:
+            lines.insert(1, ("views", views_text(store.made_views)))
         if rows:
             lines.append(("unfinished", _unfinished_text(rows)))
         if summary["fidelity"]:
@@ -59,7 +62,7 @@ def _features(file: str, as_json: bool) -> None:
 
             lines.append(("fidelity", fidelity_text(Fidelity(**summary["fidelity"]))))
         if spec.backbone.layer:
-            lines.insert(4, ("layer", spec.backbone.layer))
+            lines.insert(next(i for i, (name, _) in enumerate(lines) if name == "input"), ("layer", spec.backbone.layer))
         if summary["splits"]:
             lines.append(("splits", ", ".join(f"{name} {count}" for name, count in summary["splits"].items())))
         click.echo("\n".join(f"{name:12} {value}" for name, value in lines) + "\n")
@@ -69,6 +72,12 @@ def _features(file: str, as_json: bool) -> None:
         click.echo(table(("class", "images"), [(name, str(count)) for name, count in counts], right=(1,)))
         if store.skipped:
             click.echo("\n" + table(("skipped", "reason", "why"), [(s.path, s.reason, s.message) for s in store.skipped]))
+
+
+def _rows_text(summary: dict[str, Any]) -> str:
+    """Return ``1800``, or ``9000 (1800 images and 7200 views)``."""
+    rows, images = summary["rows"], summary["images"]
+    return f"{rows} ({images} images and {rows - images} views)" if summary["views"] else str(rows)
 
 
 def _unfinished_text(rows: int) -> str:
@@ -107,7 +116,14 @@ def _training_text(training: Any, backbone: str) -> str:
 
 def _model(file: str, splits: bool, as_json: bool) -> None:
     from ffe.bundle.io import Bundle
-    from ffe.report.text import calibration_text, evaluation_text, leaderboard_text, parameters_text, share_text
+    from ffe.report.text import (
+        calibration_text,
+        evaluation_text,
+        leaderboard_text,
+        parameters_text,
+        share_text,
+        trained_views_text,
+    )
 
     bundle = Bundle(file)
     manifest = bundle.manifest
@@ -129,6 +145,7 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
         f"precision    {_precision_text(spec)}\n"
         f"made with    ffe {manifest.ffe_version}, "
         + ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
+        + (f"\nviews        {trained_views_text(manifest.views)}" if manifest.views is not None else "")
         + (f"\nnot sure     below {share_text(manifest.reject)}" if manifest.reject else "")
         + (f"\nanswers      {calibration_text(manifest.calibration)}" if "error_before" in manifest.calibration else "")
         + "\n"

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from ffe.extraction.changes import Changes
     from ffe.extraction.estimate import Estimate
     from ffe.extraction.stages import Progress, Stages
+    from ffe.specs import ViewsSpec
     from ffe.tuning.search import SearchProgress
 
 BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the engine]"
 REJECT_HELP = "Answer 'not sure' below this probability; 0 = always answer.  [default: what the model was tuned with]"
 WORKERS_HELP = "Threads that decode images.  [default: one per core, more where files come slowly]"
 
+TTA_HELP = "Ask about so many views of each image too, and average the answers."
+TTA_AUGMENT_HELP = "How the views of --tta differ; see below.  [default: as those that the model was made from]"
 AUGMENT_HELP = """\b
 --augment takes these, separated by commas, such as flip,zoom=0.8-1.2,rotate=15:
   flip, vflip         mirror left to right, or upside down, every other view
@@ -85,10 +88,20 @@ def estimate_text(estimate: Estimate) -> list[str]:
         disk = f"{bytes_text(estimate.file_bytes)}, nothing to write"
     else:
         disk = f"{bytes_text(estimate.file_bytes)}, needs {bytes_text(estimate.needed_bytes)} while it is made"
+    files = f"{estimate.images:,} files" + (f" and {estimate.views:,} views" if estimate.views else "")
     return [
-        f"{estimate.images:,} files: {', '.join(images)}" + (f"; {time}" if estimate.compute else ""),
+        f"{files}: {', '.join(images)}" + (f"; {time}" if estimate.compute else ""),
         f"{estimate.output}: {disk}; {free}",
     ]
+
+
+def rows_text(rows: int, images: int, views: ViewsSpec | None) -> str:
+    """Return ``1800 rows``, or ``9000 rows: 1800 images, of which those that train have 4 views each``."""
+    if views is None:
+        return f"{rows} rows"
+    each = f"{views.count} view{'s' if views.count > 1 else ''} each"
+    which = " with" if rows == images * (1 + views.count) else ", of which those that train have"
+    return f"{rows} rows: {images} images{which} {each}"
 
 
 def changes_text(changes: Changes) -> str:

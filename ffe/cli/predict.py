@@ -13,7 +13,7 @@ import click
 
 from ffe.cli import DONE_BUT_SKIPPED, REFUSED
 from ffe.cli.limits import limit_options
-from ffe.cli.output import BATCH_SIZE_HELP, REJECT_HELP, WORKERS_HELP, print_json
+from ffe.cli.output import AUGMENT_HELP, BATCH_SIZE_HELP, REJECT_HELP, TTA_AUGMENT_HELP, TTA_HELP, WORKERS_HELP, print_json
 from ffe.errors import SourceError
 from ffe.report.words import plain
 
@@ -100,10 +100,12 @@ def _lines(head: bytes, stdin: BinaryIO) -> Iterator[str]:
         rest = rest + more if more else b""
 
 
-@click.command(short_help="Say what is on images.")
+@click.command(short_help="Say what is on images.", epilog=AUGMENT_HELP)
 @click.argument("model", type=click.Path())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-...")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each image.")
+@click.option("--tta", type=click.IntRange(0, 1000), default=0, metavar="VIEWS", help=TTA_HELP)
+@click.option("--augment", help=TTA_AUGMENT_HELP)
 @click.option("--reject", type=click.FloatRange(0, 1, max_open=True), help=REJECT_HELP)
 @click.option(
     "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."
@@ -118,6 +120,8 @@ def command(
     model: str,
     images: tuple[str, ...],
     top: int,
+    tta: int,
+    augment: str | None,
     reject: float | None,
     weights: str,
     engine: str,
@@ -137,7 +141,7 @@ def command(
     from ffe.predict import Predictor
 
     if batch_size is None and len(images) < _FEW and not any(image == "-" or os.path.isdir(image) for image in images):
-        batch_size = len(images)
+        batch_size = len(images) * (1 + tta)
     predictor = Predictor(
         model,
         weights=weights,
@@ -147,6 +151,8 @@ def command(
         reject=reject,
         max_pixels=max_pixels,
         max_bytes=max_bytes,
+        tta=tta,
+        augment=augment,
     )
     answered = failed = 0
     for answer in _predictions(predictor, images, sys.stdin.buffer):

@@ -74,6 +74,12 @@ def shared_options(command: Any) -> Any:
             "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice."
         ),
         click.option(
+            "--views",
+            type=click.Choice(("all", "epoch", "none")),
+            help="Of a file with views, what trains: all rows of an image, in dense heads one drawn for each epoch, "
+            "or none but the plain one.  [default: all]",
+        ),
+        click.option(
             "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are: imagenet, or a path."
         ),
         click.option(
@@ -120,7 +126,10 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
     lines.append(f"Probabilities: {calibration_text(result.calibration.to_json())}")
     click.echo("\n" + "\n".join(lines))
     name = f"{result.head.name} ({parameters_text(result.head.parameters)})"
-    click.echo(f"\n{name}, fitted on {result.rows['train']} training rows\n")
+    rows = f"{result.rows['train']} training rows"
+    if result.views is not None:
+        rows = f"{result.rows['train']} training images; views: {result.views.text()}"
+    click.echo(f"\n{name}, fitted on {rows}\n")
     seen = result.leak.test_leaking if result.leak is not None else 0
     which = f"on the given test rows, {seen} of them with copies elsewhere" if seen else "on images not seen before"
     click.echo(f"Test, {which}: " + evaluation_text(result.evaluation.to_json()) + "\n")

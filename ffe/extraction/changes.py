@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import PIL
 
 from ffe._version import __version__
+from ffe.extraction.views import count_of
 from ffe.images.scan import ImageRecord
+from ffe.specs import ViewsSpec
 from ffe.stamps import NO_STAMP, Stamp, stamp_now
 from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
@@ -28,19 +31,28 @@ class Known:
         stamps: of every record, as it is now.
         rows: of files that have not changed, by position.
         skipped: files that gave no row and have not changed, by position.
-        read: positions of all others, in order: they must be read.
+        read: positions of all others, in order: they must be read; so must
+            files that have not changed where the feature file lacks views of them.
+        missing: rows that the feature file lacks of each of ``read``, as far as stamps tell.
         doubtful: how many of ``read`` the feature file probably holds: the same
             path with an unknown stamp, or the size of a file that is gone.
+        doubtful_rows: rows of such files, those of views too.
+        copied: rows that the feature file has, of files that have not changed.
     """
 
     stamps: tuple[Stamp, ...]
     rows: dict[int, Row]
     skipped: dict[int, Skipped]
     read: tuple[int, ...]
-    doubtful: int
+    missing: tuple[int, ...]
+    doubtful: int = 0
+    doubtful_rows: int = 0
+    copied: int = 0
 
 
-def known(records: Sequence[ImageRecord], existing: FeatureStore | None, *, trusted: bool) -> Known:
+def known(
+    records: Sequence[ImageRecord], existing: FeatureStore | None, *, trusted: bool, views: ViewsSpec | None = None
+) -> Known:
     """See which files of a source need not be opened.
 
     Args:
@@ -48,17 +60,23 @@ def known(records: Sequence[ImageRecord], existing: FeatureStore | None, *, trus
         existing: the feature file that was made from it earlier, or None.
         trusted: whether equal stamps say that a file is the same; they do not
             where the source is another folder, or the user wants all files read.
+        views: that each image that trains is to have.
     """
     stamps = tuple(stamp_now(record.file) for record in records)
+    wanted = [1 + count_of(record, views) for record in records]
     if existing is None:
-        return Known(stamps, {}, {}, tuple(range(len(records))), 0)
-    places = {path: i for i, path in enumerate(existing.paths)}
+        return Known(stamps, {}, {}, tuple(range(len(records))), tuple(wanted))
+    places = {existing.paths[i]: i for i in existing.plain.tolist()}
+    made = existing.made_views
+    alike = views.count if views is not None and made is not None and views.augment == made.augment else 0
+    held = _views_held(existing, alike)
     stored: list[Stamp] = [(size, changed) for size, changed in existing.stat.tolist()]
     sha256, phash = existing.sha256, existing.phash.tolist()
     judged = {item.path: item for item in existing.skipped if existing.judged_by == JUDGED_BY}
     rows: dict[int, Row] = {}
     skipped: dict[int, Skipped] = {}
-    read, doubtful, new = [], 0, Counter[int]()
+    read, missing, doubtful, new = list[int](), list[int](), 0, Counter[int]()
+    doubtful_rows = copied = 0
     for i, (record, stamp) in enumerate(zip(records, stamps, strict=True)):
         place = places.get(record.path)
         if stamp == NO_STAMP or not trusted:
@@ -67,19 +85,36 @@ def known(records: Sequence[ImageRecord], existing: FeatureStore | None, *, trus
             same = stored[place] == stamp
         else:
             same = record.path in judged and judged[record.path].stat == stamp
+        lacking = wanted[i] - 1 - held.get(sha256[place], 0) if same and place is not None and wanted[i] > 1 else 0
         if same and place is not None:
+            copied += wanted[i] - lacking
+        if lacking:
+            read.append(i)
+            missing.append(lacking)
+        elif same and place is not None:
             rows[i] = Row(record.path, sha256[place], record.label, record.split, 0, phash[place], record.group, stamp)
         elif same:
             skipped[i] = judged[record.path]
         else:
             read.append(i)
+            missing.append(wanted[i])
             if place is None:
                 new[stamp[0]] += stamp != NO_STAMP
-            else:
-                doubtful += not trusted or stored[place] == NO_STAMP or stored[place][0] == stamp[0]
+            elif not trusted or stored[place] == NO_STAMP or stored[place][0] == stamp[0]:
+                doubtful += 1
+                doubtful_rows += min(wanted[i], 1 + held.get(sha256[place], 0))
     paths = {record.path for record in records}
-    gone = Counter(size for path, (size, _) in zip(existing.paths, stored, strict=True) if path not in paths)
-    return Known(stamps, rows, skipped, tuple(read), doubtful + (new & gone).total())
+    gone = Counter(stored[place][0] for path, place in places.items() if path not in paths)
+    renamed = (new & gone).total()
+    doubtful, doubtful_rows = doubtful + renamed, doubtful_rows + renamed * (1 + (min(alike, made.count) if made else 0))
+    return Known(stamps, rows, skipped, tuple(read), tuple(missing), doubtful, doubtful_rows, copied)
+
+
+def _views_held(existing: FeatureStore, most: int) -> dict[str, int]:
+    """Count the views 1 to ``most`` that a file has of each content."""
+    wanted = np.flatnonzero((existing.views > 0) & (existing.views <= most)).tolist()
+    found = {(existing.sha256[row], int(existing.views[row])) for row in wanted}  # copies have the same ones
+    return Counter(sha256 for sha256, _ in found)
 
 
 def lasting(item: Skipped) -> Skipped:
@@ -89,7 +124,7 @@ def lasting(item: Skipped) -> Skipped:
 
 @dataclass(frozen=True)
 class Changes:
-    """How the rows of a new feature file differ from those of the old one.
+    """How the rows of a new feature file differ from those of the old one; an image and its views count once.
 
     Attributes:
         unchanged: rows of the same path and content.

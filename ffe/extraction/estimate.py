@@ -20,11 +20,12 @@ from ffe.extraction.changes import Known
 from ffe.extraction.history import remembered
 from ffe.extraction.output import existing_of, known_of, says_all
 from ffe.extraction.plan import Job, make_job, quantized_at_hand, with_model
+from ffe.extraction.views import count_of, names_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
-from ffe.specs import Compression, Decode, Precision, StoredDtype
-from ffe.store.journal import PART_ROW, refuse_other_run, unfinished
+from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype
+from ffe.store.journal import PART_ROW, Record, refuse_other_run, unfinished
 from ffe.store.room import column_bytes, file_bytes, model_bytes
 
 log = logging.getLogger("ffe")
@@ -39,8 +40,9 @@ class Estimate:
     Attributes:
         output: the feature file.
         images: files that the source names.
-        compute: of these, images to compute, at the most.
-        copied: rows that the feature file holds, of files that have not changed.
+        views: rows of views that the finished file holds, at the most, beside those of the images.
+        compute: images, and views, to compute, at the most.
+        copied: rows that the feature file holds, of files that have not changed, and that stay.
         check: files to read and compare by content: the feature file probably holds their rows.
         unfinished: rows that an unfinished run has left.
         skipped: files known to give no row.
@@ -53,6 +55,7 @@ class Estimate:
 
     output: Path
     images: int
+    views: int
     compute: int
     copied: int
     check: int
@@ -101,30 +104,38 @@ def state(
         quantized: the int8 model.
         written: the feature file says all this already.
     """
-    seen, rate = remembered(job.spec, job.engine)
+    seen, rate = remembered(job.spec, job.engine, views=job.views is not None)
     grid = grid or seen
-    compute = max(0, len(known.read) - known.doubtful - unfinished)
+    compute = max(0, sum(known.missing) - known.doubtful_rows - unfinished)
+    wanted = [1 + count_of(record, job.views) for record in job.records]
+    rows = sum(wanted) - sum(wanted[i] for i in known.skipped)
     size = needed = None
     least = 0
     if grid is not None:
         dims, itemsize = math.prod(grid), np.dtype(job.spec.dtype).itemsize
         part = dims * itemsize + PART_ROW
-        text = column_bytes([record.path for record in job.records]) + column_bytes([record.group for record in job.records])
+        texts = [(record.path, record.group) for record in job.records]
+        text = sum(column_bytes(column) for column in zip(*texts, strict=True)) * sum(wanted) // len(wanted)
         # named like pictures and not empty; equal sizes may be copies, which are computed once
         sure = [i for i in known.read if known.stamps[i][0] > 0 and job.records[i].file.suffix.lower() in _PICTURES]
-        different = len({known.stamps[i][0] for i in sure}) - known.doubtful - unfinished
+        missing = dict(zip(known.read, known.missing, strict=True))
+        of_size: dict[int, int] = {}
+        for i in sure:
+            of_size[known.stamps[i][0]] = min(missing[i], of_size.get(known.stamps[i][0], missing[i]))
+        different = sum(of_size.values()) - known.doubtful_rows - unfinished
 
-        def room(rows: int, new: int) -> int:
-            return file_bytes(rows, dims, itemsize, text=text, other=model_bytes(quantized)) + max(0, new) * part
+        def room(count: int, new: int) -> int:
+            return file_bytes(count, dims, itemsize, text=text, other=model_bytes(quantized)) + max(0, new) * part
 
-        size = room(len(job.records) - len(known.skipped), 0)
-        needed = 0 if written else room(len(job.records) - len(known.skipped), compute)
-        least = 0 if written else room(len(known.rows) + len(sure), different)
+        size = room(rows, 0)
+        needed = 0 if written else room(rows, compute)
+        least = 0 if written else room(sum(wanted[i] for i in (*known.rows, *sure)), different)
     return Estimate(
         job.output,
         len(job.records) + len(job.found.left_out),
+        rows - len(job.records) + len(known.skipped),
         compute,
-        len(known.rows),
+        known.copied,
         known.doubtful,
         unfinished,
         len(job.found.left_out) + len(known.skipped),
@@ -152,6 +163,8 @@ def dry_run(
     compress: Compression | None = None,
     overwrite: bool = False,
     rehash: bool = False,
+    views: int | None = None,
+    augment: str | AugmentSpec | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
 ) -> Estimate:
@@ -179,6 +192,8 @@ def dry_run(
         overwrite=overwrite,
         rehash=rehash,
         limits=Limits(max_pixels, max_bytes),
+        views=views,
+        augment=augment,
         download=False,
     )
     quantized = quantized_at_hand(job, None if like is None else Path(like))
@@ -194,13 +209,20 @@ def dry_run(
             job,
             known,
             grid=grid or _grid(job),
-            unfinished=sum(len(record.phash) for record in records),
+            unfinished=_asked_for(job, records),
             quantized=quantized,
             written=says_all(job, existing, known),
         )
     finally:
         if existing is not None:
             existing.close()
+
+
+def _asked_for(job: Job, records: Sequence[Record]) -> int:
+    """Count the rows of an unfinished run that this one can use: those of views that differ otherwise, it cannot."""
+    plain = names_of(None)
+    suffixes = () if job.views is None else tuple(names_of(job.views.augment)("", v) for v in range(1, 1 + job.views.count))
+    return sum(name == plain(name[:64], 0) or name.endswith(suffixes) for record in records for name in record.phash)
 
 
 def _grid(job: Job) -> tuple[int, int, int]:

@@ -18,12 +18,13 @@ from ffe.stamps import write_note
 _LEAST_IMAGES = 100  # fewer tell little about a rate
 
 
-def remembered(spec: ExtractSpec, engine: str) -> tuple[tuple[int, int, int] | None, float | None]:
+def remembered(spec: ExtractSpec, engine: str, *, views: bool = False) -> tuple[tuple[int, int, int] | None, float | None]:
     """Return the grid (h, w, c) of a spec's features, and images a second on this machine; None = not known yet.
 
     Args:
         spec: what makes the features.
         engine: as the user asked for it.
+        views: whether each file is decoded for several views; as without, where no such run is known.
     """
     content = _read(_note(spec))
     grid = rate = None
@@ -31,16 +32,19 @@ def remembered(spec: ExtractSpec, engine: str) -> tuple[tuple[int, int, int] | N
         height, width, channels = (int(n) for n in content["grid"])
         if min(height, width, channels) > 0:
             grid = (height, width, channels)
-    with contextlib.suppress(ValueError, TypeError, LookupError):
-        rate = float(content["rates"][_here(spec, engine)])
+    for alike in sorted({False, views}):  # what is more alike comes last, and counts
+        with contextlib.suppress(ValueError, TypeError, LookupError):
+            rate = float(content["rates"][_here(spec, engine, alike)])
     return grid, rate if rate is not None and rate > 0 else None
 
 
-def remember(spec: ExtractSpec, engine: str, grid: tuple[int, int, int], images: int, rate: float) -> None:
+def remember(
+    spec: ExtractSpec, engine: str, grid: tuple[int, int, int], images: int, rate: float, *, views: bool = False
+) -> None:
     """Keep what a run showed; the rate of a few images is not kept.
 
     Args:
-        spec, engine: of the run.
+        spec, engine, views: of the run.
         grid: (h, w, c) of its features.
         images: that it computed.
         rate: images a second.
@@ -48,7 +52,7 @@ def remember(spec: ExtractSpec, engine: str, grid: tuple[int, int, int], images:
     content = _read(_note(spec))
     rates = content["rates"] if isinstance(content.get("rates"), dict) else {}
     if images >= _LEAST_IMAGES:
-        rates = {**rates, _here(spec, engine): round(rate, 3)}
+        rates = {**rates, _here(spec, engine, views): round(rate, 3)}
     if {"grid": list(grid), "rates": rates} != content:
         write_note(_note(spec), {"grid": list(grid), "rates": rates})
 
@@ -65,7 +69,8 @@ def _note(spec: ExtractSpec) -> Path:
     return cache_root() / "runs" / f"{model_key(spec)}.json"
 
 
-def _here(spec: ExtractSpec, engine: str) -> str:
+def _here(spec: ExtractSpec, engine: str, views: bool) -> str:
     """Return a name for this machine and this way of running a backbone; a cache folder may be shared."""
     machine = [platform.node(), platform.machine(), cores(), os.environ.get("KERAS_BACKEND", "")]
-    return bytes_digest(canonical_json([*machine, engine, spec.precision, spec.preprocess.decode]))[:16]
+    run = [engine, spec.precision, spec.preprocess.decode, *(["views"] if views else [])]
+    return bytes_digest(canonical_json([*machine, *run]))[:16]

@@ -29,7 +29,7 @@ def compute(
 
     Args:
         plan: what is to be done.
-        stored: row of the existing file, by the digest of its image.
+        stored: row of the existing file, by name; see ``ffe.extraction.views``.
         images: the files, being decoded.
         open_backbone: opens the engine; called once, when the first image needs it.
         batch_size: images in a batch; None = what is best.
@@ -39,7 +39,7 @@ def compute(
     Raises:
         DiskFullError: the disk is full.
     """
-    job, existing, journal, known = plan.job, plan.existing, plan.journal, plan.known
+    job, existing, journal, known, name = plan.job, plan.existing, plan.journal, plan.known, plan.name
 
     def phash(sha256: str) -> int:
         return int(existing.phash[stored[sha256]]) if existing is not None and sha256 in stored else journal.phash(sha256)
@@ -58,7 +58,7 @@ def compute(
         opened,
         batch_size=batch_size,
         dtype=plan.spec.dtype,
-        known=lambda sha256: sha256 in stored or sha256 in journal,
+        known=lambda sha256, view: name(sha256, view) in stored or name(sha256, view) in journal,
     )
     rows: dict[int, Row] = {}
     skipped: dict[int, Skipped] = {}
@@ -75,7 +75,7 @@ def compute(
             before = time.monotonic()
             with saying_what_is_missing(job.output, room):
                 journal.append(
-                    [item.sha256 for item in fresh],
+                    [name(item.sha256, item.view) for item in fresh],
                     [item.features for item in fresh],  # type: ignore[misc]
                     pipeline.engine.grid,
                     [item.phash for item in fresh],
@@ -103,7 +103,7 @@ def _sort_out(
     skipped: dict[int, Skipped],
     phash: Callable[[str], int],
 ) -> None:
-    """Give every file of a batch a row, or a reason why it has none; by its position among the records."""
+    """Give every file of a batch a row, or a reason why it has none; by its position among the records. Views follow from it."""
     for item in batch:
         i = plan.known.read[item.index]
         record = plan.job.records[i]

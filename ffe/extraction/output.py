@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,7 @@ from ffe.errors import SourceError, StaleStoreError
 from ffe.extraction.changes import JUDGED_BY, Changes, Known, changes
 from ffe.extraction.changes import known as known_in
 from ffe.extraction.plan import Job, refuse_other_spec, source_text, with_model
+from ffe.extraction.views import count_of, names_of
 from ffe.ir import IrModel
 from ffe.machine import collector_paused
 from ffe.specs import Compression, ExtractSpec
@@ -47,6 +49,11 @@ class Plan:
     written: bool
     journal: Journal
     quantized: IrModel | None = None
+
+    @property
+    def name(self) -> Callable[[str, int], str]:
+        """What features are kept under: (digest, view) -> name."""
+        return names_of(None if self.job.views is None else self.job.views.augment)
 
     def __enter__(self) -> Self:
         return self
@@ -120,13 +127,17 @@ def existing_of(job: Job, spec: ExtractSpec) -> FeatureStore | None:
 def known_of(job: Job, existing: FeatureStore | None) -> Known:
     """See which files of the source need not be opened."""
     trusted = existing is not None and not job.rehash and existing.source == source_text(job.found)
-    return known_in(job.records, existing, trusted=trusted)
+    return known_in(job.records, existing, trusted=trusted, views=job.views)
 
 
 def table_of(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[Skipped]]:
-    """Return the rows and the skipped files, in the order of the feature file."""
+    """Return the rows, those of views too, and the skipped files, in the order of the feature file."""
     left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
-    return [rows[i] for i in sorted(rows)], sorted([*left_out, *skipped.values()], key=lambda item: item.path)
+    table = []
+    for i in sorted(rows):
+        table.append(rows[i])
+        table += [replace(rows[i], view=view) for view in range(1, 1 + count_of(job.records[i], job.views))]
+    return table, sorted([*left_out, *skipped.values()], key=lambda item: item.path)
 
 
 def says_all(job: Job, existing: FeatureStore | None, known: Known) -> bool:
@@ -143,15 +154,26 @@ def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped
     """Return whether the existing file says all this already."""
     if existing is None or existing.schema < SCHEMA or existing.parts or existing.compression != compression_of(job, existing):
         return False
-    columns = (existing.sha256, existing.labels.tolist(), existing.split, existing.group, map(tuple, existing.stat.tolist()))
+    stats = map(tuple, existing.stat.tolist())
+    columns = (existing.views.tolist(), existing.sha256, existing.labels.tolist(), existing.split, existing.group, stats)
     return (
         existing.class_names == job.found.class_names
+        and existing.made_views == job.views
         and existing.source == source_text(job.found)
         and list(existing.skipped) == skipped
         and (not skipped or existing.judged_by == JUDGED_BY)
         and list(zip(existing.paths, *columns, strict=True))
-        == [(row.path, row.sha256, row.label, row.split, row.group, row.stat) for row in rows]
+        == [(row.path, row.view, row.sha256, row.label, row.split, row.group, row.stat) for row in rows]
     )
+
+
+def stored_rows(plan: Plan) -> dict[str, int]:
+    """Return the row of everything that the existing file holds, by its name; see ``ffe.extraction.views.names_of``."""
+    existing = plan.existing
+    if existing is None or plan.written:
+        return {}
+    name = names_of(None if existing.made_views is None else existing.made_views.augment)
+    return {name(*key): i for i, key in enumerate(zip(existing.sha256, existing.views.tolist(), strict=True))}
 
 
 @collector_paused()
@@ -161,6 +183,7 @@ def assemble(
     """Put the feature file in place, unless the one that is there says all this already; return its table, and what changed."""
     job, existing, journal = plan.job, plan.existing, plan.journal
     table = table_of(job, rows, skipped)
+    name = plan.name
     changed = Changes(unchanged=len(rows)) if plan.written else changes(existing, table[0])
     grid = journal.grid if existing is None else existing.grid
     if not rows or grid is None:
@@ -173,9 +196,10 @@ def assemble(
         log.warning("%d rows were dropped from '%s': their files are gone or no longer readable", changed.removed, job.output)
 
     def features(row: Row) -> np.ndarray:
-        if existing is not None and row.sha256 in stored:
-            return existing.raw_row(stored[row.sha256])
-        return journal.row(row.sha256)
+        found = name(row.sha256, row.view)
+        if existing is not None and found in stored:
+            return existing.raw_row(stored[found])
+        return journal.row(found)
 
     if not plan.written and not same_table(job, existing, *table):
         write_store(
@@ -190,5 +214,6 @@ def assemble(
             source=source_text(job.found),
             quantized=plan.quantized,
             compress=compression_of(job, existing),
+            views=job.views,
         )
     return *table, changed

@@ -22,7 +22,7 @@ _MOST_WAITING = 2048  # files that need no backbone are passed on at the latest 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What became of one file.
+    """What became of one file, or of one view of it.
 
     Attributes:
         index: position among the files given.
@@ -31,6 +31,7 @@ class ImageFeatures:
         error: why it failed, or None.
         phash: fingerprint of the pixels; 0 if they were not decoded.
         stat: size and time of change of the file before it was read; see ``ffe.stamps``.
+        view: which view the features are of; 0 = the picture itself.
     """
 
     index: int
@@ -39,6 +40,7 @@ class ImageFeatures:
     error: DecodeError | None = None
     phash: int = UNKNOWN
     stat: Stamp = NO_STAMP
+    view: int = 0
 
 
 class _Batch:
@@ -61,8 +63,8 @@ class Pipeline:
         batch_size: images in a batch; None = what the engine and the first seconds make best.
         dtype: type that the features are stored in; they are rounded to it
             here, so that prediction sees what training saw.
-        known: says of a digest that its features are there already. Where it is
-            given, files of equal content are computed once.
+        known: says of a digest and a view that its features are there already.
+            Where it is given, files of equal content are computed once.
 
     Attributes:
         engine: None until the first image needed it.
@@ -79,7 +81,7 @@ class Pipeline:
         *,
         batch_size: int | None = None,
         dtype: str = "float32",
-        known: Callable[[str], bool] | None = None,
+        known: Callable[[str, int], bool] | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise SpecError(f"batch_size is {batch_size}, but must be at least 1.")
@@ -89,7 +91,7 @@ class Pipeline:
         self._batch_size = batch_size
         self._dtype = dtype
         self._known = known
-        self._taken: set[str] = set()
+        self._taken: set[tuple[str, int]] = set()
         self._sizer: BatchSize | None = None
         self._running: deque[_Batch] = deque()
         self._waited = 0.0
@@ -107,8 +109,8 @@ class Pipeline:
             waited_for_backbone=self._waited,
         )
 
-    def _skip(self, sha256: str) -> bool:
-        return self._known is not None and (sha256 in self._taken or self._known(sha256))
+    def _skip(self, sha256: str, view: int) -> bool:
+        return self._known is not None and ((sha256, view) in self._taken or self._known(sha256, view))
 
     def __iter__(self) -> Iterator[list[ImageFeatures]]:
         """Yield what became of the files, batch by batch, in order.
@@ -120,11 +122,11 @@ class Pipeline:
         waiting: list[DecodedImage] = []
         wanted = 0
         for item in self._images:
-            if item.pixels is not None and self._skip(item.sha256):  # an equal file came by since it was decoded
+            if item.pixels is not None and self._skip(item.sha256, item.view):  # an equal file came by since it was decoded
                 item = replace(item, pixels=None)
             if item.pixels is not None:
                 if self._known is not None:
-                    self._taken.add(item.sha256)
+                    self._taken.add((item.sha256, item.view))
                 wanted += 1
                 self._open()
             waiting.append(item)
@@ -178,7 +180,13 @@ class Pipeline:
             rows = iter(features)
         return [
             ImageFeatures(
-                item.index, item.sha256, next(rows) if item.pixels is not None else None, item.error, item.phash, item.stat
+                item.index,
+                item.sha256,
+                next(rows) if item.pixels is not None else None,
+                item.error,
+                item.phash,
+                item.stat,
+                item.view,
             )
             for item in batch.items
         ]

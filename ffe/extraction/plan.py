@@ -15,12 +15,23 @@ from ffe.backbones.weights import Weights, resolve
 from ffe.engines.cache import model_key
 from ffe.engines.choose import check_engine
 from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, WeightsError
+from ffe.extraction.views import asked_views, check_trains
 from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord, Scan, printable, scan
 from ffe.ir import IrModel
 from ffe.keys import spec_differences
 from ffe.machine import collector_paused
-from ffe.specs import BackboneSpec, Compression, Decode, ExtractSpec, Precision, PreprocessSpec, StoredDtype
+from ffe.specs import (
+    AugmentSpec,
+    BackboneSpec,
+    Compression,
+    Decode,
+    ExtractSpec,
+    Precision,
+    PreprocessSpec,
+    StoredDtype,
+    ViewsSpec,
+)
 from ffe.store.compression import filter_options
 from ffe.store.journal import unfinished_model
 from ffe.store.reader import FeatureStore
@@ -44,6 +55,7 @@ class Job:
         overwrite: replace a file that holds other features.
         rehash: read all files, whatever their sizes and times of change.
         limits: larger files are skipped.
+        views: that each image that trains gets, or None.
     """
 
     found: Scan
@@ -56,6 +68,7 @@ class Job:
     overwrite: bool
     rehash: bool
     limits: Limits
+    views: ViewsSpec | None = None
 
 
 @collector_paused()
@@ -75,6 +88,8 @@ def make_job(
     overwrite: bool,
     rehash: bool,
     limits: Limits,
+    views: int | None = None,
+    augment: str | AugmentSpec | None = None,
     download: bool = True,
 ) -> Job:
     """Look at the source, find the weights, and check all that can be checked at once.
@@ -90,12 +105,22 @@ def make_job(
     check_engine(engine, precision)
     check_output(path, overwrite=overwrite)
     filter_options(compress or "none")
+    made = asked_views(views, augment, None if overwrite else _views_at_hand(path))
+    check_trains(found.records, found.root, made)
     if found_weights.kind == "random" and weights == "random":
         log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
     records = tuple(sorted(found.records, key=lambda record: row_key(record.path)))
-    return Job(found, records, spec, found_weights, path, engine, compress, overwrite, rehash, limits)
+    return Job(found, records, spec, found_weights, path, engine, compress, overwrite, rehash, limits, made)
+
+
+def _views_at_hand(path: Path) -> ViewsSpec | None:
+    """Return the views of the feature file that is there already, if any."""
+    if not path.exists():
+        return None
+    with FeatureStore(path) as store:
+        return store.made_views
 
 
 def make_spec(

@@ -17,14 +17,15 @@ from ffe.engines.choose import open_engine
 from ffe.extraction.changes import Changes, known
 from ffe.extraction.estimate import Estimate, state
 from ffe.extraction.history import remember
-from ffe.extraction.output import Plan, assemble, make_plan
+from ffe.extraction.output import Plan, assemble, make_plan, stored_rows
 from ffe.extraction.plan import Job, make_job, quantized_at_hand
 from ffe.extraction.stages import Computed, Progress, Stages
+from ffe.extraction.views import count_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import ImageRecord
 from ffe.ir import IrModel
 from ffe.machine import cores
-from ffe.specs import Compression, Decode, ExtractSpec, Precision, StoredDtype
+from ffe.specs import AugmentSpec, Compression, Decode, ExtractSpec, Precision, StoredDtype, ViewsSpec
 from ffe.store.journal import Journal
 from ffe.store.room import saying_what_is_missing
 
@@ -39,8 +40,10 @@ class ExtractSummary:
 
     Attributes:
         output: the feature file.
-        rows: rows that it holds now.
-        computed: images that went through the backbone in this run.
+        rows: rows that it holds now, those of views too.
+        images: that it holds now.
+        views: that it holds of each image that trains; None = there are none.
+        computed: images, and views, that went through the backbone in this run.
         read: files that were opened; the others had not changed.
         changes: how the rows differ from those of the file that was there.
         skipped: files that gave no row.
@@ -55,6 +58,8 @@ class ExtractSummary:
 
     output: Path
     rows: int
+    images: int
+    views: ViewsSpec | None
     computed: int
     read: int
     changes: Changes
@@ -75,6 +80,7 @@ class ExtractSummary:
             **values,
             **asdict(self.changes),
             "output": str(self.output),
+            "views": None if self.views is None else self.views.to_json(),
             "stages": self.stages.to_json(),
             "fidelity": None if self.fidelity is None else self.fidelity.to_json(),
         }
@@ -100,6 +106,8 @@ def extract(
     max_bytes: int = MAX_BYTES,
     overwrite: bool = False,
     rehash: bool = False,
+    views: int | None = None,
+    augment: str | AugmentSpec | None = None,
     announce: Callable[[Estimate], None] = lambda estimate: None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> ExtractSummary:
@@ -132,6 +140,9 @@ def extract(
         max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
         overwrite: replace a file that holds other features.
         rehash: read all files, whatever their sizes and times of change.
+        views: rows of changed copies to make of each image that trains, beside
+            its own; 0 = none, None = as the file has them already, or none.
+        augment: how they differ, as ``--augment`` takes it; None = as in the file.
         announce: called with what the run will take, before it starts; and again
             when more is known: the size of an int8 model, the shape of the features.
         progress: called after every batch.
@@ -161,13 +172,15 @@ def extract(
         overwrite=overwrite,
         rehash=rehash,
         limits=Limits(max_pixels, max_bytes),
+        views=views,
+        augment=augment,
     )
     quantized = quantized_at_hand(job, None if like is None else Path(like))
     with contextlib.ExitStack() as stack:
         images = everything = None
         if precision == "int8" and quantized is None:
             Journal(job.output, job.spec, overwrite=overwrite).close()  # refuses now what it would refuse afterwards
-            everything = known(job.records, None, trusted=False)
+            everything = known(job.records, None, trusted=False, views=job.views)
             _announce(state(job, everything), announce)
             images = stack.enter_context(_stream(job, range(len(job.records)), workers))
             images.prefetch()  # while libraries are loaded, and int8 is calibrated
@@ -205,8 +218,19 @@ def _stream(job: Job, positions: Sequence[int], workers: int | None) -> ImageStr
     """Return the images of some records, being decoded as soon as they are asked for."""
     from ffe.images.stream import ImageStream
 
-    files = (job.records[i].file for i in positions)
-    return ImageStream(files, job.spec.preprocess.size, how=job.spec.preprocess.decode, workers=workers, limits=job.limits)
+    preprocess = job.spec.preprocess
+    images = ImageStream(
+        (job.records[i].file for i in positions),
+        preprocess.size,
+        how=preprocess.decode,
+        workers=workers,
+        limits=job.limits,
+        views=lambda index: range(1 + count_of(job.records[positions[index]], job.views)),
+        augment=None if job.views is None else job.views.augment,
+    )
+    if job.views is not None:
+        images.ahead = max(2, images.ahead // (1 + job.views.count))
+    return images
 
 
 def _nothing_to_read(plan: Plan) -> Progress:
@@ -242,8 +266,8 @@ def _stated(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estimate:
 
 def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: float) -> ExtractSummary:
     """Compute what is missing, and put the feature file in place."""
-    job, existing, journal = plan.job, plan.existing, plan.journal
-    stored = {} if existing is None or plan.written else {sha256: i for i, sha256 in enumerate(existing.sha256)}
+    job, journal = plan.job, plan.journal
+    stored = stored_rows(plan)
     try:
         done = compute(stored)
         before = time.monotonic()
@@ -257,11 +281,13 @@ def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: 
     journal.discard()
     assembling = time.monotonic() - before
     engine = done.engine
-    if engine is not None and 2 * done.count >= len(plan.known.read):  # else the rate is that of reading
-        remember(job.spec, job.engine, engine.grid, done.count, done.rate)
+    if engine is not None and 2 * done.count >= sum(plan.known.missing):  # else the rate is that of reading
+        remember(job.spec, job.engine, engine.grid, done.count, done.rate, views=job.views is not None)
     return ExtractSummary(
         output=job.output,
         rows=len(table),
+        images=len(rows),
+        views=job.views,
         computed=done.count,
         read=len(plan.known.read),
         changes=changed,

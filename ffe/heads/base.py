@@ -34,7 +34,14 @@ class Head(Protocol):
         ...
 
     def fit(
-        self, features: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        *,
+        seed: int = 0,
+        class_weights: np.ndarray | None = None,
+        images: np.ndarray | None = None,
     ) -> Self:
         """Fit on all the rows given; nothing of them is held back for a score.
 
@@ -44,11 +51,21 @@ class Head(Protocol):
             classes: number of classes, at least 2.
             seed: start of every random choice.
             class_weights: float64 (classes,), how much a row of each class counts; None = all the same.
+            images: int64 (N,), the image that each row is a view of: a head that
+                trains by epochs draws one row of each image for an epoch, all
+                others take all rows; None = every head takes all rows.
         """
         ...
 
     def fit_rowwise(
-        self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        *,
+        seed: int = 0,
+        class_weights: np.ndarray | None = None,
+        images: np.ndarray | None = None,
     ) -> Self:
         """Fit, as ``fit`` does, on what ``map.rowwise`` made of the features: float32 (N, d)."""
         ...
@@ -85,13 +102,28 @@ class MappedHead:
         self.map = FeatureMap(parameters, grid)
 
     def fit(
-        self, features: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        *,
+        seed: int = 0,
+        class_weights: np.ndarray | None = None,
+        images: np.ndarray | None = None,
     ) -> Self:
         """Fit; see ``Head.fit``."""
-        return self.fit_rowwise(self.map.rowwise(features), labels, classes, seed=seed, class_weights=class_weights)
+        x = self.map.rowwise(features)
+        return self.fit_rowwise(x, labels, classes, seed=seed, class_weights=class_weights, images=images)
 
     def fit_rowwise(
-        self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        *,
+        seed: int = 0,
+        class_weights: np.ndarray | None = None,
+        images: np.ndarray | None = None,
     ) -> Self:
         """Fit on mapped rows; see ``Head.fit_rowwise``."""
         raise NotImplementedError

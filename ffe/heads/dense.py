@@ -45,7 +45,14 @@ class DenseHead(MappedHead):
     _layers: Layers
 
     def fit_rowwise(
-        self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        *,
+        seed: int = 0,
+        class_weights: np.ndarray | None = None,
+        images: np.ndarray | None = None,
     ) -> Self:
         """Fit on mapped rows, for all epochs; see ``ffe.heads.base.Head``."""
         x = self.map.fit_rowwise(x).settle(x)
@@ -55,12 +62,12 @@ class DenseHead(MappedHead):
         if self.parameters["trainer"] == "keras":
             from ffe.heads.keras_training import train_with_keras
 
-            self._layers = train_with_keras(x, labels, weights, network, start, seed, size, epochs)
+            self._layers = train_with_keras(x, labels, weights, network, start, seed, size, epochs, images=images)
             return self
         from ffe.heads.lanes import LaneGroup, Rows
 
         everything, nothing = np.arange(len(x)), np.arange(0)
-        group = LaneGroup(Rows(x), labels, weights, everything, nothing, [network], [start], [seed], seed, size)
+        group = LaneGroup(Rows(x), labels, weights, everything, nothing, [network], [start], [seed], seed, size, images)
         with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
             for _ in range(epochs):
                 group.epoch()

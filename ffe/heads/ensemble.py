@@ -34,11 +34,18 @@ class EnsembleHead:
         self._members: list[Head] = [find_head(m["head"])(m["parameters"], grid) for m in parameters["members"]]
 
     def fit(
-        self, features: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        *,
+        seed: int = 0,
+        class_weights: np.ndarray | None = None,
+        images: np.ndarray | None = None,
     ) -> Self:
         """Fit every member on all rows; see ``ffe.heads.base.Head``."""
         for member in self._members:
-            member.fit(features, labels, classes, seed=seed, class_weights=class_weights)
+            member.fit(features, labels, classes, seed=seed, class_weights=class_weights, images=images)
         return self
 
     fit_rowwise = fit  # its map does nothing to a row

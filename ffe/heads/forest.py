@@ -32,7 +32,14 @@ class ForestHead(MappedHead):
     )
 
     def fit_rowwise(
-        self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        *,
+        seed: int = 0,
+        class_weights: np.ndarray | None = None,
+        images: np.ndarray | None = None,
     ) -> Self:
         """Fit on mapped rows; see ``ffe.heads.base.Head``."""
         model = new_forest(self.parameters, seed, class_weights).set_params(n_jobs=-1).fit(x, labels)

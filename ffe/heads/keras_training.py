@@ -28,6 +28,7 @@ def train_with_keras(
     *,
     held: np.ndarray | None = None,
     on_epoch: Callable[[np.ndarray], object] = lambda logits: None,
+    images: np.ndarray | None = None,
 ) -> Layers:
     """Train one network with ``keras.Model.fit``, from the same first weights and on the same batches as a lane.
 
@@ -42,6 +43,7 @@ def train_with_keras(
         epochs: how often each row is used.
         held: float32 (m, d), rows to score after each epoch.
         on_epoch: takes their logits, float32 (m, outputs).
+        images: int64 (N,), the image that each row is a view of; see ``ffe.heads.network.Orders``.
 
     Returns:
         (kernel, bias) float32 of each layer.
@@ -66,7 +68,7 @@ def train_with_keras(
         jit_compile=False,
     )
     targets = labels.astype(np.float32)[:, None] if network.outputs == 1 else labels
-    orders = Orders(len(x), seed)
+    orders = Orders(len(x), seed, images)
     for _ in range(epochs):
         order = next(orders)
         model.fit(x[order], targets[order], sample_weight=weights[order], batch_size=batch_size, shuffle=False, verbose=0)

@@ -68,8 +68,10 @@ class LaneGroup:
         seeds: of each lane's dropout.
         order_seed: of the order of the rows.
         batch_size: rows in a step.
+        images: int64 (n,), the image that each of ``train`` is a view of; see ``ffe.heads.network.Orders``.
 
     Attributes:
+        epoch_rows: training rows of an epoch.
         lanes: positions, among the networks given, of the lanes that still train.
         losses: float64 (lanes,), mean training loss of the last epoch, penalties left out.
         correct: int64 (lanes,), training rows that were right in the last epoch.
@@ -88,11 +90,13 @@ class LaneGroup:
         seeds: Sequence[int],
         order_seed: int,
         batch_size: int,
+        images: np.ndarray | None = None,
     ) -> None:
         self._rows, self._labels, self._weights = rows, labels.astype(np.int64), weights.astype(np.float32)
         self._train, self._held = train.astype(np.int64), held.astype(np.int64)
         self._networks = list(networks)
-        self._orders = Orders(len(train), order_seed)
+        self._orders = Orders(len(train), order_seed, images)
+        self.epoch_rows = self._orders.size
         self._batch_size = batch_size
         self.lanes = list(range(len(networks)))
         self._kernel = np.ascontiguousarray(np.concatenate([layers[0][0] for layers in starts], axis=1))

@@ -33,7 +33,14 @@ class LogisticHead(MappedHead):
     )
 
     def fit_rowwise(
-        self, x: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, class_weights: np.ndarray | None = None
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        *,
+        seed: int = 0,
+        class_weights: np.ndarray | None = None,
+        images: np.ndarray | None = None,
     ) -> Self:
         """Fit on mapped rows; see ``ffe.heads.base.Head``. The seed is not used."""
         x = self.map.fit_rowwise(x).settle(x)

@@ -50,14 +50,33 @@ def initial_layers(network: Network, inputs: int, seed: int) -> Layers:
 
 
 class Orders:
-    """The order of n rows in each epoch; the same for the same seed."""
+    """The order of n rows in each epoch; the same for the same seed.
 
-    def __init__(self, rows: int, seed: int) -> None:
+    Args:
+        rows: their number, n.
+        seed: another one, other orders.
+        images: int64 (n,), the image that each row is a view of: an epoch has
+            one row of each image, drawn evenly; None = all rows.
+
+    Attributes:
+        size: rows in an epoch.
+    """
+
+    def __init__(self, rows: int, seed: int, images: np.ndarray | None = None) -> None:
         self._generator = np.random.default_rng([seed, _ORDER])
-        self._rows = rows
+        self.size = rows
+        self._views: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        if images is not None:
+            _, first, count = np.unique(np.sort(images), return_index=True, return_counts=True)
+            self._views = (np.argsort(images, kind="stable"), first, count)
+            self.size = len(first)
 
     def __iter__(self) -> Orders:
         return self
 
     def __next__(self) -> np.ndarray:
-        return self._generator.permutation(self._rows)
+        order = self._generator.permutation(self.size)
+        if self._views is None:
+            return order
+        rows, first, count = self._views
+        return rows[first[order] + self._generator.integers(0, count[order])]

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from ffe.images.limits import Limits
 from ffe.images.memory import alone_if_large
 from ffe.keys import bytes_digest
 from ffe.machine import cores
-from ffe.specs import Decode
+from ffe.specs import AugmentSpec, Decode
 from ffe.stamps import NO_STAMP, Stamp, stamp_to_keep
 
 _AHEAD_BYTES = 128 << 20
@@ -36,7 +36,7 @@ _IDLE = 0.6  # share of the cores' time that this process uses
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """What became of one file.
+    """What became of one file, or of one view of it.
 
     Attributes:
         index: position among the files given.
@@ -45,6 +45,7 @@ class DecodedImage:
         error: why it failed, or None.
         phash: fingerprint of the pixels, see ``ffe.images.fingerprint``; 0 where there are none.
         stat: size and time of change of the file before it was read, see ``ffe.stamps``; unknown for bytes.
+        view: which view the pixels are; 0 = the picture itself.
     """
 
     index: int
@@ -53,6 +54,7 @@ class DecodedImage:
     error: DecodeError | None = None
     phash: int = UNKNOWN
     stat: Stamp = NO_STAMP
+    view: int = 0
 
 
 class _Job:
@@ -61,7 +63,7 @@ class _Job:
     def __init__(self, index: int, file: Path | bytes) -> None:
         self.index = index
         self.file = file
-        self.outcome: Future[DecodedImage] = Future()
+        self.outcome: Future[list[DecodedImage]] = Future()
 
 
 def default_workers() -> int:
@@ -94,8 +96,10 @@ class ImageStream:
         size: (height, width) in pixels.
         how: ``exact`` or ``fast``; see ``ffe.images.decode``.
         workers: threads; None = one per core, and more where reading is slow.
-        known: says of a digest that its pixels are not wanted.
+        known: says of a digest and a view that its pixels are not wanted.
         limits: larger files become errors.
+        views: says which views of the file at a position are wanted; the file is decoded once for all of them.
+        augment: how they differ from the picture; None = there are none but it.
 
     Attributes:
         workers: threads now.
@@ -113,8 +117,10 @@ class ImageStream:
         *,
         how: Decode = "exact",
         workers: int | None = None,
-        known: Callable[[str], bool] = lambda sha256: False,
+        known: Callable[[str, int], bool] = lambda sha256, view: False,
         limits: Limits = Limits(),  # noqa: B008 (a frozen value)
+        views: Callable[[int], Sequence[int]] = lambda index: (0,),
+        augment: AugmentSpec | None = None,
     ) -> None:
         self.known = known
         self.workers = workers or default_workers()
@@ -124,12 +130,14 @@ class ImageStream:
         self._size = size
         self._how = how
         self._limits = limits
+        self._views = views
+        self._augment = augment
         self._may_grow = workers is None
         self._turns = threading.Semaphore(self.workers)
         self._lock = threading.Lock()
         most = _MOST_WORKERS if self._may_grow else self.workers
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
-        self._running: deque[Future[DecodedImage]] = deque()
+        self._running: deque[Future[list[DecodedImage]]] = deque()
         self._waiting: deque[_Job] = deque()
         self._looked_at = time.monotonic()
         self._seen = (0.0, 0.0)
@@ -146,14 +154,15 @@ class ImageStream:
             self._pool.submit(self._work)
 
     def __iter__(self) -> Iterator[DecodedImage]:
+        """Yield what became of each file, in order: one item, or one for each view that is wanted and not known."""
         self.prefetch()
         while self._running:
             started = time.perf_counter()
-            item = self._running.popleft().result()
+            items = self._running.popleft().result()
             self.waited += time.perf_counter() - started
             self._look()
             self.prefetch()
-            yield item
+            yield from items
 
     def _work(self) -> None:
         """Do the job that has waited longest; taken inside the turn, so that the first files are done first."""
@@ -165,7 +174,7 @@ class ImageStream:
             except BaseException as error:
                 job.outcome.set_exception(error)
 
-    def _decoded(self, index: int, file: Path | bytes) -> DecodedImage:
+    def _decoded(self, index: int, file: Path | bytes) -> list[DecodedImage]:
         read_started, decode_started, read_seconds = time.perf_counter(), None, 0.0
         sha256, stat = "", NO_STAMP
         try:
@@ -175,10 +184,14 @@ class ImageStream:
             sha256 = bytes_digest(data)
             read_seconds = time.perf_counter() - read_started
             decode_started = time.thread_time()
-            pixels = None if self.known(sha256) else decode(data, self._size, self._how, self._limits.pixels)
-            return DecodedImage(index, sha256, pixels, None, UNKNOWN if pixels is None else perceptual_hash(pixels), stat)
+            wanted = [view for view in self._views(index) if not self.known(sha256, view)]
+            if not wanted:
+                return [DecodedImage(index, sha256, None, stat=stat)]
+            pixels = decode(data, self._size, self._how, self._limits.pixels)
+            phash = perceptual_hash(pixels)
+            return [DecodedImage(index, sha256, self._view(pixels, sha256, v), None, phash, stat, v) for v in wanted]
         except DecodeError as error:
-            return DecodedImage(index, sha256, None, error, stat=stat)
+            return [DecodedImage(index, sha256, None, error, stat=stat)]
         finally:
             with self._lock:
                 if decode_started is None:
@@ -187,6 +200,13 @@ class ImageStream:
                     self.read_seconds += read_seconds
                     self.decoding += time.perf_counter() - read_started - read_seconds
                     self.decode_seconds += time.thread_time() - decode_started
+
+    def _view(self, pixels: np.ndarray, sha256: str, view: int) -> np.ndarray:
+        if view == 0 or self._augment is None:
+            return pixels
+        from ffe.images.augment import augment  # it loads OpenCV
+
+        return augment(pixels, self._augment, sha256, view)
 
     def _look(self) -> None:
         """Take on as many threads again, if the caller waits while cores are idle: the threads then wait for files."""

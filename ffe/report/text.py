@@ -7,8 +7,10 @@ from typing import Any
 
 from ffe.bundle.manifest import Manifest
 from ffe.heads import HEADS
+from ffe.images.augment_text import augment_text
 from ffe.machine import bytes_text
 from ffe.report.words import plain
+from ffe.specs import AugmentSpec
 
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
@@ -261,11 +263,18 @@ def _p_text(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.2g}"
 
 
+def trained_views_text(views: Mapping[str, Any]) -> str:
+    """Return ``4 of each training image (flip,rotate=15)``, and how they train, from ``Manifest.views``."""
+    how = {"all": "", "epoch": ", one for each epoch", "none": ", not used"}[views["used"]]
+    return f"{views['count']} of each training image ({augment_text(AugmentSpec.from_json(views['augment']))}){how}"
+
+
 def model_card(manifest: Manifest) -> str:
     """Return the model card that travels in a bundle, Markdown."""
     spec, test = manifest.spec, manifest.evaluation["test"]
     height, width = spec.preprocess.size
     unsure = f" Below {share_text(manifest.reject)} it says that it is not sure." if manifest.reject else ""
+    views = "" if manifest.views is None else f"\nViews of the photos: {trained_views_text(manifest.views)}."
     trained = {
         "random": " (UNTRAINED, random weights: for trying things out only)",
         "finetuned": " (fine-tuned on these classes)",
@@ -274,7 +283,7 @@ def model_card(manifest: Manifest) -> str:
     return f"""# Image classifier: {", ".join(manifest.class_names)}
 
 Made with ffe {manifest.ffe_version}. Backbone `{spec.backbone.name}`{trained} at {height}x{width} pixels;
-head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).
+head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).{views}
 
 ## Test
 

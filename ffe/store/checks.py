@@ -42,7 +42,8 @@ def check_store(store: FeatureStore, progress: Callable[[int], None] = lambda do
     """Check the promises of an open feature file that opening it has not checked.
 
     These are the checksum of every row (where the file has them), that features
-    are finite numbers, the order of the rows, and the int8 model. Opening has
+    are finite numbers, the order of the rows, that no view is missing, and the
+    int8 model. Opening has
     checked the schema, the shapes, the labels, and the digests of the spec and the tables.
 
     Args:
@@ -92,4 +93,18 @@ def _order(store: FeatureStore) -> list[Problem]:
     keys = [(row_key(path), view) for path, view in zip(store.paths, store.views.tolist(), strict=True)]
     if not store.parts and keys != sorted(keys):
         return [Problem("its rows do not stand in the order that their paths give them")]
-    return []
+    return _views(store)
+
+
+def _views(store: FeatureStore) -> list[Problem]:
+    """Check that an image has all the views that the file speaks of, or none, and that each is a view of an image."""
+    if store.made_views is None:
+        return []
+    plain = store.plain
+    count = (store.rows_of_views(plain) >= 0).sum(axis=1)
+    problems = [
+        Problem(f"it has {n} of the {store.made_views.count} views of '{store.paths[row]}'")
+        for row, n in zip(plain, count.tolist(), strict=True)
+        if n not in {0, store.made_views.count}
+    ]
+    return problems if count.sum() == len(store) - len(plain) else [*problems, Problem("it has views of images that it has not")]

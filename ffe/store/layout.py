@@ -7,7 +7,7 @@
     /paths      (N,) UTF-8, relative to the source, with "/"
     /sha256     (N,) 64 hexadecimal digits of the image file's content
     /split      (N,) "train", "valid", "test", or empty
-    /view       (N,) int64, 0 = the plain image
+    /view       (N,) int64, 0 = the plain image; the views of it follow in order
     /phash      (N,) uint64, perceptual hash of the decoded pixels, 0 = unknown
     /group      (N,) name of what a split must not tear apart, or empty
     /stat       (N, 2) int64, size in bytes and time of change in ns of the image
@@ -19,7 +19,8 @@
                 uint8 arrays graph (XML) and weights, and its record (JSON) as attribute
     attributes  ffe_schema, ffe_version, spec (JSON), spec_digest, class_names,
                 grid (h, w, c), source, judged_by (the program that found that
-                the skipped files give no row), tables_sha256; in a packed file
+                the skipped files give no row), tables_sha256; with views also
+                views (JSON: how many, and how they differ); in a packed file
                 also sources (JSON: all of them), in a virtual one parts (JSON)
 
 Text is stored as UTF-8 of a fixed length, as long as the longest: a damaged
@@ -78,6 +79,7 @@ ATTRIBUTES = (
     "judged_by",
     "sources",
     "parts",
+    "views",
 )
 TABLES = (LABELS, VIEW, PATHS, SHA256, SPLIT, PHASH, GROUP, STAT, CRC32, SKIPPED, SKIPPED_STAT)
 
@@ -86,7 +88,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the file, but for its features."""
+    """One row of the file, but for its features; ``phash`` is that of the image, in its views too."""
 
     path: str
     sha256: str

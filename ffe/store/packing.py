@@ -20,7 +20,7 @@ class Merged:
         class_names: of all files, sorted.
         rows: file after file, with labels of these classes.
         origin: (file, row in it) of each of them.
-        duplicates: rows that a file before had already.
+        duplicates: images that a file before had already.
         skipped: files that gave no row in any of them, sorted by path.
         sources: the folders that paths are relative to.
     """
@@ -72,7 +72,7 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
             key = (row.path, row.view)
             if key in rows:
                 _check_same(rows[key], row, class_names, stores[origin[key][0]], store)
-                duplicates += 1
+                duplicates += row.view == 0
             else:
                 rows[key], origin[key] = row, (number, i)
     paths = {row.path for row in rows.values()}

@@ -16,7 +16,7 @@ import numpy as np
 from ffe.errors import StoreError
 from ffe.ir import IrModel
 from ffe.keys import spec_digest
-from ffe.specs import ExtractSpec
+from ffe.specs import ExtractSpec, ViewsSpec
 from ffe.stamps import NO_STAMP
 from ffe.store import layout
 from ffe.store.batches import batches
@@ -50,6 +50,7 @@ class FeatureStore:
         labels: int64 (N,), -1 = unlabelled.
         paths, sha256, split: N strings each.
         views: int64 (N,), 0 = the plain image.
+        made_views: what the other rows are; None = there are no others.
         phash: uint64 (N,), perceptual hash of the decoded pixels, 0 = unknown.
         group: N names of what a split must not tear apart, empty = none.
         stat: int64 (N, 2), size and time of change of the image files, -1 = unknown; see ``ffe.stamps``.
@@ -132,6 +133,7 @@ class FeatureStore:
             for (path, reason, message), (size, changed) in zip(skipped, stats, strict=True)
         )
         self.judged_by = str(attrs.get("judged_by", ""))
+        self.made_views = ViewsSpec.from_json(json.loads(attrs["views"])) if "views" in attrs else None
         self._check()
 
     def _blocks(self) -> Blocks:
@@ -174,6 +176,9 @@ class FeatureStore:
             raise self._damaged("its columns have different lengths")
         if rows and not -1 <= self.labels.min() <= self.labels.max() < max(len(self.class_names), 1):
             raise self._damaged("it holds labels that are no class")
+        most = 0 if self.made_views is None else self.made_views.count
+        if rows and not 0 <= self.views.min() <= self.views.max() <= most:
+            raise self._damaged("it holds views that it does not speak of")
         if spec_digest(self.spec) != self.spec_digest:
             raise self._damaged("its spec does not match its spec digest")
 
@@ -183,6 +188,25 @@ class FeatureStore:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def plain(self) -> np.ndarray:
+        """The rows of the plain images, int64 (n,), ascending; all rows where there are no views."""
+        return np.flatnonzero(self.views == 0)
+
+    def rows_of_views(self, images: np.ndarray) -> np.ndarray:
+        """Return int64 (n, count): the row of each view of some images, -1 where there is none.
+
+        Args:
+            images: int64 (n,), rows of plain images.
+        """
+        count = 0 if self.made_views is None else self.made_views.count
+        found = np.full((len(images), count), -1, np.int64)
+        place = {self.paths[row]: i for i, row in enumerate(images.tolist())}
+        for row in np.flatnonzero(self.views > 0).tolist():
+            if (i := place.get(self.paths[row])) is not None:
+                found[i, self.views[row] - 1] = row
+        return found
 
     @property
     def dims(self) -> int:
@@ -214,7 +238,8 @@ class FeatureStore:
 
         Chunks are drawn at random into a window of 16 MiB, whose rows are then
         dealt out at random. As the rows of a file stand in a shuffled order
-        already, neighbours in it have nothing in common to begin with.
+        already, neighbours in it have nothing in common to begin with. Views are
+        rows like the others.
 
         Args:
             batch: rows of a batch; only the last may have fewer.
@@ -290,16 +315,20 @@ class FeatureStore:
         self.close()
 
     def summary(self) -> dict[str, Any]:
-        """Return what ``ffe info --json`` prints."""
+        """Return what ``ffe info --json`` prints; of views, only how many there are."""
+        plain, made = self.plain, self.made_views
+        labels, splits = self.labels[plain], [self.split[i] for i in plain]
         return {
             "rows": len(self),
+            "images": len(plain),
+            "views": None if made is None else made.to_json(),
             "dims": self.dims,
             "grid": list(self.grid),
             "dtype": self.spec.dtype,
             "class_names": list(self.class_names),
-            "class_counts": {name: int((self.labels == i).sum()) for i, name in enumerate(self.class_names)},
-            "unlabelled": int((self.labels < 0).sum()),
-            "splits": {name: self.split.count(name) for name in ("train", "valid", "test") if name in self.split},
+            "class_counts": {name: int((labels == i).sum()) for i, name in enumerate(self.class_names)},
+            "unlabelled": int((labels < 0).sum()),
+            "splits": {name: splits.count(name) for name in ("train", "valid", "test") if name in splits},
             "skipped": len(self.skipped),
             "skipped_files": [{"path": s.path, "reason": s.reason, "message": s.message} for s in self.skipped],
             "source": self.source,

@@ -13,7 +13,7 @@ import numpy as np
 from ffe._version import __version__
 from ffe.ir import IrModel
 from ffe.keys import bytes_digest, canonical_json, spec_digest
-from ffe.specs import Compression, ExtractSpec
+from ffe.specs import Compression, ExtractSpec, ViewsSpec
 from ffe.store import layout
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.compression import deflate, filter_options
@@ -39,6 +39,7 @@ def write_store(
     sources: Sequence[str] = (),
     recorded: Callable[[Row], int | None] = lambda row: None,
     parts: Sequence[Part] = (),
+    views: ViewsSpec | None = None,
 ) -> None:
     """Write a feature file beside its final place, sync it, and rename it.
 
@@ -62,6 +63,7 @@ def write_store(
         recorded: gives the checksum of a row whose features are known to differ
             from it, so that they do not pass for sound; None for all others.
         parts: the files that hold the features, for a virtual file; all checksums are then recorded ones.
+        views: what the rows of views are; None = there are none.
 
     Raises:
         StoreError: the package for a compression is not installed.
@@ -92,6 +94,8 @@ def write_store(
             file.attrs["judged_by"] = judged_by
             if sources:
                 file.attrs["sources"] = json.dumps(list(sources), ensure_ascii=False)
+            if views is not None:
+                file.attrs["views"] = canonical_json(views.to_json()).decode()
             crc32 = np.asarray([recorded(row) or 0 for row in rows], np.uint32)
             if parts:
                 file.attrs["parts"] = parts_text(parts)

@@ -39,6 +39,7 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     """Estimate time and memory of a search, from the number of rows and a short measurement of this machine."""
     rate = _rate() * cores()
     rows, parts, classes = int(np.mean([len(fit) for fit, _ in problem.parts])), len(problem.parts), problem.classes
+    in_epoch = int(np.mean([len(problem.plain(fit)) for fit, _ in problem.parts])) if problem.drawn else rows
     poolings = (spec.fixed["pooling"],) if "pooling" in spec.fixed else poolings_searched(len(problem.features), problem.grid)
     dims = [pooled_dims(pooling, problem.grid) for pooling in poolings]
     mean_dims, most_dims = float(np.mean(dims)), max(dims)
@@ -49,7 +50,7 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
         if exact
         else rows * LANDMARKS * (4.0 * mean_dims + 8.0 * LANDMARKS * (1 if classes == 2 else classes)) / rate,
         "logistic": 400.0 * rows * min(rows, mean_dims) * max(1, classes - 1) / rate,
-        "dense": 600.0 * _EPOCHS * rows * mean_dims / rate * spec.executions,
+        "dense": 600.0 * _EPOCHS * in_epoch * mean_dims / rate * spec.executions,
         "forest": 3e-7 * 150 * rows * np.log2(rows + 1) * np.sqrt(mean_dims) / cores() * spec.executions,
     }
     count = len(problem.features)

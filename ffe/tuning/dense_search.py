@@ -94,10 +94,9 @@ def _together(problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]],
             list(pool.map(lambda group: group[0].epoch(), groups))
             lanes: dict[int, dict[tuple[int, int], tuple[np.ndarray, float, float]]] = {}
             for group, places in groups:
-                rows = len(problem.parts[places[0][1]][0])
                 for position, lane in enumerate(group.lanes):
                     i, part, run = places[lane]
-                    share = group.correct[position] / rows
+                    share = group.correct[position] / group.epoch_rows
                     lanes.setdefault(i, {})[part, run] = (group.scores[:, position], group.losses[position], share)
             for i, found in lanes.items():
                 loss, accuracy = (float(np.mean([value[k] for value in found.values()])) for k in (1, 2))
@@ -155,7 +154,7 @@ def _groups(
                         starts = [initial_layers(networks[i], rows.dims, seed + run) for i in some]
                         group = LaneGroup(
                             *(rows, problem.labels, weights, fit, score, [networks[i] for i in some]),
-                            *(starts, [seed + run] * len(some), seed + run, size),
+                            *(starts, [seed + run] * len(some), seed + run, size, problem.images(fit)),
                         )
                         groups.append((group, [(i, part, run) for i in some]))
     return groups, sizes
@@ -195,6 +194,7 @@ def _by_keras(problem: Problem, views: Views, parameters: Mapping[str, Any], exe
                 *(parameters["batch_size"], parameters["epochs"]),
                 held=outside,
                 on_epoch=watched[part, run].append,
+                images=problem.images(fit),
             )
     for epoch in range(parameters["epochs"]):
         if course.running:

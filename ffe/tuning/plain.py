@@ -24,7 +24,12 @@ def fit_each(
             probabilities = []
             for fit, score in problem.parts:
                 head = kind(parameters, problem.grid).fit_rowwise(
-                    x[fit], problem.labels[fit], problem.classes, seed=seed + execution, class_weights=problem.class_weights
+                    x[fit],
+                    problem.labels[fit],
+                    problem.classes,
+                    seed=seed + execution,
+                    class_weights=problem.class_weights,
+                    images=problem.images(fit),
                 )
                 probabilities.append(head.proba_rowwise(x[score]))
                 sizes.append(size_in_bytes(head))

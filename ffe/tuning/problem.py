@@ -23,6 +23,9 @@ _KEPT_AT_LEAST = 256 << 20
 class Problem:
     """Rows, and which of them to fit and to score on.
 
+    Rows to fit on may be views of images; the plain row of each image stands
+    before all views. Rows to score on are plain.
+
     Attributes:
         features: float32 (N, D).
         labels: int64 (N,), in [0, classes).
@@ -32,6 +35,8 @@ class Problem:
         classes: number of classes.
         grid: (h, w, c) of the features.
         class_weights: float64 (classes,), how much a row of each class counts; None = all the same.
+        image: int64 (N,), the plain row of the image that each row shows; None = there are no views.
+        drawn: heads that train by epochs draw one row of each image for an epoch.
     """
 
     features: np.ndarray
@@ -41,6 +46,23 @@ class Problem:
     classes: int
     grid: tuple[int, int, int]
     class_weights: np.ndarray | None = None
+    image: np.ndarray | None = None
+    drawn: bool = False
+
+    def plain(self, rows: np.ndarray) -> np.ndarray:
+        """Return those of some rows that are no views."""
+        return rows if self.image is None else rows[self.image[rows] == rows]
+
+    def with_views(self, rows: np.ndarray) -> np.ndarray:
+        """Return some plain rows, int64 (n,), and behind them all views of their images."""
+        if self.image is None:
+            return rows
+        views = np.isin(self.image, rows) & (self.image != np.arange(len(self.image)))
+        return np.concatenate([rows, np.flatnonzero(views)])
+
+    def images(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return what a fit on some rows takes as ``images``: see ``ffe.heads.base.Head.fit``."""
+        return self.image[rows] if self.image is not None and self.drawn else None
 
     @functools.cached_property
     def scored(self) -> np.ndarray:

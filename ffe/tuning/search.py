@@ -325,4 +325,5 @@ def refit(problem: Problem, trial: Trial, seed: int) -> Head:
     kind = find_head(trial.head)
     head = kind(complete(kind.space, trial.parameters, trial.head) if kind.space else trial.parameters, problem.grid)
     x = take_rows(head.map.rowwise(problem.features), problem.train)
-    return head.fit_rowwise(x, problem.labels[problem.train], problem.classes, seed=seed, class_weights=problem.class_weights)
+    labels, images = problem.labels[problem.train], problem.images(problem.train)
+    return head.fit_rowwise(x, labels, problem.classes, seed=seed, class_weights=problem.class_weights, images=images)

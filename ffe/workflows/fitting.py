@@ -26,6 +26,7 @@ from ffe.evaluation.selection import Answered, answered, check_threshold
 from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.heads import HEADS, find_head
 from ffe.heads.base import Head
+from ffe.heads.dense import DenseHead
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.space import complete
@@ -33,9 +34,9 @@ from ffe.heads.svm import EXACT_ROWS
 from ffe.keys import bytes_digest, canonical_json
 from ffe.machine import bytes_text
 from ffe.report.page import check_output as check_report
-from ffe.report.text import answers_text
+from ffe.report.text import answers_text, trained_views_text
 from ffe.report.words import counted
-from ffe.specs import HeadSpec, SearchSpec
+from ffe.specs import HeadSpec, SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
 from ffe.splits.sides import groups_of_classes
 from ffe.store.reader import FeatureStore
@@ -90,6 +91,27 @@ class Leak:
 
 
 @dataclass(frozen=True)
+class TrainedViews:
+    """The views that a feature file has, and what they were used for.
+
+    Attributes:
+        made: how many of each image, and how they differ.
+        used: ``all``, ``epoch`` or ``none``; see ``ffe.specs.SearchSpec``.
+    """
+
+    made: ViewsSpec
+    used: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {**self.made.to_json(), "used": self.used}
+
+    def text(self) -> str:
+        """Return ``4 of each training image (flip,rotate=15)``, and how they train."""
+        return trained_views_text(self.to_json())
+
+
+@dataclass(frozen=True)
 class TuneResult:
     """What a search, or a training, came to.
 
@@ -104,7 +126,8 @@ class TuneResult:
         leak: what near copies would have brought; None where there are none.
         answered: share and accuracy above the threshold, on the test rows.
         class_weights: of each class; None = all the same.
-        rows: how many rows went to train, valid and test, and how many were left out.
+        rows: how many images went to train, valid and test, and how many were left out.
+        views: of the training images; None where the feature file has none.
         validation: what the trials were scored on, for people.
         known: trials that an interrupted run had finished.
         seconds: the whole call.
@@ -121,6 +144,7 @@ class TuneResult:
     answered: Answered | None
     class_weights: tuple[float, ...] | None
     rows: dict[str, int]
+    views: TrainedViews | None
     validation: str
     known: int
     seconds: float
@@ -141,6 +165,7 @@ class TuneResult:
             "class_weights": None if self.class_weights is None else list(self.class_weights),
             "leaderboard": [trial.to_json() for trial in self.leaderboard],
             "rows": self.rows,
+            "views": None if self.views is None else self.views.to_json(),
             "validation": self.validation,
             "known": self.known,
             "seconds": self.seconds,
@@ -180,6 +205,7 @@ def tune(
     ensemble: int = 0,
     reject: float = 0.0,
     seed: int = 0,
+    views: str | None = None,
     valid: str | os.PathLike[str] | None = None,
     test: str | os.PathLike[str] | None = None,
     weights: str = "imagenet",
@@ -217,6 +243,10 @@ def tune(
         ensemble: heads that are averaged, where that wins; 0 = none.
         reject: probability below which the model answers "not sure"; 0 = never.
         seed: start of every random choice.
+        views: of a file that has views, which rows of a training image are
+            fitted on: ``all``, ``none`` but the plain one, or in dense heads one
+            drawn for each ``epoch`` (other heads then take all); None = all.
+            Validation and test are on plain rows.
         valid, test: feature files to score the trials and the winner on.
         weights: where the backbone's weights are: ``imagenet`` (looked for), or a path.
         with_backbone: put the backbone into the model file.
@@ -243,6 +273,7 @@ def tune(
         class_weights=class_weights,  # type: ignore[arg-type]
         ensemble=ensemble,
         seed=seed,
+        views=views,  # type: ignore[arg-type]
     )
     options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, is_search=True)
 
@@ -274,6 +305,7 @@ def train(
     class_weights: str = "auto",
     reject: float = 0.0,
     seed: int = 0,
+    views: str | None = None,
     valid: str | os.PathLike[str] | None = None,
     test: str | os.PathLike[str] | None = None,
     weights: str = "imagenet",
@@ -290,7 +322,7 @@ def train(
         output: the model file; None = write none.
         head: name of the head.
         settings: its parameters; defaults fill in the rest.
-        folds, test_fraction, class_weights, reject, seed, valid, test, weights, with_backbone, report: see ``tune``.
+        folds, test_fraction, class_weights, reject, seed, views, valid, test, weights, with_backbone, report: see ``tune``.
 
     Raises:
         StoreError, DataError, HeadError, WeightsError, ReportError, SpecError: before the fit starts.
@@ -305,6 +337,7 @@ def train(
         test_fraction=test_fraction,
         class_weights=class_weights,  # type: ignore[arg-type]
         seed=seed,
+        views=views,  # type: ignore[arg-type]
     )
     options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, is_search=False)
     return _run(features, spec, options, lambda problem, memory, groups: [score_once(problem, spec, head, spec.fixed)], started)
@@ -339,11 +372,12 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> None:
     trials = "as many trials as fit" if cost.trials is None else counted(cost.trials, "trial")
     fits = "once" if len(problem.parts) == 1 else f"{len(problem.parts)} times"
     log.info(
-        "searching %s: %s, each fitted %s on about %d rows; the search takes about %s and %s of memory",
+        "searching %s: %s, each fitted %s on about %d %s; the search takes about %s and %s of memory",
         ", ".join(spec.heads),
         trials,
         fits,
-        round(float(np.mean([len(fit) for fit, _ in problem.parts]))),
+        round(float(np.mean([len(problem.plain(fit)) for fit, _ in problem.parts]))),
+        "rows" if problem.image is None else "images and their views",
         f"{cost.seconds / 60:.0f} min" if cost.seconds >= 120 else f"{max(1.0, cost.seconds):.0f} s",
         bytes_text(cost.bytes),
     )
@@ -379,6 +413,7 @@ def _run(
     """Split the rows, find the winner, judge it, write it."""
     check_threshold(options.reject)
     with FeatureStore(features) as store:
+        views = _views_used(store, spec)
         found = check_output(store, options.output, options.weights, options.with_backbone)
         if options.report is not None:
             place = check_report(options.report)
@@ -386,8 +421,8 @@ def _run(
                 raise ReportError(f"The report and the model are both to be '{place}'; give them different names.")
         rows = split_rows(store, options.valid, options.test, spec.test_fraction, spec.seed)
         chosen = np.isin(rows.split, ("train", "valid"))
-        problem, validation = _make_problem(rows, chosen, store, spec, options.folds)
-        memory = _memory(options.output if options.is_search else None, rows, store, problem)
+        problem, validation = _make_problem(rows, chosen, store, spec, options.folds, views)
+        memory = _memory(options.output if options.is_search else None, rows, store, problem, views)
         ids = rows.groups.ids[chosen]
         trials = find(problem, memory, ids[problem.scored])
         winner, labels = trials[0], problem.labels[problem.scored]
@@ -418,6 +453,7 @@ def _run(
             answered=over,
             class_weights=None if problem.class_weights is None else tuple(problem.class_weights.tolist()),
             rows=rows.counts(),
+            views=views,
             validation=validation,
             known=memory.known,
             seconds=time.monotonic() - started,
@@ -439,6 +475,7 @@ def _run(
                 members={},
                 calibration=calibration.to_json(),
                 reject=options.reject,
+                views=None if views is None else views.to_json(),
             )
             splits = [SplitRow(*row) for row in zip(rows.names, rows.sha256, rows.split.tolist(), strict=True)]
             write_model(result.output, manifest, head, splits, found)
@@ -448,8 +485,35 @@ def _run(
         return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 
+def _views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
+    """Say what the views of a file are used for; None where it has none.
+
+    Raises:
+        DataError: views are asked for that the file has not.
+        HeadError: they are to be drawn for each epoch, and no head trains by epochs.
+    """
+    if store.made_views is None:
+        if spec.views in {"all", "epoch"}:
+            raise DataError(
+                f"'{store.path}' has no views, so --views {spec.views} has nothing to take; leave it out, "
+                f"or add some with 'ffe extract {store.source} -o {store.path} --views 4 --augment flip,zoom=0.8-1.2,rotate=15'."
+            )
+        return None
+    if spec.views == "epoch" and DenseHead.name not in spec.heads:
+        raise HeadError(
+            f"--views epoch draws a view for each epoch, and of the heads only {DenseHead.name} trains by epochs; "
+            "search it too, or use --views all."
+        )
+    return TrainedViews(store.made_views, spec.views or "all")
+
+
 def _make_problem(
-    rows: SplitRows, chosen: np.ndarray, store: FeatureStore, spec: SearchSpec, folds: int | None
+    rows: SplitRows,
+    chosen: np.ndarray,
+    store: FeatureStore,
+    spec: SearchSpec,
+    folds: int | None,
+    views: TrainedViews | None,
 ) -> tuple[Problem, str]:
     """Load the rows that a search may see, and say how they are scored."""
     split, labels = rows.split[chosen], rows.labels[chosen]
@@ -477,11 +541,21 @@ def _make_problem(
     if not even and spec.class_weights == AUTO:
         rarest = store.class_names[int(np.bincount(labels[train], minlength=classes).argmin())]
         log.info("the class '%s' is rare, so classes are weighted to count the same (--class-weights none: as they are)", rarest)
-    problem = Problem(rows.load(chosen), labels, train, parts, classes, store.grid, None if even else weights)
-    return problem, validation
+    weighted = None if even else weights
+    if views is None or views.used == "none":
+        return Problem(rows.load(chosen), labels, train, parts, classes, store.grid, weighted), validation
+    table = rows.views[chosen][train]
+    more = table[table >= 0]
+    image = np.concatenate([np.arange(len(labels)), np.broadcast_to(train[:, None], table.shape)[table >= 0]])
+    features, drawn = rows.load(chosen, more), views.used == "epoch"
+    problem = Problem(features, labels[image], train, parts, classes, store.grid, weighted, image, drawn)
+    widened = [(problem.with_views(fit), score) for fit, score in parts]
+    return dataclasses.replace(problem, train=problem.with_views(train), parts=widened), validation
 
 
-def _memory(output: str | os.PathLike[str] | None, rows: SplitRows, store: FeatureStore, problem: Problem) -> Memory:
+def _memory(
+    output: str | os.PathLike[str] | None, rows: SplitRows, store: FeatureStore, problem: Problem, views: TrainedViews | None
+) -> Memory:
     """Return where finished trials are kept: beside the output, under a digest of all that decides their scores."""
     if output is None:
         return Memory(None, "")
@@ -492,6 +566,8 @@ def _memory(output: str | os.PathLike[str] | None, rows: SplitRows, store: Featu
         "parts": [score.tolist() for _, score in problem.parts],
         "weights": None if problem.class_weights is None else problem.class_weights.tolist(),
     }
+    if views is not None and views.used != "none":
+        about["views"] = views.to_json()
     path = Path(output)
     return Memory(path.with_name(path.name + ".search"), bytes_digest(canonical_json(about)))
 
@@ -501,7 +577,7 @@ def _folds_of_single_images(problem: Problem, groups: np.ndarray) -> np.ndarray:
     folds = np.empty(len(problem.features), np.int64)
     for fold, (_, score) in enumerate(problem.parts):
         folds[score] = fold
-    train = problem.train
+    train = problem.plain(problem.train)
     for group in np.flatnonzero(np.bincount(groups[train]) > 1):
         members = train[groups[train] == group]
         folds[members] = (folds[members] + np.arange(len(members))) % len(problem.parts)
@@ -520,10 +596,11 @@ def _leak(
     if not rows.groups.count:
         return None
     claimed = None
-    train = problem.train
+    train = problem.plain(problem.train)
     if len(problem.parts) > 1:
         folds = _folds_of_single_images(problem, rows.groups.ids[chosen])
-        naive = dataclasses.replace(problem, parts=fold_parts(train, folds))
+        parts = [(problem.with_views(fit), score) for fit, score in fold_parts(train, folds)]
+        naive = dataclasses.replace(problem, parts=parts)
         if all(len(score) and len(np.unique(naive.labels[fit])) == naive.classes for fit, score in naive.parts):
             claimed = score_once(naive, spec, single.head, single.parameters)
     testing = rows.split == "test"

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ffe.errors import StoreError
+from ffe.errors import StaleStoreError, StoreError
 from ffe.extraction.plan import check_output
+from ffe.extraction.views import views_text
 from ffe.specs import Compression
 from ffe.store.compression import compression_choice, filter_options
 from ffe.store.journal import Journal
@@ -28,7 +29,7 @@ class PackSummary:
         output: the new file.
         files: that went in.
         rows: in the new file.
-        duplicates: rows that stood in more than one file, kept once.
+        duplicates: images that stood in more than one file, kept once.
         class_names: of all files.
         virtual: whether the features stay where they are.
         compression: of the features; of a virtual file none of its own.
@@ -70,7 +71,7 @@ def pack(
         overwrite: replace an existing feature file, such as one of ``files``.
 
     Raises:
-        StaleStoreError: the files hold features of different specs.
+        StaleStoreError: the files hold features of different specs, or different views.
         StoreError: a file cannot be used or is damaged, two contradict each other
             about an image, or the output cannot be written.
     """
@@ -85,6 +86,7 @@ def pack(
         if virtual and any(path.exists() and path.samefile(store.path) for store in stores):
             raise StoreError(f"'{path}' cannot be virtual and one of its own parts; choose another output.")
         merged = merge(stores)
+        _check_views(stores)
         parts = []
         if virtual:
             folder = path.parent.resolve()
@@ -124,6 +126,7 @@ def pack(
                 sources=merged.sources if len(merged.sources) > 1 else (),
                 recorded=recorded,
                 parts=parts,
+                views=first.made_views,
             )
         finally:
             lock.close()
@@ -137,6 +140,17 @@ def pack(
             compression,
             path.stat().st_size,
         )
+
+
+def _check_views(stores: Sequence[FeatureStore]) -> None:
+    """Make sure that all files have the same views, or none of them any."""
+    first, *others = stores
+    for store in others:
+        if store.made_views != first.made_views:
+            has = ["no views" if one.made_views is None else views_text(one.made_views) for one in (store, first)]
+            raise StaleStoreError(
+                f"'{store.path}' has {has[0]}, and '{first.path}' has {has[1]}; extract both with the same --views and --augment."
+            )
 
 
 def _relative(file: Path, folder: Path) -> str:

@@ -205,6 +205,7 @@ def _facts(result: TuneResult, store: FeatureStore, problem: Problem) -> dict[st
     return {
         "backbone": f"{store.spec.backbone.name} at {height}x{width}",
         "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count),
+        **({} if result.views is None else {"views": result.views.text()}),
         "features": f"{problem.features.shape[1]:,} of each photo",
         "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
         "validation": result.validation,
@@ -293,7 +294,7 @@ def growth_of(problem: Problem, spec: SearchSpec, trial: Trial) -> Growth | None
         None where a class has too few rows for a share of a quarter.
     """
     labels = problem.labels
-    least = min(int(np.bincount(labels[fit], minlength=problem.classes).min()) for fit, _ in problem.parts)
+    least = min(int(np.bincount(labels[problem.plain(fit)], minlength=problem.classes).min()) for fit, _ in problem.parts)
     shares = [share for share in _SHARES if least * share >= _FEWEST_OF_A_CLASS]
     if len(shares) < 3:
         return None
@@ -301,11 +302,12 @@ def growth_of(problem: Problem, spec: SearchSpec, trial: Trial) -> Growth | None
     without_epochs = {key: value for key, value in trial.parameters.items() if key != "epochs"}
     sizes, accuracies, errors = [], [], []
     for share in shares:
-        parts = [(_stratified(labels, fit, share, spec.seed), score) for fit, score in problem.parts]
+        chosen = [_stratified(labels, problem.plain(fit), share, spec.seed) for fit, _ in problem.parts]
+        parts = [(problem.with_views(some), score) for some, (_, score) in zip(chosen, problem.parts, strict=True)]
         smaller = dataclasses.replace(problem, parts=parts)
         found = trial if share == 1.0 else score_once(smaller, spec, trial.head, without_epochs)
         right = found.probabilities.argmax(axis=1) == labels[problem.scored]
-        sizes.append(int(np.mean([len(fit) for fit, _ in parts])))
+        sizes.append(int(np.mean([len(some) for some in chosen])))
         accuracies.append(float(right.mean()))
         errors.append(float(np.sqrt(max(right.mean() * (1 - right.mean()), 1e-6) / len(right))))
     return grow(sizes, accuracies, errors, seed=spec.seed)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError
 from ffe.keys import spec_differences
+from ffe.specs import ViewsSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore
@@ -21,7 +22,7 @@ log = logging.getLogger("ffe")
 
 @dataclass(frozen=True, eq=False)
 class SplitRows:
-    """The labelled rows of one to three feature files, with the split of each.
+    """The labelled images of one to three feature files, with the split of each: their plain rows, and the views of them.
 
     Attributes:
         labels: int64 (N,), in the classes of the main file.
@@ -32,6 +33,8 @@ class SplitRows:
         origin: int64 (N, 2), (file, row in it).
         files: the feature files.
         groups: which of the rows belong together.
+        views: int64 (N, K), the row of each view in the main file, -1 = none.
+        made_views: what the views are; None = the main file has none.
     """
 
     labels: np.ndarray
@@ -42,10 +45,21 @@ class SplitRows:
     origin: np.ndarray
     files: tuple[Path, ...]
     groups: Groups
+    views: np.ndarray
+    made_views: ViewsSpec | None
 
-    def load(self, chosen: np.ndarray) -> np.ndarray:
-        """Read the features of some rows: bool (N,) -> float32 (n, D), a memory map where memory is short."""
-        return load_rows(self.files, self.origin[chosen])
+    def load(self, chosen: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
+        """Read the features of some rows, a memory map where memory is short.
+
+        Args:
+            chosen: bool (N,).
+            views: int64 (m,), rows of views in the main file, which come behind them.
+
+        Returns:
+            float32 (n + m, D).
+        """
+        more = np.empty(0, np.int64) if views is None else views
+        return load_rows(self.files, np.concatenate([self.origin[chosen], np.stack([np.zeros_like(more), more], 1)]))
 
     def counts(self) -> dict[str, int]:
         """Return how many rows each split has, and how many are left out."""
@@ -87,9 +101,9 @@ def split_rows(
         DataError: the rows cannot be split, or their features are no numbers.
         ModelMismatchError: the files hold other features, or other classes.
     """
-    used = np.flatnonzero(store.labels >= 0)
-    if len(used) < len(store):
-        log.warning("%d rows of '%s' have no label and are left out", len(store) - len(used), store.path)
+    used, plain = labelled(store), len(store.plain)
+    if len(used) < plain:
+        log.warning("%d rows of '%s' have no label and are left out", plain - len(used), store.path)
     labels = store.labels[used]
     given = np.asarray(store.split, object)[used]
     # one image to train on, one to choose with, one to test on: unless a split brings the latter two
@@ -125,7 +139,11 @@ def split_rows(
                 "the pick may change when images are added",
                 store.class_names[label],
             )
-    rows = SplitRows(all_labels, all_split, sha256, names, store.class_names, origin, tuple(files), groups)
+    views = store.rows_of_views(used)
+    views = np.concatenate([views, np.full((len(all_labels) - len(used), views.shape[1]), -1, np.int64)])
+    rows = SplitRows(
+        all_labels, all_split, sha256, names, store.class_names, origin, tuple(files), groups, views, store.made_views
+    )
     left_out = int((rows.split == LEFT_OUT).sum())
     if left_out:
         log.info("%d images drawn for the test are left out: they belong together with images that train or choose", left_out)
@@ -134,6 +152,11 @@ def split_rows(
     if missing:
         raise DataError(f"The class '{missing[0]}' has no training rows in '{store.path}'; give it some, or drop the class.")
     return rows
+
+
+def labelled(store: FeatureStore) -> np.ndarray:
+    """Return the plain rows that have a label: int64 (n,), ascending."""
+    return np.flatnonzero((store.labels >= 0) & (store.views == 0))
 
 
 class _Columns:
@@ -181,7 +204,7 @@ def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> _Col
         raise ModelMismatchError(
             f"'{other.path}' has the class '{unknown[0]}', which '{store.path}' has not; give both the same classes."
         )
-    used = np.flatnonzero(other.labels >= 0)
+    used = labelled(other)
     if not len(used):
         raise DataError(f"No row of '{other.path}' has a label; give a labelled file to --{split}.")
     index = np.asarray([store.class_names.index(name) for name in other.class_names], np.int64)

@@ -13,17 +13,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ffe.errors import DataError, ModelMismatchError, SourceError
+from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.selection import Answered, answered
-from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.stages import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS
 from ffe.images.scan import scan
-from ffe.images.stream import ImageStream
 from ffe.keys import spec_differences
 from ffe.predict import Predictor
+from ffe.specs import AugmentSpec
 from ffe.store.reader import FeatureStore
+from ffe.workflows.rows import labelled
 
 log = logging.getLogger("ffe")
 
@@ -66,6 +66,8 @@ def evaluate(
     reject: float | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    tta: int = 0,
+    augment: str | AugmentSpec | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> EvaluateResult:
     """Score a model on a feature file, or on a labelled source of images.
@@ -77,12 +79,13 @@ def evaluate(
         weights: where the backbone's weights are, if the model file has none.
         engine, batch_size, workers, progress: for images; see ``ffe.extract``.
         reject, max_pixels, max_bytes: see ``ffe.Predictor``.
+        tta, augment: average the answers over views of each image; see ``ffe.Predictor``.
 
     Raises:
         BundleError, StoreError, SourceError: one of the files cannot be used.
         ModelMismatchError: the features, or the classes, are not those of the model.
         DataError: there is no labelled row to score.
-        SpecError: ``reject`` is out of range.
+        SpecError: ``reject`` is out of range; or ``tta`` is given for a feature file, or without ``augment`` where it is needed.
     """
     predictor = Predictor(
         model,
@@ -93,8 +96,12 @@ def evaluate(
         reject=reject,
         max_pixels=max_pixels,
         max_bytes=max_bytes,
+        tta=tta,
+        augment=augment,
     )
     path = Path(data)
+    if predictor.views is not None and path.is_file() and h5py.is_hdf5(path):
+        raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
     if path.is_file() and h5py.is_hdf5(path):
         probabilities, labels, digests, skipped = _predict_stored(predictor, path)
     else:
@@ -139,13 +146,13 @@ def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.nd
                 "extract with the options of the model (int8 with --like its feature file), or tune a new one."
             )
         index = _model_labels(predictor, store.class_names, path)
-        used = np.flatnonzero(store.labels >= 0)
+        used = labelled(store)
         probabilities = [np.empty((0, len(manifest.class_names)))]
         step = 256
         for start in range(0, len(used), step):
             probabilities.append(predictor.probabilities(store.features(used[start : start + step])))
         digests = [store.sha256[i] for i in used]
-        return np.concatenate(probabilities), index[store.labels[used]], digests, len(store) - len(used)
+        return np.concatenate(probabilities), index[store.labels[used]], digests, len(store.plain) - len(used)
 
 
 def _predict_images(
@@ -157,25 +164,21 @@ def _predict_images(
         raise SourceError(f"The images of '{path}' have no labels; give one folder per class, or a CSV with labels.")
     index = _model_labels(predictor, found.class_names, path)
     probabilities, labels, digests = [], [], []
-    spec = predictor.bundle.manifest.spec
     started = time.monotonic()
-    files = (record.file for record in records)
-    size, how = spec.preprocess.size, spec.preprocess.decode
-    with ImageStream(files, size, how=how, workers=predictor.workers, limits=predictor.limits) as images:
-        pipeline = Pipeline(images, predictor.engine, batch_size=predictor.batch_size, dtype=spec.dtype)
-        for batch in pipeline:
-            good = [item for item in batch if item.features is not None]
-            if good:
-                probabilities.append(predictor.probabilities(np.stack([item.features for item in good])))  # type: ignore[misc]
-                labels += [int(index[records[item.index].label]) for item in good]
-                digests += [item.sha256 for item in good]
-            done, elapsed = batch[-1].index + 1, time.monotonic() - started
+    for batch in predictor.answers(record.file for record in records):
+        for item, row in batch:
+            if row is not None:
+                probabilities.append(row)
+                labels.append(int(index[records[item.index].label]))
+                digests.append(item.sha256)
+        if batch:
+            done, elapsed = batch[-1][0].index + 1, time.monotonic() - started
             remaining = elapsed / done * (len(records) - done)
-            progress(Progress(done, len(records), done - len(labels), done / elapsed, remaining, pipeline.stages))
+            progress(Progress(done, len(records), done - len(labels), done / elapsed, remaining, predictor.stages))
     skipped = len(found.records) + len(found.left_out) - len(labels)
     if not probabilities:
         raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")
-    return np.concatenate(probabilities), np.asarray(labels, np.int64), digests, skipped
+    return np.stack(probabilities), np.asarray(labels, np.int64), digests, skipped
 
 
 def _model_labels(predictor: Predictor, class_names: Sequence[str], path: Path) -> np.ndarray:

@@ -190,8 +190,16 @@ class _Backbone:
 
     def compute(self, files: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | str]]:
         """Yield (row, float32 (D,)) of pictures, or in words why there are no features."""
-        rows, preprocess = list(files), self.spec.preprocess
-        with ImageStream(iter(files.values()), preprocess.size, how=preprocess.decode, limits=_NO_LIMITS) as images:
+        rows, preprocess, made = list(files), self.spec.preprocess, self._store.made_views
+        images = ImageStream(
+            iter(files.values()),
+            preprocess.size,
+            how=preprocess.decode,
+            limits=_NO_LIMITS,
+            views=lambda index: (int(self._store.views[rows[index]]),),
+            augment=None if made is None else made.augment,
+        )
+        with images:
             for batch in Pipeline(images, self._open, dtype=self.spec.dtype):
                 for item in batch:
                     row = rows[item.index]
@@ -291,6 +299,7 @@ def _repair(store: FeatureStore, found: VerifyResult, pictures: _Pictures, backb
             compress=store.compression,  # type: ignore[arg-type]
             sources=store.sources if len(store.sources) > 1 else (),
             recorded=recorded,
+            views=store.made_views,
         )
     others = [problem for problem in found.problems if problem.row is None]
     left = [replace(damaged[row], message=f"{damaged[row].message}, and {why}") for row, why in sorted(lost.items())]

@@ -41,6 +41,8 @@ def test_json_is_one_object_and_all_of_stdout(source: Path, tmp_path: Path) -> N
     assert value == {
         "output": str(output),
         "rows": 10,
+        "images": 10,
+        "views": None,
         "computed": 10,
         "read": 11,
         "unchanged": 0,

@@ -52,6 +52,7 @@ def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None
         "class_weights",
         "leaderboard",
         "rows",
+        "views",
         "validation",
         "known",
         "seconds",

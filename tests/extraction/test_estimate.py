@@ -254,6 +254,6 @@ def test_as_json(source: Path, output: Path) -> None:
     value = json.loads(json.dumps(dry_run(source, output, backbone="fake").to_json()))
     assert value["output"] == str(output)
     assert set(value) == {
-        *("output", "images", "compute", "copied", "check", "unfinished", "skipped"),
+        *("output", "images", "views", "compute", "copied", "check", "unfinished", "skipped"),
         *("file_bytes", "needed_bytes", "least_bytes", "free_bytes", "seconds"),
     }

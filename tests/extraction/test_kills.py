@@ -8,6 +8,7 @@ and the moments that would pass in microseconds are stretched, so that kills lan
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -20,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ PHASES = ("start", "scan", "loop", "assembly", "rename", "discard")
 
 # Extracts, and says on standard output in which phase it is.
 _CHILD = """
-import os, sys, time
+import json, os, sys, time
 os.write(1, b"start\\n")
 from pathlib import Path
 from ffe import stamps
@@ -75,7 +77,7 @@ def slow_extract(self, images):
 
 os.replace, os.unlink, FakeEngine.extract = slow_replace, slow_unlink, slow_extract
 say(b"discard", journal.Journal, "discard")
-run.extract(Path(sys.argv[1]), Path(sys.argv[2]), backbone="fake", batch_size=16)
+run.extract(Path(sys.argv[1]), Path(sys.argv[2]), backbone="fake", batch_size=16, **json.loads(sys.argv[4]))
 os.write(1, b"end\\n")
 """
 
@@ -83,11 +85,11 @@ os.write(1, b"end\\n")
 class _Run:
     """An extraction in a process of its own, and the phases that it has come to so far."""
 
-    def __init__(self, source: Path, output: Path, pause: float) -> None:
+    def __init__(self, source: Path, output: Path, pause: float, options: dict[str, Any]) -> None:
         self.seen: list[tuple[str, float]] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(source), str(output), str(pause)],
+            [sys.executable, "-c", _CHILD, str(source), str(output), str(pause), json.dumps(options)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -120,16 +122,16 @@ class _Run:
         return self.seen
 
 
-def durations_of(source: Path, output: Path, pause: float) -> dict[str, float]:
+def durations_of(source: Path, output: Path, pause: float, options: dict[str, Any]) -> dict[str, float]:
     """Run undisturbed, and return the seconds of each phase."""
-    seen = _Run(source, output, pause).end()
+    seen = _Run(source, output, pause, options).end()
     assert [name for name, _ in seen] == [*PHASES, "end"]
     return {name: after - before for (name, before), (_, after) in pairwise(seen)}
 
 
-def killed(source: Path, output: Path, pause: float, phase: str, delay: float) -> str:
+def killed(source: Path, output: Path, pause: float, options: dict[str, Any], phase: str, delay: float) -> str:
     """Kill a run so many seconds after it comes to a phase; return the phase that it was killed in."""
-    running = _Run(source, output, pause)
+    running = _Run(source, output, pause, options)
     running.wait_for(phase)
     time.sleep(delay)
     running.process.kill()
@@ -145,9 +147,9 @@ def draw_many(folder: Path, count: int, seed: int = 0) -> None:
         Image.fromarray(pixels).save(target)
 
 
-def assert_resumes(source: Path, output: Path, expected: bytes) -> None:
+def assert_resumes(source: Path, output: Path, expected: bytes, options: dict[str, Any]) -> None:
     """Run the same command again, and compare every byte; nothing is left beside the file."""
-    extract(source, output, backbone="fake", batch_size=16)
+    extract(source, output, backbone="fake", batch_size=16, **options)
     assert output.read_bytes() == expected
     assert [file.name for file in output.parent.iterdir()] == [output.name]
 
@@ -162,6 +164,7 @@ def prove(
     seed: int,
     phases: Sequence[str] = PHASES,
     again: Callable[[int], bool] = lambda i: False,
+    **options: Any,
 ) -> Counter[str]:
     """Kill so many runs at random instants of some phases, and check each; return how many were killed in which phase."""
     output = folder / "work" / "features.h5"
@@ -173,21 +176,21 @@ def prove(
             output.write_bytes(before)
 
     reset()
-    durations = durations_of(source, output, pause)
+    durations = durations_of(source, output, pause, options)
     expected = output.read_bytes()
-    extract(source, folder / "fresh.h5", backbone="fake")
+    extract(source, folder / "fresh.h5", backbone="fake", **options)
     assert expected == (folder / "fresh.h5").read_bytes()
     chance, counts = random.Random(seed), Counter[str]()
     for i in range(kills):
         reset()
         for attempt in range(2 if again(i) else 1):  # some are killed twice
             phase = phases[(i + attempt) % len(phases)]
-            counts[killed(source, output, pause, phase, chance.uniform(0, durations[phase]))] += 1
+            counts[killed(source, output, pause, options, phase, chance.uniform(0, durations[phase]))] += 1
             if output.exists():  # the old file, as it was, or the new one, whole
                 assert output.read_bytes() in {before, expected}
             else:
                 assert before is None
-        assert_resumes(source, output, expected)
+        assert_resumes(source, output, expected, options)
     print(f"\n{counts.total()} kills: {', '.join(f'{phase} {counts[phase]}' for phase in (*PHASES, 'end'))}")
     return counts
 
@@ -219,6 +222,25 @@ def test_a_few_kills_of_an_incremental_run(tmp_path: Path) -> None:
     change(source, 10)
     counts = prove(source, tmp_path, old.read_bytes(), kills=2, pause=0.02, seed=4, phases=("loop", "rename"))
     assert counts.total() == 2
+
+
+def test_a_kill_while_views_are_added(tmp_path: Path) -> None:
+    source, old = tmp_path / "source", tmp_path / "old.h5"
+    draw_many(source, 60)
+    extract(source, old, backbone="fake")
+    views = {"views": 2, "augment": "flip,zoom,brightness"}
+    counts = prove(source, tmp_path, old.read_bytes(), kills=2, pause=0.02, seed=5, phases=("loop", "assembly"), **views)
+    assert counts.total() == 2
+
+
+@pytest.mark.slow
+def test_kills_of_a_run_that_makes_views(tmp_path: Path) -> None:
+    """Of 300 images with 4 views each; every third run is killed a second time as it goes on."""
+    draw_many(tmp_path / "source", 300)
+    views = {"views": 4, "augment": "flip,zoom,rotate,brightness"}
+    counts = prove(tmp_path / "source", tmp_path, None, kills=21, pause=0.01, again=lambda i: i % 3 == 2, seed=6, **views)
+    assert counts.total() == 28
+    assert all(counts[phase] for phase in PHASES)
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_order_holds_when_the_first_is_the_slowest(monkeypatch: pytest.MonkeyPat
 def test_decoded_pixels_have_a_fingerprint_and_others_have_none(pictures: Path) -> None:
     files = [*files_of(pictures)[:3], pictures / "none.png"]
     skipped = bytes_digest(files[1].read_bytes())
-    items = list(stream(files, (40, 40), known=lambda sha256: sha256 == skipped))
+    items = list(stream(files, (40, 40), known=lambda sha256, view: sha256 == skipped))
     pixels = [decode(file.read_bytes(), (40, 40)) for file in files[:3]]
     assert [item.phash for item in items] == [perceptual_hash(pixels[0]), 0, perceptual_hash(pixels[2]), 0]
 
@@ -88,7 +88,7 @@ def test_known_content_is_read_and_not_decoded(pictures: Path, monkeypatch: pyte
 
     monkeypatch.setattr("ffe.images.stream.decode", counting)
     digest = bytes_digest(first.read_bytes())
-    items = list(stream([first, second], (16, 16), known=lambda sha256: sha256 == digest))
+    items = list(stream([first, second], (16, 16), known=lambda sha256, view: sha256 == digest))
     assert items[0].sha256 == digest
     assert items[0].pixels is None
     assert items[0].error is None

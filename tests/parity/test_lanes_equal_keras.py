@@ -148,3 +148,18 @@ def test_the_trainers_of_a_dense_head_agree(classes: int, settings: dict[str, An
         answers.append(head.predict_proba(x[ROWS:]))
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-5)
     assert answers[0].std() > 0.02
+
+
+def test_the_trainers_of_a_dense_head_draw_the_same_views() -> None:
+    """With ``images`` an epoch has one row of each; another draw gives other weights."""
+    x, labels = _features("dense", 2)
+    images = np.arange(ROWS) // 4
+    labels = labels[4 * (np.arange(len(labels)) // 4)]  # of an image, the same for all its views
+    fixed = {"pooling": "flat", "dropout_rate": 0.0, "epochs": 3, "batch_size": BATCH, "learning_rate": 5e-3}
+    answers = []
+    for trainer, drawn in (("together", images), ("keras", images), ("keras", None)):
+        head = DenseHead(complete(DenseHead.space, {**fixed, "trainer": trainer}, "dense"), (2, 3, 10))
+        head.fit(x[:ROWS], labels[:ROWS], 2, seed=SEED, images=drawn)
+        answers.append(head.predict_proba(x[ROWS:]))
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-5)
+    assert np.abs(answers[1] - answers[2]).max() > 1e-3

@@ -1,0 +1,89 @@
+"""Which views a run makes of which images, and under what names their features are kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from ffe.errors import SourceError, SpecError
+from ffe.images.augment_text import augment_text, parse_augment
+from ffe.images.scan import UNLABELLED, ImageRecord
+from ffe.keys import bytes_digest, canonical_json
+from ffe.specs import AugmentSpec, ViewsSpec
+
+log = logging.getLogger("ffe")
+
+_EXAMPLE = "--augment flip,zoom=0.8-1.2,rotate=15"
+
+
+def views_text(views: ViewsSpec) -> str:
+    """Return ``4 views of each image that trains (flip,rotate=15)``."""
+    return f"{views.count} view{'s' if views.count > 1 else ''} of each image that trains ({augment_text(views.augment)})"
+
+
+def asked_views(count: int | None, augment: str | AugmentSpec | None, existing: ViewsSpec | None) -> ViewsSpec | None:
+    """Return the views that a run is to make.
+
+    Args:
+        count: that the user names; 0 = none, None = as the file has them already.
+        augment: how they differ, or its text; None = as in the file.
+        existing: the views of the file that is there.
+
+    Raises:
+        SpecError: one of count and augment is missing, or out of range.
+    """
+    spec = parse_augment(augment) if isinstance(augment, str) else augment
+    if count == 0:
+        if spec is not None:
+            raise SpecError("--views 0 makes no views, so there is nothing for --augment to say; leave one of them out.")
+        return None
+    if count is None and existing is None:
+        if spec is not None:
+            raise SpecError("--augment says how views differ, but not how many there are; add --views 4, for example.")
+        return None
+    if spec is None and existing is None:
+        raise SpecError(f"--views needs --augment, which says how the views differ; add {_EXAMPLE}, for example.")
+    asked = ViewsSpec(
+        existing.count if count is None and existing is not None else count,  # type: ignore[arg-type]
+        existing.augment if spec is None and existing is not None else spec,  # type: ignore[arg-type]
+    )
+    if count is None and spec is None:
+        log.info("the feature file has %s, and keeps them, also of new images; --views 0 drops them", views_text(asked))
+    return asked
+
+
+def check_trains(records: Sequence[ImageRecord], root: object, views: ViewsSpec | None) -> None:
+    """Make sure that there are images to make views of.
+
+    Raises:
+        SourceError: none of them has a label.
+    """
+    if views is None:
+        return
+    if all(record.label == UNLABELLED for record in records):
+        raise SourceError(
+            f"The images of '{root}' have no labels, so none of them trains, and only those that train get views; "
+            "give one folder per class, or a CSV with labels, or do without views (--views 0)."
+        )
+    if not any(trains(record) for record in records):
+        log.warning("no image of '%s' trains, so none gets views", root)
+
+
+def trains(record: ImageRecord) -> bool:
+    """Return whether an image may train: it has a label, and the source does not keep it for choosing or testing."""
+    return record.label != UNLABELLED and record.split in {"", "train"}
+
+
+def count_of(record: ImageRecord, views: ViewsSpec | None) -> int:
+    """Return how many views an image gets."""
+    return views.count if views is not None and trains(record) else 0
+
+
+def names_of(augment: AugmentSpec | None) -> Callable[[str, int], str]:
+    """Return what names features by what made them: (digest of the content, view) -> name.
+
+    A plain picture is named by its digest alone; a view by the digest of its
+    augmentation too, so that views of another one are never taken for it.
+    """
+    made = "" if augment is None else bytes_digest(canonical_json(augment.to_json()))[:16]
+    return lambda sha256, view: f"{sha256} {view} {made}" if view else sha256
