@@ -346,6 +346,8 @@ class TrainingSpec(Spec):
         seconds: when the training ends at the latest, counted from the start; None = no such limit.
         seed: start of every random choice.
         augment: how images change from epoch to epoch; None = they stay as they are.
+        views: of each training image, whose activations are kept and take turns with its own from
+            epoch to epoch; 0 = images change anew in each one.
     """
 
     unfreeze: tuple[str, ...]
@@ -364,6 +366,7 @@ class TrainingSpec(Spec):
     seconds: float | None = None
     seed: int = 0
     augment: AugmentSpec | None = field(default=None, metadata={"spec": AugmentSpec, "since": 1})
+    views: int = 0
 
     def __post_init__(self) -> None:
         stages = len(self.unfreeze)
@@ -385,11 +388,19 @@ class TrainingSpec(Spec):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SpecError(f"{name} is {value:g}, but must be from {low:g} to {high:g}.")
-        for name, least, most in (("hold", 0, 10_000), ("batch_size", 1, 4096), ("patience", 0, 10_000), ("seed", 0, 2**31 - 1)):
+        for name, least, most in (
+            ("hold", 0, 10_000),
+            ("batch_size", 1, 4096),
+            ("patience", 0, 10_000),
+            ("seed", 0, 2**31 - 1),
+            ("views", 0, MOST_VIEWS),
+        ):
             if not least <= getattr(self, name) <= most:
                 raise SpecError(f"{name} is {getattr(self, name)}, but must be from {least} to {most}.")
         if self.seconds is not None and not 0 < self.seconds < 1e7:
             raise SpecError(f"a budget of {self.seconds:g} seconds cannot be kept; give one above 0.")
+        if self.views and self.augment is None:
+            raise SpecError("--views needs --augment, which says how the views differ; add --augment flip,zoom, for example.")
         _check(self.schedule, Schedule, "schedule")
         _check(self.optimizer, Optimizer, "optimizer")
         _check(self.class_weights, Literal["auto", "balanced", "none"], "class_weights")

@@ -30,6 +30,8 @@ from ffe.evaluation.calibration import softmax, with_temperature
 from ffe.extraction.run import extract
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.network import Network
+from ffe.finetuning.sources import Activations
+from ffe.images.augment import augment
 from ffe.images.preprocess import preprocess
 from ffe.images.stream import ImageStream
 from ffe.images.synthetic import draw_folder
@@ -105,8 +107,8 @@ def files_of(pictures: Path, model: Path, split: str) -> list[Path]:
     return [pictures / row.path for row in Bundle(model).splits() if row.split == split]
 
 
-def pixels_of(files: list[Path]) -> np.ndarray:
-    with ImageStream(files, (SIZE, SIZE)) as images:
+def pixels_of(files: list[Path], side: int = SIZE) -> np.ndarray:
+    with ImageStream(files, (side, side)) as images:
         return np.stack([item.pixels for item in images if item.pixels is not None])
 
 
@@ -162,7 +164,7 @@ def test_what_a_stage_takes_is_said_before(tuned: Tuned) -> None:
         "the output of conv_pw_12_relu stays the same, and is computed once: 40 images, about 1 s and 40.0 KiB; "
         "an epoch takes about 1 s"
     )
-    assert f"the activations of 40 images take up to 200.0 KiB in '{tuned.cache}', where " in tuned.log.split(first)[0]
+    assert f"The activations of 40 images take up to 200.0 KiB in '{tuned.cache}', where " in tuned.log.split(first)[0]
     assert second.startswith(f"stage 2 of 2: the last 19 layers of {BACKBONE} learn, from conv_dw_11 on (6 have")
 
 
@@ -421,6 +423,50 @@ def test_a_split_that_is_given_settles_the_sides(
         )
     assert str(raised.value) == (
         f"'{base[1]}' was made with 1 of the images that are to test; start from a model of the same split."
+    )
+
+
+def test_activations_of_views_take_turns(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are kept, of images that train alone, and are those of the pictures as they look in that view."""
+    change = AugmentSpec(flip=True, rotate=20)
+    with caplog.at_level(logging.INFO, "ffe"):
+        result = finetune(
+            split_pictures,
+            tmp_path / "t.ffe",
+            model=small[0],
+            unfreeze=("conv4",),
+            epochs=(3,),
+            learning_rate=(1e-3,),
+            augment=change,
+            views=2,
+            cache=tmp_path / "cache",
+            keep_cache=True,
+        )
+    assert "computed once: 24 images and 2 views of each image that trains (flip,rotate=20), about" in caplog.text
+    assert len(result.epochs) == 4
+    manifest = Bundle(tmp_path / "t.ffe").manifest
+    assert (manifest.augment, manifest.views and manifest.views["count"]) == (change, 2)
+    (path,) = (tmp_path / "cache").iterdir()
+    below = load_backbone(find_in_model(small[0]).weights)
+    part = keras.Model(below.input, tensor_of(below, "pool3"))
+    with FeatureStore(path) as store:
+        assert np.bincount(store.views).tolist() == [24, 12, 12]
+        assert {store.split[row] for row in np.flatnonzero(store.views)} == {"train"}
+        activations = Activations(store, (4, 4, 128))
+        image = next(i for i, row in enumerate(activations.plain) if store.split[row] == "train")
+        row = int(activations.plain[image])
+        for view in (0, 1, 2):
+            pixels = pixels_of([split_pictures / store.paths[row]], 48)[0]
+            seen = augment(pixels, change, store.sha256[row], view) if view else pixels
+            expected = np.asarray(part(seen[None].astype(np.float32), training=False))[0]
+            found = activations.take(np.asarray([image]), view)[0]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    with pytest.raises(SpecError) as raised:
+        finetune(split_pictures, tmp_path / "u.ffe", model=small[0], unfreeze=("conv4",), views=2)
+    assert str(raised.value) == (
+        "--views needs --augment, which says how the views differ; add --augment flip,zoom, for example."
     )
 
 

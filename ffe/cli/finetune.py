@@ -34,6 +34,13 @@ def _words(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[
 @click.option(
     "--augment", callback=augment_changes, metavar="CHANGES", help="Change images in every epoch: flip,rotate=15,zoom ..."
 )
+@click.option(
+    "--views",
+    type=click.IntRange(0, 1000),
+    default=0,
+    show_default=True,
+    help="Views of each training image, computed once, that take turns; 0 = with --augment, images change anew in each epoch.",
+)
 @click.option("--cache", type=click.Path(), help="Folder for activations.  [default: beside the output]")
 @click.option("--keep-cache", is_flag=True, help="Leave the activations there for the next run.")
 @click.option(

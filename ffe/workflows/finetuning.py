@@ -60,6 +60,7 @@ def finetune(
     patience: int = 5,
     batchnorm: bool = False,
     augment: AugmentSpec | None = None,
+    views: int = 0,
     class_weights: str = "auto",
     valid_fraction: float = 0.2,
     split: Mapping[str, str] | None = None,
@@ -83,8 +84,9 @@ def finetune(
 
     The head of the model is the start. What stays frozen in a stage is computed
     once, by the extraction's engine, into a feature file in ``cache``; its
-    epochs train the part above. With ``augment`` images differ in every epoch,
-    so there is nothing to keep: they go through the frozen part each time.
+    epochs train the part above. With ``augment`` images differ in every epoch:
+    they go through the frozen part each time, or, with ``views``, those of so
+    many views of each are computed once and take turns.
 
     The images that tested the model test here too. Where the model had no
     validation images, a share of those that trained it validates from now on,
@@ -99,7 +101,7 @@ def finetune(
         model: the model file to start from; its head consists of layers: dense,
             logistic, or a linear svm.
         unfreeze, epochs, learning_rate, schedule, hold, optimizer, weight_decay, dropout, batch_size,
-            patience, batchnorm, augment, class_weights, valid_fraction, seed: see ``ffe.specs.TrainingSpec``.
+            patience, batchnorm, augment, views, class_weights, valid_fraction, seed: see ``ffe.specs.TrainingSpec``.
         split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
             None = the split of the model, as above.
         budget: seconds, from the start of the call; the best weights so far are kept when they are over.
@@ -135,6 +137,7 @@ def finetune(
         seconds=budget,
         seed=seed,
         augment=augment,
+        views=views,
     )
     page, board = (None if path is None else Path(path) for path in (report, tensorboard))
     call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)
@@ -147,7 +150,7 @@ def finetune(
     check_classes(found, names, str(model))
     _check_folder(folder, found)
     means = Means(engine, workers, Limits(max_pixels, max_bytes), progress, on_decoded)
-    inputs = StageInputs(Path(source), found, names, base.spec, base.found, folder, augment, means)
+    inputs = StageInputs(Path(source), found, names, base.spec, base.found, folder, spec, means)
     backbone = build(base.spec, base.found)
     plan = _plan(backbone, base, spec)
     inputs.check_room([cut for _, cut in plan])

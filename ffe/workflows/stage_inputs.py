@@ -20,14 +20,15 @@ from ffe.engines.measure import images_per_second
 from ffe.errors import DiskFullError, SourceError
 from ffe.extraction.run import extract
 from ffe.extraction.stages import Progress
+from ffe.extraction.views import count_of, views_text
 from ffe.finetuning.batches import Source
 from ffe.finetuning.cut import Cut
 from ffe.finetuning.sources import Activations, Pictures, views_of
 from ffe.images.limits import Limits
 from ffe.images.scan import Scan
-from ffe.keys import bytes_digest, spec_digest
+from ffe.keys import bytes_digest, canonical_json, spec_digest
 from ffe.machine import bytes_text, free_disk
-from ffe.specs import AugmentSpec, ExtractSpec
+from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 from ffe.workflows.training_result import Stage
@@ -71,7 +72,7 @@ class StageInputs:
         spec: of the backbone's features, in float32.
         weights: where the backbone is.
         folder: for activations.
-        augment: how pictures change; None = they do not, so activations are kept.
+        training: how images change, and whether what comes of them is kept.
         means: what reads the images, and runs the part that stays as it is.
 
     Attributes:
@@ -87,7 +88,7 @@ class StageInputs:
         spec: ExtractSpec,
         weights: Weights,
         folder: Path,
-        augment: AugmentSpec | None,
+        training: TrainingSpec,
         means: Means,
     ) -> None:
         self.photos: Photos | None = None
@@ -98,7 +99,8 @@ class StageInputs:
         self._spec = spec
         self._weights = weights
         self._folder = folder
-        self._augment = augment
+        self._augment = training.augment
+        self._views = ViewsSpec(training.views, training.augment) if training.augment is not None and training.views else None
         self._means = means
         self._pixels: np.ndarray | None = None
         self._made: list[Path] = []
@@ -111,7 +113,7 @@ class StageInputs:
 
     def keeps(self, cut: Cut) -> bool:
         """Return whether the activations at a cut are kept."""
-        return self._augment is None and cut.place != "input"
+        return (self._augment is None or self._views is not None) and cut.place != "input"
 
     def check_room(self, cuts: list[Cut]) -> None:
         """Say, before anything slow, how much disk the activations of all stages take, and make sure that it is there.
@@ -124,13 +126,13 @@ class StageInputs:
             return
         needed = sum(sizes.values()) + max(sizes.values())  # a file is written beside its parts
         free = free_disk(self._folder if self._folder.is_dir() else self._folder.parent)
-        what = f"The activations of {len(self._found.records)} images"
+        what = f"The activations of {self._what()}"
         where = f"{bytes_text(needed)} in '{self._folder}', where {bytes_text(free)} are free"
         if needed > free:
             raise DiskFullError(
                 f"{what} would take {where}; name a folder on another disk with --cache, or unfreeze fewer layers."
             )
-        log.info("%s take up to %s", what.lower(), where)
+        log.info("%s take up to %s", what, where)
 
     @contextlib.contextmanager
     def rows(self, stage: Stage, cut: Cut, above: keras.Model | None, count: int) -> Iterator[Source]:
@@ -178,11 +180,19 @@ class StageInputs:
         return dataclasses.replace(self._spec, backbone=dataclasses.replace(self._spec.backbone, layer=layer))
 
     def _path(self, cut: Cut) -> Path:
-        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {self._source.resolve()}".encode())
+        views = "" if self._views is None else canonical_json(self._views.to_json()).decode()
+        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {self._source.resolve()}{views}".encode())
         return self._folder / f"{cut.layer.replace('/', '-')}-{what[:12]}.h5"
 
     def _bytes(self, cut: Cut) -> int:
-        return 4 * cut.values * len(self._found.records)
+        return 4 * cut.values * self._count()
+
+    def _count(self) -> int:
+        """Return how many images and views go through the part that stays."""
+        return len(self._found.records) + sum(count_of(record, self._views) for record in self._found.records)
+
+    def _what(self) -> str:
+        return f"{len(self._found.records)} images" + ("" if self._views is None else f" and {views_text(self._views)}")
 
     def _say(self, stage: Stage, cut: Cut, above: keras.Model | None, engine: Engine | None, count: int) -> None:
         """Say what a stage trains, and what it takes: disk, and about how long."""
@@ -201,8 +211,8 @@ class StageInputs:
             assert rate is not None
             size = self._bytes(cut)
             lines.append(
-                f"the output of {cut.layer} stays the same, and is computed once: {images} images, about "
-                f"{_time_text(images / rate)} and {bytes_text(size)}"
+                f"the output of {cut.layer} stays the same, and is computed once: {self._what()}, about "
+                f"{_time_text(self._count() / rate)} and {bytes_text(size)}"
             )
         elif self._augment is not None:
             lines.append("images change in every epoch, so nothing can be kept for the next")
@@ -245,6 +255,8 @@ class StageInputs:
             workers=self._means.workers,
             max_pixels=self._means.limits.pixels,
             max_bytes=self._means.limits.bytes,
+            views=0 if self._views is None else self._views.count,
+            augment=None if self._views is None else self._views.augment,
             progress=self._means.progress,
         )
         return path

@@ -180,6 +180,7 @@ def write_trained(
         members={},
         calibration=learnt["calibration"],
         reject=reject,
+        views={"count": spec.views, "augment": spec.to_json()["augment"], "used": "epoch"} if spec.views else None,
         training={
             "kind": "finetuned" if base else "scratch",
             "base": dict(base),
