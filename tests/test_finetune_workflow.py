@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +196,7 @@ def test_the_tuned_backbone_makes_features(tuned: Tuned, pictures: Path, tmp_pat
         f"{Bundle(tuned.model).manifest.spec.backbone.weights_sha256[:12]}); pass that file with --weights MODEL.ffe."
     )
     train(tmp_path / "f.h5", tmp_path / "n.ffe", head="logistic", weights=str(tuned.model))
-    assert Bundle(tmp_path / "n.ffe").has_backbone
+    load_backbone(find_in_model(tmp_path / "n.ffe").weights)  # another head, the same backbone
     with pytest.raises(WeightsError, match=r"is not the one that made the features \(backbone.weights: the model has random"):
         train(tmp_path / "f.h5", tmp_path / "o.ffe", head="logistic", weights=str(tuned.base))
 
@@ -220,11 +220,9 @@ def test_a_model_file_as_weights_that_does_not_fit(tuned: Tuned, pictures: Path,
 
 
 def test_weights_that_are_not_those_of_the_digest_are_refused(tuned: Tuned) -> None:
-    from dataclasses import replace
-
     weights = find_in_model(tuned.model).weights
     with pytest.raises(WeightsError, match="are not those that its digest names; make the file again"):
-        load_backbone(replace(weights, base="another base"))
+        load_backbone(replace(weights, sha256="0" * 64))
 
 
 def test_the_history_travels_in_the_model(tuned: Tuned) -> None:
@@ -482,6 +480,19 @@ def test_where_the_backbone_stays_its_features_stay_good(
     assert evaluate(tmp_path / "t.ffe", features, unseen=True).evaluation.accuracy == result.evaluation.accuracy
 
 
+def test_a_learnt_backbone_that_stays_is_still_that_of_its_digest(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path
+) -> None:
+    """Its weights come from where they came from, not from themselves."""
+    tuned = tmp_path / "t.ffe"
+    finetune(split_pictures, tuned, model=small[0], unfreeze=("0",), epochs=(1,))
+    assert Bundle(tuned).manifest.spec == Bundle(small[0]).manifest.spec
+    load_backbone(find_in_model(tuned).weights)
+    finetune(split_pictures, tmp_path / "u.ffe", model=tuned, unfreeze=("conv4",), epochs=(1,), learning_rate=(1e-3,))
+    load_backbone(find_in_model(tmp_path / "u.ffe").weights)
+
+
+@pytest.mark.slow
 def test_a_file_above_the_limits_is_skipped(split_pictures: Path, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -70,8 +70,7 @@ def find_in_model(path: Path) -> SavedBackbone:
             f"The model file '{path}' holds {what}; "
             f"name the backbone '{spec.backbone.name}' and its weights file (--weights PATH) instead."
         )
-    base = str(manifest.get("training", {}).get("base", {}).get("weights_sha256", ""))
-    return SavedBackbone(spec, Weights(spec.backbone.weights, spec.backbone.weights_sha256, path, base))
+    return SavedBackbone(spec, Weights(spec.backbone.weights, spec.backbone.weights_sha256, path))
 
 
 def load_backbone(weights: Weights) -> keras.Model:
@@ -92,21 +91,16 @@ def load_backbone(weights: Weights) -> keras.Model:
             model = keras.saving.load_model(str(file), compile=False, safe_mode=True)
     else:
         model = keras.saving.load_model(str(weights.path), compile=False, safe_mode=True)
-    if weights.kind in LEARNT and arrays_digest(model, weights.base) != weights.sha256:
+    if weights.kind in LEARNT and arrays_digest(model) != weights.sha256:
         raise WeightsError(f"The weights in '{weights.path}' are not those that its digest names; make the file again.")
     return model
 
 
-def arrays_digest(model: keras.Model, base: str = "") -> str:
-    """Return the digest of all weights of a backbone, in order, and of the weights that they were learnt from.
-
-    Args:
-        model: the backbone.
-        base: digest of the weights before; empty where there were none.
-    """
+def arrays_digest(model: keras.Model) -> str:
+    """Return the digest of all weights of a backbone, in order."""
     import keras
 
-    found = hashlib.sha256(f"ffe learnt weights 1, from {base}\n".encode())
+    found = hashlib.sha256(b"ffe learnt weights 1\n")
     for weight in model.weights:
         array: Any = keras.ops.convert_to_numpy(weight)
         found.update(f"{array.dtype} {array.shape}\n".encode())

@@ -34,13 +34,11 @@ class Weights:
         sha256: digest of the file, of the recipe of the random ones, or of the arrays that were learnt.
         path: the file: weights alone, a whole backbone (``.keras``), or a model
             file (``.ffe``) that holds one; None for random weights.
-        base: digest of the weights that were learnt from, where there were any.
     """
 
     kind: WeightsKind
     sha256: str
     path: Path | None = None
-    base: str = ""
 
 
 def random_weights(seed: int = 0) -> Weights:

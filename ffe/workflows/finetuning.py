@@ -163,7 +163,7 @@ def finetune(
         if features == base.bundle.manifest.spec:
             log.info("the backbone is as it was: features that it made before are good for the new model too")
     else:
-        features = learnt_spec(base.spec, "finetuned", backbone, base.spec.backbone.weights_sha256)
+        features = learnt_spec(base.spec, "finetuned", backbone)
     write_trained(result, backbone, features, base.to_json(), spec, dealt, base.bundle.manifest.reject)
     if call.page is not None:
         write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source))

@@ -132,16 +132,15 @@ def judge(valid: np.ndarray, test: np.ndarray, dealt: Dealt, names: Sequence[str
     return Judged(calibration, evaluation, valid, answers, tuple(dealt.photos.sha256[i] for i in dealt.rows(TEST)))
 
 
-def learnt_spec(was: ExtractSpec, kind: WeightsKind, backbone: keras.Model, origin: str = "") -> ExtractSpec:
+def learnt_spec(was: ExtractSpec, kind: WeightsKind, backbone: keras.Model) -> ExtractSpec:
     """Return what makes the features of a backbone that was trained.
 
     Args:
         was: what made them before; the weights in it do not count.
         kind: of the weights now.
         backbone: as it is now.
-        origin: digest of the weights before; empty where there were none.
     """
-    return replace(was, backbone=replace(was.backbone, weights=kind, weights_sha256=arrays_digest(backbone, origin)))
+    return replace(was, backbone=replace(was.backbone, weights=kind, weights_sha256=arrays_digest(backbone)))
 
 
 def write_trained(
@@ -194,5 +193,5 @@ def write_trained(
         file = Path(folder) / BACKBONE
         backbone.trainable = False
         backbone.save(file)
-        found = Weights(features.backbone.weights, features.backbone.weights_sha256, file, str(base.get("weights_sha256", "")))
+        found = Weights(features.backbone.weights, features.backbone.weights_sha256, file)
         write_model(result.output, manifest, result.head, splits, found)
