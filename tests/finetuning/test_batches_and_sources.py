@@ -14,7 +14,7 @@ from ffe.finetuning.sources import Activations, Pictures, views_of
 from ffe.images.augment import augment
 from ffe.images.preprocess import preprocess
 from ffe.keys import bytes_digest
-from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec
+from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, ViewsSpec
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
@@ -68,6 +68,7 @@ def store_with_views(path: Path) -> None:
         class_names=["a", "b"],
         rows=rows,
         features=lambda row: np.full(12, 10 * int(row.path[0]) + row.view, np.float32),
+        views=ViewsSpec(2, AugmentSpec(flip=True)),
     )
 
 
