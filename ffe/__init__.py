@@ -19,9 +19,11 @@ __all__ = [
     "__version__",
     "evaluate",
     "extract",
+    "finetune",
     "pack",
     "preview",
     "scan",
+    "scratch",
     "train",
     "tune",
     "verify",
@@ -34,6 +36,8 @@ _HOMES = {
     "Predictor": "ffe.predict",
     "evaluate": "ffe.workflows",
     "extract": "ffe.extraction.run",
+    "finetune": "ffe.workflows.finetuning",
+    "scratch": "ffe.workflows.from_scratch",
     "pack": "ffe.workflows",
     "preview": "ffe.workflows.previewing",
     "scan": "ffe.workflows.scanning",
@@ -49,6 +53,8 @@ if TYPE_CHECKING:
     from ffe.predict import Predictor
     from ffe.store.reader import FeatureStore
     from ffe.workflows import evaluate, pack, train, tune, verify
+    from ffe.workflows.finetuning import finetune
+    from ffe.workflows.from_scratch import scratch
     from ffe.workflows.previewing import preview
     from ffe.workflows.scanning import scan
 

@@ -22,6 +22,11 @@ _BLOCK_VALUES = 1 << 22
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
+def fits_in_memory(size: int) -> bool:
+    """Return whether so many bytes are at most half of the free memory."""
+    return not size or size <= _SHARE_OF_MEMORY * free_memory()
+
+
 def empty_rows(rows: int, dims: int) -> np.ndarray:
     """Return an array to be filled: float32 (rows, dims).
 
@@ -29,7 +34,7 @@ def empty_rows(rows: int, dims: int) -> np.ndarray:
     temporary file, which goes when the array does.
     """
     size = 4 * rows * dims
-    if not size or size <= _SHARE_OF_MEMORY * free_memory():
+    if fits_in_memory(size):
         return np.empty((rows, dims), np.float32)
     folder = Path(tempfile.mkdtemp(prefix="ffe-rows-"))
     log.info("the features take %d MiB, more than half of the free memory, so they are kept in '%s'", size >> 20, folder)

@@ -18,6 +18,9 @@ PreprocessMode = Literal["caffe", "tf", "torch", "none"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "int8"]
 Decode = Literal["exact", "fast"]
 StoredDtype = Literal["float32", "float16"]
+WeightsKind = Literal["file", "random", "finetuned", "scratch"]
+Optimizer = Literal["adam", "rmsprop"]
+Schedule = Literal["constant", "exponential", "cosine"]
 Fill = Literal["nearest", "reflect", "constant", "wrap"]
 Compression = Literal["none", "lzf", "gzip", "zstd"]  # of a feature file: lossless, so no part of any spec
 
@@ -213,18 +216,20 @@ class BackboneSpec(Spec):
 
     Attributes:
         name: a name of ``ffe.backbones.catalog``.
-        weights: ``file`` (pretrained, read from a file) or ``random``.
-        weights_sha256: digest of that file, or of the recipe of the random ones.
+        weights: ``file`` (pretrained, read from a file), ``random``, or learnt by
+            ffe and kept in a model file: ``finetuned``, or ``scratch``.
+        weights_sha256: digest of that file, of the recipe of the random ones, or
+            of the arrays that were learnt (``ffe.backbones.learnt``).
         layer: name of the layer whose output is taken; None = the last one.
     """
 
     name: str
-    weights: Literal["file", "random"]
+    weights: WeightsKind
     weights_sha256: str
     layer: str | None = None
 
     def __post_init__(self) -> None:
-        _check(self.weights, Literal["file", "random"], "weights")
+        _check(self.weights, WeightsKind, "weights")
         _check_text(self.name, "name")
         _check_text(self.weights_sha256, "weights_sha256")
         _check_text(self.layer, "layer", or_none=True)
@@ -329,3 +334,93 @@ class SearchSpec(Spec):
         _check(self.class_weights, Literal["auto", "balanced", "none"], "class_weights")
         if self.views is not None:
             _check(self.views, Literal["all", "epoch", "none"], "views")
+
+
+@dataclass(frozen=True)
+class TrainingSpec(Spec):
+    """How a network is trained, stage by stage.
+
+    ``epochs`` and ``learning_rate`` have one value for each stage; a single one
+    is taken for all of them.
+
+    Attributes:
+        unfreeze: for each stage, what of the backbone learns: a number of layers
+            from the end, the name of a layer or block, or ``all``; 0 = the head alone.
+        epochs: most epochs of each stage.
+        learning_rate: where each stage begins.
+        schedule: how it goes on, epoch by epoch; see ``ffe.finetuning.schedule``.
+        hold: epochs of a stage before an exponential schedule falls.
+        optimizer: ``adam`` or ``rmsprop``, begun anew in each stage.
+        weight_decay: share of the learning rate by which kernels shrink in a step (decoupled, as in AdamW).
+        dropout: share of the values before the head's last layer that are silent
+            in a step; None = what suits the head.
+        batch_size: images in a step.
+        patience: epochs without a better validation loss that end a stage; 0 = none do.
+        batchnorm: whether unfrozen batch normalisations learn, and use the statistics of the batch.
+        class_weights: ``auto``, ``balanced`` or ``none``.
+        valid_fraction: share of the training images that choose, where no split is given.
+        seconds: when the training ends at the latest, counted from the start; None = no such limit.
+        seed: start of every random choice.
+        augment: how images change from epoch to epoch; None = they stay as they are.
+        views: of each training image, whose activations are kept and take turns with its own from
+            epoch to epoch; 0 = images change anew in each one.
+    """
+
+    unfreeze: tuple[str, ...]
+    epochs: tuple[int, ...] = (15,)
+    learning_rate: tuple[float, ...] = (1e-4,)
+    schedule: Schedule = "constant"
+    hold: int = 10
+    optimizer: Optimizer = "adam"
+    weight_decay: float = 0.0
+    dropout: float | None = None
+    batch_size: int = 32
+    patience: int = 5
+    batchnorm: bool = False
+    class_weights: Literal["auto", "balanced", "none"] = "auto"
+    valid_fraction: float = 0.2
+    seconds: float | None = None
+    seed: int = 0
+    augment: AugmentSpec | None = field(default=None, metadata={"spec": AugmentSpec, "since": 1})
+    views: int = 0
+
+    def __post_init__(self) -> None:
+        stages = len(self.unfreeze)
+        if not stages or not all(self.unfreeze):
+            raise SpecError("--unfreeze names no layers; write, for example, --unfreeze 6, --unfreeze 6,19 or --unfreeze all.")
+        for name in ("epochs", "learning_rate"):
+            values = getattr(self, name)
+            if len(values) not in {1, stages}:
+                raise SpecError(
+                    f"--unfreeze names {stages} stage{'s' if stages > 1 else ''}, but --{name.replace('_', '-')} {len(values)}; "
+                    "give one value for each stage, or a single one for all."
+                )
+            object.__setattr__(self, name, tuple(values) * (stages if len(values) == 1 else 1))
+        if not all(1 <= count <= 10_000 for count in self.epochs):
+            raise SpecError(f"epochs are {_listed(self.epochs)}, but each must be from 1 to 10000.")
+        if not all(0 < rate <= 10 for rate in self.learning_rate):
+            raise SpecError(f"learning rates are {_listed(self.learning_rate)}, but each must be above 0, and at most 10.")
+        for name, low, high in (("weight_decay", 0, 10), ("dropout", 0, 0.95), ("valid_fraction", 0.01, 0.5)):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise SpecError(f"{name} is {value:g}, but must be from {low:g} to {high:g}.")
+        for name, least, most in (
+            ("hold", 0, 10_000),
+            ("batch_size", 1, 4096),
+            ("patience", 0, 10_000),
+            ("seed", 0, 2**31 - 1),
+            ("views", 0, MOST_VIEWS),
+        ):
+            if not least <= getattr(self, name) <= most:
+                raise SpecError(f"{name} is {getattr(self, name)}, but must be from {least} to {most}.")
+        if self.seconds is not None and not 0 < self.seconds < 1e7:
+            raise SpecError(f"a budget of {self.seconds:g} seconds cannot be kept; give one above 0.")
+        if self.views and self.augment is None:
+            raise SpecError("--views needs --augment, which says how the views differ; add --augment flip,zoom, for example.")
+        _check(self.schedule, Schedule, "schedule")
+        _check(self.optimizer, Optimizer, "optimizer")
+        _check(self.class_weights, Literal["auto", "balanced", "none"], "class_weights")
+
+
+def _listed(values: Any) -> str:
+    return ",".join(f"{value:g}" for value in values)

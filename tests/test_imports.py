@@ -22,12 +22,12 @@ HEAVY = {
 # lowest first; the packages of one layer do not import each other
 LAYERS = (
     {"_version", "errors", "machine"},
-    {"specs", "arrays", "hdf5"},
+    {"specs", "archive", "arrays", "hdf5"},
     {"keys"},
     {"ir", "stamps"},
     {"images", "backbones", "store", "splits", "evaluation"},
     {"engines", "heads"},
-    {"extraction", "tuning"},
+    {"extraction", "finetuning", "tuning"},
     {"bundle"},
     {"report", "predict"},
     {"workflows"},

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ffe.backbones.catalog import Backbone, check_size, find
-from ffe.backbones.saved import check_keras_file
+from ffe.backbones.learnt import MODEL_SUFFIX, load_backbone
 from ffe.backbones.weights import IMAGENET, Weights
-from ffe.errors import BackboneError, WeightsError, one_line
+from ffe.errors import BackboneError, WeightsError
 from ffe.specs import ExtractSpec
 
 if TYPE_CHECKING:
@@ -44,6 +43,12 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
     row = find(spec.backbone.name)
     check_size(row, spec.preprocess.size)
     keras.config.set_image_data_format("channels_last")
+    if weights.path is not None and weights.path.suffix in {".keras", MODEL_SUFFIX}:
+        model = load_backbone(weights)
+        if spec.backbone.layer is not None:
+            model = _cut(model, row, spec.backbone.layer)
+        model.trainable = False
+        return model
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(spec.precision)
     try:
@@ -77,22 +82,6 @@ def download(row: Backbone, size: tuple[int, int]) -> None:
     """
     with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress bar to standard output
         _application(row, size, weights=IMAGENET)
-
-
-def load_model(path: Path) -> keras.Model:
-    """Load a backbone that was saved as a ``.keras`` file, in safe mode: no code runs from it.
-
-    Raises:
-        BackboneError: it holds something else than a backbone.
-    """
-    import keras
-
-    check_keras_file(path)
-
-    try:
-        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises many kinds on a description that makes no sense
-        raise BackboneError(f"The saved backbone cannot be used: {one_line(error)}; make the model again.") from error
 
 
 def _application(row: Backbone, size: tuple[int, int], weights: str | None) -> keras.Model:

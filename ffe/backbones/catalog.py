@@ -17,11 +17,11 @@ from ffe.specs import PreprocessMode
 
 @dataclass(frozen=True)
 class Backbone:
-    """One network of ``keras.applications``, or the fake one for tests.
+    """One network of ``keras.applications``, the small one that ``ffe scratch`` trains, or the fake one for tests.
 
     Attributes:
         name: what users type.
-        application: the function in ``keras.applications``; empty for the fake one.
+        application: the function in ``keras.applications``; empty for the other two.
         size: input height and width where the user names none.
         min_size: smallest input height and width.
         mode: scaling of the pixel values.
@@ -57,6 +57,7 @@ class Backbone:
 
 
 FAKE = "fake"
+CONVNET = "convnet"
 
 _APACHE = "Apache-2.0"
 _TF_KERNELS = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -130,7 +131,11 @@ _ROWS = (
 
 CATALOG = {row.name: row for row in _ROWS}
 
-_FAKE_ROW = Backbone(FAKE, "", 32, 4, "none", _APACHE, "")
+# not in the catalogue: the first is for tests, the second has no weights but those that ``ffe scratch`` makes
+_OTHERS = {
+    FAKE: Backbone(FAKE, "", 32, 4, "none", _APACHE, ""),
+    CONVNET: Backbone(CONVNET, "", 150, 46, "none", _APACHE, ""),
+}
 
 
 def find(name: str) -> Backbone:
@@ -139,7 +144,7 @@ def find(name: str) -> Backbone:
     Raises:
         BackboneError: there is no such name; the message offers the nearest.
     """
-    row = _FAKE_ROW if name == FAKE else CATALOG.get(name.lower())
+    row = _OTHERS.get(name) or CATALOG.get(name.lower())
     if row is None:
         near = difflib.get_close_matches(name.lower(), CATALOG, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""

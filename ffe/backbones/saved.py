@@ -13,12 +13,15 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 
 from ffe.errors import BackboneError, one_line
 from ffe.hdf5 import check_contents, names_of_datasets
+
+if TYPE_CHECKING:
+    import keras
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _MOST_CONFIG_BYTES = 64 << 20
@@ -49,6 +52,21 @@ _ALLOWED = {
     "keras.src.ops.numpy": {"Add", "Multiply"},
     "builtins": {"__tuple__", "__keras_tensor__", "__slice__"},
 }
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a backbone that was saved as a ``.keras`` file: no code runs from it.
+
+    Raises:
+        BackboneError: it holds something else than a backbone.
+    """
+    import keras
+
+    check_keras_file(path)
+    try:
+        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises many kinds on a description that makes no sense
+        raise BackboneError(f"The saved backbone cannot be used: {one_line(error)}; make the model again.") from error
 
 
 def check_keras_file(path: Path) -> None:

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from ffe.backbones.catalog import FAKE, Backbone
+from ffe.backbones.catalog import CONVNET, FAKE, Backbone
 from ffe.errors import WeightsError
 from ffe.keys import bytes_digest
+from ffe.specs import WeightsKind
 from ffe.stamps import remembered_digest
 
 WEIGHTS_DIR_VARIABLE = "FFE_WEIGHTS_DIR"
@@ -30,12 +30,13 @@ class Weights:
     """Weights that were found.
 
     Attributes:
-        kind: ``file``, or ``random`` (untrained, on request).
-        sha256: digest of the file, or of the recipe of the random ones.
-        path: the file; None for random weights.
+        kind: ``file``, ``random`` (untrained, on request), or learnt by ffe; see ``ffe.specs.BackboneSpec``.
+        sha256: digest of the file, of the recipe of the random ones, or of the arrays that were learnt.
+        path: the file: weights alone, a whole backbone (``.keras``), or a model
+            file (``.ffe``) that holds one; None for random weights.
     """
 
-    kind: Literal["file", "random"]
+    kind: WeightsKind
     sha256: str
     path: Path | None = None
 
@@ -89,6 +90,10 @@ def resolve(
     """
     if weights == RANDOM or row.name == FAKE:
         return random_weights()
+    if weights == IMAGENET and row.name == CONVNET:
+        raise WeightsError(
+            f"There are no pretrained weights of '{CONVNET}'; give a model file that 'ffe scratch' wrote as --backbone MODEL.ffe."
+        )
     if weights != IMAGENET:
         path = Path(weights)
         if not path.is_file():

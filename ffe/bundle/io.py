@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from ffe.archive import identity, open_archive
 from ffe.arrays import read_npz
-from ffe.bundle.archive import identity, open_archive
 from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, HEAD_KERAS, IR_GRAPH, IR_WEIGHTS, MANIFEST, SPLITS, Manifest
 from ffe.errors import BundleError, FfeError, one_line
 from ffe.evaluation.calibration import with_temperature

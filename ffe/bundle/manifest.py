@@ -6,19 +6,20 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ffe.backbones.learnt import BACKBONE, MANIFEST
 from ffe.errors import BundleError
 from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec, ViewsSpec
 
-SCHEMA = 3  # 1 had no IR members, 2 no calibration; such files are read as they are
-READABLE = (1, 2, 3)
+__all__ = ["BACKBONE", "CARD", "GOLDEN", "HEAD", "HEAD_KERAS", "IR_GRAPH", "IR_WEIGHTS", "MANIFEST", "SPLITS", "Manifest"]
+
+SCHEMA = 4  # 1 had no IR members, 2 no calibration, 3 no backbones that ffe trained; such files are read as they are
+READABLE = (1, 2, 3, 4)
 _MOST_DIMS = 1 << 27  # features of a row: half a gibibyte
 
 USES_OF_VIEWS = ("all", "epoch", "none")
 
-MANIFEST = "manifest.json"
 HEAD = "head.npz"
 HEAD_KERAS = "head.keras"
-BACKBONE = "backbone.keras"
 IR_GRAPH = "backbone.xml"
 IR_WEIGHTS = "backbone.bin"
 GOLDEN = "golden.npz"
@@ -46,6 +47,8 @@ class Manifest:
         calibration: ``{"temperature": factor, ...}``, as ``Calibration.to_json`` gives it; the
             factor is what ``with_temperature`` takes, and 1, for the head as it is, in older files.
         reject: a best probability below this is "not sure", in [0, 1); 0 = never, as in older files.
+        training: how the backbone was trained, by ``ffe finetune`` or ``ffe scratch``; empty where it was not.
+            ``base``: what it was before; ``stages``, ``history``: what happened; see ``ffe.workflows.training``.
         views: those of the feature file: ``{"count": 4, "augment": {...}, "used": "all"}``; None = it had none.
     """
 
@@ -63,6 +66,7 @@ class Manifest:
     members: dict[str, str]
     calibration: dict[str, Any] = field(default_factory=lambda: {"temperature": 1.0})
     reject: float = 0.0
+    training: dict[str, Any] = field(default_factory=dict)
     views: dict[str, Any] | None = None
 
     @property
@@ -122,6 +126,7 @@ class Manifest:
                 members=dict(value["members"]),
                 calibration=calibration,
                 reject=reject,
+                training=dict(value.get("training", {})),
                 views=views,
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -145,8 +150,8 @@ def _check_types(value: dict[str, Any]) -> None:
         raise ValueError("members")
     if not (isinstance(value["libraries"], dict) and _texts(list(value["libraries"].values()))):
         raise ValueError("libraries")
-    for name in ("evaluation", "search"):
-        if not isinstance(value[name], dict):
+    for name in ("evaluation", "search", "training"):
+        if not isinstance(value.get(name, {} if name == "training" else None), dict):
             raise ValueError(name)
     if not (isinstance(value["leaderboard"], (list, tuple)) and all(isinstance(trial, dict) for trial in value["leaderboard"])):
         raise ValueError("leaderboard")

@@ -15,7 +15,8 @@ from ffe._version import __version__
 from ffe.errors import FfeError
 
 COMMANDS = (
-    *("scan", "preview", "extract", "info", "verify", "pack", "tune", "train", "evaluate", "predict"),
+    *("scan", "preview", "extract", "info", "verify", "pack", "tune", "train", "finetune", "scratch"),
+    *("evaluate", "predict"),
     *("backbones", "bench", "doctor", "demo"),
 )
 
@@ -25,6 +26,13 @@ INTERRUPTED = 130
 BROKEN = 70  # EX_SOFTWARE: an error of ours
 
 _LONGEST_MESSAGE = 4000
+
+_AFTER_INTERRUPTION = {
+    "extract": "; run the same command again to go on",
+    "tune": "; run the same command again to go on",
+    "finetune": "; no model was written; activations that were computed are kept for the same command",
+    "scratch": "; no model was written",
+}
 
 
 class _Commands(click.Group):
@@ -60,8 +68,7 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             if ctx.obj.get("debug"):
                 raise
-            kept = ctx.invoked_subcommand in {"extract", "tune"}
-            _fail(ctx, "interrupted; run the same command again to go on" if kept else "interrupted", INTERRUPTED)
+            _fail(ctx, f"interrupted{_AFTER_INTERRUPTION.get(ctx.invoked_subcommand or '', '')}", INTERRUPTED)
         except FfeError as error:
             if ctx.obj.get("debug"):
                 raise
@@ -126,6 +133,7 @@ def main() -> None:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     quiet_tensorflow()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of functions that are traced anew; each stage has its own
     warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by ffe itself
     warnings.filterwarnings("ignore", module="keras")  # and keras_tuner
     cli(prog_name="ffe", args=sys.argv[1:])

@@ -54,10 +54,13 @@ compress_option = click.option(
 @click.command(short_help="Push every image once through a backbone, into a feature file.", epilog=AUGMENT_HELP)
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The feature file (HDF5) to write.")
-@click.option("--backbone", default="vgg19", show_default=True, help="A name that 'ffe backbones' lists.")
+@click.option("--backbone", help="A name that 'ffe backbones' lists, or a model file: its backbone.  [default: vgg19]")
 @size_option
 @click.option(
-    "--weights", default="imagenet", show_default=True, help="imagenet, random (untrained), or the path of a weights file."
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    help="imagenet, random (untrained), or the path of a weights file, or of a model file.",
 )
 @click.option("--layer", help="Take the output of this layer.  [default: the last]")
 @click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
@@ -106,6 +109,8 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
     or a flat folder of unlabelled images. Run the same command again to go on
     after an interruption, or to take in new images: only they are computed.
     """
+    weights = str(options["weights"])
+    options["backbone"] = options["backbone"] or (weights if weights.endswith(".ffe") else "vgg19")
     if dry_run:
         _dry_run(source, output, as_json, options)
         return

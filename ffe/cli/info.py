@@ -106,7 +106,15 @@ def _precision_text(spec: Any) -> str:
 def _weights_text(spec: Any) -> str:
     if spec.backbone.weights == "random":
         return "RANDOM weights (untrained)"
-    return f"weights {spec.backbone.weights_sha256[:12]}"
+    how = {"finetuned": "fine-tuned ", "scratch": "trained from scratch, "}.get(spec.backbone.weights, "")
+    return f"{how}weights {spec.backbone.weights_sha256[:12]}"
+
+
+def _training_text(training: Any, backbone: str) -> str:
+    from ffe.report.text import history_text, stage_text
+
+    lines = [f"Stage {stage['number']} trained {stage_text(stage, backbone)}." for stage in training["stages"]]
+    return "\n".join([*lines, "", history_text(training["history"])])
 
 
 def _model(file: str, splits: bool, as_json: bool) -> None:
@@ -161,6 +169,8 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     if manifest.leaderboard:
         click.echo(f"\nValidation: {manifest.search['validation']}\n")
         click.echo(leaderboard_text(manifest.leaderboard, metric=manifest.search.get("metric", "accuracy")))
+    if manifest.training:
+        click.echo("\n" + _training_text(manifest.training, spec.backbone.name))
     if where:
         click.echo("\nsplit\tpath")
     for path, split in where.items():

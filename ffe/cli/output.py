@@ -45,7 +45,7 @@ zoom,rotate,brightness=0.5-1.5; the ImageDataGenerator of the small convnet is
 flip,rotate=40,shift=0.2,shear=0.2,zoom=0.2 (a shear of a fifth of a degree).
 """
 
-_PLAIN_SECONDS = 10.0
+PLAIN_SECONDS = 10.0
 
 
 def print_json(value: Any) -> None:
@@ -163,7 +163,10 @@ class ExtractProgress:
                 self._task = self._bar.add_task("", total=progress.total, text="")
             text = f"{rate}{skipped}, {duration_text(progress.remaining)} left ({stages_text(progress.stages)})"
             self._bar.update(self._task, completed=progress.done, text=text)
-        elif time.monotonic() - self._printed_at >= _PLAIN_SECONDS or progress.done == progress.total:
+            if progress.done == progress.total:
+                self._bar.stop()
+                self._bar = None  # what follows may extract once more
+        elif time.monotonic() - self._printed_at >= PLAIN_SECONDS or progress.done == progress.total:
             self._printed_at = time.monotonic()
             left = f", {duration_text(progress.remaining)} left" if progress.done < progress.total else ""
             stages = f" ({stages_text(progress.stages)})" if progress.rate else ""
@@ -200,7 +203,7 @@ class CountProgress:
         """Take in one step."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total)
-        elif time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
+        elif time.monotonic() - self._printed_at >= PLAIN_SECONDS:
             self._printed_at = time.monotonic()
             click.echo(f"{done}/{total} {self._what}", err=True)
 

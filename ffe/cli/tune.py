@@ -23,7 +23,7 @@ def parse_settings(ctx: click.Context, parameter: click.Parameter, values: tuple
     return settings
 
 
-def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+def time_budget(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Turn ``60s``, ``5m`` or ``1.5h`` into seconds."""
     if value is None:
         return None
@@ -147,7 +147,7 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
 @click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
 @click.option("--heads", default="auto", show_default=True, help="auto = all, or some of svm,logistic,dense,forest.")
 @click.option("--trials", type=click.IntRange(1), help="Parameter sets tried for each head.  [default: what suits each]")
-@click.option("--budget", callback=_seconds, metavar="TIME", help="Time for the search: 60s, 5m, 1h.  [default: by trials]")
+@click.option("--budget", callback=time_budget, metavar="TIME", help="Time for the search: 60s, 5m, 1h.  [default: by trials]")
 @click.option(
     "--oracle",
     type=click.Choice(("bayesian", "hyperband", "random")),

@@ -164,7 +164,7 @@ def open_saved_engine(
         with keras_file() as file:
             if file is not None:
                 log.info("loading the backbone %s", spec.backbone.name)
-                from ffe.backbones.build import load_model
+                from ffe.backbones.saved import load_model
                 from ffe.engines.keras import KerasEngine
 
                 return KerasEngine(load_model(file), spec, batch_size or KERAS_BATCH_SIZE)

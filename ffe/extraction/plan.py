@@ -10,10 +10,11 @@ from pathlib import Path
 import h5py
 
 from ffe.backbones.catalog import check_size, find
+from ffe.backbones.learnt import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
 from ffe.engines.cache import model_key
 from ffe.engines.choose import check_engine
-from ffe.errors import SpecError, StaleStoreError, StoreError, WeightsError
+from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, WeightsError
 from ffe.extraction.views import asked_views, check_trains
 from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord, Scan, printable, scan
@@ -136,9 +137,9 @@ def make_spec(
     """Turn what a user asks for into a spec, and find the weights.
 
     Args:
-        backbone: a name of the catalogue.
+        backbone: a name of the catalogue, or a model file (``.ffe``): its backbone, with its size and layer.
         size: input side or (height, width); None = the backbone's default.
-        weights: ``imagenet``, ``random``, or a path.
+        weights: ``imagenet``, ``random``, or a path; that of a model file stands for its backbone.
         layer: the layer whose output is taken; None = the last.
         precision: arithmetic of the backbone.
         dtype: type of the stored features.
@@ -148,6 +149,8 @@ def make_spec(
     Raises:
         BackboneError, WeightsError, SpecError: the wish cannot be met.
     """
+    if is_model_file(backbone) or is_model_file(weights):
+        return _spec_of_model(backbone, size, weights, layer, precision, dtype, decode)
     row = find(backbone)
     side = row.size if size is None else size
     height_width = (side, side) if isinstance(side, int) else side
@@ -158,17 +161,57 @@ def make_spec(
     return ExtractSpec(BackboneSpec(row.name, found.kind, found.sha256, layer), preprocess, precision, dtype), found
 
 
+def _spec_of_model(
+    backbone: str,
+    size: int | tuple[int, int] | None,
+    weights: str,
+    layer: str | None,
+    precision: Precision,
+    dtype: StoredDtype,
+    decode: Decode,
+) -> tuple[ExtractSpec, Weights]:
+    """Return the spec and the weights of the backbone in a model file."""
+    file = Path(backbone if is_model_file(backbone) else weights)
+    saved = find_in_model(file)
+    known = saved.spec.backbone
+    height, width = saved.spec.preprocess.size
+    if backbone not in {known.name, str(file)}:
+        raise WeightsError(
+            f"The model file '{file}' holds the backbone '{known.name}', not '{backbone}'; take all of it with --backbone {file}."
+        )
+    if size is not None and (size if isinstance(size, tuple) else (size, size)) != (height, width):
+        raise BackboneError(
+            f"The backbone in '{file}' takes pictures of {height}x{width} pixels and no others; leave --size out."
+        )
+    taken = BackboneSpec(known.name, known.weights, known.weights_sha256, layer or known.layer)
+    preprocess = replace(saved.spec.preprocess, decode=decode)
+    return ExtractSpec(taken, preprocess, precision, dtype), saved.weights
+
+
 def weights_of(spec: ExtractSpec, weights: str = "imagenet") -> Weights:
     """Find the very weights that a spec was made with.
 
     Args:
         spec: of a feature file or a bundle.
-        weights: ``imagenet`` (looked for), or a path.
+        weights: ``imagenet`` (looked for), or a path: of weights, or of a model file that holds the backbone.
 
     Raises:
         WeightsError: they are not on this machine, or are others.
     """
     row = find(spec.backbone.name)
+    if is_model_file(weights):
+        saved = find_in_model(Path(weights))
+        if saved.spec.backbone != replace(spec.backbone, layer=saved.spec.backbone.layer):
+            differences = "; ".join(spec_differences(saved.spec, spec, ("the model has", "the features need")))
+            raise WeightsError(
+                f"The backbone in '{weights}' is not the one that made the features ({differences}); pass the right model file."
+            )
+        return saved.weights
+    if spec.backbone.weights in LEARNT:
+        raise WeightsError(
+            f"The backbone of these features was trained by ffe, and exists in its model file alone ({row.name}, weights "
+            f"{spec.backbone.weights_sha256[:12]}); pass that file with --weights MODEL.ffe."
+        )
     wanted = "random" if spec.backbone.weights == "random" else weights
     found = resolve(row, spec.preprocess.size, wanted, download=_download)
     if found.path is None and spec.backbone.weights != "random":

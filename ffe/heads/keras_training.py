@@ -13,6 +13,8 @@ from ffe.heads.network import Layers, Network, Orders
 if TYPE_CHECKING:
     import keras
 
+_STEEP = 1e-6
+
 
 def train_with_keras(
     x: np.ndarray,
@@ -81,26 +83,7 @@ def as_keras_model(feature_map: FeatureMap, layers: Layers) -> keras.Model:
 
     height, width, channels = feature_map.grid
     inputs = keras.Input((height * width * channels,), name="features")
-    x = inputs
-    if feature_map.pooling != "flat":
-        cells = keras.layers.Reshape((height * width, channels))(inputs)
-        parts = []
-        if feature_map.pooling in {"avg", "avgmax"}:
-            parts.append(keras.layers.GlobalAveragePooling1D()(cells))
-        if feature_map.pooling in {"max", "avgmax"}:
-            parts.append(keras.layers.GlobalMaxPooling1D()(cells))
-        x = parts[0] if len(parts) == 1 else keras.layers.Concatenate()(parts)
-    if feature_map.scaling == "sqrt_l2":
-        x = keras.ops.sign(x) * keras.ops.sqrt(keras.ops.abs(x))
-    if feature_map.scaling in {"l2", "sqrt_l2"}:
-        x = x / keras.ops.maximum(keras.ops.sqrt(keras.ops.sum(x * x, axis=1, keepdims=True)), 1e-12)
-    learnt = feature_map.arrays()
-    if "mean" in learnt:
-        x = keras.layers.Normalization(mean=learnt["mean"], variance=np.square(learnt["scale"]))(x)
-    if "axes" in learnt:
-        axes = keras.layers.Dense(learnt["axes"].shape[1], name="components")
-        x = axes(x)
-        axes.set_weights([learnt["axes"], -learnt["centre"] @ learnt["axes"]])
+    x = map_features(inputs, feature_map)
     for i, (kernel, bias) in enumerate(layers):
         last = i == len(layers) - 1
         layer = keras.layers.Dense(kernel.shape[1], activation=None if last else "relu", name="scores" if last else f"dense{i}")
@@ -112,3 +95,38 @@ def as_keras_model(feature_map: FeatureMap, layers: Layers) -> keras.Model:
     else:
         outputs = keras.layers.Activation("softmax", name="probabilities")(x)
     return keras.Model(inputs, outputs, name="ffe_head")
+
+
+def map_features(x: keras.KerasTensor, feature_map: FeatureMap) -> keras.KerasTensor:
+    """Do with symbolic features (N, D) what a fitted map does; what it has learnt is constant, not to be trained.
+
+    The square root has no gradient where its argument is below a millionth: it
+    would be infinite at 0, and features after a ReLU often are.
+    """
+    import keras
+
+    ops = keras.ops
+    height, width, channels = feature_map.grid
+    if feature_map.pooling != "flat":
+        cells = keras.layers.Reshape((height * width, channels))(x)
+        parts = []
+        if feature_map.pooling in {"avg", "avgmax"}:
+            parts.append(keras.layers.GlobalAveragePooling1D()(cells))
+        if feature_map.pooling in {"max", "avgmax"}:
+            parts.append(keras.layers.GlobalMaxPooling1D()(cells))
+        x = parts[0] if len(parts) == 1 else keras.layers.Concatenate()(parts)
+    if feature_map.scaling == "sqrt_l2":
+        size = ops.abs(x)
+        steep = size < _STEEP
+        root = ops.where(steep, ops.sqrt(ops.stop_gradient(size)), ops.sqrt(ops.where(steep, ops.ones_like(size), size)))
+        x = ops.sign(x) * root
+    if feature_map.scaling in {"l2", "sqrt_l2"}:
+        x = x / ops.sqrt(ops.maximum(ops.sum(x * x, axis=1, keepdims=True), 1e-24))
+    learnt = feature_map.arrays()
+    if "mean" in learnt:
+        x = keras.layers.Normalization(mean=learnt["mean"], variance=np.square(learnt["scale"]))(x)
+    if "axes" in learnt:
+        axes = keras.layers.Dense(learnt["axes"].shape[1], name="components", trainable=False)
+        x = axes(x)
+        axes.set_weights([learnt["axes"], -learnt["centre"] @ learnt["axes"]])
+    return x

@@ -29,17 +29,21 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Curves:
-    """How a dense head learned.
+    """How a dense head, or a whole network, learned.
 
     Attributes:
         train_loss, valid_loss: one number for each epoch, >= 0; empty if unknown.
         train_accuracy, valid_accuracy: one share for each epoch, in [0, 1]; empty if unknown.
+        over_time: (seconds since the beginning, validation accuracy); empty if unknown.
+        note: what was trained when, in words; empty = the best dense head of a search.
     """
 
     train_loss: Sequence[float] = ()
     valid_loss: Sequence[float] = ()
     train_accuracy: Sequence[float] = ()
     valid_accuracy: Sequence[float] = ()
+    over_time: Sequence[tuple[float, float]] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,12 @@ def curves(found: Curves | None) -> list[Markup] | None:
     charts = [
         line_chart("Loss", lines(found.train_loss, found.valid_loss), epochs, Axis("loss", low=0)),
         line_chart("Accuracy", lines(found.train_accuracy, found.valid_accuracy), epochs, Axis("accuracy", "percent")),
+        line_chart(
+            "Validation accuracy over time",
+            [Line("validation", [s for s, _ in found.over_time], [share for _, share in found.over_time], "line", 1)],
+            Axis("time since the beginning", "time", low=0),
+            Axis("accuracy", "percent"),
+        ),
     ]
     return [chart for chart in charts if chart] or None
 

@@ -16,6 +16,7 @@ METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"
 
 _COLUMNS = 100
 _WORST = 10
+_LEARNT = ("loss", "accuracy", "valid_loss", "valid_accuracy")
 _SCORE_NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -228,6 +229,36 @@ def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> 
     )
 
 
+def history_text(history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the epochs of a training as a table, from ``Epoch.to_json``; a star marks the one that was kept.
+
+    Args:
+        history: the epochs, in order; epoch 0 is the state before the first.
+    """
+    kept = max((i for i, epoch in enumerate(history) if epoch["best"]), default=-1)
+    rows = [
+        (
+            str(epoch["stage"]),
+            f"{epoch['epoch']}{' *' if i == kept else '  '}",
+            *("" if epoch[name] is None else f"{epoch[name]:.4f}" for name in _LEARNT),
+            "" if epoch["learning_rate"] is None else f"{epoch['learning_rate']:.3g}",
+            f"{epoch['seconds']:.1f} s",
+            f"{epoch['elapsed']:.0f} s",
+        )
+        for i, epoch in enumerate(history)
+    ]
+    header = ("stage", "epoch", "loss", "accuracy", "validation loss", "accuracy", "rate", "took", "at")
+    return table(header, rows, right=range(1, 9))
+
+
+def stage_text(stage: Mapping[str, Any], backbone: str) -> str:
+    """Return what a stage trained, from ``Stage.to_json``."""
+    if not stage["layers"]:
+        return f"the head, all of {backbone} as it was"
+    below = f"; below {stage['cut']} it stayed as it was" if stage["cut"] else ""
+    return f"the last {stage['layers']} layers of {backbone}, from {stage['first']} on{below}"
+
+
 def _p_text(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.2g}"
 
@@ -244,10 +275,14 @@ def model_card(manifest: Manifest) -> str:
     height, width = spec.preprocess.size
     unsure = f" Below {share_text(manifest.reject)} it says that it is not sure." if manifest.reject else ""
     views = "" if manifest.views is None else f"\nViews of the photos: {trained_views_text(manifest.views)}."
-    random = " (UNTRAINED, random weights: for trying things out only)" if spec.backbone.weights == "random" else ""
+    trained = {
+        "random": " (UNTRAINED, random weights: for trying things out only)",
+        "finetuned": " (fine-tuned on these classes)",
+        "scratch": " (trained from scratch on these classes)",
+    }.get(spec.backbone.weights, "")
     return f"""# Image classifier: {", ".join(manifest.class_names)}
 
-Made with ffe {manifest.ffe_version}. Backbone `{spec.backbone.name}`{random} at {height}x{width} pixels, frozen;
+Made with ffe {manifest.ffe_version}. Backbone `{spec.backbone.name}`{trained} at {height}x{width} pixels;
 head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).{views}
 
 ## Test

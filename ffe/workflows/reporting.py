@@ -33,6 +33,7 @@ from ffe.report.page import (
 )
 from ffe.report.text import METRIC_NAMES, answers_text, comparison_text, parameters_text, share_text
 from ffe.specs import SearchSpec
+from ffe.splits.groups import Groups
 from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import Trial, score_once
@@ -84,10 +85,9 @@ def write_report(
     predicted = np.full(len(rows.labels), -1)
     predicted[scored] = winner.probabilities.argmax(axis=1)
     predicted[testing] = probabilities.argmax(axis=1)
-    sizes = np.bincount(rows.groups.ids)
     dense = next((trial for trial in result.leaderboard if trial.curves), None)
     page = Page(
-        title=_title(rows.class_names),
+        title=title_of(rows.class_names),
         facts=_facts(result, store, problem),
         class_names=rows.class_names,
         evaluation=result.evaluation.to_json(),
@@ -96,20 +96,14 @@ def write_report(
         comparison=None
         if result.comparison is None
         else f"Best two heads: {comparison_text(result.comparison.to_json(), *result.rivals)}.",
-        curves=None if dense is None else Curves(**{name: _finite(values) for name, values in dense.curves.items()}),
+        curves=None if dense is None else Curves(**{name: _finite(values) for name, values in dense.curves.items()}),  # type: ignore[arg-type]
         pictures=[
             Picture(rows.names[i], files[i], int(rows.labels[i]), int(row.argmax()), float(row.max()))
             for i, row in zip(testing, probabilities, strict=True)
         ],
         label_issues=_suspects(rows, files, scored, problem, winner, result.calibration),
-        calibration=_calibration(result.calibration, winner, problem),
-        duplicates=[
-            Duplicates(
-                ", ".join(_CAUSES[cause] for cause in causes),
-                [(rows.names[i], files[i]) for i in rows.groups.members(group)],
-            )
-            for group, causes in sorted(rows.groups.causes.items(), key=lambda item: -int(sizes[item[0]]))
-        ],
+        calibration=calibration_view(result.calibration, winner.probabilities, problem.labels[problem.scored]),
+        duplicates=duplicates_of(rows.groups, rows.names, files),
         leak=leak_text(result),
         map=_map(rows, files, predicted, spec.seed),
         growth=_growth_view(problem, spec, next(t for t in result.leaderboard if t.head != EnsembleHead.name)),
@@ -123,7 +117,7 @@ def _photos(count: int) -> str:
     return "1 photo was" if count == 1 else f"{count:,} photos were"
 
 
-def _title(class_names: Sequence[str]) -> str:
+def title_of(class_names: Sequence[str]) -> str:
     """Return ``cat or dog``; for many classes, or long names, how many they are."""
     title = answers_text(class_names)
     return title if len(title) <= _LONGEST_TITLE else f"{len(class_names)} classes"
@@ -248,9 +242,15 @@ def _finite(values: Sequence[float]) -> list[float]:
     return list(values) if np.isfinite(values).all() else []
 
 
-def _calibration(calibration: Calibration, winner: Trial, problem: Problem) -> CalibrationView:
-    labels = problem.labels[problem.scored]
-    calibrated = with_temperature(winner.probabilities, calibration.factor)
+def calibration_view(calibration: Calibration, probabilities: np.ndarray, labels: np.ndarray) -> CalibrationView:
+    """Return what the page shows of a calibration.
+
+    Args:
+        calibration: the temperature.
+        probabilities: that it was fitted on, before it, float64 (n, K).
+        labels: int64 (n,).
+    """
+    calibrated = with_temperature(probabilities, calibration.factor)
     coverage = [answered(calibrated, labels, threshold) for threshold in _THRESHOLDS]
     return CalibrationView(
         factor=calibration.factor,
@@ -263,6 +263,15 @@ def _calibration(calibration: Calibration, winner: Trial, problem: Problem) -> C
         after_intervals=[found.interval for found in calibration.after],
         coverage_intervals=[found.interval or (math.nan, math.nan) for found in coverage],
     )
+
+
+def duplicates_of(groups: Groups, names: Sequence[str], files: Sequence[Path | None]) -> list[Duplicates]:
+    """Return the groups of images that belong together, the largest first; names and files are those of the grouped rows."""
+    sizes = np.bincount(groups.ids)
+    return [
+        Duplicates(", ".join(_CAUSES[cause] for cause in causes), [(names[i], files[i]) for i in groups.members(group)])
+        for group, causes in sorted(groups.causes.items(), key=lambda item: -int(sizes[item[0]]))
+    ]
 
 
 def _map(rows: SplitRows, files: Sequence[Path | None], predicted: np.ndarray, seed: int):  # type: ignore[no-untyped-def]

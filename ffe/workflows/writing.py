@@ -35,7 +35,19 @@ def check_output(
     """Make sure, before anything slow, that the model file can be written; return what its backbone is made from."""
     if output is None:
         return None
-    path = Path(output)
+    check_place(Path(output))
+    quantized = store.quantized()
+    if quantized is not None and not with_backbone:
+        raise BundleError("An int8 backbone exists nowhere else, so it must be in the model file; leave --without-backbone out.")
+    return (quantized or weights_of(store.spec, weights)) if with_backbone else None
+
+
+def check_place(path: Path) -> None:
+    """Make sure, before anything slow, that a model file can be written there.
+
+    Raises:
+        BundleError: it is a folder, or lies in none, or is another file.
+    """
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
         raise BundleError(f"The output '{path}' {problem}; name a file in an existing folder, such as model.ffe.")
@@ -46,10 +58,6 @@ def check_output(
             Bundle(path)
         except BundleError:
             raise BundleError(f"'{path}' exists and is no model file; choose another output.") from None
-    quantized = store.quantized()
-    if quantized is not None and not with_backbone:
-        raise BundleError("An int8 backbone exists nowhere else, so it must be in the model file; leave --without-backbone out.")
-    return (quantized or weights_of(store.spec, weights)) if with_backbone else None
 
 
 def library_versions() -> dict[str, str]:

@@ -192,7 +192,7 @@ CASES: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
     ),
     "missing member": (lambda m: {n: d for n, d in m.items() if n != CARD}, "it is not one of ffe's"),
     "no head": (lambda m: _with_digests({n: d for n, d in m.items() if n != HEAD}), "make it again"),
-    "other schema": (lambda m: _with_field(m, schema=4), "it has schema 4, but this version of ffe reads schema 3"),
+    "other schema": (lambda m: _with_field(m, schema=5), "it has schema 5, but this version of ffe reads schema 4"),
     "no schema": (lambda m: _without_field(m, "schema"), "it has no schema number"),
     "manifest is a list": (lambda m: {**m, MANIFEST: b"[]"}, "it has no schema number"),
     "no grid": (lambda m: _without_field(m, "grid"), r"its manifest is incomplete \(KeyError\('grid'\)\)"),

@@ -30,13 +30,13 @@ def identity(path: Path) -> Identity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def open_archive(path: Path, needed: Collection[str], allowed: Collection[str]) -> zipfile.ZipFile:
+def open_archive(path: Path, needed: Collection[str], allowed: Collection[str] | None) -> zipfile.ZipFile:
     """Open a model file.
 
     Args:
         path: the file.
         needed: names that it must have.
-        allowed: names that it may have beside them.
+        allowed: names that it may have beside them; None = any.
 
     Raises:
         BundleError: it has other members, or they are compressed, encrypted, links or folders.
@@ -48,7 +48,7 @@ def open_archive(path: Path, needed: Collection[str], allowed: Collection[str]) 
     try:
         members = archive.infolist()
         names = [member.filename for member in members]
-        if not set(needed) <= set(names) <= {*needed, *allowed} or len(names) != len(set(names)):
+        if not set(needed) <= set(names) <= {*needed, *(names if allowed is None else allowed)} or len(names) != len(set(names)):
             raise BundleError("it is not one of ffe's")
         for member in members:
             mode = member.external_attr >> 16

@@ -1,0 +1,119 @@
+"""Backbones that travel in a model file, as a source of weights; and the digest of weights that were learnt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ffe.archive import open_archive
+from ffe.backbones.saved import load_model
+from ffe.backbones.weights import Weights
+from ffe.errors import BundleError, SpecError, WeightsError
+from ffe.keys import spec_digest, stream_digest
+from ffe.specs import ExtractSpec
+
+if TYPE_CHECKING:
+    import keras
+
+MODEL_SUFFIX = ".ffe"
+MANIFEST = "manifest.json"
+BACKBONE = "backbone.keras"
+
+LEARNT = ("finetuned", "scratch")  # kinds of weights that exist in model files alone
+
+
+@dataclass(frozen=True)
+class SavedBackbone:
+    """A backbone in a model file.
+
+    Attributes:
+        spec: what the model's features are made by.
+        weights: the file as a source of weights.
+    """
+
+    spec: ExtractSpec
+    weights: Weights
+
+
+def is_model_file(text: str) -> bool:
+    """Return whether this names a model file, where the name of a backbone or of weights could stand."""
+    return text.endswith(MODEL_SUFFIX)
+
+
+def find_in_model(path: Path) -> SavedBackbone:
+    """Find the backbone in a model file, and check its digest; nothing of it is loaded.
+
+    Raises:
+        WeightsError: there is no such file, it is damaged, or it holds no backbone to build from.
+    """
+    if not path.is_file():
+        raise WeightsError(f"There is no model file '{path}'; give one that 'ffe finetune' or 'ffe tune' wrote.")
+    try:
+        with open_archive(path, {MANIFEST}, None) as archive:
+            manifest = json.loads(archive.read(MANIFEST))
+            spec = ExtractSpec.from_json(manifest["spec"])
+            members: dict[str, str] = manifest["members"]
+            if BACKBONE in members:
+                with archive.open(BACKBONE) as member:
+                    if stream_digest(member) != members[BACKBONE]:
+                        raise ValueError("its backbone was changed after it was written")
+            if manifest["spec_digest"] != spec_digest(spec):
+                raise ValueError("its spec does not match its spec digest")
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+        SpecError,
+        BundleError,
+        RecursionError,
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+    ) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise WeightsError(f"The model file '{path}' is damaged or no model file ({reason}); make it again.") from error
+    if BACKBONE not in members or spec.precision != "float32":
+        what = "an int8 backbone, which cannot be built upon" if spec.precision == "int8" else "no float32 backbone"
+        raise WeightsError(
+            f"The model file '{path}' holds {what}; "
+            f"name the backbone '{spec.backbone.name}' and its weights file (--weights PATH) instead."
+        )
+    return SavedBackbone(spec, Weights(spec.backbone.weights, spec.backbone.weights_sha256, path))
+
+
+def load_backbone(weights: Weights) -> keras.Model:
+    """Load a backbone from a ``.keras`` file, or from a model file, no code runs from it.
+
+    Raises:
+        WeightsError: its arrays are not those that its digest was made from.
+    """
+    import tempfile
+
+    assert weights.path is not None
+    if is_model_file(weights.path.name):
+        with tempfile.TemporaryDirectory(prefix="ffe-backbone-") as folder, zipfile.ZipFile(weights.path) as archive:
+            file = Path(folder) / BACKBONE
+            file.write_bytes(archive.read(BACKBONE))
+            model = load_model(file)
+    else:
+        model = load_model(weights.path)
+    if weights.kind in LEARNT and arrays_digest(model) != weights.sha256:
+        raise WeightsError(f"The weights in '{weights.path}' are not those that its digest names; make the file again.")
+    return model
+
+
+def arrays_digest(model: keras.Model) -> str:
+    """Return the digest of all weights of a backbone, in order."""
+    import keras
+
+    found = hashlib.sha256(b"ffe learnt weights 1\n")
+    for weight in model.weights:
+        array: Any = keras.ops.convert_to_numpy(weight)
+        found.update(f"{array.dtype} {array.shape}\n".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()

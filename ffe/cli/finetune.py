@@ -1,0 +1,65 @@
+"""``ffe finetune``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ffe.cli.output import ExtractProgress
+from ffe.cli.training import EpochView, augment_changes, epochs_option, print_trained, training_options
+
+
+def _words(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """Turn ``6,19`` into ("6", "19")."""
+    return tuple(part.strip() for part in value.split(","))
+
+
+@click.command(short_help="Train a model's backbone further, stage by stage.")
+@click.argument("source", type=click.Path())
+@click.option("--from", "model", required=True, type=click.Path(), help="The model file (.ffe) to start from.")
+@click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
+@click.option(
+    "--unfreeze",
+    required=True,
+    callback=_words,
+    metavar="N[,N...]",
+    help="What learns in each stage: layers from the end of the backbone, the name of a layer or block, or all; 0 = the head.",
+)
+@epochs_option("15")
+@click.option("--dropout", type=click.FloatRange(0, 0.95), help="Before the last layer.  [default: the head's own, or 0.2]")
+@click.option(
+    "--train-batchnorm", "batchnorm", is_flag=True, help="Let batch normalisations learn too, and use each batch's statistics."
+)
+@click.option(
+    "--augment", callback=augment_changes, metavar="CHANGES", help="Change images in every epoch: flip,rotate=15,zoom ..."
+)
+@click.option(
+    "--views",
+    type=click.IntRange(0, 1000),
+    default=0,
+    show_default=True,
+    help="Views of each training image, computed once, that take turns; 0 = with --augment, images change anew in each epoch.",
+)
+@click.option("--cache", type=click.Path(), help="Folder for activations.  [default: beside the output]")
+@click.option("--keep-cache", is_flag=True, help="Leave the activations there for the next run.")
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    help="Where the backbone's weights are, if the model lacks them.",
+)
+@click.option("--engine", default="auto", show_default=True, help="What runs the frozen part: auto, keras or openvino.")
+@training_options("adam", 32, 5)
+def command(source: str, output: str, model: str, as_json: bool, **options: Any) -> None:
+    """Train the model of --from further on the images of SOURCE, its backbone included, and write a new one.
+
+    The head of the model is the start. Each stage unfreezes more layers; what
+    stays frozen is computed once, and every epoch trains only the part above
+    it. The images that tested the model test here too.
+    """
+    from ffe.workflows.finetuning import finetune
+
+    with ExtractProgress() as progress, EpochView() as view:
+        result = finetune(source, output, model=model, progress=progress, **view.callbacks, **options)
+    print_trained(result, options["report"], as_json)

@@ -1,0 +1,49 @@
+"""``ffe scratch``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from ffe.cli.extract import size_option_with
+from ffe.cli.training import EpochView, augment_changes, epochs_option, print_trained, training_options
+
+
+@click.command(short_help="Train a small network from scratch, without pretrained weights.")
+@click.argument("source", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
+@size_option_with("150")
+@epochs_option("30")
+@click.option(
+    "--augment",
+    default="flip,zoom=0.2,rotate=40,shift=0.2,shear=0.2",
+    show_default=True,
+    callback=augment_changes,
+    metavar="CHANGES",
+    help="How images change in every epoch; none = they do not.",
+)
+@click.option("--plain", is_flag=True, help="Neither dropout nor changing images.")
+@click.option(
+    "--test-fraction",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share held out for the test where no split is given.",
+)
+@training_options("rmsprop", 20, 0)
+def command(source: str, output: str, as_json: bool, **options: Any) -> None:
+    """Train a small convolutional network on the labelled images of SOURCE alone, and write a model.
+
+    Four convolutions and a dense layer of 512 units, with dropout. It needs no
+    pretrained weights, and more images and time than a head on a backbone.
+    """
+    from ffe.workflows.from_scratch import scratch
+
+    if options["plain"] and click.get_current_context().get_parameter_source("augment") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--plain is without changing images, so it does not go with --augment; leave one of them out.")
+    options["size"] = options["size"] or 150
+    with EpochView() as view:
+        result = scratch(source, output, **view.callbacks, **options)
+    print_trained(result, options["report"], as_json)

@@ -1,0 +1,203 @@
+"""What ``ffe finetune`` and ``ffe scratch`` have in common: options, progress, and what they print."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from ffe.cli.limits import limit_options
+from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, print_json
+from ffe.cli.tune import time_budget
+
+if TYPE_CHECKING:
+    from ffe.finetuning.history import Epoch
+    from ffe.finetuning.train import Step
+
+
+def _numbers(kind: type[int] | type[float], example: str) -> Callable[..., tuple[Any, ...]]:
+    def parse(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(part) for part in value.split(","))
+        except ValueError:
+            raise click.BadParameter(f"'{value}' is no list of numbers; write, for example, {example}.") from None
+
+    return parse
+
+
+def augment_changes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """Turn ``flip,rotate=15`` into an AugmentSpec; ``none`` into None."""
+    if value is None or value == "none":
+        return None
+    from ffe.images.augment_text import parse_augment
+
+    return parse_augment(value)
+
+
+def epochs_option(default: str) -> Callable[[Any], Any]:
+    """Return ``--epochs``."""
+    return click.option(
+        "--epochs",
+        default=default,
+        show_default=True,
+        metavar="N[,N...]",
+        callback=_numbers(int, "--epochs 15 or --epochs 15,15"),
+        help="Most epochs, of each stage or of all.",
+    )
+
+
+def training_options(optimizer: str, batch_size: int, patience: int) -> Callable[[Any], Any]:
+    """Return what adds the options that ``finetune`` and ``scratch`` have in common."""
+    options = (
+        click.option(
+            "--learning-rate",
+            default="1e-4",
+            show_default=True,
+            metavar="RATE[,RATE...]",
+            callback=_numbers(float, "--learning-rate 1e-4 or --learning-rate 1e-4,1e-5"),
+            help="Where each stage begins.",
+        ),
+        click.option(
+            "--schedule",
+            type=click.Choice(("constant", "exponential", "cosine")),
+            default="constant",
+            show_default=True,
+            help="How the learning rate goes on; exponential: times exp(-0.1) in each epoch after the first --hold.",
+        ),
+        click.option(
+            "--hold",
+            type=click.IntRange(0, 10_000),
+            default=10,
+            show_default=True,
+            help="Epochs before an exponential schedule falls.",
+        ),
+        click.option(
+            "--optimizer",
+            type=click.Choice(("adam", "rmsprop")),
+            default=optimizer,
+            show_default=True,
+            help="How steps are taken; it begins anew in each stage.",
+        ),
+        click.option(
+            "--weight-decay",
+            type=click.FloatRange(0, 10),
+            default=0.0,
+            show_default=True,
+            help="Share of the learning rate by which kernels shrink in a step.",
+        ),
+        click.option(
+            "--batch-size", type=click.IntRange(1, 4096), default=batch_size, show_default=True, help="Images in a step."
+        ),
+        click.option(
+            "--patience",
+            type=click.IntRange(0, 10_000),
+            default=patience,
+            show_default=True,
+            help="End a stage after so many epochs without a better validation loss; 0 = never.",
+        ),
+        click.option(
+            "--class-weights",
+            type=click.Choice(("auto", "balanced", "none")),
+            default="auto",
+            show_default=True,
+            help="auto: balanced where the rarest class has under half its share.",
+        ),
+        click.option(
+            "--valid-fraction",
+            type=click.FloatRange(0.01, 0.5),
+            default=0.2,
+            show_default=True,
+            help="Share of the training images that validate, where no split is given.",
+        ),
+        click.option("--budget", callback=time_budget, metavar="TIME", help="End after 60s, 5m or 1h, with the best so far."),
+        click.option(
+            "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice."
+        ),
+        click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP),
+        limit_options,
+        click.option("--report", type=click.Path(), help="Write a page (.html) with scores, mistakes and charts."),
+        click.option("--tensorboard", type=click.Path(), help="Write logs for TensorBoard into this folder."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    )
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def print_trained(result: Any, report: str | None, as_json: bool) -> None:
+    """Print what a training came to."""
+    from ffe.report.text import calibration_text, comparison_text, evaluation_text, history_text
+
+    if as_json:
+        print_json(result.to_json())
+        return
+    record = result.to_json()
+    click.echo(history_text(record["history"]) + "\n")
+    best = "before the first epoch" if not result.best.epoch else f"of stage {result.best.stage}, epoch {result.best.epoch}"
+    click.echo(f"The weights {best} are kept (*): the least validation loss, on {result.rows['valid']} images.")
+    if result.comparison is not None:
+        click.echo(f"Before and after: {comparison_text(record['comparison'], 'the fine-tuned model', 'the model before')}")
+    click.echo(f"Probabilities: {calibration_text(record['calibration'])}\n")
+    click.echo(f"Trained on {result.rows['train']} images\n")
+    click.echo("Test, on images not seen before: " + evaluation_text(record["evaluation"]["test"]) + "\n")
+    if report is not None:
+        click.echo(f"{report}: the report")
+    click.echo(f"{result.output}: written in {duration_text(result.seconds)}")
+
+
+class EpochView:
+    """Shows a training: a line for each epoch, and on a terminal how far the running one is.
+
+    Attributes:
+        callbacks: what to call when, as ``ffe.finetune`` and ``ffe.scratch`` name it.
+    """
+
+    def __init__(self) -> None:
+        self.callbacks: dict[str, Any] = {"on_decoded": self._decoded, "on_epoch": self._epoch, "on_step": self._step}
+        self._open = False
+        self._printed_at = time.monotonic()
+
+    def _decoded(self, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            self._show("" if done == total else f"{done}/{total} images decoded")
+        elif time.monotonic() - self._printed_at >= PLAIN_SECONDS:
+            self._printed_at = time.monotonic()
+            click.echo(f"{done}/{total} images decoded", err=True)
+
+    def _epoch(self, epoch: Epoch) -> None:
+        self._show("")
+        valid = f"validation loss {epoch.valid_loss:.4f}, accuracy {epoch.valid_accuracy:.4f}{' (best)' if epoch.best else ''}"
+        if epoch.loss is None or epoch.accuracy is None or epoch.learning_rate is None:
+            click.echo(f"before: {valid}", err=True)
+            return
+        click.echo(
+            f"stage {epoch.stage}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}; {valid}; "
+            f"rate {epoch.learning_rate:.3g}, {epoch.seconds:.1f} s",
+            err=True,
+        )
+
+    def _step(self, step: Step) -> None:
+        if sys.stderr.isatty():
+            self._show(
+                "" if step.done == step.total else f"stage {step.stage}, epoch {step.epoch}: {step.done}/{step.total} steps"
+            )
+
+    def _show(self, text: str) -> None:
+        """Replace the line that changes; empty = there is none, and others may print."""
+        if self._open or text:
+            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+        self._open = bool(text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._show("")

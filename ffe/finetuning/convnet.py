@@ -1,0 +1,64 @@
+"""The small convolutional network that is trained from scratch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffe.errors import BackboneError
+from ffe.finetuning.warm_start import WarmStart
+from ffe.heads.feature_map import FeatureMap
+from ffe.heads.network import Network, initial_layers
+
+if TYPE_CHECKING:
+    import keras
+
+FILTERS = (32, 64, 128, 128)
+LEAST_SIZE = 46  # of the input: one value is left behind the last pooling
+UNITS = 512
+DROPOUT = 0.5
+
+
+def build_convnet(size: tuple[int, int], seed: int = 0) -> keras.Model:
+    """Return the convolutions, untrained: uint8 values as float32 (N, H, W, 3), in [0, 255] -> (N, h, w, 128).
+
+    Four times a 3x3 convolution with ReLU and a 2x2 max pooling, as in chapter
+    5.2 of Chollet 2017 (Deep Learning with Python); 7x7 places for an input of 150.
+
+    Args:
+        size: (height, width), at least 46 each.
+        seed: of the kernels (Glorot uniform).
+
+    Raises:
+        BackboneError: the size is too small.
+    """
+    import keras
+
+    if min(size) < LEAST_SIZE:
+        raise BackboneError(
+            f"The small network takes pictures of at least {LEAST_SIZE} pixels; "
+            f"choose --size {LEAST_SIZE} or more instead of {min(size)}."
+        )
+    inputs = keras.Input((*size, 3), name="pixels")
+    x = keras.layers.Rescaling(1 / 255, name="rescaling")(inputs)
+    for number, filters in enumerate(FILTERS, start=1):
+        kernel = keras.initializers.GlorotUniform(seed=int(np.random.default_rng([seed, number]).integers(2**31)))
+        x = keras.layers.Conv2D(filters, 3, activation="relu", kernel_initializer=kernel, name=f"conv{number}")(x)
+        x = keras.layers.MaxPooling2D(2, name=f"pool{number}")(x)
+    return keras.Model(inputs, x, name="convnet")
+
+
+def first_head(grid: tuple[int, int, int], classes: int, dropout: float, seed: int = 0) -> WarmStart:
+    """Return untrained dense layers behind the convolutions: 512 units, then one logit for two classes, else one for each.
+
+    Args:
+        grid: (h, w, c) of the convolutions' output.
+        classes: how many.
+        dropout: share of the features that are silent in a step.
+        seed: of the kernels.
+    """
+    parameters = {"pooling": "flat", "scaling": "none", "pca": False, "first_dense": UNITS, "extra_dense_layer": False}
+    network = Network(UNITS, 0, 1 if classes == 2 else classes, dropout, 1e-4, 0.0)
+    layers = initial_layers(network, int(np.prod(grid)), seed)
+    return WarmStart(FeatureMap(parameters, grid), layers, parameters, dropout, drop_features=True)

@@ -1,0 +1,87 @@
+"""Which layers of a backbone learn."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ffe.errors import BackboneError, SpecError
+
+if TYPE_CHECKING:
+    import keras
+
+ALL = "all"
+
+
+def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
+    """Return how many layers, counted from the end of the backbone, are meant.
+
+    Layers are counted as in ``model.layers[-n:]``, the input and layers without
+    weights included.
+
+    Args:
+        model: the backbone.
+        wanted: a number; ``all``; the name of a layer; or the beginning of the
+            names of a block, such as ``block5``: the first layer that has it, and all behind it.
+        backbone: its name, for messages.
+
+    Raises:
+        BackboneError: there are fewer layers, or none of that name.
+    """
+    names = [layer.name for layer in model.layers]
+    if wanted == ALL:
+        return len(names)
+    if wanted.isdecimal():
+        if int(wanted) > len(names):
+            raise BackboneError(
+                f"The backbone '{backbone}' has {len(names)} layers, so {wanted} of them cannot be unfrozen; "
+                f"give at most {len(names)}, or '{ALL}'."
+            )
+        return int(wanted)
+    pattern = re.compile(re.escape(wanted) + r"(?!\d)")  # block1 is not block10
+    places = [i for i, name in enumerate(names) if name == wanted] or [i for i, n in enumerate(names) if pattern.match(n)]
+    if not places:
+        near = difflib.get_close_matches(wanted, names, n=1)
+        hint = f"did you mean '{near[0]}'? Its" if near else "its"
+        raise BackboneError(
+            f"The backbone '{backbone}' has no layer or block '{wanted}'; {hint} last layers are {', '.join(names[-8:])}."
+        )
+    return len(names) - places[0]
+
+
+def check_growing(wanted: Sequence[str], counts: Sequence[int]) -> None:
+    """Make sure that each stage unfreezes at least as many layers as the one before it.
+
+    Raises:
+        SpecError: a stage unfreezes fewer.
+    """
+    for i in range(1, len(counts)):
+        if counts[i] < counts[i - 1]:
+            rising = ",".join(wanted[j] for j in sorted(range(len(counts)), key=lambda j: counts[j]))
+            raise SpecError(
+                f"Stage {i + 1} unfreezes {counts[i]} layers, fewer than the {counts[i - 1]} of the stage before it, "
+                f"but what has learnt stays unfrozen; write --unfreeze {rising}."
+            )
+
+
+def unfreeze(model: keras.Model, count: int, *, batchnorm: bool = False) -> list[keras.layers.Layer]:
+    """Let the last layers of a backbone learn, and no other.
+
+    Args:
+        model: the backbone.
+        count: how many layers, from the end.
+        batchnorm: whether batch normalisations among them learn, and use the
+            statistics of the batch; if not, they keep those that they have.
+
+    Returns:
+        The layers that have something to learn.
+    """
+    import keras
+
+    chosen = {id(layer) for layer in (model.layers[-count:] if count else ())}
+    for layer in model.layers:
+        frozen_norm = isinstance(layer, keras.layers.BatchNormalization) and not batchnorm
+        layer.trainable = id(layer) in chosen and not frozen_norm
+    return [layer for layer in model.layers if layer.trainable_weights]

@@ -1,0 +1,84 @@
+"""Backbone and head as one Keras model, and the part of it above a cut."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffe.finetuning.graph import tensor_of
+from ffe.finetuning.lean import lean
+from ffe.finetuning.warm_start import WarmStart
+from ffe.heads.keras_training import map_features
+from ffe.heads.network import Layers
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Network:
+    """A backbone, and a head's layers on its features.
+
+    Args:
+        backbone: from float32 (N, H, W, 3), scaled, to features of any rank. Its
+            own layers take part: what they learn, they learn in this model too.
+        start: the head's layers.
+        seed: of the dropout.
+
+    Attributes:
+        backbone: as given.
+    """
+
+    def __init__(self, backbone: keras.Model, start: WarmStart, seed: int = 0) -> None:
+        import keras
+
+        self.backbone = backbone
+        self._start = start
+        self._dense: list[keras.layers.Dense] = []
+        x = map_features(keras.layers.Flatten(name="features")(backbone.outputs[0]), start.map)
+        if start.dropout and start.drop_features:
+            x = keras.layers.Dropout(start.dropout, seed=seed)(x)
+        for i, (kernel, _) in enumerate(start.layers):
+            last = i == len(start.layers) - 1
+            if last and start.dropout and not start.drop_features:
+                x = keras.layers.Dropout(start.dropout, seed=seed)(x)
+            layer = keras.layers.Dense(kernel.shape[1], activation=None if last else "relu", name=f"head{i}")
+            x = layer(x)
+            self._dense.append(layer)
+        self._logits = x
+        self.set_head(start.layers)
+
+    @property
+    def outputs(self) -> int:
+        """Logits of a row: 1, of class 1, for two classes, else one for each class."""
+        return int(self._start.layers[-1][0].shape[1])
+
+    def set_head(self, layers: Layers) -> None:
+        """Give the head's layers other values."""
+        for layer, values in zip(self._dense, layers, strict=True):
+            layer.set_weights(list(values))
+
+    def head_layers(self) -> Layers:
+        """Return (kernel, bias) float32 of the head's layers as they are now."""
+        import keras
+
+        to_numpy = keras.ops.convert_to_numpy
+        return [(np.array(to_numpy(layer.kernel)), np.array(to_numpy(layer.bias))) for layer in self._dense]
+
+    def above(self, layer: str) -> keras.Model:
+        """Return the part from a layer's output (not included; empty = the input) to the logits, made quick to train."""
+        import keras
+
+        return lean(keras.Model(tensor_of(self.backbone, layer), self._logits))
+
+
+def features_above(backbone: keras.Model, layer: str) -> keras.Model | None:
+    """Return the part from a layer's output (not included; empty = the input) to the features, float32 (N, D).
+
+    None if there is nothing in between. It has the backbone's own variables; batch norms that are frozen keep the
+    statistics that they have now.
+    """
+    import keras
+
+    start, end = tensor_of(backbone, layer), backbone.outputs[0]
+    return None if start is end else lean(keras.Model(start, keras.layers.Flatten()(end)))

@@ -1,0 +1,31 @@
+"""The learning rate of each epoch."""
+
+from __future__ import annotations
+
+import math
+
+from ffe.specs import Schedule
+
+_FALL = 0.1  # of the logarithm, in each epoch
+
+
+def learning_rate(schedule: Schedule, start: float, epoch: int, epochs: int, hold: int) -> float:
+    """Return the learning rate of an epoch of a stage.
+
+    ``constant`` stays at the start. ``exponential`` stays there for ``hold``
+    epochs, and falls by the factor exp(-0.1) in each one after them:
+    ``start * exp(0.1 * (hold - epoch))``. ``cosine`` falls from the start to
+    nearly 0 along half a wave.
+
+    Args:
+        schedule: its name.
+        start: the first one, > 0.
+        epoch: of the stage, counted from 0.
+        epochs: of the stage.
+        hold: see above.
+    """
+    if schedule == "exponential":
+        return start * math.exp(min(0.0, _FALL * (hold - epoch)))
+    if schedule == "cosine":
+        return start * (1 + math.cos(math.pi * epoch / epochs)) / 2
+    return start

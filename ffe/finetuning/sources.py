@@ -1,0 +1,127 @@
+"""Where the rows of a stage come from: activations that were computed once, or images that change in every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ffe.arrays import fits_in_memory
+from ffe.engines.base import Engine
+from ffe.images.augment import augment
+from ffe.images.preprocess import preprocess
+from ffe.machine import cores
+from ffe.specs import AugmentSpec, PreprocessMode
+from ffe.store.reader import FeatureStore
+
+Change = Callable[[np.ndarray, str, int], np.ndarray]
+
+
+class Activations:
+    """Rows of a feature file: in memory where they fit, else read when they are needed.
+
+    Rows of one image are its views. The plain one is asked for by view 0; in
+    training they take turns from epoch to epoch, the plain one among them.
+
+    Args:
+        store: the file, open as long as this is used.
+        shape: of one row, as the model takes it.
+
+    Attributes:
+        plain: int64 (n,), the row of the plain view of each image, in the order of the file.
+        in_memory: whether all rows were read.
+    """
+
+    def __init__(self, store: FeatureStore, shape: Sequence[int]) -> None:
+        self._store = store
+        self._shape = tuple(shape)
+        self.plain = np.flatnonzero(store.views == 0)
+        self._turns = self._views()
+        self.in_memory = fits_in_memory(4 * len(store) * store.dims)
+        self._rows = store.features() if self.in_memory else None
+
+    def _views(self) -> list[list[int]]:
+        """Return, for each image, the rows of its views, by their number; the plain one is the first."""
+        store = self._store
+        image = {store.paths[row]: place for place, row in enumerate(self.plain)}
+        turns: list[list[int]] = [[] for _ in self.plain]
+        for row in np.argsort(store.views, kind="stable").tolist():
+            turns[image[store.paths[row]]].append(row)
+        return turns
+
+    def take(self, rows: np.ndarray, view: int) -> np.ndarray:
+        """Return float32 (n, *shape) of images, which are numbered as in ``plain``."""
+        wanted = np.asarray([self._row(image, view) for image in rows.tolist()], np.int64)
+        found = self._rows[wanted] if self._rows is not None else self._store.features(wanted)
+        return found.reshape(len(rows), *self._shape)
+
+    def _row(self, image: int, view: int) -> int:
+        turns = self._turns[image]
+        return turns[view % len(turns)]
+
+
+def views_of(spec: AugmentSpec | None) -> Change | None:
+    """Return what changes images as a spec says; None where there is none."""
+    return None if spec is None else lambda image, sha256, view: augment(image, spec, sha256, view)
+
+
+class Pictures:
+    """Decoded images, changed anew in every epoch, and sent through the part that stays as it is.
+
+    Args:
+        pixels: uint8 (N, H, W, 3), RGB.
+        sha256: N digests of their files.
+        mode: how the model wants pixels scaled, where all of it is trained.
+        change: (image, digest, view) -> the image as it looks in that view; None = always the same.
+        engine: the part that stays as it is; None = there is none.
+        shape: of its output for one image.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        sha256: Sequence[str],
+        mode: PreprocessMode,
+        change: Change | None = None,
+        engine: Engine | None = None,
+        shape: Sequence[int] = (),
+    ) -> None:
+        self._pixels = pixels
+        self._sha256 = sha256
+        self._mode = mode
+        self._change = change
+        self._engine = engine
+        self._shape = tuple(shape)
+        self._threads = ThreadPoolExecutor(cores(), thread_name_prefix="ffe-views")
+        self._plain: dict[int, np.ndarray] = {}
+        self._keeps = engine is not None and fits_in_memory(4 * len(pixels) * int(np.prod(self._shape)))
+
+    def take(self, rows: np.ndarray, view: int) -> np.ndarray:
+        """Return float32 (n, *shape); scaled pixels (n, H, W, 3) where all of the model is trained."""
+        if self._engine is None:
+            return preprocess(self._images(rows, view), self._mode)
+        changes = bool(view) and self._change is not None
+        if changes or not self._keeps:
+            return self._through(self._engine, self._images(rows, view))
+        missing = np.asarray([row for row in rows.tolist() if row not in self._plain], np.int64)
+        if len(missing):
+            found = self._through(self._engine, self._images(missing, 0))
+            self._plain.update(zip(missing.tolist(), found, strict=True))
+        return np.stack([self._plain[row] for row in rows.tolist()])
+
+    def _images(self, rows: np.ndarray, view: int) -> np.ndarray:
+        change = self._change
+        if not view or change is None:
+            return self._pixels[rows]
+        views = self._threads.map(lambda row: change(self._pixels[row], self._sha256[row], view), rows.tolist())
+        return np.stack(list(views))
+
+    def _through(self, engine: Engine, images: np.ndarray) -> np.ndarray:
+        size = engine.batch_size
+        running = [engine.start(images[start : start + size]) for start in range(0, len(images), size)]
+        return np.concatenate([call() for call in running]).reshape(len(images), *self._shape)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._threads.shutdown()

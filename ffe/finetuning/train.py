@@ -1,0 +1,227 @@
+"""The loop: epochs of steps, validation after each, the best weights in the end. Keras's own API, on any of its backends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ffe.errors import DataError
+from ffe.finetuning.batches import Source, batches
+from ffe.finetuning.history import Epoch
+from ffe.finetuning.optimizers import make_optimizer
+from ffe.finetuning.schedule import learning_rate
+from ffe.heads.network import Orders
+from ffe.specs import TrainingSpec
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far an epoch is: its stage and number, and its steps so far."""
+
+    stage: int
+    epoch: int
+    done: int
+    total: int
+
+
+class Clock:
+    """Seconds since a call began, and whether its time is over.
+
+    Args:
+        started: ``time.monotonic()`` when it began.
+        seconds: what it may take; None = as long as it likes.
+    """
+
+    def __init__(self, started: float, seconds: float | None = None) -> None:
+        self._started = started
+        self._seconds = seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._started
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is used up."""
+        return self._seconds is not None and self.elapsed >= self._seconds
+
+
+class Trainer:
+    """Trains the parts of one network, stage after stage.
+
+    Args:
+        spec: how.
+        labels: int64 (N,), in [0, K).
+        weights: float64 (K,), how much a row of each class counts in training.
+        train, valid: int64, rows to learn from, and to choose by.
+        clock: when it has to end.
+        on_epoch: called after every epoch.
+        on_step: called after every step.
+
+    Attributes:
+        epochs: what happened so far.
+    """
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        labels: np.ndarray,
+        weights: np.ndarray,
+        train: np.ndarray,
+        valid: np.ndarray,
+        clock: Clock,
+        on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+        on_step: Callable[[Step], None] = lambda step: None,
+    ) -> None:
+        self.epochs: list[Epoch] = []
+        self._spec = spec
+        self._labels = labels
+        self._weights = weights
+        self._train, self._valid = train, valid
+        self._clock = clock
+        self._on_epoch, self._on_step = on_epoch, on_step
+        self._orders = Orders(len(train), spec.seed)
+        self._best = np.inf
+        self._view = 0
+
+    def stage(self, number: int, model: keras.Model, source: Source) -> None:
+        """Train one stage; the model ends with the best weights of all epochs so far.
+
+        Args:
+            number: of the stage, from 1.
+            model: from what the source gives to logits (n, 1 or K); what may
+                learn is trainable. It holds the best weights so far.
+            source: of the rows.
+
+        Raises:
+            DataError: the loss is no number.
+        """
+        spec = self._spec
+        optimizer = make_optimizer(spec.optimizer, spec.learning_rate[number - 1], spec.weight_decay)
+        compile_for(model, optimizer)
+        if not self.epochs:
+            began = time.monotonic()
+            loss, accuracy = self._validate(model, source)
+            self._note(number, 0, None, None, loss, accuracy, None, began)
+        best, since = model.get_weights(), 0
+        for epoch in range(1, spec.epochs[number - 1] + 1):
+            if self._clock.is_over and len(self.epochs) > 1:
+                break
+            began = time.monotonic()
+            rate = learning_rate(spec.schedule, spec.learning_rate[number - 1], epoch - 1, spec.epochs[number - 1], spec.hold)
+            optimizer.learning_rate = rate
+            trained = self._learn(model, source, number, epoch)
+            validated = self._validate(model, source)
+            if not np.isfinite([*trained, *validated]).all():
+                raise DataError(
+                    f"The loss of epoch {epoch} in stage {number} is no number any more; "
+                    f"give a smaller --learning-rate than {spec.learning_rate[number - 1]:g}."
+                )
+            if self._note(number, epoch, *trained, *validated, rate, began):
+                best, since = model.get_weights(), 0
+            else:
+                since += 1
+            if since == spec.patience != 0:
+                break
+        model.set_weights(best)
+
+    def _learn(self, model: keras.Model, source: Source, number: int, epoch: int) -> tuple[float, float]:
+        """Take the steps of one epoch; return loss and accuracy over them."""
+        order = self._train[next(self._orders)]
+        size = self._spec.batch_size
+        total = -(-len(order) // size)
+        self._view += 1
+        sums, seen = np.zeros(2), 0
+        for done, (rows, x) in enumerate(batches(source, order, size, self._view), start=1):
+            model.reset_metrics()  # some versions of Keras do so by themselves, others go on adding up
+            labels = self._labels[rows]
+            of_batch: Any = model.train_on_batch(x, targets(labels, model), sample_weight=self._weights[labels])
+            sums += len(rows) * np.asarray(of_batch, np.float64)
+            seen += len(rows)
+            self._on_step(Step(number, epoch, done, total))
+            if self._clock.is_over:
+                break
+        loss, accuracy = (sums / seen).tolist()
+        return loss, accuracy
+
+    def _validate(self, model: keras.Model, source: Source) -> tuple[float, float]:
+        """Return loss and accuracy on the validation rows."""
+        return loss_and_accuracy(logits_of(model, source, self._valid, self._spec.batch_size), self._labels[self._valid])
+
+    def _note(
+        self,
+        stage: int,
+        epoch: int,
+        loss: float | None,
+        accuracy: float | None,
+        valid_loss: float,
+        valid_accuracy: float,
+        rate: float | None,
+        began: float,
+    ) -> bool:
+        """Remember an epoch; return whether it is the best so far."""
+        better = valid_loss < self._best
+        self._best = min(self._best, valid_loss)
+        seconds = time.monotonic() - began
+        self.epochs.append(
+            Epoch(stage, epoch, loss, accuracy, valid_loss, valid_accuracy, rate, seconds, self._clock.elapsed, better)
+        )
+        self._on_epoch(self.epochs[-1])
+        return better
+
+
+def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    """Give a model of logits its loss: of class 1 against class 0 where there is one, else of all classes."""
+    import keras
+
+    ops = keras.ops
+    single = model.output_shape[-1] == 1
+
+    def right(y_true: Any, y_pred: Any) -> Any:
+        if single:
+            return ops.cast(ops.equal(y_pred > 0, y_true > 0.5), "float32")
+        return ops.cast(ops.equal(ops.cast(ops.reshape(y_true, (-1,)), "int64"), ops.argmax(y_pred, axis=-1)), "float32")
+
+    loss = (
+        keras.losses.BinaryCrossentropy(from_logits=True)
+        if single
+        else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    # On TensorFlow's CPU, XLA is many times slower than the graph; see ffe.engines.keras.
+    on_cpu = keras.config.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
+    model.compile(
+        optimizer,
+        loss,
+        metrics=[keras.metrics.MeanMetricWrapper(right, name="accuracy")],
+        jit_compile=False if on_cpu else "auto",
+    )
+
+
+def targets(labels: np.ndarray, model: keras.Model) -> np.ndarray:
+    """Return labels int64 (n,) as the loss takes them: float32 (n, 1) for one logit, else as they are."""
+    return labels.astype(np.float32)[:, None] if model.output_shape[-1] == 1 else labels
+
+
+def logits_of(model: keras.Model, source: Source, rows: np.ndarray, size: int) -> np.ndarray:
+    """Return what a model says of rows, float32 (n, ...), in their order."""
+    found = [np.asarray(model.predict_on_batch(x)) for _, x in batches(source, rows, size)]
+    return np.concatenate(found)
+
+
+def loss_and_accuracy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Return the mean cross entropy and the share of right answers of logits (n, 1 or K)."""
+    scores = logits.astype(np.float64)
+    if scores.shape[1] == 1:
+        scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1))
+    loss = log_sum - shifted[np.arange(len(labels)), labels]
+    return float(loss.mean()), float((scores.argmax(axis=1) == labels).mean())

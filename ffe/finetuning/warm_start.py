@@ -1,0 +1,133 @@
+"""A fitted head -> the layers that training starts from, and what it came to -> a head again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ffe.errors import HeadError
+from ffe.evaluation.calibration import softmax, with_temperature
+from ffe.heads.base import Head
+from ffe.heads.dense import DenseHead
+from ffe.heads.feature_map import FeatureMap
+from ffe.heads.logistic import LogisticHead
+from ffe.heads.network import Layers
+from ffe.heads.svm import SvmHead, class_scores
+
+_SHAPE_OF_DENSE = ("first_dense", "extra_dense_layer", "extra_dense")
+_SHAPE_OF_MAP = ("pooling", "scaling", "pca", "components")
+_LINEAR_DROPOUT = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class WarmStart:
+    """Dense layers behind a map of the features.
+
+    Attributes:
+        map: what happens to the features first; fitted, and constant from now on.
+        layers: (kernel, bias) float32 of each layer, ReLU between them. The last
+            gives logits: one, of class 1, for two classes, else one for each class.
+        parameters: what a head that is made of it again will call its parameters.
+        dropout: share of the values before the last layer that are silent in a step.
+        drop_features: whether ``dropout`` silences the features instead, before the first layer.
+    """
+
+    map: FeatureMap
+    layers: Layers
+    parameters: Mapping[str, Any]
+    dropout: float
+    drop_features: bool = False
+
+    def head(self, layers: Layers) -> Head:
+        """Return a head with other layers of the same shapes."""
+        parameters, grid, arrays = {**self.parameters}, self.map.grid, self.map.arrays()
+        if "first_dense" in parameters:
+            parameters["dropout_rate"] = self.dropout
+            for i, (kernel, bias) in enumerate(layers):
+                arrays |= {f"kernel{i}": kernel, f"bias{i}": bias}
+            return DenseHead.from_arrays(parameters, grid, arrays)
+        ((weights, bias),) = layers
+        return LogisticHead.from_arrays(parameters, grid, {**arrays, "weights": weights, "bias": bias.astype(np.float64)})
+
+
+def check_head(head: Head, model: str) -> None:
+    """Make sure that a head consists of layers that can go on learning.
+
+    Raises:
+        HeadError: it does not; the message names a command that makes one that does.
+    """
+    linear = isinstance(head, SvmHead) and head.parameters["kernel"] == "linear"
+    if not (isinstance(head, (DenseHead, LogisticHead)) or linear):
+        what = {"svm": "an RBF svm", "ensemble": "an ensemble"}.get(head.name, f"a {head.name}")
+        raise HeadError(
+            f"The head of '{model}' is {what}, which has no layers that could go on learning; "
+            "make a model with a head that has: ffe tune FEATURES.h5 -o MODEL.ffe --heads dense,logistic."
+        )
+
+
+def warm_start(head: Head, factor: float, dropout: float | None = None, x: np.ndarray | None = None) -> WarmStart:
+    """Return the layers of a head; its temperature goes into the last one, so that they answer as the model does.
+
+    A linear svm of more than two classes votes, which no layer can do: its
+    layer sums the decision values of each class instead, scaled so that the
+    probabilities come as near to those of the votes as one factor can bring them.
+
+    Args:
+        head: dense, logistic, or a linear svm.
+        factor: its temperature; see ``ffe.evaluation.calibration``.
+        dropout: None = that of a dense head, and 0.2 for the others.
+        x: float32 (n, d), rows as ``head.map.rowwise`` gives them; only such an svm needs them.
+    """
+    arrays, map_ = head.arrays(), head.map
+    parameters = {name: head.parameters[name] for name in _SHAPE_OF_MAP if name in head.parameters}
+    if isinstance(head, DenseHead):
+        count = sum(name.startswith("kernel") for name in arrays)
+        layers = [(arrays[f"kernel{i}"], arrays[f"bias{i}"]) for i in range(count)]
+        parameters |= {name: head.parameters[name] for name in _SHAPE_OF_DENSE if name in head.parameters}
+        rate = head.parameters["dropout_rate"] if dropout is None else dropout
+    else:
+        rate = _LINEAR_DROPOUT if dropout is None else dropout
+        if isinstance(head, SvmHead):
+            layer, factor = _layer_of_svm(arrays, factor, head, x)
+            layers = [layer]
+        else:
+            layers = [(arrays["weights"], arrays["bias"])]
+    kernel, bias = layers[-1]
+    layers[-1] = (kernel * np.float32(factor), bias * factor)
+    layers = [(np.asarray(kernel, np.float32), np.asarray(bias, np.float32)) for kernel, bias in layers]
+    return WarmStart(map_, layers, parameters, float(rate))
+
+
+def _layer_of_svm(
+    arrays: Mapping[str, np.ndarray], factor: float, head: Head, x: np.ndarray | None
+) -> tuple[tuple[np.ndarray, np.ndarray], float]:
+    """Return (weights (d, K or 1), bias) of a linear svm, and the factor on both."""
+    pairs, bias = arrays["pairs"], arrays["bias"]
+    classes, _, own, *rest = arrays["constants"].tolist()
+    count = int(classes)
+    if count == 2 or rest == [1.0]:
+        return (pairs, bias), own * factor
+    assert x is not None
+    signs = np.zeros((pairs.shape[1], count), np.float32)
+    pair = 0
+    for first in range(count):
+        for second in range(first + 1, count):
+            signs[pair, first], signs[pair, second] = 1, -1
+            pair += 1
+    settled = head.map.settle(x)
+    decisions = settled @ pairs + bias
+    wanted = with_temperature(softmax(own * class_scores(decisions, count)), factor)
+    return (pairs @ signs, bias @ signs), _nearest_factor(decisions @ signs, wanted)
+
+
+def _nearest_factor(scores: np.ndarray, wanted: np.ndarray) -> float:
+    """Return the factor on scores (n, K) whose softmax has the least cross entropy to probabilities (n, K)."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_factor: float) -> float:
+        return float(-(wanted * np.log(np.maximum(softmax(scores * np.exp(log_factor)), 1e-15))).sum(axis=1).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-8.0, 8.0), method="bounded").x))

@@ -1,0 +1,91 @@
+"""All images of a source, decoded once: for training that looks at them again and again."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ffe.arrays import fits_in_memory
+from ffe.errors import SourceError
+from ffe.images.limits import Limits
+from ffe.images.scan import ImageRecord
+from ffe.images.stream import ImageStream
+from ffe.specs import Decode
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedSource:
+    """The images that could be read.
+
+    Attributes:
+        pixels: uint8 (N, H, W, 3), RGB; a memory map of a temporary file where memory is short.
+        records: N of them.
+        sha256: N digests.
+        phash: uint64 (N,).
+        skipped: (path, reason) of the others.
+    """
+
+    pixels: np.ndarray
+    records: tuple[ImageRecord, ...]
+    sha256: tuple[str, ...]
+    phash: np.ndarray
+    skipped: tuple[tuple[str, str], ...]
+
+
+def decode_source(
+    records: Sequence[ImageRecord],
+    size: tuple[int, int],
+    how: Decode = "exact",
+    *,
+    limits: Limits = Limits(),  # noqa: B008 (a frozen value)
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DecodedSource:
+    """Decode images once.
+
+    Args:
+        records: the images.
+        size: (height, width) in pixels.
+        how: ``exact`` or ``fast``.
+        limits: larger files are skipped.
+        workers: threads; None = as extraction takes them.
+        progress: called with how many are done, of how many.
+
+    Raises:
+        SourceError: none of them could be read.
+    """
+    pixels = _empty((len(records), *size, 3))
+    kept: list[ImageRecord] = []
+    sha256: list[str] = []
+    phash: list[int] = []
+    skipped: list[tuple[str, str]] = []
+    with ImageStream((record.file for record in records), size, how=how, workers=workers, limits=limits) as images:
+        for item in images:
+            record = records[item.index]
+            if item.pixels is None:
+                skipped.append((record.path, str(item.error)))
+            else:
+                pixels[len(kept)] = item.pixels
+                kept.append(record)
+                sha256.append(item.sha256)
+                phash.append(item.phash)
+            progress(item.index + 1, len(records))
+    if not kept:
+        first = f" (the first, '{skipped[0][0]}': {skipped[0][1]})" if skipped else ""
+        raise SourceError(f"None of the {len(records)} images could be read{first}; check the paths, and that they are pictures.")
+    return DecodedSource(pixels[: len(kept)], tuple(kept), tuple(sha256), np.asarray(phash, np.uint64), tuple(skipped))
+
+
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
+    if fits_in_memory(int(np.prod(shape, dtype=np.int64))):
+        return np.empty(shape, np.uint8)
+    place = Path(tempfile.mkdtemp(prefix="ffe-pixels-"))
+    array = np.memmap(place / "pixels", np.uint8, "w+", shape=shape)
+    weakref.finalize(array._mmap, shutil.rmtree, place, ignore_errors=True)  # type: ignore[attr-defined]
+    return array

@@ -1,0 +1,168 @@
+"""The model that is fine-tuned: its backbone, and its head as the start."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ffe.arrays import empty_rows
+from ffe.backbones.catalog import FAKE
+from ffe.backbones.learnt import BACKBONE, find_in_model
+from ffe.backbones.weights import Weights
+from ffe.bundle.io import Bundle
+from ffe.errors import BackboneError, DataError
+from ffe.evaluation.calibration import calibrate, with_temperature
+from ffe.evaluation.weights import class_weights as weights_of_classes
+from ffe.extraction.plan import weights_of
+from ffe.finetuning.batches import Source
+from ffe.finetuning.warm_start import WarmStart, check_head, warm_start
+from ffe.heads import find_head
+from ffe.heads.base import Head
+from ffe.heads.feature_map import pooled_dims
+from ffe.specs import ExtractSpec, TrainingSpec
+from ffe.splits.groups import Groups, find_groups
+from ffe.splits.sides import TEST, TRAIN
+from ffe.workflows.dealing import VALID, Dealt
+from ffe.workflows.photos import Photos
+from ffe.workflows.training import features_of
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger("ffe")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The model that is fine-tuned.
+
+    Attributes:
+        bundle: its file.
+        head: its head.
+        spec: of its features, in float32.
+        found: where its backbone is.
+    """
+
+    bundle: Bundle
+    head: Head
+    spec: ExtractSpec
+    found: Weights
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the backbone is read from a file as a whole, and not built."""
+        return self.found.path is not None and self.found.path.suffix == ".ffe"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a model that is made of this one says about it."""
+        manifest = self.bundle.manifest
+        return {**manifest.spec.backbone.to_json(), "precision": manifest.spec.precision, "head": manifest.head.name}
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """What is known before the first step.
+
+    Attributes:
+        dealt: the images, and the side of each.
+        start: the layers to start from.
+        before: what the model says of the test images, float64 (n, K).
+        class_weights: float64 (K,).
+    """
+
+    dealt: Dealt
+    start: WarmStart
+    before: np.ndarray
+    class_weights: np.ndarray
+
+
+def open_base(path: Path, weights: str) -> BaseModel:
+    """Open the model to start from, and find a backbone of it that can be trained.
+
+    Args:
+        path: the model file.
+        weights: where the backbone's weights are, if the file has none that can be trained.
+
+    Raises:
+        BundleError, HeadError, BackboneError, WeightsError: it cannot be the start.
+    """
+    bundle = Bundle(path)
+    head = bundle.head()
+    check_head(head, str(path))
+    spec = bundle.manifest.spec
+    if spec.backbone.name == FAKE:
+        raise BackboneError(f"The backbone of '{path}' is the fake one for tests, which has no layers; choose another model.")
+    trainable = dataclasses.replace(spec, precision="float32", dtype="float32", quantized_sha256=None)
+    if BACKBONE in bundle.manifest.members and spec.precision == "float32":
+        return BaseModel(bundle, head, trainable, find_in_model(path).weights)
+    return BaseModel(bundle, head, trainable, weights_of(trainable, weights))
+
+
+def make_ready(
+    base: BaseModel,
+    photos: Photos,
+    source: Source,
+    above: keras.Model | None,
+    spec: TrainingSpec,
+    deal: Callable[[Photos, Groups, dict[str, str]], Dealt],
+) -> Ready:
+    """Look at all images once, through the model as it is: who belongs together, who trains, and where the head starts.
+
+    Args:
+        base: the model.
+        photos: the images.
+        source: of the rows of the first stage.
+        above: from what it gives to features; None = it gives features.
+        spec: how to train.
+        deal: gives each image its side, from the side that it had.
+
+    Raises:
+        DataError: an image tests that the model was trained on; or it validates, and the model cannot be fitted without it.
+    """
+    manifest, head = base.bundle.manifest, base.head
+    used = np.flatnonzero(photos.labels >= 0)
+    height, width, channels = manifest.grid
+    mapped = empty_rows(len(photos), pooled_dims(head.map.pooling, manifest.grid))
+    pooled = np.empty((len(photos), channels), np.float32)
+    for rows, features in features_of(above, source, used):
+        mapped[rows] = head.map.rowwise(features)
+        pooled[rows] = features.reshape(len(rows), height * width, channels).mean(axis=1)
+    named = [photos.named[i] for i in used]
+    groups = find_groups([photos.sha256[i] for i in used], photos.phash[used], pooled[used], named)
+    known = {row.sha256: row.split for row in sorted(base.bundle.splits(), key=lambda row: row.split == TEST)}
+    dealt = deal(photos, groups, known)
+    train, valid, test = (dealt.rows(side) for side in (TRAIN, VALID, TEST))
+    if learnt := sum(known.get(photos.sha256[i]) in {TRAIN, VALID} for i in test):
+        raise DataError(
+            f"'{base.bundle.path}' was made with {learnt} of the images that are to test; start from a model of the same split."
+        )
+    weights = weights_of_classes(spec.class_weights, photos.labels[train], len(manifest.class_names))
+    before = with_temperature(head.proba_rowwise(mapped[test]), manifest.temperature)
+    factor = manifest.temperature
+    seen = sum(known.get(photos.sha256[i]) == TRAIN for i in valid)
+    if seen or manifest.spec.precision != "float32":
+        head = _without(base, mapped[train], photos.labels[train], spec.seed, None if np.allclose(weights, 1) else weights)
+        factor = calibrate(head.proba_rowwise(mapped[valid]), photos.labels[valid], groups=dealt.ids[valid]).factor
+        why = f"the head has seen {seen} images that validate" if seen else "the head was fitted on features of an int8 backbone"
+        log.info("%s, so it is fitted again, on the %d images that train", why, len(train))
+    return Ready(dealt, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
+
+
+def _without(base: BaseModel, x: np.ndarray, labels: np.ndarray, seed: int, weights: np.ndarray | None) -> Head:
+    """Fit the head again, with the same parameters, on the rows that train."""
+    manifest, path = base.bundle.manifest, base.bundle.path
+    if manifest.training:
+        raise DataError(
+            f"'{path}' was trained as a whole, on images that are to validate; "
+            "give the images that it was made from, with the split of then."
+        )
+    kind = find_head(base.head.name)
+    return kind(base.head.parameters, manifest.grid).fit_rowwise(
+        x, labels, len(manifest.class_names), seed=seed, class_weights=weights
+    )

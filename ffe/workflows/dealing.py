@@ -1,0 +1,176 @@
+"""Which of the images that a network is trained on train, which validate, and which test."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ffe.errors import DataError
+from ffe.splits.groups import Groups
+from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, hold_out
+from ffe.workflows.photos import Photos
+
+log = logging.getLogger("ffe")
+
+VALID = "valid"
+
+_OTHER_DRAW = 2**31  # seeds are smaller, so an image draws anew for the validation
+
+
+@dataclass(frozen=True, eq=False)
+class Dealt:
+    """Images, and the side of each.
+
+    Attributes:
+        photos: N images.
+        groups: which of those that have labels belong together.
+        side: str (N,), ``train``, ``valid``, ``test``, or empty: left out, as all without a label are.
+    """
+
+    photos: Photos
+    groups: Groups
+    side: np.ndarray
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """int64 (N,), equal for images that belong together; those without labels stand alone."""
+        ids = np.arange(len(self.groups.ids), len(self.groups.ids) + len(self.photos))
+        ids[self.photos.labels >= 0] = self.groups.ids
+        return ids
+
+    def rows(self, side: str) -> np.ndarray:
+        """Return int64 (n,), the images of a side, ascending."""
+        return np.flatnonzero(self.side == side)
+
+    def labels(self, side: str) -> np.ndarray:
+        """Return int64 (n,), the labels of a side."""
+        return self.photos.labels[self.rows(side)]
+
+    def together(self, side: str) -> np.ndarray | None:
+        """Return ``ids`` of a side; None where every image of it stands alone."""
+        ids = self.ids[self.rows(side)]
+        return ids if len(np.unique(ids)) < len(ids) else None
+
+    def counts(self) -> dict[str, int]:
+        """Return how many images stand on each side."""
+        sides = {"train": TRAIN, "valid": VALID, "test": TEST, "left_out": LEFT_OUT}
+        return {name: int((self.side == side).sum()) for name, side in sides.items()}
+
+
+@dataclass(frozen=True)
+class Dealing:
+    """How images are dealt.
+
+    Attributes:
+        class_names: for messages.
+        valid_fraction: share of those that train which validates, where no image does.
+        seed: of every choice.
+        split: digest -> ``train``, ``valid`` or ``test``, which settles it: all other images are left out. None = see
+            ``anew`` and ``as_before``.
+    """
+
+    class_names: Sequence[str]
+    valid_fraction: float
+    seed: int
+    split: Mapping[str, str] | None = None
+
+    def anew(self, photos: Photos, groups: Groups, test_fraction: float) -> Dealt:
+        """Deal images as the source does, or by their content.
+
+        Args:
+            photos: the images.
+            groups: of those that have labels.
+            test_fraction: share that tests, where the source gives no such images.
+
+        Raises:
+            DataError: a class has no image on one of the sides.
+        """
+        if self.split is not None:
+            return self._as_split(photos, groups, self.split)
+        side = np.asarray([given or TRAIN for given in photos.given], "U5")
+        side[photos.labels < 0] = LEFT_OUT
+        used = np.flatnonzero(photos.labels >= 0)
+        if not (side == TEST).any():
+            valid = side[used] == VALID
+            drawn = hold_out(
+                photos.labels[used],
+                [photos.sha256[i] for i in used],
+                groups.ids,
+                test_fraction,
+                self.seed,
+                names=[photos.named[i] for i in used],
+                training=valid,
+            )
+            side[used] = np.where(valid, VALID, drawn.side)
+        return self._checked(self._with_validation(Dealt(photos, groups, side)))
+
+    def as_before(self, photos: Photos, groups: Groups, known: Mapping[str, str]) -> Dealt:
+        """Deal images as they were when a model was made.
+
+        Images that the model was not made with train, unless the source gives them
+        another side, or they belong together with one that tests: then they are
+        left out. Where the model had no validation images, a share of those that
+        train validate from now on, whole groups at a time.
+
+        Args:
+            photos: the images.
+            groups: of those that have labels.
+            known: digest -> ``train``, ``valid``, ``test`` or empty, of the model's images.
+
+        Raises:
+            DataError: a class has no image on one of the sides.
+        """
+        if self.split is not None:
+            return self._as_split(photos, groups, self.split)
+        side = np.asarray([known.get(s, given or TRAIN) for s, given in zip(photos.sha256, photos.given, strict=True)], "U5")
+        side[photos.labels < 0] = LEFT_OUT
+        used = np.flatnonzero(photos.labels >= 0)
+        new = np.asarray([photos.sha256[i] not in known for i in used], bool)
+        tested = np.bincount(groups.ids, side[used] == TEST) > 0
+        leaking = new & (side[used] != TEST) & tested[groups.ids]
+        side[used[leaking]] = LEFT_OUT
+        joined = int((side[used[new]] == TRAIN).sum())
+        if joined:
+            log.info("%d images are new to the model; they take part in the training", joined)
+        if leaking.any():
+            log.info("%d new images are left out: they belong together with images that test", leaking.sum())
+        return self._checked(self._with_validation(Dealt(photos, groups, side)))
+
+    def _as_split(self, photos: Photos, groups: Groups, split: Mapping[str, str]) -> Dealt:
+        side = np.asarray([split.get(sha256, LEFT_OUT) for sha256 in photos.sha256], "U5")
+        side[photos.labels < 0] = LEFT_OUT
+        return self._checked(Dealt(photos, groups, side))
+
+    def _with_validation(self, dealt: Dealt) -> Dealt:
+        """Let a share of the images that train validate, where none do."""
+        train, photos = dealt.rows(TRAIN), dealt.photos
+        if (dealt.side == VALID).any() or not len(train):
+            return dealt
+        drawn = hold_out(
+            photos.labels[train],
+            [photos.sha256[i] for i in train],
+            dealt.ids[train],
+            self.valid_fraction,
+            _OTHER_DRAW + self.seed,
+            names=[photos.named[i] for i in train],
+        )
+        side = dealt.side.copy()
+        side[train[drawn.side == TEST]] = VALID
+        return Dealt(photos, dealt.groups, side)
+
+    def _checked(self, dealt: Dealt) -> Dealt:
+        for name, wanted in (("training", TRAIN), ("validation", VALID), ("test", TEST)):
+            there = set(dealt.labels(wanted).tolist())
+            for label, class_name in enumerate(self.class_names):
+                if label not in there:
+                    raise DataError(
+                        f"The class '{class_name}' has no {name} images; give the images that the model was made from, "
+                        "or add different images of this class."
+                        if wanted == TEST
+                        else f"The class '{class_name}' has no {name} images; add different images of this class."
+                    )
+        return dealt

@@ -1,0 +1,249 @@
+"""``finetune``: a model and its images in; the same model, its backbone trained further, out."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffe.backbones.build import build
+from ffe.backbones.learnt import arrays_digest
+from ffe.engines.choose import check_engine
+from ffe.errors import StoreError
+from ffe.evaluation.comparison import compare
+from ffe.evaluation.scores import evaluate_probabilities
+from ffe.extraction.stages import Progress
+from ffe.finetuning.cut import Cut, find_cut
+from ffe.finetuning.history import Epoch
+from ffe.finetuning.layers import check_growing, count_unfrozen
+from ffe.finetuning.layers import unfreeze as unfreeze_layers
+from ffe.finetuning.network import Network, features_above
+from ffe.finetuning.train import Clock, Step, Trainer
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.scan import Scan, scan
+from ffe.specs import AugmentSpec, TrainingSpec
+from ffe.splits.sides import TEST, TRAIN
+from ffe.workflows.base_model import BaseModel, make_ready, open_base
+from ffe.workflows.dealing import VALID, Dealing, Dealt
+from ffe.workflows.photos import check_classes
+from ffe.workflows.stage_inputs import Means, StageInputs
+from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
+from ffe.workflows.training_report import write_training_report
+from ffe.workflows.training_result import Stage, TrainingResult
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger("ffe")
+
+
+def finetune(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str],
+    unfreeze: Sequence[str],
+    epochs: Sequence[int] = (15,),
+    learning_rate: Sequence[float] = (1e-4,),
+    schedule: str = "constant",
+    hold: int = 10,
+    optimizer: str = "adam",
+    weight_decay: float = 0.0,
+    dropout: float | None = None,
+    batch_size: int = 32,
+    patience: int = 5,
+    batchnorm: bool = False,
+    augment: AugmentSpec | None = None,
+    views: int = 0,
+    class_weights: str = "auto",
+    valid_fraction: float = 0.2,
+    split: Mapping[str, str] | None = None,
+    budget: float | None = None,
+    seed: int = 0,
+    cache: str | os.PathLike[str] | None = None,
+    keep_cache: bool = False,
+    weights: str = "imagenet",
+    engine: str = "auto",
+    workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    report: str | os.PathLike[str] | None = None,
+    tensorboard: str | os.PathLike[str] | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    on_decoded: Callable[[int, int], None] = lambda done, total: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> TrainingResult:
+    """Train a model further, its backbone included, in stages that unfreeze more and more layers.
+
+    The head of the model is the start. What stays frozen in a stage is computed
+    once, by the extraction's engine, into a feature file in ``cache``; its
+    epochs train the part above. With ``augment`` images differ in every epoch:
+    they go through the frozen part each time, or, with ``views``, those of so
+    many views of each are computed once and take turns.
+
+    The images that tested the model test here too. Where the model had no
+    validation images, a share of those that trained it validates from now on,
+    and the head is fitted again without them before anything else: it has seen
+    them. The weights of the epoch with the least validation loss are kept,
+    those from before the first epoch included; the temperature is fitted anew
+    on the validation images.
+
+    Args:
+        source: the images that the model was made from, with others if you like.
+        output: the model file to write.
+        model: the model file to start from; its head consists of layers: dense,
+            logistic, or a linear svm.
+        unfreeze, epochs, learning_rate, schedule, hold, optimizer, weight_decay, dropout, batch_size,
+            patience, batchnorm, augment, views, class_weights, valid_fraction, seed: see ``ffe.specs.TrainingSpec``.
+        split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
+            None = the split of the model, as above.
+        budget: seconds, from the start of the call; the best weights so far are kept when they are over.
+        cache: folder for the activations; None = beside the output.
+        keep_cache: leave them there, for the next run.
+        weights: where the backbone's weights are, if the model file has none that can be trained.
+        engine, workers, max_pixels, max_bytes, progress: for the frozen part; see ``ffe.extract``.
+        report: an HTML file to write.
+        tensorboard: folder for TensorBoard's logs.
+        on_decoded: called with how many images are decoded, of how many, where images change.
+        on_epoch, on_step: called after every epoch, and every step.
+
+    Raises:
+        BundleError, HeadError, BackboneError, WeightsError, SourceError, ModelMismatchError, SpecError,
+        StoreError, ReportError: before anything slow starts.
+        DataError: a class has no images on one of the sides, or the loss is no number any more.
+    """
+    started = time.monotonic()
+    spec = TrainingSpec(
+        unfreeze=tuple(unfreeze),
+        epochs=tuple(epochs),
+        learning_rate=tuple(learning_rate),
+        schedule=schedule,  # type: ignore[arg-type]
+        hold=hold,
+        optimizer=optimizer,  # type: ignore[arg-type]
+        weight_decay=weight_decay,
+        dropout=dropout,
+        batch_size=batch_size,
+        patience=patience,
+        batchnorm=batchnorm,
+        class_weights=class_weights,  # type: ignore[arg-type]
+        valid_fraction=valid_fraction,
+        seconds=budget,
+        seed=seed,
+        augment=augment,
+        views=views,
+    )
+    page, board = (None if path is None else Path(path) for path in (report, tensorboard))
+    call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)
+    base = open_base(Path(model), weights)
+    check_engine(engine)
+    call.check()
+    folder = Path(cache) if cache is not None else call.output.with_name(call.output.name + ".cache")
+    found = scan(source, call.output)
+    names = base.bundle.manifest.class_names
+    check_classes(found, names, str(model))
+    _check_folder(folder, found)
+    means = Means(engine, workers, Limits(max_pixels, max_bytes), progress, on_decoded)
+    inputs = StageInputs(Path(source), found, names, base.spec, base.found, folder, spec, means)
+    backbone = build(base.spec, base.found)
+    plan = _plan(backbone, base, spec)
+    inputs.check_room([cut for _, cut in plan])
+    untouched = arrays_digest(backbone)
+    dealing = Dealing(names, valid_fraction, seed, split)
+    with call.logged() as logged:
+        result, dealt, pooled = _train(base, backbone, plan, inputs, spec, dealing, logged)
+    if arrays_digest(backbone) == untouched:
+        features = base.spec
+        if features == base.bundle.manifest.spec:
+            log.info("the backbone is as it was: features that it made before are good for the new model too")
+    else:
+        features = learnt_spec(base.spec, "finetuned", backbone)
+    write_trained(result, backbone, features, base.to_json(), spec, dealt, base.bundle.manifest.reject)
+    if call.page is not None:
+        write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source))
+    if not keep_cache:
+        inputs.forget()
+    return dataclasses.replace(result, seconds=time.monotonic() - started)
+
+
+def _check_folder(folder: Path, found: Scan) -> None:
+    """Make sure that activations may lie in a folder, and that it is no folder of images."""
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"The cache '{folder}' is a file; name a folder with --cache.")
+    if not folder.parent.is_dir():
+        raise StoreError(
+            f"The cache '{folder}' lies in a folder that does not exist ('{folder.parent}'); create it, or name another."
+        )
+    if found.kind != "csv" and os.path.realpath(folder).startswith(os.path.realpath(found.root) + os.sep):
+        raise StoreError(f"The cache '{folder}' lies among the images of '{found.root}'; name another folder with --cache.")
+
+
+def _plan(backbone: keras.Model, base: BaseModel, spec: TrainingSpec) -> list[tuple[Stage, Cut]]:
+    """Return what each stage trains, and where it is cut from the rest."""
+    counts = [count_unfrozen(backbone, wanted, base.spec.backbone.name) for wanted in spec.unfreeze]
+    check_growing(spec.unfreeze, counts)
+    plan = []
+    for number, (wanted, count) in enumerate(zip(spec.unfreeze, counts, strict=True), start=1):
+        learning = unfreeze_layers(backbone, count, batchnorm=spec.batchnorm)
+        cut = find_cut(backbone, learning, from_file=base.from_file)
+        first = backbone.layers[-count].name if count else ""
+        plan.append((Stage(number, wanted, count, first, len(learning), cut.layer), cut))
+    return plan
+
+
+def _train(
+    base: BaseModel,
+    backbone: keras.Model,
+    plan: list[tuple[Stage, Cut]],
+    inputs: StageInputs,
+    spec: TrainingSpec,
+    dealing: Dealing,
+    call: Call,
+) -> tuple[TrainingResult, Dealt, np.ndarray]:
+    """Train all stages, and judge; return also the pooled features of all images, float32 (N, C), where a page wants them."""
+    manifest = base.bundle.manifest
+    names = manifest.class_names
+    trainer: Trainer | None = None
+    pooled = np.empty((0, manifest.grid[2]), np.float32)
+    for stage, cut in plan:
+        if trainer is not None and call.clock.is_over:
+            break
+        unfreeze_layers(backbone, stage.layers, batchnorm=spec.batchnorm)
+        above = features_above(backbone, cut.layer)
+        with inputs.rows(stage, cut, above, len(plan)) as source:
+            if trainer is None:
+                photos = inputs.met
+                ready = make_ready(base, photos, source, above, spec, dealing.as_before)
+                dealt = ready.dealt
+                network = Network(backbone, ready.start, spec.seed)
+                train, valid = dealt.rows(TRAIN), dealt.rows(VALID)
+                trainer = Trainer(spec, photos.labels, ready.class_weights, train, valid, call.clock, call.on_epoch, call.on_step)
+            trainer.stage(stage.number, network.above(cut.layer), source)
+            head = ready.start.head(network.head_layers())
+            above = features_above(backbone, cut.layer)
+            said = [probabilities_of(head, above, source, dealt.rows(side)) for side in (VALID, TEST)]
+            if call.page is not None:
+                pooled = pooled_of(above, source, np.flatnonzero(photos.labels >= 0), manifest.grid, len(photos))
+    assert trainer is not None
+    judged, tested = judge(said[0], said[1], dealt, names), dealt.labels(TEST)
+    result = TrainingResult(
+        output=call.output,
+        head=head,
+        stages=tuple(stage for stage, _ in plan[: trainer.epochs[-1].stage]),
+        epochs=tuple(trainer.epochs),
+        judged=judged,
+        before=evaluate_probabilities(ready.before, tested, names, groups=dealt.together(TEST)),
+        comparison=compare(judged.test, ready.before, tested, groups=dealt.together(TEST)),
+        class_weights=None if np.allclose(ready.class_weights, 1) else tuple(ready.class_weights.tolist()),
+        rows=dealt.counts(),
+        skipped=inputs.skipped,
+        seconds=call.clock.elapsed,
+        classes=names,
+    )
+    return result, dealt, pooled

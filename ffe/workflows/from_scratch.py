@@ -1,0 +1,170 @@
+"""``scratch``: labelled images in, a small network that learnt from nothing else out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ffe.backbones.catalog import CONVNET
+from ffe.engines.base import grid_of
+from ffe.errors import DataError, SourceError
+from ffe.evaluation.weights import class_weights as weights_of_classes
+from ffe.finetuning.convnet import DROPOUT, FILTERS, build_convnet, first_head
+from ffe.finetuning.history import Epoch
+from ffe.finetuning.layers import ALL
+from ffe.finetuning.network import Network, features_above
+from ffe.finetuning.sources import Pictures, views_of
+from ffe.finetuning.train import Clock, Step, Trainer
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.scan import Scan, scan
+from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
+from ffe.splits.groups import find_groups
+from ffe.splits.sides import TEST, TRAIN
+from ffe.workflows.dealing import VALID, Dealing
+from ffe.workflows.photos import photos_of_files
+from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
+from ffe.workflows.training_report import write_training_report
+from ffe.workflows.training_result import Stage, TrainingResult
+
+# chapter 5.2 of Chollet 2017 (Deep Learning with Python)
+AUGMENT = AugmentSpec(flip=True, zoom=(0.8, 1.2), rotate=40, shift=0.2, shear=0.2)
+
+
+def scratch(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    size: int | tuple[int, int] = 150,
+    plain: bool = False,
+    augment: AugmentSpec | None = AUGMENT,
+    epochs: Sequence[int] = (30,),
+    learning_rate: Sequence[float] = (1e-4,),
+    schedule: str = "constant",
+    hold: int = 10,
+    optimizer: str = "rmsprop",
+    weight_decay: float = 0.0,
+    batch_size: int = 20,
+    patience: int = 0,
+    class_weights: str = "auto",
+    valid_fraction: float = 0.2,
+    test_fraction: float = 0.2,
+    split: Mapping[str, str] | None = None,
+    budget: float | None = None,
+    seed: int = 0,
+    decode: Decode = "exact",
+    workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    report: str | os.PathLike[str] | None = None,
+    tensorboard: str | os.PathLike[str] | None = None,
+    on_decoded: Callable[[int, int], None] = lambda done, total: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> TrainingResult:
+    """Train a small convolutional network on images alone, without pretrained weights.
+
+    Four convolutions, a dense layer of 512 units, and dropout before it; images
+    are decoded once, and change in every epoch. The model is an ordinary one:
+    the convolutions are its backbone, the dense layers its head.
+
+    Args:
+        source: labelled images; see ``ffe.images.scan``.
+        output: the model file to write.
+        size: input side, or (height, width), in pixels, at least 46.
+        plain: neither dropout nor changing images.
+        augment: how images change; None = they do not.
+        epochs, learning_rate, schedule, hold, optimizer, weight_decay, batch_size, patience, class_weights,
+            valid_fraction, seed: see ``ffe.specs.TrainingSpec``; there is one stage.
+        test_fraction: share held out for the test, where the source gives none.
+        split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
+            None = what the source gives, or a choice by content.
+        budget: seconds, from the start of the call; the best weights so far are kept when they are over.
+        decode: ``exact`` or ``fast``; see ``ffe.images.fast``.
+        workers: threads that decode; None = one per core, more where files come slowly.
+        max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
+        report: an HTML file to write.
+        tensorboard: folder for TensorBoard's logs.
+        on_decoded: called with how many images are decoded, of how many.
+        on_epoch, on_step: called after every epoch, and every step.
+
+    Raises:
+        SourceError, BackboneError, SpecError, BundleError, ReportError: before anything slow starts.
+        DataError: a class has too few images, or the loss is no number any more.
+    """
+    started = time.monotonic()
+    spec = TrainingSpec(
+        unfreeze=(ALL,),
+        epochs=tuple(epochs),
+        learning_rate=tuple(learning_rate),
+        schedule=schedule,  # type: ignore[arg-type]
+        hold=hold,
+        optimizer=optimizer,  # type: ignore[arg-type]
+        weight_decay=weight_decay,
+        dropout=0.0 if plain else DROPOUT,
+        batch_size=batch_size,
+        patience=patience,
+        class_weights=class_weights,  # type: ignore[arg-type]
+        valid_fraction=valid_fraction,
+        seconds=budget,
+        seed=seed,
+        augment=None if plain else augment,
+    )
+    page, board = (None if path is None else Path(path) for path in (report, tensorboard))
+    call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)
+    call.check()
+    found = scan(source, call.output)
+    _check_classes(found)
+    preprocess = PreprocessSpec((size, size) if isinstance(size, int) else size, "none", decode=decode)
+    backbone = build_convnet(preprocess.size, seed)
+    names = found.class_names
+    pixels, photos, skipped = photos_of_files(found, names, preprocess, Limits(max_pixels, max_bytes), workers, on_decoded)
+    used = np.flatnonzero(photos.labels >= 0)
+    groups = find_groups([photos.sha256[i] for i in used], photos.phash[used], names=[photos.named[i] for i in used])
+    dealt = Dealing(names, valid_fraction, seed, split).anew(photos, groups, test_fraction)
+    weights = weights_of_classes(spec.class_weights, dealt.labels(TRAIN), len(names))
+    start = first_head(grid_of(backbone.output_shape[1:]), len(names), spec.dropout or 0.0, seed)
+    network = Network(backbone, start, seed)
+    pictures = Pictures(pixels, photos.sha256, "none", views_of(spec.augment))
+    with contextlib.closing(pictures), call.logged() as logged:
+        trainer = Trainer(
+            spec, photos.labels, weights, dealt.rows(TRAIN), dealt.rows(VALID), logged.clock, logged.on_epoch, on_step
+        )
+        trainer.stage(1, network.above(""), pictures)
+        head, above = start.head(network.head_layers()), features_above(backbone, "")
+        said = [probabilities_of(head, above, pictures, dealt.rows(side)) for side in (VALID, TEST)]
+        if call.page is not None:
+            pooled = pooled_of(above, pictures, used, start.map.grid, len(photos))
+    result = TrainingResult(
+        output=call.output,
+        head=head,
+        stages=(Stage(1, ALL, len(backbone.layers), backbone.layers[0].name, len(FILTERS), ""),),
+        epochs=tuple(trainer.epochs),
+        judged=judge(said[0], said[1], dealt, names),
+        before=None,
+        comparison=None,
+        class_weights=None if np.allclose(weights, 1) else tuple(weights.tolist()),
+        rows=dealt.counts(),
+        skipped=skipped,
+        seconds=time.monotonic() - started,
+        classes=names,
+    )
+    features = learnt_spec(ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess), "scratch", backbone)
+    write_trained(result, backbone, features, {}, spec, dealt)
+    if call.page is not None:
+        write_training_report(call.page, result, features, spec, dealt, pooled, str(source))
+    return dataclasses.replace(result, seconds=time.monotonic() - started)
+
+
+def _check_classes(found: Scan) -> None:
+    if not found.class_names:
+        raise SourceError(f"The images of '{found.root}' have no labels; give one folder per class, or a CSV with labels.")
+    if len(found.class_names) < 2:
+        raise DataError(
+            f"All images of '{found.root}' are of one class ('{found.class_names[0]}'); a network needs at least two classes."
+        )

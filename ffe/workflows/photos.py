@@ -1,0 +1,129 @@
+"""The images that a network is trained on, and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ffe.errors import ModelMismatchError, SourceError
+from ffe.images.limits import Limits
+from ffe.images.pixels import decode_source
+from ffe.images.scan import Scan
+from ffe.specs import PreprocessSpec
+from ffe.store.reader import FeatureStore
+from ffe.store.writer import row_key
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """N images, one row for each; columns as in a feature file.
+
+    Attributes:
+        paths, sha256, given, named: N strings each: name within the source, digest,
+            split that the source gives, name of the group that it gives.
+        files: where they lie.
+        labels: int64 (N,), in [0, K); -1 = unlabelled, such images take no part.
+        phash: uint64 (N,).
+    """
+
+    paths: tuple[str, ...]
+    sha256: tuple[str, ...]
+    given: tuple[str, ...]
+    named: tuple[str, ...]
+    files: tuple[Path, ...]
+    labels: np.ndarray
+    phash: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def check_classes(found: Scan, class_names: Sequence[str], model: str) -> None:
+    """Make sure that a source has labels, and no other classes than a model.
+
+    Raises:
+        SourceError: it has no labels.
+        ModelMismatchError: it has a class that the model does not know, or lacks one.
+    """
+    if not found.class_names:
+        raise SourceError(
+            f"The images of '{found.root}' have no labels; give one folder per class, or a CSV with labels, "
+            f"with the classes of '{model}': {', '.join(class_names)}."
+        )
+    unknown = sorted(set(found.class_names) - set(class_names))
+    missing = sorted(set(class_names) - set(found.class_names))
+    if unknown or missing:
+        what = f"has the class '{unknown[0]}', which" if unknown else f"has no class '{missing[0]}', which"
+        known = "does not know" if unknown else "knows"
+        raise ModelMismatchError(
+            f"'{found.root}' {what} the model '{model}' {known} (it knows {', '.join(class_names)}); "
+            "give images of the same classes, or make a model of the new ones with 'ffe tune'."
+        )
+
+
+def photos_of_store(store: FeatureStore, rows: np.ndarray, found: Scan, class_names: Sequence[str]) -> Photos:
+    """Return the images of some rows of a feature file, labelled with the classes of a model.
+
+    Args:
+        store: of the same source.
+        rows: int64 (N,), one for each image.
+        found: the source, for the places of the files.
+        class_names: the label i means class_names[i].
+    """
+    index = np.asarray([class_names.index(name) for name in store.class_names] + [-1], np.int64)
+    files = {record.path: record.file for record in found.records}
+    paths, sha256, given, named = (
+        tuple(column[i] for i in rows) for column in (store.paths, store.sha256, store.split, store.group)
+    )
+    return Photos(
+        paths,
+        sha256,
+        given,
+        named,
+        files=tuple(files[store.paths[i]] for i in rows),
+        labels=index[store.labels[rows]],
+        phash=store.phash[rows],
+    )
+
+
+def photos_of_files(
+    found: Scan,
+    class_names: Sequence[str],
+    preprocess: PreprocessSpec,
+    limits: Limits,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[np.ndarray, Photos, int]:
+    """Decode all images of a source, in the order of a feature file.
+
+    Args:
+        found: the source.
+        class_names: the label i means class_names[i].
+        preprocess: size and way of decoding.
+        limits: larger files are skipped.
+        workers: threads.
+        progress: called with how many are done, of how many.
+
+    Returns:
+        pixels uint8 (N, H, W, 3), the images, and how many files gave none.
+
+    Raises:
+        SourceError: none could be read.
+    """
+    records = sorted(found.records, key=lambda record: row_key(record.path))
+    decoded = decode_source(records, preprocess.size, preprocess.decode, limits=limits, workers=workers, progress=progress)
+    index = [class_names.index(name) for name in found.class_names]
+    labels = [index[record.label] if record.label >= 0 else -1 for record in decoded.records]
+    photos = Photos(
+        paths=tuple(record.path for record in decoded.records),
+        sha256=decoded.sha256,
+        given=tuple(record.split for record in decoded.records),
+        named=tuple(record.group for record in decoded.records),
+        files=tuple(record.file for record in decoded.records),
+        labels=np.asarray(labels, np.int64),
+        phash=decoded.phash,
+    )
+    return decoded.pixels, photos, len(decoded.skipped) + len(found.left_out)

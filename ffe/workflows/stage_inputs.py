@@ -1,0 +1,281 @@
+"""What flows into the part of a backbone that learns: activations in a cache, or pictures that change in every epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffe.backbones.weights import Weights
+from ffe.engines.base import Engine
+from ffe.engines.choose import open_engine
+from ffe.engines.measure import images_per_second
+from ffe.errors import DiskFullError, SourceError
+from ffe.extraction.run import extract
+from ffe.extraction.stages import Progress
+from ffe.extraction.views import count_of, views_text
+from ffe.finetuning.batches import Source
+from ffe.finetuning.cut import Cut
+from ffe.finetuning.sources import Activations, Pictures, views_of
+from ffe.images.limits import Limits
+from ffe.images.scan import Scan
+from ffe.keys import bytes_digest, canonical_json, spec_digest
+from ffe.machine import bytes_text, free_disk
+from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
+from ffe.store.reader import FeatureStore
+from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
+from ffe.workflows.training_result import Stage
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger("ffe")
+
+_MEASURED = 8  # images
+_MEASURE_SECONDS = 0.5
+_BACKWARD = 3  # a step of training, in forward passes
+
+
+@dataclass(frozen=True)
+class Means:
+    """What reads images, and runs the part of a backbone that stays as it is.
+
+    Attributes:
+        engine: ``auto``, ``keras`` or ``openvino``.
+        workers: threads that decode; None = what suits.
+        limits: larger files are skipped.
+        progress: called after every batch of an extraction.
+        on_decoded: called with how many images are decoded, of how many.
+    """
+
+    engine: str
+    workers: int | None
+    limits: Limits
+    progress: Callable[[Progress], None]
+    on_decoded: Callable[[int, int], None]
+
+
+class StageInputs:
+    """Lends each stage its rows, and finds out on the way what images there are.
+
+    Args:
+        source: the images.
+        found: what it holds.
+        class_names: the label i means class_names[i].
+        spec: of the backbone's features, in float32.
+        weights: where the backbone is.
+        folder: for activations.
+        training: how images change, and whether what comes of them is kept.
+        means: what reads the images, and runs the part that stays as it is.
+
+    Attributes:
+        photos: the images; known once a stage had its rows.
+        skipped: files that could not be read.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        found: Scan,
+        class_names: tuple[str, ...],
+        spec: ExtractSpec,
+        weights: Weights,
+        folder: Path,
+        training: TrainingSpec,
+        means: Means,
+    ) -> None:
+        self.photos: Photos | None = None
+        self.skipped = 0
+        self._source = source
+        self._found = found
+        self._class_names = class_names
+        self._spec = spec
+        self._weights = weights
+        self._folder = folder
+        self._augment = training.augment
+        self._views = ViewsSpec(training.views, training.augment) if training.augment is not None and training.views else None
+        self._means = means
+        self._pixels: np.ndarray | None = None
+        self._made: list[Path] = []
+
+    @property
+    def met(self) -> Photos:
+        """The images, once a stage had its rows."""
+        assert self.photos is not None
+        return self.photos
+
+    def keeps(self, cut: Cut) -> bool:
+        """Return whether the activations at a cut are kept."""
+        return (self._augment is None or self._views is not None) and cut.place != "input"
+
+    def check_room(self, cuts: list[Cut]) -> None:
+        """Say, before anything slow, how much disk the activations of all stages take, and make sure that it is there.
+
+        Raises:
+            DiskFullError: it has not.
+        """
+        sizes = {self._path(cut): self._bytes(cut) for cut in cuts if self.keeps(cut) and not self._path(cut).exists()}
+        if not sizes:
+            return
+        needed = sum(sizes.values()) + max(sizes.values())  # a file is written beside its parts
+        free = free_disk(self._folder if self._folder.is_dir() else self._folder.parent)
+        what = f"The activations of {self._what()}"
+        where = f"{bytes_text(needed)} in '{self._folder}', where {bytes_text(free)} are free"
+        if needed > free:
+            raise DiskFullError(
+                f"{what} would take {where}; name a folder on another disk with --cache, or unfreeze fewer layers."
+            )
+        log.info("%s take up to %s", what, where)
+
+    @contextlib.contextmanager
+    def rows(self, stage: Stage, cut: Cut, above: keras.Model | None, count: int) -> Iterator[Source]:
+        """Lend the rows of a stage.
+
+        Args:
+            stage, cut: the stage.
+            above: the part of the backbone above the cut.
+            count: how many stages there are.
+
+        Raises:
+            SourceError: the images are others than in the stage before.
+        """
+        engine = None
+        if cut.place != "input" and not (self.keeps(cut) and self._path(cut).exists()):
+            engine = open_engine(self._spec_at(cut), self._weights, name=self._means.engine)
+        self._say(stage, cut, above, engine, count)
+        if self.keeps(cut):
+            with FeatureStore(self._extracted(cut)) as store:
+                rows = Activations(store, cut.shape)
+                if not rows.in_memory:
+                    log.info("they do not fit into memory, so they are read from '%s' in every epoch", store.path)
+                self.skipped = len(store.skipped)
+                self._meet(photos_of_store(store, rows.plain, self._found, self._class_names))
+                yield rows
+            return
+        pixels, photos = self._decoded()
+        self._meet(photos)
+        pictures = Pictures(pixels, photos.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape)
+        try:
+            yield pictures
+        finally:
+            pictures.close()
+
+    def forget(self) -> None:
+        """Delete the activations that were kept, and their folder if nothing else is in it."""
+        for path in self._made:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+    def _spec_at(self, cut: Cut) -> ExtractSpec:
+        """Return what makes the activations at a cut; at the output, those are the features of the model."""
+        layer = self._spec.backbone.layer if cut.place == "output" else cut.layer
+        return dataclasses.replace(self._spec, backbone=dataclasses.replace(self._spec.backbone, layer=layer))
+
+    def _path(self, cut: Cut) -> Path:
+        views = "" if self._views is None else canonical_json(self._views.to_json()).decode()
+        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {self._source.resolve()}{views}".encode())
+        return self._folder / f"{cut.layer.replace('/', '-')}-{what[:12]}.h5"
+
+    def _bytes(self, cut: Cut) -> int:
+        return 4 * cut.values * self._count()
+
+    def _count(self) -> int:
+        """Return how many images and views go through the part that stays."""
+        return len(self._found.records) + sum(count_of(record, self._views) for record in self._found.records)
+
+    def _what(self) -> str:
+        return f"{len(self._found.records)} images" + ("" if self._views is None else f" and {views_text(self._views)}")
+
+    def _say(self, stage: Stage, cut: Cut, above: keras.Model | None, engine: Engine | None, count: int) -> None:
+        """Say what a stage trains, and what it takes: disk, and about how long."""
+        name = self._spec.backbone.name
+        what = (
+            f"the last {stage.layers} layers of {name} learn, from {stage.first} on ({stage.learning} have weights that can)"
+            if stage.layers
+            else f"the head learns, all of {name} stays as it is"
+        )
+        images = len(self._found.records)
+        rate = None if engine is None else images_per_second(engine, self._noise(), _MEASURE_SECONDS)
+        lines = [f"stage {stage.number} of {count}: {what}"]
+        if self.keeps(cut) and engine is None:
+            lines.append(f"the output of {cut.layer} is in '{self._path(cut)}' already")
+        elif self.keeps(cut):
+            assert rate is not None
+            size = self._bytes(cut)
+            lines.append(
+                f"the output of {cut.layer} stays the same, and is computed once: {self._what()}, about "
+                f"{_time_text(self._count() / rate)} and {bytes_text(size)}"
+            )
+        elif self._augment is not None:
+            lines.append("images change in every epoch, so nothing can be kept for the next")
+        else:
+            lines.append("it learns from the first layer on, so nothing can be kept")
+        seconds = images * self._step_seconds(above, cut)
+        if rate is not None and not self.keeps(cut):
+            seconds += images / rate
+        lines.append(f"an epoch takes about {_time_text(seconds)}")
+        log.info("%s", "; ".join(lines))
+
+    def _step_seconds(self, above: keras.Model | None, cut: Cut) -> float:
+        """Return about how long a step of training takes above a cut, per image."""
+        if above is None:
+            return 0.0
+        x = np.random.default_rng(0).random((_MEASURED, *cut.shape), np.float32)
+        above.predict_on_batch(x)
+        started = time.perf_counter()
+        above.predict_on_batch(x)
+        return _BACKWARD * (time.perf_counter() - started) / _MEASURED
+
+    def _noise(self) -> np.ndarray:
+        return np.random.default_rng(0).integers(0, 256, (_MEASURED, *self._spec.preprocess.size, 3), np.uint8)
+
+    def _extracted(self, cut: Cut) -> Path:
+        """Compute the activations at a cut, as far as they are not there, and return their file."""
+        self._folder.mkdir(exist_ok=True)
+        path, spec = self._path(cut), self._spec_at(cut)
+        self._made.append(path)
+        from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
+        extract(
+            self._source,
+            path,
+            backbone=str(self._weights.path) if from_model else spec.backbone.name,
+            size=spec.preprocess.size,
+            weights="imagenet" if from_model else str(self._weights.path or "random"),
+            layer=spec.backbone.layer,
+            engine=self._means.engine,
+            decode=spec.preprocess.decode,
+            workers=self._means.workers,
+            max_pixels=self._means.limits.pixels,
+            max_bytes=self._means.limits.bytes,
+            views=0 if self._views is None else self._views.count,
+            augment=None if self._views is None else self._views.augment,
+            progress=self._means.progress,
+        )
+        return path
+
+    def _decoded(self) -> tuple[np.ndarray, Photos]:
+        """Decode all images, the first time."""
+        if self._pixels is None:
+            means = self._means
+            decoded = photos_of_files(
+                self._found, self._class_names, self._spec.preprocess, means.limits, means.workers, means.on_decoded
+            )
+            self._pixels, self._photos_of_pixels, self.skipped = decoded
+        return self._pixels, self._photos_of_pixels
+
+    def _meet(self, photos: Photos) -> None:
+        if self.photos is not None and (self.photos.paths, self.photos.sha256) != (photos.paths, photos.sha256):
+            raise SourceError(f"The images of '{self._found.root}' were changed between two stages; run the command again.")
+        self.photos = photos
+
+
+def _time_text(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(1.0, seconds):.0f} s"

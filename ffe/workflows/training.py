@@ -1,0 +1,197 @@
+"""What ``finetune`` and ``scratch`` do alike: tell of the training, judge what came of it, and write the model."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ffe._version import __version__
+from ffe.backbones.learnt import BACKBONE, arrays_digest
+from ffe.backbones.weights import Weights
+from ffe.bundle import manifest as layout
+from ffe.bundle.io import SplitRow
+from ffe.bundle.manifest import Manifest
+from ffe.engines.base import grid_of
+from ffe.errors import ReportError
+from ffe.evaluation.calibration import calibrate, with_temperature
+from ffe.evaluation.scores import evaluate_probabilities
+from ffe.finetuning.batches import Source, batches
+from ffe.finetuning.history import Epoch, TensorBoardLog
+from ffe.finetuning.train import Clock, Step
+from ffe.heads.base import Head
+from ffe.keys import spec_digest
+from ffe.report.page import check_output as check_report
+from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind
+from ffe.splits.sides import TEST
+from ffe.workflows.dealing import VALID, Dealt
+from ffe.workflows.training_result import Judged, TrainingResult
+from ffe.workflows.writing import check_place, library_versions, write_model
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a training is to write, when it ends, and whom it tells.
+
+    Attributes:
+        output: the model file.
+        page: the report; None = none.
+        board: folder for TensorBoard's logs; None = none.
+        clock: runs since the call began.
+        on_epoch, on_step: called after every epoch, and every step.
+    """
+
+    output: Path
+    page: Path | None
+    board: Path | None
+    clock: Clock
+    on_epoch: Callable[[Epoch], None]
+    on_step: Callable[[Step], None]
+
+    def check(self) -> None:
+        """Make sure, before anything slow, that the files can be written.
+
+        Raises:
+            BundleError, ReportError: one of them cannot.
+        """
+        check_place(self.output)
+        if self.page is not None:
+            check_report(self.page)
+        if self.board is not None and self.board.exists() and not self.board.is_dir():
+            raise ReportError(f"'{self.board}' is a file; name a folder for TensorBoard's logs with --tensorboard.")
+
+    @contextlib.contextmanager
+    def logged(self) -> Iterator[Call]:
+        """Lend the same call, whose epochs go into TensorBoard's logs too, if they are wanted."""
+        if self.board is None:
+            yield self
+            return
+        with TensorBoardLog(self.board) as log:
+
+            def told(epoch: Epoch) -> None:
+                log.add(epoch)
+                self.on_epoch(epoch)
+
+            yield replace(self, on_epoch=told)
+
+
+def features_of(
+    model: keras.Model | None, source: Source, rows: np.ndarray, size: int = 64
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (rows, features float32 (n, D)) of rows, batch by batch.
+
+    Args:
+        model: from what the source gives to features; None = it gives features.
+        source: of the rows.
+        rows: int64 (N,).
+        size: rows in a batch.
+    """
+    for some, x in batches(source, rows, size):
+        found = x if model is None else np.asarray(model.predict_on_batch(x))
+        yield some, np.ascontiguousarray(found.reshape(len(some), -1), np.float32)
+
+
+def pooled_of(model: keras.Model | None, source: Source, rows: np.ndarray, grid: tuple[int, int, int], count: int) -> np.ndarray:
+    """Return features averaged over their places, float32 (count, c); those of other images than ``rows`` are 0.
+
+    Args:
+        model, source, rows: see ``features_of``.
+        grid: (h, w, c) of the features.
+        count: how many images there are.
+    """
+    pooled = np.zeros((count, grid[2]), np.float32)
+    for some, features in features_of(model, source, rows):
+        pooled[some] = features.reshape(len(some), -1, grid[2]).mean(axis=1)
+    return pooled
+
+
+def probabilities_of(head: Head, model: keras.Model | None, source: Source, rows: np.ndarray) -> np.ndarray:
+    """Return what a head says of rows, before a temperature: float64 (N, K)."""
+    return np.concatenate([head.predict_proba(features) for _, features in features_of(model, source, rows)])
+
+
+def judge(valid: np.ndarray, test: np.ndarray, dealt: Dealt, names: Sequence[str]) -> Judged:
+    """Fit the temperature on the validation images, and score the test images.
+
+    Args:
+        valid, test: what the head says of them, float64 (n, K), in the order of the images.
+        dealt: all images.
+        names: of the classes.
+    """
+    calibration = calibrate(valid, dealt.labels(VALID), groups=dealt.ids[dealt.rows(VALID)])
+    answers = with_temperature(test, calibration.factor)
+    evaluation = evaluate_probabilities(answers, dealt.labels(TEST), names, groups=dealt.together(TEST))
+    return Judged(calibration, evaluation, valid, answers, tuple(dealt.photos.sha256[i] for i in dealt.rows(TEST)))
+
+
+def learnt_spec(was: ExtractSpec, kind: WeightsKind, backbone: keras.Model) -> ExtractSpec:
+    """Return what makes the features of a backbone that was trained.
+
+    Args:
+        was: what made them before; the weights in it do not count.
+        kind: of the weights now.
+        backbone: as it is now.
+    """
+    return replace(was, backbone=replace(was.backbone, weights=kind, weights_sha256=arrays_digest(backbone)))
+
+
+def write_trained(
+    result: TrainingResult,
+    backbone: keras.Model,
+    features: ExtractSpec,
+    base: Mapping[str, Any],
+    spec: TrainingSpec,
+    dealt: Dealt,
+    reject: float = 0.0,
+) -> None:
+    """Write a model whose backbone was trained.
+
+    Args:
+        result: what was learnt.
+        backbone: as it is now.
+        features: what it makes; see ``learnt_spec``.
+        base: what the model was before; empty = there was none.
+        spec: how it was trained.
+        dealt: where each image went.
+        reject: a best probability below this is "not sure".
+    """
+    learnt = result.to_json()
+    manifest = Manifest(
+        schema=layout.SCHEMA,
+        ffe_version=__version__,
+        libraries=library_versions(),
+        spec=features,
+        spec_digest=spec_digest(features),
+        grid=grid_of(backbone.output_shape[1:]),
+        head=HeadSpec(result.head.name, result.head.parameters),
+        class_names=result.classes,
+        evaluation=learnt["evaluation"],
+        leaderboard=(),
+        search={"rows": result.rows, "validation": f"{result.rows['valid']} validation rows", "seed": spec.seed},
+        members={},
+        calibration=learnt["calibration"],
+        reject=reject,
+        views={"count": spec.views, "augment": spec.to_json()["augment"], "used": "epoch"} if spec.views else None,
+        training={
+            "kind": "finetuned" if base else "scratch",
+            "base": dict(base),
+            "options": spec.to_json(),
+            **{name: learnt[name] for name in ("stages", "history", "best", "before", "comparison", "class_weights", "seconds")},
+        },
+    )
+    photos = dealt.photos
+    splits = [SplitRow(photos.paths[i], photos.sha256[i], str(dealt.side[i])) for i in np.flatnonzero(photos.labels >= 0)]
+    with tempfile.TemporaryDirectory(prefix="ffe-trained-") as folder:
+        file = Path(folder) / BACKBONE
+        backbone.trainable = False
+        backbone.save(file)
+        found = Weights(features.backbone.weights, features.backbone.weights_sha256, file)
+        write_model(result.output, manifest, result.head, splits, found)

@@ -1,0 +1,130 @@
+"""What a training came to -> the page that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe._version import __version__
+from ffe.evaluation.calibration import with_temperature
+from ffe.evaluation.label_errors import find_label_errors
+from ffe.finetuning.history import Epoch
+from ffe.finetuning.layers import ALL
+from ffe.images.augment_text import augment_text
+from ffe.report.feature_map import choose_rows, feature_map
+from ffe.report.page import Curves, Page, Picture, Suspect, write_page
+from ffe.report.text import comparison_text, parameters_text, stage_text
+from ffe.specs import ExtractSpec, TrainingSpec
+from ffe.splits.sides import TEST
+from ffe.workflows.dealing import VALID, Dealt
+from ffe.workflows.reporting import calibration_view, duplicates_of, title_of
+from ffe.workflows.training_result import Judged, Stage, TrainingResult
+
+
+def write_training_report(
+    path: Path,
+    result: TrainingResult,
+    features: ExtractSpec,
+    spec: TrainingSpec,
+    dealt: Dealt,
+    pooled: np.ndarray,
+    source: str,
+) -> None:
+    """Write the page of a training.
+
+    Args:
+        path: the HTML file.
+        result: what the training came to.
+        features: of the backbone, before it.
+        spec: how it was trained.
+        dealt: the images.
+        pooled: float32 (N, C), features of the images as the backbone is now, averaged over their places.
+        source: where the images come from, for people.
+    """
+    photos, judged = dealt.photos, result.judged
+    names, files = photos.paths, photos.files
+    testing, choosing = dealt.rows(TEST), dealt.rows(VALID)
+    used = np.flatnonzero(photos.labels >= 0)
+    record = result.to_json()
+    stages = [f"stage {stage['number']}: {stage_text(stage, features.backbone.name)}" for stage in record["stages"]]
+    height, width = features.preprocess.size
+    suspects = find_label_errors(with_temperature(judged.valid, judged.calibration.factor), photos.labels[choosing])
+    write_page(
+        path,
+        Page(
+            title=title_of(result.classes),
+            facts={
+                "backbone": f"{features.backbone.name} at {height}x{width}",
+                "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.rows.items() if count),
+                "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
+                "trained": ", then ".join(_learnt(stage) for stage in result.stages),
+                "ffe": __version__,
+            },
+            class_names=result.classes,
+            evaluation=record["evaluation"]["test"],
+            comparison=None
+            if record["comparison"] is None
+            else f"Before and after: {comparison_text(record['comparison'], 'the fine-tuned model', 'the model before')}.",
+            curves=_curves(result.epochs),
+            pictures=[
+                Picture(names[i], files[i], int(photos.labels[i]), int(row.argmax()), float(row.max()))
+                for i, row in zip(testing, judged.test, strict=True)
+            ],
+            label_issues=[
+                Suspect(names[choosing[s.row]], files[choosing[s.row]], s.given, s.suggested, s.probability_suggested)
+                for s in suspects
+            ],
+            calibration=calibration_view(judged.calibration, judged.valid, photos.labels[choosing]),
+            duplicates=duplicates_of(dealt.groups, [names[i] for i in used], [files[i] for i in used]),
+            map=_map(dealt, judged, pooled, used, spec.seed),
+            made={"source": source, "stages": "; ".join(stages), **_options(spec)},
+        ),
+    )
+
+
+def _learnt(stage: Stage) -> str:
+    if stage.unfreeze == ALL:
+        return "all of it"
+    return f"the last {stage.layers} layers" if stage.layers else "the head"
+
+
+def _curves(epochs: Sequence[Epoch]) -> Curves:
+    learnt = [epoch for epoch in epochs if epoch.epoch]
+    parts = []
+    for stage in dict.fromkeys(epoch.stage for epoch in learnt):
+        places = [i for i, epoch in enumerate(learnt, start=1) if epoch.stage == stage]
+        parts.append(f"stage {stage}: epochs {places[0]} to {places[-1]}")
+    note = "; ".join(parts)
+    return Curves(
+        train_loss=[epoch.loss or 0.0 for epoch in learnt],
+        valid_loss=[epoch.valid_loss for epoch in learnt],
+        train_accuracy=[epoch.accuracy or 0.0 for epoch in learnt],
+        valid_accuracy=[epoch.valid_accuracy for epoch in learnt],
+        over_time=[(epoch.elapsed, epoch.valid_accuracy) for epoch in epochs],
+        note=f"The whole network, epoch by epoch; {note}.",
+    )
+
+
+def _map(dealt: Dealt, judged: Judged, pooled: np.ndarray, used: np.ndarray, seed: int) -> Any:
+    photos = dealt.photos
+    predicted = np.full(len(photos), -1)
+    for side, answers in ((VALID, judged.valid), (TEST, judged.test)):
+        predicted[dealt.rows(side)] = answers.argmax(axis=1)
+    right = (predicted == photos.labels) | (predicted < 0)
+    chosen = used[choose_rows(len(used), seed)]
+    names, files = [photos.paths[i] for i in chosen], [photos.files[i] for i in chosen]
+    return feature_map(pooled[chosen], photos.labels[chosen], names, files, right[chosen], seed=seed)
+
+
+def _options(spec: TrainingSpec) -> dict[str, str]:
+    """Return the options of a training for people."""
+    values = {name: value for name, value in spec.to_json().items() if value not in (None, False)}
+    if spec.augment is not None:
+        values["augment"] = augment_text(spec.augment)
+    return {
+        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+        for name, value in values.items()
+    }

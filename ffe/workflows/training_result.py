@@ -1,0 +1,121 @@
+"""What a training came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.evaluation.calibration import Calibration
+from ffe.evaluation.comparison import Comparison
+from ffe.evaluation.scores import Evaluation
+from ffe.finetuning.history import Epoch, best_of
+from ffe.heads.base import Head
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage was to train.
+
+    Attributes:
+        number: from 1.
+        unfreeze: as it was asked for.
+        layers: of the backbone, counted from its end, that are unfrozen.
+        first: the first of them; empty if there are none.
+        learning: how many of them have weights that learn.
+        cut: the last layer of the part that stays as it is; empty = there is none.
+    """
+
+    number: int
+    unfreeze: str
+    layers: int
+    first: str
+    learning: int
+    cut: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A head, judged.
+
+    Attributes:
+        calibration: its temperature, fitted on the validation images.
+        evaluation: its scores on the test images.
+        valid: its probabilities of the validation images, before the temperature, float64 (n, K).
+        test: its probabilities of the test images, with it, float64 (m, K).
+        tested: m digests of the test images, in the order of ``test``.
+    """
+
+    calibration: Calibration
+    evaluation: Evaluation
+    valid: np.ndarray
+    test: np.ndarray
+    tested: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to.
+
+    Attributes:
+        output: the model file.
+        head: the head, apart from its backbone.
+        stages: what each was to train.
+        epochs: what happened.
+        judged: its scores, and what it says of the images that validate and test.
+        before: scores of the model that was fine-tuned, on the same test images; None = there was none.
+        comparison: of the two; None = there was none.
+        class_weights: of each class; None = all the same.
+        rows: how many images train, validate and test, and how many are left out.
+        skipped: files that could not be read.
+        seconds: the whole call.
+        classes: names of the classes.
+    """
+
+    output: Path
+    head: Head
+    stages: tuple[Stage, ...]
+    epochs: tuple[Epoch, ...]
+    judged: Judged
+    before: Evaluation | None
+    comparison: Comparison | None
+    class_weights: tuple[float, ...] | None
+    rows: dict[str, int]
+    skipped: int
+    seconds: float
+    classes: tuple[str, ...]
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The scores on the test images."""
+        return self.judged.evaluation
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights the model has."""
+        return best_of(self.epochs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe finetune --json`` and ``ffe scratch --json`` print."""
+        return {
+            "output": str(self.output),
+            "head": self.head.name,
+            "parameters": self.head.parameters,
+            "stages": [stage.to_json() for stage in self.stages],
+            "history": [epoch.to_json() for epoch in self.epochs],
+            "best": self.best.to_json(),
+            "evaluation": {"test": self.evaluation.to_json()},
+            "calibration": self.judged.calibration.to_json(),
+            "before": None if self.before is None else self.before.to_json(),
+            "comparison": None if self.comparison is None else self.comparison.to_json(),
+            "class_weights": None if self.class_weights is None else list(self.class_weights),
+            "rows": self.rows,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+        }

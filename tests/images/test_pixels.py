@@ -1,0 +1,49 @@
+"""All images of a source, decoded once."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffe.errors import SourceError
+from ffe.images.decode import decode
+from ffe.images.limits import Limits
+from ffe.images.pixels import decode_source
+from ffe.images.scan import scan
+from ffe.keys import file_digest
+
+
+@pytest.mark.parametrize("free", [1 << 30, 8])
+def test_they_are_those_that_the_decoder_gives(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    """In memory, or in a temporary file that goes with the array."""
+    monkeypatch.setattr("ffe.arrays.free_memory", lambda: free)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    records = scan(pictures).records[:5]
+    seen: list[tuple[int, int]] = []
+    found = decode_source(records, (20, 30), progress=lambda done, total: seen.append((done, total)))
+    assert found.records == records
+    assert seen == [(i, 5) for i in range(1, 6)]
+    assert found.sha256 == tuple(file_digest(record.file) for record in records)
+    for pixels, record in zip(found.pixels, records, strict=True):
+        np.testing.assert_array_equal(pixels, decode(record.file.read_bytes(), (20, 30)))
+    assert any(tmp_path.iterdir()) == (free == 8)
+    del pixels, found
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_cannot_be_read_leaves_no_row(pictures: Path, tmp_path: Path) -> None:
+    for number, record in enumerate(scan(pictures).records[:3]):
+        (tmp_path / f"{number}.png").write_bytes(b"no picture" if number == 1 else record.file.read_bytes())
+    found = decode_source(scan(tmp_path).records, (8, 8))
+    assert [record.path for record in found.records] == ["0.png", "2.png"]
+    assert found.pixels.shape == (2, 8, 8, 3)
+    assert [path for path, _ in found.skipped] == ["1.png"]
+    with pytest.raises(
+        SourceError, match=r"None of the 3 images could be read \(the first, '0.png': .*check the paths, and that"
+    ):
+        decode_source(scan(tmp_path).records, (8, 8), limits=Limits(bytes=5))

@@ -1,0 +1,628 @@
+"""``ffe.finetune`` and ``ffe.scratch``, end to end on drawn pictures."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from ffe.backbones.learnt import find_in_model, load_backbone
+from ffe.bundle.io import Bundle
+from ffe.errors import (
+    BackboneError,
+    BundleError,
+    DataError,
+    HeadError,
+    ModelMismatchError,
+    ReportError,
+    SourceError,
+    SpecError,
+    StoreError,
+    WeightsError,
+)
+from ffe.evaluation.calibration import softmax, with_temperature
+from ffe.extraction.run import extract
+from ffe.finetuning.graph import tensor_of
+from ffe.finetuning.network import Network
+from ffe.finetuning.sources import Activations
+from ffe.images.augment import augment
+from ffe.images.preprocess import preprocess
+from ffe.images.stream import ImageStream
+from ffe.images.synthetic import draw_folder
+from ffe.predict import Predictor
+from ffe.specs import AugmentSpec
+from ffe.store.reader import FeatureStore
+from ffe.workflows import evaluate, train
+from ffe.workflows.finetuning import finetune
+from ffe.workflows.from_scratch import scratch
+from ffe.workflows.training_result import TrainingResult
+
+BACKBONE, SIZE = "mobilenet_0.25", 32
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A model, what it was fine-tuned to, and the network that was trained."""
+
+    features: Path
+    base: Path
+    model: Path
+    cache: Path
+    result: TrainingResult
+    network: Network
+    log: str
+
+
+@pytest.fixture(scope="module")
+def base(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Features and a logistic model of the drawn pictures."""
+    folder = tmp_path_factory.mktemp("base")
+    extract(pictures, folder / "f.h5", backbone=BACKBONE, size=SIZE, weights="random")
+    train(folder / "f.h5", folder / "m.ffe", head="logistic", reject=0.6)
+    return folder / "f.h5", folder / "m.ffe"
+
+
+@pytest.fixture(scope="module")
+def tuned(pictures: Path, base: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    """Two stages of two epochs each, with a cache that is kept."""
+    folder = tmp_path_factory.mktemp("tuned")
+    made: list[Network] = []
+
+    class Remembered(Network):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("ffe").addHandler(handler)
+    logging.getLogger("ffe").setLevel(logging.INFO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ffe.workflows.finetuning.Network", Remembered)
+        result = finetune(
+            pictures,
+            folder / "t.ffe",
+            model=base[1],
+            unfreeze=("6", "19"),
+            epochs=(2,),
+            learning_rate=(3e-3, 1e-4),
+            batch_size=8,
+            cache=folder / "cache",
+            keep_cache=True,
+            report=folder / "report.html",
+            tensorboard=folder / "board",
+        )
+    logging.getLogger("ffe").removeHandler(handler)
+    return Tuned(*base, folder / "t.ffe", folder / "cache", result, made[0], "\n".join(records))
+
+
+def files_of(pictures: Path, model: Path, split: str) -> list[Path]:
+    return [pictures / row.path for row in Bundle(model).splits() if row.split == split]
+
+
+def pixels_of(files: list[Path], side: int = SIZE) -> np.ndarray:
+    with ImageStream(files, (side, side)) as images:
+        return np.stack([item.pixels for item in images if item.pixels is not None])
+
+
+def probabilities(predictor: Predictor, files: list[Path]) -> np.ndarray:
+    return np.asarray([list(answer.probabilities.values()) for answer in predictor.predict(files)])
+
+
+def test_predicting_equals_the_network_that_was_trained(tuned: Tuned, pictures: Path) -> None:
+    """Decoded, through OpenVINO and the numpy head, against Keras from pixels to logits: within 1e-4."""
+    files = files_of(pictures, tuned.model, "test")
+    whole = keras.Model(tuned.network.backbone.input, tuned.network._logits)
+    logits = np.asarray(whole(preprocess(pixels_of(files), "tf"), training=False))
+    factor = Bundle(tuned.model).manifest.temperature
+    expected = with_temperature(softmax(np.concatenate([np.zeros_like(logits), logits], axis=1)), factor)
+    found = probabilities(Predictor(tuned.model), files)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    before = probabilities(Predictor(tuned.base), files)
+    assert np.abs(found - before).max() > 0.01  # something was learnt
+    right = (expected.argmax(1) == [file.parent.name == "dog" for file in files]).mean()
+    assert tuned.result.evaluation.accuracy == pytest.approx(right)
+
+
+def test_the_test_images_of_the_model_stay_test(tuned: Tuned) -> None:
+    was = {row.sha256: row.split for row in Bundle(tuned.base).splits()}
+    now = {row.sha256: row.split for row in Bundle(tuned.model).splits()}
+    assert was.keys() == now.keys()
+    assert {s for s in was if was[s] == "test"} == {s for s in now if now[s] == "test"}
+    valid = {s for s in now if now[s] == "valid"}
+    assert valid
+    assert all(was[s] == "train" for s in valid)
+    assert tuned.result.rows == {name: list(now.values()).count(name) for name in ("train", "valid", "test")} | {"left_out": 0}
+    assert "images that validate, so it is fitted again, on the " in tuned.log
+
+
+def test_what_stays_frozen_is_that_of_the_original_weights(tuned: Tuned, pictures: Path) -> None:
+    """The activations of the second stage, made after the first, are those of the tuned backbone too; of the first, not."""
+    assert tuned.result.best.stage == 2
+    backbone = load_backbone(find_in_model(tuned.model).weights)
+    for layer, same in (("conv_pw_10_relu", True), ("conv_pw_12_relu", False)):
+        (path,) = tuned.cache.glob(f"{layer}-*.h5")
+        with FeatureStore(path) as store:
+            pixels = pixels_of([pictures / name for name in store.paths[:6]])
+            stored = store.features(np.arange(6))
+        part = keras.Model(backbone.input, tensor_of(backbone, layer))
+        found = np.asarray(part(preprocess(pixels, "tf"), training=False)).reshape(6, -1)
+        assert np.allclose(found, stored, rtol=0, atol=1e-4 * np.abs(stored).max()) == same
+
+
+def test_what_a_stage_takes_is_said_before(tuned: Tuned) -> None:
+    first, second = (line for line in tuned.log.splitlines() if line.startswith("stage "))
+    assert first == (
+        f"stage 1 of 2: the last 6 layers of {BACKBONE} learn, from conv_dw_13 on (2 have weights that can); "
+        "the output of conv_pw_12_relu stays the same, and is computed once: 40 images, about 1 s and 40.0 KiB; "
+        "an epoch takes about 1 s"
+    )
+    assert f"The activations of 40 images take up to 200.0 KiB in '{tuned.cache}', where " in tuned.log.split(first)[0]
+    assert second.startswith(f"stage 2 of 2: the last 19 layers of {BACKBONE} learn, from conv_dw_11 on (6 have")
+
+
+def test_features_of_the_model_before_are_refused(tuned: Tuned, tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatchError) as raised:
+        evaluate(tuned.model, tuned.features)
+    assert "backbone.weights: the file has random, the model needs finetuned; backbone.weights_sha256: the file has " in str(
+        raised.value
+    )
+
+
+def test_the_tuned_backbone_makes_features(tuned: Tuned, pictures: Path, tmp_path: Path) -> None:
+    """Named as the backbone, or as its weights; the same as prediction makes, and good for another head."""
+    extract(pictures, tmp_path / "f.h5", backbone=str(tuned.model))
+    with FeatureStore(tmp_path / "f.h5") as store:
+        assert store.spec == Bundle(tuned.model).manifest.spec
+        predicted = Predictor(tuned.model).features(pictures / path for path in store.paths[:4])
+        np.testing.assert_allclose(store.features(np.arange(4)), predicted, rtol=0, atol=1e-5 * predicted.max())
+        digest = store.spec_digest
+    extract(pictures, tmp_path / "g.h5", backbone=BACKBONE, size=SIZE, weights=str(tuned.model))
+    with FeatureStore(tmp_path / "g.h5") as store:
+        assert store.spec_digest == digest
+    scored = evaluate(tuned.model, tmp_path / "f.h5", unseen=True).evaluation
+    assert scored.accuracy == tuned.result.evaluation.accuracy
+    with pytest.raises(WeightsError) as raised:
+        train(tmp_path / "f.h5", tmp_path / "n.ffe", head="logistic")
+    assert str(raised.value) == (
+        f"The backbone of these features was trained by ffe, and exists in its model file alone ({BACKBONE}, weights "
+        f"{Bundle(tuned.model).manifest.spec.backbone.weights_sha256[:12]}); pass that file with --weights MODEL.ffe."
+    )
+    train(tmp_path / "f.h5", tmp_path / "n.ffe", head="logistic", weights=str(tuned.model))
+    load_backbone(find_in_model(tmp_path / "n.ffe").weights)  # another head, the same backbone
+    with pytest.raises(WeightsError, match=r"is not the one that made the features \(backbone.weights: the model has random"):
+        train(tmp_path / "f.h5", tmp_path / "o.ffe", head="logistic", weights=str(tuned.base))
+
+
+def test_a_model_file_as_weights_that_does_not_fit(tuned: Tuned, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as raised:
+        extract(pictures, tmp_path / "f.h5", backbone="vgg16", weights=str(tuned.model))
+    assert str(raised.value) == (
+        f"The model file '{tuned.model}' holds the backbone '{BACKBONE}', not 'vgg16'; "
+        f"take all of it with --backbone {tuned.model}."
+    )
+    with pytest.raises(BackboneError, match="takes pictures of 32x32 pixels and no others; leave --size out"):
+        extract(pictures, tmp_path / "f.h5", backbone=str(tuned.model), size=64)
+    with pytest.raises(
+        WeightsError, match=r"There is no model file 'none.ffe'; give one that 'ffe finetune' or 'ffe tune' wrote."
+    ):
+        extract(pictures, tmp_path / "f.h5", backbone="none.ffe")
+    (tmp_path / "broken.ffe").write_bytes(tuned.model.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match="is damaged or no model file"):
+        extract(pictures, tmp_path / "f.h5", backbone=str(tmp_path / "broken.ffe"))
+
+
+def test_weights_that_are_not_those_of_the_digest_are_refused(tuned: Tuned) -> None:
+    weights = find_in_model(tuned.model).weights
+    with pytest.raises(WeightsError, match="are not those that its digest names; make the file again"):
+        load_backbone(replace(weights, sha256="0" * 64))
+
+
+def test_the_history_travels_in_the_model(tuned: Tuned) -> None:
+    training = Bundle(tuned.model).manifest.training
+    assert training["kind"] == "finetuned"
+    assert Bundle(tuned.model).manifest.reject == Bundle(tuned.base).manifest.reject == 0.6
+    assert training["base"]["weights"] == "random"
+    assert training["base"]["weights_sha256"] == Bundle(tuned.base).manifest.spec.backbone.weights_sha256
+    assert [(epoch["stage"], epoch["epoch"]) for epoch in training["history"]] == [(1, 0), (1, 1), (1, 2), (2, 1), (2, 2)]
+    assert training["history"] == [epoch.to_json() for epoch in tuned.result.epochs]
+    assert training["stages"][1] == {
+        "number": 2,
+        "unfreeze": "19",
+        "layers": 19,
+        "first": "conv_dw_11",
+        "learning": 6,
+        "cut": "conv_pw_10_relu",
+    }
+    assert training["options"]["epochs"] == [2, 2]
+    board = tuned.model.parent / "board"
+    assert sorted(path.name for path in board.iterdir()) == ["train", "validation"]
+    page = (tuned.model.parent / "report.html").read_text("utf-8")
+    assert "Validation accuracy over time" in page
+    assert "The whole network, epoch by epoch; stage 1: epochs 1 to 2; stage 2: epochs 3 to 4." in page
+    assert "Before and after: " in page
+
+
+@pytest.mark.slow
+def test_activations_are_used_again_and_then_removed(
+    tuned: Tuned, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same cache serves another run, which gives the same epochs; without --keep-cache nothing is left of it."""
+    cache = tmp_path / "cache"
+    shutil.copytree(tuned.cache, cache)
+    with caplog.at_level(logging.INFO, "ffe"):
+        result = finetune(
+            pictures,
+            tmp_path / "t.ffe",
+            model=tuned.base,
+            unfreeze=("6",),
+            epochs=(2,),
+            learning_rate=(3e-3,),
+            batch_size=8,
+            cache=cache,
+        )
+    assert "the output of conv_pw_12_relu is in '" in caplog.text
+    assert "computed once" not in caplog.text
+    same = [epoch.valid_loss for epoch in tuned.result.epochs if epoch.stage == 1]
+    assert [epoch.valid_loss for epoch in result.epochs] == pytest.approx(same, abs=1e-5)
+    assert [path.name.split("-")[0] for path in cache.iterdir()] == ["conv_pw_10_relu"]  # not of this run
+    shutil.rmtree(cache)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.ffe"]
+
+
+@pytest.fixture(scope="module")
+def split_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn pictures with given splits."""
+    drawn, folder = tmp_path_factory.mktemp("drawn"), tmp_path_factory.mktemp("split")
+    draw_folder(drawn, 12, (48, 48))
+    for kind in ("cat", "dog"):
+        for i, file in enumerate(sorted((drawn / kind).iterdir())):
+            split = ("train", "train", "valid", "test")[i % 4]
+            (folder / split / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / split / kind / file.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(split_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingResult]:
+    """A network from scratch."""
+    model = tmp_path_factory.mktemp("scratch") / "s.ffe"
+    result = scratch(split_pictures, model, size=48, epochs=(3,), learning_rate=(1e-3,), augment=AugmentSpec(flip=True))
+    return model, result
+
+
+def test_a_network_from_scratch_is_an_ordinary_model(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path
+) -> None:
+    model, result = small
+    bundle = Bundle(model)
+    assert (bundle.manifest.spec.backbone.name, bundle.manifest.spec.backbone.weights) == ("convnet", "scratch")
+    assert bundle.manifest.grid == (1, 1, 128)
+    assert bundle.manifest.head.parameters["first_dense"] == 512
+    assert result.rows == {"train": 12, "valid": 6, "test": 6, "left_out": 0}
+    assert {row.split for row in bundle.splits() if row.path.startswith("test/")} == {"test"}
+    assert [epoch.epoch for epoch in result.epochs] == [0, 1, 2, 3]
+    golden = bundle.golden()
+    predictor = Predictor(model)
+    np.testing.assert_allclose(predictor.engine().extract(golden["images"]), golden["features"], rtol=0, atol=1e-5)
+    scored = evaluate(model, split_pictures / "test").evaluation
+    assert scored.accuracy == pytest.approx(result.evaluation.accuracy)
+    assert scored.log_loss == pytest.approx(result.evaluation.log_loss, abs=1e-4)
+    extract(split_pictures, tmp_path / "f.h5", backbone=str(model))
+    with FeatureStore(tmp_path / "f.h5") as store:
+        assert store.grid == (1, 1, 128)
+    with pytest.raises(WeightsError) as raised:
+        extract(split_pictures, tmp_path / "g.h5", backbone="convnet")
+    assert str(raised.value) == (
+        "There are no pretrained weights of 'convnet'; give a model file that 'ffe scratch' wrote as --backbone MODEL.ffe."
+    )
+
+
+def test_a_model_with_validation_images_of_its_own_starts_as_it_is(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path
+) -> None:
+    """No head is fitted again: before the first epoch the network answers as the model does, within 1e-4."""
+    model, _ = small
+    result = finetune(split_pictures, tmp_path / "t.ffe", model=model, unfreeze=("conv4",), epochs=(1,), learning_rate=(1e-4,))
+    files = [row.path for row in Bundle(model).splits() if row.split == "valid"]
+    answers = probabilities(Predictor(model), [split_pictures / file for file in files])
+    labels = np.asarray(["dog" in file for file in files], np.int64)
+    loss = -np.log(answers[np.arange(len(labels)), labels]).mean()
+    assert result.epochs[0].valid_loss == pytest.approx(loss, abs=1e-4)
+    assert result.before is not None
+    assert result.before.accuracy == small[1].evaluation.accuracy
+    assert result.stages[0].cut == "pool3"
+    assert [path.name for path in tmp_path.iterdir()] == ["t.ffe"]
+
+
+def test_pictures_that_change_and_a_head_alone(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """First the head, then the last convolution, then all of it; nothing is kept, in a cache or elsewhere."""
+    with caplog.at_level(logging.INFO, "ffe"):
+        result = finetune(
+            split_pictures,
+            tmp_path / "t.ffe",
+            model=small[0],
+            unfreeze=("0", "conv4", "all"),
+            epochs=(1,),
+            learning_rate=(1e-2,),
+            augment=AugmentSpec(flip=True, rotate=10),
+        )
+    assert [stage.cut for stage in result.stages] == ["pool4", "pool3", ""]
+    assert [epoch.stage for epoch in result.epochs] == [1, 1, 2, 3]
+    assert "stage 1 of 3: the head learns, all of convnet stays as it is; images change in every epoch" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["t.ffe"]
+    assert Bundle(tmp_path / "t.ffe").manifest.training["options"]["augment"]["rotate"] == 10
+
+
+@pytest.mark.slow
+def test_all_of_a_network_without_changing_pictures(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Activations first, then pixels: the images of both are the same ones; and the budget ends the second stage early."""
+    with caplog.at_level(logging.INFO, "ffe"):
+        result = finetune(split_pictures, tmp_path / "t.ffe", model=small[0], unfreeze=("conv4", "all"), epochs=(1,))
+    assert [stage.cut for stage in result.stages] == ["pool3", ""]
+    assert "it learns from the first layer on, so nothing can be kept" in caplog.text
+    quick = finetune(split_pictures, tmp_path / "u.ffe", model=small[0], unfreeze=("conv4", "all"), epochs=(500,), budget=1.0)
+    assert len(quick.stages) == 1  # the first stage alone took longer
+    assert max(epoch.epoch for epoch in quick.epochs) >= 1
+
+
+@pytest.mark.slow
+def test_new_images_join_the_training_but_not_copies_of_test_images(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from PIL import Image
+
+    source = tmp_path / "more"
+    shutil.copytree(split_pictures, source)
+    draw_folder(tmp_path / "others", 14, (48, 48))
+    new = sorted((tmp_path / "others" / "cat").iterdir())[-1]
+    shutil.copy(new, source / "train" / "cat" / "new.png")
+    known = sorted((source / "test" / "dog").iterdir())[0]
+    with Image.open(known) as image:
+        image.save(source / "train" / "dog" / "again.png", compress_level=1)  # the same picture in another file
+    with caplog.at_level(logging.INFO, "ffe"):
+        result = finetune(source, tmp_path / "t.ffe", model=small[0], unfreeze=("conv4",), epochs=(1,), cache=tmp_path / "cache")
+    assert "1 images are new to the model; they take part in the training" in caplog.text
+    assert "1 new images are left out: they belong together with images that test" in caplog.text
+    assert result.rows == {"train": 13, "valid": 6, "test": 6, "left_out": 1}
+
+
+def test_a_split_that_is_given_settles_the_sides(
+    base: tuple[Path, Path], small: tuple[Path, TrainingResult], pictures: Path, split_pictures: Path, tmp_path: Path
+) -> None:
+    """The same rows in both, and their answers can be compared one by one; others are left out."""
+    was = {row.sha256: row.split for row in Bundle(base[1]).splits()}
+    names = {row.sha256: row.path for row in Bundle(base[1]).splits()}
+    train = sorted((s for s in was if was[s] == "train"), key=names.__getitem__)  # cats first, then dogs
+    split = (
+        {s: "test" for s in was if was[s] == "test"} | dict.fromkeys(train[::4], "valid") | dict.fromkeys(train[1::4], "train")
+    )
+    ours = finetune(pictures, tmp_path / "t.ffe", model=base[1], unfreeze=("0",), epochs=(1,), split=split)
+    theirs = scratch(pictures, tmp_path / "s.ffe", size=48, plain=True, epochs=(1,), split=split)
+    counts = {side: list(split.values()).count(side) for side in ("train", "valid", "test")}
+    assert ours.rows == theirs.rows == counts | {"left_out": len(was) - len(split)}
+    assert ours.judged.tested == theirs.judged.tested
+    assert {split[sha256] for sha256 in ours.judged.tested} == {"test"}
+    assert ours.judged.test.shape == theirs.judged.test.shape == (counts["test"], 2)
+    with pytest.raises(DataError) as raised:
+        finetune(
+            pictures, tmp_path / "u.ffe", model=base[1], unfreeze=("0",), split=split | {train[1]: "test"}, cache=tmp_path / "c"
+        )
+    assert str(raised.value) == (
+        f"'{base[1]}' was made with 1 of the images that are to test; start from a model of the same split."
+    )
+
+
+def test_activations_of_views_take_turns(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are kept, of images that train alone, and are those of the pictures as they look in that view."""
+    change = AugmentSpec(flip=True, rotate=20)
+    with caplog.at_level(logging.INFO, "ffe"):
+        result = finetune(
+            split_pictures,
+            tmp_path / "t.ffe",
+            model=small[0],
+            unfreeze=("conv4",),
+            epochs=(3,),
+            learning_rate=(1e-3,),
+            augment=change,
+            views=2,
+            cache=tmp_path / "cache",
+            keep_cache=True,
+        )
+    assert "computed once: 24 images and 2 views of each image that trains (flip,rotate=20), about" in caplog.text
+    assert len(result.epochs) == 4
+    manifest = Bundle(tmp_path / "t.ffe").manifest
+    assert (manifest.augment, manifest.views and manifest.views["count"]) == (change, 2)
+    (path,) = (tmp_path / "cache").iterdir()
+    below = load_backbone(find_in_model(small[0]).weights)
+    part = keras.Model(below.input, tensor_of(below, "pool3"))
+    with FeatureStore(path) as store:
+        assert np.bincount(store.views).tolist() == [24, 12, 12]
+        assert {store.split[row] for row in np.flatnonzero(store.views)} == {"train"}
+        activations = Activations(store, (4, 4, 128))
+        image = next(i for i, row in enumerate(activations.plain) if store.split[row] == "train")
+        row = int(activations.plain[image])
+        for view in (0, 1, 2):
+            pixels = pixels_of([split_pictures / store.paths[row]], 48)[0]
+            seen = augment(pixels, change, store.sha256[row], view) if view else pixels
+            expected = np.asarray(part(seen[None].astype(np.float32), training=False))[0]
+            found = activations.take(np.asarray([image]), view)[0]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    with pytest.raises(SpecError) as raised:
+        finetune(split_pictures, tmp_path / "u.ffe", model=small[0], unfreeze=("conv4",), views=2)
+    assert str(raised.value) == (
+        "--views needs --augment, which says how the views differ; add --augment flip,zoom, for example."
+    )
+
+
+def test_where_the_backbone_stays_its_features_stay_good(
+    base: tuple[Path, Path], pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The head alone learns, or nothing gets better: it is the same backbone."""
+    features, model = base
+    with caplog.at_level(logging.INFO, "ffe"):
+        result = finetune(pictures, tmp_path / "t.ffe", model=model, unfreeze=("0",), epochs=(2,), learning_rate=(1e-2,))
+    assert "the backbone is as it was: features that it made before are good for the new model too" in caplog.text
+    assert Bundle(tmp_path / "t.ffe").manifest.spec == Bundle(model).manifest.spec
+    assert evaluate(tmp_path / "t.ffe", features, unseen=True).evaluation.accuracy == result.evaluation.accuracy
+
+
+def test_a_learnt_backbone_that_stays_is_still_that_of_its_digest(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path
+) -> None:
+    """Its weights come from where they came from, not from themselves."""
+    tuned = tmp_path / "t.ffe"
+    finetune(split_pictures, tuned, model=small[0], unfreeze=("0",), epochs=(1,))
+    assert Bundle(tuned).manifest.spec == Bundle(small[0]).manifest.spec
+    load_backbone(find_in_model(tuned).weights)
+    finetune(split_pictures, tmp_path / "u.ffe", model=tuned, unfreeze=("conv4",), epochs=(1,), learning_rate=(1e-3,))
+    load_backbone(find_in_model(tmp_path / "u.ffe").weights)
+
+
+@pytest.mark.slow
+def test_a_file_above_the_limits_is_skipped(split_pictures: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    shutil.copytree(split_pictures, tmp_path / "p")
+    Image.new("RGB", (100, 100)).save(tmp_path / "p" / "train" / "cat" / "large.png")
+    result = scratch(tmp_path / "p", tmp_path / "s.ffe", size=48, plain=True, epochs=(1,), max_pixels=5000)
+    assert (result.skipped, result.rows["train"]) == (1, 12)
+    tuned = finetune(tmp_path / "p", tmp_path / "t.ffe", model=result.output, unfreeze=("0",), epochs=(1,), max_pixels=5000)
+    assert (tuned.skipped, tuned.rows["train"]) == (1, 12)
+
+
+def test_interrupted_it_leaves_no_model_and_keeps_the_activations(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path
+) -> None:
+    def stop(epoch: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(split_pictures, tmp_path / "t.ffe", model=small[0], unfreeze=("conv4",), on_epoch=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.ffe.cache"]
+    (kept,) = (tmp_path / "t.ffe.cache").iterdir()
+    assert kept.name.startswith("pool3-")
+    with FeatureStore(kept) as store:
+        assert len(store) == 24
+
+
+def test_bad_input_is_refused_in_a_sentence(
+    base: tuple[Path, Path],
+    small: tuple[Path, TrainingResult],
+    split_pictures: Path,
+    pictures: Path,
+    fake_store: Path,
+    fake_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before anything slow, and with nothing left behind."""
+    _, model = base
+    train(fake_store, tmp_path / "forest.ffe", head="forest", settings={"trees": 100})
+    flat, others, fewer = tmp_path / "flat", tmp_path / "others", tmp_path / "fewer"
+    flat.mkdir()
+    for folder, kinds in ((others, ("cat", "emu")), (fewer, ("cat",))):
+        for kind in kinds:
+            (folder / kind).mkdir(parents=True)
+            shutil.copy(next((pictures / "cat").iterdir()), folder / kind)
+    shutil.copy(next((pictures / "cat").iterdir()), flat)
+    unseen = tmp_path / "unseen"
+    shutil.copytree(split_pictures, unseen, ignore=shutil.ignore_patterns("valid"))
+    out = tmp_path / "t.ffe"
+    (tmp_path / "notes.txt").write_text("mine")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for error, options, message in (
+        (BackboneError, {"unfreeze": ("87",)}, f"The backbone '{BACKBONE}' has 86 layers, so 87 of them cannot be unfrozen"),
+        (BackboneError, {"unfreeze": ("block9",)}, f"The backbone '{BACKBONE}' has no layer or block 'block9'"),
+        (SpecError, {"unfreeze": ("19", "6")}, "Stage 2 unfreezes 6 layers, fewer than the 19 of the stage before it"),
+        (SpecError, {"unfreeze": ("6", "19"), "epochs": (1, 2, 3)}, "--unfreeze names 2 stages, but --epochs 3;"),
+        (
+            HeadError,
+            {"model": tmp_path / "forest.ffe"},
+            f"The head of '{tmp_path / 'forest.ffe'}' is a forest, which has no layers",
+        ),
+        (
+            BackboneError,
+            {"model": fake_bundle},
+            f"The backbone of '{fake_bundle}' is the fake one for tests, which has no layers",
+        ),
+        (BundleError, {"model": tmp_path / "none.ffe"}, f"There is no model file '{tmp_path / 'none.ffe'}'"),
+        (
+            SourceError,
+            {"source": flat},
+            f"The images of '{flat}' have no labels; give one folder per class, or a CSV with labels",
+        ),
+        (
+            ModelMismatchError,
+            {"source": others},
+            f"'{others}' has the class 'emu', which the model '{model}' does not know (it knows cat, dog); "
+            "give images of the same classes, or make a model of the new ones with 'ffe tune'.",
+        ),
+        (ModelMismatchError, {"source": fewer}, f"'{fewer}' has no class 'dog', which the model '{model}' knows"),
+        (StoreError, {"cache": pictures / "cache"}, f"The cache '{pictures / 'cache'}' lies among the images of '{pictures}'"),
+        (StoreError, {"cache": tmp_path / "notes.txt"}, f"The cache '{tmp_path / 'notes.txt'}' is a file"),
+        (StoreError, {"cache": tmp_path / "a" / "b"}, f"The cache '{tmp_path / 'a' / 'b'}' lies in a folder that does not exist"),
+        (
+            ReportError,
+            {"tensorboard": tmp_path / "notes.txt"},
+            f"'{tmp_path / 'notes.txt'}' is a file; name a folder for TensorBoard's logs with --tensorboard.",
+        ),
+        (BundleError, {"output": tmp_path / "notes.txt"}, f"'{tmp_path / 'notes.txt'}' exists and is no model file"),
+        (
+            DataError,
+            {"source": unseen, "model": small[0], "unfreeze": ("conv4",)},
+            f"'{small[0]}' was trained as a whole, on images that are to validate; "
+            "give the images that it was made from, with the split of then.",
+        ),
+    ):
+        arguments = {"source": pictures, "output": out, "model": model, "unfreeze": ("6",)} | options
+        with pytest.raises(error) as raised:
+            finetune(arguments.pop("source"), arguments.pop("output"), **arguments)  # type: ignore[arg-type]
+        assert str(raised.value).startswith(message)
+        shutil.rmtree(tmp_path / "t.ffe.cache", ignore_errors=True)  # of the last one, which has to look at the images
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 1000))  # type: ignore[attr-defined]
+    with pytest.raises(StoreError) as raised:
+        finetune(pictures, out, model=model, unfreeze=("6", "19"))
+    assert str(raised.value) == (
+        f"The activations of 40 images would take 200.0 KiB in '{out}.cache', where 1000 B are free; "
+        "name a folder on another disk with --cache, or unfreeze fewer layers."
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_model_without_its_backbone_needs_the_very_weights(base: tuple[Path, Path], pictures: Path, tmp_path: Path) -> None:
+    """Those are found by their digest; others are refused."""
+    from ffe.backbones.build import build
+    from ffe.extraction.plan import make_spec
+    from ffe.workflows.base_model import open_base
+
+    files = []
+    for name, seed in (("right", 0), ("wrong", 1)):
+        spec, weights = make_spec(BACKBONE, SIZE, "random")
+        network = build(spec, weights)
+        if seed:
+            network.set_weights([weight * 1.5 for weight in network.get_weights()])
+        files.append(tmp_path / f"{name}.weights.h5")
+        network.save_weights(files[-1])
+    extract(pictures, tmp_path / "f.h5", backbone=BACKBONE, size=SIZE, weights=str(files[0]))
+    train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic", with_backbone=False, weights=str(files[0]))
+    with pytest.raises(WeightsError, match=f"The ImageNet weights of '{BACKBONE}' are not on this machine"):
+        finetune(pictures, tmp_path / "t.ffe", model=tmp_path / "m.ffe", unfreeze=("6",))
+    with pytest.raises(WeightsError, match="are not those that made the features"):
+        finetune(pictures, tmp_path / "t.ffe", model=tmp_path / "m.ffe", unfreeze=("6",), weights=str(files[1]))
+    assert open_base(tmp_path / "m.ffe", str(files[0])).found.path == files[0]
