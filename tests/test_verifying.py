@@ -14,6 +14,7 @@ import pytest
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.errors import BundleError, SourceError, SpecError, StoreError
 from ffe.extraction.run import extract
+from ffe.hdf5 import as_text
 from ffe.images.synthetic import draw
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
@@ -47,7 +48,7 @@ def damage(path: Path, *rows: int) -> list[str]:
 def test_a_sound_file(features: Path) -> None:
     seen: list[tuple[int, int]] = []
     found = verify(features, recompute=5, progress=lambda done, total: seen.append((done, total)))
-    assert (found.ok, found.kind, found.schema, found.rows, found.checksums) == (True, "features", 3, 40, True)
+    assert (found.ok, found.kind, found.schema, found.rows, found.checksums) == (True, "features", 4, 40, True)
     assert (found.problems, found.notes, found.recomputed, found.repaired) == ((), (), 5, 0)
     assert seen[-1] == (40, 40)
 
@@ -199,9 +200,9 @@ def test_rows_out_of_order(features: Path, change: Callable[[h5py.File], None], 
         lambda file: file["labels"].__setitem__(0, 1 - file["labels"][0]),
         lambda file: file["paths"].__setitem__(0, b"x"),
         lambda file: file["crc32"].__setitem__(0, 0),
-        lambda file: file.attrs.__setitem__("class_names", '["dog", "cat"]'),
-        lambda file: file.attrs.__setitem__("source", "/elsewhere"),
-        lambda file: file.attrs.__setitem__("sources", '["/elsewhere"]'),
+        lambda file: file.attrs.__setitem__("class_names", as_text('["dog", "cat"]')),
+        lambda file: file.attrs.__setitem__("source", as_text("/elsewhere")),
+        lambda file: file.attrs.__setitem__("sources", as_text('["/elsewhere"]')),
         lambda file: file.__delitem__("group"),
         lambda file: file.__delitem__("phash"),
     ],

@@ -44,7 +44,7 @@ def test_verify_names_what_is_damaged_and_repairs_it(features: Path) -> None:
     assert result.stdout == (f"row 7, '{name}': its features are not those that were written\n{features}: NOT RIGHT, 1 problem\n")
     result = _run("verify", features, "--json")
     value = json.loads(result.stdout)
-    assert (result.exit_code, value["ok"], value["rows"], value["schema"]) == (3, False, 40, 3)
+    assert (result.exit_code, value["ok"], value["rows"], value["schema"]) == (3, False, 40, 4)
     assert value["problems"] == [{"message": "its features are not those that were written", "row": 7, "path": name}]
     result = _run("verify", features, "--repair")
     assert (result.exit_code, result.stdout) == (
