@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from ffe.bundle.io import Bundle
+from ffe.bundle.manifest import Manifest
 from ffe.cli import cli
 from ffe.engines.fake import FakeEngine
-from ffe.errors import DataError, HeadError, SpecError
+from ffe.errors import BundleError, DataError, HeadError, SpecError
 from ffe.evaluation.calibration import with_temperature
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
@@ -126,6 +127,24 @@ def test_a_model_records_the_views_and_is_scored_on_plain_rows(
     assert evaluate(tmp_path / "m.ffe", with_views).to_json() == evaluate(tmp_path / "m.ffe", plain).to_json()
     train(plain, tmp_path / "none.ffe", head="logistic")
     assert Bundle(tmp_path / "none.ffe").manifest.augment is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"used": "sometimes"},
+        {"count": 0},
+        {"count": "many"},
+        {"augment": {"flip": True}},
+        {"more": 1},
+    ],
+)
+def test_a_record_with_other_views_than_there_can_be_is_refused(trained: Path, change: dict[str, Any]) -> None:
+    record = Bundle(trained).manifest.to_json()
+    assert Manifest.from_json(record).views == record["views"]
+    for views in ({**record["views"], **change}, list(change), "many"):
+        with pytest.raises((BundleError, SpecError)):  # Bundle makes the first of the second
+            Manifest.from_json({**record, "views": views})
 
 
 def test_given_splits_choose_and_test_on_plain_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
