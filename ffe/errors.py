@@ -87,6 +87,10 @@ class StoreError(FfeError):
     """A feature file is missing, damaged, or was not written by ffe."""
 
 
+class StoreInUseError(StoreError):
+    """A feature file cannot be opened now, whatever it holds."""
+
+
 class StaleStoreError(StoreError):
     """A feature file was made by another spec than the one asked for."""
 

@@ -99,18 +99,23 @@ def read_attribute(member: h5py.Group, name: str) -> Any:
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
-def names_of_datasets(group: h5py.Group, depth: int, above: str = "") -> Iterator[str]:
-    """Yield the paths of all datasets below a group, at most so many groups deep.
+def names_of_datasets(group: h5py.Group, depth: int, above: str = "", seen: set[int] | None = None) -> Iterator[str]:
+    """Yield the paths of all datasets below a group, at most so many groups deep; none may have two names.
 
     The file should be known to be whole: see ``check_contents``.
 
     Raises:
-        ValueError: something in it is neither a group nor a dataset, or no direct link, or too deep.
+        ValueError: something in it is neither a group nor a dataset, or no direct link, or too deep, or has two names.
     """
+    seen = set() if seen is None else seen
     for name in list(group):
         member, path = _find(group, name, above), above + name
+        address = h5py.h5o.get_info(member.id).addr
+        if address in seen:  # such names can multiply without end
+            raise ValueError(f"'{path}' stands in it under another name too")
+        seen.add(address)
         if isinstance(member, h5py.Group) and depth:
-            yield from names_of_datasets(member, depth - 1, f"{path}/")
+            yield from names_of_datasets(member, depth - 1, f"{path}/", seen)
         elif isinstance(member, h5py.Dataset):
             yield path
         else:

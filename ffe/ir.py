@@ -139,6 +139,8 @@ def check_graph(model: IrModel) -> None:
         root = ElementTree.fromstring(model.xml)
     except ElementTree.ParseError as error:
         raise ValueError(f"its graph is damaged ({error})") from error
+    if root.tag != "net" or any("{" in element.tag for element in root.iter()):
+        raise ValueError("its graph has names that ffe does not write")  # OpenVINO takes no notice of namespaces
     for layer in root.iter("layer"):
         if not _OPERATIONS.fullmatch(layer.get("version", "")) or layer.get("type") in _CONTROL:
             raise ValueError(f"its graph has the operation '{layer.get('type')}', which ffe does not run")

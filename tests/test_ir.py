@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffe.ir import GRAPH, RECORD, WEIGHTS, IrModel, map_member, read_ir, write_ir
+from ffe.ir import GRAPH, RECORD, WEIGHTS, IrModel, check_graph, map_member, read_ir, write_ir
 
 MODEL = IrModel(b"<net/>", np.arange(256, dtype=np.uint8), {"backbone": "vgg19", "fidelity": {"images": 3}})
 
@@ -71,3 +71,34 @@ def test_a_record_of_another_kind_is_refused(tmp_path: Path, record: bytes) -> N
         archive.writestr(WEIGHTS, MODEL.weights.tobytes())
     with pytest.raises(ValueError, match=r"it is damaged|its content was changed|Expecting value"):
         read_ir(tmp_path / "n.zip")
+
+
+def graph(layer: str, root: str = "<net>") -> IrModel:
+    return IrModel(f"<?xml version='1.0'?>{root}<layers>{layer}</layers></net>".encode(), np.zeros(8, np.uint8))
+
+
+SOUND = '<layer type="Const" version="opset1"><data element_type="f32" shape="2" offset="0" size="8"/></layer>'
+
+
+def test_a_sound_graph_passes() -> None:
+    check_graph(graph(SOUND))
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (graph(SOUND, '<net xmlns="x">'), "its graph has names that ffe does not write"),
+        (graph(f'<a:x xmlns:a="y">{SOUND}</a:x>'), "its graph has names that ffe does not write"),
+        (graph(SOUND, "<!DOCTYPE net><net>"), "its graph is not the XML that ffe writes"),
+        (graph("<layer>"), "its graph is damaged"),
+        (graph(SOUND.replace("opset1", "extension")), "its graph has the operation 'Const', which ffe does not run"),
+        (graph(SOUND.replace("Const", "Loop")), "its graph has the operation 'Loop', which ffe does not run"),
+        (graph(SOUND.replace('offset="0"', 'offset="4"')), "its graph asks for constants that it does not hold"),
+        (graph(SOUND.replace('offset="0"', 'offset="-1"')), "its graph asks for constants that it does not hold"),
+        (graph(SOUND.replace('shape="2"', 'shape="3"')), "its graph has constants of another shape than their bytes"),
+        (graph(SOUND.replace('shape="2"', 'shape="-2"')), "its graph has constants of another shape than their bytes"),
+    ],
+)
+def test_a_graph_that_others_made(model: IrModel, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        check_graph(model)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +14,12 @@ import numpy as np
 import pytest
 
 from ffe.bundle.io import Bundle, write_bundle
-from ffe.errors import BundleError, SourceError, SpecError, StoreError
+from ffe.errors import BundleError, SourceError, SpecError, StoreError, WeightsError
+from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
 from ffe.hdf5 import as_text
 from ffe.images.synthetic import draw
+from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
 from ffe.workflows import train, verify
@@ -240,6 +244,68 @@ def test_no_repair_while_another_process_writes(features: Path) -> None:
     assert verify(features, repair=True).ok
 
 
+def test_a_row_that_comes_out_otherwise_is_not_taken_for_right(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another engine, or another machine."""
+    (name,) = damage(features, 3)
+    before = features.read_bytes()
+    from ffe.engines.fake import FakeEngine
+
+    real = FakeEngine.extract
+    monkeypatch.setattr(FakeEngine, "extract", lambda self, images: real(self, images) + np.float32(0.25))
+    found = verify(features, repair=True)
+    assert [problem.text() for problem in found.problems] == [
+        f"row 3, '{name}': its features are not those that were written, and its picture gives other features here, "
+        "on another engine or machine than then; extract it again"
+    ]
+    assert (found.repaired, features.read_bytes()) == (0, before)
+
+
+def test_what_was_found_is_said_where_the_backbone_cannot_be_had(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*rest: object, **options: object) -> None:
+        raise WeightsError("There are no weights.")
+
+    monkeypatch.setattr("ffe.workflows.verifying.open_engine", none)
+    with pytest.raises(WeightsError, match="There are no weights"):
+        verify(features, recompute=2)
+    damage(features, 3)
+    for options in ({"repair": True}, {"recompute": 2}):
+        found = verify(features, **options)  # type: ignore[arg-type]
+        assert [problem.row for problem in found.problems] == [3]
+        said = [*(problem.text() for problem in found.problems), *found.notes]
+        assert any("its backbone cannot be used: There are no weights" in text for text in said), said
+
+
+def test_a_file_that_another_program_changes(features: Path) -> None:
+    opens = f"import h5py; file = h5py.File({str(features)!r}, 'r+'); print('open', flush=True); input()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", opens], stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        for check in (FeatureStore, verify):
+            with pytest.raises(StoreError) as caught:
+                check(features)
+            assert str(caught.value) == (
+                f"Another program has '{features}' open to change it; close it there, and run this again."
+            )
+        other.communicate("\n")
+    assert verify(features).ok
+
+
+def test_an_unfinished_run_with_other_options_beside_it(features: Path, photos: Path) -> None:
+    damage(features, 3)
+    other = make_spec("mobilenet_0.25", 32, "random")[0]
+    journal = Journal(features, other)
+    journal.append(["0" * 64], [np.zeros(4, np.float32)], (1, 1, 4))
+    journal.commit()
+    journal.close()
+    with pytest.raises(StoreError) as caught:
+        verify(features, repair=True)
+    assert str(caught.value) == (
+        f"Beside '{features}' stands an unfinished run with other options; "
+        f"finish it, or delete '{features}.partial', and repair then."
+    )
+
+
 # models
 
 
@@ -247,7 +313,7 @@ def test_a_model_is_asked_about_its_golden_pictures(photos: Path, tmp_path: Path
     extract(photos, tmp_path / "f.h5", backbone="mobilenet_0.25", size=32, weights="random")
     train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic")
     found = verify(tmp_path / "m.ffe")
-    assert (found.ok, found.kind, found.schema, found.recomputed, found.notes) == (True, "model", 3, 2, ())
+    assert (found.ok, found.kind, found.schema, found.recomputed, found.notes) == (True, "model", 4, 2, ())
 
     bundle = Bundle(tmp_path / "m.ffe")
     golden = bundle.golden()
@@ -260,6 +326,28 @@ def test_a_model_is_asked_about_its_golden_pictures(photos: Path, tmp_path: Path
             write_bundle(tmp_path / "other.ffe", bundle.manifest, golden=changed, keras_file=keras_file, **parts)  # type: ignore[arg-type]
         problems = [problem.text() for problem in verify(tmp_path / "other.ffe").problems]
         assert any(text.startswith(message) for text in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("golden", "why"),
+    [
+        ({}, "its golden pictures are gone, so nobody can tell whether it answers as it did"),
+        ({"images": np.zeros((1, 32, 32, 3), np.uint8)}, "its golden pictures cannot be used (KeyError: 'features')"),
+        (
+            {"images": np.zeros((0, 32, 32, 3), np.uint8), "features": np.zeros((0, 256)), "probabilities": np.zeros((0, 2))},
+            "its golden pictures cannot be used (ValueError: ",
+        ),
+    ],
+    ids=["none", "half", "empty"],
+)
+def test_golden_pictures_that_are_none(photos: Path, tmp_path: Path, golden: dict[str, np.ndarray], why: str) -> None:
+    extract(photos, tmp_path / "f.h5", backbone="mobilenet_0.25", size=32, weights="random")
+    train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic")
+    bundle = Bundle(tmp_path / "m.ffe")
+    parts = {"head": bundle.head(), "splits": bundle.splits(), "card": bundle.card(), "ir": bundle.ir()}
+    write_bundle(tmp_path / "other.ffe", bundle.manifest, golden=golden, **parts)  # type: ignore[arg-type]
+    (problem,) = verify(tmp_path / "other.ffe").problems
+    assert problem.text().startswith(why)
 
 
 def test_a_model_without_its_backbone(fake_store: Path, tmp_path: Path) -> None:

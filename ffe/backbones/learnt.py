@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffe.archive import open_archive
-from ffe.backbones.saved import load_model
 from ffe.backbones.weights import Weights
 from ffe.errors import BundleError, SpecError, WeightsError
 from ffe.keys import spec_digest, stream_digest
@@ -93,6 +92,8 @@ def load_backbone(weights: Weights) -> keras.Model:
         WeightsError: its arrays are not those that its digest was made from.
     """
     import tempfile
+
+    from ffe.backbones.saved import load_model
 
     assert weights.path is not None
     if is_model_file(weights.path.name):

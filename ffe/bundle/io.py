@@ -168,7 +168,9 @@ class Bundle:
         """Read a member of arrays; pickled objects are refused."""
         try:
             return read_npz(self._read(name))
-        except (ValueError, zipfile.BadZipFile, OverflowError) as error:
+        except BundleError:
+            raise
+        except Exception as error:  # headers of arrays are read by Python's own parser, which raises many kinds
             raise BundleError(
                 f"The model file '{self.path}' holds no plain arrays in '{name}' ({one_line(error)}); make it again."
             ) from error

@@ -262,9 +262,7 @@ def quantized_at_hand(job: Job, like: Path | None) -> IrModel | None:
         return None
     if like is not None:
         return quantized_like(like, job.spec)
-    if job.overwrite:
-        return None
-    if job.output.exists():
+    if job.output.exists() and not job.overwrite:
         with FeatureStore(job.output) as store:
             refuse_other_spec(job.output, replace(store.spec, quantized_sha256=None), job.spec)
             return store.quantized()

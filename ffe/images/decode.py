@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from ffe.errors import DecodeError
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS
 from ffe.images.memory import room_for
-from ffe.images.structure import HEAD_BYTES, check_pixels, checked, kind_of, tags_are_bounded
+from ffe.images.structure import HEAD_BYTES, check_effort, check_pixels, checked, kind_of, tags_are_bounded
 from ffe.specs import Decode
 
 _METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 64 KiB
@@ -114,6 +114,7 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels
     try:
         with _opened(data, kind, max_pixels) as image:
             check_pixels(image.width, image.height, max_pixels, len(data))
+            check_effort(kind, image.width * image.height)
             with room_for(image.width * image.height):
                 image.load()
                 rgb = _to_rgb(_upright(image))

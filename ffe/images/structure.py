@@ -63,7 +63,7 @@ _IN_PYTHON_PIXELS = 4_000_000  # Pillow decodes run lengths of BMP, and unusual 
 _JPEG2000_PIXELS = 40_000_000  # half a minute, where others take seconds
 
 _FILL = re.compile(rb"\xff*")
-_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a run of fill bytes the last; looking for the first takes squares
 _COMMENT = re.compile(rb"#[^\r\n]*")
 
 _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -191,7 +191,7 @@ def _check_scans(data: bytes, at: int, pixels: int, most_pixels: int) -> None:
 
 def _check_png(data: bytes, most_pixels: int) -> None:
     if data[12:16] != b"IHDR":
-        return
+        raise DecodeError("broken", "it starts like a PNG file, but its header is damaged")
     width, height = struct.unpack_from(">II", data, 16)
     check_pixels(width, height, most_pixels, len(data))
     at, profiles = 8, 0
@@ -276,7 +276,16 @@ def _check_jpeg2000(data: bytes, most_pixels: int) -> None:
         raise DecodeError("broken", "it starts like a JPEG 2000 file, but holds no picture")
     width, height, left, top = struct.unpack_from(">IIII", data, start + 8)
     check_pixels(max(0, width - left), max(0, height - top), most_pixels, len(data))
-    if (width - left) * (height - top) > _JPEG2000_PIXELS:
+    check_effort("JPEG2000", (width - left) * (height - top))
+
+
+def check_effort(kind: str, pixels: int) -> None:
+    """Refuse a picture that is decoded far more slowly than others of its size.
+
+    Raises:
+        DecodeError: ``unsupported``.
+    """
+    if kind == "JPEG2000" and pixels > _JPEG2000_PIXELS:
         raise _slow("a JPEG 2000 picture", _JPEG2000_PIXELS)
 
 

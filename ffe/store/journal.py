@@ -12,6 +12,7 @@ finished file is synced instead.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -39,6 +40,7 @@ PART_ROW = 96  # bytes of a record for each row
 _MODEL = "backbone.zip"
 _PART_BYTES = 64 << 20
 _COMMIT_SECONDS = 5.0
+_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}  # by another process
 
 
 class Journal:
@@ -328,6 +330,11 @@ def _locked(folder: Path, output: Path) -> IO[str]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.close()
+            if error.errno not in _HELD:
+                raise StoreError(
+                    f"The disk of '{output}' has no locks ({error.strerror}), so nothing keeps another process from writing it "
+                    "too; choose an output on another disk."
+                ) from error
             raise StoreError(
                 f"Another process is writing '{output}'; wait until it is done, or choose another output."
             ) from error

@@ -13,7 +13,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from ffe.errors import StoreError
+from ffe.errors import StoreError, StoreInUseError
 from ffe.hdf5 import check_attribute, check_contents, read_attribute
 from ffe.ir import IrModel
 from ffe.keys import spec_digest
@@ -78,6 +78,12 @@ class FeatureStore:
             raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
         try:
             self._file = h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
+        except BlockingIOError as error:
+            raise StoreInUseError(
+                f"Another program has '{self.path}' open to change it; close it there, and run this again."
+            ) from error
+        except PermissionError as error:
+            raise StoreInUseError(f"'{self.path}' may not be read; allow it (chmod), and run this again.") from error
         except OSError as error:
             raise StoreError(
                 f"'{self.path}' is not a readable HDF5 file; if it was cut off, make it again with 'ffe extract'."
@@ -160,7 +166,7 @@ class FeatureStore:
         return JoinedBlocks(runs)
 
     def _open_part(self, part: Part) -> FeatureStore:
-        path = self.path.parent / part.file
+        path = Path(os.path.realpath(self.path)).parent / part.file
         if not path.is_file():
             raise StoreError(
                 f"'{self.path}' is virtual, and its part '{path}' is not there; "

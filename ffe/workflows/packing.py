@@ -80,6 +80,9 @@ def pack(
     if path.exists() and not overwrite:
         raise StoreError(f"'{path}' exists; choose another output, or replace it with --overwrite.")
     with contextlib.ExitStack() as opened:
+        with FeatureStore(files[0]) as store:
+            lock = Journal(path, store.spec, overwrite=overwrite)  # first: the output may be one of the files
+        opened.callback(lock.close)
         stores = [opened.enter_context(FeatureStore(file)) for file in files]
         if virtual and compress is not None:
             raise StoreError("A virtual file holds no features that could be compressed; leave --compress or --virtual out.")
@@ -89,7 +92,7 @@ def pack(
         _check_views(stores)
         parts = []
         if virtual:
-            folder = path.parent.resolve()
+            folder = Path(os.path.realpath(path)).parent
             parts = virtual_parts(stores, merged, [_relative(store.path.resolve(), folder) for store in stores])
         compression = (
             "none"
@@ -109,27 +112,23 @@ def pack(
             crc32 = stores[number].crc32
             return int(crc32[i]) if virtual and crc32 is not None else None
 
-        lock = Journal(path, first.spec)
-        try:
-            write_store(
-                path,
-                spec=first.spec,
-                grid=first.grid,
-                class_names=merged.class_names,
-                rows=merged.rows,
-                features=features,
-                skipped=merged.skipped,
-                judged_by=first.judged_by if len({store.judged_by for store in stores}) == 1 else "",
-                source="; ".join(merged.sources),
-                quantized=first.quantized(),
-                compress=compression,
-                sources=merged.sources if len(merged.sources) > 1 else (),
-                recorded=recorded,
-                parts=parts,
-                views=first.made_views,
-            )
-        finally:
-            lock.close()
+        write_store(
+            path,
+            spec=first.spec,
+            grid=first.grid,
+            class_names=merged.class_names,
+            rows=merged.rows,
+            features=features,
+            skipped=merged.skipped,
+            judged_by=first.judged_by if len({store.judged_by for store in stores}) == 1 else "",
+            source="; ".join(merged.sources),
+            quantized=first.quantized(),
+            compress=compression,
+            sources=merged.sources if len(merged.sources) > 1 else (),
+            recorded=recorded,
+            parts=parts,
+            views=first.made_views,
+        )
         return PackSummary(
             path,
             len(stores),

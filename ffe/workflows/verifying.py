@@ -16,15 +16,17 @@ import numpy as np
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine, open_saved_engine
-from ffe.errors import BundleError, SourceError, SpecError, StoreError
+from ffe.errors import BundleError, FfeError, SourceError, SpecError, StaleStoreError, StoreError, StoreInUseError, one_line
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.plan import weights_of
+from ffe.heads.base import Head
 from ffe.images.limits import Limits
 from ffe.images.stream import ImageStream
 from ffe.keys import file_digest
 from ffe.predict import Predictor
 from ffe.specs import ExtractSpec
 from ffe.store.checks import Problem, check_store
+from ffe.store.compression import crc32
 from ffe.store.journal import Journal
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
@@ -102,7 +104,7 @@ def verify(
     Raises:
         StoreError, BundleError: there is no such file, or it cannot be repaired.
         SourceError: there is no such source.
-        WeightsError, EngineError: the backbone cannot be had.
+        WeightsError, EngineError: rows are to be computed again, nothing else is wrong, and the backbone cannot be had.
         SpecError: an option is not for this kind of file.
     """
     path = Path(file)
@@ -117,9 +119,11 @@ def verify(
     try:
         with FeatureStore(path) as store:
             spec = store.spec
+    except StoreInUseError:
+        raise
     except StoreError as error:
         return VerifyResult(path, "features", problems=(Problem(str(error)),))
-    lock = Journal(path, spec) if repair else None
+    lock = _lock(path, spec) if repair else None
     try:
         with FeatureStore(path) as store:
             pictures, backbone = _Pictures(store, source), _Backbone(store, weights, engine)
@@ -134,6 +138,17 @@ def verify(
             pictures, backbone = _Pictures(store, source), _Backbone(store, weights, engine)
             found = _recompute(store, found, pictures, backbone, recompute, seed)
     return found
+
+
+def _lock(path: Path, spec: ExtractSpec) -> Journal:
+    """Keep other processes from writing a file that is to be repaired."""
+    try:
+        return Journal(path, spec)
+    except StaleStoreError as error:
+        raise StaleStoreError(
+            f"Beside '{path}' stands an unfinished run with other options; "
+            f"finish it, or delete '{path}.partial', and repair then."
+        ) from error
 
 
 def _check(store: FeatureStore, progress: Callable[[int, int], None]) -> VerifyResult:
@@ -180,6 +195,7 @@ class _Backbone:
         self._store = store
         self._weights = weights
         self._engine = engine
+        self.error: FfeError | None = None
 
     def _open(self) -> Engine:
         quantized = self._store.quantized()
@@ -190,6 +206,17 @@ class _Backbone:
 
     def compute(self, files: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | str]]:
         """Yield (row, float32 (D,)) of pictures, or in words why there are no features."""
+        done = set()
+        try:
+            for row, features in self._compute(files):
+                done.add(row)
+                yield row, features
+        except FfeError as error:  # what was found so far must not be lost with it
+            self.error = error
+            why = f"its backbone cannot be used: {str(error).rstrip('.')}"
+            yield from ((row, why) for row in files if row not in done)
+
+    def _compute(self, files: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | str]]:
         rows, preprocess, made = list(files), self.spec.preprocess, self._store.made_views
         images = ImageStream(
             iter(files.values()),
@@ -241,6 +268,8 @@ def _recompute(
         if not apart <= tolerance:
             what = f"its picture gives other features here, {_apart_text(apart, tolerance)}"
             problems.append(Problem(what, row, store.paths[row]))
+    if backbone.error is not None and not problems:
+        raise backbone.error
     notes = [f"row {row}, '{store.paths[row]}' was not computed again: {why}" for row, why in sorted(missing.items())]
     return replace(found, problems=tuple(problems), notes=(*found.notes, *notes), recomputed=compared)
 
@@ -267,8 +296,12 @@ def _repair(store: FeatureStore, found: VerifyResult, pictures: _Pictures, backb
     for row, features in backbone.compute(files):
         if isinstance(features, str):
             lost[row] = features
+            continue
+        stored = features.astype(store.spec.dtype)
+        if store.crc32 is not None and crc32(stored) != int(store.crc32[row]):
+            lost[row] = "its picture gives other features here, on another engine or machine than then; extract it again"
         else:
-            made[row] = features.astype(store.spec.dtype)
+            made[row] = stored
     rows = store.rows()
     index = {(row.path, row.view): i for i, row in enumerate(rows)}
 
@@ -329,12 +362,25 @@ def _verify_model(path: Path, engine: str) -> VerifyResult:
     except BundleError as error:
         return VerifyResult(path, "model", problems=(Problem(str(error)),))
     found = VerifyResult(path, "model", bundle.manifest.schema)
-    if not golden:
-        note = "its backbone is not inside the file, so there are no golden pictures to ask it about"
-        return replace(found, notes=(note,))
+    if golden:
+        try:
+            return _ask(found, bundle, head, golden, engine)
+        except (LookupError, ValueError, TypeError) as error:
+            problem = Problem(f"its golden pictures cannot be used ({one_line(error)})")
+            return replace(found, problems=(problem,))
+    if bundle.has_backbone:
+        return replace(
+            found, problems=(Problem("its golden pictures are gone, so nobody can tell whether it answers as it did"),)
+        )
+    note = "its backbone is not inside the file, so there are no golden pictures to ask it about"
+    return replace(found, notes=(note,))
+
+
+def _ask(found: VerifyResult, bundle: Bundle, head: Head, golden: Mapping[str, np.ndarray], engine: str) -> VerifyResult:
+    """Compare what a model says of its golden pictures with what it said when it was made."""
     problems = []
     images, features, probabilities = golden["images"], golden["features"], golden["probabilities"]
-    computed = Predictor(path, engine=engine, batch_size=len(images)).engine().extract(images)
+    computed = Predictor(found.file, engine=engine, batch_size=len(images)).engine().extract(images)
     apart = _apart(computed, features)
     tolerance = _TOLERANCE[bundle.manifest.spec.precision]
     if not apart <= tolerance:

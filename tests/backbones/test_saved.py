@@ -125,6 +125,20 @@ def _claims(saved: Path, path: Path) -> None:
     _other_weights(saved, path, lambda file: file.create_dataset("vars", (1 << 40,), "f4", chunks=(1 << 16,)) and None)
 
 
+def _many_names(saved: Path, path: Path) -> None:
+    """Groups of groups, each reached by eight names: 8**12 paths."""
+
+    def write(file: h5py.File) -> None:
+        group: h5py.Group = file
+        for _ in range(11):
+            below = group.create_group("0")
+            for i in range(1, 8):
+                group[str(i)] = below
+            group = below
+
+    _other_weights(saved, path, write)
+
+
 def _objects(saved: Path, path: Path) -> None:
     _other_weights(saved, path, lambda file: file.create_dataset("vars", data=["x"], dtype=h5py.string_dtype()) and None)
 
@@ -137,6 +151,7 @@ def _objects(saved: Path, path: Path) -> None:
         (_external_link, "'layers' is a link to somewhere else, which ffe never follows"),
         (_external_storage, "'vars' keeps its values in another file, which ffe never reads"),
         (_claims, "'vars' claims 4,398,046,511,104 bytes, which the file does not hold"),
+        (_many_names, "'0/0/0/0/0/0/0/0/0/0/1' stands in it under another name too"),
         (_objects, "its texts are stored as ffe never stored them"),
         (lambda saved, path: path.write_bytes(saved.read_bytes()[:-500]), ""),
         (lambda saved, path: path.write_bytes(b"no zip"), ""),

@@ -40,7 +40,7 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ffe.engines.keras.KerasEngine", _OnKeras)
     monkeypatch.setattr("ffe.engines.openvino.OpenVinoEngine", _OnOpenVino)
     monkeypatch.setattr("ffe.backbones.build.build", lambda *arguments: "built")
-    monkeypatch.setattr("ffe.backbones.build.load_model", lambda file: f"loaded {file}")
+    monkeypatch.setattr("ffe.backbones.saved.load_model", lambda file: f"loaded {file}")
     monkeypatch.setattr(choose, "float_model", lambda *arguments: IR)
     monkeypatch.setattr(choose, "may_have_gpu", lambda: False)
     monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)

@@ -147,11 +147,18 @@ def draw_many(folder: Path, count: int, seed: int = 0) -> None:
         Image.fromarray(pixels).save(target)
 
 
-def assert_resumes(source: Path, output: Path, expected: bytes, options: dict[str, Any]) -> None:
-    """Run the same command again, and compare every byte; nothing is left beside the file."""
-    extract(source, output, backbone="fake", batch_size=16, **options)
+def assert_resumes(source: Path, output: Path, expected: bytes, options: dict[str, Any], whole: int) -> bool:
+    """Run the same command again, and compare every byte; nothing is left beside the file, and what was kept is used.
+
+    Returns:
+        Whether anything was kept.
+    """
+    kept = output.exists() or any(output.with_name(f"{output.name}.partial").glob("*.json"))
+    summary = extract(source, output, backbone="fake", batch_size=16, **options)
+    assert summary.computed < whole if kept else summary.computed == whole
     assert output.read_bytes() == expected
     assert [file.name for file in output.parent.iterdir()] == [output.name]
+    return kept
 
 
 def prove(
@@ -178,9 +185,9 @@ def prove(
     reset()
     durations = durations_of(source, output, pause, options)
     expected = output.read_bytes()
-    extract(source, folder / "fresh.h5", backbone="fake", **options)
+    whole = extract(source, folder / "fresh.h5", backbone="fake", **options).computed
     assert expected == (folder / "fresh.h5").read_bytes()
-    chance, counts = random.Random(seed), Counter[str]()
+    chance, counts, kept = random.Random(seed), Counter[str](), 0
     for i in range(kills):
         reset()
         for attempt in range(2 if again(i) else 1):  # some are killed twice
@@ -190,8 +197,9 @@ def prove(
                 assert output.read_bytes() in {before, expected}
             else:
                 assert before is None
-        assert_resumes(source, output, expected, options)
-    print(f"\n{counts.total()} kills: {', '.join(f'{phase} {counts[phase]}' for phase in (*PHASES, 'end'))}")
+        kept += assert_resumes(source, output, expected, options, whole)
+    print(f"\n{counts.total()} kills: {', '.join(f'{phase} {counts[phase]}' for phase in (*PHASES, 'end'))}; {kept} kept work")
+    assert kept
     return counts
 
 

@@ -108,6 +108,16 @@ FLOODS: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "too-large",
         "it passes over its 4,000,000 pixels more than 100 times; save it again",
     ),
+    "JPEG: passes behind fill bytes": (
+        lambda: (data := encoded("JPEG"))[: data.index(b"\xff\xda") + 14] + b"\xff" * MIB + b"\0" + b"\xff\xda\0\2" * 120,
+        "too-large",
+        "it passes over its 3,072 pixels more than 100 times; save it again",
+    ),
+    "PNG: chunks before its header": (
+        lambda: (data := in_png())[:8] + chunk(b"zzzz", b"") * 100_000 + data[8:],
+        "broken",
+        "it starts like a PNG file, but its header is damaged",
+    ),
     "PNG: chunks": (
         lambda: in_png(chunk(b"teSt", b"") * 1_700_000),
         "broken",

@@ -53,12 +53,16 @@ def all_of(path: Path) -> tuple[list[str], Any]:
         return [], (*fields, store.features().tobytes())
 
 
+class _HangsError(BaseException):
+    """Nothing catches it: a hang is no refusal."""
+
+
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Fail, rather than hang."""
 
     def stop(*rest: object) -> None:
-        raise TimeoutError
+        raise _HangsError
 
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield

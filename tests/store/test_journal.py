@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -277,3 +278,16 @@ def test_parts_of_another_spec_are_refused(output: Path) -> None:
 def test_discard_leaves_nothing(output: Path) -> None:
     fill(output).discard()
     assert not journal_folder(output).exists()
+
+
+def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*rest: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("ffe.store.journal.fcntl.flock", none)
+    with pytest.raises(StoreError) as caught:
+        Journal(tmp_path / "f.h5", SPEC)
+    assert str(caught.value) == (
+        f"The disk of '{tmp_path / 'f.h5'}' has no locks (No locks available), so nothing keeps another process from writing it "
+        "too; choose an output on another disk."
+    )

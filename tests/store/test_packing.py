@@ -16,6 +16,7 @@ from ffe.errors import StaleStoreError, StoreError
 from ffe.extraction.run import extract
 from ffe.hdf5 import as_text
 from ffe.images.synthetic import draw
+from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
 from ffe.workflows import pack, train, verify
@@ -323,3 +324,35 @@ def test_a_virtual_dataset_that_says_something_else_is_refused(virtual: Path) ->
         seal(file)
     with pytest.raises(StoreError, match=r"is damaged \(its virtual dataset and its parts contradict each other\)"):
         FeatureStore(virtual)
+
+
+def test_a_virtual_file_by_another_name(here: Path) -> None:
+    """Its parts are where the file is, not where a link to it stands; written through a link, too."""
+    pack([here / "a.h5", here / "b.h5"], here / "v.h5", virtual=True)
+    (here / "deep" / "er").mkdir(parents=True)
+    (here / "deep" / "er" / "v.h5").symlink_to("../../v.h5")
+    (here / "deep" / "w.h5").symlink_to("../w.h5")
+    (here / "w.h5").touch()
+    shutil.copy(here / "a.h5", here / "w.h5")
+    pack([here / "a.h5", here / "b.h5"], here / "deep" / "w.h5", virtual=True, overwrite=True)
+    for name in ("v.h5", "deep/er/v.h5", "w.h5", "deep/w.h5"):
+        with FeatureStore(here / name) as store:
+            assert len(store.features()) == 36
+
+
+def test_what_is_packed_cannot_change_meanwhile(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is packed onto itself is another process's until it is opened, and nobody's afterwards."""
+    from ffe.workflows import packing
+
+    real, tried = packing.merge, []
+
+    def merge(stores: list[FeatureStore]) -> object:
+        with pytest.raises(StoreError, match="Another process is writing") as caught:
+            Journal(here / "a.h5", stores[0].spec)
+        tried.append(caught.value)
+        return real(stores)
+
+    monkeypatch.setattr(packing, "merge", merge)
+    pack([here / "a.h5"], here / "a.h5", overwrite=True)
+    assert len(tried) == 1
+    Journal(here / "a.h5", FeatureStore(here / "b.h5").spec).close()
