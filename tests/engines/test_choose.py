@@ -31,7 +31,7 @@ class _OnKeras(_Opened):
 
 
 class _OnOpenVino(_Opened):
-    pass
+    size = SPEC.preprocess.size
 
 
 @pytest.fixture
