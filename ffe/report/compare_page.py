@@ -15,7 +15,7 @@ from ffe.report.charts import COLOURS, Axis, Line, bar, line_chart
 from ffe.report.compare_text import advice, agreement_rows, behind, cells_of, note, rows_text, verdict
 from ffe.report.output import check_output, write_output
 from ffe.report.render import document
-from ffe.report.words import duration, of_a_hundred, percent, span
+from ffe.report.words import counted, duration, of_a_hundred, percent, span
 
 MAX_SHOTS = 24  # of each gallery
 
@@ -91,6 +91,7 @@ def render(page: ComparePage) -> str:
                 "right": right,
                 "wrong": wrong,
                 "count": record["agreement"][0][count],
+                "counted": counted(record["agreement"][0][count], "photo"),
                 "shots": [
                     album.shot(p.file, p.path, f"{p.true}, not {p.said}", percent(p.probability), wrong=True)
                     for p in shown[:MAX_SHOTS]

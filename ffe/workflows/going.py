@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.build import build
+from ffe.errors import StaleStoreError
 from ffe.evaluation.calibration import with_temperature
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.stages import Progress
@@ -159,19 +160,25 @@ class Going:
             raise OutOfTimeError
 
     def _extract(self, source: Path, output: Path, **views: Any) -> ExtractSummary:
-        return extract(
-            source,
-            output,
-            backbone=self.backbone,
-            size=self.size,
-            weights=self.weights,
-            workers=self.workers,
-            max_pixels=self.limits.pixels,
-            max_bytes=self.limits.bytes,
-            overwrite=True,
-            progress=self._progress,
-            **views,
-        )
+        def again(overwrite: bool) -> ExtractSummary:
+            return extract(
+                source,
+                output,
+                backbone=self.backbone,
+                size=self.size,
+                weights=self.weights,
+                workers=self.workers,
+                max_pixels=self.limits.pixels,
+                max_bytes=self.limits.bytes,
+                overwrite=overwrite,
+                progress=self._progress,
+                **views,
+            )
+
+        try:
+            return again(overwrite=False)
+        except StaleStoreError:  # an earlier comparison had another backbone, or other views
+            return again(overwrite=True)
 
     def _with_views(self) -> Path:
         """Return the feature file with views; its plain rows are those that are there."""
@@ -205,9 +212,7 @@ class Going:
             weights=self.weights,
             on_progress=watch,
         )
-        if name == FROZEN:
-            self._frozen = result, time.monotonic() - began
-        return self._road(
+        road = self._road(
             name,
             began,
             self._extracting,
@@ -217,6 +222,9 @@ class Going:
             curve=tuple(curve),
             probabilities=self._answers(features, result),
         )
+        if name == FROZEN:
+            self._frozen = result, road.own_seconds
+        return road
 
     def _answers(self, features: Path, result: TuneResult) -> np.ndarray:
         """Return what a head says of the test images, by their plain rows: float64 (m, K)."""
