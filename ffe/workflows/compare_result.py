@@ -43,8 +43,8 @@ class CompareResult:
     Attributes:
         folder: where the models lie.
         roads: in the order in which they were gone.
-        best, second: names of the two with the highest accuracy on the test images, the quicker one first where
-            that is equal; empty = there are not so many.
+        best, second: names of the two with the highest accuracy on the test images, the one with the lower log loss
+            first where that is equal; empty = there are not so many.
         quickest: the one that took the least time of those that are as good as the best, as far as the test
             images tell: the difference is not real, and with its interval below 5 points; empty = there is no best.
         agreement: of the best two, over all test images, then class by class; empty where there are not two.
@@ -103,7 +103,7 @@ def ranked(roads: Sequence[Road], labels: np.ndarray, groups: np.ndarray | None)
         best first, and the name of the quickest of those that are as good as
         the best; empty if there is none.
     """
-    done = sorted((road for road in roads if road.evaluation is not None), key=lambda road: (-road.accuracy, road.seconds))
+    done = sorted((road for road in roads if road.evaluation is not None), key=lambda road: road.rank)
     if not done:
         return tuple(roads), [], ""
     best = done[0]

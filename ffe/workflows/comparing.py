@@ -104,7 +104,7 @@ def compare(
     started = time.monotonic()
     if seconds is not None and not 0 < seconds < 1e7:
         raise SpecError(f"a budget of {seconds:g} seconds cannot be kept; give one above 0 with --seconds.")
-    if not 1 <= (epochs or 1) <= 10_000:
+    if epochs is not None and not 1 <= epochs <= 10_000:
         raise SpecError(f"epochs are {epochs}, but must be from 1 to 10000.")
     names = check_roads([roads] if isinstance(roads, str) else roads)
     changes = parse_augment(augment) if isinstance(augment, str) else augment

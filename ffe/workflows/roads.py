@@ -78,9 +78,10 @@ class Road:
     probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False, compare=False)
 
     @property
-    def accuracy(self) -> float:
-        """On the test images; -1 where it is unknown."""
-        return -1.0 if self.evaluation is None else self.evaluation.accuracy
+    def rank(self) -> tuple[float, float]:
+        """What roads with a result are sorted by: the highest accuracy on the test images first, then the lowest log loss."""
+        assert self.evaluation is not None
+        return -self.evaluation.accuracy, self.evaluation.log_loss
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
