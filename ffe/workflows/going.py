@@ -22,6 +22,7 @@ from ffe.finetuning.train import Clock, Step
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
 from ffe.splits.sides import TEST
+from ffe.store.journal import has_parts
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import SearchProgress, Trial
 from ffe.workflows.base_model import open_base
@@ -114,9 +115,10 @@ class Going:
 
     def extract(self, source: Path) -> None:
         """Extract the features of the plain images, or go on where an earlier run was."""
+        known = _begun(self.features)
         done = self._extract(source, self.features)
         self._extracting += done.seconds
-        self._reused |= done.computed < done.images
+        self._reused = known and done.computed < done.images
 
     def settle(self, split: OneSplit, dealt: Dealt) -> None:
         """Take in the split, which is in its CSV by now."""
@@ -183,11 +185,12 @@ class Going:
     def _with_views(self) -> Path:
         """Return the feature file with views; its plain rows are those that are there."""
         path = self.folder / "views.h5"
+        known = _begun(path)
         if not path.exists():
             shutil.copyfile(self.features, path)
         done = self._extract(self._source, path, views=self.views.count, augment=self.views.augment)
         with FeatureStore(path) as store:
-            self._views_reused = done.computed < len(store) - len(store.plain)
+            self._views_reused = known and done.computed < len(store) - len(store.plain)
         return path
 
     def _search(self, name: str, features: Path, views: str | None, began: float, seconds: float | None) -> Road:
@@ -347,6 +350,11 @@ class Going:
         """
         model, own = self.folder / f"{name}.ffe", time.monotonic() - began
         return Road(name, seconds=before + own, own_seconds=own, model=model, size=model.stat().st_size, **known)
+
+
+def _begun(features: Path) -> bool:
+    """Return whether an earlier run has written a feature file, or parts of it."""
+    return features.exists() or has_parts(features)
 
 
 def _has_layers(trial: Trial) -> bool:
