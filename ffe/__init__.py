@@ -17,6 +17,7 @@ __all__ = [
     "FfeError",
     "Predictor",
     "__version__",
+    "compare",
     "evaluate",
     "extract",
     "finetune",
@@ -34,6 +35,7 @@ _HOMES = {
     "FeatureStore": "ffe.store.reader",
     "FfeError": "ffe.errors",
     "Predictor": "ffe.predict",
+    "compare": "ffe.workflows.comparing",
     "evaluate": "ffe.workflows",
     "extract": "ffe.extraction.run",
     "finetune": "ffe.workflows.finetuning",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from ffe.predict import Predictor
     from ffe.store.reader import FeatureStore
     from ffe.workflows import evaluate, pack, train, tune, verify
+    from ffe.workflows.comparing import compare
     from ffe.workflows.finetuning import finetune
     from ffe.workflows.from_scratch import scratch
     from ffe.workflows.previewing import preview

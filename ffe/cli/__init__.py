@@ -15,7 +15,7 @@ from ffe._version import __version__
 from ffe.errors import FfeError
 
 COMMANDS = (
-    *("scan", "preview", "extract", "info", "verify", "pack", "tune", "train", "finetune", "scratch"),
+    *("scan", "preview", "extract", "info", "verify", "pack", "tune", "train", "finetune", "scratch", "compare"),
     *("evaluate", "predict"),
     *("backbones", "bench", "doctor", "demo"),
 )
@@ -32,6 +32,7 @@ _AFTER_INTERRUPTION = {
     "tune": "; run the same command again to go on",
     "finetune": "; no model was written; activations that were computed are kept for the same command",
     "scratch": "; no model was written",
+    "compare": "; features that were computed are kept for the same command",
 }
 
 

@@ -1,0 +1,118 @@
+"""``ffe compare``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ffe.cli.extract import size_option
+from ffe.cli.limits import limit_options
+from ffe.cli.output import AUGMENT_HELP, PLAIN_SECONDS, WORKERS_HELP, ExtractProgress, print_json
+from ffe.cli.training import EpochView
+
+if TYPE_CHECKING:
+    from ffe.tuning.search import SearchProgress
+
+ROADS_HELP = """\b
+The roads, which --roads chooses among:
+  frozen         frozen features, and a search over heads: extract, tune
+  views          the same with augmented views: extract --views, tune
+  finetuning     staged fine-tuning from cached activations: finetune
+  head-only      the head alone, with augmentation in the loop: finetune --unfreeze 0
+  scratch        the small convnet from scratch, with augmentation: scratch
+  scratch-plain  the one before it, without: scratch --plain
+
+"""
+
+
+def _words(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return () if value is None else tuple(part.strip() for part in value.split(","))
+
+
+@click.command(short_help="Compare ways to a classifier on the same photos.", epilog=ROADS_HELP + AUGMENT_HELP)
+@click.argument("source", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="The folder for models and features; made if missing.")
+@click.option("--roads", callback=_words, metavar="NAME[,NAME...]", help="Which to compare; see below.  [default: all]")
+@click.option("--backbone", default="mobilenet", show_default=True, help="A name that 'ffe backbones' lists.")
+@size_option
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    help="Of the backbone: imagenet, random (untrained), or the path of a weights file.",
+)
+@click.option("--seconds", type=float, help="Time for everything: each road has an equal share of what is left at its turn.")
+@click.option("--trials", type=click.IntRange(1), help="Trials of each head in a search.  [default: what suits, or fits]")
+@click.option("--epochs", type=click.IntRange(1, 10_000), help="Most epochs of a training or stage.  [default: what fits]")
+@click.option(
+    "--unfreeze",
+    callback=_words,
+    metavar="N[,N...]",
+    help="Stages of fine-tuning, as for 'ffe finetune'.  [default: the last 22 %, then 43 % of the layers]",
+)
+@click.option("--views", type=click.IntRange(1, 1000), default=4, show_default=True, help="Of each training image.")
+@click.option(
+    "--augment",
+    default="flip,zoom=0.8-1.2,rotate=15,shift=0.1,brightness=0.8-1.2",
+    show_default=True,
+    help="How images change for views and head-only; see below.",
+)
+@click.option(
+    "--test-fraction",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share held out for the test where no split is given.",
+)
+@click.option(
+    "--valid-fraction",
+    type=click.FloatRange(0.01, 0.5),
+    default=0.2,
+    show_default=True,
+    help="Share of the others that validates, where no split is given.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice.")
+@click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
+@limit_options
+@click.option("--report", type=click.Path(), help="Write a page (.html) with the table, the curves and the photos that differ.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(source: str, output: str, as_json: bool, **options: Any) -> None:
+    """Go several roads from the labelled images of SOURCE to a classifier, and compare what they come to.
+
+    All of them learn from the same images, choose by the same and are tested
+    on the same. Features and activations stay in the folder, so that a second
+    comparison is quick. Ctrl-C ends it with the roads that are done.
+    """
+    from ffe.workflows.comparing import compare
+
+    with ExtractProgress() as progress, EpochView() as view:
+        result = compare(source, output, progress=progress, on_trials=_Trials(), **view.callbacks, **options)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        from ffe.report.compare_text import compare_text
+
+        click.echo(compare_text(result.to_json()))
+    if options["report"] is not None:
+        click.echo(f"the page is in '{options['report']}'", err=True)
+    if result.interrupted:
+        click.echo("ffe: interrupted; what was computed is kept for the same command", err=True)
+        sys.exit(130)
+    if not result.best:
+        sys.exit(3)
+
+
+class _Trials:
+    """Says now and then how far a search is."""
+
+    def __init__(self) -> None:
+        self._printed_at = time.monotonic()
+
+    def __call__(self, progress: SearchProgress) -> None:
+        if time.monotonic() - self._printed_at >= PLAIN_SECONDS or progress.done == progress.total:
+            self._printed_at = time.monotonic()
+            best = progress.trials[0]
+            click.echo(f"{progress.done} trials, the best: {best.head}, validation accuracy {best.score:.4f}", err=True)

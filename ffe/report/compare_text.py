@@ -1,0 +1,101 @@
+"""What a comparison of roads came to -> text for people, from ``CompareResult.to_json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ffe.machine import bytes_text
+from ffe.report.text import comparison_text, share_text, table
+from ffe.report.words import THIN, counted, duration
+
+HEADER = ("road", "test accuracy", "95 %", "behind the best", "validation", "time", "learnt", "model")
+NUMBERS = (1, 3, 4, 5, 7)
+
+
+def compare_text(record: Mapping[str, Any]) -> str:
+    """Return the table of roads, and what follows from it."""
+    done = [road for road in record["roads"] if not road["reason"]]
+    parts = []
+    if done:
+        rows = [
+            (f"{road['name']}{' *' if road['name'] == record['best'] else ''}", *(cells[name] for name in HEADER[1:]))
+            for road in done
+            for cells in [cells_of(road)]
+        ]
+        parts.append(table(HEADER, rows, right=NUMBERS))
+    parts += [f"{road['name']}: {road['reason']}" for road in record["roads"] if road["reason"]]
+    parts += [sentence for sentence in (rows_text(record), verdict(record), advice(record), note(record)) if sentence]
+    if record["agreement"]:
+        parts.append(agreement_text(record))
+    return "\n\n".join(parts)
+
+
+def cells_of(road: Mapping[str, Any]) -> dict[str, str]:
+    """Return what stands below each title of ``HEADER``, of a road that has a result."""
+    interval = road["evaluation"]["intervals"]["accuracy"]
+    compared = road["comparison"]
+    learnt = counted(road["trials"], "trial") if road["epochs"] is None else counted(road["epochs"], "epoch")
+    return {
+        "test accuracy": share_text(road["evaluation"]["accuracy"]),
+        "95 %": "" if interval is None else f"{share_text(interval[0]).removesuffix(' %')} to {share_text(interval[1])}",
+        "behind the best": "" if compared is None else behind(compared),
+        "validation": share_text(road["valid_accuracy"]),
+        "time": duration(road["seconds"]).replace(THIN, " ") + (" +" if road["reused"] else ""),
+        "learnt": learnt,
+        "model": bytes_text(road["size"]),
+    }
+
+
+def behind(comparison: Mapping[str, Any]) -> str:
+    """Return ``2.9 (real)`` or ``0.4 (chance?)``: points of accuracy, from ``Comparison.to_json`` of the best and another."""
+    points = f"{100 * comparison['difference']:.1f}"
+    return points if not comparison["difference"] else f"{points} ({'real' if comparison['real'] else 'chance?'})"
+
+
+def rows_text(record: Mapping[str, Any]) -> str:
+    """Return how many images train, validate and test."""
+    rows = record["rows"]
+    left = f"; {rows['left_out']} are left out, which belong together with others" if rows["left_out"] else ""
+    return f"All learn from the same {rows['train']} images, choose by {rows['valid']}, and are tested on {rows['test']}{left}."
+
+
+def verdict(record: Mapping[str, Any]) -> str:
+    """Return whether the best two really differ; empty where there are not two."""
+    if record["comparison"] is None:
+        return f"The best (*) is {record['best']}." if record["best"] else "No road has a result."
+    return f"The best two: {comparison_text(record['comparison'], record['best'], record['second'])}."
+
+
+def advice(record: Mapping[str, Any]) -> str:
+    """Return which road is the quickest of those that are as good as the best; empty where that is the best itself."""
+    if record["quickest"] in {"", record["best"]}:
+        return ""
+    road = next(road for road in record["roads"] if road["name"] == record["quickest"])
+    took = duration(road["seconds"]).replace(THIN, " ")
+    return f"As good as {record['best']}, as far as these images tell, and quicker: {road['name']}, in {took}."
+
+
+def note(record: Mapping[str, Any]) -> str:
+    """Return what the times and the marks in the table mean."""
+    done = [road for road in record["roads"] if not road["reason"]]
+    notes = []
+    if any(road["starts_from"] or road["trials"] is not None for road in done):
+        notes.append("Times hold all that a road needs: the features, and the model that it starts from.")
+    if any(road["reused"] for road in done):
+        notes.append("+: without features or activations that an earlier run had computed.")
+    return " ".join(notes)
+
+
+def agreement_text(record: Mapping[str, Any]) -> str:
+    """Return how often each of the best two is right where the other is wrong."""
+    first, second = record["best"], record["second"]
+    header = ("test images", "both right", f"only {first}", f"only {second}", "both wrong")
+    return table(header, agreement_rows(record), right=(1, 2, 3, 4))
+
+
+def agreement_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """Return the rows of that table: all test images, then class by class."""
+    counts = ("both", "only_first", "only_second", "neither")
+    first, *others = ((found["name"] or "all", *(f"{found[name]:,}" for name in counts)) for found in record["agreement"])
+    return [first, *others]  # type: ignore[list-item]

@@ -1,0 +1,129 @@
+"""What a comparison of roads came to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.evaluation.comparison import Comparison, compare
+from ffe.workflows.roads import Road
+
+MARGIN = 0.05  # of accuracy: what is less than this behind, whatever chance may do, counts as as good
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often two classifiers are right on the same test images of one class, or of all.
+
+    Attributes:
+        name: of the class; empty = all images.
+        both, only_first, only_second, neither: images that both had right, the first alone, the second alone, or none.
+    """
+
+    name: str
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What a comparison of roads came to.
+
+    Attributes:
+        folder: where the models lie.
+        roads: in the order in which they were gone.
+        best, second: names of the two with the highest accuracy on the test images, the one with the lower log loss
+            first where that is equal; empty = there are not so many.
+        quickest: the one that took the least time of those that are as good as the best, as far as the test
+            images tell: the difference is not real, and with its interval below 5 points; empty = there is no best.
+        agreement: of the best two, over all test images, then class by class; empty where there are not two.
+        classes: names of the classes.
+        rows: how many images train, validate and test, and how many are left out.
+        backbone: its name.
+        size: (height, width) of its input in pixels.
+        scratch_size: (height, width) of the input of the small convnets in pixels.
+        budget: seconds that there were; None = as many as it takes.
+        seed: of every random choice.
+        interrupted: whether it was ended before all roads were gone.
+        seconds: the whole call.
+    """
+
+    folder: Path
+    roads: tuple[Road, ...]
+    best: str
+    second: str
+    quickest: str
+    agreement: tuple[Agreement, ...]
+    classes: tuple[str, ...]
+    rows: dict[str, int]
+    backbone: str
+    size: tuple[int, int]
+    scratch_size: tuple[int, int]
+    budget: float | None
+    seed: int
+    interrupted: bool
+    seconds: float
+
+    def road(self, name: str) -> Road:
+        """Return a road by its name."""
+        return next(road for road in self.roads if road.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe compare --json`` prints."""
+        return {
+            **vars(self),
+            "folder": str(self.folder),
+            "roads": [road.to_json() for road in self.roads],
+            "comparison": self.road(self.second).to_json()["comparison"] if self.second else None,
+            "agreement": [agreement.to_json() for agreement in self.agreement],
+        }
+
+
+def ranked(roads: Sequence[Road], labels: np.ndarray, groups: np.ndarray | None) -> tuple[tuple[Road, ...], list[str], str]:
+    """Compare all roads with the best of them.
+
+    Args:
+        roads: all of them.
+        labels: int64 (m,), of the test images.
+        groups: int64 (m,), test images that belong together; None = each stands alone.
+
+    Returns:
+        The roads with their comparisons, the names of those that have a result,
+        best first, and the name of the quickest of those that are as good as
+        the best; empty if there is none.
+    """
+    done = sorted((road for road in roads if road.evaluation is not None), key=lambda road: road.rank)
+    if not done:
+        return tuple(roads), [], ""
+    best = done[0]
+    against = {
+        road.name: compare(best.probabilities, road.probabilities, labels, groups=groups) for road in done if road is not best
+    }
+    compared = tuple(dataclasses.replace(road, comparison=against.get(road.name)) for road in roads)
+    as_good = [road for road in done if road is best or _as_good(against[road.name])]
+    return compared, [road.name for road in done], min(as_good, key=lambda road: road.seconds).name
+
+
+def _as_good(comparison: Comparison) -> bool:
+    """Return whether the second of two classifiers is as good as the first; few images cannot tell."""
+    return not comparison.real and comparison.interval[1] < MARGIN
+
+
+def agreement_of(first: Road, second: Road, labels: np.ndarray, classes: Sequence[str]) -> tuple[Agreement, ...]:
+    """Count how often each of two roads is right where the other is wrong: over all test images, then class by class."""
+    a, b = (road.probabilities.argmax(axis=1) == labels for road in (first, second))
+    sides = [("", np.ones(len(labels), bool)), *((name, labels == i) for i, name in enumerate(classes))]
+    return tuple(
+        Agreement(name, *(int((mine & right).sum()) for right in (a & b, a & ~b, ~a & b, ~a & ~b))) for name, mine in sides
+    )

@@ -1,0 +1,237 @@
+"""``compare``: labelled images in; several roads to a classifier, gone on the same split, side by side out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ffe.backbones.catalog import check_size, find
+from ffe.errors import DataError, FfeError, SpecError, StoreError
+from ffe.evaluation.scores import evaluate_probabilities
+from ffe.extraction.stages import Progress
+from ffe.finetuning.history import Epoch
+from ffe.finetuning.train import Clock, Step
+from ffe.images.augment_text import parse_augment
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.scan import Scan, scan
+from ffe.report.page import check_output as check_report
+from ffe.specs import AugmentSpec, PreprocessSpec, ViewsSpec
+from ffe.splits.sides import TEST
+from ffe.tuning.search import SearchProgress
+from ffe.workflows.compare_page import write_compare_page
+from ffe.workflows.compare_result import CompareResult, agreement_of, ranked
+from ffe.workflows.dealing import Dealing, Dealt
+from ffe.workflows.going import Going, OutOfTimeError, Told
+from ffe.workflows.one_split import OneSplit, check_source
+from ffe.workflows.roads import ON_BACKBONE, ROADS, Road, check_roads
+from ffe.workflows.writing import check_place
+
+log = logging.getLogger("ffe")
+
+AUGMENT = "flip,zoom=0.8-1.2,rotate=15,shift=0.1,brightness=0.8-1.2"
+
+
+def compare(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    roads: str | Sequence[str] = (),
+    backbone: str = "mobilenet",
+    size: int | tuple[int, int] | None = None,
+    weights: str = "imagenet",
+    seconds: float | None = None,
+    trials: int | None = None,
+    epochs: int | None = None,
+    unfreeze: Sequence[str] = (),
+    views: int = 4,
+    augment: str | AugmentSpec = AUGMENT,
+    test_fraction: float = 0.2,
+    valid_fraction: float = 0.2,
+    seed: int = 0,
+    workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    report: str | os.PathLike[str] | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    on_trials: Callable[[SearchProgress], None] = lambda progress: None,
+    on_decoded: Callable[[int, int], None] = lambda done, total: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> CompareResult:
+    """Go several roads from labelled images to a classifier, all on the same split, and compare what they come to.
+
+    Every road learns from the same images, chooses by the same, and is tested
+    once on the same. Its model, the features and the activations stay in the
+    folder, so that the next comparison computes only what is new. A road that
+    cannot be gone says why, and the others are gone nevertheless; an
+    interruption ends the comparison with the roads that are done.
+
+    Of ``seconds``, whatever the features and the split took is gone first. Then
+    each road may use an equal share of what is left when its turn comes: what
+    one does not use is shared by those behind it. A training ends with its best
+    weights so far when its share is over; it makes one epoch at least begin.
+
+    Args:
+        source: labelled images; see ``ffe.images.scan``. Splits that it gives are kept.
+        output: folder for models, features and activations; made if it is missing.
+        roads: names of ``ffe.workflows.roads.ROADS``; empty = all.
+        backbone, size, weights: see ``ffe.extract``; the convnets from scratch take
+            the same size, but at least 46 and at most 150 pixels.
+        seconds: time for everything; None = as long as it takes.
+        trials: of each head in a search; None = what the time allows, or a number that suits each.
+        epochs: most epochs of a training, or of each of its stages; None = what the time
+            allows, or 5 and 15 for the stages of fine-tuning, 15 for the head alone, 30 from scratch.
+        unfreeze: what the stages of fine-tuning train; see ``ffe.finetune``. Empty = the
+            last 22 %, then 43 % of the layers: block5, then blocks 4 and 5 of a VGG19.
+        views: of each training image, for the road ``views``.
+        augment: how they differ, and how images change for ``head-only``; from scratch, the article's changes are taken.
+        test_fraction: share held out for the test, where the source gives none.
+        valid_fraction: share of the others that validates, where the source gives none.
+        seed: of every random choice.
+        workers, max_pixels, max_bytes, progress: see ``ffe.extract``.
+        report: an HTML file to write.
+        on_trials, on_decoded, on_epoch, on_step: see ``ffe.tune`` and ``ffe.finetune``.
+
+    Raises:
+        SpecError, SourceError, DataError, StoreError, BundleError, ReportError, BackboneError: before a road is gone.
+        KeyboardInterrupt: interrupted before a road was gone.
+    """
+    started = time.monotonic()
+    if seconds is not None and not 0 < seconds < 1e7:
+        raise SpecError(f"a budget of {seconds:g} seconds cannot be kept; give one above 0 with --seconds.")
+    if epochs is not None and not 1 <= epochs <= 10_000:
+        raise SpecError(f"epochs are {epochs}, but must be from 1 to 10000.")
+    names = check_roads([roads] if isinstance(roads, str) else roads)
+    changes = parse_augment(augment) if isinstance(augment, str) else augment
+    found, folder = scan(source), Path(output)
+    check_source(found)
+    page = None if report is None else check_report(report)
+    _make_folder(folder, found)
+    for name in names:
+        check_place(folder / f"{name}.ffe")
+    clock = Clock(started, seconds)
+    told = Told(progress, on_trials, on_decoded, on_epoch, on_step)
+    split = OneSplit(found, folder / "split.csv")
+    going = Going(
+        folder=folder,
+        clock=clock,
+        budget=seconds,
+        told=told,
+        backbone=backbone,
+        size=_size_of(backbone, size),
+        weights=weights,
+        trials=trials,
+        epochs=epochs,
+        unfreeze=tuple(unfreeze),
+        views=ViewsSpec(views, changes),
+        seed=seed,
+        workers=workers,
+        limits=Limits(max_pixels, max_bytes),
+    )
+    dealing = Dealing(found.class_names, valid_fraction, seed)
+    dealt = _deal(split, going, dealing, test_fraction, on_backbone=not ON_BACKBONE.isdisjoint(names))
+    going.settle(split, dealt)
+    _load_libraries()
+    gone = list(_go(names, going, dealt, found.class_names))
+    labels, together = dealt.labels(TEST), dealt.together(TEST)
+    compared, order, quickest = ranked(gone, labels, together)
+    best, second = [*order, "", ""][:2]
+    by_name = {road.name: road for road in compared}
+    result = CompareResult(
+        folder=folder,
+        roads=compared,
+        best=best,
+        second=second,
+        quickest=quickest,
+        agreement=agreement_of(by_name[best], by_name[second], labels, found.class_names) if second else (),
+        classes=found.class_names,
+        rows=dealt.counts(),
+        backbone=backbone,
+        size=going.size,
+        scratch_size=going.scratch_size,
+        budget=seconds,
+        seed=seed,
+        interrupted=going.interrupted,
+        seconds=time.monotonic() - started,
+    )
+    if page is not None:
+        write_compare_page(page, result, dealt, str(source))
+    return result
+
+
+def _size_of(backbone: str, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    row = find(backbone)
+    side = row.size if size is None else size
+    height_width = (side, side) if isinstance(side, int) else side
+    check_size(row, height_width)
+    return height_width
+
+
+def _make_folder(folder: Path, found: Scan) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"The output '{folder}' is a file; name a folder for the models with -o.")
+    if not folder.parent.is_dir():
+        raise StoreError(f"The output '{folder}' lies in a folder that does not exist ('{folder.parent}'); create it first.")
+    inside = os.path.realpath(folder).startswith(os.path.realpath(found.root) + os.sep)
+    if found.kind != "csv" and (inside or os.path.realpath(folder) == os.path.realpath(found.root)):
+        raise StoreError(f"The output '{folder}' lies among the images of '{found.root}'; name another folder with -o.")
+    folder.mkdir(exist_ok=True)
+
+
+def _deal(split: OneSplit, going: Going, dealing: Dealing, test_fraction: float, *, on_backbone: bool) -> Dealt:
+    """Give each image its side, with features where a road needs them anyway."""
+    try:
+        if on_backbone:
+            going.extract(split.path)
+            return split.deal_features(going.features, dealing, test_fraction)
+        preprocess = PreprocessSpec(going.scratch_size, "none")
+        return split.deal_pixels(preprocess, dealing, test_fraction, going.limits, going.workers, going.on_decoded)
+    except OutOfTimeError as error:
+        raise DataError(
+            f"The {going.budget:g} seconds were over before all images were read; features that were computed are kept, "
+            "so run the same command again, or give more with --seconds."
+        ) from error
+
+
+def _load_libraries() -> None:
+    """Load what the roads need before the first of them, which would otherwise seem slow."""
+    import keras
+    import keras_tuner  # noqa: F401
+
+    keras.backend.clear_session()
+
+
+def _go(names: Sequence[str], going: Going, dealt: Dealt, classes: Sequence[str]) -> Iterator[Road]:
+    """Go one road after another; yield what each came to, or why it came to nothing."""
+    for number, name in enumerate(names, start=1):
+        if going.interrupted:
+            yield Road(name, "interrupted before its turn")
+            continue
+        if going.clock.is_over:
+            yield Road(name, f"no time left: the {going.budget:g} seconds were over before its turn; give more with --seconds")
+            continue
+        share = going.share(len(names) - number + 1)
+        for_it = "" if share is None else f", up to {share:.0f} s"
+        log.info("road %d of %d: %s (%s)%s", number, len(names), name, ROADS[name], for_it)
+        with contextlib.suppress(FileNotFoundError):  # what stood there is of an earlier run
+            os.unlink(going.folder / f"{name}.ffe")
+        try:
+            road = going.go(name, share)
+        except OutOfTimeError:
+            reason = f"the {going.budget:g} seconds were over before it could learn; what was computed is kept for the next run"
+            yield Road(name, reason)
+        except FfeError as error:
+            yield Road(name, str(error))
+        except KeyboardInterrupt:
+            if number == 1:
+                raise
+            going.interrupted = True
+            yield Road(name, "interrupted")
+        else:
+            evaluation = evaluate_probabilities(road.probabilities, dealt.labels(TEST), classes, groups=dealt.together(TEST))
+            yield dataclasses.replace(road, evaluation=evaluation)

@@ -1,0 +1,130 @@
+"""One split for several ways of training: every image of a source with its side, in a CSV that any command takes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ffe.errors import DataError, SourceError
+from ffe.images.limits import Limits
+from ffe.images.scan import Scan, scan
+from ffe.report.output import write_output
+from ffe.specs import PreprocessSpec
+from ffe.splits.groups import find_groups
+from ffe.store.reader import FeatureStore
+from ffe.workflows.dealing import Dealing, Dealt
+from ffe.workflows.loading import pooled_rows
+from ffe.workflows.photos import photos_of_files, photos_of_store
+
+LEAST = 3  # images of a class: to train, to validate, to test
+
+
+def check_source(found: Scan) -> None:
+    """Make sure that a source can be split, before anything is read.
+
+    Raises:
+        SourceError: it has no labels.
+        DataError: it has one class, or too few images of one.
+    """
+    if not found.class_names:
+        raise SourceError(f"The images of '{found.root}' have no labels; give one folder per class, or a CSV with labels.")
+    if len(found.class_names) < 2:
+        raise DataError(f"All images of '{found.root}' are of one class ('{found.class_names[0]}'); give at least two classes.")
+    counts = Counter(record.label for record in found.records)
+    for label, name in enumerate(found.class_names):
+        if counts[label] < LEAST:
+            raise DataError(
+                f"The class '{name}' has only {counts[label]} image{'s' if counts[label] > 1 else ''}; give every class at least "
+                f"{LEAST} different ones: to train, to validate and to test."
+            )
+
+
+class OneSplit:
+    """The labelled images of a source, listed in a CSV that says on which side each stands.
+
+    Args:
+        found: the source.
+        path: the CSV to write; what an earlier run wrote there is the start, so that nothing is read twice.
+
+    Attributes:
+        path: the CSV.
+    """
+
+    def __init__(self, found: Scan, path: Path) -> None:
+        self.path = path
+        self._found = found
+        self._records = [record for record in found.records if record.label >= 0]
+        self._names = _names([record.file for record in self._records], path.parent)
+        self._given = {name: record.split for name, record in zip(self._names, self._records, strict=True)}
+        try:
+            before = {record.path: record.split for record in scan(path).records}
+        except SourceError:
+            before = {}
+        self._write(before)
+
+    def deal_features(self, features: Path, dealing: Dealing, test_fraction: float) -> Dealt:
+        """Deal the images whose features were extracted from the CSV.
+
+        Raises:
+            DataError: a class has no image on one of the sides, or features are no numbers.
+        """
+        with FeatureStore(features) as store:
+            rows = store.plain
+            photos = photos_of_store(store, rows, scan(self.path), self._found.class_names)
+        pooled = pooled_rows([features], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
+        photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
+        groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)
+        return self._settled(dealing.anew(photos, groups, test_fraction))
+
+    def deal_pixels(
+        self,
+        preprocess: PreprocessSpec,
+        dealing: Dealing,
+        test_fraction: float,
+        limits: Limits,
+        workers: int | None,
+        progress: Callable[[int, int], None],
+    ) -> Dealt:
+        """Deal the images without features: near copies are known by their perceptual hash alone.
+
+        Raises:
+            DataError: a class has no image on one of the sides.
+        """
+        _, photos, _ = photos_of_files(scan(self.path), self._found.class_names, preprocess, limits, workers, progress)
+        photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
+        return self._settled(dealing.anew(photos, find_groups(photos.sha256, photos.phash, names=photos.named), test_fraction))
+
+    def _settled(self, dealt: Dealt) -> Dealt:
+        """Write the sides into the CSV; an image that is left out, or cannot be read, is not in it any more."""
+        sides = zip(dealt.photos.paths, dealt.side.tolist(), strict=True)
+        self._write({path: side for path, side in sides if side}, only=True)
+        return dealt
+
+    def _write(self, sides: Mapping[str, str], *, only: bool = False) -> None:
+        file = io.StringIO(newline="")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("path", "label", "split", "group"))
+        for name, record in zip(self._names, self._records, strict=True):
+            if not only or name in sides:
+                writer.writerow((name, self._found.class_names[record.label], sides.get(name, ""), record.group))
+        content = file.getvalue().encode()
+        if not self.path.is_file() or self.path.read_bytes() != content:
+            write_output(self.path, content, "list of images")
+
+
+def _names(files: Sequence[Path], folder: Path) -> list[str]:
+    """Return each file's path relative to a folder; the whole path where links give two files the same."""
+    root, names, seen = os.path.realpath(folder), [], set()
+    for file in files:
+        name = os.path.relpath(os.path.join(os.path.realpath(file.parent), file.name), root)
+        name = str(file.absolute()) if name in seen else name
+        seen.add(name)
+        names.append(name)
+    return names

@@ -1,0 +1,96 @@
+"""The roads from labelled images to a classifier that ``compare`` knows, and what one of them came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.errors import SpecError
+from ffe.evaluation.comparison import Comparison
+from ffe.evaluation.scores import Evaluation
+
+FROZEN, VIEWS, FINETUNING, HEAD_ONLY, SCRATCH, PLAIN = ("frozen", "views", "finetuning", "head-only", "scratch", "scratch-plain")
+
+ROADS = {
+    FROZEN: "frozen features, search over heads",
+    VIEWS: "the same, with augmented views of the training images",
+    FINETUNING: "staged fine-tuning from cached activations",
+    HEAD_ONLY: "the head alone, end to end, with augmentation in the loop",
+    SCRATCH: "small convnet from scratch, with augmentation",
+    PLAIN: "small convnet from scratch, without",
+}
+
+ON_BACKBONE = {FROZEN, VIEWS, FINETUNING, HEAD_ONLY}
+
+
+def check_roads(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of roads in the order of ``ROADS``, each once; all of them if none is named.
+
+    Raises:
+        SpecError: there is no such road.
+    """
+    for name in names:
+        if name not in ROADS:
+            raise SpecError(f"There is no road '{name}'; choose among {', '.join(ROADS)}.")
+    return tuple(name for name in ROADS if name in names) if names else tuple(ROADS)
+
+
+@dataclass(frozen=True)
+class Road:
+    """What one road came to.
+
+    Attributes:
+        name: of ``ROADS``.
+        reason: why there is no result; empty = there is one. The rest is unknown then.
+        evaluation: scores on the test images; None = unknown.
+        valid_accuracy: of what was kept, on the validation images, in [0, 1].
+        seconds: all that it takes, what it starts from included.
+        own_seconds: without what it starts from.
+        starts_from: name of the road whose model it goes on from; empty = none.
+        reused: whether features or activations of an earlier run were at hand, so that ``seconds`` lack them.
+        epochs: of training; None = it has none.
+        trials: of the search; None = it has none.
+        model: the model file.
+        size: its bytes.
+        curve: (seconds, validation accuracy), as the time goes on: of the best trial so far, or of each epoch.
+        comparison: of the best road and this one; None for the best.
+        probabilities: of the test images, float64 (m, K).
+    """
+
+    name: str
+    reason: str = ""
+    evaluation: Evaluation | None = None
+    valid_accuracy: float | None = None
+    seconds: float = 0.0
+    own_seconds: float = 0.0
+    starts_from: str = ""
+    reused: bool = False
+    epochs: int | None = None
+    trials: int | None = None
+    model: Path | None = None
+    size: int | None = None
+    curve: tuple[tuple[float, float], ...] = ()
+    comparison: Comparison | None = None
+    probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False, compare=False)
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What roads with a result are sorted by: the highest accuracy on the test images first, then the lowest log loss."""
+        assert self.evaluation is not None
+        return -self.evaluation.accuracy, self.evaluation.log_loss
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        values = {name: value for name, value in vars(self).items() if name != "probabilities"}
+        return {
+            **values,
+            "what": ROADS[self.name],
+            "evaluation": None if self.evaluation is None else self.evaluation.to_json(),
+            "model": None if self.model is None else str(self.model),
+            "curve": [list(point) for point in self.curve],
+            "comparison": None if self.comparison is None else self.comparison.to_json(),
+        }

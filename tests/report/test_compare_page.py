@@ -1,0 +1,128 @@
+"""The page of a comparison, and its text."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ffe.report.compare_page import ComparePage, Differing, render
+from ffe.report.compare_text import compare_text
+
+HOSTILE = '<script>alert("x")</script>\u202e\x1b'
+
+
+def road(name: str, accuracy: float, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "what": f"what {name} is",
+        "reason": "",
+        "evaluation": {"n": 280, "accuracy": accuracy, "intervals": {"accuracy": (accuracy - 0.02, accuracy + 0.01)}},
+        "valid_accuracy": 0.9,
+        "seconds": 75.0,
+        "own_seconds": 15.0,
+        "starts_from": "",
+        "reused": False,
+        "epochs": None,
+        "trials": 12,
+        "size": 4 << 20,
+        "curve": [[30.0, 0.8], [60.0, 0.9]],
+        "comparison": None,
+        **more,
+    }
+
+
+BEHIND = {
+    **{"n": 280, "accuracy_a": 0.97, "accuracy_b": 0.95, "difference": 0.02, "interval": (-0.01, 0.04), "only_a": 8},
+    **{"only_b": 2, "p_value": 0.11, "real": False},
+}
+
+
+@pytest.fixture
+def record() -> dict[str, Any]:
+    far = {**BEHIND, "accuracy_b": 0.7, "difference": 0.27, "interval": (0.2, 0.33), "p_value": 1e-9, "real": True}
+    return {
+        "roads": [
+            road("frozen", 0.95, comparison=BEHIND, reused=True, seconds=40.0),
+            road("finetuning", 0.97, epochs=1, trials=None, starts_from="frozen"),
+            road("scratch", 0.7, epochs=9, trials=None, comparison=far),
+            {**road("views", 0.5), "reason": "no time left", "curve": []},
+        ],
+        "best": "finetuning",
+        "second": "frozen",
+        "quickest": "frozen",
+        "comparison": BEHIND,
+        "agreement": [
+            {"name": "", "both": 264, "only_first": 8, "only_second": 2, "neither": 6},
+            {"name": HOSTILE, "both": 264, "only_first": 8, "only_second": 2, "neither": 6},
+        ],
+        "rows": {"train": 900, "valid": 220, "test": 280, "left_out": 2},
+    }
+
+
+class Reader(HTMLParser):
+    """Collects tags, and what is not closed as it was opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_text(record: dict[str, Any]) -> None:
+    text = compare_text({**record, "agreement": record["agreement"][:1]})
+    assert text.splitlines() == [
+        "road          test accuracy  95 %            behind the best  validation        time  learnt       model",
+        "------------  -------------  --------------  ---------------  ----------  ----------  ---------  -------",
+        "frozen               95.0 %  93.0 to 96.0 %    2.0 (chance?)      90.0 %      40 s +  12 trials  4.0 MiB",
+        "finetuning *         97.0 %  95.0 to 98.0 %                       90.0 %  1 min 15 s  1 epoch    4.0 MiB",
+        "scratch              70.0 %  68.0 to 71.0 %      27.0 (real)      90.0 %  1 min 15 s  9 epochs   4.0 MiB",
+        "",
+        "views: no time left",
+        "",
+        "All learn from the same 900 images, choose by 220, and are tested on 280; "
+        "2 are left out, which belong together with others.",
+        "",
+        "The best two: no real difference between finetuning and frozen: 97.0 % and 95.0 % of the same 280 images right, "
+        "2.0 points apart (95 %: -1.0 to 4.0; p = 0.11).",
+        "",
+        "As good as finetuning, as far as these images tell, and quicker: frozen, in 40 s.",
+        "",
+        "Times hold all that a road needs: the features, and the model that it starts from. "
+        "+: without features or activations that an earlier run had computed.",
+        "",
+        "test images  both right  only finetuning  only frozen  both wrong",
+        "-----------  ----------  ---------------  -----------  ----------",
+        "all                 264                8            2           6",
+    ]
+
+
+def test_page(record: dict[str, Any], tmp_path: Path) -> None:
+    gone = [Differing(f"{HOSTILE}{i}.jpg", tmp_path / f"{i}.jpg", "cat", HOSTILE, 0.9) for i in range(30)]
+    text, reader = render(ComparePage(HOSTILE, record, {"backbone": HOSTILE}, gone, [], {"source": HOSTILE})), Reader()
+    reader.feed(text)
+    assert not any(tag == "script" for tag, _ in reader.tags)
+    assert not set("\u202e\x1b") & set(text)
+    ids = {attributes.get("id") for _, attributes in reader.tags}
+    links = [str(attributes["href"]) for tag, attributes in reader.tags if tag == "a"]
+    assert {link.removeprefix("#") for link in links} <= ids
+    assert sum(tag == "img" for tag, _ in reader.tags) == 24
+    for words in ("97.0", "what scratch is", "no time left", "8 photos</small>", "There is no such photo.", "27.0 (real)"):
+        assert words in text
+    drawn = text.split('id="time"')[1].split("</section>")[0]
+    assert [name in drawn for name in ("frozen", "finetuning", "scratch", "views")] == [True, True, True, False]
+
+
+def test_page_without_a_result(record: dict[str, Any]) -> None:
+    nothing = {
+        **record,
+        **{"roads": record["roads"][3:], "best": "", "second": "", "quickest": "", "comparison": None, "agreement": []},
+    }
+    text = render(ComparePage("Nothing", nothing))
+    for words in ("No road has a result.", "No road came far enough to be drawn.", "There are not two roads to compare."):
+        assert words in text
+    assert compare_text(nothing).startswith("views: no time left\n\nAll learn from")
