@@ -113,7 +113,7 @@ def test_page(record: dict[str, Any], tmp_path: Path) -> None:
     links = [str(attributes["href"]) for tag, attributes in reader.tags if tag == "a"]
     assert {link.removeprefix("#") for link in links} <= ids
     assert sum(tag == "img" for tag, _ in reader.tags) == 24
-    for words in ("97.0", "what scratch is", "no time left", "8 photos</small>", "There is no such photo.", "27.0 (real)"):
+    for words in ("97.0", "what scratch is", "Best at", "8 photos</small>", "There is no such photo.", "27.0 (real)"):
         assert words in text
     drawn = text.split('id="time"')[1].split("</section>")[0]
     assert [name in drawn for name in ("frozen", "finetuning", "scratch", "views")] == [True, True, True, False]
