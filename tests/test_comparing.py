@@ -108,7 +108,8 @@ def test_what_each_road_took(compared: tuple[CompareResult, str]) -> None:
     for road in result.roads:
         times = [seconds for seconds, _ in road.curve]
         assert times == sorted(times)
-        assert 0 < times[-1] <= road.seconds
+        assert 0 < times[0] <= road.best_at <= times[-1] <= road.seconds
+        assert dict(road.curve)[road.best_at] == road.valid_accuracy
         assert road.model is not None
         assert road.size == road.model.stat().st_size
     assert [len(road.curve) for road in result.roads] == [4, 4, 2]  # epoch 0 is the state before

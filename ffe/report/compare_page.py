@@ -15,7 +15,7 @@ from ffe.report.charts import COLOURS, Axis, Line, bar, line_chart
 from ffe.report.compare_text import advice, agreement_rows, behind, cells_of, note, rows_text, verdict
 from ffe.report.output import check_output, write_output
 from ffe.report.render import document
-from ffe.report.words import counted, duration, of_a_hundred, percent, span
+from ffe.report.words import counted, of_a_hundred, percent, span
 
 MAX_SHOTS = 24  # of each gallery
 
@@ -128,7 +128,7 @@ def _row(road: Mapping[str, Any], best: str, colour: int) -> dict[str, Any]:
         "behind": "" if road["comparison"] is None else behind(road["comparison"]),
         "validation": cells["validation"],
         "time": cells["time"],
-        "own": duration(road["own_seconds"]),
+        "best_at": cells["best at"],
         "learnt": cells["learnt"],
         "model": cells["model"],
     }

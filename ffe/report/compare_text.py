@@ -9,8 +9,8 @@ from ffe.machine import bytes_text
 from ffe.report.text import comparison_text, share_text, table
 from ffe.report.words import THIN, counted, duration
 
-HEADER = ("road", "test accuracy", "95 %", "behind the best", "validation", "time", "learnt", "model")
-NUMBERS = (1, 3, 4, 5, 7)
+HEADER = ("road", "test accuracy", "95 %", "behind the best", "validation", "time", "best at", "learnt", "model")
+NUMBERS = (1, 3, 4, 5, 6, 8)
 
 
 def compare_text(record: Mapping[str, Any]) -> str:
@@ -42,6 +42,7 @@ def cells_of(road: Mapping[str, Any]) -> dict[str, str]:
         "behind the best": "" if compared is None else behind(compared),
         "validation": share_text(road["valid_accuracy"]),
         "time": duration(road["seconds"]).replace(THIN, " ") + (" +" if road["reused"] else ""),
+        "best at": duration(road["best_at"]).replace(THIN, " "),
         "learnt": learnt,
         "model": bytes_text(road["size"]),
     }
@@ -81,7 +82,10 @@ def note(record: Mapping[str, Any]) -> str:
     done = [road for road in record["roads"] if not road["reason"]]
     notes = []
     if any(road["starts_from"] or road["trials"] is not None for road in done):
-        notes.append("Times hold all that a road needs: the features, and the model that it starts from.")
+        notes.append(
+            "Times hold all that a road needs: the features, and the model that it starts from; "
+            "'best at' is when that was learnt which was kept."
+        )
     if any(road["reused"] for road in done):
         notes.append("+: without features or activations that an earlier run had computed.")
     return " ".join(notes)

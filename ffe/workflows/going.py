@@ -222,6 +222,7 @@ class Going:
             reused=self._reused or (name == VIEWS and self._views_reused),
             valid_accuracy=result.leaderboard[0].score,
             trials=len(result.leaderboard),
+            best_at=min(at for at, share in curve if share == curve[-1][1]),
             curve=tuple(curve),
             probabilities=self._answers(features, result),
         )
@@ -334,6 +335,7 @@ class Going:
             before,
             valid_accuracy=result.best.valid_accuracy,
             epochs=sum(epoch.epoch > 0 for epoch in result.epochs),
+            best_at=before + result.best.elapsed,
             curve=tuple((before + epoch.elapsed, epoch.valid_accuracy) for epoch in result.epochs),
             probabilities=result.judged.test[[place[digest] for digest in self._tested]],
             **more,

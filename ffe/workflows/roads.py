@@ -50,6 +50,7 @@ class Road:
         valid_accuracy: of what was kept, on the validation images, in [0, 1].
         seconds: all that it takes, what it starts from included.
         own_seconds: without what it starts from.
+        best_at: how many of ``seconds`` were over when that was learnt which was kept.
         starts_from: name of the road whose model it goes on from; empty = none.
         reused: whether features or activations of an earlier run were at hand, so that ``seconds`` lack them.
         epochs: of training; None = it has none.
@@ -67,6 +68,7 @@ class Road:
     valid_accuracy: float | None = None
     seconds: float = 0.0
     own_seconds: float = 0.0
+    best_at: float = 0.0
     starts_from: str = ""
     reused: bool = False
     epochs: int | None = None

@@ -23,6 +23,7 @@ def road(name: str, accuracy: float, **more: Any) -> dict[str, Any]:
         "valid_accuracy": 0.9,
         "seconds": 75.0,
         "own_seconds": 15.0,
+        "best_at": 35.0,
         "starts_from": "",
         "reused": False,
         "epochs": None,
@@ -76,11 +77,11 @@ class Reader(HTMLParser):
 def test_text(record: dict[str, Any]) -> None:
     text = compare_text({**record, "agreement": record["agreement"][:1]})
     assert text.splitlines() == [
-        "road          test accuracy  95 %            behind the best  validation        time  learnt       model",
-        "------------  -------------  --------------  ---------------  ----------  ----------  ---------  -------",
-        "frozen               95.0 %  93.0 to 96.0 %    2.0 (chance?)      90.0 %      40 s +  12 trials  4.0 MiB",
-        "finetuning *         97.0 %  95.0 to 98.0 %                       90.0 %  1 min 15 s  1 epoch    4.0 MiB",
-        "scratch              70.0 %  68.0 to 71.0 %      27.0 (real)      90.0 %  1 min 15 s  9 epochs   4.0 MiB",
+        "road          test accuracy  95 %            behind the best  validation        time  best at  learnt       model",
+        "------------  -------------  --------------  ---------------  ----------  ----------  -------  ---------  -------",
+        "frozen               95.0 %  93.0 to 96.0 %    2.0 (chance?)      90.0 %      40 s +     35 s  12 trials  4.0 MiB",
+        "finetuning *         97.0 %  95.0 to 98.0 %                       90.0 %  1 min 15 s     35 s  1 epoch    4.0 MiB",
+        "scratch              70.0 %  68.0 to 71.0 %      27.0 (real)      90.0 %  1 min 15 s     35 s  9 epochs   4.0 MiB",
         "",
         "views: no time left",
         "",
@@ -92,7 +93,8 @@ def test_text(record: dict[str, Any]) -> None:
         "",
         "As good as finetuning, as far as these images tell, and quicker: frozen, in 40 s.",
         "",
-        "Times hold all that a road needs: the features, and the model that it starts from. "
+        "Times hold all that a road needs: the features, and the model that it starts from; "
+        "'best at' is when that was learnt which was kept. "
         "+: without features or activations that an earlier run had computed.",
         "",
         "test images  both right  only finetuning  only frozen  both wrong",
@@ -111,7 +113,7 @@ def test_page(record: dict[str, Any], tmp_path: Path) -> None:
     links = [str(attributes["href"]) for tag, attributes in reader.tags if tag == "a"]
     assert {link.removeprefix("#") for link in links} <= ids
     assert sum(tag == "img" for tag, _ in reader.tags) == 24
-    for words in ("97.0", "what scratch is", "no time left", "8 photos</small>", "There is no such photo.", "27.0 (real)"):
+    for words in ("97.0", "what scratch is", "Best at", "8 photos</small>", "There is no such photo.", "27.0 (real)"):
         assert words in text
     drawn = text.split('id="time"')[1].split("</section>")[0]
     assert [name in drawn for name in ("frozen", "finetuning", "scratch", "views")] == [True, True, True, False]
