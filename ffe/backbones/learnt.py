@@ -86,7 +86,7 @@ def find_in_model(path: Path) -> SavedBackbone:
 
 
 def load_backbone(weights: Weights) -> keras.Model:
-    """Load a backbone from a ``.keras`` file, or from a model file, no code runs from it.
+    """Load a backbone from a ``.keras`` file, or from a model file; no code runs from it.
 
     Raises:
         WeightsError: its arrays are not those that its digest was made from.

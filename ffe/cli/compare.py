@@ -10,6 +10,7 @@ import click
 
 from ffe.cli.extract import size_option
 from ffe.cli.limits import limit_options
+from ffe.cli.options import seed_option
 from ffe.cli.output import AUGMENT_HELP, PLAIN_SECONDS, WORKERS_HELP, ExtractProgress, print_json
 from ffe.cli.training import EpochView
 
@@ -74,7 +75,7 @@ def _words(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     show_default=True,
     help="Share of the others that validates, where no split is given.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice.")
+@seed_option
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
 @limit_options
 @click.option("--report", type=click.Path(), help="Write a page (.html) with the table, the curves and the photos that differ.")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from ffe.cli.limits import limit_options
+from ffe.cli.options import class_weights_option, seed_option, time_budget
 from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, print_json
-from ffe.cli.tune import time_budget
 
 if TYPE_CHECKING:
     from ffe.finetuning.history import Epoch
@@ -99,13 +99,7 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
             show_default=True,
             help="End a stage after so many epochs without a better validation loss; 0 = never.",
         ),
-        click.option(
-            "--class-weights",
-            type=click.Choice(("auto", "balanced", "none")),
-            default="auto",
-            show_default=True,
-            help="auto: balanced where the rarest class has under half its share.",
-        ),
+        class_weights_option,
         click.option(
             "--valid-fraction",
             type=click.FloatRange(0.01, 0.5),
@@ -114,9 +108,7 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
             help="Share of the training images that validate, where no split is given.",
         ),
         click.option("--budget", callback=time_budget, metavar="TIME", help="End after 60s, 5m or 1h, with the best so far."),
-        click.option(
-            "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice."
-        ),
+        seed_option,
         click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP),
         limit_options,
         click.option("--report", type=click.Path(), help="Write a page (.html) with scores, mistakes and charts."),

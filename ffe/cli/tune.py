@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
+from ffe.cli.options import class_weights_option, seed_option, time_budget
 from ffe.cli.output import SearchView, duration_text, print_json
 
 _FEW = 20  # test images
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def parse_settings(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -21,21 +21,6 @@ def parse_settings(ctx: click.Context, parameter: click.Parameter, values: tuple
             raise click.BadParameter(f"'{value}' is not NAME=VALUE; write, for example, --set C=10.")
         settings[name.strip()] = text.strip()
     return settings
-
-
-def time_budget(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """Turn ``60s``, ``5m`` or ``1.5h`` into seconds."""
-    if value is None:
-        return None
-    number = value.strip().rstrip("smhin")
-    unit = value.strip()[len(number) :] or "s"
-    try:
-        seconds = float(number) * _UNITS[unit]
-    except (KeyError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < 1e7:
-        raise click.BadParameter(f"'{value}' is no time; write, for example, --budget 60s, 5m or 1h.")
-    return seconds
 
 
 def shared_options(command: Any) -> Any:
@@ -53,13 +38,7 @@ def shared_options(command: Any) -> Any:
             show_default=True,
             help="Share held out for the test where no split is given.",
         ),
-        click.option(
-            "--class-weights",
-            type=click.Choice(("auto", "balanced", "none")),
-            default="auto",
-            show_default=True,
-            help="auto: balanced where the rarest class has under half its share.",
-        ),
+        class_weights_option,
         click.option(
             "--reject",
             type=click.FloatRange(0, 1, max_open=True),
@@ -70,9 +49,7 @@ def shared_options(command: Any) -> Any:
         click.option(
             "--report", type=click.Path(), help="Write a page (.html) with scores, pictures of the mistakes, and charts."
         ),
-        click.option(
-            "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice."
-        ),
+        seed_option,
         click.option(
             "--views",
             type=click.Choice(("all", "epoch", "none")),

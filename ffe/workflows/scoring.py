@@ -100,9 +100,10 @@ def evaluate(
         augment=augment,
     )
     path = Path(data)
-    if predictor.views is not None and path.is_file() and h5py.is_hdf5(path):
+    stored = path.is_file() and h5py.is_hdf5(path)
+    if predictor.views is not None and stored:
         raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
-    if path.is_file() and h5py.is_hdf5(path):
+    if stored:
         probabilities, labels, digests, skipped = _predict_stored(predictor, path)
     else:
         probabilities, labels, digests, skipped = _predict_images(predictor, path, progress)
