@@ -37,7 +37,7 @@ def _features(file: str, as_json: bool) -> None:
     from ffe.store.journal import unfinished
     from ffe.store.reader import FeatureStore
 
-    rows = sum(len(record.phash) for record in unfinished(Path(file)))
+    rows = len({name for record in unfinished(Path(file)) for name in record.names})
     if rows and not Path(file).exists():
         raise StoreError(f"'{file}' is not finished: {_unfinished_text(rows)}.")
     with FeatureStore(file) as store:

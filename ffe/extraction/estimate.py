@@ -18,14 +18,14 @@ from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
 from ffe.extraction.changes import Known
 from ffe.extraction.history import remembered
-from ffe.extraction.output import existing_of, known_of, says_all
+from ffe.extraction.output import existing_of, in_place, known_of, says_all
 from ffe.extraction.plan import Job, make_job, quantized_at_hand, with_model
 from ffe.extraction.views import count_of, names_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype
-from ffe.store.journal import PART_ROW, Record, refuse_other_run, unfinished
+from ffe.store.journal import RECORD_ROW, Record, refuse_other_run, unfinished
 from ffe.store.room import column_bytes, file_bytes, model_bytes
 
 log = logging.getLogger("ffe")
@@ -47,7 +47,8 @@ class Estimate:
         unfinished: rows that an unfinished run has left.
         skipped: files known to give no row.
         file_bytes: size of the finished file; None = not known before the backbone is loaded.
-        needed_bytes: what must be free meanwhile: the file, and the new rows once more until it is whole.
+        needed_bytes: what must be free meanwhile: the file; and where it is compressed, or another
+            is there already, the new rows once more until it is whole.
         least_bytes: the same if files of equal size are copies, and only files named like pictures are some.
         free_bytes: what is free.
         seconds: how long the images take; None = no run like this was seen here.
@@ -93,6 +94,7 @@ def state(
     unfinished: int = 0,
     quantized: IrModel | None = None,
     written: bool = False,
+    once: bool = False,
 ) -> Estimate:
     """Say what a job takes.
 
@@ -103,6 +105,7 @@ def state(
         unfinished: rows of an unfinished run.
         quantized: the int8 model.
         written: the feature file says all this already.
+        once: the features are written in their places at once.
     """
     seen, rate = remembered(job.spec, job.engine, views=job.views is not None)
     grid = grid or seen
@@ -113,7 +116,7 @@ def state(
     least = 0
     if grid is not None:
         dims, itemsize = math.prod(grid), np.dtype(job.spec.dtype).itemsize
-        part = dims * itemsize + PART_ROW
+        part = RECORD_ROW + (0 if once else dims * itemsize)
         texts = [(record.path, record.group) for record in job.records]
         text = sum(column_bytes(column) for column in zip(*texts, strict=True)) * sum(wanted) // len(wanted)
         # named like pictures and not empty; equal sizes may be copies, which are computed once
@@ -212,6 +215,7 @@ def dry_run(
             unfinished=_asked_for(job, records),
             quantized=quantized,
             written=says_all(job, existing, known),
+            once=in_place(job, existing),
         )
     finally:
         if existing is not None:
@@ -222,7 +226,8 @@ def _asked_for(job: Job, records: Sequence[Record]) -> int:
     """Count the rows of an unfinished run that this one can use: those of views that differ otherwise, it cannot."""
     plain = names_of(None)
     suffixes = () if job.views is None else tuple(names_of(job.views.augment)("", v) for v in range(1, 1 + job.views.count))
-    return sum(name == plain(name[:64], 0) or name.endswith(suffixes) for record in records for name in record.phash)
+    names = {name for record in records for name in record.names}
+    return sum(name == plain(name[:64], 0) or name.endswith(suffixes) for name in names)
 
 
 def _grid(job: Job) -> tuple[int, int, int]:

@@ -70,18 +70,19 @@ def compute(
         return replace(pipeline.stages, write=journal.seconds, waited_for_disk=waited_for_disk)
 
     for batch in pipeline:
-        fresh = [item for item in batch if item.features is not None]
-        if fresh and pipeline.engine is not None:
+        good = [item for item in batch if item.error is None]
+        grid = journal.grid if pipeline.engine is None else pipeline.engine.grid
+        if good and grid is not None:
             before = time.monotonic()
             with saying_what_is_missing(job.output, room):
                 journal.append(
-                    [name(item.sha256, item.view) for item in fresh],
-                    [item.features for item in fresh],  # type: ignore[misc]
-                    pipeline.engine.grid,
-                    [item.phash for item in fresh],
+                    [name(item.sha256, item.view) for item in good],
+                    [item.features for item in good],
+                    grid,
+                    [item.phash for item in good],
                 )
             waited_for_disk += time.monotonic() - before
-            computed += len(fresh)
+            computed += sum(item.features is not None for item in good)
         _sort_out(batch, plan, rows, skipped, phash)
         elapsed = max(time.monotonic() - started, 1e-9)
         done = batch[-1].index + 1

@@ -159,6 +159,11 @@ def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
     return job.compress or ("none" if existing is None else compression_choice({existing.compression}))
 
 
+def in_place(job: Job, existing: FeatureStore | None) -> bool:
+    """Return whether features are written where the finished file will have them, if nothing comes in between."""
+    return existing is None and compression_of(job, existing) == "none"
+
+
 def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped: list[Skipped], counts: Sequence[int]) -> bool:
     """Return whether the existing file says all this already; views stand behind their images, and say what those say."""
     if existing is None or existing.schema < SCHEMA or existing.parts or existing.compression != compression_of(job, existing):
@@ -219,12 +224,13 @@ def assemble(
         return journal.row(found)
 
     if not plan.written and not same_table(job, existing, *table, counts):
+        all_rows = list(with_views(table[0], counts))
         write_store(
             job.output,
             spec=plan.spec,
             grid=grid,
             class_names=job.found.class_names,
-            rows=list(with_views(table[0], counts)),
+            rows=all_rows,
             features=features,
             skipped=table[1],
             judged_by=JUDGED_BY,
@@ -232,5 +238,6 @@ def assemble(
             quantized=plan.quantized,
             compress=compression_of(job, existing),
             views=job.views,
+            draft=journal.draft([name(row.sha256, row.view) for row in all_rows]) if in_place(job, existing) else None,
         )
     return len(counts) + sum(counts), table[1], changed

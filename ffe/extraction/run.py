@@ -17,7 +17,7 @@ from ffe.engines.choose import open_engine
 from ffe.extraction.changes import Changes, known
 from ffe.extraction.estimate import Estimate, state
 from ffe.extraction.history import remember
-from ffe.extraction.output import Plan, assemble, make_plan, stored_rows
+from ffe.extraction.output import Plan, assemble, in_place, make_plan, stored_rows
 from ffe.extraction.plan import Job, make_job, quantized_at_hand
 from ffe.extraction.stages import Computed, Progress, Stages
 from ffe.extraction.views import count_of
@@ -181,7 +181,7 @@ def extract(
         if precision == "int8" and quantized is None:
             Journal(job.output, job.spec, overwrite=overwrite).close()  # refuses now what it would refuse afterwards
             everything = known(job.records, None, trusted=False, views=job.views)
-            _announce(state(job, everything), announce)
+            _announce(state(job, everything, once=in_place(job, None)), announce)
             images = stack.enter_context(_stream(job, range(len(job.records)), workers))
             images.prefetch()  # while libraries are loaded, and int8 is calibrated
             quantized = calibrated(job.spec, job.weights, job.records, job.limits)
@@ -261,6 +261,7 @@ def _stated(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estimate:
         unfinished=len(journal),
         quantized=plan.quantized,
         written=plan.written,
+        once=in_place(plan.job, plan.existing),
     )
 
 

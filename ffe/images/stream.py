@@ -154,7 +154,7 @@ class ImageStream:
             self._pool.submit(self._work)
 
     def __iter__(self) -> Iterator[DecodedImage]:
-        """Yield what became of each file, in order: one item, or one for each view that is wanted and not known."""
+        """Yield what became of each file, in order: one item, or one for each view, without pixels where they are known."""
         self.prefetch()
         while self._running:
             started = time.perf_counter()
@@ -184,12 +184,14 @@ class ImageStream:
             sha256 = bytes_digest(data)
             read_seconds = time.perf_counter() - read_started
             decode_started = time.thread_time()
-            wanted = [view for view in self._views(index) if not self.known(sha256, view)]
+            views = self._views(index)
+            wanted = {view for view in views if not self.known(sha256, view)}
             if not wanted:
-                return [DecodedImage(index, sha256, None, stat=stat)]
+                return [DecodedImage(index, sha256, None, stat=stat, view=view) for view in views]
             pixels = decode(data, self._size, self._how, self._limits.pixels)
             phash = perceptual_hash(pixels)
-            return [DecodedImage(index, sha256, self._view(pixels, sha256, v), None, phash, stat, v) for v in wanted]
+            made = {view: self._view(pixels, sha256, view) for view in wanted}
+            return [DecodedImage(index, sha256, made.get(view), None, phash, stat, view) for view in views]
         except DecodeError as error:
             return [DecodedImage(index, sha256, None, error, stat=stat)]
         finally:

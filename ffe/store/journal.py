@@ -1,12 +1,14 @@
 """Features that are computed but not yet in a finished file: ``OUTPUT.partial/``.
 
-A run appends features under the digest of their image. They go to disk in
-parts: an array, and a record that names its rows. Every few seconds the arrays
-that are new are synced, and then their records are written, synced and renamed
-into place. An array without a record does not count, so a run that is killed
-at any instant leaves only whole parts behind, and the next run of the same
-command finds them here. A run that ends well does without the last sync: the
-finished file is synced instead.
+A run appends features under the digest of their image, and they go to disk
+once: into a draft of the feature file, each row where the finished file will
+have it, because images are read in the order of its rows. Every few seconds the
+draft is synced, and then a record that names the new rows is written, synced
+and renamed into place. Rows without a record do not count, and a row counts
+only with the checksum that its record has, so a run that is killed at any
+instant leaves only whole rows behind, and the next run of the same command
+finds them here. At the end the draft becomes the file, if its rows stand in
+order; see ``Journal.draft``.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import time
 import zlib
@@ -21,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -35,28 +38,30 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
-PART_ROW = 96  # bytes of a record for each row
+HEAD_BYTES = 2048  # where the first row of a draft begins; before it HDF5 says what the file is
+RECORD_ROW = 128  # bytes of a record for each row
 
+_DRAFT = "draft"
 _MODEL = "backbone.zip"
-_PART_BYTES = 64 << 20
+_PART_BYTES = 16 << 20
 _COMMIT_SECONDS = 5.0
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}  # by another process
 
 
 class Journal:
-    """The parts of one unfinished run.
+    """The rows of one unfinished run.
 
     Args:
-        output: the feature file that is being made; the parts lie beside it.
+        output: the feature file that is being made; the rows lie beside it.
         spec: what makes the features.
-        overwrite: throw parts of another spec away.
+        overwrite: throw rows of another spec away.
 
     Attributes:
         grid: (h, w, c) of the features; None while there are none.
         seconds: time that writing took so far, in the background.
 
     Raises:
-        StaleStoreError: there are parts of another spec.
+        StaleStoreError: there are rows of another spec.
         StoreError: another process is writing the same output.
     """
 
@@ -65,15 +70,21 @@ class Journal:
         self.grid: tuple[int, int, int] | None = None
         self.seconds = 0.0
         self._spec = spec
-        self._where: dict[str, tuple[Path, int]] = {}
+        self._names: list[str] = []  # of the rows of the draft, in order; empty for rows that are lost
+        self._crc32: list[int] = []
+        self._row_of: dict[str, int] = {}
         self._phash: dict[str, int] = {}
-        self._pending: list[tuple[str, np.ndarray]] = []
+        self._pending: list[tuple[str, np.ndarray | None]] = []  # None: a row that is there already, once more
         self._pending_bytes = 0
+        self._taken = set[str]()  # all names
+        self._rows = 0  # that were taken in, written or not
+        self._passed = 0  # rows of the finished file that this run has come by
+        self._recorded = 0
+        self._records = 0
         self._committed_at = time.monotonic()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ffe-journal")
         self._writing: Future[None] | None = None
-        self._loose: list[tuple[Path, dict[str, object]]] = []  # arrays without a record yet
-        self._open: tuple[Path, np.ndarray] | None = None
+        self._file: BinaryIO | None = None
         self._lasting = self._discarded = False
         self._lock = _locked(self.folder, output)
         try:
@@ -84,46 +95,75 @@ class Journal:
 
     def _read(self, output: Path, overwrite: bool) -> None:
         for path in sorted(self.folder.glob("*.json")):
+            self._records = max(self._records, int(path.stem) if path.stem.isdecimal() else 0)
             record = _record(path)
-            if record is None or not _whole(record) or (overwrite and record.spec != self._spec):
+            if record is None or (overwrite and record.spec != self._spec):
                 path.unlink()  # its features are computed again
                 continue
+            sound = _sound(self.folder / _DRAFT, record)
+            if not any(sound):
+                path.unlink()
+                continue
             refuse_other_run(output, record, self._spec)
-            self.grid = record.grid
-            self._where.update({sha256: (record.part, i) for i, sha256 in enumerate(record.phash)})
-            self._phash.update(record.phash)
-        for path in (*self.folder.glob("*.npy"), *self.folder.glob("*.tmp")):
-            if path.suffix == ".tmp" or not path.with_suffix(".json").exists():
-                path.unlink()  # of a run that was killed: they only take room
+            self._take(record, sound)
+        for path in self.folder.glob("*.tmp"):
+            path.unlink()  # of a run that was killed: they only take room
+        while self._names and not self._names[-1]:
+            self._names.pop()  # new rows take the place of those that are lost
+            self._crc32.pop()
+        self._recorded = self._rows = len(self._names)
+        self._taken.update(self._row_of)
+        if not self._row_of:
+            (self.folder / _DRAFT).unlink(missing_ok=True)
+
+    def _take(self, record: Record, sound: Sequence[bool]) -> None:
+        """Take in those rows of a record that are sound."""
+        self.grid = record.grid
+        last = record.first + len(sound)
+        self._names += [""] * (last - len(self._names))
+        self._crc32 += [0] * (last - len(self._crc32))
+        for row, name, crc32, whole in zip(range(record.first, last), record.names, record.crc32, sound, strict=True):
+            if whole:
+                self._names[row], self._crc32[row] = name, crc32
+                self._row_of.setdefault(name, row)
+        self._phash.update(zip(record.names, record.phash, strict=True))
 
     def __contains__(self, sha256: str) -> bool:
-        return sha256 in self._where
+        return sha256 in self._row_of
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._row_of)
 
     def append(
         self,
         sha256: Sequence[str],
-        features: Iterable[np.ndarray],
+        features: Iterable[np.ndarray | None],
         grid: tuple[int, int, int],
         phash: Sequence[int] | None = None,
     ) -> None:
         """Take in the features (D,) of each of n images; commit if it is time. The rows are kept, not copied.
 
         Args:
-            sha256: digest of each image.
-            features: n rows, float32 (D,).
+            sha256: digest of each image, in the order of the rows of the finished file.
+            features: n rows, float32 (D,); None = those that are here already under that digest.
             grid: (h, w, c) of a row.
-            phash: perceptual hash of each image; None = unknown.
+            phash: perceptual hash of each image that has features; None = unknown.
         """
         self.grid = grid
-        if phash is not None:
-            self._phash.update(zip(sha256, phash, strict=True))
-        for name, row in zip(sha256, features, strict=True):
-            stored = np.ascontiguousarray(row, self._spec.dtype)
-            self._pending.append((name, stored))
-            self._pending_bytes += stored.nbytes
+        for i, (name, row) in enumerate(zip(sha256, features, strict=True)):
+            if row is not None:
+                self._taken.add(name)
+                stored = np.ascontiguousarray(row, self._spec.dtype)
+                self._pending.append((name, stored))
+                self._pending_bytes += stored.nbytes
+                self._rows += 1
+                if phash is not None:
+                    self._phash[name] = phash[i]
+            elif self._passed == self._rows and name in self._taken:  # a copy, where its row is the next one
+                self._pending.append((name, None))
+                self._pending_bytes += self._row_bytes()
+                self._rows += 1
+            self._passed += 1
         due = time.monotonic() - self._committed_at >= _COMMIT_SECONDS
         if due or self._pending_bytes >= _PART_BYTES:
             self._in_background(durable=due)
@@ -154,58 +194,101 @@ class Journal:
         pending, self._pending, self._pending_bytes = self._pending, [], 0
         if durable:
             self._committed_at = time.monotonic()
-        if pending or (durable and self._loose):
+        if pending or (durable and self._recorded < len(self._names)):
             self._writing = self._writer.submit(self._write, pending, durable)
 
-    def _write(self, pending: list[tuple[str, np.ndarray]], durable: bool) -> None:
+    def _write(self, pending: list[tuple[str, np.ndarray | None]], durable: bool) -> None:
         started = time.monotonic()
         if pending:
-            self._write_part(pending)
+            self._write_rows(pending)
         if durable:
             self._settle()
+        elif len(pending) * self._row_bytes() >= _PART_BYTES:
+            sync(self._draft().fileno())  # so that little is left to wait for at the end
         self.seconds += time.monotonic() - started
 
-    def _write_part(self, pending: list[tuple[str, np.ndarray]]) -> None:
-        """Write an array, which counts for this process only."""
-        self.folder.mkdir(exist_ok=True)
-        last = max((int(part.stem) for part in self.folder.glob("*.npy")), default=0)
-        part = self.folder / f"{last + 1:06d}.npy"
-        names = [name for name, _ in pending]
+    def _write_rows(self, pending: list[tuple[str, np.ndarray | None]]) -> None:
+        """Append rows to the draft; they count for this process only."""
+        draft, first = self._draft(), len(self._names)
+        names, checksums = [name for name, _ in pending], []
+        place: dict[str, int] = {}
         try:
-            with part.open("wb") as file:
-                np.lib.format.write_array_header_1_0(file, _header(len(pending), pending[0][1]))
-                for _, row in pending:
-                    file.write(row.data)
+            draft.seek(self._place(first))
+            for i, (name, row) in enumerate(pending):
+                if row is None:
+                    row = self._stored(self._row_of[name]) if name in self._row_of else pending[place[name]][1]
+                assert row is not None
+                place.setdefault(name, i)
+                checksums.append(_checksum(row))
+                draft.write(row.data)
+            draft.flush()
         except BaseException:
-            part.unlink(missing_ok=True)  # on a full disk the records of the others need the room
+            self._let_go(first)  # on a full disk the records of the others need the room
             raise
-        hashes = [self.phash(name) for name in names]
-        self._loose.append((part, {"spec": self._spec.to_json(), "grid": self.grid, "sha256": names, "phash": hashes}))
-        self._where.update({name: (part, i) for i, name in enumerate(names)})
+        self._names += names
+        self._crc32 += checksums
+        for name, i in place.items():
+            self._row_of.setdefault(name, first + i)
 
     def _settle(self) -> None:
-        """Sync the arrays that were written since the last time, then their records: now they count for every process."""
-        for entry in list(self._loose):
-            try:
-                with entry[0].open("rb+") as file:
-                    sync(file.fileno())
-            except BaseException:
-                self._loose.remove(entry)  # what it holds on the disk nobody knows
-                raise
-        while self._loose:
-            part, content = self._loose[0]
-            content["crc32"] = _checksum(part)
-            record = part.with_suffix(".json")
-            with record.with_suffix(".json.tmp").open("w", encoding="utf-8") as text:
-                json.dump(content, text)
-                text.flush()
-                sync(text.fileno())
-            os.replace(record.with_suffix(".json.tmp"), record)
-            del self._loose[0]
+        """Sync the draft, then write a record of the rows that are new in it: now they count for every process."""
+        first, last = self._recorded, len(self._names)
+        try:
+            sync(self._draft().fileno())
+        except BaseException:
+            self._forget(first)  # what the disk holds of them nobody knows
+            raise
+        names = self._names[first:last]
+        content = {
+            "spec": self._spec.to_json(),
+            "grid": self.grid,
+            "first": first,
+            "names": names,
+            "phash": [self.phash(name) for name in names],
+            "crc32": self._crc32[first:last],
+        }
+        record = self.folder / f"{self._records + 1:06d}.json"
+        with record.with_suffix(".json.tmp").open("w", encoding="utf-8") as text:
+            json.dump(content, text)
+            text.flush()
+            sync(text.fileno())
+        os.replace(record.with_suffix(".json.tmp"), record)
+        self._recorded, self._records = last, self._records + 1
         sync_folder(self.folder)
         if not self._lasting:
             sync_folder(self.folder.parent)  # the name of the folder itself
             self._lasting = True
+
+    def _forget(self, first: int) -> None:
+        """Take back the rows from ``first`` on."""
+        del self._names[first:], self._crc32[first:]
+        self._row_of = {name: row for name, row in self._row_of.items() if row < first}
+        self._let_go(first)
+
+    def _let_go(self, rows: int) -> None:
+        """Give the room behind the first rows back to the disk."""
+        file, self._file = self._file, None
+        with contextlib.suppress(OSError):
+            if file is not None:
+                file.close()  # it may try to write what it still holds
+        with contextlib.suppress(OSError):
+            os.truncate(self.folder / _DRAFT, self._place(rows))
+
+    def _draft(self) -> BinaryIO:
+        """Return the draft, open."""
+        if self._file is None:
+            path = self.folder / _DRAFT
+            path.touch()
+            self._file = path.open("rb+")
+        return self._file
+
+    def _row_bytes(self) -> int:
+        assert self.grid is not None
+        return _row_bytes(self.grid, self._spec)
+
+    def _place(self, row: int) -> int:
+        """Return where a row begins in the draft."""
+        return HEAD_BYTES + row * self._row_bytes()
 
     def keep_model(self, model: IrModel) -> None:
         """Keep the int8 model of this run, so that a later run can go on with the same one."""
@@ -224,54 +307,103 @@ class Journal:
 
     def row(self, sha256: str) -> np.ndarray:
         """Return the written features (D,) of an image, as they are to be stored."""
-        part, index = self._where[sha256]
-        if self._open is None or self._open[0] != part:
-            self._open = (part, np.asarray(np.load(part, mmap_mode="r", allow_pickle=False)))
-        return self._open[1][index]
+        return self._stored(self._row_of[sha256])
+
+    def _stored(self, row: int) -> np.ndarray:
+        """Read a row (D,) of the draft."""
+        dtype = np.dtype(self._spec.dtype)
+        return np.fromfile(self.folder / _DRAFT, dtype, self._row_bytes() // dtype.itemsize, offset=self._place(row))
+
+    def draft(self, sha256: Sequence[str]) -> Draft | None:
+        """Return the draft, if its rows are those of these images, in their order; all must be flushed.
+
+        Rows behind them are left to be overwritten. None where rows stand otherwise, as after
+        an interruption during which the images have changed.
+        """
+        if not sha256 or len(sha256) > len(self._names) or any(a != b for a, b in zip(sha256, self._names, strict=False)):
+            return None
+        self._close_file()
+        return Draft(self.folder / _DRAFT, np.asarray(self._crc32[: len(sha256)], np.uint32))
 
     def phash(self, sha256: str) -> int:
         """Return the perceptual hash of an image that was taken in; 0 = unknown."""
         return self._phash.get(sha256, 0)
 
     def discard(self) -> None:
-        """Delete all parts; called once the finished file is in place."""
-        self._open = None
-        self._where.clear()
+        """Delete all rows; called once the finished file is in place."""
+        self._close_file()
+        self._row_of.clear()
         _remove(self.folder)
         self._discarded = True
 
     def close(self) -> None:
-        """Let another process have the output; leave no folder behind that holds no parts."""
-        self._open = None
+        """Let another process have the output; leave no folder behind that holds no rows."""
         self._writer.shutdown()
+        self._close_file()
         if not self._discarded and not self._lock.closed and not any(self.folder.glob("*.json")):
             _remove(self.folder)  # once it is gone, one of its name is another process's
         self._lock.close()
 
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The rows of a feature file in their places, without all else that it says.
+
+    Attributes:
+        path: the file; its first row begins at ``HEAD_BYTES``.
+        crc32: of each row, uint32 (N,).
+    """
+
+    path: Path
+    crc32: np.ndarray
+
 
 @dataclass(frozen=True)
 class Record:
-    """What a part holds: ``phash`` has the digests of its images, in the order of its rows, and their fingerprints."""
+    """What rows of the draft hold, from ``first`` on: names (digests) of their images, their fingerprints and checksums."""
 
-    part: Path
     spec: ExtractSpec
     grid: tuple[int, int, int]
-    phash: dict[str, int]
-    crc32: int
+    first: int
+    names: tuple[str, ...]
+    phash: tuple[int, ...]
+    crc32: tuple[int, ...]
 
 
 def _record(path: Path) -> Record | None:
-    """Read the record of a part; None if it is damaged."""
+    """Read a record; None if it is damaged."""
     try:
         content = json.loads(path.read_text("utf-8"))
-        names = list(content["sha256"])
         height, width, channels = (int(n) for n in content["grid"])
-        hashes = [int(n) for n in content.get("phash", [0] * len(names))]  # earlier versions kept none
-        known = dict(zip(names, hashes, strict=True))
-        spec = ExtractSpec.from_json(content["spec"])
-        return Record(path.with_suffix(".npy"), spec, (height, width, channels), known, int(content["crc32"]))
+        names = tuple(map(str, content["names"]))
+        phash, crc32 = (tuple(map(int, content[name])) for name in ("phash", "crc32"))
+        spec, first = ExtractSpec.from_json(content["spec"]), int(content["first"])
+        if not len(names) == len(phash) == len(crc32) or first < 0:
+            return None
+        return Record(spec, (height, width, channels), first, names, phash, crc32)
     except (ValueError, KeyError, TypeError, SpecError):
         return None
+
+
+def _row_bytes(grid: tuple[int, int, int], spec: ExtractSpec) -> int:
+    return math.prod(grid) * np.dtype(spec.dtype).itemsize
+
+
+def _sound(draft: Path, record: Record) -> list[bool]:
+    """Say of each row of a record whether it is on the disk as it was written."""
+    size = _row_bytes(record.grid, record.spec)
+    try:
+        with draft.open("rb") as file:
+            file.seek(HEAD_BYTES + record.first * size)
+            rows = (file.read(size) for _ in record.names)
+            return [len(row) == size and zlib.crc32(row) == crc32 for row, crc32 in zip(rows, record.crc32, strict=True)]
+    except OSError:
+        return [False] * len(record.names)
 
 
 def refuse_other_run(output: Path, record: Record, asked: ExtractSpec) -> None:
@@ -289,7 +421,7 @@ def refuse_other_run(output: Path, record: Record, asked: ExtractSpec) -> None:
 
 
 def _folder(output: Path) -> Path:
-    """Return where the parts of an output lie: the same for all names of one file."""
+    """Return where the rows of an unfinished run lie: the same for all names of one file."""
     real = Path(os.path.realpath(output))
     return real.with_name(real.name + ".partial")
 
@@ -303,7 +435,7 @@ def unfinished(output: Path) -> list[Record]:
     return [record for record in records if record is not None]
 
 
-def has_parts(output: Path) -> bool:
+def has_rows(output: Path) -> bool:
     """Return whether an unfinished run for ``output`` has left features behind."""
     return any(_folder(output).glob("*.json"))
 
@@ -311,7 +443,7 @@ def has_parts(output: Path) -> bool:
 def unfinished_model(output: Path) -> IrModel | None:
     """Return the int8 model of an unfinished run for ``output``, if there is a sound one."""
     try:
-        return read_ir(_folder(output) / _MODEL) if has_parts(output) else None
+        return read_ir(_folder(output) / _MODEL) if has_rows(output) else None
     except (OSError, ValueError):
         return None
 
@@ -345,7 +477,7 @@ def _locked(folder: Path, output: Path) -> IO[str]:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a folder of parts: first what makes them count, last what keeps other processes away."""
+    """Delete a folder of rows: first what makes them count, last what keeps other processes away."""
     with contextlib.suppress(OSError):
         names = sorted(os.listdir(folder), key=lambda name: (name == "lock", not name.endswith(".json"), name))
         for name in names:
@@ -354,23 +486,9 @@ def _remove(folder: Path) -> None:
         os.rmdir(folder)
 
 
-def _header(rows: int, row: np.ndarray) -> dict[str, object]:
-    """Return the header of a ``.npy`` file of ``rows`` such rows."""
-    return {"descr": row.dtype.str, "fortran_order": False, "shape": (rows, *row.shape)}
-
-
-def _checksum(part: Path) -> int:
-    """Return the CRC-32 of the values of a part; enough to tell a torn write, and fast."""
-    return zlib.crc32(np.load(part, mmap_mode="r", allow_pickle=False).data)
-
-
-def _whole(record: Record) -> bool:
-    """Return whether a part has its rows, and the very bytes that were written."""
-    try:
-        rows = len(np.load(record.part, mmap_mode="r", allow_pickle=False))
-        return rows == len(record.phash) and _checksum(record.part) == record.crc32
-    except (OSError, ValueError, EOFError):
-        return False
+def _checksum(row: np.ndarray) -> int:
+    """Return the CRC-32 of the bytes of a row, which the finished file will have."""
+    return zlib.crc32(row.data)
 
 
 def sync(descriptor: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -18,7 +18,8 @@ from ffe.specs import Compression, ExtractSpec, ViewsSpec
 from ffe.store import layout
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.compression import deflate, filter_options
-from ffe.store.journal import sync, sync_folder
+from ffe.store.files import create_plain, new_file, reopened, take_over
+from ffe.store.journal import HEAD_BYTES, Draft, sync, sync_folder
 from ffe.store.layout import Row, Skipped
 from ffe.store.room import file_bytes, model_bytes, reserve, text_bytes
 from ffe.store.virtual import Part, create_virtual, parts_text
@@ -41,11 +42,13 @@ def write_store(
     recorded: Callable[[Row], int | None] = lambda row: None,
     parts: Sequence[Part] = (),
     views: ViewsSpec | None = None,
+    draft: Draft | None = None,
 ) -> None:
     """Write a feature file beside its final place, sync it, and rename it.
 
     Readers see the old file or the new one, never a half. Memory holds one
-    chunk of features, whatever the number of rows.
+    chunk of features, whatever the number of rows. Plain features are written
+    around HDF5, which would copy them once more.
 
     Args:
         path: the feature file; replaced if it exists.
@@ -65,26 +68,41 @@ def write_store(
             from it, so that they do not pass for sound; None for all others.
         parts: the files that hold the features, for a virtual file; all checksums are then recorded ones.
         views: what the rows of views are; None = there are none.
+        draft: a file that holds the plain features of these rows already, sorted; it becomes the feature file.
 
     Raises:
         StoreError: the package for a compression is not installed.
         OSError: the file cannot be written; ENOSPC before HDF5 has written a byte.
     """
-    options = filter_options(compress)
+    filter_options(compress)  # refuses what cannot be
     if not parts:
         rows = sorted(rows, key=lambda row: (row_key(row.path), row.view))
     dims = grid[0] * grid[1] * grid[2]
     dtype = np.dtype(spec.dtype)
     step = layout.chunk_rows(len(rows), dims, dtype.itemsize)
     path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
-    temporary = path.with_name(f"{path.name}.tmp")  # one writer at a time: the journal holds a lock
+    made = temporary = path.with_name(f"{path.name}.tmp")  # one writer at a time: the journal holds a lock
     width = 0 if parts else dims
     size = file_bytes(len(rows), width, dtype.itemsize, text=text_bytes(rows, skipped), other=model_bytes(quantized))
+    plain = compress == "none" and not parts and bool(rows)
+    data = _Features(rows, features, recorded, dims, dtype, step)
     try:
         temporary.touch()
-        reserve(temporary, size)  # before HDF5 comes in, which lets go of it, and after
-        with _new_file(temporary) as file:
-            reserve(temporary, size)
+        room = size if draft is None else file_bytes(0, 0, 1, text=0)
+        reserve(temporary, room)  # before HDF5 comes in, which lets go of it, and after
+        if plain:
+            first = create_plain(temporary, (len(rows), dims), dtype, step, room)
+            if draft is not None and first == HEAD_BYTES:
+                made = draft.path
+                take_over(made, temporary, first, first + len(rows) * dims * dtype.itemsize)
+                temporary.unlink()
+                data.crc32 = draft.crc32
+                data.fill_up(made)
+            else:
+                reserve(temporary, size)
+                data.write_plain(temporary, first)
+        with reopened(made) if plain else new_file(made) as file:
+            reserve(made, size)
             file.attrs["ffe_schema"] = layout.SCHEMA
             file.attrs["ffe_version"] = as_text(__version__)
             file.attrs["spec"] = as_text(canonical_json(spec.to_json()).decode())
@@ -97,25 +115,11 @@ def write_store(
                 file.attrs["sources"] = as_text(json.dumps(list(sources), ensure_ascii=False))
             if views is not None:
                 file.attrs["views"] = as_text(canonical_json(views.to_json()).decode())
-            crc32 = np.asarray([recorded(row) or 0 for row in rows], np.uint32)
             if parts:
                 file.attrs["parts"] = as_text(parts_text(parts))
                 create_virtual(file, parts, dims, dtype)
-            else:
-                shape, chunks = (len(rows), dims), (step, dims)
-                data = file.create_dataset(layout.FEATURES, shape, dtype, chunks=chunks, fillvalue=np.nan, **options)
-                for start in range(0, len(rows), step):
-                    some = rows[start : start + step]
-                    block = np.full((step, dims), np.nan, dtype) if len(some) < step else np.empty((step, dims), dtype)
-                    np.stack([features(row) for row in some], out=block[: len(some)])
-                    believed = [recorded(row) is None for row in some]
-                    np.copyto(crc32[start : start + step], row_checksums(block[: len(some)]), where=believed)
-                    if compress == "none":
-                        data.id.write_direct_chunk((start, 0), block.data)  # as it is: HDF5 would copy it once more
-                    elif compress == "gzip":
-                        data.id.write_direct_chunk((start, 0), deflate(block))  # several times as fast as HDF5's own
-                    else:
-                        data[start : start + len(some)] = block[: len(some)]
+            elif not plain:
+                data.write_compressed(file, compress)
             file[layout.DATA_LINK] = h5py.SoftLink(f"/{layout.FEATURES}")
             file[layout.LABELS] = np.asarray([row.label for row in rows], np.int64)
             file[layout.VIEW] = np.asarray([row.view for row in rows], np.int64)
@@ -124,7 +128,7 @@ def write_store(
             for name in (layout.PATHS, layout.SHA256, layout.SPLIT, layout.GROUP):
                 attribute = {layout.PATHS: "path"}.get(name, name)
                 file[name] = layout.text_column(getattr(row, attribute) for row in rows)
-            file[layout.CRC32] = crc32
+            file[layout.CRC32] = data.crc32
             file[layout.SKIPPED] = layout.skipped_table(skipped)
             file[layout.SKIPPED_STAT] = np.asarray([s.stat for s in skipped], np.int64).reshape(-1, 2)
             if quantized is not None:
@@ -135,23 +139,69 @@ def write_store(
                 model["weights"] = quantized.weights
                 model.attrs["record"] = as_text(canonical_json(quantized.record).decode())
             file.attrs["tables_sha256"] = as_text(tables_digest(file, read_tables(file)))
-        with temporary.open("rb+") as written:
+        with made.open("rb+") as written:
             sync(written.fileno())
-        os.replace(temporary, path)
+        os.replace(made, path)
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _new_file(path: Path) -> h5py.File:
-    """Open an empty HDF5 file that keeps no time stamps: equal content, equal bytes."""
-    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-    creation.set_obj_track_times(False)
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    access.set_cache(0, 521, 0, 0.75)  # whole chunks are written once, so caching them is a copy too many
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access))
+class _Features:
+    """The features of the rows of a file on their way into it, chunk by chunk.
+
+    Attributes:
+        crc32: of each row, as far as they are written, uint32 (N,).
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        features: Callable[[Row], np.ndarray],
+        recorded: Callable[[Row], int | None],
+        dims: int,
+        dtype: np.dtype,
+        step: int,
+    ) -> None:
+        self._rows, self._features = rows, features
+        self._dims, self._dtype, self._step = dims, dtype, step
+        checksums = [recorded(row) for row in rows]
+        self._believed = np.asarray([checksum is None for checksum in checksums], bool)
+        self.crc32 = np.asarray([checksum or 0 for checksum in checksums], np.uint32)
+
+    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the first row and the features (step, D) of each chunk, NaN behind the last row."""
+        for start in range(0, len(self._rows), self._step):
+            some = self._rows[start : start + self._step]
+            block = np.full((self._step, self._dims), np.nan, self._dtype)
+            np.stack([self._features(row) for row in some], out=block[: len(some)])
+            end = start + len(some)
+            np.copyto(self.crc32[start:end], row_checksums(block[: len(some)]), where=self._believed[start:end])
+            yield start, block
+
+    def write_plain(self, path: Path, first: int) -> None:
+        """Write all chunks, one behind the other, from the byte ``first`` on."""
+        with path.open("rb+") as file:
+            file.seek(first)
+            for _, block in self._blocks():
+                file.write(block.data)
+
+    def fill_up(self, path: Path) -> None:
+        """Write NaN behind the last row, which ends the file, so that its chunk is full."""
+        with path.open("ab") as file:
+            file.write(np.full((-len(self._rows) % self._step, self._dims), np.nan, self._dtype).data)
+
+    def write_compressed(self, file: h5py.File, compress: Compression) -> None:
+        """Write all chunks behind a filter."""
+        shape, chunks = (len(self._rows), self._dims), (self._step, self._dims)
+        options = filter_options(compress)
+        data = file.create_dataset(layout.FEATURES, shape, self._dtype, chunks=chunks, fillvalue=np.nan, **options)
+        for start, block in self._blocks():
+            if compress == "gzip":
+                data.id.write_direct_chunk((start, 0), deflate(block))  # several times as fast as HDF5's own
+            else:
+                count = min(self._step, shape[0] - start)
+                data[start : start + count] = block[:count]
 
 
 def row_key(path: str) -> str:

@@ -22,7 +22,7 @@ from ffe.finetuning.train import Clock, Step
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
 from ffe.splits.sides import TEST
-from ffe.store.journal import has_parts
+from ffe.store.journal import has_rows
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import SearchProgress, Trial
 from ffe.workflows.base_model import open_base
@@ -356,7 +356,7 @@ class Going:
 
 def _begun(features: Path) -> bool:
     """Return whether an earlier run has written a feature file, or parts of it."""
-    return features.exists() or has_parts(features)
+    return features.exists() or has_rows(features)
 
 
 def _has_layers(trial: Trial) -> bool:

@@ -272,7 +272,7 @@ def test_like_is_for_int8_and_for_the_same_options(store: Path, pictures: Path, 
 
 
 def test_the_model_of_another_unfinished_run_is_not_taken(pictures: Path, tmp_path: Path) -> None:
-    """Its records are gone with their arrays, but the model lies there: another backbone must not run on it."""
+    """Its records are gone with their rows, but the model lies there: another backbone must not run on it."""
 
     def stop(progress: Any) -> None:
         if progress.done >= 16:
@@ -280,8 +280,7 @@ def test_the_model_of_another_unfinished_run_is_not_taken(pictures: Path, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         run(pictures, tmp_path / "f.h5", progress=stop)
-    for part in (tmp_path / "f.h5.partial").glob("*.npy"):
-        part.write_bytes(b"torn")
+    (tmp_path / "f.h5.partial" / "draft").write_bytes(b"torn")
     run(pictures, tmp_path / "f.h5", size=48)
     run(pictures, tmp_path / "fresh.h5", size=48)
     assert (tmp_path / "f.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()

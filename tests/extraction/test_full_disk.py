@@ -67,8 +67,8 @@ class _FullDisk:
         return self._inner(*rest, **options)
 
 
-PLACES = {  # what is written where, a module and a name through which it is, and how often that is called for a commit
-    "array": (journal.np.lib.format, "write_array_header_1_0", 1),
+PLACES = {  # what is written where, a module and a name through which it is, and its calls for a commit of four rows
+    "rows": (journal, "_checksum", 4),
     "sync": (journal, "sync", 2),
     "record": (journal.json, "dump", 1),
     "rename": (journal.os, "replace", 1),

@@ -70,24 +70,26 @@ def assert_synced_before_renamed(disk: _Disk) -> None:
 
 
 def test_a_whole_run(pictures: Path, folder: Path, disk: _Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arrays, then their records, then the folder; the output, then its folder; and only then the parts go."""
+    """Rows, then their record, then the folder; the output, then its folder; and only then the records go."""
     monkeypatch.setattr(journal_module, "_COMMIT_SECONDS", 0.0)
     extract(pictures, folder / "f.h5", backbone="fake", batch_size=20)
     assert_synced_before_renamed(disk)
     parts = "f.h5.partial"
+    draft, before = f"{parts}/draft", 0
     for number in ("000001", "000002"):
-        array, record = f"{parts}/{number}.npy", f"{parts}/{number}.json"
+        record = f"{parts}/{number}.json"
         renamed = disk.position("replace", f"{record}.tmp", record)
-        assert disk.position("fsync", array) < disk.position("fsync", f"{record}.tmp") < renamed
+        assert before < disk.calls.index(("fsync", draft), before) < disk.position("fsync", f"{record}.tmp") < renamed
         assert ("fsync", parts) in disk.calls[renamed:]
-    assert disk.position("fsync", ".") > disk.position("mkdir", parts)  # the name of the folder of parts
-    assert disk.calls.index(("fsync", ".")) < disk.position("replace", "f.h5.tmp", "f.h5")
-    end = disk.calls[disk.position("replace", "f.h5.tmp", "f.h5") :]
+        before = renamed
+    assert disk.position("fsync", ".") > disk.position("mkdir", parts)  # the name of the folder
+    assert disk.calls.index(("fsync", ".")) < disk.position("replace", draft, "f.h5")
+    assert ("fsync", draft) in disk.calls[before : disk.position("replace", draft, "f.h5")]
+    end = disk.calls[disk.position("replace", draft, "f.h5") :]
     assert end[1] == ("fsync", ".")
     thrown = [call for call in end if call[0] in {"unlink", "rmdir"} and call[1].startswith(parts)]
     assert thrown == [
         *(("unlink", f"{parts}/{number}.json") for number in ("000001", "000002")),
-        *(("unlink", f"{parts}/{number}.npy") for number in ("000001", "000002")),
         ("unlink", f"{parts}/lock"),
         ("rmdir", parts),
     ]
@@ -97,7 +99,7 @@ def test_a_short_run_syncs_its_output_alone(pictures: Path, folder: Path, disk: 
     """What would be thrown away at once need not reach the disk."""
     extract(pictures, folder / "f.h5", backbone="fake")
     assert_synced_before_renamed(disk)
-    assert [call for call in disk.calls if call[0] == "fsync"] == [("fsync", "f.h5.tmp"), ("fsync", ".")]
+    assert [call for call in disk.calls if call[0] == "fsync"] == [("fsync", "f.h5.partial/draft"), ("fsync", ".")]
 
 
 def test_an_unchanged_source_asks_nothing_of_the_disk(pictures: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +124,7 @@ def test_the_check_sees_a_missing_sync(pictures: Path, folder: Path, disk: _Disk
     """So that the tests above can fail."""
     monkeypatch.setattr("ffe.store.writer.sync", lambda descriptor: None)
     extract(pictures, folder / "f.h5", backbone="fake")
-    with pytest.raises(AssertionError, match=r"f\.h5\.tmp"):
+    with pytest.raises(AssertionError, match=r"f\.h5\.partial/draft"):
         assert_synced_before_renamed(disk)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from ffe.errors import StaleStoreError, StoreError
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store import journal as journal_module
-from ffe.store.journal import Journal
+from ffe.store.journal import HEAD_BYTES, Journal
 
 SPEC = ExtractSpec(BackboneSpec("fake", "random", "0" * 64), PreprocessSpec((32, 32), "none"))
 GRID = (1, 2, 3)
@@ -28,7 +29,7 @@ def output(tmp_path: Path) -> Path:
 
 
 def fill(output: Path, spec: ExtractSpec = SPEC) -> Journal:
-    """Write three parts of three rows, and let the output go."""
+    """Write three times three rows, each with a record of its own, and let the output go."""
     journal = Journal(output, spec)
     for start in (0, 3, 6):
         journal.append(NAMES[start : start + 3], ROWS[start : start + 3], GRID)
@@ -42,6 +43,15 @@ def count(output: Path) -> int:
     journal = Journal(output, SPEC)
     journal.close()
     return len(journal)
+
+
+def draft(output: Path) -> Path:
+    return journal_folder(output) / "draft"
+
+
+def place(row: int) -> int:
+    """Return where a row begins in the draft."""
+    return HEAD_BYTES + row * ROWS[0].nbytes
 
 
 def parts(output: Path) -> list[str]:
@@ -76,7 +86,7 @@ def test_second_writer_is_refused_and_harms_nothing(output: Path) -> None:
     assert count(output) == 3
 
 
-def test_overwriting_drops_parts_of_another_spec_and_keeps_its_own(output: Path) -> None:
+def test_overwriting_drops_rows_of_another_spec_and_keeps_its_own(output: Path) -> None:
     fill(output)
     kept = Journal(output, SPEC, overwrite=True)
     assert len(kept) == 9
@@ -87,16 +97,18 @@ def test_overwriting_drops_parts_of_another_spec_and_keeps_its_own(output: Path)
     assert not journal_folder(output).exists()
 
 
-def test_part_with_a_flipped_byte_is_dropped(output: Path) -> None:
+@pytest.mark.parametrize("row", range(9))
+def test_row_with_a_flipped_byte_is_dropped_alone(output: Path, row: int) -> None:
     fill(output)
-    part = journal_folder(output) / "000002.npy"
-    data = bytearray(part.read_bytes())
-    data[-3] ^= 1
-    part.write_bytes(data)
-    assert count(output) == 6
+    data = bytearray(draft(output).read_bytes())
+    data[place(row) + 5] ^= 1
+    draft(output).write_bytes(data)
+    again = Journal(output, SPEC)
+    assert [name in again for name in NAMES] == [i != row for i in range(9)]
+    again.close()
 
 
-def test_parts_survive(output: Path) -> None:
+def test_rows_survive(output: Path) -> None:
     fill(output)
     again = Journal(output, SPEC)
     assert len(again) == 9
@@ -104,7 +116,7 @@ def test_parts_survive(output: Path) -> None:
     for i in (8, 0, 4, 3, 0):
         assert NAMES[i] in again
         np.testing.assert_array_equal(again.row(NAMES[i]), ROWS[i])
-    assert parts(output) == [f"{n:06d}.{kind}" for n in (1, 2, 3) for kind in ("json", "npy")]
+    assert parts(output) == ["000001.json", "000002.json", "000003.json", "draft"]
 
 
 def test_fingerprints_survive(output: Path) -> None:
@@ -119,19 +131,7 @@ def test_fingerprints_survive(output: Path) -> None:
     assert [again.phash(name) for name in NAMES] == [*hashes, *[0] * 6]
 
 
-def test_records_without_fingerprints_are_read(output: Path) -> None:
-    """Those of earlier versions."""
-    fill(output)
-    for record in journal_folder(output).glob("*.json"):
-        content = json.loads(record.read_text())
-        del content["phash"]
-        record.write_text(json.dumps(content))
-    again = Journal(output, SPEC)
-    assert len(again) == 9
-    assert again.phash(NAMES[0]) == 0
-
-
-def test_record_with_too_few_fingerprints_drops_its_part(output: Path) -> None:
+def test_record_with_too_few_fingerprints_drops_its_rows(output: Path) -> None:
     fill(output)
     record = journal_folder(output) / "000002.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "phash": [1, 2]}))
@@ -165,8 +165,8 @@ def test_writes_by_itself_when_it_is_time(output: Path, monkeypatch: pytest.Monk
     assert NAMES[0] in journal
     assert ("000001.json" in parts(output)) == (name == "_COMMIT_SECONDS")
     journal.commit()
-    assert {"000001.json", "000002.json"} <= set(parts(output))
     journal.close()
+    assert count(output) == 6
 
 
 def test_flushed_rows_can_be_read_and_do_not_outlive_a_crash(output: Path) -> None:
@@ -179,8 +179,8 @@ def test_flushed_rows_can_be_read_and_do_not_outlive_a_crash(output: Path) -> No
     assert count(output) == 0
 
 
-def test_records_are_written_after_their_arrays_are_synced(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever instant the power fails at, a record that is there has its array."""
+def test_records_are_written_after_their_rows_are_synced(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever instant the power fails at, a record that is there has its rows."""
     done: list[str] = []
     replace_, sync_ = journal_module.os.replace, journal_module.sync
 
@@ -200,56 +200,144 @@ def test_records_are_written_after_their_arrays_are_synced(output: Path, monkeyp
         journal.flush()
     assert done == []
     journal.commit()
-    assert done == ["sync", "sync", "sync", "record 000001.json", "sync", "record 000002.json"]
+    assert done == ["sync", "sync", "record 000001.json"]
     journal.close()
 
 
-def test_truncated_part_is_dropped(output: Path) -> None:
+def test_much_that_is_written_is_synced_before_its_record_is_due(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that little is left to wait for at the end."""
+    done: list[int] = []
+    monkeypatch.setattr(journal_module, "sync", done.append)
+    monkeypatch.setattr(journal_module, "_PART_BYTES", 3 * ROWS[0].nbytes)
+    journal = Journal(output, SPEC)
+    for start in (0, 3, 6):
+        journal.append(NAMES[start : start + 3], ROWS[start : start + 3], GRID)
+    journal.flush()
+    assert len(done) == 3
+    assert parts(output) == ["draft"]
+    journal.close()
+
+
+def test_a_draft_that_ends_too_early_is_gone_on_with(output: Path) -> None:
+    """What is lost of it is computed again, into the same place."""
     fill(output)
-    part = journal_folder(output) / "000002.npy"
-    part.write_bytes(part.read_bytes()[:-5])
+    whole = draft(output).read_bytes()
+    draft(output).write_bytes(whole[: place(4) + 5])
     again = Journal(output, SPEC)
-    assert [name in again for name in NAMES] == [True] * 3 + [False] * 3 + [True] * 3
-    assert "000002.json" not in parts(output)
-    again.append(NAMES[3:6], ROWS[3:6], GRID)
+    assert [name in again for name in NAMES] == [True] * 4 + [False] * 5
+    assert "000003.json" not in parts(output)
+    again.append(NAMES[:4], [None] * 4, GRID)
+    again.append(NAMES[4:], ROWS[4:], GRID)
     again.commit()
+    assert draft(output).read_bytes() == whole
+    assert again.draft(NAMES) is not None
     again.close()
-    healed = Journal(output, SPEC)
-    for name, row in zip(NAMES, ROWS, strict=True):
-        np.testing.assert_array_equal(healed.row(name), row)
+    assert count(output) == 9
 
 
-@pytest.mark.parametrize("content", [b"", b"no numpy file"])
-def test_damaged_part_is_dropped(output: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"no features"])
+def test_damaged_draft_is_dropped(output: Path, content: bytes) -> None:
     fill(output)
-    (journal_folder(output) / "000003.npy").write_bytes(content)
-    again = Journal(output, SPEC)
-    assert len(again) == 6
-    assert NAMES[6] not in again
+    draft(output).write_bytes(content)
+    assert count(output) == 0
+    assert not journal_folder(output).exists()
 
 
-def test_missing_part_is_dropped(output: Path) -> None:
+def test_missing_draft_is_none(output: Path) -> None:
     fill(output)
-    (journal_folder(output) / "000001.npy").unlink()
-    assert count(output) == 6
+    draft(output).unlink()
+    assert count(output) == 0
 
 
-def test_part_without_a_record_does_not_count(output: Path) -> None:
-    """The run was killed between the array and its record; the next part takes the number."""
+def test_rows_without_a_record_do_not_count(output: Path) -> None:
+    """The run was killed between the rows and their record; new rows take their place."""
     fill(output)
     (journal_folder(output) / "000003.json").unlink()
     again = Journal(output, SPEC)
     assert len(again) == 6
-    again.append(NAMES[6:8], ROWS[6:8], GRID)
+    again.append(NAMES[7:9], ROWS[7:9], GRID)
     again.commit()
     again.close()
     healed = Journal(output, SPEC)
     assert len(healed) == 8
     np.testing.assert_array_equal(healed.row(NAMES[7]), ROWS[7])
+    assert healed.draft([*NAMES[:6], *NAMES[7:]]) is not None
+    healed.close()
+
+
+def test_draft_has_the_rows_in_their_places_with_their_checksums(output: Path) -> None:
+    journal = fill(output)
+    found = journal.draft(NAMES)
+    assert found is not None
+    assert found.path.read_bytes()[HEAD_BYTES:] == ROWS.tobytes()
+    assert found.crc32.tolist() == [zlib.crc32(row.tobytes()) for row in ROWS]
+    assert found.crc32.dtype == np.uint32
+
+
+def test_draft_of_fewer_rows_is_none_of_more_or_of_others(output: Path) -> None:
+    journal = fill(output)
+    fewer = journal.draft(NAMES[:5])  # the others were of files that are gone
+    assert fewer is not None
+    assert len(fewer.crc32) == 5
+    for names in ([], [*NAMES, "f" * 64], NAMES[1:], [NAMES[1], NAMES[0], *NAMES[2:]], [NAMES[0], *NAMES]):
+        assert journal.draft(names) is None
+
+
+def test_copies_have_their_own_rows(output: Path) -> None:
+    """In the same call, a later one, and a run that goes on: each where the finished file will have it."""
+    wanted = [0, 0, 1, 2, 1, 3, 0, 3, 4]
+    journal = Journal(output, SPEC)
+    journal.append([NAMES[i] for i in wanted[:3]], [ROWS[0], None, ROWS[1]], GRID)
+    journal.append([NAMES[2], NAMES[1]], [ROWS[2], None], GRID)
+    journal.commit()
+    journal.close()
+    again = Journal(output, SPEC)
+    assert len(again) == 3
+    again.append([NAMES[i] for i in wanted[:5]], [None] * 5, GRID)
+    again.append([NAMES[i] for i in wanted[5:]], [ROWS[3], None, None, ROWS[4]], GRID)
+    again.flush()
+    found = again.draft([NAMES[i] for i in wanted])
+    assert found is not None
+    assert found.path.read_bytes()[HEAD_BYTES:] == ROWS[wanted].tobytes()
+    again.close()
+
+
+def test_rows_that_the_feature_file_has_are_passed_by(output: Path) -> None:
+    journal = Journal(output, SPEC)
+    journal.append(NAMES[:3], [None, ROWS[1], None], GRID)
+    journal.flush()
+    assert [name in journal for name in NAMES[:3]] == [False, True, False]
+    assert journal.draft(NAMES[:3]) is None
+    np.testing.assert_array_equal(journal.row(NAMES[1]), ROWS[1])
+    journal.close()
+
+
+def test_a_full_disk_gets_back_what_was_half_written(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of the rows before needs the room."""
+    journal = Journal(output, SPEC)
+    journal.append(NAMES[:3], ROWS[:3], GRID)
+    journal.flush()
+    checksum, left = journal_module._checksum, [4]
+
+    def full(row: np.ndarray) -> int:
+        left[0] -= 1
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return checksum(row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module, "_checksum", full)
+        journal.append(NAMES[3:], ROWS[3:], GRID)
+        with pytest.raises(OSError, match="No space left"):
+            journal.flush()
+    assert draft(output).stat().st_size == place(3)
+    journal.commit()
+    journal.close()
+    assert count(output) == 3
 
 
 @pytest.mark.parametrize("content", [b"", b'{"spec": {', b"\xff\xfe", b"{}"])
-def test_damaged_record_drops_its_part(output: Path, content: bytes) -> None:
+def test_damaged_record_drops_its_rows(output: Path, content: bytes) -> None:
     fill(output)
     (journal_folder(output) / "000002.json").write_bytes(content)
     again = Journal(output, SPEC)
@@ -258,12 +346,12 @@ def test_damaged_record_drops_its_part(output: Path, content: bytes) -> None:
 
 def test_half_written_files_are_passed_over(output: Path) -> None:
     fill(output)
-    (journal_folder(output) / "000004.npy.tmp").write_bytes(b"half")
+    (journal_folder(output) / "draft.tmp").write_bytes(b"half")
     (journal_folder(output) / "000004.json.tmp").write_bytes(b"{")
     assert count(output) == 9
 
 
-def test_parts_of_another_spec_are_refused(output: Path) -> None:
+def test_rows_of_another_spec_are_refused(output: Path) -> None:
     fill(output)
     other = replace(SPEC, preprocess=PreprocessSpec((64, 64), "none"))
     sentence = (

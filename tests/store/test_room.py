@@ -78,10 +78,17 @@ def test_where_nothing_can_be_reserved_the_free_space_is_looked_at(tmp_path: Pat
 def test_hdf5_writes_nothing_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take the process with it, see ``ffe.store.room.reserve``."""
     monkeypatch.setattr(room, "_fallocate", lambda descriptor, size: errno.ENOSPC)
-    monkeypatch.setattr(writer, "_new_file", lambda path: pytest.fail("HDF5 must not be asked"))
+    monkeypatch.setattr(writer, "create_plain", lambda *rest: pytest.fail("HDF5 must not be asked"))
     spec = ExtractSpec(BackboneSpec("fake", "random", "0" * 64), PreprocessSpec((32, 32), "none"))
     with pytest.raises(OSError, match="No space left on device") as caught:
-        write_store(tmp_path / "f.h5", spec=spec, grid=(1, 1, 1), class_names=[], rows=[], features=lambda _: np.zeros(1))
+        write_store(
+            tmp_path / "f.h5",
+            spec=spec,
+            grid=(1, 1, 1),
+            class_names=[],
+            rows=[Row("a", "0" * 64, 0, "")],
+            features=lambda _: np.zeros(1),
+        )
     assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,79 @@
+"""HDF5 files as ffe makes them: equal content gives equal bytes, and plain features lie in them in one piece."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ffe.store import layout
+from ffe.store.room import reserve
+
+
+def new_file(path: Path) -> h5py.File:
+    """Open an empty HDF5 file that keeps no time stamps; what is there is lost."""
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, _access()))
+
+
+def reopened(path: Path) -> h5py.File:
+    """Open such a file to write more into it."""
+    return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDWR, _access()))
+
+
+def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int, room: int) -> int:
+    """Create a file of features (N, D) that have no values yet, in chunks of ``step`` rows.
+
+    HDF5 allocates all chunks at once, as one piece of the file: chunk after
+    chunk, so row after row, and NaN is to fill the last chunk. Who knows where
+    the first row begins can write them without HDF5.
+
+    Args:
+        path: the file; what is there is lost.
+        shape: (N, D).
+        dtype: of the features.
+        step: rows of a chunk.
+        room: bytes to reserve before HDF5 writes; see ``ffe.store.room.reserve``.
+
+    Returns:
+        Where the first row begins, in bytes.
+
+    Raises:
+        OSError: ENOSPC, there is not so much room.
+    """
+    with new_file(path) as file:
+        reserve(path, room)
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_chunk((step, shape[1]))
+        creation.set_fill_value(np.asarray(np.nan, dtype))
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        creation.set_obj_track_times(False)
+        space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(dtype)
+        data = h5py.h5d.create(file.id, layout.FEATURES.encode(), kind, space, creation)
+        return int(data.get_chunk_info_by_coord((0, 0)).byte_offset)
+
+
+def take_over(draft: Path, head: Path, first: int, rows_end: int) -> None:
+    """Make a file that holds the values of plain features alone the file that ``create_plain`` has made without them.
+
+    Args:
+        draft: the values, from ``first`` on; what lies behind the rows is lost.
+        head: what ``create_plain`` has made.
+        first: where the first row begins, in both.
+        rows_end: where the last row ends.
+    """
+    with draft.open("rb+") as file, head.open("rb") as begin:
+        file.write(begin.read(first))
+        file.truncate(rows_end)
+
+
+def _access() -> h5py.h5p.PropFAID:
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_cache(0, 521, 0, 0.75)  # whole chunks are written once, so caching them is a copy too many
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    return access

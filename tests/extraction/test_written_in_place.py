@@ -1,0 +1,155 @@
+"""Features are written once, where the finished file has them; the file equals one that was put together from them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from ffe.extraction.run import extract
+from ffe.images.synthetic import draw_folder
+from ffe.store import journal as journal_module
+from ffe.store.files import create_plain
+from ffe.store.journal import HEAD_BYTES, Draft, Journal
+from ffe.store.layout import FEATURES
+from ffe.store.reader import FeatureStore
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Cats and dogs, copies of some beside others, and files that give no row."""
+    folder = tmp_path / "source"
+    draw_folder(folder, 15, (40, 40))
+    for i, file in enumerate(sorted(folder.glob("*/*.png"))):
+        if i % 3 == 0:
+            shutil.copy(file, file.with_name(f"copy_{i}.png"))
+        if i % 5 == 0:
+            file.with_name(f"broken_{i}.png").write_bytes(file.read_bytes()[:100])
+    return folder
+
+
+@pytest.fixture
+def drafts(monkeypatch: pytest.MonkeyPatch) -> list[Draft | None]:
+    """The drafts that runs have taken over; None for a run that could not."""
+    seen = []
+    draft = Journal.draft
+
+    def noting(self: Journal, names: list[str]) -> Draft | None:
+        seen.append(draft(self, names))
+        return seen[-1]
+
+    monkeypatch.setattr(Journal, "draft", noting)
+    return seen
+
+
+def run(source: Path, output: Path, **options: Any) -> bytes:
+    extract(source, output, **{"backbone": "fake", "batch_size": 4, **options})
+    assert [file.name for file in output.parent.iterdir() if file.name.startswith(output.name)] == [output.name]
+    return output.read_bytes()
+
+
+OPTIONS: list[dict[str, Any]] = [{}, {"dtype": "float16"}, {"views": 2, "augment": "flip,zoom,brightness"}, {"batch_size": 1}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_it_is_the_file_that_copying_gives(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drafts: list[Draft | None], options: dict[str, Any]
+) -> None:
+    once = run(source, tmp_path / "once.h5", **options)
+    assert [draft is not None for draft in drafts] == [True]
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "draft", lambda self, names: None)
+        assert run(source, tmp_path / "copied.h5", **options) == once
+    with FeatureStore(tmp_path / "once.h5") as store:
+        assert len(store.paths) == 40 * (1 + options.get("views", 0))
+        assert len(set(store.sha256)) == 30
+        assert len(store.skipped) == 6
+        store.features()  # checks every row
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("batches", [1, 3, 5])
+def test_a_run_that_goes_on_still_writes_in_place(
+    source: Path, tmp_path: Path, drafts: list[Draft | None], options: dict[str, Any], batches: int
+) -> None:
+    seen = []
+
+    def stop(progress: object) -> None:
+        seen.append(progress)
+        if len(seen) == batches:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "f.h5", progress=stop, **options)
+    assert (tmp_path / "f.h5.partial" / "draft").exists()
+    assert run(source, tmp_path / "f.h5", **options) == run(source, tmp_path / "undisturbed.h5", **options)
+    assert [draft is not None for draft in drafts] == [True, True]
+
+
+def test_images_that_changed_during_an_interruption(source: Path, tmp_path: Path, drafts: list[Draft | None]) -> None:
+    """Rows no longer stand in order, so the file is put together from them."""
+
+    def stop(progress: Any) -> None:
+        if progress.done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "f.h5", progress=stop)
+    files = sorted(source.glob("*/cat_*.png"))
+    for file in files[:4]:
+        file.unlink()
+    for i, file in enumerate(files[4:8]):
+        shutil.copy(file, file.with_name(f"another_{i}.png"))
+    assert run(source, tmp_path / "f.h5") == run(source, tmp_path / "undisturbed.h5")
+    assert [draft is not None for draft in drafts] == [False, True]
+
+
+@pytest.mark.parametrize("compress", ["gzip", "lzf"])
+def test_what_is_compressed_is_not_written_in_place(
+    source: Path, tmp_path: Path, drafts: list[Draft | None], compress: str
+) -> None:
+    run(source, tmp_path / "f.h5", compress=compress)
+    run(source, tmp_path / "plain.h5")
+    run(source, tmp_path / "plain.h5", rehash=True, overwrite=True)
+    assert len(drafts) == 2  # of the two plain files
+    with FeatureStore(tmp_path / "f.h5") as one, FeatureStore(tmp_path / "plain.h5") as other:
+        np.testing.assert_array_equal(one.features(), other.features())
+
+
+def test_one_commit_after_another(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(source, tmp_path / "whole.h5")
+    monkeypatch.setattr(journal_module, "_COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(journal_module, "_PART_BYTES", 1)
+    assert run(source, tmp_path / "f.h5") == whole
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 1000])
+@pytest.mark.parametrize(("dims", "step"), [(1, 1), (48, 2), (50_176, 5)])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_this_hdf5_puts_the_first_row_where_a_draft_has_it(tmp_path: Path, rows: int, dims: int, step: int, dtype: str) -> None:
+    """And all others behind it; else files are right as well, but written twice."""
+    shape, kind, step = (rows, dims), np.dtype(dtype), min(step, rows)
+    assert create_plain(tmp_path / "f.h5", shape, kind, step, 0) == HEAD_BYTES
+    chunks = -(-rows // step)
+    assert (tmp_path / "f.h5").stat().st_size == HEAD_BYTES + chunks * step * dims * kind.itemsize
+    with h5py.File(tmp_path / "f.h5") as file:
+        data = file[FEATURES]
+        places = [data.id.get_chunk_info_by_coord((i * step, 0)).byte_offset for i in range(chunks)]
+        assert places == [HEAD_BYTES + i * step * dims * kind.itemsize for i in range(chunks)]
+        assert (data.shape, data.dtype, data.chunks) == (shape, kind, (step, dims))
+        assert np.isnan(data.fillvalue)
+
+
+def test_an_hdf5_that_puts_it_elsewhere(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drafts: list[Draft | None]
+) -> None:
+    """Then the rows are copied."""
+    once = run(source, tmp_path / "once.h5")
+    for module in ("journal", "writer"):
+        monkeypatch.setattr(f"ffe.store.{module}.HEAD_BYTES", 1000)
+    assert run(source, tmp_path / "f.h5") == once
+    assert [draft is not None for draft in drafts] == [True, True]
