@@ -25,7 +25,7 @@ from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
 from ffe.workflows import TuneResult, evaluate, train, tune
-from ffe.workflows.fitting import Leak
+from ffe.workflows.leak import Leak
 from ffe.workflows.reporting import leak_text
 
 GRID = (4, 4, 3)

@@ -18,97 +18,43 @@ from ffe._version import __version__
 from ffe.bundle import manifest as layout
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
-from ffe.errors import DataError, HeadError, ReportError
+from ffe.errors import HeadError, ReportError
 from ffe.evaluation.calibration import Calibration, calibrate, with_temperature
 from ffe.evaluation.comparison import Comparison, compare
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.selection import Answered, answered, check_threshold
-from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.heads import HEADS, find_head
 from ffe.heads.base import Head
-from ffe.heads.dense import DenseHead
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.space import complete
 from ffe.heads.svm import EXACT_ROWS
-from ffe.keys import bytes_digest, canonical_json
 from ffe.machine import bytes_text
 from ffe.report.page import check_output as check_report
-from ffe.report.text import answers_text, trained_views_text
+from ffe.report.text import answers_text
 from ffe.report.words import counted
-from ffe.specs import HeadSpec, SearchSpec, ViewsSpec
-from ffe.splits.folds import assign_folds
-from ffe.splits.sides import groups_of_classes
+from ffe.specs import HeadSpec, SearchSpec
 from ffe.store.reader import FeatureStore
 from ffe.tuning.cost import estimate
 from ffe.tuning.ensemble import best_ensemble
 from ffe.tuning.memory import Memory
 from ffe.tuning.opening import poolings_searched
-from ffe.tuning.problem import Problem, fold_parts
+from ffe.tuning.problem import Problem
 from ffe.tuning.search import (
     SearchProgress,
     Trial,
     best_of_each_head,
-    mean_accuracy,
     refit,
     score_once,
     search,
 )
+from ffe.workflows.leak import Leak, leak_of
+from ffe.workflows.posing import AUTO, TrainedViews, memory_of, pose, views_used
 from ffe.workflows.reporting import write_report
-from ffe.workflows.rows import SplitRows, split_rows
+from ffe.workflows.rows import split_rows
 from ffe.workflows.writing import check_output, library_versions, write_model
 
 log = logging.getLogger("ffe")
-
-AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class Leak:
-    """What would have been claimed without keeping images together that belong together.
-
-    Attributes:
-        groups: of more than one image, among the labelled rows.
-        images: in such groups.
-        links: how many, by cause; see ``ffe.splits.groups``.
-        honest: accuracy of the best single head in cross-validation, in [0, 1].
-        claimed: the same where folds ignore the groups; None where there was no cross-validation.
-        test_leaking: test rows that a given split has a near copy of elsewhere.
-        test_clean: accuracy on the other test rows; None where all or none leak.
-    """
-
-    groups: int
-    images: int
-    links: dict[str, int]
-    honest: float
-    claimed: float | None
-    test_leaking: int
-    test_clean: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return dict(vars(self))
-
-
-@dataclass(frozen=True)
-class TrainedViews:
-    """The views that a feature file has, and what they were used for.
-
-    Attributes:
-        made: how many of each image, and how they differ.
-        used: ``all``, ``epoch`` or ``none``; see ``ffe.specs.SearchSpec``.
-    """
-
-    made: ViewsSpec
-    used: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {**self.made.to_json(), "used": self.used}
-
-    def text(self) -> str:
-        """Return ``4 of each training image (flip,rotate=15)``, and how they train."""
-        return trained_views_text(self.to_json())
 
 
 @dataclass(frozen=True)
@@ -413,7 +359,7 @@ def _run(
     """Split the rows, find the winner, judge it, write it."""
     check_threshold(options.reject)
     with FeatureStore(features) as store:
-        views = _views_used(store, spec)
+        views = views_used(store, spec)
         found = check_output(store, options.output, options.weights, options.with_backbone)
         if options.report is not None:
             place = check_report(options.report)
@@ -421,8 +367,8 @@ def _run(
                 raise ReportError(f"The report and the model are both to be '{place}'; give them different names.")
         rows = split_rows(store, options.valid, options.test, spec.test_fraction, spec.seed)
         chosen = np.isin(rows.split, ("train", "valid"))
-        problem, validation = _make_problem(rows, chosen, store, spec, options.folds, views)
-        memory = _memory(options.output if options.is_search else None, rows, store, problem, views)
+        problem, validation = pose(rows, chosen, store, spec, options.folds, views)
+        memory = memory_of(options.output if options.is_search else None, rows, store, problem, views)
         ids = rows.groups.ids[chosen]
         trials = find(problem, memory, ids[problem.scored])
         winner, labels = trials[0], problem.labels[problem.scored]
@@ -439,7 +385,7 @@ def _run(
         together = ids_of_test if len(np.unique(ids_of_test)) < len(ids_of_test) else None
         evaluation = evaluate_probabilities(probabilities, rows.labels[testing], rows.class_names, groups=together)
         single = next(trial for trial in trials if trial.head != EnsembleHead.name)
-        leak = _leak(rows, chosen, problem, spec, single, probabilities)
+        leak = leak_of(rows, chosen, problem, spec, single, probabilities)
         over = answered(probabilities, rows.labels[testing], options.reject) if options.reject else None
         result = TuneResult(
             output=None if options.output is None else Path(options.output),
@@ -483,138 +429,3 @@ def _run(
             write_report(Path(options.report), result, rows, store, problem, spec, probabilities, searched=options.is_search)
         memory.forget()
         return dataclasses.replace(result, seconds=time.monotonic() - started)
-
-
-def _views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
-    """Say what the views of a file are used for; None where it has none.
-
-    Raises:
-        DataError: views are asked for that the file has not.
-        HeadError: they are to be drawn for each epoch, and no head trains by epochs.
-    """
-    if store.made_views is None:
-        if spec.views in {"all", "epoch"}:
-            raise DataError(
-                f"'{store.path}' has no views, so --views {spec.views} has nothing to take; leave it out, "
-                f"or add some with 'ffe extract SOURCE -o {store.path} --views 4 --augment flip,zoom=0.8-1.2,rotate=15'."
-            )
-        return None
-    if spec.views == "epoch" and DenseHead.name not in spec.heads:
-        raise HeadError(
-            f"--views epoch draws a view for each epoch, and of the heads only {DenseHead.name} trains by epochs; "
-            "search it too, or use --views all."
-        )
-    return TrainedViews(store.made_views, spec.views or "all")
-
-
-def _make_problem(
-    rows: SplitRows,
-    chosen: np.ndarray,
-    store: FeatureStore,
-    spec: SearchSpec,
-    folds: int | None,
-    views: TrainedViews | None,
-) -> tuple[Problem, str]:
-    """Load the rows that a search may see, and say how they are scored."""
-    split, labels = rows.split[chosen], rows.labels[chosen]
-    sha256 = [digest for digest, keep in zip(rows.sha256, chosen, strict=True) if keep]
-    train, held = np.flatnonzero(split == "train"), np.flatnonzero(split == "valid")
-    if len(held):
-        parts = [(train, held)]
-        validation = f"{len(held)} validation rows"
-        if folds is not None:
-            log.warning("there are validation rows, so there is no cross-validation, and --folds does nothing")
-    else:
-        groups = rows.groups.ids[chosen][train]
-        smallest = min(groups_of_classes(labels[train], groups).values())
-        count = folds if folds is not None else min(5, smallest)
-        if count < 2:
-            raise DataError(f"A class of '{store.path}' has a single training image; add images to it, or give --valid.")
-        if count < 5 and folds is None:
-            log.warning("the smallest class has %d different training images, so there are %d folds, not 5", smallest, count)
-        digests = [sha256[i] for i in train]
-        parts = fold_parts(train, assign_folds(labels[train], digests, groups, count, spec.seed, store.class_names))
-        validation = f"{count}-fold cross-validation on {len(train)} rows"
-    classes = len(store.class_names)
-    weights = weights_of_classes(spec.class_weights, labels[train], classes)
-    even = bool(np.allclose(weights, 1))
-    if not even and spec.class_weights == AUTO:
-        rarest = store.class_names[int(np.bincount(labels[train], minlength=classes).argmin())]
-        log.info("the class '%s' is rare, so classes are weighted to count the same (--class-weights none: as they are)", rarest)
-    weighted = None if even else weights
-    if views is None or views.used == "none":
-        return Problem(rows.load(chosen), labels, train, parts, classes, store.grid, weighted), validation
-    table = rows.views[chosen][train]
-    more = table[table >= 0]
-    image = np.concatenate([np.arange(len(labels)), np.broadcast_to(train[:, None], table.shape)[table >= 0]])
-    features, drawn = rows.load(chosen, more), views.used == "epoch"
-    problem = Problem(features, labels[image], train, parts, classes, store.grid, weighted, image, drawn)
-    widened = [(problem.with_views(fit), score) for fit, score in parts]
-    return dataclasses.replace(problem, train=problem.with_views(train), parts=widened), validation
-
-
-def _memory(
-    output: str | os.PathLike[str] | None, rows: SplitRows, store: FeatureStore, problem: Problem, views: TrainedViews | None
-) -> Memory:
-    """Return where finished trials are kept: beside the output, under a digest of all that decides their scores."""
-    if output is None:
-        return Memory(None, "")
-    about = {
-        "version": __version__,
-        "spec": store.spec_digest,
-        "rows": [list(row) for row in zip(rows.sha256, rows.labels.tolist(), rows.split.tolist(), strict=True)],
-        "parts": [score.tolist() for _, score in problem.parts],
-        "weights": None if problem.class_weights is None else problem.class_weights.tolist(),
-    }
-    if views is not None and views.used != "none":
-        about["views"] = views.to_json()
-    path = Path(output)
-    return Memory(path.with_name(path.name + ".search"), bytes_digest(canonical_json(about)))
-
-
-def _folds_of_single_images(problem: Problem, groups: np.ndarray) -> np.ndarray:
-    """Return folds int64 (n,) of the training rows in which the images of a group are dealt one by one; all others stay."""
-    folds = np.empty(len(problem.features), np.int64)
-    for fold, (_, score) in enumerate(problem.parts):
-        folds[score] = fold
-    train = problem.plain(problem.train)
-    for group in np.flatnonzero(np.bincount(groups[train]) > 1):
-        members = train[groups[train] == group]
-        folds[members] = (folds[members] + np.arange(len(members))) % len(problem.parts)
-    return folds[train]
-
-
-def _leak(
-    rows: SplitRows,
-    chosen: np.ndarray,
-    problem: Problem,
-    spec: SearchSpec,
-    single: Trial,
-    probabilities: np.ndarray,
-) -> Leak | None:
-    """Say what the winner would have claimed if images that belong together stood on both sides."""
-    if not rows.groups.count:
-        return None
-    claimed = None
-    train = problem.plain(problem.train)
-    if len(problem.parts) > 1:
-        folds = _folds_of_single_images(problem, rows.groups.ids[chosen])
-        parts = [(problem.with_views(fit), score) for fit, score in fold_parts(train, folds)]
-        naive = dataclasses.replace(problem, parts=parts)
-        if all(len(score) and len(np.unique(naive.labels[fit])) == naive.classes for fit, score in naive.parts):
-            claimed = score_once(naive, spec, single.head, single.parameters)
-    testing = rows.split == "test"
-    leaking = rows.leaking()[testing]
-    clean = None
-    if leaking.any() and not leaking.all():
-        right = probabilities.argmax(axis=1) == rows.labels[testing]
-        clean = float(right[~leaking].mean())
-    return Leak(
-        groups=rows.groups.count,
-        images=rows.groups.images,
-        links=dict(rows.groups.links),
-        honest=mean_accuracy(problem, single.probabilities),
-        claimed=None if claimed is None else mean_accuracy(naive, claimed.probabilities),
-        test_leaking=int(leaking.sum()),
-        test_clean=clean,
-    )

@@ -1,0 +1,89 @@
+"""What would have been claimed if images that belong together stood on both sides of a split."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ffe.specs import SearchSpec
+from ffe.tuning.problem import Problem, fold_parts
+from ffe.tuning.search import Trial, mean_accuracy, score_once
+from ffe.workflows.rows import SplitRows
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What would have been claimed without keeping images together that belong together.
+
+    Attributes:
+        groups: of more than one image, among the labelled rows.
+        images: in such groups.
+        links: how many, by cause; see ``ffe.splits.groups``.
+        honest: accuracy of the best single head in cross-validation, in [0, 1].
+        claimed: the same where folds ignore the groups; None where there was no cross-validation.
+        test_leaking: test rows that a given split has a near copy of elsewhere.
+        test_clean: accuracy on the other test rows; None where all or none leak.
+    """
+
+    groups: int
+    images: int
+    links: dict[str, int]
+    honest: float
+    claimed: float | None
+    test_leaking: int
+    test_clean: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return dict(vars(self))
+
+
+def _folds_of_single_images(problem: Problem, groups: np.ndarray) -> np.ndarray:
+    """Return folds int64 (n,) of the training rows in which the images of a group are dealt one by one; all others stay."""
+    folds = np.empty(len(problem.features), np.int64)
+    for fold, (_, score) in enumerate(problem.parts):
+        folds[score] = fold
+    train = problem.plain(problem.train)
+    for group in np.flatnonzero(np.bincount(groups[train]) > 1):
+        members = train[groups[train] == group]
+        folds[members] = (folds[members] + np.arange(len(members))) % len(problem.parts)
+    return folds[train]
+
+
+def leak_of(
+    rows: SplitRows,
+    chosen: np.ndarray,
+    problem: Problem,
+    spec: SearchSpec,
+    single: Trial,
+    probabilities: np.ndarray,
+) -> Leak | None:
+    """Say what the winner would have claimed if images that belong together stood on both sides."""
+    if not rows.groups.count:
+        return None
+    claimed = None
+    train = problem.plain(problem.train)
+    if len(problem.parts) > 1:
+        folds = _folds_of_single_images(problem, rows.groups.ids[chosen])
+        parts = [(problem.with_views(fit), score) for fit, score in fold_parts(train, folds)]
+        naive = dataclasses.replace(problem, parts=parts)
+        if all(len(score) and len(np.unique(naive.labels[fit])) == naive.classes for fit, score in naive.parts):
+            claimed = score_once(naive, spec, single.head, single.parameters)
+    testing = rows.split == "test"
+    leaking = rows.leaking()[testing]
+    clean = None
+    if leaking.any() and not leaking.all():
+        right = probabilities.argmax(axis=1) == rows.labels[testing]
+        clean = float(right[~leaking].mean())
+    return Leak(
+        groups=rows.groups.count,
+        images=rows.groups.images,
+        links=dict(rows.groups.links),
+        honest=mean_accuracy(problem, single.probabilities),
+        claimed=None if claimed is None else mean_accuracy(naive, claimed.probabilities),
+        test_leaking=int(leaking.sum()),
+        test_clean=clean,
+    )

@@ -1,0 +1,138 @@
+"""The rows of a feature file -> the problem that a search solves: what trains, in which folds, how much each class counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe._version import __version__
+from ffe.errors import DataError, HeadError
+from ffe.evaluation.weights import class_weights as weights_of_classes
+from ffe.heads.dense import DenseHead
+from ffe.keys import bytes_digest, canonical_json
+from ffe.report.text import trained_views_text
+from ffe.specs import SearchSpec, ViewsSpec
+from ffe.splits.folds import assign_folds
+from ffe.splits.sides import groups_of_classes
+from ffe.store.reader import FeatureStore
+from ffe.tuning.memory import Memory
+from ffe.tuning.problem import Problem, fold_parts
+from ffe.workflows.rows import SplitRows
+
+log = logging.getLogger("ffe")
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class TrainedViews:
+    """The views that a feature file has, and what they were used for.
+
+    Attributes:
+        made: how many of each image, and how they differ.
+        used: ``all``, ``epoch`` or ``none``; see ``ffe.specs.SearchSpec``.
+    """
+
+    made: ViewsSpec
+    used: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {**self.made.to_json(), "used": self.used}
+
+    def text(self) -> str:
+        """Return ``4 of each training image (flip,rotate=15)``, and how they train."""
+        return trained_views_text(self.to_json())
+
+
+def views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
+    """Say what the views of a file are used for; None where it has none.
+
+    Raises:
+        DataError: views are asked for that the file has not.
+        HeadError: they are to be drawn for each epoch, and no head trains by epochs.
+    """
+    if store.made_views is None:
+        if spec.views in {"all", "epoch"}:
+            raise DataError(
+                f"'{store.path}' has no views, so --views {spec.views} has nothing to take; leave it out, "
+                f"or add some with 'ffe extract SOURCE -o {store.path} --views 4 --augment flip,zoom=0.8-1.2,rotate=15'."
+            )
+        return None
+    if spec.views == "epoch" and DenseHead.name not in spec.heads:
+        raise HeadError(
+            f"--views epoch draws a view for each epoch, and of the heads only {DenseHead.name} trains by epochs; "
+            "search it too, or use --views all."
+        )
+    return TrainedViews(store.made_views, spec.views or "all")
+
+
+def pose(
+    rows: SplitRows,
+    chosen: np.ndarray,
+    store: FeatureStore,
+    spec: SearchSpec,
+    folds: int | None,
+    views: TrainedViews | None,
+) -> tuple[Problem, str]:
+    """Load the rows that a search may see, and say how they are scored."""
+    split, labels = rows.split[chosen], rows.labels[chosen]
+    sha256 = [digest for digest, keep in zip(rows.sha256, chosen, strict=True) if keep]
+    train, held = np.flatnonzero(split == "train"), np.flatnonzero(split == "valid")
+    if len(held):
+        parts = [(train, held)]
+        validation = f"{len(held)} validation rows"
+        if folds is not None:
+            log.warning("there are validation rows, so there is no cross-validation, and --folds does nothing")
+    else:
+        groups = rows.groups.ids[chosen][train]
+        smallest = min(groups_of_classes(labels[train], groups).values())
+        count = folds if folds is not None else min(5, smallest)
+        if count < 2:
+            raise DataError(f"A class of '{store.path}' has a single training image; add images to it, or give --valid.")
+        if count < 5 and folds is None:
+            log.warning("the smallest class has %d different training images, so there are %d folds, not 5", smallest, count)
+        digests = [sha256[i] for i in train]
+        parts = fold_parts(train, assign_folds(labels[train], digests, groups, count, spec.seed, store.class_names))
+        validation = f"{count}-fold cross-validation on {len(train)} rows"
+    classes = len(store.class_names)
+    weights = weights_of_classes(spec.class_weights, labels[train], classes)
+    even = bool(np.allclose(weights, 1))
+    if not even and spec.class_weights == AUTO:
+        rarest = store.class_names[int(np.bincount(labels[train], minlength=classes).argmin())]
+        log.info("the class '%s' is rare, so classes are weighted to count the same (--class-weights none: as they are)", rarest)
+    weighted = None if even else weights
+    if views is None or views.used == "none":
+        return Problem(rows.load(chosen), labels, train, parts, classes, store.grid, weighted), validation
+    table = rows.views[chosen][train]
+    more = table[table >= 0]
+    image = np.concatenate([np.arange(len(labels)), np.broadcast_to(train[:, None], table.shape)[table >= 0]])
+    features, drawn = rows.load(chosen, more), views.used == "epoch"
+    problem = Problem(features, labels[image], train, parts, classes, store.grid, weighted, image, drawn)
+    widened = [(problem.with_views(fit), score) for fit, score in parts]
+    return dataclasses.replace(problem, train=problem.with_views(train), parts=widened), validation
+
+
+def memory_of(
+    output: str | os.PathLike[str] | None, rows: SplitRows, store: FeatureStore, problem: Problem, views: TrainedViews | None
+) -> Memory:
+    """Return where finished trials are kept: beside the output, under a digest of all that decides their scores."""
+    if output is None:
+        return Memory(None, "")
+    about = {
+        "version": __version__,
+        "spec": store.spec_digest,
+        "rows": [list(row) for row in zip(rows.sha256, rows.labels.tolist(), rows.split.tolist(), strict=True)],
+        "parts": [score.tolist() for _, score in problem.parts],
+        "weights": None if problem.class_weights is None else problem.class_weights.tolist(),
+    }
+    if views is not None and views.used != "none":
+        about["views"] = views.to_json()
+    path = Path(output)
+    return Memory(path.with_name(path.name + ".search"), bytes_digest(canonical_json(about)))
