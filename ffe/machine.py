@@ -69,6 +69,15 @@ def cache_root() -> Path:
     return platformdirs.user_cache_path("ffe")
 
 
+def taken_disk(path: Path) -> int:
+    """Return the bytes that a file takes on its disk, which holes do not; 0 = it is not there."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size
+
+
 def free_disk(folder: Path) -> int:
     """Return the bytes that can still be written below a folder; a quota is not seen."""
     return shutil.disk_usage(folder).free

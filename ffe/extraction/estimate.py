@@ -25,7 +25,7 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype
-from ffe.store.journal import RECORD_ROW, Record, refuse_other_run, unfinished
+from ffe.store.journal import RECORD_ROW, Record, held_bytes, refuse_other_run, unfinished
 from ffe.store.room import column_bytes, file_bytes, model_bytes
 
 log = logging.getLogger("ffe")
@@ -130,9 +130,10 @@ def state(
         def room(count: int, new: int) -> int:
             return file_bytes(count, dims, itemsize, text=text, other=model_bytes(quantized)) + max(0, new) * part
 
+        held = held_bytes(job.output) if once and unfinished else 0  # of the file itself
         size = room(rows, 0)
-        needed = 0 if written else room(rows, compute)
-        least = 0 if written else room(sum(wanted[i] for i in (*known.rows, *sure)), different)
+        needed = 0 if written else max(0, room(rows, compute) - held)
+        least = 0 if written else max(0, room(sum(wanted[i] for i in (*known.rows, *sure)), different) - held)
     return Estimate(
         job.output,
         len(job.records) + len(job.found.left_out),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ffe.engines.base import Engine
 from ffe.extraction.changes import lasting
-from ffe.extraction.output import Plan
+from ffe.extraction.output import Plan, in_place
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stages import Computed, Progress, Stages
 from ffe.images.stream import ImageStream
@@ -65,12 +65,13 @@ def compute(
     not_read, left_out = len(known.rows) + len(known.skipped), len(job.found.left_out) + len(known.skipped)
     computed = 0
     waited_for_disk = 0.0
+    once = in_place(job, existing)
 
     def stages() -> Stages:
         return replace(pipeline.stages, write=journal.seconds, waited_for_disk=waited_for_disk)
 
     for batch in pipeline:
-        good = [item for item in batch if item.error is None]
+        good = [item for item in batch if item.error is None and (once or item.features is not None)]  # copies have rows, too
         grid = journal.grid if pipeline.engine is None else pipeline.engine.grid
         if good and grid is not None:
             before = time.monotonic()

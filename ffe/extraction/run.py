@@ -273,11 +273,12 @@ def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: 
         done = compute(stored)
         before = time.monotonic()
         rows, skipped = {**plan.known.rows, **done.rows}, {**plan.known.skipped, **done.skipped}
-        with saying_what_is_missing(job.output, lambda: _stated(plan).file_bytes or 0):
+        with saying_what_is_missing(job.output, lambda: (_stated(plan).file_bytes or 0) - journal.spared):
             count, unread, changed = assemble(plan, rows, skipped, stored)
     except BaseException:
-        with contextlib.suppress(OSError):  # what can be kept is kept; the first error is the one that matters
-            journal.commit()
+        for _ in range(2):  # the first may say what went wrong before; what can be kept is kept
+            with contextlib.suppress(OSError):
+                journal.commit()
         raise
     journal.discard()
     assembling = time.monotonic() - before

@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -31,6 +32,7 @@ import numpy as np
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.ir import IrModel, read_ir, write_ir
 from ffe.keys import spec_differences
+from ffe.machine import taken_disk
 from ffe.specs import ExtractSpec
 
 try:
@@ -59,6 +61,7 @@ class Journal:
     Attributes:
         grid: (h, w, c) of the features; None while there are none.
         seconds: time that writing took so far, in the background.
+        spared: bytes of the finished file that are on the disk already, once its draft was asked for.
 
     Raises:
         StaleStoreError: there are rows of another spec.
@@ -66,9 +69,11 @@ class Journal:
     """
 
     def __init__(self, output: Path, spec: ExtractSpec, *, overwrite: bool = False) -> None:
+        self._output = Path(os.path.realpath(output))
         self.folder = _folder(output)
         self.grid: tuple[int, int, int] | None = None
         self.seconds = 0.0
+        self.spared = 0
         self._spec = spec
         self._names: list[str] = []  # of the rows of the draft, in order; empty for rows that are lost
         self._crc32: list[int] = []
@@ -85,6 +90,7 @@ class Journal:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ffe-journal")
         self._writing: Future[None] | None = None
         self._file: BinaryIO | None = None
+        self._reader: FileIO | None = None
         self._lasting = self._discarded = False
         self._lock = _locked(self.folder, output)
         try:
@@ -106,8 +112,8 @@ class Journal:
                 continue
             refuse_other_run(output, record, self._spec)
             self._take(record, sound)
-        for path in self.folder.glob("*.tmp"):
-            path.unlink()  # of a run that was killed: they only take room
+        for path in (*self.folder.glob("*.tmp"), *self.folder.glob("*.npy")):
+            path.unlink()  # of a run that was killed, or of an earlier version: they only take room
         while self._names and not self._names[-1]:
             self._names.pop()  # new rows take the place of those that are lost
             self._crc32.pop()
@@ -184,9 +190,12 @@ class Journal:
 
     def _written(self) -> None:
         """Wait for the writer thread; say once what went wrong in it."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+        if (writing := self._writing) is not None:
+            try:
+                writing.result()
+            finally:
+                if writing.done():  # else an interrupt came in between
+                    self._writing = None
 
     def _in_background(self, *, durable: bool) -> None:
         """Hand the pending features to the writer thread; wait first if it is a part behind."""
@@ -199,17 +208,21 @@ class Journal:
 
     def _write(self, pending: list[tuple[str, np.ndarray | None]], durable: bool) -> None:
         started = time.monotonic()
-        if pending:
-            self._write_rows(pending)
-        if durable:
-            self._settle()
-        elif len(pending) * self._row_bytes() >= _PART_BYTES:
-            sync(self._draft().fileno())  # so that little is left to wait for at the end
+        try:
+            if pending:
+                self._write_rows(pending)
+        finally:
+            if durable:
+                self._settle()
+        if not durable and len(pending) * self._row_bytes() >= _PART_BYTES:
+            self._sync()  # so that little is left to wait for at the end
         self.seconds += time.monotonic() - started
 
     def _write_rows(self, pending: list[tuple[str, np.ndarray | None]]) -> None:
         """Append rows to the draft; they count for this process only."""
         draft, first = self._draft(), len(self._names)
+        new = {name for name, row in pending if row is not None}
+        pending = [item for item in pending if item[0] in new or item[0] in self._row_of]  # no copies of rows that were lost
         names, checksums = [name for name, _ in pending], []
         place: dict[str, int] = {}
         try:
@@ -233,11 +246,9 @@ class Journal:
     def _settle(self) -> None:
         """Sync the draft, then write a record of the rows that are new in it: now they count for every process."""
         first, last = self._recorded, len(self._names)
-        try:
-            sync(self._draft().fileno())
-        except BaseException:
-            self._forget(first)  # what the disk holds of them nobody knows
-            raise
+        if first == last or not (self.folder / _DRAFT).exists():  # it has become the feature file
+            return
+        self._sync()
         names = self._names[first:last]
         content = {
             "spec": self._spec.to_json(),
@@ -248,22 +259,31 @@ class Journal:
             "crc32": self._crc32[first:last],
         }
         record = self.folder / f"{self._records + 1:06d}.json"
-        with record.with_suffix(".json.tmp").open("w", encoding="utf-8") as text:
-            json.dump(content, text)
-            text.flush()
-            sync(text.fileno())
-        os.replace(record.with_suffix(".json.tmp"), record)
+        temporary = record.with_suffix(".json.tmp")
+        try:
+            with temporary.open("w", encoding="utf-8") as text:
+                json.dump(content, text)
+                text.flush()
+                sync(text.fileno())
+            os.replace(temporary, record)
+        finally:
+            temporary.unlink(missing_ok=True)
         self._recorded, self._records = last, self._records + 1
         sync_folder(self.folder)
         if not self._lasting:
             sync_folder(self.folder.parent)  # the name of the folder itself
             self._lasting = True
 
-    def _forget(self, first: int) -> None:
-        """Take back the rows from ``first`` on."""
-        del self._names[first:], self._crc32[first:]
-        self._row_of = {name: row for name, row in self._row_of.items() if row < first}
-        self._let_go(first)
+    def _sync(self) -> None:
+        """Wait until the rows are on the disk; take back those without a record if they are not: nobody knows what it holds."""
+        try:
+            sync(self._draft().fileno())
+        except BaseException:
+            first = self._recorded
+            del self._names[first:], self._crc32[first:]
+            self._row_of = {name: row for name, row in self._row_of.items() if row < first}
+            self._let_go(first)
+            raise
 
     def _let_go(self, rows: int) -> None:
         """Give the room behind the first rows back to the disk."""
@@ -311,8 +331,10 @@ class Journal:
 
     def _stored(self, row: int) -> np.ndarray:
         """Read a row (D,) of the draft."""
-        dtype = np.dtype(self._spec.dtype)
-        return np.fromfile(self.folder / _DRAFT, dtype, self._row_bytes() // dtype.itemsize, offset=self._place(row))
+        if self._reader is None:
+            self._reader = (self.folder / _DRAFT).open("rb", buffering=0)
+        self._reader.seek(self._place(row))
+        return np.frombuffer(self._reader.read(self._row_bytes()), self._spec.dtype)
 
     def draft(self, sha256: Sequence[str]) -> Draft | None:
         """Return the draft, if its rows are those of these images, in their order; all must be flushed.
@@ -322,7 +344,10 @@ class Journal:
         """
         if not sha256 or len(sha256) > len(self._names) or any(a != b for a, b in zip(sha256, self._names, strict=False)):
             return None
+        if not _same_disk(self.folder, self._output.parent):
+            return None
         self._close_file()
+        self.spared = held_bytes(self._output)
         return Draft(self.folder / _DRAFT, np.asarray(self._crc32[: len(sha256)], np.uint32))
 
     def phash(self, sha256: str) -> int:
@@ -345,9 +370,10 @@ class Journal:
         self._lock.close()
 
     def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        for file in (self._file, self._reader):
+            if file is not None:
+                file.close()
+        self._file = self._reader = None
 
 
 @dataclass(frozen=True)
@@ -383,7 +409,7 @@ def _record(path: Path) -> Record | None:
         names = tuple(map(str, content["names"]))
         phash, crc32 = (tuple(map(int, content[name])) for name in ("phash", "crc32"))
         spec, first = ExtractSpec.from_json(content["spec"]), int(content["first"])
-        if not len(names) == len(phash) == len(crc32) or first < 0:
+        if not len(names) == len(phash) == len(crc32) or first < 0 or min(height, width, channels) < 1:
             return None
         return Record(spec, (height, width, channels), first, names, phash, crc32)
     except (ValueError, KeyError, TypeError, SpecError):
@@ -402,7 +428,7 @@ def _sound(draft: Path, record: Record) -> list[bool]:
             file.seek(HEAD_BYTES + record.first * size)
             rows = (file.read(size) for _ in record.names)
             return [len(row) == size and zlib.crc32(row) == crc32 for row, crc32 in zip(rows, record.crc32, strict=True)]
-    except OSError:
+    except (OSError, OverflowError):
         return [False] * len(record.names)
 
 
@@ -433,6 +459,16 @@ def unfinished(output: Path) -> list[Record]:
         with contextlib.suppress(OSError):  # the run has just ended
             records.append(_record(path))
     return [record for record in records if record is not None]
+
+
+def held_bytes(output: Path) -> int:
+    """Return what the rows of an unfinished run take on the disk."""
+    return taken_disk(_folder(output) / _DRAFT)
+
+
+def _same_disk(*folders: Path) -> bool:
+    """Return whether a file can be renamed from one folder into the other: one of them may be a link."""
+    return len({os.stat(folder).st_dev for folder in folders}) == 1
 
 
 def has_rows(output: Path) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ffe.errors import DiskFullError
 from ffe.ir import IrModel
 from ffe.keys import canonical_json
-from ffe.machine import bytes_text, free_disk
+from ffe.machine import bytes_text, free_disk, taken_disk
 from ffe.store import layout
 
 _FIXED = 64 << 10  # superblock, names, attributes, and what HDF5 takes in advance
@@ -67,7 +67,7 @@ def reserve(path: Path, size: int) -> None:
     with path.open("rb+") as file:
         code = _fallocate(file.fileno(), size)
     if code in _UNSUPPORTED:
-        code = errno.ENOSPC if free_disk(path.parent) < size else 0
+        code = errno.ENOSPC if free_disk(path.parent) < size - taken_disk(path) else 0
     if code:
         raise OSError(code, os.strerror(code), str(path))
 

@@ -29,6 +29,7 @@ from ffe.images.limits import Limits
 from ffe.images.synthetic import draw_folder
 from ffe.ir import IrModel
 from ffe.store import journal, writer
+from ffe.store.reader import FeatureStore
 
 OPTIONS: dict[str, Any] = {
     **{"backbone": "fake", "size": None, "weights": "random", "layer": None, "engine": "auto", "precision": "float32"},
@@ -76,6 +77,48 @@ PLACES = {  # what is written where, a module and a name through which it is, an
     "file": (writer, "reserve", None),
     "file's sync": (writer, "sync", None),
 }
+
+
+@pytest.mark.parametrize(("lost", "kept"), [(12, 1), (20, 10), (33, 20)])
+def test_copies_of_rows_that_found_no_room(
+    pictures: Path, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, kept: int
+) -> None:
+    """They are lost with them; all that was written before is kept, though the disk stays full for rows."""
+    source = tmp_path / "source"
+    for i, file in enumerate(sorted(pictures.glob("*/*.png"))[:20]):
+        (source / file.parent.name).mkdir(parents=True, exist_ok=True)
+        for copy in range(3):
+            shutil.copy(file, source / file.parent.name / f"{i}_{copy}.png")
+    run(source, tmp_path / "undisturbed.h5")
+    monkeypatch.setattr(journal, "_PART_BYTES", 1)  # no commit comes before
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "_checksum", _FullDisk(journal._checksum, lost))
+        with pytest.raises(DiskFullError, match=SENTENCE):
+            run(source, output)
+    assert sum(len(record.names) for record in journal.unfinished(output)) >= kept
+    run(source, output)
+    assert output.read_bytes() == (tmp_path / "undisturbed.h5").read_bytes()
+
+
+def test_rows_of_a_sync_that_failed_get_no_record(pictures: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system says only once that it could not write them."""
+    monkeypatch.setattr(journal, "_PART_BYTES", 1)
+    synced, sync = list[int](), journal.sync
+
+    def failing(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "sync", failing)
+        with pytest.raises(DiskFullError, match=SENTENCE):
+            run(pictures, output)
+    kept = {name for record in journal.unfinished(output) for name in record.names}
+    assert run(pictures, output).computed == 40 - len(kept)
+    with FeatureStore(output) as store:
+        assert not kept & set(store.sha256[:12])  # three parts of four rows
 
 
 @pytest.mark.parametrize("at", [0, 1, 4])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ import h5py
 import numpy as np
 import pytest
 
+from ffe.extraction.estimate import Estimate, dry_run
 from ffe.extraction.run import extract
 from ffe.images.synthetic import draw_folder
+from ffe.machine import taken_disk
 from ffe.store import journal as journal_module
 from ffe.store.files import create_plain
 from ffe.store.journal import HEAD_BYTES, Draft, Journal
@@ -153,3 +158,64 @@ def test_an_hdf5_that_puts_it_elsewhere(
         monkeypatch.setattr(f"ffe.store.{module}.HEAD_BYTES", 1000)
     assert run(source, tmp_path / "f.h5") == once
     assert [draft is not None for draft in drafts] == [True, True]
+
+
+def test_where_the_folder_of_the_rows_is_a_link_to_another_disk(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drafts: list[Draft | None]
+) -> None:
+    """The draft cannot be renamed, so its rows are copied."""
+    once = run(source, tmp_path / "once.h5")
+    monkeypatch.setattr(journal_module, "_same_disk", lambda *folders: False)
+    assert run(source, tmp_path / "f.h5") == once
+    assert [draft is not None for draft in drafts] == [True, False]
+
+
+def test_ended_after_the_draft_became_the_file(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left that would pass for an unfinished run."""
+
+    def interrupted(self: Journal) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "discard", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(source, tmp_path / "f.h5")
+    assert not (tmp_path / "f.h5.partial").exists()
+    before = (tmp_path / "f.h5").read_bytes()
+    assert extract(source, tmp_path / "f.h5", backbone="fake").computed == 0
+    assert (tmp_path / "f.h5").read_bytes() == before
+
+
+def test_interrupted_while_it_waits_for_the_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk is busy with is not lost."""
+    write = Journal._write_rows
+
+    def slowly(self: Journal, pending: Any) -> None:
+        threading.Timer(0.1, signal.raise_signal, (signal.SIGINT,)).start()
+        time.sleep(0.4)
+        write(self, pending)
+
+    monkeypatch.setattr(Journal, "_write_rows", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "f.h5")
+    monkeypatch.undo()
+    assert run(source, tmp_path / "f.h5") == run(source, tmp_path / "undisturbed.h5")
+
+
+def test_a_run_that_goes_on_needs_room_for_the_rest_alone(source: Path, tmp_path: Path) -> None:
+    def stop(progress: Any) -> None:
+        if progress.done >= 30:
+            raise KeyboardInterrupt
+
+    first = list[Estimate]()
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "f.h5", progress=stop, announce=first.append)
+    held = taken_disk(tmp_path / "f.h5.partial" / "draft")
+    second = dry_run(source, tmp_path / "f.h5", backbone="fake")
+    whole, rest = first[-1].needed_bytes, second.needed_bytes
+    assert whole is not None
+    assert rest is not None
+    assert held > 0
+    assert whole - held - 128 * 46 <= rest <= whole - held
+    assert second.least_bytes <= rest
+    assert second.file_bytes == first[-1].file_bytes

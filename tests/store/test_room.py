@@ -75,6 +75,17 @@ def test_where_nothing_can_be_reserved_the_free_space_is_looked_at(tmp_path: Pat
         reserve(path, 1001)
 
 
+def test_what_a_file_has_already_is_not_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1" * (1 << 20))
+    os.sync()
+    monkeypatch.setattr(room, "_fallocate", lambda descriptor, size: errno.EOPNOTSUPP)
+    monkeypatch.setattr(room, "free_disk", lambda folder: 1000)
+    reserve(path, (1 << 20) + 1000)
+    with pytest.raises(OSError, match="No space left on device"):
+        reserve(path, (1 << 20) + 100_000)
+
+
 def test_hdf5_writes_nothing_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take the process with it, see ``ffe.store.room.reserve``."""
     monkeypatch.setattr(room, "_fallocate", lambda descriptor, size: errno.ENOSPC)
