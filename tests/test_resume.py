@@ -21,7 +21,7 @@ from ffe.tuning.search import SearchProgress
 from ffe.workflows import TuneResult, tune
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS: dict[str, Any] = {"heads": ("logistic", "svm"), "trials": 40, "folds": 3, "seed": 5}
+OPTIONS: dict[str, Any] = {"heads": ("logistic", "svm"), "trials": 16, "folds": 3, "seed": 5}
 
 
 def board(result: TuneResult) -> list[dict[str, Any]]:
@@ -154,9 +154,15 @@ _MAIN = "import sys; sys.argv[0] = 'ffe'\nfrom ffe.cli import main\nmain()"
 
 
 def test_what_was_known_is_said(fake_store: Path, tmp_path: Path) -> None:
+    done: list[int] = []
+
+    def stop(progress: SearchProgress) -> None:
+        done.append(progress.done)
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         tune(fake_store, tmp_path / "m.ffe", **OPTIONS, on_progress=stop)
-    options = ["--heads", "logistic,svm", "--trials", "40", "--folds", "3", "--seed", "5"]
+    options = ["--heads", "logistic,svm", "--trials", "16", "--folds", "3", "--seed", "5"]
     result = CliRunner().invoke(cli, ["tune", str(fake_store), "-o", str(tmp_path / "m.ffe"), *options])
     assert result.exit_code == 0
-    assert "The best of 80 trials, 7 of them from the run before (--json has all)." in result.stdout
+    assert f"The best of 32 trials, {done[0]} of them from the run before (--json has all)." in result.stdout

@@ -80,9 +80,9 @@ class TestInt8Engine(EngineContract):
     [
         ("vgg19", 48, "caffe"),
         ("mobilenet", 64, "tf"),
-        ("mobilenetv2", 64, "tf"),
+        pytest.param("mobilenetv2", 64, "tf", marks=pytest.mark.slow),
         ("efficientnetb0", 64, "none"),
-        ("resnet50", 64, "caffe"),
+        pytest.param("resnet50", 64, "caffe", marks=pytest.mark.slow),
     ],
 )
 def test_float32_equals_keras(name: str, size: int, mode: PreprocessMode) -> None:
