@@ -143,6 +143,23 @@ def test_the_test_images_of_the_model_stay_test(tuned: Tuned) -> None:
     assert "images that validate, so it is fitted again, on the " in tuned.log
 
 
+def test_a_file_that_a_model_both_learnt_from_and_was_tested_on_does_not_test(
+    base: tuple[Path, Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its splits leaked; the file goes on training, or is refused where it is to test all the same."""
+    splits = Bundle(base[1]).splits()
+    leaked = next(row for row in splits if row.split == "train")
+    before, after = (replace(leaked, path=name, split="test") for name in ("a.png", "z.png"))
+    monkeypatch.setattr(Bundle, "splits", lambda self: [before, *splits, after])
+    result = finetune(pictures, tmp_path / "t.ffe", model=base[1], unfreeze=("0",), epochs=(1,))
+    assert leaked.sha256 not in result.judged.tested
+    assert result.rows["test"] == sum(row.split == "test" for row in splits)
+    split = {row.sha256: "valid" if i % 3 == 1 and row.split == "train" else row.split for i, row in enumerate(splits)}
+    split[leaked.sha256] = "test"
+    with pytest.raises(DataError, match="was made with 1 of the images that are to test"):
+        finetune(pictures, tmp_path / "u.ffe", model=base[1], unfreeze=("0",), epochs=(1,), split=split)
+
+
 def test_what_stays_frozen_is_that_of_the_original_weights(tuned: Tuned, pictures: Path) -> None:
     """The activations of the second stage, made after the first, are those of the tuned backbone too; of the first, not."""
     assert tuned.result.best.stage == 2
