@@ -246,6 +246,36 @@ def test_given_splits_are_kept(pictures: Path, tmp_path: Path) -> None:
     assert sides_of(tmp_path / "o" / "split.csv") == given
 
 
+def test_a_file_that_stands_on_several_sides_counts_once(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every road has the same rows: the copies are left out of the validation and the test, and of the CSV."""
+    source = tmp_path / "p"
+    for kind in ("cat", "dog"):
+        for i, file in enumerate(sorted((pictures / kind).iterdir())):
+            (source / ("train", "train", "valid", "test")[i % 4] / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, source / ("train", "train", "valid", "test")[i % 4] / kind / file.name)
+    trained, validated, tested = (sorted((source / side / "cat").iterdir())[0] for side in ("train", "valid", "test"))
+    shutil.copy(trained, source / "test" / "cat" / "z.png")
+    shutil.copy(trained, source / "valid" / "dog" / "z.png")
+    shutil.copy(validated, source / "test" / "cat" / "y.png")
+    shutil.copy(tested, source / "test" / "cat" / "x.png")  # both test
+    with caplog.at_level("WARNING", "ffe"):
+        result = ffe.compare(source, tmp_path / "o", roads=["frozen", "finetuning", "scratch-plain"], unfreeze=("6",), **SMALL)
+    assert "3 images are left out: the same file trains, or validates, and also stands on another side" in caplog.messages
+    assert result.rows == {"train": 20, "valid": 10, "test": 11, "left_out": 3}
+    assert [road.reason for road in result.roads] == [""] * 3
+    with (tmp_path / "o" / "split.csv").open(newline="") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert len(paths) == 41
+    assert not [path for path in paths if path.endswith(("y.png", "z.png"))]
+    for each in result.roads:
+        assert each.model is not None
+        sides = sorted(row.split for row in Bundle(each.model).splits())
+        assert sides == ["test"] * 11 + ["train"] * 20 + ["valid"] * 10
+        assert len(each.probabilities) == 11
+
+
 def make(folder: Path, pictures: Path, **counts: int) -> Path:
     """A folder with so many pictures of each class."""
     for name, count in counts.items():

@@ -81,7 +81,7 @@ class OneSplit:
         pooled = pooled_rows([features], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)
-        return self._settled(dealing.anew(photos, groups, test_fraction))
+        return self._settled(dealing.anew(photos, groups, test_fraction, once=True))
 
     def deal_pixels(
         self,
@@ -99,7 +99,8 @@ class OneSplit:
         """
         _, photos, _ = photos_of_files(scan(self.path), self._found.class_names, preprocess, limits, workers, progress)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
-        return self._settled(dealing.anew(photos, find_groups(photos.sha256, photos.phash, names=photos.named), test_fraction))
+        groups = find_groups(photos.sha256, photos.phash, names=photos.named)
+        return self._settled(dealing.anew(photos, groups, test_fraction, once=True))
 
     def _settled(self, dealt: Dealt) -> Dealt:
         """Write the sides into the CSV; an image that is left out, or cannot be read, is not in it any more."""
