@@ -28,9 +28,12 @@ from ffe.errors import (
 )
 from ffe.evaluation.calibration import softmax, with_temperature
 from ffe.extraction.run import extract
+from ffe.extraction.stages import Progress
 from ffe.finetuning.graph import tensor_of
+from ffe.finetuning.history import Epoch
 from ffe.finetuning.network import Network
 from ffe.finetuning.sources import Activations
+from ffe.finetuning.train import Clock, OutOfTimeError
 from ffe.images.augment import augment
 from ffe.images.preprocess import preprocess
 from ffe.images.stream import ImageStream
@@ -534,6 +537,53 @@ def test_interrupted_it_leaves_no_model_and_keeps_the_activations(
     assert kept.name.startswith("pool3-")
     with FeatureStore(kept) as store:
         assert len(store) == 24
+
+
+@pytest.mark.parametrize("whose", ["its own", "the caller's"])
+def test_time_that_ends_before_a_later_stage_can_learn_keeps_the_stages_before(
+    whose: str,
+    base: tuple[Path, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whose time is over while the activations of stage 2 are computed."""
+    learnt: list[Epoch] = []
+
+    def watch(now: Progress) -> None:
+        if learnt and whose == "the caller's":
+            raise OutOfTimeError
+        monkeypatch.setattr(Clock, "is_over", bool(learnt))
+
+    monkeypatch.setattr(Clock, "is_over", False)
+    with caplog.at_level(logging.INFO, "ffe"):
+        result = finetune(
+            pictures,
+            tmp_path / "t.ffe",
+            model=base[1],
+            unfreeze=("6", "19"),
+            epochs=(1,),
+            learning_rate=(1e-2,),
+            progress=watch,
+            on_epoch=learnt.append,
+        )
+    assert [epoch.stage for epoch in result.epochs] == [1, 1]
+    assert [stage.number for stage in result.stages] == [1]
+    assert "the time was over before stage 2 could learn, so the stages before it are the result" in caplog.messages
+    assert [path.name for path in tmp_path.iterdir()] == ["t.ffe"]
+    files = files_of(pictures, base[1], "test")
+    found = probabilities(Predictor(result.output), files)
+    right = (found.argmax(1) == [file.parent.name == "dog" for file in files]).mean()
+    assert result.evaluation.accuracy == pytest.approx(right)
+
+
+def test_time_that_ends_before_the_first_stage_can_learn(base: tuple[Path, Path], pictures: Path, tmp_path: Path) -> None:
+    def over(now: Progress) -> None:
+        raise OutOfTimeError
+
+    with pytest.raises(OutOfTimeError):
+        finetune(pictures, tmp_path / "t.ffe", model=base[1], unfreeze=("6",), progress=over)
 
 
 def test_bad_input_is_refused_in_a_sentence(

@@ -15,7 +15,7 @@ from ffe.errors import DataError, FfeError, SpecError, StoreError
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.stages import Progress
 from ffe.finetuning.history import Epoch
-from ffe.finetuning.train import Clock, Step
+from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.augment_text import parse_augment
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
@@ -26,7 +26,7 @@ from ffe.tuning.search import SearchProgress
 from ffe.workflows.compare_page import write_compare_page
 from ffe.workflows.compare_result import CompareResult, agreement_of, ranked
 from ffe.workflows.dealing import Dealing, Dealt
-from ffe.workflows.going import Going, OutOfTimeError, Told
+from ffe.workflows.going import Going, Told
 from ffe.workflows.one_split import OneSplit, check_source
 from ffe.workflows.roads import ON_BACKBONE, ROADS, Road, check_roads
 from ffe.workflows.writing import check_place

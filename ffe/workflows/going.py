@@ -18,7 +18,7 @@ from ffe.evaluation.calibration import with_temperature
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.stages import Progress
 from ffe.finetuning.history import Epoch
-from ffe.finetuning.train import Clock, Step
+from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
 from ffe.splits.sides import TEST
@@ -42,10 +42,6 @@ _MANY = 10_000  # epochs that the time ends, or the patience
 _FIRST_STAGE = 5
 _STAGES = (0.22, 0.43)  # of the layers
 _LEAST_SECONDS = 1.0
-
-
-class OutOfTimeError(Exception):
-    """The time of the whole comparison is over."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from ffe.images.scan import Scan
 from ffe.keys import bytes_digest, canonical_json, spec_digest
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
+from ffe.store.journal import forget
 from ffe.store.reader import FeatureStore
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 from ffe.workflows.training_result import Stage
@@ -171,6 +172,7 @@ class StageInputs:
         """Delete the activations that were kept, and their folder if nothing else is in it."""
         for path in self._made:
             path.unlink(missing_ok=True)
+            forget(path)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
 
