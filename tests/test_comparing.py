@@ -172,6 +172,54 @@ def test_a_second_comparison_uses_what_is_there(pictures: Path, tmp_path: Path, 
     assert FeatureStore(tmp_path / "o" / "views.h5").made_views.count == 2  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_copy_of_the_features_that_breaks_off_leaves_nothing(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def half(source: Any, target: Any, *arguments: Any) -> None:
+        target.write(source.read(1000))
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfileobj", half)
+        result = ffe.compare(pictures, tmp_path / "o", roads=["frozen", "views"], **FAKE)
+    assert result.best == "frozen"
+    assert not list((tmp_path / "o").glob("views*"))
+    again = ffe.compare(pictures, tmp_path / "o", roads=["views"], **FAKE)
+    assert again.roads[0].reason == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            OSError(28, "No space left on device", "o/views.h5"),
+            "the system refused: No space left on device ('o/views.h5'); mend that, and run the same command again",
+        ),
+        (OSError("Can't write data"), "the system refused: Can't write data; mend that, and run the same command again"),
+        (
+            MemoryError("Unable to allocate 9 GiB"),
+            "there is not enough memory (Unable to allocate 9 GiB); give a smaller --size, or fewer --views",
+        ),
+        (MemoryError(), "there is not enough memory; give a smaller --size, or fewer --views"),
+    ],
+)
+def test_a_road_that_the_machine_cannot_go_is_a_row(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    go = Going.go
+
+    def refuse(self: Going, name: str, seconds: float | None) -> Road:
+        if name == "views":
+            raise error
+        return go(self, name, seconds)
+
+    monkeypatch.setattr(Going, "go", refuse)
+    result = ffe.compare(pictures, tmp_path / "o", roads=["frozen", "views"], **FAKE)
+    assert [road.reason for road in result.roads] == ["", reason]
+    assert result.best == "frozen"
+
+
 def test_without_a_backbone_nothing_is_extracted(pictures: Path, tmp_path: Path) -> None:
     result = ffe.compare(pictures, tmp_path / "o", roads="scratch-plain", epochs=1, size=48, weights="/nowhere")
     assert (result.best, result.second, result.agreement) == ("scratch-plain", "", ())

@@ -227,6 +227,9 @@ def _go(names: Sequence[str], going: Going, dealt: Dealt, classes: Sequence[str]
             yield Road(name, reason)
         except FfeError as error:
             yield Road(name, str(error))
+        except (OSError, MemoryError) as error:
+            log.debug("the road %s", name, exc_info=error)
+            yield Road(name, _reason(error))
         except KeyboardInterrupt:
             if number == 1:
                 raise
@@ -235,3 +238,13 @@ def _go(names: Sequence[str], going: Going, dealt: Dealt, classes: Sequence[str]
         else:
             evaluation = evaluate_probabilities(road.probabilities, dealt.labels(TEST), classes, groups=dealt.together(TEST))
             yield dataclasses.replace(road, evaluation=evaluation)
+
+
+def _reason(error: OSError | MemoryError) -> str:
+    """Say why the machine could not go a road."""
+    if isinstance(error, MemoryError):
+        what = f" ({error})" if str(error) else ""
+        return f"there is not enough memory{what}; give a smaller --size, or fewer --views"
+    what = " ".join((error.strerror or str(error)).split())
+    where = f" ('{error.filename}')" if error.filename else ""
+    return f"the system refused: {what}{where}; mend that, and run the same command again"
