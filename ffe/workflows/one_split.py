@@ -30,11 +30,17 @@ def check_source(found: Scan) -> None:
     """Make sure that a source can be split, before anything is read.
 
     Raises:
-        SourceError: it has no labels.
+        SourceError: it has no labels, or a name that a CSV cannot hold.
         DataError: it has one class, or too few images of one.
     """
     if not found.class_names:
         raise SourceError(f"The images of '{found.root}' have no labels; give one folder per class, or a CSV with labels.")
+    for name in (*found.class_names, *(record.path for record in found.records)):
+        if name != name.strip():
+            raise SourceError(
+                f"The name '{name}' in '{found.root}' begins or ends with a space, which a CSV would not keep; "
+                "rename the file or folder."
+            )
     if len(found.class_names) < 2:
         raise DataError(f"All images of '{found.root}' are of one class ('{found.class_names[0]}'); give at least two classes.")
     counts = Counter(record.label for record in found.records)
