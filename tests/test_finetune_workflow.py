@@ -640,6 +640,7 @@ def test_bad_input_is_refused_in_a_sentence(
         ),
         (ModelMismatchError, {"source": fewer}, f"'{fewer}' has no class 'dog', which the model '{model}' knows"),
         (StoreError, {"cache": pictures / "cache"}, f"The cache '{pictures / 'cache'}' lies among the images of '{pictures}'"),
+        (StoreError, {"cache": pictures}, f"The cache '{pictures}' lies among the images of '{pictures}'"),
         (StoreError, {"cache": tmp_path / "notes.txt"}, f"The cache '{tmp_path / 'notes.txt'}' is a file"),
         (StoreError, {"cache": tmp_path / "a" / "b"}, f"The cache '{tmp_path / 'a' / 'b'}' lies in a folder that does not exist"),
         (

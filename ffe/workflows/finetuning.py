@@ -22,7 +22,7 @@ from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.stages import Progress
 from ffe.finetuning.cut import Cut, find_cut
 from ffe.finetuning.history import Epoch
-from ffe.finetuning.layers import check_growing, count_unfrozen
+from ffe.finetuning.layers import count_stages
 from ffe.finetuning.layers import unfreeze as unfreeze_layers
 from ffe.finetuning.network import Network, features_above
 from ffe.finetuning.train import Clock, OutOfTimeError, Step, Trainer
@@ -32,7 +32,7 @@ from ffe.specs import AugmentSpec, TrainingSpec
 from ffe.splits.sides import TEST, TRAIN
 from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import VALID, Dealing, Dealt
-from ffe.workflows.photos import check_classes
+from ffe.workflows.photos import check_apart, check_classes
 from ffe.workflows.stage_inputs import Means, StageInputs
 from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
@@ -195,14 +195,12 @@ def _check_folder(folder: Path, found: Scan) -> None:
         raise StoreError(
             f"The cache '{folder}' lies in a folder that does not exist ('{folder.parent}'); create it, or name another."
         )
-    if found.kind != "csv" and os.path.realpath(folder).startswith(os.path.realpath(found.root) + os.sep):
-        raise StoreError(f"The cache '{folder}' lies among the images of '{found.root}'; name another folder with --cache.")
+    check_apart(folder, found, "cache", "--cache")
 
 
 def _plan(backbone: keras.Model, base: BaseModel, spec: TrainingSpec) -> list[tuple[Stage, Cut]]:
     """Return what each stage trains, and where it is cut from the rest."""
-    counts = [count_unfrozen(backbone, wanted, base.spec.backbone.name) for wanted in spec.unfreeze]
-    check_growing(spec.unfreeze, counts)
+    counts = count_stages(backbone, spec.unfreeze, base.spec.backbone.name)
     plan = []
     for number, (wanted, count) in enumerate(zip(spec.unfreeze, counts, strict=True), start=1):
         learning = unfreeze_layers(backbone, count, batchnorm=spec.batchnorm)
@@ -267,5 +265,6 @@ def _train(
         skipped=inputs.skipped,
         seconds=call.clock.elapsed,
         classes=names,
+        reused=inputs.reused,
     )
     return result, dealt, pooled

@@ -238,8 +238,6 @@ class Going:
     def _train_on_backbone(self, name: str, began: float, seconds: float | None) -> Road:
         """Train the head, or some of the backbone too, from the head on the frozen features."""
         start, spent = self._warm_start()
-        cache = self.folder / "activations"
-        reused = self._reused or (name == FINETUNING and any(cache.glob("*.h5")))
         if name == FINETUNING:
             stages = self.unfreeze or self._stages(start)
             last = self._epochs(15)
@@ -257,14 +255,14 @@ class Going:
             split=self._split,
             budget=None if seconds is None else max(_LEAST_SECONDS, seconds - (entered - began)),
             seed=self.seed,
-            cache=cache,
+            cache=self.folder / "activations",
             keep_cache=True,
             weights=self.weights,
             progress=self._progress,
             **self._of_training(),
             **options,
         )
-        return self._trained(name, result, entered, before, starts_from=start.stem, reused=reused)
+        return self._trained(name, result, entered, before, starts_from=start.stem, reused=self._reused or result.reused)
 
     def _train_from_scratch(self, name: str, began: float, seconds: float | None) -> Road:
         result = scratch(
