@@ -373,6 +373,48 @@ def test_images_without_labels(pictures: Path, tmp_path: Path) -> None:
         ffe.compare(source, tmp_path / "o", **FAKE)
 
 
+@pytest.mark.parametrize("name", [" cat", "cat ", "cat\t"])
+def test_names_that_a_csv_does_not_keep(pictures: Path, tmp_path: Path, name: str) -> None:
+    source = make(tmp_path / "p", pictures, cat=3, dog=3)
+    (source / "cat").rename(source / name)
+    with pytest.raises(SourceError) as raised:
+        ffe.compare(source, tmp_path / "o", **FAKE)
+    assert str(raised.value) == (
+        f"The name '{name}' in '{source}' begins or ends with a space, which a CSV would not keep; rename the file or folder."
+    )
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "kind", "message"),
+    [
+        (["87"], BackboneError, "has 86 layers, so 87 of them cannot be unfrozen"),
+        (["conv_pw_99"], BackboneError, "has no layer or block 'conv_pw_99'"),
+        (["19", "6"], SpecError, "Stage 2 unfreezes 6 layers, fewer than the 19 of the stage before it"),
+        (["6", ""], SpecError, "--unfreeze names no layers"),
+    ],
+)
+def test_stages_that_the_backbone_has_not_are_refused_before_a_road_is_gone(
+    pictures: Path, tmp_path: Path, unfreeze: list[str], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        ffe.compare(pictures, tmp_path / "o", roads=["frozen", "finetuning"], unfreeze=unfreeze, **SMALL)
+    assert not any((tmp_path / "o").iterdir())
+
+
+def test_activations_of_other_stages_are_of_no_use(pictures: Path, tmp_path: Path) -> None:
+    """A road is marked as one that found something only if it did."""
+    reused = []
+    for unfreeze in ("6", "19", "19"):
+        shutil.rmtree(tmp_path / "roads", ignore_errors=True)
+        (tmp_path / "roads").mkdir()
+        if reused:
+            shutil.copytree(tmp_path / "activations", tmp_path / "roads" / "activations")
+        result = ffe.compare(pictures, tmp_path / "roads", roads=["finetuning"], unfreeze=[unfreeze], **SMALL)
+        shutil.copytree(tmp_path / "roads" / "activations", tmp_path / "activations", dirs_exist_ok=True)
+        reused.append(result.roads[0].reused)
+    assert reused == [False, False, True]
+
+
 def test_places_that_cannot_be_the_output(pictures: Path, tmp_path: Path) -> None:
     source = make(tmp_path / "p", pictures, cat=3, dog=3)
     (tmp_path / "file").write_text("")
