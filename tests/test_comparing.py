@@ -172,6 +172,54 @@ def test_a_second_comparison_uses_what_is_there(pictures: Path, tmp_path: Path, 
     assert FeatureStore(tmp_path / "o" / "views.h5").made_views.count == 2  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_copy_of_the_features_that_breaks_off_leaves_nothing(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def half(source: Any, target: Any, *arguments: Any) -> None:
+        target.write(source.read(1000))
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfileobj", half)
+        result = ffe.compare(pictures, tmp_path / "o", roads=["frozen", "views"], **FAKE)
+    assert result.best == "frozen"
+    assert not list((tmp_path / "o").glob("views*"))
+    again = ffe.compare(pictures, tmp_path / "o", roads=["views"], **FAKE)
+    assert again.roads[0].reason == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            OSError(28, "No space left on device", "o/views.h5"),
+            "the system refused: No space left on device ('o/views.h5'); mend that, and run the same command again",
+        ),
+        (OSError("Can't write data"), "the system refused: Can't write data; mend that, and run the same command again"),
+        (
+            MemoryError("Unable to allocate 9 GiB"),
+            "there is not enough memory (Unable to allocate 9 GiB); give a smaller --size, or fewer --views",
+        ),
+        (MemoryError(), "there is not enough memory; give a smaller --size, or fewer --views"),
+    ],
+)
+def test_a_road_that_the_machine_cannot_go_is_a_row(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    go = Going.go
+
+    def refuse(self: Going, name: str, seconds: float | None) -> Road:
+        if name == "views":
+            raise error
+        return go(self, name, seconds)
+
+    monkeypatch.setattr(Going, "go", refuse)
+    result = ffe.compare(pictures, tmp_path / "o", roads=["frozen", "views"], **FAKE)
+    assert [road.reason for road in result.roads] == ["", reason]
+    assert result.best == "frozen"
+
+
 def test_without_a_backbone_nothing_is_extracted(pictures: Path, tmp_path: Path) -> None:
     result = ffe.compare(pictures, tmp_path / "o", roads="scratch-plain", epochs=1, size=48, weights="/nowhere")
     assert (result.best, result.second, result.agreement) == ("scratch-plain", "", ())
@@ -246,6 +294,36 @@ def test_given_splits_are_kept(pictures: Path, tmp_path: Path) -> None:
     assert sides_of(tmp_path / "o" / "split.csv") == given
 
 
+def test_a_file_that_stands_on_several_sides_counts_once(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every road has the same rows: the copies are left out of the validation and the test, and of the CSV."""
+    source = tmp_path / "p"
+    for kind in ("cat", "dog"):
+        for i, file in enumerate(sorted((pictures / kind).iterdir())):
+            (source / ("train", "train", "valid", "test")[i % 4] / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, source / ("train", "train", "valid", "test")[i % 4] / kind / file.name)
+    trained, validated, tested = (sorted((source / side / "cat").iterdir())[0] for side in ("train", "valid", "test"))
+    shutil.copy(trained, source / "test" / "cat" / "z.png")
+    shutil.copy(trained, source / "valid" / "dog" / "z.png")
+    shutil.copy(validated, source / "test" / "cat" / "y.png")
+    shutil.copy(tested, source / "test" / "cat" / "x.png")  # both test
+    with caplog.at_level("WARNING", "ffe"):
+        result = ffe.compare(source, tmp_path / "o", roads=["frozen", "finetuning", "scratch-plain"], unfreeze=("6",), **SMALL)
+    assert "3 images are left out: the same file trains, or validates, and also stands on another side" in caplog.messages
+    assert result.rows == {"train": 20, "valid": 10, "test": 11, "left_out": 3}
+    assert [road.reason for road in result.roads] == [""] * 3
+    with (tmp_path / "o" / "split.csv").open(newline="") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert len(paths) == 41
+    assert not [path for path in paths if path.endswith(("y.png", "z.png"))]
+    for each in result.roads:
+        assert each.model is not None
+        sides = sorted(row.split for row in Bundle(each.model).splits())
+        assert sides == ["test"] * 11 + ["train"] * 20 + ["valid"] * 10
+        assert len(each.probabilities) == 11
+
+
 def make(folder: Path, pictures: Path, **counts: int) -> Path:
     """A folder with so many pictures of each class."""
     for name, count in counts.items():
@@ -293,6 +371,48 @@ def test_images_without_labels(pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(pictures / "cat", source)
     with pytest.raises(SourceError, match=r"have no labels; give one folder per class, or a CSV with labels\.$"):
         ffe.compare(source, tmp_path / "o", **FAKE)
+
+
+@pytest.mark.parametrize("name", [" cat", "cat ", "cat\t"])
+def test_names_that_a_csv_does_not_keep(pictures: Path, tmp_path: Path, name: str) -> None:
+    source = make(tmp_path / "p", pictures, cat=3, dog=3)
+    (source / "cat").rename(source / name)
+    with pytest.raises(SourceError) as raised:
+        ffe.compare(source, tmp_path / "o", **FAKE)
+    assert str(raised.value) == (
+        f"The name '{name}' in '{source}' begins or ends with a space, which a CSV would not keep; rename the file or folder."
+    )
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "kind", "message"),
+    [
+        (["87"], BackboneError, "has 86 layers, so 87 of them cannot be unfrozen"),
+        (["conv_pw_99"], BackboneError, "has no layer or block 'conv_pw_99'"),
+        (["19", "6"], SpecError, "Stage 2 unfreezes 6 layers, fewer than the 19 of the stage before it"),
+        (["6", ""], SpecError, "--unfreeze names no layers"),
+    ],
+)
+def test_stages_that_the_backbone_has_not_are_refused_before_a_road_is_gone(
+    pictures: Path, tmp_path: Path, unfreeze: list[str], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        ffe.compare(pictures, tmp_path / "o", roads=["frozen", "finetuning"], unfreeze=unfreeze, **SMALL)
+    assert not any((tmp_path / "o").iterdir())
+
+
+def test_activations_of_other_stages_are_of_no_use(pictures: Path, tmp_path: Path) -> None:
+    """A road is marked as one that found something only if it did."""
+    reused = []
+    for unfreeze in ("6", "19", "19"):
+        shutil.rmtree(tmp_path / "roads", ignore_errors=True)
+        (tmp_path / "roads").mkdir()
+        if reused:
+            shutil.copytree(tmp_path / "activations", tmp_path / "roads" / "activations")
+        result = ffe.compare(pictures, tmp_path / "roads", roads=["finetuning"], unfreeze=[unfreeze], **SMALL)
+        shutil.copytree(tmp_path / "roads" / "activations", tmp_path / "activations", dirs_exist_ok=True)
+        reused.append(result.roads[0].reused)
+    assert reused == [False, False, True]
 
 
 def test_places_that_cannot_be_the_output(pictures: Path, tmp_path: Path) -> None:

@@ -28,9 +28,12 @@ from ffe.errors import (
 )
 from ffe.evaluation.calibration import softmax, with_temperature
 from ffe.extraction.run import extract
+from ffe.extraction.stages import Progress
 from ffe.finetuning.graph import tensor_of
+from ffe.finetuning.history import Epoch
 from ffe.finetuning.network import Network
 from ffe.finetuning.sources import Activations
+from ffe.finetuning.train import Clock, OutOfTimeError
 from ffe.images.augment import augment
 from ffe.images.preprocess import preprocess
 from ffe.images.stream import ImageStream
@@ -141,6 +144,23 @@ def test_the_test_images_of_the_model_stay_test(tuned: Tuned) -> None:
     assert all(was[s] == "train" for s in valid)
     assert tuned.result.rows == {name: list(now.values()).count(name) for name in ("train", "valid", "test")} | {"left_out": 0}
     assert "images that validate, so it is fitted again, on the " in tuned.log
+
+
+def test_a_file_that_a_model_both_learnt_from_and_was_tested_on_does_not_test(
+    base: tuple[Path, Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its splits leaked; the file goes on training, or is refused where it is to test all the same."""
+    splits = Bundle(base[1]).splits()
+    leaked = next(row for row in splits if row.split == "train")
+    before, after = (replace(leaked, path=name, split="test") for name in ("a.png", "z.png"))
+    monkeypatch.setattr(Bundle, "splits", lambda self: [before, *splits, after])
+    result = finetune(pictures, tmp_path / "t.ffe", model=base[1], unfreeze=("0",), epochs=(1,))
+    assert leaked.sha256 not in result.judged.tested
+    assert result.rows["test"] == sum(row.split == "test" for row in splits)
+    split = {row.sha256: "valid" if i % 3 == 1 and row.split == "train" else row.split for i, row in enumerate(splits)}
+    split[leaked.sha256] = "test"
+    with pytest.raises(DataError, match="was made with 1 of the images that are to test"):
+        finetune(pictures, tmp_path / "u.ffe", model=base[1], unfreeze=("0",), epochs=(1,), split=split)
 
 
 def test_what_stays_frozen_is_that_of_the_original_weights(tuned: Tuned, pictures: Path) -> None:
@@ -519,6 +539,53 @@ def test_interrupted_it_leaves_no_model_and_keeps_the_activations(
         assert len(store) == 24
 
 
+@pytest.mark.parametrize("whose", ["its own", "the caller's"])
+def test_time_that_ends_before_a_later_stage_can_learn_keeps_the_stages_before(
+    whose: str,
+    base: tuple[Path, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whose time is over while the activations of stage 2 are computed."""
+    learnt: list[Epoch] = []
+
+    def watch(now: Progress) -> None:
+        if learnt and whose == "the caller's":
+            raise OutOfTimeError
+        monkeypatch.setattr(Clock, "is_over", bool(learnt))
+
+    monkeypatch.setattr(Clock, "is_over", False)
+    with caplog.at_level(logging.INFO, "ffe"):
+        result = finetune(
+            pictures,
+            tmp_path / "t.ffe",
+            model=base[1],
+            unfreeze=("6", "19"),
+            epochs=(1,),
+            learning_rate=(1e-2,),
+            progress=watch,
+            on_epoch=learnt.append,
+        )
+    assert [epoch.stage for epoch in result.epochs] == [1, 1]
+    assert [stage.number for stage in result.stages] == [1]
+    assert "the time was over before stage 2 could learn, so the stages before it are the result" in caplog.messages
+    assert [path.name for path in tmp_path.iterdir()] == ["t.ffe"]
+    files = files_of(pictures, base[1], "test")
+    found = probabilities(Predictor(result.output), files)
+    right = (found.argmax(1) == [file.parent.name == "dog" for file in files]).mean()
+    assert result.evaluation.accuracy == pytest.approx(right)
+
+
+def test_time_that_ends_before_the_first_stage_can_learn(base: tuple[Path, Path], pictures: Path, tmp_path: Path) -> None:
+    def over(now: Progress) -> None:
+        raise OutOfTimeError
+
+    with pytest.raises(OutOfTimeError):
+        finetune(pictures, tmp_path / "t.ffe", model=base[1], unfreeze=("6",), progress=over)
+
+
 def test_bad_input_is_refused_in_a_sentence(
     base: tuple[Path, Path],
     small: tuple[Path, TrainingResult],
@@ -573,6 +640,7 @@ def test_bad_input_is_refused_in_a_sentence(
         ),
         (ModelMismatchError, {"source": fewer}, f"'{fewer}' has no class 'dog', which the model '{model}' knows"),
         (StoreError, {"cache": pictures / "cache"}, f"The cache '{pictures / 'cache'}' lies among the images of '{pictures}'"),
+        (StoreError, {"cache": pictures}, f"The cache '{pictures}' lies among the images of '{pictures}'"),
         (StoreError, {"cache": tmp_path / "notes.txt"}, f"The cache '{tmp_path / 'notes.txt'}' is a file"),
         (StoreError, {"cache": tmp_path / "a" / "b"}, f"The cache '{tmp_path / 'a' / 'b'}' lies in a folder that does not exist"),
         (

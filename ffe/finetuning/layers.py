@@ -51,6 +51,18 @@ def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
     return len(names) - places[0]
 
 
+def count_stages(model: keras.Model, wanted: Sequence[str], backbone: str) -> list[int]:
+    """Return how many layers each stage unfreezes; see ``count_unfrozen``.
+
+    Raises:
+        BackboneError: there are fewer layers, or none of that name.
+        SpecError: a stage unfreezes fewer than the one before it.
+    """
+    counts = [count_unfrozen(model, each, backbone) for each in wanted]
+    check_growing(wanted, counts)
+    return counts
+
+
 def check_growing(wanted: Sequence[str], counts: Sequence[int]) -> None:
     """Make sure that each stage unfreezes at least as many layers as the one before it.
 

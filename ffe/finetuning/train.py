@@ -31,6 +31,10 @@ class Step:
     total: int
 
 
+class OutOfTimeError(Exception):
+    """The time is over, and what is under way has no result yet."""
+
+
 class Clock:
     """Seconds since a call began, and whether its time is over.
 

@@ -461,6 +461,11 @@ def unfinished(output: Path) -> list[Record]:
     return [record for record in records if record is not None]
 
 
+def forget(output: Path) -> None:
+    """Delete what an unfinished run for ``output`` has left; the run must have ended."""
+    _remove(_folder(output))
+
+
 def held_bytes(output: Path) -> int:
     """Return what the rows of an unfinished run take on the disk."""
     return taken_disk(_folder(output) / _DRAFT)

@@ -135,7 +135,7 @@ def make_ready(
         pooled[rows] = features.reshape(len(rows), height * width, channels).mean(axis=1)
     named = [photos.named[i] for i in used]
     groups = find_groups([photos.sha256[i] for i in used], photos.phash[used], pooled[used], named)
-    known = {row.sha256: row.split for row in sorted(base.bundle.splits(), key=lambda row: row.split == TEST)}
+    known = _known(base.bundle)
     dealt = deal(photos, groups, known)
     train, valid, test = (dealt.rows(side) for side in (TRAIN, VALID, TEST))
     if learnt := sum(known.get(photos.sha256[i]) in {TRAIN, VALID} for i in test):
@@ -152,6 +152,12 @@ def make_ready(
         why = f"the head has seen {seen} images that validate" if seen else "the head was fitted on features of an int8 backbone"
         log.info("%s, so it is fitted again, on the %d images that train", why, len(train))
     return Ready(dealt, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
+
+
+def _known(bundle: Bundle) -> dict[str, str]:
+    """Return the side of each digest; of a file that stood on several sides, the one where the model learnt most from it."""
+    order = {TEST: 1, VALID: 2, TRAIN: 3}
+    return {row.sha256: row.split for row in sorted(bundle.splits(), key=lambda row: order.get(row.split, 0))}
 
 
 def _without(base: BaseModel, x: np.ndarray, labels: np.ndarray, seed: int, weights: np.ndarray | None) -> Head:

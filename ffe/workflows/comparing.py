@@ -10,25 +10,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ffe.backbones.catalog import check_size, find
+from ffe.backbones.build import build
+from ffe.backbones.catalog import FAKE, check_size, find
 from ffe.errors import DataError, FfeError, SpecError, StoreError
 from ffe.evaluation.scores import evaluate_probabilities
+from ffe.extraction.plan import make_spec
 from ffe.extraction.stages import Progress
 from ffe.finetuning.history import Epoch
-from ffe.finetuning.train import Clock, Step
+from ffe.finetuning.layers import count_stages
+from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.augment_text import parse_augment
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
 from ffe.report.page import check_output as check_report
-from ffe.specs import AugmentSpec, PreprocessSpec, ViewsSpec
+from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.splits.sides import TEST
 from ffe.tuning.search import SearchProgress
 from ffe.workflows.compare_page import write_compare_page
 from ffe.workflows.compare_result import CompareResult, agreement_of, ranked
 from ffe.workflows.dealing import Dealing, Dealt
-from ffe.workflows.going import Going, OutOfTimeError, Told
+from ffe.workflows.going import Going, Told
 from ffe.workflows.one_split import OneSplit, check_source
-from ffe.workflows.roads import ON_BACKBONE, ROADS, Road, check_roads
+from ffe.workflows.photos import check_apart
+from ffe.workflows.roads import FINETUNING, ON_BACKBONE, ROADS, Road, check_roads
 from ffe.workflows.writing import check_place
 
 log = logging.getLogger("ffe")
@@ -116,6 +120,8 @@ def compare(
         check_place(folder / f"{name}.ffe")
     clock = Clock(started, seconds)
     told = Told(progress, on_trials, on_decoded, on_epoch, on_step)
+    if unfreeze and FINETUNING in names and backbone != FAKE:
+        _check_stages(tuple(unfreeze), backbone, size, weights)
     split = OneSplit(found, folder / "split.csv")
     going = Going(
         folder=folder,
@@ -172,14 +178,18 @@ def _size_of(backbone: str, size: int | tuple[int, int] | None) -> tuple[int, in
     return height_width
 
 
+def _check_stages(unfreeze: tuple[str, ...], backbone: str, size: int | tuple[int, int] | None, weights: str) -> None:
+    """Make sure that the backbone has the layers that fine-tuning is to train, before the roads ahead of it are gone."""
+    TrainingSpec(unfreeze=unfreeze)
+    count_stages(build(*make_spec(backbone, size, weights)), unfreeze, backbone)
+
+
 def _make_folder(folder: Path, found: Scan) -> None:
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"The output '{folder}' is a file; name a folder for the models with -o.")
     if not folder.parent.is_dir():
         raise StoreError(f"The output '{folder}' lies in a folder that does not exist ('{folder.parent}'); create it first.")
-    inside = os.path.realpath(folder).startswith(os.path.realpath(found.root) + os.sep)
-    if found.kind != "csv" and (inside or os.path.realpath(folder) == os.path.realpath(found.root)):
-        raise StoreError(f"The output '{folder}' lies among the images of '{found.root}'; name another folder with -o.")
+    check_apart(folder, found, "output", "-o")
     folder.mkdir(exist_ok=True)
 
 
@@ -227,6 +237,9 @@ def _go(names: Sequence[str], going: Going, dealt: Dealt, classes: Sequence[str]
             yield Road(name, reason)
         except FfeError as error:
             yield Road(name, str(error))
+        except (OSError, MemoryError) as error:
+            log.debug("the road %s", name, exc_info=error)
+            yield Road(name, _reason(error))
         except KeyboardInterrupt:
             if number == 1:
                 raise
@@ -235,3 +248,13 @@ def _go(names: Sequence[str], going: Going, dealt: Dealt, classes: Sequence[str]
         else:
             evaluation = evaluate_probabilities(road.probabilities, dealt.labels(TEST), classes, groups=dealt.together(TEST))
             yield dataclasses.replace(road, evaluation=evaluation)
+
+
+def _reason(error: OSError | MemoryError) -> str:
+    """Say why the machine could not go a road."""
+    if isinstance(error, MemoryError):
+        what = f" ({error})" if str(error) else ""
+        return f"there is not enough memory{what}; give a smaller --size, or fewer --views"
+    what = " ".join((error.strerror or str(error)).split())
+    where = f" ('{error.filename}')" if error.filename else ""
+    return f"the system refused: {what}{where}; mend that, and run the same command again"

@@ -12,6 +12,7 @@ import numpy as np
 from ffe.errors import DataError
 from ffe.splits.groups import Groups
 from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, hold_out
+from ffe.workflows.leaking import warn_of_leaks
 from ffe.workflows.photos import Photos
 
 log = logging.getLogger("ffe")
@@ -78,13 +79,15 @@ class Dealing:
     seed: int
     split: Mapping[str, str] | None = None
 
-    def anew(self, photos: Photos, groups: Groups, test_fraction: float) -> Dealt:
+    def anew(self, photos: Photos, groups: Groups, test_fraction: float, *, once: bool = False) -> Dealt:
         """Deal images as the source does, or by their content.
 
         Args:
             photos: the images.
             groups: of those that have labels.
             test_fraction: share that tests, where the source gives no such images.
+            once: whether copies of an image that the source puts on several sides are left out of all but the first of
+                training, validation and test.
 
         Raises:
             DataError: a class has no image on one of the sides.
@@ -106,14 +109,15 @@ class Dealing:
                 training=valid,
             )
             side[used] = np.where(valid, VALID, drawn.side)
-        return self._checked(self._with_validation(Dealt(photos, groups, side)))
+        dealt = self._with_validation(Dealt(photos, groups, side))
+        return self._checked(_without_copies(dealt) if once else dealt)
 
     def as_before(self, photos: Photos, groups: Groups, known: Mapping[str, str]) -> Dealt:
         """Deal images as they were when a model was made.
 
         Images that the model was not made with train, unless the source gives them
-        another side, or they belong together with one that tests: then they are
-        left out. Where the model had no validation images, a share of those that
+        another side, or they belong together with one that tests or validates: then
+        they are left out. Where the model had no validation images, a share of those that
         train validate from now on, whole groups at a time.
 
         Args:
@@ -130,14 +134,15 @@ class Dealing:
         side[photos.labels < 0] = LEFT_OUT
         used = np.flatnonzero(photos.labels >= 0)
         new = np.asarray([photos.sha256[i] not in known for i in used], bool)
-        tested = np.bincount(groups.ids, side[used] == TEST) > 0
-        leaking = new & (side[used] != TEST) & tested[groups.ids]
-        side[used[leaking]] = LEFT_OUT
+        for judging, what, others in ((TEST, "test", (TRAIN, VALID)), (VALID, "validate", (TRAIN,))):
+            judged = np.bincount(groups.ids, side[used] == judging) > 0
+            leaking = new & np.isin(side[used], others) & judged[groups.ids]
+            side[used[leaking]] = LEFT_OUT
+            if leaking.any():
+                log.info("%d new images are left out: they belong together with images that %s", leaking.sum(), what)
         joined = int((side[used[new]] == TRAIN).sum())
         if joined:
             log.info("%d images are new to the model; they take part in the training", joined)
-        if leaking.any():
-            log.info("%d new images are left out: they belong together with images that test", leaking.sum())
         return self._checked(self._with_validation(Dealt(photos, groups, side)))
 
     def _as_split(self, photos: Photos, groups: Groups, split: Mapping[str, str]) -> Dealt:
@@ -163,6 +168,7 @@ class Dealing:
         return Dealt(photos, dealt.groups, side)
 
     def _checked(self, dealt: Dealt) -> Dealt:
+        """Make sure that every class has images on every side, and warn of those that leak."""
         for name, wanted in (("training", TRAIN), ("validation", VALID), ("test", TEST)):
             there = set(dealt.labels(wanted).tolist())
             for label, class_name in enumerate(self.class_names):
@@ -173,4 +179,19 @@ class Dealing:
                         if wanted == TEST
                         else f"The class '{class_name}' has no {name} images; add different images of this class."
                     )
+        used = np.flatnonzero(dealt.photos.labels >= 0)
+        warn_of_leaks(dealt.side[used], dealt.groups, [dealt.photos.sha256[i] for i in used], dealt.photos.labels[used])
         return dealt
+
+
+def _without_copies(dealt: Dealt) -> Dealt:
+    """Leave images out of the validation and the test whose very file trains, and those out of the test that validate."""
+    side, sha256 = dealt.side.copy(), dealt.photos.sha256
+    taken: set[str] = set()
+    for name in (TRAIN, VALID, TEST):
+        rows = dealt.rows(name)
+        side[[i for i in rows if sha256[i] in taken]] = LEFT_OUT
+        taken.update(sha256[i] for i in rows)
+    if left_out := int((side != dealt.side).sum()):
+        log.warning("%d images are left out: the same file trains, or validates, and also stands on another side", left_out)
+    return Dealt(dealt.photos, dealt.groups, side)

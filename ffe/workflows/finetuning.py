@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -21,17 +22,17 @@ from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.stages import Progress
 from ffe.finetuning.cut import Cut, find_cut
 from ffe.finetuning.history import Epoch
-from ffe.finetuning.layers import check_growing, count_unfrozen
+from ffe.finetuning.layers import count_stages
 from ffe.finetuning.layers import unfreeze as unfreeze_layers
 from ffe.finetuning.network import Network, features_above
-from ffe.finetuning.train import Clock, Step, Trainer
+from ffe.finetuning.train import Clock, OutOfTimeError, Step, Trainer
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
 from ffe.specs import AugmentSpec, TrainingSpec
 from ffe.splits.sides import TEST, TRAIN
 from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import VALID, Dealing, Dealt
-from ffe.workflows.photos import check_classes
+from ffe.workflows.photos import check_apart, check_classes
 from ffe.workflows.stage_inputs import Means, StageInputs
 from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
@@ -104,7 +105,8 @@ def finetune(
             patience, batchnorm, augment, views, class_weights, valid_fraction, seed: see ``ffe.specs.TrainingSpec``.
         split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
             None = the split of the model, as above.
-        budget: seconds, from the start of the call; the best weights so far are kept when they are over.
+        budget: seconds, from the start of the call; the best weights so far are kept when they are over,
+            also if that is while a later stage computes its activations.
         cache: folder for the activations; None = beside the output.
         keep_cache: leave them there, for the next run.
         weights: where the backbone's weights are, if the model file has none that can be trained.
@@ -149,7 +151,20 @@ def finetune(
     names = base.bundle.manifest.class_names
     check_classes(found, names, str(model))
     _check_folder(folder, found)
-    means = Means(engine, workers, Limits(max_pixels, max_bytes), progress, on_decoded)
+
+    def end_preparing(done: int, total: int) -> None:
+        if inputs.photos is not None and done < total and call.clock.is_over:  # the first stage has to have its rows
+            raise OutOfTimeError
+
+    def on_progress(now: Progress) -> None:
+        progress(now)
+        end_preparing(now.done, now.total)
+
+    def on_pixels(done: int, total: int) -> None:
+        on_decoded(done, total)
+        end_preparing(done, total)
+
+    means = Means(engine, workers, Limits(max_pixels, max_bytes), on_progress, on_pixels)
     inputs = StageInputs(Path(source), found, names, base.spec, base.found, folder, spec, means)
     backbone = build(base.spec, base.found)
     plan = _plan(backbone, base, spec)
@@ -180,14 +195,12 @@ def _check_folder(folder: Path, found: Scan) -> None:
         raise StoreError(
             f"The cache '{folder}' lies in a folder that does not exist ('{folder.parent}'); create it, or name another."
         )
-    if found.kind != "csv" and os.path.realpath(folder).startswith(os.path.realpath(found.root) + os.sep):
-        raise StoreError(f"The cache '{folder}' lies among the images of '{found.root}'; name another folder with --cache.")
+    check_apart(folder, found, "cache", "--cache")
 
 
 def _plan(backbone: keras.Model, base: BaseModel, spec: TrainingSpec) -> list[tuple[Stage, Cut]]:
     """Return what each stage trains, and where it is cut from the rest."""
-    counts = [count_unfrozen(backbone, wanted, base.spec.backbone.name) for wanted in spec.unfreeze]
-    check_growing(spec.unfreeze, counts)
+    counts = count_stages(backbone, spec.unfreeze, base.spec.backbone.name)
     plan = []
     for number, (wanted, count) in enumerate(zip(spec.unfreeze, counts, strict=True), start=1):
         learning = unfreeze_layers(backbone, count, batchnorm=spec.batchnorm)
@@ -216,7 +229,14 @@ def _train(
             break
         unfreeze_layers(backbone, stage.layers, batchnorm=spec.batchnorm)
         above = features_above(backbone, cut.layer)
-        with inputs.rows(stage, cut, above, len(plan)) as source:
+        with contextlib.ExitStack() as lent:
+            try:
+                source = lent.enter_context(inputs.rows(stage, cut, above, len(plan)))
+            except OutOfTimeError:
+                if trainer is None:
+                    raise
+                log.info("the time was over before stage %d could learn, so the stages before it are the result", stage.number)
+                break
             if trainer is None:
                 photos = inputs.met
                 ready = make_ready(base, photos, source, above, spec, dealing.as_before)
@@ -245,5 +265,6 @@ def _train(
         skipped=inputs.skipped,
         seconds=call.clock.elapsed,
         classes=names,
+        reused=inputs.reused,
     )
     return result, dealt, pooled

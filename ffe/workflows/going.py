@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -18,11 +19,11 @@ from ffe.evaluation.calibration import with_temperature
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.stages import Progress
 from ffe.finetuning.history import Epoch
-from ffe.finetuning.train import Clock, Step
+from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
 from ffe.splits.sides import TEST
-from ffe.store.journal import has_rows
+from ffe.store.journal import has_rows, sync
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import SearchProgress, Trial
 from ffe.workflows.base_model import open_base
@@ -42,10 +43,7 @@ _MANY = 10_000  # epochs that the time ends, or the patience
 _FIRST_STAGE = 5
 _STAGES = (0.22, 0.43)  # of the layers
 _LEAST_SECONDS = 1.0
-
-
-class OutOfTimeError(Exception):
-    """The time of the whole comparison is over."""
+_COPIED_AT_ONCE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ class Going:
         path = self.folder / "views.h5"
         known = _begun(path)
         if not path.exists():
-            shutil.copyfile(self.features, path)
+            _copy(self.features, path)
         done = self._extract(self._source, path, views=self.views.count, augment=self.views.augment)
         with FeatureStore(path) as store:
             self._views_reused = known and done.computed < len(store) - len(store.plain)
@@ -240,8 +238,6 @@ class Going:
     def _train_on_backbone(self, name: str, began: float, seconds: float | None) -> Road:
         """Train the head, or some of the backbone too, from the head on the frozen features."""
         start, spent = self._warm_start()
-        cache = self.folder / "activations"
-        reused = self._reused or (name == FINETUNING and any(cache.glob("*.h5")))
         if name == FINETUNING:
             stages = self.unfreeze or self._stages(start)
             last = self._epochs(15)
@@ -259,14 +255,14 @@ class Going:
             split=self._split,
             budget=None if seconds is None else max(_LEAST_SECONDS, seconds - (entered - began)),
             seed=self.seed,
-            cache=cache,
+            cache=self.folder / "activations",
             keep_cache=True,
             weights=self.weights,
             progress=self._progress,
             **self._of_training(),
             **options,
         )
-        return self._trained(name, result, entered, before, starts_from=start.stem, reused=reused)
+        return self._trained(name, result, entered, before, starts_from=start.stem, reused=self._reused or result.reused)
 
     def _train_from_scratch(self, name: str, began: float, seconds: float | None) -> Road:
         result = scratch(
@@ -357,6 +353,19 @@ class Going:
 def _begun(features: Path) -> bool:
     """Return whether an earlier run has written a feature file, or parts of it."""
     return features.exists() or has_rows(features)
+
+
+def _copy(source: Path, place: Path) -> None:
+    """Copy a file: the place has all of it, or nothing."""
+    temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
+    try:
+        with source.open("rb") as whole, temporary.open("wb") as file:
+            shutil.copyfileobj(whole, file, _COPIED_AT_ONCE)
+            file.flush()
+            sync(file.fileno())
+        os.replace(temporary, place)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _has_layers(trial: Trial) -> bool:

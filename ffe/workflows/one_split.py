@@ -30,11 +30,17 @@ def check_source(found: Scan) -> None:
     """Make sure that a source can be split, before anything is read.
 
     Raises:
-        SourceError: it has no labels.
+        SourceError: it has no labels, or a name that a CSV cannot hold.
         DataError: it has one class, or too few images of one.
     """
     if not found.class_names:
         raise SourceError(f"The images of '{found.root}' have no labels; give one folder per class, or a CSV with labels.")
+    for name in (*found.class_names, *(record.path for record in found.records)):
+        if name != name.strip():
+            raise SourceError(
+                f"The name '{name}' in '{found.root}' begins or ends with a space, which a CSV would not keep; "
+                "rename the file or folder."
+            )
     if len(found.class_names) < 2:
         raise DataError(f"All images of '{found.root}' are of one class ('{found.class_names[0]}'); give at least two classes.")
     counts = Counter(record.label for record in found.records)
@@ -81,7 +87,7 @@ class OneSplit:
         pooled = pooled_rows([features], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)
-        return self._settled(dealing.anew(photos, groups, test_fraction))
+        return self._settled(dealing.anew(photos, groups, test_fraction, once=True))
 
     def deal_pixels(
         self,
@@ -99,7 +105,8 @@ class OneSplit:
         """
         _, photos, _ = photos_of_files(scan(self.path), self._found.class_names, preprocess, limits, workers, progress)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
-        return self._settled(dealing.anew(photos, find_groups(photos.sha256, photos.phash, names=photos.named), test_fraction))
+        groups = find_groups(photos.sha256, photos.phash, names=photos.named)
+        return self._settled(dealing.anew(photos, groups, test_fraction, once=True))
 
     def _settled(self, dealt: Dealt) -> Dealt:
         """Write the sides into the CSV; an image that is left out, or cannot be read, is not in it any more."""

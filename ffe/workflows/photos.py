@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ffe.errors import ModelMismatchError, SourceError
+from ffe.errors import ModelMismatchError, SourceError, StoreError
 from ffe.images.limits import Limits
 from ffe.images.pixels import decode_source
 from ffe.images.scan import Scan
@@ -39,6 +40,23 @@ class Photos:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+
+def check_apart(folder: Path, found: Scan, what: str, option: str) -> None:
+    """Make sure that a folder that ffe writes into is not the one of the images, and does not lie in it.
+
+    Args:
+        folder: the folder.
+        found: the images.
+        what: what the folder is called in messages.
+        option: that names it.
+
+    Raises:
+        StoreError: it is, or does.
+    """
+    place, root = os.path.realpath(folder), os.path.realpath(found.root)
+    if found.kind != "csv" and (place == root or place.startswith(root.rstrip(os.sep) + os.sep)):
+        raise StoreError(f"The {what} '{folder}' lies among the images of '{found.root}'; name another folder with {option}.")
 
 
 def check_classes(found: Scan, class_names: Sequence[str], model: str) -> None:

@@ -15,6 +15,7 @@ from ffe.specs import ViewsSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore
+from ffe.workflows.leaking import leaking, warn_of_leaks
 from ffe.workflows.loading import load_rows, pooled_rows
 
 log = logging.getLogger("ffe")
@@ -67,16 +68,8 @@ class SplitRows:
         return {name: int((self.split == split).sum()) for name, split in names.items()}
 
     def leaking(self, cause: str = "named") -> np.ndarray:
-        """Return which test rows belong to one that trains or chooses: bool (N,).
-
-        Only splits that a source brings leak; where ffe makes the split, no row does.
-
-        Args:
-            cause: the last of ``ffe.splits.groups.CAUSES`` that counts.
-        """
-        ids = self.groups.levels[cause]
-        seen = np.isin(self.split, ("train", "valid"))
-        return (self.split == TEST) & (np.bincount(ids, seen) > 0)[ids]
+        """Return which test rows belong to one that trains or chooses: bool (N,); see ``ffe.workflows.leaking``."""
+        return leaking(self.split, self.groups, cause)
 
 
 def split_rows(
@@ -147,7 +140,7 @@ def split_rows(
     left_out = int((rows.split == LEFT_OUT).sum())
     if left_out:
         log.info("%d images drawn for the test are left out: they belong together with images that train or choose", left_out)
-    _warn_of_leaks(rows)
+    warn_of_leaks(rows.split, groups, sha256, all_labels)
     missing = [n for i, n in enumerate(store.class_names) if not ((all_labels == i) & (all_split == TRAIN)).any()]
     if missing:
         raise DataError(f"The class '{missing[0]}' has no training rows in '{store.path}'; give it some, or drop the class.")
@@ -209,28 +202,3 @@ def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> _Col
         raise DataError(f"No row of '{other.path}' has a label; give a labelled file to --{split}.")
     index = np.asarray([store.class_names.index(name) for name in other.class_names], np.int64)
     return _Columns(other, used, index[other.labels[used]], np.full(len(used), split, "U5"), f"{split}:")
-
-
-_LEAKS = {
-    "re-encoded": "%d images of the test split are images of another one, saved again or resized, so the test score is too good",
-    "near": "%d images of the test split look nearly like images of another one, so the test score may be too good",
-    "named": "%d images of the test split belong to groups that another one has too, so the test score is too good",
-}
-
-
-def _warn_of_leaks(rows: SplitRows) -> None:
-    leaking = rows.leaking("copies")
-    shared = len({rows.sha256[i] for i in np.flatnonzero(leaking)})
-    if shared:
-        log.warning("%d images stand in the test split and in another one, so the test score is too good", shared)
-    for cause, sentence in _LEAKS.items():
-        more = rows.leaking(cause) & ~leaking
-        if more.any():
-            log.warning(sentence, more.sum())
-        leaking |= more
-    classes: dict[str, set[int]] = {}
-    for digest, label in zip(rows.sha256, rows.labels.tolist(), strict=True):
-        classes.setdefault(digest, set()).add(label)
-    twice = sum(len(labels) > 1 for labels in classes.values())
-    if twice:
-        log.warning("%d images stand in more than one class; look for wrong labels", twice)

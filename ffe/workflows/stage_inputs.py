@@ -29,6 +29,7 @@ from ffe.images.scan import Scan
 from ffe.keys import bytes_digest, canonical_json, spec_digest
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
+from ffe.store.journal import forget, has_rows
 from ffe.store.reader import FeatureStore
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 from ffe.workflows.training_result import Stage
@@ -78,6 +79,7 @@ class StageInputs:
     Attributes:
         photos: the images; known once a stage had its rows.
         skipped: files that could not be read.
+        reused: whether activations of an earlier run were at hand.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class StageInputs:
     ) -> None:
         self.photos: Photos | None = None
         self.skipped = 0
+        self.reused = False
         self._source = source
         self._found = found
         self._class_names = class_names
@@ -171,6 +174,7 @@ class StageInputs:
         """Delete the activations that were kept, and their folder if nothing else is in it."""
         for path in self._made:
             path.unlink(missing_ok=True)
+            forget(path)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
 
@@ -241,6 +245,7 @@ class StageInputs:
         """Compute the activations at a cut, as far as they are not there, and return their file."""
         self._folder.mkdir(exist_ok=True)
         path, spec = self._path(cut), self._spec_at(cut)
+        self.reused |= path not in self._made and (path.exists() or has_rows(path))
         self._made.append(path)
         from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
         extract(

@@ -76,6 +76,7 @@ class TrainingResult:
         skipped: files that could not be read.
         seconds: the whole call.
         classes: names of the classes.
+        reused: whether activations of an earlier run were at hand.
     """
 
     output: Path
@@ -90,6 +91,7 @@ class TrainingResult:
     skipped: int
     seconds: float
     classes: tuple[str, ...]
+    reused: bool = False
 
     @property
     def evaluation(self) -> Evaluation:

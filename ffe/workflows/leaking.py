@@ -1,0 +1,60 @@
+"""Test images that are known from the training: where a source brings its splits, it may bring leaks too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from ffe.splits.groups import Groups
+from ffe.splits.sides import TEST
+
+log = logging.getLogger("ffe")
+
+_SENTENCES = {
+    "re-encoded": "%d images of the test split are images of another one, saved again or resized, so the test score is too good",
+    "near": "%d images of the test split look nearly like images of another one, so the test score may be too good",
+    "named": "%d images of the test split belong to groups that another one has too, so the test score is too good",
+}
+
+
+def leaking(split: np.ndarray, groups: Groups, cause: str = "named") -> np.ndarray:
+    """Return which test images belong to one that trains or chooses: bool (N,).
+
+    Only splits that a source brings leak; where ffe makes the split, no image does.
+
+    Args:
+        split: str (N,), ``train``, ``valid``, ``test``, or empty.
+        groups: which of them belong together.
+        cause: the last of ``ffe.splits.groups.CAUSES`` that counts.
+    """
+    ids = groups.levels[cause]
+    seen = np.isin(split, ("train", "valid"))
+    return (split == TEST) & (np.bincount(ids, seen) > 0)[ids]
+
+
+def warn_of_leaks(split: np.ndarray, groups: Groups, sha256: Sequence[str], labels: np.ndarray) -> None:
+    """Say in the log how many test images leak, and why; and how many images have several labels.
+
+    Args:
+        split: str (N,), ``train``, ``valid``, ``test``, or empty.
+        groups: which of them belong together.
+        sha256: digest of each image.
+        labels: int64 (N,).
+    """
+    said = leaking(split, groups, "copies")
+    if said.any():
+        shared = len({sha256[i] for i in np.flatnonzero(said).tolist()})
+        log.warning("%d images stand in the test split and in another one, so the test score is too good", shared)
+    for cause, sentence in _SENTENCES.items():
+        more = leaking(split, groups, cause) & ~said
+        if more.any():
+            log.warning(sentence, more.sum())
+        said |= more
+    classes: dict[str, set[int]] = {}
+    for digest, label in zip(sha256, labels.tolist(), strict=True):
+        classes.setdefault(digest, set()).add(label)
+    twice = sum(len(found) > 1 for found in classes.values())
+    if twice:
+        log.warning("%d images stand in more than one class; look for wrong labels", twice)

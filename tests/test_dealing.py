@@ -1,0 +1,77 @@
+"""Who trains, validates and tests where a network is trained: given splits that leak, and images that join later."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffe.splits.groups import find_groups
+from ffe.workflows.dealing import Dealing, Dealt
+from ffe.workflows.photos import Photos
+
+DEALING = Dealing(("cat",), 0.2, 0)
+
+
+def photos_of(digests: str, given: Sequence[str], named: Sequence[str] | None = None, phash: Sequence[int] = ()) -> Photos:
+    """Cats, whose files have a letter each for a digest."""
+    return Photos(
+        paths=tuple(f"{i}.png" for i in range(len(digests))),
+        sha256=tuple(digests),
+        given=tuple(given),
+        named=tuple(named or [""] * len(digests)),
+        files=tuple(Path(f"{i}.png") for i in range(len(digests))),
+        labels=np.zeros(len(digests), np.int64),
+        phash=np.asarray(phash or [0] * len(digests), np.uint64),
+    )
+
+
+def anew(photos: Photos, *, once: bool = False) -> Dealt:
+    return DEALING.anew(photos, find_groups(photos.sha256, photos.phash, names=photos.named), 0.2, once=once)
+
+
+def as_before(photos: Photos, known: dict[str, str]) -> list[str]:
+    return DEALING.as_before(photos, find_groups(photos.sha256, photos.phash, names=photos.named), known).side.tolist()
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "ffe")
+    return caplog
+
+
+def test_given_splits_that_leak_are_warned_of(said: pytest.LogCaptureFixture) -> None:
+    hashes = [0b1111 << 40, 0, 0, 0, 0b0111 << 40, 0]
+    photos = photos_of("abcaef", ["train", "train", "valid", "test", "test", "test"], ["", "p", "", "", "", "p"], hashes)
+    assert anew(photos).side.tolist() == list(photos.given)
+    warnings = [
+        "1 images stand in the test split and in another one, so the test score is too good",
+        "1 images of the test split are images of another one, saved again or resized, so the test score is too good",
+        "1 images of the test split belong to groups that another one has too, so the test score is too good",
+    ]
+    assert said.messages == warnings
+    said.clear()
+    known = dict(zip("fecba", ["test", "test", "valid", "train", "train"], strict=True))
+    assert as_before(photos, known) == ["train", "train", "valid", "train", "test", "test"]
+    assert said.messages == warnings[1:]
+
+
+def test_a_file_counts_on_one_side_if_it_is_to(said: pytest.LogCaptureFixture) -> None:
+    photos = photos_of("abcabbdd", ["train", "valid", "test", "valid", "test", "valid", "test", "test"])
+    assert anew(photos, once=True).side.tolist() == ["train", "valid", "test", "", "", "valid", "test", "test"]
+    assert said.messages == ["2 images are left out: the same file trains, or validates, and also stands on another side"]
+
+
+def test_new_images_that_belong_to_validation_images_do_not_train(said: pytest.LogCaptureFixture) -> None:
+    photos = photos_of("abcdef", ["", "", "", "", "", "valid"], ["", "v", "t", "v", "t", "t"])
+    known = {"a": "train", "b": "valid", "c": "test"}
+    assert as_before(photos, known) == ["train", "valid", "test", "", "", ""]
+    assert said.messages == [
+        "2 new images are left out: they belong together with images that test",
+        "1 new images are left out: they belong together with images that validate",
+    ]
+    photos = photos_of("abcd", ["", "", "", "valid"], ["", "v", "", "v"])
+    assert as_before(photos, known) == ["train", "valid", "test", "valid"]
