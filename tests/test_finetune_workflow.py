@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 
 from ffe.backbones.learnt import find_in_model, load_backbone
+from ffe.backbones.weights import Weights
 from ffe.bundle.io import Bundle
 from ffe.errors import (
     BackboneError,
     BundleError,
     DataError,
+    DiskFullError,
     HeadError,
     ModelMismatchError,
     ReportError,
@@ -28,19 +31,23 @@ from ffe.errors import (
 )
 from ffe.evaluation.calibration import softmax, with_temperature
 from ffe.extraction.run import extract
+from ffe.finetuning.cut import Cut
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.network import Network
 from ffe.finetuning.sources import Activations
 from ffe.images.augment import augment
+from ffe.images.limits import Limits
 from ffe.images.preprocess import preprocess
+from ffe.images.scan import scan
 from ffe.images.stream import ImageStream
 from ffe.images.synthetic import draw_folder
 from ffe.predict import Predictor
-from ffe.specs import AugmentSpec
+from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec
 from ffe.store.reader import FeatureStore
 from ffe.workflows import evaluate, train
 from ffe.workflows.finetuning import finetune
 from ffe.workflows.from_scratch import scratch
+from ffe.workflows.stage_inputs import Means, StageInputs
 from ffe.workflows.training_result import TrainingResult
 
 BACKBONE, SIZE = "mobilenet_0.25", 32
@@ -161,10 +168,10 @@ def test_what_a_stage_takes_is_said_before(tuned: Tuned) -> None:
     first, second = (line for line in tuned.log.splitlines() if line.startswith("stage "))
     assert first == (
         f"stage 1 of 2: the last 6 layers of {BACKBONE} learn, from conv_dw_13 on (2 have weights that can); "
-        "the output of conv_pw_12_relu stays the same, and is computed once: 40 images, about 1 s and 40.0 KiB; "
+        "the output of conv_pw_12_relu stays the same, and is computed once: 40 images, about 1 s and 120.6 KiB; "
         "an epoch takes about 1 s"
     )
-    assert f"The activations of 40 images take up to 200.0 KiB in '{tuned.cache}', where " in tuned.log.split(first)[0]
+    assert f"The activations of 40 images take up to 281.2 KiB in '{tuned.cache}', where " in tuned.log.split(first)[0]
     assert second.startswith(f"stage 2 of 2: the last 19 layers of {BACKBONE} learn, from conv_dw_11 on (6 have")
 
 
@@ -248,6 +255,38 @@ def test_the_history_travels_in_the_model(tuned: Tuned) -> None:
     assert "Validation accuracy over time" in page
     assert "The whole network, epoch by epoch; stage 1: epochs 1 to 2; stage 2: epochs 3 to 4." in page
     assert "Before and after: " in page
+
+
+def test_room_for_activations_is_that_of_their_files_less_what_is_there(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is written once, into a draft that becomes it; an unfinished run's draft has its room already."""
+    found, free = scan(pictures), [0]
+    spec = ExtractSpec(BackboneSpec(BACKBONE, "random", "0" * 64), PreprocessSpec((SIZE, SIZE), "tf"))
+    inputs = StageInputs(
+        pictures,
+        found,
+        found.class_names,
+        spec,
+        Weights("random", "0" * 64),
+        tmp_path / "cache",
+        TrainingSpec(("6", "19")),
+        Means("auto", None, Limits(), lambda progress: None, lambda done, total: None),
+    )
+    monkeypatch.setattr("ffe.workflows.stage_inputs.free_disk", lambda folder: free[0])
+    cuts = [Cut("inside", "a", (1 << 18,)), Cut("inside", "b", (1 << 17,)), Cut("inside", "b", (1 << 17,))]
+    features = 4 * len(found.records) * (3 << 17)
+    free[0] = features
+    with pytest.raises(DiskFullError, match=r"The activations of 40 images would take 60\.\d MiB in "):
+        inputs.check_room(cuts)
+    free[0] = features + (1 << 19)
+    inputs.check_room(cuts)
+    draft = Path(f"{inputs._path(cuts[0])}.partial", "draft")
+    draft.parent.mkdir(parents=True)
+    draft.write_bytes(b"1" * (8 << 20))
+    os.sync()
+    free[0] -= 8 << 20
+    inputs.check_room(cuts)
 
 
 @pytest.mark.slow
@@ -598,7 +637,7 @@ def test_bad_input_is_refused_in_a_sentence(
     with pytest.raises(StoreError) as raised:
         finetune(pictures, out, model=model, unfreeze=("6", "19"))
     assert str(raised.value) == (
-        f"The activations of 40 images would take 200.0 KiB in '{out}.cache', where 1000 B are free; "
+        f"The activations of 40 images would take 281.2 KiB in '{out}.cache', where 1000 B are free; "
         "name a folder on another disk with --cache, or unfreeze fewer layers."
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == before

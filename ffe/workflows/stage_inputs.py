@@ -29,7 +29,9 @@ from ffe.images.scan import Scan
 from ffe.keys import bytes_digest, canonical_json, spec_digest
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
+from ffe.store.journal import RECORD_ROW, held_bytes
 from ffe.store.reader import FeatureStore
+from ffe.store.room import column_bytes, file_bytes
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 from ffe.workflows.training_result import Stage
 
@@ -124,7 +126,7 @@ class StageInputs:
         sizes = {self._path(cut): self._bytes(cut) for cut in cuts if self.keeps(cut) and not self._path(cut).exists()}
         if not sizes:
             return
-        needed = sum(sizes.values()) + max(sizes.values())  # a file is written beside its parts
+        needed = sum(max(0, size - held_bytes(path)) for path, size in sizes.items())  # a draft becomes the file
         free = free_disk(self._folder if self._folder.is_dir() else self._folder.parent)
         what = f"The activations of {self._what()}"
         where = f"{bytes_text(needed)} in '{self._folder}', where {bytes_text(free)} are free"
@@ -185,7 +187,10 @@ class StageInputs:
         return self._folder / f"{cut.layer.replace('/', '-')}-{what[:12]}.h5"
 
     def _bytes(self, cut: Cut) -> int:
-        return 4 * cut.values * self._count()
+        """Return what the file of the activations at a cut takes, until it is whole."""
+        rows, records = self._count(), self._found.records
+        text = sum(column_bytes(column) for column in zip(*((r.path, r.group) for r in records), strict=True))
+        return file_bytes(rows, cut.values, 4, text=text * rows // len(records)) + rows * RECORD_ROW
 
     def _count(self) -> int:
         """Return how many images and views go through the part that stays."""
