@@ -106,7 +106,8 @@ def finetune(
             None = the split of the model, as above.
         budget: seconds, from the start of the call; the best weights so far are kept when they are over.
         cache: folder for the activations; None = beside the output.
-        keep_cache: leave them there, for the next run.
+        keep_cache: leave them there, for the next run. Else those that this run made go when it ends; they
+            stay where it is interrupted or the disk is full, so that the same command goes on with them.
         weights: where the backbone's weights are, if the model file has none that can be trained.
         engine, workers, max_pixels, max_bytes, progress: for the frozen part; see ``ffe.extract``.
         report: an HTML file to write.
@@ -156,7 +157,7 @@ def finetune(
     inputs.check_room([cut for _, cut in plan])
     untouched = arrays_digest(backbone)
     dealing = Dealing(names, valid_fraction, seed, split)
-    with call.logged() as logged:
+    with inputs.tidy(keep=keep_cache), call.logged() as logged:
         result, dealt, pooled = _train(base, backbone, plan, inputs, spec, dealing, logged)
     if arrays_digest(backbone) == untouched:
         features = base.spec
@@ -167,8 +168,6 @@ def finetune(
     write_trained(result, backbone, features, base.to_json(), spec, dealt, base.bundle.manifest.reject)
     if call.page is not None:
         write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source))
-    if not keep_cache:
-        inputs.forget()
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 
@@ -219,7 +218,7 @@ def _train(
         with inputs.rows(stage, cut, above, len(plan)) as source:
             if trainer is None:
                 photos = inputs.met
-                ready = make_ready(base, photos, source, above, spec, dealing.as_before)
+                ready = make_ready(base, photos, source, above, spec, dealing.as_before, inputs.limits)
                 dealt = ready.dealt
                 network = Network(backbone, ready.start, spec.seed)
                 train, valid = dealt.rows(TRAIN), dealt.rows(VALID)
@@ -231,15 +230,15 @@ def _train(
             if call.page is not None:
                 pooled = pooled_of(above, source, np.flatnonzero(photos.labels >= 0), manifest.grid, len(photos))
     assert trainer is not None
-    judged, tested = judge(said[0], said[1], dealt, names), dealt.labels(TEST)
+    judged, tested, before = judge(said[0], said[1], dealt, names), dealt.labels(TEST), ready.before
     result = TrainingResult(
         output=call.output,
         head=head,
         stages=tuple(stage for stage, _ in plan[: trainer.epochs[-1].stage]),
         epochs=tuple(trainer.epochs),
         judged=judged,
-        before=evaluate_probabilities(ready.before, tested, names, groups=dealt.together(TEST)),
-        comparison=compare(judged.test, ready.before, tested, groups=dealt.together(TEST)),
+        before=None if before is None else evaluate_probabilities(before, tested, names, groups=dealt.together(TEST)),
+        comparison=None if before is None else compare(judged.test, before, tested, groups=dealt.together(TEST)),
         class_weights=None if np.allclose(ready.class_weights, 1) else tuple(ready.class_weights.tolist()),
         rows=dealt.counts(),
         skipped=inputs.skipped,

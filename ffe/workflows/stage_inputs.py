@@ -17,7 +17,7 @@ from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.engines.measure import images_per_second
-from ffe.errors import DiskFullError, SourceError
+from ffe.errors import DiskFullError, FfeError, SourceError
 from ffe.extraction.run import extract
 from ffe.extraction.stages import Progress
 from ffe.extraction.views import count_of, views_text
@@ -106,6 +106,12 @@ class StageInputs:
         self._means = means
         self._pixels: np.ndarray | None = None
         self._made: list[Path] = []
+        self._made_folder = False
+
+    @property
+    def limits(self) -> Limits:
+        """Larger files are skipped."""
+        return self._means.limits
 
     @property
     def met(self) -> Photos:
@@ -163,18 +169,35 @@ class StageInputs:
             return
         pixels, photos = self._decoded()
         self._meet(photos)
-        pictures = Pictures(pixels, photos.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape)
+        count = 0 if self._views is None else self._views.count
+        pictures = Pictures(pixels, photos.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape, count)
         try:
             yield pictures
         finally:
             pictures.close()
 
-    def forget(self) -> None:
-        """Delete the activations that were kept, and their folder if nothing else is in it."""
-        for path in self._made:
+    @contextlib.contextmanager
+    def tidy(self, *, keep: bool) -> Iterator[None]:
+        """Delete, in the end, what was made here: activations, if they are not to be kept, and a folder that is empty.
+
+        They stay where the run can go on with them: after an interruption, and on a full disk.
+        """
+        try:
+            yield
+        except DiskFullError:
+            raise
+        except FfeError:
+            self._forget(keep)
+            raise
+        else:
+            self._forget(keep)
+
+    def _forget(self, keep: bool) -> None:
+        for path in () if keep else self._made:
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._folder.rmdir()
+        if self._made_folder:
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()
 
     def _spec_at(self, cut: Cut) -> ExtractSpec:
         """Return what makes the activations at a cut; at the output, those are the features of the model."""
@@ -219,7 +242,7 @@ class StageInputs:
                 f"the output of {cut.layer} stays the same, and is computed once: {self._what()}, about "
                 f"{_time_text(self._count() / rate)} and {bytes_text(size)}"
             )
-        elif self._augment is not None:
+        elif self._augment is not None and self._views is None:
             lines.append("images change in every epoch, so nothing can be kept for the next")
         else:
             lines.append("it learns from the first layer on, so nothing can be kept")
@@ -244,9 +267,12 @@ class StageInputs:
 
     def _extracted(self, cut: Cut) -> Path:
         """Compute the activations at a cut, as far as they are not there, and return their file."""
-        self._folder.mkdir(exist_ok=True)
+        if not self._folder.is_dir():
+            self._folder.mkdir()
+            self._made_folder = True
         path, spec = self._path(cut), self._spec_at(cut)
-        self._made.append(path)
+        if not path.exists():
+            self._made.append(path)
         from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
         extract(
             self._source,
