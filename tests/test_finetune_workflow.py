@@ -43,7 +43,7 @@ from ffe.images.scan import scan
 from ffe.images.stream import ImageStream
 from ffe.images.synthetic import draw_folder
 from ffe.predict import Predictor
-from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec
+from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.workflows import evaluate, train
 from ffe.workflows.finetuning import finetune
@@ -363,6 +363,7 @@ def test_a_network_from_scratch_is_an_ordinary_model(
     golden = bundle.golden()
     predictor = Predictor(model)
     np.testing.assert_allclose(predictor.engine().extract(golden["images"]), golden["features"], rtol=0, atol=1e-5)
+    assert Predictor(model, tta=2).views == ViewsSpec(2, AugmentSpec(flip=True))  # as images changed in training
     scored = evaluate(model, split_pictures / "test").evaluation
     assert scored.accuracy == pytest.approx(result.evaluation.accuracy)
     assert scored.log_loss == pytest.approx(result.evaluation.log_loss, abs=1e-4)
@@ -654,6 +655,12 @@ def test_bad_input_is_refused_in_a_sentence(
             ReportError,
             {"tensorboard": tmp_path / "notes.txt"},
             f"'{tmp_path / 'notes.txt'}' is a file; name a folder for TensorBoard's logs with --tensorboard.",
+        ),
+        (
+            ReportError,
+            {"tensorboard": tmp_path / "notes.txt" / "board"},
+            f"TensorBoard's logs cannot be written into '{tmp_path / 'notes.txt' / 'board'}' (Not a directory); "
+            "name another folder with --tensorboard.",
         ),
         (BundleError, {"output": tmp_path / "notes.txt"}, f"'{tmp_path / 'notes.txt'}' exists and is no model file"),
         (
