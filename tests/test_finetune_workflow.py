@@ -595,6 +595,56 @@ def test_interrupted_it_leaves_no_model_and_keeps_the_activations(
         assert len(store) == 24
 
 
+@pytest.mark.parametrize(
+    ("asked", "stages", "epochs", "rates", "change"),
+    [
+        ({"unfreeze": "6,all", "epochs": 3, "augment": "flip"}, ("6", "all"), (3, 3), (1e-4, 1e-4), AugmentSpec(flip=True)),
+        ({"unfreeze": 6, "learning_rate": 1e-3, "augment": "none"}, ("6",), (15,), (1e-3,), None),
+        ({"unfreeze": [6, "19"], "epochs": "2,3", "learning_rate": "1e-3,1e-4"}, ("6", "19"), (2, 3), (1e-3, 1e-4), None),
+    ],
+)
+def test_stages_are_given_as_text_or_values(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+    stages: tuple[str, ...],
+    epochs: tuple[int, ...],
+    rates: tuple[float, ...],
+    change: AugmentSpec | None,
+) -> None:
+    class Made(Exception):  # noqa: N818
+        pass
+
+    def make(**options: Any) -> None:
+        raise Made(TrainingSpec(**options))
+
+    monkeypatch.setattr("ffe.workflows.finetuning.TrainingSpec", make)
+    monkeypatch.setattr("ffe.workflows.from_scratch.TrainingSpec", make)
+    with pytest.raises(Made) as made:
+        finetune("p", "t.ffe", model="m.ffe", **asked)
+    spec = made.value.args[0]
+    assert (spec.unfreeze, spec.epochs, spec.learning_rate, spec.augment) == (stages, epochs, rates, change)
+    if len(stages) == 1:
+        with pytest.raises(Made) as made:
+            scratch("p", "s.ffe", **{name: value for name, value in asked.items() if name != "unfreeze"})
+        spec = made.value.args[0]
+        assert (spec.learning_rate, spec.augment) == (rates, change)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"epochs": 2.5}, "--epochs is 2.5, but takes whole numbers; write, for example, 15 or 15,10."),
+        ({"learning_rate": "fast"}, "--learning-rate is 'fast', but takes numbers; write, for example, 1e-4 or 1e-4,1e-5."),
+        ({"augment": "flop"}, "There is no change 'flop' for --augment; did you mean 'flip'?"),
+    ],
+)
+def test_what_is_no_number_or_change_is_refused(asked: dict[str, Any], message: str) -> None:
+    for call in (lambda: finetune("p", "t.ffe", model="m.ffe", unfreeze=6, **asked), lambda: scratch("p", "s.ffe", **asked)):
+        with pytest.raises(SpecError) as raised:
+            call()
+        assert str(raised.value).startswith(message)
+
+
 def test_bad_input_is_refused_in_a_sentence(
     base: tuple[Path, Path],
     small: tuple[Path, TrainingResult],

@@ -29,6 +29,7 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
 from ffe.specs import AugmentSpec, TrainingSpec
 from ffe.splits.sides import TEST, TRAIN
+from ffe.workflows.asked import changes, numbers, whole_numbers, words
 from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import VALID, Dealing, Dealt
 from ffe.workflows.photos import check_classes
@@ -48,9 +49,9 @@ def finetune(
     output: str | os.PathLike[str],
     *,
     model: str | os.PathLike[str],
-    unfreeze: Sequence[str],
-    epochs: Sequence[int] = (15,),
-    learning_rate: Sequence[float] = (1e-4,),
+    unfreeze: str | int | Sequence[str | int],
+    epochs: str | int | Sequence[int] = 15,
+    learning_rate: str | float | Sequence[float] = 1e-4,
     schedule: str = "constant",
     hold: int = 10,
     optimizer: str = "adam",
@@ -59,7 +60,7 @@ def finetune(
     batch_size: int = 32,
     patience: int = 5,
     batchnorm: bool = False,
-    augment: AugmentSpec | None = None,
+    augment: str | AugmentSpec | None = None,
     views: int = 0,
     class_weights: str = "auto",
     valid_fraction: float = 0.2,
@@ -101,7 +102,8 @@ def finetune(
         model: the model file to start from; its head consists of layers: dense,
             logistic, or a linear svm.
         unfreeze, epochs, learning_rate, schedule, hold, optimizer, weight_decay, dropout, batch_size,
-            patience, batchnorm, augment, views, class_weights, valid_fraction, seed: see ``ffe.specs.TrainingSpec``.
+            patience, batchnorm, augment, views, class_weights, valid_fraction, seed: see ``ffe.specs.TrainingSpec``;
+            those of stages also as text, ``"6,19"``, or a single value, and ``augment`` as ``--augment`` takes it.
         split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
             None = the split of the model, as above.
         budget: seconds, from the start of the call; the best weights so far are kept when they are over.
@@ -122,9 +124,9 @@ def finetune(
     """
     started = time.monotonic()
     spec = TrainingSpec(
-        unfreeze=tuple(unfreeze),
-        epochs=tuple(epochs),
-        learning_rate=tuple(learning_rate),
+        unfreeze=words(unfreeze),
+        epochs=whole_numbers(epochs, "--epochs"),
+        learning_rate=numbers(learning_rate, "--learning-rate"),
         schedule=schedule,  # type: ignore[arg-type]
         hold=hold,
         optimizer=optimizer,  # type: ignore[arg-type]
@@ -137,7 +139,7 @@ def finetune(
         valid_fraction=valid_fraction,
         seconds=budget,
         seed=seed,
-        augment=augment,
+        augment=changes(augment),
         views=views,
     )
     page, board = (None if path is None else Path(path) for path in (report, tensorboard))
