@@ -35,7 +35,7 @@ from ffe.extraction.run import extract
 from ffe.finetuning.cut import Cut
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.network import Network
-from ffe.finetuning.sources import Activations
+from ffe.finetuning.sources import Activations, Pictures
 from ffe.images.augment import augment
 from ffe.images.limits import Limits
 from ffe.images.preprocess import preprocess
@@ -315,17 +315,26 @@ def test_activations_are_used_again_and_then_removed(
     assert sorted(path.name for path in cache.iterdir()) == sorted(path.name for path in tuned.cache.iterdir())
 
 
-def test_a_cache_of_others_stays(small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path) -> None:
-    """Activations that an earlier run kept, and a folder that was there."""
-    cache = tmp_path / "cache"
+def test_a_cache_of_others_stays(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Activations that an earlier run kept, and a folder that was there; how many images are new to them is said."""
+    cache, source = tmp_path / "cache", tmp_path / "source"
     cache.mkdir()
+    shutil.copytree(split_pictures, source)
     options: dict[str, Any] = {"model": small[0], "unfreeze": ("conv4",), "epochs": (1,), "cache": cache}
-    finetune(split_pictures, tmp_path / "t.ffe", **options)
+    finetune(source, tmp_path / "t.ffe", **options)
     assert list(cache.iterdir()) == []
-    finetune(split_pictures, tmp_path / "t.ffe", **options, keep_cache=True)
+    finetune(source, tmp_path / "t.ffe", **options, keep_cache=True)
     (kept,) = cache.iterdir()
-    finetune(split_pictures, tmp_path / "t.ffe", **options)
+    draw_folder(tmp_path / "others", 14, (48, 48))
+    for number, file in enumerate(sorted((tmp_path / "others" / "cat").iterdir())[-2:]):
+        shutil.copy(file, source / "train" / "cat" / f"new{number}.png")
+    with caplog.at_level(logging.INFO, "ffe"):
+        finetune(source, tmp_path / "t.ffe", **options)
     assert list(cache.iterdir()) == [kept]
+    assert f"activations that an earlier run left stay in '{cache}'; delete what you need no more" in caplog.text
+    assert f"'{kept}' already, but for 2 new images, which go through the part that stays first; an epoch" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -478,7 +487,11 @@ def test_a_split_that_is_given_settles_the_sides(
 
 
 def test_activations_of_views_take_turns(
-    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small: tuple[Path, TrainingResult],
+    split_pictures: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are kept, of images that train alone, and are those of the pictures as they look in that view."""
     change = AugmentSpec(flip=True, rotate=20)
@@ -514,11 +527,33 @@ def test_activations_of_views_take_turns(
             expected = np.asarray(part(seen[None].astype(np.float32), training=False))[0]
             found = activations.take(np.asarray([image]), view)[0]
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    turns: list[int] = []
+
+    class Remembered(Pictures):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            turns.append(self._views)
+
+    monkeypatch.setattr("ffe.workflows.stage_inputs.Pictures", Remembered)
+    finetune(split_pictures, tmp_path / "u.ffe", model=small[0], unfreeze="all", epochs=1, augment=change, views=2)
+    assert turns == [2]  # where all of it learns, too
     with pytest.raises(SpecError) as raised:
         finetune(split_pictures, tmp_path / "u.ffe", model=small[0], unfreeze=("conv4",), views=2)
     assert str(raised.value) == (
         "--views needs --augment, which says how the views differ; add --augment flip,zoom, for example."
     )
+
+
+@pytest.mark.slow
+def test_that_a_head_loses_its_views_is_said(pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Fitted again it sees the images that train, and no views of them."""
+    extract(pictures, tmp_path / "f.h5", backbone=BACKBONE, size=SIZE, weights="random", views=1, augment="flip")
+    for views, end in (("all", ", without the views of them that it was fitted on"), ("none", "")):
+        train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic", views=views)
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "ffe"):
+            finetune(pictures, tmp_path / "t.ffe", model=tmp_path / "m.ffe", unfreeze=0, epochs=1)
+        assert f"so it is fitted again, on the 25 images that train{end}\n" in caplog.text
 
 
 def test_where_the_backbone_stays_its_features_stay_good(

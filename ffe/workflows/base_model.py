@@ -158,7 +158,9 @@ def make_ready(
         head = _without(base, mapped[train], photos.labels[train], spec.seed, None if np.allclose(weights, 1) else weights)
         factor = calibrate(head.proba_rowwise(mapped[valid]), photos.labels[valid], groups=dealt.ids[valid]).factor
         why = f"the head has seen {seen} images that validate" if seen else "the head was fitted on features of an int8 backbone"
-        log.info("%s, so it is fitted again, on the %d images that train", why, len(train))
+        viewed = manifest.views is not None and manifest.views["used"] != "none"
+        plain = ", without the views of them that it was fitted on" if viewed else ""
+        log.info("%s, so it is fitted again, on the %d images that train%s", why, len(train), plain)
     return Ready(dealt, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
 
 

@@ -106,6 +106,7 @@ class StageInputs:
         self._means = means
         self._pixels: np.ndarray | None = None
         self._made: list[Path] = []
+        self._there: list[Path] = []
         self._made_folder = False
 
     @property
@@ -193,8 +194,11 @@ class StageInputs:
             self._forget(keep)
 
     def _forget(self, keep: bool) -> None:
-        for path in () if keep else self._made:
-            path.unlink(missing_ok=True)
+        if not keep:
+            for path in self._made:
+                path.unlink(missing_ok=True)
+            if self._there:
+                log.info("activations that an earlier run left stay in '%s'; delete what you need no more", self._folder)
         if self._made_folder:
             with contextlib.suppress(OSError):
                 self._folder.rmdir()
@@ -219,6 +223,12 @@ class StageInputs:
         """Return how many images and views go through the part that stays."""
         return len(self._found.records) + sum(count_of(record, self._views) for record in self._found.records)
 
+    def _new(self, cut: Cut) -> int:
+        """Return how many images the file of the activations at a cut does not have."""
+        with FeatureStore(self._path(cut)) as store:
+            known = set(store.paths) | {item.path for item in store.skipped}
+        return sum(record.path not in known for record in self._found.records)
+
     def _what(self) -> str:
         return f"{len(self._found.records)} images" + ("" if self._views is None else f" and {views_text(self._views)}")
 
@@ -234,7 +244,9 @@ class StageInputs:
         rate = None if engine is None else images_per_second(engine, self._noise(), _MEASURE_SECONDS)
         lines = [f"stage {stage.number} of {count}: {what}"]
         if self.keeps(cut) and engine is None:
-            lines.append(f"the output of {cut.layer} is in '{self._path(cut)}' already")
+            new = self._new(cut)
+            rest = f", but for {new} new images, which go through the part that stays first" if new else ""
+            lines.append(f"the output of {cut.layer} is in '{self._path(cut)}' already{rest}")
         elif self.keeps(cut):
             assert rate is not None
             size = self._bytes(cut)
@@ -271,8 +283,7 @@ class StageInputs:
             self._folder.mkdir()
             self._made_folder = True
         path, spec = self._path(cut), self._spec_at(cut)
-        if not path.exists():
-            self._made.append(path)
+        (self._there if path.exists() else self._made).append(path)
         from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
         extract(
             self._source,
