@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import math
@@ -9,16 +10,23 @@ import shutil
 import tempfile
 import weakref
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffe.machine import free_memory
+from ffe.errors import DiskFullError
+from ffe.machine import DISK_IS_FULL, bytes_text, free_memory, reserve
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 log = logging.getLogger("ffe")
 
 _SHARE_OF_MEMORY = 0.5
 _BLOCK_VALUES = 1 << 22
+_NO_ROOM = {*DISK_IS_FULL, errno.EFBIG, errno.ENOENT}  # Python finds no folder where not even a few bytes fit
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -32,13 +40,44 @@ def empty_rows(rows: int, dims: int) -> np.ndarray:
 
     If it would take more than half of the free memory it is a memory map of a
     temporary file, which goes when the array does.
+
+    Raises:
+        DiskFullError: the temporary folder has not the room either.
     """
-    size = 4 * rows * dims
+    return empty_array((rows, dims), np.float32, "features")
+
+
+def empty_array(shape: Sequence[int], dtype: DTypeLike, what: str) -> np.ndarray:
+    """Return an array to be filled, in memory or in a temporary file, as ``empty_rows`` does.
+
+    Args:
+        shape, dtype: of the array.
+        what: it holds, in the plural.
+
+    Raises:
+        DiskFullError: neither has the room.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if fits_in_memory(size):
-        return np.empty((rows, dims), np.float32)
-    folder = Path(tempfile.mkdtemp(prefix="ffe-rows-"))
-    log.info("the features take %d MiB, more than half of the free memory, so they are kept in '%s'", size >> 20, folder)
-    array = np.memmap(folder / "features", np.float32, "w+", shape=(rows, dims))
+        return np.empty(shape, dtype)
+    folder: Path | None = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"ffe-{what}-"))
+        with (folder / what).open("wb") as file:
+            file.truncate(size)
+        reserve(folder / what, size)
+    except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        if error.errno not in _NO_ROOM:
+            raise
+        where = "no temporary folder has" if folder is None else f"the temporary folder '{folder.parent}' has not"
+        raise DiskFullError(
+            f"The {what} take {bytes_text(size)}, more than half of the free memory, and {where} so much room; "
+            "name a folder on another disk in the environment variable TMPDIR."
+        ) from error
+    log.info("the %s take %s, more than half of the free memory, so they are kept in '%s'", what, bytes_text(size), folder)
+    array = np.memmap(folder / what, dtype, "r+", shape=tuple(shape))
     # the map itself is what every view of the array holds on to
     weakref.finalize(array._mmap, shutil.rmtree, folder, ignore_errors=True)  # type: ignore[attr-defined]
     return array

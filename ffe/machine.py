@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 CACHE_VARIABLE = "FFE_CACHE_DIR"
+DISK_IS_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # numbers of an OSError
 
 _CGROUP = Path("/sys/fs/cgroup")
+_KEEP_SIZE = 1  # of fallocate(2): take the blocks, leave the length as it is
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM}
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
 
@@ -81,6 +86,42 @@ def taken_disk(path: Path) -> int:
 def free_disk(folder: Path) -> int:
     """Return the bytes that can still be written below a folder; a quota is not seen."""
     return shutil.disk_usage(folder).free
+
+
+def reserve(path: Path, size: int) -> None:
+    """Take hold of so much disk for a file that is being written; its length stays as it is.
+
+    Neither HDF5 nor a memory map survives a disk that fills up under it: the
+    process dies. So the disk must be full before, or not at all. Where the file
+    system cannot reserve, the free space is looked at.
+
+    Raises:
+        OSError: ENOSPC, there is not so much; EFBIG, this file system has no such large files.
+    """
+    with path.open("rb+") as file:
+        code = _fallocate(file.fileno(), size)
+    if code in _UNSUPPORTED:
+        code = errno.ENOSPC if free_disk(path.parent) < size - taken_disk(path) else 0
+    if code:
+        raise OSError(code, os.strerror(code), str(path))
+
+
+def _fallocate(descriptor: int, size: int) -> int:
+    """Return 0, or an error number; the function of the standard library would change the length."""
+    if not sys.platform.startswith("linux"):
+        return errno.EOPNOTSUPP
+    import ctypes
+
+    try:
+        fallocate = ctypes.CDLL(None, use_errno=True).fallocate64
+    except (OSError, AttributeError):
+        return errno.EOPNOTSUPP
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    while fallocate(descriptor, _KEEP_SIZE, 0, size) != 0:
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            return code
+    return 0
 
 
 def bytes_text(count: float) -> str:

@@ -85,7 +85,7 @@ class Predictor:
             the probabilities of the picture and of its views. They depend on
             its content alone.
         augment: how the views differ, as ``--augment`` takes it; None = as those
-            of the features that the model was made from.
+            that the model was made from, or as images changed while it was trained.
 
     Raises:
         BundleError: the file cannot be used.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,14 @@ import numpy as np
 import pytest
 
 from ffe.backbones.learnt import find_in_model, load_backbone
+from ffe.backbones.weights import Weights
 from ffe.bundle.io import Bundle
 from ffe.errors import (
     BackboneError,
     BundleError,
     DataError,
+    DiskFullError,
+    EngineError,
     HeadError,
     ModelMismatchError,
     ReportError,
@@ -29,21 +33,25 @@ from ffe.errors import (
 from ffe.evaluation.calibration import softmax, with_temperature
 from ffe.extraction.run import extract
 from ffe.extraction.stages import Progress
+from ffe.finetuning.cut import Cut
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.network import Network
-from ffe.finetuning.sources import Activations
+from ffe.finetuning.sources import Activations, Pictures
 from ffe.finetuning.train import Clock, OutOfTimeError
 from ffe.images.augment import augment
+from ffe.images.limits import Limits
 from ffe.images.preprocess import preprocess
+from ffe.images.scan import scan
 from ffe.images.stream import ImageStream
 from ffe.images.synthetic import draw_folder
 from ffe.predict import Predictor
-from ffe.specs import AugmentSpec
+from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.workflows import evaluate, train
 from ffe.workflows.finetuning import finetune
 from ffe.workflows.from_scratch import scratch
+from ffe.workflows.stage_inputs import Means, StageInputs
 from ffe.workflows.training_result import TrainingResult
 
 BACKBONE, SIZE = "mobilenet_0.25", 32
@@ -181,10 +189,10 @@ def test_what_a_stage_takes_is_said_before(tuned: Tuned) -> None:
     first, second = (line for line in tuned.log.splitlines() if line.startswith("stage "))
     assert first == (
         f"stage 1 of 2: the last 6 layers of {BACKBONE} learn, from conv_dw_13 on (2 have weights that can); "
-        "the output of conv_pw_12_relu stays the same, and is computed once: 40 images, about 1 s and 40.0 KiB; "
+        "the output of conv_pw_12_relu stays the same, and is computed once: 40 images, about 1 s and 120.6 KiB; "
         "an epoch takes about 1 s"
     )
-    assert f"The activations of 40 images take up to 200.0 KiB in '{tuned.cache}', where " in tuned.log.split(first)[0]
+    assert f"The activations of 40 images take up to 281.2 KiB in '{tuned.cache}', where " in tuned.log.split(first)[0]
     assert second.startswith(f"stage 2 of 2: the last 19 layers of {BACKBONE} learn, from conv_dw_11 on (6 have")
 
 
@@ -270,11 +278,43 @@ def test_the_history_travels_in_the_model(tuned: Tuned) -> None:
     assert "Before and after: " in page
 
 
+def test_room_for_activations_is_that_of_their_files_less_what_is_there(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is written once, into a draft that becomes it; an unfinished run's draft has its room already."""
+    found, free = scan(pictures), [0]
+    spec = ExtractSpec(BackboneSpec(BACKBONE, "random", "0" * 64), PreprocessSpec((SIZE, SIZE), "tf"))
+    inputs = StageInputs(
+        pictures,
+        found,
+        found.class_names,
+        spec,
+        Weights("random", "0" * 64),
+        tmp_path / "cache",
+        TrainingSpec(("6", "19")),
+        Means("auto", None, Limits(), lambda progress: None, lambda done, total: None),
+    )
+    monkeypatch.setattr("ffe.workflows.stage_inputs.free_disk", lambda folder: free[0])
+    cuts = [Cut("inside", "a", (1 << 18,)), Cut("inside", "b", (1 << 17,)), Cut("inside", "b", (1 << 17,))]
+    features = 4 * len(found.records) * (3 << 17)
+    free[0] = features
+    with pytest.raises(DiskFullError, match=r"The activations of 40 images would take 60\.\d MiB in "):
+        inputs.check_room(cuts)
+    free[0] = features + (1 << 19)
+    inputs.check_room(cuts)
+    draft = Path(f"{inputs._path(cuts[0])}.partial", "draft")
+    draft.parent.mkdir(parents=True)
+    draft.write_bytes(b"1" * (8 << 20))
+    os.sync()
+    free[0] -= 8 << 20
+    inputs.check_room(cuts)
+
+
 @pytest.mark.slow
 def test_activations_are_used_again_and_then_removed(
     tuned: Tuned, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same cache serves another run, which gives the same epochs; without --keep-cache nothing is left of it."""
+    """The same cache serves another run, which gives the same epochs; without --keep-cache nothing is left that it made."""
     cache = tmp_path / "cache"
     shutil.copytree(tuned.cache, cache)
     with caplog.at_level(logging.INFO, "ffe"):
@@ -282,19 +322,39 @@ def test_activations_are_used_again_and_then_removed(
             pictures,
             tmp_path / "t.ffe",
             model=tuned.base,
-            unfreeze=("6",),
+            unfreeze=("6", "25"),
             epochs=(2,),
             learning_rate=(3e-3,),
             batch_size=8,
             cache=cache,
         )
     assert "the output of conv_pw_12_relu is in '" in caplog.text
-    assert "computed once" not in caplog.text
+    assert caplog.text.count("computed once") == 1  # of the second stage
     same = [epoch.valid_loss for epoch in tuned.result.epochs if epoch.stage == 1]
-    assert [epoch.valid_loss for epoch in result.epochs] == pytest.approx(same, abs=1e-5)
-    assert [path.name.split("-")[0] for path in cache.iterdir()] == ["conv_pw_10_relu"]  # not of this run
-    shutil.rmtree(cache)
-    assert [path.name for path in tmp_path.iterdir()] == ["t.ffe"]
+    assert [epoch.valid_loss for epoch in result.epochs if epoch.stage == 1] == pytest.approx(same, abs=1e-5)
+    assert sorted(path.name for path in cache.iterdir()) == sorted(path.name for path in tuned.cache.iterdir())
+
+
+def test_a_cache_of_others_stays(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Activations that an earlier run kept, and a folder that was there; how many images are new to them is said."""
+    cache, source = tmp_path / "cache", tmp_path / "source"
+    cache.mkdir()
+    shutil.copytree(split_pictures, source)
+    options: dict[str, Any] = {"model": small[0], "unfreeze": ("conv4",), "epochs": (1,), "cache": cache}
+    finetune(source, tmp_path / "t.ffe", **options)
+    assert list(cache.iterdir()) == []
+    finetune(source, tmp_path / "t.ffe", **options, keep_cache=True)
+    (kept,) = cache.iterdir()
+    draw_folder(tmp_path / "others", 14, (48, 48))
+    for number, file in enumerate(sorted((tmp_path / "others" / "cat").iterdir())[-2:]):
+        shutil.copy(file, source / "train" / "cat" / f"new{number}.png")
+    with caplog.at_level(logging.INFO, "ffe"):
+        finetune(source, tmp_path / "t.ffe", **options)
+    assert list(cache.iterdir()) == [kept]
+    assert f"activations that an earlier run left stay in '{cache}'; delete what you need no more" in caplog.text
+    assert f"'{kept}' already, but for 2 new images, which go through the part that stays first; an epoch" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -332,6 +392,7 @@ def test_a_network_from_scratch_is_an_ordinary_model(
     golden = bundle.golden()
     predictor = Predictor(model)
     np.testing.assert_allclose(predictor.engine().extract(golden["images"]), golden["features"], rtol=0, atol=1e-5)
+    assert Predictor(model, tta=2).views == ViewsSpec(2, AugmentSpec(flip=True))  # as images changed in training
     scored = evaluate(model, split_pictures / "test").evaluation
     assert scored.accuracy == pytest.approx(result.evaluation.accuracy)
     assert scored.log_loss == pytest.approx(result.evaluation.log_loss, abs=1e-4)
@@ -442,10 +503,15 @@ def test_a_split_that_is_given_settles_the_sides(
     assert str(raised.value) == (
         f"'{base[1]}' was made with 1 of the images that are to test; start from a model of the same split."
     )
+    assert not (tmp_path / "c").exists()
 
 
 def test_activations_of_views_take_turns(
-    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small: tuple[Path, TrainingResult],
+    split_pictures: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are kept, of images that train alone, and are those of the pictures as they look in that view."""
     change = AugmentSpec(flip=True, rotate=20)
@@ -481,11 +547,33 @@ def test_activations_of_views_take_turns(
             expected = np.asarray(part(seen[None].astype(np.float32), training=False))[0]
             found = activations.take(np.asarray([image]), view)[0]
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    turns: list[int] = []
+
+    class Remembered(Pictures):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            turns.append(self._views)
+
+    monkeypatch.setattr("ffe.workflows.stage_inputs.Pictures", Remembered)
+    finetune(split_pictures, tmp_path / "u.ffe", model=small[0], unfreeze="all", epochs=1, augment=change, views=2)
+    assert turns == [2]  # where all of it learns, too
     with pytest.raises(SpecError) as raised:
         finetune(split_pictures, tmp_path / "u.ffe", model=small[0], unfreeze=("conv4",), views=2)
     assert str(raised.value) == (
         "--views needs --augment, which says how the views differ; add --augment flip,zoom, for example."
     )
+
+
+@pytest.mark.slow
+def test_that_a_head_loses_its_views_is_said(pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Fitted again it sees the images that train, and no views of them."""
+    extract(pictures, tmp_path / "f.h5", backbone=BACKBONE, size=SIZE, weights="random", views=1, augment="flip")
+    for views, end in (("all", ", without the views of them that it was fitted on"), ("none", "")):
+        train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic", views=views)
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "ffe"):
+            finetune(pictures, tmp_path / "t.ffe", model=tmp_path / "m.ffe", unfreeze=0, epochs=1)
+        assert f"so it is fitted again, on the 25 images that train{end}\n" in caplog.text
 
 
 def test_where_the_backbone_stays_its_features_stay_good(
@@ -510,6 +598,29 @@ def test_a_learnt_backbone_that_stays_is_still_that_of_its_digest(
     load_backbone(find_in_model(tuned).weights)
     finetune(split_pictures, tmp_path / "u.ffe", model=tuned, unfreeze=("conv4",), epochs=(1,), learning_rate=(1e-3,))
     load_backbone(find_in_model(tmp_path / "u.ffe").weights)
+
+
+@pytest.mark.slow
+def test_a_model_of_an_int8_backbone_is_asked_through_that_one(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its head knows no other features; where its backbone cannot run, nothing is said of before."""
+    extract(pictures, tmp_path / "f.h5", backbone=BACKBONE, size=SIZE, weights="random", precision="int8")
+    model = train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic").output
+    options: dict[str, Any] = {"model": model, "unfreeze": ("0",), "epochs": (1,)}
+    result = finetune(pictures, tmp_path / "t.ffe", **options)
+    scored = evaluate(model, tmp_path / "f.h5", unseen=True).evaluation
+    assert result.before is not None
+    assert result.before.log_loss == pytest.approx(scored.log_loss, abs=1e-6)
+    assert result.comparison is not None
+
+    def no_engine(*arguments: object, **options: object) -> None:
+        raise EngineError("none here")
+
+    monkeypatch.setattr("ffe.workflows.base_model.Predictor", no_engine)
+    result = finetune(pictures, tmp_path / "t.ffe", **options)
+    assert result.before is result.comparison is None
+    assert "How good the model was before is not said: its int8 backbone cannot run here (none here)." in caplog.text
 
 
 @pytest.mark.slow
@@ -586,6 +697,56 @@ def test_time_that_ends_before_the_first_stage_can_learn(base: tuple[Path, Path]
         finetune(pictures, tmp_path / "t.ffe", model=base[1], unfreeze=("6",), progress=over)
 
 
+@pytest.mark.parametrize(
+    ("asked", "stages", "epochs", "rates", "change"),
+    [
+        ({"unfreeze": "6,all", "epochs": 3, "augment": "flip"}, ("6", "all"), (3, 3), (1e-4, 1e-4), AugmentSpec(flip=True)),
+        ({"unfreeze": 6, "learning_rate": 1e-3, "augment": "none"}, ("6",), (15,), (1e-3,), None),
+        ({"unfreeze": [6, "19"], "epochs": "2,3", "learning_rate": "1e-3,1e-4"}, ("6", "19"), (2, 3), (1e-3, 1e-4), None),
+    ],
+)
+def test_stages_are_given_as_text_or_values(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+    stages: tuple[str, ...],
+    epochs: tuple[int, ...],
+    rates: tuple[float, ...],
+    change: AugmentSpec | None,
+) -> None:
+    class Made(Exception):  # noqa: N818
+        pass
+
+    def make(**options: Any) -> None:
+        raise Made(TrainingSpec(**options))
+
+    monkeypatch.setattr("ffe.workflows.finetuning.TrainingSpec", make)
+    monkeypatch.setattr("ffe.workflows.from_scratch.TrainingSpec", make)
+    with pytest.raises(Made) as made:
+        finetune("p", "t.ffe", model="m.ffe", **asked)
+    spec = made.value.args[0]
+    assert (spec.unfreeze, spec.epochs, spec.learning_rate, spec.augment) == (stages, epochs, rates, change)
+    if len(stages) == 1:
+        with pytest.raises(Made) as made:
+            scratch("p", "s.ffe", **{name: value for name, value in asked.items() if name != "unfreeze"})
+        spec = made.value.args[0]
+        assert (spec.learning_rate, spec.augment) == (rates, change)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"epochs": 2.5}, "--epochs is 2.5, but takes whole numbers; write, for example, 15 or 15,10."),
+        ({"learning_rate": "fast"}, "--learning-rate is 'fast', but takes numbers; write, for example, 1e-4 or 1e-4,1e-5."),
+        ({"augment": "flop"}, "There is no change 'flop' for --augment; did you mean 'flip'?"),
+    ],
+)
+def test_what_is_no_number_or_change_is_refused(asked: dict[str, Any], message: str) -> None:
+    for call in (lambda: finetune("p", "t.ffe", model="m.ffe", unfreeze=6, **asked), lambda: scratch("p", "s.ffe", **asked)):
+        with pytest.raises(SpecError) as raised:
+            call()
+        assert str(raised.value).startswith(message)
+
+
 def test_bad_input_is_refused_in_a_sentence(
     base: tuple[Path, Path],
     small: tuple[Path, TrainingResult],
@@ -648,6 +809,12 @@ def test_bad_input_is_refused_in_a_sentence(
             {"tensorboard": tmp_path / "notes.txt"},
             f"'{tmp_path / 'notes.txt'}' is a file; name a folder for TensorBoard's logs with --tensorboard.",
         ),
+        (
+            ReportError,
+            {"tensorboard": tmp_path / "notes.txt" / "board"},
+            f"TensorBoard's logs cannot be written into '{tmp_path / 'notes.txt' / 'board'}' (Not a directory); "
+            "name another folder with --tensorboard.",
+        ),
         (BundleError, {"output": tmp_path / "notes.txt"}, f"'{tmp_path / 'notes.txt'}' exists and is no model file"),
         (
             DataError,
@@ -660,13 +827,12 @@ def test_bad_input_is_refused_in_a_sentence(
         with pytest.raises(error) as raised:
             finetune(arguments.pop("source"), arguments.pop("output"), **arguments)  # type: ignore[arg-type]
         assert str(raised.value).startswith(message)
-        shutil.rmtree(tmp_path / "t.ffe.cache", ignore_errors=True)  # of the last one, which has to look at the images
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 1000))  # type: ignore[attr-defined]
     with pytest.raises(StoreError) as raised:
         finetune(pictures, out, model=model, unfreeze=("6", "19"))
     assert str(raised.value) == (
-        f"The activations of 40 images would take 200.0 KiB in '{out}.cache', where 1000 B are free; "
+        f"The activations of 40 images would take 281.2 KiB in '{out}.cache', where 1000 B are free; "
         "name a folder on another disk with --cache, or unfreeze fewer layers."
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -71,8 +72,9 @@ class Manifest:
 
     @property
     def augment(self) -> AugmentSpec | None:
-        """How the views of the feature file differed from the images; None = it had none."""
-        return None if self.views is None else AugmentSpec.from_json(self.views["augment"])
+        """How views differed from the images that it learnt from, in the feature file or in training; None = there were none."""
+        value = _changes_in_training(self.training) if self.views is None else self.views["augment"]
+        return None if value is None else AugmentSpec.from_json(value)
 
     @property
     def temperature(self) -> float:
@@ -111,6 +113,9 @@ class Manifest:
                 ViewsSpec.from_json({name: item for name, item in views.items() if name != "used"})
                 if views["used"] not in USES_OF_VIEWS:
                     raise ValueError(f"views used {views['used']!r}")
+            training = dict(value.get("training", {}))
+            if (changes := _changes_in_training(training)) is not None:
+                AugmentSpec.from_json(changes)
             return cls(
                 schema=SCHEMA,
                 ffe_version=str(value["ffe_version"]),
@@ -126,11 +131,16 @@ class Manifest:
                 members=dict(value["members"]),
                 calibration=calibration,
                 reject=reject,
-                training=dict(value.get("training", {})),
+                training=training,
                 views=views,
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"its manifest is incomplete ({error!r})") from error
+
+
+def _changes_in_training(training: Mapping[str, Any]) -> Any:
+    """Return how images changed from epoch to epoch, as plain values; None = they did not."""
+    return training.get("options", {}).get("augment")
 
 
 def _check_types(value: dict[str, Any]) -> None:

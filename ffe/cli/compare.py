@@ -10,9 +10,10 @@ import click
 
 from ffe.cli.extract import size_option
 from ffe.cli.limits import limit_options
-from ffe.cli.options import seed_option
+from ffe.cli.options import seed_option, test_fraction_option, valid_fraction_option
 from ffe.cli.output import AUGMENT_HELP, PLAIN_SECONDS, WORKERS_HELP, ExtractProgress, print_json
 from ffe.cli.training import EpochView
+from ffe.images.augment_text import COMPARE
 
 if TYPE_CHECKING:
     from ffe.tuning.search import SearchProgress
@@ -29,14 +30,10 @@ The roads, which --roads chooses among:
 """
 
 
-def _words(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return () if value is None else tuple(part.strip() for part in value.split(","))
-
-
 @click.command(short_help="Compare ways to a classifier on the same photos.", epilog=ROADS_HELP + AUGMENT_HELP)
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder for models and features; made if missing.")
-@click.option("--roads", callback=_words, metavar="NAME[,NAME...]", help="Which to compare; see below.  [default: all]")
+@click.option("--roads", default="", metavar="NAME[,NAME...]", help="Which to compare; see below.  [default: all]")
 @click.option("--backbone", default="mobilenet", show_default=True, help="A name that 'ffe backbones' lists.")
 @size_option
 @click.option(
@@ -50,31 +47,19 @@ def _words(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 @click.option("--epochs", type=click.IntRange(1, 10_000), help="Most epochs of a training or stage.  [default: what fits]")
 @click.option(
     "--unfreeze",
-    callback=_words,
+    default="",
     metavar="N[,N...]",
     help="Stages of fine-tuning, as for 'ffe finetune'.  [default: the last 22 %, then 43 % of the layers]",
 )
 @click.option("--views", type=click.IntRange(1, 1000), default=4, show_default=True, help="Of each training image.")
 @click.option(
     "--augment",
-    default="flip,zoom=0.8-1.2,rotate=15,shift=0.1,brightness=0.8-1.2",
+    default=COMPARE,
     show_default=True,
     help="How images change for views and head-only; see below.",
 )
-@click.option(
-    "--test-fraction",
-    type=click.FloatRange(0, 0.5, min_open=True),
-    default=0.2,
-    show_default=True,
-    help="Share held out for the test where no split is given.",
-)
-@click.option(
-    "--valid-fraction",
-    type=click.FloatRange(0.01, 0.5),
-    default=0.2,
-    show_default=True,
-    help="Share of the others that validates, where no split is given.",
-)
+@test_fraction_option
+@valid_fraction_option
 @seed_option
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
 @limit_options

@@ -7,12 +7,7 @@ from typing import Any
 import click
 
 from ffe.cli.output import ExtractProgress
-from ffe.cli.training import EpochView, augment_changes, epochs_option, print_trained, training_options
-
-
-def _words(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    """Turn ``6,19`` into ("6", "19")."""
-    return tuple(part.strip() for part in value.split(","))
+from ffe.cli.training import EpochView, epochs_option, print_trained, training_options
 
 
 @click.command(short_help="Train a model's backbone further, stage by stage.")
@@ -22,7 +17,6 @@ def _words(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[
 @click.option(
     "--unfreeze",
     required=True,
-    callback=_words,
     metavar="N[,N...]",
     help="What learns in each stage: layers from the end of the backbone, the name of a layer or block, or all; 0 = the head.",
 )
@@ -31,9 +25,7 @@ def _words(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[
 @click.option(
     "--train-batchnorm", "batchnorm", is_flag=True, help="Let batch normalisations learn too, and use each batch's statistics."
 )
-@click.option(
-    "--augment", callback=augment_changes, metavar="CHANGES", help="Change images in every epoch: flip,rotate=15,zoom ..."
-)
+@click.option("--augment", metavar="CHANGES", help="Change images in every epoch: flip,rotate=15,zoom ...")
 @click.option(
     "--views",
     type=click.IntRange(0, 1000),

@@ -19,6 +19,23 @@ seed_option = click.option(
 )
 
 
+test_fraction_option = click.option(
+    "--test-fraction",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share held out for the test where no split is given.",
+)
+
+valid_fraction_option = click.option(
+    "--valid-fraction",
+    type=click.FloatRange(0.01, 0.5),
+    default=0.2,
+    show_default=True,
+    help="Share of the other images that validates, where no split is given.",
+)
+
+
 def time_budget(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Turn ``60s``, ``5m`` or ``1.5h`` into seconds."""
     if value is None:

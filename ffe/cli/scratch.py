@@ -8,7 +8,9 @@ import click
 from click.core import ParameterSource
 
 from ffe.cli.extract import size_option_with
-from ffe.cli.training import EpochView, augment_changes, epochs_option, print_trained, training_options
+from ffe.cli.options import test_fraction_option
+from ffe.cli.training import EpochView, epochs_option, print_trained, training_options
+from ffe.images.augment_text import SCRATCH
 
 
 @click.command(short_help="Train a small network from scratch, without pretrained weights.")
@@ -18,20 +20,13 @@ from ffe.cli.training import EpochView, augment_changes, epochs_option, print_tr
 @epochs_option("30")
 @click.option(
     "--augment",
-    default="flip,zoom=0.2,rotate=40,shift=0.2,shear=0.2",
+    default=SCRATCH,
     show_default=True,
-    callback=augment_changes,
     metavar="CHANGES",
     help="How images change in every epoch; none = they do not.",
 )
 @click.option("--plain", is_flag=True, help="Neither dropout nor changing images.")
-@click.option(
-    "--test-fraction",
-    type=click.FloatRange(0, 0.5, min_open=True),
-    default=0.2,
-    show_default=True,
-    help="Share held out for the test where no split is given.",
-)
+@test_fraction_option
 @training_options("rmsprop", 20, 0)
 def command(source: str, output: str, as_json: bool, **options: Any) -> None:
     """Train a small convolutional network on the labelled images of SOURCE alone, and write a model.

@@ -11,31 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from ffe.cli.limits import limit_options
-from ffe.cli.options import class_weights_option, seed_option, time_budget
+from ffe.cli.options import class_weights_option, seed_option, time_budget, valid_fraction_option
 from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, print_json
 
 if TYPE_CHECKING:
     from ffe.finetuning.history import Epoch
     from ffe.finetuning.train import Step
-
-
-def _numbers(kind: type[int] | type[float], example: str) -> Callable[..., tuple[Any, ...]]:
-    def parse(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[Any, ...]:
-        try:
-            return tuple(kind(part) for part in value.split(","))
-        except ValueError:
-            raise click.BadParameter(f"'{value}' is no list of numbers; write, for example, {example}.") from None
-
-    return parse
-
-
-def augment_changes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    """Turn ``flip,rotate=15`` into an AugmentSpec; ``none`` into None."""
-    if value is None or value == "none":
-        return None
-    from ffe.images.augment_text import parse_augment
-
-    return parse_augment(value)
 
 
 def epochs_option(default: str) -> Callable[[Any], Any]:
@@ -45,7 +26,6 @@ def epochs_option(default: str) -> Callable[[Any], Any]:
         default=default,
         show_default=True,
         metavar="N[,N...]",
-        callback=_numbers(int, "--epochs 15 or --epochs 15,15"),
         help="Most epochs, of each stage or of all.",
     )
 
@@ -58,7 +38,6 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
             default="1e-4",
             show_default=True,
             metavar="RATE[,RATE...]",
-            callback=_numbers(float, "--learning-rate 1e-4 or --learning-rate 1e-4,1e-5"),
             help="Where each stage begins.",
         ),
         click.option(
@@ -100,13 +79,7 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
             help="End a stage after so many epochs without a better validation loss; 0 = never.",
         ),
         class_weights_option,
-        click.option(
-            "--valid-fraction",
-            type=click.FloatRange(0.01, 0.5),
-            default=0.2,
-            show_default=True,
-            help="Share of the training images that validate, where no split is given.",
-        ),
+        valid_fraction_option,
         click.option("--budget", callback=time_budget, metavar="TIME", help="End after 60s, 5m or 1h, with the best so far."),
         seed_option,
         click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ffe.cli.options import class_weights_option, seed_option, time_budget
+from ffe.cli.options import class_weights_option, seed_option, test_fraction_option, time_budget
 from ffe.cli.output import SearchView, duration_text, print_json
 
 _FEW = 20  # test images
@@ -31,13 +31,7 @@ def shared_options(command: Any) -> Any:
         ),
         click.option("--valid", type=click.Path(), help="A feature file of validation rows."),
         click.option("--test", type=click.Path(), help="A feature file of test rows."),
-        click.option(
-            "--test-fraction",
-            type=click.FloatRange(0, 0.5, min_open=True),
-            default=0.2,
-            show_default=True,
-            help="Share held out for the test where no split is given.",
-        ),
+        test_fraction_option,
         class_weights_option,
         click.option(
             "--reject",

@@ -33,7 +33,6 @@ class Network:
         import keras
 
         self.backbone = backbone
-        self._start = start
         self._dense: list[keras.layers.Dense] = []
         x = map_features(keras.layers.Flatten(name="features")(backbone.outputs[0]), start.map)
         if start.dropout and start.drop_features:
@@ -47,11 +46,6 @@ class Network:
             self._dense.append(layer)
         self._logits = x
         self.set_head(start.layers)
-
-    @property
-    def outputs(self) -> int:
-        """Logits of a row: 1, of class 1, for two classes, else one for each class."""
-        return int(self._start.layers[-1][0].shape[1])
 
     def set_head(self, layers: Layers) -> None:
         """Give the head's layers other values."""

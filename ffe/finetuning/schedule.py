@@ -14,8 +14,10 @@ def learning_rate(schedule: Schedule, start: float, epoch: int, epochs: int, hol
 
     ``constant`` stays at the start. ``exponential`` stays there for ``hold``
     epochs, and falls by the factor exp(-0.1) in each one after them:
-    ``start * exp(0.1 * (hold - epoch))``. ``cosine`` falls from the start to
-    nearly 0 along half a wave.
+    ``start * exp(0.1 * (hold - 1 - epoch))``. The schedule that is
+    often written ``start if epoch < 10 else start * exp(0.1 * (10 - epoch))``
+    stays for eleven epochs, so it is that of ``hold=11``. ``cosine`` falls from
+    the start to nearly 0 along half a wave.
 
     Args:
         schedule: its name.
@@ -25,7 +27,7 @@ def learning_rate(schedule: Schedule, start: float, epoch: int, epochs: int, hol
         hold: see above.
     """
     if schedule == "exponential":
-        return start * math.exp(min(0.0, _FALL * (hold - epoch)))
+        return start * math.exp(min(0.0, _FALL * (hold - 1 - epoch)))
     if schedule == "cosine":
         return start * (1 + math.cos(math.pi * epoch / epochs)) / 2
     return start

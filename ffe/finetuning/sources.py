@@ -67,7 +67,7 @@ def views_of(spec: AugmentSpec | None) -> Change | None:
 
 
 class Pictures:
-    """Decoded images, changed anew in every epoch, and sent through the part that stays as it is.
+    """Decoded images, changed from epoch to epoch, and sent through the part that stays as it is.
 
     Args:
         pixels: uint8 (N, H, W, 3), RGB.
@@ -76,6 +76,7 @@ class Pictures:
         change: (image, digest, view) -> the image as it looks in that view; None = always the same.
         engine: the part that stays as it is; None = there is none.
         shape: of its output for one image.
+        views: so many of them take turns with the plain image; 0 = each asked for is another one.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Pictures:
         change: Change | None = None,
         engine: Engine | None = None,
         shape: Sequence[int] = (),
+        views: int = 0,
     ) -> None:
         self._pixels = pixels
         self._sha256 = sha256
@@ -93,12 +95,15 @@ class Pictures:
         self._change = change
         self._engine = engine
         self._shape = tuple(shape)
+        self._views = views
         self._threads = ThreadPoolExecutor(cores(), thread_name_prefix="ffe-views")
         self._plain: dict[int, np.ndarray] = {}
         self._keeps = engine is not None and fits_in_memory(4 * len(pixels) * int(np.prod(self._shape)))
 
     def take(self, rows: np.ndarray, view: int) -> np.ndarray:
         """Return float32 (n, *shape); scaled pixels (n, H, W, 3) where all of the model is trained."""
+        if self._views:
+            view %= 1 + self._views
         if self._engine is None:
             return preprocess(self._images(rows, view), self._mode)
         changes = bool(view) and self._change is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from ffe.specs import TrainingSpec
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger("ffe")
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Trainer:
             source: of the rows.
 
         Raises:
-            DataError: the loss is no number.
+            DataError: the loss is no number, and no epoch before was better than the start.
         """
         spec = self._spec
         optimizer = make_optimizer(spec.optimizer, spec.learning_rate[number - 1], spec.weight_decay)
@@ -125,10 +128,12 @@ class Trainer:
             trained = self._learn(model, source, number, epoch)
             validated = self._validate(model, source)
             if not np.isfinite([*trained, *validated]).all():
-                raise DataError(
-                    f"The loss of epoch {epoch} in stage {number} is no number any more; "
-                    f"give a smaller --learning-rate than {spec.learning_rate[number - 1]:g}."
-                )
+                what = f"The loss of epoch {epoch} in stage {number} is no number any more"
+                advice = f"give a smaller --learning-rate than {spec.learning_rate[number - 1]:g}."
+                if not any(told.best for told in self.epochs if told.epoch):
+                    raise DataError(f"{what}; {advice}")
+                log.warning("%s, so the stage ends with the best weights so far; %s", what, advice)
+                break
             if self._note(number, epoch, *trained, *validated, rate, began):
                 best, since = model.get_weights(), 0
             else:

@@ -25,6 +25,10 @@ DEFAULTS: dict[str, Any] = {
     "normalize": True,
 }
 
+# where nothing is asked for: from scratch as in chapter 5.2 of Chollet 2017 (Deep Learning with Python)
+SCRATCH = "flip,zoom=0.2,rotate=40,shift=0.2,shear=0.2"
+COMPARE = "flip,zoom=0.8-1.2,rotate=15,shift=0.1,brightness=0.8-1.2"
+
 _AROUND_ONE = {"zoom", "brightness", "contrast"}
 _RANGES = {*_AROUND_ONE, "crop", "ratio"}
 _NUMBERS = {"rotate", "shift", "shear"}

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from ffe.arrays import fits_in_memory
+from ffe.arrays import empty_array
 from ffe.errors import SourceError
 from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord
@@ -59,8 +55,9 @@ def decode_source(
 
     Raises:
         SourceError: none of them could be read.
+        DiskFullError: neither memory nor the temporary folder has the room.
     """
-    pixels = _empty((len(records), *size, 3))
+    pixels = empty_array((len(records), *size, 3), np.uint8, "pixels")
     kept: list[ImageRecord] = []
     sha256: list[str] = []
     phash: list[int] = []
@@ -80,12 +77,3 @@ def decode_source(
         first = f" (the first, '{skipped[0][0]}': {skipped[0][1]})" if skipped else ""
         raise SourceError(f"None of the {len(records)} images could be read{first}; check the paths, and that they are pictures.")
     return DecodedSource(pixels[: len(kept)], tuple(kept), tuple(sha256), np.asarray(phash, np.uint64), tuple(skipped))
-
-
-def _empty(shape: tuple[int, ...]) -> np.ndarray:
-    if fits_in_memory(int(np.prod(shape, dtype=np.int64))):
-        return np.empty(shape, np.uint8)
-    place = Path(tempfile.mkdtemp(prefix="ffe-pixels-"))
-    array = np.memmap(place / "pixels", np.uint8, "w+", shape=shape)
-    weakref.finalize(array._mmap, shutil.rmtree, place, ignore_errors=True)  # type: ignore[attr-defined]
-    return array

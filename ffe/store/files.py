@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ffe.machine import reserve
 from ffe.store import layout
-from ffe.store.room import reserve
 
 
 def new_file(path: Path) -> h5py.File:
@@ -36,7 +36,7 @@ def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int,
         shape: (N, D).
         dtype: of the features.
         step: rows of a chunk.
-        room: bytes to reserve before HDF5 writes; see ``ffe.store.room.reserve``.
+        room: bytes to reserve before HDF5 writes; see ``ffe.machine.reserve``.
 
     Returns:
         Where the first row begins, in bytes.

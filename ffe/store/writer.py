@@ -14,6 +14,7 @@ from ffe._version import __version__
 from ffe.hdf5 import as_text
 from ffe.ir import IrModel
 from ffe.keys import bytes_digest, canonical_json, spec_digest
+from ffe.machine import reserve
 from ffe.specs import Compression, ExtractSpec, ViewsSpec
 from ffe.store import layout
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
@@ -21,7 +22,7 @@ from ffe.store.compression import deflate, filter_options
 from ffe.store.files import create_plain, new_file, reopened, take_over
 from ffe.store.journal import HEAD_BYTES, Draft, sync, sync_folder
 from ffe.store.layout import Row, Skipped
-from ffe.store.room import file_bytes, model_bytes, reserve, text_bytes
+from ffe.store.room import file_bytes, model_bytes, text_bytes
 from ffe.store.virtual import Part, create_virtual, parts_text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from ffe.backbones.catalog import FAKE
 from ffe.backbones.learnt import BACKBONE, find_in_model
 from ffe.backbones.weights import Weights
 from ffe.bundle.io import Bundle
-from ffe.errors import BackboneError, DataError
+from ffe.errors import BackboneError, DataError, EngineError
 from ffe.evaluation.calibration import calibrate, with_temperature
 from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.extraction.plan import weights_of
@@ -25,6 +25,8 @@ from ffe.finetuning.warm_start import WarmStart, check_head, warm_start
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.feature_map import pooled_dims
+from ffe.images.limits import Limits
+from ffe.predict import Predictor
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.sides import TEST, TRAIN
@@ -72,13 +74,13 @@ class Ready:
     Attributes:
         dealt: the images, and the side of each.
         start: the layers to start from.
-        before: what the model says of the test images, float64 (n, K).
+        before: what the model says of the test images, float64 (n, K); None = it cannot be asked here.
         class_weights: float64 (K,).
     """
 
     dealt: Dealt
     start: WarmStart
-    before: np.ndarray
+    before: np.ndarray | None
     class_weights: np.ndarray
 
 
@@ -111,6 +113,7 @@ def make_ready(
     above: keras.Model | None,
     spec: TrainingSpec,
     deal: Callable[[Photos, Groups, dict[str, str]], Dealt],
+    limits: Limits,
 ) -> Ready:
     """Look at all images once, through the model as it is: who belongs together, who trains, and where the head starts.
 
@@ -121,6 +124,7 @@ def make_ready(
         above: from what it gives to features; None = it gives features.
         spec: how to train.
         deal: gives each image its side, from the side that it had.
+        limits: of the images.
 
     Raises:
         DataError: an image tests that the model was trained on; or it validates, and the model cannot be fitted without it.
@@ -143,14 +147,20 @@ def make_ready(
             f"'{base.bundle.path}' was made with {learnt} of the images that are to test; start from a model of the same split."
         )
     weights = weights_of_classes(spec.class_weights, photos.labels[train], len(manifest.class_names))
-    before = with_temperature(head.proba_rowwise(mapped[test]), manifest.temperature)
+    before = (
+        with_temperature(head.proba_rowwise(mapped[test]), manifest.temperature)
+        if manifest.spec.precision == "float32"
+        else _answers(base, [photos.files[i] for i in test], limits)
+    )
     factor = manifest.temperature
     seen = sum(known.get(photos.sha256[i]) == TRAIN for i in valid)
     if seen or manifest.spec.precision != "float32":
         head = _without(base, mapped[train], photos.labels[train], spec.seed, None if np.allclose(weights, 1) else weights)
         factor = calibrate(head.proba_rowwise(mapped[valid]), photos.labels[valid], groups=dealt.ids[valid]).factor
         why = f"the head has seen {seen} images that validate" if seen else "the head was fitted on features of an int8 backbone"
-        log.info("%s, so it is fitted again, on the %d images that train", why, len(train))
+        viewed = manifest.views is not None and manifest.views["used"] != "none"
+        plain = ", without the views of them that it was fitted on" if viewed else ""
+        log.info("%s, so it is fitted again, on the %d images that train%s", why, len(train), plain)
     return Ready(dealt, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
 
 
@@ -158,6 +168,20 @@ def _known(bundle: Bundle) -> dict[str, str]:
     """Return the side of each digest; of a file that stood on several sides, the one where the model learnt most from it."""
     order = {TEST: 1, VALID: 2, TRAIN: 3}
     return {row.sha256: row.split for row in sorted(bundle.splits(), key=lambda row: order.get(row.split, 0))}
+
+
+def _answers(base: BaseModel, files: Sequence[Path], limits: Limits) -> np.ndarray | None:
+    """Return what a model says through its own backbone, whose features are not those of the one that is trained."""
+    precision = base.bundle.manifest.spec.precision
+    try:
+        if not base.bundle.has_backbone:
+            raise EngineError("it is not in the model file")
+        log.info("asking the model about the %d images that test, through its own %s backbone", len(files), precision)
+        predictor = Predictor(base.bundle.path, max_pixels=limits.pixels, max_bytes=limits.bytes)
+        return np.stack([row for batch in predictor.answers(files) for _, row in batch if row is not None])
+    except EngineError as error:
+        log.warning("How good the model was before is not said: its %s backbone cannot run here (%s).", precision, error)
+        return None
 
 
 def _without(base: BaseModel, x: np.ndarray, labels: np.ndarray, seed: int, weights: np.ndarray | None) -> Head:

@@ -19,13 +19,14 @@ from ffe.extraction.stages import Progress
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.layers import count_stages
 from ffe.finetuning.train import Clock, OutOfTimeError, Step
-from ffe.images.augment_text import parse_augment
+from ffe.images.augment_text import COMPARE, parse_augment
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
 from ffe.report.page import check_output as check_report
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.splits.sides import TEST
 from ffe.tuning.search import SearchProgress
+from ffe.workflows.asked import words
 from ffe.workflows.compare_page import write_compare_page
 from ffe.workflows.compare_result import CompareResult, agreement_of, ranked
 from ffe.workflows.dealing import Dealing, Dealt
@@ -36,8 +37,6 @@ from ffe.workflows.roads import FINETUNING, ON_BACKBONE, ROADS, Road, check_road
 from ffe.workflows.writing import check_place
 
 log = logging.getLogger("ffe")
-
-AUGMENT = "flip,zoom=0.8-1.2,rotate=15,shift=0.1,brightness=0.8-1.2"
 
 
 def compare(
@@ -51,9 +50,9 @@ def compare(
     seconds: float | None = None,
     trials: int | None = None,
     epochs: int | None = None,
-    unfreeze: Sequence[str] = (),
+    unfreeze: str | int | Sequence[str | int] = (),
     views: int = 4,
-    augment: str | AugmentSpec = AUGMENT,
+    augment: str | AugmentSpec = COMPARE,
     test_fraction: float = 0.2,
     valid_fraction: float = 0.2,
     seed: int = 0,
@@ -110,7 +109,7 @@ def compare(
         raise SpecError(f"a budget of {seconds:g} seconds cannot be kept; give one above 0 with --seconds.")
     if epochs is not None and not 1 <= epochs <= 10_000:
         raise SpecError(f"epochs are {epochs}, but must be from 1 to 10000.")
-    names = check_roads([roads] if isinstance(roads, str) else roads)
+    names = check_roads(words(roads))
     changes = parse_augment(augment) if isinstance(augment, str) else augment
     found, folder = scan(source), Path(output)
     check_source(found)
@@ -120,8 +119,9 @@ def compare(
         check_place(folder / f"{name}.ffe")
     clock = Clock(started, seconds)
     told = Told(progress, on_trials, on_decoded, on_epoch, on_step)
-    if unfreeze and FINETUNING in names and backbone != FAKE:
-        _check_stages(tuple(unfreeze), backbone, size, weights)
+    stages = words(unfreeze)
+    if stages and FINETUNING in names and backbone != FAKE:
+        _check_stages(stages, backbone, size, weights)
     split = OneSplit(found, folder / "split.csv")
     going = Going(
         folder=folder,
@@ -133,7 +133,7 @@ def compare(
         weights=weights,
         trials=trials,
         epochs=epochs,
-        unfreeze=tuple(unfreeze),
+        unfreeze=stages,
         views=ViewsSpec(views, changes),
         seed=seed,
         workers=workers,

@@ -30,6 +30,7 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
 from ffe.specs import AugmentSpec, TrainingSpec
 from ffe.splits.sides import TEST, TRAIN
+from ffe.workflows.asked import changes, numbers, whole_numbers, words
 from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import VALID, Dealing, Dealt
 from ffe.workflows.photos import check_apart, check_classes
@@ -49,9 +50,9 @@ def finetune(
     output: str | os.PathLike[str],
     *,
     model: str | os.PathLike[str],
-    unfreeze: Sequence[str],
-    epochs: Sequence[int] = (15,),
-    learning_rate: Sequence[float] = (1e-4,),
+    unfreeze: str | int | Sequence[str | int],
+    epochs: str | int | Sequence[int] = 15,
+    learning_rate: str | float | Sequence[float] = 1e-4,
     schedule: str = "constant",
     hold: int = 10,
     optimizer: str = "adam",
@@ -60,7 +61,7 @@ def finetune(
     batch_size: int = 32,
     patience: int = 5,
     batchnorm: bool = False,
-    augment: AugmentSpec | None = None,
+    augment: str | AugmentSpec | None = None,
     views: int = 0,
     class_weights: str = "auto",
     valid_fraction: float = 0.2,
@@ -102,13 +103,15 @@ def finetune(
         model: the model file to start from; its head consists of layers: dense,
             logistic, or a linear svm.
         unfreeze, epochs, learning_rate, schedule, hold, optimizer, weight_decay, dropout, batch_size,
-            patience, batchnorm, augment, views, class_weights, valid_fraction, seed: see ``ffe.specs.TrainingSpec``.
+            patience, batchnorm, augment, views, class_weights, valid_fraction, seed: see ``ffe.specs.TrainingSpec``;
+            those of stages also as text, ``"6,19"``, or a single value, and ``augment`` as ``--augment`` takes it.
         split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
             None = the split of the model, as above.
         budget: seconds, from the start of the call; the best weights so far are kept when they are over,
             also if that is while a later stage computes its activations.
         cache: folder for the activations; None = beside the output.
-        keep_cache: leave them there, for the next run.
+        keep_cache: leave them there, for the next run. Else those that this run made go when it ends; they
+            stay where it is interrupted or the disk is full, so that the same command goes on with them.
         weights: where the backbone's weights are, if the model file has none that can be trained.
         engine, workers, max_pixels, max_bytes, progress: for the frozen part; see ``ffe.extract``.
         report: an HTML file to write.
@@ -123,9 +126,9 @@ def finetune(
     """
     started = time.monotonic()
     spec = TrainingSpec(
-        unfreeze=tuple(unfreeze),
-        epochs=tuple(epochs),
-        learning_rate=tuple(learning_rate),
+        unfreeze=words(unfreeze),
+        epochs=whole_numbers(epochs, "--epochs"),
+        learning_rate=numbers(learning_rate, "--learning-rate"),
         schedule=schedule,  # type: ignore[arg-type]
         hold=hold,
         optimizer=optimizer,  # type: ignore[arg-type]
@@ -138,7 +141,7 @@ def finetune(
         valid_fraction=valid_fraction,
         seconds=budget,
         seed=seed,
-        augment=augment,
+        augment=changes(augment),
         views=views,
     )
     page, board = (None if path is None else Path(path) for path in (report, tensorboard))
@@ -171,7 +174,7 @@ def finetune(
     inputs.check_room([cut for _, cut in plan])
     untouched = arrays_digest(backbone)
     dealing = Dealing(names, valid_fraction, seed, split)
-    with call.logged() as logged:
+    with inputs.tidy(keep=keep_cache), call.logged() as logged:
         result, dealt, pooled = _train(base, backbone, plan, inputs, spec, dealing, logged)
     if arrays_digest(backbone) == untouched:
         features = base.spec
@@ -182,8 +185,6 @@ def finetune(
     write_trained(result, backbone, features, base.to_json(), spec, dealt, base.bundle.manifest.reject)
     if call.page is not None:
         write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source))
-    if not keep_cache:
-        inputs.forget()
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 
@@ -239,7 +240,7 @@ def _train(
                 break
             if trainer is None:
                 photos = inputs.met
-                ready = make_ready(base, photos, source, above, spec, dealing.as_before)
+                ready = make_ready(base, photos, source, above, spec, dealing.as_before, inputs.limits)
                 dealt = ready.dealt
                 network = Network(backbone, ready.start, spec.seed)
                 train, valid = dealt.rows(TRAIN), dealt.rows(VALID)
@@ -251,15 +252,15 @@ def _train(
             if call.page is not None:
                 pooled = pooled_of(above, source, np.flatnonzero(photos.labels >= 0), manifest.grid, len(photos))
     assert trainer is not None
-    judged, tested = judge(said[0], said[1], dealt, names), dealt.labels(TEST)
+    judged, tested, before = judge(said[0], said[1], dealt, names), dealt.labels(TEST), ready.before
     result = TrainingResult(
         output=call.output,
         head=head,
         stages=tuple(stage for stage, _ in plan[: trainer.epochs[-1].stage]),
         epochs=tuple(trainer.epochs),
         judged=judged,
-        before=evaluate_probabilities(ready.before, tested, names, groups=dealt.together(TEST)),
-        comparison=compare(judged.test, ready.before, tested, groups=dealt.together(TEST)),
+        before=None if before is None else evaluate_probabilities(before, tested, names, groups=dealt.together(TEST)),
+        comparison=None if before is None else compare(judged.test, before, tested, groups=dealt.together(TEST)),
         class_weights=None if np.allclose(ready.class_weights, 1) else tuple(ready.class_weights.tolist()),
         rows=dealt.counts(),
         skipped=inputs.skipped,

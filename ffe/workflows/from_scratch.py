@@ -21,19 +21,18 @@ from ffe.finetuning.layers import ALL
 from ffe.finetuning.network import Network, features_above
 from ffe.finetuning.sources import Pictures, views_of
 from ffe.finetuning.train import Clock, Step, Trainer
+from ffe.images.augment_text import SCRATCH
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.groups import find_groups
 from ffe.splits.sides import TEST, TRAIN
+from ffe.workflows.asked import changes, numbers, whole_numbers
 from ffe.workflows.dealing import VALID, Dealing
 from ffe.workflows.photos import photos_of_files
 from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
 from ffe.workflows.training_result import Stage, TrainingResult
-
-# chapter 5.2 of Chollet 2017 (Deep Learning with Python)
-AUGMENT = AugmentSpec(flip=True, zoom=(0.8, 1.2), rotate=40, shift=0.2, shear=0.2)
 
 
 def scratch(
@@ -42,9 +41,9 @@ def scratch(
     *,
     size: int | tuple[int, int] = 150,
     plain: bool = False,
-    augment: AugmentSpec | None = AUGMENT,
-    epochs: Sequence[int] = (30,),
-    learning_rate: Sequence[float] = (1e-4,),
+    augment: str | AugmentSpec | None = SCRATCH,
+    epochs: str | int | Sequence[int] = 30,
+    learning_rate: str | float | Sequence[float] = 1e-4,
     schedule: str = "constant",
     hold: int = 10,
     optimizer: str = "rmsprop",
@@ -78,7 +77,7 @@ def scratch(
         output: the model file to write.
         size: input side, or (height, width), in pixels, at least 46.
         plain: neither dropout nor changing images.
-        augment: how images change; None = they do not.
+        augment: how images change, also as ``--augment`` takes it; None = they do not.
         epochs, learning_rate, schedule, hold, optimizer, weight_decay, batch_size, patience, class_weights,
             valid_fraction, seed: see ``ffe.specs.TrainingSpec``; there is one stage.
         test_fraction: share held out for the test, where the source gives none.
@@ -100,8 +99,8 @@ def scratch(
     started = time.monotonic()
     spec = TrainingSpec(
         unfreeze=(ALL,),
-        epochs=tuple(epochs),
-        learning_rate=tuple(learning_rate),
+        epochs=whole_numbers(epochs, "--epochs"),
+        learning_rate=numbers(learning_rate, "--learning-rate"),
         schedule=schedule,  # type: ignore[arg-type]
         hold=hold,
         optimizer=optimizer,  # type: ignore[arg-type]
@@ -113,7 +112,7 @@ def scratch(
         valid_fraction=valid_fraction,
         seconds=budget,
         seed=seed,
-        augment=None if plain else augment,
+        augment=None if plain else changes(augment),
     )
     page, board = (None if path is None else Path(path) for path in (report, tensorboard))
     call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)

@@ -17,7 +17,7 @@ from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.engines.measure import images_per_second
-from ffe.errors import DiskFullError, SourceError
+from ffe.errors import DiskFullError, FfeError, SourceError
 from ffe.extraction.run import extract
 from ffe.extraction.stages import Progress
 from ffe.extraction.views import count_of, views_text
@@ -29,8 +29,9 @@ from ffe.images.scan import Scan
 from ffe.keys import bytes_digest, canonical_json, spec_digest
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
-from ffe.store.journal import forget, has_rows
+from ffe.store.journal import RECORD_ROW, forget, has_rows, held_bytes
 from ffe.store.reader import FeatureStore
+from ffe.store.room import column_bytes, file_bytes
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 from ffe.workflows.training_result import Stage
 
@@ -107,6 +108,13 @@ class StageInputs:
         self._means = means
         self._pixels: np.ndarray | None = None
         self._made: list[Path] = []
+        self._there: list[Path] = []
+        self._made_folder = False
+
+    @property
+    def limits(self) -> Limits:
+        """Larger files are skipped."""
+        return self._means.limits
 
     @property
     def met(self) -> Photos:
@@ -127,7 +135,7 @@ class StageInputs:
         sizes = {self._path(cut): self._bytes(cut) for cut in cuts if self.keeps(cut) and not self._path(cut).exists()}
         if not sizes:
             return
-        needed = sum(sizes.values()) + max(sizes.values())  # a file is written beside its parts
+        needed = sum(max(0, size - held_bytes(path)) for path, size in sizes.items())  # a draft becomes the file
         free = free_disk(self._folder if self._folder.is_dir() else self._folder.parent)
         what = f"The activations of {self._what()}"
         where = f"{bytes_text(needed)} in '{self._folder}', where {bytes_text(free)} are free"
@@ -164,19 +172,39 @@ class StageInputs:
             return
         pixels, photos = self._decoded()
         self._meet(photos)
-        pictures = Pictures(pixels, photos.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape)
+        count = 0 if self._views is None else self._views.count
+        pictures = Pictures(pixels, photos.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape, count)
         try:
             yield pictures
         finally:
             pictures.close()
 
-    def forget(self) -> None:
-        """Delete the activations that were kept, and their folder if nothing else is in it."""
-        for path in self._made:
-            path.unlink(missing_ok=True)
-            forget(path)
-        with contextlib.suppress(OSError):
-            self._folder.rmdir()
+    @contextlib.contextmanager
+    def tidy(self, *, keep: bool) -> Iterator[None]:
+        """Delete, in the end, what was made here: activations, if they are not to be kept, and a folder that is empty.
+
+        They stay where the run can go on with them: after an interruption, and on a full disk.
+        """
+        try:
+            yield
+        except DiskFullError:
+            raise
+        except FfeError:
+            self._forget(keep)
+            raise
+        else:
+            self._forget(keep)
+
+    def _forget(self, keep: bool) -> None:
+        if not keep:
+            for path in self._made:
+                path.unlink(missing_ok=True)
+                forget(path)
+            if self._there:
+                log.info("activations that an earlier run left stay in '%s'; delete what you need no more", self._folder)
+        if self._made_folder:
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()
 
     def _spec_at(self, cut: Cut) -> ExtractSpec:
         """Return what makes the activations at a cut; at the output, those are the features of the model."""
@@ -189,11 +217,20 @@ class StageInputs:
         return self._folder / f"{cut.layer.replace('/', '-')}-{what[:12]}.h5"
 
     def _bytes(self, cut: Cut) -> int:
-        return 4 * cut.values * self._count()
+        """Return what the file of the activations at a cut takes, until it is whole."""
+        rows, records = self._count(), self._found.records
+        text = sum(column_bytes(column) for column in zip(*((r.path, r.group) for r in records), strict=True))
+        return file_bytes(rows, cut.values, 4, text=text * rows // len(records)) + rows * RECORD_ROW
 
     def _count(self) -> int:
         """Return how many images and views go through the part that stays."""
         return len(self._found.records) + sum(count_of(record, self._views) for record in self._found.records)
+
+    def _new(self, cut: Cut) -> int:
+        """Return how many images the file of the activations at a cut does not have."""
+        with FeatureStore(self._path(cut)) as store:
+            known = set(store.paths) | {item.path for item in store.skipped}
+        return sum(record.path not in known for record in self._found.records)
 
     def _what(self) -> str:
         return f"{len(self._found.records)} images" + ("" if self._views is None else f" and {views_text(self._views)}")
@@ -210,7 +247,9 @@ class StageInputs:
         rate = None if engine is None else images_per_second(engine, self._noise(), _MEASURE_SECONDS)
         lines = [f"stage {stage.number} of {count}: {what}"]
         if self.keeps(cut) and engine is None:
-            lines.append(f"the output of {cut.layer} is in '{self._path(cut)}' already")
+            new = self._new(cut)
+            rest = f", but for {new} new images, which go through the part that stays first" if new else ""
+            lines.append(f"the output of {cut.layer} is in '{self._path(cut)}' already{rest}")
         elif self.keeps(cut):
             assert rate is not None
             size = self._bytes(cut)
@@ -218,7 +257,7 @@ class StageInputs:
                 f"the output of {cut.layer} stays the same, and is computed once: {self._what()}, about "
                 f"{_time_text(self._count() / rate)} and {bytes_text(size)}"
             )
-        elif self._augment is not None:
+        elif self._augment is not None and self._views is None:
             lines.append("images change in every epoch, so nothing can be kept for the next")
         else:
             lines.append("it learns from the first layer on, so nothing can be kept")
@@ -243,10 +282,13 @@ class StageInputs:
 
     def _extracted(self, cut: Cut) -> Path:
         """Compute the activations at a cut, as far as they are not there, and return their file."""
-        self._folder.mkdir(exist_ok=True)
+        if not self._folder.is_dir():
+            self._folder.mkdir()
+            self._made_folder = True
         path, spec = self._path(cut), self._spec_at(cut)
-        self.reused |= path not in self._made and (path.exists() or has_rows(path))
-        self._made.append(path)
+        if path not in self._made:
+            self.reused |= path.exists() or has_rows(path)
+            (self._there if path.exists() else self._made).append(path)
         from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
         extract(
             self._source,

@@ -65,8 +65,8 @@ class Call:
         check_place(self.output)
         if self.page is not None:
             check_report(self.page)
-        if self.board is not None and self.board.exists() and not self.board.is_dir():
-            raise ReportError(f"'{self.board}' is a file; name a folder for TensorBoard's logs with --tensorboard.")
+        if self.board is not None:
+            _make_folder(self.board)
 
     @contextlib.contextmanager
     def logged(self) -> Iterator[Call]:
@@ -81,6 +81,20 @@ class Call:
                 self.on_epoch(epoch)
 
             yield replace(self, on_epoch=told)
+
+
+def _make_folder(board: Path) -> None:
+    """Make the folder for TensorBoard's logs, and write to it."""
+    if board.exists() and not board.is_dir():
+        raise ReportError(f"'{board}' is a file; name a folder for TensorBoard's logs with --tensorboard.")
+    try:
+        board.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=board) as file:
+            file.write(b"log")
+    except OSError as error:
+        raise ReportError(
+            f"TensorBoard's logs cannot be written into '{board}' ({error.strerror}); name another folder with --tensorboard."
+        ) from error
 
 
 def features_of(

@@ -11,8 +11,6 @@ from click.testing import CliRunner, Result
 
 from ffe.cli import cli
 from ffe.cli.compare import ROADS_HELP
-from ffe.cli.compare import command as compare_command
-from ffe.workflows.comparing import AUGMENT
 from ffe.workflows.roads import ROADS
 
 FAKE = ("--backbone", "fake", "--trials", 1, "--epochs", 1, "--views", 1)
@@ -105,7 +103,5 @@ def test_bad_options(pictures: Path, tmp_path: Path, options: tuple[str, ...], c
     assert not (tmp_path / "o").exists()
 
 
-def test_help_names_every_road_and_the_defaults_of_the_library() -> None:
+def test_help_names_every_road() -> None:
     assert [line.split()[0] for line in ROADS_HELP.splitlines()[2:] if line] == list(ROADS)
-    (option,) = (parameter for parameter in compare_command.params if parameter.name == "augment")
-    assert option.default == AUGMENT

@@ -13,9 +13,8 @@ from click.testing import CliRunner, Result
 import ffe
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
-from ffe.cli.scratch import command as scratch_command
-from ffe.images.augment_text import parse_augment
-from ffe.workflows.from_scratch import AUGMENT
+from ffe.images.augment_text import SCRATCH, parse_augment
+from ffe.specs import AugmentSpec
 
 BACKBONE, SIZE = "mobilenet_0.25", "32"
 
@@ -70,8 +69,7 @@ def test_scratch_as_json(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_the_changes_of_the_article_are_the_default() -> None:
-    (option,) = (parameter for parameter in scratch_command.params if parameter.name == "augment")
-    assert parse_augment(str(option.default)) == AUGMENT
+    assert parse_augment(SCRATCH) == AugmentSpec(flip=True, zoom=(0.8, 1.2), rotate=40, shift=0.2, shear=0.2)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +78,7 @@ def test_the_changes_of_the_article_are_the_default() -> None:
         (("--unfreeze", "99"), 3, f"The backbone '{BACKBONE}' has 86 layers, so 99 of them cannot be unfrozen; give at most 86"),
         (("--unfreeze", "6,19", "--epochs", "1,2,3"), 3, "--unfreeze names 2 stages, but --epochs 3; give one value for each"),
         (("--unfreeze", "6,"), 3, "--unfreeze names no layers; write, for example, --unfreeze 6"),
-        (("--unfreeze", "6", "--epochs", "x"), 2, "'x' is no list of numbers; write, for example, --epochs 15 or --epochs 15,15"),
+        (("--unfreeze", "6", "--epochs", "x"), 3, "--epochs is 'x', but takes whole numbers; write, for example, 15 or 15,10."),
         (("--unfreeze", "6", "--epochs", "0"), 3, "epochs are 0, but each must be from 1 to 10000."),
         (("--unfreeze", "6", "--learning-rate", "nan"), 3, "learning rates are nan, but each must be above 0, and at most 10."),
         (("--unfreeze", "6", "--budget", "soon"), 2, "'soon'"),

@@ -118,6 +118,19 @@ def test_pictures_change_with_the_view_and_the_same_view_is_the_same(pictures: t
     source.close()
 
 
+def test_so_many_views_of_pictures_take_turns_with_the_plain_ones(pictures: tuple[np.ndarray, list[str]]) -> None:
+    """As those of activations do, by the same numbers."""
+    pixels, sha256 = pictures
+    spec = AugmentSpec(flip=True, rotate=40, shift=0.2)
+    source, anew = (Pictures(pixels, sha256, "none", views_of(spec), views=count) for count in (2, 0))
+    rows = np.asarray([4, 1, 2])
+    for view, number in ((0, 0), (1, 1), (2, 2), (3, 0), (4, 1)):
+        assert np.array_equal(source.take(rows, view), anew.take(rows, number))
+    assert not np.array_equal(anew.take(rows, 4), anew.take(rows, 1))
+    source.close()
+    anew.close()
+
+
 @pytest.mark.parametrize("free", [1 << 30, 8])
 def test_pictures_go_through_the_frozen_part(
     pictures: tuple[np.ndarray, list[str]], monkeypatch: pytest.MonkeyPatch, free: int

@@ -110,6 +110,24 @@ def test_a_loss_that_is_no_number_is_refused() -> None:
     assert str(raised.value) == ("The loss of epoch 1 in stage 1 is no number any more; give a smaller --learning-rate than 10.")
 
 
+def test_what_was_learnt_before_outlives_a_loss_that_is_no_number(caplog: pytest.LogCaptureFixture) -> None:
+    """The second stage comes to nothing, and the weights of the first are kept."""
+    source = Source()
+    spec = TrainingSpec(("0", "all"), (3, 3), (0.1, 10.0), batch_size=8)
+    trainer, model = trainer_for(spec, source), one_layer()
+    trainer.stage(1, model, source)
+    learnt, epochs = model.get_weights(), list(trainer.epochs)
+    source.x[:30] *= np.float32(1e30)
+    trainer.stage(2, model, source)
+    for found, expected in zip(model.get_weights(), learnt, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert trainer.epochs == epochs
+    assert (
+        "The loss of epoch 1 in stage 2 is no number any more, so the stage ends with the best weights so far; "
+        "give a smaller --learning-rate than 10."
+    ) in caplog.text
+
+
 def test_the_same_seed_gives_the_same_epochs_and_another_another() -> None:
     def losses(seed: int) -> list[float]:
         source = Source()
@@ -138,9 +156,11 @@ def test_schedules() -> None:
 
     assert rates("constant", 3) == [0.001] * 3
     falling = rates("exponential", 13)
-    assert falling[:11] == [0.001] * 11
-    assert falling[11:] == pytest.approx([0.001 * math.exp(-0.1), 0.001 * math.exp(-0.2)])
-    assert rates("exponential", 2, hold=0) == pytest.approx([0.001, 0.001 * math.exp(-0.1)])
+    assert falling[:10] == [0.001] * 10
+    assert falling[10:] == pytest.approx([0.001 * math.exp(-0.1 * n) for n in (1, 2, 3)])
+    assert rates("exponential", 2, hold=1) == pytest.approx([0.001, 0.001 * math.exp(-0.1)])
+    often_written = [0.001 if epoch < 10 else 0.001 * math.exp(0.1 * (10 - epoch)) for epoch in range(30)]
+    assert rates("exponential", 30, hold=11) == pytest.approx(often_written)
     cosine = rates("cosine", 4)
     assert cosine[0] == 0.001
     assert cosine == sorted(cosine, reverse=True)

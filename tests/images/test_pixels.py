@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ffe.errors import SourceError
+from ffe.arrays import empty_rows
+from ffe.errors import DiskFullError, SourceError
 from ffe.images.decode import decode
 from ffe.images.limits import Limits
 from ffe.images.pixels import decode_source
 from ffe.images.scan import scan
 from ffe.keys import file_digest
+from ffe.machine import taken_disk
 
 
 @pytest.mark.parametrize("free", [1 << 30, 8])
@@ -34,6 +37,35 @@ def test_they_are_those_that_the_decoder_gives(
     assert any(tmp_path.iterdir()) == (free == 8)
     del pixels, found
     assert not any(tmp_path.iterdir())
+
+
+def test_where_neither_memory_nor_the_temporary_disk_has_room_it_is_said(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a page of the map is touched: the process would die of it."""
+    monkeypatch.setattr("ffe.arrays.free_memory", lambda: 8)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("ffe.machine._fallocate", lambda descriptor, size: errno.ENOSPC)
+    for make, sentence in (
+        (lambda: decode_source(scan(pictures).records[:5], (20, 30)), "The pixels take 8.8 KiB"),
+        (lambda: empty_rows(3, 4), "The features take 48 B"),
+    ):
+        with pytest.raises(DiskFullError) as raised:
+            make()
+        assert str(raised.value) == (
+            f"{sentence}, more than half of the free memory, and the temporary folder '{tmp_path}' has not so much room; "
+            "name a folder on another disk in the environment variable TMPDIR."
+        )
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_room_of_a_map_is_taken_before_it_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.arrays.free_memory", lambda: 8)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    array = empty_rows(1 << 10, 1 << 10)
+    (file,) = tmp_path.rglob("features")
+    assert array.shape == (1 << 10, 1 << 10)
+    assert taken_disk(file) >= array.nbytes == file.stat().st_size
 
 
 def test_what_cannot_be_read_leaves_no_row(pictures: Path, tmp_path: Path) -> None:
