@@ -195,6 +195,20 @@ def test_copies() -> None:
     assert len(advise(replace(SOUND, twins=[(("cat", "cat"), ("test", "test"))]))) == 1
 
 
+def test_copies_that_choose() -> None:
+    twins = [
+        ((None, None), ("train", "valid")),
+        ((None, None, None), ("valid", "train", "valid")),
+        ((None, None), ("valid", "valid")),
+    ]
+    found = advise(replace(SOUND, splits={"train": 190, "valid": 10}, twins=twins))
+    assert [(advice.level, advice.text[:60]) for advice in found] == [
+        ("warning", "3 validation photos are copies of training photos, so what i"),
+        ("note", "4 photos are there already: the same file, or saved again or"),
+    ]
+    assert "nothing needs to be removed" not in found[1].text
+
+
 def test_the_gravest_comes_first() -> None:
     found = advise(counts(100, 2, left_out=1, skipped={"broken": 1}, animated=1))
     assert [advice.level for advice in found] == ["refused", "warning", "warning", "note", "note"]

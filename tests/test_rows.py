@@ -142,6 +142,23 @@ def test_leaks_of_given_splits_are_counted_by_cause(tmp_path: Path, warnings: py
     ]
 
 
+def test_validation_images_that_are_known_from_the_training_are_warned_of(
+    tmp_path: Path, warnings: pytest.LogCaptureFixture
+) -> None:
+    """A copy, one saved again, and a near one; copies within the validation do no harm."""
+    features = values(range(60))
+    images, phash = list(range(60)), [0] * 60
+    images[30], images[34] = 0, 36
+    phash[1], phash[31] = 0b1111 << 40, 0b0111 << 40
+    features[31] = np.abs(features[1] + np.random.default_rng(99).uniform(-0.4, 0.4, DIMS))
+    features[32] = features[2] * np.float32(1.02)
+    splits = ["train"] * 30 + ["valid"] * 15 + ["test"] * 15
+    split(write(tmp_path / "f.h5", features, images=images, phash=phash, splits=splits))
+    assert warnings.messages == [
+        "3 images of the validation split belong together with images that train, so its scores are too good"
+    ]
+
+
 def test_leaks_between_files_are_found(tmp_path: Path) -> None:
     main = write(tmp_path / "f.h5", values(range(40)))
     features = values(range(100, 110))

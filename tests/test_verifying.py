@@ -108,7 +108,7 @@ def test_a_picture_that_is_gone_or_changed_cannot_help(features: Path, photos: P
     draw("cat", 77, (48, 48)).save(photos / changed)
     found = verify(features, repair=True)
     assert [problem.text() for problem in found.problems] == [
-        f"row 3, '{gone}': its features are not those that were written, and its picture is gone",
+        f"row 3, '{gone}': its features are not those that were written, and its picture is gone (--source names its place)",
         f"row 17, '{changed}': its features are not those that were written, and its picture changed since",
     ]
     assert (found.ok, found.repaired) == (False, 1)
@@ -127,7 +127,7 @@ def test_pictures_that_moved(features: Path, photos: Path, tmp_path: Path) -> No
     damage(features, 3)
     photos.rename(tmp_path / "moved")
     (problem,) = verify(features, repair=True).problems
-    assert problem.message.endswith(", and its picture is gone")
+    assert problem.message.endswith(", and its picture is gone (--source names its place)")
     assert verify(features, repair=True, source=tmp_path / "moved").ok
     assert features.read_bytes() == sound
     with pytest.raises(SourceError) as caught:
@@ -143,7 +143,7 @@ def test_recompute_says_which_pictures_it_could_not_take(features: Path, photos:
     found = verify(features, recompute=100)
     assert (found.ok, found.recomputed) == (True, 38)
     assert found.notes == (
-        f"row 4, '{paths[4]}' was not computed again: its picture is gone",
+        f"row 4, '{paths[4]}' was not computed again: its picture is gone (--source names its place)",
         f"row 5, '{paths[5]}' was not computed again: its picture changed since",
     )
 
@@ -214,7 +214,7 @@ def test_rows_out_of_order(features: Path, change: Callable[[h5py.File], None], 
 def test_a_changed_table_is_found_on_open(features: Path, change: Callable[[h5py.File], None]) -> None:
     with h5py.File(features, "r+") as file:
         change(file)
-    sentence = f"'{features}' is damaged: its tables are not those that were written; make it again with 'ffe extract'."
+    sentence = f"'{features}' is damaged: its tables are not those that were written; extract it again with --overwrite."
     assert [problem.text() for problem in verify(features).problems] == [sentence]
     with pytest.raises(StoreError) as caught:
         FeatureStore(features)
@@ -225,7 +225,7 @@ def test_nothing_but_a_report_for_a_file_that_cannot_be_opened(features: Path) -
     features.write_bytes(features.read_bytes()[:-10])
     found = verify(features, repair=True, recompute=3)
     assert [problem.text() for problem in found.problems] == [
-        f"'{features}' is not a readable HDF5 file; if it was cut off, make it again with 'ffe extract'."
+        f"'{features}' is not a readable HDF5 file; if it was cut off, delete it, and make it again with 'ffe extract'."
     ]
     assert (found.ok, found.schema, found.rows) == (False, None, None)
 

@@ -508,6 +508,11 @@ ALIKE = f"{START}, and stay on one side."
             "The test says 0.8000; without those images it would say 0.7000.",
         ),
         (
+            {"claimed": None, "valid_leaking": 3},
+            f"{START}. The given split leaks: 3 validation images belong together with images that train, "
+            "so the validation is too good.",
+        ),
+        (
             {"groups": 1, "images": 2, "links": {"copies": 1}, "claimed": None},
             "2 images form a group that belongs together (pairs: the same file: 1), and stay on one side.",
         ),

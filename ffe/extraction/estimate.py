@@ -44,7 +44,7 @@ class Estimate:
         compute: images, and views, to compute, at the most.
         copied: rows that the feature file holds, of files that have not changed, and that stay.
         check: files to read and compare by content: the feature file probably holds their rows.
-        unfinished: rows that an unfinished run has left.
+        unfinished: rows that an unfinished run has left; of these images, if there are no more than are missing.
         skipped: files known to give no row.
         file_bytes: size of the finished file; None = not known before the backbone is loaded.
         needed_bytes: what must be free meanwhile: the file; and where it is compressed, or another
@@ -109,7 +109,8 @@ def state(
     """
     seen, rate = remembered(job.spec, job.engine, views=job.views is not None)
     grid = grid or seen
-    compute = max(0, sum(known.missing) - known.doubtful_rows - unfinished)
+    compute = max(0, sum(known.missing) - known.doubtful_rows)
+    compute -= unfinished if unfinished <= compute else 0  # else they are not all of these images, and who knows how many are
     wanted = [1 + count_of(record, job.views) for record in job.records]
     rows = sum(wanted) - sum(wanted[i] for i in known.skipped)
     size = needed = None
@@ -132,7 +133,7 @@ def state(
 
         held = held_bytes(job.output) if once and unfinished else 0  # of the file itself
         size = room(rows, 0)
-        needed = 0 if written else max(0, room(rows, compute) - held)
+        needed = 0 if written else max(room(rows, compute) - held, file_bytes(0, 0, 1, text=0))
         least = 0 if written else max(0, room(sum(wanted[i] for i in (*known.rows, *sure)), different) - held)
     return Estimate(
         job.output,

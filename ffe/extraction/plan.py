@@ -242,7 +242,7 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
         raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
     if not os.access(folder, os.W_OK):
         raise StoreError(f"The folder '{folder}' cannot be written to; choose another place for the output.")
-    if path.exists() and overwrite and not (path.is_file() and h5py.is_hdf5(path)):
+    if path.exists() and overwrite and not (path.is_file() and (h5py.is_hdf5(path) or path.stat().st_size == 0)):
         raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import stat
@@ -106,6 +107,8 @@ def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
         found = _scan_csv(path)
     else:
         raise SourceError(f"'{path}' is neither a folder nor a CSV file; give the folder that holds the images.")
+    if not found.records and found.kind == "csv":
+        raise SourceError(f"The CSV '{path}' lists no images; give each a line with its path and its label, under the first.")
     if not found.records:
         raise SourceError(f"There are no images in '{path}'; expected one folder per class with image files inside.")
     return found
@@ -198,7 +201,7 @@ class _Walk:
         self.left_out: list[tuple[str, str]] = []
         self._output = output
         self._seen: dict[tuple[str, _Identity], str] = {}
-        self._waiting: list[_Folder] = [(os.fspath(root), "", frozenset())]
+        self._waiting: list[_Folder] = [(os.fspath(root), "", _above(root))]
         self._linked: deque[_Folder] = deque()
         while self._waiting or self._linked:
             self._enter(*(self._waiting.pop() if self._waiting else self._linked.popleft()))
@@ -245,6 +248,16 @@ class _Walk:
             self.files.append((path, Path(entry.path)))
         else:
             self.left_out.append((path, "a pipe, a device or a socket, not a file"))
+
+
+def _above(root: Path) -> frozenset[_Identity]:
+    """Return the folders that a folder lies in: links to them lead back to it."""
+    found = set()
+    for folder in Path(os.path.realpath(root)).parents:
+        with contextlib.suppress(OSError):
+            status = os.stat(folder)
+            found.add((status.st_dev, status.st_ino))
+    return frozenset(found)
 
 
 def _class_of(prefix: str) -> str:

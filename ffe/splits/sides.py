@@ -16,7 +16,7 @@ import numpy as np
 
 from ffe.keys import bytes_digest
 
-TRAIN, TEST, LEFT_OUT = "train", "test", ""
+TRAIN, VALID, TEST, LEFT_OUT = "train", "valid", "test", ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,7 +86,7 @@ class FeatureStore:
             raise StoreInUseError(f"'{self.path}' may not be read; allow it (chmod), and run this again.") from error
         except OSError as error:
             raise StoreError(
-                f"'{self.path}' is not a readable HDF5 file; if it was cut off, make it again with 'ffe extract'."
+                f"'{self.path}' is not a readable HDF5 file; if it was cut off, delete it, and make it again with 'ffe extract'."
             ) from error
         self.parts: tuple[FeatureStore, ...] = ()
         try:
@@ -98,7 +98,7 @@ class FeatureStore:
         except Exception as error:  # h5py raises many kinds on damaged content
             self.close()
             raise StoreError(
-                f"'{self.path}' is damaged ({' '.join(str(error).split())[:120]}); make it again with 'ffe extract'."
+                f"'{self.path}' is damaged ({' '.join(str(error).split())[:120]}); extract it again with --overwrite."
             ) from error
 
     def _read(self) -> None:
@@ -109,7 +109,7 @@ class FeatureStore:
         if self.schema not in layout.READABLE:
             raise StoreError(
                 f"'{self.path}' has schema {self.schema}, but this version of ffe reads schema {layout.SCHEMA}; "
-                "install the version of ffe that wrote it, or make it again with 'ffe extract'."
+                "install the version of ffe that wrote it, or extract it again with --overwrite."
             )
         check_contents(
             self._file,
@@ -182,7 +182,7 @@ class FeatureStore:
         return store
 
     def _damaged(self, what: str) -> StoreError:
-        return StoreError(f"'{self.path}' is damaged: {what}; make it again with 'ffe extract'.")
+        return StoreError(f"'{self.path}' is damaged: {what}; extract it again with --overwrite.")
 
     def _check(self) -> None:
         rows, dims = self._features.shape
@@ -284,10 +284,10 @@ class FeatureStore:
             group = self._file[layout.BACKBONE]
             model = IrModel(group["graph"][()].tobytes(), group["weights"][()], json.loads(read_attribute(group, "record")))
         except (KeyError, ValueError, AttributeError, OSError) as error:
-            raise StoreError(f"'{self.path}' has lost its quantised backbone; make it again with 'ffe extract'.") from error
+            raise StoreError(f"'{self.path}' has lost its quantised backbone; extract it again with --overwrite.") from error
         if model.sha256 != self.spec.quantized_sha256:
             raise StoreError(
-                f"'{self.path}' holds another quantised backbone than its spec names; make it again with 'ffe extract'."
+                f"'{self.path}' holds another quantised backbone than its spec names; extract it again with --overwrite."
             )
         return model
 

@@ -68,5 +68,5 @@ def saying_what_is_missing(output: Path, needed: Callable[[], int]) -> Iterator[
         problem = f"about {bytes_text(missing)} are missing" if missing > 0 else "your quota, or its number of files, is used up"
         raise DiskFullError(
             f"The disk of '{output}' is full: {problem}; "
-            "make room and run the same command again, it goes on with all that was computed."
+            "make room and run the same command again, it goes on with what was saved."
         ) from error

@@ -165,12 +165,15 @@ def _of_twins(facts: Facts) -> Iterator[Advice]:
     if leaking:
         what = "1 test photo is a copy" if leaking == 1 else f"{leaking:,} test photos are copies"
         yield Advice("warning", f"{what} of photos in other splits, so the test score will be too good; remove one of each.")
+    choosing = sum(split == "valid" and "train" in splits for _, splits in facts.twins for split in splits)
+    if choosing:
+        what = "1 validation photo is a copy" if choosing == 1 else f"{choosing:,} validation photos are copies"
+        yield Advice("warning", f"{what} of training photos, so what is chosen by them will look too good; remove one of each.")
     extra = photos - len(facts.twins)
-    yield Advice(
-        "note",
-        f"{counted(extra, 'photo')} {_is(extra)} there already: the same file, or saved again or resized. "
-        "tune keeps copies on one side of every split that it makes; nothing needs to be removed.",
+    kept = (
+        "" if leaking or choosing else " tune keeps copies on one side of every split that it makes; nothing needs to be removed."
     )
+    yield Advice("note", f"{counted(extra, 'photo')} {_is(extra)} there already: the same file, or saved again or resized.{kept}")
 
 
 def _of_sizes(facts: Facts) -> Iterator[Advice]:

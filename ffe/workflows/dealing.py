@@ -11,13 +11,11 @@ import numpy as np
 
 from ffe.errors import DataError
 from ffe.splits.groups import Groups
-from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, hold_out
+from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, hold_out
 from ffe.workflows.leaking import warn_of_leaks
 from ffe.workflows.photos import Photos
 
 log = logging.getLogger("ffe")
-
-VALID = "valid"
 
 _OTHER_DRAW = 2**31  # seeds are smaller, so an image draws anew for the validation
 

@@ -29,10 +29,10 @@ from ffe.finetuning.train import Clock, OutOfTimeError, Step, Trainer
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
 from ffe.specs import AugmentSpec, TrainingSpec
-from ffe.splits.sides import TEST, TRAIN
+from ffe.splits.sides import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, numbers, whole_numbers, words
 from ffe.workflows.base_model import BaseModel, make_ready, open_base
-from ffe.workflows.dealing import VALID, Dealing, Dealt
+from ffe.workflows.dealing import Dealing, Dealt
 from ffe.workflows.photos import check_apart, check_classes
 from ffe.workflows.stage_inputs import Means, StageInputs
 from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained

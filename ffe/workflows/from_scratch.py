@@ -26,9 +26,9 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.groups import find_groups
-from ffe.splits.sides import TEST, TRAIN
+from ffe.splits.sides import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, numbers, whole_numbers
-from ffe.workflows.dealing import VALID, Dealing
+from ffe.workflows.dealing import Dealing
 from ffe.workflows.photos import photos_of_files
 from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report

@@ -11,6 +11,7 @@ import numpy as np
 from ffe.specs import SearchSpec
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.search import Trial, mean_accuracy, score_once
+from ffe.workflows.leaking import flattering
 from ffe.workflows.rows import SplitRows
 
 
@@ -26,6 +27,7 @@ class Leak:
         claimed: the same where folds ignore the groups; None where there was no cross-validation.
         test_leaking: test rows that a given split has a near copy of elsewhere.
         test_clean: accuracy on the other test rows; None where all or none leak.
+        valid_leaking: validation rows that a given split has a near copy of in the training.
     """
 
     groups: int
@@ -35,6 +37,7 @@ class Leak:
     claimed: float | None
     test_leaking: int
     test_clean: float | None
+    valid_leaking: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -86,4 +89,5 @@ def leak_of(
         claimed=None if claimed is None else mean_accuracy(naive, claimed.probabilities),
         test_leaking=int(leaking.sum()),
         test_clean=clean,
+        valid_leaking=int(flattering(rows.split, rows.groups).sum()),
     )

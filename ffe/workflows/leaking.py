@@ -1,4 +1,4 @@
-"""Test images that are known from the training: where a source brings its splits, it may bring leaks too."""
+"""Images that choose or test and are known from the training: where a source brings its splits, it may bring leaks too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ffe.splits.groups import Groups
-from ffe.splits.sides import TEST
+from ffe.splits.sides import TEST, TRAIN, VALID
 
 log = logging.getLogger("ffe")
 
@@ -34,8 +34,14 @@ def leaking(split: np.ndarray, groups: Groups, cause: str = "named") -> np.ndarr
     return (split == TEST) & (np.bincount(ids, seen) > 0)[ids]
 
 
+def flattering(split: np.ndarray, groups: Groups) -> np.ndarray:
+    """Return which validation images belong to one that trains: bool (N,); see ``leaking``."""
+    ids = groups.ids
+    return (split == VALID) & (np.bincount(ids, split == TRAIN) > 0)[ids]
+
+
 def warn_of_leaks(split: np.ndarray, groups: Groups, sha256: Sequence[str], labels: np.ndarray) -> None:
-    """Say in the log how many test images leak, and why; and how many images have several labels.
+    """Say in the log how many test images leak, and why; how many validation images do; and how many images have several labels.
 
     Args:
         split: str (N,), ``train``, ``valid``, ``test``, or empty.
@@ -52,6 +58,9 @@ def warn_of_leaks(split: np.ndarray, groups: Groups, sha256: Sequence[str], labe
         if more.any():
             log.warning(sentence, more.sum())
         said |= more
+    known = int(flattering(split, groups).sum())
+    if known:
+        log.warning("%d images of the validation split belong together with images that train, so its scores are too good", known)
     classes: dict[str, set[int]] = {}
     for digest, label in zip(sha256, labels.tolist(), strict=True):
         classes.setdefault(digest, set()).add(label)

@@ -145,7 +145,7 @@ def leak_text(result: TuneResult) -> str | None:
     if leak is None:
         return None
     groups = "a group that belongs" if leak.groups == 1 else f"{leak.groups} groups that belong"
-    stay = "" if leak.test_leaking else ", and stay on one side"
+    stay = "" if leak.test_leaking or leak.valid_leaking else ", and stay on one side"
     sentences = [f"{leak.images} images form {groups} together (pairs: {_links(leak.links)}){stay}."]
     if leak.claimed is not None and leak.claimed > leak.honest:
         sentences.append(
@@ -156,6 +156,9 @@ def leak_text(result: TuneResult) -> str | None:
             f"Dealt one by one, they would not have flattered it: cross-validation would claim {leak.claimed:.4f}; "
             f"it says {leak.honest:.4f}."
         )
+    if leak.valid_leaking:
+        images = "1 validation image belongs" if leak.valid_leaking == 1 else f"{leak.valid_leaking} validation images belong"
+        sentences.append(f"The given split leaks: {images} together with images that train, so the validation is too good.")
     if leak.test_leaking:
         clean = "" if leak.test_clean is None else f"; without those images it would say {leak.test_clean:.4f}"
         images = "1 test image belongs" if leak.test_leaking == 1 else f"{leak.test_leaking} test images belong"

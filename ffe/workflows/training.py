@@ -28,8 +28,8 @@ from ffe.heads.base import Head
 from ffe.keys import spec_digest
 from ffe.report.page import check_output as check_report
 from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind
-from ffe.splits.sides import TEST
-from ffe.workflows.dealing import VALID, Dealt
+from ffe.splits.sides import TEST, VALID
+from ffe.workflows.dealing import Dealt
 from ffe.workflows.training_result import Judged, TrainingResult
 from ffe.workflows.writing import check_place, library_versions, write_model
 

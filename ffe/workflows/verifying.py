@@ -184,7 +184,7 @@ class _Pictures:
                 if file_digest(file) == self._store.sha256[row]:
                     return file
                 changed = True
-        return "its picture changed since" if changed else "its picture is gone"
+        return "its picture changed since" if changed else "its picture is gone (--source names its place)"
 
 
 class _Backbone:

@@ -59,7 +59,7 @@ def test_a_repair_that_cannot_be_done_leaves_with_3(features: Path, tmp_path: Pa
     result = _run("verify", features, "--repair", "--source", tmp_path)
     assert (result.exit_code, result.stderr) == (3, "")
     assert result.stdout == (
-        f"row 7, '{name}': its features are not those that were written, and its picture is gone\n"
+        f"row 7, '{name}': its features are not those that were written, and its picture is gone (--source names its place)\n"
         f"{features}: NOT RIGHT, 1 problem\n"
     )
 
@@ -69,7 +69,7 @@ def test_verify_a_file_that_cannot_be_opened(features: Path) -> None:
     result = _run("verify", features)
     assert (result.exit_code, result.stderr) == (3, "")
     assert result.stdout == (
-        f"'{features}' is not a readable HDF5 file; if it was cut off, make it again with 'ffe extract'.\n"
+        f"'{features}' is not a readable HDF5 file; if it was cut off, delete it, and make it again with 'ffe extract'.\n"
         f"{features}: NOT RIGHT, 1 problem\n"
     )
 

@@ -147,7 +147,7 @@ def test_damaged_rows_are_made_again_by_the_model_in_the_file(store: Path, tmp_p
     with h5py.File(path, "r+") as file:
         file["backbone/weights"][7] ^= 1
     (problem,) = verify(path).problems
-    assert problem.text() == f"'{path}' holds another quantised backbone than its spec names; make it again with 'ffe extract'."
+    assert problem.text() == f"'{path}' holds another quantised backbone than its spec names; extract it again with --overwrite."
 
 
 def test_keras_cannot_run_it(model: Path, pictures: Path) -> None:

@@ -211,6 +211,14 @@ def test_output_that_cannot_be_written(source: Path, tmp_path: Path, name: str, 
         run(source, tmp_path / name)
 
 
+def test_an_empty_file_at_the_output(source: Path, output: Path) -> None:
+    """As after a crash of something else: the sentence says what helps, and both ways do."""
+    output.touch()
+    with pytest.raises(StoreError, match=r"is not a readable HDF5 file; if it was cut off, delete it, and make it again with"):
+        run(source, output)
+    assert run(source, output, overwrite=True).rows == 12
+
+
 def test_output_that_is_one_of_the_images(source: Path) -> None:
     picture = source / "cat" / "cat_000.png"
     data = picture.read_bytes()

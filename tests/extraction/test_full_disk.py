@@ -39,7 +39,7 @@ OPTIONS: dict[str, Any] = {
 SENTENCE = (
     r"The disk of '.*features\.h5' is full: "
     r"(about \d+(\.\d+)? [KM]?i?B are missing|your quota, or its number of files, is used up); "
-    r"make room and run the same command again, it goes on with all that was computed\."
+    r"make room and run the same command again, it goes on with what was saved\."
 )
 
 

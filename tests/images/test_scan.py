@@ -163,6 +163,19 @@ def test_loop_of_links_ends(tmp_path: Path) -> None:
     assert found.left_out == (("cat/inner/again", "a link back to a folder above it"),)
 
 
+def test_link_to_a_folder_that_the_source_lies_in_is_not_followed(tmp_path: Path) -> None:
+    """Otherwise all that lies beside the source would be photos of a class."""
+    put(tmp_path, "beside.png", "project/photos/cat/a.png", "project/other/b.png")
+    source = tmp_path / "project" / "photos"
+    for name, target in (("parent", tmp_path / "project"), ("far", tmp_path), ("root", Path("/"))):
+        (source / "cat" / name).symlink_to(target, target_is_directory=True)
+    (tmp_path / "link").symlink_to(source, target_is_directory=True)
+    for root in (source, tmp_path / "link"):
+        found = scan(root)
+        assert [r.path for r in found.records] == ["cat/a.png"]
+        assert found.left_out == tuple((f"cat/{name}", "a link back to a folder above it") for name in ("far", "parent", "root"))
+
+
 def test_link_to_the_source_itself_adds_no_row(tmp_path: Path) -> None:
     """Otherwise every dog would be a cat as well."""
     put(tmp_path, "cat/a.png", "dog/b.png")
@@ -352,7 +365,10 @@ def test_tsv(tmp_path: Path) -> None:
         ("path,label\na.png,cat\na.png,dog\n", r"Line 3 of '.*' names 'a\.png' a second time; keep one line per image"),
         ("path,label,split\na.png,cat,dev\n", r"Line 2 of '.*' has the split 'dev'; use train, valid or test, or leave it empty"),
         ("path,label\na.png,cat\n,dog\n", r"Line 3 of '.*' has no path; fill it in or remove the line"),
-        ("path,label\n", r"There are no images in '.*list\.csv'"),
+        (
+            "path,label\n",
+            r"The CSV '.*list\.csv' lists no images; give each a line with its path and its label, under the first\.",
+        ),
     ],
 )
 def test_csv_that_cannot_be_used(tmp_path: Path, text: str, sentence: str) -> None:

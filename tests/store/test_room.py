@@ -111,7 +111,7 @@ def test_how_much_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(room, "free_disk", lambda folder: 1 << 20)
     sentence = (
         r"^The disk of '.*f\.h5' is full: about 2\.5 MiB are missing; make room and run the same command again, "
-        r"it goes on with all that was computed\.$"
+        r"it goes on with what was saved\.$"
     )
     with pytest.raises(DiskFullError, match=sentence), saying_what_is_missing(tmp_path / "f.h5", lambda: 7 << 19):
         raise OSError(number, os.strerror(number))
