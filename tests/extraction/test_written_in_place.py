@@ -219,3 +219,21 @@ def test_a_run_that_goes_on_needs_room_for_the_rest_alone(source: Path, tmp_path
     assert whole - held - 128 * 46 <= rest <= whole - held
     assert second.least_bytes <= rest
     assert second.file_bytes == first[-1].file_bytes
+
+
+def test_an_unfinished_run_over_other_images_promises_nothing(source: Path, tmp_path: Path) -> None:
+    """Whether its rows are of these images is not known before they are read."""
+
+    def stop(progress: Any) -> None:
+        if progress.done >= 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "f.h5", progress=stop)
+    few = tmp_path / "few"
+    draw_folder(few, 5, (32, 32))
+    said = dry_run(few, tmp_path / "f.h5", backbone="fake")
+    assert said.unfinished > 10
+    assert (said.images, said.compute) == (10, 10)
+    assert said.needed_bytes
+    assert run(few, tmp_path / "f.h5") == run(few, tmp_path / "undisturbed.h5")
