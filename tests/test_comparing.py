@@ -401,6 +401,7 @@ def test_stages_that_the_backbone_has_not_are_refused_before_a_road_is_gone(
     assert not any((tmp_path / "o").iterdir())
 
 
+@pytest.mark.slow
 def test_activations_of_other_stages_are_of_no_use(pictures: Path, tmp_path: Path) -> None:
     """A road is marked as one that found something only if it did."""
     reused = []

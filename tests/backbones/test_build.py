@@ -142,6 +142,7 @@ def test_saved_backbone_gives_the_same_features(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(loaded, IMAGES), run(model, IMAGES))
 
 
+@pytest.mark.slow
 def test_efficientnet_from_a_file_equals_keras_own_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras adds a scaling layer for weights="imagenet" only; tolerance: 1e-4 of the largest feature, as float32 rounds."""
     import keras

@@ -240,7 +240,7 @@ ANOTHER = (
     "'{v}' is virtual, and its part '{p}' is not the file that was packed; "
     "put that back, or pack the parts again with 'ffe pack'."
 )
-NOT_READABLE = "'{p}' is not a readable HDF5 file; if it was cut off, make it again with 'ffe extract'."
+NOT_READABLE = "'{p}' is not a readable HDF5 file; if it was cut off, delete it, and make it again with 'ffe extract'."
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_model_in_place_of_a_feature_file(fake_bundle: Path) -> None:
 def test_file_that_is_no_hdf5(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "features.h5"
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"features\.h5' is not a readable HDF5 file; if it was cut off, make it again"):
+    with pytest.raises(StoreError, match=r"features\.h5' is not a readable HDF5 file; if it was cut off, delete it"):
         FeatureStore(path)
 
 
@@ -90,7 +90,7 @@ def test_file_that_was_cut_off(fake_store: Path, tmp_path: Path, share: float) -
     data = fake_store.read_bytes()
     path = tmp_path / "features.h5"
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(StoreError, match="is not a readable HDF5 file; if it was cut off, make it again with 'ffe extract'"):
+    with pytest.raises(StoreError, match="is not a readable HDF5 file; if it was cut off, delete it, and make"):
         FeatureStore(path)
 
 
@@ -107,7 +107,7 @@ def test_other_schema(damaged: Callable[[Callable[[h5py.File], None]], Path]) ->
         file.attrs["ffe_schema"] = 99
 
     sentence = (
-        r"has schema 99, but this version of ffe reads schema 4; install the version of ffe that wrote it, or make it again"
+        r"has schema 99, but this version of ffe reads schema 4; install the version of ffe that wrote it, or extract it again"
     )
     with pytest.raises(StoreError, match=sentence):
         FeatureStore(damaged(damage))
@@ -143,7 +143,7 @@ def delete(file: h5py.File, name: str) -> None:
 def test_content_that_contradicts_itself(
     damaged: Callable[[Callable[[h5py.File], None]], Path], damage: Callable[[h5py.File], None], what: str
 ) -> None:
-    with pytest.raises(StoreError, match=rf"features\.h5' is damaged: {what}; make it again with 'ffe extract'\."):
+    with pytest.raises(StoreError, match=rf"features\.h5' is damaged: {what}; extract it again with --overwrite\."):
         FeatureStore(damaged(damage))
 
 
@@ -162,7 +162,7 @@ def test_content_that_contradicts_itself(
 def test_content_that_is_missing_or_no_sense(
     damaged: Callable[[Callable[[h5py.File], None]], Path], damage: Callable[[h5py.File], None]
 ) -> None:
-    with pytest.raises(StoreError, match=r"features\.h5' is damaged.*; make it again with 'ffe extract'\."):
+    with pytest.raises(StoreError, match=r"features\.h5' is damaged.*; extract it again with --overwrite\."):
         FeatureStore(damaged(damage))
 
 
