@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -184,22 +181,6 @@ def test_ended_after_the_draft_became_the_file(source: Path, tmp_path: Path, mon
     before = (tmp_path / "f.h5").read_bytes()
     assert extract(source, tmp_path / "f.h5", backbone="fake").computed == 0
     assert (tmp_path / "f.h5").read_bytes() == before
-
-
-def test_interrupted_while_it_waits_for_the_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the disk is busy with is not lost."""
-    write = Journal._write_rows
-
-    def slowly(self: Journal, pending: Any) -> None:
-        threading.Timer(0.1, signal.raise_signal, (signal.SIGINT,)).start()
-        time.sleep(0.4)
-        write(self, pending)
-
-    monkeypatch.setattr(Journal, "_write_rows", slowly)
-    with pytest.raises(KeyboardInterrupt):
-        run(source, tmp_path / "f.h5")
-    monkeypatch.undo()
-    assert run(source, tmp_path / "f.h5") == run(source, tmp_path / "undisturbed.h5")
 
 
 def test_a_run_that_goes_on_needs_room_for_the_rest_alone(source: Path, tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
 import zlib
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -310,6 +313,31 @@ def test_rows_that_the_feature_file_has_are_passed_by(output: Path) -> None:
     assert journal.draft(NAMES[:3]) is None
     np.testing.assert_array_equal(journal.row(NAMES[1]), ROWS[1])
     journal.close()
+
+
+def test_an_interrupt_that_comes_while_the_disk_is_busy(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is busy with is not lost."""
+    gate, write, result = threading.Event(), Journal._write_rows, Future.result
+
+    def slowly(self: Journal, pending: Any) -> None:
+        assert gate.wait(30)
+        write(self, pending)
+
+    def interrupted(self: Future[None], timeout: float | None = None) -> None:
+        monkeypatch.setattr(Future, "result", result)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "_write_rows", slowly)
+    monkeypatch.setattr(Future, "result", interrupted)
+    journal = Journal(output, SPEC)
+    journal.append(NAMES[:5], ROWS[:5], GRID)
+    with pytest.raises(KeyboardInterrupt):
+        journal.flush()
+    gate.set()
+    journal.append(NAMES[5:], ROWS[5:], GRID)
+    journal.commit()
+    journal.close()
+    assert count(output) == 9
 
 
 def test_a_full_disk_gets_back_what_was_half_written(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
