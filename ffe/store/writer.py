@@ -174,7 +174,8 @@ class _Features:
         """Yield the first row and the features (step, D) of each chunk, NaN behind the last row."""
         for start in range(0, len(self._rows), self._step):
             some = self._rows[start : start + self._step]
-            block = np.full((self._step, self._dims), np.nan, self._dtype)
+            block = np.empty((self._step, self._dims), self._dtype)
+            block[len(some) :] = np.nan
             np.stack([self._features(row) for row in some], out=block[: len(some)])
             end = start + len(some)
             np.copyto(self.crc32[start:end], row_checksums(block[: len(some)]), where=self._believed[start:end])
