@@ -33,7 +33,7 @@ from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.ir import IrModel, digest_of_parts, map_member
 from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
-from ffe.store.journal import sync, sync_folder
+from ffe.store.durable import sync, sync_folder
 
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
 _BACKBONES = {BACKBONE, IR_GRAPH, IR_WEIGHTS}

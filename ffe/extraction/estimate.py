@@ -25,8 +25,8 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype
-from ffe.store.journal import RECORD_ROW, Record, held_bytes, refuse_other_run, unfinished
 from ffe.store.room import column_bytes, file_bytes, model_bytes
+from ffe.store.unfinished import RECORD_ROW, Record, held_bytes, refuse_other_run, unfinished
 
 log = logging.getLogger("ffe")
 

@@ -14,9 +14,7 @@ order; see ``Journal.draft``.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import math
 import os
 import time
 import zlib
@@ -25,29 +23,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from ffe.errors import SpecError, StaleStoreError, StoreError
+from ffe.errors import StoreError
 from ffe.ir import IrModel, read_ir, write_ir
-from ffe.keys import spec_differences
 from ffe.machine import taken_disk
 from ffe.specs import ExtractSpec
+from ffe.store.durable import sync, sync_folder
+from ffe.store.partial import DRAFT, MODEL, folder_of, locked, remove
+from ffe.store.unfinished import HEAD_BYTES, Record, read_record, refuse_other_run, row_bytes, sound_rows
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
-
-HEAD_BYTES = 2048  # where the first row of a draft begins; before it HDF5 says what the file is
-RECORD_ROW = 128  # bytes of a record for each row
-
-_DRAFT = "draft"
-_MODEL = "backbone.zip"
 _PART_BYTES = 16 << 20
 _COMMIT_SECONDS = 5.0
-_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}  # by another process
 
 
 class Journal:
@@ -69,8 +58,7 @@ class Journal:
     """
 
     def __init__(self, output: Path, spec: ExtractSpec, *, overwrite: bool = False) -> None:
-        self._output = Path(os.path.realpath(output))
-        self.folder = _folder(output)
+        self.folder = folder_of(output)
         self.grid: tuple[int, int, int] | None = None
         self.seconds = 0.0
         self.spared = 0
@@ -92,7 +80,7 @@ class Journal:
         self._file: BinaryIO | None = None
         self._reader: FileIO | None = None
         self._lasting = self._discarded = False
-        self._lock = _locked(self.folder, output)
+        self._lock = locked(self.folder, output)
         try:
             self._read(output, overwrite)
         except (StoreError, OSError):
@@ -102,11 +90,11 @@ class Journal:
     def _read(self, output: Path, overwrite: bool) -> None:
         for path in sorted(self.folder.glob("*.json")):
             self._records = max(self._records, int(path.stem) if path.stem.isdecimal() else 0)
-            record = _record(path)
+            record = read_record(path)
             if record is None or (overwrite and record.spec != self._spec):
                 path.unlink()  # its features are computed again
                 continue
-            sound = _sound(self.folder / _DRAFT, record)
+            sound = sound_rows(self.folder / DRAFT, record)
             if not any(sound):
                 path.unlink()
                 continue
@@ -120,7 +108,7 @@ class Journal:
         self._recorded = self._rows = len(self._names)
         self._taken.update(self._row_of)
         if not self._row_of:
-            (self.folder / _DRAFT).unlink(missing_ok=True)
+            (self.folder / DRAFT).unlink(missing_ok=True)
 
     def _take(self, record: Record, sound: Sequence[bool]) -> None:
         """Take in those rows of a record that are sound."""
@@ -246,7 +234,7 @@ class Journal:
     def _settle(self) -> None:
         """Sync the draft, then write a record of the rows that are new in it: now they count for every process."""
         first, last = self._recorded, len(self._names)
-        if first == last or not (self.folder / _DRAFT).exists():  # it has become the feature file
+        if first == last or not (self.folder / DRAFT).exists():  # it has become the feature file
             return
         self._sync()
         names = self._names[first:last]
@@ -292,19 +280,19 @@ class Journal:
             if file is not None:
                 file.close()  # it may try to write what it still holds
         with contextlib.suppress(OSError):
-            os.truncate(self.folder / _DRAFT, self._place(rows))
+            os.truncate(self.folder / DRAFT, self._place(rows))
 
     def _draft(self) -> BinaryIO:
         """Return the draft, open."""
         if self._file is None:
-            path = self.folder / _DRAFT
+            path = self.folder / DRAFT
             path.touch()
             self._file = path.open("rb+")
         return self._file
 
     def _row_bytes(self) -> int:
         assert self.grid is not None
-        return _row_bytes(self.grid, self._spec)
+        return row_bytes(self.grid, self._spec)
 
     def _place(self, row: int) -> int:
         """Return where a row begins in the draft."""
@@ -312,7 +300,7 @@ class Journal:
 
     def keep_model(self, model: IrModel) -> None:
         """Keep the int8 model of this run, so that a later run can go on with the same one."""
-        path = self.folder / _MODEL
+        path = self.folder / MODEL
         try:
             if read_ir(path).sha256 == model.sha256:
                 return
@@ -332,7 +320,7 @@ class Journal:
     def _stored(self, row: int) -> np.ndarray:
         """Read a row (D,) of the draft."""
         if self._reader is None:
-            self._reader = (self.folder / _DRAFT).open("rb", buffering=0)
+            self._reader = (self.folder / DRAFT).open("rb", buffering=0)
         self._reader.seek(self._place(row))
         return np.frombuffer(self._reader.read(self._row_bytes()), self._spec.dtype)
 
@@ -344,11 +332,11 @@ class Journal:
         """
         if not sha256 or len(sha256) > len(self._names) or any(a != b for a, b in zip(sha256, self._names, strict=False)):
             return None
-        if not _same_disk(self.folder, self._output.parent):
+        if not _same_disk(self.folder, self.folder.parent):
             return None
         self._close_file()
-        self.spared = held_bytes(self._output)
-        return Draft(self.folder / _DRAFT, np.asarray(self._crc32[: len(sha256)], np.uint32))
+        self.spared = taken_disk(self.folder / DRAFT)
+        return Draft(self.folder / DRAFT, np.asarray(self._crc32[: len(sha256)], np.uint32))
 
     def phash(self, sha256: str) -> int:
         """Return the perceptual hash of an image that was taken in; 0 = unknown."""
@@ -358,7 +346,7 @@ class Journal:
         """Delete all rows; called once the finished file is in place."""
         self._close_file()
         self._row_of.clear()
-        _remove(self.folder)
+        remove(self.folder)
         self._discarded = True
 
     def close(self) -> None:
@@ -366,7 +354,7 @@ class Journal:
         self._writer.shutdown()
         self._close_file()
         if not self._discarded and not self._lock.closed and not any(self.folder.glob("*.json")):
-            _remove(self.folder)  # once it is gone, one of its name is another process's
+            remove(self.folder)  # once it is gone, one of its name is another process's
         self._lock.close()
 
     def _close_file(self) -> None:
@@ -389,159 +377,11 @@ class Draft:
     crc32: np.ndarray
 
 
-@dataclass(frozen=True)
-class Record:
-    """What rows of the draft hold, from ``first`` on: names (digests) of their images, their fingerprints and checksums."""
-
-    spec: ExtractSpec
-    grid: tuple[int, int, int]
-    first: int
-    names: tuple[str, ...]
-    phash: tuple[int, ...]
-    crc32: tuple[int, ...]
-
-
-def _record(path: Path) -> Record | None:
-    """Read a record; None if it is damaged."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        height, width, channels = (int(n) for n in content["grid"])
-        names = tuple(map(str, content["names"]))
-        phash, crc32 = (tuple(map(int, content[name])) for name in ("phash", "crc32"))
-        spec, first = ExtractSpec.from_json(content["spec"]), int(content["first"])
-        if not len(names) == len(phash) == len(crc32) or first < 0 or min(height, width, channels) < 1:
-            return None
-        return Record(spec, (height, width, channels), first, names, phash, crc32)
-    except (ValueError, KeyError, TypeError, SpecError):
-        return None
-
-
-def _row_bytes(grid: tuple[int, int, int], spec: ExtractSpec) -> int:
-    return math.prod(grid) * np.dtype(spec.dtype).itemsize
-
-
-def _sound(draft: Path, record: Record) -> list[bool]:
-    """Say of each row of a record whether it is on the disk as it was written."""
-    size = _row_bytes(record.grid, record.spec)
-    try:
-        with draft.open("rb") as file:
-            file.seek(HEAD_BYTES + record.first * size)
-            rows = (file.read(size) for _ in record.names)
-            return [len(row) == size and zlib.crc32(row) == crc32 for row, crc32 in zip(rows, record.crc32, strict=True)]
-    except (OSError, OverflowError):
-        return [False] * len(record.names)
-
-
-def refuse_other_run(output: Path, record: Record, asked: ExtractSpec) -> None:
-    """Make sure that an unfinished run made the features that are asked for.
-
-    Raises:
-        StaleStoreError: it made others.
-    """
-    if record.spec != asked:
-        differences = "; ".join(spec_differences(record.spec, asked))
-        raise StaleStoreError(
-            f"An unfinished run for '{output}' made other features ({differences}); "
-            "use the options of that run, another output, or --overwrite."
-        )
-
-
-def _folder(output: Path) -> Path:
-    """Return where the rows of an unfinished run lie: the same for all names of one file."""
-    real = Path(os.path.realpath(output))
-    return real.with_name(real.name + ".partial")
-
-
-def unfinished(output: Path) -> list[Record]:
-    """Return the records of an unfinished run for ``output``; nothing is locked, checked or changed."""
-    records = []
-    for path in sorted(_folder(output).glob("*.json")):
-        with contextlib.suppress(OSError):  # the run has just ended
-            records.append(_record(path))
-    return [record for record in records if record is not None]
-
-
-def forget(output: Path) -> None:
-    """Delete what an unfinished run for ``output`` has left; the run must have ended."""
-    _remove(_folder(output))
-
-
-def held_bytes(output: Path) -> int:
-    """Return what the rows of an unfinished run take on the disk."""
-    return taken_disk(_folder(output) / _DRAFT)
-
-
 def _same_disk(*folders: Path) -> bool:
     """Return whether a file can be renamed from one folder into the other: one of them may be a link."""
     return len({os.stat(folder).st_dev for folder in folders}) == 1
 
 
-def has_rows(output: Path) -> bool:
-    """Return whether an unfinished run for ``output`` has left features behind."""
-    return any(_folder(output).glob("*.json"))
-
-
-def unfinished_model(output: Path) -> IrModel | None:
-    """Return the int8 model of an unfinished run for ``output``, if there is a sound one."""
-    try:
-        return read_ir(_folder(output) / _MODEL) if has_rows(output) else None
-    except (OSError, ValueError):
-        return None
-
-
-def _locked(folder: Path, output: Path) -> IO[str]:
-    """Take the lock of an output, for as long as the file that is returned stays open (where the system has such locks)."""
-    while True:
-        folder.mkdir(exist_ok=True)
-        try:
-            file = (folder / "lock").open("w")
-        except FileNotFoundError:  # a run that ended has just removed the folder
-            continue
-        if fcntl is None:
-            return file
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            if error.errno not in _HELD:
-                raise StoreError(
-                    f"The disk of '{output}' has no locks ({error.strerror}), so nothing keeps another process from writing it "
-                    "too; choose an output on another disk."
-                ) from error
-            raise StoreError(
-                f"Another process is writing '{output}'; wait until it is done, or choose another output."
-            ) from error
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / "lock")):
-                return file
-        file.close()  # the lock of a run that has ended and removed it meanwhile
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder of rows: first what makes them count, last what keeps other processes away."""
-    with contextlib.suppress(OSError):
-        names = sorted(os.listdir(folder), key=lambda name: (name == "lock", not name.endswith(".json"), name))
-        for name in names:
-            with contextlib.suppress(OSError):
-                os.unlink(folder / name)
-        os.rmdir(folder)
-
-
 def _checksum(row: np.ndarray) -> int:
     """Return the CRC-32 of the bytes of a row, which the finished file will have."""
     return zlib.crc32(row.data)
-
-
-def sync(descriptor: int) -> None:
-    """Wait until a file's content is on the disk."""
-    os.fsync(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk (where the system can)."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

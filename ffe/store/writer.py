@@ -19,10 +19,12 @@ from ffe.specs import Compression, ExtractSpec, ViewsSpec
 from ffe.store import layout
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.compression import deflate, filter_options
+from ffe.store.durable import sync, sync_folder
 from ffe.store.files import create_plain, new_file, reopened, take_over
-from ffe.store.journal import HEAD_BYTES, Draft, sync, sync_folder
+from ffe.store.journal import Draft
 from ffe.store.layout import Row, Skipped
 from ffe.store.room import file_bytes, model_bytes, text_bytes
+from ffe.store.unfinished import HEAD_BYTES
 from ffe.store.virtual import Part, create_virtual, parts_text
 
 

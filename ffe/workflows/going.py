@@ -23,8 +23,9 @@ from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
 from ffe.splits.sides import TEST
-from ffe.store.journal import has_rows, sync
+from ffe.store.durable import sync
 from ffe.store.reader import FeatureStore
+from ffe.store.unfinished import has_rows
 from ffe.tuning.search import SearchProgress, Trial
 from ffe.workflows.base_model import open_base
 from ffe.workflows.dealing import Dealt

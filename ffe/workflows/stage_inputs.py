@@ -29,9 +29,9 @@ from ffe.images.scan import Scan
 from ffe.keys import bytes_digest, canonical_json, spec_digest
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
-from ffe.store.journal import RECORD_ROW, forget, has_rows, held_bytes
 from ffe.store.reader import FeatureStore
 from ffe.store.room import column_bytes, file_bytes
+from ffe.store.unfinished import RECORD_ROW, forget, has_rows, held_bytes
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 from ffe.workflows.training_result import Stage
 

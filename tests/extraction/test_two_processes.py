@@ -129,15 +129,15 @@ def test_what_another_process_has_written_meanwhile_is_not_lost(
 ) -> None:
     """It ends between the moment when a run looks at the output and the moment when it takes hold of it."""
     output = tmp_path / "features.h5"
-    locked = journal_module._locked
+    locked = journal_module.locked
 
     def ended_just_now(*arguments: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(journal_module, "_locked", locked)
+            patch.setattr(journal_module, "locked", locked)
             extract(pictures, output, backbone="fake", size=16)
         return locked(*arguments)
 
-    monkeypatch.setattr(journal_module, "_locked", ended_just_now)
+    monkeypatch.setattr(journal_module, "locked", ended_just_now)
     with pytest.raises(StaleStoreError, match=r"holds other features than these \(preprocess\.size: stored 16x16, asked 32x32\)"):
         extract(pictures, output, backbone="fake")
     with FeatureStore(output) as store:
@@ -159,7 +159,7 @@ def test_a_lock_that_was_removed_while_it_was_taken_is_none(tmp_path: Path, monk
             shutil.rmtree(folder)
         flock(file, how)
 
-    monkeypatch.setattr(journal_module.fcntl, "flock", removing)
+    monkeypatch.setattr(fcntl, "flock", removing)
     first = Journal(tmp_path / "features.h5", spec)
     assert removed
     with pytest.raises(StoreError, match="Another process is writing"):

@@ -16,9 +16,10 @@ from ffe.images.synthetic import draw_folder
 from ffe.machine import taken_disk
 from ffe.store import journal as journal_module
 from ffe.store.files import create_plain
-from ffe.store.journal import HEAD_BYTES, Draft, Journal
+from ffe.store.journal import Draft, Journal
 from ffe.store.layout import FEATURES
 from ffe.store.reader import FeatureStore
+from ffe.store.unfinished import HEAD_BYTES
 
 
 @pytest.fixture
