@@ -11,6 +11,7 @@ import pytest
 from ffe.engines.fake import FakeEngine
 from ffe.extraction.run import Progress, extract
 from ffe.extraction.stages import Stages
+from ffe.images.synthetic import draw_folder
 
 
 @pytest.mark.parametrize(
@@ -37,20 +38,19 @@ def test_the_limit_is_what_was_waited_for(stages: Stages, limit: str) -> None:
         ("ffe.engines.fake.FakeEngine.extract", "backbone"),
     ],
 )
-def test_a_run_names_its_bottleneck(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str, limit: str
-) -> None:
+def test_a_run_names_its_bottleneck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str, limit: str) -> None:
     from ffe.images.decode import decode, read_image
 
     inner = {"decode": decode, "read": read_image, "backbone": FakeEngine.extract}[limit]
 
     def slowed(*arguments: object, **options: object) -> object:
-        time.sleep(0.02)
+        time.sleep(0.15)  # more than all else takes on a busy machine
         return inner(*arguments, **options)  # type: ignore[operator]
 
     monkeypatch.setattr(slow, slowed)
+    draw_folder(tmp_path / "pictures", 6)
     seen: list[Progress] = []
-    summary = extract(pictures, tmp_path / "f.h5", backbone="fake", batch_size=2, workers=1, progress=seen.append)
+    summary = extract(tmp_path / "pictures", tmp_path / "f.h5", backbone="fake", batch_size=2, workers=1, progress=seen.append)
     assert summary.stages.limit == limit
     assert seen[-1].stages.limit == limit
     assert summary.stages.write > 0
