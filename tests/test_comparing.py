@@ -98,6 +98,8 @@ def test_what_each_road_took(compared: tuple[CompareResult, str]) -> None:
     frozen, views, finetuning = result.roads
     assert (frozen.trials, views.trials, frozen.epochs) == (4, 4, None)
     assert finetuning.epochs == 1
+    assert finetuning.kept == (finetuning.best_at > finetuning.curve[0][0])
+    assert frozen.kept is None
     extracting = frozen.seconds - frozen.own_seconds
     assert extracting > 0
     assert views.seconds == pytest.approx(extracting + views.own_seconds)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ffe.report.album import Album
 from ffe.report.charts import COLOURS, Axis, Line, bar, line_chart
-from ffe.report.compare_text import advice, agreement_rows, behind, cells_of, note, rows_text, verdict
+from ffe.report.compare_text import advice, agreement_rows, behind, cells_of, meaning, note, rows_text, verdict
 from ffe.report.output import check_output, write_output
 from ffe.report.render import document
 from ffe.report.words import counted, of_a_hundred, percent, span
@@ -84,6 +84,7 @@ def render(page: ComparePage) -> str:
         "roads": [_row(road, record["best"], colours[road["name"]]) for road in record["roads"]],
         "sentences": [text for text in (verdict(record), advice(record)) if text],
         "notes": " ".join(text for text in (rows_text(record), note(record)) if text),
+        "meaning": meaning(record),
         "chart": _chart(record["roads"], colours),
         "agreement": agreement_rows(record) if record["agreement"] else [],
         "galleries": [
@@ -147,9 +148,12 @@ def _chart(roads: Sequence[Mapping[str, Any]], colours: Mapping[str, int]) -> Ma
         for road in roads
         if road["curve"]
     ]
+    reused = any(road["reused"] for road in roads)
     return line_chart(
         "Validation accuracy over time",
         lines,
-        Axis("time since the first photo was read", "time", low=0),
+        Axis(
+            "time, without what an earlier run had computed" if reused else "time since the first photo was read", "time", low=0
+        ),
         Axis("validation accuracy", "percent"),
     )

@@ -25,7 +25,9 @@ def compare_text(record: Mapping[str, Any]) -> str:
         ]
         parts.append(table(HEADER, rows, right=NUMBERS))
     parts += [f"{road['name']}: {road['reason']}" for road in record["roads"] if road["reason"]]
-    parts += [sentence for sentence in (rows_text(record), verdict(record), advice(record), note(record)) if sentence]
+    parts += [
+        sentence for sentence in (rows_text(record), verdict(record), advice(record), note(record), meaning(record)) if sentence
+    ]
     if record["agreement"]:
         parts.append(agreement_text(record))
     return "\n\n".join(parts)
@@ -35,14 +37,16 @@ def cells_of(road: Mapping[str, Any]) -> dict[str, str]:
     """Return what stands below each title of ``HEADER``, of a road that has a result."""
     interval = road["evaluation"]["intervals"]["accuracy"]
     compared = road["comparison"]
-    learnt = counted(road["trials"], "trial") if road["epochs"] is None else counted(road["epochs"], "epoch")
+    epochs = road["epochs"]
+    learnt = counted(road["trials"], "trial") if epochs is None else f"{road['kept']} of {counted(epochs, 'epoch')}"
+    more = " +" if road["reused"] else ""
     return {
         "test accuracy": share_text(road["evaluation"]["accuracy"]),
         "95 %": "" if interval is None else f"{share_text(interval[0]).removesuffix(' %')} to {share_text(interval[1])}",
         "behind the best": "" if compared is None else behind(compared),
         "validation": share_text(road["valid_accuracy"]),
-        "time": duration(road["seconds"]).replace(THIN, " ") + (" +" if road["reused"] else ""),
-        "best at": duration(road["best_at"]).replace(THIN, " "),
+        "time": duration(road["seconds"]).replace(THIN, " ") + more,
+        "best at": duration(road["best_at"]).replace(THIN, " ") + more,
         "learnt": learnt,
         "model": bytes_text(road["size"]),
     }
@@ -64,8 +68,18 @@ def rows_text(record: Mapping[str, Any]) -> str:
 def verdict(record: Mapping[str, Any]) -> str:
     """Return whether the best two really differ; empty where there are not two."""
     if record["comparison"] is None:
-        return f"The best (*) is {record['best']}." if record["best"] else "No road has a result."
-    return f"The best two: {comparison_text(record['comparison'], record['best'], record['second'])}."
+        return f"Only {record['best']} has a result." if record["best"] else "No road has a result."
+    return f"The best two: {comparison_text(record['comparison'], record['best'], record['second'])}.{_tie(record)}"
+
+
+def _tie(record: Mapping[str, Any]) -> str:
+    """Return why the best comes before others that are right as often; empty where there are none."""
+    equal = [road["name"] for road in record["roads"] if road["comparison"] and not road["comparison"]["difference"]]
+    if not equal:
+        return ""
+    others = " and ".join([*([", ".join(equal[:-1])] if equal[1:] else []), equal[-1]])
+    are = "is" if len(equal) == 1 else "are"
+    return f" {others.capitalize()} {are} right as often as {record['best']}, which comes first because its log loss is lower."
 
 
 def advice(record: Mapping[str, Any]) -> str:
@@ -86,9 +100,21 @@ def note(record: Mapping[str, Any]) -> str:
             "Times hold all that a road needs: the features, and the model that it starts from; "
             "'best at' is when that was learnt which was kept."
         )
+    if any(road["kept"] == 0 for road in done):
+        notes.append("0 of so many epochs: none was better than what the road began with, so its model is that.")
     if any(road["reused"] for road in done):
         notes.append("+: without features or activations that an earlier run had computed.")
     return " ".join(notes)
+
+
+def meaning(record: Mapping[str, Any]) -> str:
+    """Return what the words behind the differences mean; empty where there are none."""
+    if not any(road["comparison"] and road["comparison"]["difference"] for road in record["roads"]):
+        return ""
+    return (
+        "“Real” means that the interval of the difference leaves out 0 and McNemar's test is below 0.05; “chance?” that the "
+        "difference may be luck. The best of several roads is a little lucky too: it was found on these very images."
+    )
 
 
 def agreement_text(record: Mapping[str, Any]) -> str:

@@ -218,14 +218,13 @@ def growth_text(growth: Mapping[str, Any]) -> str:
 def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> str:
     """Return whether one of two classifiers is better, from ``Comparison.to_json``."""
     a, b, rows = comparison["accuracy_a"], comparison["accuracy_b"], comparison["n"]
-    low, high = (100 * end for end in comparison["interval"])
-    difference = 100 * comparison["difference"]
+    low, high, difference = (100 * number for number in (*comparison["interval"], comparison["difference"]))
     if difference < 0:
         name_a, name_b, a, b, difference, low, high = name_b, name_a, b, a, -difference, -high, -low
     verdict = f"{name_a} is better than {name_b}" if comparison["real"] else f"no real difference between {name_a} and {name_b}"
     return (
         f"{verdict}: {share_text(a)} and {share_text(b)} of the same {rows} images right, "
-        f"{difference:.1f} points apart (95 %: {low:.1f} to {high:.1f}; p {_p_text(comparison['p_value'])})"
+        f"{difference:.1f} points apart (95 %: {low:z.1f} to {high:z.1f}; p {_p_text(comparison['p_value'])})"
     )
 
 

@@ -326,12 +326,14 @@ class Going:
 
     def _trained(self, name: str, result: TrainingResult, began: float, before: float, **more: Any) -> Road:
         place = {digest: i for i, digest in enumerate(result.judged.tested)}
+        made = [epoch for epoch in result.epochs if epoch.epoch > 0]
         return self._road(
             name,
             began,
             before,
             valid_accuracy=result.best.valid_accuracy,
-            epochs=sum(epoch.epoch > 0 for epoch in result.epochs),
+            epochs=len(made),
+            kept=made.index(result.best) + 1 if result.best in made else 0,
             best_at=before + result.best.elapsed,
             curve=tuple((before + epoch.elapsed, epoch.valid_accuracy) for epoch in result.epochs),
             probabilities=result.judged.test[[place[digest] for digest in self._tested]],

@@ -54,6 +54,7 @@ class Road:
         starts_from: name of the road whose model it goes on from; empty = none.
         reused: whether features or activations of an earlier run were at hand, so that ``seconds`` lack them.
         epochs: of training; None = it has none.
+        kept: how many of them made the weights that were kept; 0 = none was better than what the road began with.
         trials: of the search; None = it has none.
         model: the model file.
         size: its bytes.
@@ -72,6 +73,7 @@ class Road:
     starts_from: str = ""
     reused: bool = False
     epochs: int | None = None
+    kept: int | None = None
     trials: int | None = None
     model: Path | None = None
     size: int | None = None

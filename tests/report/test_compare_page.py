@@ -27,6 +27,7 @@ def road(name: str, accuracy: float, **more: Any) -> dict[str, Any]:
         "starts_from": "",
         "reused": False,
         "epochs": None,
+        "kept": None,
         "trials": 12,
         "size": 4 << 20,
         "curve": [[30.0, 0.8], [60.0, 0.9]],
@@ -47,8 +48,8 @@ def record() -> dict[str, Any]:
     return {
         "roads": [
             road("frozen", 0.95, comparison=BEHIND, reused=True, seconds=40.0),
-            road("finetuning", 0.97, epochs=1, trials=None, starts_from="frozen"),
-            road("scratch", 0.7, epochs=9, trials=None, comparison=far),
+            road("finetuning", 0.97, epochs=5, kept=0, trials=None, starts_from="frozen"),
+            road("scratch", 0.7, epochs=9, kept=7, trials=None, comparison=far),
             {**road("views", 0.5), "reason": "no time left", "curve": []},
         ],
         "best": "finetuning",
@@ -77,11 +78,11 @@ class Reader(HTMLParser):
 def test_text(record: dict[str, Any]) -> None:
     text = compare_text({**record, "agreement": record["agreement"][:1]})
     assert text.splitlines() == [
-        "road          test accuracy  95 %            behind the best  validation        time  best at  learnt       model",
-        "------------  -------------  --------------  ---------------  ----------  ----------  -------  ---------  -------",
-        "frozen               95.0 %  93.0 to 96.0 %    2.0 (chance?)      90.0 %      40 s +     35 s  12 trials  4.0 MiB",
-        "finetuning *         97.0 %  95.0 to 98.0 %                       90.0 %  1 min 15 s     35 s  1 epoch    4.0 MiB",
-        "scratch              70.0 %  68.0 to 71.0 %      27.0 (real)      90.0 %  1 min 15 s     35 s  9 epochs   4.0 MiB",
+        "road          test accuracy  95 %            behind the best  validation        time  best at  learnt           model",
+        "------------  -------------  --------------  ---------------  ----------  ----------  -------  -------------  -------",
+        "frozen               95.0 %  93.0 to 96.0 %    2.0 (chance?)      90.0 %      40 s +   35 s +  12 trials      4.0 MiB",
+        "finetuning *         97.0 %  95.0 to 98.0 %                       90.0 %  1 min 15 s     35 s  0 of 5 epochs  4.0 MiB",
+        "scratch              70.0 %  68.0 to 71.0 %      27.0 (real)      90.0 %  1 min 15 s     35 s  7 of 9 epochs  4.0 MiB",
         "",
         "views: no time left",
         "",
@@ -95,12 +96,33 @@ def test_text(record: dict[str, Any]) -> None:
         "",
         "Times hold all that a road needs: the features, and the model that it starts from; "
         "'best at' is when that was learnt which was kept. "
+        "0 of so many epochs: none was better than what the road began with, so its model is that. "
         "+: without features or activations that an earlier run had computed.",
+        "",
+        "“Real” means that the interval of the difference leaves out 0 and McNemar's test is below 0.05; “chance?” that the "
+        "difference may be luck. The best of several roads is a little lucky too: it was found on these very images.",
         "",
         "test images  both right  only finetuning  only frozen  both wrong",
         "-----------  ----------  ---------------  -----------  ----------",
         "all                 264                8            2           6",
     ]
+
+
+def test_roads_that_are_right_as_often(record: dict[str, Any]) -> None:
+    same = {**BEHIND, "accuracy_b": 0.97, "difference": 0.0, "interval": (-0.0, 0.0), "p_value": 1.0}
+    roads = [{**road, "comparison": same} if road["name"] != "finetuning" else road for road in record["roads"]]
+    text = compare_text({**record, "roads": roads[:2], "comparison": same})
+    assert "0.0 points apart (95 %: 0.0 to 0.0; p = 1). Frozen is right as often as finetuning, which comes first" in text
+    assert "Real" not in text
+    text = compare_text({**record, "roads": roads[:3], "comparison": same})
+    assert "Frozen and scratch are right as often as finetuning, which comes first because its log loss is lower." in text
+
+
+def test_one_road_alone(record: dict[str, Any]) -> None:
+    alone = {**record, "roads": record["roads"][1:2], "second": "", "quickest": "finetuning", "comparison": None, "agreement": []}
+    text = render(ComparePage("Alone", alone))
+    assert "Only finetuning has a result." in text
+    assert "McNemar" not in text
 
 
 def test_page(record: dict[str, Any], tmp_path: Path) -> None:
@@ -113,9 +135,18 @@ def test_page(record: dict[str, Any], tmp_path: Path) -> None:
     links = [str(attributes["href"]) for tag, attributes in reader.tags if tag == "a"]
     assert {link.removeprefix("#") for link in links} <= ids
     assert sum(tag == "img" for tag, _ in reader.tags) == 24
-    for words in ("97.0", "what scratch is", "Best at", "8 photos</small>", "There is no such photo.", "27.0 (real)"):
+    for words in (
+        "97.0",
+        "what scratch is",
+        "Best at",
+        "7 of 9 epochs",
+        "8 photos</small>",
+        "There is no such photo.",
+        "27.0 (real)",
+    ):
         assert words in text
     drawn = text.split('id="time"')[1].split("</section>")[0]
+    assert "time, without what an earlier run had computed" in drawn
     assert [name in drawn for name in ("frozen", "finetuning", "scratch", "views")] == [True, True, True, False]
 
 
