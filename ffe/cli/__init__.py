@@ -137,4 +137,5 @@ def main() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of functions that are traced anew; each stage has its own
     warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by ffe itself
     warnings.filterwarnings("ignore", module="keras")  # and keras_tuner
+    warnings.filterwarnings("ignore", module="sklearn.svm")  # ffe says itself what has not converged
     cli(prog_name="ffe", args=sys.argv[1:])

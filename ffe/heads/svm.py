@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -15,7 +16,11 @@ from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
 
+log = logging.getLogger("ffe")
+
 EXACT_ROWS = 6_000  # a Gram matrix of 0.3 GB, and fits of seconds; beyond, landmarks
+
+MOST_STEPS = 1_000_000  # of libsvm, in seconds; hard problems of large numbers would take it many minutes
 
 _BLOCK_COLUMNS = 2_048
 _BLOCK_ROWS = 4_096
@@ -30,7 +35,8 @@ class SvmHead(MappedHead):
     machines have squared hinge loss, one against the rest
     (``ffe.heads.nystroem``). Probabilities are a softmax of the summed decision
     values of each class, to be calibrated by a temperature; the answer is
-    scikit-learn's.
+    scikit-learn's. A machine that has not converged after a million steps is
+    taken as it is, and said to be so.
     """
 
     name: ClassVar[str] = "svm"
@@ -70,7 +76,14 @@ class SvmHead(MappedHead):
         else:
             products = inner_products(x)
             kernel = rbf_kernel(products, products.diagonal(), products.diagonal(), self._gamma) if rbf else products
-            support, pairs, self._bias = fit_pairs(kernel, labels, classes, self.parameters["C"], class_weights)
+            support, pairs, self._bias, converged = fit_pairs(kernel, labels, classes, self.parameters["C"], class_weights)
+            if not converged:
+                log.warning(
+                    "the svm had not converged after %s steps, so it may be worse than it could be: C = %g is much for features "
+                    "of this scale; a smaller C, or scaling=sqrt_l2, mends that",
+                    f"{MOST_STEPS:,}",
+                    self.parameters["C"],
+                )
         if rbf:
             self._vectors, self._pairs = x[support], pairs.astype(np.float32)
         else:
@@ -191,8 +204,8 @@ def rbf_kernel(products: np.ndarray, squares_a: np.ndarray, squares_b: np.ndarra
 
 def fit_pairs(
     kernel: np.ndarray, labels: np.ndarray, classes: int, penalty: float, class_weights: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit on a Gram matrix; return (support (m,), pairs (m, P), bias (P,)).
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Fit on a Gram matrix; return (support (m,), pairs (m, P), bias (P,), whether it converged in ``MOST_STEPS``).
 
     ``kernel(x, support) @ pairs + bias`` is positive for the first class of a
     pair (i < j); with two classes it is positive for class 1, as in scikit-learn.
@@ -200,17 +213,18 @@ def fit_pairs(
     from sklearn.svm import SVC
 
     weights = None if class_weights is None else dict(enumerate(class_weights.tolist()))
-    machine = SVC(C=penalty, kernel="precomputed", cache_size=500, class_weight=weights).fit(kernel, labels)
+    machine = SVC(C=penalty, kernel="precomputed", cache_size=500, class_weight=weights, max_iter=MOST_STEPS).fit(kernel, labels)
+    converged = not machine.fit_status_
     support, coefficients = machine.support_, machine.dual_coef_
     if classes == 2:
-        return support, coefficients.T, machine.intercept_
+        return support, coefficients.T, machine.intercept_, converged
     owner = labels[support]
     columns = []
     for first in range(classes):
         for second in range(first + 1, classes):
             column = np.where(owner == first, coefficients[second - 1], 0.0)
             columns.append(np.where(owner == second, coefficients[first], column))
-    return support, np.stack(columns, axis=1), machine.intercept_
+    return support, np.stack(columns, axis=1), machine.intercept_, converged
 
 
 def class_scores(decisions: np.ndarray, classes: int) -> np.ndarray:

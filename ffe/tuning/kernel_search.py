@@ -21,7 +21,8 @@ def svm_outcomes(problem: Problem, views: Views, sets: Sequence[Mapping[str, Any
     """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 
     One Gram matrix serves all values of C and gamma and, where the map is not
-    fitted to rows, all parts. The scores are those of scikit-learn's ``SVC``.
+    fitted to rows, all parts. The scores are those of scikit-learn's ``SVC``;
+    what does not converge in a million steps is scored as it is.
     """
     if len(problem.train) > EXACT_ROWS:  # as the final fit will be
         return landmark_outcomes(problem, views, sets, executions, seed)
@@ -73,7 +74,7 @@ class _Part:
         if rbf:
             gamma, diagonal = parameters["gamma"] * self.scale, square.diagonal()
             square, across = rbf_kernel(square, diagonal, diagonal, gamma), rbf_kernel(across, self.lengths, diagonal, gamma)
-        support, pairs, bias = fit_pairs(square, self.labels, problem.classes, parameters["C"], problem.class_weights)
+        support, pairs, bias, _ = fit_pairs(square, self.labels, problem.classes, parameters["C"], problem.class_weights)
         scores = class_scores(across[:, support] @ pairs + bias, problem.classes)
         values = len(support) * (self.dims + pairs.shape[1]) if rbf else self.dims * pairs.shape[1]
         return softmax(scores).astype(np.float32), 4 * values + self.learnt

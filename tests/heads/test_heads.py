@@ -236,6 +236,25 @@ def test_a_linear_svm_keeps_one_vector_per_pair_and_no_rows() -> None:
     assert head.arrays()["pairs"].shape == (4, 3)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_an_svm_that_does_not_converge_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, classes: int
+) -> None:
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(0, 100, (90, 8)).astype(np.float32), np.arange(90) % classes  # nothing to learn
+    monkeypatch.setattr(svm, "MOST_STEPS", 1_000)
+    parameters = complete(SvmHead.space, {"pooling": "flat", "scaling": "none", "kernel": "linear", "C": 1000}, "svm")
+    head = SvmHead(parameters, (1, 1, 8)).fit(features, labels, classes)
+    assert np.isfinite(head.predict_proba(features)).all()
+    assert caplog.messages == [
+        "the svm had not converged after 1,000 steps, so it may be worse than it could be: C = 1000 is much for features "
+        "of this scale; a smaller C, or scaling=sqrt_l2, mends that"
+    ]
+    caplog.clear()
+    SvmHead({**parameters, "scaling": "sqrt_l2", "C": 0.1}, (1, 1, 8)).fit(features, labels, classes)
+    assert not caplog.messages
+
+
 def test_an_rbf_svm_keeps_its_support_vectors_only() -> None:
     features, labels = separable_rows(2, 60)
     head = SvmHead(complete(SvmHead.space, {"gamma": 0.1}, "svm"), GRID).fit(features, labels, 2)
