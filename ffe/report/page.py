@@ -32,10 +32,12 @@ class Curves:
     """How a dense head, or a whole network, learned.
 
     Attributes:
-        train_loss, valid_loss: one number for each epoch, >= 0; empty if unknown.
-        train_accuracy, valid_accuracy: one share for each epoch, in [0, 1]; empty if unknown.
+        train_loss, valid_loss: one number for each epoch, >= 0; empty if unknown, as NaN is.
+        train_accuracy, valid_accuracy: one share for each epoch, in [0, 1]; empty if unknown, as NaN is.
         over_time: (seconds since the beginning, validation accuracy); empty if unknown.
         note: what was trained when, in words; empty = the best dense head of a search.
+        first: the number of the first epoch; 0 = the state before any.
+        kept: place among these of the epoch whose weights were kept, from 0 on; None = unknown.
     """
 
     train_loss: Sequence[float] = ()
@@ -44,6 +46,8 @@ class Curves:
     valid_accuracy: Sequence[float] = ()
     over_time: Sequence[tuple[float, float]] = ()
     note: str = ""
+    first: int = 1
+    kept: int | None = None
 
 
 @dataclass(frozen=True)

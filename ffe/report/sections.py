@@ -139,16 +139,24 @@ def curves(found: Curves | None) -> list[Markup] | None:
         return None
 
     def lines(train: Sequence[float], valid: Sequence[float]) -> list[Line]:
-        both = (("training", train, 0), ("validation", valid, 1))
-        return [Line(name, range(1, len(y) + 1), y, "line", colour) for name, y, colour in both]
+        epochs = range(found.first, found.first + max(len(train), len(valid)))
+        drawn = [Line("training", epochs[: len(train)], train, "line", 0)]
+        return [*drawn, *validation(epochs[: len(valid)], valid)]
 
-    epochs = Axis("epoch", "count", low=1)
+    def validation(x: Sequence[float], y: Sequence[float]) -> list[Line]:
+        # dashed, so that what lies below it where the two meet is seen
+        drawn = [Line("validation", x, y, "dashed", 1)]
+        if found.kept is not None and found.kept < len(y):
+            drawn.append(Line("the weights that are kept", [x[found.kept]], [y[found.kept]], "star", 2))
+        return drawn
+
+    epochs = Axis("epoch", "count", low=found.first)
     charts = [
         line_chart("Loss", lines(found.train_loss, found.valid_loss), epochs, Axis("loss", low=0)),
         line_chart("Accuracy", lines(found.train_accuracy, found.valid_accuracy), epochs, Axis("accuracy", "percent")),
         line_chart(
             "Validation accuracy over time",
-            [Line("validation", [s for s, _ in found.over_time], [share for _, share in found.over_time], "line", 1)],
+            validation([seconds for seconds, _ in found.over_time], [share for _, share in found.over_time]),
             Axis("time since the beginning", "time", low=0),
             Axis("accuracy", "percent"),
         ),

@@ -251,6 +251,17 @@ def history_text(history: Sequence[Mapping[str, Any]]) -> str:
     return table(header, rows, right=range(1, 9))
 
 
+def kept_text(best: Mapping[str, Any], valid: int) -> str:
+    """Return which weights of a training are kept, and why; the star is that of ``history_text``.
+
+    Args:
+        best: the epoch, from ``Epoch.to_json``.
+        valid: how many images validated.
+    """
+    when = f"of stage {best['stage']}, epoch {best['epoch']}" if best["epoch"] else "before the first epoch"
+    return f"The weights {when} are kept (*): the least validation loss, on {valid} images."
+
+
 def stage_text(stage: Mapping[str, Any], backbone: str) -> str:
     """Return what a stage trained, from ``Stage.to_json``."""
     if not stage["layers"]:

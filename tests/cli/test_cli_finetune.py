@@ -14,6 +14,7 @@ import ffe
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.images.augment_text import SCRATCH, parse_augment
+from ffe.report.text import kept_text
 from ffe.specs import AugmentSpec
 
 BACKBONE, SIZE = "mobilenet_0.25", "32"
@@ -44,6 +45,8 @@ def test_it_says_what_it_does_and_what_came_of_it(models: tuple[Path, Path, Resu
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["stage", "epoch", "loss", "accuracy", "validation", "loss", "accuracy", "rate", "took", "at"]
     assert sum(line.endswith(" s") and "*" in line for line in lines[2:7]) == 1
+    training = Bundle(tuned).manifest.training
+    assert kept_text(training["best"], Bundle(tuned).manifest.search["rows"]["valid"]) in lines  # the page has the same sentence
     assert "Before and after: " in result.stdout
     assert f"{tuned}: written in " in lines[-1]
     info = run("info", tuned)
