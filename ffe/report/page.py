@@ -70,7 +70,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A photo whose label may be wrong: the head, fitted without it, is sure of another class.
+    """A photo whose label may be wrong: what was fitted without it is sure of another class.
 
     Attributes:
         path, file: as for ``Picture``.
@@ -183,7 +183,7 @@ class Page:
         comparison: the verdict on the best two heads, in words.
         curves: how the best dense trial learned.
         pictures: the test rows.
-        label_issues: photos whose label may be wrong, most suspicious first; None = not looked for.
+        label_issues: photos whose label may be wrong, most suspicious first; None = nothing is known of that.
         calibration: see ``CalibrationView``.
         duplicates: groups of equal photos; None = not looked for.
         leak: what accuracy would have been claimed without keeping them together, in words.
@@ -191,6 +191,7 @@ class Page:
         growth: see ``GrowthView``.
         made: command, options, seed, versions: how to make it again.
         searched: whether a search chose the head, or it was given.
+        trained: whether it is a network that learnt, and not a head alone.
     """
 
     title: str
@@ -210,6 +211,7 @@ class Page:
     growth: GrowthView | None = None
     made: Mapping[str, str] = field(default_factory=dict)
     searched: bool = False
+    trained: bool = False
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:

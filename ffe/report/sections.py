@@ -256,7 +256,7 @@ def mistakes(page: Page, name_of: Names, album: Album) -> dict[str, Any] | None:
 
 
 def label_issues(page: Page, name_of: Names, album: Album) -> dict[str, Any] | None:
-    """Return the photos whose label may be wrong; None if nobody looked."""
+    """Return the photos whose label may be wrong; None if nothing is known of that."""
     if page.label_issues is None:
         return None
     shots = [

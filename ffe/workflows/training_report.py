@@ -72,13 +72,16 @@ def write_training_report(
                 Picture(names[i], files[i], int(photos.labels[i]), int(row.argmax()), float(row.max()))
                 for i, row in zip(testing, judged.test, strict=True)
             ],
-            label_issues=[
+            label_issues=None
+            if suspects is None
+            else [
                 Suspect(names[choosing[s.row]], files[choosing[s.row]], s.given, s.suggested, s.probability_suggested)
                 for s in suspects
             ],
             calibration=calibration_view(judged.calibration, judged.valid, photos.labels[choosing]),
             duplicates=duplicates_of(dealt.groups, [names[i] for i in used], [files[i] for i in used]),
             map=_map(dealt, judged, pooled, used, spec.seed),
+            trained=True,
             made={"source": source, "stages": "; ".join(stages), **_options(spec)},
         ),
     )
