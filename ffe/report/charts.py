@@ -158,14 +158,17 @@ def _scale(values: Sequence[float], axis: Axis, start: float, end: float) -> _Sc
         return _log_scale(low, high, start, end)
     low = low if axis.low is None else min(low, axis.low)
     high = high if axis.high is None else max(high, axis.high)
+    share = axis.unit == "percent" and low >= 0 and high <= 1
     if high <= low:
         margin = 0.05 if axis.unit == "percent" else abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
+        if share:
+            low, high = max(low, 0.0), min(high, 1.0)
     step = _nice((high - low) / 4, whole=axis.unit == "time")
     if axis.unit == "count":
         step = max(step, 1.0)
     least, most = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    if axis.unit == "percent" and high <= 1:
+    if share:
         most = min(most, 1.0)
     count = math.floor((most - least) / step + 1e-9)
     ticks = tuple(round(least + i * step, 12) for i in range(count + 1))

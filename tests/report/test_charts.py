@@ -76,6 +76,11 @@ def test_one_point_is_a_dot_and_no_point_is_nothing() -> None:
     assert line_chart("x", [], X, Y) == ""
 
 
+def test_shares_that_are_all_the_same_stay_between_none_and_all() -> None:
+    ticks = [texts(parsed(line_chart("x", [Line("a", [1, 2], [share, share])], X, Y)), "y") for share in (1, 0)]
+    assert [ticks[0][-1], ticks[1][0]] == ["100 %", "0 %"]
+
+
 def test_a_star_is_a_mark_of_its_own() -> None:
     lines = [Line("all", [0, 1], [0.5, 0.6]), Line("kept", [0], [0.5], "star", 2)]
     chart = parsed(line_chart("x", lines, X, Y))

@@ -13,7 +13,7 @@ import pytest
 
 from ffe.errors import ReportError
 from ffe.report.confusion import MAX_PICTURES, matrix_of
-from ffe.report.page import Page, Picture, check_output, write_page
+from ffe.report.page import Curves, Page, Picture, check_output, write_page
 from ffe.report.render import render
 from ffe.report.words import duration, number, of_a_hundred, percent, plain, short_path, span
 
@@ -173,6 +173,13 @@ def test_a_network_that_trained_is_said_to_suspect_photos_that_it_did_not_train_
     text = check_whole(render(replace(full_page, trained=True))).text
     assert "2 photos of the validation, not trained on, where the network is sure of another class than the label." in text
     assert "heads that were fitted without" not in text
+
+
+def test_training_shows_under_validation_that_lies_upon_it(full_page: Page) -> None:
+    html = render(replace(full_page, curves=Curves([1.0, 0.5], [1.0, 0.5], [0.5, 1.0], [0.5, 1.0])))
+    training, validation = re.findall(r'<g class="k[01]"><path( class="dashed")? d="(M[^"]*)"/></g>', html)[:2]
+    assert training[1] == validation[1]
+    assert (training[0], validation[0]) == ("", ' class="dashed"')
 
 
 def test_another_metric_is_named_and_a_log_loss_stands_above_0(full_page: Page) -> None:
