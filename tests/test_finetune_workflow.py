@@ -280,7 +280,8 @@ def test_the_history_travels_in_the_model(tuned: Tuned) -> None:
     assert f"{kept_text(tuned.result.best.to_json(), tuned.result.rows['valid'])} A star marks them in the charts." in page
     assert page.count("<title>the weights that are kept: ") == 3
     assert re.findall(r"; validation: [^;]+? at (\d) to", page) == ["0", "0"]
-    assert "Before and after: " in page
+    assert '<h2 id="comparison-title">Before and after</h2>\n<p class="verdict">' in page
+    assert "Leaderboard" not in page
 
 
 def test_room_for_activations_is_that_of_their_files_less_what_is_there(

@@ -180,7 +180,7 @@ class Page:
         leaderboard: the trials, best first, each with ``head``, ``score``, and where known ``spread``,
             ``fit_seconds``, ``size`` (bytes), ``parameters``, ``finished`` (seconds since the search began).
         metric: what the scores of the leaderboard are.
-        comparison: the verdict on the best two heads, in words.
+        comparison: the verdict on the best two heads, or on the model before and after, in words.
         curves: how the best dense trial learned.
         pictures: the test rows.
         label_issues: photos whose label may be wrong, most suspicious first; None = nothing is known of that.

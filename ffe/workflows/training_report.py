@@ -49,6 +49,8 @@ def write_training_report(
     used = np.flatnonzero(photos.labels >= 0)
     record = result.to_json()
     stages = [f"stage {stage['number']}: {stage_text(stage, features.backbone.name)}" for stage in record["stages"]]
+    compared = record["comparison"]
+    verdict = None if compared is None else comparison_text(compared, "the fine-tuned model", "the model before")
     height, width = features.preprocess.size
     suspects = find_label_errors(with_temperature(judged.valid, judged.calibration.factor), photos.labels[choosing])
     write_page(
@@ -64,9 +66,7 @@ def write_training_report(
             },
             class_names=result.classes,
             evaluation=record["evaluation"]["test"],
-            comparison=None
-            if record["comparison"] is None
-            else f"Before and after: {comparison_text(record['comparison'], 'the fine-tuned model', 'the model before')}.",
+            comparison=None if verdict is None else f"{verdict[:1].upper()}{verdict[1:]}.",
             curves=_curves(result),
             pictures=[
                 Picture(names[i], files[i], int(photos.labels[i]), int(row.argmax()), float(row.max()))

@@ -96,7 +96,7 @@ def check_whole(html: str) -> Reader:
     assert "http" not in re.sub(r"data:image/[^\"]*", "", html).replace("http-equiv", "")
     assert "url(" not in html
     assert "@import" not in html
-    assert set(reader.ids) >= SECTIONS - {"labels"}
+    assert set(reader.ids) >= SECTIONS - {"labels", "leaderboard"}
     assert ("labels" in reader.ids) == ("#labels" in reader.links)
     return reader
 
@@ -137,6 +137,7 @@ def test_what_each_section_shows(full_page: Page) -> None:
 
 def test_nothing_at_all_is_said_in_plain_sentences() -> None:
     reader = check_whole(render(Page("Nothing")))
+    assert "leaderboard" in reader.ids
     assert reader.classes["absent"] == len(SECTIONS)
     assert "labels" not in reader.ids
     assert reader.tags["img"] == reader.tags["table"] == reader.tags["svg"] == 0
@@ -173,6 +174,18 @@ def test_a_network_that_trained_is_said_to_suspect_photos_that_it_did_not_train_
     text = check_whole(render(replace(full_page, trained=True))).text
     assert "2 photos of the validation, not trained on, where the network is sure of another class than the label." in text
     assert "heads that were fitted without" not in text
+
+
+def test_a_training_has_no_leaderboard_but_what_it_was_before_and_after(full_page: Page) -> None:
+    trained = replace(full_page, leaderboard=(), trained=True, comparison="no real difference")
+    reader = check_whole(render(trained))
+    assert "Before and after no real difference" in reader.text
+    assert reader.links[1:4] == ["#comparison", "#comparison", "#curves"]  # to skip to, and the first two sections
+    from_nothing = check_whole(render(replace(trained, comparison=None)))
+    assert from_nothing.links[1:3] == ["#curves", "#curves"]
+    for read in (reader, from_nothing):
+        assert "leaderboard" not in read.ids
+        assert "No search was made" not in read.text
 
 
 def test_training_shows_under_validation_that_lies_upon_it(full_page: Page) -> None:
