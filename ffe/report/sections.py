@@ -14,7 +14,7 @@ from ffe.machine import bytes_text
 from ffe.report.album import Album, Shot
 from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.confusion import Cell, Matrix, matrix_of
-from ffe.report.page import CalibrationView, Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
+from ffe.report.page import Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
 from ffe.report.text import METRIC_NAMES, parameters_text
 from ffe.report.words import THIN, counted, duration, is_number, number, of_a_hundred, percent, span
@@ -273,8 +273,9 @@ def label_issues(page: Page, name_of: Names, album: Album) -> dict[str, Any] | N
     return {"count": len(page.label_issues), "shots": shots}
 
 
-def calibration(view: CalibrationView | None) -> dict[str, Any] | None:
+def calibration(page: Page) -> dict[str, Any] | None:
     """Return the reliability chart, and accuracy against the share answered."""
+    view, test = page.calibration, (page.evaluation or {}).get("expected_calibration_error")
     if view is None:
         return None
     lines = [
@@ -331,6 +332,7 @@ def calibration(view: CalibrationView | None) -> dict[str, Any] | None:
         "factor": None if view.factor == 1 else number(view.factor),
         "before": percent(view.ece_before),
         "after": percent(view.ece_after),
+        "test": percent(test) if is_number(test) else "",
         "charts": [chart for chart in (reliable, answered) if chart],
         "coverage": [(percent(t, 0), percent(share), percent(accuracy)) for t, share, accuracy in view.coverage],
         "sentence": _coverage_sentence(view.coverage),

@@ -105,13 +105,16 @@ def test_a_full_page(full_page: Page) -> None:
     reader = check_whole(render(full_page))
     assert "90.0 % of the test photos named rightly 95 % interval: 77.0 to 96.2 %" in reader.text
     assert (
-        "Of 100 new photos like these, about 90 would be named rightly; with 40 tested photos it may be 77 to 97." in reader.text
+        "Of 100 new photos like these, about 90 would be named rightly; with 40 tested photos it may be 77 to 96." in reader.text
     )
     assert "svm is better than forest: the difference is 45 points." in reader.text
     assert "The best of 17 trials" in reader.text
     assert "All 4 mistakes, the surest first." in reader.text
     assert "2 photos where heads that were fitted without the photo are sure of another class" in reader.text
-    assert "is 8.0 % before, and 3.0 % after multiplying the scores by 1.5" in reader.text
+    assert (
+        "On validation photos the calibration error is 8.0 % before, and 3.0 % after multiplying the scores by 1.5" in reader.text
+    )
+    assert "On the test photos it is 3.2 %, as said above." in reader.text
     assert "at least 90 % are taken, 40.0 % of the photos are answered, and 100 % of these answers are right." in reader.text
     assert "4 photos in 2 groups" in reader.text
     assert "Without it 95.0 % would have been claimed." in reader.text
@@ -224,7 +227,9 @@ def test_trials_far_behind_do_not_flatten_the_chart(full_page: Page) -> None:
 def test_probabilities_that_are_kept_as_they_are(full_page: Page) -> None:
     assert full_page.calibration is not None
     text = check_whole(render(replace(full_page, calibration=replace(full_page.calibration, factor=1)))).text
-    assert "The calibration error is 8.0 %; scaling the scores would not make the probabilities better" in text
+    assert (
+        "On validation photos the calibration error is 8.0 %; scaling the scores would not make the probabilities better" in text
+    )
 
 
 def test_hostile_names_stay_text(hostile_page: Page) -> None:
@@ -363,7 +368,11 @@ def test_accuracy_in_words() -> None:
         f"{start}about 98 would be named rightly; with 280 tested photos it may be 96 to 99."
     )
     assert of_a_hundred(0.999, None, 1000) == f"{start}more than 99 would be named rightly (1,000 photos tested)."
-    assert of_a_hundred(1.0, (0.9, 1.0), 1) == f"{start}all would be named rightly; with 1 tested photo it may be 90 to 100."
+    assert of_a_hundred(1.0, (0.938, 1.0), 58) == (
+        f"{start}nearly all would be named rightly; with 58 tested photos it may be 94 to 100."
+    )
+    assert of_a_hundred(0.0, (0.0, 0.9), 1) == f"{start}hardly any would be named rightly; with 1 tested photo it may be 0 to 90."
+    assert of_a_hundred(1.0, (0.9963, 1.0), 1000).endswith("with 1,000 tested photos it may be 99.6 to 100.")
 
 
 def test_foreign_text_is_made_visible() -> None:
