@@ -14,7 +14,7 @@ from ffe.report.words import duration, is_number, number, percent, plain
 COLOURS = 8  # .k0 to .k7 in page.css
 
 _WIDTH, _HEIGHT = 420, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 22, 10, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 36, 10, 46  # right: half of the longest label of a tick, "1 min 30 s"
 
 Kind = Literal["line", "step", "dashed", "dots", "star"]
 
