@@ -282,7 +282,8 @@ class SearchView:
             return Text(f"the first trials are on their way, {elapsed}")
         total = "" if progress.total is None else f" of {progress.total}"
         left = self._left(progress)
-        title = f"{progress.done}{total} trials, {elapsed}" + (f", {left}" if left else "")
+        noun = "trial" if (progress.total or progress.done) == 1 else "trials"
+        title = f"{progress.done}{total} {noun}, {elapsed}" + (f", {left}" if left else "")
         shown = Table("", "head", METRIC_NAMES[self._metric], "parameters")
         for rank, trial in enumerate(progress.trials[: self._SHOWN], start=1):
             shown.add_row(str(rank), trial.head, score_text(trial.score, self._metric), parameters_text(trial.parameters))
