@@ -175,31 +175,39 @@ def test_where_a_test_is_given_all_others_train() -> None:
 
 
 def test_copies() -> None:
-    (same,) = advise(replace(SOUND, twins=[(("cat", "cat", "cat"), ("", "", ""))]))
+    (same,) = advise(replace(SOUND, twins=[(("a.png", "b.png", "c.png"), ("cat", "cat", "cat"), ("", "", ""))]))
     assert same == Advice(
         "note",
         "2 photos are there already: the same file, or saved again or resized. "
         "tune keeps copies on one side of every split that it makes; nothing needs to be removed.",
     )
-    mixed, _ = advise(replace(SOUND, twins=[(("cat", "dog"), ("", ""))]))
-    assert mixed == Advice("warning", "1 photo stands in more than one class; look for wrong labels.")
-    mixed, _ = advise(replace(SOUND, twins=[(("cat", "dog"), ("", ""))] * 3))
-    assert mixed.text == "3 photos stand in more than one class; look for wrong labels."
-    assert len(advise(replace(SOUND, twins=[(("cat", None), ("", ""))]))) == 1  # a photo without a label contradicts none
-    leak, _ = advise(replace(SOUND, twins=[(("cat", "cat"), ("train", "test"))]))
+    mixed, _ = advise(replace(SOUND, twins=[(("a.png", "b.png"), ("cat", "dog"), ("", ""))]))
+    assert mixed == Advice("warning", "1 photo stands in more than one class (a.png and b.png); look for wrong labels.")
+    mixed, _ = advise(replace(SOUND, twins=[(("a.png", "b.png"), ("cat", "dog"), ("", ""))] * 3))
+    assert mixed.text.startswith(
+        "3 photos stand in more than one class (a.png and b.png; a.png and b.png; a.png and b.png); look"
+    )
+    copied = (("cat/a.png", "cat/b.png", "dog/c.png"), ("cat", "cat", "dog"), ("", "", ""))
+    mixed, _ = advise(replace(SOUND, twins=[copied] * 5))  # of each class the first
+    assert f"({'; '.join(['cat/a.png and dog/c.png'] * 3)}; 2 more); look" in mixed.text
+    unlabelled = (("a.png", "b.png"), ("cat", None), ("", ""))  # contradicts no label
+    assert len(advise(replace(SOUND, twins=[unlabelled]))) == 1
+    odd, _ = advise(replace(SOUND, twins=[(("a or b.png", "c.png"), ("cat", "dog"), ("", ""))]))
+    assert "(a or b.png and c.png)" in odd.text
+    leak, _ = advise(replace(SOUND, twins=[(("a.png", "b.png"), ("cat", "cat"), ("train", "test"))]))
     assert leak == Advice(
         "warning", "1 test photo is a copy of photos in other splits, so the test score will be too good; remove one of each."
     )
-    leak, _ = advise(replace(SOUND, twins=[(("cat", "cat", "cat"), ("valid", "test", "test"))]))
+    leak, _ = advise(replace(SOUND, twins=[(("a.png", "b.png", "c.png"), ("cat", "cat", "cat"), ("valid", "test", "test"))]))
     assert leak.text.startswith("2 test photos are copies of photos in other splits")
-    assert len(advise(replace(SOUND, twins=[(("cat", "cat"), ("test", "test"))]))) == 1
+    assert len(advise(replace(SOUND, twins=[(("a.png", "b.png"), ("cat", "cat"), ("test", "test"))]))) == 1
 
 
 def test_copies_that_choose() -> None:
     twins = [
-        ((None, None), ("train", "valid")),
-        ((None, None, None), ("valid", "train", "valid")),
-        ((None, None), ("valid", "valid")),
+        (("a.png", "b.png"), (None, None), ("train", "valid")),
+        (("c.png", "d.png", "e.png"), (None, None, None), ("valid", "train", "valid")),
+        (("f.png", "g.png"), (None, None), ("valid", "valid")),
     ]
     found = advise(replace(SOUND, splits={"train": 190, "valid": 10}, twins=twins))
     assert [(advice.level, advice.text[:60]) for advice in found] == [

@@ -48,9 +48,9 @@ def test_given_splits_that_leak_are_warned_of(said: pytest.LogCaptureFixture) ->
     photos = photos_of("abcaef", ["train", "train", "valid", "test", "test", "test"], ["", "p", "", "", "", "p"], hashes)
     assert anew(photos).side.tolist() == list(photos.given)
     warnings = [
-        "1 images stand in the test split and in another one, so the test score is too good",
-        "1 images of the test split are images of another one, saved again or resized, so the test score is too good",
-        "1 images of the test split belong to groups that another one has too, so the test score is too good",
+        "1 image stands in the test split and in another one, so the test score is too good",
+        "1 image of the test split is an image of another one, saved again or resized, so the test score is too good",
+        "1 image of the test split belongs to a group that another one has too, so the test score is too good",
     ]
     assert said.messages == warnings
     said.clear()

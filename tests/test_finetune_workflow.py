@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ from ffe.images.scan import scan
 from ffe.images.stream import ImageStream
 from ffe.images.synthetic import draw_folder
 from ffe.predict import Predictor
+from ffe.report.text import kept_text
 from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.workflows import evaluate, train
@@ -274,8 +276,12 @@ def test_the_history_travels_in_the_model(tuned: Tuned) -> None:
     assert sorted(path.name for path in board.iterdir()) == ["train", "validation"]
     page = (tuned.model.parent / "report.html").read_text("utf-8")
     assert "Validation accuracy over time" in page
-    assert "The whole network, epoch by epoch; stage 1: epochs 1 to 2; stage 2: epochs 3 to 4." in page
-    assert "Before and after: " in page
+    assert "The whole network, epoch by epoch; epoch 0: before the first; stage 1: epochs 1 to 2; stage 2: epochs 3 to 4." in page
+    assert f"{kept_text(tuned.result.best.to_json(), tuned.result.rows['valid'])} A star marks them in the charts." in page
+    assert page.count("<title>the weights that are kept: ") == 3
+    assert re.findall(r"; validation: [^;]+? at (\d) to", page) == ["0", "0"]
+    assert '<h2 id="comparison-title">Before and after</h2>\n<p class="verdict">' in page
+    assert "Leaderboard" not in page
 
 
 def test_room_for_activations_is_that_of_their_files_less_what_is_there(

@@ -80,7 +80,7 @@ def test_the_first_picture_of_each_class_that_can_be_read(
         result = preview(source, tmp_path / "grid.png", augment=AugmentSpec(flip=True))
     assert [(row.path, row.label) for row in result.rows] == [("cat/cat_000.png", "cat"), ("dog/dog_000.png", "dog")]
     assert [(strip.heading, len(strip.tiles)) for strip in strips] == [("cat: cat/cat_000.png", 8), ("dog: dog/dog_000.png", 8)]
-    assert {words for row in result.rows for words in row.views} == {"", "mirrored"}
+    assert {words for row in result.rows for words in row.views} == {"unchanged", "mirrored"}
     assert {tile.words for strip in strips for tile in strip.tiles[1:]} == {("unchanged",), ("mirrored",)}
     assert [record.message for record in caplog.records] == [
         f"'{source / 'cat' / 'a.jpg'}' cannot be read: it is no JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, JPEG 2000 or PNM picture",

@@ -135,10 +135,10 @@ def test_leaks_of_given_splits_are_counted_by_cause(tmp_path: Path, warnings: py
     assert [i for i, leaks in enumerate(by_name(rows, rows.leaking())) if leaks] == [40, 41, 42, 43, 44]
     assert [i for i, leaks in enumerate(by_name(rows, rows.leaking("re-encoded"))) if leaks] == [40, 41]
     assert warnings.messages == [
-        "1 images stand in the test split and in another one, so the test score is too good",
-        "1 images of the test split are images of another one, saved again or resized, so the test score is too good",
+        "1 image stands in the test split and in another one, so the test score is too good",
+        "1 image of the test split is an image of another one, saved again or resized, so the test score is too good",
         "2 images of the test split look nearly like images of another one, so the test score may be too good",
-        "1 images of the test split belong to groups that another one has too, so the test score is too good",
+        "1 image of the test split belongs to a group that another one has too, so the test score is too good",
     ]
 
 

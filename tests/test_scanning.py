@@ -83,7 +83,9 @@ def test_copies(result: ScanResult) -> None:
 
 def test_advice(result: ScanResult) -> None:
     assert [advice.level for advice in result.advice][:3] == ["warning"] * 3
-    assert result.advice[1].text == "1 photo stands in more than one class; look for wrong labels."
+    assert result.advice[1].text == (
+        "1 photo stands in more than one class (test/dog/copy.png and train/cat/cat_000.png); look for wrong labels."
+    )
 
 
 def test_json_can_be_written_and_holds_all(result: ScanResult) -> None:

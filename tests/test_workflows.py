@@ -232,7 +232,7 @@ def test_an_image_in_two_splits_is_warned_of(tmp_path: Path, warnings: pytest.Lo
 
 def test_an_image_in_two_classes_is_warned_of(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
     train(_store(tmp_path / "f.h5", [0, 1] * 15, images=[0, 0, *range(2, 30)]), head="logistic")
-    assert "1 images stand in more than one class; look for wrong labels" in warnings.messages
+    assert "1 image stands in more than one class; look for wrong labels" in warnings.messages
 
 
 def test_rows_without_labels_are_left_out_with_a_warning(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:

@@ -101,4 +101,5 @@ class _Trials:
         if time.monotonic() - self._printed_at >= PLAIN_SECONDS or progress.done == progress.total:
             self._printed_at = time.monotonic()
             best = progress.trials[0]
-            click.echo(f"{progress.done} trials, the best: {best.head}, validation accuracy {best.score:.4f}", err=True)
+            trials = "1 trial" if progress.done == 1 else f"{progress.done} trials"
+            click.echo(f"{trials}, the best: {best.head}, validation accuracy {best.score:.4f}", err=True)

@@ -27,12 +27,13 @@ TTA_AUGMENT_HELP = "How the views of --tta differ; see below.  [default: as thos
 AUGMENT_HELP = """\b
 --augment takes these, separated by commas, such as flip,zoom=0.8-1.2,rotate=15:
   flip, vflip         mirror left to right, or upside down, every other view
-  zoom[=0.5-1]        show this share of the sides; 0.2 means 0.8-1.2
+  zoom[=0.5-1]        show this share of the sides, 0.1 to 10; 0.2 means 0.8-1.2;
+                        half of the sides is what a preview calls zoom ×2.00
   crop[=0.08-1]       show this share of the area, cut out anywhere,
     ratio=0.75-1.33     with a width to height in this range
-  rotate[=15]         turn by up to so many degrees either way
+  rotate[=15]         turn by up to so many degrees either way, at most 180
   shift[=0.2]         move by up to this share of the sides
-  shear[=10]          slant by up to so many degrees
+  shear[=10]          slant by up to so many degrees either way, at most 60
   fill=nearest        beyond the edge: nearest, reflect, constant (black), wrap
   brightness[=0.8-1]  multiply by; 0.2 means 0.8-1.2
   contrast[=0.8-1.2]  spread around the mean by
@@ -282,7 +283,8 @@ class SearchView:
             return Text(f"the first trials are on their way, {elapsed}")
         total = "" if progress.total is None else f" of {progress.total}"
         left = self._left(progress)
-        title = f"{progress.done}{total} trials, {elapsed}" + (f", {left}" if left else "")
+        noun = "trial" if (progress.total or progress.done) == 1 else "trials"
+        title = f"{progress.done}{total} {noun}, {elapsed}" + (f", {left}" if left else "")
         shown = Table("", "head", METRIC_NAMES[self._metric], "parameters")
         for rank, trial in enumerate(progress.trials[: self._SHOWN], start=1):
             shown.add_row(str(rank), trial.head, score_text(trial.score, self._metric), parameters_text(trial.parameters))

@@ -13,7 +13,7 @@ from ffe.cli.output import AUGMENT_HELP, print_json
 @click.option("-o", "--output", required=True, type=click.Path(), help="The picture to write, such as grid.png.")
 @click.option("--augment", required=True, help="The changes; see below.")
 @size_option_with("224")
-@click.option("--views", type=click.IntRange(1), help="Views of each picture.  [default: 19 of one, 7 of each class]")
+@click.option("--views", type=click.IntRange(1, 199), help="Views of each picture.  [default: 19 of one, 7 of each class]")
 @click.option("--image", help="One picture of SOURCE: its path in it, or its number, from 1 on.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
 def command(

@@ -32,16 +32,23 @@ class LabelIssue:
         return asdict(self)
 
 
-def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[LabelIssue, ...]:
-    """Return the rows whose label is probably wrong, the surest first.
+SURE, AHEAD = 0.5, 0.2  # an answer counts as clear from this probability on, so far ahead of the other class
+
+
+def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[LabelIssue, ...] | None:
+    """Return the rows whose label is probably wrong, the surest first; None if the answers are too unclear to tell.
 
     Confident learning, Northcutt, Jiang and Chuang 2021,
     https://arxiv.org/abs/1911.00068: the threshold of a class is the mean
     probability of the class over the rows that are labelled so (how sure the
     classifier usually is of it). A row is an issue where its most probable
-    class is another than its label, and reaches the threshold of that class.
-    Issues are sorted by the normalised margin, the probability of the label
-    less that of the other class. A class without rows is never suggested.
+    class is another than its label, reaches the threshold of that class, and
+    is clear: at least ``SURE``, and ``AHEAD`` of its label. The threshold alone
+    would let a classifier that hardly learnt anything name rows, because it is
+    as low as its answers. Where there are no issues, and fewer than half of the
+    rows have a clear answer, nothing is known of the labels. Issues are sorted
+    by the normalised margin, the probability of the label less that of the
+    other class. A class without rows is never suggested.
 
     Hard photos are found along with wrong labels: the list is for looking at,
     not for relabelling unseen.
@@ -62,6 +69,14 @@ def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[La
     np.divide(np.bincount(labels, weights=own, minlength=classes), counts, out=thresholds, where=counts > 0)
     best = probabilities.argmax(axis=1)
     others = probabilities[rows, best]
-    issues = np.flatnonzero((best != labels) & (others >= thresholds[best]))
+    clear = (others >= SURE) & (others - own >= AHEAD)
+    issues = np.flatnonzero((best != labels) & clear & (others >= thresholds[best]))
+    if not len(issues) and not _mostly_clear(probabilities):
+        return None
     issues = issues[np.argsort((own - others)[issues], kind="stable")]
     return tuple(LabelIssue(int(i), int(labels[i]), int(best[i]), float(own[i]), float(others[i])) for i in issues)
+
+
+def _mostly_clear(probabilities: np.ndarray) -> bool:
+    second, best = np.sort(probabilities, axis=1)[:, -2:].T
+    return bool(np.mean((best >= SURE) & (best - second >= AHEAD)) >= 0.5)

@@ -14,9 +14,9 @@ from ffe.report.words import duration, is_number, number, percent, plain
 COLOURS = 8  # .k0 to .k7 in page.css
 
 _WIDTH, _HEIGHT = 420, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 22, 10, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 36, 10, 46  # right: half of the longest label of a tick, "1 min 30 s"
 
-Kind = Literal["line", "step", "dashed", "dots"]
+Kind = Literal["line", "step", "dashed", "dots", "star"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Line:
     Attributes:
         name: for the legend.
         x, y: numbers; a point that is not finite is left out.
-        kind: ``line``, ``step`` (holds until the next point), ``dashed``, or ``dots``.
+        kind: ``line``, ``step`` (holds until the next point), ``dashed``, ``dots``, or ``star``.
         colour: in [0, COLOURS).
         low, high: ends of the interval around each y; empty = none.
         sizes: how much each dot stands for; empty = all alike.
@@ -134,6 +134,7 @@ _KEYS = {
     "step": '<path d="M1 8H11V2H21"/>',
     "dashed": '<path class="dashed" d="M1 5H21"/>',
     "dots": '<circle cx="11" cy="5" r="4"/>',
+    "star": '<path d="M11 0V10M7 2.5L15 7.5M7 7.5L15 2.5"/>',
 }
 
 
@@ -157,14 +158,17 @@ def _scale(values: Sequence[float], axis: Axis, start: float, end: float) -> _Sc
         return _log_scale(low, high, start, end)
     low = low if axis.low is None else min(low, axis.low)
     high = high if axis.high is None else max(high, axis.high)
+    share = axis.unit == "percent" and low >= 0 and high <= 1
     if high <= low:
         margin = 0.05 if axis.unit == "percent" else abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
+        if share:
+            low, high = max(low, 0.0), min(high, 1.0)
     step = _nice((high - low) / 4, whole=axis.unit == "time")
     if axis.unit == "count":
         step = max(step, 1.0)
     least, most = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    if axis.unit == "percent" and high <= 1:
+    if share:
         most = min(most, 1.0)
     count = math.floor((most - least) / step + 1e-9)
     ticks = tuple(round(least + i * step, 12) for i in range(count + 1))
@@ -242,7 +246,12 @@ def _draw(line: Line, along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
         edge = [(px, up(hi)) for (px, _), hi in zip(points, line.high, strict=True)]
         edge += [(px, up(lo)) for (px, _), lo in zip(points, line.low, strict=True)][::-1]
         parts.append(f'<path class="band" d="M{"L".join(f"{px:.1f} {py:.1f}" for px, py in edge)}Z"/>')
-    if line.kind == "dots" or len(points) == 1:
+    if line.kind == "star":
+        for (px, py), a, b in zip(points, line.x, line.y, strict=True):
+            arms = "".join(f"M{px - dx:.1f} {py - dy:.1f}L{px + dx:.1f} {py + dy:.1f}" for dx, dy in ((0, 6), (5, 3), (5, -3)))
+            hint = f"{line.name}: {y.text(b)} at {x.text(a)}"
+            parts.append(f'<path d="{arms}"><title>{escape(plain(hint))}</title></path>')
+    elif line.kind == "dots" or len(points) == 1:
         most = max(line.sizes, default=0) or 1
         for i, (px, py) in enumerate(points):
             radius = 2.5 + 4.5 * math.sqrt(max(line.sizes[i], 0) / most) if line.sizes else 4

@@ -32,10 +32,12 @@ class Curves:
     """How a dense head, or a whole network, learned.
 
     Attributes:
-        train_loss, valid_loss: one number for each epoch, >= 0; empty if unknown.
-        train_accuracy, valid_accuracy: one share for each epoch, in [0, 1]; empty if unknown.
+        train_loss, valid_loss: one number for each epoch, >= 0; empty if unknown, as NaN is.
+        train_accuracy, valid_accuracy: one share for each epoch, in [0, 1]; empty if unknown, as NaN is.
         over_time: (seconds since the beginning, validation accuracy); empty if unknown.
         note: what was trained when, in words; empty = the best dense head of a search.
+        first: the number of the first epoch; 0 = the state before any.
+        kept: place among these of the epoch whose weights were kept, from 0 on; None = unknown.
     """
 
     train_loss: Sequence[float] = ()
@@ -44,6 +46,8 @@ class Curves:
     valid_accuracy: Sequence[float] = ()
     over_time: Sequence[tuple[float, float]] = ()
     note: str = ""
+    first: int = 1
+    kept: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A photo whose label may be wrong: the head, fitted without it, is sure of another class.
+    """A photo whose label may be wrong: what was fitted without it is sure of another class.
 
     Attributes:
         path, file: as for ``Picture``.
@@ -176,10 +180,10 @@ class Page:
         leaderboard: the trials, best first, each with ``head``, ``score``, and where known ``spread``,
             ``fit_seconds``, ``size`` (bytes), ``parameters``, ``finished`` (seconds since the search began).
         metric: what the scores of the leaderboard are.
-        comparison: the verdict on the best two heads, in words.
+        comparison: the verdict on the best two heads, or on the model before and after, in words.
         curves: how the best dense trial learned.
         pictures: the test rows.
-        label_issues: photos whose label may be wrong, most suspicious first; None = not looked for.
+        label_issues: photos whose label may be wrong, most suspicious first; None = nothing is known of that.
         calibration: see ``CalibrationView``.
         duplicates: groups of equal photos; None = not looked for.
         leak: what accuracy would have been claimed without keeping them together, in words.
@@ -187,6 +191,7 @@ class Page:
         growth: see ``GrowthView``.
         made: command, options, seed, versions: how to make it again.
         searched: whether a search chose the head, or it was given.
+        trained: whether it is a network that learnt, and not a head alone.
     """
 
     title: str
@@ -206,6 +211,7 @@ class Page:
     growth: GrowthView | None = None
     made: Mapping[str, str] = field(default_factory=dict)
     searched: bool = False
+    trained: bool = False
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:

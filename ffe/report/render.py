@@ -30,7 +30,7 @@ def render(page: Page) -> str:
         "confusion": sections.confusion(page, name_of, album),
         "mistakes": sections.mistakes(page, name_of, album),
         "label_issues": sections.label_issues(page, name_of, album),
-        "calibration": sections.calibration(page.calibration),
+        "calibration": sections.calibration(page),
         "duplicates": sections.duplicates(page.duplicates, album),
         "map": sections.feature_map(page.map, name_of, album),
         "growth": sections.growth(page.growth),

@@ -14,7 +14,7 @@ from ffe.machine import bytes_text
 from ffe.report.album import Album, Shot
 from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.confusion import Cell, Matrix, matrix_of
-from ffe.report.page import CalibrationView, Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
+from ffe.report.page import Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
 from ffe.report.text import METRIC_NAMES, parameters_text
 from ffe.report.words import THIN, counted, duration, is_number, number, of_a_hundred, percent, span
@@ -139,16 +139,24 @@ def curves(found: Curves | None) -> list[Markup] | None:
         return None
 
     def lines(train: Sequence[float], valid: Sequence[float]) -> list[Line]:
-        both = (("training", train, 0), ("validation", valid, 1))
-        return [Line(name, range(1, len(y) + 1), y, "line", colour) for name, y, colour in both]
+        epochs = range(found.first, found.first + max(len(train), len(valid)))
+        drawn = [Line("training", epochs[: len(train)], train, "line", 0)]
+        return [*drawn, *validation(epochs[: len(valid)], valid)]
 
-    epochs = Axis("epoch", "count", low=1)
+    def validation(x: Sequence[float], y: Sequence[float]) -> list[Line]:
+        # dashed, so that what lies below it where the two meet is seen
+        drawn = [Line("validation", x, y, "dashed", 1)]
+        if found.kept is not None and found.kept < len(y):
+            drawn.append(Line("the weights that are kept", [x[found.kept]], [y[found.kept]], "star", 2))
+        return drawn
+
+    epochs = Axis("epoch", "count", low=found.first)
     charts = [
         line_chart("Loss", lines(found.train_loss, found.valid_loss), epochs, Axis("loss", low=0)),
         line_chart("Accuracy", lines(found.train_accuracy, found.valid_accuracy), epochs, Axis("accuracy", "percent")),
         line_chart(
             "Validation accuracy over time",
-            [Line("validation", [s for s, _ in found.over_time], [share for _, share in found.over_time], "line", 1)],
+            validation([seconds for seconds, _ in found.over_time], [share for _, share in found.over_time]),
             Axis("time since the beginning", "time", low=0),
             Axis("accuracy", "percent"),
         ),
@@ -248,7 +256,7 @@ def mistakes(page: Page, name_of: Names, album: Album) -> dict[str, Any] | None:
 
 
 def label_issues(page: Page, name_of: Names, album: Album) -> dict[str, Any] | None:
-    """Return the photos whose label may be wrong; None if nobody looked."""
+    """Return the photos whose label may be wrong; None if nothing is known of that."""
     if page.label_issues is None:
         return None
     shots = [
@@ -265,8 +273,9 @@ def label_issues(page: Page, name_of: Names, album: Album) -> dict[str, Any] | N
     return {"count": len(page.label_issues), "shots": shots}
 
 
-def calibration(view: CalibrationView | None) -> dict[str, Any] | None:
+def calibration(page: Page) -> dict[str, Any] | None:
     """Return the reliability chart, and accuracy against the share answered."""
+    view, test = page.calibration, (page.evaluation or {}).get("expected_calibration_error")
     if view is None:
         return None
     lines = [
@@ -323,6 +332,7 @@ def calibration(view: CalibrationView | None) -> dict[str, Any] | None:
         "factor": None if view.factor == 1 else number(view.factor),
         "before": percent(view.ece_before),
         "after": percent(view.ece_after),
+        "test": percent(test) if is_number(test) else "",
         "charts": [chart for chart in (reliable, answered) if chart],
         "coverage": [(percent(t, 0), percent(share), percent(accuracy)) for t, share, accuracy in view.coverage],
         "sentence": _coverage_sentence(view.coverage),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -231,6 +232,8 @@ def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> 
 def history_text(history: Sequence[Mapping[str, Any]]) -> str:
     """Return the epochs of a training as a table, from ``Epoch.to_json``; a star marks the one that was kept.
 
+    The first line says which loss and accuracy are of the training, and which of the validation.
+
     Args:
         history: the epochs, in order; epoch 0 is the state before the first.
     """
@@ -246,8 +249,21 @@ def history_text(history: Sequence[Mapping[str, Any]]) -> str:
         )
         for i, epoch in enumerate(history)
     ]
-    header = ("stage", "epoch", "loss", "accuracy", "validation loss", "accuracy", "rate", "took", "at")
-    return table(header, rows, right=range(1, 9))
+    header = ("stage", "epoch", "loss", "accuracy", "loss", "accuracy", "rate", "took", "at")
+    text = table(header, rows, right=range(1, 9))
+    ends = [dashes.end() for dashes in re.finditer("-+", text.splitlines()[1])]
+    return f"{'training':>{ends[3]}}{'validation':>{ends[5] - ends[3]}}\n{text}"
+
+
+def kept_text(best: Mapping[str, Any], valid: int) -> str:
+    """Return which weights of a training are kept, and why; the star is that of ``history_text``.
+
+    Args:
+        best: the epoch, from ``Epoch.to_json``.
+        valid: how many images validated.
+    """
+    when = f"of stage {best['stage']}, epoch {best['epoch']}" if best["epoch"] else "before the first epoch"
+    return f"The weights {when} are kept (*): the least validation loss, on {valid} images."
 
 
 def stage_text(stage: Mapping[str, Any], backbone: str) -> str:

@@ -130,16 +130,18 @@ def of_a_hundred(accuracy: float, interval: Sequence[float] | None, n: int) -> s
 
     Returns:
         ``Of 100 new photos like these, about 98 would be named rightly; with 280
-        tested photos it may be 96 to 99.``
+        tested photos it may be 96 to 99.`` The ends are rounded to the nearest,
+        as the interval beside it is; only where both are the same they have a digit more.
     """
     nearest = round(100 * accuracy)
     about = f"about {nearest}"
     if nearest == 100 and accuracy < 1:
         about = "more than 99"
     elif accuracy in (0, 1):
-        about = "all" if accuracy else "none"
+        about = "nearly all" if accuracy else "hardly any"
     sentence = f"Of 100 new photos like these, {about} would be named rightly"
     if interval is None or not span(interval):
         return f"{sentence} ({counted(n, 'photo')} tested)."
-    low, high = math.floor(100 * interval[0] + 1e-9), math.ceil(100 * interval[1] - 1e-9)
-    return f"{sentence}; with {counted(n, 'tested photo')} it may be {low} to {high}."
+    low, high = (round(100 * end) for end in interval)
+    ends = f"{low} to {high}" if low < high else span(interval).removesuffix(f"{THIN}%")
+    return f"{sentence}; with {counted(n, 'tested photo')} it may be {ends}."

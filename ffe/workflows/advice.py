@@ -9,8 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ffe.evaluation.weights import FAIR_SHARE, class_weights
-from ffe.report.text import answers_text
-from ffe.report.words import counted
+from ffe.report.words import counted, plain
 from ffe.specs import SearchSpec
 
 Level = Literal["refused", "warning", "note"]
@@ -45,7 +44,7 @@ class Facts:
         splits: split -> photos; empty where the source gives none.
         skipped: reason -> files that cannot be read.
         left_out: what lies in the source and is no photo of it.
-        twins: (labels, splits) of each group of equal photos.
+        twins: (paths, labels, splits) of each group of equal photos.
         medians: (height, width) in pixels; None where nothing can be read.
         smaller: photos smaller than the input, in height or width.
         elongated: photos more than twice as long one way as the other.
@@ -59,7 +58,7 @@ class Facts:
     splits: dict[str, int]
     skipped: dict[str, int]
     left_out: int
-    twins: Sequence[tuple[tuple[str | None, ...], tuple[str, ...]]]
+    twins: Sequence[tuple[tuple[str, ...], tuple[str | None, ...], tuple[str, ...]]]
     medians: tuple[float, float] | None
     smaller: int
     elongated: int
@@ -154,18 +153,21 @@ def _of_files(facts: Facts) -> Iterator[Advice]:
 
 def _of_twins(facts: Facts) -> Iterator[Advice]:
     """What copies do to a score."""
-    photos = sum(len(labels) for labels, _ in facts.twins)
+    photos = sum(len(paths) for paths, _, _ in facts.twins)
     if not photos:
         return
-    mixed = sum(len(set(labels) - {None}) > 1 for labels, _ in facts.twins)
+    firsts = [
+        [paths[labels.index(label)] for label in dict.fromkeys(labels) if label is not None] for paths, labels, _ in facts.twins
+    ]
+    mixed = [paths for paths in firsts if len(paths) > 1]
     if mixed:
-        groups = "1 photo stands" if mixed == 1 else f"{mixed:,} photos stand"
-        yield Advice("warning", f"{groups} in more than one class; look for wrong labels.")
-    leaking = sum(split == "test" and len(set(splits)) > 1 for _, splits in facts.twins for split in splits)
+        groups = "1 photo stands" if len(mixed) == 1 else f"{len(mixed):,} photos stand"
+        yield Advice("warning", f"{groups} in more than one class ({_each_named(mixed)}); look for wrong labels.")
+    leaking = sum(split == "test" and len(set(splits)) > 1 for _, _, splits in facts.twins for split in splits)
     if leaking:
         what = "1 test photo is a copy" if leaking == 1 else f"{leaking:,} test photos are copies"
         yield Advice("warning", f"{what} of photos in other splits, so the test score will be too good; remove one of each.")
-    choosing = sum(split == "valid" and "train" in splits for _, splits in facts.twins for split in splits)
+    choosing = sum(split == "valid" and "train" in splits for _, _, splits in facts.twins for split in splits)
     if choosing:
         what = "1 validation photo is a copy" if choosing == 1 else f"{choosing:,} validation photos are copies"
         yield Advice("warning", f"{what} of training photos, so what is chosen by them will look too good; remove one of each.")
@@ -231,7 +233,14 @@ def _named(names: Sequence[str]) -> str:
     shown = list(names[:_FEW_NAMED])
     if len(names) > _FEW_NAMED:
         return f"{', '.join(shown)} and {len(names) - _FEW_NAMED} more"
-    return answers_text(shown).replace(" or ", " and ")
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
+
+
+def _each_named(groups: Sequence[Sequence[str]]) -> str:
+    """Return the first few groups of paths in words, and how many more there are."""
+    shown = [_named([plain(path) for path in paths]) for paths in groups[:_FEW_NAMED]]
+    more = [f"{len(groups) - _FEW_NAMED} more"] if len(groups) > _FEW_NAMED else []
+    return "; ".join(shown + more)
 
 
 def _is(count: int) -> str:

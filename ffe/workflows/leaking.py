@@ -12,10 +12,20 @@ from ffe.splits.sides import TEST, TRAIN, VALID
 
 log = logging.getLogger("ffe")
 
+# for one image, and for more
 _SENTENCES = {
-    "re-encoded": "%d images of the test split are images of another one, saved again or resized, so the test score is too good",
-    "near": "%d images of the test split look nearly like images of another one, so the test score may be too good",
-    "named": "%d images of the test split belong to groups that another one has too, so the test score is too good",
+    "re-encoded": (
+        "1 image of the test split is an image of another one, saved again or resized, so the test score is too good",
+        "%d images of the test split are images of another one, saved again or resized, so the test score is too good",
+    ),
+    "near": (
+        "1 image of the test split looks nearly like an image of another one, so the test score may be too good",
+        "%d images of the test split look nearly like images of another one, so the test score may be too good",
+    ),
+    "named": (
+        "1 image of the test split belongs to a group that another one has too, so the test score is too good",
+        "%d images of the test split belong to groups that another one has too, so the test score is too good",
+    ),
 }
 
 
@@ -52,18 +62,34 @@ def warn_of_leaks(split: np.ndarray, groups: Groups, sha256: Sequence[str], labe
     said = leaking(split, groups, "copies")
     if said.any():
         shared = len({sha256[i] for i in np.flatnonzero(said).tolist()})
-        log.warning("%d images stand in the test split and in another one, so the test score is too good", shared)
-    for cause, sentence in _SENTENCES.items():
+        _warn(
+            shared,
+            "1 image stands in the test split and in another one, so the test score is too good",
+            "%d images stand in the test split and in another one, so the test score is too good",
+        )
+    for cause, (one, many) in _SENTENCES.items():
         more = leaking(split, groups, cause) & ~said
         if more.any():
-            log.warning(sentence, more.sum())
+            _warn(int(more.sum()), one, many)
         said |= more
     known = int(flattering(split, groups).sum())
     if known:
-        log.warning("%d images of the validation split belong together with images that train, so its scores are too good", known)
+        _warn(
+            known,
+            "1 image of the validation split belongs together with images that train, so its scores are too good",
+            "%d images of the validation split belong together with images that train, so its scores are too good",
+        )
     classes: dict[str, set[int]] = {}
     for digest, label in zip(sha256, labels.tolist(), strict=True):
         classes.setdefault(digest, set()).add(label)
     twice = sum(len(found) > 1 for found in classes.values())
     if twice:
-        log.warning("%d images stand in more than one class; look for wrong labels", twice)
+        _warn(
+            twice,
+            "1 image stands in more than one class; look for wrong labels",
+            "%d images stand in more than one class; look for wrong labels",
+        )
+
+
+def _warn(count: int, one: str, many: str) -> None:
+    log.warning("%s", one if count == 1 else many % count)

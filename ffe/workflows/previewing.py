@@ -39,7 +39,7 @@ class PreviewRow:
     Attributes:
         path: the picture, as the source names it.
         label: its class; None where it has none.
-        views: what was changed in each view, from view 1 on.
+        views: what was changed in each view, from view 1 on; ``unchanged`` where nothing was.
     """
 
     path: str
@@ -123,10 +123,11 @@ def preview(
     rows, strips = [], []
     for picture in chosen:
         drawn = [draw(spec, bytes_digest(picture.data), view) for view in range(1, count + 1)]
-        tiles = [Tile(apply(picture.pixels, change, spec.fill), change.words or ("unchanged",)) for change in drawn]
+        words = [change.words or ("unchanged",) for change in drawn]
+        tiles = [Tile(apply(picture.pixels, change, spec.fill), said) for change, said in zip(drawn, words, strict=True)]
         heading = "" if one else f"{picture.label}: {picture.path}" if picture.label else picture.path
         strips.append(Strip(heading, [Tile(picture.pixels, ("the picture itself",), marked=True), *tiles]))
-        rows.append(PreviewRow(picture.path, picture.label, tuple(", ".join(change.words) for change in drawn)))
+        rows.append(PreviewRow(picture.path, picture.label, tuple(map(", ".join, words))))
     text = augment_text(spec)
     note = f"{text.replace(',', ', ')}  ({side[0]}x{side[1]} pixels)"
     write_sheet(place, contact_sheet(chosen[0].path if one else path.name or str(path), note, strips, _columns(count + 1, one)))

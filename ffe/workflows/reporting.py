@@ -130,10 +130,12 @@ def _suspects(
     problem: Problem,
     winner: Trial,
     calibration: Calibration,
-) -> list[Suspect]:
-    """Return the rows whose label may be wrong, by the answers of fits that had not seen them."""
+) -> list[Suspect] | None:
+    """Return the rows whose label may be wrong, by the answers of fits that had not seen them; None where these cannot tell."""
     calibrated = with_temperature(winner.probabilities, calibration.factor)
     issues = find_label_errors(calibrated, problem.labels[problem.scored])
+    if issues is None:
+        return None
     return [
         Suspect(rows.names[scored[i.row]], files[scored[i.row]], i.given, i.suggested, i.probability_suggested) for i in issues
     ]

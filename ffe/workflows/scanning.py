@@ -236,7 +236,7 @@ def _result(source: str, seen: _Seen, backbone: str, size: tuple[int, int], min_
         splits=given,
         skipped=dict(Counter(file.reason for file in skipped)),
         left_out=len(seen.scan.left_out),
-        twins=[(twin.labels, twin.splits) for twin in twins],
+        twins=[(twin.paths, twin.labels, twin.splits) for twin in twins],
         medians=None if dimensions is None else (dimensions.height.median, dimensions.width.median),
         smaller=0 if dimensions is None else dimensions.smaller,
         elongated=0 if dimensions is None else dimensions.elongated,

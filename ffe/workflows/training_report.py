@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,11 @@ import numpy as np
 from ffe._version import __version__
 from ffe.evaluation.calibration import with_temperature
 from ffe.evaluation.label_errors import find_label_errors
-from ffe.finetuning.history import Epoch
 from ffe.finetuning.layers import ALL
 from ffe.images.augment_text import augment_text
 from ffe.report.feature_map import choose_rows, feature_map
 from ffe.report.page import Curves, Page, Picture, Suspect, write_page
-from ffe.report.text import comparison_text, parameters_text, stage_text
+from ffe.report.text import comparison_text, kept_text, parameters_text, stage_text
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.sides import TEST, VALID
 from ffe.workflows.dealing import Dealt
@@ -50,6 +49,8 @@ def write_training_report(
     used = np.flatnonzero(photos.labels >= 0)
     record = result.to_json()
     stages = [f"stage {stage['number']}: {stage_text(stage, features.backbone.name)}" for stage in record["stages"]]
+    compared = record["comparison"]
+    verdict = None if compared is None else comparison_text(compared, "the fine-tuned model", "the model before")
     height, width = features.preprocess.size
     suspects = find_label_errors(with_temperature(judged.valid, judged.calibration.factor), photos.labels[choosing])
     write_page(
@@ -65,21 +66,22 @@ def write_training_report(
             },
             class_names=result.classes,
             evaluation=record["evaluation"]["test"],
-            comparison=None
-            if record["comparison"] is None
-            else f"Before and after: {comparison_text(record['comparison'], 'the fine-tuned model', 'the model before')}.",
-            curves=_curves(result.epochs),
+            comparison=None if verdict is None else f"{verdict[:1].upper()}{verdict[1:]}.",
+            curves=_curves(result),
             pictures=[
                 Picture(names[i], files[i], int(photos.labels[i]), int(row.argmax()), float(row.max()))
                 for i, row in zip(testing, judged.test, strict=True)
             ],
-            label_issues=[
+            label_issues=None
+            if suspects is None
+            else [
                 Suspect(names[choosing[s.row]], files[choosing[s.row]], s.given, s.suggested, s.probability_suggested)
                 for s in suspects
             ],
             calibration=calibration_view(judged.calibration, judged.valid, photos.labels[choosing]),
             duplicates=duplicates_of(dealt.groups, [names[i] for i in used], [files[i] for i in used]),
             map=_map(dealt, judged, pooled, used, spec.seed),
+            trained=True,
             made={"source": source, "stages": "; ".join(stages), **_options(spec)},
         ),
     )
@@ -91,20 +93,25 @@ def _learnt(stage: Stage) -> str:
     return f"the last {stage.layers} layers" if stage.layers else "the head"
 
 
-def _curves(epochs: Sequence[Epoch]) -> Curves:
-    learnt = [epoch for epoch in epochs if epoch.epoch]
+def _curves(result: TrainingResult) -> Curves:
+    epochs = result.epochs
     parts = []
-    for stage in dict.fromkeys(epoch.stage for epoch in learnt):
-        places = [i for i, epoch in enumerate(learnt, start=1) if epoch.stage == stage]
-        parts.append(f"stage {stage}: epochs {places[0]} to {places[-1]}")
-    note = "; ".join(parts)
+    for stage in dict.fromkeys(epoch.stage for epoch in epochs if epoch.epoch):
+        places = [i for i, epoch in enumerate(epochs) if epoch.epoch and epoch.stage == stage]
+        parts.append(
+            f"stage {stage}: epochs {places[0]} to {places[-1]}" if len(places) > 1 else f"stage {stage}: epoch {places[0]}"
+        )
+    note = "; ".join(["epoch 0: before the first", *parts])
+    kept = kept_text(result.best.to_json(), result.rows["valid"])
     return Curves(
-        train_loss=[epoch.loss or 0.0 for epoch in learnt],
-        valid_loss=[epoch.valid_loss for epoch in learnt],
-        train_accuracy=[epoch.accuracy or 0.0 for epoch in learnt],
-        valid_accuracy=[epoch.valid_accuracy for epoch in learnt],
+        train_loss=[math.nan if epoch.loss is None else epoch.loss for epoch in epochs],
+        valid_loss=[epoch.valid_loss for epoch in epochs],
+        train_accuracy=[math.nan if epoch.accuracy is None else epoch.accuracy for epoch in epochs],
+        valid_accuracy=[epoch.valid_accuracy for epoch in epochs],
         over_time=[(epoch.elapsed, epoch.valid_accuracy) for epoch in epochs],
-        note=f"The whole network, epoch by epoch; {note}.",
+        note=f"The whole network, epoch by epoch; {note}. {kept} A star marks them in the charts.",
+        first=0,
+        kept=epochs.index(result.best),
     )
 
 

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ffe.cli import cli
-from ffe.cli.compare import ROADS_HELP
+from ffe.cli.compare import ROADS_HELP, _Trials
+from ffe.tuning.search import SearchProgress, Trial
 from ffe.workflows.roads import ROADS
 
 FAKE = ("--backbone", "fake", "--trials", 1, "--epochs", 1, "--views", 1)
@@ -29,6 +30,13 @@ def printed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[R
     again = run(*arguments, "--json")
     assert again.exit_code == 0, again.output
     return table, json.loads(again.stdout), folder
+
+
+@pytest.mark.parametrize(("done", "said"), [(1, "1 trial, the best: svm, "), (2, "2 trials, the best: svm, ")])
+def test_one_trial_is_no_trials(done: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [Trial("svm", {}, 0.9, 0.01, 0.5, 2048)] * done
+    _Trials()(SearchProgress(trials, trials[-1:], done, done, 1.0, None))
+    assert capsys.readouterr().err == f"{said}validation accuracy 0.9000\n"
 
 
 def test_table(printed: tuple[Result, dict[str, Any], Path]) -> None:

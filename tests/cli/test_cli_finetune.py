@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import ffe
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.images.augment_text import SCRATCH, parse_augment
+from ffe.report.text import kept_text
 from ffe.specs import AugmentSpec
 
 BACKBONE, SIZE = "mobilenet_0.25", "32"
@@ -42,15 +44,20 @@ def test_it_says_what_it_does_and_what_came_of_it(models: tuple[Path, Path, Resu
     assert "\nbefore: validation loss " in result.stderr
     assert "\nstage 2, epoch 1: loss " in result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["stage", "epoch", "loss", "accuracy", "validation", "loss", "accuracy", "rate", "took", "at"]
-    assert sum(line.endswith(" s") and "*" in line for line in lines[2:7]) == 1
+    assert lines[0].split() == ["training", "validation"]
+    assert lines[1].split() == ["stage", "epoch", "loss", "accuracy", "loss", "accuracy", "rate", "took", "at"]
+    ends = [[found.end() for found in re.finditer(word, lines[row])] for row, word in ((0, "[a-z]+"), (1, "accuracy"))]
+    assert ends[0] == ends[1]
+    assert sum(line.endswith(" s") and "*" in line for line in lines[3:8]) == 1
+    training = Bundle(tuned).manifest.training
+    assert kept_text(training["best"], Bundle(tuned).manifest.search["rows"]["valid"]) in lines  # the page has the same sentence
     assert "Before and after: " in result.stdout
     assert f"{tuned}: written in " in lines[-1]
     info = run("info", tuned)
     assert f"backbone     {BACKBONE}, fine-tuned weights " in info.stdout
     assert f"Stage 1 trained the last 6 layers of {BACKBONE}, from conv_dw_13 on; below conv_pw_12_relu it stayed" in info.stdout
     assert f"Stage 2 trained the last 19 layers of {BACKBONE}, from conv_dw_11 on; " in info.stdout
-    assert lines[0] in info.stdout
+    assert f"{lines[0]}\n{lines[1]}\n" in info.stdout
     dry = run("extract", pictures, "-o", base.with_name("g.h5"), "--weights", tuned, "--dry-run")
     assert (dry.exit_code, dry.stdout.splitlines()[0][:26]) == (0, "40 files: 40 to compute, 0")
     assert run("verify", tuned).exit_code == 0

@@ -9,6 +9,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -610,6 +611,17 @@ def test_a_terminal_shows_a_leaderboard_that_changes(monkeypatch: pytest.MonkeyP
     assert re.search(r"1 │ svm +│ 0\.9000 +│ C=10", text)
     assert re.search(r"2 │ logistic │ 0\.8125 +│ C=1", text)
     assert "[1/4]" not in text
+
+
+@pytest.mark.parametrize(("total", "said"), [(1, "1 of 1 trial, "), (None, "1 trial, ")])
+def test_one_trial_is_no_trials(total: int | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for name, value in {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}.items():
+        monkeypatch.setenv(name, value)
+    with SearchView() as view:
+        view(replace(_progress(1), total=total))
+    assert said in terminal.getvalue()
     assert sys.stderr is terminal
     assert terminal.getvalue().endswith("\x1b[2K")  # nothing of it stays
 

@@ -19,6 +19,7 @@ def test_planted_errors_are_found(classes: int) -> None:
     wrong = rng.choice(1000, 60, replace=False)
     labels[wrong] = (true[wrong] + rng.integers(1, classes, 60)) % classes
     issues = find_label_errors(softmax(scores), labels)
+    assert issues is not None
     found = {issue.row for issue in issues}
     assert len(found & set(wrong)) / 60 > 0.65  # recall: the method leaves what it is unsure of
     assert len(found & set(wrong)) / len(found) > 0.9  # precision
@@ -33,6 +34,7 @@ def test_thresholds_by_hand() -> None:
     """Class 0 is said with 0.9 and 0.1, so from 0.5; class 1 with 0.8, 0.6 and 0.35, so from 0.583."""
     of_one = np.asarray([0.1, 0.9, 0.8, 0.6, 0.35])
     issues = find_label_errors(np.stack([1 - of_one, of_one], axis=1), np.asarray([0, 0, 1, 1, 1]))
+    assert issues is not None
     assert [issue.to_json() for issue in issues] == [
         {"row": 1, "given": 0, "suggested": 1, "probability_given": pytest.approx(0.1), "probability_suggested": 0.9},
         {"row": 4, "given": 1, "suggested": 0, "probability_given": 0.35, "probability_suggested": pytest.approx(0.65)},
@@ -46,3 +48,18 @@ def test_a_weak_doubt_is_no_issue() -> None:
 
 def test_a_class_without_rows_is_never_suggested() -> None:
     assert find_label_errors(np.asarray([[0.1, 0.0, 0.9], [0.1, 0.9, 0.0]]), np.asarray([0, 1])) == ()
+
+
+@pytest.mark.parametrize("classes", [2, 5, 20])
+def test_what_hardly_learnt_anything_can_tell_nothing(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    probabilities = softmax(rng.normal(0, 0.05, (200, classes)))
+    assert find_label_errors(probabilities, rng.integers(0, classes, 200)) is None
+
+
+def test_the_other_class_is_to_be_likely_and_far_ahead() -> None:
+    """Class 0 is said with 0.2 to 0.6, and is suggested from its mean on; that alone is not enough."""
+    least = np.asarray([[0.2, 0.6, 0.2], [0.49, 0.2, 0.31], [0.55, 0.4, 0.05], [0.6, 0.35, 0.05], [0.4, 0.35, 0.25]])
+    issues = find_label_errors(least, np.asarray([0, 1, 1, 1, 0]))
+    assert issues is not None
+    assert [issue.row for issue in issues] == [0, 3]

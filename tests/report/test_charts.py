@@ -76,6 +76,19 @@ def test_one_point_is_a_dot_and_no_point_is_nothing() -> None:
     assert line_chart("x", [], X, Y) == ""
 
 
+def test_shares_that_are_all_the_same_stay_between_none_and_all() -> None:
+    ticks = [texts(parsed(line_chart("x", [Line("a", [1, 2], [share, share])], X, Y)), "y") for share in (1, 0)]
+    assert [ticks[0][-1], ticks[1][0]] == ["100 %", "0 %"]
+
+
+def test_a_star_is_a_mark_of_its_own() -> None:
+    lines = [Line("all", [0, 1], [0.5, 0.6]), Line("kept", [0], [0.5], "star", 2)]
+    chart = parsed(line_chart("x", lines, X, Y))
+    assert [title.text for title in chart.iter("title")] == ["kept: 50.0\u202f% at 0"]
+    assert not list(chart.iter("circle"))
+    assert inside(chart)
+
+
 def test_intervals_are_whiskers_on_dots_and_a_band_on_lines() -> None:
     ends = Line("a", [1, 2], [0.5, 0.6], "dots", 0, [0.4, 0.5], [0.6, 0.7])
     assert line_chart("x", [ends], X, Y).count('class="whisker"') == 2

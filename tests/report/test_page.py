@@ -13,7 +13,7 @@ import pytest
 
 from ffe.errors import ReportError
 from ffe.report.confusion import MAX_PICTURES, matrix_of
-from ffe.report.page import Page, Picture, check_output, write_page
+from ffe.report.page import Curves, Page, Picture, check_output, write_page
 from ffe.report.render import render
 from ffe.report.words import duration, number, of_a_hundred, percent, plain, short_path, span
 
@@ -96,7 +96,8 @@ def check_whole(html: str) -> Reader:
     assert "http" not in re.sub(r"data:image/[^\"]*", "", html).replace("http-equiv", "")
     assert "url(" not in html
     assert "@import" not in html
-    assert set(reader.ids) >= SECTIONS
+    assert set(reader.ids) >= SECTIONS - {"labels", "leaderboard"}
+    assert ("labels" in reader.ids) == ("#labels" in reader.links)
     return reader
 
 
@@ -104,13 +105,16 @@ def test_a_full_page(full_page: Page) -> None:
     reader = check_whole(render(full_page))
     assert "90.0 % of the test photos named rightly 95 % interval: 77.0 to 96.2 %" in reader.text
     assert (
-        "Of 100 new photos like these, about 90 would be named rightly; with 40 tested photos it may be 77 to 97." in reader.text
+        "Of 100 new photos like these, about 90 would be named rightly; with 40 tested photos it may be 77 to 96." in reader.text
     )
     assert "svm is better than forest: the difference is 45 points." in reader.text
     assert "The best of 17 trials" in reader.text
     assert "All 4 mistakes, the surest first." in reader.text
     assert "2 photos where heads that were fitted without the photo are sure of another class" in reader.text
-    assert "is 8.0 % before, and 3.0 % after multiplying the scores by 1.5" in reader.text
+    assert (
+        "On validation photos the calibration error is 8.0 % before, and 3.0 % after multiplying the scores by 1.5" in reader.text
+    )
+    assert "On the test photos it is 3.2 %, as said above." in reader.text
     assert "at least 90 % are taken, 40.0 % of the photos are answered, and 100 % of these answers are right." in reader.text
     assert "4 photos in 2 groups" in reader.text
     assert "Without it 95.0 % would have been claimed." in reader.text
@@ -136,13 +140,14 @@ def test_what_each_section_shows(full_page: Page) -> None:
 
 def test_nothing_at_all_is_said_in_plain_sentences() -> None:
     reader = check_whole(render(Page("Nothing")))
-    assert reader.classes["absent"] == len(SECTIONS) + 1
+    assert "leaderboard" in reader.ids
+    assert reader.classes["absent"] == len(SECTIONS)
+    assert "labels" not in reader.ids
     assert reader.tags["img"] == reader.tags["table"] == reader.tags["svg"] == 0
     for sentence in (
         "No test was made, so nothing is known about new photos.",
         "No search was made: the head and its parameters were given.",
         "No dense head was trained, so there are no learning curves.",
-        "Wrong labels were not looked for.",
         "Duplicates were not looked for.",
         "No map was made.",
     ):
@@ -166,6 +171,31 @@ def test_looked_for_and_not_found_is_not_the_same_as_not_looked_for(full_page: P
     assert "No label looks wrong." in text
     assert "No two photos are the same or nearly so." in text
     assert "No photo of the test was named wrongly." in text
+
+
+def test_a_network_that_trained_is_said_to_suspect_photos_that_it_did_not_train_on(full_page: Page) -> None:
+    text = check_whole(render(replace(full_page, trained=True))).text
+    assert "2 photos of the validation, not trained on, where the network is sure of another class than the label." in text
+    assert "heads that were fitted without" not in text
+
+
+def test_a_training_has_no_leaderboard_but_what_it_was_before_and_after(full_page: Page) -> None:
+    trained = replace(full_page, leaderboard=(), trained=True, comparison="no real difference")
+    reader = check_whole(render(trained))
+    assert "Before and after no real difference" in reader.text
+    assert reader.links[1:4] == ["#comparison", "#comparison", "#curves"]  # to skip to, and the first two sections
+    from_nothing = check_whole(render(replace(trained, comparison=None)))
+    assert from_nothing.links[1:3] == ["#curves", "#curves"]
+    for read in (reader, from_nothing):
+        assert "leaderboard" not in read.ids
+        assert "No search was made" not in read.text
+
+
+def test_training_shows_under_validation_that_lies_upon_it(full_page: Page) -> None:
+    html = render(replace(full_page, curves=Curves([1.0, 0.5], [1.0, 0.5], [0.5, 1.0], [0.5, 1.0])))
+    training, validation = re.findall(r'<g class="k[01]"><path( class="dashed")? d="(M[^"]*)"/></g>', html)[:2]
+    assert training[1] == validation[1]
+    assert (training[0], validation[0]) == ("", ' class="dashed"')
 
 
 def test_another_metric_is_named_and_a_log_loss_stands_above_0(full_page: Page) -> None:
@@ -197,7 +227,9 @@ def test_trials_far_behind_do_not_flatten_the_chart(full_page: Page) -> None:
 def test_probabilities_that_are_kept_as_they_are(full_page: Page) -> None:
     assert full_page.calibration is not None
     text = check_whole(render(replace(full_page, calibration=replace(full_page.calibration, factor=1)))).text
-    assert "The calibration error is 8.0 %; scaling the scores would not make the probabilities better" in text
+    assert (
+        "On validation photos the calibration error is 8.0 %; scaling the scores would not make the probabilities better" in text
+    )
 
 
 def test_hostile_names_stay_text(hostile_page: Page) -> None:
@@ -336,7 +368,11 @@ def test_accuracy_in_words() -> None:
         f"{start}about 98 would be named rightly; with 280 tested photos it may be 96 to 99."
     )
     assert of_a_hundred(0.999, None, 1000) == f"{start}more than 99 would be named rightly (1,000 photos tested)."
-    assert of_a_hundred(1.0, (0.9, 1.0), 1) == f"{start}all would be named rightly; with 1 tested photo it may be 90 to 100."
+    assert of_a_hundred(1.0, (0.938, 1.0), 58) == (
+        f"{start}nearly all would be named rightly; with 58 tested photos it may be 94 to 100."
+    )
+    assert of_a_hundred(0.0, (0.0, 0.9), 1) == f"{start}hardly any would be named rightly; with 1 tested photo it may be 0 to 90."
+    assert of_a_hundred(1.0, (0.9963, 1.0), 1000).endswith("with 1,000 tested photos it may be 99.6 to 100.")
 
 
 def test_foreign_text_is_made_visible() -> None:

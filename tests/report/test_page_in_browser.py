@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.report.page import Page, Picture, write_page
+from ffe.report.page import Curves, Page, Picture, write_page
+from ffe.report.scan_page import MAX_ROWS, ScanPage
 from ffe.report.scan_page import render as render_scan
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -124,6 +125,46 @@ def test_the_page_never_scrolls_sideways_and_nobody_complains(
 def test_nor_does_the_page_of_a_scan(look: Look, request: pytest.FixtureRequest, which: str, width: int) -> None:
     found = look(render_scan(request.getfixturevalue(which)), WIDTHS, width=width)
     assert found == {"wide": width, "room": width, "out": [], "console": []}
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_tick_label_of_a_time_is_cut_off(look: Look, full_page: Page, width: int) -> None:
+    over_time = [(0.0, 0.5), (90.0, 0.6)]
+    found = look(
+        replace(full_page, curves=Curves(over_time=over_time)),
+        """
+        const last = [...page.querySelectorAll("#curves text.x:not(.name)")].at(-1);
+        const [edge, end] = [last.closest("svg"), last].map((e) => e.getBoundingClientRect().right);
+        return {last: last.textContent, fits: end <= edge};
+        """,
+        width=width,
+    )
+    assert found == {"last": "1\u202fmin 30\u202fs", "fits": True, "console": []}
+
+
+def test_what_follows_a_table_keeps_its_distance(look: Look, scan_page: ScanPage) -> None:
+    found = look(
+        render_scan(replace(scan_page, skipped=[(f"{i}.jpg", "broken", "so") for i in range(MAX_ROWS + 1)])),
+        """
+        const after = page.querySelector("#skipped .scroll + p");
+        return {gap: after.getBoundingClientRect().top - after.previousElementSibling.getBoundingClientRect().bottom};
+        """,
+    )
+    assert found["gap"] >= 12
+
+
+def test_no_column_of_the_classes_is_cut_off_on_a_telephone(look: Look, scan_page: ScanPage) -> None:
+    classes = [replace(row, splits={"train": 1200, "valid": 300, "test": 300}) for row in scan_page.classes]
+    found = look(
+        render_scan(replace(scan_page, classes=classes)),
+        """
+        const box = page.querySelector("#classes .scroll");
+        return {last: [...box.querySelectorAll("th.n")].at(-1).textContent, room: box.clientWidth, wide: box.scrollWidth};
+        """,
+        width=390,
+    )
+    assert found["last"] == "Unreadable"
+    assert found["wide"] <= found["room"]
 
 
 def test_complaints_and_overflow_would_be_seen(look: Look) -> None:

@@ -22,6 +22,7 @@ from ffe.report.text import (
     comparison_text,
     evaluation_text,
     growth_text,
+    kept_text,
     leaderboard_text,
     parameters_text,
     share_text,
@@ -206,6 +207,13 @@ def test_calibration_in_one_line() -> None:
     )
     assert calibration_text({**value, "temperature": 1.7}).endswith("with scores times 1.70 (surer)")
     assert calibration_text(value) == "calibration error 0.031; kept as it is, no temperature makes it better"
+
+
+def test_which_weights_are_kept() -> None:
+    assert kept_text({"stage": 1, "epoch": 0}, 12) == (
+        "The weights before the first epoch are kept (*): the least validation loss, on 12 images."
+    )
+    assert kept_text({"stage": 2, "epoch": 3}, 12).startswith("The weights of stage 2, epoch 3 are kept (*): ")
 
 
 def test_growth_is_a_sentence() -> None:
