@@ -681,6 +681,9 @@ def test_time_that_ends_before_a_later_stage_can_learn_keeps_the_stages_before(
         )
     assert [epoch.stage for epoch in result.epochs] == [1, 1]
     assert [stage.number for stage in result.stages] == [1]
+    assert result.ended_early == (
+        "the time was over after epoch 1 of 1 in stage 1 of 2, so the training ended there, and the best weights so far are kept"
+    )
     assert "the time was over before stage 2 could learn, so the stages before it are the result" in caplog.messages
     assert [path.name for path in tmp_path.iterdir()] == ["t.ffe"]
     files = files_of(pictures, base[1], "test")

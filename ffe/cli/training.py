@@ -80,7 +80,12 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
         ),
         class_weights_option,
         valid_fraction_option,
-        click.option("--budget", callback=time_budget, metavar="TIME", help="End after 60s, 5m or 1h, with the best so far."),
+        click.option(
+            "--budget",
+            callback=time_budget,
+            metavar="TIME",
+            help="Stop learning after about 60s, 5m or 1h; what comes before the first step goes on. The best so far is kept.",
+        ),
         seed_option,
         click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP),
         limit_options,
@@ -106,6 +111,8 @@ def print_trained(result: Any, report: str | None, as_json: bool) -> None:
         return
     record = result.to_json()
     click.echo(history_text(record["history"]) + "\n")
+    if result.ended_early is not None:
+        click.echo(f"{result.ended_early[0].upper()}{result.ended_early[1:]}.")
     best = "before the first epoch" if not result.best.epoch else f"of stage {result.best.stage}, epoch {result.best.epoch}"
     click.echo(f"The weights {best} are kept (*): the least validation loss, on {result.rows['valid']} images.")
     if result.comparison is not None:

@@ -35,7 +35,7 @@ from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import Dealing, Dealt
 from ffe.workflows.photos import check_apart, check_classes
 from ffe.workflows.stage_inputs import Means, StageInputs
-from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
+from ffe.workflows.training import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
 from ffe.workflows.training_result import Stage, TrainingResult
 
@@ -107,8 +107,9 @@ def finetune(
             those of stages also as text, ``"6,19"``, or a single value, and ``augment`` as ``--augment`` takes it.
         split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
             None = the split of the model, as above.
-        budget: seconds, from the start of the call; the best weights so far are kept when they are over,
-            also if that is while a later stage computes its activations.
+        budget: about so many seconds, from the start of the call; the best weights so far are kept when they are
+            over, also if that is while a later stage computes its activations. The activations of the first
+            stage, one step, and what validates and tests go on all the same.
         cache: folder for the activations; None = beside the output.
         keep_cache: leave them there, for the next run. Else those that this run made go when it ends; they
             stay where it is interrupted or the disk is full, so that the same command goes on with them.
@@ -227,6 +228,7 @@ def _train(
     pooled = np.empty((0, manifest.grid[2]), np.float32)
     for stage, cut in plan:
         if trainer is not None and call.clock.is_over:
+            trainer.out_of_time = True
             break
         unfreeze_layers(backbone, stage.layers, batchnorm=spec.batchnorm)
         above = features_above(backbone, cut.layer)
@@ -236,6 +238,7 @@ def _train(
             except OutOfTimeError:
                 if trainer is None:
                     raise
+                trainer.out_of_time = True
                 log.info("the time was over before stage %d could learn, so the stages before it are the result", stage.number)
                 break
             if trainer is None:
@@ -267,5 +270,6 @@ def _train(
         seconds=call.clock.elapsed,
         classes=names,
         reused=inputs.reused,
+        ended_early=ended_early(trainer, spec),
     )
     return result, dealt, pooled

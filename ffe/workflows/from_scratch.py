@@ -30,7 +30,7 @@ from ffe.splits.sides import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, numbers, whole_numbers
 from ffe.workflows.dealing import Dealing
 from ffe.workflows.photos import photos_of_files
-from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
+from ffe.workflows.training import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
 from ffe.workflows.training_result import Stage, TrainingResult
 
@@ -83,7 +83,8 @@ def scratch(
         test_fraction: share held out for the test, where the source gives none.
         split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
             None = what the source gives, or a choice by content.
-        budget: seconds, from the start of the call; the best weights so far are kept when they are over.
+        budget: about so many seconds, from the start of the call; the best weights so far are kept when they are
+            over. Decoding, one step, and what validates and tests go on all the same.
         decode: ``exact`` or ``fast``; see ``ffe.images.fast``.
         workers: threads that decode; None = one per core, more where files come slowly.
         max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
@@ -152,6 +153,7 @@ def scratch(
         skipped=skipped,
         seconds=time.monotonic() - started,
         classes=names,
+        ended_early=ended_early(trainer, spec),
     )
     features = learnt_spec(ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess), "scratch", backbone)
     write_trained(result, backbone, features, {}, spec, dealt)
