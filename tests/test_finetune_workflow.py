@@ -750,6 +750,19 @@ def test_what_is_no_number_or_change_is_refused(asked: dict[str, Any], message: 
         assert str(raised.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("asked", "option", "example"),
+    [({"epochs": "1,2"}, "--epochs", "30"), ({"learning_rate": (1e-3, 1e-4)}, "--learning-rate", "1e-4")],
+)
+def test_from_scratch_there_is_one_stage(asked: dict[str, Any], option: str, example: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        scratch("p", "s.ffe", **asked)
+    assert str(raised.value) == (
+        f"A network from scratch is trained in one stage, so {option} takes one value, not 2; "
+        f"write, for example, {option} {example}."
+    )
+
+
 def test_bad_input_is_refused_in_a_sentence(
     base: tuple[Path, Path],
     small: tuple[Path, TrainingResult],

@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from ffe.finetuning.train import Step
 
 
-def epochs_option(default: str) -> Callable[[Any], Any]:
-    """Return ``--epochs``."""
+def epochs_option(default: str, *, stages: bool) -> Callable[[Any], Any]:
+    """Return ``--epochs``, of one training or of several stages."""
     return click.option(
         "--epochs",
         default=default,
         show_default=True,
-        metavar="N[,N...]",
-        help="Most epochs, of each stage or of all.",
+        metavar="N[,N...]" if stages else "N",
+        help="Most epochs, of each stage or of all." if stages else "Most epochs.",
     )
 
 
-def training_options(optimizer: str, batch_size: int, patience: int) -> Callable[[Any], Any]:
-    """Return what adds the options that ``finetune`` and ``scratch`` have in common."""
+def training_options(optimizer: str, batch_size: int, patience: int, *, stages: bool) -> Callable[[Any], Any]:
+    """Return what adds the options that ``finetune`` and ``scratch`` have in common, of one training or of several stages."""
     options = (
         click.option(
             "--learning-rate",
             default="1e-4",
             show_default=True,
-            metavar="RATE[,RATE...]",
-            help="Where each stage begins.",
+            metavar="RATE[,RATE...]" if stages else "RATE",
+            help="Where each stage begins." if stages else "Where it begins.",
         ),
         click.option(
             "--schedule",
@@ -59,7 +59,7 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
             type=click.Choice(("adam", "rmsprop")),
             default=optimizer,
             show_default=True,
-            help="How steps are taken; it begins anew in each stage.",
+            help="How steps are taken" + ("; it begins anew in each stage." if stages else "."),
         ),
         click.option(
             "--weight-decay",
@@ -76,7 +76,7 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
             type=click.IntRange(0, 10_000),
             default=patience,
             show_default=True,
-            help="End a stage after so many epochs without a better validation loss; 0 = never.",
+            help=f"End {'a stage' if stages else 'it'} after so many epochs without a better validation loss; 0 = never.",
         ),
         class_weights_option,
         valid_fraction_option,

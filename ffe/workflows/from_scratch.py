@@ -13,7 +13,7 @@ import numpy as np
 
 from ffe.backbones.catalog import CONVNET
 from ffe.engines.base import grid_of
-from ffe.errors import DataError, SourceError
+from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.finetuning.convnet import DROPOUT, FILTERS, build_convnet, first_head
 from ffe.finetuning.history import Epoch
@@ -98,10 +98,17 @@ def scratch(
         DataError: a class has too few images, or the loss is no number any more.
     """
     started = time.monotonic()
+    counts, rates = whole_numbers(epochs, "--epochs"), numbers(learning_rate, "--learning-rate")
+    for values, option, example in ((counts, "--epochs", "30"), (rates, "--learning-rate", "1e-4")):
+        if len(values) != 1:
+            raise SpecError(
+                f"A network from scratch is trained in one stage, so {option} takes one value, not {len(values)}; "
+                f"write, for example, {option} {example}."
+            )
     spec = TrainingSpec(
         unfreeze=(ALL,),
-        epochs=whole_numbers(epochs, "--epochs"),
-        learning_rate=numbers(learning_rate, "--learning-rate"),
+        epochs=counts,
+        learning_rate=rates,
         schedule=schedule,  # type: ignore[arg-type]
         hold=hold,
         optimizer=optimizer,  # type: ignore[arg-type]

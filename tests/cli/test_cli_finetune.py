@@ -76,6 +76,11 @@ def test_that_the_time_ended_it_is_said(pictures: Path, tmp_path: Path) -> None:
     assert json.loads(run("scratch", pictures, "-o", tmp_path / "s.ffe", *options, "--json").stdout)["ended_early"] == f"t{said}"
 
 
+@pytest.mark.parametrize(("name", "stages"), [("finetune", True), ("scratch", False)])
+def test_only_what_has_stages_speaks_of_them(name: str, stages: bool) -> None:
+    assert ("stage" in run(name, "--help").stdout) == stages
+
+
 def test_the_changes_of_the_article_are_the_default() -> None:
     assert parse_augment(SCRATCH) == AugmentSpec(flip=True, zoom=(0.8, 1.2), rotate=40, shift=0.2, shear=0.2)
 
