@@ -242,6 +242,11 @@ def test_a_model_file_as_weights_that_does_not_fit(tuned: Tuned, pictures: Path,
         WeightsError, match=r"There is no model file 'none.ffe'; give one that 'ffe finetune' or 'ffe tune' wrote."
     ):
         extract(pictures, tmp_path / "f.h5", backbone="none.ffe")
+    (tmp_path / "folder.ffe").mkdir()
+    with pytest.raises(
+        WeightsError, match=r"folder.ffe' is a folder; give a model file that 'ffe finetune' or 'ffe tune' wrote\."
+    ):
+        extract(pictures, tmp_path / "f.h5", backbone=str(tmp_path / "folder.ffe"))
     (tmp_path / "broken.ffe").write_bytes(tuned.model.read_bytes()[:5000])
     with pytest.raises(WeightsError, match="is damaged or no model file"):
         extract(pictures, tmp_path / "f.h5", backbone=str(tmp_path / "broken.ffe"))
@@ -802,6 +807,12 @@ def test_bad_input_is_refused_in_a_sentence(
             BackboneError,
             {"model": fake_bundle},
             f"The backbone of '{fake_bundle}' is the fake one for tests, which has no layers",
+        ),
+        (BundleError, {"model": flat}, f"'{flat}' is a folder; --from takes a model file (.ffe), such as 'ffe tune' writes."),
+        (
+            BundleError,
+            {"source": model, "model": flat},
+            f"'{flat}' is a folder, and '{model}' a model file: they are swapped; write 'ffe finetune {flat} --from {model}',",
         ),
         (BundleError, {"model": tmp_path / "none.ffe"}, f"There is no model file '{tmp_path / 'none.ffe'}'"),
         (

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe.backbones.build import build
-from ffe.backbones.learnt import arrays_digest
+from ffe.backbones.learnt import arrays_digest, is_model_file
 from ffe.engines.choose import check_engine
-from ffe.errors import StoreError
+from ffe.errors import BundleError, StoreError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.stages import Progress
@@ -147,6 +147,7 @@ def finetune(
     )
     page, board = (None if path is None else Path(path) for path in (report, tensorboard))
     call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)
+    _check_model(Path(model), Path(source))
     base = open_base(Path(model), weights)
     check_engine(engine)
     call.check()
@@ -187,6 +188,18 @@ def finetune(
     if call.page is not None:
         write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source))
     return dataclasses.replace(result, seconds=time.monotonic() - started)
+
+
+def _check_model(model: Path, source: Path) -> None:
+    """Make sure that the model is not the folder of the images; in a command the two are easily swapped."""
+    if not model.is_dir():
+        return
+    if source.is_file() and is_model_file(source.name):
+        raise BundleError(
+            f"'{model}' is a folder, and '{source}' a model file: they are swapped; "
+            f"write 'ffe finetune {model} --from {source}', and what else you want."
+        )
+    raise BundleError(f"'{model}' is a folder; --from takes a model file (.ffe), such as 'ffe tune' writes.")
 
 
 def _check_folder(folder: Path, found: Scan) -> None:
