@@ -649,10 +649,40 @@ def test_interrupted_it_leaves_no_model_and_keeps_the_activations(
     with pytest.raises(KeyboardInterrupt):
         finetune(split_pictures, tmp_path / "t.ffe", model=small[0], unfreeze=("conv4",), on_epoch=stop)
     assert [path.name for path in tmp_path.iterdir()] == ["t.ffe.cache"]
-    (kept,) = (tmp_path / "t.ffe.cache").iterdir()
+    (kept,) = (tmp_path / "t.ffe.cache").glob("*.h5")
     assert kept.name.startswith("pool3-")
     with FeatureStore(kept) as store:
         assert len(store) == 24
+
+
+def test_what_an_interrupted_run_left_goes_with_the_one_that_needed_it(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And what stands there by --keep-cache, or is not ours, stays."""
+    cache = tmp_path / "t.ffe.cache"
+    options: dict[str, Any] = {"model": small[0], "epochs": (1,)}
+
+    def stop(epoch: Any) -> None:
+        raise KeyboardInterrupt
+
+    def interrupted(**more: Any) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            finetune(split_pictures, tmp_path / "t.ffe", **options, **more, on_epoch=stop)
+
+    interrupted(unfreeze=("conv4",))
+    caplog.set_level(logging.INFO, "ffe")
+    finetune(split_pictures, tmp_path / "t.ffe", **options, unfreeze=("conv4",))
+    assert "already" in caplog.text  # it went on with them
+    assert "activations that an earlier run left" not in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["t.ffe"]
+    interrupted(unfreeze=("conv4",), keep_cache=True)
+    interrupted(unfreeze=("0",))
+    (cache / "mine.txt").write_text("mine")
+    finetune(split_pictures, tmp_path / "t.ffe", **options, unfreeze=("0", "conv4"))
+    left = sorted(path.name for path in cache.iterdir())
+    assert left[0] == "mine.txt"
+    assert [name.split("-")[0] for name in left[1:]] == ["pool3"]
+    assert f"activations that an earlier run left stay in '{cache}'" in caplog.text
 
 
 @pytest.mark.parametrize("whose", ["its own", "the caller's"])

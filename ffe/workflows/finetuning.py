@@ -112,7 +112,8 @@ def finetune(
             stage, one step, and what validates and tests go on all the same.
         cache: folder for the activations; None = beside the output.
         keep_cache: leave them there, for the next run. Else those that this run made go when it ends; they
-            stay where it is interrupted or the disk is full, so that the same command goes on with them.
+            stay where it is interrupted or the disk is full, so that the same command goes on with them; beside
+            the output they go when that one has succeeded.
         weights: where the backbone's weights are, if the model file has none that can be trained.
         engine, workers, max_pixels, max_bytes, progress: for the frozen part; see ``ffe.extract``.
         report: an HTML file to write.
@@ -151,6 +152,7 @@ def finetune(
     base = open_base(Path(model), weights)
     check_engine(engine)
     call.check()
+    own = cache is None
     folder = Path(cache) if cache is not None else call.output.with_name(call.output.name + ".cache")
     found = scan(source, call.output)
     names = base.bundle.manifest.class_names
@@ -170,7 +172,7 @@ def finetune(
         end_preparing(done, total)
 
     means = Means(engine, workers, Limits(max_pixels, max_bytes), on_progress, on_pixels)
-    inputs = StageInputs(Path(source), found, names, base.spec, base.found, folder, spec, means)
+    inputs = StageInputs(Path(source), found, names, base.spec, base.found, folder, spec, means, own=own)
     backbone = build(base.spec, base.found)
     plan = _plan(backbone, base, spec)
     inputs.check_room([cut for _, cut in plan])
