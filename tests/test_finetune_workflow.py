@@ -244,6 +244,11 @@ def test_a_model_file_as_weights_that_does_not_fit(tuned: Tuned, pictures: Path,
         WeightsError, match=r"There is no model file 'none.ffe'; give one that 'ffe finetune' or 'ffe tune' wrote."
     ):
         extract(pictures, tmp_path / "f.h5", backbone="none.ffe")
+    (tmp_path / "folder.ffe").mkdir()
+    with pytest.raises(
+        WeightsError, match=r"folder.ffe' is a folder; give a model file that 'ffe finetune' or 'ffe tune' wrote\."
+    ):
+        extract(pictures, tmp_path / "f.h5", backbone=str(tmp_path / "folder.ffe"))
     (tmp_path / "broken.ffe").write_bytes(tuned.model.read_bytes()[:5000])
     with pytest.raises(WeightsError, match="is damaged or no model file"):
         extract(pictures, tmp_path / "f.h5", backbone=str(tmp_path / "broken.ffe"))
@@ -650,10 +655,40 @@ def test_interrupted_it_leaves_no_model_and_keeps_the_activations(
     with pytest.raises(KeyboardInterrupt):
         finetune(split_pictures, tmp_path / "t.ffe", model=small[0], unfreeze=("conv4",), on_epoch=stop)
     assert [path.name for path in tmp_path.iterdir()] == ["t.ffe.cache"]
-    (kept,) = (tmp_path / "t.ffe.cache").iterdir()
+    (kept,) = (tmp_path / "t.ffe.cache").glob("*.h5")
     assert kept.name.startswith("pool3-")
     with FeatureStore(kept) as store:
         assert len(store) == 24
+
+
+def test_what_an_interrupted_run_left_goes_with_the_one_that_needed_it(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And what stands there by --keep-cache, or is not ours, stays."""
+    cache = tmp_path / "t.ffe.cache"
+    options: dict[str, Any] = {"model": small[0], "epochs": (1,)}
+
+    def stop(epoch: Any) -> None:
+        raise KeyboardInterrupt
+
+    def interrupted(**more: Any) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            finetune(split_pictures, tmp_path / "t.ffe", **options, **more, on_epoch=stop)
+
+    interrupted(unfreeze=("conv4",))
+    caplog.set_level(logging.INFO, "ffe")
+    finetune(split_pictures, tmp_path / "t.ffe", **options, unfreeze=("conv4",))
+    assert "already" in caplog.text  # it went on with them
+    assert "activations that an earlier run left" not in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["t.ffe"]
+    interrupted(unfreeze=("conv4",), keep_cache=True)
+    interrupted(unfreeze=("0",))
+    (cache / "mine.txt").write_text("mine")
+    finetune(split_pictures, tmp_path / "t.ffe", **options, unfreeze=("0", "conv4"))
+    left = sorted(path.name for path in cache.iterdir())
+    assert left[0] == "mine.txt"
+    assert [name.split("-")[0] for name in left[1:]] == ["pool3"]
+    assert f"activations that an earlier run left stay in '{cache}'" in caplog.text
 
 
 @pytest.mark.parametrize("whose", ["its own", "the caller's"])
@@ -687,6 +722,9 @@ def test_time_that_ends_before_a_later_stage_can_learn_keeps_the_stages_before(
         )
     assert [epoch.stage for epoch in result.epochs] == [1, 1]
     assert [stage.number for stage in result.stages] == [1]
+    assert result.ended_early == (
+        "the time was over after epoch 1 of 1 in stage 1 of 2, so the training ended there, and the best weights so far are kept"
+    )
     assert "the time was over before stage 2 could learn, so the stages before it are the result" in caplog.messages
     assert [path.name for path in tmp_path.iterdir()] == ["t.ffe"]
     files = files_of(pictures, base[1], "test")
@@ -753,6 +791,19 @@ def test_what_is_no_number_or_change_is_refused(asked: dict[str, Any], message: 
         assert str(raised.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("asked", "option", "example"),
+    [({"epochs": "1,2"}, "--epochs", "30"), ({"learning_rate": (1e-3, 1e-4)}, "--learning-rate", "1e-4")],
+)
+def test_from_scratch_there_is_one_stage(asked: dict[str, Any], option: str, example: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        scratch("p", "s.ffe", **asked)
+    assert str(raised.value) == (
+        f"A network from scratch is trained in one stage, so {option} takes one value, not 2; "
+        f"write, for example, {option} {example}."
+    )
+
+
 def test_bad_input_is_refused_in_a_sentence(
     base: tuple[Path, Path],
     small: tuple[Path, TrainingResult],
@@ -792,6 +843,12 @@ def test_bad_input_is_refused_in_a_sentence(
             BackboneError,
             {"model": fake_bundle},
             f"The backbone of '{fake_bundle}' is the fake one for tests, which has no layers",
+        ),
+        (BundleError, {"model": flat}, f"'{flat}' is a folder; --from takes a model file (.ffe), such as 'ffe tune' writes."),
+        (
+            BundleError,
+            {"source": model, "model": flat},
+            f"'{flat}' is a folder, and '{model}' a model file: they are swapped; write 'ffe finetune {flat} --from {model}',",
         ),
         (BundleError, {"model": tmp_path / "none.ffe"}, f"There is no model file '{tmp_path / 'none.ffe'}'"),
         (

@@ -357,7 +357,9 @@ def test_commands_speak_of_images_and_their_views(pictures: Path, tmp_path: Path
     features, model = tmp_path / "f.h5", tmp_path / "m.ffe"
     asked = ("extract", pictures, "-o", features, "--backbone", "fake", "--views", 2, "--augment", CHANGES)
     assert ran(*asked, "--dry-run").startswith("40 files and 80 views: 120 to compute, ")
-    assert ran(*asked).startswith(f"{features}: 120 rows: 40 images with 2 views each, 120 computed, 0 skipped, in ")
+    done = ran(*asked)
+    assert done.startswith(f"{features}: 120 rows: 40 images with 2 views each, 120 computed, 0 skipped, in ")
+    assert " rows/s\n" in done
     shown = ran("info", features)
     assert "rows         120 (40 images and 80 views), with 48 features each" in shown
     assert f"views        2 views of each image that trains ({CHANGES})" in shown

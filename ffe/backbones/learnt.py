@@ -49,6 +49,8 @@ def find_in_model(path: Path) -> SavedBackbone:
     Raises:
         WeightsError: there is no such file, it is damaged, or it holds no backbone to build from.
     """
+    if path.is_dir():
+        raise WeightsError(f"'{path}' is a folder; give a model file that 'ffe finetune' or 'ffe tune' wrote.")
     if not path.is_file():
         raise WeightsError(f"There is no model file '{path}'; give one that 'ffe finetune' or 'ffe tune' wrote.")
     try:

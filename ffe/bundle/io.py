@@ -68,6 +68,8 @@ class Bundle:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            raise BundleError(f"'{self.path}' is a folder; give a model file (.ffe), such as 'ffe tune' writes.")
         if not self.path.is_file():
             raise BundleError(f"There is no model file '{self.path}'; make one with 'ffe tune FEATURES.h5 -o {self.path}'.")
         if not zipfile.is_zipfile(self.path):

@@ -122,7 +122,8 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
     if as_json:
         print_json(summary.to_json())
     else:
-        rate = f", {summary.images_per_second:.1f} images/s" if summary.computed else ""
+        unit = "images" if summary.views is None else "rows"
+        rate = f", {summary.images_per_second:.1f} {unit}/s" if summary.computed else ""
         rows = rows_text(summary.rows, summary.images, summary.views)
         click.echo(
             f"{output}: {rows}, {summary.computed} computed, {summary.skipped} skipped, in {duration_text(summary.seconds)}{rate}"

@@ -20,7 +20,7 @@ from ffe.cli.training import EpochView, epochs_option, print_trained, training_o
     metavar="N[,N...]",
     help="What learns in each stage: layers from the end of the backbone, the name of a layer or block, or all; 0 = the head.",
 )
-@epochs_option("15")
+@epochs_option("15", stages=True)
 @click.option("--dropout", type=click.FloatRange(0, 0.95), help="Before the last layer.  [default: the head's own, or 0.2]")
 @click.option(
     "--train-batchnorm", "batchnorm", is_flag=True, help="Let batch normalisations learn too, and use each batch's statistics."
@@ -42,7 +42,7 @@ from ffe.cli.training import EpochView, epochs_option, print_trained, training_o
     help="Where the backbone's weights are, if the model lacks them.",
 )
 @click.option("--engine", default="auto", show_default=True, help="What runs the frozen part: auto, keras or openvino.")
-@training_options("adam", 32, 5)
+@training_options("adam", 32, 5, stages=True)
 def command(source: str, output: str, model: str, as_json: bool, **options: Any) -> None:
     """Train the model of --from further on the images of SOURCE, its backbone included, and write a new one.
 

@@ -17,7 +17,7 @@ from ffe.images.augment_text import SCRATCH
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
 @size_option_with("150")
-@epochs_option("30")
+@epochs_option("30", stages=False)
 @click.option(
     "--augment",
     default=SCRATCH,
@@ -27,7 +27,7 @@ from ffe.images.augment_text import SCRATCH
 )
 @click.option("--plain", is_flag=True, help="Neither dropout nor changing images.")
 @test_fraction_option
-@training_options("rmsprop", 20, 0)
+@training_options("rmsprop", 20, 0, stages=False)
 def command(source: str, output: str, as_json: bool, **options: Any) -> None:
     """Train a small convolutional network on the labelled images of SOURCE alone, and write a model.
 

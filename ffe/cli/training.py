@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from ffe.finetuning.train import Step
 
 
-def epochs_option(default: str) -> Callable[[Any], Any]:
-    """Return ``--epochs``."""
+def epochs_option(default: str, *, stages: bool) -> Callable[[Any], Any]:
+    """Return ``--epochs``, of one training or of several stages."""
     return click.option(
         "--epochs",
         default=default,
         show_default=True,
-        metavar="N[,N...]",
-        help="Most epochs, of each stage or of all.",
+        metavar="N[,N...]" if stages else "N",
+        help="Most epochs, of each stage or of all." if stages else "Most epochs.",
     )
 
 
-def training_options(optimizer: str, batch_size: int, patience: int) -> Callable[[Any], Any]:
-    """Return what adds the options that ``finetune`` and ``scratch`` have in common."""
+def training_options(optimizer: str, batch_size: int, patience: int, *, stages: bool) -> Callable[[Any], Any]:
+    """Return what adds the options that ``finetune`` and ``scratch`` have in common, of one training or of several stages."""
     options = (
         click.option(
             "--learning-rate",
             default="1e-4",
             show_default=True,
-            metavar="RATE[,RATE...]",
-            help="Where each stage begins.",
+            metavar="RATE[,RATE...]" if stages else "RATE",
+            help="Where each stage begins." if stages else "Where it begins.",
         ),
         click.option(
             "--schedule",
@@ -59,7 +59,7 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
             type=click.Choice(("adam", "rmsprop")),
             default=optimizer,
             show_default=True,
-            help="How steps are taken; it begins anew in each stage.",
+            help="How steps are taken" + ("; it begins anew in each stage." if stages else "."),
         ),
         click.option(
             "--weight-decay",
@@ -76,11 +76,16 @@ def training_options(optimizer: str, batch_size: int, patience: int) -> Callable
             type=click.IntRange(0, 10_000),
             default=patience,
             show_default=True,
-            help="End a stage after so many epochs without a better validation loss; 0 = never.",
+            help=f"End {'a stage' if stages else 'it'} after so many epochs without a better validation loss; 0 = never.",
         ),
         class_weights_option,
         valid_fraction_option,
-        click.option("--budget", callback=time_budget, metavar="TIME", help="End after 60s, 5m or 1h, with the best so far."),
+        click.option(
+            "--budget",
+            callback=time_budget,
+            metavar="TIME",
+            help="Stop learning after about 60s, 5m or 1h; what comes before the first step goes on. The best so far is kept.",
+        ),
         seed_option,
         click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP),
         limit_options,
@@ -106,6 +111,8 @@ def print_trained(result: Any, report: str | None, as_json: bool) -> None:
         return
     record = result.to_json()
     click.echo(history_text(record["history"]) + "\n")
+    if result.ended_early is not None:
+        click.echo(f"{result.ended_early[0].upper()}{result.ended_early[1:]}.")
     best = "before the first epoch" if not result.best.epoch else f"of stage {result.best.stage}, epoch {result.best.epoch}"
     click.echo(f"The weights {best} are kept (*): the least validation loss, on {result.rows['valid']} images.")
     if result.comparison is not None:

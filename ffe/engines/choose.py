@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ffe.backbones.catalog import FAKE
+from ffe.backbones.learnt import LEARNT
 from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
 from ffe.engines.cache import cached_or_made, model_key
@@ -79,10 +80,19 @@ def float_model(spec: ExtractSpec, weights: Weights) -> IrModel:
     def make() -> IrModel:
         from ffe.engines.convert import convert
 
-        log.info("converting the backbone %s, once; it is kept for the next time", spec.backbone.name)
+        log.info("converting %s", _what_is_converted(spec))
         return convert(spec, weights)
 
     return cached_or_made(f"{model_key(spec)}.zip", make)
+
+
+def _what_is_converted(spec: ExtractSpec) -> str:
+    """Return which part of which backbone, and that it is once, where other runs have the same weights."""
+    name, layer, learnt = spec.backbone.name, spec.backbone.layer, spec.backbone.weights in LEARNT
+    what = f"the trained network {name}" if learnt else f"the backbone {name}"
+    if layer is not None:
+        what = f"the frozen part of {what.removeprefix('the backbone ')} up to {layer}"
+    return what if learnt else f"{what}, once; it is kept for the next time"
 
 
 def float_model_if_any(spec: ExtractSpec, weights: Weights) -> IrModel | None:

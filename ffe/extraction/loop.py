@@ -11,6 +11,7 @@ from ffe.extraction.changes import lasting
 from ffe.extraction.output import Plan, in_place
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stages import Computed, Progress, Stages
+from ffe.extraction.views import count_of
 from ffe.images.stream import ImageStream
 from ffe.store.layout import Row, Skipped
 from ffe.store.room import saying_what_is_missing
@@ -63,7 +64,8 @@ def compute(
     rows: dict[int, Row] = {}
     skipped: dict[int, Skipped] = {}
     not_read, left_out = len(known.rows) + len(known.skipped), len(job.found.left_out) + len(known.skipped)
-    computed = 0
+    computed = images_computed = 0
+    last_computed = -1
     waited_for_disk = 0.0
     once = in_place(job, existing)
 
@@ -83,12 +85,17 @@ def compute(
                     [item.phash for item in good],
                 )
             waited_for_disk += time.monotonic() - before
+            new = {item.index for item in good if item.features is not None}
             computed += sum(item.features is not None for item in good)
+            images_computed += len(new - {last_computed})  # the views of one may be in two batches
+            last_computed = max(new, default=last_computed)
         _sort_out(batch, plan, rows, skipped, phash)
         elapsed = max(time.monotonic() - started, 1e-9)
-        done = batch[-1].index + 1
-        remaining = elapsed / done * (len(known.read) - done)
-        rate = computed / elapsed
+        last = batch[-1]
+        views = count_of(job.records[known.read[last.index]], job.views)
+        done = last.index + (last.error is not None or last.view == views)
+        remaining = elapsed / max(1, done) * (len(known.read) - done)
+        rate = images_computed / elapsed
         progress(Progress(not_read + done, len(job.records), left_out + len(skipped), rate, remaining, stages()))
     before = time.monotonic()
     with saying_what_is_missing(job.output, room):

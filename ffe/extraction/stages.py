@@ -56,9 +56,9 @@ class Progress:
     """How far a run is.
 
     Attributes:
-        done, total: images.
+        done, total: images, with all their views.
         skipped: files so far that gave no row.
-        rate: images a second that the backbone computes; 0 before the first.
+        rate: images a second that go through the backbone, with their views; 0 before the first.
         remaining: seconds left, if the rest must be computed.
         stages: seconds spent in each stage so far.
     """
@@ -77,7 +77,7 @@ class Computed:
 
     Attributes:
         rows, skipped: of the files that were read, by position among the records.
-        count: images that went through the backbone.
+        count: images, and views, that went through the backbone.
         seconds: of the loop, without opening the backbone.
         engine: what ran it; None if it was not needed.
         workers: threads that decoded, at the end.
@@ -94,5 +94,5 @@ class Computed:
 
     @property
     def rate(self) -> float:
-        """Images a second that went through the backbone."""
+        """Images, and views, a second that went through the backbone."""
         return self.count / self.seconds if self.count else 0.0

@@ -75,6 +75,7 @@ class Trainer:
 
     Attributes:
         epochs: what happened so far.
+        out_of_time: whether the clock ended it before its epochs or the patience did.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Trainer:
         on_step: Callable[[Step], None] = lambda step: None,
     ) -> None:
         self.epochs: list[Epoch] = []
+        self.out_of_time = False
         self._spec = spec
         self._labels = labels
         self._weights = weights
@@ -121,6 +123,7 @@ class Trainer:
         best, since = model.get_weights(), 0
         for epoch in range(1, spec.epochs[number - 1] + 1):
             if self._clock.is_over and len(self.epochs) > 1:
+                self.out_of_time = True
                 break
             began = time.monotonic()
             rate = learning_rate(spec.schedule, spec.learning_rate[number - 1], epoch - 1, spec.epochs[number - 1], spec.hold)
@@ -157,6 +160,7 @@ class Trainer:
             seen += len(rows)
             self._on_step(Step(number, epoch, done, total))
             if self._clock.is_over:
+                self.out_of_time = self.out_of_time or done < total
                 break
         loss, accuracy = (sums / seen).tolist()
         return loss, accuracy

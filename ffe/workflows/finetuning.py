@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe.backbones.build import build
-from ffe.backbones.learnt import arrays_digest
+from ffe.backbones.learnt import arrays_digest, is_model_file
 from ffe.engines.choose import check_engine
-from ffe.errors import StoreError
+from ffe.errors import BundleError, StoreError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.stages import Progress
@@ -35,7 +35,7 @@ from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import Dealing, Dealt
 from ffe.workflows.photos import check_apart, check_classes
 from ffe.workflows.stage_inputs import Means, StageInputs
-from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
+from ffe.workflows.training import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
 from ffe.workflows.training_result import Stage, TrainingResult
 
@@ -107,11 +107,13 @@ def finetune(
             those of stages also as text, ``"6,19"``, or a single value, and ``augment`` as ``--augment`` takes it.
         split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
             None = the split of the model, as above.
-        budget: seconds, from the start of the call; the best weights so far are kept when they are over,
-            also if that is while a later stage computes its activations.
+        budget: about so many seconds, from the start of the call; the best weights so far are kept when they are
+            over, also if that is while a later stage computes its activations. The activations of the first
+            stage, one step, and what validates and tests go on all the same.
         cache: folder for the activations; None = beside the output.
         keep_cache: leave them there, for the next run. Else those that this run made go when it ends; they
-            stay where it is interrupted or the disk is full, so that the same command goes on with them.
+            stay where it is interrupted or the disk is full, so that the same command goes on with them; beside
+            the output they go when that one has succeeded.
         weights: where the backbone's weights are, if the model file has none that can be trained.
         engine, workers, max_pixels, max_bytes, progress: for the frozen part; see ``ffe.extract``.
         report: an HTML file to write.
@@ -146,9 +148,11 @@ def finetune(
     )
     page, board = (None if path is None else Path(path) for path in (report, tensorboard))
     call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)
+    _check_model(Path(model), Path(source))
     base = open_base(Path(model), weights)
     check_engine(engine)
     call.check()
+    own = cache is None
     folder = Path(cache) if cache is not None else call.output.with_name(call.output.name + ".cache")
     found = scan(source, call.output)
     names = base.bundle.manifest.class_names
@@ -168,7 +172,7 @@ def finetune(
         end_preparing(done, total)
 
     means = Means(engine, workers, Limits(max_pixels, max_bytes), on_progress, on_pixels)
-    inputs = StageInputs(Path(source), found, names, base.spec, base.found, folder, spec, means)
+    inputs = StageInputs(Path(source), found, names, base.spec, base.found, folder, spec, means, own=own)
     backbone = build(base.spec, base.found)
     plan = _plan(backbone, base, spec)
     inputs.check_room([cut for _, cut in plan])
@@ -186,6 +190,18 @@ def finetune(
     if call.page is not None:
         write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source))
     return dataclasses.replace(result, seconds=time.monotonic() - started)
+
+
+def _check_model(model: Path, source: Path) -> None:
+    """Make sure that the model is not the folder of the images; in a command the two are easily swapped."""
+    if not model.is_dir():
+        return
+    if source.is_file() and is_model_file(source.name):
+        raise BundleError(
+            f"'{model}' is a folder, and '{source}' a model file: they are swapped; "
+            f"write 'ffe finetune {model} --from {source}', and what else you want."
+        )
+    raise BundleError(f"'{model}' is a folder; --from takes a model file (.ffe), such as 'ffe tune' writes.")
 
 
 def _check_folder(folder: Path, found: Scan) -> None:
@@ -227,6 +243,7 @@ def _train(
     pooled = np.empty((0, manifest.grid[2]), np.float32)
     for stage, cut in plan:
         if trainer is not None and call.clock.is_over:
+            trainer.out_of_time = True
             break
         unfreeze_layers(backbone, stage.layers, batchnorm=spec.batchnorm)
         above = features_above(backbone, cut.layer)
@@ -236,6 +253,7 @@ def _train(
             except OutOfTimeError:
                 if trainer is None:
                     raise
+                trainer.out_of_time = True
                 log.info("the time was over before stage %d could learn, so the stages before it are the result", stage.number)
                 break
             if trainer is None:
@@ -267,5 +285,6 @@ def _train(
         seconds=call.clock.elapsed,
         classes=names,
         reused=inputs.reused,
+        ended_early=ended_early(trainer, spec),
     )
     return result, dealt, pooled

@@ -13,7 +13,7 @@ import numpy as np
 
 from ffe.backbones.catalog import CONVNET
 from ffe.engines.base import grid_of
-from ffe.errors import DataError, SourceError
+from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.finetuning.convnet import DROPOUT, FILTERS, build_convnet, first_head
 from ffe.finetuning.history import Epoch
@@ -30,7 +30,7 @@ from ffe.splits.sides import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, numbers, whole_numbers
 from ffe.workflows.dealing import Dealing
 from ffe.workflows.photos import photos_of_files
-from ffe.workflows.training import Call, judge, learnt_spec, pooled_of, probabilities_of, write_trained
+from ffe.workflows.training import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
 from ffe.workflows.training_result import Stage, TrainingResult
 
@@ -83,7 +83,8 @@ def scratch(
         test_fraction: share held out for the test, where the source gives none.
         split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
             None = what the source gives, or a choice by content.
-        budget: seconds, from the start of the call; the best weights so far are kept when they are over.
+        budget: about so many seconds, from the start of the call; the best weights so far are kept when they are
+            over. Decoding, one step, and what validates and tests go on all the same.
         decode: ``exact`` or ``fast``; see ``ffe.images.fast``.
         workers: threads that decode; None = one per core, more where files come slowly.
         max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
@@ -97,10 +98,17 @@ def scratch(
         DataError: a class has too few images, or the loss is no number any more.
     """
     started = time.monotonic()
+    counts, rates = whole_numbers(epochs, "--epochs"), numbers(learning_rate, "--learning-rate")
+    for values, option, example in ((counts, "--epochs", "30"), (rates, "--learning-rate", "1e-4")):
+        if len(values) != 1:
+            raise SpecError(
+                f"A network from scratch is trained in one stage, so {option} takes one value, not {len(values)}; "
+                f"write, for example, {option} {example}."
+            )
     spec = TrainingSpec(
         unfreeze=(ALL,),
-        epochs=whole_numbers(epochs, "--epochs"),
-        learning_rate=numbers(learning_rate, "--learning-rate"),
+        epochs=counts,
+        learning_rate=rates,
         schedule=schedule,  # type: ignore[arg-type]
         hold=hold,
         optimizer=optimizer,  # type: ignore[arg-type]
@@ -152,6 +160,7 @@ def scratch(
         skipped=skipped,
         seconds=time.monotonic() - started,
         classes=names,
+        ended_early=ended_early(trainer, spec),
     )
     features = learnt_spec(ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess), "scratch", backbone)
     write_trained(result, backbone, features, {}, spec, dealt)

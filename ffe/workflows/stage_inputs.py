@@ -43,6 +43,7 @@ log = logging.getLogger("ffe")
 _MEASURED = 8  # images
 _MEASURE_SECONDS = 0.5
 _BACKWARD = 3  # a step of training, in forward passes
+_MARK = "made-for-one-run.txt"  # in a folder of activations: what goes when the run has what it needs; "." = the folder too
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class StageInputs:
         folder: for activations.
         training: how images change, and whether what comes of them is kept.
         means: what reads the images, and runs the part that stays as it is.
+        own: whether the folder serves one output alone; then what an interrupted run left goes with the one that needed it.
 
     Attributes:
         photos: the images; known once a stage had its rows.
@@ -93,6 +95,8 @@ class StageInputs:
         folder: Path,
         training: TrainingSpec,
         means: Means,
+        *,
+        own: bool = False,
     ) -> None:
         self.photos: Photos | None = None
         self.skipped = 0
@@ -106,10 +110,12 @@ class StageInputs:
         self._augment = training.augment
         self._views = ViewsSpec(training.views, training.augment) if training.augment is not None and training.views else None
         self._means = means
+        self._own = own
         self._pixels: np.ndarray | None = None
         self._made: list[Path] = []
         self._there: list[Path] = []
         self._made_folder = False
+        self._marked: set[str] | None = None
 
     @property
     def limits(self) -> Limits:
@@ -183,28 +189,52 @@ class StageInputs:
     def tidy(self, *, keep: bool) -> Iterator[None]:
         """Delete, in the end, what was made here: activations, if they are not to be kept, and a folder that is empty.
 
-        They stay where the run can go on with them: after an interruption, and on a full disk.
+        They stay where the run can go on with them: after an interruption, and on a full disk. A folder of one output's
+        own has their names in a file, so that the run that goes on with them deletes them, if it succeeds.
         """
+        marks = self._marks() if self._own else set()
+        if self._own and not keep:
+            self._marked = marks
         try:
             yield
         except DiskFullError:
             raise
         except FfeError:
-            self._forget(keep)
+            self._forget(self._made, keep, marks)
             raise
         else:
-            self._forget(keep)
+            left = [path for path in self._there if path.name in marks]
+            self._there = [path for path in self._there if path not in left]
+            self._forget([*self._made, *left], keep, marks)
 
-    def _forget(self, keep: bool) -> None:
+    def _forget(self, files: list[Path], keep: bool, marks: set[str]) -> None:
+        whole = self._made_folder or "." in marks
         if not keep:
-            for path in self._made:
+            for path in files:
                 path.unlink(missing_ok=True)
                 forget(path)
             if self._there:
                 log.info("activations that an earlier run left stay in '%s'; delete what you need no more", self._folder)
-        if self._made_folder:
+        if self._own:
+            self._mark(marks - {path.name for path in files})
+        if whole:
             with contextlib.suppress(OSError):
                 self._folder.rmdir()
+
+    def _marks(self) -> set[str]:
+        """Return the names of activations that were made for one run, which did not come to its end."""
+        try:
+            return set((self._folder / _MARK).read_text("utf-8").split("\n")) - {""}
+        except (OSError, ValueError):
+            return set()
+
+    def _mark(self, names: set[str]) -> None:
+        place = self._folder / _MARK
+        with contextlib.suppress(OSError):  # without it, they stay
+            if names - {"."}:
+                place.write_text("\n".join(sorted(names)), "utf-8")
+            else:
+                place.unlink(missing_ok=True)
 
     def _spec_at(self, cut: Cut) -> ExtractSpec:
         """Return what makes the activations at a cut; at the output, those are the features of the model."""
@@ -289,6 +319,9 @@ class StageInputs:
         if path not in self._made:
             self.reused |= path.exists() or has_rows(path)
             (self._there if path.exists() else self._made).append(path)
+            if self._marked is not None and path in self._made:
+                self._marked |= {path.name, *([] if not self._made_folder else ["."])}
+                self._mark(self._marked)
         from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
         extract(
             self._source,

@@ -23,7 +23,7 @@ from ffe.evaluation.calibration import calibrate, with_temperature
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.finetuning.batches import Source, batches
 from ffe.finetuning.history import Epoch, TensorBoardLog
-from ffe.finetuning.train import Clock, Step
+from ffe.finetuning.train import Clock, Step, Trainer
 from ffe.heads.base import Head
 from ffe.keys import spec_digest
 from ffe.report.page import check_output as check_report
@@ -144,6 +144,16 @@ def judge(valid: np.ndarray, test: np.ndarray, dealt: Dealt, names: Sequence[str
     answers = with_temperature(test, calibration.factor)
     evaluation = evaluate_probabilities(answers, dealt.labels(TEST), names, groups=dealt.together(TEST))
     return Judged(calibration, evaluation, valid, answers, tuple(dealt.photos.sha256[i] for i in dealt.rows(TEST)))
+
+
+def ended_early(trainer: Trainer, spec: TrainingSpec) -> str | None:
+    """Return that the time was over, and what became of it; None where the epochs or the patience ended the training."""
+    if not trainer.out_of_time:
+        return None
+    last, stages = trainer.epochs[-1], len(spec.unfreeze)
+    time = "time was" if spec.seconds is None else f"{spec.seconds:g} s were"
+    where = f"epoch {last.epoch} of {spec.epochs[last.stage - 1]}" + (f" in stage {last.stage} of {stages}" if stages > 1 else "")
+    return f"the {time} over after {where}, so the training ended there, and the best weights so far are kept"
 
 
 def learnt_spec(was: ExtractSpec, kind: WeightsKind, backbone: keras.Model) -> ExtractSpec:

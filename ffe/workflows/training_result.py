@@ -77,6 +77,7 @@ class TrainingResult:
         seconds: the whole call.
         classes: names of the classes.
         reused: whether activations of an earlier run were at hand.
+        ended_early: that the time was over, in a sentence without its full stop; None = it was not.
     """
 
     output: Path
@@ -92,6 +93,7 @@ class TrainingResult:
     seconds: float
     classes: tuple[str, ...]
     reused: bool = False
+    ended_early: str | None = None
 
     @property
     def evaluation(self) -> Evaluation:
@@ -112,6 +114,7 @@ class TrainingResult:
             "stages": [stage.to_json() for stage in self.stages],
             "history": [epoch.to_json() for epoch in self.epochs],
             "best": self.best.to_json(),
+            "ended_early": self.ended_early,
             "evaluation": {"test": self.evaluation.to_json()},
             "calibration": self.judged.calibration.to_json(),
             "before": None if self.before is None else self.before.to_json(),

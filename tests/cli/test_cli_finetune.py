@@ -71,8 +71,21 @@ def test_scratch_as_json(pictures: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     record: dict[str, Any] = json.loads(result.stdout)
     assert [epoch["epoch"] for epoch in record["history"]] == [0, 1]
+    assert record["ended_early"] is None
     assert sum(map(sum, record["evaluation"]["test"]["confusion"])) == record["rows"]["test"]
     assert Bundle(tmp_path / "s.ffe").manifest.training["options"]["dropout"] == 0.0
+
+
+def test_that_the_time_ended_it_is_said(pictures: Path, tmp_path: Path) -> None:
+    options = ("--size", 48, "--epochs", 500, "--plain", "--budget", "0.5s")
+    said = "he 0.5 s were over after epoch 1 of 500, so the training ended there, and the best weights so far are kept"
+    assert f"\nT{said}.\n" in run("scratch", pictures, "-o", tmp_path / "s.ffe", *options).stdout
+    assert json.loads(run("scratch", pictures, "-o", tmp_path / "s.ffe", *options, "--json").stdout)["ended_early"] == f"t{said}"
+
+
+@pytest.mark.parametrize(("name", "stages"), [("finetune", True), ("scratch", False)])
+def test_only_what_has_stages_speaks_of_them(name: str, stages: bool) -> None:
+    assert ("stage" in run(name, "--help").stdout) == stages
 
 
 def test_the_changes_of_the_article_are_the_default() -> None:

@@ -15,7 +15,7 @@ import ffe.engines.choose as choose
 from ffe.backbones.weights import random_weights
 from ffe.errors import EngineError
 from ffe.ir import IrModel
-from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
+from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, WeightsKind
 
 SPEC = ExtractSpec(BackboneSpec("mobilenet_0.25", "random", random_weights().sha256), PreprocessSpec((32, 32), "tf"))
 IR = IrModel(b"<net/>", np.zeros(1, np.uint8))
@@ -213,3 +213,26 @@ def test_quantisation_needs_nncf(monkeypatch: pytest.MonkeyPatch) -> None:
         EngineError, match=r"The precision int8 needs NNCF, which is not installed here; install it with 'pip install nncf'"
     ):
         quantize(IR, np.zeros((1, 2, 2, 3), np.uint8), {})
+
+
+@pytest.mark.parametrize(
+    ("weights", "layer", "said"),
+    [
+        ("random", None, "converting the backbone mobilenet_0.25, once; it is kept for the next time"),
+        (
+            "file",
+            "conv_pw_11_relu",
+            "converting the frozen part of mobilenet_0.25 up to conv_pw_11_relu, once; it is kept for the next time",
+        ),
+        ("finetuned", None, "converting the trained network mobilenet_0.25"),
+        ("scratch", "pool3", "converting the frozen part of the trained network mobilenet_0.25 up to pool3"),
+    ],
+)
+def test_what_is_converted_is_said(
+    weights: WeightsKind, layer: str | None, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(choose, "cached_or_made", lambda name, make: make())
+    monkeypatch.setattr("ffe.engines.convert.convert", lambda spec, weights: IR)
+    with caplog.at_level(logging.INFO, "ffe"):
+        choose.float_model(replace(SPEC, backbone=replace(SPEC.backbone, weights=weights, layer=layer)), random_weights())
+    assert caplog.messages == [said]

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -16,6 +17,7 @@ from ffe.engines.fake import FakeEngine
 from ffe.errors import SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.estimate import dry_run
 from ffe.extraction.run import ExtractSummary, extract
+from ffe.extraction.stages import Progress
 from ffe.hdf5 import as_text
 from ffe.images import augment as augmenting
 from ffe.images import stream
@@ -465,3 +467,15 @@ def test_a_set_that_only_tests_gets_no_views_with_a_word(
     shutil.move(source, tmp_path / "new" / "test")
     assert with_views(tmp_path / "new", output).rows == 12
     assert f"no image of '{tmp_path / 'new'}' trains, so none gets views" in caplog.messages
+
+
+def test_progress_counts_images_and_not_their_views(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where those of one are in two batches: it is done with the last of them, once."""
+    told: list[Progress] = []
+    clock = iter([0.0])
+    monkeypatch.setattr("ffe.extraction.loop.time", SimpleNamespace(monotonic=lambda: next(clock, 10.0)))
+    summary = with_views(source, output, batch_size=3, progress=told.append)
+    assert (summary.computed, told[-1].total) == (48, 12)
+    assert [progress.done for progress in told].count(12) == 1
+    assert told[-1].done == 12
+    assert told[-1].rate == pytest.approx(12 / 10)

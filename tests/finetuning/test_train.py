@@ -16,6 +16,7 @@ from ffe.finetuning.history import Epoch, TensorBoardLog, best_of
 from ffe.finetuning.schedule import learning_rate
 from ffe.finetuning.train import Clock, Step, Trainer, loss_and_accuracy
 from ffe.specs import TrainingSpec
+from ffe.workflows.training import ended_early
 
 ROWS = 40
 
@@ -94,12 +95,25 @@ def test_a_later_stage_begins_with_the_best_of_the_ones_before() -> None:
 
 def test_a_budget_ends_an_epoch_in_its_middle() -> None:
     source, steps = Source(wait=0.05), []
-    spec = TrainingSpec(("0",), (1000,), (0.01,), batch_size=1, patience=0)
-    trainer = trainer_for(spec, source, Clock(time.monotonic(), 1.5), on_step=steps.append)
+    spec = TrainingSpec(("0",), (1000,), (0.01,), batch_size=1, patience=0, seconds=1.5)
+    trainer = trainer_for(spec, source, Clock(time.monotonic(), spec.seconds), on_step=steps.append)
     trainer.stage(1, one_layer(), source)
     assert steps[-1].done < steps[-1].total == 30
     assert len(trainer.epochs) < 10
     assert trainer.epochs[-1].epoch >= 1
+    last = trainer.epochs[-1].epoch
+    assert ended_early(trainer, spec) == (
+        f"the 1.5 s were over after epoch {last} of 1000, so the training ended there, and the best weights so far are kept"
+    )
+
+
+@pytest.mark.parametrize("seconds", [None, 1e6])
+def test_epochs_and_patience_are_no_end_of_time(seconds: float | None) -> None:
+    source = Source()
+    spec = TrainingSpec(("0",), (2,), (0.1,), batch_size=8, seconds=seconds)
+    trainer = trainer_for(spec, source, Clock(time.monotonic(), seconds))
+    trainer.stage(1, one_layer(), source)
+    assert ended_early(trainer, spec) is None
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:
