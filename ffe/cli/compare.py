@@ -98,8 +98,11 @@ class _Trials:
         self._printed_at = time.monotonic()
 
     def __call__(self, progress: SearchProgress) -> None:
+        from ffe.report.words import counted
+
         if time.monotonic() - self._printed_at >= PLAIN_SECONDS or progress.done == progress.total:
             self._printed_at = time.monotonic()
             best = progress.trials[0]
-            trials = "1 trial" if progress.done == 1 else f"{progress.done} trials"
-            click.echo(f"{trials}, the best: {best.head}, validation accuracy {best.score:.4f}", err=True)
+            click.echo(
+                f"{counted(progress.done, 'trial')}, the best: {best.head}, validation accuracy {best.score:.4f}", err=True
+            )

@@ -104,7 +104,7 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
 
 def print_trained(result: Any, report: str | None, as_json: bool) -> None:
     """Print what a training came to."""
-    from ffe.report.text import calibration_text, comparison_text, evaluation_text, history_text
+    from ffe.report.text import calibration_text, comparison_text, evaluation_text, history_text, kept_text
 
     if as_json:
         print_json(result.to_json())
@@ -113,8 +113,7 @@ def print_trained(result: Any, report: str | None, as_json: bool) -> None:
     click.echo(history_text(record["history"]) + "\n")
     if result.ended_early is not None:
         click.echo(f"{result.ended_early[0].upper()}{result.ended_early[1:]}.")
-    best = "before the first epoch" if not result.best.epoch else f"of stage {result.best.stage}, epoch {result.best.epoch}"
-    click.echo(f"The weights {best} are kept (*): the least validation loss, on {result.rows['valid']} images.")
+    click.echo(kept_text(result.best.to_json(), result.rows["valid"]))
     if result.comparison is not None:
         click.echo(f"Before and after: {comparison_text(record['comparison'], 'the fine-tuned model', 'the model before')}")
     click.echo(f"Probabilities: {calibration_text(record['calibration'])}\n")
