@@ -9,6 +9,14 @@ from typing import IO, Any
 
 from ffe.specs import ExtractSpec
 
+_KIND = "backbone.weights"
+_KINDS = {
+    "file": "weights from a file",
+    "random": "random weights",
+    "finetuned": "fine-tuned weights",
+    "scratch": "weights trained from scratch",
+}
+
 
 def canonical_json(value: Any) -> bytes:
     """Return JSON as UTF-8 with sorted keys and no spaces: equal values, equal bytes.
@@ -45,7 +53,10 @@ def spec_digest(spec: ExtractSpec) -> str:
 
 
 def spec_differences(stored: ExtractSpec, asked: ExtractSpec, words: tuple[str, str] = ("stored", "asked")) -> list[str]:
-    """Say where two specs differ, one ``backbone.name: stored vgg19, asked vgg16`` per field."""
+    """Say where two specs differ, one ``backbone.name: stored vgg19, asked vgg16`` per field.
+
+    Where the kinds of weights differ, their digests do so too, and are not named.
+    """
 
     def flat(value: Any, prefix: str = "") -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -55,11 +66,13 @@ def spec_differences(stored: ExtractSpec, asked: ExtractSpec, words: tuple[str, 
     def short(name: str, value: Any) -> str:
         if name.endswith("sha256"):
             return value[:12]
+        if name == _KIND:
+            return _KINDS.get(value, value)
         return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
     a, b = flat(stored.to_json()), flat(asked.to_json())
     return [
         f"{k}: {words[0]} {short(k, a.get(k, 'none'))}, {words[1]} {short(k, b.get(k, 'none'))}"
         for k in {**a, **b}
-        if a.get(k) != b.get(k)
+        if a.get(k) != b.get(k) and not (k == f"{_KIND}_sha256" and a.get(_KIND) != b.get(_KIND))
     ]

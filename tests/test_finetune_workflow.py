@@ -201,8 +201,10 @@ def test_what_a_stage_takes_is_said_before(tuned: Tuned) -> None:
 def test_features_of_the_model_before_are_refused(tuned: Tuned, tmp_path: Path) -> None:
     with pytest.raises(ModelMismatchError) as raised:
         evaluate(tuned.model, tuned.features)
-    assert "backbone.weights: the file has random, the model needs finetuned; backbone.weights_sha256: the file has " in str(
-        raised.value
+    assert str(raised.value) == (
+        f"The model '{tuned.model}' was made for other features than '{tuned.features}' holds "
+        "(backbone.weights: the file has random weights, the model needs fine-tuned weights); "
+        f"those of this model's backbone are made by 'ffe extract SOURCE --backbone {tuned.model} -o new.h5'."
     )
 
 
@@ -827,6 +829,8 @@ def test_bad_input_is_refused_in_a_sentence(
     unseen = tmp_path / "unseen"
     shutil.copytree(split_pictures, unseen, ignore=shutil.ignore_patterns("valid"))
     out = tmp_path / "t.ffe"
+    shutil.copytree(pictures, tmp_path / "three", ignore=lambda folder, names: sorted(names)[2:] if "dog" in folder else [])
+    few = "The class 'dog' has only 2 images; give every class at least 3 different ones: to train, to validate and to test."
     (tmp_path / "notes.txt").write_text("mine")
     before = sorted(path.name for path in tmp_path.iterdir())
     for error, options, message in (
@@ -863,6 +867,7 @@ def test_bad_input_is_refused_in_a_sentence(
             "give images of the same classes, or make a model of the new ones with 'ffe tune'.",
         ),
         (ModelMismatchError, {"source": fewer}, f"'{fewer}' has no class 'dog', which the model '{model}' knows"),
+        (DataError, {"source": tmp_path / "three"}, few),
         (StoreError, {"cache": pictures / "cache"}, f"The cache '{pictures / 'cache'}' lies among the images of '{pictures}'"),
         (StoreError, {"cache": pictures}, f"The cache '{pictures}' lies among the images of '{pictures}'"),
         (StoreError, {"cache": tmp_path / "notes.txt"}, f"The cache '{tmp_path / 'notes.txt'}' is a file"),
@@ -890,6 +895,9 @@ def test_bad_input_is_refused_in_a_sentence(
         with pytest.raises(error) as raised:
             finetune(arguments.pop("source"), arguments.pop("output"), **arguments)  # type: ignore[arg-type]
         assert str(raised.value).startswith(message)
+    monkeypatch.setattr("ffe.workflows.from_scratch.photos_of_files", None)  # nothing is decoded
+    with pytest.raises(DataError, match=few):
+        scratch(tmp_path / "three", out)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 1000))  # type: ignore[attr-defined]
     with pytest.raises(StoreError) as raised:

@@ -79,6 +79,10 @@ def test_equal_numbers_make_equal_specs_and_equal_json() -> None:
             replace(SPEC, backbone=replace(SPEC.backbone, weights_sha256="b" * 64)),
             "backbone.weights_sha256: stored aaaaaaaaaaaa, asked bbbbbbbbbbbb",
         ),
+        (
+            replace(SPEC, backbone=replace(SPEC.backbone, weights="scratch", weights_sha256="b" * 64)),
+            "backbone.weights: stored weights from a file, asked weights trained from scratch",
+        ),
         (replace(SPEC, preprocess=PreprocessSpec((100, 150), "caffe")), "preprocess.size: stored 150x100, asked 100x150"),
         (replace(SPEC, preprocess=PreprocessSpec((150, 100), "tf")), "preprocess.mode: stored caffe, asked tf"),
     ],

@@ -360,6 +360,10 @@ def test_commands_speak_of_images_and_their_views(pictures: Path, tmp_path: Path
     done = ran(*asked)
     assert done.startswith(f"{features}: 120 rows: 40 images with 2 views each, 120 computed, 0 skipped, in ")
     assert " rows/s\n" in done
+    for other, gone in (("flip,rotate=3", 80), (CHANGES, 40)):  # made otherwise, or more than are asked for
+        again = ran(*asked[:-3], 1, "--augment", other, "--dry-run")
+        assert f", {gone} views in it that are not asked for any more are thrown away, " in again
+    assert "thrown away" not in ran(*asked, "--dry-run")
     shown = ran("info", features)
     assert "rows         120 (40 images and 80 views), with 48 features each" in shown
     assert f"views        2 views of each image that trains ({CHANGES})" in shown

@@ -76,6 +76,8 @@ def estimate_text(estimate: Estimate) -> list[str]:
     from ffe.machine import bytes_text
 
     images = [f"{estimate.compute:,} to compute", f"{estimate.copied:,} copied from the file"]
+    if estimate.dropped:
+        images.append(f"{estimate.dropped:,} views in it that are not asked for any more are thrown away")
     if estimate.check:
         images.append(f"{estimate.check:,} to compare with it by content")
     if estimate.unfinished:

@@ -25,6 +25,7 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype
+from ffe.store.reader import FeatureStore
 from ffe.store.room import column_bytes, file_bytes, model_bytes
 from ffe.store.unfinished import RECORD_ROW, Record, held_bytes, refuse_other_run, unfinished
 
@@ -52,6 +53,7 @@ class Estimate:
         least_bytes: the same if files of equal size are copies, and only files named like pictures are some.
         free_bytes: what is free.
         seconds: how long the images take; None = no run like this was seen here.
+        dropped: rows of views that the feature file holds and that go, for they are not asked for.
     """
 
     output: Path
@@ -67,6 +69,7 @@ class Estimate:
     least_bytes: int
     free_bytes: int
     seconds: float | None
+    dropped: int = 0
 
     def refuse(self) -> None:
         """Make sure that the run is not surely in vain.
@@ -95,6 +98,7 @@ def state(
     quantized: IrModel | None = None,
     written: bool = False,
     once: bool = False,
+    dropped: int = 0,
 ) -> Estimate:
     """Say what a job takes.
 
@@ -106,6 +110,7 @@ def state(
         quantized: the int8 model.
         written: the feature file says all this already.
         once: the features are written in their places at once.
+        dropped: see ``dropped_views``.
     """
     seen, rate = remembered(job.spec, job.engine, views=job.views is not None)
     grid = grid or seen
@@ -149,7 +154,16 @@ def state(
         least,
         free_disk(Path(os.path.realpath(job.output)).parent),
         0.0 if compute == 0 else None if rate is None else compute / rate,
+        dropped,
     )
+
+
+def dropped_views(job: Job, existing: FeatureStore | None) -> int:
+    """Count the views in a feature file that are not asked for any more: they differ otherwise, or have higher numbers."""
+    if existing is None or existing.made_views is None:
+        return 0
+    alike = job.views is not None and job.views.augment == existing.made_views.augment
+    return int((existing.views > (job.views.count if alike and job.views is not None else 0)).sum())
 
 
 def dry_run(
@@ -218,6 +232,7 @@ def dry_run(
             quantized=quantized,
             written=says_all(job, existing, known),
             once=in_place(job, existing),
+            dropped=dropped_views(job, existing),
         )
     finally:
         if existing is not None:

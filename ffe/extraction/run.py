@@ -15,7 +15,7 @@ from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.extraction.changes import Changes, known
-from ffe.extraction.estimate import Estimate, state
+from ffe.extraction.estimate import Estimate, dropped_views, state
 from ffe.extraction.history import remember
 from ffe.extraction.output import Plan, assemble, in_place, make_plan, stored_rows
 from ffe.extraction.plan import Job, make_job, quantized_at_hand
@@ -262,6 +262,7 @@ def _stated(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estimate:
         quantized=plan.quantized,
         written=plan.written,
         once=in_place(plan.job, plan.existing),
+        dropped=dropped_views(plan.job, existing),
     )
 
 

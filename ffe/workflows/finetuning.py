@@ -33,7 +33,7 @@ from ffe.splits.sides import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, numbers, whole_numbers, words
 from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import Dealing, Dealt
-from ffe.workflows.photos import check_apart, check_classes
+from ffe.workflows.photos import check_apart, check_classes, check_counts
 from ffe.workflows.stage_inputs import Means, StageInputs
 from ffe.workflows.training import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
@@ -124,7 +124,7 @@ def finetune(
     Raises:
         BundleError, HeadError, BackboneError, WeightsError, SourceError, ModelMismatchError, SpecError,
         StoreError, ReportError: before anything slow starts.
-        DataError: a class has no images on one of the sides, or the loss is no number any more.
+        DataError: a class has too few images, or none on one of the sides, or the loss is no number any more.
     """
     started = time.monotonic()
     spec = TrainingSpec(
@@ -157,6 +157,7 @@ def finetune(
     found = scan(source, call.output)
     names = base.bundle.manifest.class_names
     check_classes(found, names, str(model))
+    check_counts(found)
     _check_folder(folder, found)
 
     def end_preparing(done: int, total: int) -> None:

@@ -29,7 +29,7 @@ from ffe.splits.groups import find_groups
 from ffe.splits.sides import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, numbers, whole_numbers
 from ffe.workflows.dealing import Dealing
-from ffe.workflows.photos import photos_of_files
+from ffe.workflows.photos import check_counts, photos_of_files
 from ffe.workflows.training import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
 from ffe.workflows.training_result import Stage, TrainingResult
@@ -127,6 +127,7 @@ def scratch(
     call.check()
     found = scan(source, call.output)
     _check_classes(found)
+    check_counts(found)
     preprocess = PreprocessSpec((size, size) if isinstance(size, int) else size, "none", decode=decode)
     backbone = build_convnet(preprocess.size, seed)
     names = found.class_names

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,9 +20,7 @@ from ffe.splits.groups import find_groups
 from ffe.store.reader import FeatureStore
 from ffe.workflows.dealing import Dealing, Dealt
 from ffe.workflows.loading import pooled_rows
-from ffe.workflows.photos import photos_of_files, photos_of_store
-
-LEAST = 3  # images of a class: to train, to validate, to test
+from ffe.workflows.photos import check_counts, photos_of_files, photos_of_store
 
 
 def check_source(found: Scan) -> None:
@@ -43,13 +40,7 @@ def check_source(found: Scan) -> None:
             )
     if len(found.class_names) < 2:
         raise DataError(f"All images of '{found.root}' are of one class ('{found.class_names[0]}'); give at least two classes.")
-    counts = Counter(record.label for record in found.records)
-    for label, name in enumerate(found.class_names):
-        if counts[label] < LEAST:
-            raise DataError(
-                f"The class '{name}' has only {counts[label]} image{'s' if counts[label] > 1 else ''}; give every class at least "
-                f"{LEAST} different ones: to train, to validate and to test."
-            )
+    check_counts(found)
 
 
 class OneSplit:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ffe.errors import ModelMismatchError, SourceError, StoreError
+from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
 from ffe.images.limits import Limits
 from ffe.images.pixels import decode_source
 from ffe.images.scan import Scan
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
+
+_LEAST = 3  # images of a class: to train, to validate, to test
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,21 @@ def check_classes(found: Scan, class_names: Sequence[str], model: str) -> None:
             f"'{found.root}' {what} the model '{model}' {known} (it knows {', '.join(class_names)}); "
             "give images of the same classes, or make a model of the new ones with 'ffe tune'."
         )
+
+
+def check_counts(found: Scan) -> None:
+    """Make sure, before anything is read, that every class has an image to train, to validate and to test.
+
+    Raises:
+        DataError: one has too few.
+    """
+    counts = Counter(record.label for record in found.records)
+    for label, name in enumerate(found.class_names):
+        if counts[label] < _LEAST:
+            raise DataError(
+                f"The class '{name}' has only {counts[label]} image{'s' if counts[label] != 1 else ''}; give every class "
+                f"at least {_LEAST} different ones: to train, to validate and to test."
+            )
 
 
 def photos_of_store(store: FeatureStore, rows: np.ndarray, found: Scan, class_names: Sequence[str]) -> Photos:

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ffe.backbones.learnt import BACKBONE, LEARNT
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.selection import Answered, answered
@@ -142,9 +143,14 @@ def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.nd
     with FeatureStore(path) as store:
         if store.spec_digest != manifest.spec_digest:
             differences = "; ".join(spec_differences(store.spec, manifest.spec, ("the file has", "the model needs")))
+            model = predictor.bundle.path
+            how = (
+                f"those of this model's backbone are made by 'ffe extract SOURCE --backbone {model} -o new.h5'."
+                if manifest.spec.backbone.weights in LEARNT and BACKBONE in manifest.members
+                else "extract with the options of the model (int8 with --like its feature file), or tune a new one."
+            )
             raise ModelMismatchError(
-                f"The model '{predictor.bundle.path}' was made for other features than '{path}' holds ({differences}); "
-                "extract with the options of the model (int8 with --like its feature file), or tune a new one."
+                f"The model '{model}' was made for other features than '{path}' holds ({differences}); {how}"
             )
         index = _model_labels(predictor, store.class_names, path)
         used = labelled(store)

@@ -63,7 +63,7 @@ def test_it_says_what_it_does_and_what_came_of_it(models: tuple[Path, Path, Resu
     assert run("verify", tuned).exit_code == 0
     refused = run("evaluate", tuned, base.with_name("f.h5"))
     assert refused.exit_code == 3
-    assert "backbone.weights: the file has random, the model needs finetuned" in refused.stderr
+    assert "backbone.weights: the file has random weights, the model needs fine-tuned weights" in refused.stderr
 
 
 def test_scratch_as_json(pictures: Path, tmp_path: Path) -> None:

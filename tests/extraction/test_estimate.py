@@ -258,5 +258,5 @@ def test_as_json(source: Path, output: Path) -> None:
     assert value["output"] == str(output)
     assert set(value) == {
         *("output", "images", "views", "compute", "copied", "check", "unfinished", "skipped"),
-        *("file_bytes", "needed_bytes", "least_bytes", "free_bytes", "seconds"),
+        *("file_bytes", "needed_bytes", "least_bytes", "free_bytes", "seconds", "dropped"),
     }
