@@ -777,6 +777,7 @@ def test_stages_are_given_as_text_or_values(
     [
         ({"epochs": 2.5}, "--epochs is 2.5, but takes whole numbers; write, for example, 15 or 15,10."),
         ({"learning_rate": "fast"}, "--learning-rate is 'fast', but takes numbers; write, for example, 1e-4 or 1e-4,1e-5."),
+        ({"hold": 3}, "--hold belongs to --schedule exponential; add that, or leave --hold out."),
         ({"augment": "flop"}, "There is no change 'flop' for --augment; did you mean 'flip'?"),
     ],
 )
@@ -829,6 +830,13 @@ def test_bad_input_is_refused_in_a_sentence(
     before = sorted(path.name for path in tmp_path.iterdir())
     for error, options, message in (
         (BackboneError, {"unfreeze": ("87",)}, f"The backbone '{BACKBONE}' has 86 layers, so 87 of them cannot be unfrozen"),
+        (
+            BackboneError,
+            {"unfreeze": "-1"},
+            f"-1 layers of the backbone '{BACKBONE}' cannot be unfrozen; "
+            "give a whole number from 0 (the head alone) to 86, or 'all'.",
+        ),
+        (BackboneError, {"unfreeze": 1.5}, f"1.5 layers of the backbone '{BACKBONE}' cannot be unfrozen; give a whole number"),
         (BackboneError, {"unfreeze": ("block9",)}, f"The backbone '{BACKBONE}' has no layer or block 'block9'"),
         (SpecError, {"unfreeze": ("19", "6")}, "Stage 2 unfreezes 6 layers, fewer than the 19 of the stage before it"),
         (SpecError, {"unfreeze": ("6", "19"), "epochs": (1, 2, 3)}, "--unfreeze names 2 stages, but --epochs 3;"),
