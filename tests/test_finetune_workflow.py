@@ -687,6 +687,30 @@ def test_what_an_interrupted_run_left_goes_with_the_one_that_needed_it(
     assert f"activations that an earlier run left stay in '{cache}'" in caplog.text
 
 
+def test_tensorflow_does_not_advise_against_models_for_each_stage(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All else that it logs is still said, and the advice too, once the training has ended."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    tensorflow = logging.getLogger("tensorflow")
+    advice = "5 out of the last %d calls triggered tf.function retracing."
+    tensorflow.addHandler(handler)
+
+    def learnt(epoch: Epoch) -> None:
+        tensorflow.warning(advice, 5)
+        tensorflow.warning("something else")
+
+    try:
+        finetune(split_pictures, tmp_path / "t.ffe", model=small[0], unfreeze=("0",), epochs=(1,), on_epoch=learnt)
+        assert told == ["something else"] * 2
+        learnt(Epoch(1, 1, None, None, 0.0, 0.0, None, 0.0, 0.0, False))
+    finally:
+        tensorflow.removeHandler(handler)
+    assert told[2:] == [advice % 5, "something else"]
+
+
 @pytest.mark.parametrize("whose", ["its own", "the caller's"])
 def test_time_that_ends_before_a_later_stage_can_learn_keeps_the_stages_before(
     whose: str,
