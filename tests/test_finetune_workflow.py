@@ -693,6 +693,30 @@ def test_what_an_interrupted_run_left_goes_with_the_one_that_needed_it(
     assert f"activations that an earlier run left stay in '{cache}'" in caplog.text
 
 
+def test_tensorflow_does_not_advise_against_models_for_each_stage(
+    small: tuple[Path, TrainingResult], split_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All else that it logs is still said, and the advice too, once the training has ended."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    tensorflow = logging.getLogger("tensorflow")
+    advice = "5 out of the last %d calls triggered tf.function retracing."
+    tensorflow.addHandler(handler)
+
+    def learnt(epoch: Epoch) -> None:
+        tensorflow.warning(advice, 5)
+        tensorflow.warning("something else")
+
+    try:
+        finetune(split_pictures, tmp_path / "t.ffe", model=small[0], unfreeze=("0",), epochs=(1,), on_epoch=learnt)
+        assert told == ["something else"] * 2
+        learnt(Epoch(1, 1, None, None, 0.0, 0.0, None, 0.0, 0.0, False))
+    finally:
+        tensorflow.removeHandler(handler)
+    assert told[2:] == [advice % 5, "something else"]
+
+
 @pytest.mark.parametrize("whose", ["its own", "the caller's"])
 def test_time_that_ends_before_a_later_stage_can_learn_keeps_the_stages_before(
     whose: str,
@@ -783,6 +807,7 @@ def test_stages_are_given_as_text_or_values(
     [
         ({"epochs": 2.5}, "--epochs is 2.5, but takes whole numbers; write, for example, 15 or 15,10."),
         ({"learning_rate": "fast"}, "--learning-rate is 'fast', but takes numbers; write, for example, 1e-4 or 1e-4,1e-5."),
+        ({"hold": 3}, "--hold belongs to --schedule exponential; add that, or leave --hold out."),
         ({"augment": "flop"}, "There is no change 'flop' for --augment; did you mean 'flip'?"),
     ],
 )
@@ -835,6 +860,13 @@ def test_bad_input_is_refused_in_a_sentence(
     before = sorted(path.name for path in tmp_path.iterdir())
     for error, options, message in (
         (BackboneError, {"unfreeze": ("87",)}, f"The backbone '{BACKBONE}' has 86 layers, so 87 of them cannot be unfrozen"),
+        (
+            BackboneError,
+            {"unfreeze": "-1"},
+            f"-1 layers of the backbone '{BACKBONE}' cannot be unfrozen; "
+            "give a whole number from 0 (the head alone) to 86, or 'all'.",
+        ),
+        (BackboneError, {"unfreeze": 1.5}, f"1.5 layers of the backbone '{BACKBONE}' cannot be unfrozen; give a whole number"),
         (BackboneError, {"unfreeze": ("block9",)}, f"The backbone '{BACKBONE}' has no layer or block 'block9'"),
         (SpecError, {"unfreeze": ("19", "6")}, "Stage 2 unfreezes 6 layers, fewer than the 19 of the stage before it"),
         (SpecError, {"unfreeze": ("6", "19"), "epochs": (1, 2, 3)}, "--unfreeze names 2 stages, but --epochs 3;"),

@@ -50,9 +50,7 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
         click.option(
             "--hold",
             type=click.IntRange(0, 10_000),
-            default=10,
-            show_default=True,
-            help="Epochs before an exponential schedule falls.",
+            help="Epochs before an exponential schedule falls.  [default: 10]",
         ),
         click.option(
             "--optimizer",

@@ -40,6 +40,11 @@ def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
                 f"give at most {len(names)}, or '{ALL}'."
             )
         return int(wanted)
+    if _is_number(wanted):
+        raise BackboneError(
+            f"{wanted} layers of the backbone '{backbone}' cannot be unfrozen; "
+            f"give a whole number from 0 (the head alone) to {len(names)}, or '{ALL}'."
+        )
     pattern = re.compile(re.escape(wanted) + r"(?!\d)")  # block1 is not block10
     places = [i for i, name in enumerate(names) if name == wanted] or [i for i, n in enumerate(names) if pattern.match(n)]
     if not places:
@@ -49,6 +54,14 @@ def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
             f"The backbone '{backbone}' has no layer or block '{wanted}'; {hint} last layers are {', '.join(names[-8:])}."
         )
     return len(names) - places[0]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def count_stages(model: keras.Model, wanted: Sequence[str], backbone: str) -> list[int]:

@@ -70,6 +70,8 @@ def _value(name: str, text: str) -> Any:
         if text not in get_args(Fill):
             raise SpecError(f"--augment has fill={text}; use {', '.join(get_args(Fill)[:-1])} or {get_args(Fill)[-1]}.")
         return text
+    if name in _AROUND_ONE | _NUMBERS and re.fullmatch(_NUMBER, text) and float(text) == 0:
+        raise SpecError(f"--augment has {name}={text}, which changes nothing; leave '{name}' out, or give a value above 0.")
     if name == "seed" and re.fullmatch(r"\d+", text):
         return int(text)
     if name in _NUMBERS and re.fullmatch(_NUMBER, text):
@@ -85,13 +87,16 @@ def _value(name: str, text: str) -> Any:
 
 _WANTED = {
     **dict.fromkeys(("flip", "vflip", "normalize"), "it takes no value"),
-    **dict.fromkeys(sorted(_AROUND_ONE), "it takes a range such as 0.8-1.2, or 0.2 for the same"),
+    "zoom": "it takes a range within 0.1-10, such as 0.8-1.2, or a number below 1, such as 0.2 for the same",
+    **dict.fromkeys(
+        ("brightness", "contrast"), "it takes a range within 0-10, such as 0.8-1.2, or a number below 1, such as 0.2 for the same"
+    ),
     "crop": "it takes a range such as 0.3-1, or 0.3 for the same",
     "ratio": "it takes a range such as 0.75-1.33",
     "rotate": "it takes a number of degrees such as 15",
     "shear": "it takes a number of degrees such as 10",
     "shift": "it takes a share of the width and height such as 0.2",
-    "seed": "it takes a whole number such as 1",
+    "seed": "it takes a whole number from 0, such as 1",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ffe.errors import SpecError
 from ffe.images.augment_text import parse_augment
-from ffe.specs import AugmentSpec
+from ffe.specs import AugmentSpec, TrainingSpec
 
 NO_CHANGES = "none"
 
@@ -38,6 +38,17 @@ def numbers(asked: str | float | Iterable[float], option: str) -> tuple[float, .
         return tuple(float(part) for part in _parts(asked))
     except (TypeError, ValueError):
         raise SpecError(f"{option} is {asked!r}, but takes numbers; write, for example, 1e-4 or 1e-4,1e-5.") from None
+
+
+def hold_of(asked: int | None, schedule: str) -> int:
+    """Return for how many epochs an exponential schedule holds; None = 10.
+
+    Raises:
+        SpecError: it is asked for, and the schedule is another one.
+    """
+    if asked is not None and schedule != "exponential":
+        raise SpecError("--hold belongs to --schedule exponential; add that, or leave --hold out.")
+    return TrainingSpec.hold if asked is None else asked
 
 
 def changes(asked: str | AugmentSpec | None) -> AugmentSpec | None:

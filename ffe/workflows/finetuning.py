@@ -30,7 +30,7 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.scan import Scan, scan
 from ffe.specs import AugmentSpec, TrainingSpec
 from ffe.splits.sides import TEST, TRAIN, VALID
-from ffe.workflows.asked import changes, numbers, whole_numbers, words
+from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers, words
 from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import Dealing, Dealt
 from ffe.workflows.photos import check_apart, check_classes, check_counts
@@ -54,7 +54,7 @@ def finetune(
     epochs: str | int | Sequence[int] = 15,
     learning_rate: str | float | Sequence[float] = 1e-4,
     schedule: str = "constant",
-    hold: int = 10,
+    hold: int | None = None,
     optimizer: str = "adam",
     weight_decay: float = 0.0,
     dropout: float | None = None,
@@ -132,7 +132,7 @@ def finetune(
         epochs=whole_numbers(epochs, "--epochs"),
         learning_rate=numbers(learning_rate, "--learning-rate"),
         schedule=schedule,  # type: ignore[arg-type]
-        hold=hold,
+        hold=hold_of(hold, schedule),
         optimizer=optimizer,  # type: ignore[arg-type]
         weight_decay=weight_decay,
         dropout=dropout,

@@ -27,7 +27,7 @@ from ffe.images.scan import Scan, scan
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.groups import find_groups
 from ffe.splits.sides import TEST, TRAIN, VALID
-from ffe.workflows.asked import changes, numbers, whole_numbers
+from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers
 from ffe.workflows.dealing import Dealing
 from ffe.workflows.photos import check_counts, photos_of_files
 from ffe.workflows.training import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
@@ -45,7 +45,7 @@ def scratch(
     epochs: str | int | Sequence[int] = 30,
     learning_rate: str | float | Sequence[float] = 1e-4,
     schedule: str = "constant",
-    hold: int = 10,
+    hold: int | None = None,
     optimizer: str = "rmsprop",
     weight_decay: float = 0.0,
     batch_size: int = 20,
@@ -110,7 +110,7 @@ def scratch(
         epochs=counts,
         learning_rate=rates,
         schedule=schedule,  # type: ignore[arg-type]
-        hold=hold,
+        hold=hold_of(hold, schedule),
         optimizer=optimizer,  # type: ignore[arg-type]
         weight_decay=weight_decay,
         dropout=0.0 if plain else DROPOUT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -72,15 +73,35 @@ class Call:
     def logged(self) -> Iterator[Call]:
         """Lend the same call, whose epochs go into TensorBoard's logs too, if they are wanted."""
         if self.board is None:
-            yield self
+            with _without_tracing_advice():
+                yield self
             return
-        with TensorBoardLog(self.board) as log:
+        with _without_tracing_advice(), TensorBoardLog(self.board) as log:
 
             def told(epoch: Epoch) -> None:
                 log.add(epoch)
                 self.on_epoch(epoch)
 
             yield replace(self, on_epoch=told)
+
+
+@contextlib.contextmanager
+def _without_tracing_advice() -> Iterator[None]:
+    """Keep TensorFlow's advice against tracing functions anew from the user.
+
+    It counts by the code of a function, which all models share: each stage has models of its own, and traces each of
+    them once or twice.
+    """
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in str(record.msg)
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
 
 
 def _make_folder(board: Path) -> None:

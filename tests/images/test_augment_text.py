@@ -88,22 +88,33 @@ def test_text_has_no_needless_digits() -> None:
         ("normalize=yes", "--augment has normalize=yes, but it takes no value."),
         (
             "zoom=1.5",
-            "--augment has zoom=1.5, but it takes a range such as 0.8-1.2, or 0.2 for the same.",
+            "--augment has zoom=1.5, but it takes a range within 0.1-10, "
+            "such as 0.8-1.2, or a number below 1, such as 0.2 for the same.",
         ),
         (
             "brightness=a",
-            "--augment has brightness=a, but it takes a range such as 0.8-1.2, or 0.2 for the same.",
+            "--augment has brightness=a, but it takes a range within 0-10, "
+            "such as 0.8-1.2, or a number below 1, such as 0.2 for the same.",
         ),
         (
             "contrast=0.5-",
-            "--augment has contrast=0.5-, but it takes a range such as 0.8-1.2, or 0.2 for the same.",
+            "--augment has contrast=0.5-, but it takes a range within 0-10, "
+            "such as 0.8-1.2, or a number below 1, such as 0.2 for the same.",
         ),
         ("crop=", "--augment has crop=, but it takes a range such as 0.3-1, or 0.3 for the same."),
         ("crop,ratio=2", "--augment has ratio=2, but it takes a range such as 0.75-1.33."),
         ("rotate=-15", "--augment has rotate=-15, but it takes a number of degrees such as 15."),
         ("shear=5-10", "--augment has shear=5-10, but it takes a number of degrees such as 10."),
         ("shift=20%", "--augment has shift=20%, but it takes a share of the width and height such as 0.2."),
-        ("flip,seed=1.5", "--augment has seed=1.5, but it takes a whole number such as 1."),
+        ("flip,seed=1.5", "--augment has seed=1.5, but it takes a whole number from 0, such as 1."),
+        ("flip,seed=-1", "--augment has seed=-1, but it takes a whole number from 0, such as 1."),
+        (
+            "contrast=100",
+            "--augment has contrast=100, but it takes a range within 0-10, "
+            "such as 0.8-1.2, or a number below 1, such as 0.2 for the same.",
+        ),
+        ("zoom=0", "--augment has zoom=0, which changes nothing; leave 'zoom' out, or give a value above 0."),
+        ("flip,rotate=0.0", "--augment has rotate=0.0, which changes nothing; leave 'rotate' out, or give a value above 0."),
         ("flip,fill=mirror", "--augment has fill=mirror; use nearest, reflect, constant or wrap."),
         ("rotate=270", "rotate is 270.0, but must be a number from 0 to 180."),
         ("zoom=2-1", "zoom is (2.0, 1.0), but must be a range (low, high) with 0.1 <= low <= high <= 10."),
