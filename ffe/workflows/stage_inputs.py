@@ -269,7 +269,8 @@ class StageInputs:
         """Say what a stage trains, and what it takes: disk, and about how long."""
         name = self._spec.backbone.name
         what = (
-            f"the last {stage.layers} layers of {name} learn, from {stage.first} on ({stage.learning} have weights that can)"
+            f"the last {stage.layers} layers of {name} learn, from {stage.first} on "
+            f"({stage.learning} {'has' if stage.learning == 1 else 'have'} weights that can)"
             if stage.layers
             else f"the head learns, all of {name} stays as it is"
         )
