@@ -87,7 +87,7 @@ def test_an_interruption_prints_what_is_done(pictures: Path, tmp_path: Path, mon
     result = run(pictures, "-o", tmp_path / "o", "--roads", "frozen,scratch", *FAKE)
     assert result.exit_code == 130
     assert "scratch: interrupted\n" in result.stdout
-    assert "The best (*) is frozen." in result.stdout
+    assert "Only frozen has a result." in result.stdout
     assert result.stderr.endswith("ffe: interrupted; what was computed is kept for the same command\n")
     first = run(pictures, "-o", tmp_path / "o", "--roads", "scratch", *FAKE)
     assert first.exit_code == 130

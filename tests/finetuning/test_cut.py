@@ -107,8 +107,15 @@ def test_what_cannot_be_asked_for() -> None:
         "The backbone 'mobilenet_0.25' has no layer or block 'conv_dw_14'; did you mean 'conv_dw_4'? Its last layers are "
         "conv_pw_12_bn, conv_pw_12_relu, conv_dw_13, conv_dw_13_bn, conv_dw_13_relu, conv_pw_13, conv_pw_13_bn, conv_pw_13_relu."
     )
-    with pytest.raises(BackboneError, match="no layer or block '-3'; its last layers are"):
-        count_unfrozen(model, "-3", "mobilenet_0.25")
+    for wanted in ("-3", "1.5"):
+        with pytest.raises(BackboneError) as raised:
+            count_unfrozen(model, wanted, "mobilenet_0.25")
+        assert str(raised.value) == (
+            f"{wanted} layers of the backbone 'mobilenet_0.25' cannot be unfrozen; "
+            "give a whole number from 0 (the head alone) to 86, or 'all'."
+        )
+    with pytest.raises(BackboneError, match="no layer or block 'top'; "):
+        count_unfrozen(model, "top", "mobilenet_0.25")
 
 
 def test_stages_do_not_shrink() -> None:
