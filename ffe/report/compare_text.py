@@ -7,7 +7,7 @@ from typing import Any
 
 from ffe.machine import bytes_text
 from ffe.report.text import comparison_text, share_text, table
-from ffe.report.words import THIN, counted, duration
+from ffe.report.words import THIN, counted, duration, listed
 
 HEADER = ("road", "test accuracy", "95 %", "behind the best", "validation", "time", "best at", "learnt", "model")
 NUMBERS = (1, 3, 4, 5, 6, 8)
@@ -77,9 +77,9 @@ def _tie(record: Mapping[str, Any]) -> str:
     equal = [road["name"] for road in record["roads"] if road["comparison"] and not road["comparison"]["difference"]]
     if not equal:
         return ""
-    others = " and ".join([*([", ".join(equal[:-1])] if equal[1:] else []), equal[-1]])
     are = "is" if len(equal) == 1 else "are"
-    return f" {others.capitalize()} {are} right as often as {record['best']}, which comes first because its log loss is lower."
+    others = listed(equal, "and").capitalize()
+    return f" {others} {are} right as often as {record['best']}, which comes first because its log loss is lower."
 
 
 def advice(record: Mapping[str, Any]) -> str:

@@ -205,11 +205,6 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
     return text
 
 
-def answers_text(names: Sequence[str]) -> str:
-    """Return ``cat``, ``cat or dog``, ``cat, dog or emu``."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
-
-
 def growth_text(growth: Mapping[str, Any]) -> str:
     """Return what more photos would bring, from ``Growth.to_json``."""
     points = ", ".join(f"{100 * p['accuracy']:.1f} % with {p['size']}" for p in growth["points"])

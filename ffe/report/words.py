@@ -120,6 +120,11 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def listed(names: Sequence[str], last: str) -> str:
+    """Return ``cat``, ``cat or dog``, ``cat, dog or emu``; ``last`` is the word before the last name."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
 def of_a_hundred(accuracy: float, interval: Sequence[float] | None, n: int) -> str:
     """Return an accuracy in words.
 

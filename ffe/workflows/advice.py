@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ffe.evaluation.weights import FAIR_SHARE, class_weights
-from ffe.report.words import counted, plain
+from ffe.report.words import counted, listed, plain
 from ffe.specs import SearchSpec
 
 Level = Literal["refused", "warning", "note"]
@@ -233,7 +233,7 @@ def _named(names: Sequence[str]) -> str:
     shown = list(names[:_FEW_NAMED])
     if len(names) > _FEW_NAMED:
         return f"{', '.join(shown)} and {len(names) - _FEW_NAMED} more"
-    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
+    return listed(shown, "and")
 
 
 def _each_named(groups: Sequence[Sequence[str]]) -> str:

@@ -31,8 +31,7 @@ from ffe.heads.space import complete
 from ffe.heads.svm import EXACT_ROWS
 from ffe.machine import bytes_text
 from ffe.report.page import check_output as check_report
-from ffe.report.text import answers_text
-from ffe.report.words import counted
+from ffe.report.words import counted, listed
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.store.reader import FeatureStore
 from ffe.tuning.cost import estimate
@@ -228,7 +227,7 @@ def tune(
         _warm_up()
         found = search(problem, spec, on_progress, memory)
         if untried := [name for name in spec.heads if name not in {trial.head for trial in found}]:
-            log.warning("the time was over before %s could be tried; give more with --budget", answers_text(untried))
+            log.warning("the time was over before %s could be tried; give more with --budget", listed(untried, "or"))
         if spec.ensemble < 2:
             return found
         together = best_ensemble(problem, spec, found, groups)

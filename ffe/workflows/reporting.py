@@ -31,7 +31,8 @@ from ffe.report.page import (
     Suspect,
     write_page,
 )
-from ffe.report.text import METRIC_NAMES, answers_text, comparison_text, parameters_text, share_text
+from ffe.report.text import METRIC_NAMES, comparison_text, parameters_text, share_text
+from ffe.report.words import listed
 from ffe.specs import SearchSpec
 from ffe.splits.groups import Groups
 from ffe.store.reader import FeatureStore
@@ -119,7 +120,7 @@ def _photos(count: int) -> str:
 
 def title_of(class_names: Sequence[str]) -> str:
     """Return ``cat or dog``; for many classes, or long names, how many they are."""
-    title = answers_text(class_names)
+    title = listed(class_names, "or")
     return title if len(title) <= _LONGEST_TITLE else f"{len(class_names)} classes"
 
 
