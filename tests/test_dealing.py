@@ -65,13 +65,18 @@ def test_a_file_counts_on_one_side_if_it_is_to(said: pytest.LogCaptureFixture) -
     assert said.messages == ["2 images are left out: the same file trains, or validates, and also stands on another side"]
 
 
-def test_new_images_that_belong_to_validation_images_do_not_train(said: pytest.LogCaptureFixture) -> None:
-    photos = photos_of("abcdef", ["", "", "", "", "", "valid"], ["", "v", "t", "v", "t", "t"])
+def test_new_images_that_belong_to_others_stand_where_those_do(said: pytest.LogCaptureFixture) -> None:
+    """Unless the source wants them elsewhere, or the others stand on both sides: then they are left out."""
+    photos = photos_of("abcdefgh", ["", "", "", "", "", "valid", "", ""], ["", "v", "t", "v", "t", "t", "t", "v"])
     known = {"a": "train", "b": "valid", "c": "test"}
-    assert as_before(photos, known) == ["train", "valid", "test", "", "", ""]
+    assert as_before(photos, known) == ["train", "valid", "test", "valid", "test", "", "test", "valid"]
     assert said.messages == [
-        "2 new images are left out: they belong together with images that test",
-        "1 new images are left out: they belong together with images that validate",
+        "2 new images test too: they belong together with images that test",
+        "1 new image is left out: it belongs together with images that test",
+        "2 new images validate too: they belong together with images that validate",
     ]
+    said.clear()
+    assert as_before(photos_of("abcd", [""] * 4, ["p", "v", "p", "p"]), known) == ["train", "valid", "test", ""]
+    assert said.messages[0] == "1 new image is left out: it belongs together with images that test"
     photos = photos_of("abcd", ["", "", "", "valid"], ["", "v", "", "v"])
     assert as_before(photos, known) == ["train", "valid", "test", "valid"]

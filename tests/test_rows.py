@@ -85,26 +85,56 @@ def test_images_that_are_added_move_none_to_the_other_side(tmp_path: Path) -> No
     assert by_name(after, after.split)[:60] == sides
 
 
-def test_what_belongs_together_never_trains_and_tests(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
-    """Near copies by their features, named groups whole; what would test beside a training image is left out."""
+def test_what_belongs_together_stands_on_one_side(tmp_path: Path) -> None:
+    """Near copies by their features, and named groups; nothing is left out."""
     features = values(range(120))
     features[60:90] = features[:30] * np.float32(1.02)
     names = [f"burst {i // 10}" if 90 <= i < 120 else "" for i in range(120)]
     rows = split(write(tmp_path / "f.h5", features, names=names))
     assert rows.counts() == {name: int((rows.split == value).sum()) for name, value in COUNTED.items()}
-    assert rows.counts()["left_out"] > 3
+    assert rows.counts()["left_out"] == 0
     assert sum(rows.counts().values()) == 120
     assert rows.groups.count == 33
     sides = by_name(rows, rows.split)
     for i in range(30):
-        assert {sides[i], sides[60 + i]} in ({"train"}, {"test"}, {"train", ""})
+        assert sides[i] == sides[60 + i]
     for start in (90, 100, 110):
         assert len(set(sides[start : start + 10])) == 1
     assert not rows.leaking().any()
-    left_out = rows.counts()["left_out"]
-    assert f"{left_out} images drawn for the test are left out: they belong together with images that train or choose" in (
-        warnings.messages
-    )
+
+
+def test_four_near_copies_of_each_photo_waste_none(tmp_path: Path) -> None:
+    """The share that tests is what was asked, within five points, and no photo is used for nothing."""
+    features = np.tile(values(range(150)), (5, 1)) * np.linspace(0.9, 1.1, 5, dtype=np.float32).repeat(150)[:, None]
+    rows = split(write(tmp_path / "f.h5", features), fraction=0.2)
+    assert rows.groups.count == 150
+    assert rows.counts()["left_out"] == 0
+    assert 0.15 <= rows.counts()["test"] / 750 <= 0.25
+    assert not rows.leaking().any()
+
+
+def test_what_was_moved_or_kept_is_said(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "f.h5", values(range(60)))
+    sentence = "%s moved %s the test, which chance had made too %s; more images may move %s back"
+    with FeatureStore(path) as store:
+        said = {}
+        for seed in range(40):
+            warnings.clear()
+            split_rows(store, None, None, 0.3, seed)
+            said.update(dict.fromkeys(warnings.messages))
+        assert sentence % ("1 image was", "into", "small", "it") in said
+        assert sentence % ("2 images were", "out of", "large", "them") in said
+        warnings.clear()
+        drawn = split_rows(store, None, None, 0.3, 0)
+        tested = [digest for digest, side in zip(drawn.sha256, drawn.split, strict=True) if side == "train"][:2]
+        for count, stay in (
+            (1, "1 image stays in the test, where the model that is replaced had it"),
+            (2, "2 images stay in the test, where the model that is replaced had them"),
+        ):
+            warnings.clear()
+            again = split_rows(store, None, None, 0.3, 0, tested[:count])
+            assert {again.split[again.sha256.index(digest)] for digest in tested[:count]} == {"test"}
+            assert stay in warnings.messages
 
 
 COUNTED = {"train": "train", "valid": "valid", "test": "test", "left_out": ""}

@@ -41,6 +41,7 @@ def _store(
     spec: ExtractSpec | None = None,
     broken: int | None = None,
     start: int = 0,
+    names: Sequence[str] | None = None,
 ) -> Path:
     """Write a feature file of made-up rows; row i is image ``images[i]``, bright in the channel of its class."""
     images = list(range(start, start + len(labels))) if images is None else images
@@ -51,7 +52,8 @@ def _store(
         features[:, :, max(label, 0)] += 0.4
         values[f"{i:04d}.png"] = features.reshape(-1).astype(np.float32) * (np.nan if i == broken else 1)
         digest = hashlib.sha256(str(image).encode()).hexdigest()
-        rows.append(Row(f"{i:04d}.png", digest, label, "" if splits is None else splits[i]))
+        given, name = ("" if column is None else column[i] for column in (splits, names))
+        rows.append(Row(f"{i:04d}.png", digest, label, given, group=name))
     write_store(
         path,
         spec=spec or make_spec("fake")[0],
@@ -116,7 +118,7 @@ def test_the_splits_of_the_file_are_used(tmp_path: Path) -> None:
 
 def test_a_split_with_validation_rows_only_gets_a_test_from_the_training_rows(tmp_path: Path) -> None:
     result = _quick(_store(tmp_path / "f.h5", [0, 1] * 20, splits=["train"] * 30 + ["valid"] * 10))
-    assert result.rows == {"train": 26, "valid": 10, "test": 4, "left_out": 0}
+    assert result.rows == {"train": 25, "valid": 10, "test": 5, "left_out": 0}
 
 
 def test_other_files_bring_validation_and_test_rows(tmp_path: Path) -> None:
@@ -250,7 +252,7 @@ def test_two_runs_give_the_same_model(tmp_path: Path) -> None:
     arrays = [Bundle(tmp_path / f"{i}.ffe").head().arrays() for i in range(2)]
     for name, array in arrays[0].items():
         np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
-    assert _quick(store, seed=4).rows == {"train": 36, "valid": 0, "test": 4, "left_out": 0}
+    assert _quick(store, seed=4).rows == {"train": 34, "valid": 0, "test": 6, "left_out": 0}
 
 
 def test_the_winner_is_fitted_again_on_all_training_rows(tmp_path: Path) -> None:
@@ -529,12 +531,34 @@ def test_without_copies_nothing_is_said_of_leaks(fake_store: Path) -> None:
     assert leak_text(result) is None
 
 
+def test_a_model_that_is_replaced_keeps_its_test_images(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    """Near copies join it: under the same seed and share its test images test again, in tune and in train."""
+    model = tmp_path / "m.ffe"
+    _quick(_store(tmp_path / "a.h5", [0, 1] * 30), model, trials=1, with_backbone=False)
+    names = [f"group {i % 60}" for i in range(240)]
+    more = _store(tmp_path / "b.h5", [0, 1] * 120, names=names)
+
+    def tested() -> set[str]:
+        return {row.sha256 for row in Bundle(model).splits() if row.split == "test"}
+
+    before = tested()
+    warnings.clear()
+    _quick(more, model, trials=1, with_backbone=False)
+    assert before < tested()
+    assert any(" in the test, where the model that is replaced had " in message for message in warnings.messages)
+    before = tested()
+    train(more, model, head="logistic", with_backbone=False)
+    assert tested() == before
+    train(more, model, head="logistic", with_backbone=False, seed=1)
+    assert not before <= tested()
+
+
 def test_what_was_left_out_of_the_test_is_not_unseen(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
-    """Images saved again, whose originals train: no fresh test either."""
+    """Images saved again, whose originals validate: no fresh test either."""
     values = {f"{i:04d}.png": np.random.default_rng(i % 30).uniform(0, 1, 256).astype(np.float32) for i in range(60)}
     hashes = np.random.default_rng(0).integers(1, 2**63, 30)
     rows = [
-        Row(name, hashlib.sha256(name.encode()).hexdigest(), i % 2, "", phash=int(hashes[i % 30]))
+        Row(name, hashlib.sha256(name.encode()).hexdigest(), i % 2, "valid" if i < 20 else "", phash=int(hashes[i % 30]))
         for i, name in enumerate(values)
     ]
     path = tmp_path / "f.h5"

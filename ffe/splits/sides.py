@@ -1,15 +1,24 @@
 """Which rows train, and which test. Pure functions over columns.
 
-Every choice is made by a keyed digest of the image's content, or of the name of
-its group where the source gives one. So it depends neither on the order of the
-rows nor on their paths, nor on which other images there are: an image that
-trains never tests after others were added, nor the other way round.
+Every choice is made by a keyed digest of an image's content, or of the name of
+its group where the source gives one, in whole numbers. So it depends neither on
+the order of the rows nor on their paths, nor on the processor. Images that
+belong together stand on one side: the one that their first member draws, that
+is the smallest name of a group, or without names the smallest digest.
+
+So an image that is added moves no other one, with three exceptions. It may join
+a group and be its new first member, or join two groups to one; the share that
+tests may leave the bounds of ``SLACK``; a class may be too small for chance.
+What tested before stays in the test all the same, where the caller names it:
+``tune``, ``train`` and ``scratch`` name the test images of the model that they
+replace. Under another name a model remembers nothing, and the test is drawn anew.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +26,10 @@ import numpy as np
 from ffe.keys import bytes_digest
 
 TRAIN, VALID, TEST, LEFT_OUT = "train", "valid", "test", ""
+
+SLACK = 0.05  # the share that tests is as near as this to what was asked, where groups are small enough
+_DIGITS = 13  # of a digest in hexadecimal, that a draw has
+_DRAWS = 16**_DIGITS
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +41,14 @@ class Sides:
         unstable: labels of the classes, ascending, of which chance had put no
             image or every image into the test. One of their groups was moved,
             and may move back when images are added.
+        moved: rows that were moved to bring the share that tests near to what was asked; negative = out of the test.
+        kept: rows that stay in the test because they tested before.
     """
 
     side: np.ndarray
     unstable: tuple[int, ...] = ()
+    moved: int = 0
+    kept: int = 0
 
 
 def hold_out(
@@ -43,64 +60,111 @@ def hold_out(
     *,
     names: Sequence[str] | None = None,
     training: np.ndarray | None = None,
+    tested: Collection[str] = (),
 ) -> Sides:
     """Hold out images for the test, about the same share of every class.
 
-    Each image draws a number u in [0, 1) from a digest of itself and the seed,
-    and tests if u < ``fraction``. Images that belong together may draw both
-    sides: then those that train stay, and those that would test are left out,
-    since whichever side they stood on, they would leak, or would have moved.
+    Each group draws a number in [0, 16**13) from a digest of its first member
+    and the seed, and tests if that is below ``fraction`` of 16**13. Where the
+    share of the rows that test is then off by more than ``SLACK``, the groups
+    whose draws were nearest to it change sides, one by one, as long as that helps.
 
     Args:
         labels: int64 (N,), all >= 0.
-        sha256: digest of each row's image; copies draw the same.
+        sha256: digest of each row's image; copies must be of one group.
         groups: int64 (N,), equal for rows that belong together: ``Groups.ids``.
         fraction: share to hold out, in (0, 1).
         seed: another seed, another choice.
-        names: named group of each row, which draws for all of its images; empty = none.
-        training: bool (N,), rows that must not test; None = no such rows.
+        names: named group of each row, empty = none.
+        training: bool (N,), rows that must not test; None = no such rows. What
+            belongs to them and would test is left out.
+        tested: digests of images that tested before: they and what belongs to them test.
 
     Returns:
         A side for every row. Where a class has two groups or more, at least one
         of them trains and at least one tests.
     """
-    keys = sha256 if names is None else [f"group {name}" if name else digest for name, digest in zip(names, sha256, strict=True)]
-    of_key = {key: _drawn(key, seed) for key in set(keys)}
-    drawn = np.asarray([of_key[key] for key in keys])
     fixed = np.zeros(len(labels), bool) if training is None else training
-    _, group = np.unique(groups, return_inverse=True)
-    group = group.reshape(-1)
-    tests = (drawn < fraction) & ~fixed
-    mixed = np.bincount(group, ~tests) > 0
-    side = np.where(tests, np.where(mixed[group], LEFT_OUT, TEST), TRAIN).astype("U5")
+    group = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    count = int(group.max(initial=-1)) + 1
+    first: dict[int, tuple[bool, str]] = {}
+    for row in np.flatnonzero(~fixed).tolist():
+        key = (False, names[row]) if names is not None and names[row] else (True, sha256[row])
+        first[int(group[row])] = min(first.get(int(group[row]), key), key)
+    drawn = {number: _drawn(key if alone else f"group {key}", seed) for number, (alone, key) in first.items()}
+    order = sorted(drawn, key=lambda number: (drawn[number], first[number]))
+    limit = math.ceil(fraction * _DRAWS)  # the product is exact: a power of two
+    tests = np.zeros(count, bool)
+    tests[[number for number in order if drawn[number] < limit]] = True
+    known = np.zeros(count, bool)
+    known[group[[row for row in np.flatnonzero(~fixed).tolist() if sha256[row] in tested]]] = True
+    kept = sum(sha256[row] in tested for row in np.flatnonzero(known[group] & ~tests[group]).tolist()) if tested else 0
+    tests |= known
+    held_back = np.bincount(group[fixed], minlength=count) > 0  # rows that must not test belong to them
+    sizes = np.bincount(group, minlength=count)
+    moved = _bring_near(tests, [g for g in order if not held_back[g]], sizes, known, limit, int((~fixed).sum()))
+    side = np.where(tests[group], np.where(held_back[group], LEFT_OUT, TEST), TRAIN).astype("U5")
+    side[fixed] = TRAIN
     unstable = []
     for label in np.unique(labels).tolist():
+        of_class = labels == label
+        there = set(group[of_class].tolist())
         for wanted in (TRAIN, TEST):
-            of_class = labels == label
             if (side[of_class] == wanted).any():
                 continue
-            movable = of_class & ~np.isin(group, group[fixed]) if wanted == TEST else of_class
-            order = np.argsort(drawn if wanted == TEST else -drawn, kind="stable")
-            for candidate in dict.fromkeys(group[order[movable[order]]].tolist()):
-                moved = np.where(group == candidate, wanted, side)
-                if _both_sides_or_as_before(labels, side, moved, group == candidate):
-                    side = moved
+            if wanted == TEST:
+                candidates = [number for number in order if number in there and not held_back[number]]
+            else:
+                candidates = [number for number in reversed(order) if number in there]
+                candidates.sort(key=lambda number: bool(known[number]))
+            for candidate in candidates:
+                changed = np.where((group == candidate) & ~fixed, wanted, side)
+                if _no_class_loses_a_side(labels, side, changed, group == candidate, label if wanted == TRAIN else None):
+                    side = changed
                     unstable.append(int(label))
                     break
-    return Sides(side, tuple(unstable))
+    return Sides(side, tuple(unstable), moved, kept)
 
 
-def _drawn(key: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on nothing but these two."""
-    return int(bytes_digest(f"hold out {seed} {key}".encode())[:13], 16) / 16**13
+def _drawn(key: str, seed: int) -> int:
+    """Return a number in [0, 16**13) that depends on nothing but these two."""
+    return int(bytes_digest(f"hold out {seed} {key}".encode())[:_DIGITS], 16)
 
 
-def _both_sides_or_as_before(labels: np.ndarray, before: np.ndarray, after: np.ndarray, moved: np.ndarray) -> bool:
-    """Return whether no class of the moved rows loses its last row of a side."""
+def _bring_near(tests: np.ndarray, order: Sequence[int], sizes: np.ndarray, known: np.ndarray, limit: int, total: int) -> int:
+    """Move groups until the share that tests is within ``SLACK``, in whole numbers; return how many rows came into the test.
+
+    Args:
+        tests: bool (G,), changed in place.
+        order: the groups that may move, by their draws.
+        sizes: int64 (G,), rows of each.
+        known: bool (G,), those that must not leave the test.
+        limit: share that is asked, times ``_DRAWS``.
+        total: rows that it is a share of.
+    """
+    off = sum(int(sizes[number]) for number in order if tests[number]) * _DRAWS - limit * total
+    most = (math.ceil(SLACK * _DRAWS) + 1) * total  # and one for what was rounded
+    moved, before = 0, None
+    while abs(off) > most and off != before:
+        before, small = off, off < 0
+        for number in order if small else reversed(order):
+            rows = int(sizes[number]) * (1 if small else -1)
+            if tests[number] == small or known[number] or abs(off + rows * _DRAWS) >= abs(off):
+                continue
+            tests[number] = small
+            off += rows * _DRAWS
+            moved += rows
+            if abs(off) <= most or (off < 0) != small:
+                break
+    return moved
+
+
+def _no_class_loses_a_side(labels: np.ndarray, before: np.ndarray, after: np.ndarray, moved: np.ndarray, but: int | None) -> bool:
+    """Return whether no class of the moved rows loses its last row of a side; one may, of the test."""
     return all(
         (after[labels == label] == side).any() or not (before[labels == label] == side).any()
         for label in np.unique(labels[moved]).tolist()
-        for side in (TRAIN, TEST)
+        for side in ((TRAIN,) if label == but else (TRAIN, TEST))
     )
 
 

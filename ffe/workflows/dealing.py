@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ffe.errors import DataError
+from ffe.report.words import counted
 from ffe.splits.groups import Groups
-from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, hold_out
+from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, Sides, hold_out
 from ffe.workflows.leaking import warn_of_leaks
 from ffe.workflows.photos import Photos
 
@@ -77,7 +78,9 @@ class Dealing:
     seed: int
     split: Mapping[str, str] | None = None
 
-    def anew(self, photos: Photos, groups: Groups, test_fraction: float, *, once: bool = False) -> Dealt:
+    def anew(
+        self, photos: Photos, groups: Groups, test_fraction: float, *, once: bool = False, tested: Collection[str] = ()
+    ) -> Dealt:
         """Deal images as the source does, or by their content.
 
         Args:
@@ -86,6 +89,7 @@ class Dealing:
             test_fraction: share that tests, where the source gives no such images.
             once: whether copies of an image that the source puts on several sides are left out of all but the first of
                 training, validation and test.
+            tested: digests of images that tested in the model that is replaced, and test again.
 
         Raises:
             DataError: a class has no image on one of the sides.
@@ -105,7 +109,9 @@ class Dealing:
                 self.seed,
                 names=[photos.named[i] for i in used],
                 training=valid,
+                tested=tested,
             )
+            say_moved(drawn)
             side[used] = np.where(valid, VALID, drawn.side)
         dealt = self._with_validation(Dealt(photos, groups, side))
         return self._checked(_without_copies(dealt) if once else dealt)
@@ -114,8 +120,9 @@ class Dealing:
         """Deal images as they were when a model was made.
 
         Images that the model was not made with train, unless the source gives them
-        another side, or they belong together with one that tests or validates: then
-        they are left out. Where the model had no validation images, a share of those that
+        another side, or they belong together with images that test or validate: then
+        so do they, or are left out where those stand on several sides, or the source
+        wants them elsewhere. Where the model had no validation images, a share of those that
         train validate from now on, whole groups at a time.
 
         Args:
@@ -132,12 +139,20 @@ class Dealing:
         side[photos.labels < 0] = LEFT_OUT
         used = np.flatnonzero(photos.labels >= 0)
         new = np.asarray([photos.sha256[i] not in known for i in used], bool)
+        free = new & np.asarray([not photos.given[i] for i in used], bool)
         for judging, what, others in ((TEST, "test", (TRAIN, VALID)), (VALID, "validate", (TRAIN,))):
-            judged = np.bincount(groups.ids, side[used] == judging) > 0
-            leaking = new & np.isin(side[used], others) & judged[groups.ids]
-            side[used[leaking]] = LEFT_OUT
-            if leaking.any():
-                log.info("%d new images are left out: they belong together with images that %s", leaking.sum(), what)
+            there = np.bincount(groups.ids, side[used] == judging) > 0
+            elsewhere = np.bincount(groups.ids, np.isin(side[used], others) & ~new) > 0
+            together = new & np.isin(side[used], others) & there[groups.ids]
+            follows = together & free & ~elsewhere[groups.ids]
+            side[used[follows]] = judging
+            side[used[together & ~follows]] = LEFT_OUT
+            for rows, does in ((follows, what), (together & ~follows, "")):
+                if count := int(rows.sum()):
+                    belong = f"{'it belongs' if count == 1 else 'they belong'} together with images that {what}"
+                    does = does and (f"{does}s too" if count == 1 else f"{does} too")
+                    left = does or ("is left out" if count == 1 else "are left out")
+                    log.info("%s %s: %s", counted(count, "new image"), left, belong)
         joined = int((side[used[new]] == TRAIN).sum())
         if joined:
             log.info("%d images are new to the model; they take part in the training", joined)
@@ -180,6 +195,22 @@ class Dealing:
         used = np.flatnonzero(dealt.photos.labels >= 0)
         warn_of_leaks(dealt.side[used], dealt.groups, [dealt.photos.sha256[i] for i in used], dealt.photos.labels[used])
         return dealt
+
+
+def say_moved(sides: Sides) -> None:
+    """Say in the log what became of images otherwise than by their draw."""
+    if sides.kept:
+        stay, them = ("stays", "it") if sides.kept == 1 else ("stay", "them")
+        log.info("%s %s in the test, where the model that is replaced had %s", counted(sides.kept, "image"), stay, them)
+    if moved := abs(sides.moved):
+        way, size = ("into", "small") if sides.moved > 0 else ("out of", "large")
+        log.info(
+            "%s moved %s the test, which chance had made too %s; more images may move %s back",
+            counted(moved, "image was", "images were"),
+            way,
+            size,
+            "it" if moved == 1 else "them",
+        )
 
 
 def _without_copies(dealt: Dealt) -> Dealt:

@@ -51,7 +51,7 @@ from ffe.workflows.leak import Leak, leak_of
 from ffe.workflows.posing import AUTO, TrainedViews, memory_of, pose, views_used
 from ffe.workflows.reporting import write_report
 from ffe.workflows.rows import split_rows
-from ffe.workflows.writing import check_output, library_versions, write_model
+from ffe.workflows.writing import check_output, library_versions, tested_before, write_model
 
 log = logging.getLogger("ffe")
 
@@ -163,7 +163,8 @@ def tune(
     Splits are taken from the file, or from ``valid`` and ``test``; where there
     are none, a share is held out for the test, and the trials are scored by
     stratified cross-validation on the rest. Images that belong together stand
-    on one side (``ffe.splits``). The winner is fitted again on all training
+    on one side (``ffe.splits``); what tested in a model that is replaced tests
+    again, unless another seed or share is asked for. The winner is fitted again on all training
     rows, and its probabilities are calibrated on those that scored it.
 
     A search that was interrupted goes on where it stopped when it is started
@@ -364,7 +365,8 @@ def _run(
             place = check_report(options.report)
             if options.output is not None and place.resolve() == Path(options.output).resolve():
                 raise ReportError(f"The report and the model are both to be '{place}'; give them different names.")
-        rows = split_rows(store, options.valid, options.test, spec.test_fraction, spec.seed)
+        tested = tested_before(options.output, spec.seed, spec.test_fraction)
+        rows = split_rows(store, options.valid, options.test, spec.test_fraction, spec.seed, tested)
         chosen = np.isin(rows.split, ("train", "valid"))
         problem, validation = pose(rows, chosen, store, spec, options.folds, views)
         memory = memory_of(options.output if options.is_search else None, rows, store, problem, views)

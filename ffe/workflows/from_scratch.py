@@ -33,6 +33,7 @@ from ffe.workflows.photos import check_counts, photos_of_files
 from ffe.workflows.training import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
 from ffe.workflows.training_result import Stage, TrainingResult
+from ffe.workflows.writing import tested_before
 
 
 def scratch(
@@ -134,7 +135,8 @@ def scratch(
     pixels, photos, skipped = photos_of_files(found, names, preprocess, Limits(max_pixels, max_bytes), workers, on_decoded)
     used = np.flatnonzero(photos.labels >= 0)
     groups = find_groups([photos.sha256[i] for i in used], photos.phash[used], names=[photos.named[i] for i in used])
-    dealt = Dealing(names, valid_fraction, seed, split).anew(photos, groups, test_fraction)
+    tested = tested_before(call.output, seed, test_fraction)
+    dealt = Dealing(names, valid_fraction, seed, split).anew(photos, groups, test_fraction, tested=tested)
     weights = weights_of_classes(spec.class_weights, dealt.labels(TRAIN), len(names))
     start = first_head(grid_of(backbone.output_shape[1:]), len(names), spec.dropout or 0.0, seed)
     network = Network(backbone, start, seed)
@@ -164,7 +166,7 @@ def scratch(
         ended_early=ended_early(trainer, spec),
     )
     features = learnt_spec(ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess), "scratch", backbone)
-    write_trained(result, backbone, features, {}, spec, dealt)
+    write_trained(result, backbone, features, {}, spec, dealt, test_fraction=test_fraction)
     if call.page is not None:
         write_training_report(call.page, result, features, spec, dealt, pooled, str(source))
     return dataclasses.replace(result, seconds=time.monotonic() - started)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError
 from ffe.keys import spec_differences
+from ffe.report.words import counted
 from ffe.specs import ViewsSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore
+from ffe.workflows.dealing import say_moved
 from ffe.workflows.leaking import leaking, warn_of_leaks
 from ffe.workflows.loading import load_rows, pooled_rows
 
@@ -28,7 +31,7 @@ class SplitRows:
     Attributes:
         labels: int64 (N,), in the classes of the main file.
         split: str (N,), ``train``, ``valid`` or ``test``; or empty: left out of
-            all three, because the row would test, and one that it belongs to does not.
+            all three, because the row would test, and one that it belongs to validates.
         sha256, names: N strings; a name is a path, behind ``valid:`` or ``test:`` for a second file.
         class_names: of the main file.
         origin: int64 (N, 2), (file, row in it).
@@ -78,6 +81,7 @@ def split_rows(
     test: str | os.PathLike[str] | None,
     test_fraction: float,
     seed: int,
+    tested: Collection[str] = (),
 ) -> SplitRows:
     """Gather labelled rows and decide who trains, chooses and tests.
 
@@ -89,6 +93,7 @@ def split_rows(
         valid, test: feature files with further rows, for choosing and for the test.
         test_fraction: in (0, 1).
         seed: of the hold-out.
+        tested: digests of images that tested in the model that is replaced, and test again.
 
     Raises:
         DataError: the rows cannot be split, or their features are no numbers.
@@ -124,8 +129,9 @@ def split_rows(
     if not (all_split == TEST).any():
         _check_classes(store, labels, groups.ids[: len(used)], least, "group")
         valid_rows = all_split == "valid"
-        sides = hold_out(all_labels, sha256, groups.ids, test_fraction, seed, names=named, training=valid_rows)
+        sides = hold_out(all_labels, sha256, groups.ids, test_fraction, seed, names=named, training=valid_rows, tested=tested)
         all_split = np.where(valid_rows, "valid", sides.side).astype("U5")
+        say_moved(sides)
         for label in sides.unstable:
             log.warning(
                 "the class '%s' is so small that a test or training image had to be picked for it; "
@@ -139,7 +145,9 @@ def split_rows(
     )
     left_out = int((rows.split == LEFT_OUT).sum())
     if left_out:
-        log.info("%d images drawn for the test are left out: they belong together with images that train or choose", left_out)
+        belong = "it belongs" if left_out == 1 else "they belong"
+        images = counted(left_out, "image drawn for the test is", "images drawn for the test are")
+        log.info("%s left out: %s together with images that validate", images, belong)
     warn_of_leaks(rows.split, groups, sha256, all_labels)
     missing = [n for i, n in enumerate(store.class_names) if not ((all_labels == i) & (all_split == TRAIN)).any()]
     if missing:

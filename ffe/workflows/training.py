@@ -196,6 +196,7 @@ def write_trained(
     spec: TrainingSpec,
     dealt: Dealt,
     reject: float = 0.0,
+    test_fraction: float | None = None,
 ) -> None:
     """Write a model whose backbone was trained.
 
@@ -207,7 +208,9 @@ def write_trained(
         spec: how it was trained.
         dealt: where each image went.
         reject: a best probability below this is "not sure".
+        test_fraction: share that was asked for the test; None = the sides are those of the model before.
     """
+    asked = {} if test_fraction is None else {"test_fraction": test_fraction}
     learnt = result.to_json()
     manifest = Manifest(
         schema=layout.SCHEMA,
@@ -220,7 +223,7 @@ def write_trained(
         class_names=result.classes,
         evaluation=learnt["evaluation"],
         leaderboard=(),
-        search={"rows": result.rows, "validation": f"{result.rows['valid']} validation rows", "seed": spec.seed},
+        search={"rows": result.rows, "validation": f"{result.rows['valid']} validation rows", "seed": spec.seed, **asked},
         members={},
         calibration=learnt["calibration"],
         reject=reject,

@@ -24,6 +24,7 @@ from ffe.heads.dense import DenseHead
 from ffe.images.synthetic import KINDS, draw
 from ffe.ir import IrModel
 from ffe.report.text import model_card
+from ffe.splits.sides import TEST
 from ffe.store.reader import FeatureStore
 
 _LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
@@ -58,6 +59,20 @@ def check_place(path: Path) -> None:
             Bundle(path)
         except BundleError:
             raise BundleError(f"'{path}' exists and is no model file; choose another output.") from None
+
+
+def tested_before(path: str | os.PathLike[str] | None, seed: int, test_fraction: float) -> frozenset[str]:
+    """Return the digests of the images that tested in the model that is about to be replaced.
+
+    None did where there is no such model, or it was made with another seed or share for the test.
+    """
+    if path is None or not Path(path).exists():
+        return frozenset()
+    bundle = Bundle(path)
+    search = bundle.manifest.search
+    if (search.get("seed"), search.get("test_fraction")) != (seed, test_fraction):
+        return frozenset()
+    return frozenset(row.sha256 for row in bundle.splits() if row.split == TEST)
 
 
 def library_versions() -> dict[str, str]:

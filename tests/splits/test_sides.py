@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffe.keys import bytes_digest
-from ffe.splits.sides import Sides, groups_of_classes, hold_out
+from ffe.splits.sides import SLACK, Sides, groups_of_classes, hold_out
 
 
 def digests(count: int, name: str = "image") -> list[str]:
@@ -40,30 +42,101 @@ def test_the_share_held_out_is_about_that_of_every_class(fraction: float) -> Non
         assert counts[:, i].std() > 0.4 * deviation  # every image draws for itself
 
 
+ROW = st.tuples(st.integers(0, 2), st.integers(0, 40), st.sampled_from(["", "", "", "a", "b"]))
+
+
+def split(table: list[tuple[int, int, str]], joins: dict[int, int], seed: int = 0, tested: Collection[str] = ()) -> Sides:
+    """Split rows of a label, an image and a name; an image is of the group of that number, or of another one that it joins."""
+    labels = np.asarray([label for label, *_ in table], np.int64)
+    sha256 = [bytes_digest(b"%d" % image) for _, image, _ in table]
+    together = np.asarray([900 + ord(name) if name else joins.get(image, image) for _, image, name in table])
+    return hold_out(labels, sha256, together, 0.3, seed, names=[name for *_, name in table], tested=tested)
+
+
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_images_that_are_added_move_no_old_one_to_the_other_side(data: st.DataObject) -> None:
+def test_what_tested_before_tests_again_whatever_is_added(data: st.DataObject) -> None:
     """Whatever is added, and whatever it belongs to; classes that are too small for chance are named, and left aside."""
-    row = st.tuples(st.integers(0, 2), st.integers(0, 80), st.integers(0, 60), st.sampled_from(["", "", "a", "b"]))
-    rows = data.draw(st.lists(row, min_size=2, max_size=60))
-    added = data.draw(st.lists(row, max_size=30))
+    rows = data.draw(st.lists(ROW, min_size=2, max_size=60))
+    added = data.draw(st.lists(ROW, max_size=30))
     order = data.draw(st.permutations(range(len(rows) + len(added))))
-
-    def split(table: list[tuple[int, int, int, str]]) -> Sides:
-        labels = np.asarray([label for label, *_ in table], np.int64)
-        sha256 = [bytes_digest(b"%d" % image) for _, image, _, _ in table]
-        together = np.asarray([group for _, _, group, _ in table])
-        return hold_out(labels, sha256, together, 0.3, 0, names=[name for *_, name in table])
-
+    joins = data.draw(st.dictionaries(st.integers(0, 40), st.integers(0, 10), max_size=20))
+    before = split(rows, {})
+    tested = {bytes_digest(b"%d" % image) for (_, image, _), side in zip(rows, before.side, strict=True) if side == "test"}
     everything = rows + added
-    before, after = split(rows), split([everything[i] for i in order])
-    moved_back = np.empty(len(everything), "U5")
-    moved_back[order] = after.side
-    # a group may be moved for one class and hold rows of another
-    unsure = {group for label, _, group, _ in everything if label in {*before.unstable, *after.unstable}}
-    for i, (_, _, group, _) in enumerate(rows):
-        if group not in unsure:
-            assert {before.side[i], moved_back[i]} != {"train", "test"}
+    after = split([everything[i] for i in order], joins, tested=tested)
+    now = np.empty(len(everything), "U5")
+    now[order] = after.side
+    for i, (_, image, name) in enumerate(rows):
+        if before.side[i] == "test":
+            ours = [number for number, row in enumerate(everything) if row[1:] == (image, name)]
+            if not {everything[number][0] for number in ours} & set(after.unstable):
+                assert now[i] == "test" or _shares_a_class(everything, i, joins, after)
+
+
+def _shares_a_class(table: list[tuple[int, int, str]], row: int, joins: dict[int, int], sides: Sides) -> bool:
+    """Return whether a row's group holds rows of a class that had to be given a side."""
+    _, image, name = table[row]
+
+    def group(image: int, name: str) -> object:
+        return name or joins.get(image, image)
+
+    return any(label in sides.unstable for label, *other in table if group(*other) == group(image, name))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    sizes=st.lists(st.integers(1, 8), min_size=100, max_size=200),
+    fraction=st.floats(0.08, 0.5),
+    seed=st.integers(0, 2**31 - 1),
+    data=st.data(),
+)
+def test_groups_stand_whole_and_the_share_is_near(sizes: list[int], fraction: float, seed: int, data: st.DataObject) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.asarray(data.draw(st.permutations(range(len(groups)))))
+    sha256 = digests(len(groups), str(seed))
+    labels = groups % 2
+    sides = hold_out(labels, sha256, groups, fraction, seed)
+    for number in range(len(sizes)):
+        assert len(set(sides.side[groups == number])) == 1
+    assert set(sides.side) == {"train", "test"}  # none is left out
+    assert sides.unstable == ()
+    assert abs((sides.side == "test").mean() - fraction) <= SLACK + 1e-12
+    other = hold_out(labels[order], [sha256[i] for i in order], 1000 - groups[order], fraction, seed)
+    np.testing.assert_array_equal(other.side, sides.side[order])
+
+
+def test_images_that_are_added_move_no_old_one_of_a_large_set() -> None:
+    """Copies of any image, and new ones; a group changes sides where its first member is new, and else never."""
+    sha256 = digests(3000)
+    old = hold_out(np.arange(2000) % 2, sha256[:2000], alone(2000), 0.2, 0)
+    groups = np.where(np.arange(3000) < 2500, alone(3000), alone(3000) - 2500)  # the last 500 belong to the first 500
+    new = hold_out(np.arange(3000) % 2, sha256, groups, 0.2, 0)
+    assert (old.moved, new.moved) == (0, 0)
+    as_was = np.asarray([sha256[i] < sha256[2500 + i] for i in range(500)] + [True] * 1500)
+    assert 200 < as_was[:500].sum() < 300
+    np.testing.assert_array_equal(new.side[:2000][as_was], old.side[as_was])
+    tested = {sha256[i] for i in np.flatnonzero(old.side == "test")}
+    again = hold_out(np.arange(3000) % 2, sha256, groups, 0.2, 0, tested=tested)
+    assert (again.side[:2000][old.side == "test"] == "test").all()
+    assert again.kept == (new.side[:2000][old.side == "test"] == "train").sum() > 0
+
+
+def test_a_share_that_chance_makes_too_small_or_too_large_is_brought_near() -> None:
+    found = [hold_out(alone(60) % 2, digests(60), alone(60), 0.3, seed) for seed in range(40)]
+    assert min(sides.moved for sides in found) < 0 < max(sides.moved for sides in found)
+    for sides in found:
+        assert 15 <= of(sides).count("test") <= 21
+        if sides.moved:
+            assert of(sides).count("test") == (15 if sides.moved > 0 else 21)  # no more than needed
+
+
+def test_one_large_group_is_not_moved_where_that_would_help_nothing() -> None:
+    groups = np.minimum(alone(60), 30)  # the last 30 belong together
+    for seed in range(20):
+        sides = hold_out(alone(60) % 2, digests(60), groups, 0.2, seed)
+        assert of(sides).count("test") in range(9, 16) or set(sides.side[30:]) == {"test"}
+        assert len(set(sides.side[30:])) == 1
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:
@@ -99,16 +172,14 @@ def test_a_named_group_draws_once() -> None:
     np.testing.assert_array_equal(renamed, side.ravel())  # by its name alone
 
 
-def test_of_a_group_on_both_sides_only_the_training_images_stay() -> None:
-    labels = np.tile([0, 1], 40)
-    plain = hold_out(labels, digests(80), alone(80), 0.4, 0)
-    groups = alone(80) // 2
-    side = hold_out(labels, digests(80), groups, 0.4, 0).side
-    assert plain.unstable == ()
-    pairs = list(zip(plain.side.reshape(40, 2).tolist(), side.reshape(40, 2).tolist(), strict=True))
-    assert {tuple(before) for before, _ in pairs} == {(a, b) for a in ("train", "test") for b in ("train", "test")}
-    for before, after in pairs:
-        assert after == ([name if name == "train" else "" for name in before] if "train" in before else before)
+def test_the_first_member_draws_for_its_group() -> None:
+    labels = np.tile([0, 1], 200)
+    sha256 = digests(400)
+    single = hold_out(labels, sha256, alone(400), 0.4, 0).side
+    side = hold_out(labels, sha256, alone(400) // 4, 0.4, 0).side
+    for start in range(0, 400, 4):
+        first = min(range(start, start + 4), key=lambda i: sha256[i])
+        assert set(side[start : start + 4]) == {single[first]}
 
 
 def test_rows_that_must_not_test_keep_those_that_belong_to_them_out_of_the_test() -> None:
@@ -141,7 +212,7 @@ def test_a_class_of_a_single_group_trains() -> None:
     groups = np.asarray([0, 0, 0, *range(1, 21)])
     for seed in range(10):
         sides = hold_out(labels, digests(23), groups, 0.5, seed)
-        assert {"train"} <= set(sides.side[:3]) <= {"train", ""}
+        assert set(sides.side[:3]) == {"train"}
 
 
 def test_a_class_gets_no_test_image_at_the_cost_of_another_class() -> None:
