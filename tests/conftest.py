@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,33 @@ from ffe.images.synthetic import draw_folder
 _HERE = Path(__file__).resolve().parent
 
 
+_OWN_FOLDER = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pictures that a test has just drawn count as old ones; tests/test_stamps.py looks at new ones."""
+    """Let pictures that a test has just drawn count as old ones, and keep the home and the caches of whoever runs this away.
+
+    tests/test_stamps.py looks at new pictures. All processes of a run share one
+    cache, so a backbone is converted and a kernel compiled once.
+    """
     stamps.RACY_NS = 0
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist: its parent's environment is as it should be
+        return
+    config.stash[_OWN_FOLDER] = tempfile.TemporaryDirectory(prefix="ffe-tests-", ignore_cleanup_errors=True)
+    folder = Path(config.stash[_OWN_FOLDER].name)
+    for name in ("cache", "home", "keras"):
+        (folder / name).mkdir()
+    for name in [name for name in os.environ if name.startswith(("XDG_", "FFE_")) and name != "FFE_TEST_DATA"]:
+        del os.environ[name]
+    os.environ.pop("NUMBA_CACHE_DIR", None)
+    os.environ.update(FFE_CACHE_DIR=str(folder / "cache"), KERAS_HOME=str(folder / "keras"))
+    os.environ.update(HOME=str(folder / "home"), USERPROFILE=str(folder / "home"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what ``pytest_configure`` made."""
+    if _OWN_FOLDER in config.stash:
+        config.stash[_OWN_FOLDER].cleanup()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -28,11 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def no_outside_weights(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No weights but those that a test names, no home but an empty one, no download; converted models last the session."""
-    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "ffe-cache"))
-    monkeypatch.delenv("FFE_WEIGHTS_DIR", raising=False)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras-home")))
+def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights but those that a test names."""
     monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda: "no network in tests")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -46,6 +47,6 @@ def test_notebook_shows_a_real_run_and_no_path_of_a_machine() -> None:
     assert not any(output.output_type == "error" for output in outputs)
     text = "".join(output.get("text", "") for output in outputs)
     assert "8192" in text
-    assert str(Path.home()) not in text
+    assert not re.search(r"/home/|/root/|/Users/", text)
     assert tempfile.gettempdir() not in text
     assert str(NOTEBOOK.parent.parent) not in text

@@ -36,9 +36,7 @@ def loaded_by(*arguments: str) -> tuple[set[str], str]:
 @pytest.fixture(scope="module", params=["float32", "int8"])
 def store(request: pytest.FixtureRequest, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("start") / "features.h5"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FFE_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "ffe-cache"))
-        extract(pictures, path, backbone="mobilenet_0.25", size=32, weights="random", precision=request.param)
+    extract(pictures, path, backbone="mobilenet_0.25", size=32, weights="random", precision=request.param)
     return path
 
 

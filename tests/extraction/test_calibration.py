@@ -51,9 +51,7 @@ def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> py
 def store(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An int8 feature file of the drawn pictures; treat it as read-only."""
     path = tmp_path_factory.mktemp("int8") / "features.h5"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FFE_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "ffe-cache"))
-        run(pictures, path)
+    run(pictures, path)
     return path
 
 
