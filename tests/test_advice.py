@@ -179,7 +179,8 @@ def test_copies() -> None:
     assert same == Advice(
         "note",
         "2 photos are there already: the same file, or saved again or resized. "
-        "tune keeps copies on one side of every split that it makes; nothing needs to be removed.",
+        "tune keeps copies on one side of every split that it makes; nothing needs to be removed. "
+        "tune counts them in the same way, but compares features too, so it may find more: cut, brighter, or of a burst.",
     )
     mixed, _ = advise(replace(SOUND, twins=[(("a.png", "b.png"), ("cat", "dog"), ("", ""))]))
     assert mixed == Advice("warning", "1 photo stands in more than one class (a.png and b.png); look for wrong labels.")

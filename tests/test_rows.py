@@ -36,14 +36,15 @@ def write(
     splits: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     phash: Sequence[int] | None = None,
+    labels: Sequence[int] | None = None,
 ) -> Path:
-    """Write a feature file of two classes, which take turns."""
+    """Write a feature file; without labels it is of two classes, which take turns."""
     count = len(features)
     rows = [
         Row(
             f"{i:04d}.png",
             bytes_digest(b"%d" % (i if images is None else images[i])),
-            i % 2,
+            i % 2 if labels is None else labels[i],
             "" if splits is None else splits[i],
             phash=0 if phash is None else phash[i],
             group="" if names is None else names[i],
@@ -54,7 +55,7 @@ def write(
         path,
         spec=make_spec("fake")[0],
         grid=GRID,
-        class_names=("cat", "dog"),
+        class_names=("cat", "dog", "emu")[: max(2, *(row.label + 1 for row in rows))],
         rows=rows,
         features=lambda row: features[int(row.path[:4])],
     )
@@ -142,12 +143,12 @@ COUNTED = {"train": "train", "valid": "valid", "test": "test", "left_out": ""}
 
 def test_validation_rows_that_are_given_stay_and_keep_their_like_out_of_the_test(tmp_path: Path) -> None:
     features = values(range(100))
-    features[50:] = features[:50] * np.float32(1.02)
+    features[50:90] = features[:40] * np.float32(1.02)
     rows = split(write(tmp_path / "f.h5", features, splits=["valid"] * 50 + [""] * 50))
     sides = by_name(rows, rows.split)
     assert sides[:50] == ["valid"] * 50
-    # all images have a near copy that chooses the head: nothing can test but what had to be picked, and there is nothing to pick
-    assert set(sides[50:]) == {"train", ""}
+    assert set(sides[50:90]) == {"train", ""}  # they have a near copy that chooses the head
+    assert set(sides[90:]) <= {"train", "test"}
 
 
 def test_leaks_of_given_splits_are_counted_by_cause(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
@@ -195,6 +196,48 @@ def test_leaks_between_files_are_found(tmp_path: Path) -> None:
     features[3] = values([7])[0] * np.float32(1.02)
     rows = split(main, test=write(tmp_path / "t.h5", features, images=range(100, 110)))
     assert [rows.names[i] for i in np.flatnonzero(rows.leaking())] == ["test:0003.png"]
+
+
+@pytest.mark.parametrize("name", ["valid", "test"])
+def test_files_that_do_not_suit_validation_or_test_are_refused(tmp_path: Path, name: str) -> None:
+    main = write(tmp_path / "f.h5", values(range(40)))
+    sentence = rf"Every labelled image of '.*f\.h5' is in '.*f\.h5' too; give --{name} a file of other images, or leave it out\."
+    with pytest.raises(DataError, match=sentence):
+        split(main, **{name: main})
+    other = write(tmp_path / "o.h5", values(range(10)))  # a part of the main file
+    with pytest.raises(DataError, match=r"Every labelled image of '.*o\.h5' is in '.*f\.h5' too; "):
+        split(main, **{name: other})
+    other = write(tmp_path / "u.h5", values(range(100, 110)), images=range(100, 110), labels=[-1] * 10)
+    with pytest.raises(DataError, match=rf"No row of '.*u\.h5' has a label; give a labelled file to --{name}\."):
+        split(main, **{name: other})
+
+
+def test_validation_of_one_class_is_refused_and_of_some_is_warned_of(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    main = write(tmp_path / "f.h5", values(range(60)), labels=[i % 3 for i in range(60)])
+    other = write(tmp_path / "v.h5", values(range(100, 110)), images=range(100, 110), labels=[1] * 10)
+    sentence = (
+        r"All labelled images of '.*v\.h5' are of one class \('dog'\), by which no head can be chosen; "
+        r"give --valid images of every class\."
+    )
+    with pytest.raises(DataError, match=sentence):
+        split(main, valid=other)
+    assert split(main, test=other).counts()["test"] == 10
+    split(
+        main, valid=write(tmp_path / "w.h5", values(range(100, 110)), images=range(100, 110), labels=[i % 2 for i in range(10)])
+    )
+    assert f"'{tmp_path / 'w.h5'}' has no image of 'emu', so the other classes alone choose the head" in warnings.messages
+
+
+def test_where_nothing_is_left_to_test_on_nothing_is_searched(tmp_path: Path) -> None:
+    main = write(tmp_path / "f.h5", values(range(40)))
+    valid = write(tmp_path / "v.h5", values(range(40)) * np.float32(1.02), images=range(100, 140))
+    sentence = (
+        "No image is left to test on: all that could test belong together with images that validate; "
+        "give a feature file of other images with --test."
+    )
+    with pytest.raises(DataError) as raised:
+        split(main, valid=valid)
+    assert str(raised.value) == sentence
 
 
 def test_a_class_that_had_to_get_a_test_image_is_warned_of(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:

@@ -97,6 +97,12 @@ class Groups:
         """How many images such groups hold."""
         return int(np.isin(self.ids, list(self.causes)).sum())
 
+    @property
+    def extra(self) -> dict[str, int]:
+        """Cause -> how many images there are beyond the first of each group that it and those before it make."""
+        counts = [len(self.ids), *(len(np.unique(self.levels[cause])) for cause in CAUSES)]
+        return {cause: before - after for cause, before, after in zip(CAUSES, counts, counts[1:], strict=False)}
+
     def members(self, group: int) -> np.ndarray:
         """Return the rows of a group: int64 (n,), ascending."""
         return np.flatnonzero(self.ids == group)

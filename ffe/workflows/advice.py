@@ -175,6 +175,7 @@ def _of_twins(facts: Facts) -> Iterator[Advice]:
     kept = (
         "" if leaking or choosing else " tune keeps copies on one side of every split that it makes; nothing needs to be removed."
     )
+    kept += " tune counts them in the same way, but compares features too, so it may find more: cut, brighter, or of a burst."
     yield Advice("note", f"{counted(extra, 'photo')} {_is(extra)} there already: the same file, or saved again or resized.{kept}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Leak:
         groups: of more than one image, among the labelled rows.
         images: in such groups.
         links: how many, by cause; see ``ffe.splits.groups``.
+        extra: images beyond the first of each group, by cause: as ``ffe scan`` counts copies.
         honest: accuracy of the best single head in cross-validation, in [0, 1].
         claimed: the same where folds ignore the groups; None where there was no cross-validation.
         test_leaking: test rows that a given split has a near copy of elsewhere.
@@ -38,6 +39,7 @@ class Leak:
     test_leaking: int
     test_clean: float | None
     valid_leaking: int = 0
+    extra: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -90,4 +92,5 @@ def leak_of(
         test_leaking=int(leaking.sum()),
         test_clean=clean,
         valid_leaking=int(flattering(rows.split, rows.groups).sum()),
+        extra=rows.groups.extra,
     )

@@ -32,7 +32,7 @@ from ffe.report.page import (
     write_page,
 )
 from ffe.report.text import METRIC_NAMES, comparison_text, parameters_text, share_text
-from ffe.report.words import listed
+from ffe.report.words import counted, listed
 from ffe.specs import SearchSpec
 from ffe.splits.groups import Groups
 from ffe.store.reader import FeatureStore
@@ -147,18 +147,15 @@ def leak_text(result: TuneResult) -> str | None:
     leak = result.leak
     if leak is None:
         return None
-    groups = "a group that belongs" if leak.groups == 1 else f"{leak.groups} groups that belong"
-    stay = "" if leak.test_leaking or leak.valid_leaking else ", and stay on one side"
-    sentences = [f"{leak.images} images form {groups} together (pairs: {_links(leak.links)}){stay}."]
-    if leak.claimed is not None and leak.claimed > leak.honest:
-        sentences.append(
-            f"Dealt one by one, they would have made cross-validation claim {leak.claimed:.4f}; it says {leak.honest:.4f}."
-        )
-    elif leak.claimed is not None:
-        sentences.append(
-            f"Dealt one by one, they would not have flattered it: cross-validation would claim {leak.claimed:.4f}; "
-            f"it says {leak.honest:.4f}."
-        )
+    why = [f"{count:,} {_CAUSES[cause]}" for cause, count in leak.extra.items() if count]
+    count = sum(leak.extra.values())
+    groups = counted(leak.groups, "group")
+    stay = "" if leak.test_leaking or leak.valid_leaking else "; each group stays on one side"
+    sentences = [f"{counted(count, 'image belongs', 'images belong')} to others ({', '.join(why)}), in {groups}{stay}."]
+    if leak.claimed is not None:
+        more = leak.claimed - leak.honest
+        what = f"say {leak.claimed:.4f}, which is {'too good' if more > 0 else 'no better'}"
+        sentences.append(f"Cross-validation says {leak.honest:.4f}; with the groups torn apart it would {what}.")
     if leak.valid_leaking:
         images = "1 validation image belongs" if leak.valid_leaking == 1 else f"{leak.valid_leaking} validation images belong"
         sentences.append(f"The given split leaks: {images} together with images that train, so the validation is too good.")
@@ -170,10 +167,6 @@ def leak_text(result: TuneResult) -> str | None:
             f"The test says {result.evaluation.accuracy:.4f}{clean}."
         )
     return " ".join(sentences)
-
-
-def _links(links: dict[str, int]) -> str:
-    return ", ".join(f"{_CAUSES[cause]}: {count}" for cause, count in links.items() if count)
 
 
 def _files(rows: SplitRows, store: FeatureStore) -> list[Path | None]:

@@ -15,7 +15,7 @@ from ffe.keys import spec_differences
 from ffe.report.words import counted
 from ffe.specs import ViewsSpec
 from ffe.splits.groups import Groups, find_groups
-from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, groups_of_classes, hold_out
+from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore
 from ffe.workflows.dealing import say_moved
 from ffe.workflows.leaking import leaking, warn_of_leaks
@@ -148,6 +148,11 @@ def split_rows(
         belong = "it belongs" if left_out == 1 else "they belong"
         images = counted(left_out, "image drawn for the test is", "images drawn for the test are")
         log.info("%s left out: %s together with images that validate", images, belong)
+    if not (all_split == TEST).any():
+        raise DataError(
+            "No image is left to test on: all that could test belong together with images that validate; "
+            "give a feature file of other images with --test."
+        )
     warn_of_leaks(rows.split, groups, sha256, all_labels)
     missing = [n for i, n in enumerate(store.class_names) if not ((all_labels == i) & (all_split == TRAIN)).any()]
     if missing:
@@ -208,5 +213,21 @@ def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> _Col
     used = labelled(other)
     if not len(used):
         raise DataError(f"No row of '{other.path}' has a label; give a labelled file to --{split}.")
+    known = {store.sha256[i] for i in labelled(store)}
+    if all(other.sha256[i] in known for i in used):
+        raise DataError(
+            f"Every labelled image of '{other.path}' is in '{store.path}' too; give --{split} a file of other images, "
+            "or leave it out."
+        )
+    there = np.unique(other.labels[used])
+    if split == VALID and len(there) < 2:
+        raise DataError(
+            f"All labelled images of '{other.path}' are of one class ('{other.class_names[there[0]]}'), "
+            "by which no head can be chosen; give --valid images of every class."
+        )
+    missing = sorted(set(store.class_names) - {other.class_names[i] for i in there})
+    if missing and split == VALID:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        log.warning("'%s' has no image of '%s'%s, so the other classes alone choose the head", other.path, missing[0], more)
     index = np.asarray([store.class_names.index(name) for name in other.class_names], np.int64)
     return _Columns(other, used, index[other.labels[used]], np.full(len(used), split, "U5"), f"{split}:")
