@@ -46,6 +46,23 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
+def missing(what: str, *packages: str, instead: str = "") -> str:
+    """Return the sentence for packages that are not installed.
+
+    It names them, and no extra of ours: that is right wherever ffe came from.
+
+    Args:
+        what: what needs them, with a capital: ``The compression zstd``.
+        packages: their names on the package index.
+        instead: what can be done without them: ``use --compress gzip``.
+    """
+    one = len(packages) == 1
+    return (
+        f"{what} needs the package{'' if one else 's'} {' and '.join(packages)}, which {'is' if one else 'are'} not installed; "
+        f"install {'it' if one else 'them'} with 'pip install {' '.join(packages)}'{f', or {instead}' if instead else ''}."
+    )
+
+
 class FfeError(Exception):
     """Base of all errors that ffe raises on purpose."""
 

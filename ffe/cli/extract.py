@@ -47,7 +47,7 @@ size_option = size_option_with("the backbone's own")
 compress_option = click.option(
     "--compress",
     type=click.Choice(["none", "lzf", "gzip", "zstd"]),
-    help="How the stored features are compressed, without loss; zstd needs the extra ffe[zstd].  [default: as before, or none]",
+    help="How stored features are compressed, without loss; zstd needs the package hdf5plugin.  [default: as before, or none]",
 )
 
 

@@ -14,7 +14,7 @@ from ffe.backbones.weights import Weights
 from ffe.engines.base import Engine
 from ffe.engines.cache import cached_or_made, model_key
 from ffe.engines.fake import FakeEngine
-from ffe.errors import EngineError
+from ffe.errors import EngineError, missing
 from ffe.ir import IrModel
 from ffe.machine import may_have_gpu
 from ffe.specs import ExtractSpec, Precision
@@ -39,10 +39,9 @@ def check_engine(name: str, precision: Precision = "float32") -> None:
     if name not in ENGINES:
         raise EngineError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.")
     if (name == "openvino" or precision == "int8") and not has_openvino():
-        raise EngineError(
-            f"{'The precision int8' if precision == 'int8' else 'This'} needs the engine openvino, which is not installed; "
-            "install it with 'pip install openvino nncf', or use --engine keras and --precision float32."
-        )
+        what = "The precision int8" if precision == "int8" else "The engine openvino"
+        packages = ("openvino", "nncf") if precision == "int8" else ("openvino",)
+        raise EngineError(missing(what, *packages, instead="use --engine keras and --precision float32"))
     if name == "keras" and precision == "int8":
         raise EngineError("The engine keras has no precision int8; use --engine openvino, or --precision float32.")
     if name == "openvino" and precision.startswith("mixed"):

@@ -18,7 +18,7 @@ from ffe.backbones.build import build
 from ffe.backbones.weights import Weights
 from ffe.engines.cache import model_key
 from ffe.engines.openvino import import_openvino
-from ffe.errors import EngineError, one_line
+from ffe.errors import EngineError, missing, one_line
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
 from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
@@ -121,10 +121,7 @@ def quantize(model: IrModel, images: np.ndarray, record: Mapping[str, Any]) -> I
     try:
         import nncf
     except ImportError as error:
-        raise EngineError(
-            "The precision int8 needs NNCF, which is not installed here; "
-            "install it with 'pip install nncf', or use --precision float32."
-        ) from error
+        raise EngineError(missing("The precision int8", "nncf", instead="use --precision float32")) from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
     network = ov.Core().read_model(model.xml.decode(), ov.Tensor(model.weights))
     network.reshape([1, *images.shape[1:]])

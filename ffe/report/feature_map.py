@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ffe.errors import DataError
+from ffe.errors import DataError, missing
 from ffe.report.page import FeatureMap2D
 
 MAX_POINTS = 5000
@@ -89,7 +89,7 @@ def project(features: np.ndarray, *, method: Literal["auto", "pca", "umap"] = "a
     """
     umap = None if method == "pca" else _umap()
     if method == "umap" and umap is None:
-        raise DataError("A UMAP map needs the package umap-learn; install it with 'pip install umap-learn', or use PCA.")
+        raise DataError(missing("A UMAP map", "umap-learn", instead="use PCA"))
     scores, shares = pca(features, _BEFORE_UMAP if umap else 2, seed)
     neighbours = min(15, len(scores) - 1)
     if umap is None or neighbours < 2:

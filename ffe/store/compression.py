@@ -19,7 +19,7 @@ from typing import Any, get_args
 import h5py
 import numpy as np
 
-from ffe.errors import SpecError, StoreError
+from ffe.errors import SpecError, StoreError, missing
 from ffe.specs import Compression
 
 _zlib: Any = zlib
@@ -50,10 +50,7 @@ def filter_options(compress: Compression) -> dict[str, Any]:
     if compress not in get_args(Compression):
         raise SpecError(f"compress is {compress!r}, but must be one of {', '.join(get_args(Compression))}.")
     if compress == "zstd" and not _has(_BLOSC):
-        raise StoreError(
-            "The compression zstd needs the package hdf5plugin, which is not installed; "
-            "install it with 'pip install \"ffe[zstd]\"', or use --compress gzip."
-        )
+        raise StoreError(missing("The compression zstd", "hdf5plugin", instead="use --compress gzip"))
     return _FILTERS[compress]
 
 
@@ -103,10 +100,7 @@ def check_readable(dataset: h5py.Dataset, path: Path) -> None:
     """
     for number in filters_of(dataset):
         if not _has(number):
-            raise StoreError(
-                f"'{path}' is compressed with {_NAMES.get(number, f'filter {number}')}, which needs the package hdf5plugin; "
-                "install it with 'pip install \"ffe[zstd]\"'."
-            )
+            raise StoreError(missing(f"The compression {_NAMES.get(number, f'filter {number}')} of '{path}'", "hdf5plugin"))
 
 
 def filters_of(dataset: h5py.Dataset) -> list[int]:

@@ -54,14 +54,14 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
             "openvino",
             "float32",
             False,
-            "This needs the engine openvino, which is not installed; install it with 'pip install openvino nncf', "
+            "The engine openvino needs the package openvino, which is not installed; install it with 'pip install openvino', "
             "or use --engine keras and --precision float32.",
         ),
         (
             "auto",
             "int8",
             False,
-            "The precision int8 needs the engine openvino, which is not installed; install it with "
+            "The precision int8 needs the packages openvino and nncf, which are not installed; install them with "
             "'pip install openvino nncf', or use --engine keras and --precision float32.",
         ),
         ("keras", "int8", True, "The engine keras has no precision int8; use --engine openvino, or --precision float32."),
@@ -210,7 +210,7 @@ def test_quantisation_needs_nncf(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(__import__("sys").modules, "nncf", None)
     with pytest.raises(
-        EngineError, match=r"The precision int8 needs NNCF, which is not installed here; install it with 'pip install nncf'"
+        EngineError, match=r"needs the package nncf, which is not installed; install it with 'pip install nncf', or use --prec"
     ):
         quantize(IR, np.zeros((1, 2, 2, 3), np.uint8), {})
 

@@ -133,4 +133,6 @@ def test_umap_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert project(features)[1].startswith("PCA")
     with pytest.raises(DataError) as caught:
         project(features, method="umap")
-    assert str(caught.value) == ("A UMAP map needs the package umap-learn; install it with 'pip install umap-learn', or use PCA.")
+    assert str(caught.value) == (
+        "A UMAP map needs the package umap-learn, which is not installed; install it with 'pip install umap-learn', or use PCA."
+    )

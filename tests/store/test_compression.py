@@ -117,7 +117,7 @@ def test_writing_zstd_without_its_package(pictures: Path, tmp_path: Path, no_plu
         extract(pictures, tmp_path / "f.h5", backbone="fake", compress="zstd")
     assert str(caught.value) == (
         "The compression zstd needs the package hdf5plugin, which is not installed; "
-        "install it with 'pip install \"ffe[zstd]\"', or use --compress gzip."
+        "install it with 'pip install hdf5plugin', or use --compress gzip."
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -130,7 +130,8 @@ def test_reading_zstd_without_its_package(fake_store: Path, tmp_path: Path, requ
     with pytest.raises(StoreError) as caught:
         FeatureStore(path)
     assert str(caught.value) == (
-        f"'{path}' is compressed with zstd, which needs the package hdf5plugin; install it with 'pip install \"ffe[zstd]\"'."
+        f"The compression zstd of '{path}' needs the package hdf5plugin, which is not installed; "
+        "install it with 'pip install hdf5plugin'."
     )
 
 
