@@ -39,7 +39,7 @@ from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.network import Network
 from ffe.finetuning.sources import Activations, Pictures
-from ffe.finetuning.train import Clock, OutOfTimeError
+from ffe.finetuning.train import Clock, OutOfTimeError, Trainer
 from ffe.images.augment import augment
 from ffe.images.limits import Limits
 from ffe.images.preprocess import preprocess
@@ -620,7 +620,7 @@ def test_a_model_of_an_int8_backbone_is_asked_through_that_one(
     """Its head knows no other features; where its backbone cannot run, nothing is said of before."""
     extract(pictures, tmp_path / "f.h5", backbone=BACKBONE, size=SIZE, weights="random", precision="int8")
     model = train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic").output
-    options: dict[str, Any] = {"model": model, "unfreeze": ("0",), "epochs": (1,)}
+    options: dict[str, Any] = {"model": model, "unfreeze": ("0",), "epochs": (3,), "learning_rate": 1e-2}
     result = finetune(pictures, tmp_path / "t.ffe", **options)
     scored = evaluate(model, tmp_path / "f.h5", unseen=True).evaluation
     assert result.before is not None
@@ -634,6 +634,9 @@ def test_a_model_of_an_int8_backbone_is_asked_through_that_one(
     result = finetune(pictures, tmp_path / "t.ffe", **options)
     assert result.before is result.comparison is None
     assert "How good the model was before is not said: its int8 backbone cannot run here (none here)." in caplog.text
+    monkeypatch.setattr(Trainer, "improved", False)
+    with pytest.raises(DataError, match=r"No epoch was better than '.*m.ffe' was before, and it cannot be tested here; use it"):
+        finetune(pictures, tmp_path / "u.ffe", **options)
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.ir import IrModel, digest_of_parts, map_member
 from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
-from ffe.store.durable import sync, sync_folder
+from ffe.store.durable import copy_file, sync, sync_folder
 
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
 _BACKBONES = {BACKBONE, IR_GRAPH, IR_WEIGHTS}
@@ -176,6 +176,11 @@ class Bundle:
             raise BundleError(
                 f"The model file '{self.path}' holds no plain arrays in '{name}' ({one_line(error)}); make it again."
             ) from error
+
+    def copy(self, path: Path) -> None:
+        """Write the very file that was checked once more: all of it, or nothing."""
+        self._read(CARD)
+        copy_file(self.path, path)
 
     def _read(self, name: str) -> bytes:
         """Read a member of the very file that was checked."""

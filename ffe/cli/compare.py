@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ffe.cli import INTERRUPTED, REFUSED
 from ffe.cli.extract import size_option
 from ffe.cli.limits import limit_options
 from ffe.cli.options import seed_option, test_fraction_option, valid_fraction_option
@@ -86,9 +87,9 @@ def command(source: str, output: str, as_json: bool, **options: Any) -> None:
         click.echo(f"the page is in '{options['report']}'", err=True)
     if result.interrupted:
         click.echo("ffe: interrupted; what was computed is kept for the same command", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     if not result.best:
-        sys.exit(3)
+        sys.exit(REFUSED)
 
 
 class _Trials:

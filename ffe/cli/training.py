@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from ffe.cli import INTERRUPTED
 from ffe.cli.limits import limit_options
 from ffe.cli.options import class_weights_option, seed_option, time_budget, valid_fraction_option
 from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, print_json
@@ -104,22 +105,34 @@ def print_trained(result: Any, report: str | None, as_json: bool) -> None:
     """Print what a training came to."""
     from ffe.report.text import calibration_text, comparison_text, evaluation_text, history_text, kept_text
 
-    if as_json:
-        print_json(result.to_json())
-        return
     record = result.to_json()
+    if as_json:
+        print_json(record)
+        _leave(result)
+        return
     click.echo(history_text(record["history"]) + "\n")
     if result.ended_early is not None:
         click.echo(f"{result.ended_early[0].upper()}{result.ended_early[1:]}.")
-    click.echo(kept_text(result.best.to_json(), result.rows["valid"]))
+    click.echo(kept_text(result.best.to_json(), result.rows["valid"], unchanged=result.unchanged))
     if result.comparison is not None:
         click.echo(f"Before and after: {comparison_text(record['comparison'], 'the fine-tuned model', 'the model before')}")
-    click.echo(f"Probabilities: {calibration_text(record['calibration'])}\n")
-    click.echo(f"Trained on {result.rows['train']} images\n")
+    if result.unchanged:
+        click.echo()
+    else:
+        click.echo(f"Probabilities: {calibration_text(record['calibration'])}\n")
+        click.echo(f"Trained on {result.rows['train']} images\n")
     click.echo("Test, on images not seen before: " + evaluation_text(record["evaluation"]["test"]) + "\n")
     if report is not None:
         click.echo(f"{report}: the report")
     click.echo(f"{result.output}: written in {duration_text(result.seconds)}")
+    _leave(result)
+
+
+def _leave(result: Any) -> None:
+    """Say that the training was interrupted, and leave with that code, as every command that was."""
+    if result.interrupted:
+        click.echo(f"ffe: interrupted; the best weights until then are in '{result.output}'", err=True)
+        sys.exit(INTERRUPTED)
 
 
 class EpochView:

@@ -76,6 +76,7 @@ class Trainer:
     Attributes:
         epochs: what happened so far.
         out_of_time: whether the clock ended it before its epochs or the patience did.
+        interrupted: whether Ctrl-C did.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Trainer:
         on_step: Callable[[Step], None] = lambda step: None,
     ) -> None:
         self.epochs: list[Epoch] = []
-        self.out_of_time = False
+        self.out_of_time = self.interrupted = False
         self._spec = spec
         self._labels = labels
         self._weights = weights
@@ -101,8 +102,15 @@ class Trainer:
         self._best = np.inf
         self._view = 0
 
+    @property
+    def improved(self) -> bool:
+        """Whether an epoch was better than the start."""
+        return any(told.best for told in self.epochs if told.epoch)
+
     def stage(self, number: int, model: keras.Model, source: Source) -> None:
         """Train one stage; the model ends with the best weights of all epochs so far.
+
+        Ctrl-C ends it likewise, once there are weights that are better than the start.
 
         Args:
             number: of the stage, from 1.
@@ -112,6 +120,7 @@ class Trainer:
 
         Raises:
             DataError: the loss is no number, and no epoch before was better than the start.
+            KeyboardInterrupt: interrupted, and no epoch before was better than the start.
         """
         spec = self._spec
         optimizer = make_optimizer(spec.optimizer, spec.learning_rate[number - 1], spec.weight_decay)
@@ -121,29 +130,44 @@ class Trainer:
             loss, accuracy = self._validate(model, source)
             self._note(number, 0, None, None, loss, accuracy, None, began)
         best, since = model.get_weights(), 0
-        for epoch in range(1, spec.epochs[number - 1] + 1):
-            if self._clock.is_over and len(self.epochs) > 1:
-                self.out_of_time = True
-                break
-            began = time.monotonic()
-            rate = learning_rate(spec.schedule, spec.learning_rate[number - 1], epoch - 1, spec.epochs[number - 1], spec.hold)
-            optimizer.learning_rate = rate
-            trained = self._learn(model, source, number, epoch)
-            validated = self._validate(model, source)
-            if not np.isfinite([*trained, *validated]).all():
-                what = f"The loss of epoch {epoch} in stage {number} is no number any more"
-                advice = f"give a smaller --learning-rate than {spec.learning_rate[number - 1]:g}."
-                if not any(told.best for told in self.epochs if told.epoch):
-                    raise DataError(f"{what}; {advice}")
-                log.warning("%s, so the stage ends with the best weights so far; %s", what, advice)
-                break
-            if self._note(number, epoch, *trained, *validated, rate, began):
-                best, since = model.get_weights(), 0
-            else:
-                since += 1
-            if since == spec.patience != 0:
-                break
+        try:
+            for epoch in range(1, spec.epochs[number - 1] + 1):
+                if self._clock.is_over and len(self.epochs) > 1:
+                    self.out_of_time = True
+                    break
+                began = time.monotonic()
+                rate = learning_rate(spec.schedule, spec.learning_rate[number - 1], epoch - 1, spec.epochs[number - 1], spec.hold)
+                optimizer.learning_rate = rate
+                trained = self._learn(model, source, number, epoch)
+                validated = self._validate(model, source)
+                if not np.isfinite([*trained, *validated]).all():
+                    what = f"The loss of epoch {epoch} in stage {number} is no number any more"
+                    advice = f"give a smaller --learning-rate than {spec.learning_rate[number - 1]:g}."
+                    if not self.improved:
+                        raise DataError(f"{what}; {advice}")
+                    log.warning("%s, so the stage ends with the best weights so far; %s", what, advice)
+                    break
+                if validated[0] < self._best:  # taken before anybody is told, who may interrupt
+                    best, since = model.get_weights(), 0
+                else:
+                    since += 1
+                self._note(number, epoch, *trained, *validated, rate, began)
+                if since == spec.patience != 0:
+                    break
+        except KeyboardInterrupt:
+            self.interrupt()
         model.set_weights(best)
+
+    def interrupt(self) -> None:
+        """Take in that the user wants it to end.
+
+        Raises:
+            KeyboardInterrupt: no epoch was better than the start, so there is nothing to keep.
+        """
+        if not self.improved:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        log.warning("interrupted; the best weights so far are tested and written, and Ctrl-C once more ends at once")
 
     def _learn(self, model: keras.Model, source: Source, number: int, epoch: int) -> tuple[float, float]:
         """Take the steps of one epoch; return loss and accuracy over them."""
@@ -179,8 +203,8 @@ class Trainer:
         valid_accuracy: float,
         rate: float | None,
         began: float,
-    ) -> bool:
-        """Remember an epoch; return whether it is the best so far."""
+    ) -> None:
+        """Remember an epoch, and tell of it."""
         better = valid_loss < self._best
         self._best = min(self._best, valid_loss)
         seconds = time.monotonic() - began
@@ -188,7 +212,6 @@ class Trainer:
             Epoch(stage, epoch, loss, accuracy, valid_loss, valid_accuracy, rate, seconds, self._clock.elapsed, better)
         )
         self._on_epoch(self.epochs[-1])
-        return better
 
 
 def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:

@@ -10,7 +10,7 @@ from ffe.bundle.manifest import Manifest
 from ffe.heads import HEADS
 from ffe.images.augment_text import augment_text
 from ffe.machine import bytes_text
-from ffe.report.words import plain
+from ffe.report.words import counted, plain
 from ffe.specs import AugmentSpec
 
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
@@ -250,13 +250,19 @@ def history_text(history: Sequence[Mapping[str, Any]]) -> str:
     return f"{'training':>{ends[3]}}{'validation':>{ends[5] - ends[3]}}\n{text}"
 
 
-def kept_text(best: Mapping[str, Any], valid: int) -> str:
+def kept_text(best: Mapping[str, Any], valid: int, *, unchanged: bool = False) -> str:
     """Return which weights of a training are kept, and why; the star is that of ``history_text``.
 
     Args:
         best: the epoch, from ``Epoch.to_json``.
         valid: how many images validated.
+        unchanged: whether that is the model that was given to be trained further.
     """
+    if unchanged:
+        return (
+            f"No epoch had less validation loss than the model had before (*), on {counted(valid, 'image')}: "
+            "it stays as it was, and the new file is a copy of its file."
+        )
     when = f"of stage {best['stage']}, epoch {best['epoch']}" if best["epoch"] else "before the first epoch"
     return f"The weights {when} are kept (*): the least validation loss, on {valid} images."
 

@@ -16,7 +16,7 @@ import numpy as np
 from ffe.backbones.build import build
 from ffe.backbones.learnt import arrays_digest, is_model_file
 from ffe.engines.choose import check_engine
-from ffe.errors import BundleError, StoreError
+from ffe.errors import BundleError, DataError, StoreError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.stages import Progress
@@ -35,7 +35,16 @@ from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import Dealing, Dealt
 from ffe.workflows.photos import check_apart, check_classes, check_counts
 from ffe.workflows.stage_inputs import Means, StageInputs
-from ffe.workflows.training import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
+from ffe.workflows.training import (
+    Call,
+    ended_early,
+    judge,
+    judged_as_it_was,
+    learnt_spec,
+    pooled_of,
+    probabilities_of,
+    write_trained,
+)
 from ffe.workflows.training_report import write_training_report
 from ffe.workflows.training_result import Stage, TrainingResult
 
@@ -95,7 +104,9 @@ def finetune(
     and the head is fitted again without them before anything else: it has seen
     them. The weights of the epoch with the least validation loss are kept,
     those from before the first epoch included; the temperature is fitted anew
-    on the validation images.
+    on the validation images. Where no epoch is better than the start, the output
+    is a copy of the model's file. Ctrl-C ends the training with the best weights
+    so far, if they are better than the start; once more, it ends the call.
 
     Args:
         source: the images that the model was made from, with others if you like.
@@ -125,6 +136,7 @@ def finetune(
         BundleError, HeadError, BackboneError, WeightsError, SourceError, ModelMismatchError, SpecError,
         StoreError, ReportError: before anything slow starts.
         DataError: a class has too few images, or none on one of the sides, or the loss is no number any more.
+        KeyboardInterrupt: interrupted before an epoch was better than the start; nothing is written then.
     """
     started = time.monotonic()
     spec = TrainingSpec(
@@ -181,13 +193,15 @@ def finetune(
     dealing = Dealing(names, valid_fraction, seed, split)
     with inputs.tidy(keep=keep_cache), call.logged() as logged:
         result, dealt, pooled = _train(base, backbone, plan, inputs, spec, dealing, logged)
-    if arrays_digest(backbone) == untouched:
-        features = base.spec
-        if features == base.bundle.manifest.spec:
-            log.info("the backbone is as it was: features that it made before are good for the new model too")
-    else:
+    features = base.spec
+    if arrays_digest(backbone) != untouched:
         features = learnt_spec(base.spec, "finetuned", backbone)
-    write_trained(result, backbone, features, base.to_json(), spec, dealt, base.bundle.manifest.reject)
+    elif features == base.bundle.manifest.spec:
+        log.info("the backbone is as it was: features that it made before are good for the new model too")
+    if result.unchanged:
+        base.bundle.copy(call.output)
+    else:
+        write_trained(result, backbone, features, base.to_json(), spec, dealt, base.bundle.manifest.reject)
     if call.page is not None:
         write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source))
     return dataclasses.replace(result, seconds=time.monotonic() - started)
@@ -243,6 +257,8 @@ def _train(
     trainer: Trainer | None = None
     pooled = np.empty((0, manifest.grid[2]), np.float32)
     for stage, cut in plan:
+        if trainer is not None and trainer.interrupted:
+            break
         if trainer is not None and call.clock.is_over:
             trainer.out_of_time = True
             break
@@ -256,6 +272,11 @@ def _train(
                     raise
                 trainer.out_of_time = True
                 log.info("the time was over before stage %d could learn, so the stages before it are the result", stage.number)
+                break
+            except KeyboardInterrupt:
+                if trainer is None:
+                    raise
+                trainer.interrupt()
                 break
             if trainer is None:
                 photos = inputs.met
@@ -272,14 +293,23 @@ def _train(
                 pooled = pooled_of(above, source, np.flatnonzero(photos.labels >= 0), manifest.grid, len(photos))
     assert trainer is not None
     judged, tested, before = judge(said[0], said[1], dealt, names), dealt.labels(TEST), ready.before
+    was = None if before is None else evaluate_probabilities(before, tested, names, groups=dealt.together(TEST))
+    if not trainer.improved:
+        if before is None or was is None:
+            raise DataError(
+                f"No epoch was better than '{base.bundle.path}' was before, and it cannot be tested here; use it as it is."
+            )
+        head, judged = base.head, judged_as_it_was(judged, before, was, manifest.temperature)
     result = TrainingResult(
         output=call.output,
         head=head,
         stages=tuple(stage for stage, _ in plan[: trainer.epochs[-1].stage]),
         epochs=tuple(trainer.epochs),
         judged=judged,
-        before=None if before is None else evaluate_probabilities(before, tested, names, groups=dealt.together(TEST)),
-        comparison=None if before is None else compare(judged.test, before, tested, groups=dealt.together(TEST)),
+        before=was,
+        comparison=None
+        if before is None or not trainer.improved
+        else compare(judged.test, before, tested, groups=dealt.together(TEST)),
         class_weights=None if np.allclose(ready.class_weights, 1) else tuple(ready.class_weights.tolist()),
         rows=dealt.counts(),
         skipped=inputs.skipped,
@@ -287,5 +317,7 @@ def _train(
         classes=names,
         reused=inputs.reused,
         ended_early=ended_early(trainer, spec),
+        interrupted=trainer.interrupted,
+        unchanged=not trainer.improved,
     )
     return result, dealt, pooled

@@ -97,6 +97,7 @@ def scratch(
     Raises:
         SourceError, BackboneError, SpecError, BundleError, ReportError: before anything slow starts.
         DataError: a class has too few images, or the loss is no number any more.
+        KeyboardInterrupt: interrupted before an epoch was better than the start. Later, the best weights are kept.
     """
     started = time.monotonic()
     counts, rates = whole_numbers(epochs, "--epochs"), numbers(learning_rate, "--learning-rate")
@@ -164,6 +165,7 @@ def scratch(
         seconds=time.monotonic() - started,
         classes=names,
         ended_early=ended_early(trainer, spec),
+        interrupted=trainer.interrupted,
     )
     features = learnt_spec(ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess), "scratch", backbone)
     write_trained(result, backbone, features, {}, spec, dealt, test_fraction=test_fraction)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
 from ffe.splits.sides import TEST
-from ffe.store.durable import sync
+from ffe.store.durable import copy_file
 from ffe.store.reader import FeatureStore
 from ffe.store.unfinished import has_rows
 from ffe.tuning.search import SearchProgress, Trial
@@ -44,7 +42,6 @@ _MANY = 10_000  # epochs that the time ends, or the patience
 _FIRST_STAGE = 5
 _STAGES = (0.22, 0.43)  # of the layers
 _LEAST_SECONDS = 1.0
-_COPIED_AT_ONCE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -186,7 +183,7 @@ class Going:
         path = self.folder / "views.h5"
         known = _begun(path)
         if not path.exists():
-            _copy(self.features, path)
+            copy_file(self.features, path)
         done = self._extract(self._source, path, views=self.views.count, augment=self.views.augment)
         with FeatureStore(path) as store:
             self._views_reused = known and done.computed < len(store) - len(store.plain)
@@ -325,6 +322,7 @@ class Going:
         return tuple(str(max(1, round(share * count))) for share in _STAGES)
 
     def _trained(self, name: str, result: TrainingResult, began: float, before: float, **more: Any) -> Road:
+        self.interrupted = self.interrupted or result.interrupted
         place = {digest: i for i, digest in enumerate(result.judged.tested)}
         made = [epoch for epoch in result.epochs if epoch.epoch > 0]
         return self._road(
@@ -356,19 +354,6 @@ class Going:
 def _begun(features: Path) -> bool:
     """Return whether an earlier run has written a feature file, or parts of it."""
     return features.exists() or has_rows(features)
-
-
-def _copy(source: Path, place: Path) -> None:
-    """Copy a file: the place has all of it, or nothing."""
-    temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
-    try:
-        with source.open("rb") as whole, temporary.open("wb") as file:
-            shutil.copyfileobj(whole, file, _COPIED_AT_ONCE)
-            file.flush()
-            sync(file.fileno())
-        os.replace(temporary, place)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _has_layers(trial: Trial) -> bool:

@@ -21,7 +21,7 @@ from ffe.bundle.manifest import Manifest
 from ffe.engines.base import grid_of
 from ffe.errors import ReportError
 from ffe.evaluation.calibration import calibrate, with_temperature
-from ffe.evaluation.scores import evaluate_probabilities
+from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.finetuning.batches import Source, batches
 from ffe.finetuning.history import Epoch, TensorBoardLog
 from ffe.finetuning.train import Clock, Step, Trainer
@@ -167,14 +167,29 @@ def judge(valid: np.ndarray, test: np.ndarray, dealt: Dealt, names: Sequence[str
     return Judged(calibration, evaluation, valid, answers, tuple(dealt.photos.sha256[i] for i in dealt.rows(TEST)))
 
 
+def judged_as_it_was(judged: Judged, test: np.ndarray, evaluation: Evaluation, factor: float) -> Judged:
+    """Return what is known of a model that no training made better.
+
+    Args:
+        judged: the layers that the training started from. They say of the
+            validation images what the model would say that had not seen them.
+        test, evaluation: what the model itself says of the test images, float64 (m, K), and its scores.
+        factor: its temperature, which is in those layers already.
+    """
+    start = judged.calibration
+    kept = replace(start, factor=factor, error_after=start.error_before, log_loss_after=start.log_loss_before, after=start.before)
+    return replace(judged, calibration=kept, evaluation=evaluation, valid=with_temperature(judged.valid, 1 / factor), test=test)
+
+
 def ended_early(trainer: Trainer, spec: TrainingSpec) -> str | None:
-    """Return that the time was over, and what became of it; None where the epochs or the patience ended the training."""
-    if not trainer.out_of_time:
+    """Return that the time was over, or that it was interrupted; None where the epochs or the patience ended the training."""
+    if not (trainer.out_of_time or trainer.interrupted):
         return None
     last, stages = trainer.epochs[-1], len(spec.unfreeze)
     time = "time was" if spec.seconds is None else f"{spec.seconds:g} s were"
+    ended = "command was interrupted" if trainer.interrupted else f"{time} over"
     where = f"epoch {last.epoch} of {spec.epochs[last.stage - 1]}" + (f" in stage {last.stage} of {stages}" if stages > 1 else "")
-    return f"the {time} over after {where}, so the training ended there, and the best weights so far are kept"
+    return f"the {ended} after {where}, so the training ended there, and the best weights so far are kept"
 
 
 def learnt_spec(was: ExtractSpec, kind: WeightsKind, backbone: keras.Model) -> ExtractSpec:

@@ -61,7 +61,9 @@ def write_training_report(
                 "backbone": f"{features.backbone.name} at {height}x{width}",
                 "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.rows.items() if count),
                 "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
-                "trained": ", then ".join(_learnt(stage) for stage in result.stages),
+                "trained": "nothing: it is the model that was given"
+                if result.unchanged
+                else ", then ".join(_learnt(stage) for stage in result.stages),
                 "ffe": __version__,
             },
             class_names=result.classes,
@@ -102,7 +104,7 @@ def _curves(result: TrainingResult) -> Curves:
             f"stage {stage}: epochs {places[0]} to {places[-1]}" if len(places) > 1 else f"stage {stage}: epoch {places[0]}"
         )
     note = "; ".join(["epoch 0: before the first", *parts])
-    kept = kept_text(result.best.to_json(), result.rows["valid"])
+    kept = kept_text(result.best.to_json(), result.rows["valid"], unchanged=result.unchanged)
     return Curves(
         train_loss=[math.nan if epoch.loss is None else epoch.loss for epoch in epochs],
         valid_loss=[epoch.valid_loss for epoch in epochs],

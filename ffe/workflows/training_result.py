@@ -77,7 +77,10 @@ class TrainingResult:
         seconds: the whole call.
         classes: names of the classes.
         reused: whether activations of an earlier run were at hand.
-        ended_early: that the time was over, in a sentence without its full stop; None = it was not.
+        ended_early: that the time was over, or that it was interrupted, in a sentence without its full stop; None = neither.
+        interrupted: whether Ctrl-C ended the training; the best weights until then are the result.
+        unchanged: whether no epoch was better than the model that was fine-tuned, so that the output is a copy of its file.
+            The scores are those of that model then, and there is no comparison.
     """
 
     output: Path
@@ -94,6 +97,8 @@ class TrainingResult:
     classes: tuple[str, ...]
     reused: bool = False
     ended_early: str | None = None
+    interrupted: bool = False
+    unchanged: bool = False
 
     @property
     def evaluation(self) -> Evaluation:
@@ -115,6 +120,8 @@ class TrainingResult:
             "history": [epoch.to_json() for epoch in self.epochs],
             "best": self.best.to_json(),
             "ended_early": self.ended_early,
+            "interrupted": self.interrupted,
+            "unchanged": self.unchanged,
             "evaluation": {"test": self.evaluation.to_json()},
             "calibration": self.judged.calibration.to_json(),
             "before": None if self.before is None else self.before.to_json(),
