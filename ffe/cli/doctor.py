@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
     Decoding is measured on a drawn picture, and every backbone in the cache of
     converted models is run, for about a second each.
     """
-    from ffe.report.text import table
+    from ffe.report.text import facts_text, table
     from ffe.workflows.checkup import checkup
 
     found = checkup()
@@ -47,8 +47,7 @@ def command(as_json: bool) -> None:
         ("models", f"{found.cached_models} in {found.cache}, {found.cache_bytes / 2**20:.0f} MiB"),
         ("decode", ", ".join(f"{how} {rate:.0f} images/s and core" for how, rate in found.decode_rates.items())),
     ]
-    width = max(len(name) for name, _ in rows)
-    click.echo("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    click.echo(facts_text(rows))
     if not found.expected:
         click.echo("\nNo backbone is in the cache yet; after the first 'ffe extract' this says what to expect of it.")
         return

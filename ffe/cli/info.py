@@ -33,7 +33,7 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 def _features(file: str, as_json: bool) -> None:
     from ffe.extraction.views import views_text
     from ffe.machine import bytes_text
-    from ffe.report.text import table
+    from ffe.report.text import facts_text, table
     from ffe.store.reader import FeatureStore
     from ffe.store.unfinished import unfinished
 
@@ -68,7 +68,7 @@ def _features(file: str, as_json: bool) -> None:
             lines.insert(next(i for i, (name, _) in enumerate(lines) if name == "input"), ("layer", spec.backbone.layer))
         if summary["splits"]:
             lines.append(("splits", ", ".join(f"{name} {count}" for name, count in summary["splits"].items())))
-        click.echo("\n".join(f"{name:12} {value}" for name, value in lines) + "\n")
+        click.echo(facts_text(lines, 11) + "\n")
         counts = [*summary["class_counts"].items()]
         if summary["unlabelled"]:
             counts.append(("(unlabelled)", summary["unlabelled"]))
@@ -132,8 +132,9 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     from ffe.report.text import (
         calibration_text,
         evaluation_text,
+        facts_text,
+        head_text,
         leaderboard_text,
-        parameters_text,
         share_text,
         trained_views_text,
     )
@@ -150,21 +151,25 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         print_json(record | ({"splits": where} if splits else {}))
         return
     spec = manifest.spec
-    text = (
-        f"head         {manifest.head.name} ({parameters_text(manifest.head.parameters)})\n"
-        f"classes      {', '.join(manifest.class_names)}\n"
-        f"backbone     {spec.backbone.name}, {_weights_text(spec)}, "
-        f"{'inside the file' if bundle.has_backbone else 'not inside the file'}\n"
-        f"input        {_input_text(spec)}\n"
-        f"precision    {_precision_text(spec)}\n"
-        f"digest       {bundle.sha256}\n"
-        f"made with    ffe {manifest.ffe_version}, "
-        + ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
-        + (f"\nviews        {trained_views_text(manifest.views)}" if manifest.views is not None else "")
-        + (f"\nnot sure     below {share_text(manifest.reject)}" if manifest.reject else "")
-        + (f"\nanswers      {calibration_text(manifest.calibration)}" if "error_before" in manifest.calibration else "")
-    )
-    click.echo("\n".join(map(plain, text.splitlines())) + "\n")
+    lines = [
+        ("head", head_text(manifest.head.name, manifest.head.parameters)),
+        ("classes", plain(", ".join(manifest.class_names))),
+        (
+            "backbone",
+            f"{spec.backbone.name}, {_weights_text(spec)}, {'inside' if bundle.has_backbone else 'not inside'} the file",
+        ),
+        ("input", _input_text(spec)),
+        ("precision", _precision_text(spec)),
+        ("digest", bundle.sha256),
+        ("made with", ", ".join([f"ffe {manifest.ffe_version}", *(f"{n} {v}" for n, v in manifest.libraries.items())])),
+    ]
+    if manifest.views is not None:
+        lines.append(("views", trained_views_text(manifest.views)))
+    if manifest.reject:
+        lines.append(("not sure", f"below {share_text(manifest.reject)}"))
+    if "error_before" in manifest.calibration:
+        lines.append(("answers", calibration_text(manifest.calibration)))
+    click.echo(facts_text(lines, 11) + "\n")
     click.echo("Test: " + evaluation_text(manifest.evaluation["test"]))
     if manifest.leaderboard:
         click.echo(f"\nValidation: {manifest.search['validation']}\n")

@@ -51,9 +51,9 @@ def command(
 
 def _text(result: ScanResult) -> str:
     """Return everything as text."""
-    from ffe.report.text import table
+    from ffe.report.text import facts_text, table
 
-    parts = ["\n".join(f"{name:10} {value}" for name, value in _facts(result))]
+    parts = [facts_text(_facts(result), 9)]
     if result.classes:
         parts.append(_classes(result))
     if result.skipped:

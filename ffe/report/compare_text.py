@@ -9,21 +9,22 @@ from ffe.machine import bytes_text
 from ffe.report.text import comparison_text, share_text, table
 from ffe.report.words import THIN, counted, duration, listed
 
-HEADER = ("road", "test accuracy", "95 %", "behind the best", "validation", "time", "best at", "learnt", "model")
-NUMBERS = (1, 3, 4, 5, 6, 8)
+SCORES = ("road", "test accuracy", "95 %", "behind the best", "validation")
+COSTS = ("road", "time", "best at", "learnt", "model")
 
 
 def compare_text(record: Mapping[str, Any]) -> str:
-    """Return the table of roads, and what follows from it."""
+    """Return the tables of roads, one of scores and one of costs, and what follows from them."""
     done = [road for road in record["roads"] if not road["reason"]]
     parts = []
     if done:
-        rows = [
-            (f"{road['name']}{' *' if road['name'] == record['best'] else ''}", *(cells[name] for name in HEADER[1:]))
-            for road in done
-            for cells in [cells_of(road)]
-        ]
-        parts.append(table(HEADER, rows, right=NUMBERS))
+        for header, right in ((SCORES, (1, 3, 4)), (COSTS, (1, 2, 4))):
+            rows = [
+                (f"{road['name']}{' *' if road['name'] == record['best'] else ''}", *(cells[name] for name in header[1:]))
+                for road in done
+                for cells in [cells_of(road)]
+            ]
+            parts.append(table(header, rows, right=right))
     parts += [f"{road['name']}: {road['reason']}" for road in record["roads"] if road["reason"]]
     parts += [
         sentence for sentence in (rows_text(record), verdict(record), advice(record), note(record), meaning(record)) if sentence
@@ -34,7 +35,7 @@ def compare_text(record: Mapping[str, Any]) -> str:
 
 
 def cells_of(road: Mapping[str, Any]) -> dict[str, str]:
-    """Return what stands below each title of ``HEADER``, of a road that has a result."""
+    """Return what stands below each title of ``SCORES`` and ``COSTS``, of a road that has a result."""
     interval = road["evaluation"]["intervals"]["accuracy"]
     compared = road["comparison"]
     epochs = road["epochs"]
@@ -61,7 +62,9 @@ def behind(comparison: Mapping[str, Any]) -> str:
 def rows_text(record: Mapping[str, Any]) -> str:
     """Return how many images train, validate and test."""
     rows = record["rows"]
-    left = f"; {rows['left_out']} are left out, which belong together with others" if rows["left_out"] else ""
+    left = ""
+    if rows["left_out"]:
+        left = f"; {counted(rows['left_out'], 'belongs to others and is', 'belong to others and are')} left out"
     return f"All learn from the same {rows['train']} images, choose by {rows['valid']}, and are tested on {rows['test']}{left}."
 
 

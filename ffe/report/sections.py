@@ -16,7 +16,7 @@ from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.confusion import Cell, Matrix, matrix_of
 from ffe.report.page import Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
-from ffe.report.text import METRIC_NAMES, parameters_text
+from ffe.report.text import METRIC_NAMES, parameters_lines
 from ffe.report.words import THIN, counted, duration, is_number, number, of_a_hundred, percent, span
 
 TOP_TRIALS = 15
@@ -88,7 +88,7 @@ def leaderboard(trials: Sequence[Mapping[str, Any]], metric: str = "accuracy") -
                     "spread": "" if trial.get("spread") is None else f"± {(100 if share else 1) * trial['spread']:.2f}",
                     "fit": duration(trial.get("fit_seconds")),
                     "size": "–" if trial.get("size") is None else bytes_text(trial["size"]),
-                    "parameters": parameters_text(trial.get("parameters") or {}),
+                    "parameters": parameters_lines(trial.get("parameters") or {}),
                 }
             )
     count = len(trials)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ffe.bundle.manifest import Manifest
@@ -16,6 +19,8 @@ from ffe.specs import AugmentSpec
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
 _COLUMNS = 100
+_NARROWEST = 12  # that a column is made for the sake of the others
+_GAP = "  "
 _WORST = 10
 _LEARNT = ("loss", "accuracy", "valid_loss", "valid_accuracy")
 _SCORE_NAMES = {
@@ -27,31 +32,90 @@ _SCORE_NAMES = {
 }
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str | tuple[str, ...]]],
+    *,
+    right: Sequence[int] = (),
+    columns: int | None = _COLUMNS,
+) -> str:
     """Return columns of text under a header.
 
     Args:
         header: titles.
-        rows: cells.
+        rows: cells; one of several lines is a tuple of them.
         right: positions of the columns that are flush right.
+        columns: how wide it may be: the widest cells of the other columns, and titles, are broken into several lines;
+            None = as wide as it comes.
     """
-    cells = [[plain(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    cells = [[[plain(line) for line in ((cell,) if isinstance(cell, str) else cell)] for cell in row] for row in (header, *rows)]
+    widths = [max(len(line) for row in cells for line in row[i]) for i in range(len(header))]
+    room = math.inf if columns is None else columns - len(_GAP) * (len(header) - 1)
+    # first titles are broken, then cells; numbers stay whole
+    whole = [
+        max(len(part) for part in [*(line for row in cells[1:] for line in row[i]), *title.split(), ""])
+        for i, title in enumerate(header)
+    ]
+    for least in (whole, [width if i in right else min(width, _NARROWEST) for i, width in enumerate(whole)]):
+        while sum(widths) > room and (wide := [i for i, width in enumerate(widths) if width > least[i]]):
+            widths[max(wide, key=lambda i: widths[i])] -= 1
 
-    def line(row: Sequence[str]) -> str:
-        padded = (c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        return "  ".join(padded).rstrip()
+    def lines(row: Sequence[Sequence[str]]) -> Iterator[str]:
+        parts = [[part for line in cell for part in _broken(line, width)] for cell, width in zip(row, widths, strict=True)]
+        for line in itertools.zip_longest(*parts, fillvalue=""):
+            padded = (c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+            yield _GAP.join(padded).rstrip()
 
-    return "\n".join([line(cells[0]), line(["-" * width for width in widths]), *(line(row) for row in cells[1:])])
+    rule = _GAP.join("-" * width for width in widths)
+    return "\n".join([*lines(cells[0]), rule, *(line for row in cells[1:] for line in lines(row))])
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """Return a line in parts of at most so many characters, broken at spaces where there are some."""
+    if len(line) <= width:
+        return [line]
+    return textwrap.wrap(line, width, break_on_hyphens=False)
+
+
+def facts_text(facts: Sequence[tuple[str, str]], width: int = 0) -> str:
+    """Return names, and beside each its value, which is broken at spaces; what holds none stays whole, so that it can be copied.
+
+    Args:
+        facts: (name, value); a value may have several lines.
+        width: of the names, at least.
+    """
+    width = max(width, *(len(name) for name, _ in facts))
+    room = {"width": _COLUMNS - width - len(_GAP), "break_long_words": False, "break_on_hyphens": False}
+    lines = []
+    for name, value in facts:
+        parts = [part for line in value.split("\n") for part in textwrap.wrap(plain(line), **room) or [""]]  # type: ignore[arg-type]
+        lines += [
+            f"{title:<{width}}{_GAP}{part}".rstrip() for title, part in zip([name, *[""] * len(parts)], parts, strict=False)
+        ]
+    return "\n".join(lines)
 
 
 def parameters_text(parameters: Mapping[str, Any]) -> str:
     """Return ``kernel=rbf C=10``; switches that are off, and what is never searched and has its default, are left out."""
     if "members" in parameters:
-        return " + ".join(f"{m['head']} ({parameters_text(m['parameters'])})" for m in parameters["members"])
+        return " + ".join(parameters_lines(parameters))
     quiet = {p.name: p.default for head in HEADS.values() for p in head.space if not p.searched and p.name != "epochs"}
     shown = {k: v for k, v in parameters.items() if v is not False and not (k in quiet and v == quiet[k])}
     return " ".join(f"{k}={_value_text(v)}" for k, v in shown.items())
+
+
+def parameters_lines(parameters: Mapping[str, Any]) -> list[str]:
+    """Return ``parameters_text`` in lines: of an ensemble one for each member, ``svm (kernel=rbf C=10)``."""
+    if "members" in parameters:
+        return [f"{member['head']} ({parameters_text(member['parameters'])})" for member in parameters["members"]]
+    return [parameters_text(parameters)]
+
+
+def head_text(name: str, parameters: Mapping[str, Any]) -> str:
+    """Return ``svm (kernel=rbf C=10)``; of an ensemble how many heads it has, and each in a line of its own."""
+    if "members" not in parameters:
+        return f"{name} ({parameters_text(parameters)})"
+    return "\n".join([f"{name} of {counted(len(parameters['members']), 'head')}:", *parameters_lines(parameters)])
 
 
 def _value_text(value: Any) -> str:
@@ -87,7 +151,7 @@ def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, me
             "" if trial["spread"] is None else f"{trial['spread']:.4f}",
             f"{trial['fit_seconds']:.2f} s",
             bytes_text(trial["size"]),
-            parameters_text(trial["parameters"]),
+            tuple(parameters_lines(trial["parameters"])),
         )
         for rank, trial in shown
     ]
@@ -140,7 +204,7 @@ def _matrix(evaluation: Mapping[str, Any], *, numbered: bool = False) -> str:
     labels = [f"{title:>{width}} {name}" for title, name in zip(titles, names, strict=True)] if numbered else names
     shares = zip(_shares(evaluation, "precision"), _shares(evaluation, "recall"), strict=True)
     rows = [(label, *map(str, row), *share) for label, row, share in zip(labels, confusion, shares, strict=True)]
-    return table(("true \\ predicted", *titles, "precision", "recall"), rows, right=range(1, len(titles) + 1))
+    return table(("true \\ predicted", *titles, "precision", "recall"), rows, right=range(1, len(titles) + 1), columns=None)
 
 
 def _worst_classes(evaluation: Mapping[str, Any]) -> str:

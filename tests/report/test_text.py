@@ -21,7 +21,9 @@ from ffe.report.text import (
     calibration_text,
     comparison_text,
     evaluation_text,
+    facts_text,
     growth_text,
+    head_text,
     kept_text,
     leaderboard_text,
     parameters_text,
@@ -38,6 +40,56 @@ def test_a_table_has_equal_columns() -> None:
 
 def test_a_table_without_rows_is_its_header() -> None:
     assert table(("name", "n"), []).splitlines() == ["name  n", "----  -"]
+
+
+LONG = "a/long/folder/" * 12 + "photo.jpg"
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "right"),
+    [
+        (("path", "why"), [(LONG, "it holds " + "nothing " * 30)], ()),
+        (("name", "what", "against one at a time"), [("x" * 60, "y" * 60, "1.0")] * 3, (2,)),
+        (("n" * 90, *("title of words",) * 8), [("a", *("1.00 (95 %)",) * 8)], range(1, 9)),
+        (("a", "b"), [("", "")], ()),
+    ],
+)
+def test_no_table_is_wider_than_100_columns(header: tuple[str, ...], rows: list[tuple[str, ...]], right: Any) -> None:
+    lines = table(header, rows, right=right).splitlines()
+    if "title of words" not in header:
+        assert max(map(len, lines)) <= 100
+    whole = "".join("".join(lines).split())
+    if len(rows) == 1 and len(header) == 2:
+        assert all("".join(part.split()) in _columns(lines) for part in rows[0])
+    assert all(cell in whole for row in rows for i, cell in enumerate(row) if i in right and " " not in cell)
+
+
+def _columns(lines: list[str]) -> list[str]:
+    """Return what stands in each of two columns, without spaces."""
+    edge = lines[1].index("  ") if "  " in lines[1] else len(lines[1])
+    return ["".join("".join(line[part] for line in lines[2:]).split()) for part in (slice(0, edge), slice(edge, None))]
+
+
+def test_the_members_of_an_ensemble_have_lines_of_their_own() -> None:
+    settings = {"pooling": "avg", "scaling": "sqrt_l2", "kernel": "rbf", "C": 12.345, "gamma": 0.00123, "weights": "balanced"}
+    members = [{"head": head, "parameters": settings} for head in ("svm", "logistic", "dense")]
+    lines = leaderboard_text([{**_trial("ensemble", 0.9), "parameters": {"members": members}}, _trial("svm", 0.8)]).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line.strip().split(" (")[0].split()[-1] for line in lines if " (" in line] == ["svm", "logistic", "dense"]
+    assert [line.split()[0] for line in lines if "ensemble" in line or "0.8000" in line] == ["1", "2"]
+    text = head_text("ensemble", {"members": members}).splitlines()
+    assert text[0] == "ensemble of 3 heads:"
+    assert [line.split(" (")[0] for line in text[1:]] == ["svm", "logistic", "dense"]
+    assert head_text("svm", {"C": 1.0}) == "svm (C=1)"
+
+
+def test_facts_are_broken_at_spaces_and_paths_stay_whole() -> None:
+    text = facts_text([("a", "one two"), ("longer", ", ".join(["library 1.2.3"] * 20)), ("path", LONG), ("lines", "x\ny")])
+    lines = text.splitlines()
+    assert lines[0] == "a       one two"
+    assert max(len(line) for line in lines if LONG not in line) <= 100
+    assert f"path    {LONG}" in lines
+    assert lines[-2:] == ["lines   x", "        y"]
 
 
 @pytest.mark.parametrize(
