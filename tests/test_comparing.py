@@ -313,6 +313,7 @@ def test_a_file_that_stands_on_several_sides_counts_once(
     with caplog.at_level("WARNING", "ffe"):
         result = ffe.compare(source, tmp_path / "o", roads=["frozen", "scratch-plain"], **SMALL)
     assert "3 images are left out: the same file trains, or validates, and also stands on another side" in caplog.messages
+    assert not [message for message in caplog.messages if "dropped" in message]  # they are neither gone nor unreadable
     assert result.rows == {"train": 20, "valid": 10, "test": 11, "left_out": 3}
     assert [road.reason for road in result.roads] == [""] * 2
     with (tmp_path / "o" / "split.csv").open(newline="") as file:

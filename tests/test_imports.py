@@ -21,7 +21,7 @@ HEAVY = {
 
 # lowest first; the packages of one layer do not import each other
 LAYERS = (
-    {"_version", "errors", "machine"},
+    {"_version", "errors", "machine", "text"},
     {"specs", "archive", "arrays", "hdf5"},
     {"keys"},
     {"ir", "stamps"},

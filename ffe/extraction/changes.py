@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import PIL
@@ -16,6 +17,7 @@ from ffe.specs import ViewsSpec
 from ffe.stamps import NO_STAMP, Stamp, stamp_now
 from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
+from ffe.text import counted, listed
 
 JUDGED_BY = f"ffe {__version__}, Pillow {PIL.__version__}"  # another one may read what this one cannot
 
@@ -130,7 +132,7 @@ class Changes:
         unchanged: rows of the same path and content.
         new: rows of paths that were not there.
         changed: rows of the same path and another content.
-        removed: rows whose files are gone, or give no row any more.
+        removed: rows whose files are gone, are no longer listed, or give no row any more.
         renamed: rows of the same content under another path, one for each path that is gone.
     """
 
@@ -145,9 +147,45 @@ def changes(existing: FeatureStore | None, rows: Sequence[Row]) -> Changes:
     """Count what changed; without an old file all rows are new."""
     before = {} if existing is None else dict(zip(existing.paths, existing.sha256, strict=True))
     after = {row.path: row.sha256 for row in rows}
-    gone = Counter(sha256 for path, sha256 in before.items() if path not in after)
-    come = Counter(sha256 for path, sha256 in after.items() if path not in before)
-    renamed = (gone & come).total()
     stayed = [path for path in before if path in after]
+    removed = len(removed_paths(before, after))
+    renamed = len(before) - len(stayed) - removed
     unchanged = sum(before[path] == after[path] for path in stayed)
-    return Changes(unchanged, come.total() - renamed, len(stayed) - unchanged, gone.total() - renamed, renamed)
+    return Changes(unchanged, len(after) - len(stayed) - renamed, len(stayed) - unchanged, removed, renamed)
+
+
+def removed_paths(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the paths, of {path: digest}, that are gone, and whose content has not come under another path."""
+    come = Counter(sha256 for path, sha256 in after.items() if path not in before)
+    removed = []
+    for path in sorted(before.keys() - after.keys()):
+        if come[before[path]]:
+            come[before[path]] -= 1
+        else:
+            removed.append(path)
+    return removed
+
+
+def removed_text(existing: FeatureStore, rows: Sequence[Row], skipped: Sequence[Skipped], folder: Path) -> tuple[str, bool]:
+    """Say why rows of an old file are not in the new one: ``2 files are gone and 3 are no longer listed``.
+
+    Args:
+        existing: the old file.
+        rows: of the new one.
+        skipped: files that gave no row.
+        folder: that the paths are relative to.
+
+    Returns:
+        The causes, and whether anything is lost: a list that names fewer files is what somebody wanted.
+    """
+    before = dict(zip(existing.paths, existing.sha256, strict=True))
+    paths = removed_paths(before, {row.path: row.sha256 for row in rows})
+    unreadable = {item.path for item in skipped}.intersection(paths)
+    unlisted = sum(path not in unreadable and (folder / path).exists() for path in paths)
+    gone = len(paths) - len(unreadable) - unlisted
+    causes = [
+        f"{counted(gone, 'file is', 'files are')} gone" if gone else "",
+        f"{counted(len(unreadable), 'file')} can no longer be read" if unreadable else "",
+        f"{counted(unlisted, 'file is', 'files are')} no longer listed" if unlisted else "",
+    ]
+    return listed([cause for cause in causes if cause], "and"), unlisted < len(paths)

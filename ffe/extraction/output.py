@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from ffe.errors import SourceError, StaleStoreError
-from ffe.extraction.changes import JUDGED_BY, Changes, Known, changes
+from ffe.extraction.changes import JUDGED_BY, Changes, Known, changes, removed_text
 from ffe.extraction.changes import known as known_in
 from ffe.extraction.plan import Job, refuse_other_spec, source_text, with_model
 from ffe.extraction.views import count_of, names_of
@@ -24,6 +24,7 @@ from ffe.store.layout import SCHEMA, Row, Skipped
 from ffe.store.reader import FeatureStore
 from ffe.store.room import model_bytes, saying_what_is_missing
 from ffe.store.writer import write_store
+from ffe.text import counted
 
 log = logging.getLogger("ffe")
 
@@ -215,7 +216,9 @@ def assemble(
             "check the paths, and that they are pictures."
         )
     if existing is not None and changed.removed:
-        log.warning("%d rows were dropped from '%s': their files are gone or no longer readable", changed.removed, job.output)
+        dropped = counted(changed.removed, "row was", "rows were")
+        why, lost = removed_text(existing, *table, job.found.root)
+        log.log(logging.WARNING if lost else logging.INFO, "%s dropped from '%s': %s", dropped, job.output, why)
 
     def features(row: Row) -> np.ndarray:
         found = name(row.sha256, row.view)

@@ -6,6 +6,9 @@ import math
 import numbers
 from collections.abc import Sequence
 
+from ffe.text import counted as counted
+from ffe.text import listed as listed
+
 THIN = "\u202f"  # a narrow space that does not break
 _NOTHING = "–"
 _LONGEST = 300
@@ -113,16 +116,6 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60}{THIN}min" + (f" {whole % 60}{THIN}s" if whole % 60 else "")
     return f"{whole // 3600}{THIN}h {whole % 3600 // 60}{THIN}min"
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """Return ``1 photo``, ``2 photos``, ``1,234 photos``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def listed(names: Sequence[str], last: str) -> str:
-    """Return ``cat``, ``cat or dog``, ``cat, dog or emu``; ``last`` is the word before the last name."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
 def of_a_hundred(accuracy: float, interval: Sequence[float] | None, n: int) -> str:

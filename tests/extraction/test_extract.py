@@ -492,7 +492,33 @@ def test_files_that_are_gone_are_dropped_with_a_word(source: Path, output: Path,
     (source / "cat" / "cat_000.png").unlink()
     with caplog.at_level(logging.WARNING, logger="ffe"):
         assert run(source, output).rows == 11
-    assert "1 rows were dropped from" in caplog.text
+    assert caplog.messages == [f"1 row was dropped from '{output}': 1 file is gone"]
+
+
+def test_rows_that_a_list_no_longer_names_are_not_said_to_be_gone(
+    source: Path, output: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = sorted(source.rglob("*.png"))
+    listed = tmp_path / "photos.csv"
+
+    def write(some: list[Path]) -> None:
+        listed.write_text("path,label\n" + "".join(f"{file},{file.parent.name}\n" for file in some))
+
+    write(files)
+    run(listed, output)
+    files[1].unlink()
+    files[2].write_bytes(b"no picture")
+    write([files[0], files[2], *files[5:]])
+    with caplog.at_level(logging.WARNING, logger="ffe"):
+        assert run(listed, output).rows == 8
+    causes = "1 file is gone, 1 file can no longer be read and 2 files are no longer listed"
+    assert caplog.messages[-1] == f"4 rows were dropped from '{output}': {causes}"
+    write(files[5:])
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="ffe"):
+        assert run(listed, output).rows == 7
+    (said,) = (record for record in caplog.records if "dropped" in record.message)
+    assert (said.levelname, said.message) == ("INFO", f"1 row was dropped from '{output}': 1 file is no longer listed")
 
 
 def test_features_that_do_not_fit_float16_are_refused(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:

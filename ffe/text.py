@@ -1,0 +1,28 @@
+"""Words that any sentence for users may need: counts, names in a row, and the nearest of known names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return ``1 photo``, ``2 photos``, ``1,234 photos``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(names: Sequence[str], last: str) -> str:
+    """Return ``cat``, ``cat or dog``, ``cat, dog or emu``; ``last`` is the word before the last name."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'svm'?``, or nothing where no known name is near; capitals do not count.
+
+    Args:
+        name: what was asked for.
+        known: the names that there are.
+    """
+    names = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.strip().lower(), names, n=1)
+    return f" Did you mean '{names[near[0]]}'?" if near else ""
