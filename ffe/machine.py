@@ -74,6 +74,16 @@ def cache_root() -> Path:
     return platformdirs.user_cache_path("ffe")
 
 
+def library_version(name: str) -> str | None:
+    """Return the version of a library that is installed, by its name on the package index; None if it is not."""
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def taken_disk(path: Path) -> int:
     """Return the bytes that a file takes on its disk, which holes do not; 0 = it is not there."""
     try:

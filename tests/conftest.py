@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights but those that a test names."""
     monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda: "no network in tests")
+
+
+@pytest.fixture(scope="session")
+def quick_measures() -> Iterator[None]:
+    """Rates are measured for a moment only: in tests they decide nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("stage_inputs._MEASURE_SECONDS", "checkup._MEASURE_SECONDS", "benching._ALONE_SECONDS"):
+            patch.setattr(f"ffe.workflows.{name}", 0.02)
+        yield
 
 
 @pytest.fixture(scope="session")

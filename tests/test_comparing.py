@@ -26,6 +26,8 @@ from ffe.workflows.compare_result import CompareResult, agreement_of, ranked
 from ffe.workflows.going import Going
 from ffe.workflows.roads import ROADS, Road
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
+
 BACKBONE, SIZE = "mobilenet_0.25", 32
 SMALL: dict[str, Any] = {"backbone": BACKBONE, "size": SIZE, "weights": "random", "trials": 1, "epochs": 1, "views": 1}
 THREE = ["frozen", "views", "finetuning"]

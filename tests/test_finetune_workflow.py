@@ -56,6 +56,8 @@ from ffe.workflows.from_scratch import scratch
 from ffe.workflows.stage_inputs import Means, StageInputs
 from ffe.workflows.training_result import TrainingResult
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
+
 BACKBONE, SIZE = "mobilenet_0.25", 32
 
 

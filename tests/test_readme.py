@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ffe.backbones.catalog import CATALOG
-from ffe.cli import COMMANDS, cli
+from ffe.cli import COMMANDS, cli, options
 from ffe.images.synthetic import draw, draw_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +30,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ffe.extraction.plan import make_spec
 
     folder = tmp_path_factory.mktemp("user")
-    draw_folder(folder / "photos", 16)
+    draw_folder(folder / "photos", 12)
     shutil.copytree(ROOT / "data" / "pictures", folder / "more_photos")
     draw("cat", 99).save(folder / "new.jpg")
     (folder / "weights").mkdir()
@@ -40,9 +40,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("quick_measures")
 def test_every_command_of_the_readme_runs_and_so_does_its_python(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos)
     monkeypatch.setenv("FFE_WEIGHTS_DIR", str(photos / "weights"))
+    monkeypatch.setitem(options._UNITS, "s", 0.2)  # searches by time may be shorter here
     lines = [line for block in blocks("console") for line in block.splitlines()]
     assert len(lines) >= 5
     for line in lines:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import os
 import platform
@@ -23,7 +22,7 @@ from ffe.errors import one_line
 from ffe.images.decode import decode
 from ffe.images.synthetic import draw
 from ffe.ir import read_ir
-from ffe.machine import cores, free_memory, may_have_gpu, total_memory
+from ffe.machine import cores, free_memory, library_version, may_have_gpu, total_memory
 
 _LIBRARIES = ("tensorflow", "keras", "openvino", "nncf", "h5py", "numpy", "pillow", "opencv-python-headless", "simplejpeg")
 _MEASURE_SECONDS = 1.0
@@ -93,7 +92,7 @@ def checkup() -> Checkup:
         memory_bytes=total_memory(),
         free_memory_bytes=free_memory(),
         gpu_device=may_have_gpu(),
-        libraries={name: _version(name) for name in _LIBRARIES},
+        libraries={name: library_version(name) for name in _LIBRARIES},
         engines=(_check_openvino(), _check_keras()),
         weights_folders=tuple(str(path) for path in ([Path(named)] if named else []) + [keras_home() / "models"]),
         weights_found=tuple(found),
@@ -103,13 +102,6 @@ def checkup() -> Checkup:
         decode_rates=decode_rates,
         expected=tuple(_expected(files, decode_rates)),
     )
-
-
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

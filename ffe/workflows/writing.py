@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import tempfile
 from pathlib import Path
@@ -23,6 +22,7 @@ from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
 from ffe.images.synthetic import KINDS, draw
 from ffe.ir import IrModel
+from ffe.machine import library_version
 from ffe.report.text import model_card
 from ffe.splits.sides import TEST
 from ffe.store.reader import FeatureStore
@@ -77,10 +77,7 @@ def tested_before(path: str | os.PathLike[str] | None, seed: int, test_fraction:
 
 def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that take part in a model."""
-    installed = {
-        distribution.metadata["Name"].lower(): distribution.version for distribution in importlib.metadata.distributions()
-    }
-    return {name: installed[name] for name in _LIBRARIES if name in installed}
+    return {name: version for name in _LIBRARIES if (version := library_version(name)) is not None}
 
 
 def write_model(path: Path, manifest: Manifest, head: Head, splits: list[SplitRow], found: Weights | IrModel | None) -> None:

@@ -14,6 +14,8 @@ from ffe.cli.compare import ROADS_HELP, _Trials
 from ffe.tuning.search import SearchProgress, Trial
 from ffe.workflows.roads import ROADS
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
+
 FAKE = ("--backbone", "fake", "--trials", 1, "--epochs", 1, "--views", 1)
 
 

@@ -18,6 +18,8 @@ from ffe.images.augment_text import SCRATCH, parse_augment
 from ffe.report.text import kept_text
 from ffe.specs import AugmentSpec
 
+pytestmark = pytest.mark.usefixtures("quick_measures")
+
 BACKBONE, SIZE = "mobilenet_0.25", "32"
 
 
