@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,19 +24,18 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str
     from ffe.workflows import benching
 
     started = []
-    real = subprocess.run
 
     def run(command: list[str], *, env: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
         module, *arguments = command[2:]
         if module != "ffe":
-            return real(command, env=env, **options)
+            return subprocess.run(command, env=env, **options)
         started.append((arguments, [path.name for path in Path(env["FFE_CACHE_DIR"]).rglob("*-int8.zip")]))
         with monkeypatch.context() as patch:
             patch.setenv("FFE_CACHE_DIR", env["FFE_CACHE_DIR"])
             done = CliRunner().invoke(cli, arguments)
         return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
 
-    monkeypatch.setattr(benching.subprocess, "run", run)
+    monkeypatch.setattr(benching, "subprocess", SimpleNamespace(run=run))
     return started
 
 
