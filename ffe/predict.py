@@ -22,6 +22,7 @@ from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stages import Stages
 from ffe.images.augment_text import parse_augment
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.names import on_disk
 from ffe.images.stream import ImageStream
 from ffe.specs import AugmentSpec, ViewsSpec
 
@@ -135,7 +136,7 @@ class Predictor:
         def files() -> Iterator[Path]:
             for index, image in enumerate(images):
                 names[index] = os.fspath(image)
-                yield Path(image)
+                yield on_disk(Path(image))
 
         yield from self._predict(files(), names)
 

@@ -15,7 +15,8 @@ SOUND = Facts(
     training=[100, 100],
     splits={},
     skipped={},
-    left_out=0,
+    unreadable=(),
+    left_out=(),
     twins=[],
     medians=(300.0, 400.0),
     smaller=0,
@@ -98,17 +99,22 @@ def test_sound_photos_need_no_advice() -> None:
             "the same where the rarest has less than 0.5 of a fair share: here it does not; 'balanced' asks for it.",
         ),
         (
-            replace(SOUND, skipped={"truncated": 2, "broken": 1}),
+            replace(SOUND, skipped={"truncated": 2, "broken": 1}, unreadable=["a", "b", "c"]),
             "warning",
-            "3 files cannot be read (1 broken, 2 truncated), and extraction will skip them; mend or remove them.",
+            "3 files cannot be read (1 broken, 2 truncated: 'a', 'b' and 'c'), and extraction will skip them; "
+            "mend or remove them.",
         ),
         (
-            replace(SOUND, skipped={"empty": 1}),
+            replace(SOUND, skipped={"empty": 1}, unreadable=["a.png"]),
             "warning",
-            "1 file cannot be read (1 empty), and extraction will skip it; mend or remove it.",
+            "1 file cannot be read (1 empty: 'a.png'), and extraction will skip it; mend or remove it.",
         ),
-        (replace(SOUND, left_out=2), "note", "2 files in the source are no photo of it, and left out."),
-        (replace(SOUND, left_out=1), "note", "1 file in the source is no photo of it, and left out."),
+        (
+            replace(SOUND, left_out=["notes.txt", "b\n"]),
+            "note",
+            r"2 files or folders in the source are left out ('notes.txt' and 'b\n').",
+        ),
+        (replace(SOUND, left_out=["a"]), "note", "1 file or folder in the source is left out ('a')."),
         (
             replace(SOUND, smaller=40),
             "note",
@@ -219,10 +225,10 @@ def test_copies_that_choose() -> None:
 
 
 def test_the_gravest_comes_first() -> None:
-    found = advise(counts(100, 2, left_out=1, skipped={"broken": 1}, animated=1))
+    found = advise(counts(100, 2, left_out=["a"], skipped={"broken": 1}, unreadable=["b"], animated=1))
     assert [advice.level for advice in found] == ["refused", "warning", "warning", "note", "note"]
 
 
 def test_without_any_photo_only_files_are_spoken_of() -> None:
-    nothing = replace(counts(0, 0), medians=None, jpegs=0, skipped={"broken": 4})
+    nothing = replace(counts(0, 0), medians=None, jpegs=0, skipped={"broken": 4}, unreadable=["a", "b", "c", "d"])
     assert [advice.text[:7] for advice in advise(nothing)] == ["4 files"]

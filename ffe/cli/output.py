@@ -50,8 +50,9 @@ PLAIN_SECONDS = 10.0
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object on one line."""
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    """Print one JSON object on one line; bytes of names that are not UTF-8 as ``\\udce9``, so that they can be read back."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    click.echo(text.encode("utf-8", "backslashreplace").decode())  # of a lone surrogate this is just what JSON writes
 
 
 def duration_text(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -14,14 +13,12 @@ import click
 from ffe.cli import DONE_BUT_SKIPPED, REFUSED
 from ffe.cli.limits import limit_options
 from ffe.cli.output import AUGMENT_HELP, BATCH_SIZE_HELP, REJECT_HELP, TTA_AUGMENT_HELP, TTA_HELP, WORKERS_HELP, print_json
-from ffe.errors import SourceError
+from ffe.cli.stdin import LONGEST_LINE, PEEK_BYTES, is_image, listed_paths
 from ffe.report.words import plain
 
 if TYPE_CHECKING:
     from ffe.predict import Prediction, Predictor
 
-_PEEK_BYTES = 4096
-_LONGEST_LINE = 1 << 16
 _FEW = 8
 
 
@@ -29,7 +26,7 @@ def prediction_text(prediction: Prediction, top: int = 3) -> str:
     """Return ``photo.jpg: cat 98.2%, dog 1.8%``, or ``photo.jpg: not sure (cat 54.0%, dog 46.0%)``."""
     best = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:top]
     answer = ", ".join(f"{name} {_percent(share)}" for name, share in best)
-    return plain(f"{prediction.path}: {answer if prediction.sure else f'not sure ({answer})'}", _LONGEST_LINE)
+    return plain(f"{prediction.path}: {answer if prediction.sure else f'not sure ({answer})'}", LONGEST_LINE)
 
 
 def _percent(share: float) -> str:
@@ -39,70 +36,43 @@ def _percent(share: float) -> str:
     return "<0.1%" if share < 0.001 else f"{share:.1%}"
 
 
-def _is_image(head: bytes) -> bool:
-    """Return whether standard input starts like an image rather than like a list of paths."""
-    if b"\0" in head or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()):
-        return True
-    try:
-        head.decode()
-    except UnicodeDecodeError as error:
-        return error.start < len(head) - 4  # a character cut off by the end of the peek is still text
-    return False
-
-
 def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[str, str]]) -> Iterator[str]:
     """Yield image paths: those named, those in folders, those listed on standard input; note what in folders is no file."""
+    from ffe.images.names import on_disk
     from ffe.images.scan import list_files
 
     for image in images:
         if image == "-":
             yield from listed
-        elif os.path.isdir(image):
-            files, others = list_files(Path(image))
-            left_out += [(str(Path(image) / path), why) for path, why in others]
+        elif (folder := on_disk(Path(image))).is_dir():
+            files, others = list_files(folder)
+            left_out += [(str(folder / path), why) for path, why in others]
             yield from (str(file) for _, file in files)
         else:
             yield image
 
 
-def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO) -> Iterator[Prediction]:
+def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO, *, null: bool) -> Iterator[Prediction]:
     from ffe.predict import Prediction
 
-    head = b""
     left_out: list[tuple[str, str]] = []
-    if "-" in images:
-        head = stdin.read(_PEEK_BYTES)
-    if _is_image(head):
+    head = stdin.read(PEEK_BYTES) if "-" in images else b""
+    if not null and is_image(head):
         for image in images:
             if image == "-":
                 yield from predictor.predict_bytes([head + stdin.read(predictor.limits.bytes)])
             else:
                 yield from predictor.predict(_paths((image,), iter(()), left_out))
     else:
-        yield from predictor.predict(_paths(images, _lines(head, stdin), left_out))
+        yield from predictor.predict(_paths(images, listed_paths(head, stdin, null=null), left_out))
     for path, why in left_out:
         yield Prediction(path, None, False, {}, why)
-
-
-def _lines(head: bytes, stdin: BinaryIO) -> Iterator[str]:
-    """Yield the lines of standard input, the first of which were read already."""
-    rest = head
-    while rest:
-        *lines, rest = rest.split(b"\n")
-        for line in lines:
-            if line.strip():
-                yield os.fsdecode(line.rstrip(b"\r"))
-        if len(rest) > _LONGEST_LINE:
-            raise SourceError("A line on standard input is too long for a path; give one path on each line, or one image.")
-        more = stdin.read(_PEEK_BYTES)
-        if not more and rest.strip():
-            yield os.fsdecode(rest.rstrip(b"\r"))
-        rest = rest + more if more else b""
 
 
 @click.command(short_help="Say what is on images.", epilog=AUGMENT_HELP)
 @click.argument("model", type=click.Path())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-...")
+@click.option("-0", "--null", is_flag=True, help="Paths on standard input end with a zero byte, as 'find -print0' writes them.")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each image.")
 @click.option("--tta", type=click.IntRange(0, 1000), default=0, metavar="VIEWS", help=TTA_HELP)
 @click.option("--augment", help=TTA_AUGMENT_HELP)
@@ -119,6 +89,7 @@ def _lines(head: bytes, stdin: BinaryIO) -> Iterator[str]:
 def command(
     model: str,
     images: tuple[str, ...],
+    null: bool,
     top: int,
     tta: int,
     augment: str | None,
@@ -134,12 +105,15 @@ def command(
 ) -> None:
     """Say what is on images: files, whole folders, or - for standard input.
 
-    Standard input is one image, or a list of paths with one on each line; its
-    first bytes tell which.
+    Standard input is one image, or a list of paths with one on each line (UTF-8,
+    or UTF-16 with its mark); its first bytes tell which. Names that are not UTF-8
+    are predicted too: in --json their bytes are written as \\udc80 to \\udcff,
+    which os.fsencode turns back.
     """
-    from ffe.images.scan import printable
     from ffe.predict import Predictor
 
+    if null and "-" not in images:
+        raise click.UsageError("-0 says how a list on standard input is written; name - among the images.")
     if batch_size is None and len(images) < _FEW and not any(image == "-" or os.path.isdir(image) for image in images):
         batch_size = len(images) * (1 + tta)
     predictor = Predictor(
@@ -155,8 +129,7 @@ def command(
         augment=augment,
     )
     answered = failed = 0
-    for answer in _predictions(predictor, images, sys.stdin.buffer):
-        prediction = dataclasses.replace(answer, path=printable(answer.path))
+    for prediction in _predictions(predictor, images, sys.stdin.buffer, null=null):
         failed += prediction.error is not None
         answered += prediction.error is None
         if as_json:
@@ -164,7 +137,7 @@ def command(
         elif prediction.error is None:
             click.echo(prediction_text(prediction, top))
         if prediction.error is not None:
-            click.echo(plain(f"{prediction.path}: cannot be read: {prediction.error}", _LONGEST_LINE), err=True)
+            click.echo(plain(f"{prediction.path}: cannot be read: {prediction.error}", LONGEST_LINE), err=True)
     if not answered:
         click.echo("ffe: No image could be read; give JPEG, PNG or other picture files.", err=True)
         sys.exit(REFUSED)

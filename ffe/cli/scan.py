@@ -25,7 +25,7 @@ _COLUMNS = 100
 @click.option("--backbone", default="vgg19", show_default=True, help="What the photos are for: a name of 'ffe backbones'.")
 @size_option
 @click.option("--report", type=click.Path(), help="Also write a page with charts and pictures, such as scan.html.")
-@click.option("--strict", is_flag=True, help="Leave with code 1 if files cannot be read.")
+@click.option("--strict", is_flag=True, help="Leave with code 1 if files cannot be read or are left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(
     source: str, backbone: str, size: int | tuple[int, int] | None, report: str | None, strict: bool, as_json: bool
@@ -45,7 +45,7 @@ def command(
         click.echo(_text(result))
     if report is not None:
         click.echo(f"the page is in '{report}'", err=True)
-    if strict and result.skipped:
+    if strict and (result.skipped or result.left_out or any(finding.level == "refused" for finding in result.findings)):
         sys.exit(1)
 
 
@@ -57,7 +57,7 @@ def _text(result: ScanResult) -> str:
     if result.classes:
         parts.append(_classes(result))
     if result.skipped:
-        rows = [(file.path, file.reason, file.message) for file in result.skipped[:_LISTED]]
+        rows = [(file.path, file.reason, file.message_and_line()) for file in result.skipped[:_LISTED]]
         parts.append(table(("cannot be read", "reason", "why"), rows) + _more(len(result.skipped)))
     if result.left_out:
         parts.append(table(("left out", "why"), result.left_out[:_LISTED]) + _more(len(result.left_out)))

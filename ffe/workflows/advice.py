@@ -43,7 +43,8 @@ class Facts:
         training: photos of each class that may train.
         splits: split -> photos; empty where the source gives none.
         skipped: reason -> files that cannot be read.
-        left_out: what lies in the source and is no photo of it.
+        unreadable: paths of these.
+        left_out: paths of what lies in the source and is no photo of it.
         twins: (paths, labels, splits) of each group of equal photos.
         medians: (height, width) in pixels; None where nothing can be read.
         smaller: photos smaller than the input, in height or width.
@@ -57,7 +58,8 @@ class Facts:
     training: Sequence[int]
     splits: dict[str, int]
     skipped: dict[str, int]
-    left_out: int
+    unreadable: Sequence[str]
+    left_out: Sequence[str]
     twins: Sequence[tuple[tuple[str, ...], tuple[str | None, ...], tuple[str, ...]]]
     medians: tuple[float, float] | None
     smaller: int
@@ -72,9 +74,17 @@ class Facts:
     min_size: int
 
 
-def advise(facts: Facts) -> list[Advice]:
-    """Return what to do, the gravest first."""
-    found = [*_of_classes(facts), *_of_balance(facts), *_of_files(facts), *_of_twins(facts), *_of_sizes(facts), *_of_kinds(facts)]
+def advise(facts: Facts, known: Sequence[Advice] = ()) -> list[Advice]:
+    """Return what to do, the gravest first; ``known`` is what the list of the photos showed."""
+    found = [
+        *known,
+        *_of_classes(facts),
+        *_of_balance(facts),
+        *_of_files(facts),
+        *_of_twins(facts),
+        *_of_sizes(facts),
+        *_of_kinds(facts),
+    ]
     return sorted(found, key=lambda advice: LEVELS.index(advice.level))
 
 
@@ -144,11 +154,14 @@ def _of_files(facts: Facts) -> Iterator[Advice]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(facts.skipped.items()))
         them = "it" if sum(facts.skipped.values()) == 1 else "them"
         files = counted(sum(facts.skipped.values()), "file")
-        yield Advice("warning", f"{files} cannot be read ({reasons}), and extraction will skip {them}; mend or remove {them}.")
-    if facts.left_out:
         yield Advice(
-            "note", f"{counted(facts.left_out, 'file')} in the source {_is(facts.left_out)} no photo of it, and left out."
+            "warning",
+            f"{files} cannot be read ({reasons}: {_named(_paths(facts.unreadable))}), and extraction will skip {them}; "
+            f"mend or remove {them}.",
         )
+    if count := len(facts.left_out):
+        what = f"{counted(count, 'file or folder', 'files or folders')} in the source"
+        yield Advice("note", f"{what} {_is(count)} left out ({_named(_paths(facts.left_out))}).")
 
 
 def _of_twins(facts: Facts) -> Iterator[Advice]:
@@ -235,6 +248,10 @@ def _named(names: Sequence[str]) -> str:
     if len(names) > _FEW_NAMED:
         return f"{', '.join(shown)} and {len(names) - _FEW_NAMED} more"
     return listed(shown, "and")
+
+
+def _paths(paths: Sequence[str]) -> list[str]:
+    return [f"'{plain(path)}'" for path in paths]
 
 
 def _each_named(groups: Sequence[Sequence[str]]) -> str:

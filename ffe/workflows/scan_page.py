@@ -58,7 +58,7 @@ def write_scan_page(place: Path, result: ScanResult, records: Sequence[ImageReco
         formats=result.formats,
         colours=result.colours,
         other_endings=[(other.path, other.format) for other in result.other_endings],
-        skipped=[(file.path, file.reason, file.message) for file in result.skipped],
+        skipped=[(file.path, file.reason, file.message_and_line()) for file in result.skipped],
         left_out=result.left_out,
         duplicates=[Duplicates(_cause(twins), [(path, files[path]) for path in twins.paths]) for twins in result.twins],
     )

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.catalog import check_size, find
-from ffe.images.scan import UNLABELLED, ImageRecord, Scan
-from ffe.images.scan import scan as list_images
+from ffe.images.scan import UNLABELLED, Finding, ImageRecord, Scan
+from ffe.images.scan import look as list_images
 from ffe.images.survey import ImageLook, ending_format, survey
 from ffe.report.output import check_output
 from ffe.specs import PreprocessSpec
@@ -72,11 +72,16 @@ class Dimensions:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that extraction would skip, and why; ``reason`` is one of ``DecodeError``'s."""
+    """A file that extraction would skip, and why; ``reason`` is one of ``DecodeError``'s; ``line`` of the CSV, 0 = none."""
 
     path: str
     reason: str
     message: str
+    line: int = 0
+
+    def message_and_line(self) -> str:
+        """Return the message, and the line of the CSV, for people."""
+        return f"{self.message} (line {self.line:,})" if self.line else self.message
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class ScanResult:
 
     Attributes:
         source: the folder or CSV.
-        kind: how it was understood: ``class folders``, ``split folders``, ``csv`` or ``flat folder``.
+        kind: how it was understood; see ``ffe.images.scan.Scan``.
         files: files that it names.
         photos: those that can be read; all that follows is of these.
         unlabelled: those without a label.
@@ -124,6 +129,7 @@ class ScanResult:
         skipped: files that extraction would skip.
         left_out: (path, reason) of what lies in the source and is no photo of it.
         other_endings: photos that are named as another format.
+        findings: what is odd about the source itself: its folders, the lines of its CSV, the names of its classes.
         backbone, size: what the advice is for; (height, width).
         advice: what to do about it, the gravest first.
         seconds: how long it took.
@@ -145,6 +151,7 @@ class ScanResult:
     skipped: tuple[SkippedFile, ...]
     left_out: tuple[tuple[str, str], ...]
     other_endings: tuple[OtherEnding, ...]
+    findings: tuple[Finding, ...]
     backbone: str
     size: tuple[int, int]
     advice: tuple[Advice, ...]
@@ -172,7 +179,7 @@ def scan(
         on_look: told after each file how many of how many are done.
 
     Raises:
-        SourceError: the source cannot be used.
+        SourceError: the source is missing or empty, or no list of images.
         BackboneError, SpecError: there is no such backbone, or the size does not suit it.
         ReportError: the page cannot be written.
     """
@@ -222,7 +229,7 @@ def _result(source: str, seen: _Seen, backbone: str, size: tuple[int, int], min_
     given: dict[str, int] = {name: seen.splits.count(name) for name in ("train", "valid", "test") if name in seen.splits}
     dimensions = _dimensions(looks, size) if looks else None
     twins = tuple(_twins(seen))
-    skipped = tuple(SkippedFile(record.path, error.reason, str(error)) for record, error in seen.bad)
+    skipped = tuple(SkippedFile(record.path, error.reason, str(error), record.line) for record, error in seen.bad)
     endings = tuple(
         OtherEnding(record.path, look.format)
         for record, look in good
@@ -234,8 +241,9 @@ def _result(source: str, seen: _Seen, backbone: str, size: tuple[int, int], min_
         classes=[(c.name, c.photos, c.different) for c in classes],
         training=np.bincount(seen.labels[training & (seen.labels >= 0)], minlength=len(classes)).tolist() if classes else [],
         splits=given,
-        skipped=dict(Counter(file.reason for file in skipped)),
-        left_out=len(seen.scan.left_out),
+        skipped=_counted(file.reason for file in skipped),
+        unreadable=[file.path for file in skipped],
+        left_out=[path for path, _ in seen.scan.left_out],
         twins=[(twin.paths, twin.labels, twin.splits) for twin in twins],
         medians=None if dimensions is None else (dimensions.height.median, dimensions.width.median),
         smaller=0 if dimensions is None else dimensions.smaller,
@@ -266,11 +274,16 @@ def _result(source: str, seen: _Seen, backbone: str, size: tuple[int, int], min_
         skipped=skipped,
         left_out=seen.scan.left_out,
         other_endings=endings,
+        findings=seen.scan.findings,
         backbone=backbone,
         size=size,
-        advice=tuple(advise(facts)),
+        advice=tuple(advise(facts, [Advice(finding.level, _sentence(finding.text)) for finding in seen.scan.findings])),
         seconds=time.monotonic() - started,
     )
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
 
 
 def _counted(names: Iterable[str]) -> dict[str, int]:

@@ -40,7 +40,7 @@ def test_text(source: Path) -> None:
         f"dog         4           1  {'█' * 13}▍",
         "dog/bad.jpg   not-an-image  it is no JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, JPEG 2000 or PNM picture",
         "the same file  cat/again.png, cat/cat_000.png",
-        "warning  1 file cannot be read (1 not-an-image), and extraction will skip it; mend or remove it.",
+        "warning  1 file cannot be read (1 not-an-image: 'dog/bad.jpg'), and extraction will skip it; mend or",
     ):
         assert line in lines, line
     assert max(map(len, lines)) <= 100
@@ -114,3 +114,23 @@ def test_progress_of_a_slow_scan(capsys: pytest.CaptureFixture[str], monkeypatch
     with output.CountProgress("files") as progress:
         progress(3, 10)
     assert capsys.readouterr().err == "3/10 files\n"
+
+
+def test_all_faults_of_a_list_are_shown_at_once(pictures: Path, tmp_path: Path) -> None:
+    names = [f"{kind}/{kind}_{i:03}.png" for kind in ("cat", "dog") for i in range(3)]
+    path = tmp_path / "list.csv"
+    lines = [*(f"{pictures / name},{name[:3]}" for name in names), f"{pictures / names[0]},dog", "gone.png,cat", "a,b.png,cat"]
+    path.write_text("\n".join(["path,label", *lines]))
+    result = CliRunner().invoke(cli, ["scan", str(path), "--json"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    value = json.loads(result.stdout)
+    assert value["photos"] == 6
+    assert [(finding["level"], finding["lines"]) for finding in value["findings"]] == [("refused", [8]), ("refused", [10])]
+    assert [(file["path"], file["line"]) for file in value["skipped"]] == [("gone.png", 9)]
+    assert [advice["text"] for advice in value["advice"]][:2] == [finding["text"] for finding in value["findings"]]
+    text = " ".join(CliRunner().invoke(cli, ["scan", str(path)]).stdout.split())
+    assert "gone.png missing no such file (line 9)" in text
+    assert f"refused Line 8 of '{path}' gives '{pictures / names[0]}' the label 'dog', and line 2 the label 'cat'" in text
+    assert CliRunner().invoke(cli, ["scan", str(path), "--strict"]).exit_code == 1
+    refused = CliRunner().invoke(cli, ["extract", str(path), "-o", str(tmp_path / "f.h5"), "--backbone", "fake"])
+    assert (refused.exit_code, refused.stderr.splitlines()[-1][:14]) == (3, "ffe: Line 8 of")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ffe.errors import SourceError
-from ffe.images.scan import UNLABELLED, Scan, scan
+from ffe.images.scan import UNLABELLED, Scan, look, scan
 
 
 def put(root: Path, *names: str) -> Path:
@@ -309,74 +309,188 @@ def test_name_that_is_no_text_is_reported(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/cat/\xff.png")).write_bytes(b"picture")
     found = scan(tmp_path)
     assert [r.path for r in found.records] == ["cat/a.png"]
-    assert found.left_out == (("cat/\ufffd.png", "the file name is not valid text; rename the file"),)
+    assert found.left_out == (("cat/\\xff.png", "the file name is not valid text; rename the file"),)
 
 
-def write_csv(folder: Path, text: str, name: str = "list.csv", encoding: str = "utf-8") -> Path:
-    path = folder / name
-    path.write_text(text, encoding=encoding)
-    return path
+def refused(source: Path) -> str:
+    """Return the sentence with which a source is refused; ``look`` looks at it all the same, and says it too."""
+    with pytest.raises(SourceError) as error:
+        scan(source)
+    assert str(error.value).startswith(look(source).findings[0].text)
+    return str(error.value).replace(str(source), "SOURCE")
 
 
-def test_csv_with_labels_and_splits(tmp_path: Path) -> None:
-    path = write_csv(tmp_path, "path,label,split\nb.png,dog,train\nsub/a.png,cat,VAL\nc.png,,\n")
-    found = scan(path)
-    assert found.kind == "csv"
-    assert found.root == tmp_path
-    assert found.class_names == ("cat", "dog")
-    assert named(path) == {"b.png": ("dog", "train"), "sub/a.png": ("cat", "valid"), "c.png": ("", "")}
-    assert {r.file for r in found.records} == {tmp_path / "b.png", tmp_path / "sub" / "a.png", tmp_path / "c.png"}
+def said(source: Path) -> list[tuple[str, str]]:
+    return [(finding.level, finding.text.replace(str(source), "SOURCE")) for finding in scan(source).findings]
 
 
-def test_csv_with_groups(tmp_path: Path) -> None:
-    path = write_csv(tmp_path, "path,label,Group\nb.png,dog, patient 7 \na.png,cat,\n")
-    assert {record.path: record.group for record in scan(path).records} == {"a.png": "", "b.png": "patient 7"}
-    assert {record.group for record in scan(write_csv(tmp_path, "path,label\na.png,cat\n")).records} == {""}
+def test_splits_inside_classes(tmp_path: Path) -> None:
+    put(tmp_path, "cat/train/a.png", "cat/Test/deep/b.png", "dog/train/c.png", "dog/val/d.png")
+    assert scan(tmp_path).kind == "splits in class folders"
+    assert named(tmp_path) == {
+        "cat/train/a.png": ("cat", "train"),
+        "cat/Test/deep/b.png": ("cat", "test"),
+        "dog/train/c.png": ("dog", "train"),
+        "dog/val/d.png": ("dog", "valid"),
+    }
 
 
-def test_group_that_cannot_be_stored_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"Line 2 of '.*list\.csv' has a group with a zero byte; mend the line\."):
-        scan(write_csv(tmp_path, "path,label,group\na.png,cat,a\0b\n"))
-
-
-def test_csv_without_a_split_column(tmp_path: Path) -> None:
-    assert named(write_csv(tmp_path, "label,path\ncat,a.png\n")) == {"a.png": ("cat", "")}
-
-
-def test_csv_with_a_byte_order_mark_and_spaces(tmp_path: Path) -> None:
-    path = write_csv(tmp_path, "Path, Label \na.png, cat \n", encoding="utf-8-sig")
-    assert named(path) == {"a.png": ("cat", "")}
-
-
-def test_tsv(tmp_path: Path) -> None:
-    path = write_csv(tmp_path, "path\tlabel\na, b.png\tcat\n", name="list.tsv")
-    assert named(path) == {"a, b.png": ("cat", "")}
+def test_a_class_may_hold_a_folder_called_train(tmp_path: Path) -> None:
+    found = scan(put(tmp_path, "rail/train/a.png", "rail/tram/b.png", "road/train/c.png"))
+    assert (found.kind, found.class_names) == ("class folders", ("rail", "road"))
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("files", "sentence"),
     [
         (
-            "path,class\na.png,cat\n",
-            r"has no 'label' column \(found: path, class\); its first line must name the columns path,label",
+            ["cat/train/a.png", "cat/test/b.png", "dog/c.png"],
+            "In 'SOURCE', 'cat' holds split folders (test, train) and 'dog' does not; give every class the same splits, "
+            "or list the images in a CSV with the columns path,label,split.",
         ),
-        ("file,label\na.png,cat\n", r"has no 'path' column \(found: file, label\)"),
-        ("", r"has no 'path' column \(found: nothing\)"),
-        ("path,label\na.png,cat\na.png,dog\n", r"Line 3 of '.*' names 'a\.png' a second time; keep one line per image"),
-        ("path,label,split\na.png,cat,dev\n", r"Line 2 of '.*' has the split 'dev'; use train, valid or test, or leave it empty"),
-        ("path,label\na.png,cat\n,dog\n", r"Line 3 of '.*' has no path; fill it in or remove the line"),
         (
-            "path,label\n",
-            r"The CSV '.*list\.csv' lists no images; give each a line with its path and its label, under the first\.",
+            ["cat/val/a.png", "cat/valid/b.png", "dog/val/c.png"],
+            "'SOURCE/cat' names one split twice (val, valid); keep one folder for each split.",
+        ),
+        (
+            ["set/train/cat/a.png", "set/test/dog/b.png", "set/README.md", "notes.txt"],
+            "'SOURCE' holds one folder only, and 'SOURCE/set' in it holds others ('test' and 'train'); did you mean "
+            "'SOURCE/set'? Images that are all of one class belong directly into its folder.",
+        ),
+        (
+            ["a/b/cat/1.png", "a/b/dog/2.png"],
+            "'SOURCE' holds one folder only, and 'SOURCE/a/b' in it holds others ('cat' and 'dog'); did you mean 'SOURCE/a/b'? "
+            "Images that are all of one class belong directly into its folder.",
+        ),
+        (
+            ["one/train/cat/a.png", "one/test/cat/b.png", "two/train/dog/c.png"],
+            "In 'SOURCE', 'one' and 'two' hold splits with folders in them; give one of the folders, such as 'SOURCE/one', "
+            "or list the images in a CSV with the columns path,label,split.",
+        ),
+        (
+            ["train/set/cat/a.png", "train/set/dog/b.png", "test/set/cat/c.png"],
+            "The splits of 'SOURCE' hold one folder only, 'set', which holds others ('cat' and 'dog'); "
+            "if those are the classes, move them up, directly into the splits.",
         ),
     ],
 )
-def test_csv_that_cannot_be_used(tmp_path: Path, text: str, sentence: str) -> None:
-    with pytest.raises(SourceError, match=sentence):
-        scan(write_csv(tmp_path, text))
+def test_layouts_that_are_one_level_off(tmp_path: Path, files: list[str], sentence: str) -> None:
+    assert refused(put(tmp_path, *files)) == sentence
 
 
-def test_csv_that_is_no_utf8(tmp_path: Path) -> None:
-    path = write_csv(tmp_path, "path,label\nkätzchen.png,cat\n", encoding="latin-1")
-    with pytest.raises(SourceError, match=r"The CSV '.*list\.csv' cannot be read \(.*\); save it as UTF-8 text"):
-        scan(path)
+def test_one_class_is_no_level_too_many(tmp_path: Path) -> None:
+    assert named(put(tmp_path, "cat/deep/a.png", "cat/b.png")) == {"cat/deep/a.png": ("cat", ""), "cat/b.png": ("cat", "")}
+
+
+def test_a_class_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "cat/a.png", "dog/b.png")
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    put(folder, "c.png", "d.png")
+    why = r"the folder 'caf\xe9' has a name that is not valid text; rename the folder"
+    assert refused(tmp_path) == (
+        rf"No image can be read in 'caf\xe9' of 'SOURCE' ({why}); mend that, "
+        "or take this folder away if nothing is to be learnt from it."
+    )
+    assert look(tmp_path).left_out == tuple((rf"caf\xe9/{name}", why) for name in ("c.png", "d.png"))
+
+
+def test_a_folder_in_a_class_whose_name_is_no_text_is_left_out(tmp_path: Path) -> None:
+    put(tmp_path, "cat/a.png", "dog/b.png")
+    put(Path(os.fsdecode(os.fsencode(tmp_path) + b"/cat/caf\xe9")), "c.png")
+    why = r"the folder 'caf\xe9' has a name that is not valid text; rename the folder"
+    assert scan(tmp_path).left_out == ((r"cat/caf\xe9/c.png", why),)
+
+
+def test_a_class_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mocked: tests may run as root, who may read everything."""
+    put(tmp_path, "train/cat/a.png", "train/dog/b.png", "test/cat/c.png", "test/dog/d.png", "test/emu/e.png")
+    scandir = os.scandir
+
+    def forbid(folder: str) -> object:
+        if os.fspath(folder).endswith(("test/dog", "test/emu")):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", forbid)
+    assert refused(tmp_path) == (
+        "No image can be read in 'test/dog' and 'test/emu' of 'SOURCE' (folder cannot be read: Permission denied); mend that, "
+        "or take these folders away if nothing is to be learnt from them."
+    )
+
+
+@pytest.mark.parametrize("name", ["dog", "dog/inner", "dog/a.png"])
+def test_a_class_of_links_to_nothing_is_refused(tmp_path: Path, name: str) -> None:
+    put(tmp_path, "cat/a.png", "emu/b.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to(tmp_path / "gone")
+    assert refused(tmp_path).startswith("No image can be read in 'dog' of 'SOURCE' (a link to a file that is not there); mend")
+
+
+def test_empty_class_folders_are_said(tmp_path: Path) -> None:
+    put(tmp_path, "train/cat/a.png", "train/dog/b.png", "test/cat/c.png")
+    for name in ("test/dog", "valid", "train/emu"):
+        (tmp_path / name).mkdir()
+    assert said(tmp_path) == [
+        (
+            "warning",
+            "'test/dog', 'train/emu' and 'valid' of 'SOURCE' are empty, so they are no classes; "
+            "add images, or remove what is empty.",
+        )
+    ]
+    assert [why for _, why in scan(tmp_path).left_out] == ["an empty folder"] * 3
+
+
+def test_hidden_class_folders_are_said(tmp_path: Path) -> None:
+    put(tmp_path, "cat/a.png", "dog/b.png", ".emu/c.png", ".git/config", "cat/.d/e.png")
+    assert said(tmp_path) == [
+        ("note", "the hidden folder is passed over: '.emu'; a name without a dot in front makes it a class")
+    ]
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def test_class_folders_that_look_the_same_are_one_class(tmp_path: Path) -> None:
+    found = scan(put(tmp_path, f"{NFC}/a.png", f"{NFD}/b.png", "tea/c.png"))
+    assert found.class_names == (NFC, "tea")
+    assert [(record.path, record.label) for record in found.records] == [
+        (f"{NFD}/b.png", 0),
+        (f"{NFC}/a.png", 0),
+        ("tea/c.png", 1),
+    ]
+    assert all(record.file.exists() for record in found.records)
+    assert said(tmp_path) == [
+        ("note", f"the name '{NFC}' is spelt in two ways that look the same; each is one class"),
+    ]
+    assert named(put(tmp_path / "two", f"train/{NFC}/a.png", f"test/{NFD}/b.png", "train/tea/c.png"))[f"test/{NFD}/b.png"] == (
+        NFC,
+        "test",
+    )
+
+
+def test_a_source_is_found_in_either_form(tmp_path: Path) -> None:
+    put(tmp_path / NFD, "cat/a.png", "dog/b.png")
+    found = scan(tmp_path / NFC)
+    assert all(record.file.exists() for record in found.records)
+
+
+def test_classes_that_differ_in_case_are_said(tmp_path: Path) -> None:
+    put(tmp_path, "Cat/a.png", "cat/b.png", "dog/c.png")
+    assert said(tmp_path) == [
+        (
+            "warning",
+            "classes whose names differ only in capital letters: 'Cat' and 'cat'; if they are one class, give them one name",
+        )
+    ]
+
+
+def test_several_labels_of_one_image_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("path,label\na.png,cat;dog\nb.png,cat\nc.png,cat|dog\nd.png,smile ;)\n")
+    assert said(path) == [
+        (
+            "warning",
+            "'cat;dog', 'cat|dog' and 'smile ;)' count as one class each: an image has one label in ffe; "
+            "give each the label that matters, or leave such images out",
+        )
+    ]

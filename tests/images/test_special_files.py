@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -163,10 +164,13 @@ def test_extraction_skips_them_with_a_reason(special: dict[str, Path], pictures:
     (source / "cat").symlink_to(pictures / "cat")
     (source / "dog").symlink_to(pictures / "dog")
     (source / "odd").symlink_to(special["pipe.jpg"].parent)
-    result = CliRunner().invoke(cli, ["extract", str(source), "-o", str(tmp_path / "f.h5"), "--backbone", "fake"])
+    arguments = ["extract", str(source), "-o", str(tmp_path / "f.h5"), "--backbone", "fake"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 3  # a class that has nothing else
+    shutil.copy(pictures / "cat" / "cat_000.png", special["pipe.jpg"].parent)
+    result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0, result.stderr
     with FeatureStore(tmp_path / "f.h5") as store:
-        assert len(store) == 40
+        assert len(store) == 41
         assert {file.path: file.message for file in store.skipped} == {f"odd/{name}": NO_FILE for name in NAMES}
 
 

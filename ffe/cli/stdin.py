@@ -1,0 +1,91 @@
+"""What comes on standard input: one image, or a list of paths."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+from collections.abc import Iterator
+from itertools import chain
+from typing import BinaryIO
+
+from ffe.errors import DecodeError, SourceError
+from ffe.images.listing import encoding_of
+
+PEEK_BYTES = 4096
+LONGEST_LINE = 1 << 16
+_PNM = re.compile(rb"P[1-6]\s+[#\d]")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
+def is_image(head: bytes) -> bool:
+    """Return whether standard input starts like an image rather than like a list of paths.
+
+    Some kinds of images start with letters, as a name may: ``BM``, ``GIF8``, ``P6``.
+    What follows tells them apart: names have no control characters.
+
+    Args:
+        head: its first bytes.
+    """
+    if encoding_of(head) is not None:
+        return False
+    from ffe.images.structure import kind_of
+
+    try:
+        kind = kind_of(head)
+    except DecodeError as error:
+        return error.reason == "unsupported"  # a picture, though of a kind that ffe does not read
+    if kind == "PPM":
+        return _PNM.match(head) is not None
+    return not head[:2].isalpha() or _CONTROL.search(head[:32]) is not None
+
+
+def listed_paths(head: bytes, stdin: BinaryIO, *, null: bool) -> Iterator[str]:
+    """Yield the paths of a list; bytes that are no UTF-8 stay as ``os.fsdecode`` has them.
+
+    Args:
+        head: what was read already.
+        stdin: the rest.
+        null: whether paths end with a zero byte rather than with a line.
+
+    Raises:
+        SourceError: it is no list.
+    """
+    end = b"\0" if null else b"\n"
+    rest = b""
+    for block in _utf8(head, stdin):
+        *lines, rest = (rest + block).split(end)
+        for line in lines:
+            yield from _path(line, null)
+        if len(rest) > LONGEST_LINE:
+            raise SourceError("A line on standard input is too long for a path; give one path on each line, or one image.")
+    yield from _path(rest, null)
+
+
+def _path(line: bytes, null: bool) -> Iterator[str]:
+    if not null:
+        line = line.rstrip(b"\r")
+        if b"\0" in line:
+            raise SourceError(
+                "Standard input is neither a picture nor a list of paths with one on each line: it holds zero bytes; "
+                "for paths that end with one, as 'find -print0' writes them, add -0."
+            )
+    if line.strip():
+        yield os.fsdecode(line)
+
+
+def _utf8(head: bytes, stdin: BinaryIO) -> Iterator[bytes]:
+    """Yield standard input block by block, as UTF-8 without a mark at its start."""
+    encoding = encoding_of(head) or "utf-8-sig"
+    blocks = iter(lambda: stdin.read(PEEK_BYTES), b"")
+    if encoding == "utf-8-sig":  # not decoded: not all names are text
+        yield head.removeprefix(codecs.BOM_UTF8)
+        yield from blocks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for block in chain([head], blocks):
+            yield decoder.decode(block).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeError as error:
+        raise SourceError(f"The list on standard input is no {encoding.upper()} text ({error}); save it as UTF-8.") from error

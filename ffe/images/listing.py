@@ -1,0 +1,245 @@
+"""A CSV file that lists images -> its rows, each with its line; and what is wrong with it, all of it."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ffe.errors import SourceError
+from ffe.images.names import composed, few, on_disk
+
+COLUMNS = ("path", "label", "split", "group")
+_DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_MOST_BYTES = 1 << 30
+_FEW = 5
+
+# the longer first: the mark of UTF-16 is the start of that of UTF-32
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a source that a user should know.
+
+    Attributes:
+        level: ``refused`` (nothing is made of the source before it is mended), ``warning``, or ``note``.
+        text: what it is and what to do, in a sentence or two.
+        lines: of the CSV, from 1; empty where it is no matter of lines.
+    """
+
+    level: Literal["refused", "warning", "note"]
+    text: str
+    lines: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One image of a list.
+
+    Attributes:
+        number: of the line of the file on which it starts, from 1.
+        path: as the list has it, but spelt as the disk spells it.
+        label, split, group: without spaces around them; empty = none. A split is ``train``, ``valid`` or ``test``.
+    """
+
+    number: int
+    path: str
+    label: str
+    split: str
+    group: str
+
+
+def encoding_of(head: bytes) -> str | None:
+    """Return which encoding the mark at the start of a text names, or None."""
+    return next((name for mark, name in _MARKS if head.startswith(mark)), None)
+
+
+def read_list(path: Path, splits: Mapping[str, str]) -> tuple[list[Line], list[Finding]]:
+    """Read a CSV with the columns ``path``, ``label``, and maybe ``split`` and ``group``.
+
+    It is UTF-8, or UTF-16 with its mark; fields end at commas, semicolons, tabs or
+    bars, whichever make the first line name the columns. Of an image that is named
+    twice, the first line counts.
+
+    Args:
+        path: the file.
+        splits: what a split may be called, in small letters -> its name.
+
+    Returns:
+        The images in the order of the file, and what is wrong with other lines.
+
+    Raises:
+        SourceError: nothing can be read from it.
+    """
+    lines = list(io.StringIO(_text(path), newline=""))
+    first, delimiter, header = _header(path, lines)
+    reader = _Reader(path, header, splits)
+    reader.read(lines, first, delimiter)
+    return reader.rows, reader.findings()
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise SourceError(f"'{path}' is a pipe, a device or a socket, not a file; save the list as a CSV file.")
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise SourceError(f"The CSV '{path}' has more than {_MOST_BYTES >> 30} GiB; split it up, or check that it is a CSV.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"The CSV '{path}' cannot be read ({error.strerror}); check its rights and its disk.") from error
+    encoding = encoding_of(data) or "utf-8"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        before = data[: error.start].split(b"\n")
+        line = data[error.start - len(before[-1]) :].split(b"\n", 1)[0].strip()
+        raise SourceError(
+            f"Line {len(before):,} of '{path}' is no {encoding.removesuffix('-sig').upper()} text "
+            f"('{line.decode('cp1252', 'replace')[:80]}'); save the list as UTF-8 text, which Excel calls 'CSV UTF-8'."
+        ) from error
+
+
+def _header(path: Path, lines: Sequence[str]) -> tuple[int, str, list[str]]:
+    """Return how many lines come before the images, what ends a field, and the names of the columns."""
+    first = next((i for i, line in enumerate(lines) if line.strip()), None)
+    if first is None:
+        raise SourceError(f"The CSV '{path}' is empty; its first line must name the columns path,label.")
+    if lines[first].lower().startswith("sep="):  # Excel's own mark
+        first += 1
+    line = lines[first] if first < len(lines) else ""
+    found = {delimiter: _names(line, delimiter) for delimiter in _DELIMITERS}
+    delimiter = max(found, key=lambda d: (sum(column in found[d] for column in COLUMNS[:2]), len(found[d]) > 1))
+    header = found[delimiter]
+    for column in COLUMNS[:2]:
+        if column not in header:
+            shown = ", ".join(header) if any(header) else "nothing"
+            raise SourceError(
+                f"The CSV '{path}' has no '{column}' column (found: {shown[:200]}); "
+                "its first line must name the columns path,label and, if you like, split and group."
+            )
+    for column in COLUMNS:
+        if header.count(column) > 1:
+            raise SourceError(f"The CSV '{path}' names the column '{column}' twice in its first line; keep one of them.")
+    return first + 1, delimiter, header
+
+
+def _names(line: str, delimiter: str) -> list[str]:
+    try:
+        return [name.strip().lower() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
+
+
+class _Reader:
+    """Goes through the lines of a list, and past those that do not fit."""
+
+    def __init__(self, path: Path, header: list[str], splits: Mapping[str, str]) -> None:
+        self.rows: list[Line] = []
+        self._path = path
+        self._folder = os.path.abspath(path.parent)
+        self._header = header
+        self._splits = splits
+        self._of: dict[str, Line] = {}
+        self._found: dict[str, tuple[str, list[int]]] = {}  # by kind: the sentence of the first line, and the lines
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong, a sentence for each kind, in the order of the lines."""
+        kinds = sorted(self._found.values(), key=lambda found: found[1])
+        return [Finding("refused", text + _others(lines[1:]), tuple(lines)) for text, lines in kinds]
+
+    def _note(self, kind: str, number: int, text: str) -> None:
+        self._found.setdefault(kind, (text, []))[1].append(number)
+
+    def read(self, lines: Sequence[str], start: int, delimiter: str) -> None:
+        """Take in all lines from one on; what a quote swallowed that was left open is read anew."""
+        while start < len(lines):
+            reader = csv.reader((lines[i] for i in range(start, len(lines))), delimiter=delimiter, strict=True)
+            ended = start
+            try:
+                for row in reader:
+                    if start + reader.line_num - ended > 1 and not self._meant(row, delimiter):
+                        raise csv.Error
+                    self._take(ended + 1, row, delimiter)
+                    ended = start + reader.line_num
+                return
+            except csv.Error:
+                self._note(
+                    "quote",
+                    ended + 1,
+                    f"Line {ended + 1:,} of '{self._path}' opens a quote and does not close it where the field ends; "
+                    'close it, remove it, or write it twice ("") where it belongs to a name.',
+                )
+                start = ended + 1
+
+    def _meant(self, row: list[str], delimiter: str) -> bool:
+        """Return whether a row of several lines can be meant so: a name may well hold a line break."""
+        if len(row) != len(self._header):
+            return False
+        return all(os.path.lexists(self._path.parent / field) for field in row if "\n" in field and delimiter in field)
+
+    def _take(self, number: int, row: list[str], delimiter: str) -> None:
+        """Take in one row."""
+        where = f"Line {number:,} of '{self._path}'"
+        if not any(field.strip() for field in row):
+            return
+        columns = len(self._header)
+        if len(row) < columns or any(field.strip() for field in row[columns:]):
+            self._note(
+                "fields",
+                number,
+                f"{where} has {len(row)} field{'s' if len(row) > 1 else ''} where the first line names {columns} columns; "
+                f"put quotes around a name that holds {_DELIMITERS[delimiter]}, and leave no column out.",
+            )
+            return
+        values = dict(zip(self._header, row, strict=False))
+        name, label, split, group = (values.get(column, "").strip() for column in COLUMNS)
+        zero = next((column for column in COLUMNS if "\0" in values.get(column, "")), None)
+        if zero is not None:
+            self._note("zero", number, f"{where} has a {zero} with a zero byte; mend the line.")
+        elif not name:
+            self._note("no path", number, f"{where} has no path; fill it in or remove the line.")
+        elif split and split.lower() not in self._splits:
+            wrong = f"{where} has the split '{split}'; use train, valid or test, or leave it empty."
+            self._note(f"split {split}", number, wrong)
+        elif "\\" in name and os.sep != "\\" and not os.path.lexists(self._path.parent / name):
+            self._note(
+                "backslash",
+                number,
+                f"{where} has the path '{name}', which is no file here: Windows writes backslashes; replace them by /.",
+            )
+        else:
+            self._add(number, name, composed(label), self._splits[split.lower()] if split else "", group)
+
+    def _add(self, number: int, name: str, label: str, split: str, group: str) -> None:
+        if not name.isascii() and (there := on_disk(self._path.parent / name)) != self._path.parent / name:
+            name = str(there) if os.path.isabs(name) else os.path.relpath(there, self._path.parent)
+        line = Line(number, name, label, split, group)
+        before = self._of.setdefault(os.path.normpath(os.path.join(self._folder, name)), line)
+        where = f"Line {number:,} of '{self._path}'"
+        if before is line:
+            self.rows.append(line)
+        elif label and before.label and label != before.label:
+            labels = f"gives '{name}' the label '{label}', and line {before.number:,} the label '{before.label}'"
+            self._note("labels", number, f"{where} {labels}; keep the right one.")
+        else:
+            twice = f"names '{name}' a second time, after line {before.number:,}; keep one line per image."
+            self._note("twice", number, f"{where} {twice}")
+
+
+def _others(lines: Sequence[int]) -> str:
+    """Return in words which other lines a sentence is true of."""
+    if not lines:
+        return ""
+    return f" So it is with line{'s' if len(lines) > 1 else ''} {few([f'{line:,}' for line in lines], _FEW)}."

@@ -1,0 +1,89 @@
+"""Names of files and classes: the same for people, though not for the machine."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+_T = TypeVar("_T")
+
+
+def composed(name: str) -> str:
+    """Return a name in the form NFC, in which ``é`` is one character: names that look the same are then equal."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def printable(path: str) -> str:
+    """Return a path as valid text: bytes that are no UTF-8 show as ``\\xe9``."""
+    if path.isascii():
+        return path
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_text(path: str) -> bool:
+    """Return whether all bytes of a path are UTF-8, so that it can be stored as text."""
+    return path.isascii() or printable(path) == path
+
+
+def on_disk(path: Path) -> Path:
+    """Return a path as the disk spells it: each part that is not there may be there in another form of Unicode.
+
+    A path that is not there in any form comes back as it was.
+    """
+    text = os.fspath(path)
+    if text.isascii() or os.path.lexists(text):
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[1 if path.anchor else 0 :]:
+        if not part.isascii() and not os.path.lexists(found / part):
+            try:
+                alike = sorted(name for name in os.listdir(found) if composed(name) == composed(part))
+            except OSError:
+                return path
+            if not alike:
+                return path
+            part = alike[0]
+        found /= part
+    return found
+
+
+class ByName(Generic[_T]):
+    """Values by name: those of the very name, else those of one that looks the same.
+
+    Args:
+        items: (name, value) of each; of equal names the last counts.
+    """
+
+    def __init__(self, items: Iterable[tuple[str, _T]]) -> None:
+        self._exact = dict(items)
+        self._alike = {composed(name): name for name in self._exact if not name.isascii()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._exact)
+
+    def spelt(self, name: str) -> str | None:
+        """Return a name as it is spelt here; None = there is none like it."""
+        if name in self._exact:
+            return name
+        return None if name.isascii() else self._alike.get(composed(name))
+
+    def get(self, name: str) -> _T | None:
+        """Return the value of a name, or None."""
+        spelt = self.spelt(name)
+        return None if spelt is None else self._exact[spelt]
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names and how many more there are: ``a``, ``a, b and c``, or ``a, b, c and 7 more``."""
+    shown = list(names[:most])
+    if len(names) > most:
+        shown.append(f"{len(names) - most:,} more")
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def quoted(names: Iterable[str]) -> list[str]:
+    """Return each name in quotes."""
+    return [f"'{name}'" for name in names]
