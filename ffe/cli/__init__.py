@@ -17,7 +17,7 @@ from ffe.errors import FfeError
 COMMANDS = (
     *("scan", "preview", "extract", "info", "verify", "pack", "tune", "train", "finetune", "scratch", "compare"),
     *("evaluate", "predict"),
-    *("backbones", "bench", "doctor", "demo"),
+    *("backbones", "bench", "cache", "doctor", "demo"),
 )
 
 DONE_BUT_SKIPPED = 1

@@ -1,0 +1,58 @@
+"""``ffe cache``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ffe.cli.output import print_json
+
+if TYPE_CHECKING:
+    from ffe.workflows.caches import Kept
+
+_KINDS = ("models", "compiled", "runs", "digests", "trials", "activations")
+
+
+@click.command(short_help="Show what is kept to save time, and how large it is; remove it.")
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--clear",
+    type=click.Choice(("all", *_KINDS)),
+    is_flag=False,
+    flag_value="all",
+    metavar="[KIND]",
+    help=f"Remove it: all, or one of {', '.join(_KINDS)}.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(folders: tuple[Path, ...], clear: str | None, as_json: bool) -> None:
+    """Show what is kept to save time: what, how many files, how large, and where.
+
+    Everything but Keras's weights is ffe's own, and is made again when it is
+    needed. Finished trials and activations lie beside the outputs that they
+    were made for: FOLDERS says where to look for those.  [default: here]
+    """
+    from ffe.workflows import caches
+
+    places = folders or (Path(),)
+    if clear is None:
+        found = caches.kept(places)
+        print_json({"kept": [each.to_json() for each in found]}) if as_json else _print(found)
+        return
+    gone = caches.clear(None if clear == "all" else clear, places)
+    if as_json:
+        print_json({"cleared": [each.to_json() for each in gone]})
+    elif gone:
+        click.echo("Removed:\n")
+        _print(gone)
+    else:
+        click.echo("There was nothing to remove.")
+
+
+def _print(found: list[Kept]) -> None:
+    from ffe.machine import bytes_text
+    from ffe.report.text import table
+
+    cells = [(each.kind, each.what, f"{each.files:,}", bytes_text(each.bytes), each.where) for each in found]
+    click.echo(table(("kind", "what", "files", "size", "where"), cells, right=(2, 3)))

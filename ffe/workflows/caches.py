@@ -1,0 +1,138 @@
+"""``cache``: what is kept to save time, where it is, how large it is; and removing it. All of it can be made again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ffe.backbones.weights import keras_home
+from ffe.errors import SourceError
+from ffe.machine import cache_root
+from ffe.store.partial import locked, remove
+
+WEIGHTS = "weights"
+
+# what lies in the cache folder: kind -> (what it is, folder, names of files)
+_IN_ROOT = {
+    "models": ("converted and quantised backbones", "models", ("*.zip", "*.tmp-*")),
+    "compiled": ("compiled code of dense heads", "numba", ("*.nbi", "*.nbc", "*.tmp.*")),
+    "runs": ("rates and sizes that earlier runs showed", "runs", ("*.json", "*.tmp-*")),
+    "digests": ("digests of large files", "digests", ("*.json", "*.tmp-*")),
+}
+# what lies beside outputs: kind -> (what it is, names of folders, names of files)
+_BESIDE = {
+    "trials": ("finished trials of searches that were interrupted", ("*.search",), ("*.npz", "*.tmp")),
+    "activations": ("activations of fine-tuning", ("*.cache", "activations"), ("*.h5", "made-for-one-run.txt")),
+}
+KINDS = (*_IN_ROOT, *_BESIDE)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Files of one kind in one place.
+
+    Attributes:
+        kind: one of ``KINDS``, or ``weights``: Keras's own, which ffe never removes.
+        what: in words.
+        where: the folder.
+        files: how many.
+        bytes: their size.
+    """
+
+    kind: str
+    what: str
+    where: str
+    files: int
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Place:
+    kind: str
+    what: str
+    folder: Path
+    names: tuple[str, ...]
+
+    def files(self) -> list[Path]:
+        """Return the files of ours; others that lie there are nobody's business."""
+        found = {path for name in self.names for path in self.folder.rglob(name)} if self.folder.is_dir() else set()
+        found |= {path for partial in self._unfinished() for path in partial.iterdir()}
+        return sorted(path for path in found if path.is_file())
+
+    def kept(self) -> Kept:
+        sizes = []
+        for path in self.files():
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                sizes.append(path.stat().st_size)
+        return Kept(self.kind, self.what, str(self.folder), len(sizes), sum(sizes))
+
+    def clear(self) -> None:
+        for partial in self._unfinished():
+            with locked(partial, partial.with_suffix("")):
+                remove(partial)
+        for path in self.files():
+            path.unlink(missing_ok=True)
+        for folder in sorted(self.folder.rglob("*/"), reverse=True):
+            _remove_if_empty(folder)
+        _remove_if_empty(self.folder)
+
+    def _unfinished(self) -> list[Path]:
+        return sorted(self.folder.glob("*.h5.partial")) if self.kind == "activations" else []
+
+
+def kept(folders: Sequence[Path] = ()) -> list[Kept]:
+    """Return what is kept: in the cache folder, beside outputs in these folders, and Keras's own weights.
+
+    Raises:
+        SourceError: there is no such folder.
+    """
+    weights = _Place(WEIGHTS, "weights that Keras downloaded", keras_home() / "models", ("*.h5",))
+    return [place.kept() for place in (*_in_root(), *_beside(folders), weights)]
+
+
+def clear(kind: str | None = None, folders: Sequence[Path] = ()) -> list[Kept]:
+    """Remove what is kept, and return what that was.
+
+    Args:
+        kind: one of ``KINDS``; None = all of them.
+        folders: where outputs are that trials and activations may lie beside.
+
+    Raises:
+        SourceError: there is no such folder.
+        StoreError: another process is computing activations.
+        OSError: something cannot be removed.
+    """
+    places = [place for place in (*_in_root(), *_beside(folders)) if kind in (None, place.kind)]
+    removed = [place.kept() for place in places]
+    for place in places:
+        place.clear()
+    return [each for each in removed if each.files]
+
+
+def _in_root() -> Iterator[_Place]:
+    for kind, (what, name, names) in _IN_ROOT.items():
+        yield _Place(kind, what, cache_root() / name, names)
+
+
+def _beside(folders: Iterable[Path]) -> Iterator[_Place]:
+    for folder in folders:
+        if not folder.is_dir():
+            raise SourceError(f"There is no folder '{folder}'; name folders that outputs of ffe are in.")
+        for kind, (what, patterns, names) in _BESIDE.items():
+            for pattern in patterns:
+                for path in sorted(folder.glob(pattern)):
+                    place = _Place(kind, what, path, names)
+                    if path.is_dir() and place.files():
+                        yield place
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not, or not there
+        folder.rmdir()
