@@ -21,8 +21,8 @@ from ffe.evaluation.selection import check_threshold, sure
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stages import Stages
 from ffe.images.augment_text import parse_augment
+from ffe.images.given import Picture, given
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
-from ffe.images.names import on_disk
 from ffe.images.stream import ImageStream
 from ffe.specs import AugmentSpec, ViewsSpec
 
@@ -69,8 +69,19 @@ def _views(bundle: Bundle, tta: int, augment: str | AugmentSpec | None) -> Views
     return ViewsSpec(tta, spec)
 
 
+def _noting(pictures: Iterator[tuple[str, Path | bytes]], names: dict[int, str]) -> Iterator[Path | bytes]:
+    """Yield the files of pictures, and note their names by position."""
+    for index, (name, file) in enumerate(pictures):
+        names[index] = name
+        yield file
+
+
 class Predictor:
     """Predicts with a bundle: the decode, the scaling and the backbone are those that it records.
+
+    It can be pickled and copied: the copy opens the same file. In a process that
+    was forked after it had been used, OpenVINO is set up anew; TensorFlow cannot
+    be, and says so.
 
     Args:
         bundle: a ``.ffe`` file.
@@ -107,6 +118,7 @@ class Predictor:
         tta: int = 0,
         augment: str | AugmentSpec | None = None,
     ) -> None:
+        self._options = {name: value for name, value in locals().items() if name not in {"self", "bundle"}}
         self.limits = Limits(max_pixels, max_bytes)
         wanted = None if reject is None else check_threshold(reject)
         self.bundle = Bundle(bundle)
@@ -122,41 +134,53 @@ class Predictor:
         self._pipeline: Pipeline | None = None
         self._blas: ThreadpoolController | None = None
 
-    def predict(self, images: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
-        """Yield a prediction for every image file, in order; memory stays flat.
+    def __getstate__(self) -> dict[str, Any]:
+        return {"bundle": str(self.bundle.path.resolve()), "sha256": self.bundle.sha256, "options": self._options}
 
-        An image that cannot be read gives a prediction with ``error``, and no
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Predictor.__init__(self, state["bundle"], **state["options"])
+        if self.bundle.sha256 != state["sha256"]:
+            raise BundleError(f"'{self.bundle.path}' is another model than the one that was pickled; open it with ffe.Predictor.")
+
+    def predict(self, images: Picture | Iterable[Picture]) -> Iterator[Prediction]:
+        """Yield a prediction for every picture, in order; memory stays flat.
+
+        A picture that cannot be read gives a prediction with ``error``, and no
         exception.
 
+        Args:
+            images: one picture or several: a path, a ``PIL.Image``, uint8 (H, W, 3) in RGB,
+                the bytes of an image file, or a file that is open for reading bytes. What
+                has no name is called ``-``.
+
         Raises:
+            SourceError: something else is given.
             WeightsError: the bundle has no backbone, and its weights are not on this machine.
         """
         names: dict[int, str] = {}
-
-        def files() -> Iterator[Path]:
-            for index, image in enumerate(images):
-                names[index] = os.fspath(image)
-                yield on_disk(Path(image))
-
-        yield from self._predict(files(), names)
+        return self._predict(_noting(given(images, self.limits.bytes), names), names)
 
     def predict_bytes(self, images: Iterable[bytes]) -> list[Prediction]:
         """Return predictions for the contents of image files; ``path`` is ``-``."""
-        contents = list(images)
-        return list(self._predict(iter(contents), dict.fromkeys(range(len(contents)), "-")))
+        return list(self.predict(list(images)))
 
-    def features(self, images: Iterable[str | os.PathLike[str]]) -> np.ndarray:
+    def features(self, images: Picture | Iterable[Picture]) -> np.ndarray:
         """Return float32 (N, D), the same features that extraction stores.
 
+        Args:
+            images: as ``predict`` takes them.
+
         Raises:
+            SourceError: something else is given.
             DecodeError: one of the images cannot be read.
         """
         rows = []
-        names = [os.fspath(image) for image in images]
-        for batch in self._compute(Path(name) for name in names):
+        names: dict[int, str] = {}
+        for batch in self._compute(_noting(given(images, self.limits.bytes), names)):
             for item in batch:
+                name = names.pop(item.index)
                 if item.error is not None:
-                    raise DecodeError(item.error.reason, f"'{names[item.index]}' cannot be read: {item.error}.")
+                    raise DecodeError(item.error.reason, f"'{name}' cannot be read: {item.error}.")
                 rows.append(item.features)
         return np.stack(rows) if rows else np.empty((0, math.prod(self.bundle.manifest.grid)), np.float32)  # type: ignore[arg-type]
 

@@ -22,7 +22,7 @@ HEAVY = {
 # lowest first; the packages of one layer do not import each other
 LAYERS = (
     {"_version", "errors", "machine", "text"},
-    {"specs", "archive", "arrays", "hdf5"},
+    {"specs", "archive", "arrays", "hdf5", "forks"},
     {"keys"},
     {"ir", "stamps"},
     {"images", "backbones", "store", "splits", "evaluation"},

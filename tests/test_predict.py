@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ffe.bundle.io import Bundle, write_bundle
-from ffe.errors import BundleError, DecodeError, SpecError
+from ffe.errors import BundleError, DecodeError, SourceError, SpecError
 from ffe.evaluation.calibration import with_temperature
 from ffe.images.synthetic import draw
 from ffe.predict import Predictor
@@ -185,3 +188,87 @@ def test_a_threshold_out_of_range_is_refused(fake_bundle: Path, reject: float) -
     sentence = rf"^A probability to answer from must be at least 0 and below 1, not {reject:g}; 0 = always answer\.$"
     with pytest.raises(SpecError, match=sentence):
         Predictor(fake_bundle, reject=reject)
+
+
+def test_one_picture_in_any_form_is_answered_alike(predictor: Predictor, pictures: Path) -> None:
+    file = pictures / "dog" / "dog_000.png"
+    pixels = np.asarray(Image.open(file).convert("RGB"))
+    with file.open("rb") as opened:
+        forms = [str(file), file, file.read_bytes(), bytearray(file.read_bytes()), Image.open(file), pixels, opened]
+        expected, *alone = [list(predictor.predict(form)) for form in forms]
+    names = [answer.path for (answer,) in alone]
+    assert names == [str(file), "-", "-", str(file), "-", str(file)]
+    for (answer,) in alone:
+        assert answer.probabilities == expected[0].probabilities
+    together = list(predictor.predict([file, pixels, Image.open(file), io.BytesIO(file.read_bytes())]))
+    for answer in together:
+        assert answer.probabilities == pytest.approx(expected[0].probabilities, abs=1e-6)
+    assert len(list(predictor.predict(np.stack([pixels, pixels])))) == 2
+    np.testing.assert_array_equal(predictor.features(pixels), predictor.features([file]))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "I", "I;16", "F"])
+def test_an_image_in_memory_is_decoded_as_its_file(predictor: Predictor, tmp_path: Path, mode: str) -> None:
+    drawn = draw("cat", 5, (48, 64))
+    image = (
+        Image.fromarray(np.asarray(drawn.convert("L")).astype(np.uint16) << 8)
+        if mode == "I;16"
+        else drawn.convert({"LA": "RGBA", "RGBa": "RGBA"}.get(mode, mode)).convert(mode)
+    )
+    assert image.mode == mode
+    (answer,) = predictor.predict(image)
+    if mode == "F":
+        assert answer.error == "floating-point pixels of unknown range; save the picture with 8 or 16 bits"
+        return
+    assert answer.error is None
+    kind = "png" if mode in {"1", "L", "LA", "P", "RGBA", "I;16"} else "tif"
+    if kind == "png" or mode in {"CMYK", "I"}:
+        image.save(tmp_path / f"x.{kind}")
+        np.testing.assert_array_equal(predictor.features(image), predictor.features(tmp_path / f"x.{kind}"))
+
+
+def test_an_image_in_memory_is_turned_upright(predictor: Predictor, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    draw("cat", 5, (48, 64)).save(tmp_path / "x.png", exif=exif)
+    expected = predictor.features(tmp_path / "x.png")
+    np.testing.assert_array_equal(predictor.features(Image.open(tmp_path / "x.png")), expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (None, "A NoneType"),
+        (7, "An int"),
+        ([7], "An int"),
+        ({"a.png": 1}, "A dict"),
+        (np.zeros((4, 4), np.uint8), r"An array of uint8 \(4, 4\)"),
+        (np.zeros((4, 4, 3), np.float32), r"An array of float32 \(4, 4, 3\)"),
+        ([np.zeros((4, 4, 4), np.uint8)], r"An array of uint8 \(4, 4, 4\)"),
+        ([["a.png"]], "A list"),
+    ],
+)
+def test_all_else_is_refused_by_name(predictor: Predictor, wrong: object, named: str) -> None:
+    sentence = (
+        rf"^{named} is no picture; give a path, a PIL\.Image, an array uint8 \(height, width, 3\) in RGB, "
+        r"the bytes of an image file, or an open file, or a list of these\.$"
+    )
+    with pytest.raises(SourceError, match=sentence):
+        list(predictor.predict(wrong))  # type: ignore[arg-type]
+
+
+def test_a_file_open_as_text_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(SourceError, match=r"^A file that is open as text is no picture; open it with open\(path, 'rb'\)\.$"):
+        predictor.predict(io.StringIO("text"))  # type: ignore[arg-type]
+
+
+def test_it_can_be_pickled(predictor: Predictor, tuned: Callable[..., Path], pictures: Path) -> None:
+    file = pictures / "dog" / "dog_000.png"
+    expected = list(predictor.predict(file))
+    other = pickle.loads(pickle.dumps(predictor))  # noqa: S301 (our own)
+    assert (other.batch_size, list(other.predict(file))) == (8, expected)
+    model = tuned()
+    saved = pickle.dumps(Predictor(model))
+    tuned(calibration={"temperature": 2.0})
+    with pytest.raises(BundleError, match="is another model than the one that was pickled"):
+        pickle.loads(saved)  # noqa: S301 (our own)

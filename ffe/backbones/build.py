@@ -13,6 +13,7 @@ from ffe.backbones.catalog import Backbone, check_size, find
 from ffe.backbones.learnt import MODEL_SUFFIX, load_backbone
 from ffe.backbones.weights import IMAGENET, Weights
 from ffe.errors import BackboneError, WeightsError
+from ffe.forks import check_tensorflow
 from ffe.specs import ExtractSpec
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
     Raises:
         BackboneError: the size is too small, or there is no such layer.
         WeightsError: the weights do not fit the backbone.
+        EngineError: TensorFlow cannot work here, see ``ffe.forks``.
     """
+    check_tensorflow()
     import keras
 
     row = find(spec.backbone.name)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from ffe.errors import BackboneError, one_line
+from ffe.forks import check_tensorflow
 from ffe.hdf5 import check_contents, names_of_datasets
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ def load_model(path: Path) -> keras.Model:
 
     Raises:
         BackboneError: it holds something else than a backbone.
+        EngineError: TensorFlow cannot work here, see ``ffe.forks``.
     """
+    check_tensorflow()
     import keras
 
     check_keras_file(path)

@@ -15,6 +15,7 @@ from ffe.engines.base import Engine
 from ffe.engines.cache import cached_or_made, model_key
 from ffe.engines.fake import FakeEngine
 from ffe.errors import EngineError, missing
+from ffe.forks import check_tensorflow
 from ffe.ir import IrModel
 from ffe.machine import may_have_gpu
 from ffe.specs import ExtractSpec, Precision
@@ -64,6 +65,7 @@ def _has_gpu() -> bool:
     """Return whether Keras can use a GPU; without a driver's device, Keras is not loaded to ask it."""
     if not may_have_gpu():
         return False
+    check_tensorflow()
     import keras
 
     return bool(keras.distribution.list_devices("gpu"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe.engines.base import grid_of, padded
+from ffe.forks import check_same_process
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
 from ffe.specs import ExtractSpec, PreprocessMode
 
@@ -49,9 +51,15 @@ class KerasEngine:
         # On a GPU larger batches can pay, and rows depend on more than the batch size anyway.
         self.sizes = tuple(batch_size * n for n in (1, 2, 4, 8)) if has_gpu else (batch_size,)
         self._device = ThreadPoolExecutor(1, thread_name_prefix="ffe-keras")
+        self._process = os.getpid()
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
-        """Hand a batch to the thread that feeds the device; see ``ffe.engines.base.Engine.start``."""
+        """Hand a batch to the thread that feeds the device; see ``ffe.engines.base.Engine.start``.
+
+        Raises:
+            EngineError: in a process that was forked since the engine was made.
+        """
+        check_same_process(self._process, "The engine keras")
         return self._device.submit(self._run, images, self.batch_size).result
 
     def extract(self, images: np.ndarray) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import openvino
 
 BATCH_SIZE = 8
+
+_engines: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
 
 
 def import_openvino() -> Any:
@@ -73,7 +77,6 @@ class OpenVinoEngine:
             raise EngineError(f"The backbone is no network that OpenVINO reads ({one_line(error)}); make it again.") from error
         self.seconds = 0.0
         self._compiled_for = 0
-        self._lock = threading.RLock()
         self.batch_size = batch_size
         self.sizes = (*(n for n in (1, 2, 4, 8) if n < batch_size), batch_size)
         try:
@@ -82,6 +85,8 @@ class OpenVinoEngine:
             raise EngineError(f"OpenVINO cannot run the backbone ({one_line(error)}); use --engine keras.") from error
 
     def _compile(self) -> None:
+        self._process, self._lock = os.getpid(), threading.RLock()
+        _engines.add(self)
         self._model.reshape([self.batch_size, *self.size, 3])
         settings = {
             "PERFORMANCE_HINT": "THROUGHPUT" if self.batch_size > 1 else "LATENCY",
@@ -97,6 +102,8 @@ class OpenVinoEngine:
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
         """Start a batch on a free stream; see ``ffe.engines.base.Engine.start``."""
+        if self._process != os.getpid():  # a fork takes no threads along, and a lock as it was
+            self._compile()
         with self._lock:
             if self.batch_size != self._compiled_for:
                 while self._running:
@@ -135,6 +142,19 @@ class OpenVinoEngine:
             call.error = error
         self._running.remove(call)
         self._free.append(call.request)
+
+
+def _keep_for_ever() -> None:
+    """Let no object that OpenVINO made before a fork end in the child: it would wait for threads that are not there."""
+    import ctypes
+
+    for engine in _engines:
+        for request in (*engine._free, *(call.request for call in engine._running)):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(request))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_for_ever)
 
 
 class _Call:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import InputTags, Tags
 
+from ffe.backbones.learnt import is_model_file
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.errors import DecodeError
 from ffe.extraction.pipeline import Pipeline
-from ffe.extraction.plan import make_spec
+from ffe.extraction.plan import make_spec, weights_of
+from ffe.images.given import given
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.stream import ImageStream
 from ffe.specs import Decode
 
 
-class FeatureExtractor(TransformerMixin, BaseEstimator):
-    """A scikit-learn transformer from image paths to features.
+class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """A scikit-learn transformer from images to features.
+
+    A fitted one can be pickled, copied, and saved as a step of a pipeline: the
+    backbone itself is not kept, but found again when it is next needed, and its
+    weights must be the same. Names of features, and ``set_output``, are those of
+    scikit-learn.
 
     Args:
         backbone: a name of ``ffe backbones``.
@@ -32,6 +40,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
         max_pixels, max_bytes: files with more are refused; see ``ffe.images.limits``.
     """
+
+    _engine: Engine | None = None
 
     def __init__(
         self,
@@ -55,36 +65,78 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.max_pixels = max_pixels
         self.max_bytes = max_bytes
 
-    def fit(self, X: Sequence[str | Path], y: Any = None) -> Self:  # noqa: N803 (scikit-learn's name)
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803 (scikit-learn's name)
         """Build the backbone; there is nothing to learn from ``X``.
 
         Raises:
             BackboneError, WeightsError: the backbone cannot be had.
         """
         self.spec_, found = make_spec(self.backbone, self.size, self.weights, self.layer, decode=self.decode)
-        self.engine_: Engine = open_engine(self.spec_, found, batch_size=self.batch_size)
-        self.n_features_out_ = int(np.prod(self.engine_.grid))
+        self._engine = open_engine(self.spec_, found, batch_size=self.batch_size)
+        self.n_features_out_ = int(np.prod(self._engine.grid))
         return self
 
-    def transform(self, X: Sequence[str | Path]) -> np.ndarray:  # noqa: N803
-        """Return float32 (N, D), a row for every path.
+    def transform(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return float32 (N, D), a row for every image.
+
+        Args:
+            X: paths, or what else ``ffe.Predictor.predict`` takes; also as a column (N, 1) of an array or a table.
 
         Raises:
+            SourceError: it is something else.
             DecodeError: one of the files is no picture; the message names it.
+            WeightsError: the backbone's weights are not those that it was fitted with.
         """
-        if not hasattr(self, "engine_"):
+        if not self.__sklearn_is_fitted__():
             self.fit(X)
-        rows = []
-        files = (Path(path) for path in X)
+        rows, names = [], []
         limits = Limits(self.max_pixels, self.max_bytes)
-        with ImageStream(files, self.spec_.preprocess.size, how=self.decode, workers=self.workers, limits=limits) as images:
-            for batch in Pipeline(images, lambda: self.engine_, batch_size=self.batch_size):
+
+        def files() -> Iterator[Path | bytes]:
+            for name, file in given(_column(X), limits.bytes):
+                names.append(name)
+                yield file
+
+        spec = self.spec_
+        with ImageStream(
+            files(), spec.preprocess.size, how=spec.preprocess.decode, workers=self.workers, limits=limits
+        ) as images:
+            for batch in Pipeline(images, self._opened, batch_size=self.batch_size):
                 for item in batch:
-                    if item.error is not None or item.features is None:
-                        reason = item.error.reason if item.error is not None else "unreadable"
-                        raise DecodeError(reason, f"'{X[item.index]}' cannot be decoded: {item.error}; remove it from the list.")
+                    if item.error is not None:
+                        raise DecodeError(
+                            item.error.reason, f"'{names[item.index]}' cannot be decoded: {item.error}; remove it from the list."
+                        )
                     rows.append(item.features)
-        return np.stack(rows) if rows else np.empty((0, self.n_features_out_), np.float32)
+        return np.stack(rows) if rows else np.empty((0, self.n_features_out_), np.float32)  # type: ignore[arg-type]
+
+    def _opened(self) -> Engine:
+        if self._engine is None:  # of a copy
+            weights = self.backbone if is_model_file(self.backbone) else self.weights
+            self._engine = open_engine(self.spec_, weights_of(self.spec_, weights), batch_size=self.batch_size)
+        return self._engine
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_engine"}
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "engine_")
+        return hasattr(self, "spec_")
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_out_
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags = InputTags(one_d_array=True, string=True)  # two dimensions: a column
+        tags.no_validation = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _column(images: Any) -> Any:
+    """Return the one column of a table, or of an array (N, 1), as its values; all else as it is."""
+    shape: tuple[int, ...] = getattr(images, "shape", ())
+    if len(shape) == 2 and shape[1] == 1:
+        return np.asarray(images)[:, 0]
+    return images

@@ -8,6 +8,7 @@ import numpy as np
 
 from ffe.errors import BackboneError
 from ffe.finetuning.warm_start import WarmStart
+from ffe.forks import check_tensorflow
 from ffe.heads.feature_map import FeatureMap
 from ffe.heads.network import Network, initial_layers
 
@@ -33,6 +34,7 @@ def build_convnet(size: tuple[int, int], seed: int = 0) -> keras.Model:
     Raises:
         BackboneError: the size is too small.
     """
+    check_tensorflow()
     import keras
 
     if min(size) < LEAST_SIZE:

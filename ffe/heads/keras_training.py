@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffe.forks import check_tensorflow
 from ffe.heads.feature_map import FeatureMap
 from ffe.heads.network import Layers, Network, Orders
 
@@ -48,6 +49,7 @@ def train_with_keras(
     Returns:
         (kernel, bias) float32 of each layer.
     """
+    check_tensorflow()
     import keras
 
     penalty = keras.regularizers.L2(network.l2) if network.l2 else None

@@ -21,6 +21,16 @@ _changed = threading.Condition()
 _taken = 0
 
 
+def _begin_anew() -> None:
+    """In a forked process nobody holds what threads of the other one held."""
+    global _alone, _changed, _taken
+    _alone, _changed, _taken = threading.Lock(), threading.Condition(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 @contextlib.contextmanager
 def room_for(pixels: int) -> Iterator[None]:
     """Wait until a picture of so many pixels fits beside the others that are being decoded, or until it is alone.

@@ -18,6 +18,7 @@ from typing import Self
 import numpy as np
 
 from ffe.errors import DecodeError
+from ffe.forks import check_same_process
 from ffe.images.decode import decode, read_image
 from ffe.images.fingerprint import UNKNOWN, perceptual_hash
 from ffe.images.limits import Limits
@@ -139,6 +140,7 @@ class ImageStream:
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
         self._running: deque[Future[list[DecodedImage]]] = deque()
         self._waiting: deque[_Job] = deque()
+        self._process = os.getpid()
         self._looked_at = time.monotonic()
         self._seen = (0.0, 0.0)
 
@@ -157,6 +159,7 @@ class ImageStream:
         """Yield what became of each file, in order: one item, or one for each view, without pixels where they are known."""
         self.prefetch()
         while self._running:
+            check_same_process(self._process, "Images that are being read")
             started = time.perf_counter()
             items = self._running.popleft().result()
             self.waited += time.perf_counter() - started

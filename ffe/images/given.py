@@ -1,0 +1,93 @@
+"""What a caller hands over as pictures -> files or the contents of files, each with a name."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Set
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ffe.errors import SourceError
+from ffe.images.limits import MAX_BYTES
+from ffe.images.names import on_disk
+
+NAMELESS = "-"
+
+Picture = str | os.PathLike[str] | bytes | np.ndarray | Image.Image | BinaryIO
+
+_KINDS = "a path, a PIL.Image, an array uint8 (height, width, 3) in RGB, the bytes of an image file, or an open file"
+_AS_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
+_AS_TIFF = {"I", "F"}  # all others are converted, as decoding does it
+
+
+def given(pictures: Picture | Iterable[Picture], max_bytes: int = MAX_BYTES) -> Iterator[tuple[str, Path | bytes]]:
+    """Return the name of each picture, and its file or the content of one.
+
+    A picture in memory is handed on as a PNG or TIFF file: its pixels are then decoded,
+    turned upright and resized as those of any other file.
+
+    Args:
+        pictures: one, or several: a path, a ``PIL.Image``, uint8 (H, W, 3) in RGB and
+            [0, 255], the bytes of an image file, or a file that is open for reading
+            bytes. Several are asked for one by one, so they need not fit into memory.
+        max_bytes: of an open file no more is read than shows that it is larger.
+
+    Raises:
+        SourceError: it is something else; for one of several, once it is reached.
+    """
+    if _is_one(pictures):
+        return iter([_taken(pictures, max_bytes)])
+    several = isinstance(pictures, Iterable) and not isinstance(pictures, (Mapping, Set))
+    if not several or getattr(pictures, "ndim", 1) not in {1, 4}:
+        raise _refused(pictures)
+    return (_taken(picture, max_bytes) for picture in pictures)  # type: ignore[union-attr]
+
+
+def _is_one(picture: object) -> bool:
+    if isinstance(picture, np.ndarray):
+        return picture.ndim == 3
+    return isinstance(picture, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(picture, "read")
+
+
+def _taken(picture: Any, max_bytes: int) -> tuple[str, Path | bytes]:
+    if isinstance(picture, (str, os.PathLike)):
+        name = os.fsdecode(picture)
+        return name, on_disk(Path(name))
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return NAMELESS, bytes(picture)
+    if isinstance(picture, Image.Image):
+        return getattr(picture, "filename", "") or NAMELESS, _file_of(picture)
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,) and picture.size:
+        return NAMELESS, _file_of(Image.fromarray(np.ascontiguousarray(picture)))
+    if hasattr(picture, "read"):
+        data = picture.read(max_bytes + 1)
+        if isinstance(data, bytes):
+            called = getattr(picture, "name", None)
+            return called if isinstance(called, str) else NAMELESS, data
+        raise SourceError("A file that is open as text is no picture; open it with open(path, 'rb').")
+    raise _refused(picture)
+
+
+def _file_of(image: Image.Image) -> bytes:
+    """Return an image without loss, upright: as PNG, or what that does not hold as TIFF."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode not in _AS_PNG | _AS_TIFF:
+        upright = upright.convert("RGBA" if upright.mode in {"RGBa", "La", "PA"} else "RGB")
+    file = io.BytesIO()
+    if upright.mode in _AS_TIFF:
+        upright.save(file, "TIFF")
+    else:
+        upright.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _refused(picture: object) -> SourceError:
+    kind = type(picture).__name__
+    if isinstance(picture, np.ndarray):
+        kind = f"array of {picture.dtype} {picture.shape}"
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
+    return SourceError(f"{article.capitalize()} {kind} is no picture; give {_KINDS}, or a list of these.")
