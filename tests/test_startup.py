@@ -73,17 +73,72 @@ def test_the_test_sees_what_it_forbids(pictures: Path, tmp_path: Path) -> None:
 def test_tensorflow_greets_nobody_and_swallows_nothing(tmp_path: Path) -> None:
     """Whatever is said while it is imported beside other work is heard; what it says itself is not."""
     (tmp_path / "tensorflow.py").write_text(
-        "import os, time\nos.write(2, b'greetings\\n')\nopen('importing', 'w').close()\ntime.sleep(1)\n"
+        "import os, time\nos.write(2, b'I0000 00:00:17.29 41 port.cc:153] greetings\\nworth knowing\\n')\n"
+        "open('importing', 'w').close()\nwhile not os.path.exists('printed'):\n    time.sleep(0.01)\n"
     )
     code = (
-        "import os, sys, threading, time\nsys.path.insert(0, '.')\nfrom ffe.cli.quiet import quiet_tensorflow\n"
+        "import os, sys, threading, time\nsys.path.insert(0, '.')\nfrom ffe.quiet import quiet_tensorflow\n"
         "quiet_tensorflow()\nthread = threading.Thread(target=lambda: __import__('tensorflow'))\nthread.start()\n"
         "while not os.path.exists('importing'):\n    time.sleep(0.01)\n"
-        "print('heard', file=sys.stderr)\nthread.join()\nos.write(2, b'after\\n')"
+        "print('heard', file=sys.stderr)\nopen('printed', 'w').close()\nthread.join()\nos.write(2, b'after\\n')"
     )
     root = str(Path(__file__).resolve().parent.parent)
     environment = {**os.environ, "PYTHONPATH": root}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path, env=environment
     )
-    assert (done.returncode, done.stderr) == (0, "heard\nafter\n")
+    assert (done.returncode, done.stderr) == (0, "heard\nworth knowing\nafter\n")
+
+
+def run_python(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a new process that has ffe."""
+    path = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=folder,
+        env={**os.environ, **path, **environment},
+    )
+
+
+def test_python_is_as_quiet_as_the_command_line(pictures: Path, tmp_path: Path) -> None:
+    code = (
+        "import ffe\n"
+        f"ffe.extract({str(pictures)!r}, 'f.h5', backbone='mobilenet_0.25', size=32, weights='random', engine='keras')"
+    )
+    done = run_python(code, tmp_path, TF_CPP_MIN_LOG_LEVEL="3")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only\n"
+
+
+@pytest.mark.parametrize(("level", "heard"), [(None, ""), ("3", ""), ("0", "I0000 00:00:17.29 41 port.cc:153] greetings\n")])
+def test_who_asks_for_the_greetings_has_them(
+    tmp_path: Path, level: str | None, heard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    (tmp_path / "tensorflow.py").write_text("import os\nos.write(2, b'I0000 00:00:17.29 41 port.cc:153] greetings\\n')\n")
+    code = "import sys\nsys.path.insert(0, '.')\nimport ffe\nffe.FeatureStore\nimport tensorflow"
+    assert run_python(code, tmp_path, **({} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level})).stderr == heard
+
+
+def test_an_import_that_fails_says_all_it_said(tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text(
+        "import os\nos.write(2, b'I0000 00:00:17.29 41 x] why\\n')\nraise ImportError('no')\n"
+    )
+    code = "import sys\nsys.path.insert(0, '.')\nimport ffe\nffe.FeatureStore\nimport tensorflow"
+    done = run_python(code, tmp_path)
+    assert done.returncode == 1
+    assert "I0000 00:00:17.29 41 x] why" in done.stderr
+    assert "ImportError" in done.stderr
+
+
+def test_a_closed_standard_error_stops_no_import(tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text("imported = True\n")
+    code = (
+        "import os, sys\nos.close(2)\nsys.path.insert(0, '.')\nimport ffe\nffe.FeatureStore\n"
+        "import tensorflow\nprint(tensorflow.imported)"
+    )
+    assert run_python(code, tmp_path).stdout == "True\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import logging
-import os
 import sys
 from typing import Any
 
@@ -130,9 +129,8 @@ def main() -> None:
     """Run ``ffe`` in a process of its own."""
     import warnings
 
-    from ffe.cli.quiet import quiet_tensorflow
+    from ffe.quiet import quiet_tensorflow
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     quiet_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of functions that are traced anew; each stage has its own
     warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by ffe itself

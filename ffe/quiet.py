@@ -1,0 +1,96 @@
+"""Keep what TensorFlow writes to standard error while it is imported away from the user: on the command line and in Python."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+
+# lines of absl's log, of TensorFlow's own before it, and the second line of one of them
+_GREETING = re.compile(
+    rb"WARNING: All log messages before absl::|[IWE]\d{4} [\d:.]+ |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |To enable the following instr"
+)
+_NOTHING = re.compile(rb"(?!)")  # matches no line
+
+
+class _Loader(importlib.abc.Loader):
+    """Runs another loader, and keeps TensorFlow's greetings from standard error."""
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        with _descriptor_2_filtered():
+            self._loader.exec_module(module)
+
+
+@contextlib.contextmanager
+def _descriptor_2_filtered() -> Iterator[None]:
+    """Hold back what is written to descriptor 2, and write it afterwards without greetings; all of it where there is an error.
+
+    What Python itself writes meanwhile, beside the import, is not held back.
+    """
+    try:
+        kept, file = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError:  # there is no standard error, or no place for a file: nothing is held back
+        yield
+        return
+    stream = sys.stderr
+    try:
+        stream.flush()
+        if stream.fileno() == 2:
+            sys.stderr = open(os.dup(kept), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)  # noqa: SIM115
+    except (AttributeError, OSError, ValueError):  # it is closed, or no file
+        pass
+    greetings = _GREETING
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    except BaseException:
+        greetings = _NOTHING
+        raise
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        if sys.stderr is not stream:
+            sys.stderr.close()
+            sys.stderr = stream
+        file.seek(0)
+        with contextlib.suppress(OSError):  # standard error is a pipe that nobody reads
+            os.write(2, b"".join(line for line in file if not greetings.match(line)))
+        file.close()
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds TensorFlow where it is, and wraps its loader."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != "tensorflow":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+def quiet_tensorflow() -> None:
+    """Import TensorFlow quietly, whenever it comes to be imported.
+
+    Its C++ parts greet with lines about oneDNN and CUDA that no setting turns
+    off; a user who reads photos has no use for them. Who sets
+    ``TF_CPP_MIN_LOG_LEVEL`` below 3 hears them.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3" or any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _Finder())
