@@ -98,6 +98,7 @@ compress_option = click.option(
 @click.option("--augment", help="How the views differ; see below.  [default: as before]")
 @click.option("--overwrite", is_flag=True, help="Replace an output that holds other features.")
 @click.option("--rehash", is_flag=True, help="Read all files, also those whose size and time of change are as they were.")
+@click.option("--prune", is_flag=True, help="Drop rows of photos that are gone, however many: else most of them is refused.")
 @click.option("--dry-run", is_flag=True, help="Only say what there is to do, and what it takes.")
 @click.option("--strict", is_flag=True, help="Leave with code 1 if files were skipped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -12,6 +12,7 @@ import PIL
 
 from ffe._version import __version__
 from ffe.extraction.views import count_of
+from ffe.images.names import ByName
 from ffe.images.scan import ImageRecord
 from ffe.specs import ViewsSpec
 from ffe.stamps import NO_STAMP, Stamp, stamp_now
@@ -68,7 +69,7 @@ def known(
     wanted = [1 + count_of(record, views) for record in records]
     if existing is None:
         return Known(stamps, {}, {}, tuple(range(len(records))), tuple(wanted))
-    places = {existing.paths[i]: i for i in existing.plain.tolist()}
+    places = ByName((existing.paths[i], i) for i in existing.plain.tolist())
     made = existing.made_views
     alike = views.count if views is not None and made is not None and views.augment == made.augment else 0
     held = _views_held(existing, alike)
@@ -105,7 +106,7 @@ def known(
             elif not trusted or stored[place] == NO_STAMP or stored[place][0] == stamp[0]:
                 doubtful += 1
                 doubtful_rows += min(wanted[i], 1 + held.get(sha256[place], 0))
-    paths = {record.path for record in records}
+    paths = ByName((record.path, None) for record in records)
     gone = Counter(stored[place][0] for path, place in places.items() if path not in paths)
     renamed = (new & gone).total()
     doubtful, doubtful_rows = doubtful + renamed, doubtful_rows + renamed * (1 + (min(alike, made.count) if made else 0))
@@ -145,13 +146,18 @@ class Changes:
 
 def changes(existing: FeatureStore | None, rows: Sequence[Row]) -> Changes:
     """Count what changed; without an old file all rows are new."""
-    before = {} if existing is None else dict(zip(existing.paths, existing.sha256, strict=True))
-    after = {row.path: row.sha256 for row in rows}
+    before, after = before_and_after(existing, rows)
     stayed = [path for path in before if path in after]
     removed = len(removed_paths(before, after))
     renamed = len(before) - len(stayed) - removed
     unchanged = sum(before[path] == after[path] for path in stayed)
     return Changes(unchanged, len(after) - len(stayed) - renamed, len(stayed) - unchanged, removed, renamed)
+
+
+def before_and_after(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return {path: digest} of an old file, and of rows; a path that only looks like an old one is spelt as that one."""
+    before = ByName(() if existing is None else zip(existing.paths, existing.sha256, strict=True))
+    return dict(before.items()), {before.spelt(row.path) or row.path: row.sha256 for row in rows}
 
 
 def removed_paths(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
@@ -178,8 +184,7 @@ def removed_text(existing: FeatureStore, rows: Sequence[Row], skipped: Sequence[
     Returns:
         The causes, and whether anything is lost: a list that names fewer files is what somebody wanted.
     """
-    before = dict(zip(existing.paths, existing.sha256, strict=True))
-    paths = removed_paths(before, {row.path: row.sha256 for row in rows})
+    paths = removed_paths(*before_and_after(existing, rows))
     unreadable = {item.path for item in skipped}.intersection(paths)
     unlisted = sum(path not in unreadable and (folder / path).exists() for path in paths)
     gone = len(paths) - len(unreadable) - unlisted

@@ -18,6 +18,7 @@ from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
 from ffe.extraction.changes import Known
 from ffe.extraction.history import remembered
+from ffe.extraction.missing import refuse_losses
 from ffe.extraction.output import existing_of, in_place, known_of, says_all
 from ffe.extraction.plan import Job, make_job, quantized_at_hand, with_model
 from ffe.extraction.views import count_of, names_of
@@ -182,6 +183,7 @@ def dry_run(
     compress: Compression | None = None,
     overwrite: bool = False,
     rehash: bool = False,
+    prune: bool = False,
     views: int | None = None,
     augment: str | AugmentSpec | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -210,6 +212,7 @@ def dry_run(
         compress=compress,
         overwrite=overwrite,
         rehash=rehash,
+        prune=prune,
         limits=Limits(max_pixels, max_bytes),
         views=views,
         augment=augment,
@@ -223,6 +226,7 @@ def dry_run(
     existing = existing_of(job, spec)
     try:
         known = known_of(job, existing)
+        refuse_losses(job, existing, known.stamps)
         grid = existing.grid if existing is not None else records[0].grid if records else remembered(job.spec, engine)[0]
         return state(
             job,

@@ -13,8 +13,10 @@ import numpy as np
 from ffe.errors import SourceError, StaleStoreError
 from ffe.extraction.changes import JUDGED_BY, Changes, Known, changes, removed_text
 from ffe.extraction.changes import known as known_in
+from ffe.extraction.missing import gone_after, refuse_losses, refuse_lost_classes, refuse_mass_loss
 from ffe.extraction.plan import Job, refuse_other_spec, source_text, with_model
 from ffe.extraction.views import count_of, names_of
+from ffe.images.names import ByName
 from ffe.ir import IrModel
 from ffe.machine import collector_paused
 from ffe.specs import Compression, ExtractSpec
@@ -77,6 +79,7 @@ def make_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -
     Raises:
         StaleStoreError: the output holds features of another spec.
         StoreError: the output is no feature file, or another process writes it.
+        SourceError: most of the images that the output holds are gone, or no file of a class is there.
         DiskFullError: there is no room for the int8 model.
     """
     spec = with_model(job.spec, quantized)
@@ -93,6 +96,7 @@ def make_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -
             with saying_what_is_missing(job.output, room):
                 journal.keep_model(quantized)
         known = known or known_of(job, existing)
+        refuse_losses(job, existing, known.stamps)
         return Plan(job, spec, existing, known, says_all(job, existing, known), journal, quantized)
     except BaseException:
         journal.close()
@@ -113,7 +117,8 @@ def existing_of(job: Job, spec: ExtractSpec) -> FeatureStore | None:
     existing = FeatureStore(job.output)
     try:
         refuse_other_spec(job.output, existing.spec, spec)
-        gone = set(existing.paths) - {record.path for record in job.records}
+        names = ByName((record.path, None) for record in job.records)
+        gone = {path for path in existing.paths if path not in names}
         if gone and existing.source != source_text(job.found):
             raise StaleStoreError(
                 f"'{job.output}' holds {len(gone)} rows of '{existing.source}' that '{job.found.root}' has not; "
@@ -215,7 +220,9 @@ def assemble(
             f"None of the {len(table[1])} files could be read (the first, '{job.found.root / first.path}': {first.message}); "
             "check the paths, and that they are pictures."
         )
+    refuse_lost_classes(job, rows, skipped)
     if existing is not None and changed.removed:
+        refuse_mass_loss(job, existing, gone_after(job, existing, table[0]))
         dropped = counted(changed.removed, "row was", "rows were")
         why, lost = removed_text(existing, *table, job.found.root)
         log.log(logging.WARNING if lost else logging.INFO, "%s dropped from '%s': %s", dropped, job.output, why)

@@ -17,7 +17,7 @@ from ffe.engines.choose import check_engine
 from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, WeightsError
 from ffe.extraction.views import asked_views, check_trains
 from ffe.images.limits import Limits
-from ffe.images.scan import ImageRecord, Scan, printable, scan
+from ffe.images.scan import ImageRecord, Scan, scan
 from ffe.ir import IrModel
 from ffe.keys import spec_differences
 from ffe.machine import collector_paused
@@ -56,6 +56,7 @@ class Job:
         rehash: read all files, whatever their sizes and times of change.
         limits: larger files are skipped.
         views: that each image that trains gets, or None.
+        prune: drop the rows of images that are gone, however many they are.
     """
 
     found: Scan
@@ -69,6 +70,7 @@ class Job:
     rehash: bool
     limits: Limits
     views: ViewsSpec | None = None
+    prune: bool = False
 
 
 @collector_paused()
@@ -90,6 +92,7 @@ def make_job(
     limits: Limits,
     views: int | None = None,
     augment: str | AugmentSpec | None = None,
+    prune: bool = False,
     download: bool = True,
 ) -> Job:
     """Look at the source, find the weights, and check all that can be checked at once.
@@ -112,7 +115,7 @@ def make_job(
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
     records = tuple(sorted(found.records, key=lambda record: row_key(record.path)))
-    return Job(found, records, spec, found_weights, path, engine, compress, overwrite, rehash, limits, made)
+    return Job(found, records, spec, found_weights, path, engine, compress, overwrite, rehash, limits, made, prune)
 
 
 def _views_at_hand(path: Path) -> ViewsSpec | None:
@@ -308,4 +311,5 @@ def with_model(spec: ExtractSpec, quantized: IrModel | None) -> ExtractSpec:
 
 def source_text(found: Scan) -> str:
     """Return where the images of a scan come from, as a feature file records it."""
-    return printable(str(found.root.resolve()))
+    root = os.fspath(found.root.resolve())
+    return root.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

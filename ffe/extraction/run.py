@@ -106,6 +106,7 @@ def extract(
     max_bytes: int = MAX_BYTES,
     overwrite: bool = False,
     rehash: bool = False,
+    prune: bool = False,
     views: int | None = None,
     augment: str | AugmentSpec | None = None,
     announce: Callable[[Estimate], None] = lambda estimate: None,
@@ -140,6 +141,8 @@ def extract(
         max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
         overwrite: replace a file that holds other features.
         rehash: read all files, whatever their sizes and times of change.
+        prune: drop the rows of images that are gone, also where these are more than
+            half of the file, or a whole class or split; otherwise that is refused.
         views: rows of changed copies to make of each image that trains, beside
             its own; 0 = none, None = as the file has them already, or none.
         augment: how they differ, as ``--augment`` takes it; None = as in the file.
@@ -152,7 +155,7 @@ def extract(
 
     Raises:
         SourceError, BackboneError, WeightsError, EngineError, StoreError, StaleStoreError:
-            before anything slow starts.
+            before anything slow starts. SourceError also at the end: no file of a class could be read.
         DiskFullError: before, if it surely does not fit; or when the disk is
             full: what was computed is kept.
     """
@@ -171,6 +174,7 @@ def extract(
         compress=compress,
         overwrite=overwrite,
         rehash=rehash,
+        prune=prune,
         limits=Limits(max_pixels, max_bytes),
         views=views,
         augment=augment,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -61,8 +61,12 @@ class ByName(Generic[_T]):
         self._exact = dict(items)
         self._alike = {composed(name): name for name in self._exact if not name.isascii()}
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._exact)
+    def __contains__(self, name: str) -> bool:
+        return self.spelt(name) is not None
+
+    def items(self) -> Iterable[tuple[str, _T]]:
+        """Return each name and its value, in the order in which they came."""
+        return self._exact.items()
 
     def spelt(self, name: str) -> str | None:
         """Return a name as it is spelt here; None = there is none like it."""

@@ -169,6 +169,7 @@ class Going:
                 max_pixels=self.limits.pixels,
                 max_bytes=self.limits.bytes,
                 overwrite=overwrite,
+                prune=True,
                 progress=self._progress,
                 **views,
             )

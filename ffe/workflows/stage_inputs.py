@@ -338,6 +338,7 @@ class StageInputs:
             max_bytes=self._means.limits.bytes,
             views=0 if self._views is None else self._views.count,
             augment=None if self._views is None else self._views.augment,
+            prune=True,
             progress=self._means.progress,
         )
         return path

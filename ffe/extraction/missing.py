@@ -1,0 +1,142 @@
+"""Images that a feature file has and its source has no more: a few were deleted, most of them lie on a disk that is not there."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from ffe.errors import SourceError
+from ffe.extraction.changes import before_and_after, removed_paths
+from ffe.extraction.plan import Job
+from ffe.images.names import ByName, few, quoted
+from ffe.images.scan import UNLABELLED
+from ffe.stamps import NO_STAMP, Stamp
+from ffe.store.layout import Row, Skipped
+from ffe.store.reader import FeatureStore
+
+LEAST = 10  # images of a file, below which nothing is a mass
+SHARE = 0.5  # of its images, above which it is one
+
+
+def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stamp]) -> None:
+    """Make sure, before any file is read, that a source has not lost what cannot be meant.
+
+    A file of the same size under a new name is taken for the image, moved.
+
+    Args:
+        job: what is asked for.
+        existing: the feature file that is there already, or None.
+        stamps: of the files of the source.
+
+    Raises:
+        SourceError: see ``refuse_mass_loss`` and ``refuse_lost_classes``.
+    """
+    there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP]
+    if existing is not None:
+        names = ByName((job.records[i].path, None) for i in there)
+        known = ByName((existing.paths[row], None) for row in existing.plain.tolist())
+        new = Counter(stamps[i][0] for i in there if job.records[i].path not in known)
+        sizes = existing.stat[:, 0].tolist()
+        gone, unknown = [], 0  # an image of no known size may be any of the new files
+        for row in _unlisted(job, existing, names):
+            if new[sizes[row]] > 0:
+                new[sizes[row]] -= 1
+            elif sizes[row] < 0 and unknown < new.total():
+                unknown += 1
+            else:
+                gone.append(row)
+        refuse_mass_loss(job, existing, gone)
+    missing = {
+        i: Skipped(record.path, "missing", "it cannot be reached" if os.path.lexists(record.file) else "no such file")
+        for i, (record, stamp) in enumerate(zip(job.records, stamps, strict=True))
+        if stamp == NO_STAMP
+    }
+    refuse_lost_classes(job, there, missing)
+
+
+def gone_after(job: Job, existing: FeatureStore, rows: Sequence[Row]) -> list[int]:
+    """Return the rows of a feature file whose images are in no row any more, under no name; views do not count.
+
+    Args:
+        job: what was asked for.
+        existing: the feature file.
+        rows: of the images of the new one.
+    """
+    removed = set(removed_paths(*before_and_after(existing, rows)))
+    return [row for row in _unlisted(job, existing, ByName((row.path, None) for row in rows)) if existing.paths[row] in removed]
+
+
+def _unlisted(job: Job, existing: FeatureStore, names: ByName[None]) -> list[int]:
+    """Return the rows of images that are not among some; but for those that lie where they lay, and are not asked for."""
+    asked = ByName((record.path, None) for record in job.records)
+    return [
+        row
+        for row in existing.plain.tolist()
+        if (path := existing.paths[row]) not in names and (path in asked or not (job.found.root / path).exists())
+    ]
+
+
+def refuse_mass_loss(job: Job, existing: FeatureStore, gone: Sequence[int]) -> None:
+    """Make sure that a source has not lost most of the images of a feature file, a whole class or a whole split.
+
+    Args:
+        job: what is asked for; ``prune`` says that all of it is meant.
+        existing: the feature file.
+        gone: its rows whose images are gone.
+
+    Raises:
+        SourceError: it has.
+    """
+    plain = existing.plain.tolist()
+    if job.prune or not gone or len(plain) < LEAST:
+        return
+    classes = [_class(existing, row) for row in plain]
+    of_class, lost_of_class = Counter(classes), Counter(_class(existing, row) for row in gone)
+    splits = [existing.split[row] for row in plain]
+    of_split, lost_of_split = Counter(splits), Counter(existing.split[row] for row in gone)
+    whole = [name for name in of_split if name and lost_of_split[name] == of_split[name]]
+    if len(gone) <= SHARE * len(plain) and not whole and not any(lost_of_class[name] == of_class[name] for name in of_class):
+        return
+    worst = sorted(lost_of_class, key=lambda name: (-lost_of_class[name] / of_class[name], -lost_of_class[name], name))
+    lost = [f"{lost_of_split[name]:,} of {of_split[name]:,} of the split '{name}'" for name in sorted(whole)]
+    lost += [f"{lost_of_class[name]:,} of {of_class[name]:,} of {name}" for name in worst]
+    raise SourceError(
+        f"{len(gone):,} of the {len(plain):,} images that '{job.output}' holds are gone from '{job.found.root}': {few(lost, 5)}. "
+        "See whether a disk or a link is missing; if they are gone for good, run the same command with --prune."
+    )
+
+
+def _class(existing: FeatureStore, row: int) -> str:
+    """Return the class of a row, or where it has none the folder of its image."""
+    label = int(existing.labels[row])
+    if label != UNLABELLED:
+        return f"'{existing.class_names[label]}'"
+    folder, _, _ = existing.paths[row].rpartition("/")
+    return f"the folder '{folder}'" if folder else "the images without a folder"
+
+
+def refuse_lost_classes(job: Job, rows: Iterable[int], skipped: Mapping[int, Skipped]) -> None:
+    """Make sure that every class that has files has an image that can be read.
+
+    Args:
+        job: what was asked for.
+        rows: positions of the images that can be read.
+        skipped: files that cannot, by position.
+
+    Raises:
+        SourceError: a class has none.
+    """
+    readable = {job.records[i].label for i in rows}
+    names = job.found.class_names
+    lost = [label for label in range(len(names)) if label not in readable]
+    if not lost:
+        return
+    files = [skipped[i] for i in sorted(skipped) if job.records[i].label == lost[0]]
+    none = "The only file" if len(files) == 1 else f"None of the {len(files):,} files"
+    can = "cannot" if len(files) == 1 else "can"
+    more = f", and no file of {few(quoted(names[label] for label in lost[1:]))}" if len(lost) > 1 else ""
+    raise SourceError(
+        f"{none} of the class '{names[lost[0]]}' {can} be read ('{files[0].path}': {files[0].message}){more}; mend them, or take "
+        "what cannot be read out of the source. Features that were computed are kept for the same command."
+    )
