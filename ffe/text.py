@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -26,3 +28,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.strip().lower(), names, n=1)
     return f" Did you mean '{names[near[0]]}'?" if near else ""
+
+
+def url_refusal(path: str | os.PathLike[str]) -> str | None:
+    """Return what to say of a URL where a file or folder is wanted; None = it is none.
+
+    ``pathlib`` makes ``https:/example.org`` of ``https://example.org``, which is known too.
+    """
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text := os.fspath(path)):
+        return None
+    return f"'{text}' is a URL, and ffe works with files on this machine only; download it first, and give the file or folder."

@@ -813,7 +813,7 @@ def test_stages_are_given_as_text_or_values(
         ({"epochs": 2.5}, "--epochs is 2.5, but takes whole numbers; write, for example, 15 or 15,10."),
         ({"learning_rate": "fast"}, "--learning-rate is 'fast', but takes numbers; write, for example, 1e-4 or 1e-4,1e-5."),
         ({"hold": 3}, "--hold belongs to --schedule exponential; add that, or leave --hold out."),
-        ({"augment": "flop"}, "There is no change 'flop' for --augment; did you mean 'flip'?"),
+        ({"augment": "flop"}, "There is no change 'flop' for --augment; known are flip,"),
     ],
 )
 def test_what_is_no_number_or_change_is_refused(asked: dict[str, Any], message: str) -> None:

@@ -140,7 +140,11 @@ def test_a_report_inside_the_source_is_no_file_of_it(pictures: Path, tmp_path: P
     ("arguments", "kind", "sentence"),
     [
         ({"source": "none"}, SourceError, "There is no file or folder 'none'; check the path"),
-        ({"backbone": "vgg91"}, BackboneError, "There is no backbone 'vgg91'; did you mean 'vgg19'"),
+        (
+            {"backbone": "vgg91"},
+            BackboneError,
+            "There is no backbone 'vgg91'; 'ffe backbones' lists all of them. Did you",
+        ),
         (
             {"size": 8},
             BackboneError,

@@ -15,6 +15,7 @@ from ffe.backbones.weights import IMAGENET, Weights
 from ffe.errors import BackboneError, WeightsError
 from ffe.forks import check_tensorflow
 from ffe.specs import ExtractSpec
+from ffe.text import did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -100,7 +101,10 @@ def _cut(model: keras.Model, row: Backbone, layer: str) -> keras.Model:
 
     names = [item.name for item in model.layers]
     if layer not in names:
-        raise BackboneError(f"The backbone '{row.name}' has no layer '{layer}'; its last layers are {', '.join(names[-8:])}.")
+        raise BackboneError(
+            f"The backbone '{row.name}' has no layer '{layer}'; its last layers are {', '.join(names[-8:])}."
+            f"{did_you_mean(layer, names)}"
+        )
     return keras.Model(model.input, model.get_layer(layer).output)
 
 

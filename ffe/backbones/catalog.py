@@ -8,11 +8,11 @@ original publications state them.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 from ffe.errors import BackboneError
 from ffe.specs import PreprocessMode
+from ffe.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,7 @@ def find(name: str) -> Backbone:
     """
     row = _OTHERS.get(name) or CATALOG.get(name.lower())
     if row is None:
-        near = difflib.get_close_matches(name.lower(), CATALOG, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise BackboneError(f"There is no backbone '{name}'; {hint}'ffe backbones' lists all of them.")
+        raise BackboneError(f"There is no backbone '{name}'; 'ffe backbones' lists all of them.{did_you_mean(name, CATALOG)}")
     return row
 
 

@@ -13,6 +13,7 @@ from ffe.errors import WeightsError
 from ffe.keys import bytes_digest
 from ffe.specs import WeightsKind
 from ffe.stamps import remembered_digest
+from ffe.text import did_you_mean, url_refusal
 
 WEIGHTS_DIR_VARIABLE = "FFE_WEIGHTS_DIR"
 IMAGENET = "imagenet"
@@ -98,7 +99,9 @@ def resolve(
         path = Path(weights)
         if not path.is_file():
             raise WeightsError(
-                f"There is no weights file '{path}'; give the path of a Keras .weights.h5 file, 'imagenet' or 'random'."
+                url_refusal(weights)
+                or f"There is no weights file '{path}'; give the path of a Keras .weights.h5 file, 'imagenet' or 'random'."
+                f"{did_you_mean(weights, (IMAGENET, RANDOM))}"
             )
         return Weights("file", remembered_digest(path), path)
     path_or_none = find_file(row, size)

@@ -34,6 +34,7 @@ from ffe.heads.base import Head
 from ffe.ir import IrModel, digest_of_parts, map_member
 from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
 from ffe.store.durable import copy_file, sync, sync_folder
+from ffe.text import url_refusal
 
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
 _BACKBONES = {BACKBONE, IR_GRAPH, IR_WEIGHTS}
@@ -71,7 +72,9 @@ class Bundle:
         if self.path.is_dir():
             raise BundleError(f"'{self.path}' is a folder; give a model file (.ffe), such as 'ffe tune' writes.")
         if not self.path.is_file():
-            raise BundleError(f"There is no model file '{self.path}'; make one with 'ffe tune FEATURES.h5 -o {self.path}'.")
+            raise BundleError(
+                url_refusal(path) or f"There is no model file '{self.path}'; make one with 'ffe tune FEATURES.h5 -o {self.path}'."
+            )
         if not zipfile.is_zipfile(self.path):
             raise BundleError(f"'{self.path}' is no model file, or a damaged one; give a .ffe file that 'ffe tune' wrote.")
         try:

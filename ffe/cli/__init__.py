@@ -6,12 +6,14 @@ import errno
 import importlib
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from ffe._version import __version__
 from ffe.errors import FfeError
+from ffe.text import did_you_mean, url_refusal
 
 COMMANDS = (
     *("scan", "preview", "extract", "info", "verify", "pack", "tune", "train", "finetune", "scratch", "compare"),
@@ -46,6 +48,9 @@ class _Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"ffe.cli.{cmd_name}").command
         if not any(parameter.name == "debug" for parameter in command.params):
+            for parameter in command.params:
+                if isinstance(parameter.type, click.Path):
+                    parameter.callback = _local(parameter.callback)
             command.params.append(_debug_option())
         return command
 
@@ -53,10 +58,7 @@ class _Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else " 'ffe --help' lists the commands."
+            hint = did_you_mean(args[0], COMMANDS) or " 'ffe --help' lists the commands."
             raise click.UsageError(f"There is no command '{args[0]}'.{hint}", ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -96,6 +98,18 @@ def _debug_option() -> click.Option:
             ctx.find_root().ensure_object(dict)["debug"] = True
 
     return click.Option(["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show the traceback of an error.")
+
+
+def _local(callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Return a callback that names a URL for what it is, and goes on with another one."""
+
+    def check(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        for path in (value,) if isinstance(value, str) else value or ():
+            if (refusal := url_refusal(path)) is not None:
+                raise click.BadParameter(refusal)
+        return value if callback is None else callback(ctx, parameter, value)
+
+    return check
 
 
 class _StderrHandler(logging.Handler):

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ffe.cli.limits import limit_options
+from ffe.cli.options import Share, refuse_swapped
 from ffe.cli.output import (
     AUGMENT_HELP,
     BATCH_SIZE_HELP,
@@ -25,7 +26,7 @@ from ffe.cli.output import (
 @click.option("--unseen", is_flag=True, help="Leave out images that the model was fitted or chosen on.")
 @click.option("--tta", type=click.IntRange(0, 1000), default=0, metavar="VIEWS", help=TTA_HELP)
 @click.option("--augment", help=TTA_AUGMENT_HELP)
-@click.option("--reject", type=click.FloatRange(0, 1, max_open=True), help=REJECT_HELP)
+@click.option("--reject", type=Share(0, 1, max_open=True), help=REJECT_HELP)
 @click.option(
     "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."
 )
@@ -39,6 +40,7 @@ def command(model: str, data: str, as_json: bool, **options: Any) -> None:
     from ffe.report.text import answered_text, evaluation_text
     from ffe.workflows import evaluate
 
+    refuse_swapped(model, (data,), "evaluate")
     with ExtractProgress() as progress:
         result = evaluate(model, data, progress=progress, **options)
     if result.skipped:

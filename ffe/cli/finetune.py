@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ffe.cli.options import Share
 from ffe.cli.output import ExtractProgress
 from ffe.cli.training import EpochView, epochs_option, print_trained, training_options
 
@@ -21,7 +22,7 @@ from ffe.cli.training import EpochView, epochs_option, print_trained, training_o
     help="What learns in each stage: layers from the end of the backbone, the name of a layer or block, or all; 0 = the head.",
 )
 @epochs_option("15", stages=True)
-@click.option("--dropout", type=click.FloatRange(0, 0.95), help="Before the last layer.  [default: the head's own, or 0.2]")
+@click.option("--dropout", type=Share(0, 0.95), help="Before the last layer.  [default: the head's own, or 0.2]")
 @click.option(
     "--train-batchnorm", "batchnorm", is_flag=True, help="Let batch normalisations learn too, and use each batch's statistics."
 )

@@ -12,6 +12,7 @@ import click
 
 from ffe.cli import DONE_BUT_SKIPPED, REFUSED
 from ffe.cli.limits import limit_options
+from ffe.cli.options import Share, refuse_swapped
 from ffe.cli.output import AUGMENT_HELP, BATCH_SIZE_HELP, REJECT_HELP, TTA_AUGMENT_HELP, TTA_HELP, WORKERS_HELP, print_json
 from ffe.cli.stdin import LONGEST_LINE, PEEK_BYTES, is_image, listed_paths
 from ffe.report.words import plain
@@ -76,7 +77,7 @@ def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO,
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each image.")
 @click.option("--tta", type=click.IntRange(0, 1000), default=0, metavar="VIEWS", help=TTA_HELP)
 @click.option("--augment", help=TTA_AUGMENT_HELP)
-@click.option("--reject", type=click.FloatRange(0, 1, max_open=True), help=REJECT_HELP)
+@click.option("--reject", type=Share(0, 1, max_open=True), help=REJECT_HELP)
 @click.option(
     "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."
 )
@@ -114,6 +115,7 @@ def command(
 
     if null and "-" not in images:
         raise click.UsageError("-0 says how a list on standard input is written; name - among the images.")
+    refuse_swapped(model, images, "predict")
     if batch_size is None and len(images) < _FEW and not any(image == "-" or os.path.isdir(image) for image in images):
         batch_size = len(images) * (1 + tta)
     predictor = Predictor(

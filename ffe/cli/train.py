@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ffe.cli.options import refuse_model
 from ffe.cli.tune import parse_settings, print_result, shared_options
 
 
@@ -19,5 +20,6 @@ def command(features: str, output: str, head: str, settings: dict[str, str], as_
     """Fit one head on FEATURES with the parameters of --set, test it once, write a model."""
     from ffe.workflows import train
 
+    refuse_model(features, output, "train")
     result = train(features, output, head=head, settings=settings, **options)
     print_result(result, output, options["report"], as_json)

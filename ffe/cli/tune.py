@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from ffe.cli.options import class_weights_option, seed_option, test_fraction_option, time_budget
+from ffe.cli.options import (
+    Share,
+    class_weights_option,
+    feature_file,
+    refuse_model,
+    seed_option,
+    test_fraction_option,
+    time_budget,
+)
 from ffe.cli.output import SearchView, duration_text, print_json
 
 _FEW = 20  # test images
@@ -29,13 +37,13 @@ def shared_options(command: Any) -> Any:
         click.option(
             "--folds", type=click.IntRange(2), help="Parts for cross-validation.  [default: 5, fewer for small classes]"
         ),
-        click.option("--valid", type=click.Path(), help="A feature file of validation rows."),
-        click.option("--test", type=click.Path(), help="A feature file of test rows."),
+        click.option("--valid", type=click.Path(), callback=feature_file, help="A feature file of validation rows."),
+        click.option("--test", type=click.Path(), callback=feature_file, help="A feature file of test rows."),
         test_fraction_option,
         class_weights_option,
         click.option(
             "--reject",
-            type=click.FloatRange(0, 1, max_open=True),
+            type=Share(0, 1, max_open=True),
             default=0.0,
             show_default=True,
             help="Answer 'not sure' below this probability.",
@@ -154,6 +162,7 @@ def command(features: str, output: str, heads: str, as_json: bool, **options: An
     """
     from ffe.workflows import tune
 
+    refuse_model(features, output, "tune")
     names: Any = "auto" if heads.strip() == "auto" else [name.strip() for name in heads.split(",") if name.strip()]
     with SearchView(options["metric"]) as view:
         result = tune(features, output, heads=names, on_progress=view, **options)

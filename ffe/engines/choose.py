@@ -19,6 +19,7 @@ from ffe.forks import check_tensorflow
 from ffe.ir import IrModel
 from ffe.machine import may_have_gpu
 from ffe.specs import ExtractSpec, Precision
+from ffe.text import did_you_mean
 
 log = logging.getLogger("ffe")
 
@@ -38,7 +39,7 @@ def check_engine(name: str, precision: Precision = "float32") -> None:
         EngineError: there is no such engine, it is not installed, or it has no such precision.
     """
     if name not in ENGINES:
-        raise EngineError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.")
+        raise EngineError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
     if (name == "openvino" or precision == "int8") and not has_openvino():
         what = "The precision int8" if precision == "int8" else "The engine openvino"
         packages = ("openvino", "nncf") if precision == "int8" else ("openvino",)

@@ -53,7 +53,8 @@ def check_threshold(threshold: float) -> float:
         SpecError: it is not in [0, 1).
     """
     if not 0 <= threshold < 1:
-        raise SpecError(f"A probability to answer from must be at least 0 and below 1, not {threshold:g}; 0 = always answer.")
+        hint = f"did you mean {threshold / 100:g}?" if 1 < threshold < 100 else "0 = always answer."
+        raise SpecError(f"A probability to answer from must be at least 0 and below 1, not {threshold:g}; {hint}")
     return float(threshold)
 
 

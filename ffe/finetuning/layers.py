@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ffe.errors import BackboneError, SpecError
+from ffe.text import did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -48,10 +48,9 @@ def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
     pattern = re.compile(re.escape(wanted) + r"(?!\d)")  # block1 is not block10
     places = [i for i, name in enumerate(names) if name == wanted] or [i for i, n in enumerate(names) if pattern.match(n)]
     if not places:
-        near = difflib.get_close_matches(wanted, names, n=1)
-        hint = f"did you mean '{near[0]}'? Its" if near else "its"
         raise BackboneError(
-            f"The backbone '{backbone}' has no layer or block '{wanted}'; {hint} last layers are {', '.join(names[-8:])}."
+            f"The backbone '{backbone}' has no layer or block '{wanted}'; its last layers are {', '.join(names[-8:])}."
+            f"{did_you_mean(wanted, names)}"
         )
     return len(names) - places[0]
 

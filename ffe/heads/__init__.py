@@ -13,6 +13,7 @@ from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.forest import ForestHead
 from ffe.heads.logistic import LogisticHead
 from ffe.heads.svm import SvmHead
+from ffe.text import did_you_mean
 
 HEADS: dict[str, type[Head]] = {head.name: head for head in (SvmHead, LogisticHead, DenseHead, ForestHead)}
 
@@ -26,5 +27,5 @@ def find_head(name: str) -> type[Head]:
     if name == EnsembleHead.name:
         return EnsembleHead
     if name not in HEADS:
-        raise HeadError(f"There is no head '{name}'; choose from {', '.join(HEADS)}.")
+        raise HeadError(f"There is no head '{name}'; choose from {', '.join(HEADS)}.{did_you_mean(name, HEADS)}")
     return HEADS[name]

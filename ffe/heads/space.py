@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ffe.errors import HeadError
+from ffe.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ class Parameter:
                 number = None
             if number is not None and self.low <= number <= self.high:
                 return number
-        raise HeadError(f"The parameter '{self.name}' cannot be {value!r}; it takes {self.range_text()}.")
+        words = [choice for choice in self.choices if isinstance(choice, str)]
+        hint = did_you_mean(str(value), words)
+        raise HeadError(f"The parameter '{self.name}' cannot be {value!r}; it takes {self.range_text()}.{hint}")
 
 
 def active(parameter: Parameter, values: Mapping[str, Any]) -> bool:
@@ -91,7 +94,7 @@ def complete(space: Sequence[Parameter], settings: Mapping[str, Any], head: str,
     names = [parameter.name for parameter in space]
     for name in settings:
         if name not in names:
-            raise HeadError(f"The head '{head}' has no parameter '{name}'; it has {', '.join(names)}.")
+            raise HeadError(f"The head '{head}' has no parameter '{name}'; it has {', '.join(names)}.{did_you_mean(name, names)}")
     values: dict[str, Any] = {}
     for parameter in space:
         if active(parameter, values):

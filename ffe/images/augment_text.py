@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any, get_args
 
 from ffe.errors import SpecError
 from ffe.specs import AugmentSpec, Fill
+from ffe.text import did_you_mean
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 
@@ -48,9 +48,8 @@ def parse_augment(text: str) -> AugmentSpec:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if name not in _NAMES:
-            near = difflib.get_close_matches(name, _NAMES, n=1)
-            hint = f"did you mean '{near[0]}'? Known" if near else "known"
-            raise SpecError(f"There is no change '{name}' for --augment; {hint} are {', '.join(_NAMES)}.")
+            known = ", ".join(_NAMES)
+            raise SpecError(f"There is no change '{name}' for --augment; known are {known}.{did_you_mean(name, _NAMES)}")
         if name in values:
             raise SpecError(f"--augment names '{name}' twice; keep one of them.")
         if not equals and name not in DEFAULTS:

@@ -15,6 +15,7 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS
 from ffe.images.memory import room_for
 from ffe.images.structure import HEAD_BYTES, check_effort, check_pixels, checked, kind_of, tags_are_bounded
 from ffe.specs import Decode
+from ffe.text import url_refusal
 
 _METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 64 KiB
 _STRIP_PIXELS = 1 << 22  # colours are converted so many at a time, so that no copy of a large picture is made
@@ -66,7 +67,8 @@ def read_image(file: str | os.PathLike[str] | bytes, max_bytes: int = MAX_BYTES)
                 grows = "the file grows while it is read; run this again when it is complete"
                 raise DecodeError("unreadable", grows if status.st_size else _too_many_bytes(max_bytes))
     except FileNotFoundError as error:
-        raise DecodeError("missing", "a link to a file that is not there" if path.is_symlink() else "no such file") from error
+        why = "a URL; download it first" if url_refusal(path) else "no such file"
+        raise DecodeError("missing", "a link to a file that is not there" if path.is_symlink() else why) from error
     except OSError as error:
         raise DecodeError("unreadable", error.strerror or str(error)) from error
     except ValueError as error:  # a null character in the name

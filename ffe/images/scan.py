@@ -15,6 +15,7 @@ from typing import Literal
 from ffe.errors import SourceError
 from ffe.images.listing import Finding, read_list
 from ffe.images.names import composed, few, is_text, on_disk, printable, quoted
+from ffe.text import url_refusal
 
 __all__ = ["SPLIT_NAMES", "UNLABELLED", "Finding", "ImageRecord", "Scan", "Split", "list_files", "look", "printable", "scan"]
 
@@ -131,7 +132,7 @@ def look(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
     """
     path = on_disk(Path(source))
     if not path.exists():
-        raise SourceError(f"There is no file or folder '{path}'; check the path.")
+        raise SourceError(url_refusal(source) or f"There is no file or folder '{path}'; check the path.")
     if path.is_dir():
         found = _scan_folder(path, None if output is None else os.path.realpath(output))
     elif path.suffix.lower() in {".csv", ".tsv"}:

@@ -27,6 +27,7 @@ from ffe.store.compression import check_readable, compression_of
 from ffe.store.layout import Row, Skipped
 from ffe.store.rows import Rows
 from ffe.store.virtual import Part, read_parts
+from ffe.text import url_refusal
 
 _CHUNK_CACHE_BYTES = 8 << 20  # for rows that are read one by one from compressed chunks
 
@@ -73,7 +74,9 @@ class FeatureStore:
                 f"'{self.path}' is a folder, not a feature file; make one with 'ffe extract {self.path} -o features.h5'."
             )
         if not self.path.is_file():
-            raise StoreError(f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'.")
+            raise StoreError(
+                url_refusal(path) or f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'."
+            )
         if zipfile.is_zipfile(self.path):
             raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
         try:

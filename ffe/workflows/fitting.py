@@ -34,6 +34,7 @@ from ffe.report.page import check_output as check_report
 from ffe.report.words import counted, listed
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.store.reader import FeatureStore
+from ffe.text import did_you_mean
 from ffe.tuning.cost import estimate
 from ffe.tuning.ensemble import best_ensemble
 from ffe.tuning.memory import Memory
@@ -307,7 +308,8 @@ def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
     for name in settings:
         if not any(name in known for known in names.values()):
             known = "; ".join(f"{head} has {', '.join(names[head])}" for head in heads)
-            raise HeadError(f"None of the heads has a parameter '{name}': {known}.")
+            near = did_you_mean(name, {parameter for known in names.values() for parameter in known})
+            raise HeadError(f"None of the heads has a parameter '{name}': {known}.{near}")
     for head, space in spaces.items():
         complete(space, {name: value for name, value in settings.items() if name in names[head]}, head, fill=False)
 

@@ -12,6 +12,7 @@ import numpy as np
 from ffe.errors import SpecError
 from ffe.evaluation.comparison import Comparison
 from ffe.evaluation.scores import Evaluation
+from ffe.text import did_you_mean
 
 FROZEN, VIEWS, FINETUNING, HEAD_ONLY, SCRATCH, PLAIN = ("frozen", "views", "finetuning", "head-only", "scratch", "scratch-plain")
 
@@ -35,7 +36,7 @@ def check_roads(names: Sequence[str]) -> tuple[str, ...]:
     """
     for name in names:
         if name not in ROADS:
-            raise SpecError(f"There is no road '{name}'; choose among {', '.join(ROADS)}.")
+            raise SpecError(f"There is no road '{name}'; choose among {', '.join(ROADS)}.{did_you_mean(name, ROADS)}")
     return tuple(name for name in ROADS if name in names) if names else tuple(ROADS)
 
 

@@ -109,7 +109,7 @@ def test_names_are_found_in_any_case() -> None:
 
 def test_unknown_name_offers_the_nearest() -> None:
     with pytest.raises(
-        BackboneError, match=r"There is no backbone 'resnet5'; did you mean 'resnet50'\? 'ffe backbones' lists all"
+        BackboneError, match=r"There is no backbone 'resnet5'; 'ffe backbones' lists all of them\. Did you mean 'resnet50'\?"
     ):
         find("resnet5")
 

@@ -78,7 +78,7 @@ def _output_with_another_spec(pictures: Path, bundle: Path, here: Path) -> tuple
 
 def _unknown_backbone(pictures: Path, bundle: Path, here: Path) -> tuple[tuple[object, ...], str]:
     return ("extract", pictures, "-o", here / "o.h5", "--backbone", "vgg91"), (
-        "There is no backbone 'vgg91'; did you mean 'vgg19'? 'ffe backbones' lists all of them."
+        "There is no backbone 'vgg91'; 'ffe backbones' lists all of them. Did you mean 'vgg19'?"
     )
 
 

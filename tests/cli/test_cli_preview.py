@@ -41,9 +41,7 @@ def test_json_names_every_view(pictures: Path, tmp_path: Path) -> None:
 def test_refusals_are_one_sentence(pictures: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["preview", str(pictures), "--augment", "rotat", "-o", str(tmp_path / "g.png")])
     assert (result.exit_code, result.stdout) == (3, "")
-    assert result.stderr.startswith(
-        "ffe: There is no change 'rotat' for --augment; did you mean 'rotate'? Known are flip, vflip,"
-    )
+    assert result.stderr.startswith("ffe: There is no change 'rotat' for --augment; known are flip, vflip,")
     assert result.stderr.count("\n") == 1
     assert CliRunner().invoke(cli, ["preview", str(pictures), "-o", "g.png"]).exit_code == 2
 

@@ -152,7 +152,8 @@ def test_a_setting_without_name_or_value_is_a_usage_error(fake_store: Path, tmp_
         ),
         (
             ("--head", "svm", "--set", "c=1"),
-            "ffe: The head 'svm' has no parameter 'c'; it has pooling, scaling, pca, components, kernel, C, gamma.\n",
+            "ffe: The head 'svm' has no parameter 'c'; it has pooling, scaling, pca, components, kernel, C, gamma. "
+            "Did you mean 'C'?\n",
         ),
         (("--head", "svm", "--set", "C=x"), "ffe: The parameter 'C' cannot be 'x'; it takes 0.001 to 1000.\n"),
     ],

@@ -439,7 +439,7 @@ def test_the_digest_of_the_tables_covers_what_the_views_are(source: Path, output
         ({"views": -1, "augment": "flip"}, "-1 views of an image cannot be made; the number is 1 to 1000."),
         (
             {"views": 2, "augment": "flop"},
-            "There is no change 'flop' for --augment; did you mean 'flip'? Known are flip, vflip, zoom, crop, rotate, "
+            "There is no change 'flop' for --augment; known are flip, vflip, zoom, crop, rotate, "
             "shift, shear, brightness, contrast, normalize, ratio, fill, seed.",
         ),
     ],

@@ -89,7 +89,7 @@ def test_bad_image_is_named(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_backbone() -> None:
-    with pytest.raises(BackboneError, match="There is no backbone 'vgg20'; did you mean"):
+    with pytest.raises(BackboneError, match=r"There is no backbone 'vgg20'; 'ffe backbones' lists all of them\. Did you mean"):
         FeatureExtractor("vgg20").fit([])
 
 

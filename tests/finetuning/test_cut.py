@@ -104,8 +104,9 @@ def test_what_cannot_be_asked_for() -> None:
     with pytest.raises(BackboneError) as raised:
         count_unfrozen(model, "conv_dw_14", "mobilenet_0.25")
     assert str(raised.value) == (
-        "The backbone 'mobilenet_0.25' has no layer or block 'conv_dw_14'; did you mean 'conv_dw_4'? Its last layers are "
-        "conv_pw_12_bn, conv_pw_12_relu, conv_dw_13, conv_dw_13_bn, conv_dw_13_relu, conv_pw_13, conv_pw_13_bn, conv_pw_13_relu."
+        "The backbone 'mobilenet_0.25' has no layer or block 'conv_dw_14'; its last layers are "
+        "conv_pw_12_bn, conv_pw_12_relu, conv_dw_13, conv_dw_13_bn, conv_dw_13_relu, conv_pw_13, conv_pw_13_bn, conv_pw_13_relu. "
+        "Did you mean 'conv_dw_4'?"
     )
     for wanted in ("-3", "1.5"):
         with pytest.raises(BackboneError) as raised:

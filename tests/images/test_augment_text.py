@@ -78,7 +78,7 @@ def test_text_has_no_needless_digits() -> None:
     [
         ("", f"--augment names no change; name at least one of {ALL}."),
         ("fill=wrap,seed=1", f"--augment names no change; name at least one of {ALL}."),
-        ("rotat=3", f"There is no change 'rotat' for --augment; did you mean 'rotate'? Known are {ALL}, ratio, fill, seed."),
+        ("rotat=3", f"There is no change 'rotat' for --augment; known are {ALL}, ratio, fill, seed. Did you mean 'rotate'?"),
         ("blur", f"There is no change 'blur' for --augment; known are {ALL}, ratio, fill, seed."),
         ("flip,flip", "--augment names 'flip' twice; keep one of them."),
         ("flip,fill", "--augment names 'fill' without a value; write fill=reflect."),

@@ -1,0 +1,156 @@
+"""What was meant: names that are nearly right, per cent, arguments in the wrong order, URLs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import ffe
+from ffe.cli import COMMANDS, cli
+from ffe.errors import BundleError, FfeError, SourceError, SpecError, StoreError, WeightsError
+from ffe.text import did_you_mean
+
+
+def said(*arguments: object) -> tuple[int, str]:
+    """Return the exit code, and what is said on standard error, on one line."""
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    return result.exit_code, " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("tune", ("--heads", "smv"), "There is no head 'smv'; choose from svm, logistic, dense, forest. Did you mean 'svm'?"),
+        ("tune", ("--heads", "SVM"), "Did you mean 'svm'?"),
+        ("train", ("--head", "logistics"), "Did you mean 'logistic'?"),
+        ("train", ("--head", "svm", "--set", "gama=1"), "Did you mean 'gamma'?"),
+        ("train", ("--head", "svm", "--set", "kernel=rfb"), "it takes linear or rbf. Did you mean 'rbf'?"),
+        ("tune", ("--heads", "svm,dense", "--set", "poling=flat"), "Did you mean 'pooling'?"),
+        ("tune", ("--heads", "zebra"), "There is no head 'zebra'; choose from svm, logistic, dense, forest."),
+    ],
+)
+def test_names_that_are_nearly_right(
+    command: str, options: tuple[str, ...], message: str, fake_store: Path, tmp_path: Path
+) -> None:
+    code, text = said(command, fake_store, "-o", tmp_path / "m.ffe", *options)
+    assert (code, text.endswith(message)) == (3, True), text
+
+
+def test_roads_engines_and_weights(pictures: Path, fake_bundle: Path, tmp_path: Path) -> None:
+    code, text = said("compare", pictures, "-o", tmp_path / "o", "--roads", "frozen,finetune")
+    assert (code, text.endswith("Did you mean 'finetuning'?")) == (3, True), text
+    assert said("predict", fake_bundle, pictures, "--engine", "openvno")[1].endswith("Did you mean 'openvino'?")
+    asked = ("extract", pictures, "-o", tmp_path / "f.h5", "--weights", "imagnet")
+    assert said(*asked)[1].endswith("'imagenet' or 'random'. Did you mean 'imagenet'?")
+
+
+def test_only_what_is_near_is_offered() -> None:
+    assert did_you_mean("Logistik", ["svm", "logistic"]) == " Did you mean 'logistic'?"
+    assert did_you_mean("zebra", ["svm", "logistic"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value", "share"),
+    [
+        (("tune", "f.h5", "-o", "m.ffe", "--reject"), "80", "0.8"),
+        (("tune", "f.h5", "-o", "m.ffe", "--test-fraction"), "20%", "0.2"),
+        (("predict", "m.ffe", "a.jpg", "--reject"), "95%", "0.95"),
+        (("evaluate", "m.ffe", "f.h5", "--reject"), "99.5", "0.995"),
+        (("scratch", "p", "-o", "m.ffe", "--valid-fraction"), "25", "0.25"),
+        (("finetune", "p", "--from", "m.ffe", "-o", "n.ffe", "--unfreeze", "1", "--dropout"), "50", "0.5"),
+    ],
+)
+def test_per_cent_is_named(arguments: tuple[str, ...], value: str, share: str) -> None:
+    code, text = said(*arguments, value)
+    assert code == 2
+    assert text.endswith(f"'{value}' is a percentage, but a share is wanted; write {share}.")
+
+
+def test_what_is_neither_share_nor_per_cent() -> None:
+    assert "'much' is not a valid float" in said("predict", "m.ffe", "a.jpg", "--reject", "much")[1]
+    assert "is not in the range" in said("predict", "m.ffe", "a.jpg", "--reject", "-1")[1]
+    assert "is not in the range" in said("tune", "f.h5", "-o", "m.ffe", "--test-fraction", "90")[1]
+    with pytest.raises(SpecError, match=r"not 80; did you mean 0\.8\?$"):
+        ffe.Predictor("m.ffe", reject=80)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "right"),
+    [
+        (("predict", "a.jpg", "m.ffe"), "The model file comes first; write 'ffe predict m.ffe a.jpg'."),
+        (("predict", "a.jpg", "b.jpg", "m.ffe"), "The model file comes first; write 'ffe predict m.ffe a.jpg b.jpg'."),
+        (("evaluate", "f.h5", "m.ffe"), "The model file comes first; write 'ffe evaluate m.ffe f.h5'."),
+        (("tune", "m.ffe", "-o", "f.h5"), "The feature file comes first; write 'ffe tune f.h5 -o m.ffe'."),
+        (("train", "m.ffe", "-o", "f.h5", "--head", "svm"), "The feature file comes first; write 'ffe train f.h5 -o m.ffe'."),
+        (
+            ("tune", "f.h5", "-o", "m.ffe", "--test", "0.2"),
+            "'0.2' is a number, but a feature file is wanted; --test-fraction takes a share.",
+        ),
+    ],
+)
+def test_the_wrong_order_is_named(arguments: tuple[str, ...], right: str) -> None:
+    code, text = said(*arguments)
+    assert (code, text.endswith(right)) == (2, True), text
+
+
+@pytest.mark.parametrize("url", ["https://example.org/photos.zip", "s3://bucket/photos", "file:///tmp/photos"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("extract", "URL", "-o", "f.h5"),
+        ("extract", "photos", "-o", "URL"),
+        ("scan", "URL"),
+        ("tune", "URL", "-o", "m.ffe"),
+        ("tune", "f.h5", "-o", "m.ffe", "--report", "URL"),
+        ("predict", "URL", "a.jpg"),
+        ("pack", "a.h5", "URL", "-o", "b.h5"),
+        ("info", "URL"),
+    ],
+)
+def test_a_url_is_named(arguments: tuple[str, ...], url: str) -> None:
+    code, text = said(*(url if argument == "URL" else argument for argument in arguments))
+    assert code == 2
+    wanted = f"'{url}' is a URL, and ffe works with files on this machine only; download it first, and give the file or folder."
+    assert text.endswith(wanted), text
+
+
+def test_a_url_among_images(fake_bundle: Path, pictures: Path) -> None:
+    picture = next(pictures.rglob("*.png"))
+    result = CliRunner().invoke(cli, ["predict", str(fake_bundle), str(picture), "https://example.org/a.jpg"])
+    assert result.exit_code == 0
+    assert result.stderr == "https://example.org/a.jpg: cannot be read: a URL; download it first\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda url: ffe.extract(url, "f.h5"), SourceError),
+        (lambda url: ffe.extract(".", "f.h5", weights=url), WeightsError),
+        (lambda url: ffe.tune(url, "m.ffe"), StoreError),
+        (lambda url: ffe.Predictor(url), BundleError),
+    ],
+)
+def test_a_url_in_python(call: object, error: type[FfeError]) -> None:
+    for url in ("https://example.org/x", *((Path("https://example.org/x"),) if error is not WeightsError else ())):
+        with pytest.raises(error, match=r"'https:/+example.org/x' is a URL, and ffe works with files on this machine only"):
+            call(url)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_path_knows_urls(name: str) -> None:
+    """Windows paths are none."""
+    import click
+
+    from ffe.text import url_refusal
+
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            with pytest.raises(click.BadParameter, match="is a URL"):
+                parameter.process_value(
+                    click.Context(command), ("http://x/y",) if parameter.multiple or parameter.nargs < 0 else "http://x/y"
+                )
+    assert url_refusal("C:/photos") is url_refusal("a:b") is url_refusal("photos/http:") is None
