@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import importlib
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,9 @@ CACHE_VARIABLE = "FFE_CACHE_DIR"
 DISK_IS_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # numbers of an OSError
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
+_INT8_FLAGS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"}
+_ISAS_WITHOUT_VNNI = {"SSE41", "AVX", "AVX2", "AVX512_CORE"}
 _KEEP_SIZE = 1  # of fallocate(2): take the blocks, leave the length as it is
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM}
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
@@ -156,6 +161,24 @@ def collector_paused() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def has_vnni() -> bool | None:
+    """Return whether the processor has instructions for products of 8-bit numbers (VNNI or AMX); None = it cannot be told.
+
+    ``ONEDNN_MAX_CPU_ISA`` counts: OpenVINO uses nothing beyond it. NumPy, which is
+    asked where there is no /proc/cpuinfo, does not know AVX-VNNI.
+    """
+    if platform.machine().lower() not in {"x86_64", "amd64"}:
+        return None
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _ISAS_WITHOUT_VNNI:
+        return False
+    try:
+        flags = next(line for line in _CPUINFO.read_text("utf-8", "replace").splitlines() if line.startswith("flags")).split()
+        return not _INT8_FLAGS.isdisjoint(flags)
+    except (OSError, StopIteration):
+        features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
+        return True if features.get("AVX512VNNI") else None
 
 
 def may_have_gpu() -> bool:

@@ -50,3 +50,31 @@ def test_a_gpu_shows_by_the_device_of_its_driver(monkeypatch: pytest.MonkeyPatch
     assert not machine.may_have_gpu()
     (tmp_path / "nvidiactl").touch()
     assert machine.may_have_gpu()
+
+
+@pytest.mark.parametrize(
+    ("processor", "flags", "isa", "expected"),
+    [
+        ("x86_64", "sse4_2 avx2 fma", "", False),
+        ("x86_64", "avx2 avx512f avx512_vnni", "", True),
+        ("AMD64", "avx2 avx_vnni", "", True),
+        ("x86_64", "avx2 avx512f avx512_vnni", "avx2", False),
+        ("aarch64", "asimd i8mm", "", None),
+    ],
+)
+def test_whether_the_processor_has_vnni(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, processor: str, flags: str, isa: str, expected: bool | None
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"model name\t: some\nflags\t\t: fpu {flags}\n")
+    monkeypatch.setattr("ffe.machine._CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("ffe.machine.platform.machine", lambda: processor)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
+    assert machine.has_vnni() is expected
+
+
+def test_what_cannot_be_told_of_vnni(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without /proc/cpuinfo NumPy is asked, which knows one kind of VNNI and not the other."""
+    monkeypatch.setattr("ffe.machine._CPUINFO", tmp_path / "none")
+    monkeypatch.setattr("ffe.machine.platform.machine", lambda: "x86_64")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert machine.has_vnni() in {True, None}

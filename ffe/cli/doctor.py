@@ -20,6 +20,7 @@ def command(as_json: bool) -> None:
     Decoding is measured on a drawn picture, and every backbone in the cache of
     converted models is run, for about a second each.
     """
+    from ffe.engines.choose import int8_text
     from ffe.report.text import facts_text, table
     from ffe.workflows.checkup import checkup
 
@@ -36,6 +37,7 @@ def command(as_json: bool) -> None:
         ),
         ("system", found.system),
         ("GPU", "the device of a driver is there" if found.gpu_device else "no device of a driver"),
+        ("int8", int8_text(found.vnni)),
         ("libraries", libraries),
     ]
     rows += [

@@ -69,7 +69,11 @@ def stages_text(stages: Stages) -> str:
     """Return ``all threads: read 0.2 s, decode 4.1 s, backbone 9.8 s, write 0.4 s; limited by the backbone``."""
     seconds = ", ".join(f"{name} {getattr(stages, name):.1f} s" for name in ("read", "decode", "backbone", "write"))
     limit = {"read": "reading files", "decode": "decoding", "backbone": "the backbone", "write": "writing"}[stages.limit]
-    return f"all threads: {seconds}; limited by {limit}"
+    shares = ""
+    if stages.shares is not None:
+        backbone, decode = stages.shares
+        shares = f"; of the processor's time the backbone took {backbone:.0%}, decoding {decode:.0%}"
+    return f"all threads: {seconds}{shares}; limited by {limit}"
 
 
 def estimate_text(estimate: Estimate) -> list[str]:

@@ -20,6 +20,7 @@ class Engine(Protocol):
             unless the user named it. More than one where rows do not depend on it.
         in_flight: calls that may run at the same time.
         seconds: time that the backbone has been at work so far.
+        on_cpu: whether it computes on the processor's cores, which decoding needs too.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Engine(Protocol):
     sizes: tuple[int, ...]
     in_flight: int
     seconds: float
+    on_cpu: bool
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
         """Begin to compute features, and return at once.

@@ -18,6 +18,7 @@ class FakeEngine:
     name = "fake"
     grid = (4, 4, 3)
     in_flight = 1
+    on_cpu = True
     seconds = 0.0
 
     def __init__(self, spec: ExtractSpec, batch_size: int) -> None:

@@ -48,6 +48,7 @@ class KerasEngine:
         # On TensorFlow's CPU, XLA is slower than the graph (8 against 91 images a second for MobileNet).
         has_gpu = bool(keras.distribution.list_devices("gpu"))
         self._model.compile(jit_compile="auto" if has_gpu or keras.config.backend() != "tensorflow" else False)
+        self.on_cpu = not has_gpu
         # On a GPU larger batches can pay, and rows depend on more than the batch size anyway.
         self.sizes = tuple(batch_size * n for n in (1, 2, 4, 8)) if has_gpu else (batch_size,)
         self._device = ThreadPoolExecutor(1, thread_name_prefix="ffe-keras")

@@ -95,6 +95,7 @@ class Pipeline:
         self._sizer: BatchSize | None = None
         self._running: deque[_Batch] = deque()
         self._waited = 0.0
+        self._idle = self._others()
         images.known = self._skip
 
     @property
@@ -105,9 +106,15 @@ class Pipeline:
             decode=self._images.decode_seconds,
             decoding=self._images.decoding,
             backbone=0.0 if self.engine is None else self.engine.seconds,
+            processor=max(0.0, self._others() - self._idle),
+            shared=self.engine is not None and self.engine.on_cpu,
             waited_for_images=self._images.waited,
             waited_for_backbone=self._waited,
         )
+
+    def _others(self) -> float:
+        """Return the processor time of all threads but those that read and decode."""
+        return time.process_time() - self._images.thread_seconds
 
     def _skip(self, sha256: str, view: int) -> bool:
         return self._known is not None and ((sha256, view) in self._taken or self._known(sha256, view))
@@ -140,7 +147,9 @@ class Pipeline:
 
     def _open(self) -> None:
         if self.engine is None:
+            before = self._others()
             self.engine = self._open_engine()
+            self._idle += self._others() - before
             self._sizer = BatchSize(self.engine, fixed=self._batch_size is not None)
 
     def _start(self, items: list[DecodedImage]) -> Iterator[list[ImageFeatures]]:

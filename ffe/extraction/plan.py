@@ -13,14 +13,14 @@ from ffe.backbones.catalog import check_size, find
 from ffe.backbones.learnt import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
 from ffe.engines.cache import model_key
-from ffe.engines.choose import check_engine
+from ffe.engines.choose import check_engine, int8_text
 from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, WeightsError
 from ffe.extraction.views import asked_views, check_trains
 from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord, Scan, scan
 from ffe.ir import IrModel
 from ffe.keys import spec_differences
-from ffe.machine import collector_paused
+from ffe.machine import collector_paused, has_vnni
 from ffe.specs import (
     AugmentSpec,
     BackboneSpec,
@@ -112,6 +112,9 @@ def make_job(
     check_trains(found.records, found.root, made)
     if found_weights.kind == "random" and weights == "random":
         log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
+    if precision == "int8":
+        vnni = has_vnni()
+        log.log(logging.WARNING if vnni is False else logging.INFO, "%s", int8_text(vnni))
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
     records = tuple(sorted(found.records, key=lambda record: row_key(record.path)))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # they load h5py, which a prediction does without
 
 Stage = Literal["read", "decode", "backbone", "write"]
 
+_STARVED = 1.5  # times the processor time that decoding takes, where it is not alone on its cores
+
 
 @dataclass
 class Stages:
@@ -21,7 +23,9 @@ class Stages:
         read: of all threads together, reading and hashing files.
         decode: processor time of all threads together, decoding and resizing.
         backbone: in which the engine was at work.
+        processor: processor time of all but the threads that read and decode: of the backbone, in the main.
         write: writing features to disk.
+        shared: whether the backbone runs on the cores that decode.
         decoding: how long decoding took, waiting for a core included; what reading is compared with.
         waited_for_images, waited_for_backbone, waited_for_disk: in which the
             run could do nothing but wait for that stage.
@@ -31,6 +35,8 @@ class Stages:
     decode: float = 0.0
     backbone: float = 0.0
     write: float = 0.0
+    processor: float = 0.0
+    shared: bool = False
     decoding: float = 0.0
     waited_for_images: float = 0.0
     waited_for_backbone: float = 0.0
@@ -38,17 +44,31 @@ class Stages:
 
     @property
     def limit(self) -> Stage:
-        """The stage that the run waited for longest."""
+        """The stage that the run waited for longest.
+
+        Where decoding waits for cores that the backbone shares, the two hold each other up: then it is the one of
+        them that takes more of the processor.
+        """
         images: Stage = "read" if self.read > self.decoding else "decode"
         waits: dict[Stage, float] = {"backbone": self.waited_for_backbone}
         waits[images] = self.waited_for_images
         waits["write"] = self.waited_for_disk
-        return max(waits, key=lambda stage: waits[stage])
+        longest = max(waits, key=lambda stage: waits[stage])
+        waits_for_cores = self.shared and self.decoding > _STARVED * self.decode
+        if longest in {"decode", "backbone"} and waits_for_cores:
+            return "decode" if self.decode > self.processor else "backbone"
+        return longest
+
+    @property
+    def shares(self) -> tuple[float, float] | None:
+        """The backbone's and decoding's shares of the processor's time, in [0, 1]; None if they do not share it."""
+        both = self.decode + self.processor
+        return (self.processor / both, self.decode / both) if self.shared and both else None
 
     def to_json(self) -> dict[str, float | str]:
-        """Return the seconds of the four stages, and ``limit``."""
+        """Return the seconds of the four stages, the backbone's processor time, and ``limit``."""
         seconds = {stage: round(getattr(self, stage), 3) for stage in ("read", "decode", "backbone", "write")}
-        return {**seconds, "limit": self.limit}
+        return {**seconds, "backbone_processor": round(self.processor, 3), "limit": self.limit}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from ffe.specs import AugmentSpec, Decode
 from ffe.stamps import NO_STAMP, Stamp, stamp_to_keep
 
 _AHEAD_BYTES = 128 << 20
-_MOST_WORKERS = 32
+_MOST_WORKERS_A_CORE = 2
 _LOOK_SECONDS = 1.0
 _STARVED = 0.25  # share of the time that the caller waits for images
 _IDLE = 0.6  # share of the cores' time that this process uses
@@ -96,7 +96,7 @@ class ImageStream:
         files: paths, or the bytes of image files.
         size: (height, width) in pixels.
         how: ``exact`` or ``fast``; see ``ffe.images.decode``.
-        workers: threads; None = one per core, and more where reading is slow.
+        workers: threads; None = one per core, and up to two where reading is slow.
         known: says of a digest and a view that its pixels are not wanted.
         limits: larger files become errors.
         views: says which views of the file at a position are wanted; the file is decoded once for all of them.
@@ -108,6 +108,7 @@ class ImageStream:
         read_seconds: time that all threads together spent reading files.
         decode_seconds: processor time that they spent decoding and resizing.
         decoding: how long that took, waiting for a core included.
+        thread_seconds: processor time of the threads, reading included.
         waited: time that the caller waited for an image.
     """
 
@@ -126,7 +127,7 @@ class ImageStream:
         self.known = known
         self.workers = workers or default_workers()
         self.ahead = max(16, min(1024, _AHEAD_BYTES // (size[0] * size[1] * 3)))
-        self.read_seconds = self.decode_seconds = self.decoding = self.waited = 0.0
+        self.read_seconds = self.decode_seconds = self.thread_seconds = self.decoding = self.waited = 0.0
         self._files = enumerate(files)
         self._size = size
         self._how = how
@@ -136,13 +137,13 @@ class ImageStream:
         self._may_grow = workers is None
         self._turns = threading.Semaphore(self.workers)
         self._lock = threading.Lock()
-        most = _MOST_WORKERS if self._may_grow else self.workers
-        self._pool = ThreadPoolExecutor(most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
+        self._most = _MOST_WORKERS_A_CORE * cores() if self._may_grow else self.workers
+        self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
         self._running: deque[Future[list[DecodedImage]]] = deque()
         self._waiting: deque[_Job] = deque()
         self._process = os.getpid()
         self._looked_at = time.monotonic()
-        self._seen = (0.0, 0.0)
+        self._seen = (0.0, 0.0, 0.0, 0.0)
 
     def prefetch(self) -> None:
         """Begin to decode, before the first image is asked for."""
@@ -178,7 +179,7 @@ class ImageStream:
                 job.outcome.set_exception(error)
 
     def _decoded(self, index: int, file: Path | bytes) -> list[DecodedImage]:
-        read_started, decode_started, read_seconds = time.perf_counter(), None, 0.0
+        thread_started, read_started, decode_started, read_seconds = time.thread_time(), time.perf_counter(), None, 0.0
         sha256, stat = "", NO_STAMP
         try:
             if not isinstance(file, bytes):
@@ -199,6 +200,7 @@ class ImageStream:
             return [DecodedImage(index, sha256, None, error, stat=stat)]
         finally:
             with self._lock:
+                self.thread_seconds += time.thread_time() - thread_started
                 if decode_started is None:
                     self.read_seconds += time.perf_counter() - read_started
                 else:
@@ -214,14 +216,18 @@ class ImageStream:
         return augment(pixels, self._augment, sha256, view)
 
     def _look(self) -> None:
-        """Take on as many threads again, if the caller waits while cores are idle: the threads then wait for files."""
+        """Take on as many threads again, if the caller waits, and the threads wait for files.
+
+        Where they wait for cores, because other programs are busy, more of them would not help.
+        """
         now = time.monotonic()
         if not self._may_grow or now - self._looked_at < _LOOK_SECONDS:
             return
-        seen, passed = (self.waited, time.process_time()), now - self._looked_at
-        waited, computed = (new - old for new, old in zip(seen, self._seen, strict=True))
-        if waited > _STARVED * passed and computed < _IDLE * passed * cores():
-            for _ in range(min(self.workers, _MOST_WORKERS - self.workers)):
+        seen = (self.waited, time.process_time(), self.read_seconds, self.decoding)
+        passed = now - self._looked_at
+        waited, computed, reading, decoding = (new - old for new, old in zip(seen, self._seen, strict=True))
+        if waited > _STARVED * passed and computed < _IDLE * passed * cores() and reading > decoding:
+            for _ in range(min(self.workers, self._most - self.workers)):
                 self._turns.release()
                 self.workers += 1
         self._looked_at, self._seen = now, seen

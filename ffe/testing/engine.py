@@ -42,6 +42,7 @@ class EngineContract:
         assert len(engine.grid) == 3
         assert all(isinstance(n, int) and n > 0 for n in engine.grid)
         assert engine.batch_size == 4
+        assert isinstance(engine.on_cpu, bool)
 
     def test_shape_and_type(self) -> None:
         """Float32 (N, h * w * c), finite, for every N up to the batch size."""

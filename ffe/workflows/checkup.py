@@ -22,7 +22,7 @@ from ffe.errors import one_line
 from ffe.images.decode import decode
 from ffe.images.synthetic import draw
 from ffe.ir import read_ir
-from ffe.machine import cores, free_memory, library_version, may_have_gpu, total_memory
+from ffe.machine import cores, free_memory, has_vnni, library_version, may_have_gpu, total_memory
 
 _LIBRARIES = ("tensorflow", "keras", "openvino", "nncf", "h5py", "numpy", "pillow", "opencv-python-headless", "simplejpeg")
 _MEASURE_SECONDS = 1.0
@@ -52,7 +52,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Checkup:
-    """What ``ffe doctor`` prints; bytes, and images a second."""
+    """What ``ffe doctor`` prints; bytes, and images a second; ``vnni`` as ``ffe.machine.has_vnni`` says."""
 
     ffe: str
     python: str
@@ -62,6 +62,7 @@ class Checkup:
     memory_bytes: int
     free_memory_bytes: int
     gpu_device: bool
+    vnni: bool | None
     libraries: dict[str, str | None]
     engines: tuple[EngineCheck, ...]
     weights_folders: tuple[str, ...]
@@ -92,6 +93,7 @@ def checkup() -> Checkup:
         memory_bytes=total_memory(),
         free_memory_bytes=free_memory(),
         gpu_device=may_have_gpu(),
+        vnni=has_vnni(),
         libraries={name: library_version(name) for name in _LIBRARIES},
         engines=(_check_openvino(), _check_keras()),
         weights_folders=tuple(str(path) for path in ([Path(named)] if named else []) + [keras_home() / "models"]),

@@ -126,6 +126,17 @@ def test_doctor_says_what_to_expect(doctor_cache: Path, pictures: Path, tmp_path
     assert "mobilenet_0.25" in table
 
 
+def test_doctor_says_what_int8_brings(doctor_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setattr("ffe.machine.platform.machine", lambda: "x86_64")
+    assert json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)["vnni"] is False
+    monkeypatch.setattr("ffe.machine.platform.machine", lambda: "aarch64")
+    assert (
+        "int8             what int8 brings on this kind of processor is not measured"
+        in CliRunner().invoke(cli, ["doctor"]).stdout
+    )
+
+
 def test_doctor_says_what_does_not_work(doctor_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> object:
         raise ImportError("libtbb.so.12: cannot open shared object file")

@@ -35,7 +35,7 @@ def test_json_is_one_object_and_all_of_stdout(source: Path, tmp_path: Path) -> N
     assert result.stdout.count("\n") == 1
     seconds, rate, stages = value.pop("seconds"), value.pop("images_per_second"), value.pop("stages")
     assert stages.pop("limit") in stages
-    assert set(stages) == {"read", "decode", "backbone", "write"}
+    assert set(stages) == {"read", "decode", "backbone", "write", "backbone_processor"}
     assert all(spent >= 0 for spent in stages.values())
     assert value.pop("workers") >= 1
     assert value == {

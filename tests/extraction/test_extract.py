@@ -244,7 +244,7 @@ class _Interrupts:
 
     def __init__(self, inner: Any, batches: int) -> None:
         self.name, self.grid, self.batch_size, self.sizes = inner.name, inner.grid, inner.batch_size, inner.sizes
-        self.in_flight, self.seconds = inner.in_flight, 0.0
+        self.in_flight, self.seconds, self.on_cpu = inner.in_flight, 0.0, True
         self._inner, self._left = inner, batches
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
