@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffe.backbones.catalog import Backbone, check_size, find
+from ffe.backbones import lite0
+from ffe.backbones.catalog import LITE0, Backbone, check_size, find
 from ffe.backbones.learnt import MODEL_SUFFIX, load_backbone
-from ffe.backbones.weights import IMAGENET, Weights
+from ffe.backbones.weights import IMAGENET, TORCH_SUFFIX, Weights
 from ffe.errors import BackboneError, WeightsError
 from ffe.forks import check_tensorflow
 from ffe.specs import ExtractSpec
@@ -61,6 +62,8 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
         keras.config.set_dtype_policy(policy)
     if weights.path is None:
         _fill_randomly(model)
+    elif weights.path.suffix == TORCH_SUFFIX:
+        lite0.load_weights(model, weights.path)
     else:
         try:
             model.load_weights(str(weights.path))
@@ -68,7 +71,7 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
             reason = " ".join(str(error).split())[:200]
             raise WeightsError(
                 f"The weights file '{weights.path}' does not fit the backbone '{row.name}' without its top ({reason}); "
-                f"give one that keras.applications.{row.application}(include_top=False) can load."
+                f"give one that {_made_by(row)} can load."
             ) from error
         if row.application.startswith("EfficientNetB"):
             _correct_efficientnet_input(model)
@@ -88,9 +91,15 @@ def download(row: Backbone, size: tuple[int, int]) -> None:
         _application(row, size, weights=IMAGENET)
 
 
+def _made_by(row: Backbone) -> str:
+    return f"keras.applications.{row.application}(include_top=False)" if row.application else f"the network of {row.name}"
+
+
 def _application(row: Backbone, size: tuple[int, int], weights: str | None) -> keras.Model:
     import keras
 
+    if row.name == LITE0:
+        return lite0.architecture(size)
     options: dict[str, Any] = {} if row.alpha is None else {"alpha": row.alpha}
     factory = getattr(keras.applications, row.application)
     return factory(include_top=False, weights=weights, input_shape=(*size, 3), **options)

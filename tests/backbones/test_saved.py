@@ -18,7 +18,7 @@ from ffe.backbones.saved import check_keras_file, load_model
 from ffe.errors import BackboneError
 from ffe.extraction.plan import make_spec
 
-QUICK = ("mobilenet_0.25", "vgg16", "efficientnetv2b0", "mobilenetv3small", "convnexttiny")
+QUICK = ("mobilenet_0.25", "efficientnetlite0", "vgg16", "efficientnetv2b0", "mobilenetv3small", "convnexttiny")
 
 
 def save(name: str, path: Path) -> Path:

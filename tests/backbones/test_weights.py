@@ -103,7 +103,7 @@ def test_missing_weights_say_where_and_what_to_do(tmp_path: Path, monkeypatch: p
         f"'{tmp_path}/home/models/mobilenet_2_5_128_tf_no_top.h5' (no network in tests); "
         "run the command once with a network so that Keras downloads them, "
         "or put 'mobilenet_0.25_imagenet_no_top.weights.h5' into a folder that FFE_WEIGHTS_DIR names, "
-        "or pass --weights PATH (--weights random gives untrained features, for trying things out)."
+        "or pass --weights PATH, or take --backbone efficientnetlite0, whose weights are installed with ffe."
     )
 
 

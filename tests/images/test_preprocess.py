@@ -21,7 +21,7 @@ def of_keras(row: Backbone) -> np.ndarray:
     """Return EVERY_VALUE, scaled by the ``preprocess_input`` beside the factory of a row."""
     import keras
 
-    module = sys.modules[getattr(keras.applications, row.application).__module__]
+    module = sys.modules[getattr(keras.applications, row.application or "MobileNet").__module__]
     return np.asarray(module.preprocess_input(EVERY_VALUE.astype(np.float32)))  # type: ignore[attr-defined]
 
 
