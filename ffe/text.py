@@ -1,10 +1,11 @@
-"""Words that any sentence for users may need: counts, names in a row, and the nearest of known names."""
+"""Words that any sentence for users may need: counts, names in a row, equal names, and the nearest of known names."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 
@@ -16,6 +17,24 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 def listed(names: Sequence[str], last: str) -> str:
     """Return ``cat``, ``cat or dog``, ``cat, dog or emu``; ``last`` is the word before the last name."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names and how many more there are: ``a``, ``a, b and c``, or ``a, b, c and 7 more``."""
+    shown = list(names[:most])
+    if len(names) > most:
+        shown.append(f"{len(names) - most:,} more")
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def quoted(names: Iterable[str]) -> list[str]:
+    """Return each name in quotes."""
+    return [f"'{name}'" for name in names]
+
+
+def composed(name: str) -> str:
+    """Return a name in the form NFC, in which ``é`` is one character: names that look the same are then equal."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

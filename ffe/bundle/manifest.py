@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ffe.backbones.learnt import BACKBONE, MANIFEST
 from ffe.errors import BundleError
 from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec, ViewsSpec
+from ffe.text import composed
 
 __all__ = ["BACKBONE", "CARD", "GOLDEN", "HEAD", "HEAD_KERAS", "IR_GRAPH", "IR_WEIGHTS", "MANIFEST", "SPLITS", "Manifest"]
 
@@ -124,7 +125,7 @@ class Manifest:
                 spec_digest=str(value["spec_digest"]),
                 grid=(height, width, channels),
                 head=HeadSpec.from_json(value["head"]),
-                class_names=tuple(value["class_names"]),
+                class_names=_composed(value["class_names"]),
                 evaluation=dict(value["evaluation"]),
                 leaderboard=tuple(value["leaderboard"]),
                 search=dict(value["search"]),
@@ -136,6 +137,12 @@ class Manifest:
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"its manifest is incomplete ({error!r})") from error
+
+
+def _composed(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names in the form NFC, as sources give them; as they are where two would then be one."""
+    found = tuple(map(composed, names))
+    return found if len(set(found)) == len(found) else tuple(names)
 
 
 def _changes_in_training(training: Mapping[str, Any]) -> Any:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from ffe.errors import SourceError
 from ffe.extraction.changes import before_and_after, removed_paths
 from ffe.extraction.plan import Job
-from ffe.images.names import ByName, few, quoted
+from ffe.images.names import ByName
 from ffe.images.scan import UNLABELLED
 from ffe.stamps import NO_STAMP, Stamp
 from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
+from ffe.text import counted, few, quoted
 
 LEAST = 10  # images of a file, below which nothing is a mass
 SHARE = 0.5  # of its images, above which it is one
@@ -133,7 +134,7 @@ def refuse_lost_classes(job: Job, rows: Iterable[int], skipped: Mapping[int, Ski
     if not lost:
         return
     files = [skipped[i] for i in sorted(skipped) if job.records[i].label == lost[0]]
-    none = "The only file" if len(files) == 1 else f"None of the {len(files):,} files"
+    none = "The only file" if len(files) == 1 else f"None of the {counted(len(files), 'file')}"
     can = "cannot" if len(files) == 1 else "can"
     more = f", and no file of {few(quoted(names[label] for label in lost[1:]))}" if len(lost) > 1 else ""
     raise SourceError(

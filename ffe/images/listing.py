@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from ffe.errors import SourceError
-from ffe.images.names import composed, few, on_disk
+from ffe.images.names import on_disk
+from ffe.text import composed, counted, few
 
 COLUMNS = ("path", "label", "split", "group")
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
@@ -199,7 +200,7 @@ class _Reader:
             self._note(
                 "fields",
                 number,
-                f"{where} has {len(row)} field{'s' if len(row) > 1 else ''} where the first line names {columns} columns; "
+                f"{where} has {counted(len(row), 'field')} where the first line names {columns} columns; "
                 f"put quotes around a name that holds {_DELIMITERS[delimiter]}, and leave no column out.",
             )
             return
@@ -220,7 +221,7 @@ class _Reader:
                 f"{where} has the path '{name}', which is no file here: Windows writes backslashes; replace them by /.",
             )
         else:
-            self._add(number, name, composed(label), self._splits[split.lower()] if split else "", group)
+            self._add(number, name, composed(label), self._splits[split.lower()] if split else "", composed(group))
 
     def _add(self, number: int, name: str, label: str, split: str, group: str) -> None:
         if not name.isascii() and (there := on_disk(self._path.parent / name)) != self._path.parent / name:

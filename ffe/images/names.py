@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from ffe.text import composed
+
 _T = TypeVar("_T")
-
-
-def composed(name: str) -> str:
-    """Return a name in the form NFC, in which ``é`` is one character: names that look the same are then equal."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def printable(path: str) -> str:
@@ -78,16 +74,3 @@ class ByName(Generic[_T]):
         """Return the value of a name, or None."""
         spelt = self.spelt(name)
         return None if spelt is None else self._exact[spelt]
-
-
-def few(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names and how many more there are: ``a``, ``a, b and c``, or ``a, b, c and 7 more``."""
-    shown = list(names[:most])
-    if len(names) > most:
-        shown.append(f"{len(names) - most:,} more")
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
-
-
-def quoted(names: Iterable[str]) -> list[str]:
-    """Return each name in quotes."""
-    return [f"'{name}'" for name in names]

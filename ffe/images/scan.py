@@ -14,8 +14,8 @@ from typing import Literal
 
 from ffe.errors import SourceError
 from ffe.images.listing import Finding, read_list
-from ffe.images.names import composed, few, is_text, on_disk, printable, quoted
-from ffe.text import url_refusal
+from ffe.images.names import is_text, on_disk, printable
+from ffe.text import composed, few, quoted, url_refusal
 
 __all__ = ["SPLIT_NAMES", "UNLABELLED", "Finding", "ImageRecord", "Scan", "Split", "list_files", "look", "printable", "scan"]
 

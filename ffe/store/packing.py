@@ -10,6 +10,7 @@ from ffe.keys import spec_differences
 from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
 from ffe.store.virtual import Part
+from ffe.text import composed
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,23 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
     rows: dict[tuple[str, int], Row] = {}
     origin: dict[tuple[str, int], tuple[int, int]] = {}
     duplicates = 0
+    spelt: dict[str, str] = {}  # as an earlier file spells a path that looks the same
     for number, store in enumerate(stores):
         labels = [class_names.index(name) for name in store.class_names]
         for i, row in enumerate(store.rows()):
             row = replace(row, label=labels[row.label] if row.label >= 0 else row.label)
             key = (row.path, row.view)
+            if key not in rows:
+                row = replace(row, path=spelt.get(composed(row.path), row.path))
+                key = (row.path, row.view)
             if key in rows:
                 _check_same(rows[key], row, class_names, stores[origin[key][0]], store)
                 duplicates += row.view == 0
             else:
                 rows[key], origin[key] = row, (number, i)
-    paths = {row.path for row in rows.values()}
-    skipped = {item.path: item for store in reversed(stores) for item in store.skipped if item.path not in paths}
+        spelt = {composed(path): path for path, _ in reversed(rows) if not path.isascii()}
+    paths = {composed(path) for path, _ in rows}
+    skipped = {item.path: item for store in reversed(stores) for item in store.skipped if composed(item.path) not in paths}
     return Merged(
         class_names,
         list(rows.values()),

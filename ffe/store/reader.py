@@ -27,7 +27,7 @@ from ffe.store.compression import check_readable, compression_of
 from ffe.store.layout import Row, Skipped
 from ffe.store.rows import Rows
 from ffe.store.virtual import Part, read_parts
-from ffe.text import url_refusal
+from ffe.text import composed, url_refusal
 
 _CHUNK_CACHE_BYTES = 8 << 20  # for rows that are read one by one from compressed chunks
 
@@ -45,7 +45,7 @@ class FeatureStore:
         schema: number of its layout.
         spec: what made the features.
         spec_digest: its cache key, 64 hexadecimal digits.
-        class_names: the label i means class_names[i].
+        class_names: the label i means class_names[i]; in the form NFC, in which names that look the same are equal.
         grid: (h, w, c) of a row before flattening.
         source: where the images came from, for people.
         sources: the folders that ``paths`` are relative to; more than one in a packed file.
@@ -131,20 +131,25 @@ class FeatureStore:
             raise self._damaged("its tables are not those that were written")
         self.spec = ExtractSpec.from_json(json.loads(attrs["spec"]))
         self.spec_digest = str(attrs["spec_digest"])
-        self.class_names = _texts(json.loads(attrs["class_names"]))
+        spelt = _texts(json.loads(attrs["class_names"]))
+        self.class_names = tuple(dict.fromkeys(map(composed, spelt)))
         height, width, channels = (int(n) for n in attrs["grid"])
         self.grid = (height, width, channels)
         self.source = str(attrs["source"])
         self.sources = _texts(json.loads(attrs["sources"])) if "sources" in attrs else (self.source,)
         self.tables_sha256 = digest
         self.labels: np.ndarray = tables[layout.LABELS]
+        if len(self.class_names) < len(spelt) and -1 <= self.labels.min(initial=-1) <= self.labels.max(initial=-1) < len(spelt):
+            self.labels = np.asarray([*(self.class_names.index(composed(name)) for name in spelt), -1], np.int64)[self.labels]
         self.views: np.ndarray = tables[layout.VIEW]
         self.paths, self.sha256, self.split = (
             layout.text_of(tables[name]) for name in (layout.PATHS, layout.SHA256, layout.SPLIT)
         )
         count = len(self.labels)
         self.phash: np.ndarray = tables.get(layout.PHASH, np.zeros(count, np.uint64)).astype(np.uint64, casting="safe")
-        self.group: tuple[str, ...] = layout.text_of(tables[layout.GROUP]) if layout.GROUP in tables else ("",) * count
+        self.group: tuple[str, ...] = ("",) * count
+        if layout.GROUP in tables:
+            self.group = tuple(map(composed, layout.text_of(tables[layout.GROUP])))
         self.crc32: np.ndarray | None = tables[layout.CRC32] if self.schema >= layout.CHECKSUMS_SINCE else None
         self.stat = _stamps(tables, layout.STAT, count)
         skipped = tables[layout.SKIPPED].tolist()

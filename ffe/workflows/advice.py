@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from ffe.evaluation.weights import FAIR_SHARE, class_weights
-from ffe.report.words import counted, listed, plain
+from ffe.report.words import plain
 from ffe.specs import SearchSpec
+from ffe.text import counted, few, quoted
 
 Level = Literal["refused", "warning", "note"]
 
@@ -103,9 +104,9 @@ def _of_classes(facts: Facts) -> Iterator[Advice]:
         return
     # one photo to train on, one to choose with, one to test on: unless a split brings the latter two
     least = 1 + ("valid" not in facts.splits) + ("test" not in facts.splits)
-    few = [(name, different) for name, _, different in facts.classes if different < least]
-    if few:
-        names = _named([f"'{name}' ({count})" for name, count in few])
+    rare = [(name, different) for name, _, different in facts.classes if different < least]
+    if rare:
+        names = few([f"'{name}' ({count})" for name, count in rare])
         yield Advice(
             "refused",
             f"Too few different photos of {names}: tune needs at least {least} of each class. Add some, or leave the class out.",
@@ -114,7 +115,7 @@ def _of_classes(facts: Facts) -> Iterator[Advice]:
     if facts.splits:
         empty = [name for (name, _, _), count in zip(facts.classes, facts.training, strict=True) if not count]
         if empty:
-            names = _named([f"'{name}'" for name in empty])
+            names = few(quoted(empty))
             yield Advice("refused", f"No training photos of {names}: give the training split some, or leave the class out.")
             return
     if "valid" in facts.splits:
@@ -156,12 +157,12 @@ def _of_files(facts: Facts) -> Iterator[Advice]:
         files = counted(sum(facts.skipped.values()), "file")
         yield Advice(
             "warning",
-            f"{files} cannot be read ({reasons}: {_named(_paths(facts.unreadable))}), and extraction will skip {them}; "
+            f"{files} cannot be read ({reasons}: {few(_paths(facts.unreadable))}), and extraction will skip {them}; "
             f"mend or remove {them}.",
         )
     if count := len(facts.left_out):
         what = f"{counted(count, 'file or folder', 'files or folders')} in the source"
-        yield Advice("note", f"{what} {_is(count)} left out ({_named(_paths(facts.left_out))}).")
+        yield Advice("note", f"{what} {_is(count)} left out ({few(_paths(facts.left_out))}).")
 
 
 def _of_twins(facts: Facts) -> Iterator[Advice]:
@@ -175,7 +176,7 @@ def _of_twins(facts: Facts) -> Iterator[Advice]:
     mixed = [paths for paths in firsts if len(paths) > 1]
     if mixed:
         groups = "1 photo stands" if len(mixed) == 1 else f"{len(mixed):,} photos stand"
-        yield Advice("warning", f"{groups} in more than one class ({_each_named(mixed)}); look for wrong labels.")
+        yield Advice("warning", f"{groups} in more than one class ({_eachfew(mixed)}); look for wrong labels.")
     leaking = sum(split == "test" and len(set(splits)) > 1 for _, _, splits in facts.twins for split in splits)
     if leaking:
         what = "1 test photo is a copy" if leaking == 1 else f"{leaking:,} test photos are copies"
@@ -242,22 +243,14 @@ def _of_kinds(facts: Facts) -> Iterator[Advice]:
         )
 
 
-def _named(names: Sequence[str]) -> str:
-    """Return the first few names in words, and how many more there are."""
-    shown = list(names[:_FEW_NAMED])
-    if len(names) > _FEW_NAMED:
-        return f"{', '.join(shown)} and {len(names) - _FEW_NAMED} more"
-    return listed(shown, "and")
-
-
 def _paths(paths: Sequence[str]) -> list[str]:
     return [f"'{plain(path)}'" for path in paths]
 
 
-def _each_named(groups: Sequence[Sequence[str]]) -> str:
+def _eachfew(groups: Sequence[Sequence[str]]) -> str:
     """Return the first few groups of paths in words, and how many more there are."""
-    shown = [_named([plain(path) for path in paths]) for paths in groups[:_FEW_NAMED]]
-    more = [f"{len(groups) - _FEW_NAMED} more"] if len(groups) > _FEW_NAMED else []
+    shown = [few([plain(path) for path in paths]) for paths in groups[:_FEW_NAMED]]
+    more = [f"{len(groups) - _FEW_NAMED:,} more"] if len(groups) > _FEW_NAMED else []
     return "; ".join(shown + more)
 
 

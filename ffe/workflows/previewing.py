@@ -16,6 +16,7 @@ from ffe.errors import DecodeError, SourceError, SpecError
 from ffe.images.augment import apply, draw
 from ffe.images.augment_text import augment_text, parse_augment
 from ffe.images.decode import decode, read_image
+from ffe.images.names import ByName
 from ffe.images.scan import UNLABELLED, ImageRecord, Scan, scan
 from ffe.keys import bytes_digest
 from ffe.report.contact_sheet import Strip, Tile, check_picture, contact_sheet, write_sheet
@@ -156,8 +157,7 @@ def _read(path: str, label: str | None, file: Path, size: tuple[int, int]) -> _P
 
 def _chosen(found: Scan, image: int | str, size: tuple[int, int]) -> _Picture:
     """Return the picture of a source that has a path, or a number."""
-    by_path = {record.path: record for record in found.records}
-    record = by_path.get(str(image))
+    record = ByName((record.path, record) for record in found.records).get(str(image))
     if record is None and str(image).isdecimal() and 1 <= int(image) <= len(found.records):
         record = found.records[int(image) - 1]
     if record is None:

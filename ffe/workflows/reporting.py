@@ -19,6 +19,7 @@ from ffe.evaluation.growth import Growth, grow
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.selection import answered
 from ffe.heads.ensemble import EnsembleHead
+from ffe.images.names import on_disk
 from ffe.keys import file_digest
 from ffe.report.feature_map import choose_rows, feature_map
 from ffe.report.page import (
@@ -181,7 +182,7 @@ def _files(rows: SplitRows, store: FeatureStore) -> list[Path | None]:
         roots.append(source.parent if source.is_file() else source)
     names = (name.split(":", 1)[1] if i else name for name, i in zip(rows.names, rows.origin[:, 0], strict=True))
     return [
-        roots[i] / name if _inside(name) or _is_same(roots[i] / name, sha256) else None
+        on_disk(roots[i] / name) if _inside(name) or _is_same(roots[i] / name, sha256) else None
         for name, i, sha256 in zip(names, rows.origin[:, 0].tolist(), rows.sha256, strict=True)
     ]
 

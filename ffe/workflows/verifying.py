@@ -21,6 +21,7 @@ from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.plan import weights_of
 from ffe.heads.base import Head
 from ffe.images.limits import Limits
+from ffe.images.names import on_disk
 from ffe.images.stream import ImageStream
 from ffe.keys import file_digest
 from ffe.predict import Predictor
@@ -177,7 +178,7 @@ class _Pictures:
         """Return the picture of a row, or in words why there is none with the same content."""
         changed = False
         for root in self._roots:
-            file = root / self._store.paths[row]
+            file = on_disk(root / self._store.paths[row])
             with contextlib.suppress(OSError, ValueError):
                 if not file.is_file():
                     continue

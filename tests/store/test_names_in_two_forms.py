@@ -1,0 +1,101 @@
+"""``é`` as one character (NFC) and as two (NFD): one class and one file, whatever wrote the name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+from click.testing import CliRunner
+
+from ffe.cli import cli
+from ffe.extraction.run import extract
+from ffe.hdf5 import as_text
+from ffe.predict import Predictor
+from ffe.store.reader import FeatureStore
+from ffe.testing.store import seal
+from ffe.workflows import evaluate, pack, train
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def photos(pictures: Path, folder: Path, name: str, start: int = 0) -> Path:
+    """Eight cats in a class of a name and eight dogs in another; one file bears the name too."""
+    for kind, called in (("cat", name), ("dog", "tea")):
+        (folder / called).mkdir(parents=True)
+        for i in range(start, start + 8):
+            shutil.copy(pictures / kind / f"{kind}_{i:03}.png", folder / called / f"{i}.png")
+    (folder / name / f"{start}.png").rename(folder / name / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nfc(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nfc")
+    extract(photos(pictures, folder / "photos", NFC), folder / "f.h5", backbone="fake")
+    train(folder / "f.h5", folder / "m.ffe", head="logistic")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nfd(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same photos under names as a Mac writes them."""
+    folder = tmp_path_factory.mktemp("nfd")
+    extract(photos(pictures, folder / "photos", NFD), folder / "f.h5", backbone="fake")
+    return folder
+
+
+def rename_classes(path: Path, *names: str) -> None:
+    """Make a feature file one of an earlier version, which kept names as they came."""
+    with h5py.File(path, "r+") as file:
+        del file.attrs["class_names"]
+        file.attrs["class_names"] = as_text(json.dumps(names))
+        seal(file)
+
+
+def test_a_model_scores_either_form(nfc: Path, nfd: Path) -> None:
+    for data in ("photos", "f.h5"):
+        wanted = evaluate(nfc / "m.ffe", nfc / data).evaluation
+        assert wanted.n == 16
+        assert evaluate(nfc / "m.ffe", nfd / data).evaluation.confusion == wanted.confusion
+
+
+def test_packed_files_have_one_class_and_each_image_once(nfc: Path, nfd: Path, tmp_path: Path) -> None:
+    summary = pack([nfc / "f.h5", nfd / "f.h5"], tmp_path / "both.h5")
+    assert (summary.class_names, summary.rows, summary.duplicates) == ((NFC, "tea"), 16, 16)
+    with FeatureStore(tmp_path / "both.h5") as store:
+        assert f"{NFC}/{NFC}.png" in store.paths
+
+
+def test_files_of_one_folder_that_only_look_the_same_are_two(pictures: Path, tmp_path: Path) -> None:
+    folder = photos(pictures, tmp_path / "photos", NFC)
+    shutil.copy(pictures / "cat" / "cat_009.png", folder / NFC / f"{NFD}.png")
+    extract(folder, tmp_path / "f.h5", backbone="fake")
+    assert pack([tmp_path / "f.h5"], tmp_path / "packed.h5").rows == 17
+
+
+def test_earlier_files_and_models_are_read_in_one_form(nfc: Path, tmp_path: Path) -> None:
+    old = shutil.copy(nfc / "f.h5", tmp_path / "old.h5")
+    rename_classes(old, NFD, "tea")
+    with FeatureStore(old) as store, FeatureStore(nfc / "f.h5") as now:
+        assert store.class_names == (NFC, "tea")
+        assert store.labels.tolist() == now.labels.tolist()
+
+
+def test_two_forms_of_a_class_in_an_earlier_file_are_one_class(nfc: Path, tmp_path: Path) -> None:
+    old = shutil.copy(nfc / "f.h5", tmp_path / "old.h5")
+    rename_classes(old, NFD, NFC)
+    with FeatureStore(old) as store:
+        assert (store.class_names, set(store.labels.tolist())) == ((NFC,), {0})
+
+
+def test_reports_and_checks_find_pictures_in_either_form(nfc: Path, nfd: Path, tmp_path: Path) -> None:
+    arguments = ["verify", str(nfc / "f.h5"), "--recompute", "16", "--source", str(nfd / "photos"), "--json"]
+    result = CliRunner().invoke(cli, arguments)
+    assert (result.exit_code, json.loads(result.stdout)["recomputed"]) == (0, 16)
+
+
+def test_a_model_answers_with_one_form(nfc: Path) -> None:
+    assert Predictor(nfc / "m.ffe").class_names == (NFC, "tea")
