@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,13 @@ from ffe.cli.output import (
     ExtractProgress,
     print_json,
 )
+from ffe.report.words import THIN, counted, percent, plain
+
+if TYPE_CHECKING:
+    from ffe.workflows.scoring import EvaluateResult
+
+_FEW = 10
+_LONGEST = 1000
 
 
 @click.command(short_help="Score a model on a feature file, or on a folder of labelled images.", epilog=AUGMENT_HELP)
@@ -34,20 +41,42 @@ from ffe.cli.output import (
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
 @limit_options
+@click.option("--report", type=click.Path(), help="Write a page (.html) with scores, pictures of the mistakes, and charts.")
+@click.option("--csv", type=click.Path(), help="Write a CSV with every answer: path, label, sure, truth, probabilities.")
+@click.option("--answers", is_flag=True, help="With --json: every answer too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
-def command(model: str, data: str, as_json: bool, **options: Any) -> None:
+def command(model: str, data: str, answers: bool, as_json: bool, **options: Any) -> None:
     """Score MODEL on a feature file of the same spec, or on a folder or CSV of labelled images."""
     from ffe.report.text import answered_text, evaluation_text
     from ffe.workflows import evaluate
 
     refuse_swapped(model, (data,), "evaluate")
+    if answers and not as_json:
+        raise click.UsageError("--answers goes with --json; --csv writes every answer into a file.")
     with ExtractProgress() as progress:
         result = evaluate(model, data, progress=progress, **options)
     if result.skipped:
         click.echo(f"{result.skipped} images were left out: no label, or not readable", err=True)
     if as_json:
-        print_json(result.to_json())
+        print_json(result.to_json(answers=answers))
     else:
         click.echo(evaluation_text(result.evaluation.to_json()))
+        if len(result.wrong):
+            click.echo("\n" + "\n".join(_wrong(result)))
         if result.answered.threshold:
             click.echo("\n" + answered_text(result.answered.to_json()))
+    for path, what in ((options["report"], "the report"), (options["csv"], "every answer")):
+        if path is not None:
+            click.echo(f"{path}: {what}", err=as_json)
+
+
+def _wrong(result: EvaluateResult) -> list[str]:
+    """Return which photos were named wrongly, the surest mistakes first, a line for each."""
+    lines = [f"Named wrongly: {counted(len(result.wrong), 'photo')} of {len(result.labels):,}, the surest first."]
+    for i in result.wrong[:_FEW].tolist():
+        row, truth = result.probabilities[i], result.classes[result.labels[i]]
+        said = f"is {truth}, called {result.classes[int(row.argmax())]} ({percent(row.max()).replace(THIN, ' ')})"
+        lines.append(plain(f"  {result.paths[i]}: {said}", _LONGEST))
+    if (more := len(result.wrong) - _FEW) > 0:
+        lines.append(f"  and {more:,} more; --csv FILE lists all, --report FILE.html shows them")
+    return lines

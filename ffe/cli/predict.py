@@ -85,6 +85,7 @@ def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO,
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
 @click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
 @limit_options
+@click.option("--csv", "table", type=click.Path(), help="Write a CSV too: path, label, sure, error, probabilities.")
 @click.option("--strict", is_flag=True, help="Leave with code 1 if an image could not be read.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: path, label, sure, probabilities, error.")
 def command(
@@ -101,6 +102,7 @@ def command(
     workers: int | None,
     max_pixels: int,
     max_bytes: int,
+    table: str | None,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -112,12 +114,14 @@ def command(
     which os.fsencode turns back.
     """
     from ffe.predict import Predictor
+    from ffe.report.answers import Answers, check_answers
 
     if null and "-" not in images:
         raise click.UsageError("-0 says how a list on standard input is written; name - among the images.")
     refuse_swapped(model, images, "predict")
     if batch_size is None and len(images) < _FEW and not any(image == "-" or os.path.isdir(image) for image in images):
         batch_size = len(images) * (1 + tta)
+    place = None if table is None else check_answers(table)
     predictor = Predictor(
         model,
         weights=weights,
@@ -131,15 +135,21 @@ def command(
         augment=augment,
     )
     answered = failed = 0
+    answers = None if place is None else Answers(place, predictor.class_names, "error")
     for prediction in _predictions(predictor, images, sys.stdin.buffer, null=null):
         failed += prediction.error is not None
         answered += prediction.error is None
+        if answers is not None:
+            said = list(prediction.probabilities.values())
+            answers.add(prediction.path, prediction.label, prediction.sure, prediction.error, said)
         if as_json:
             print_json(prediction.to_json())
         elif prediction.error is None:
             click.echo(prediction_text(prediction, top))
         if prediction.error is not None:
             click.echo(plain(f"{prediction.path}: cannot be read: {prediction.error}", LONGEST_LINE), err=True)
+    if answers is not None:
+        answers.write()
     if not answered:
         click.echo("ffe: No image could be read; give JPEG, PNG or other picture files.", err=True)
         sys.exit(REFUSED)

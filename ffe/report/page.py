@@ -192,6 +192,7 @@ class Page:
         made: command, options, seed, versions: how to make it again.
         searched: whether a search chose the head, or it was given.
         trained: whether it is a network that learnt, and not a head alone.
+        scored: whether a finished model was scored on photos, and nothing was made.
     """
 
     title: str
@@ -212,6 +213,7 @@ class Page:
     made: Mapping[str, str] = field(default_factory=dict)
     searched: bool = False
     trained: bool = False
+    scored: bool = False
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:

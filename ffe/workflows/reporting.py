@@ -172,19 +172,25 @@ def leak_text(result: TuneResult) -> str | None:
 
 def _files(rows: SplitRows, store: FeatureStore) -> list[Path | None]:
     """Return where the picture of each row lies, as far as the feature files tell; it may be gone by now."""
-    roots: list[Path] = []
+    sources = []
     for path in rows.files:
         if path == store.path:
-            source = Path(store.source)
+            sources.append(store.source)
         else:
             with FeatureStore(path) as other:
-                source = Path(other.source)
-        roots.append(source.parent if source.is_file() else source)
+                sources.append(other.source)
     names = (name.split(":", 1)[1] if i else name for name, i in zip(rows.names, rows.origin[:, 0], strict=True))
     return [
-        on_disk(roots[i] / name) if _inside(name) or _is_same(roots[i] / name, sha256) else None
+        picture_of(sources[i], name, sha256)
         for name, i, sha256 in zip(names, rows.origin[:, 0].tolist(), rows.sha256, strict=True)
     ]
+
+
+def picture_of(source: str, name: str, sha256: str) -> Path | None:
+    """Return where the picture of a row lies, as far as its feature file tells; None where it must not be shown."""
+    root = Path(source)
+    file = (root.parent if root.is_file() else root) / name
+    return on_disk(file) if _inside(name) or _is_same(file, sha256) else None
 
 
 def _inside(name: str) -> bool:

@@ -6,24 +6,32 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from ffe._version import __version__
 from ffe.backbones.learnt import BACKBONE, LEARNT
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
+from ffe.evaluation.calibration import calibrate
+from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
-from ffe.evaluation.selection import Answered, answered
+from ffe.evaluation.selection import Answered, answered, sure
 from ffe.extraction.stages import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS
-from ffe.images.scan import scan
+from ffe.images.scan import ImageRecord, scan
 from ffe.keys import spec_differences
 from ffe.predict import Predictor
+from ffe.report.answers import Answers, check_answers
+from ffe.report.page import Page, Picture, Suspect, write_page
+from ffe.report.page import check_output as check_report
+from ffe.report.text import parameters_text
 from ffe.specs import AugmentSpec
 from ffe.store.reader import FeatureStore
+from ffe.workflows.reporting import calibration_view, picture_of, title_of
 from ffe.workflows.rows import labelled
 
 log = logging.getLogger("ffe")
@@ -38,21 +46,67 @@ class EvaluateResult:
         seen: rows among them that the model was fitted or chosen on, or that belong together with such.
         skipped: images that could not be read, and unlabelled ones.
         answered: what comes of the reject option.
+        classes: names of the classes.
+        paths: N names of the images, as the data has them.
+        labels: int64 (N,), their true classes.
+        probabilities: float64 (N, K), what the model says.
     """
 
     evaluation: Evaluation
     seen: int
     skipped: int
     answered: Answered
+    classes: tuple[str, ...] = field(default=(), repr=False)
+    paths: tuple[str, ...] = field(default=(), repr=False)
+    labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
+    probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False, compare=False)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``ffe evaluate --json`` prints."""
+    @property
+    def wrong(self) -> np.ndarray:
+        """The images that were named wrongly, int64 (M,), the surest mistake first."""
+        rows = np.flatnonzero(self.probabilities.argmax(axis=1) != self.labels) if len(self.labels) else self.labels
+        return np.asarray(sorted(rows.tolist(), key=lambda i: (-self.probabilities[i].max(), self.paths[i])), np.int64)
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Return every answer as plain values: path, truth, label, sure, probabilities by class name."""
+        return [
+            {
+                "path": path,
+                "truth": self.classes[truth],
+                "label": self.classes[int(row.argmax())],
+                "sure": bool(sure(row[None], self.answered.threshold)[0]),
+                "probabilities": dict(zip(self.classes, row.tolist(), strict=True)),
+            }
+            for path, truth, row in zip(self.paths, self.labels.tolist(), self.probabilities, strict=True)
+        ]
+
+    def to_json(self, *, answers: bool = False) -> dict[str, Any]:
+        """Return what ``ffe evaluate --json`` prints; with ``--answers`` every answer too."""
         return {
             **self.evaluation.to_json(),
             "seen_in_training": self.seen,
             "skipped": self.skipped,
             "answered": self.answered.to_json(),
+            **({"answers": self.answers()} if answers else {}),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """N images with labels, and what the model says of them."""
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    digests: list[str]
+    paths: list[str]
+    files: list[Path | None]
+    skipped: int
+
+    def without(self, rows: np.ndarray) -> _Asked:
+        """Return those that are not marked: bool (N,)."""
+        kept = np.flatnonzero(~rows).tolist()
+        digests, paths = ([column[i] for i in kept] for column in (self.digests, self.paths))
+        return _Asked(self.probabilities[kept], self.labels[kept], digests, paths, [self.files[i] for i in kept], self.skipped)
 
 
 def evaluate(
@@ -69,6 +123,8 @@ def evaluate(
     max_bytes: int = MAX_BYTES,
     tta: int = 0,
     augment: str | AugmentSpec | None = None,
+    report: str | os.PathLike[str] | None = None,
+    csv: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> EvaluateResult:
     """Score a model on a feature file, or on a labelled source of images.
@@ -81,13 +137,18 @@ def evaluate(
         engine, batch_size, workers, progress: for images; see ``ffe.extract``.
         reject, max_pixels, max_bytes: see ``ffe.Predictor``.
         tta, augment: average the answers over views of each image; see ``ffe.Predictor``.
+        report: an HTML file to write, with the mistakes as pictures.
+        csv: a CSV to write, with every answer; see ``ffe.report.answers.Answers``.
 
     Raises:
         BundleError, StoreError, SourceError: one of the files cannot be used.
         ModelMismatchError: the features, or the classes, are not those of the model.
         DataError: there is no labelled row to score.
+        ReportError: the report, or the CSV, cannot be written.
         SpecError: ``reject`` is out of range; or ``tta`` is given for a feature file, or without ``augment`` where it is needed.
     """
+    page = None if report is None else check_report(report)
+    table = None if csv is None else check_answers(csv)
     predictor = Predictor(
         model,
         weights=weights,
@@ -104,31 +165,78 @@ def evaluate(
     stored = path.is_file() and h5py.is_hdf5(path)
     if predictor.views is not None and stored:
         raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
-    if stored:
-        probabilities, labels, digests, skipped = _predict_stored(predictor, path)
-    else:
-        probabilities, labels, digests, skipped = _predict_images(predictor, path, progress)
+    asked = _predict_stored(predictor, path) if stored else _predict_images(predictor, path, progress)
     splits = predictor.bundle.splits()
     known = {row.sha256 for row in splits if row.split != "test"}
     left_out = {row.sha256 for row in splits if not row.split}
-    seen = np.asarray([digest in known for digest in digests], bool)
+    seen = np.asarray([digest in known for digest in asked.digests], bool)
     if unseen:
-        digests = [digest for digest, known_one in zip(digests, seen, strict=True) if not known_one]
-        probabilities, labels, seen = probabilities[~seen], labels[~seen], seen[~seen]
-        if not len(labels):
+        asked, seen = asked.without(seen), seen[~seen]
+        if not len(asked.labels):
             raise DataError(f"The model was fitted or chosen on every image of '{path}'; score it on others.")
     elif seen.any():
         log.warning(
             "%d of the %d images were used to fit or choose this model%s, so the scores are too good; --unseen leaves them out",
             seen.sum(),
             len(seen),
-            ", or belong together with such images" if left_out.intersection(digests) else "",
+            ", or belong together with such images" if left_out.intersection(asked.digests) else "",
         )
-    return EvaluateResult(
-        evaluate_probabilities(probabilities, labels, predictor.class_names, groups=_same_images(digests)),
+    groups = _same_images(asked.digests)
+    result = EvaluateResult(
+        evaluate_probabilities(asked.probabilities, asked.labels, predictor.class_names, groups=groups),
         int(seen.sum()),
-        skipped,
-        answered(probabilities, labels, predictor.reject),
+        asked.skipped,
+        answered(asked.probabilities, asked.labels, predictor.reject),
+        predictor.class_names,
+        tuple(asked.paths),
+        asked.labels,
+        asked.probabilities,
+    )
+    if table is not None:
+        answers = Answers(table, result.classes, "truth")
+        for answer in result.answers():
+            said = list(answer["probabilities"].values())
+            answers.add(answer["path"], answer["label"], answer["sure"], answer["truth"], said)
+        answers.write()
+    if page is not None:
+        _write_report(page, predictor, result, asked, str(path))
+    return result
+
+
+def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, asked: _Asked, data: str) -> None:
+    """Write the page of an evaluation."""
+    manifest = predictor.bundle.manifest
+    height, width = manifest.spec.preprocess.size
+    measured = calibrate(asked.probabilities, asked.labels)
+    as_it_is = replace(measured, factor=1.0, error_after=measured.error_before, after=measured.before)
+    suspects = None if result.seen else find_label_errors(asked.probabilities, asked.labels)
+    write_page(
+        place,
+        Page(
+            title=title_of(result.classes),
+            facts={
+                "model": str(predictor.bundle.path),
+                "backbone": f"{manifest.spec.backbone.name} at {height}x{width}",
+                "head": f"{manifest.head.name} ({parameters_text(manifest.head.parameters)})",
+                "photos": f"{len(asked.labels):,}",
+                **({"known from training": f"{result.seen:,}, so the scores are too good"} if result.seen else {}),
+                "ffe": __version__,
+            },
+            class_names=result.classes,
+            evaluation=result.evaluation.to_json(),
+            pictures=[
+                Picture(name, file, int(label), int(row.argmax()), float(row.max()))
+                for name, file, label, row in zip(asked.paths, asked.files, asked.labels, asked.probabilities, strict=True)
+            ],
+            label_issues=None
+            if suspects is None
+            else [
+                Suspect(asked.paths[s.row], asked.files[s.row], s.given, s.suggested, s.probability_suggested) for s in suspects
+            ],
+            calibration=calibration_view(as_it_is, asked.probabilities, asked.labels),
+            scored=True,
+            made={"model": str(predictor.bundle.path), "photos": data, "sha256 of the model's record": predictor.bundle.sha256},
+        ),
     )
 
 
@@ -138,7 +246,7 @@ def _same_images(digests: Sequence[str]) -> np.ndarray | None:
     return None if len(different) == len(digests) else numbers
 
 
-def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, list[str], int]:
+def _predict_stored(predictor: Predictor, path: Path) -> _Asked:
     manifest = predictor.bundle.manifest
     with FeatureStore(path) as store:
         if store.spec_digest != manifest.spec_digest:
@@ -158,19 +266,20 @@ def _predict_stored(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.nd
         step = 256
         for start in range(0, len(used), step):
             probabilities.append(predictor.probabilities(store.features(used[start : start + step])))
-        digests = [store.sha256[i] for i in used]
-        return np.concatenate(probabilities), index[store.labels[used]], digests, len(store.plain) - len(used)
+        digests, paths = ([column[i] for i in used] for column in (store.sha256, store.paths))
+        files = [picture_of(store.source, name, digest) for name, digest in zip(paths, digests, strict=True)]
+        labels = index[store.labels[used]]
+        return _Asked(np.concatenate(probabilities), labels, digests, paths, files, len(store.plain) - len(used))
 
 
-def _predict_images(
-    predictor: Predictor, path: Path, progress: Callable[[Progress], None]
-) -> tuple[np.ndarray, np.ndarray, list[str], int]:
+def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progress], None]) -> _Asked:
     found = scan(path)
     records = [record for record in found.records if record.label >= 0]
     if not records:
         raise SourceError(f"The images of '{path}' have no labels; give one folder per class, or a CSV with labels.")
     index = _model_labels(predictor, found.class_names, path)
     probabilities, labels, digests = [], [], []
+    taken: list[ImageRecord] = []
     started = time.monotonic()
     for batch in predictor.answers(record.file for record in records):
         for item, row in batch:
@@ -178,6 +287,7 @@ def _predict_images(
                 probabilities.append(row)
                 labels.append(int(index[records[item.index].label]))
                 digests.append(item.sha256)
+                taken.append(records[item.index])
         if batch:
             done, elapsed = batch[-1][0].index + 1, time.monotonic() - started
             remaining = elapsed / done * (len(records) - done)
@@ -185,7 +295,8 @@ def _predict_images(
     skipped = len(found.records) + len(found.left_out) - len(labels)
     if not probabilities:
         raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")
-    return np.stack(probabilities), np.asarray(labels, np.int64), digests, skipped
+    paths, files = [record.path for record in taken], [record.file for record in taken]
+    return _Asked(np.stack(probabilities), np.asarray(labels, np.int64), digests, paths, list[Path | None](files), skipped)
 
 
 def _model_labels(predictor: Predictor, class_names: Sequence[str], path: Path) -> np.ndarray:
