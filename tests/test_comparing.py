@@ -269,7 +269,7 @@ def test_no_time_left(pictures: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     result = ffe.compare(pictures, tmp_path / "o", roads=["frozen", "views", "scratch"], seconds=60, **FAKE)
     assert result.roads[0].reason == ""
     assert {road.reason for road in result.roads[1:]} == {
-        "no time left: the 60 seconds were over before its turn; give more with --seconds"
+        "no time left: the 60 seconds were over before its turn; give more with --budget"
     }
     assert len(shares) == 1
     assert 5 < shares[0] <= 20
@@ -281,7 +281,7 @@ def test_time_that_ends_while_images_are_read(pictures: Path, tmp_path: Path, mo
         ffe.compare(pictures, tmp_path / "o", seconds=5, **FAKE)
     assert str(raised.value) == (
         "The 5 seconds were over before all images were read; features that were computed are kept, so run the same command "
-        "again, or give more with --seconds."
+        "again, or give more with --budget."
     )
 
 
@@ -346,7 +346,7 @@ def make(folder: Path, pictures: Path, **counts: int) -> Path:
             {"cat": 3, "dog": 3},
             {"seconds": 0},
             SpecError,
-            "a budget of 0 seconds cannot be kept; give one above 0 with --seconds",
+            "a budget of 0 seconds cannot be kept; give one above 0 with --budget",
         ),
         ({"cat": 3, "dog": 3}, {"seconds": float("nan")}, SpecError, "a budget of nan seconds cannot be kept; give one above 0"),
         ({"cat": 3, "dog": 3}, {"epochs": 0}, SpecError, "epochs are 0, but must be from 1 to 10000."),

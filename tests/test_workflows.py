@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -472,13 +471,22 @@ def test_copies_are_counted_and_what_they_would_have_claimed(tmp_path: Path) -> 
     assert result.to_json()["leak"] == leak.to_json()
 
 
+def test_where_the_time_is_over_what_is_only_told_is_left_out(tmp_path: Path) -> None:
+    store = _store(tmp_path / "f.h5", [0, 1] * 30, images=[i % 30 for i in range(60)])
+    result = _quick(store, budget=0.001, report=tmp_path / "r.html")
+    assert result.leak is not None
+    assert (result.leak.extra["copies"], result.leak.claimed) == (30, None)
+    assert "It was not measured how accuracy grows" in (tmp_path / "r.html").read_text("utf-8")
+    assert len(result.leaderboard) == 1
+
+
 def test_leaks_of_a_given_split_are_told(tmp_path: Path) -> None:
     splits = ["train"] * 30 + ["test"] * 10
     result = _quick(_store(tmp_path / "f.h5", [0, 1] * 20, splits=splits, images=[*range(30), *range(5), *range(35, 40)]))
     assert result.leak is not None
     assert result.leak.test_leaking == 5
     assert result.leak.test_clean is not None
-    text = leak_text(result)
+    text = leak_text(result.leak, result.evaluation.accuracy)
     assert text is not None
     assert "one side" not in text
     assert "The given split leaks: 5 test images belong together with images of the other splits. The test says " in text
@@ -526,14 +534,13 @@ ALIKE = f"{START}; each group stays on one side."
     ],
 )
 def test_leaks_in_words(changes: dict[str, Any], text: str) -> None:
-    result = SimpleNamespace(leak=dataclasses.replace(LEAK, **changes), evaluation=SimpleNamespace(accuracy=0.8))
-    assert leak_text(result) == text  # type: ignore[arg-type]
+    assert leak_text(dataclasses.replace(LEAK, **changes), 0.8) == text
 
 
 def test_without_copies_nothing_is_said_of_leaks(fake_store: Path) -> None:
     result = _quick(fake_store, trials=1)
     assert result.leak is None
-    assert leak_text(result) is None
+    assert leak_text(result.leak, result.evaluation.accuracy) is None
 
 
 def test_a_model_that_is_replaced_keeps_its_test_images(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:

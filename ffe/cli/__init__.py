@@ -51,7 +51,7 @@ class _Commands(click.Group):
             for parameter in command.params:
                 if isinstance(parameter.type, click.Path):
                     parameter.callback = _local(parameter.callback)
-            command.params.append(_debug_option())
+            command.params += [_quiet_option(), _debug_option()]
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -90,6 +90,15 @@ def _fail(ctx: click.Context, message: str, code: int) -> None:
 
     click.echo(f"ffe: {plain(message, _LONGEST_MESSAGE)}", err=True)  # names in it may hold anything
     ctx.exit(code)
+
+
+def _quiet_option() -> click.Option:
+    def hush(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            logging.getLogger("ffe").setLevel(logging.WARNING)
+
+    text = "Print results, warnings and errors alone: no progress, no notes."
+    return click.Option(["--quiet"], is_flag=True, expose_value=False, callback=hush, help=text)
 
 
 def _debug_option() -> click.Option:
@@ -135,8 +144,8 @@ def cli() -> None:
     logger = logging.getLogger("ffe")
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         logger.addHandler(_StderrHandler())
-        logger.setLevel(logging.INFO)
         logger.propagate = False
+    logger.setLevel(logging.INFO)  # --quiet raises it, see ffe.cli.output.quiet
 
 
 def main() -> None:

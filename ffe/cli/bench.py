@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ffe.cli.extract import size_option
-from ffe.cli.output import print_json
+from ffe.cli.output import note, print_json
 
 
 @click.command(short_help="Measure how fast this machine extracts, by every way it has.")
@@ -28,7 +28,7 @@ def command(source: str, as_json: bool, **options: Any) -> None:
     from ffe.report.text import table
     from ffe.workflows.benching import bench
 
-    result = bench(source, on_step=lambda step: click.echo(step, err=True), **options)
+    result = bench(source, on_step=note, **options)
     if as_json:
         print_json(result.to_json())
         return

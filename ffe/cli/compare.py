@@ -11,8 +11,8 @@ import click
 from ffe.cli import INTERRUPTED, REFUSED
 from ffe.cli.extract import size_option
 from ffe.cli.limits import limit_options
-from ffe.cli.options import seed_option, test_fraction_option, valid_fraction_option
-from ffe.cli.output import AUGMENT_HELP, PLAIN_SECONDS, WORKERS_HELP, ExtractProgress, print_json
+from ffe.cli.options import seed_option, test_fraction_option, time_budget, valid_fraction_option
+from ffe.cli.output import AUGMENT_HELP, PLAIN_SECONDS, WORKERS_HELP, ExtractProgress, note, print_json
 from ffe.cli.training import EpochView
 from ffe.images.augment_text import COMPARE
 
@@ -43,7 +43,13 @@ The roads, which --roads chooses among:
     show_default=True,
     help="Of the backbone: imagenet, random (untrained), or the path of a weights file.",
 )
-@click.option("--seconds", type=float, help="Time for everything: each road has an equal share of what is left at its turn.")
+@click.option(
+    "--budget",
+    callback=time_budget,
+    metavar="TIME",
+    help="Time for everything, 5m or 1h: each road has an equal share of what is left at its turn.  [default: as it takes]",
+)
+@click.option("--seconds", type=float, hidden=True)  # the name of --budget in the first version
 @click.option("--trials", type=click.IntRange(1), help="Trials of each head in a search.  [default: what suits, or fits]")
 @click.option("--epochs", type=click.IntRange(1, 10_000), help="Most epochs of a training or stage.  [default: what fits]")
 @click.option(
@@ -66,7 +72,7 @@ The roads, which --roads chooses among:
 @limit_options
 @click.option("--report", type=click.Path(), help="Write a page (.html) with the table, the curves and the photos that differ.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(source: str, output: str, as_json: bool, **options: Any) -> None:
+def command(source: str, output: str, as_json: bool, budget: float | None, **options: Any) -> None:
     """Go several roads from the labelled images of SOURCE to a classifier, and compare what they come to.
 
     All of them learn from the same images, choose by the same and are tested
@@ -75,6 +81,9 @@ def command(source: str, output: str, as_json: bool, **options: Any) -> None:
     """
     from ffe.workflows.comparing import compare
 
+    if budget is not None and options["seconds"] is not None:
+        raise click.UsageError("--seconds is the earlier name of --budget; give one of them.")
+    options["seconds"] = budget if options["seconds"] is None else options["seconds"]
     with ExtractProgress() as progress, EpochView() as view:
         result = compare(source, output, progress=progress, on_trials=_Trials(), **view.callbacks, **options)
     if as_json:
@@ -84,7 +93,7 @@ def command(source: str, output: str, as_json: bool, **options: Any) -> None:
 
         click.echo(compare_text(result.to_json()))
     if options["report"] is not None:
-        click.echo(f"the page is in '{options['report']}'", err=True)
+        note(f"the page is in '{options['report']}'")
     if result.interrupted:
         click.echo("ffe: interrupted; what was computed is kept for the same command", err=True)
         sys.exit(INTERRUPTED)
@@ -104,6 +113,4 @@ class _Trials:
         if time.monotonic() - self._printed_at >= PLAIN_SECONDS or progress.done == progress.total:
             self._printed_at = time.monotonic()
             best = progress.trials[0]
-            click.echo(
-                f"{counted(progress.done, 'trial')}, the best: {best.head}, validation accuracy {best.score:.4f}", err=True
-            )
+            note(f"{counted(progress.done, 'trial')}, the best: {best.head}, validation accuracy {best.score:.4f}")

@@ -18,6 +18,7 @@ from ffe.cli.output import (
     duration_text,
     estimate_text,
     fidelity_text,
+    note,
     print_json,
     rows_text,
     stages_text,
@@ -132,7 +133,7 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         if summary.changes.new < summary.images:
             click.echo(changes_text(summary.changes))
         if summary.computed:
-            click.echo(f"{stages_text(summary.stages)}; {summary.workers} threads decoded", err=True)
+            note(f"{stages_text(summary.stages)}; {summary.workers} threads decoded")
         if summary.fidelity is not None:
             click.echo(fidelity_text(summary.fidelity))
     if summary.skipped:

@@ -131,6 +131,7 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
 def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     from ffe.report.text import (
         calibration_text,
+        comparison_text,
         evaluation_text,
         facts_text,
         head_text,
@@ -138,7 +139,7 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         share_text,
         trained_views_text,
     )
-    from ffe.report.words import plain
+    from ffe.report.words import counted, plain
 
     manifest = bundle.manifest
     where = {row.path: row.split or "left-out" for row in bundle.splits()} if splits else {}
@@ -174,6 +175,18 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     if manifest.leaderboard:
         click.echo(f"\nValidation: {manifest.search['validation']}\n")
         click.echo(leaderboard_text(manifest.leaderboard, metric=manifest.search.get("metric", "accuracy")))
+        click.echo(
+            f"{counted(len(manifest.leaderboard), 'trial')} (--json has all). "
+            "Spread: deviation over the folds; fit: one fit; size: the head alone."
+        )
+    search = manifest.search
+    if search.get("comparison"):
+        click.echo(f"\nBest two heads: {comparison_text(search['comparison'], *search['rivals'])}.")
+    if search.get("leak"):
+        from ffe.workflows.leak import Leak
+        from ffe.workflows.reporting import leak_text
+
+        click.echo(f"\nTogether: {leak_text(Leak(**search['leak']), manifest.evaluation['test']['accuracy'])}")
     if manifest.training:
         click.echo("\n" + _training_text(manifest.training, spec.backbone.name))
     if where:

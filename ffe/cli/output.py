@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from types import TracebackType
@@ -47,6 +48,17 @@ flip,rotate=40,shift=0.2,shear=0.2,zoom=0.2 (a shear of a fifth of a degree).
 """
 
 PLAIN_SECONDS = 10.0
+
+
+def quiet() -> bool:
+    """Return whether ``--quiet`` was given: progress and notes are not printed."""
+    return not logging.getLogger("ffe").isEnabledFor(logging.INFO)
+
+
+def note(text: str) -> None:
+    """Print what one may do without on standard error, unless ``--quiet`` was given."""
+    if not quiet():
+        click.echo(text, err=True)
 
 
 def print_json(value: Any) -> None:
@@ -149,6 +161,8 @@ class ExtractProgress:
 
     def announce(self, estimate: Estimate) -> None:
         """Print what a run will take; of a second time, what is new."""
+        if quiet():
+            return
         lines = estimate_text(estimate)
         for line in lines:
             if line not in self._announced:
@@ -157,6 +171,8 @@ class ExtractProgress:
 
     def __call__(self, progress: Progress) -> None:
         """Take in one step."""
+        if quiet():
+            return
         rate = f"{progress.rate:.1f} images/s" if progress.rate else "none to compute"
         skipped = f", {progress.skipped} skipped" if progress.skipped else ""
         if sys.stderr.isatty():
@@ -194,7 +210,7 @@ class CountProgress:
         self._printed_at = time.monotonic()
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet():
             from rich.console import Console
             from rich.progress import Progress as Bar
 
@@ -213,11 +229,11 @@ class CountProgress:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total)
         elif time.monotonic() - self._printed_at >= PLAIN_SECONDS:
             self._printed_at = time.monotonic()
-            click.echo(f"{done}/{total} {self._what}", err=True)
+            note(f"{done}/{total} {self._what}")
 
 
 class SearchView:
-    """Shows a search: a leaderboard that changes on a terminal, a line for each trial elsewhere.
+    """Shows a search: a leaderboard that changes on a terminal, a line every ten seconds elsewhere.
 
     Args:
         metric: what the search aims at.
@@ -229,10 +245,10 @@ class SearchView:
         self._metric = metric
         self._live: Any = None
         self._last: SearchProgress | None = None
-        self._started = time.monotonic()
+        self._started = self._printed_at = time.monotonic()
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet():
             from rich.console import Console
             from rich.live import Live
 
@@ -267,15 +283,17 @@ class SearchView:
         return f"about {duration_text(progress.elapsed / progress.done * (progress.total - progress.done))} left"
 
     def _print(self, progress: SearchProgress) -> None:
-        from ffe.report.text import parameters_text, score_text
+        from ffe.report.text import METRIC_NAMES, score_text
+        from ffe.report.words import counted
 
-        total = "" if progress.total is None else f"/{progress.total}"
-        left = self._left(progress)
-        for i, trial in enumerate(progress.new, start=progress.done - len(progress.new) + 1):
-            spread = "" if trial.spread is None else f" ± {trial.spread:.4f}"
-            last = f"  ({left})" if left and i == progress.done else ""
-            score = score_text(trial.score, self._metric)
-            click.echo(f"[{i}{total}] {trial.head:8} {score}{spread}  {parameters_text(trial.parameters)}{last}", err=True)
+        if progress.done != progress.total and time.monotonic() - self._printed_at < PLAIN_SECONDS:
+            return
+        self._printed_at = time.monotonic()
+        done = "" if progress.total in (None, progress.done) else f"{progress.done} of "
+        done += counted(progress.total or progress.done, "trial")
+        best, left = progress.trials[0], self._left(progress)
+        score = f"{METRIC_NAMES[self._metric]} {score_text(best.score, self._metric)}"
+        note(f"{done}, the best: {best.head}, validation {score}{f', {left}' if left else ''}")
 
     def _drawn(self) -> Any:
         """Return the leaderboard as it is, or before the first trials how long that takes."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffe.cli.extract import size_option
-from ffe.cli.output import CountProgress, duration_text, print_json
+from ffe.cli.output import CountProgress, duration_text, note, print_json
 
 if TYPE_CHECKING:
     from ffe.workflows.scanning import ScanResult
@@ -44,7 +44,7 @@ def command(
     else:
         click.echo(_text(result))
     if report is not None:
-        click.echo(f"the page is in '{report}'", err=True)
+        note(f"the page is in '{report}'")
     if strict and (result.skipped or result.left_out or any(finding.level == "refused" for finding in result.findings)):
         sys.exit(1)
 

@@ -13,7 +13,7 @@ import click
 from ffe.cli import INTERRUPTED
 from ffe.cli.limits import limit_options
 from ffe.cli.options import class_weights_option, seed_option, time_budget, valid_fraction_option
-from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, print_json
+from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, note, print_json, quiet
 
 if TYPE_CHECKING:
     from ffe.finetuning.history import Epoch
@@ -152,18 +152,17 @@ class EpochView:
             self._show("" if done == total else f"{done}/{total} images decoded")
         elif time.monotonic() - self._printed_at >= PLAIN_SECONDS:
             self._printed_at = time.monotonic()
-            click.echo(f"{done}/{total} images decoded", err=True)
+            note(f"{done}/{total} images decoded")
 
     def _epoch(self, epoch: Epoch) -> None:
         self._show("")
         valid = f"validation loss {epoch.valid_loss:.4f}, accuracy {epoch.valid_accuracy:.4f}{' (best)' if epoch.best else ''}"
         if epoch.loss is None or epoch.accuracy is None or epoch.learning_rate is None:
-            click.echo(f"before: {valid}", err=True)
+            note(f"before: {valid}")
             return
-        click.echo(
+        note(
             f"stage {epoch.stage}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}; {valid}; "
-            f"rate {epoch.learning_rate:.3g}, {epoch.seconds:.1f} s",
-            err=True,
+            f"rate {epoch.learning_rate:.3g}, {epoch.seconds:.1f} s"
         )
 
     def _step(self, step: Step) -> None:
@@ -174,7 +173,7 @@ class EpochView:
 
     def _show(self, text: str) -> None:
         """Replace the line that changes; empty = there is none, and others may print."""
-        if self._open or text:
+        if (self._open or text) and not quiet():
             click.echo(f"\r\x1b[K{text}", nl=False, err=True)
         self._open = bool(text)
 

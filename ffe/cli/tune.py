@@ -75,50 +75,35 @@ def shared_options(command: Any) -> Any:
 
 
 def print_result(result: Any, output: str, report: str | None, as_json: bool, metric: str = "accuracy") -> None:
-    """Print what a search, which aimed at the metric, or a training came to."""
-    from ffe.report.text import (
-        answered_text,
-        calibration_text,
-        comparison_text,
-        evaluation_text,
-        leaderboard_text,
-        parameters_text,
-    )
-    from ffe.workflows.reporting import leak_text
+    """Print what a search, which aimed at the metric, or a training came to: the winner, its score, and what to do next."""
+    import shlex
+
+    from ffe.report.text import METRIC_NAMES, answered_text, interval_text, parameters_lines, score_text
+    from ffe.report.words import counted
 
     if as_json:
         print_json(result.to_json())
         return
-    click.echo(f"Validation: {result.validation}\n")
-    click.echo(leaderboard_text([trial.to_json() for trial in result.leaderboard], metric=metric))
-    if len(result.leaderboard) > 1:
-        before = f", {result.known} of them from the run before" if result.known else ""
-        click.echo(
-            f"The best of {len(result.leaderboard)} trials{before} (--json has all). "
-            "Spread: deviation over the folds; fit: one fit; size: the head alone."
-        )
-    lines = []
-    if result.comparison is not None:
-        lines.append(f"Best two heads: {comparison_text(result.comparison.to_json(), *result.rivals)}")
-    if (leak := leak_text(result)) is not None:
-        lines.append(f"Together: {leak}")
-    lines.append(f"Probabilities: {calibration_text(result.calibration.to_json())}")
-    click.echo("\n" + "\n".join(lines))
-    name = f"{result.head.name} ({parameters_text(result.head.parameters)})"
-    rows = f"{result.rows['train']} training rows"
-    if result.views is not None:
-        rows = f"{result.rows['train']} training images; views: {result.views.text()}"
-    click.echo(f"\n{name}, fitted on {rows}\n")
-    seen = result.leak.test_leaking if result.leak is not None else 0
-    which = f"on the given test rows, {seen} of them with copies elsewhere" if seen else "on images not seen before"
-    click.echo(f"Test, {which}: " + evaluation_text(result.evaluation.to_json()) + "\n")
-    if result.evaluation.n < _FEW:
-        click.echo(f"{result.evaluation.n} test images are few: scores of so few tell little.\n")
+    winner, trials = result.leaderboard[0], len(result.leaderboard)
+    before = f", {result.known} of them from the run before" if result.known else ""
+    best = f"the best of {trials} trials{before}, " if trials > 1 else ""
+    score = f"validation {METRIC_NAMES[metric]} {score_text(winner.score, metric)}"
+    lines = [f"{result.head.name}: {best}{score} ({result.validation})"]
+    lines += [f"  {line}" for line in parameters_lines(result.head.parameters)]
+    leaking = result.leak.test_leaking if result.leak is not None else 0
+    which = f", {leaking} of them with copies elsewhere" if leaking else " not seen before"
+    test = result.evaluation.to_json()
+    accuracy = f"accuracy {test['accuracy']:.4f}{interval_text(test['intervals'].get('accuracy'))}"
+    few = "; so few tell little" if result.evaluation.n < _FEW else ""
+    lines.append(f"Test on {counted(result.evaluation.n, 'image')}{which}: {accuracy}{few}")
     if result.answered is not None:
-        click.echo(answered_text(result.answered.to_json()) + "\n")
+        lines.append(answered_text(result.answered.to_json()))
+    model = shlex.quote(output)
+    lines.append(f"{output}: written in {duration_text(result.seconds)}; 'ffe info {model}' shows all scores and trials")
     if report is not None:
-        click.echo(f"{report}: the report")
-    click.echo(f"{output}: written in {duration_text(result.seconds)}")
+        lines.append(f"{report}: the report, with all scores and the mistakes")
+    lines.append(f"Next: ffe predict {model} PHOTO")
+    click.echo("\n".join(lines))
 
 
 @click.command(short_help="Search over heads on stored features; write the best as a model.")

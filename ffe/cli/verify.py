@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ffe.cli.output import CountProgress, print_json
+from ffe.cli.output import CountProgress, note, print_json
 
 
 @click.command(short_help="Check every promise of a feature file or a model, and repair features.")
@@ -43,8 +43,8 @@ def command(file: str, as_json: bool, **options: object) -> None:
             click.echo(f"{file}: {found.repaired} row{'s' if found.repaired > 1 else ''} made again from pictures")
         for problem in found.problems:
             click.echo(problem.text())
-        for note in found.notes:
-            click.echo(f"note: {note}", err=True)
+        for text in found.notes:
+            note(f"note: {text}")
         again = ""
         if found.recomputed:
             again = f"; {found.recomputed} {'rows' if found.kind == 'features' else 'golden pictures'} computed again"

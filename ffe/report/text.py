@@ -175,14 +175,15 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
     for key, name in _SCORE_NAMES.items():
         if key in evaluation:
             value = "undefined" if evaluation[key] is None else f"{evaluation[key]:.4f}"
-            lines.append(f"{name:<17}  {value}{_interval_text(intervals.get(key))}")
+            lines.append(f"{name:<17}  {value}{interval_text(intervals.get(key))}")
     for matrix in (_matrix(evaluation), _matrix(evaluation, numbered=True)):
         if max(map(len, matrix.splitlines())) <= _COLUMNS:
             return "\n".join([*lines, "", matrix])
     return "\n".join([*lines, "", _worst_classes(evaluation), "", _most_confused(evaluation)])
 
 
-def _interval_text(interval: Sequence[float] | None) -> str:
+def interval_text(interval: Sequence[float] | None) -> str:
+    """Return `` (95 %: 0.9100 to 0.9500)``; empty where there is none."""
     return "" if interval is None else f" (95 %: {interval[0]:.4f} to {interval[1]:.4f})"
 
 

@@ -28,11 +28,13 @@ class Cost:
         trials: sets of parameters in all; None where the time decides.
         seconds: of the search.
         bytes: of memory, at the most.
+        each: head -> seconds of one trial.
     """
 
     trials: int | None
     seconds: float
     bytes: int
+    each: dict[str, float]
 
 
 def estimate(problem: Problem, spec: SearchSpec) -> Cost:
@@ -67,7 +69,8 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     landmarks = 0 if exact or "svm" not in spec.heads else 16 * rows * LANDMARKS
     views = 4 * count * sum(dims) + 8 * count * most_dims // 4
     memory = problem.features.nbytes + views + gram + landmarks + (700 << 20)
-    return Cost(None if spec.seconds is not None else total, seconds, int(memory))
+    trial = {name: float(each[name] * parts) for name in spec.heads}
+    return Cost(None if spec.seconds is not None else total, seconds, int(memory), trial)
 
 
 def _rate() -> float:

@@ -183,6 +183,9 @@ def search(
     spec: SearchSpec,
     on_progress: Callable[[SearchProgress], None] = lambda progress: None,
     memory: Memory | None = None,
+    *,
+    expected: Mapping[str, float] | None = None,
+    afterwards: Callable[[Trial], float] = lambda best: 0.0,
 ) -> list[Trial]:
     """Search over heads.
 
@@ -197,6 +200,8 @@ def search(
         spec: what to try.
         on_progress: called after every batch.
         memory: finished batches of an earlier run.
+        expected: head -> seconds that its first trial may take; a head that would not fit any more is not begun.
+        afterwards: the best trial so far -> seconds that will be needed when the search is over; they are kept free.
 
     Returns:
         All trials, the best first. Equal scores go to the smaller head.
@@ -215,7 +220,8 @@ def search(
             elapsed = time.monotonic() - started
             count = BATCH[head.name] if spec.trials is None else _at_once(spec.trials)
             if spec.seconds is not None:
-                count = min(count, _affordable(head, spec.seconds - elapsed, first=not trials))
+                left = spec.seconds - elapsed - (afterwards(rank(trials)[0]) if trials else 0.0)
+                count = min(count, _affordable(head, left, (expected or {}).get(head.name, 0.0), first=not trials))
             sets = head.next_sets(count) if count > 0 else []
             if not sets:
                 waiting.remove(head)
@@ -243,11 +249,15 @@ def _at_once(trials: int) -> int:
     return max(2, min(_MOST_AT_ONCE, trials // _CALLS))
 
 
-def _affordable(head: _HeadSearch, seconds_left: float, *, first: bool) -> int:
-    """Return how many trials of a head fit into the time that is left; at least one trial is made in all."""
+def _affordable(head: _HeadSearch, seconds_left: float, expected: float, *, first: bool) -> int:
+    """Return how many trials of a head to make in the time that is left; at least one trial is made in all.
+
+    Trials may take longer than those before them: so of more than one, as many as fit into half of the time.
+    """
     if head.seconds_each is None:
-        return 1 if first or seconds_left > 0 else 0
-    return int(min(seconds_left / max(head.seconds_each, 1e-3), 1_000)) if seconds_left > 0 else 0
+        return 1 if first or seconds_left > expected else 0
+    fit = int(min(max(seconds_left, 0.0) / max(head.seconds_each, 1e-3), 1_000))
+    return max(min(fit, 1), fit // 2)
 
 
 def _evaluate(

@@ -106,7 +106,7 @@ def compare(
     """
     started = time.monotonic()
     if seconds is not None and not 0 < seconds < 1e7:
-        raise SpecError(f"a budget of {seconds:g} seconds cannot be kept; give one above 0 with --seconds.")
+        raise SpecError(f"a budget of {seconds:g} seconds cannot be kept; give one above 0 with --budget.")
     if epochs is not None and not 1 <= epochs <= 10_000:
         raise SpecError(f"epochs are {epochs}, but must be from 1 to 10000.")
     names = check_roads(words(roads))
@@ -204,7 +204,7 @@ def _deal(split: OneSplit, going: Going, dealing: Dealing, test_fraction: float,
     except OutOfTimeError as error:
         raise DataError(
             f"The {going.budget:g} seconds were over before all images were read; features that were computed are kept, "
-            "so run the same command again, or give more with --seconds."
+            "so run the same command again, or give more with --budget."
         ) from error
 
 
@@ -223,7 +223,7 @@ def _go(names: Sequence[str], going: Going, dealt: Dealt, classes: Sequence[str]
             yield Road(name, "interrupted before its turn")
             continue
         if going.clock.is_over:
-            yield Road(name, f"no time left: the {going.budget:g} seconds were over before its turn; give more with --seconds")
+            yield Road(name, f"no time left: the {going.budget:g} seconds were over before its turn; give more with --budget")
             continue
         share = going.share(len(names) - number + 1)
         for_it = "" if share is None else f", up to {share:.0f} s"

@@ -35,7 +35,7 @@ from ffe.report.words import counted, listed
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.store.reader import FeatureStore
 from ffe.text import did_you_mean
-from ffe.tuning.cost import estimate
+from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble import best_ensemble
 from ffe.tuning.memory import Memory
 from ffe.tuning.opening import poolings_searched
@@ -55,6 +55,8 @@ from ffe.workflows.rows import split_rows
 from ffe.workflows.writing import check_output, library_versions, tested_before, write_model
 
 log = logging.getLogger("ffe")
+
+_LEAST_SECONDS = 1e-3  # of a search: one trial
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def tune(
         heads: ``auto`` for all of them, or names.
         trials: parameter sets tried for each head; None = a number that suits
             each, or what the budget allows.
-        budget: seconds for the search.
+        budget: seconds for the whole call, about: what comes after the search is kept free, and what is only told is
+            left out where the time is over all the same. One trial is always made.
         oracle: ``bayesian``, ``hyperband`` or ``random``.
         metric: ``accuracy``, ``balanced_accuracy`` or ``log_loss``.
         settings: parameters that are not searched, for every head that has them.
@@ -225,9 +228,15 @@ def tune(
     options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, is_search=True)
 
     def find(problem: Problem, memory: Memory, groups: np.ndarray) -> list[Trial]:
-        _say_cost(problem, spec)
+        cost = _say_cost(problem, spec)
         _warm_up()
-        found = search(problem, spec, on_progress, memory)
+        left = None if budget is None else max(_LEAST_SECONDS, started + budget - time.monotonic())
+        later = _fits_afterwards(problem, spec, groups, report is not None)
+        found = search(
+            *(problem, dataclasses.replace(spec, seconds=left), on_progress, memory),
+            expected=cost.each,
+            afterwards=lambda best: later * best.fit_seconds,
+        )
         if untried := [name for name in spec.heads if name not in {trial.head for trial in found}]:
             log.warning("the time was over before %s could be tried; give more with --budget", listed(untried, "or"))
         if spec.ensemble < 2:
@@ -314,7 +323,15 @@ def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
         complete(space, {name: value for name, value in settings.items() if name in names[head]}, head, fill=False)
 
 
-def _say_cost(problem: Problem, spec: SearchSpec) -> None:
+def _fits_afterwards(problem: Problem, spec: SearchSpec, groups: np.ndarray, report: bool) -> float:
+    """Return how many fits come after a search: of the winner on all rows, and on the parts once more for what is told of it."""
+    parts = len(problem.parts)
+    refits = max(1, spec.ensemble) * parts / max(1, parts - 1)
+    claim = parts if parts > 1 and len(np.unique(groups)) < len(groups) else 0
+    return refits + claim + (parts if report else 0)
+
+
+def _say_cost(problem: Problem, spec: SearchSpec) -> Cost:
     """Say what the search will take, before it starts."""
     cost = estimate(problem, spec)
     trials = "as many trials as fit" if cost.trials is None else counted(cost.trials, "trial")
@@ -340,6 +357,7 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> None:
             "%d features are many, so most trials look at them pooled; --set pooling=flat takes them as they are",
             problem.features.shape[1],
         )
+    return cost
 
 
 def _warm_up() -> None:
@@ -388,8 +406,9 @@ def _run(
         together = ids_of_test if len(np.unique(ids_of_test)) < len(ids_of_test) else None
         evaluation = evaluate_probabilities(probabilities, rows.labels[testing], rows.class_names, groups=together)
         single = next(trial for trial in trials if trial.head != EnsembleHead.name)
-        leak = leak_of(rows, chosen, problem, spec, single, probabilities)
-        over = answered(probabilities, rows.labels[testing], options.reject) if options.reject else None
+        over = spec.seconds is not None and time.monotonic() - started >= spec.seconds
+        leak = leak_of(rows, chosen, problem, spec, single, probabilities, claim=not over)
+        sure = answered(probabilities, rows.labels[testing], options.reject) if options.reject else None
         result = TuneResult(
             output=None if options.output is None else Path(options.output),
             head=head,
@@ -399,7 +418,7 @@ def _run(
             rivals=tuple(trial.head for trial in best[:2]) if comparison else (),
             comparison=comparison,
             leak=leak,
-            answered=over,
+            answered=sure,
             class_weights=None if problem.class_weights is None else tuple(problem.class_weights.tolist()),
             rows=rows.counts(),
             views=views,
@@ -420,7 +439,15 @@ def _run(
                 class_names=rows.class_names,
                 evaluation={"test": evaluation.to_json()},
                 leaderboard=tuple(trial.to_json() for trial in trials),
-                search={**spec.to_json(), "folds": len(problem.parts), "validation": validation, "rows": rows.counts()},
+                search={
+                    **spec.to_json(),
+                    "folds": len(problem.parts),
+                    "validation": validation,
+                    "rows": rows.counts(),
+                    "rivals": list(result.rivals),
+                    "comparison": None if comparison is None else comparison.to_json(),
+                    "leak": None if leak is None else leak.to_json(),
+                },
                 members={},
                 calibration=calibration.to_json(),
                 reject=options.reject,
@@ -429,6 +456,7 @@ def _run(
             splits = [SplitRow(*row) for row in zip(rows.names, rows.sha256, rows.split.tolist(), strict=True)]
             write_model(result.output, manifest, head, splits, found)
         if options.report is not None:
-            write_report(Path(options.report), result, rows, store, problem, spec, probabilities, searched=options.is_search)
+            written = (Path(options.report), result, rows, store, problem, spec, probabilities)
+            write_report(*written, searched=options.is_search, grown=not over)
         memory.forget()
         return dataclasses.replace(result, seconds=time.monotonic() - started)

@@ -65,13 +65,18 @@ def leak_of(
     spec: SearchSpec,
     single: Trial,
     probabilities: np.ndarray,
+    *,
+    claim: bool = True,
 ) -> Leak | None:
-    """Say what the winner would have claimed if images that belong together stood on both sides."""
+    """Say what the winner would have claimed if images that belong together stood on both sides.
+
+    The claim takes the fits of the winner once more; without it, what leaks is counted only.
+    """
     if not rows.groups.count:
         return None
     claimed = None
     train = problem.plain(problem.train)
-    if len(problem.parts) > 1:
+    if claim and len(problem.parts) > 1:
         folds = _folds_of_single_images(problem, rows.groups.ids[chosen])
         parts = [(problem.with_views(fit), score) for fit, score in fold_parts(train, folds)]
         naive = dataclasses.replace(problem, parts=parts)

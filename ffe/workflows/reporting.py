@@ -39,6 +39,7 @@ from ffe.splits.groups import Groups
 from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import Trial, score_once
+from ffe.workflows.leak import Leak
 from ffe.workflows.loading import pooled_rows
 from ffe.workflows.rows import SplitRows
 
@@ -64,6 +65,7 @@ def write_report(
     probabilities: np.ndarray,
     *,
     searched: bool,
+    grown: bool = True,
 ) -> None:
     """Write the page of a search.
 
@@ -76,6 +78,7 @@ def write_report(
         spec: what it was asked to do.
         probabilities: of the test rows, calibrated, float64 (n, K).
         searched: whether the head was searched for, or given.
+        grown: whether to fit it on growing shares of the photos.
     """
     files = _files(rows, store)
     if gone := sum(file is None or not file.is_file() for file in files):
@@ -106,9 +109,9 @@ def write_report(
         label_issues=_suspects(rows, files, scored, problem, winner, result.calibration),
         calibration=calibration_view(result.calibration, winner.probabilities, problem.labels[problem.scored]),
         duplicates=duplicates_of(rows.groups, rows.names, files),
-        leak=leak_text(result),
+        leak=leak_text(result.leak, result.evaluation.accuracy),
         map=_map(rows, files, predicted, spec.seed),
-        growth=_growth_view(problem, spec, next(t for t in result.leaderboard if t.head != EnsembleHead.name)),
+        growth=_growth_view(problem, spec, next(t for t in result.leaderboard if t.head != EnsembleHead.name)) if grown else None,
         made=_made(spec, store, problem, result),
         searched=searched,
     )
@@ -143,9 +146,8 @@ def _suspects(
     ]
 
 
-def leak_text(result: TuneResult) -> str | None:
-    """Return what near copies would have brought, in words; None where there are none."""
-    leak = result.leak
+def leak_text(leak: Leak | None, accuracy: float) -> str | None:
+    """Return what near copies would have brought, in words, beside the accuracy of the test; None where there are none."""
     if leak is None:
         return None
     why = [f"{count:,} {_CAUSES[cause]}" for cause, count in leak.extra.items() if count]
@@ -164,8 +166,7 @@ def leak_text(result: TuneResult) -> str | None:
         clean = "" if leak.test_clean is None else f"; without those images it would say {leak.test_clean:.4f}"
         images = "1 test image belongs" if leak.test_leaking == 1 else f"{leak.test_leaking} test images belong"
         sentences.append(
-            f"The given split leaks: {images} together with images of the other splits. "
-            f"The test says {result.evaluation.accuracy:.4f}{clean}."
+            f"The given split leaks: {images} together with images of the other splits. The test says {accuracy:.4f}{clean}."
         )
     return " ".join(sentences)
 

@@ -103,8 +103,8 @@ def test_an_interruption_prints_what_is_done(pictures: Path, tmp_path: Path, mon
     ("options", "code", "message"),
     [
         (("--roads", "frozen,svm"), 3, f"ffe: There is no road 'svm'; choose among {', '.join(ROADS)}."),
-        (("--seconds", "0"), 3, "ffe: a budget of 0 seconds cannot be kept; give one above 0 with --seconds."),
-        (("--seconds", "-3"), 3, "ffe: a budget of -3 seconds cannot be kept; give one above 0 with --seconds."),
+        (("--seconds", "0"), 3, "ffe: a budget of 0 seconds cannot be kept; give one above 0 with --budget."),
+        (("--seconds", "-3"), 3, "ffe: a budget of -3 seconds cannot be kept; give one above 0 with --budget."),
         (("--trials", "0"), 2, "0 is not in the range x>=1."),
     ],
 )

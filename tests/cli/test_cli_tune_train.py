@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ffe.bundle.io import Bundle
-from ffe.cli import cli
+from ffe.cli import COMMANDS, cli
 from ffe.cli.output import SearchView
 from ffe.errors import DataError
 from ffe.evaluation.calibration import with_temperature
@@ -86,30 +86,71 @@ def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None
     assert manifest.head.parameters == value["parameters"]
     assert list(manifest.leaderboard) == board
     assert manifest.evaluation == value["evaluation"]
-    cost, *lines = result.stderr.splitlines()
+    cost, line = result.stderr.splitlines()
     assert re.fullmatch(
         r"searching logistic, svm: 4 trials, each fitted 3 times on about 22 rows; "
         r"the search takes about \d+ s and \d+\.\d MiB of memory",
         cost,
     )
-    assert [line.split()[0] for line in lines] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert line == f"4 trials, the best: {value['head']}, validation accuracy {board[0]['score']:.4f}"
     assert list(tmp_path.iterdir()) == [model]
 
 
-def test_tune_text_shows_board_test_and_file(fake_store: Path, tmp_path: Path) -> None:
-    model = tmp_path / "m.ffe"
-    result = _run("tune", fake_store, "-o", model, "--heads", "logistic", "--trials", 2)
+def test_tune_prints_the_winner_its_score_and_the_next_command(fake_store: Path, tmp_path: Path) -> None:
+    model = tmp_path / "my m.ffe"
+    result = _run("tune", fake_store, "-o", model, "--heads", "logistic,svm", "--trials", 2)
     assert result.exit_code == 0
-    assert result.stdout.startswith("Validation: 5-fold cross-validation on 33 rows\n\nrank  head")
-    assert "\nThe best of 2 trials (--json has all). Spread: deviation over the folds; fit: one fit; size: the head alone.\n" in (
-        result.stdout
+    manifest = Bundle(model).manifest
+    best, test = manifest.leaderboard[0], manifest.evaluation["test"]
+    low, high = test["intervals"]["accuracy"]
+    head, parameters, score, written, following = result.stdout.splitlines()
+    assert head == (
+        f"{best['head']}: the best of 4 trials, validation accuracy {best['score']:.4f} (5-fold cross-validation on 33 rows)"
     )
-    assert "\n\nProbabilities: calibration error " in result.stdout
-    assert "Best two heads" not in result.stdout
-    assert "fitted on 33 training rows" in result.stdout
-    assert "Test, on images not seen before: 7 images\naccuracy " in result.stdout
-    assert result.stdout.splitlines()[-1].startswith(f"{model}: written in ")
-    assert "[1/2]" not in result.stdout
+    assert parameters.startswith("  pooling=")
+    assert score == (
+        f"Test on 7 images not seen before: accuracy {test['accuracy']:.4f} (95 %: {low:.4f} to {high:.4f}); so few tell little"
+    )
+    assert re.fullmatch(
+        rf"{re.escape(str(model))}: written in \d+ s; 'ffe info '{re.escape(str(model))}'' shows all scores and trials", written
+    )
+    assert following == f"Next: ffe predict '{model}' PHOTO"
+    text = _run("info", model).stdout  # all the rest
+    assert "\n4 trials (--json has all). Spread: deviation over the folds; fit: one fit; size: the head alone.\n" in text
+    assert "\nanswers      calibration error " in text
+    assert "\nBest two heads: no real difference between " in text
+    assert "\nTogether: " not in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tune", "FEATURES", "-o", "m.ffe", "--heads", "logistic", "--trials", 2),
+        ("extract", "PHOTOS", "-o", "f.h5", "--backbone", "fake"),
+        ("scan", "PHOTOS", "--report", "s.html"),
+        ("verify", "FEATURES"),
+    ],
+)
+def test_quiet_prints_results_alone(
+    fake_store: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[Any, ...]
+) -> None:
+    """And the next command in the same process is as talkative as ever."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ffe.cli.output.PLAIN_SECONDS", 0.0)
+    command = [{"FEATURES": fake_store, "PHOTOS": pictures}.get(word, word) for word in arguments]
+    loud = _run(*command)
+    assert (loud.exit_code, loud.stderr != "") == (0, True)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    quiet = _run(*command, "--quiet")
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
+    assert len(quiet.stdout.splitlines()) == len(loud.stdout.splitlines())
+    assert _run(*command).stderr != "" or arguments[0] == "extract"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_quiet(name: str) -> None:
+    assert "--quiet" in _run(name, "--help").stdout
 
 
 def test_train_takes_settings(fake_store: Path, tmp_path: Path) -> None:
@@ -129,9 +170,8 @@ def test_train_takes_settings(fake_store: Path, tmp_path: Path) -> None:
 def test_train_scores_its_head_once(fake_store: Path, tmp_path: Path) -> None:
     result = _run("train", fake_store, "-o", tmp_path / "m.ffe", "--head", "logistic", "--test-fraction", "0.25")
     assert result.exit_code == 0
-    assert result.stdout.startswith("Validation: 5-fold cross-validation on 32 rows\n\nrank  head")
-    assert "The best of" not in result.stdout
-    assert "\nlogistic (pooling=avg scaling=sqrt_l2 C=100), fitted on 32 training rows\n" in result.stdout
+    assert re.match(r"logistic: validation accuracy 0\.\d{4} \(5-fold cross-validation on 32 rows\)\n", result.stdout)
+    assert "\n  pooling=avg scaling=sqrt_l2 C=100\n" in result.stdout
     assert result.stderr == ""
 
 
@@ -208,7 +248,6 @@ def test_a_search_by_time_says_so_and_makes_one_trial_at_least(fake_store: Path,
     assert result.stderr.startswith(
         "searching logistic: as many trials as fit, each fitted 5 times on about 26 rows; the search takes about 1 s"
     )
-    assert "\n[1] logistic " in result.stderr
     assert len(json.loads(result.stdout)["leaderboard"]) == 1
     assert Bundle(tmp_path / "m.ffe").manifest.search["seconds"] == 0.001
 
@@ -291,18 +330,20 @@ def test_another_metric_ranks_and_is_named(fake_store: Path, tmp_path: Path, met
     model = tmp_path / "m.ffe"
     result = _run("tune", fake_store, "-o", model, "--heads", "svm,logistic", "--trials", 3, "--metric", metric)
     assert result.exit_code == 0
-    header, _, *rows = result.stdout.splitlines()[2:10]
-    assert metric.replace("_", " ") in header
+    text = _run("info", model).stdout
+    header, _, board = text[text.index("rank  head") :].split("\n6 trials")[0].partition("\n----")
+    rows = [line for line in board.splitlines() if line[:4].strip().isdigit()]
+    assert len(rows) == 6
+    assert all(word in header for word in metric.split("_"))
     shown = [float(row.split()[2]) for row in rows[:6]]
     assert min(shown) > 0
     assert shown == sorted(shown, reverse=metric != "log_loss")
-    lines = [line.split() for line in result.stderr.splitlines() if line.startswith("[")]
-    assert sorted(float(line[2]) for line in lines) == sorted(shown)
+    assert f"validation {metric.replace('_', ' ')} {shown[0]:.4f}" in result.stdout
+    assert result.stderr.splitlines()[-1].endswith(f"validation {metric.replace('_', ' ')} {shown[0]:.4f}")
     assert Bundle(model).manifest.search["metric"] == metric
     assert Bundle(model).manifest.leaderboard[0]["score"] == pytest.approx(
         (-1 if metric == "log_loss" else 1) * shown[0], abs=1e-4
     )
-    assert "\n".join((header, _)) in _run("info", model).stdout
 
 
 @pytest.fixture(scope="module")
@@ -389,7 +430,7 @@ def test_an_ensemble_that_wins_is_the_model(tmp_path: Path, pictures: Path) -> N
         atol=1e-12,
     )
     text = _run("info", model).stdout
-    assert re.match(r"head         ensemble \(logistic \(pooling=avg .*\) \+ (logistic|svm) \(.*\)\)\n", text)
+    assert re.match(r"head         ensemble of [23] heads:\n {13}logistic \(pooling=avg .*\)\n {13}(logistic|svm) \(", text)
 
 
 def _split_of(model: Path) -> dict[str, str]:
@@ -433,7 +474,7 @@ def test_the_report_names_what_was_tuned(fake_store: Path, tmp_path: Path) -> No
     options = ("--heads", "dense,logistic", "--trials", 2, "--epochs", 3, "--report", report)
     result = _run("tune", fake_store, "-o", tmp_path / "m.ffe", *options)
     assert result.exit_code == 0
-    assert f"\n{report}: the report\n" in result.stdout
+    assert f"\n{report}: the report, with all scores and the mistakes\n" in result.stdout
     html = report.read_text("utf-8")
     assert "<title>cat or dog</title>" in html
     for part in (
@@ -627,10 +668,15 @@ def test_one_trial_is_no_trials(total: int | None, said: str, monkeypatch: pytes
     assert terminal.getvalue().endswith("\x1b[2K")  # nothing of it stays
 
 
-def test_elsewhere_there_is_a_line_for_each_trial(capsys: pytest.CaptureFixture[str]) -> None:
+def test_elsewhere_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with SearchView() as view:
         view(_progress(1))
-        view(_progress(2))
+        view(replace(_progress(2), total=2))
+        assert capsys.readouterr().err == "2 trials, the best: svm, validation accuracy 0.9000\n"
+        monkeypatch.setattr("ffe.cli.output.PLAIN_SECONDS", 0.0)
+        view(_progress(1))
+        view(replace(_progress(2), total=None, budget=60.0))
     assert capsys.readouterr().err == (
-        "[1/4] svm      0.9000 ± 0.0100  C=10  (about 1 min 30 s left)\n[2/4] logistic 0.8125 ± 0.0100  C=1  (about 30 s left)\n"
+        "1 of 4 trials, the best: svm, validation accuracy 0.9000, about 1 min 30 s left\n"
+        "2 trials, the best: svm, validation accuracy 0.9000, about 30 s left\n"
     )

@@ -350,6 +350,28 @@ def test_a_head_that_costs_too_much_leaves_time_to_the_others(problem: Problem, 
     assert counts["svm"] > 10
 
 
+def test_what_comes_after_a_search_is_kept_free(problem: Problem, clock: FakeEvaluators) -> None:
+    search(problem, SearchSpec(("svm", "dense"), seconds=60.0), afterwards=lambda best: 20.0)
+    assert 0.8 * 40 < clock.clock - 1000 <= 41
+
+
+def test_a_head_that_would_not_fit_is_not_begun(problem: Problem, clock: FakeEvaluators) -> None:
+    found = search(problem, SearchSpec(("svm", "dense"), seconds=60.0), expected={"svm": 100.0, "dense": 100.0})
+    assert {trial.head for trial in found} == {"svm"}  # one is always tried
+
+
+def test_trials_that_take_longer_and_longer_end_near_the_time(problem: Problem, clock: FakeEvaluators) -> None:
+    plain = EVALUATE["svm"]
+
+    def slower(problem: Problem, views: Any, sets: Any, *more: Any) -> list[Outcome]:
+        clock.seconds *= 2
+        return plain(problem, views, sets, *more)
+
+    EVALUATE["svm"] = slower  # undone with the fixture
+    search(problem, SearchSpec(("svm",), seconds=200.0))
+    assert clock.clock - 1000 <= 200
+
+
 def test_time_and_number_together_end_at_what_comes_first(problem: Problem, clock: FakeEvaluators) -> None:
     assert len(search(problem, SearchSpec(("svm",), seconds=1000, trials=20))) == 20
     assert len(search(problem, SearchSpec(("svm",), seconds=10, trials=20))) <= 11
