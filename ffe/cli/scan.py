@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 _BAR = 30
 _CLASSES = 40  # of more, only the largest and the smallest are listed
 _LISTED = 20
-_COLUMNS = 100
 
 
 @click.command(short_help="Look at photos before anything is learnt from them.")
@@ -70,9 +68,8 @@ def _text(result: ScanResult) -> str:
             rest = f" and {len(twins.paths) - 3} more" if len(twins.paths) > 3 else ""
             cells.append((twins.cause, ", ".join(twins.paths[:3]) + rest))
         parts.append(table(("there twice", "photos"), cells) + _more(len(result.twins)))
-    lines = (textwrap.wrap(f"{a.level:8} {a.text}", _COLUMNS, subsequent_indent=" " * 9) for a in result.advice)
-    findings = "\n".join(line for wrapped in lines for line in wrapped)
-    parts.append(findings or "Nothing stands in the way of training on these photos.")
+    findings = [(advice.level, advice.text) for advice in result.advice]
+    parts.append(facts_text(findings, 7) if findings else "Nothing stands in the way of training on these photos.")
     return "\n\n".join(parts)
 
 

@@ -21,6 +21,7 @@ METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"
 _COLUMNS = 100
 _NARROWEST = 12  # that a column is made for the sake of the others
 _GAP = "  "
+_LONGEST_FACT = 4000
 _WORST = 10
 _LEARNT = ("loss", "accuracy", "valid_loss", "valid_accuracy")
 _SCORE_NAMES = {
@@ -88,7 +89,7 @@ def facts_text(facts: Sequence[tuple[str, str]], width: int = 0) -> str:
     room = {"width": _COLUMNS - width - len(_GAP), "break_long_words": False, "break_on_hyphens": False}
     lines = []
     for name, value in facts:
-        parts = [part for line in value.split("\n") for part in textwrap.wrap(plain(line), **room) or [""]]  # type: ignore[arg-type]
+        parts = [part for line in value.split("\n") for part in textwrap.wrap(plain(line, _LONGEST_FACT), **room) or [""]]  # type: ignore[arg-type]
         lines += [
             f"{title:<{width}}{_GAP}{part}".rstrip() for title, part in zip([name, *[""] * len(parts)], parts, strict=False)
         ]
