@@ -105,7 +105,7 @@ def read_npz(data: bytes) -> dict[str, np.ndarray]:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if member.compress_type != zipfile.ZIP_STORED or name in arrays:
-                raise ValueError(f"'{name}' is compressed, or stands in it twice")
+                raise ValueError(f"'{name}' is compressed, or is in it twice")
             content = archive.read(member)
             file = io.BytesIO(content)
             read_header = _HEADERS.get(np.lib.format.read_magic(file))

@@ -52,7 +52,7 @@ def check_contents(
     """
     room = os.stat(file.filename).st_size if size is None else size
     if file.userblock_size:
-        raise ValueError("something stands in front of it")
+        raise ValueError("other bytes come before its content")
     for name in attributes:
         check_attribute(file, name, varying=varying)
     for name in names:
@@ -112,7 +112,7 @@ def names_of_datasets(group: h5py.Group, depth: int, above: str = "", seen: set[
         member, path = _find(group, name, above), above + name
         address = h5py.h5o.get_info(member.id).addr
         if address in seen:  # such names can multiply without end
-            raise ValueError(f"'{path}' stands in it under another name too")
+            raise ValueError(f"'{path}' is in it under another name too")
         seen.add(address)
         if isinstance(member, h5py.Group) and depth:
             yield from names_of_datasets(member, depth - 1, f"{path}/", seen)
@@ -146,7 +146,7 @@ def _check_dataset(dataset: h5py.Dataset, name: str, room: int, may_be_virtual: 
         return
     filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
     if filters - _FILTERS:
-        raise ValueError(f"'{name}' stands behind the filter {min(filters - _FILTERS)}, which ffe does not write")
+        raise ValueError(f"'{name}' is compressed with the filter {min(filters - _FILTERS)}, which ffe does not use")
     if dataset.shape is None:
         raise ValueError(f"'{name}' is empty")
     claimed = math.prod(dataset.shape) * dataset.id.get_type().get_size()

@@ -192,7 +192,7 @@ def test_what_stays_frozen_is_that_of_the_original_weights(tuned: Tuned, picture
 def test_what_a_stage_takes_is_said_before(tuned: Tuned) -> None:
     first, second = (line for line in tuned.log.splitlines() if line.startswith("stage "))
     assert first == (
-        f"stage 1 of 2: the last 6 layers of {BACKBONE} learn, from conv_dw_13 on (2 have weights that can); "
+        f"stage 1 of 2: the last 6 layers of {BACKBONE} learn, from conv_dw_13 on (2 have weights to train); "
         "the output of conv_pw_12_relu stays the same, and is computed once: 40 images, about 1 s and 120.6 KiB; "
         "an epoch takes about 1 s"
     )

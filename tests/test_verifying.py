@@ -331,7 +331,7 @@ def test_a_model_is_asked_about_its_golden_pictures(photos: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("golden", "why"),
     [
-        ({}, "its golden pictures are gone, so nobody can tell whether it answers as it did"),
+        ({}, "its test pictures are gone, so nothing shows whether it still answers as it did"),
         ({"images": np.zeros((1, 32, 32, 3), np.uint8)}, "its golden pictures cannot be used (KeyError: 'features')"),
         (
             {"images": np.zeros((0, 32, 32, 3), np.uint8), "features": np.zeros((0, 256)), "probabilities": np.zeros((0, 2))},

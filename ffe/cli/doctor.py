@@ -24,7 +24,7 @@ def command(as_json: bool) -> None:
     from ffe.report.text import facts_text, table
     from ffe.workflows.checkup import checkup
 
-    found = checkup()
+    found = checkup(lambda step: click.echo(step, err=True))
     if as_json:
         print_json(found.to_json())
         return
@@ -36,7 +36,7 @@ def command(as_json: bool) -> None:
             f"{found.processor}, {found.cores} cores, {_gib(found.free_memory_bytes)} of {_gib(found.memory_bytes)} free",
         ),
         ("system", found.system),
-        ("GPU", "the device of a driver is there" if found.gpu_device else "no device of a driver"),
+        ("GPU", "a GPU and its driver are there" if found.gpu_device else "none found"),
         ("int8", int8_text(found.vnni)),
         ("libraries", libraries),
     ]
@@ -47,7 +47,7 @@ def command(as_json: bool) -> None:
         ("weights", "looked for in " + ", then ".join(found.weights_folders)),
         ("", "found: " + (", ".join(found.weights_found) or "none")),
         ("models", f"{found.cached_models} in {found.cache}, {found.cache_bytes / 2**20:.0f} MiB"),
-        ("decode", ", ".join(f"{how} {rate:.0f} images/s and core" for how, rate in found.decode_rates.items())),
+        ("decode", ", ".join(f"{how} {rate:.0f} images/s per core" for how, rate in found.decode_rates.items())),
     ]
     click.echo(facts_text(rows))
     if not found.expected:

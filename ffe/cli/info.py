@@ -95,8 +95,11 @@ def _file_text(summary: dict[str, Any]) -> str:
 
 
 def _input_text(spec: Any) -> str:
+    from ffe.images.preprocess import SCALING
+
     height, width = spec.preprocess.size
-    return f"{height}x{width}, scaled as '{spec.preprocess.mode}', decoded {spec.preprocess.decode}"
+    decoded = {"exact": "decoded exactly", "fast": "decoded fast"}[spec.preprocess.decode]
+    return f"{height}x{width}, {SCALING[spec.preprocess.mode]}, {decoded}"
 
 
 def _precision_text(spec: Any) -> str:

@@ -46,7 +46,7 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
             type=click.Choice(("constant", "exponential", "cosine")),
             default="constant",
             show_default=True,
-            help="How the learning rate goes on; exponential: times exp(-0.1) in each epoch after the first --hold.",
+            help="How the learning rate changes; exponential: times exp(-0.1) in each epoch after the first --hold.",
         ),
         click.option(
             "--hold",
@@ -83,7 +83,7 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
             "--budget",
             callback=time_budget,
             metavar="TIME",
-            help="Stop learning after about 60s, 5m or 1h; what comes before the first step goes on. The best so far is kept.",
+            help="Stop learning after about 60s, 5m or 1h; not what comes before the first step. The best so far is kept.",
         ),
         seed_option,
         click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP),

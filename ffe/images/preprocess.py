@@ -11,6 +11,13 @@ CAFFE_BGR_MEAN = (103.939, 116.779, 123.68)
 TORCH_RGB_MEAN = (0.485, 0.456, 0.406)
 TORCH_RGB_STD = (0.229, 0.224, 0.225)
 
+SCALING = {
+    "tf": "values from -1 to 1",
+    "caffe": "BGR less the mean of ImageNet",
+    "torch": "standardised as ImageNet",
+    "none": "values from 0 to 255",
+}  # what a network is given, in words
+
 
 def preprocess(images: np.ndarray, mode: PreprocessMode) -> np.ndarray:
     """Scale pixel values as ``keras.applications.<model>.preprocess_input`` does.

@@ -224,7 +224,7 @@ def _check_gif(data: bytes, most_pixels: int) -> None:
             while (length := data[at]) and at <= end:
                 at += length + 1
             at += 1
-    raise DecodeError("broken", f"more than {_GIF_HEAD_BYTES >> 20} MiB stand before its first frame")
+    raise DecodeError("broken", f"more than {_GIF_HEAD_BYTES >> 20} MiB come before its first frame")
 
 
 def _check_webp(data: bytes, most_pixels: int) -> None:

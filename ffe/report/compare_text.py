@@ -100,8 +100,8 @@ def note(record: Mapping[str, Any]) -> str:
     notes = []
     if any(road["starts_from"] or road["trials"] is not None for road in done):
         notes.append(
-            "Times hold all that a road needs: the features, and the model that it starts from; "
-            "'best at' is when that was learnt which was kept."
+            "Times include all that a road needs: the features, and the model that it starts from; "
+            "'best at' is when the version that is kept was reached."
         )
     if any(road["kept"] == 0 for road in done):
         notes.append("0 of so many epochs: none was better than what the road began with, so its model is that.")

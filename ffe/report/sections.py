@@ -31,7 +31,12 @@ SCORES = (
     ("balanced_accuracy", "Balanced accuracy", True, "the same, each class counting alike"),
     ("auc", "AUC", False, "how well the classes are ranked: 0.5 by chance, 1 at best"),
     ("log_loss", "Log loss", False, "how far the probabilities are off; 0 at best"),
-    ("expected_calibration_error", "Calibration error", True, "how far the probabilities are from how often they hold"),
+    (
+        "expected_calibration_error",
+        "Calibration error",
+        True,
+        "how far the probabilities are from the share that is right",
+    ),
 )
 
 

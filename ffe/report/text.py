@@ -263,9 +263,9 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
     """Return what a temperature did, from ``Calibration.to_json``."""
     factor, before, after = (calibration[key] for key in ("temperature", "error_before", "error_after"))
     if factor == 1:
-        return f"calibration error {before:.3f}; kept as it is, no temperature makes it better"
-    how = "less sure" if factor < 1 else "surer"
-    text = f"calibration error {before:.3f} -> {after:.3f} with scores times {factor:.2f} ({how})"
+        return f"calibration error {before:.3f}; kept as they are, no scaling makes them better"
+    how = "lowers" if factor < 1 else "raises"
+    text = f"calibration error {before:.3f} -> {after:.3f}, by scaling that {how} the model's confidence"
     if after > before and "log_loss_after" in calibration:
         text += f", chosen for the log loss: {calibration['log_loss_before']:.3f} -> {calibration['log_loss_after']:.3f}"
     return text
@@ -330,7 +330,7 @@ def kept_text(best: Mapping[str, Any], valid: int, *, unchanged: bool = False) -
             "it stays as it was, and the new file is a copy of its file."
         )
     when = f"of stage {best['stage']}, epoch {best['epoch']}" if best["epoch"] else "before the first epoch"
-    return f"The weights {when} are kept (*): the least validation loss, on {valid} images."
+    return f"The weights {when} are kept (*): the lowest validation loss, on {valid} images."
 
 
 def stage_text(stage: Mapping[str, Any], backbone: str) -> str:

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,17 @@ class Checkup:
         return asdict(self)
 
 
-def checkup() -> Checkup:
-    """Look at the machine, try the engines, and measure decoding and the cached backbones for about a second each."""
+def checkup(on_step: Callable[[str], None] = lambda step: None) -> Checkup:
+    """Look at the machine, try the engines, and measure decoding and the cached backbones for about a second each.
+
+    Args:
+        on_step: told what is looked at, or measured, next.
+    """
     files = sorted(cache_folder().glob("*.zip")) if cache_folder().is_dir() else []
+    on_step("decoding is measured, for about two seconds")
     decode_rates = {how: rate for how in ("exact", "fast") if (rate := _decode_rate(how)) is not None}
+    expected = tuple(_expected(files, decode_rates, on_step))
+    on_step("the engines are tried; loading TensorFlow takes a few seconds")
     named = os.environ.get(WEIGHTS_DIR_VARIABLE)
     found = (row.name for row in CATALOG.values() if find_file(row, (row.size, row.size)) is not None)
     return Checkup(
@@ -102,7 +110,7 @@ def checkup() -> Checkup:
         cached_models=len(files),
         cache_bytes=sum(file.stat().st_size for file in files),
         decode_rates=decode_rates,
-        expected=tuple(_expected(files, decode_rates)),
+        expected=expected,
     )
 
 
@@ -156,11 +164,12 @@ def _decode_rate(how: str) -> float | None:
     return count / (time.perf_counter() - started)
 
 
-def _expected(files: list[Path], decode_rates: dict[str, float]) -> list[Expected]:
+def _expected(files: list[Path], decode_rates: dict[str, float], on_step: Callable[[str], None]) -> list[Expected]:
     from ffe.engines.openvino import OpenVinoEngine
 
     expected = []
-    for file in files:
+    for number, file in enumerate(files, start=1):
+        on_step(f"backbone {number} of {len(files)} in the cache is measured, for about a second")
         try:
             model = read_ir(file)
             engine = OpenVinoEngine(model)

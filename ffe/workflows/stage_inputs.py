@@ -270,7 +270,7 @@ class StageInputs:
         name = self._spec.backbone.name
         what = (
             f"the last {stage.layers} layers of {name} learn, from {stage.first} on "
-            f"({stage.learning} {'has' if stage.learning == 1 else 'have'} weights that can)"
+            f"({stage.learning} {'has' if stage.learning == 1 else 'have'} weights to train)"
             if stage.layers
             else f"the head learns, all of {name} stays as it is"
         )

@@ -371,7 +371,7 @@ def _verify_model(path: Path, engine: str) -> VerifyResult:
             return replace(found, problems=(problem,))
     if bundle.has_backbone:
         return replace(
-            found, problems=(Problem("its golden pictures are gone, so nobody can tell whether it answers as it did"),)
+            found, problems=(Problem("its test pictures are gone, so nothing shows whether it still answers as it did"),)
         )
     note = "its backbone is not inside the file, so there are no golden pictures to ask it about"
     return replace(found, notes=(note,))

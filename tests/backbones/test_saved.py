@@ -151,7 +151,7 @@ def _objects(saved: Path, path: Path) -> None:
         (_external_link, "'layers' is a link to somewhere else, which ffe never follows"),
         (_external_storage, "'vars' keeps its values in another file, which ffe never reads"),
         (_claims, "'vars' claims 4,398,046,511,104 bytes, which the file does not hold"),
-        (_many_names, "'0/0/0/0/0/0/0/0/0/0/1' stands in it under another name too"),
+        (_many_names, "'0/0/0/0/0/0/0/0/0/0/1' is in it under another name too"),
         (_objects, "its texts are stored as ffe never stored them"),
         (lambda saved, path: path.write_bytes(saved.read_bytes()[:-500]), ""),
         (lambda saved, path: path.write_bytes(b"no zip"), ""),

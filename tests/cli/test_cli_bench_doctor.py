@@ -121,9 +121,24 @@ def test_doctor_says_what_to_expect(doctor_cache: Path, pictures: Path, tmp_path
         assert (row["backbone"], row["size"]) == ("mobilenet_0.25", [32, 32])
         assert row["rate"] < min(row["backbone_rate"], row["decode_rate"])
         assert row["limit"] == ("backbone" if row["backbone_rate"] < row["decode_rate"] else "decode")
+    assert result.stderr.splitlines()[-5:] == [
+        "decoding is measured, for about two seconds",
+        *(f"backbone {number} of 3 in the cache is measured, for about a second" for number in (1, 2, 3)),
+        "the engines are tried; loading TensorFlow takes a few seconds",
+    ]
     table = CliRunner().invoke(cli, ["doctor"]).stdout
     assert "What to expect, images a second" in table
     assert "mobilenet_0.25" in table
+
+
+@pytest.mark.parametrize(("there", "said"), [(True, "a GPU and its driver are there"), (False, "none found")])
+def test_doctor_says_in_common_words_whether_there_is_a_gpu(
+    there: bool, said: str, doctor_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ffe.workflows.checkup.may_have_gpu", lambda: there)
+    printed = CliRunner().invoke(cli, ["doctor"]).stdout
+    assert f"\nGPU              {said}\n" in printed
+    assert "images/s per core" in printed
 
 
 def test_doctor_says_what_int8_brings(doctor_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,8 @@ def test_info_of_features_as_text(fake_store: Path) -> None:
 
 
 def test_info_names_skipped_files(pictures: Path, tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text(f"path,label\n{pictures / 'cat' / 'cat_000.png'},cat\nnone.png,dog\n")
+    rows = [f"{pictures / kind / f'{kind}_000.png'},{kind}\n" for kind in ("cat", "dog")]
+    (tmp_path / "list.csv").write_text("".join(["path,label\n", *rows, "none.png,dog\n"]))
     assert _run("extract", tmp_path / "list.csv", "-o", tmp_path / "f.h5", "--backbone", "fake").exit_code == 0
     assert _run("info", tmp_path / "f.h5").stdout.splitlines()[-1].split("  ")[0] == "none.png"
     (skipped,) = json.loads(_run("info", tmp_path / "f.h5", "--json").stdout)["skipped_files"]
@@ -138,6 +139,34 @@ def test_info_tells_the_temperature_and_the_threshold_of_a_model(fake_bundle: Pa
     write_bundle(path, manifest, head=bundle.head(), golden=bundle.golden(), splits=bundle.splits(), card=card)
     text = _run("info", path).stdout
     assert "\nnot sure     below 90.0 %\n" in text
-    assert "\nanswers      calibration error 0.031 -> 0.012 with scores times 0.59 (less sure)\n" in text
+    assert "\nanswers      calibration error 0.031 -> 0.012, by scaling that lowers the model's confidence\n" in text
     plain = _run("info", fake_bundle).stdout
     assert "not sure" not in plain
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("tf", "values from -1 to 1"),
+        ("caffe", "BGR less the mean of ImageNet"),
+        ("torch", "standardised as ImageNet"),
+        ("none", "values from 0 to 255"),
+    ],
+)
+@pytest.mark.parametrize(("decode", "how"), [("exact", "exactly"), ("fast", "fast")])
+def test_what_a_network_is_given_in_common_words(mode: str, words: str, decode: str, how: str) -> None:
+    from types import SimpleNamespace
+
+    from ffe.cli.info import _input_text
+
+    spec = SimpleNamespace(preprocess=SimpleNamespace(size=(32, 64), mode=mode, decode=decode))
+    assert _input_text(spec) == f"32x64, {words}, decoded {how}"
+
+
+def test_every_scaling_has_its_words() -> None:
+    from typing import get_args
+
+    from ffe.images.preprocess import SCALING
+    from ffe.specs import PreprocessMode
+
+    assert set(SCALING) == set(get_args(PreprocessMode))

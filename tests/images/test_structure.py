@@ -146,14 +146,14 @@ FLOODS: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "GIF: comments": (
         lambda: in_gif(b"!\xfe" + (b"\xff" + b"a" * 255) * 80_000 + b"\0"),
         "broken",
-        "more than 1 MiB stand before its first frame",
+        "more than 1 MiB come before its first frame",
     ),
     "GIF: extensions": (
         lambda: in_gif(b"!\xf9\x04\0\0\0\0\0" * 2_500_000),
         "broken",
-        "more than 1 MiB stand before its first frame",
+        "more than 1 MiB come before its first frame",
     ),
-    "GIF: nothing": (lambda: in_gif(b"\0" * 20 * MIB), "broken", "more than 1 MiB stand before its first frame"),
+    "GIF: nothing": (lambda: in_gif(b"\0" * 20 * MIB), "broken", "more than 1 MiB come before its first frame"),
     "BMP: ends of lines": (
         lambda: bmp(5000, 2900, b"\x01\x05\0\0" * 2900),
         "unsupported",

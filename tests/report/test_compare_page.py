@@ -99,8 +99,8 @@ def test_text(record: dict[str, Any]) -> None:
         "",
         "As good as finetuning, as far as these images tell, and quicker: frozen, in 40 s.",
         "",
-        "Times hold all that a road needs: the features, and the model that it starts from; "
-        "'best at' is when that was learnt which was kept. "
+        "Times include all that a road needs: the features, and the model that it starts from; "
+        "'best at' is when the version that is kept was reached. "
         "0 of so many epochs: none was better than what the road began with, so its model is that. "
         "+: without features or activations that an earlier run had computed.",
         "",

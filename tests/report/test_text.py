@@ -254,16 +254,16 @@ def test_the_reject_option_in_one_sentence() -> None:
 
 def test_calibration_in_one_line() -> None:
     value = {**calibrate(np.full((3, 2), 0.5), np.zeros(3, np.int64)).to_json(), "error_before": 0.031, "error_after": 0.012}
-    assert (
-        calibration_text({**value, "temperature": 0.59}) == "calibration error 0.031 -> 0.012 with scores times 0.59 (less sure)"
+    assert calibration_text({**value, "temperature": 0.59}) == (
+        "calibration error 0.031 -> 0.012, by scaling that lowers the model's confidence"
     )
-    assert calibration_text({**value, "temperature": 1.7}).endswith("with scores times 1.70 (surer)")
-    assert calibration_text(value) == "calibration error 0.031; kept as it is, no temperature makes it better"
+    assert calibration_text({**value, "temperature": 1.7}).endswith("by scaling that raises the model's confidence")
+    assert calibration_text(value) == "calibration error 0.031; kept as they are, no scaling makes them better"
 
 
 def test_which_weights_are_kept() -> None:
     assert kept_text({"stage": 1, "epoch": 0}, 12) == (
-        "The weights before the first epoch are kept (*): the least validation loss, on 12 images."
+        "The weights before the first epoch are kept (*): the lowest validation loss, on 12 images."
     )
     assert kept_text({"stage": 2, "epoch": 3}, 12).startswith("The weights of stage 2, epoch 3 are kept (*): ")
 
