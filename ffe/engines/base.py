@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+ROW_TOLERANCE = 1e-5  # of the largest feature: how far apart rows of one image may be where an engine is not exact
+
 
 class Engine(Protocol):
     """A frozen backbone, ready to run on some device.
@@ -18,6 +20,9 @@ class Engine(Protocol):
         batch_size: images that one call takes at the most; may be set.
         sizes: batch sizes worth trying, ascending; ``batch_size`` is one of them
             unless the user named it. More than one where rows do not depend on it.
+        exact: whether rows of one image have the same bits in every batch, on one
+            machine. Otherwise they are within ``ROW_TOLERANCE``, and a file that
+            was made in one run is that near to one that was made in several.
         in_flight: calls that may run at the same time.
         seconds: time that the backbone has been at work so far.
         on_cpu: whether it computes on the processor's cores, which decoding needs too.
@@ -27,6 +32,7 @@ class Engine(Protocol):
     grid: tuple[int, int, int]
     batch_size: int
     sizes: tuple[int, ...]
+    exact: bool
     in_flight: int
     seconds: float
     on_cpu: bool
@@ -35,8 +41,8 @@ class Engine(Protocol):
         """Begin to compute features, and return at once.
 
         A row depends on its own image alone: not on its neighbours in the
-        batch, nor on how full the batch is. The caller leaves ``images`` as
-        they are until it has the result.
+        batch, nor on how full the batch is (``exact``: to the bit). The caller
+        leaves ``images`` as they are until it has the result.
 
         Args:
             images: uint8 (N, H, W, 3), RGB, 1 <= N <= batch_size, not yet scaled.
@@ -61,8 +67,8 @@ def grid_of(shape: Sequence[int]) -> tuple[int, int, int]:
 def padded(images: np.ndarray, batch_size: int) -> np.ndarray:
     """Return ``images`` with black ones behind them, to fill a batch.
 
-    One size of batch means one compiled graph, and rows that do not depend on
-    how full their batch is.
+    One size of batch means one compiled graph, and kernels that do not depend
+    on how full their batch is.
     """
     if len(images) == batch_size:
         return images

@@ -16,6 +16,7 @@ class FakeEngine:
     """
 
     name = "fake"
+    exact = True
     grid = (4, 4, 3)
     in_flight = 1
     on_cpu = True

@@ -25,13 +25,18 @@ class KerasEngine:
     Args:
         model: from float32 (N, H, W, 3), scaled, to features of any rank.
         spec: what the model was built from.
-        batch_size: every call is padded to it, so that one graph is traced and
-            a row does not depend on how full its batch is.
+        batch_size: every call is padded to it, so that one graph is traced.
+
+    Keras's backends share the sums of a batch among threads in their own ways:
+    on processors without AVX-512, TensorFlow's rows differed in their last bit
+    (1e-7) with the fill of the batch and with their neighbours. So ``exact`` is
+    False, everywhere.
 
     Attributes: see ``ffe.engines.base.Engine``; ``backbone`` is the model.
     """
 
     name = "keras"
+    exact = False
     in_flight = 2  # one at work, and the next one ready, so that the device does not wait for the caller
 
     def __init__(self, model: keras.Model, spec: ExtractSpec, batch_size: int) -> None:

@@ -62,6 +62,7 @@ class OpenVinoEngine:
 
     name = "openvino"
     on_cpu = True
+    exact = True
 
     def __init__(self, model: IrModel, batch_size: int = BATCH_SIZE) -> None:
         self._ov = import_openvino()

@@ -4,6 +4,11 @@ It is pHash: the picture as the mean grey of 32×32 boxes, of their discrete cos
 transform the 8×8 lowest frequencies without the constant row and column, and of
 each of these whether it is above the median of them.
 
+All of it is computed in whole numbers (grey in 1/1024, cosines in 1/4096), so the
+same pixels have the same 64 bits on every processor, with every library and any
+number of threads. Files of earlier versions hold hashes from floats, which are the same but
+for 2 of the 64 bits of one photo in 700 (734 photos at two sizes, 200 drawings).
+
 Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
 Functions" (2010), section 3.2, and ``ph_dct_imagehash`` of pHash.org.
 """
@@ -17,30 +22,35 @@ import numpy as np
 UNKNOWN = 0
 
 _SIDE = 32
-_GREY = np.asarray((0.299, 0.587, 0.114))  # ITU-R BT.601, as in pHash
-_COSINES = np.cos(np.pi / _SIDE * np.outer(np.arange(1, 9), np.arange(_SIDE) + 0.5)).astype(np.float32)  # DCT-II, rows 1 to 8
+_GREY = np.asarray((306, 601, 117))  # of 1024: ITU-R BT.601, as in pHash
+_GREY_BITS = 10
+# DCT-II, rows 1 to 8, of 4096; none is near enough to a half for another library to round it elsewhere
+_COSINES = np.rint(4096 * np.cos(np.pi / _SIDE * np.outer(np.arange(1, 9), np.arange(_SIDE) + 0.5))).astype(np.int64)
 
 
 def perceptual_hash(pixels: np.ndarray) -> int:
     """Return the fingerprint of a picture; about 0.1 ms for 224×224.
 
     Args:
-        pixels: uint8 (H, W, 3), RGB, in [0, 255].
+        pixels: uint8 (H, W, 3), RGB, in [0, 255]; at most 2**28 pixels.
 
     Returns:
-        64 bits, in [1, 2**64): 0 means "unknown" wherever fingerprints are kept.
+        64 bits, in [0, 2**64): 0 means "unknown" wherever fingerprints are
+        kept. A picture that does not change from left to right, or from top to
+        bottom, has no such frequencies, and is unknown: one of a single colour.
     """
     height, width, _ = pixels.shape
     rows = pixels.reshape(height, 3 * width)
     thick = max(1, height // _SIDE)
     if height != thick * _SIDE:
         rows = rows[_boxes(height).ravel()]
-    # the order matters: whole numbers first, then products that are too small for BLAS to wake its threads
     whole = np.uint16 if thick <= 0xFFFF // 0xFF else np.uint32
-    sums = np.add.reduce(rows.reshape(_SIDE, thick, 3 * width), axis=1, dtype=whole).astype(np.float32)
-    waves = (_COSINES @ (sums @ _across(width))).ravel()
+    sums = np.add.reduce(rows.reshape(_SIDE, thick, 3 * width), axis=1, dtype=whole).astype(np.float64)
+    # sums of whole numbers below 2**53: exact in floats, in whichever order BLAS adds them
+    lines = (sums @ _across(width)).astype(np.int64) >> _GREY_BITS
+    waves = (_COSINES @ lines).ravel()
     ordered = np.partition(waves, (31, 32))
-    return int.from_bytes(np.packbits(waves > (ordered[31] + ordered[32]) / 2).tobytes(), "big") or 1
+    return int.from_bytes(np.packbits(2 * waves > ordered[31] + ordered[32]).tobytes(), "big")
 
 
 @lru_cache
@@ -51,8 +61,8 @@ def _boxes(length: int) -> np.ndarray:
 
 @lru_cache
 def _across(width: int) -> np.ndarray:
-    """Return what takes a line of RGB pixels to grey, to 32 boxes, to 8 frequencies: float32 (3 W, 8)."""
+    """Return what takes a line of RGB pixels to grey, to 32 boxes, to 8 frequencies: float64 (3 W, 8) of whole numbers."""
     weights = np.zeros((width, 3, len(_COSINES)))
     for cosines, box in zip(_COSINES.T, _boxes(width), strict=True):
         weights[box] += _GREY[:, None] * cosines
-    return weights.reshape(3 * width, -1).astype(np.float32)
+    return weights.reshape(3 * width, -1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ffe.engines.base import Engine
+from ffe.engines.base import ROW_TOLERANCE, Engine
 
 
 class EngineContract:
@@ -33,6 +33,11 @@ class EngineContract:
     def images(self, count: int, seed: int = 0) -> np.ndarray:
         """Return uint8 (count, H, W, 3), every picture another one."""
         return np.random.default_rng(seed).integers(0, 256, (count, *self.size, 3), np.uint8)
+
+    def assert_same(self, rows: np.ndarray, others: np.ndarray) -> None:
+        """Check that rows of the same images are as near as the engine promises."""
+        apart = 0 if self.make(4).exact else ROW_TOLERANCE * float(np.abs(others).max())
+        np.testing.assert_allclose(rows, others, rtol=0, atol=apart)
 
     def test_says_what_it_is(self) -> None:
         """A name, a grid of three positive numbers, and the batch size it was made with."""
@@ -60,29 +65,29 @@ class EngineContract:
         assert len({row.tobytes() for row in rows}) == 4
 
     def test_is_deterministic(self) -> None:
-        """The same images give the same bits, from the same engine and from another."""
+        """The same images give the same rows, from the same engine and from another."""
         images = self.images(4)
         first = self.make(4).extract(images)
-        np.testing.assert_array_equal(self.make(4).extract(images), first)
+        self.assert_same(self.make(4).extract(images), first)
 
     def test_row_does_not_depend_on_how_full_the_batch_is(self) -> None:
-        """Images alone, or in part of a batch, give the bits that the full batch gives."""
+        """Images alone, or in part of a batch, give the rows that the full batch gives."""
         engine, images = self.make(4), self.images(4)
         full = engine.extract(images)
         for count in range(1, 4):
-            np.testing.assert_array_equal(engine.extract(images[:count]), full[:count])
+            self.assert_same(engine.extract(images[:count]), full[:count])
         for i in range(4):
-            np.testing.assert_array_equal(engine.extract(images[i : i + 1])[0], full[i])
+            self.assert_same(engine.extract(images[i : i + 1])[0], full[i])
 
     def test_row_does_not_depend_on_its_neighbours(self) -> None:
-        """A row keeps its bits in another order and among other images."""
+        """A row stays as it is in another order and among other images."""
         engine, images, others = self.make(4), self.images(4), self.images(4, seed=1)
         full = engine.extract(images)
-        np.testing.assert_array_equal(engine.extract(images[::-1])[::-1], full)
+        self.assert_same(engine.extract(images[::-1])[::-1], full)
         for i in range(4):
             mixed = others.copy()
             mixed[i] = images[i]
-            np.testing.assert_array_equal(engine.extract(mixed)[i], full[i])
+            self.assert_same(engine.extract(mixed)[i], full[i])
 
     def test_leaves_its_input_alone(self) -> None:
         """The images are read and not written."""

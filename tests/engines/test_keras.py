@@ -12,7 +12,7 @@ import pytest
 
 from ffe.backbones.build import build
 from ffe.backbones.weights import random_weights
-from ffe.engines.base import Engine
+from ffe.engines.base import ROW_TOLERANCE, Engine
 from ffe.engines.choose import open_engine, open_saved_engine
 from ffe.engines.keras import KerasEngine
 from ffe.images.preprocess import preprocess
@@ -55,17 +55,17 @@ def test_grid_is_not_square() -> None:
 
 
 def test_two_engines_of_one_spec_agree() -> None:
-    """Built twice from nothing, the features are the same bits."""
+    """Built twice from nothing, the features are as near as rows of one engine."""
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     rows = [open_engine(spec_of((32, 32)), random_weights(), batch_size=4).extract(images) for _ in range(2)]
-    np.testing.assert_array_equal(*rows)
+    np.testing.assert_allclose(*rows, rtol=0, atol=ROW_TOLERANCE * np.abs(rows[0]).max())
 
 
 def test_batch_size_changes_next_to_nothing() -> None:
-    """Other batch sizes may take other kernels: equal to 1e-5 of the largest feature, not to the bit."""
+    """Other batch sizes may take other kernels: equal within the tolerance of rows, not to the bit."""
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 64, 3), np.uint8)
     small, large = (engine_of((32, 64), n, "conv_pw_6_relu").extract(images) for n in (4, 9))
-    np.testing.assert_allclose(small, large, rtol=0, atol=1e-5 * np.abs(large).max())
+    np.testing.assert_allclose(small, large, rtol=0, atol=ROW_TOLERANCE * np.abs(large).max())
 
 
 @pytest.mark.parametrize("mode", ["caffe", "torch", "none"])
@@ -97,4 +97,5 @@ def test_saved_backbone_runs_on_the_engine(tmp_path: Path) -> None:
     engine.backbone.save(file)
     spec = spec_of((32, 64), layer="conv_pw_6_relu")
     again = open_saved_engine(spec, ir=None, keras_file=lambda: nullcontext(file), batch_size=4)
-    np.testing.assert_array_equal(again.extract(images), engine.extract(images))
+    rows = engine.extract(images)
+    np.testing.assert_allclose(again.extract(images), rows, rtol=0, atol=ROW_TOLERANCE * np.abs(rows).max())

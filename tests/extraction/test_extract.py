@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from ffe.engines.choose import open_engine
+from ffe.engines.fake import FakeEngine
 from ffe.errors import DataError, EngineError, SourceError, StaleStoreError, StoreError
 from ffe.extraction.run import ExtractSummary, Progress, extract
 from ffe.images.decode import decode
@@ -25,6 +26,7 @@ from ffe.images.synthetic import draw
 from ffe.keys import bytes_digest
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import assert_same_file, seal
+from ffe.workflows import verify
 
 
 def run(source: Path, output: Path, **options: Any) -> ExtractSummary:
@@ -272,6 +274,32 @@ def test_interrupted_run_goes_on(source: Path, output: Path, monkeypatch: pytest
     assert summary.computed == 12 - 4 * batches
     assert_same_file(output, output.with_name("undisturbed.h5"))
     assert sorted(file.name for file in output.parent.iterdir()) == ["features.h5", "undisturbed.h5"]
+
+
+class _Wavers(FakeEngine):
+    """An engine that is not exact: a row's last bits hang on where in which batch it stands."""
+
+    exact = False
+    calls = 0
+
+    def extract(self, images: np.ndarray) -> np.ndarray:
+        _Wavers.calls += 1
+        if _Wavers.calls == 3:
+            raise KeyboardInterrupt
+        steps = np.arange(len(images), dtype=np.float32)[:, None] + _Wavers.calls
+        return super().extract(images) * (1 + steps * np.float32(1e-7))
+
+
+@pytest.mark.portable
+def test_interrupted_run_of_an_engine_that_is_not_exact_ends_in_a_sound_file(
+    source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ffe.extraction.run.open_engine", lambda spec, *_, **__: _Wavers(spec, 4))
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output)
+    assert run(source, output).computed == 4
+    found = verify(output, recompute=12, source=source)
+    assert (found.problems, found.recomputed) == ((), 12)
 
 
 def test_interrupted_run_is_not_continued_with_other_options(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:

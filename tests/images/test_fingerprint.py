@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from ffe.images.fingerprint import perceptual_hash
+from ffe.images.fingerprint import UNKNOWN, perceptual_hash
 from ffe.images.synthetic import draw
 
 PICTURES = [draw("cat" if i % 2 else "dog", i, (200, 240)) for i in range(12)]
@@ -47,12 +47,24 @@ def test_different_pictures_are_far_apart() -> None:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (224, 224), (8, 8), (1, 1), (33, 70), (300, 20)])
-def test_every_size_has_a_fingerprint_of_64_bits_that_is_not_0(size: tuple[int, int]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
-    for some in (pixels, np.zeros_like(pixels), np.full_like(pixels, 255)):
-        found = perceptual_hash(some)
-        assert isinstance(found, int)
-        assert 1 <= found < 2**64
+def test_every_size_has_a_fingerprint_of_64_bits(size: tuple[int, int]) -> None:
+    found = perceptual_hash(np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8))
+    assert isinstance(found, int)
+    assert (found != UNKNOWN) == (size != (1, 1))
+    assert 0 <= found < 2**64
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("size", [(32, 32), (224, 224), (1, 1), (33, 70), (300, 20)])
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (13, 200, 77), (255, 1, 254)])
+def test_a_picture_of_one_colour_is_unknown(size: tuple[int, int], colour: tuple[int, int, int]) -> None:
+    assert perceptual_hash(np.full((*size, 3), colour, np.uint8)) == UNKNOWN
+
+
+def test_a_picture_of_stripes_is_unknown() -> None:
+    """It has frequencies along one axis alone, which are not among the 64."""
+    stripes = np.random.default_rng(0).integers(0, 256, (1, 224, 3)).astype(np.uint8).repeat(224, axis=0)
+    assert perceptual_hash(stripes) == perceptual_hash(stripes.transpose(1, 0, 2)) == UNKNOWN
 
 
 def test_it_is_the_published_hash() -> None:
