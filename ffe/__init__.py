@@ -21,6 +21,7 @@ __all__ = [
     "evaluate",
     "extract",
     "finetune",
+    "forget",
     "pack",
     "preview",
     "scan",
@@ -39,6 +40,7 @@ _HOMES = {
     "evaluate": "ffe.workflows",
     "extract": "ffe.extraction.run",
     "finetune": "ffe.workflows.finetuning",
+    "forget": "ffe.workflows.forgetting",
     "scratch": "ffe.workflows.from_scratch",
     "pack": "ffe.workflows",
     "preview": "ffe.workflows.previewing",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from ffe.workflows import evaluate, pack, train, tune, verify
     from ffe.workflows.comparing import compare
     from ffe.workflows.finetuning import finetune
+    from ffe.workflows.forgetting import forget
     from ffe.workflows.from_scratch import scratch
     from ffe.workflows.previewing import preview
     from ffe.workflows.scanning import scan

@@ -185,6 +185,16 @@ class Bundle:
         self._read(CARD)
         copy_file(self.path, path)
 
+    def replace_splits(self, splits: list[SplitRow]) -> None:
+        """Put another list of images into the file, in one step; all else stays, to the bit."""
+        with zipfile.ZipFile(self.path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        self._read(CARD)  # it is still the file that was checked
+        record = json.loads(members.pop(MANIFEST))
+        members[SPLITS] = _splits_json(splits)
+        record["members"][SPLITS] = bytes_digest(members[SPLITS])
+        _write_archive(self.path, _readable_json(record), members)
+
     def _read(self, name: str) -> bytes:
         """Read a member of the very file that was checked."""
         try:
@@ -228,7 +238,7 @@ def write_bundle(
     members: dict[str, bytes | memoryview] = {
         HEAD: _npz(head.arrays()),
         GOLDEN: _npz(golden),
-        SPLITS: canonical_json([[row.path, row.sha256, row.split] for row in splits]),
+        SPLITS: _splits_json(splits),
         CARD: card.encode(),
     }
     if keras_file is not None:
@@ -238,10 +248,15 @@ def write_bundle(
     if ir is not None:
         members |= {IR_GRAPH: ir.xml, IR_WEIGHTS: ir.weights.data}
     manifest = replace(manifest, members={name: bytes_digest(data) for name, data in members.items()})
+    _write_archive(path, _readable_json(manifest.to_json()), members)
+    return manifest
+
+
+def _write_archive(path: Path, record: bytes, members: Mapping[str, bytes | memoryview]) -> None:
+    """Write the zip beside its final place, sync it, and rename it; the record is that of the members."""
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            record = _readable_json(manifest.to_json())
             with zipfile.ZipFile(file, "w") as archive:
                 for name, data in {MANIFEST: record, **members}.items():
                     archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
@@ -252,7 +267,10 @@ def write_bundle(
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-    return manifest
+
+
+def _splits_json(splits: list[SplitRow]) -> bytes:
+    return canonical_json([[row.path, row.sha256, row.split] for row in splits])
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:

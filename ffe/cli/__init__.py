@@ -16,7 +16,7 @@ from ffe.errors import FfeError
 from ffe.text import did_you_mean, url_refusal
 
 COMMANDS = (
-    *("scan", "preview", "extract", "info", "verify", "pack", "tune", "train", "finetune", "scratch", "compare"),
+    *("scan", "preview", "extract", "info", "verify", "pack", "forget", "tune", "train", "finetune", "scratch", "compare"),
     *("evaluate", "predict"),
     *("backbones", "bench", "cache", "doctor", "demo"),
 )

@@ -1,0 +1,47 @@
+"""A page of ours without some of its photos: their pictures, names and points on maps are taken out."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+
+PAGE_LENGTHS = (200, 120)  # what names are shortened to: below pictures, and on maps
+_FIGURE = re.compile(r'<li><figure class="[^"]*" title="([^"]*)">.*?</figure></li>\n?', re.DOTALL)
+_POINT = re.compile(r"<use [^>]*><title>([^<]*)</title></use>")
+_MISTAKE = re.compile(r'<g class="miss"[^>]*><title>([^<]*)</title>.*?</g>')
+_LINE = re.compile(r'<tr><td class="parameters"><bdi>([^<]*)</bdi></td>.*?</tr>\n?', re.DOTALL)
+_KEY = re.compile(r'data-picture="(\d+)"')
+
+
+def photos_in_page(text: str) -> set[str]:
+    """Return the names of all photos that a page shows or lists, as it writes them: long ones are shortened."""
+    names = {html.unescape(found) for pattern in (_FIGURE, _POINT, _LINE) for found in pattern.findall(text)}
+    return names | {_of_mistake(html.unescape(found)) for found in _MISTAKE.findall(text)}
+
+
+def without_photos(text: str, wanted: Callable[[str], bool]) -> str:
+    """Return a page without some photos; counts and scores stay as they were.
+
+    Args:
+        text: the page.
+        wanted: whether the photo of a name, as the page writes it, is to go.
+    """
+    keys: set[str] = set()
+
+    def drop(found: re.Match[str]) -> str:
+        name = html.unescape(found[1])
+        if not wanted(_of_mistake(name) if found.re is _MISTAKE else name):
+            return found[0]
+        keys.update(_KEY.findall(found[0]))
+        return ""
+
+    for pattern in (_FIGURE, _POINT, _MISTAKE, _LINE):
+        text = pattern.sub(drop, text)
+    if not keys:
+        return text
+    return re.sub(rf'<img [^>]*data-picture="(?:{"|".join(sorted(keys))})"[^>]*>', "", text)
+
+
+def _of_mistake(title: str) -> str:
+    return title.rsplit(" (mistake; labelled ", 1)[0]

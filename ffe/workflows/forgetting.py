@@ -1,0 +1,296 @@
+"""``forget``: photos out of everything that ffe has written about them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.bundle.io import Bundle
+from ffe.bundle.manifest import HEAD, Manifest
+from ffe.errors import DataError, SourceError, StoreError
+from ffe.heads.ensemble import EnsembleHead
+from ffe.images.scan import list_files
+from ffe.keys import file_digest
+from ffe.report.forgetting import PAGE_LENGTHS, photos_in_page, without_photos
+from ffe.report.output import PAGE_MARK, write_output
+from ffe.report.words import plain
+from ffe.splits.groups import MOST_BITS
+from ffe.splits.sides import TRAIN, VALID
+from ffe.store.compression import compression_choice
+from ffe.store.journal import Journal
+from ffe.store.layout import Row
+from ffe.store.reader import FeatureStore
+from ffe.store.unfinished import has_rows
+from ffe.store.writer import write_store
+
+OURS = (".h5", ".hdf5", ".ffe", ".html", ".htm")  # what is taken for a file of ours; all else is a photo
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SECOND_FILE = re.compile(r"(?:valid|test):")
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What one file held of the photos.
+
+    Attributes:
+        file: the file.
+        kind: ``features``, ``model`` or ``report``.
+        photos: the names that were taken out, with their rows, digests, hashes or pictures.
+        rows: rows of a feature file, those of views too.
+        near: names of photos that look nearly like them, and stay.
+        stays: what of them cannot be taken out, and what to do; empty = nothing.
+    """
+
+    file: Path
+    kind: str
+    photos: tuple[str, ...]
+    rows: int = 0
+    near: tuple[str, ...] = ()
+    stays: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {**asdict(self), "file": str(self.file)}
+
+
+@dataclass(frozen=True)
+class ForgetResult:
+    """What was forgotten.
+
+    Attributes:
+        files: what each file held, in the order given.
+        unknown: photos that none of the files knows.
+        written: whether the files were changed; False = a dry run.
+    """
+
+    files: tuple[Forgotten, ...]
+    unknown: tuple[str, ...]
+    written: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe forget --json`` prints."""
+        return {"files": [file.to_json() for file in self.files], "unknown": list(self.unknown), "written": self.written}
+
+
+@dataclass
+class _Photo:
+    """A photo, or a folder of them, as it was named, and all that it is known by."""
+
+    asked: str
+    digests: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    met: bool = False
+
+    def knows(self, name: str, sha256: str = "", root: Path | None = None) -> bool:
+        """Return whether an image is this photo, or a copy of it, or lies in this folder.
+
+        It is, if it has the same content, or the same name: as it stands in the
+        file, or as the end of the path that was given.
+        """
+        stored, asked = _SECOND_FILE.sub("", name), self.asked
+        here = os.path.abspath(asked).replace(os.sep, "/")
+        there = stored if root is None else os.path.abspath(root / stored).replace(os.sep, "/")
+        same = (
+            sha256 in self.digests
+            or asked in (name, stored)
+            or stored.startswith(f"{asked.rstrip('/')}/")
+            or there == here
+            or there.startswith(f"{here}/")
+            or (not os.path.isabs(stored) and here.endswith(f"/{stored}"))
+            or (not sha256 and (name in self.names or stored in self.names))  # pages know names alone
+        )
+        if same:
+            self.met = True
+            self.digests |= {sha256} - {""}
+            self.names |= {stored, *(plain(text, most) for text in (stored, name) for most in PAGE_LENGTHS)}
+        return same
+
+
+def forget(
+    photos: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    dry_run: bool = False,
+) -> ForgetResult:
+    """Take photos out of feature files, models and reports.
+
+    Of a feature file the rows go, with names, digests, hashes and features; of
+    a model the names and digests; of a report the pictures, names and points of
+    its map. Each file is written anew, so that the bytes are gone, and put in
+    its place in one step. What a head has learnt from a photo stays in it: the
+    result says where that is so, and how to make the model again.
+
+    A photo is known by its content, by the name that the files have for it, and
+    as the end of a path; copies of it go too. Photos that only look like it
+    stay, and are named.
+
+    Args:
+        photos: paths, which need not exist any more, folders, or SHA-256 digests.
+        files: feature files, model files and pages that ffe wrote.
+        dry_run: change nothing, and say what would be done.
+
+    Raises:
+        DataError: no file knows any of the photos, or nothing would be left of a feature file.
+        StoreError, BundleError, SourceError: a file cannot be used; none is changed then.
+    """
+    wanted = [_photo(os.fspath(one)) for one in _several(photos)]
+    places = [Path(one) for one in _several(files)]
+    if not wanted or not places:
+        raise SourceError("Name the photos to forget, and the files to forget them in; for example: ffe forget a.jpg f.h5 m.ffe.")
+
+    def known(name: str, sha256: str = "", root: Path | None = None) -> bool:
+        met = [photo.knows(name, sha256, root) for photo in wanted]  # all of them, so that each learns its names
+        return any(met)
+
+    while True:  # a digest that one file tells leads to names in the others
+        before = sum(len(photo.digests | photo.names) for photo in wanted)
+        steps = [_look(place, known) for place in places]
+        if sum(len(photo.digests | photo.names) for photo in wanted) == before:
+            break
+    if not any(photo.met for photo in wanted):
+        raise DataError(
+            f"None of the files knows '{wanted[0].asked}'{' or the others' if len(wanted) > 1 else ''}; "
+            "check the name: 'ffe info MODEL --splits' lists those of a model."
+        )
+    if not dry_run:
+        for found, write in steps:
+            if found.photos:
+                write()
+    return ForgetResult(tuple(found for found, _ in steps), tuple(p.asked for p in wanted if not p.met), not dry_run)
+
+
+def _several(asked: Any) -> list[Any]:
+    return [asked] if isinstance(asked, (str, os.PathLike)) else list(asked)
+
+
+def _photo(asked: str) -> _Photo:
+    """Return a photo with the digests of what is there."""
+    path = Path(asked)
+    if _DIGEST.fullmatch(asked.lower()):
+        return _Photo(asked, {asked.lower()})
+    if path.is_dir():
+        return _Photo(asked, {file_digest(file) for _, file in list_files(path)[0]})
+    return _Photo(asked, {file_digest(path)} if path.is_file() else set())
+
+
+_Known = Callable[..., bool]
+_Step = tuple[Forgotten, Callable[[], None]]
+
+
+def _look(path: Path, known: _Known) -> _Step:
+    """Return what a file holds of the photos, and what takes them out of it."""
+    if path.is_file():
+        if zipfile.is_zipfile(path):
+            return _in_model(path, known)
+        if path.suffix.lower() in {".html", ".htm"}:
+            return _in_page(path, known)
+    elif path.suffix.lower() in {".html", ".htm"}:
+        raise SourceError(f"There is no report '{path}'; check the path.")
+    return _in_features(path, known)
+
+
+def _in_features(path: Path, known: _Known) -> _Step:
+    if has_rows(path):
+        raise StoreError(f"'{path}' has an unfinished run beside it, which holds photos too; finish it first with 'ffe extract'.")
+    with FeatureStore(path) as store:
+        source = Path(store.source)
+        root = source.parent if source.is_file() else source
+        gone = np.asarray([known(*row, root) for row in zip(store.paths, store.sha256, strict=True)], bool)
+        skipped = [known(item.path, "", root) for item in store.skipped]
+        if gone.any() and gone.all():
+            raise DataError(f"All photos of '{path}' are to be forgotten; delete the file instead.")
+        if store.parts and gone.any():
+            parts = " ".join(str(part.path) for part in store.parts)
+            raise StoreError(
+                f"'{path}' is virtual, its photos lie in its parts; forget them in those, and pack them again: "
+                f"ffe pack {parts} -o {path} --virtual --overwrite."
+            )
+        names = {store.paths[i] for i in np.flatnonzero(gone)}
+        names |= {item.path for item, is_gone in zip(store.skipped, skipped, strict=True) if is_gone}
+        near = _near(store, gone)
+
+    def write() -> None:
+        with contextlib.ExitStack() as opened:
+            store = opened.enter_context(FeatureStore(path))
+            opened.callback(Journal(path, store.spec, overwrite=True).close)
+            kept = {(row.path, row.view): i for i, row in enumerate(store.rows()) if not gone[i]}
+            rows = store.rows()
+
+            def features(row: Row) -> np.ndarray:
+                return store.raw_row(kept[row.path, row.view])
+
+            write_store(
+                path,
+                spec=store.spec,
+                grid=store.grid,
+                class_names=store.class_names,
+                rows=[rows[i] for i in kept.values()],
+                features=features,
+                skipped=[item for item, is_gone in zip(store.skipped, skipped, strict=True) if not is_gone],
+                judged_by=store.judged_by,
+                source=store.source,
+                sources=store.sources if len(store.sources) > 1 else (),
+                quantized=store.quantized(),
+                compress=compression_choice({store.compression}),
+                views=store.made_views,
+            )
+
+    return Forgotten(path, "features", tuple(sorted(names)), int(gone.sum()), near), write
+
+
+def _near(store: FeatureStore, gone: np.ndarray) -> tuple[str, ...]:
+    """Return the photos that stay and whose perceptual hash is that of one that goes, but for a few bits."""
+    hashes = [h for h in np.unique(store.phash[gone]).tolist() if h]
+    stays = (i for i in np.flatnonzero(~gone & (store.views == 0) & (store.phash != 0)).tolist())
+    rows = [i for i in stays if any((int(store.phash[i]) ^ h).bit_count() <= MOST_BITS for h in hashes)]
+    return tuple(sorted(store.paths[i] for i in rows))
+
+
+def _in_model(path: Path, known: _Known) -> _Step:
+    bundle = Bundle(path)
+    splits = bundle.splits()
+    gone = [known(row.path, row.sha256) for row in splits]
+    left = [row for row, is_gone in zip(splits, gone, strict=True) if not is_gone]
+    names = sorted(row.path for row, is_gone in zip(splits, gone, strict=True) if is_gone)
+    learnt = any(is_gone and row.split in {TRAIN, VALID} for row, is_gone in zip(splits, gone, strict=True))
+    stays = _stays(bundle) if learnt else ""
+    return Forgotten(path, "model", tuple(names), stays=stays), lambda: bundle.replace_splits(left)
+
+
+def _stays(bundle: Bundle) -> str:
+    """Return what a model keeps of photos that it was fitted on, and the command that makes it again."""
+    as_they_are = any(name.endswith("vectors") and array.size for name, array in bundle.arrays(HEAD).items())
+    what = "features of some training photos as they are" if as_they_are else "what it has learnt from the training photos"
+    again = _again(bundle.manifest, bundle.path)
+    return f"its {bundle.manifest.head.name} head keeps {what}; make it again without these photos: {again}"
+
+
+def _again(manifest: Manifest, path: Path) -> str:
+    if kind := manifest.training.get("kind"):
+        return f"ffe scratch PHOTOS -o {path}" if kind == "scratch" else f"ffe finetune PHOTOS --from START.ffe -o {path}"
+    head = manifest.head
+    if head.name == EnsembleHead.name:
+        return f"ffe tune FEATURES.h5 -o {path}"
+    settings = "".join(f" --set {name}={value}" for name, value in head.parameters.items())
+    return f"ffe train FEATURES.h5 -o {path} --head {head.name}{settings}"
+
+
+def _in_page(path: Path, known: _Known) -> _Step:
+    text = path.read_text("utf-8", "surrogateescape")
+    if PAGE_MARK.decode() not in text:
+        raise SourceError(f"'{path}' is no report of ffe; delete it, or take the photos out by hand.")
+    names = {name for name in photos_in_page(text) if known(name)}
+
+    def write() -> None:
+        without = without_photos(text, names.__contains__)
+        write_output(path, without.encode("utf-8", "surrogateescape"))
+
+    return Forgotten(path, "report", tuple(sorted(plain(name) for name in names))), write
