@@ -48,9 +48,9 @@ def test_given_splits_that_leak_are_warned_of(said: pytest.LogCaptureFixture) ->
     photos = photos_of("abcaef", ["train", "train", "valid", "test", "test", "test"], ["", "p", "", "", "", "p"], hashes)
     assert anew(photos).side.tolist() == list(photos.given)
     warnings = [
-        "1 image stands in the test split and in another one, so the test score is too good",
-        "1 image of the test split is an image of another one, saved again or resized, so the test score is too good",
-        "1 image of the test split belongs to a group that another one has too, so the test score is too good",
+        "1 image stands in the test split and in another one, so the test score is too good ('3.png')",
+        "1 image of the test split is an image of another one, saved again or resized, so the test score is too good ('4.png')",
+        "1 image of the test split belongs to a group that another one has too, so the test score is too good ('5.png')",
     ]
     assert said.messages == warnings
     said.clear()
@@ -62,7 +62,9 @@ def test_given_splits_that_leak_are_warned_of(said: pytest.LogCaptureFixture) ->
 def test_a_file_counts_on_one_side_if_it_is_to(said: pytest.LogCaptureFixture) -> None:
     photos = photos_of("abcabbdd", ["train", "valid", "test", "valid", "test", "valid", "test", "test"])
     assert anew(photos, once=True).side.tolist() == ["train", "valid", "test", "", "", "valid", "test", "test"]
-    assert said.messages == ["2 images are left out: the same file trains, or validates, and also stands on another side"]
+    assert said.messages == [
+        "2 images are left out: the same file trains, or validates, and also stands on another side ('3.png' and '4.png')"
+    ]
 
 
 def test_new_images_that_belong_to_others_stand_where_those_do(said: pytest.LogCaptureFixture) -> None:
@@ -71,12 +73,12 @@ def test_new_images_that_belong_to_others_stand_where_those_do(said: pytest.LogC
     known = {"a": "train", "b": "valid", "c": "test"}
     assert as_before(photos, known) == ["train", "valid", "test", "valid", "test", "", "test", "valid"]
     assert said.messages == [
-        "2 new images test too: they belong together with images that test",
-        "1 new image is left out: it belongs together with images that test",
-        "2 new images validate too: they belong together with images that validate",
+        "2 new images test too: they belong together with images that test ('4.png' and '6.png')",
+        "1 new image is left out: it belongs together with images that test ('5.png')",
+        "2 new images validate too: they belong together with images that validate ('3.png' and '7.png')",
     ]
     said.clear()
     assert as_before(photos_of("abcd", [""] * 4, ["p", "v", "p", "p"]), known) == ["train", "valid", "test", ""]
-    assert said.messages[0] == "1 new image is left out: it belongs together with images that test"
+    assert said.messages[0] == "1 new image is left out: it belongs together with images that test ('3.png')"
     photos = photos_of("abcd", ["", "", "", "valid"], ["", "v", "", "v"])
     assert as_before(photos, known) == ["train", "valid", "test", "valid"]

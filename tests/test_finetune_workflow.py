@@ -489,8 +489,8 @@ def test_new_images_join_the_training_but_not_copies_of_test_images(
         image.save(source / "train" / "dog" / "again.png", compress_level=1)  # the same picture in another file
     with caplog.at_level(logging.INFO, "ffe"):
         result = finetune(source, tmp_path / "t.ffe", model=small[0], unfreeze=("conv4",), epochs=(1,), cache=tmp_path / "cache")
-    assert "1 images are new to the model; they take part in the training" in caplog.text
-    assert "1 new images are left out: they belong together with images that test" in caplog.text
+    assert "1 image is new to the model; it takes part in the training" in caplog.text
+    assert "1 new image is left out: it belongs together with images that test" in caplog.text
     assert result.rows == {"train": 13, "valid": 6, "test": 6, "left_out": 1}
 
 

@@ -192,6 +192,17 @@ BAD_FILES: dict[str, tuple[list[int], dict[str, Any], str]] = {
         {"splits": ["train"] * 9 + ["test"] * 5},
         r"The class 'dog' has no training rows in '.*f\.h5'; give it some, or drop the class\.",
     ),
+    "classes without training rows": (
+        [0] * 9 + [1] * 5 + [2] * 5,
+        {"splits": ["train"] * 9 + ["test"] * 10, "classes": ("cat", "dog", "emu")},
+        r"The classes 'dog' and 'emu' have no training rows in '.*f\.h5'; give them some, or drop the classes\.",
+    ),
+    "classes of a few images": (
+        [0] * 9 + [1] * 2 + [2],
+        {"classes": ("cat", "dog", "emu")},
+        r"^2 classes have too few images: 'dog' \(2\) and 'emu' \(1\) in '.*f\.h5'; "
+        r"give every class at least 3 different images, or leave these classes out\.$",
+    ),
     "class with one training row": (
         [0] * 9 + [1] * 5,
         {"splits": ["train"] * 10 + ["test"] * 4},
@@ -228,18 +239,23 @@ def test_an_image_in_two_splits_is_warned_of(tmp_path: Path, warnings: pytest.Lo
     splits = ["train"] * 20 + ["test"] * 10
     images = [*range(20), 0, 1, *range(22, 30)]
     _quick(_store(tmp_path / "f.h5", [0, 1] * 15, splits=splits, images=images))
-    assert "2 images stand in the test split and in another one, so the test score is too good" in warnings.messages
+    sentence = "2 images stand in the test split and in another one, so the test score is too good ('0020.png' and '0021.png')"
+    assert sentence in warnings.messages
 
 
 def test_an_image_in_two_classes_is_warned_of(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
     train(_store(tmp_path / "f.h5", [0, 1] * 15, images=[0, 0, *range(2, 30)]), head="logistic")
-    assert "1 image stands in more than one class; look for wrong labels" in warnings.messages
+    assert "1 image stands in more than one class; look for wrong labels ('0000.png')" in warnings.messages
 
 
 def test_rows_without_labels_are_left_out_with_a_warning(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
     result = _quick(_store(tmp_path / "f.h5", [0, 1] * 10 + [-1] * 3))
     assert sum(result.rows.values()) == 20
-    assert any(message.startswith("3 rows of ") and "have no label" in message for message in warnings.messages)
+    assert any(
+        message.startswith("3 rows of ")
+        and message.endswith("' have no label and are left out ('0020.png', '0021.png' and '0022.png')")
+        for message in warnings.messages
+    )
 
 
 def test_two_runs_give_the_same_model(tmp_path: Path) -> None:

@@ -137,8 +137,12 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         if summary.fidelity is not None:
             click.echo(fidelity_text(summary.fidelity))
     if summary.skipped:
+        from ffe.report.words import plain
+        from ffe.text import few, quoted
+
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))
-        click.echo(f"skipped: {reasons}; 'ffe info {output}' names them", err=True)
+        names = few(quoted(map(plain, summary.skipped_files)))
+        click.echo(f"skipped: {reasons} ({names}); 'ffe info {output}' says why", err=True)
         if strict:
             sys.exit(1)
 

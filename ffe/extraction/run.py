@@ -48,6 +48,7 @@ class ExtractSummary:
         changes: how the rows differ from those of the file that was there.
         skipped: files that gave no row.
         skipped_reasons: how many files for which reason.
+        skipped_files: their paths.
         seconds: the whole run.
         images_per_second: rate of the image loop, without loading the backbone.
         engine: what ran the backbone; None if it was not needed.
@@ -65,6 +66,7 @@ class ExtractSummary:
     changes: Changes
     skipped: int
     skipped_reasons: dict[str, int]
+    skipped_files: tuple[str, ...]
     seconds: float
     images_per_second: float
     engine: str | None
@@ -300,6 +302,7 @@ def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: 
         changes=changed,
         skipped=len(unread),
         skipped_reasons=dict(Counter(item.reason for item in unread)),
+        skipped_files=tuple(item.path for item in unread),
         seconds=time.monotonic() - started,
         images_per_second=done.rate,
         engine=None if engine is None else engine.name,

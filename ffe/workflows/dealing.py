@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 
 from ffe.errors import DataError
-from ffe.report.words import counted
 from ffe.splits.groups import Groups
 from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, Sides, hold_out
+from ffe.text import counted, few, quoted
 from ffe.workflows.leaking import warn_of_leaks
 from ffe.workflows.photos import Photos
 
@@ -152,10 +152,12 @@ class Dealing:
                     belong = f"{'it belongs' if count == 1 else 'they belong'} together with images that {what}"
                     does = does and (f"{does}s too" if count == 1 else f"{does} too")
                     left = does or ("is left out" if count == 1 else "are left out")
-                    log.info("%s %s: %s", counted(count, "new image"), left, belong)
+                    named = few(quoted(sorted(photos.paths[i] for i in used[rows].tolist())))
+                    log.info("%s %s: %s (%s)", counted(count, "new image"), left, belong, named)
         joined = int((side[used[new]] == TRAIN).sum())
         if joined:
-            log.info("%d images are new to the model; they take part in the training", joined)
+            are = "image is new to the model; it takes" if joined == 1 else "images are new to the model; they take"
+            log.info("%d %s part in the training", joined, are)
         return self._checked(self._with_validation(Dealt(photos, groups, side)))
 
     def _as_split(self, photos: Photos, groups: Groups, split: Mapping[str, str]) -> Dealt:
@@ -184,16 +186,16 @@ class Dealing:
         """Make sure that every class has images on every side, and warn of those that leak."""
         for name, wanted in (("training", TRAIN), ("validation", VALID), ("test", TEST)):
             there = set(dealt.labels(wanted).tolist())
-            for label, class_name in enumerate(self.class_names):
-                if label not in there:
-                    raise DataError(
-                        f"The class '{class_name}' has no {name} images; give the images that the model was made from, "
-                        "or add different images of this class."
-                        if wanted == TEST
-                        else f"The class '{class_name}' has no {name} images; add different images of this class."
-                    )
-        used = np.flatnonzero(dealt.photos.labels >= 0)
-        warn_of_leaks(dealt.side[used], dealt.groups, [dealt.photos.sha256[i] for i in used], dealt.photos.labels[used])
+            missing = [class_name for label, class_name in enumerate(self.class_names) if label not in there]
+            if missing:
+                one = len(missing) == 1
+                what = f"The class {few(quoted(missing))} has" if one else f"The classes {few(quoted(missing))} have"
+                how = "give the images that the model was made from, or add" if wanted == TEST else "add"
+                of = "this class" if one else "these classes"
+                raise DataError(f"{what} no {name} images; {how} different images of {of}.")
+        used, photos = np.flatnonzero(dealt.photos.labels >= 0), dealt.photos
+        sha256, paths = ([column[i] for i in used.tolist()] for column in (photos.sha256, photos.paths))
+        warn_of_leaks(dealt.side[used], dealt.groups, sha256, photos.labels[used], paths)
         return dealt
 
 
@@ -221,6 +223,11 @@ def _without_copies(dealt: Dealt) -> Dealt:
         rows = dealt.rows(name)
         side[[i for i in rows if sha256[i] in taken]] = LEFT_OUT
         taken.update(sha256[i] for i in rows)
-    if left_out := int((side != dealt.side).sum()):
-        log.warning("%d images are left out: the same file trains, or validates, and also stands on another side", left_out)
+    left_out = np.flatnonzero(side != dealt.side).tolist()
+    if left_out:
+        log.warning(
+            "%s left out: the same file trains, or validates, and also stands on another side (%s)",
+            counted(len(left_out), "image is", "images are"),
+            few(quoted(sorted(dealt.photos.paths[i] for i in left_out))),
+        )
     return Dealt(dealt.photos, dealt.groups, side)

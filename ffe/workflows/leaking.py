@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ffe.splits.groups import Groups
 from ffe.splits.sides import TEST, TRAIN, VALID
+from ffe.text import few, quoted
 
 log = logging.getLogger("ffe")
 
@@ -50,7 +51,7 @@ def flattering(split: np.ndarray, groups: Groups) -> np.ndarray:
     return (split == VALID) & (np.bincount(ids, split == TRAIN) > 0)[ids]
 
 
-def warn_of_leaks(split: np.ndarray, groups: Groups, sha256: Sequence[str], labels: np.ndarray) -> None:
+def warn_of_leaks(split: np.ndarray, groups: Groups, sha256: Sequence[str], labels: np.ndarray, names: Sequence[str]) -> None:
     """Say in the log how many test images leak, and why; how many validation images do; and how many images have several labels.
 
     Args:
@@ -58,23 +59,32 @@ def warn_of_leaks(split: np.ndarray, groups: Groups, sha256: Sequence[str], labe
         groups: which of them belong together.
         sha256: digest of each image.
         labels: int64 (N,).
+        names: of each image, for people.
     """
+
+    def warn(rows: np.ndarray, one: str, many: str) -> None:
+        sentence = one if len(rows) == 1 else many % len(rows)
+        log.warning("%s (%s)", sentence, few(quoted(sorted(names[row] for row in rows.tolist()))))
+
+    def once(rows: Iterable[int]) -> np.ndarray:
+        """Return one row of each image: that of the least name."""
+        return np.asarray(list({sha256[row]: row for row in sorted(rows, key=lambda row: names[row], reverse=True)}.values()))
+
     said = leaking(split, groups, "copies")
     if said.any():
-        shared = len({sha256[i] for i in np.flatnonzero(said).tolist()})
-        _warn(
-            shared,
+        warn(
+            once(np.flatnonzero(said).tolist()),
             "1 image stands in the test split and in another one, so the test score is too good",
             "%d images stand in the test split and in another one, so the test score is too good",
         )
     for cause, (one, many) in _SENTENCES.items():
         more = leaking(split, groups, cause) & ~said
         if more.any():
-            _warn(int(more.sum()), one, many)
+            warn(np.flatnonzero(more), one, many)
         said |= more
-    known = int(flattering(split, groups).sum())
-    if known:
-        _warn(
+    known = np.flatnonzero(flattering(split, groups))
+    if len(known):
+        warn(
             known,
             "1 image of the validation split belongs together with images that train, so its scores are too good",
             "%d images of the validation split belong together with images that train, so its scores are too good",
@@ -82,14 +92,10 @@ def warn_of_leaks(split: np.ndarray, groups: Groups, sha256: Sequence[str], labe
     classes: dict[str, set[int]] = {}
     for digest, label in zip(sha256, labels.tolist(), strict=True):
         classes.setdefault(digest, set()).add(label)
-    twice = sum(len(found) > 1 for found in classes.values())
+    twice = {digest for digest, found in classes.items() if len(found) > 1}
     if twice:
-        _warn(
-            twice,
+        warn(
+            once(i for i in range(len(sha256)) if sha256[i] in twice),
             "1 image stands in more than one class; look for wrong labels",
             "%d images stand in more than one class; look for wrong labels",
         )
-
-
-def _warn(count: int, one: str, many: str) -> None:
-    log.warning("%s", one if count == 1 else many % count)

@@ -17,6 +17,7 @@ from ffe.images.scan import Scan
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
+from ffe.text import counted, few
 
 _LEAST = 3  # images of a class: to train, to validate, to test
 
@@ -92,12 +93,13 @@ def check_counts(found: Scan) -> None:
         DataError: one has too few.
     """
     counts = Counter(record.label for record in found.records)
-    for label, name in enumerate(found.class_names):
-        if counts[label] < _LEAST:
-            raise DataError(
-                f"The class '{name}' has only {counts[label]} image{'s' if counts[label] != 1 else ''}; give every class "
-                f"at least {_LEAST} different ones: to train, to validate and to test."
-            )
+    small = [label for label in range(len(found.class_names)) if counts[label] < _LEAST]
+    if small:
+        what = f"The class '{found.class_names[small[0]]}' has only {counted(counts[small[0]], 'image')}"
+        if len(small) > 1:
+            names = few([f"'{found.class_names[label]}' ({counts[label]})" for label in small])
+            what = f"{counted(len(small), 'class has', 'classes have')} too few images: {names}"
+        raise DataError(f"{what}; give every class at least {_LEAST} different ones: to train, to validate and to test.")
 
 
 def photos_of_store(store: FeatureStore, rows: np.ndarray, found: Scan, class_names: Sequence[str]) -> Photos:

@@ -192,11 +192,15 @@ def _of_each_class(found: Scan, size: tuple[int, int]) -> list[_Picture]:
 def _first(found: Scan, records: Sequence[ImageRecord], count: int, size: tuple[int, int]) -> list[_Picture]:
     """Return the first few of some pictures that can be read."""
     pictures: list[_Picture] = []
+    unread: list[str] = []
     for record in records:
         if len(pictures) == count:
             break
         try:
             pictures.append(_read(record.path, _name(found, record), record.file, size))
         except DecodeError as error:
-            log.warning("%s", str(error).rstrip("."))
+            unread.append(str(error).rstrip("."))
+    if unread:
+        more = f"; {len(unread) - 1:,} more cannot be read, and 'ffe scan' names them" if len(unread) > 1 else ""
+        log.warning("%s%s", unread[0], more)
     return pictures

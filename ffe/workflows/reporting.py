@@ -37,6 +37,7 @@ from ffe.report.words import counted, listed
 from ffe.specs import SearchSpec
 from ffe.splits.groups import Groups
 from ffe.store.reader import FeatureStore
+from ffe.text import few, quoted
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import Trial, score_once
 from ffe.workflows.leak import Leak
@@ -81,8 +82,14 @@ def write_report(
         grown: whether to fit it on growing shares of the photos.
     """
     files = _files(rows, store)
-    if gone := sum(file is None or not file.is_file() for file in files):
-        log.warning("%s of the report not found where the features were made; grey tiles stand for them", _photos(gone))
+    gone = [name for name, file in zip(rows.names, files, strict=True) if file is None or not file.is_file()]
+    if gone:
+        log.warning(
+            "%s not found where the features were made (%s); grey tiles stand for %s in the report",
+            counted(len(gone), "photo was", "photos were"),
+            few(quoted(sorted(gone))),
+            "it" if len(gone) == 1 else "them",
+        )
     winner = result.leaderboard[0]
     testing = np.flatnonzero(rows.split == "test")
     seen = np.flatnonzero(np.isin(rows.split, ("train", "valid")))
@@ -116,10 +123,6 @@ def write_report(
         searched=searched,
     )
     write_page(path, page)
-
-
-def _photos(count: int) -> str:
-    return "1 photo was" if count == 1 else f"{count:,} photos were"
 
 
 def title_of(class_names: Sequence[str]) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError
 from ffe.keys import spec_differences
-from ffe.report.words import counted
 from ffe.specs import ViewsSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore
+from ffe.text import counted, few, quoted
 from ffe.workflows.dealing import say_moved
 from ffe.workflows.leaking import leaking, warn_of_leaks
 from ffe.workflows.loading import load_rows, pooled_rows
@@ -101,7 +101,9 @@ def split_rows(
     """
     used, plain = labelled(store), len(store.plain)
     if len(used) < plain:
-        log.warning("%d rows of '%s' have no label and are left out", plain - len(used), store.path)
+        unlabelled = [store.paths[row] for row in store.plain.tolist() if store.labels[row] < 0]
+        have = "has no label and is left out" if len(unlabelled) == 1 else "have no label and are left out"
+        log.warning("%s of '%s' %s (%s)", counted(len(unlabelled), "row"), store.path, have, few(quoted(sorted(unlabelled))))
     labels = store.labels[used]
     given = np.asarray(store.split, object)[used]
     # one image to train on, one to choose with, one to test on: unless a split brings the latter two
@@ -132,11 +134,13 @@ def split_rows(
         sides = hold_out(all_labels, sha256, groups.ids, test_fraction, seed, names=named, training=valid_rows, tested=tested)
         all_split = np.where(valid_rows, "valid", sides.side).astype("U5")
         say_moved(sides)
-        for label in sides.unstable:
+        if sides.unstable:
+            small = few(quoted(store.class_names[label] for label in sides.unstable))
+            one = len(sides.unstable) == 1
             log.warning(
-                "the class '%s' is so small that a test or training image had to be picked for it; "
-                "the pick may change when images are added",
-                store.class_names[label],
+                "%s so small that a test or training image had to be picked for %s; the pick may change when images are added",
+                f"the class {small} is" if one else f"{counted(len(sides.unstable), 'class', 'classes')} ({small}) are",
+                "it" if one else "each",
             )
     views = store.rows_of_views(used)
     views = np.concatenate([views, np.full((len(all_labels) - len(used), views.shape[1]), -1, np.int64)])
@@ -153,10 +157,14 @@ def split_rows(
             "No image is left to test on: all that could test belong together with images that validate; "
             "give a feature file of other images with --test."
         )
-    warn_of_leaks(rows.split, groups, sha256, all_labels)
+    warn_of_leaks(rows.split, groups, sha256, all_labels, names)
     missing = [n for i, n in enumerate(store.class_names) if not ((all_labels == i) & (all_split == TRAIN)).any()]
     if missing:
-        raise DataError(f"The class '{missing[0]}' has no training rows in '{store.path}'; give it some, or drop the class.")
+        what, it, of = ("class", "it", "the class") if len(missing) == 1 else ("classes", "them", "the classes")
+        has = "has" if len(missing) == 1 else "have"
+        raise DataError(
+            f"The {what} {few(quoted(missing))} {has} no training rows in '{store.path}'; give {it} some, or drop {of}."
+        )
     return rows
 
 
@@ -187,14 +195,17 @@ def _check_classes(store: FeatureStore, labels: np.ndarray, groups: np.ndarray, 
         raise DataError(
             f"All labelled rows of '{store.path}' are of one class ('{only}'); a head needs images of at least two classes."
         )
-    for i, name in enumerate(store.class_names):
-        if different[i] < least:
-            count = f"{different[i]} {what}{'s' if different[i] != 1 else ''}"
-            of = " of images that belong together" if what == "group" else ""
-            raise DataError(
-                f"The class '{name}' has only {count}{of} in '{store.path}'; "
-                f"give every class at least {least} different images, or leave the class out."
-            )
+    small = [i for i in range(len(store.class_names)) if different[i] < least]
+    if not small:
+        return
+    of = " of images that belong together" if what == "group" else ""
+    name = store.class_names[small[0]]
+    few_of = f"The class '{name}' has only {counted(different[small[0]], what)}{of}"
+    out = "the class"
+    if len(small) > 1:
+        names = few([f"'{store.class_names[i]}' ({different[i]})" for i in small])
+        few_of, out = f"{counted(len(small), 'class has', 'classes have')} too few {what}s{of}: {names}", "these classes"
+    raise DataError(f"{few_of} in '{store.path}'; give every class at least {least} different images, or leave {out} out.")
 
 
 def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> _Columns:

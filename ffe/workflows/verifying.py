@@ -33,6 +33,7 @@ from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
 from ffe.store.rows import UNREADABLE
 from ffe.store.writer import write_store
+from ffe.text import few
 
 # how far features of one picture may lie apart, as a share of the largest: other processors add up in another order,
 # and what is rounded in between then falls on the other side at times
@@ -271,7 +272,13 @@ def _recompute(
             problems.append(Problem(what, row, store.paths[row]))
     if backbone.error is not None and not problems:
         raise backbone.error
-    notes = [f"row {row}, '{store.paths[row]}' was not computed again: {why}" for row, why in sorted(missing.items())]
+    by_cause: dict[str, list[int]] = {}
+    for row, why in sorted(missing.items()):
+        by_cause.setdefault(why, []).append(row)
+    notes = []
+    for why, missed in by_cause.items():
+        names = few([f"row {row}, '{store.paths[row]}'" for row in missed])
+        notes.append(f"{names} {'was' if len(missed) == 1 else 'were'} not computed again: {why}")
     return replace(found, problems=tuple(problems), notes=(*found.notes, *notes), recomputed=compared)
 
 

@@ -52,6 +52,7 @@ def test_json_is_one_object_and_all_of_stdout(source: Path, tmp_path: Path) -> N
         "renamed": 0,
         "skipped": 1,
         "skipped_reasons": {"not-an-image": 1},
+        "skipped_files": ["cat/bad.jpg"],
         "engine": "fake",
         "batch_size": 32,
         "fidelity": None,
@@ -70,7 +71,7 @@ def test_text_is_one_line_and_the_rest_goes_to_stderr(source: Path, tmp_path: Pa
     assert result.exit_code == 0
     assert result.stdout.startswith(f"{output}: 10 rows, 10 computed, 1 skipped, in ")
     assert result.stdout.count("\n") == 1
-    assert f"skipped: 1 not-an-image; 'ffe info {output}' names them\n" in result.stderr
+    assert f"skipped: 1 not-an-image ('cat/bad.jpg'); 'ffe info {output}' says why\n" in result.stderr
     assert "11/11 images" in result.stderr
 
 
