@@ -43,7 +43,7 @@ def loaded_by(code: str) -> set[str]:
     """Run code in a new process, and return the top-level modules that it loaded."""
     code += "\nimport json, sys\nprint('\\n' + json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=PACKAGE.parent
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True, cwd=PACKAGE.parent
     )
     return set(json.loads(done.stdout.splitlines()[-1]))
 

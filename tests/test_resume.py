@@ -125,13 +125,13 @@ def test_a_process_that_is_stopped_in_the_middle(fake_store: Path, tmp_path: Pat
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(tmp_path.glob("m.ffe.search/*.npz")):  # the first of the quick trials; trees take a while
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(how)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     assert stdout == ""
     assert not (tmp_path / "m.ffe").exists()
     if how == signal.SIGINT:
@@ -165,4 +165,4 @@ def test_what_was_known_is_said(fake_store: Path, tmp_path: Path) -> None:
     options = ["--heads", "logistic,svm", "--trials", "16", "--folds", "3", "--seed", "5"]
     result = CliRunner().invoke(cli, ["tune", str(fake_store), "-o", str(tmp_path / "m.ffe"), *options])
     assert result.exit_code == 0
-    assert f"The best of 32 trials, {done[0]} of them from the run before (--json has all)." in result.stdout
+    assert f"the best of 32 trials, {done[0]} of them from the run before" in result.stdout

@@ -26,7 +26,7 @@ def loaded_by(*arguments: str) -> tuple[set[str], str]:
         "print('\\n' + json.dumps(sorted(names)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ)
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300, check=False, env=dict(os.environ)
     )
     assert done.returncode == 0, done.stderr
     *printed, modules = done.stdout.strip().splitlines()

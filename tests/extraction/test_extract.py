@@ -346,7 +346,7 @@ def test_killed_run_goes_on(source: Path, output: Path, moment: str, most: int) 
     """Killed in a batch, before the file is renamed, and after: the next run computes at most the rest."""
     run(source, output.with_name("undisturbed.h5"))
     command = [sys.executable, "-c", KILLED, str(source), str(output), moment]
-    killed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert output.exists() == (moment == "discard")
     summary = run(source, output)

@@ -247,7 +247,7 @@ main()
 def in_a_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run ``ffe`` with commits ten times a second."""
     command = [sys.executable, "-c", _MAIN, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ})
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ})
 
 
 @pytest.mark.slow

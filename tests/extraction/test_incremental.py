@@ -344,7 +344,7 @@ def watched(source: Path, output: Path, *options: str) -> tuple[dict[str, Any], 
         [sys.executable, "-c", _WATCHED, *command],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )

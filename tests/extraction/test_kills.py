@@ -110,13 +110,13 @@ class _Run:
     def wait_for(self, phase: str) -> None:
         with self._changed:
             self._changed.wait_for(
-                lambda: phase in [name for name, _ in self.seen] or self.process.poll() is not None, timeout=60
+                lambda: phase in [name for name, _ in self.seen] or self.process.poll() is not None, timeout=300
             )
 
     def end(self) -> list[tuple[str, float]]:
         assert self.process.stderr is not None
         errors = self.process.stderr.read()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=300)
         self._reader.join()
         assert self.process.returncode in {0, -signal.SIGKILL}, errors
         return self.seen

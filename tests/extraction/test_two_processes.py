@@ -213,7 +213,7 @@ def test_readers_see_one_committed_state_or_another(pictures: Path, tmp_path: Pa
     writer = start(_REPLACER, pictures, few, output)
     assert writer.stdout is not None
     writer.stdout.readline()
-    reads, seen, inodes, deadline = 0, set(), set(), time.monotonic() + 60
+    reads, seen, inodes, deadline = 0, set(), set(), time.monotonic() + 300
     try:
         while (len(inodes) < 12 or len(seen) < 2) and time.monotonic() < deadline:
             with FeatureStore(output) as store:

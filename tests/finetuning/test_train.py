@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -24,15 +25,15 @@ ROWS = 40
 class Source:
     """Two classes that one number tells apart."""
 
-    def __init__(self, scale: float = 1.0, wait: float = 0.0) -> None:
+    def __init__(self, scale: float = 1.0, on_take: Callable[[], None] = lambda: None) -> None:
         generator = np.random.default_rng(0)
         self.labels = np.arange(ROWS) % 2
         self.x = (generator.normal(size=(ROWS, 3)) + 2 * self.labels[:, None]).astype(np.float32) * scale
         self.views: list[int] = []
-        self._wait = wait
+        self._on_take = on_take
 
     def take(self, rows: np.ndarray, view: int) -> np.ndarray:
-        time.sleep(self._wait)
+        self._on_take()
         self.views.append(view)
         return self.x[rows]
 
@@ -93,10 +94,17 @@ def test_a_later_stage_begins_with_the_best_of_the_ones_before() -> None:
     assert loss_and_accuracy(np.asarray(logits), source.labels[30:])[0] == pytest.approx(best.valid_loss, abs=1e-6)
 
 
-def test_a_budget_ends_an_epoch_in_its_middle() -> None:
-    source, steps = Source(wait=0.05), []
+def test_a_budget_ends_an_epoch_in_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = [0]
+    clock = SimpleNamespace(monotonic=lambda: 0.02 * taken[0])  # a step takes a fiftieth of a second
+    monkeypatch.setattr("ffe.finetuning.train.time", clock)
+
+    def count() -> None:
+        taken[0] += 1
+
+    source, steps = Source(on_take=count), []
     spec = TrainingSpec(("0",), (1000,), (0.01,), batch_size=1, patience=0, seconds=1.5)
-    trainer = trainer_for(spec, source, Clock(time.monotonic(), spec.seconds), on_step=steps.append)
+    trainer = trainer_for(spec, source, Clock(0.0, spec.seconds), on_step=steps.append)
     trainer.stage(1, one_layer(), source)
     assert steps[-1].done < steps[-1].total == 30
     assert len(trainer.epochs) < 10

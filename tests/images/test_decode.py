@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import warnings
 import zlib
 from pathlib import Path
@@ -188,9 +187,7 @@ def test_32_bit_grey_is_unsupported() -> None:
 
 @pytest.mark.parametrize("side", [14_000, 60_000])
 def test_decompression_bomb_is_refused_before_it_is_read(side: int) -> None:
-    started = time.monotonic()
-    assert reason_of(png_header(side, side)) == "too-large"
-    assert time.monotonic() - started < 1
+    assert reason_of(png_header(side, side)) == "too-large"  # reading it would say "truncated": there are no pixels
 
 
 def test_empty_file(tmp_path: Path) -> None:

@@ -126,13 +126,13 @@ def test_large_pictures_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> 
     """Two of 40 % of the room are decoded together, a third waits; one that is larger than the room goes alone."""
     monkeypatch.setattr(memory, "total_memory", lambda: 1000 << 20)
     share = int(0.4 * 0.5 * (1000 << 20) / 20)
-    assert most_at_once([share] * 6) == 2
+    assert most_at_once([share] * 6, threading.Barrier(2)) == 2
     assert most_at_once([100 * share] * 3) == 1
-    assert most_at_once([100] * 8, pause=0.3) == 8  # small ones do not ask
+    assert most_at_once([100] * 8, threading.Barrier(8)) == 8  # small ones do not ask
 
 
-def most_at_once(pixels: list[int], pause: float = 0.05) -> int:
-    """Return how many threads were in the room together."""
+def most_at_once(pixels: list[int], meeting: threading.Barrier | None = None) -> int:
+    """Return how many threads were in the room together; where there is a meeting, they wait for it there."""
     inside: list[int] = []
     counts = []
 
@@ -140,14 +140,14 @@ def most_at_once(pixels: list[int], pause: float = 0.05) -> int:
         with room_for(count):
             inside.append(count)
             counts.append(len(inside))
-            time.sleep(pause)
+            meeting.wait(120) if meeting is not None else time.sleep(0.05)
             inside.remove(count)
 
     threads = [threading.Thread(target=enter, args=(count,)) for count in pixels]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert len(counts) == len(pixels)
     return max(counts)
 

@@ -67,7 +67,7 @@ def look(tmp_path: Path) -> Iterator[Look]:
             ],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=True,
         )
         found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
