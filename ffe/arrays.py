@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffe.errors import DiskFullError
+from ffe.errors import DiskFullError, SpecError
 from ffe.machine import DISK_IS_FULL, bytes_text, free_memory, reserve
 
 if TYPE_CHECKING:
@@ -33,6 +33,22 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 def fits_in_memory(size: int) -> bool:
     """Return whether so many bytes are at most half of the free memory."""
     return not size or size <= _SHARE_OF_MEMORY * free_memory()
+
+
+def check_fits(size: int, what: str, instead: str) -> None:
+    """Refuse, before anything is loaded or computed, what surely does not fit into memory.
+
+    Args:
+        size: bytes that it takes at the least.
+        what: what takes them, with a capital.
+        instead: what to do.
+
+    Raises:
+        SpecError: so much is not free.
+    """
+    free = free_memory()
+    if size > free:
+        raise SpecError(f"{what} takes at least {bytes_text(size)} of memory, and {bytes_text(free)} are free; {instead}.")
 
 
 def empty_rows(rows: int, dims: int) -> np.ndarray:

@@ -46,6 +46,45 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
+_SIGNS_OF_FULL_MEMORY = (
+    *("out of memory", "out_of_memory", "outofmemory", "bad_alloc", "bad alloc", "bad allocation"),
+    *("resourceexhausted", "resource_exhausted", "oom when", "insufficient memory", "not enough memory"),
+    *("cannot allocate", "can't allocate", "could not allocate", "failed to allocate", "unable to allocate"),
+    *("memory allocation failed", "terminatedworkererror", "brokenprocesspool"),  # of the last two, memory is the usual cause
+)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Return whether something failed for want of memory; every library says it in its own way.
+
+    What an error was raised from counts too.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        text = f"{type(seen).__name__} {seen}".lower()
+        if isinstance(seen, MemoryError) or any(sign in text for sign in _SIGNS_OF_FULL_MEMORY):
+            return True
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return False
+
+
+def is_sentence(error: BaseException) -> bool:
+    """Return whether an error of ours says what happened: not that something else is wrong where memory was short."""
+    return isinstance(error, FfeError) and ("memory" in str(error) or not ran_out_of_memory(error))
+
+
+def memory_text(error: BaseException, instead: str = "") -> str:
+    """Return the sentence for ``ran_out_of_memory``.
+
+    Args:
+        error: what was raised; if it says what did not fit, so does the sentence.
+        instead: what helps: ``give a smaller --size``.
+    """
+    what = " ".join(str(error).split())
+    said = f" ({what})" if isinstance(error, MemoryError) and 0 < len(what) <= 150 else ""
+    return f"There is not enough memory{said}; {instead and instead + ', or '}close other programs."
+
+
 def missing(what: str, *packages: str, instead: str = "") -> str:
     """Return the sentence for packages that are not installed.
 

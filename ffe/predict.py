@@ -18,6 +18,7 @@ from ffe.engines.choose import open_engine, open_saved_engine
 from ffe.errors import BundleError, DecodeError, SpecError
 from ffe.evaluation.calibration import with_temperature
 from ffe.evaluation.selection import check_threshold, sure
+from ffe.extraction.batching import check_batch
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stages import Stages
 from ffe.images.augment_text import parse_augment
@@ -101,7 +102,8 @@ class Predictor:
 
     Raises:
         BundleError: the file cannot be used.
-        SpecError: ``reject`` or a limit is out of range, or nothing says how views differ.
+        SpecError: ``reject`` or a limit is out of range, the batch does not fit into memory, or nothing says how
+            views differ.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Predictor:
         self.limits = Limits(max_pixels, max_bytes)
         wanted = None if reject is None else check_threshold(reject)
         self.bundle = Bundle(bundle)
+        check_batch(batch_size, self.bundle.manifest.spec.preprocess.size)
         self.views = _views(self.bundle, tta, augment)
         self.reject = self.bundle.manifest.reject if wanted is None else wanted
         self.class_names = self.bundle.manifest.class_names

@@ -203,9 +203,13 @@ def test_a_copy_of_the_features_that_breaks_off_leaves_nothing(
         (OSError("Can't write data"), "the system refused: Can't write data; mend that, and run the same command again"),
         (
             MemoryError("Unable to allocate 9 GiB"),
-            "there is not enough memory (Unable to allocate 9 GiB); give a smaller --size, or fewer --views",
+            "There is not enough memory (Unable to allocate 9 GiB); give a smaller --size, or fewer --views, "
+            "or close other programs.",
         ),
-        (MemoryError(), "there is not enough memory; give a smaller --size, or fewer --views"),
+        (
+            RuntimeError("OOM when allocating tensor with shape[9,9]"),
+            "There is not enough memory; give a smaller --size, or fewer --views, or close other programs.",
+        ),
     ],
 )
 def test_a_road_that_the_machine_cannot_go_is_a_row(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.backbones import lite0
-from ffe.backbones.catalog import LITE0, Backbone, check_size, find
+from ffe.backbones.catalog import FAKE, LITE0, Backbone, check_size, find
 from ffe.backbones.learnt import MODEL_SUFFIX, load_backbone
 from ffe.backbones.weights import IMAGENET, TORCH_SUFFIX, Weights
 from ffe.errors import BackboneError, WeightsError
@@ -79,6 +79,21 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
         model = _cut(model, row, spec.backbone.layer)
     model.trainable = False
     return model
+
+
+def check_layer(spec: ExtractSpec, weights: Weights) -> None:
+    """Make sure that a backbone has the layer of a spec; no weights are read, but those of a network that ffe has trained.
+
+    Raises:
+        BackboneError: it has no such layer, or is too small for the size.
+        WeightsError: the file of a trained network cannot be used.
+    """
+    row, layer = find(spec.backbone.name), spec.backbone.layer
+    if layer is None or row.name == FAKE:
+        return
+    check_tensorflow()
+    own = weights.path is not None and weights.path.suffix in {".keras", MODEL_SUFFIX}
+    _cut(load_backbone(weights) if own else _application(row, spec.preprocess.size, weights=None), row, layer)
 
 
 def download(row: Backbone, size: tuple[int, int]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ffe._version import __version__
-from ffe.errors import FfeError
+from ffe.errors import is_sentence, memory_text, ran_out_of_memory
 from ffe.text import did_you_mean, url_refusal
 
 COMMANDS = (
@@ -34,6 +34,21 @@ _AFTER_INTERRUPTION = {
     "finetune": "; no model was written; activations that were computed are kept for the same command",
     "scratch": "; no model was written",
     "compare": "; features that were computed are kept for the same command",
+}
+
+_LESS_OF_PICTURES = "give a smaller --batch-size or --max-pixels, or fewer --workers"
+_LESS_TO_LEARN = "give a smaller --batch-size"
+_LESS_MEMORY = {
+    "scan": "move the largest photos away",
+    "preview": "give a smaller --size, or fewer --views",
+    "extract": "give a smaller --size, --batch-size or --max-pixels, or fewer --workers",
+    "tune": "take fewer values of each photo with --set pooling=avg, or fewer --heads",
+    "train": "take fewer values of each photo with --set pooling=avg",
+    "finetune": f"{_LESS_TO_LEARN}, or let fewer layers learn with --unfreeze",
+    "scratch": f"{_LESS_TO_LEARN} or --size",
+    "compare": "give a smaller --size, or fewer --views",
+    "evaluate": _LESS_OF_PICTURES,
+    "predict": _LESS_OF_PICTURES,
 }
 
 
@@ -71,13 +86,13 @@ class _Commands(click.Group):
             if ctx.obj.get("debug"):
                 raise
             _fail(ctx, f"interrupted{_AFTER_INTERRUPTION.get(ctx.invoked_subcommand or '', '')}", INTERRUPTED)
-        except FfeError as error:
-            if ctx.obj.get("debug"):
-                raise
-            _fail(ctx, str(error), REFUSED)
         except Exception as error:
             if ctx.obj.get("debug") or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
+            if is_sentence(error):
+                _fail(ctx, str(error), REFUSED)
+            if ran_out_of_memory(error):
+                _fail(ctx, memory_text(error, _LESS_MEMORY.get(ctx.invoked_subcommand or "", "")), REFUSED)
             if isinstance(error, OSError):
                 where = f" ('{error.filename}')" if error.filename else ""
                 _fail(ctx, f"{error.strerror or error}{where}; mend that and run the command again.", REFUSED)

@@ -75,19 +75,3 @@ def padded(images: np.ndarray, batch_size: int) -> np.ndarray:
     full = np.zeros((batch_size, *images.shape[1:]), np.uint8)
     full[: len(images)] = images
     return full
-
-
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Return whether an engine failed for want of memory; every library says it in its own way."""
-    text = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, MemoryError) or any(
-        sign in text
-        for sign in (
-            "bad_alloc",
-            "out of memory",
-            "resourceexhausted",
-            "resource_exhausted",
-            "cannot allocate memory",
-            "oom when",
-        )
-    )

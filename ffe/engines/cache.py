@@ -32,6 +32,12 @@ def model_key(spec: ExtractSpec) -> str:
     return f"{spec_digest(plain)}-{_CONVERTER}"
 
 
+def cached_path(spec: ExtractSpec) -> Path | None:
+    """Return where the float32 model of a spec is kept; None if it is not."""
+    path = cache_folder() / f"{model_key(spec)}.zip"
+    return path if path.is_file() else None
+
+
 def cached(name: str) -> IrModel | None:
     """Return a model that was kept under ``name``; None if there is none, or it is damaged (which is said)."""
     path = cache_folder() / name

@@ -7,8 +7,10 @@ import time
 
 import numpy as np
 
-from ffe.engines.base import Engine, ran_out_of_memory
-from ffe.errors import EngineError
+from ffe.arrays import check_fits
+from ffe.engines.base import Engine
+from ffe.errors import EngineError, SpecError, ran_out_of_memory
+from ffe.images.stream import LEAST_AHEAD
 from ffe.machine import free_memory, total_memory
 
 log = logging.getLogger("ffe")
@@ -19,6 +21,29 @@ _CALLS_A_LOOK = 8
 _LEAST_FREE_BYTES = 512 << 20
 _LEAST_FREE_SHARE = 0.05  # of small machines
 _LOOK_SECONDS = 1.0
+
+
+def check_batch(batch_size: int | None, size: tuple[int, int]) -> None:
+    """Refuse a batch that surely does not fit into memory, before anything is loaded.
+
+    Counted are the pixels alone, as whole numbers and as floats, and the pictures
+    that are decoded ahead; what a backbone needs comes on top.
+
+    Args:
+        batch_size: pictures in one call of the backbone; None = it chooses.
+        size: (height, width) of each, in pixels.
+
+    Raises:
+        SpecError: there is not so much memory, or the batch is below 1.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise SpecError(f"batch_size is {batch_size}, but must be at least 1.")
+    count = batch_size or 1
+    check_fits(
+        (5 * count + LEAST_AHEAD) * size[0] * size[1] * 3,
+        f"A {'picture' if count == 1 else f'batch of {count:,} pictures'} of {size[0]}x{size[1]} pixels",
+        f"give a smaller {'--batch-size or leave it out' if count > 1 else '--size'}",
+    )
 
 
 def in_pieces(engine: Engine, images: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ffe.engines.base import Engine
-from ffe.errors import DataError, DecodeError, SpecError
+from ffe.errors import DataError, DecodeError
 from ffe.extraction.batching import BatchSize, in_pieces
 from ffe.extraction.stages import Stages
 from ffe.images.fingerprint import UNKNOWN
@@ -69,9 +69,6 @@ class Pipeline:
     Attributes:
         engine: None until the first image needed it.
         stages: where the time went so far.
-
-    Raises:
-        SpecError: the batch size is below 1.
     """
 
     def __init__(
@@ -83,8 +80,6 @@ class Pipeline:
         dtype: str = "float32",
         known: Callable[[str, int], bool] | None = None,
     ) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise SpecError(f"batch_size is {batch_size}, but must be at least 1.")
         self.engine: Engine | None = None
         self._images = images
         self._open_engine = open_engine

@@ -12,9 +12,10 @@ import h5py
 from ffe.backbones.catalog import check_size, find
 from ffe.backbones.learnt import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
-from ffe.engines.cache import model_key
+from ffe.engines.cache import cached_path, model_key
 from ffe.engines.choose import check_engine, int8_text
 from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, WeightsError
+from ffe.extraction.batching import check_batch
 from ffe.extraction.views import asked_views, check_trains
 from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord, Scan, scan
@@ -93,6 +94,7 @@ def make_job(
     views: int | None = None,
     augment: str | AugmentSpec | None = None,
     prune: bool = False,
+    batch_size: int | None = None,
     download: bool = True,
 ) -> Job:
     """Look at the source, find the weights, and check all that can be checked at once.
@@ -105,7 +107,12 @@ def make_job(
     path = Path(output)
     found = scan(source, path)
     spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype, decode, download=download)
+    check_batch(batch_size, spec.preprocess.size)
     check_engine(engine, precision)
+    if spec.backbone.layer is not None and cached_path(spec) is None:
+        from ffe.backbones.build import check_layer
+
+        check_layer(spec, found_weights)
     check_output(path, overwrite=overwrite)
     filter_options(compress or "none")
     made = asked_views(views, augment, None if overwrite else _views_at_hand(path))

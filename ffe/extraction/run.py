@@ -180,6 +180,7 @@ def extract(
         limits=Limits(max_pixels, max_bytes),
         views=views,
         augment=augment,
+        batch_size=batch_size,
     )
     quantized = quantized_at_hand(job, None if like is None else Path(like))
     with contextlib.ExitStack() as stack:

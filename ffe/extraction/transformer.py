@@ -14,6 +14,7 @@ from ffe.backbones.learnt import is_model_file
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.errors import DecodeError
+from ffe.extraction.batching import check_batch
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.plan import make_spec, weights_of
 from ffe.images.given import given
@@ -70,8 +71,10 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
         Raises:
             BackboneError, WeightsError: the backbone cannot be had.
+            SpecError: the batch does not fit into memory.
         """
         self.spec_, found = make_spec(self.backbone, self.size, self.weights, self.layer, decode=self.decode)
+        check_batch(self.batch_size, self.spec_.preprocess.size)
         self._engine = open_engine(self.spec_, found, batch_size=self.batch_size)
         self.n_features_out_ = int(np.prod(self._engine.grid))
         return self

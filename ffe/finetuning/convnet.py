@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffe.arrays import check_fits
 from ffe.errors import BackboneError
 from ffe.finetuning.warm_start import WarmStart
 from ffe.forks import check_tensorflow
@@ -21,6 +22,40 @@ UNITS = 512
 DROPOUT = 0.5
 
 
+def check_size(size: tuple[int, int], batch_size: int) -> None:
+    """Refuse a size that is too small for the network, or whose network surely does not fit into memory.
+
+    Counted are the weights, the gradients and the optimizer's means of the first
+    dense layer, in which nearly all of them are, and what one batch leaves behind
+    each layer.
+
+    Args:
+        size: (height, width) in pixels.
+        batch_size: images in a step.
+
+    Raises:
+        BackboneError: it is too small.
+        SpecError: there is not enough memory.
+    """
+    if min(size) < LEAST_SIZE:
+        raise BackboneError(
+            f"The small network takes pictures of at least {LEAST_SIZE} pixels; "
+            f"choose --size {LEAST_SIZE} or more instead of {min(size)}."
+        )
+    (height, width), values = size, 0
+    for filters in FILTERS:
+        height, width = height - 2, width - 2
+        values += height * width * filters
+        height, width = height // 2, width // 2
+        values += height * width * filters
+    weights = height * width * FILTERS[-1] * UNITS
+    check_fits(
+        4 * (3 * weights + batch_size * values),
+        f"The small network for pictures of {size[0]}x{size[1]} pixels, in steps of {batch_size},",
+        "give a smaller --size or --batch-size",
+    )
+
+
 def build_convnet(size: tuple[int, int], seed: int = 0) -> keras.Model:
     """Return the convolutions, untrained: uint8 values as float32 (N, H, W, 3), in [0, 255] -> (N, h, w, 128).
 
@@ -28,20 +63,12 @@ def build_convnet(size: tuple[int, int], seed: int = 0) -> keras.Model:
     5.2 of Chollet 2017 (Deep Learning with Python); 7x7 places for an input of 150.
 
     Args:
-        size: (height, width), at least 46 each.
+        size: (height, width), at least 46 each; see ``check_size``.
         seed: of the kernels (Glorot uniform).
-
-    Raises:
-        BackboneError: the size is too small.
     """
     check_tensorflow()
     import keras
 
-    if min(size) < LEAST_SIZE:
-        raise BackboneError(
-            f"The small network takes pictures of at least {LEAST_SIZE} pixels; "
-            f"choose --size {LEAST_SIZE} or more instead of {min(size)}."
-        )
     inputs = keras.Input((*size, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 255, name="rescaling")(inputs)
     for number, filters in enumerate(FILTERS, start=1):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ffe.errors import DecodeError
+from ffe.errors import DecodeError, ran_out_of_memory
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS
 from ffe.images.memory import room_for
 from ffe.images.structure import HEAD_BYTES, check_effort, check_pixels, checked, kind_of, tags_are_bounded
@@ -71,6 +71,8 @@ def read_image(file: str | os.PathLike[str] | bytes, max_bytes: int = MAX_BYTES)
         raise DecodeError("missing", "a link to a file that is not there" if path.is_symlink() else why) from error
     except OSError as error:
         raise DecodeError("unreadable", error.strerror or str(error)) from error
+    except MemoryError as error:
+        raise DecodeError("too-large", "not enough memory to read it") from error
     except ValueError as error:  # a null character in the name
         raise DecodeError("missing", "no such file") from error
     return data
@@ -129,9 +131,9 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels
         raise DecodeError("broken", f"it starts like a {kind} file, but its header is damaged") from error
     except Image.DecompressionBombError as error:
         raise DecodeError("too-large", f"more than {max_pixels:,} pixels (--max-pixels)") from error
-    except MemoryError as error:
-        raise DecodeError("too-large", "not enough memory to decode it") from error
     except Exception as error:  # Pillow's plugins raise all sorts on damaged files
+        if ran_out_of_memory(error):
+            raise DecodeError("too-large", "not enough memory to decode it") from error
         text = " ".join(str(error).split()) or type(error).__name__
         if "truncated" in text.lower():
             raise DecodeError("truncated", f"the picture is cut off ({text})") from error

@@ -28,6 +28,7 @@ from ffe.machine import cores
 from ffe.specs import AugmentSpec, Decode
 from ffe.stamps import NO_STAMP, Stamp, stamp_to_keep
 
+LEAST_AHEAD = 16  # images that are decoded ahead, however large
 _AHEAD_BYTES = 128 << 20
 _MOST_WORKERS_A_CORE = 2
 _LOOK_SECONDS = 1.0
@@ -126,7 +127,7 @@ class ImageStream:
     ) -> None:
         self.known = known
         self.workers = workers or default_workers()
-        self.ahead = max(16, min(1024, _AHEAD_BYTES // (size[0] * size[1] * 3)))
+        self.ahead = max(LEAST_AHEAD, min(1024, _AHEAD_BYTES // (size[0] * size[1] * 3)))
         self.read_seconds = self.decode_seconds = self.thread_seconds = self.decoding = self.waited = 0.0
         self._files = enumerate(files)
         self._size = size

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ffe.backbones.build import build
 from ffe.backbones.catalog import FAKE, check_size, find
-from ffe.errors import DataError, FfeError, SpecError, StoreError
+from ffe.errors import DataError, FfeError, SpecError, StoreError, is_sentence, memory_text, ran_out_of_memory
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.plan import make_spec
 from ffe.extraction.stages import Progress
@@ -235,9 +235,9 @@ def _go(names: Sequence[str], going: Going, dealt: Dealt, classes: Sequence[str]
         except OutOfTimeError:
             reason = f"the {going.budget:g} seconds were over before it could learn; what was computed is kept for the next run"
             yield Road(name, reason)
-        except FfeError as error:
-            yield Road(name, str(error))
-        except (OSError, MemoryError) as error:
+        except Exception as error:
+            if not isinstance(error, (FfeError, OSError)) and not ran_out_of_memory(error):
+                raise
             log.debug("the road %s", name, exc_info=error)
             yield Road(name, _reason(error))
         except KeyboardInterrupt:
@@ -250,11 +250,13 @@ def _go(names: Sequence[str], going: Going, dealt: Dealt, classes: Sequence[str]
             yield dataclasses.replace(road, evaluation=evaluation)
 
 
-def _reason(error: OSError | MemoryError) -> str:
-    """Say why the machine could not go a road."""
-    if isinstance(error, MemoryError):
-        what = f" ({error})" if str(error) else ""
-        return f"there is not enough memory{what}; give a smaller --size, or fewer --views"
+def _reason(error: Exception) -> str:
+    """Say why a road could not be gone."""
+    if is_sentence(error):
+        return str(error)
+    if ran_out_of_memory(error):
+        return memory_text(error, "give a smaller --size, or fewer --views")
+    assert isinstance(error, OSError)
     what = " ".join((error.strerror or str(error)).split())
     where = f" ('{error.filename}')" if error.filename else ""
     return f"the system refused: {what}{where}; mend that, and run the same command again"

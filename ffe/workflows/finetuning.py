@@ -19,6 +19,7 @@ from ffe.engines.choose import check_engine
 from ffe.errors import BundleError, DataError, StoreError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
+from ffe.extraction.batching import check_batch
 from ffe.extraction.stages import Progress
 from ffe.finetuning.cut import Cut, find_cut
 from ffe.finetuning.history import Epoch
@@ -163,6 +164,7 @@ def finetune(
     _check_model(Path(model), Path(source))
     base = open_base(Path(model), weights)
     check_engine(engine)
+    check_batch(spec.batch_size, base.spec.preprocess.size)
     call.check()
     own = cache is None
     folder = Path(cache) if cache is not None else call.output.with_name(call.output.name + ".cache")

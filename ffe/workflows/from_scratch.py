@@ -15,7 +15,7 @@ from ffe.backbones.catalog import CONVNET
 from ffe.engines.base import grid_of
 from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.weights import class_weights as weights_of_classes
-from ffe.finetuning.convnet import DROPOUT, FILTERS, build_convnet, first_head
+from ffe.finetuning.convnet import DROPOUT, FILTERS, build_convnet, check_size, first_head
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.layers import ALL
 from ffe.finetuning.network import Network, features_above
@@ -127,10 +127,11 @@ def scratch(
     page, board = (None if path is None else Path(path) for path in (report, tensorboard))
     call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)
     call.check()
+    preprocess = PreprocessSpec((size, size) if isinstance(size, int) else size, "none", decode=decode)
+    check_size(preprocess.size, spec.batch_size)
     found = scan(source, call.output)
     _check_classes(found)
     check_counts(found)
-    preprocess = PreprocessSpec((size, size) if isinstance(size, int) else size, "none", decode=decode)
     backbone = build_convnet(preprocess.size, seed)
     names = found.class_names
     pixels, photos, skipped = photos_of_files(found, names, preprocess, Limits(max_pixels, max_bytes), workers, on_decoded)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ffe.arrays import check_fits
 from ffe.errors import DecodeError, SourceError, SpecError
 from ffe.images.augment import apply, draw
 from ffe.images.augment_text import augment_text, parse_augment
@@ -112,6 +113,11 @@ def preview(
         raise SpecError(f"views is {views}, but must be from 1 to {MOST_VIEWS}.")
     place = check_picture(Path(output))
     path = Path(source)
+    check_fits(
+        3 * side[0] * side[1] * (1 + (views or VIEWS_OF_EACH)),
+        f"A picture of {side[0]}x{side[1]} pixels with its views",
+        "give a smaller --size, or fewer --views",
+    )
     if path.is_file() and path.suffix.lower() not in _CSV:
         if image is not None:
             raise SourceError(f"'{path}' is a picture already; leave --image out, or give the folder that holds it.")
