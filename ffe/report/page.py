@@ -190,6 +190,7 @@ class Page:
         map: the features on a plane.
         growth: see ``GrowthView``.
         made: command, options, seed, versions: how to make it again.
+        unsure: what comes of the threshold below which the model answers "not sure", in words; empty = there is none.
         searched: whether a search chose the head, or it was given.
         trained: whether it is a network that learnt, and not a head alone.
         scored: whether a finished model was scored on photos, and nothing was made.
@@ -211,6 +212,7 @@ class Page:
     map: FeatureMap2D | None = None
     growth: GrowthView | None = None
     made: Mapping[str, str] = field(default_factory=dict)
+    unsure: str = ""
     searched: bool = False
     trained: bool = False
     scored: bool = False

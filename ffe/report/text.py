@@ -21,6 +21,7 @@ METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"
 _COLUMNS = 100
 _NARROWEST = 12  # that a column is made for the sake of the others
 _GAP = "  "
+_LEVEL = 0.05  # of the p-value of a comparison, as in ffe.evaluation.comparison
 _LONGEST_FACT = 4000
 _WORST = 10
 _LEARNT = ("loss", "accuracy", "valid_loss", "valid_accuracy")
@@ -283,7 +284,12 @@ def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> 
     low, high, difference = (100 * number for number in (*comparison["interval"], comparison["difference"]))
     if difference < 0:
         name_a, name_b, a, b, difference, low, high = name_b, name_a, b, a, -difference, -high, -low
-    verdict = f"{name_a} is better than {name_b}" if comparison["real"] else f"no real difference between {name_a} and {name_b}"
+    if comparison["real"]:
+        verdict = f"{name_a} is better than {name_b}"
+    elif low > 0 or comparison["p_value"] < _LEVEL:  # one of the two says so, the other does not
+        verdict = f"{name_a} may be better than {name_b}, more photos would tell"
+    else:
+        verdict = f"no real difference between {name_a} and {name_b}"
     return (
         f"{verdict}: {share_text(a)} and {share_text(b)} of the same {rows} images right, "
         f"{difference:.1f} points apart (95 %: {low:z.1f} to {high:z.1f}; p {_p_text(comparison['p_value'])})"

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 from ffe.errors import DecodeError
 from ffe.report.words import plain
 
-SIDE = 96  # pixels of the longer side
+SIDE = 160  # pixels of the longer side: more than a gallery shows, so that a photo can be enlarged
 _QUALITY = 70
 
 

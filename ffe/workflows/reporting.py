@@ -32,7 +32,7 @@ from ffe.report.page import (
     Suspect,
     write_page,
 )
-from ffe.report.text import METRIC_NAMES, comparison_text, parameters_text, share_text
+from ffe.report.text import METRIC_NAMES, answered_text, comparison_text, parameters_text, share_text
 from ffe.report.words import counted, listed
 from ffe.specs import SearchSpec
 from ffe.splits.groups import Groups
@@ -120,6 +120,7 @@ def write_report(
         map=_map(rows, files, predicted, spec.seed),
         growth=_growth_view(problem, spec, next(t for t in result.leaderboard if t.head != EnsembleHead.name)) if grown else None,
         made=_made(spec, store, problem, result),
+        unsure="" if result.answered is None else answered_text(result.answered.to_json()),
         searched=searched,
     )
     write_page(path, page)

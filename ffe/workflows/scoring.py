@@ -28,7 +28,7 @@ from ffe.predict import Predictor
 from ffe.report.answers import Answers, check_answers
 from ffe.report.page import Page, Picture, Suspect, write_page
 from ffe.report.page import check_output as check_report
-from ffe.report.text import parameters_text
+from ffe.report.text import answered_text, parameters_text
 from ffe.specs import AugmentSpec
 from ffe.store.reader import FeatureStore
 from ffe.workflows.reporting import calibration_view, picture_of, title_of
@@ -235,6 +235,7 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ask
             ],
             calibration=calibration_view(as_it_is, asked.probabilities, asked.labels),
             scored=True,
+            unsure=answered_text(result.answered.to_json()) if result.answered.threshold else "",
             made={"model": str(predictor.bundle.path), "photos": data, "sha256 of the model's record": predictor.bundle.sha256},
         ),
     )

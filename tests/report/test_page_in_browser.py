@@ -215,6 +215,47 @@ def test_a_cell_opens_and_shows_its_pictures(look: Look, full_page: Page) -> Non
     }
 
 
+ENLARGE = """
+        const boxes = [...page.querySelectorAll("#mistakes .photo input")];
+        const size = (box) => Math.round(box.parentElement.querySelector("img").getBoundingClientRect().width);
+        const small = size(boxes[0]);
+        boxes[0].parentElement.querySelector("img").click();
+        const large = size(boxes[0]), named = boxes[0].getAttribute("aria-label");
+        boxes[0].parentElement.querySelector("img").click();
+        const again = size(boxes[0]);
+        boxes[1].focus();
+        const focused = page.activeElement === boxes[1];
+        boxes[1].click();  // as the space bar does
+        """
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_photo_is_enlarged_and_made_small_again(look: Look, full_page: Page, script: bool) -> None:
+    """By a click, or from the keyboard; no script is needed."""
+    found = look(full_page, ENLARGE + "return {small, large, named, again, focused, second: size(boxes[1])};", script=script)
+    assert found["small"] < 200 < 400 < found["large"]
+    assert found["again"] == found["small"]
+    assert found["second"] == found["large"]
+    assert found["named"].startswith("Enlarge ")
+    assert found["focused"]
+
+
+def test_escape_makes_a_photo_small_and_one_is_large_at_a_time(look: Look, full_page: Page) -> None:
+    found = look(
+        full_page,
+        ENLARGE
+        + """
+        boxes[0].click();
+        const one = page.querySelectorAll(".photo input:checked").length;
+        const panels = page.querySelectorAll("details[name=cell][open]").length;
+        page.dispatchEvent(new view.KeyboardEvent("keydown", {key: "Escape"}));
+        return {one, none: page.querySelectorAll(".photo input:checked").length,
+                panels: panels - page.querySelectorAll("details[name=cell][open]").length};
+        """,
+    )
+    assert (found["one"], found["none"], found["panels"]) == (1, 0, 0)
+
+
 def test_a_cell_opens_without_scripts(look: Look, full_page: Page) -> None:
     """A link to a place inside a closed <details> opens it."""
     found = look(

@@ -275,6 +275,25 @@ def test_growth_is_a_sentence() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("real", "interval", "p_value", "verdict"),
+    [
+        (True, (0.01, 0.09), 0.001, "svm is better than forest: "),
+        (False, (0.01, 0.09), 0.08, "svm may be better than forest, more photos would tell: "),
+        (False, (-0.01, 0.11), 0.04, "svm may be better than forest, more photos would tell: "),
+        (False, (-0.01, 0.11), 0.08, "no real difference between svm and forest: "),
+    ],
+)
+def test_no_difference_is_said_only_where_interval_and_test_agree(
+    real: bool, interval: tuple[float, float], p_value: float, verdict: str
+) -> None:
+    found = {"accuracy_a": 0.95, "accuracy_b": 0.9, "n": 100, "difference": 0.05}
+    found |= {"real": real, "interval": interval, "p_value": p_value}
+    assert comparison_text(found, "svm", "forest").startswith(verdict)
+    other = found | {"accuracy_a": 0.9, "accuracy_b": 0.95, "difference": -0.05, "interval": (-interval[1], -interval[0])}
+    assert comparison_text(other, "forest", "svm") == comparison_text(found, "svm", "forest")
+
+
 def test_a_comparison_names_the_better_first_and_says_where_there_is_no_difference() -> None:
     labels = np.zeros(200, np.int64)
     right, worse, same = (np.where(np.arange(200)[:, None] < wrong, [0.2, 0.8], [0.8, 0.2]) for wrong in (2, 30, 3))

@@ -27,7 +27,7 @@ def tile(uri: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("size", "small"), [((400, 200), (96, 48)), ((200, 400), (48, 96)), ((48, 32), (48, 32)), ((2000, 3), (96, 1))]
+    ("size", "small"), [((400, 200), (160, 80)), ((200, 400), (80, 160)), ((48, 32), (48, 32)), ((2000, 3), (160, 1))]
 )
 def test_a_picture_keeps_its_shape_and_is_not_enlarged(tmp_path: Path, size: tuple[int, int], small: tuple[int, int]) -> None:
     Image.new("RGB", size, "red").save(tmp_path / "x.png")
@@ -48,18 +48,18 @@ def test_pictures_stand_upright(tmp_path: Path, orientation: int) -> None:
     lying.save(tmp_path / "x.jpg", exif=exif, quality=95)
     assert upright_size((tmp_path / "x.jpg").read_bytes()) == (100, 200)
     made = opened(thumbnail(tmp_path / "x.jpg", "x.jpg").uri)
-    assert made.size == (96, 48)
+    assert made.size == (160, 80)
     pixels = np.asarray(made.convert("L"), np.float64)
-    assert pixels[:20, :44].mean() > 240
-    assert pixels[28:].mean() < 15
-    assert pixels[:20, 52:].mean() < 15
+    assert pixels[:36, :76].mean() > 240
+    assert pixels[44:].mean() < 15
+    assert pixels[:36, 84:].mean() < 15
 
 
 def test_real_photos_are_small(shared: Path) -> None:
     files = sorted((shared / "images" / "flowers" / "rose").iterdir())[:12]
     made = thumbnails([(file, file.name) for file in files])
-    assert all(picture.found and max(picture.width, picture.height) == 96 for picture in made)
-    assert np.mean([len(picture.uri) for picture in made]) < 5000
+    assert all(picture.found and max(picture.width, picture.height) == 160 for picture in made)
+    assert np.mean([len(picture.uri) for picture in made]) < 8000
 
 
 def test_what_is_gone_or_damaged_gives_a_tile_with_its_name(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_what_is_gone_or_damaged_gives_a_tile_with_its_name(tmp_path: Path) -> N
     for file in (None, tmp_path / "gone.jpg", tmp_path, tmp_path / "text.jpg", tmp_path / "cut.jpg", Path("a\0b")):
         made = thumbnail(file, "some/folder/<b>&'\"\x1b\udc80.jpg")
         assert not made.found
-        assert (made.width, made.height) == (96, 96)
+        assert (made.width, made.height) == (160, 160)
         words = tile(made.uri)
         assert "&lt;b&gt;&amp;" in words
         assert "\x1b" not in words

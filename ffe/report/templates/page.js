@@ -33,6 +33,17 @@
     show((asked && asked.closest(".panels details")) || all.find((panel) => panel.classList.contains("miss")) || null);
   }
 
+  // Enlarged photos are checkboxes, which need no script; with one, only one is open, and Escape closes it.
+  const enlarged = () => [...document.querySelectorAll(".photo input:checked")];
+  document.addEventListener("change", (event) => {
+    for (const other of enlarged()) other.checked = other === event.target;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !enlarged().length) return;
+    for (const open of enlarged()) open.checked = false;
+    event.stopImmediatePropagation();
+  }, true);
+
   const map = document.querySelector("svg.map");
   if (map) {
     const box = map.parentElement;
