@@ -51,7 +51,9 @@ def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[La
     other class. A class without rows is never suggested.
 
     Hard photos are found along with wrong labels: the list is for looking at,
-    not for relabelling unseen.
+    not for relabelling unseen. A probability within last bits of a threshold may
+    be on the list of one processor and not of another; those of one margin (to
+    nine digits) come in the order of the rows.
 
     Args:
         probabilities: float64 (N, K), of rows that the classifier was not fitted on.
@@ -73,7 +75,7 @@ def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[La
     issues = np.flatnonzero((best != labels) & clear & (others >= thresholds[best]))
     if not len(issues) and not _mostly_clear(probabilities):
         return None
-    issues = issues[np.argsort((own - others)[issues], kind="stable")]
+    issues = issues[np.argsort(np.round((own - others)[issues], 9), kind="stable")]
     return tuple(LabelIssue(int(i), int(labels[i]), int(best[i]), float(own[i]), float(others[i])) for i in issues)
 
 

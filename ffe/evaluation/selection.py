@@ -59,7 +59,11 @@ def check_threshold(threshold: float) -> float:
 
 
 def sure(probabilities: np.ndarray, threshold: float) -> np.ndarray:
-    """Return bool (N,): whether the best of probabilities (N, K) reaches the threshold."""
+    """Return bool (N,): whether the best of probabilities (N, K) reaches the threshold.
+
+    A probability that is equal to it but for its last bits may be above it on one
+    processor and below it on another.
+    """
     return probabilities.max(axis=1) >= threshold
 
 

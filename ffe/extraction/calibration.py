@@ -75,7 +75,9 @@ def calibrated(
 ) -> IrModel:
     """Return the int8 model of a spec for these images: from the cache, or quantised now.
 
-    The same images, in the same order, give the same model. Test and
+    The same images, in the same order, give the same sample everywhere and the
+    same model on one machine; whether a cosine just reaches ``LEAST_COSINE`` may
+    be another matter on another processor. Test and
     validation images take no part. The sample is decoded exactly, so that the
     model serves both ways of decoding.
 

@@ -111,6 +111,8 @@ class Trainer:
         """Train one stage; the model ends with the best weights of all epochs so far.
 
         Ctrl-C ends it likewise, once there are weights that are better than the start.
+        Of equal losses the earlier epoch is kept; where two are equal but for their
+        last bits, another processor may keep the other one.
 
         Args:
             number: of the stage, from 1.

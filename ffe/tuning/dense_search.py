@@ -31,7 +31,8 @@ def dense_outcomes(
     All parts and executions of all sets train together, epoch by epoch. A set
     stops when the mean log loss of its scored rows has not fallen for
     ``patience`` epochs (0 = never), and is scored at the epoch where that loss
-    was least; one epoch for all its parts, so that a refit can use it.
+    was least; one epoch for all its parts, so that a refit can use it. Where two
+    epochs are equal to the last bits, another processor may take the other one.
     """
     outcomes: list[Outcome | None] = [None] * len(sets)
     together = [i for i, parameters in enumerate(sets) if parameters["trainer"] == "together"]

@@ -191,7 +191,9 @@ def search(
 
     The heads take turns, each with a batch of trials, which are scored
     together. A search by number of trials is the same whenever rows, options
-    and seed are; one by time makes as many as fit, and begins alike. A dense
+    and seed are, on one machine; one by time makes as many as fit, and begins
+    alike. What is tried after the first batches follows from scores in floats,
+    so another processor may come to try other parameters. A dense
     head picks its epoch on the rows that score it, which flatters it a little
     in this ranking, and not in the test.
 
@@ -318,7 +320,10 @@ def score_once(problem: Problem, spec: SearchSpec, name: str, settings: Mapping[
 
 
 def rank(trials: Sequence[Trial]) -> list[Trial]:
-    """Sort trials, the best first; equal scores (to nine digits) go to the smaller head, then by name."""
+    """Sort trials, the best first; equal scores (to nine digits) go to the smaller head, then by name.
+
+    So last bits decide nothing here, but for those that change an answer.
+    """
     return sorted(trials, key=lambda t: (-round(t.score, 9), t.size, t.head, sorted(map(str, t.parameters.items()))))
 
 

@@ -63,9 +63,11 @@ class EvaluateResult:
 
     @property
     def wrong(self) -> np.ndarray:
-        """The images that were named wrongly, int64 (M,), the surest mistake first."""
+        """The images that were named wrongly, int64 (M,), the surest mistake first, of equal ones (to nine digits) by path."""
         rows = np.flatnonzero(self.probabilities.argmax(axis=1) != self.labels) if len(self.labels) else self.labels
-        return np.asarray(sorted(rows.tolist(), key=lambda i: (-self.probabilities[i].max(), self.paths[i])), np.int64)
+        return np.asarray(
+            sorted(rows.tolist(), key=lambda i: (-round(float(self.probabilities[i].max()), 9), self.paths[i])), np.int64
+        )
 
     def answers(self) -> list[dict[str, Any]]:
         """Return every answer as plain values: path, truth, label, sure, probabilities by class name."""

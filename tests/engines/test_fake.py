@@ -18,6 +18,7 @@ def spec_of(size: tuple[int, int]) -> ExtractSpec:
     return ExtractSpec(BackboneSpec("fake", "random", random_weights().sha256), PreprocessSpec(size, "none"))
 
 
+@pytest.mark.portable
 class TestFakeEngine(EngineContract):
     tolerance = 1e-6
 

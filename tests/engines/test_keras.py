@@ -34,6 +34,7 @@ def engine_of(size: tuple[int, int], batch_size: int, layer: str | None = None) 
     return KerasEngine(model_of(size, layer), spec_of(size, layer=layer), batch_size)
 
 
+@pytest.mark.portable
 class TestKerasEngine(EngineContract):
     """MobileNet with random weights, cut where its output is a grid that is not square."""
 

@@ -47,6 +47,7 @@ def engine_of(precision: str, batch_size: int) -> OpenVinoEngine:
     return OpenVinoEngine(float_ir() if precision == "float32" else int8_ir(), batch_size)
 
 
+@pytest.mark.portable
 class TestOpenVinoEngine(EngineContract):
     size = SIZE
     tolerance = 1e-4
@@ -59,6 +60,7 @@ class TestOpenVinoEngine(EngineContract):
         return np.asarray(keras_model()(preprocess(images, "tf"), training=False))
 
 
+@pytest.mark.portable
 class TestInt8Engine(EngineContract):
     size = SIZE
     tolerance = 0.0

@@ -259,6 +259,7 @@ class _Interrupts:
         return np.asarray(self._inner.extract(images))
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("batches", [0, 1, 2])
 def test_interrupted_run_goes_on(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
     """What was computed is not computed again, and the file is that of an undisturbed run."""

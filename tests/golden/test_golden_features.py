@@ -23,6 +23,8 @@ from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 
 GOLDEN = Path(__file__).with_name("mobilenet_random.json")
 
+pytestmark = pytest.mark.portable
+
 TIGHT = 1e-4  # the stored pixels, as a share of the largest feature: float32 sums in another order
 LOOSE = 0.05  # the JPEG decoded again, as a share of the norm: libjpeg versions differ by a level or two
 

@@ -44,6 +44,7 @@ def test_a_group_of_two_classes_is_dealt_once() -> None:
     np.testing.assert_array_equal(folds[:10], folds[10:])
 
 
+@pytest.mark.portable
 def test_order_and_numbers_do_not_matter() -> None:
     rng = np.random.default_rng(0)
     order, groups, sha256 = rng.permutation(90), rng.integers(0, 80, 90), digests(90)

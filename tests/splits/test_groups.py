@@ -44,6 +44,7 @@ def test_unrelated_images_have_groups_of_their_own(features: np.ndarray, phash: 
     assert groups.links == dict.fromkeys(CAUSES, 0)
 
 
+@pytest.mark.portable
 def test_every_cause_is_found_and_named(features: np.ndarray, phash: np.ndarray) -> None:
     sha256 = digests(N)
     names = [""] * N
@@ -98,6 +99,7 @@ def test_without_features_hashes_must_be_all_but_equal(phash: np.ndarray) -> Non
     assert find_groups(digests(3)).count == 0
 
 
+@pytest.mark.portable
 def test_the_order_of_the_rows_does_not_matter(features: np.ndarray, phash: np.ndarray) -> None:
     sha256 = digests(N)
     sha256[7] = sha256[3]

@@ -444,6 +444,7 @@ def test_one_part_and_one_execution_have_no_spread(problem: Problem) -> None:
     assert score_once(alone, SearchSpec(("logistic",)), "logistic", {}).spread is None
 
 
+@pytest.mark.portable
 def test_the_same_seed_gives_the_same_leaderboard(problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all four heads, fitted for real; and no file is written."""
     monkeypatch.chdir(tmp_path)
@@ -471,6 +472,7 @@ def _trial(head: str, score: float, size: int, **parameters: Any) -> Trial:
     return Trial(head, parameters, score, None, 1.0, size)
 
 
+@pytest.mark.portable
 def test_equal_scores_go_to_the_smaller_head_then_by_name() -> None:
     trials = [
         _trial("svm", 0.9, 500),
