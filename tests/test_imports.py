@@ -21,7 +21,7 @@ HEAVY = {
 
 # lowest first; the packages of one layer do not import each other
 LAYERS = (
-    {"_version", "errors", "machine", "quiet", "text"},
+    {"_version", "errors", "machine", "opening", "quiet", "text"},
     {"specs", "archive", "arrays", "hdf5", "forks"},
     {"keys"},
     {"ir", "stamps"},

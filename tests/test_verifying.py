@@ -225,7 +225,7 @@ def test_nothing_but_a_report_for_a_file_that_cannot_be_opened(features: Path) -
     features.write_bytes(features.read_bytes()[:-10])
     found = verify(features, repair=True, recompute=3)
     assert [problem.text() for problem in found.problems] == [
-        f"'{features}' is not a readable HDF5 file; if it was cut off, delete it, and make it again with 'ffe extract'."
+        f"'{features}' is an HDF5 file that is cut off or damaged; if 'ffe extract' wrote it, make it again with --overwrite."
     ]
     assert (found.ok, found.schema, found.rows) == (False, None, None)
 

@@ -33,6 +33,7 @@ from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.ir import IrModel, digest_of_parts, map_member
 from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
+from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.store.durable import copy_file, sync, sync_folder
 from ffe.text import url_refusal
 
@@ -71,9 +72,19 @@ class Bundle:
         self.path = Path(path)
         if self.path.is_dir():
             raise BundleError(f"'{self.path}' is a folder; give a model file (.ffe), such as 'ffe tune' writes.")
-        if not self.path.is_file():
+        try:
+            start = first_bytes(self.path)
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise BundleError(
                 url_refusal(path) or f"There is no model file '{self.path}'; make one with 'ffe tune FEATURES.h5 -o {self.path}'."
+            ) from error
+        except OSError as error:
+            raise BundleError(unopened(self.path, error)) from error
+        if not start:
+            raise BundleError(f"'{self.path}' is empty; make the model again with 'ffe tune FEATURES.h5 -o {self.path}'.")
+        if start == HDF5_SIGNATURE:
+            raise BundleError(
+                f"'{self.path}' is a feature file or another HDF5 file, not a model; give a .ffe file that 'ffe tune' wrote."
             )
         if not zipfile.is_zipfile(self.path):
             raise BundleError(f"'{self.path}' is no model file, or a damaged one; give a .ffe file that 'ffe tune' wrote.")
@@ -97,7 +108,9 @@ class Bundle:
                 raise BundleError("its spec does not match its spec digest")
         except FfeError as error:
             raise BundleError(f"The model file '{self.path}' cannot be used: {str(error).rstrip('.')}; make it again.") from error
-        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        except OSError as error:
+            raise BundleError(unopened(self.path, error)) from error
+        except (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             raise BundleError(f"The model file '{self.path}' is damaged or no model file; make it again.") from error
 
     @property

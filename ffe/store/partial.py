@@ -42,6 +42,9 @@ def locked(folder: Path, output: Path) -> IO[str]:
         except OSError as error:
             file.close()
             if error.errno not in _HELD:
+                with contextlib.suppress(OSError):  # nothing is left behind but the rows of an earlier run
+                    (folder / "lock").unlink()
+                    folder.rmdir()
                 raise StoreError(
                     f"The disk of '{output}' has no locks ({error.strerror}), so nothing keeps another process from writing it "
                     "too; choose an output on another disk."

@@ -17,6 +17,7 @@ from ffe.errors import StoreError, StoreInUseError
 from ffe.hdf5 import check_attribute, check_contents, read_attribute
 from ffe.ir import IrModel
 from ffe.keys import spec_digest
+from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.specs import ExtractSpec, ViewsSpec
 from ffe.stamps import NO_STAMP
 from ffe.store import layout
@@ -73,24 +74,7 @@ class FeatureStore:
             raise StoreError(
                 f"'{self.path}' is a folder, not a feature file; make one with 'ffe extract {self.path} -o features.h5'."
             )
-        if not self.path.is_file():
-            raise StoreError(
-                url_refusal(path) or f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'."
-            )
-        if zipfile.is_zipfile(self.path):
-            raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
-        try:
-            self._file = h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
-        except BlockingIOError as error:
-            raise StoreInUseError(
-                f"Another program has '{self.path}' open to change it; close it there, and run this again."
-            ) from error
-        except PermissionError as error:
-            raise StoreInUseError(f"'{self.path}' may not be read; allow it (chmod), and run this again.") from error
-        except OSError as error:
-            raise StoreError(
-                f"'{self.path}' is not a readable HDF5 file; if it was cut off, delete it, and make it again with 'ffe extract'."
-            ) from error
+        self._file = self._opened(path)
         self.parts: tuple[FeatureStore, ...] = ()
         try:
             self._read()
@@ -102,6 +86,43 @@ class FeatureStore:
             self.close()
             raise StoreError(
                 f"'{self.path}' is damaged ({' '.join(str(error).split())[:120]}); extract it again with --overwrite."
+            ) from error
+
+    def _opened(self, path: str | os.PathLike[str]) -> h5py.File:
+        """Open the file; without a lock where the disk has none (HDF5 would refuse it, as some network disks do)."""
+        try:
+            start = first_bytes(self.path, len(HDF5_SIGNATURE))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreError(
+                url_refusal(path) or f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'."
+            ) from error
+        except OSError as error:
+            raise StoreInUseError(unopened(self.path, error)) from error
+        if zipfile.is_zipfile(self.path):
+            raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
+        if not start:
+            raise StoreError(f"'{self.path}' is empty; make it with 'ffe extract SOURCE -o {self.path} --overwrite'.")
+        if start != HDF5_SIGNATURE:
+            raise StoreError(f"'{self.path}' is no feature file, or a damaged one; give a file that 'ffe extract' wrote.")
+        try:
+            try:
+                return h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                if "lock file" not in str(error):
+                    raise
+                return h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES, locking=False)
+        except BlockingIOError as error:
+            raise StoreInUseError(
+                f"Another program has '{self.path}' open to change it; close it there, and run this again."
+            ) from error
+        except OSError as error:
+            if error.errno:
+                raise StoreInUseError(unopened(self.path, error)) from error
+            raise StoreError(
+                f"'{self.path}' is an HDF5 file that is cut off or damaged; "
+                f"if 'ffe extract' wrote it, make it again with --overwrite."
             ) from error
 
     def _read(self) -> None:

@@ -123,7 +123,7 @@ def _features_as_a_model(pictures: Path, bundle: Path, here: Path) -> tuple[tupl
         "predict",
         features,
         "a.png",
-    ), f"'{features}' is no model file, or a damaged one; give a .ffe file that 'ffe tune' wrote."
+    ), f"'{features}' is a feature file or another HDF5 file, not a model; give a .ffe file that 'ffe tune' wrote."
 
 
 CASES: tuple[Case, ...] = (

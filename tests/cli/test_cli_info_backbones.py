@@ -99,7 +99,9 @@ def test_splits_are_for_models(fake_store: Path) -> None:
     assert "--splits is for model files; a feature file shows its splits without it." in result.stderr
 
 
-@pytest.mark.parametrize(("content", "sentence"), [(b"text", "is not a readable HDF5 file"), (None, "There is no feature file")])
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(b"text", "is no feature file, or a damaged one"), (None, "There is no feature file")]
+)
 def test_info_of_something_else_is_refused(tmp_path: Path, content: bytes | None, sentence: str) -> None:
     if content is not None:
         (tmp_path / "file").write_bytes(content)

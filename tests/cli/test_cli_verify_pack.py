@@ -69,7 +69,7 @@ def test_verify_a_file_that_cannot_be_opened(features: Path) -> None:
     result = _run("verify", features)
     assert (result.exit_code, result.stderr) == (3, "")
     assert result.stdout == (
-        f"'{features}' is not a readable HDF5 file; if it was cut off, delete it, and make it again with 'ffe extract'.\n"
+        f"'{features}' is an HDF5 file that is cut off or damaged; if 'ffe extract' wrote it, make it again with --overwrite.\n"
         f"{features}: NOT RIGHT, 1 problem\n"
     )
 

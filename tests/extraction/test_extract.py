@@ -216,7 +216,7 @@ def test_output_that_cannot_be_written(source: Path, tmp_path: Path, name: str, 
 def test_an_empty_file_at_the_output(source: Path, output: Path) -> None:
     """As after a crash of something else: the sentence says what helps, and both ways do."""
     output.touch()
-    with pytest.raises(StoreError, match=r"is not a readable HDF5 file; if it was cut off, delete it, and make it again with"):
+    with pytest.raises(StoreError, match=r"is empty; make it with 'ffe extract SOURCE -o .*features\.h5 --overwrite'\."):
         run(source, output)
     assert run(source, output, overwrite=True).rows == 12
 
@@ -231,7 +231,7 @@ def test_output_that_is_one_of_the_images(source: Path) -> None:
 
 def test_output_that_is_another_file_is_not_replaced(source: Path, output: Path) -> None:
     output.write_text("my diary")
-    with pytest.raises(StoreError, match="is not a readable HDF5 file"):
+    with pytest.raises(StoreError, match="is no feature file, or a damaged one; give a file"):
         run(source, output)
     assert output.read_text() == "my diary"
 

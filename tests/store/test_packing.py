@@ -240,7 +240,8 @@ ANOTHER = (
     "'{v}' is virtual, and its part '{p}' is not the file that was packed; "
     "put that back, or pack the parts again with 'ffe pack'."
 )
-NOT_READABLE = "'{p}' is not a readable HDF5 file; if it was cut off, delete it, and make it again with 'ffe extract'."
+CUT_OFF = "'{p}' is an HDF5 file that is cut off or damaged; if 'ffe extract' wrote it, make it again with --overwrite."
+EMPTY = "'{p}' is empty; make it with 'ffe extract SOURCE -o {p} --overwrite'."
 
 
 @pytest.mark.parametrize(
@@ -250,8 +251,8 @@ NOT_READABLE = "'{p}' is not a readable HDF5 file; if it was cut off, delete it,
         (moved, NOT_THERE),
         (replaced, ANOTHER),
         (one_row_changed, ANOTHER),
-        (truncated, NOT_READABLE),
-        (no_hdf5, NOT_READABLE),
+        (truncated, CUT_OFF),
+        (no_hdf5, EMPTY),
     ],
 )
 def test_a_part_that_is_not_what_it_was_is_an_error_on_open(virtual: Path, damage: Callable[[Path], None], sentence: str) -> None:

@@ -77,11 +77,17 @@ def test_model_in_place_of_a_feature_file(fake_bundle: Path) -> None:
         FeatureStore(fake_bundle)
 
 
-@pytest.mark.parametrize("content", [b"", b"path,label\na.png,cat\n"])
-def test_file_that_is_no_hdf5(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty; make it with 'ffe extract SOURCE -o"),
+        (b"path,label\na.png,cat\n", "is no feature file, or a damaged one; give"),
+    ],
+)
+def test_file_that_is_no_hdf5(tmp_path: Path, content: bytes, sentence: str) -> None:
     path = tmp_path / "features.h5"
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"features\.h5' is not a readable HDF5 file; if it was cut off, delete it"):
+    with pytest.raises(StoreError, match=rf"features\.h5' {sentence}"):
         FeatureStore(path)
 
 
@@ -90,7 +96,9 @@ def test_file_that_was_cut_off(fake_store: Path, tmp_path: Path, share: float) -
     data = fake_store.read_bytes()
     path = tmp_path / "features.h5"
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(StoreError, match="is not a readable HDF5 file; if it was cut off, delete it, and make"):
+    with pytest.raises(
+        StoreError, match="is an HDF5 file that is cut off or damaged; if 'ffe extract' wrote it, make it again with --overwrite"
+    ):
         FeatureStore(path)
 
 

@@ -1,0 +1,42 @@
+"""Opening files of others: what cannot be opened is not called damaged, and only what is damaged is called so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+_WHAT_HELPS = {
+    errno.EACCES: "allow it (chmod), and run this again",
+    errno.EPERM: "allow it (chmod), and run this again",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), and run this again",
+    errno.ENFILE: "close other programs, and run this again",
+    errno.EIO: "the disk or the connection to it fails; look after it, or copy the file, and run this again",
+    getattr(errno, "ESTALE", -1): "the network disk has lost it; mount it again, and run this again",
+    errno.ELOOP: "its links lead in a circle; give the file itself",
+    errno.ENAMETOOLONG: "its name is too long for this disk; check the path",
+}
+
+
+def first_bytes(path: Path, count: int = 8) -> bytes:
+    """Return how a file begins; pipes and devices, which may keep one waiting, are not opened.
+
+    Raises:
+        OSError: it is no ordinary file, or it cannot be read.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    with path.open("rb") as file:
+        return file.read(count)
+
+
+def unopened(path: Path, error: OSError) -> str:
+    """Return a sentence for a file that could not be opened or read: why, and what to do; nothing is said of its content."""
+    if error.errno == errno.EINVAL and error.filename is not None:
+        return f"'{path}' cannot be read: {error.strerror}; give a file."
+    number = error.errno or 0
+    why = os.strerror(number) if number else " ".join(str(error).split())[:120]
+    return f"'{path}' cannot be opened ({why}); {_WHAT_HELPS.get(number, 'mend that, and run this again')}."
