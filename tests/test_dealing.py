@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ffe.errors import SourceError
+from ffe.images.limits import Limits
+from ffe.images.scan import scan
+from ffe.specs import PreprocessSpec
 from ffe.splits.groups import find_groups
 from ffe.workflows.dealing import Dealing, Dealt
-from ffe.workflows.photos import Photos
+from ffe.workflows.one_split import OneSplit
+from ffe.workflows.photos import Photos, photos_of_files
 
 DEALING = Dealing(("cat",), 0.2, 0)
 
@@ -82,3 +89,26 @@ def test_new_images_that_belong_to_others_stand_where_those_do(said: pytest.LogC
     assert said.messages[0] == "1 new image is left out: it belongs together with images that test ('3.png')"
     photos = photos_of("abcd", ["", "", "", "valid"], ["", "v", "", "v"])
     assert as_before(photos, known) == ["train", "valid", "test", "valid"]
+
+
+def test_a_source_whose_names_are_no_text_is_not_split(tmp_path: Path) -> None:
+    """A CSV could not hold them; said before anything is read."""
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    for name in ("cat/a.png", "dog/b.png"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_bytes(b"picture")
+    sentence = r"The name 'caf\\xe9/cat/a\.png' is not valid text, which a CSV cannot hold; rename the file or folder\."
+    with pytest.raises(SourceError, match=sentence):
+        OneSplit(scan(root), tmp_path / "split.csv")
+
+
+def test_a_class_of_which_nothing_can_be_read_is_refused_with_its_reason(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures / "cat", tmp_path / "photos" / "cat")
+    (tmp_path / "photos" / "dog").mkdir()
+    for i in range(3):
+        (tmp_path / "photos" / "dog" / f"{i}.png").write_bytes(b"")
+    found = scan(tmp_path / "photos")
+    with pytest.raises(
+        SourceError, match=r"^None of the 3 files of the class 'dog' can be read \('dog/0\.png': the file is empty\)"
+    ):
+        photos_of_files(found, found.class_names, PreprocessSpec((32, 32), "caffe"), Limits())

@@ -19,6 +19,7 @@ from ffe.cli.output import (
     print_json,
 )
 from ffe.report.words import THIN, counted, percent, plain
+from ffe.text import few, quoted
 
 if TYPE_CHECKING:
     from ffe.workflows.scoring import EvaluateResult
@@ -56,7 +57,9 @@ def command(model: str, data: str, answers: bool, as_json: bool, **options: Any)
     with ExtractProgress() as progress:
         result = evaluate(model, data, progress=progress, **options)
     if result.skipped:
-        click.echo(f"{result.skipped} images were left out: no label, or not readable", err=True)
+        names = few(quoted(map(plain, result.skipped_files)))
+        was = counted(result.skipped, "image was", "images were")
+        click.echo(f"{was} left out ({names}): no label, or not readable", err=True)
     if as_json:
         print_json(result.to_json(answers=answers))
     else:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from ffe.errors import SourceError
 from ffe.extraction.changes import before_and_after, removed_paths
 from ffe.extraction.plan import Job
+from ffe.images.lost import refuse_lost_classes
 from ffe.images.names import ByName
 from ffe.images.scan import UNLABELLED
 from ffe.stamps import NO_STAMP, Stamp
-from ffe.store.layout import Row, Skipped
+from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
-from ffe.text import counted, few, quoted
+from ffe.text import few
 
 LEAST = 10  # images of a file, below which nothing is a mass
 SHARE = 0.5  # of its images, above which it is one
@@ -31,7 +32,7 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
         stamps: of the files of the source.
 
     Raises:
-        SourceError: see ``refuse_mass_loss`` and ``refuse_lost_classes``.
+        SourceError: it has: see ``refuse_mass_loss`` and ``ffe.images.lost``.
     """
     there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP]
     if existing is not None:
@@ -49,11 +50,11 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
                 gone.append(row)
         refuse_mass_loss(job, existing, gone)
     missing = {
-        i: Skipped(record.path, "missing", "it cannot be reached" if os.path.lexists(record.file) else "no such file")
+        i: "it cannot be reached" if os.path.lexists(record.file) else "no such file"
         for i, (record, stamp) in enumerate(zip(job.records, stamps, strict=True))
         if stamp == NO_STAMP
     }
-    refuse_lost_classes(job, there, missing)
+    refuse_lost_classes(job.found.class_names, job.records, missing)
 
 
 def gone_after(job: Job, existing: FeatureStore, rows: Sequence[Row]) -> list[int]:
@@ -115,29 +116,3 @@ def _class(existing: FeatureStore, row: int) -> str:
         return f"'{existing.class_names[label]}'"
     folder, _, _ = existing.paths[row].rpartition("/")
     return f"the folder '{folder}'" if folder else "the images without a folder"
-
-
-def refuse_lost_classes(job: Job, rows: Iterable[int], skipped: Mapping[int, Skipped]) -> None:
-    """Make sure that every class that has files has an image that can be read.
-
-    Args:
-        job: what was asked for.
-        rows: positions of the images that can be read.
-        skipped: files that cannot, by position.
-
-    Raises:
-        SourceError: a class has none.
-    """
-    readable = {job.records[i].label for i in rows}
-    names = job.found.class_names
-    lost = [label for label in range(len(names)) if label not in readable]
-    if not lost:
-        return
-    files = [skipped[i] for i in sorted(skipped) if job.records[i].label == lost[0]]
-    none = "The only file" if len(files) == 1 else f"None of the {counted(len(files), 'file')}"
-    can = "cannot" if len(files) == 1 else "can"
-    more = f", and no file of {few(quoted(names[label] for label in lost[1:]))}" if len(lost) > 1 else ""
-    raise SourceError(
-        f"{none} of the class '{names[lost[0]]}' {can} be read ('{files[0].path}': {files[0].message}){more}; mend them, or take "
-        "what cannot be read out of the source. Features that were computed are kept for the same command."
-    )

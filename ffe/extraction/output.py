@@ -13,9 +13,10 @@ import numpy as np
 from ffe.errors import SourceError, StaleStoreError
 from ffe.extraction.changes import JUDGED_BY, Changes, Known, changes, removed_text
 from ffe.extraction.changes import known as known_in
-from ffe.extraction.missing import gone_after, refuse_losses, refuse_lost_classes, refuse_mass_loss
+from ffe.extraction.missing import gone_after, refuse_losses, refuse_mass_loss
 from ffe.extraction.plan import Job, refuse_other_spec, source_text, with_model
 from ffe.extraction.views import count_of, names_of
+from ffe.images.lost import refuse_lost_classes
 from ffe.images.names import ByName
 from ffe.ir import IrModel
 from ffe.machine import collector_paused
@@ -220,7 +221,8 @@ def assemble(
             f"None of the {len(table[1])} files could be read (the first, '{job.found.root / first.path}': {first.message}); "
             "check the paths, and that they are pictures."
         )
-    refuse_lost_classes(job, rows, skipped)
+    kept = " Features that were computed are kept for the same command."
+    refuse_lost_classes(job.found.class_names, job.records, {i: item.message for i, item in skipped.items()}, kept)
     if existing is not None and changed.removed:
         refuse_mass_loss(job, existing, gone_after(job, existing, table[0]))
         dropped = counted(changed.removed, "row was", "rows were")

@@ -25,6 +25,7 @@ from ffe.engines.measure import images_per_second
 from ffe.errors import EngineError, SourceError
 from ffe.extraction.calibration import LEAST_SAMPLE, calibrated
 from ffe.extraction.plan import make_spec
+from ffe.images.names import is_text, printable
 from ffe.images.scan import ImageRecord, scan
 from ffe.images.stream import ImageStream
 from ffe.machine import CACHE_VARIABLE
@@ -84,10 +85,13 @@ class _Bench:
         self.backbone, self.size, self.weights = backbone, size, weights
         self.folder = folder
         self.listing = folder / "photos.csv"
+        files = [record.file.resolve() for record in records]
+        if odd := [printable(str(file)) for file in files if not is_text(str(file))]:
+            raise SourceError(f"The name '{odd[0]}' is not valid text, which a CSV cannot hold; rename the file or folder.")
         with self.listing.open("w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file)
             lines.writerow(("path", "label"))
-            lines.writerows((record.file.resolve(), record.label) for record in records)
+            lines.writerows((file, record.label) for file, record in zip(files, records, strict=True))
         self.records = sorted(scan(self.listing).records, key=lambda record: row_key(record.path))  # as the measured runs see it
 
     def one_at_a_time(self, count: int) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ffe.errors import DataError, SourceError
 from ffe.images.limits import Limits
+from ffe.images.names import is_text, printable
 from ffe.images.scan import Scan, scan
 from ffe.report.output import write_output
 from ffe.specs import PreprocessSpec
@@ -118,11 +119,19 @@ class OneSplit:
 
 
 def _names(files: Sequence[Path], folder: Path) -> list[str]:
-    """Return each file's path relative to a folder; the whole path where links give two files the same."""
+    """Return each file's path relative to a folder; the whole path where links give two files the same.
+
+    Raises:
+        SourceError: one is no text.
+    """
     root, names, seen = os.path.realpath(folder), [], set()
     for file in files:
         name = os.path.relpath(os.path.join(os.path.realpath(file.parent), file.name), root)
         name = str(file.absolute()) if name in seen else name
+        if not is_text(name):
+            raise SourceError(
+                f"The name '{printable(name)}' is not valid text, which a CSV cannot hold; rename the file or folder."
+            )
         seen.add(name)
         names.append(name)
     return names

@@ -12,6 +12,7 @@ import numpy as np
 
 from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
 from ffe.images.limits import Limits
+from ffe.images.lost import refuse_lost_classes
 from ffe.images.pixels import decode_source
 from ffe.images.scan import Scan
 from ffe.specs import PreprocessSpec
@@ -149,10 +150,13 @@ def photos_of_files(
         pixels uint8 (N, H, W, 3), the images, and how many files gave none.
 
     Raises:
-        SourceError: none could be read.
+        SourceError: none could be read, or none of a class.
     """
     records = sorted(found.records, key=lambda record: row_key(record.path))
     decoded = decode_source(records, preprocess.size, preprocess.decode, limits=limits, workers=workers, progress=progress)
+    failed = dict(decoded.skipped)
+    unread = {i: failed[record.path] for i, record in enumerate(records) if record.path in failed}
+    refuse_lost_classes(found.class_names, records, unread)
     index = [class_names.index(name) for name in found.class_names]
     labels = [index[record.label] if record.label >= 0 else -1 for record in decoded.records]
     photos = Photos(

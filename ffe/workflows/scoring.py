@@ -22,6 +22,7 @@ from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.selection import Answered, answered, sure
 from ffe.extraction.stages import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS
+from ffe.images.lost import refuse_lost_classes
 from ffe.images.scan import ImageRecord, scan
 from ffe.keys import spec_differences
 from ffe.predict import Predictor
@@ -50,6 +51,7 @@ class EvaluateResult:
         paths: N names of the images, as the data has them.
         labels: int64 (N,), their true classes.
         probabilities: float64 (N, K), what the model says.
+        skipped_files: paths of what was skipped.
     """
 
     evaluation: Evaluation
@@ -60,6 +62,7 @@ class EvaluateResult:
     paths: tuple[str, ...] = field(default=(), repr=False)
     labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
     probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False, compare=False)
+    skipped_files: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def wrong(self) -> np.ndarray:
@@ -88,6 +91,7 @@ class EvaluateResult:
             **self.evaluation.to_json(),
             "seen_in_training": self.seen,
             "skipped": self.skipped,
+            "skipped_files": list(self.skipped_files),
             "answered": self.answered.to_json(),
             **({"answers": self.answers()} if answers else {}),
         }
@@ -102,7 +106,7 @@ class _Asked:
     digests: list[str]
     paths: list[str]
     files: list[Path | None]
-    skipped: int
+    skipped: list[str]
 
     def without(self, rows: np.ndarray) -> _Asked:
         """Return those that are not marked: bool (N,)."""
@@ -187,12 +191,13 @@ def evaluate(
     result = EvaluateResult(
         evaluate_probabilities(asked.probabilities, asked.labels, predictor.class_names, groups=groups),
         int(seen.sum()),
-        asked.skipped,
+        len(asked.skipped),
         answered(asked.probabilities, asked.labels, predictor.reject),
         predictor.class_names,
         tuple(asked.paths),
         asked.labels,
         asked.probabilities,
+        tuple(asked.skipped),
     )
     if table is not None:
         answers = Answers(table, result.classes, "truth")
@@ -272,7 +277,8 @@ def _predict_stored(predictor: Predictor, path: Path) -> _Asked:
         digests, paths = ([column[i] for i in used] for column in (store.sha256, store.paths))
         files = [picture_of(store.source, name, digest) for name, digest in zip(paths, digests, strict=True)]
         labels = index[store.labels[used]]
-        return _Asked(np.concatenate(probabilities), labels, digests, paths, files, len(store.plain) - len(used))
+        skipped = sorted(store.paths[row] for row in store.plain.tolist() if store.labels[row] < 0)
+        return _Asked(np.concatenate(probabilities), labels, digests, paths, files, skipped)
 
 
 def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progress], None]) -> _Asked:
@@ -283,6 +289,7 @@ def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progre
     index = _model_labels(predictor, found.class_names, path)
     probabilities, labels, digests = [], [], []
     taken: list[ImageRecord] = []
+    failed: dict[int, str] = {}
     started = time.monotonic()
     for batch in predictor.answers(record.file for record in records):
         for item, row in batch:
@@ -291,13 +298,17 @@ def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progre
                 labels.append(int(index[records[item.index].label]))
                 digests.append(item.sha256)
                 taken.append(records[item.index])
+            else:
+                failed[item.index] = str(item.error)
         if batch:
             done, elapsed = batch[-1][0].index + 1, time.monotonic() - started
             remaining = elapsed / done * (len(records) - done)
             progress(Progress(done, len(records), done - len(labels), done / elapsed, remaining, predictor.stages))
-    skipped = len(found.records) + len(found.left_out) - len(labels)
+    unlabelled = (record.path for record in found.records if record.label < 0)
+    skipped = sorted([*(records[i].path for i in failed), *unlabelled, *(path for path, _ in found.left_out)])
     if not probabilities:
         raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")
+    refuse_lost_classes(found.class_names, records, failed)
     paths, files = [record.path for record in taken], [record.file for record in taken]
     return _Asked(np.stack(probabilities), np.asarray(labels, np.int64), digests, paths, list[Path | None](files), skipped)
 

@@ -150,7 +150,7 @@ def test_evaluate_json_has_the_keys_of_the_test(fake_bundle: Path, fake_store: P
     result = _run("evaluate", fake_bundle, fake_store, "--json")
     assert result.exit_code == 0
     value = json.loads(result.stdout)
-    assert set(value) == SCORES | {"seen_in_training", "skipped", "answered"}
+    assert set(value) == SCORES | {"seen_in_training", "skipped", "skipped_files", "answered"}
     assert set(Bundle(fake_bundle).manifest.evaluation["test"]) == SCORES
     assert (value["n"], value["seen_in_training"], value["skipped"]) == (40, 33, 0)
     always = {"threshold": 0.0, "share": 1.0, "accuracy": value["accuracy"], "n": 40}
@@ -183,7 +183,15 @@ def test_evaluate_takes_a_folder_and_says_what_it_left_out(fake_bundle: Path, ca
     result = _run("evaluate", fake_bundle, tmp_path / "new", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["n"] == 2
-    assert "1 images were left out: no label, or not readable\n" in result.stderr
+    assert "1 image was left out ('cat/bad.png'): no label, or not readable\n" in result.stderr
+    assert json.loads(result.stdout)["skipped_files"] == ["cat/bad.png"]
+    (tmp_path / "new" / "cat" / cat.name).unlink()
+    lost = _run("evaluate", fake_bundle, tmp_path / "new")
+    assert (lost.exit_code, lost.stdout) == (3, "")
+    assert lost.stderr.splitlines()[-1] == (
+        "ffe: The only file of the class 'cat' cannot be read ('cat/bad.png': it is no JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, "
+        "JPEG 2000 or PNM picture); mend them, or take what cannot be read out of the source."
+    )
 
 
 def test_predict_takes_every_file_below_a_folder(fake_bundle: Path, cat: Path, dog: Path, tmp_path: Path) -> None:

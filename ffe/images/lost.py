@@ -1,0 +1,37 @@
+"""A class of which no file can be read must not vanish."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ffe.errors import SourceError
+from ffe.images.scan import ImageRecord
+from ffe.text import counted, few, quoted
+
+
+def refuse_lost_classes(
+    class_names: Sequence[str], records: Sequence[ImageRecord], failed: Mapping[int, str], after: str = ""
+) -> None:
+    """Make sure that every class has an image that can be read.
+
+    Args:
+        class_names: of the source.
+        records: its images.
+        failed: position of each that cannot be read, and why not.
+        after: a sentence that ends the message.
+
+    Raises:
+        SourceError: a class has none.
+    """
+    readable = {record.label for i, record in enumerate(records) if i not in failed}
+    lost = [label for label in range(len(class_names)) if label not in readable]
+    if not lost:
+        return
+    files = [i for i, record in enumerate(records) if record.label == lost[0]]
+    none = "The only file" if len(files) == 1 else f"None of the {counted(len(files), 'file')}"
+    can = "cannot" if len(files) == 1 else "can"
+    more = f", and no file of {few(quoted(class_names[label] for label in lost[1:]))}" if len(lost) > 1 else ""
+    raise SourceError(
+        f"{none} of the class '{class_names[lost[0]]}' {can} be read ('{records[files[0]].path}': {failed[files[0]]}){more}; "
+        f"mend them, or take what cannot be read out of the source.{after}"
+    )
