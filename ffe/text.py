@@ -37,6 +37,11 @@ def composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def numbered(count: int) -> tuple[str, ...]:
+    """Return ``photo 1``, ``photo 2``, and so on: names that tell nothing."""
+    return tuple(f"photo {i}" for i in range(1, count + 1))
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'svm'?``, or nothing where no known name is near; capitals do not count.
 

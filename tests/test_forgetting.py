@@ -172,3 +172,56 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_changed(made: Path, files
     with pytest.raises(StoreError, match=r"v\.h5' is virtual, its photos lie in its parts; forget them in those, and pack them"):
         ffe.forget(photo, files / "v.h5")
     assert (files / "f.h5").read_bytes() == before
+
+
+# --anonymous -------------------------------------------------------------------------------------------------------------
+
+
+def names_and_digests(folder: Path) -> list[bytes]:
+    files = [path for path in folder.rglob("*.png") if path.stem != "broken_one"]
+    return [mark.encode() for path in files for mark in (path.stem, file_digest(path))]
+
+
+def found_in(path: Path, marks: list[bytes]) -> list[bytes]:
+    content = path.read_bytes()
+    return [mark for mark in marks if mark in content]
+
+
+def test_an_anonymous_model_and_its_report_know_no_photo(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, page = tmp_path / "m.ffe", tmp_path / "r.html"
+    result = run("train", made / "f.h5", "-o", model, "--head", "logistic", "--report", page, "--anonymous")
+    assert result.exit_code == 0, result.output
+    marks = names_and_digests(made / "photos")
+    assert found_in(made / "m.ffe", marks)
+    assert found_in(model, marks) == found_in(page, marks) == []
+    assert b"data:image/jpeg" not in page.read_bytes()
+    assert "not found where the features were made" not in result.stderr
+    assert Bundle(model).splits() == []
+    assert run("verify", model).exit_code == 0
+    scored = run("evaluate", model, made / "f.h5")
+    said = "warning: the model keeps no list of its photos (--anonymous), so it is not known whether it was fitted on these"
+    assert said in scored.stderr.splitlines()
+    unseen = run("evaluate", model, made / "f.h5", "--unseen")
+    assert unseen.exit_code == 3
+    assert "so nothing tells which it has not seen; leave --unseen out." in unseen.stderr
+    tuned = run("finetune", made / "photos", "--from", model, "-o", tmp_path / "t.ffe", "--unfreeze", 0)
+    assert tuned.exit_code == 3
+    assert "so nothing tells which of them may test; start from a model that was made without that option." in tuned.stderr
+
+
+def test_trainings_may_be_anonymous_too(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = names_and_digests(made / "photos")
+    model = tmp_path / "s.ffe"
+    options = ("--size", 48, "--plain", "--epochs", 1)
+    page = tmp_path / "r.html"
+    result = run("scratch", made / "photos", "-o", tmp_path / "a.ffe", *options, "--anonymous", "--report", page)
+    assert result.exit_code == 0, result.output
+    assert found_in(tmp_path / "a.ffe", marks) == found_in(page, marks) == []
+    assert run("scratch", made / "photos", "-o", model, *options).exit_code == 0
+    for name, better in (("b.ffe", True), ("c.ffe", False)):  # trained, or a copy of the given file
+        monkeypatch.setattr("ffe.finetuning.train.Trainer.improved", better)
+        tuned = ("--from", model, "-o", tmp_path / name, "--unfreeze", 0, "--epochs", 1, "--anonymous")
+        result = run("finetune", made / "photos", *tuned)
+        assert result.exit_code == 0, result.output
+        assert found_in(tmp_path / name, marks) == []
+        assert run("verify", tmp_path / name).exit_code == 0

@@ -81,6 +81,10 @@ seed_option = click.option(
 )
 
 
+anonymous_option = click.option(
+    "--anonymous", is_flag=True, help="Keep no names and digests of photos in the model, and no pictures in the report."
+)
+
 test_fraction_option = click.option(
     "--test-fraction",
     type=Share(0, 0.5, min_open=True),

@@ -12,7 +12,7 @@ import click
 
 from ffe.cli import INTERRUPTED
 from ffe.cli.limits import limit_options
-from ffe.cli.options import class_weights_option, seed_option, time_budget, valid_fraction_option
+from ffe.cli.options import anonymous_option, class_weights_option, seed_option, time_budget, valid_fraction_option
 from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, note, print_json, quiet
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
         click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP),
         limit_options,
         click.option("--report", type=click.Path(), help="Write a page (.html) with scores, mistakes and charts."),
+        anonymous_option,
         click.option("--tensorboard", type=click.Path(), help="Write logs for TensorBoard into this folder."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     )

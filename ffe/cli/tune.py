@@ -8,6 +8,7 @@ import click
 
 from ffe.cli.options import (
     Share,
+    anonymous_option,
     class_weights_option,
     feature_file,
     refuse_model,
@@ -51,6 +52,7 @@ def shared_options(command: Any) -> Any:
         click.option(
             "--report", type=click.Path(), help="Write a page (.html) with scores, pictures of the mistakes, and charts."
         ),
+        anonymous_option,
         seed_option,
         click.option(
             "--views",

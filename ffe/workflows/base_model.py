@@ -16,7 +16,7 @@ from ffe.backbones.catalog import FAKE
 from ffe.backbones.learnt import BACKBONE, find_in_model
 from ffe.backbones.weights import Weights
 from ffe.bundle.io import Bundle
-from ffe.errors import BackboneError, DataError, EngineError
+from ffe.errors import BackboneError, BundleError, DataError, EngineError
 from ffe.evaluation.calibration import calibrate, with_temperature
 from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.extraction.plan import weights_of
@@ -97,6 +97,11 @@ def open_base(path: Path, weights: str) -> BaseModel:
     bundle = Bundle(path)
     head = bundle.head()
     check_head(head, str(path))
+    if not bundle.splits():
+        raise BundleError(
+            f"'{path}' keeps no list of its photos (--anonymous), so nothing tells which of them may test; "
+            "start from a model that was made without that option."
+        )
     spec = bundle.manifest.spec
     if spec.backbone.name == FAKE:
         raise BackboneError(f"The backbone of '{path}' is the fake one for tests, which has no layers; choose another model.")

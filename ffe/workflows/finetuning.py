@@ -15,6 +15,7 @@ import numpy as np
 
 from ffe.backbones.build import build
 from ffe.backbones.learnt import arrays_digest, is_model_file
+from ffe.bundle.io import Bundle
 from ffe.engines.choose import check_engine
 from ffe.errors import BundleError, DataError, StoreError
 from ffe.evaluation.comparison import compare
@@ -86,6 +87,7 @@ def finetune(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     report: str | os.PathLike[str] | None = None,
+    anonymous: bool = False,
     tensorboard: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
     on_decoded: Callable[[int, int], None] = lambda done, total: None,
@@ -129,6 +131,7 @@ def finetune(
         weights: where the backbone's weights are, if the model file has none that can be trained.
         engine, workers, max_pixels, max_bytes, progress: for the frozen part; see ``ffe.extract``.
         report: an HTML file to write.
+        anonymous: see ``ffe.tune``.
         tensorboard: folder for TensorBoard's logs.
         on_decoded: called with how many images are decoded, of how many, where images change.
         on_epoch, on_step: called after every epoch, and every step.
@@ -200,8 +203,12 @@ def finetune(
         features = learnt_spec(base.spec, "finetuned", backbone)
     elif features == base.bundle.manifest.spec:
         log.info("the backbone is as it was: features that it made before are good for the new model too")
+    if anonymous:
+        dealt = dataclasses.replace(dealt, photos=dealt.photos.anonymous())
     if result.unchanged:
         base.bundle.copy(call.output)
+        if anonymous:
+            Bundle(call.output).replace_splits([])
     else:
         write_trained(result, backbone, features, base.to_json(), spec, dealt, base.bundle.manifest.reject)
     if call.page is not None:

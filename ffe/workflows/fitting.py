@@ -133,6 +133,7 @@ class _Options:
     reject: float
     report: str | os.PathLike[str] | None
     is_search: bool
+    anonymous: bool = False
 
 
 def tune(
@@ -159,6 +160,7 @@ def tune(
     weights: str = "imagenet",
     with_backbone: bool = True,
     report: str | os.PathLike[str] | None = None,
+    anonymous: bool = False,
     on_progress: Callable[[SearchProgress], None] = lambda progress: None,
 ) -> TuneResult:
     """Search over heads on stored features; refit the winner; test it once; write a model file.
@@ -201,6 +203,7 @@ def tune(
         weights: where the backbone's weights are: ``imagenet`` (looked for), or a path.
         with_backbone: put the backbone into the model file.
         report: an HTML file to write.
+        anonymous: keep no names and digests of photos in the model, and neither names nor pictures in the report.
         on_progress: called after every batch of trials.
 
     Raises:
@@ -225,7 +228,7 @@ def tune(
         seed=seed,
         views=views,  # type: ignore[arg-type]
     )
-    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, is_search=True)
+    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, True, anonymous)
 
     def find(problem: Problem, memory: Memory, groups: np.ndarray) -> list[Trial]:
         cost = _say_cost(problem, spec)
@@ -267,6 +270,7 @@ def train(
     weights: str = "imagenet",
     with_backbone: bool = True,
     report: str | os.PathLike[str] | None = None,
+    anonymous: bool = False,
 ) -> TuneResult:
     """Fit one head with given parameters, without a search; test it; write a model file.
 
@@ -278,7 +282,8 @@ def train(
         output: the model file; None = write none.
         head: name of the head.
         settings: its parameters; defaults fill in the rest.
-        folds, test_fraction, class_weights, reject, seed, views, valid, test, weights, with_backbone, report: see ``tune``.
+        folds, test_fraction, class_weights, reject, seed, views, valid, test, weights, with_backbone, report,
+            anonymous: see ``tune``.
 
     Raises:
         StoreError, DataError, HeadError, WeightsError, ReportError, SpecError: before the fit starts.
@@ -295,7 +300,7 @@ def train(
         seed=seed,
         views=views,  # type: ignore[arg-type]
     )
-    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, is_search=False)
+    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, False, anonymous)
     return _run(features, spec, options, lambda problem, memory, groups: [score_once(problem, spec, head, spec.fixed)], started)
 
 
@@ -453,10 +458,12 @@ def _run(
                 reject=options.reject,
                 views=None if views is None else views.to_json(),
             )
-            splits = [SplitRow(*row) for row in zip(rows.names, rows.sha256, rows.split.tolist(), strict=True)]
+            columns = (rows.names, rows.sha256, rows.split.tolist())
+            splits = [] if options.anonymous else [SplitRow(*row) for row in zip(*columns, strict=True)]
             write_model(result.output, manifest, head, splits, found)
         if options.report is not None:
-            written = (Path(options.report), result, rows, store, problem, spec, probabilities)
+            shown = rows.anonymous() if options.anonymous else rows
+            written = (Path(options.report), result, shown, store, problem, spec, probabilities)
             write_report(*written, searched=options.is_search, grown=not over)
         memory.forget()
         return dataclasses.replace(result, seconds=time.monotonic() - started)

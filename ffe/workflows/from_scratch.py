@@ -62,6 +62,7 @@ def scratch(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     report: str | os.PathLike[str] | None = None,
+    anonymous: bool = False,
     tensorboard: str | os.PathLike[str] | None = None,
     on_decoded: Callable[[int, int], None] = lambda done, total: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
@@ -90,6 +91,7 @@ def scratch(
         workers: threads that decode; None = one per core, more where files come slowly.
         max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
         report: an HTML file to write.
+        anonymous: see ``ffe.tune``.
         tensorboard: folder for TensorBoard's logs.
         on_decoded: called with how many images are decoded, of how many.
         on_epoch, on_step: called after every epoch, and every step.
@@ -169,6 +171,8 @@ def scratch(
         interrupted=trainer.interrupted,
     )
     features = learnt_spec(ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess), "scratch", backbone)
+    if anonymous:
+        dealt = dataclasses.replace(dealt, photos=dealt.photos.anonymous())
     write_trained(result, backbone, features, {}, spec, dealt, test_fraction=test_fraction)
     if call.page is not None:
         write_training_report(call.page, result, features, spec, dealt, pooled, str(source))

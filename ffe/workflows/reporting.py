@@ -81,8 +81,9 @@ def write_report(
         searched: whether the head was searched for, or given.
         grown: whether to fit it on growing shares of the photos.
     """
-    files = _files(rows, store)
-    gone = [name for name, file in zip(rows.names, files, strict=True) if file is None or not file.is_file()]
+    known = any(rows.sha256)  # anonymous rows have no digests
+    files = _files(rows, store) if known else [None] * len(rows.names)
+    gone = [name for name, file in zip(rows.names, files, strict=True) if known and (file is None or not file.is_file())]
     if gone:
         log.warning(
             "%s not found where the features were made (%s); grey tiles stand for %s in the report",

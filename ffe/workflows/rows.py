@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from ffe.specs import ViewsSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore
-from ffe.text import counted, few, quoted
+from ffe.text import counted, few, numbered, quoted
 from ffe.workflows.dealing import say_moved
 from ffe.workflows.leaking import leaking, warn_of_leaks
 from ffe.workflows.loading import load_rows, pooled_rows
@@ -64,6 +64,11 @@ class SplitRows:
         """
         more = np.empty(0, np.int64) if views is None else views
         return load_rows(self.files, np.concatenate([self.origin[chosen], np.stack([np.zeros_like(more), more], 1)]))
+
+    def anonymous(self) -> SplitRows:
+        """Return the same rows without digests, and with numbers for names."""
+        count = len(self.names)
+        return replace(self, names=numbered(count), sha256=("",) * count)
 
     def counts(self) -> dict[str, int]:
         """Return how many rows each split has, and how many are left out."""

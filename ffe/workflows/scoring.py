@@ -167,6 +167,11 @@ def evaluate(
         tta=tta,
         augment=augment,
     )
+    if unseen and not predictor.bundle.splits():
+        raise SpecError(
+            f"'{predictor.bundle.path}' keeps no list of its photos (--anonymous), so nothing tells which it has not seen; "
+            "leave --unseen out."
+        )
     path = Path(data)
     stored = path.is_file() and h5py.is_hdf5(path)
     if predictor.views is not None and stored:
@@ -176,6 +181,8 @@ def evaluate(
     known = {row.sha256 for row in splits if row.split != "test"}
     left_out = {row.sha256 for row in splits if not row.split}
     seen = np.asarray([digest in known for digest in asked.digests], bool)
+    if not splits:
+        log.warning("the model keeps no list of its photos (--anonymous), so it is not known whether it was fitted on these")
     if unseen:
         asked, seen = asked.without(seen), seen[~seen]
         if not len(asked.labels):

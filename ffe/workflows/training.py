@@ -251,7 +251,8 @@ def write_trained(
         },
     )
     photos = dealt.photos
-    splits = [SplitRow(photos.paths[i], photos.sha256[i], str(dealt.side[i])) for i in np.flatnonzero(photos.labels >= 0)]
+    listed = [i for i in np.flatnonzero(photos.labels >= 0) if photos.sha256[i]]  # anonymous ones have no digests
+    splits = [SplitRow(photos.paths[i], photos.sha256[i], str(dealt.side[i])) for i in listed]
     with tempfile.TemporaryDirectory(prefix="ffe-trained-") as folder:
         file = Path(folder) / BACKBONE
         backbone.trainable = False
