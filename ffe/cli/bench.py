@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
+from ffe.backbones.catalog import DEFAULT
 from ffe.cli.extract import size_option
 from ffe.cli.output import note, print_json
 
 
 @click.command(short_help="Measure how fast this machine extracts, by every way it has.")
 @click.argument("source", type=click.Path())
-@click.option("--backbone", default="mobilenet", show_default=True, help="A name that 'ffe backbones' lists.")
+@click.option("--backbone", default=DEFAULT, show_default=True, help="A name that 'ffe backbones' lists.")
 @size_option
 @click.option("--weights", default="imagenet", show_default=True, help="imagenet, random, or the path of a weights file.")
 @click.option("--photos", type=click.IntRange(20), default=1000, show_default=True, help="Photos to take, at the most.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ffe.backbones.catalog import DEFAULT
 from ffe.cli import INTERRUPTED, REFUSED
 from ffe.cli.extract import size_option
 from ffe.cli.limits import limit_options
@@ -35,7 +36,7 @@ The roads, which --roads chooses among:
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder for models and features; made if missing.")
 @click.option("--roads", default="", metavar="NAME[,NAME...]", help="Which to compare; see below.  [default: all]")
-@click.option("--backbone", default="mobilenet", show_default=True, help="A name that 'ffe backbones' lists.")
+@click.option("--backbone", help=f"A name that 'ffe backbones' lists.  [default: that of OUTPUT, or {DEFAULT}]")
 @size_option
 @click.option(
     "--weights",

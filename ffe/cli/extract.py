@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ffe.backbones.catalog import DEFAULT
 from ffe.cli.limits import limit_options
 from ffe.cli.output import (
     AUGMENT_HELP,
@@ -55,7 +56,10 @@ compress_option = click.option(
 @click.command(short_help="Push every image once through a backbone, into a feature file.", epilog=AUGMENT_HELP)
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The feature file (HDF5) to write.")
-@click.option("--backbone", help="A name that 'ffe backbones' lists, or a model file: its backbone.  [default: vgg19]")
+@click.option(
+    "--backbone",
+    help=f"A name that 'ffe backbones' lists, or a model file: its backbone.  [default: that of OUTPUT, or {DEFAULT}]",
+)
 @size_option
 @click.option(
     "--weights",
@@ -68,24 +72,18 @@ compress_option = click.option(
 @click.option(
     "--precision",
     type=click.Choice(["float32", "int8", "mixed_float16", "mixed_bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="Arithmetic of the backbone; int8 is for CPUs, the mixed ones are for GPUs.",
+    help="Arithmetic of the backbone; int8 is for CPUs, the mixed ones are for GPUs.  [default: that of OUTPUT, or float32]",
 )
 @click.option("--like", type=click.Path(), help="For int8: take the quantised model of this feature file.")
 @click.option(
     "--decode",
     type=click.Choice(["exact", "fast"]),
-    default="exact",
-    show_default=True,
-    help="How JPEG files are decoded; fast gives slightly other pixels.",
+    help="How JPEG files are decoded; fast gives slightly other pixels.  [default: as in OUTPUT, or exact]",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
-    default="float32",
-    show_default=True,
-    help="Type of the stored features.",
+    help="Type of the stored features.  [default: that of OUTPUT, or float32]",
 )
 @compress_option
 @click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
@@ -110,9 +108,8 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
     valid, test) with classes inside; a CSV with the columns path,label[,split];
     or a flat folder of unlabelled images. Run the same command again to go on
     after an interruption, or to take in new images: only they are computed.
+    Where the output is there already and no backbone is named, its own is taken.
     """
-    weights = str(options["weights"])
-    options["backbone"] = options["backbone"] or (weights if weights.endswith(".ffe") else "vgg19")
     if dry_run:
         _dry_run(source, output, as_json, options)
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ffe.backbones.catalog import DEFAULT
 from ffe.cli.extract import size_option
 from ffe.cli.output import CountProgress, duration_text, note, print_json
 
@@ -20,7 +21,7 @@ _LISTED = 20
 
 @click.command(short_help="Look at photos before anything is learnt from them.")
 @click.argument("source", type=click.Path())
-@click.option("--backbone", default="vgg19", show_default=True, help="What the photos are for: a name of 'ffe backbones'.")
+@click.option("--backbone", default=DEFAULT, show_default=True, help="What the photos are for: a name of 'ffe backbones'.")
 @size_option
 @click.option("--report", type=click.Path(), help="Also write a page with charts and pictures, such as scan.html.")
 @click.option("--strict", is_flag=True, help="Leave with code 1 if files cannot be read or are left out.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h5py
 
-from ffe.backbones.catalog import check_size, find
+from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.backbones.learnt import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
 from ffe.engines.cache import cached_path, model_key
@@ -35,7 +35,7 @@ from ffe.specs import (
 )
 from ffe.store.compression import filter_options
 from ffe.store.reader import FeatureStore
-from ffe.store.unfinished import unfinished_model
+from ffe.store.unfinished import unfinished, unfinished_model
 from ffe.store.writer import row_key
 
 log = logging.getLogger("ffe")
@@ -79,14 +79,14 @@ def make_job(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    backbone: str,
+    backbone: str | None,
     size: int | tuple[int, int] | None,
     weights: str,
     layer: str | None,
     engine: str,
-    precision: Precision,
-    decode: Decode,
-    dtype: StoredDtype,
+    precision: Precision | None,
+    decode: Decode | None,
+    dtype: StoredDtype | None,
     compress: Compression | None,
     overwrite: bool,
     rehash: bool,
@@ -95,6 +95,7 @@ def make_job(
     augment: str | AugmentSpec | None = None,
     prune: bool = False,
     batch_size: int | None = None,
+    like: Path | None = None,
     download: bool = True,
 ) -> Job:
     """Look at the source, find the weights, and check all that can be checked at once.
@@ -106,20 +107,32 @@ def make_job(
     """
     path = Path(output)
     found = scan(source, path)
-    spec, found_weights = make_spec(backbone, size, weights, layer, precision, dtype, decode, download=download)
+    check_output(path, overwrite=overwrite)
+    named = backbone is not None or is_model_file(weights) or overwrite
+    own = None if named else spec_at_hand(path, like)
+    if own is None:
+        spec, found_weights = make_spec(
+            backbone, size, weights, layer, precision or "float32", dtype or "float32", decode or "exact", download=download
+        )
+    else:
+        found_weights = weights_of(own, weights, download=download)
+        spec = _changed(own, size, layer, precision, dtype, decode)
+        (height, width), usual = own.preprocess.size, find(DEFAULT)
+        if spec == own and (own.backbone.name, height, width) != (DEFAULT, usual.size, usual.size):
+            whose = path if path.exists() or like is None else like
+            log.info("'%s' was made with the backbone %s at %dx%d: going on with that", whose, own.backbone.name, height, width)
     check_batch(batch_size, spec.preprocess.size)
-    check_engine(engine, precision)
+    check_engine(engine, spec.precision)
     if spec.backbone.layer is not None and cached_path(spec) is None:
         from ffe.backbones.build import check_layer
 
         check_layer(spec, found_weights)
-    check_output(path, overwrite=overwrite)
     filter_options(compress or "none")
     made = asked_views(views, augment, None if overwrite else _views_at_hand(path))
     check_trains(found.records, found.root, made)
     if found_weights.kind == "random" and weights == "random":
         log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
-    if precision == "int8":
+    if spec.precision == "int8":
         vnni = has_vnni()
         log.log(logging.WARNING if vnni is False else logging.INFO, "%s", int8_text(vnni))
     if len(found.class_names) == 1:
@@ -136,8 +149,46 @@ def _views_at_hand(path: Path) -> ViewsSpec | None:
         return store.made_views
 
 
+def spec_at_hand(path: Path, like: Path | None = None) -> ExtractSpec | None:
+    """Return what the features of a file are made by, which is what a user means who names no backbone.
+
+    Args:
+        path: the feature file; where there is none yet, what an unfinished run for it made.
+        like: another one, which counts where there is neither.
+
+    Raises:
+        StoreError: one of them is no feature file.
+    """
+    runs = [] if path.exists() else unfinished(path)
+    if runs:
+        return replace(runs[0].spec, quantized_sha256=None)
+    for file in (path, like):
+        if file is not None and file.exists():
+            with FeatureStore(file) as store:
+                return replace(store.spec, quantized_sha256=None)
+    return None
+
+
+def _changed(
+    own: ExtractSpec,
+    size: int | tuple[int, int] | None,
+    layer: str | None,
+    precision: Precision | None,
+    dtype: StoredDtype | None,
+    decode: Decode | None,
+) -> ExtractSpec:
+    """Return a spec with what a user names in place of what it has."""
+    side = size or own.preprocess.size
+    preprocess = replace(
+        own.preprocess, size=(side, side) if isinstance(side, int) else side, decode=decode or own.preprocess.decode
+    )
+    check_size(find(own.backbone.name), preprocess.size)
+    backbone = replace(own.backbone, layer=layer or own.backbone.layer)
+    return replace(own, backbone=backbone, preprocess=preprocess, precision=precision or own.precision, dtype=dtype or own.dtype)
+
+
 def make_spec(
-    backbone: str,
+    backbone: str | None = None,
     size: int | tuple[int, int] | None = None,
     weights: str = "imagenet",
     layer: str | None = None,
@@ -150,7 +201,8 @@ def make_spec(
     """Turn what a user asks for into a spec, and find the weights.
 
     Args:
-        backbone: a name of the catalogue, or a model file (``.ffe``): its backbone, with its size and layer.
+        backbone: a name of the catalogue, or a model file (``.ffe``): its backbone, with its size and layer;
+            None = that of the weights, if they are in a model file, or the default.
         size: input side or (height, width); None = the backbone's default.
         weights: ``imagenet``, ``random``, or a path; that of a model file stands for its backbone.
         layer: the layer whose output is taken; None = the last.
@@ -162,6 +214,8 @@ def make_spec(
     Raises:
         BackboneError, WeightsError, SpecError: the wish cannot be met.
     """
+    if backbone is None:
+        backbone = weights if is_model_file(weights) else DEFAULT
     if is_model_file(backbone) or is_model_file(weights):
         return _spec_of_model(backbone, size, weights, layer, precision, dtype, decode)
     row = find(backbone)
@@ -201,12 +255,13 @@ def _spec_of_model(
     return ExtractSpec(taken, preprocess, precision, dtype), saved.weights
 
 
-def weights_of(spec: ExtractSpec, weights: str = "imagenet") -> Weights:
+def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool = True) -> Weights:
     """Find the very weights that a spec was made with.
 
     Args:
         spec: of a feature file or a bundle.
         weights: ``imagenet`` (looked for), or a path: of weights, or of a model file that holds the backbone.
+        download: fetch weights that are not on this machine.
 
     Raises:
         WeightsError: they are not on this machine, or are others.
@@ -226,7 +281,7 @@ def weights_of(spec: ExtractSpec, weights: str = "imagenet") -> Weights:
             f"{spec.backbone.weights_sha256[:12]}); pass that file with --weights MODEL.ffe."
         )
     wanted = "random" if spec.backbone.weights == "random" else weights
-    found = resolve(row, spec.preprocess.size, wanted, download=_download)
+    found = resolve(row, spec.preprocess.size, wanted, download=_download if download else None)
     if found.path is None and spec.backbone.weights != "random":
         raise WeightsError("The features were made with pretrained weights, not random ones; leave --weights random out.")
     if found.sha256 != spec.backbone.weights_sha256:

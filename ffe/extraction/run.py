@@ -92,15 +92,15 @@ def extract(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    backbone: str = "vgg19",
+    backbone: str | None = None,
     size: int | tuple[int, int] | None = None,
     weights: str = "imagenet",
     layer: str | None = None,
     engine: str = "auto",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     like: str | os.PathLike[str] | None = None,
-    decode: Decode = "exact",
-    dtype: StoredDtype = "float32",
+    decode: Decode | None = None,
+    dtype: StoredDtype | None = None,
     compress: Compression | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -123,18 +123,20 @@ def extract(
     Args:
         source: a folder or a CSV; see ``ffe.images.scan``.
         output: the feature file (HDF5).
-        backbone: a name of ``ffe backbones``.
+        backbone: a name of ``ffe backbones``; None = that of the output, or of ``like``,
+            with its size and all else that is not named here; of a new file
+            ``ffe.backbones.catalog.DEFAULT``.
         size: input side, or (height, width), in pixels; None = the backbone's default.
         weights: ``imagenet``, ``random`` (untrained), or the path of a Keras weights file.
         layer: name of the layer whose output is taken; None = the last.
         engine: ``auto``, ``keras`` or ``openvino``; auto takes Keras where there
             is a GPU, and OpenVINO elsewhere.
-        precision: ``float32``; ``int8`` for a CPU, calibrated on a sample of these
+        precision: ``float32`` (the default); ``int8`` for a CPU, calibrated on a sample of these
             images; ``mixed_float16`` or ``mixed_bfloat16`` for a GPU.
         like: for int8, a feature file whose quantised model is taken instead of
             calibrating one: features of two sources are comparable only so.
-        decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
-        dtype: type of the stored features, ``float32`` or ``float16``.
+        decode: ``exact`` (the default), or ``fast`` for JPEG files; see ``ffe.images.fast``.
+        dtype: type of the stored features, ``float32`` (the default) or ``float16``.
         compress: how the file is compressed: ``none``, ``lzf``, ``gzip`` or
             ``zstd``; None = as it is already, or not at all.
         batch_size: images in one call of the backbone; None = what the engine and
@@ -181,11 +183,12 @@ def extract(
         views=views,
         augment=augment,
         batch_size=batch_size,
+        like=None if like is None else Path(like),
     )
     quantized = quantized_at_hand(job, None if like is None else Path(like))
     with contextlib.ExitStack() as stack:
         images = everything = None
-        if precision == "int8" and quantized is None:
+        if job.spec.precision == "int8" and quantized is None:
             Journal(job.output, job.spec, overwrite=overwrite).close()  # refuses now what it would refuse afterwards
             everything = known(job.records, None, trusted=False, views=job.views)
             _announce(state(job, everything, once=in_place(job, None)), announce)

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import InputTags, Tags
 
+from ffe.backbones.catalog import DEFAULT
 from ffe.backbones.learnt import is_model_file
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
@@ -46,7 +47,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def __init__(
         self,
-        backbone: str = "vgg19",
+        backbone: str = DEFAULT,
         size: int | None = None,
         weights: str = "imagenet",
         layer: str | None = None,

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ffe.backbones.catalog import DEFAULT
 from ffe.engines.base import Engine
 from ffe.engines.choose import has_openvino, open_engine
 from ffe.engines.measure import images_per_second
@@ -143,7 +144,7 @@ class _Bench:
 def bench(
     source: str | os.PathLike[str],
     *,
-    backbone: str = "mobilenet",
+    backbone: str = DEFAULT,
     size: int | tuple[int, int] | None = None,
     weights: str = "imagenet",
     photos: int = 1000,

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ffe.backbones.build import build
-from ffe.backbones.catalog import FAKE, check_size, find
+from ffe.backbones.catalog import DEFAULT, FAKE, check_size, find
 from ffe.errors import DataError, FfeError, SpecError, StoreError, is_sentence, memory_text, ran_out_of_memory
 from ffe.evaluation.scores import evaluate_probabilities
-from ffe.extraction.plan import make_spec
+from ffe.extraction.plan import make_spec, spec_at_hand
 from ffe.extraction.stages import Progress
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.layers import count_stages
@@ -44,7 +44,7 @@ def compare(
     output: str | os.PathLike[str],
     *,
     roads: str | Sequence[str] = (),
-    backbone: str = "mobilenet",
+    backbone: str | None = None,
     size: int | tuple[int, int] | None = None,
     weights: str = "imagenet",
     seconds: float | None = None,
@@ -83,7 +83,8 @@ def compare(
         source: labelled images; see ``ffe.images.scan``. Splits that it gives are kept.
         output: folder for models, features and activations; made if it is missing.
         roads: names of ``ffe.workflows.roads.ROADS``; empty = all.
-        backbone, size, weights: see ``ffe.extract``; the convnets from scratch take
+        backbone, size, weights: see ``ffe.extract``; where no backbone is named, that of the features in the folder,
+            with its size. The convnets from scratch take
             the same size, but at least 46 and at most 150 pixels.
         seconds: time for everything; None = as long as it takes.
         trials: of each head in a search; None = what the time allows, or a number that suits each.
@@ -118,6 +119,11 @@ def compare(
     for name in names:
         check_place(folder / f"{name}.ffe")
     clock = Clock(started, seconds)
+    if backbone is None:
+        own = spec_at_hand(folder / "features.h5")
+        backbone, size = (DEFAULT, size) if own is None else (own.backbone.name, size or own.preprocess.size)
+        if own is not None and backbone != DEFAULT:
+            log.info("the features in '%s' were made with the backbone %s: going on with that", folder, backbone)
     told = Told(progress, on_trials, on_decoded, on_epoch, on_step)
     stages = words(unfreeze)
     if stages and FINETUNING in names and backbone != FAKE:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ffe.backbones.catalog import check_size, find
+from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.images.scan import UNLABELLED, Finding, ImageRecord, Scan
 from ffe.images.scan import look as list_images
 from ffe.images.survey import ImageLook, ending_format, survey
@@ -165,7 +165,7 @@ class ScanResult:
 def scan(
     source: str | os.PathLike[str],
     *,
-    backbone: str = "vgg19",
+    backbone: str = DEFAULT,
     size: int | tuple[int, int] | None = None,
     report: str | os.PathLike[str] | None = None,
     on_look: Callable[[int, int], None] = lambda done, total: None,

@@ -1,0 +1,96 @@
+"""Where no backbone is named: that of the file that is there already, else the default; one for all commands."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import ffe
+from ffe.backbones.catalog import DEFAULT, find
+from ffe.cli import cli
+from ffe.errors import StaleStoreError, WeightsError
+from ffe.extraction.estimate import dry_run
+from ffe.extraction.plan import make_spec, spec_at_hand, weights_of
+from ffe.extraction.run import extract
+from ffe.specs import ExtractSpec
+from ffe.store.journal import Journal
+from ffe.store.reader import FeatureStore
+from ffe.workflows.benching import bench
+
+OPTIONS: dict[str, Any] = {"backbone": "fake", "size": (40, 48), "layer": None, "decode": "fast", "dtype": "float16"}
+
+
+@pytest.fixture
+def source(pictures: Path, tmp_path: Path) -> Path:
+    for kind in ("cat", "dog"):
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for file in sorted((pictures / kind).iterdir())[:4]:
+            shutil.copy(file, tmp_path / "photos" / kind)
+    return tmp_path / "photos"
+
+
+def spec_of(path: Path) -> ExtractSpec:
+    with FeatureStore(path) as store:
+        return store.spec
+
+
+def test_a_files_own_options_are_taken(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "f.h5"
+    extract(source, path, **OPTIONS)
+    made = spec_of(path)
+    (source / "cat" / "cat_000.png").unlink()
+    with caplog.at_level(logging.INFO, "ffe"):
+        assert dry_run(source, path).compute == 0
+        done = extract(source, path)
+    assert (done.computed, done.rows) == (0, 7)
+    assert spec_of(path) == made == spec_at_hand(path)
+    said = f"'{path}' was made with the backbone fake at 40x48: going on with that"
+    assert [record.getMessage() for record in caplog.records].count(said) == 2
+    result = CliRunner().invoke(cli, ["extract", str(source), "-o", str(path)])
+    assert (result.exit_code, said in result.stderr) == (0, True)
+
+
+def test_what_is_named_beside_is_asked_for_and_differs(source: Path, tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    extract(source, path, **OPTIONS)
+    with pytest.raises(StaleStoreError, match=r"\(preprocess.size: stored 40x48, asked 32x32\)"):
+        extract(source, path, size=32)
+    with pytest.raises(StaleStoreError, match=f"backbone.name: stored fake, asked {DEFAULT}"):
+        extract(source, path, backbone=DEFAULT)
+
+
+def test_weights_are_those_of_the_file_or_refused(source: Path, tmp_path: Path) -> None:
+    """Learnt ones have to be named; of others, what is found must be the same."""
+    spec = make_spec("mobilenet_0.25", 32, "random")[0]
+    assert weights_of(spec).kind == "random"
+    learnt = replace(spec, backbone=replace(spec.backbone, weights="finetuned"))
+    journal = Journal(tmp_path / "f.h5", learnt)
+    journal.append(["0" * 64], np.zeros((1, 1), np.float32), (1, 1, 1), [0])
+    journal.commit()
+    journal.close()
+    with pytest.raises(WeightsError, match=r"pass that file with --weights MODEL\.ffe"):
+        extract(source, tmp_path / "f.h5")
+
+
+def test_a_new_file_has_the_default(source: Path, tmp_path: Path) -> None:
+    spec = make_spec()[0]
+    assert (spec.backbone.name, spec.preprocess.size, spec.backbone.weights) == (DEFAULT, (224, 224), "file")
+    assert spec_at_hand(tmp_path / "none.h5") is None
+
+
+def test_there_is_one_default() -> None:
+    for function in (ffe.FeatureExtractor, ffe.scan, bench):
+        assert inspect.signature(function).parameters["backbone"].default == DEFAULT
+    for function in (ffe.extract, dry_run, ffe.compare):
+        assert inspect.signature(function).parameters["backbone"].default is None
+    for command in ("extract", "compare", "scan", "bench"):
+        assert DEFAULT in CliRunner().invoke(cli, [command, "--help"]).stdout, command
+    assert find(DEFAULT).size == 224
