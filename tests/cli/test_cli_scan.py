@@ -50,7 +50,7 @@ def test_json_is_one_object_and_all_of_stdout(source: Path) -> None:
     result = CliRunner().invoke(cli, ["scan", str(source), "--size", "64x96", "--json"])
     value = json.loads(result.stdout)
     assert result.stdout.count("\n") == 1
-    assert (value["photos"], value["size"], value["backbone"]) == (13, [64, 96], "vgg19")
+    assert (value["photos"], value["size"], value["backbone"]) == (13, [64, 96], "efficientnetlite0")
     assert [c["photos"] for c in value["classes"]] == [9, 4]
 
 
