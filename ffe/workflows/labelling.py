@@ -1,0 +1,116 @@
+"""``label``: pictures in; what is on them, in ImageNet's own 1,000 classes, out. No model of one's own is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from ffe._version import __version__
+from ffe.backbones import lite0
+from ffe.backbones.catalog import LITE0
+from ffe.bundle.io import Bundle
+from ffe.bundle.manifest import SCHEMA, Manifest
+from ffe.errors import SpecError
+from ffe.extraction.plan import make_spec
+from ffe.images.given import Picture
+from ffe.keys import spec_digest
+from ffe.predict import Prediction, Predictor
+from ffe.specs import HeadSpec
+
+TOP = 5
+
+
+def label(images: Picture | Iterable[Picture], *, top: int = TOP, engine: str = "auto") -> Iterator[Prediction]:
+    """Say what is on pictures, in ImageNet's 1,000 classes: with EfficientNet-Lite0 and its own top.
+
+    The first call converts the network, once. A picture that cannot be read
+    gives a prediction with ``error``, and no exception.
+
+    Args:
+        images: one picture or several, as ``ffe.Predictor.predict`` takes them.
+        top: how many classes to name, 1 to 1000.
+        engine: ``auto``, ``keras`` or ``openvino``.
+
+    Returns:
+        For each picture, in order, a prediction whose ``probabilities`` are those
+        of the most probable classes, the best first.
+
+    Raises:
+        SpecError: ``top`` is out of range.
+        SourceError: something else than pictures is given.
+        WeightsError: the package of the weights is not installed.
+    """
+    return Labeller(top=top, engine=engine).predict(images)
+
+
+class Labeller(Predictor):
+    """Predicts ImageNet's classes; see ``label``.
+
+    Args:
+        top: how many classes a prediction names.
+        options: of ``Predictor``, but for ``weights``, ``reject`` and views.
+    """
+
+    def __init__(self, *, top: int = TOP, **options: Any) -> None:
+        if not 1 <= top <= 1000:
+            raise SpecError(f"{top} classes cannot be named; ImageNet has 1 to 1000.")
+        path = lite0.needed_file()
+        super().__init__(_ImageNet(path), weights=str(path), **options)
+        self.top = top
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _labeller, (self.top, {name: value for name, value in self._options.items() if name != "weights"})
+
+    def predict(self, images: Picture | Iterable[Picture]) -> Iterator[Prediction]:
+        """Yield a prediction for every picture, with the probabilities of its best classes; see ``Predictor.predict``."""
+        for answer in super().predict(images):
+            best = sorted(answer.probabilities.items(), key=lambda item: -item[1])[: self.top]
+            yield replace(answer, probabilities=dict(best))
+
+
+def _labeller(top: int, options: dict[str, Any]) -> Labeller:
+    return Labeller(top=top, **options)
+
+
+class _ImageNet(Bundle):
+    """The published network as a model: it lies in no file of ffe's, and its backbone is found by its weights."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sha256 = lite0.SHA256
+        self._top = lite0.read_top(path)
+        spec, _ = make_spec(LITE0, weights=str(path))
+        height, width = (-(-side // 32) for side in spec.preprocess.size)
+        self.manifest = Manifest(
+            schema=SCHEMA,
+            ffe_version=__version__,
+            libraries={},
+            spec=spec,
+            spec_digest=spec_digest(spec),
+            grid=(height, width, lite0.FEATURES),
+            head=HeadSpec("imagenet", {}),
+            class_names=self._top.class_names,
+            evaluation={},
+            leaderboard=(),
+            search={},
+            members={},
+        )
+
+    def head(self) -> Any:
+        """Return the network's own top."""
+        return _Head(self._top)
+
+
+class _Head:
+    def __init__(self, top: lite0.Top) -> None:
+        self._top = top
+
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Return float64 (N, 1000) of float32 features (N, h * w * 1280)."""
+        averaged = features.reshape(len(features), -1, lite0.FEATURES).mean(axis=1)
+        return np.asarray(softmax((averaged @ self._top.kernel + self._top.bias).astype(np.float64), axis=1))
