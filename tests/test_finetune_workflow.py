@@ -284,6 +284,7 @@ def test_the_history_travels_in_the_model(tuned: Tuned) -> None:
     board = tuned.model.parent / "board"
     assert sorted(path.name for path in board.iterdir()) == ["train", "validation"]
     page = (tuned.model.parent / "report.html").read_text("utf-8")
+    assert "Not sure&#39; below 0.6: " in page
     assert "Validation accuracy over time" in page
     assert "The whole network, epoch by epoch; epoch 0: before the first; stage 1: epochs 1 to 2; stage 2: epochs 3 to 4." in page
     assert f"{kept_text(tuned.result.best.to_json(), tuned.result.rows['valid'])} A star marks them in the charts." in page

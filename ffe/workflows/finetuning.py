@@ -212,7 +212,8 @@ def finetune(
     else:
         write_trained(result, backbone, features, base.to_json(), spec, dealt, base.bundle.manifest.reject)
     if call.page is not None:
-        write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source))
+        reject = base.bundle.manifest.reject
+        write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source), reject)
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 

@@ -11,11 +11,12 @@ import numpy as np
 from ffe._version import __version__
 from ffe.evaluation.calibration import with_temperature
 from ffe.evaluation.label_errors import find_label_errors
+from ffe.evaluation.selection import answered
 from ffe.finetuning.layers import ALL
 from ffe.images.augment_text import augment_text
 from ffe.report.feature_map import choose_rows, feature_map
 from ffe.report.page import Curves, Page, Picture, Suspect, write_page
-from ffe.report.text import comparison_text, kept_text, parameters_text, stage_text
+from ffe.report.text import answered_text, comparison_text, kept_text, parameters_text, stage_text
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.sides import TEST, VALID
 from ffe.workflows.dealing import Dealt
@@ -31,6 +32,7 @@ def write_training_report(
     dealt: Dealt,
     pooled: np.ndarray,
     source: str,
+    reject: float = 0.0,
 ) -> None:
     """Write the page of a training.
 
@@ -42,6 +44,7 @@ def write_training_report(
         dealt: the images.
         pooled: float32 (N, C), features of the images as the backbone is now, averaged over their places.
         source: where the images come from, for people.
+        reject: a best probability below this is "not sure"; 0 = never.
     """
     photos, judged = dealt.photos, result.judged
     names, files = photos.paths, photos.files
@@ -84,6 +87,7 @@ def write_training_report(
             duplicates=duplicates_of(dealt.groups, [names[i] for i in used], [files[i] for i in used]),
             map=_map(dealt, judged, pooled, used, spec.seed),
             trained=True,
+            unsure=answered_text(answered(judged.test, dealt.labels(TEST), reject).to_json()) if reject else "",
             made={"source": source, "stages": "; ".join(stages), **_options(spec)},
         ),
     )
