@@ -55,6 +55,8 @@ def _cache_of(function: Callable[..., Any]) -> _Cache | None:
     given = config.CACHE_DIR
     try:
         folder = Path(given or cache_root() / "numba")
+        if folder.parts[:1] == ("~",):  # there is no home
+            return None
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
         config.CACHE_DIR = str(folder)

@@ -93,8 +93,10 @@ def kept(folders: Sequence[Path] = ()) -> list[Kept]:
     Raises:
         SourceError: there is no such folder.
     """
-    weights = _Place(WEIGHTS, "weights that Keras downloaded", keras_home() / "models", ("*.h5",))
-    return [place.kept() for place in (*_in_root(), *_beside(folders), weights)]
+    places = [*_in_root(), *_beside(folders)]
+    with contextlib.suppress(RuntimeError):  # there is no home
+        places.append(_Place(WEIGHTS, "weights that Keras downloaded", keras_home() / "models", ("*.h5",)))
+    return [place.kept() for place in places]
 
 
 def clear(kind: str | None = None, folders: Sequence[Path] = ()) -> list[Kept]:

@@ -111,6 +111,19 @@ def test_where_nothing_was_ever_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_there_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.chdir(tmp_path)
+    result = run("--json")
+    assert result.exit_code == 0
+    assert {row["kind"] for row in json.loads(result.stdout)["kept"]} == {"models", "compiled", "runs", "digests"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

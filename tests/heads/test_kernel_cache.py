@@ -49,6 +49,14 @@ def test_a_damaged_file_costs_time_only(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert lane_kernels._compiled(plus_one)(1) == 2
 
 
+def test_without_a_home_it_compiles_every_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("FFE_CACHE_DIR")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("~/.cache") / name)
+    monkeypatch.chdir(tmp_path)
+    assert lane_kernels._compiled(plus_one)(1) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_a_folder_it_compiles_every_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "file"))
