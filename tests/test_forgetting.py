@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 import ffe
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
-from ffe.errors import DataError, SourceError, StoreError
+from ffe.errors import BundleError, DataError, SourceError, StoreError
 from ffe.images.synthetic import draw_folder
 from ffe.keys import file_digest
 from ffe.report.thumbnails import thumbnail
@@ -166,6 +166,8 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_changed(made: Path, files
         ffe.forget(photo, [files / "f.h5", files / "other.html"])
     with pytest.raises(SourceError, match=r"There is no report '.*none\.html'; check the path\."):
         ffe.forget(photo, [files / "f.h5", files / "none.html"])
+    with pytest.raises(BundleError, match=r"There is no model file '.*none\.ffe'; make one"):
+        ffe.forget(photo, [files / "f.h5", files / "none.ffe"])
     with pytest.raises(SourceError, match=r"^Name the photos to forget, and the files to forget them in; for example: "):
         ffe.forget([], files / "f.h5")
     ffe.pack([files / "f.h5"], files / "v.h5", virtual=True)

@@ -187,13 +187,11 @@ _Step = tuple[Forgotten, Callable[[], None]]
 
 def _look(path: Path, known: _Known) -> _Step:
     """Return what a file holds of the photos, and what takes them out of it."""
-    if path.is_file():
-        if zipfile.is_zipfile(path):
-            return _in_model(path, known)
-        if path.suffix.lower() in {".html", ".htm"}:
-            return _in_page(path, known)
-    elif path.suffix.lower() in {".html", ".htm"}:
-        raise SourceError(f"There is no report '{path}'; check the path.")
+    suffix = path.suffix.lower()
+    if suffix == ".ffe" or (path.is_file() and zipfile.is_zipfile(path)):
+        return _in_model(path, known)
+    if suffix in {".html", ".htm"}:
+        return _in_page(path, known)
     return _in_features(path, known)
 
 
@@ -284,6 +282,8 @@ def _again(manifest: Manifest, path: Path) -> str:
 
 
 def _in_page(path: Path, known: _Known) -> _Step:
+    if not path.is_file():
+        raise SourceError(f"There is no report '{path}'; check the path.")
     text = path.read_text("utf-8", "surrogateescape")
     if PAGE_MARK.decode() not in text:
         raise SourceError(f"'{path}' is no report of ffe; delete it, or take the photos out by hand.")

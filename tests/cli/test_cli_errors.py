@@ -252,7 +252,7 @@ def test_every_command_and_every_option_has_help(name: str) -> None:
     assert command is not None
     assert command.help
     assert command.short_help
-    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option) and not parameter.hidden]
     assert "debug" in [option.name for option in options]
     for option in options:
         assert option.help, f"{name} {option.opts[0]} has no help"
