@@ -26,6 +26,7 @@ SOUND = Facts(
     other_endings=0,
     transparent=0,
     animated=0,
+    remarks=(),
     backbone="mobilenet",
     size=(224, 224),
     min_size=32,

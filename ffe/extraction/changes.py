@@ -20,7 +20,7 @@ from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
 from ffe.text import counted, listed
 
-JUDGED_BY = f"ffe {__version__}, Pillow {PIL.__version__}"  # another one may read what this one cannot
+JUDGED_BY = f"ffe {__version__}, Pillow {PIL.__version__}, rules 2"  # another one may read what this one cannot
 
 # what lies in the file itself: rights, memory and limits may have changed
 _LASTING = {"empty", "not-an-image", "truncated", "broken", "unsupported"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,8 @@ from ffe.extraction.views import count_of
 from ffe.images.stream import ImageStream
 from ffe.store.layout import Row, Skipped
 from ffe.store.room import saying_what_is_missing
+
+log = logging.getLogger("ffe")
 
 
 def compute(
@@ -97,6 +100,8 @@ def compute(
         remaining = elapsed / max(1, done) * (len(known.read) - done)
         rate = images_computed / elapsed
         progress(Progress(not_read + done, len(job.records), left_out + len(skipped), rate, remaining, stages()))
+    for remark in images.remarks(lambda index: job.records[known.read[index]].path):
+        log.warning("%s", remark)
     before = time.monotonic()
     with saying_what_is_missing(job.output, room):
         journal.flush()

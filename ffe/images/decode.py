@@ -21,6 +21,11 @@ _METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 
 _STRIP_PIXELS = 1 << 22  # colours are converted so many at a time, so that no copy of a large picture is made
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
+DARK = "dark"  # 16 or more bits, of which the lower ones alone are used: 12-bit values as a camera or a microscope gives them
+ENDLESS = "endless"  # the end of the file is missing, but no pixel
+_DARK_SHARE = 8
+_JPEG_END = b"\xff\xd9"
+
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -90,12 +95,16 @@ def _too_many_bytes(most: int) -> str:
     return f"the file has more than {amount} (--max-bytes)"
 
 
-def decode(data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode(
+    data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels: int = MAX_PIXELS, notes: list[str] | None = None
+) -> np.ndarray:
     """Decode one image as ``keras.utils.load_img(target_size=size, interpolation="bilinear")`` does, turned upright.
 
     The first frame is taken; EXIF orientation is applied; transparent pixels
     show white; 16-bit grey is scaled to 8 bits; the whole picture is stretched
-    to ``size`` with Pillow's bilinear filter.
+    to ``size`` with Pillow's bilinear filter. The range of the values is never
+    stretched: what uses a small part of it stays dark. A file that lacks its end,
+    but none of its pixels, is taken; one that lacks some is not, in any format.
 
     Args:
         data: content of an image file of one of ``ffe.images.structure.KINDS``; its first bytes say which.
@@ -103,6 +112,7 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels
         how: ``exact``, or ``fast``: JPEG files take a shorter way to nearly the
             same pixels, see ``ffe.images.fast``; all others are decoded exactly.
         max_pixels: larger pictures are refused, before they are decoded.
+        notes: takes ``DARK`` and ``ENDLESS``, where they are so.
 
     Returns:
         uint8 (height, width, 3), RGB, in [0, 255].
@@ -110,7 +120,36 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels
     Raises:
         DecodeError: with a reason that a person understands.
     """
+    found: list[str] = []
     kind = kind_of(data)
+    try:
+        pixels = _decoded(data, kind, size, how, max_pixels, found)
+    except DecodeError as error:
+        if error.reason != "truncated" or kind != "JPEG" or not _lacks_its_end_alone(data):
+            raise
+        pixels = _decoded(data + _JPEG_END, kind, size, how, max_pixels, found)
+        found.append(ENDLESS)
+    else:
+        if (kind == "PNG" and data.rfind(b"IEND", 0, -4) < 0) or (kind == "GIF" and not data.rstrip(b"\0").endswith(b";")):
+            found.append(ENDLESS)
+    if notes is not None:
+        notes += found
+    return pixels
+
+
+def _lacks_its_end_alone(data: bytes) -> bool:
+    """Return whether all pixels of a cut JPEG file are there: its decoder has nothing to complain of but the end marker."""
+    import simplejpeg
+
+    try:
+        colours = simplejpeg.decode_jpeg_header(data)[2]
+        simplejpeg.decode_jpeg(data + _JPEG_END, "CMYK" if colours in {"CMYK", "YCCK"} else "RGB", strict=True)
+    except (ValueError, MemoryError):
+        return False
+    return True
+
+
+def _decoded(data: bytes, kind: str, size: tuple[int, int], how: Decode, max_pixels: int, notes: list[str]) -> np.ndarray:
     data = checked(data, kind, max_pixels)
     if how == "fast" and kind == "JPEG" and (pixels := _decode_fast(data, size, max_pixels)) is not None:
         return pixels
@@ -119,8 +158,11 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels
         with _opened(data, kind, max_pixels) as image:
             check_pixels(image.width, image.height, max_pixels, len(data))
             check_effort(kind, image.width * image.height)
+            deep = image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
             with room_for(image.width * image.height):
                 image.load()
+                if deep and _is_dark(image):
+                    notes.append(DARK)
                 rgb = _to_rgb(_upright(image))
                 if rgb.size != (width, height):
                     rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
@@ -138,6 +180,15 @@ def decode(data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels
         if "truncated" in text.lower():
             raise DecodeError("truncated", f"the picture is cut off ({text})") from error
         raise DecodeError("broken", f"the picture is damaged ({text})") from error
+
+
+def _is_dark(image: Image.Image) -> bool:
+    """Return whether the values of a picture of 16 or more bits all lie in the lowest eighth of the 16-bit range."""
+    extrema = image.getextrema()
+    if image.mode.startswith("I"):
+        return extrema[1] < 0xFFFF // _DARK_SHARE  # type: ignore[operator]
+    colours = extrema[:3] if image.mode.startswith("RGB") else extrema[:1]
+    return all(high < 0xFF // _DARK_SHARE for _, high in colours)  # type: ignore[misc]
 
 
 def upright_size(data: bytes) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord
 from ffe.images.stream import ImageStream
 from ffe.specs import Decode
+
+log = logging.getLogger("ffe")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,8 @@ def decode_source(
                 sha256.append(item.sha256)
                 phash.append(item.phash)
             progress(item.index + 1, len(records))
+        for remark in images.remarks(lambda index: records[index].path):
+            log.warning("%s", remark)
     if not kept:
         first = f" (the first, '{skipped[0][0]}': {skipped[0][1]})" if skipped else ""
         raise SourceError(f"None of the {len(records)} images could be read{first}; check the paths, and that they are pictures.")

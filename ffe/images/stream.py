@@ -19,7 +19,7 @@ import numpy as np
 
 from ffe.errors import DecodeError
 from ffe.forks import check_same_process
-from ffe.images.decode import decode, read_image
+from ffe.images.decode import DARK, ENDLESS, decode, read_image
 from ffe.images.fingerprint import UNKNOWN, perceptual_hash
 from ffe.images.limits import Limits
 from ffe.images.memory import alone_if_large
@@ -27,6 +27,7 @@ from ffe.keys import bytes_digest
 from ffe.machine import cores
 from ffe.specs import AugmentSpec, Decode
 from ffe.stamps import NO_STAMP, Stamp, stamp_to_keep
+from ffe.text import counted, few, quoted
 
 LEAST_AHEAD = 16  # images that are decoded ahead, however large
 _AHEAD_BYTES = 128 << 20
@@ -66,6 +67,17 @@ class _Job:
         self.index = index
         self.file = file
         self.outcome: Future[list[DecodedImage]] = Future()
+
+
+def remark(kind: str, names: Sequence[str]) -> str:
+    """Return what to say of files that were taken, though ``ffe.images.decode`` noted something of them."""
+    files, one = counted(len(names), "file"), len(names) == 1
+    which = few(quoted(names))
+    if kind == DARK:
+        uses = "uses only the lowest part of its 16 bits, and is" if one else "use only the lowest part of their 16 bits, and are"
+        return f"{files} {uses} nearly black to a backbone ({which}); stretch the values over the whole range, or save 8 bits"
+    lacks = "lacks its end, but no pixel, and is" if one else "lack their ends, but no pixels, and are"
+    return f"{files} {lacks} taken ({which})"
 
 
 def default_workers() -> int:
@@ -111,6 +123,7 @@ class ImageStream:
         decoding: how long that took, waiting for a core included.
         thread_seconds: processor time of the threads, reading included.
         waited: time that the caller waited for an image.
+        noted: positions of the files that ``ffe.images.decode`` noted something of, in no order.
     """
 
     def __init__(
@@ -129,6 +142,7 @@ class ImageStream:
         self.workers = workers or default_workers()
         self.ahead = max(LEAST_AHEAD, min(1024, _AHEAD_BYTES // (size[0] * size[1] * 3)))
         self.read_seconds = self.decode_seconds = self.thread_seconds = self.decoding = self.waited = 0.0
+        self.noted: dict[str, list[int]] = {DARK: [], ENDLESS: []}
         self._files = enumerate(files)
         self._size = size
         self._how = how
@@ -193,7 +207,11 @@ class ImageStream:
             wanted = {view for view in views if not self.known(sha256, view)}
             if not wanted:
                 return [DecodedImage(index, sha256, None, stat=stat, view=view) for view in views]
-            pixels = decode(data, self._size, self._how, self._limits.pixels)
+            notes: list[str] = []
+            pixels = decode(data, self._size, self._how, self._limits.pixels, notes)
+            with self._lock:
+                for note in notes:
+                    self.noted[note].append(index)
             phash = perceptual_hash(pixels)
             made = {view: self._view(pixels, sha256, view) for view in wanted}
             return [DecodedImage(index, sha256, made.get(view), None, phash, stat, view) for view in views]
@@ -232,6 +250,14 @@ class ImageStream:
                 self._turns.release()
                 self.workers += 1
         self._looked_at, self._seen = now, seen
+
+    def remarks(self, name: Callable[[int], str]) -> list[str]:
+        """Return a sentence for each kind of file that was taken and had better be looked at; it names the first few.
+
+        Args:
+            name: of the file at a position.
+        """
+        return [remark(kind, [name(index) for index in sorted(where)]) for kind, where in self.noted.items() if where]
 
     def close(self) -> None:
         """Stop the threads."""

@@ -53,6 +53,7 @@ class ImageLook:
         height, width: pixels, once it stands upright; 0 if unknown.
         animated: whether it has more pictures than the first, which is taken.
         phash: fingerprint, see ``ffe.images.fingerprint``; 0 if it cannot be decoded, or shows nothing.
+        notes: what ``ffe.images.decode`` noted of it.
         error: why extraction would skip it, or None.
     """
 
@@ -64,6 +65,7 @@ class ImageLook:
     width: int = 0
     animated: bool = False
     phash: int = UNKNOWN
+    notes: tuple[str, ...] = ()
     error: DecodeError | None = None
 
 
@@ -102,11 +104,12 @@ def look(file: Path) -> ImageLook:
     except Exception:  # decode() says what is wrong with it
         pass
     try:
-        phash = perceptual_hash(decode(data, (_SIDE, _SIDE)))
+        notes: list[str] = []
+        phash = perceptual_hash(decode(data, (_SIDE, _SIDE), notes=notes))
     except DecodeError as error:
         return ImageLook(sha256, len(data), kind, colours, height, width, animated, error=error)
     known = phash if phash.bit_count() >= _LEAST_BITS else UNKNOWN
-    return ImageLook(sha256, len(data), kind, colours, height, width, animated, known)
+    return ImageLook(sha256, len(data), kind, colours, height, width, animated, known, tuple(notes))
 
 
 def ending_format(path: str) -> str:

@@ -52,6 +52,7 @@ class Facts:
         elongated: photos more than twice as long one way as the other.
         photos: all that can be read.
         jpegs, other_endings, transparent, animated: photos of such a kind.
+        remarks: on files that are taken and had better be looked at, each a sentence without its end.
         backbone, size, min_size: what the photos are for; (height, width), and the least of either.
     """
 
@@ -70,6 +71,7 @@ class Facts:
     other_endings: int
     transparent: int
     animated: int
+    remarks: Sequence[str]
     backbone: str
     size: tuple[int, int]
     min_size: int
@@ -235,6 +237,8 @@ def _of_kinds(facts: Facts) -> Iterator[Advice]:
         photos = "1 photo is" if one else f"{facts.other_endings:,} photos are"
         holds = "it holds" if one else "they hold"
         yield Advice("note", f"{photos} named as another format than {holds}; ffe goes by the content, other programs may not.")
+    for remark in facts.remarks:
+        yield Advice("warning", f"{remark}.")
     if facts.transparent:
         yield Advice("note", f"{counted(facts.transparent, 'photo')} may be transparent in part; white will show through.")
     if facts.animated:

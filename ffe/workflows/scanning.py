@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
+from ffe.images.decode import DARK, ENDLESS
 from ffe.images.scan import UNLABELLED, Finding, ImageRecord, Scan
 from ffe.images.scan import look as list_images
+from ffe.images.stream import remark
 from ffe.images.survey import ImageLook, ending_format, survey
 from ffe.report.output import check_output
 from ffe.specs import PreprocessSpec
@@ -253,6 +255,11 @@ def _result(source: str, seen: _Seen, backbone: str, size: tuple[int, int], min_
         other_endings=len(endings),
         transparent=sum(count for name, count in colours.items() if "transparent" in name),
         animated=sum(look.animated for look in looks),
+        remarks=[
+            remark(kind, names)
+            for kind in (DARK, ENDLESS)
+            if (names := [record.path for record, look in good if kind in look.notes])
+        ],
         backbone=backbone,
         size=size,
         min_size=min_size,

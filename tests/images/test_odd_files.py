@@ -53,6 +53,7 @@ PICTURES: dict[str, tuple[Colour, ...]] = {
     "transparent.gif": DICE,
     "transparent.png": DICE,
     "truncated_app14.jpg": ((52, 8, 6), (34, 5, 4), (15, 2, 2), (11, 2, 1)),
+    "truncated_jpeg.jpg": ((128,) * 3,) * 4,  # noise, all of it; only half of its end marker is missing
 }
 REFUSED: dict[str, tuple[str, str]] = {
     "broken.png": ("broken", "it starts like a PNG file, but its header is damaged"),
@@ -62,7 +63,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "decompression_bomb.gif": ("too-large", "65535x66601 pixels are more than 178,956,970 (--max-pixels)"),
     "truncated_image.png": ("truncated", "the picture is cut off (image file is truncated)"),
-    "truncated_jpeg.jpg": ("truncated", "the picture is cut off (image file is truncated (8 bytes not processed))"),
     "zero_width.gif": ("broken", "it starts like a GIF file, but its header is damaged"),
 }
 

@@ -1,0 +1,113 @@
+"""One measure for all formats: all pixels there = taken, with a remark; some missing = not. And values that are nearly black."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from ffe.cli import cli
+from ffe.errors import DecodeError
+from ffe.extraction.run import extract
+from ffe.images.decode import DARK, ENDLESS, decode
+from ffe.images.stream import remark
+from ffe.images.synthetic import draw
+
+FORMATS: list[tuple[str, dict[str, Any], int]] = [  # name, options, bytes behind the last pixel
+    ("JPEG", {}, 2),
+    ("JPEG", {"progressive": True}, 2),
+    ("PNG", {}, 12),
+    ("GIF", {}, 1),
+    ("BMP", {}, 0),
+    ("TIFF", {}, 0),
+    ("PPM", {}, 0),
+    ("WEBP", {"lossless": True}, 0),
+]
+
+
+def saved(image: Image.Image, name: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, name, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("how", ["exact", "fast"])
+@pytest.mark.parametrize(("name", "options", "behind"), FORMATS)
+def test_all_pixels_there_is_taken_and_all_else_is_not(name: str, options: dict[str, Any], behind: int, how: Any) -> None:
+    whole = saved(draw("cat", 3, (60, 60)), name, **options)
+    notes: list[str] = []
+    expected = decode(whole, (32, 32), how, notes=notes)
+    assert notes == []
+    for missing in range(1, behind + 1):
+        notes = []
+        np.testing.assert_array_equal(decode(whole[:-missing], (32, 32), how, notes=notes), expected)
+        assert notes == [ENDLESS]
+    for missing in (behind + len(whole) // 8, len(whole) // 2):
+        with pytest.raises(DecodeError) as caught:
+            decode(whole[:-missing], (32, 32), how)
+        assert caught.value.reason in {"truncated", "broken"}
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "TIFF of 32 bits"])
+def test_values_that_use_the_lower_bits_alone_are_noted(bits: int, kind: str) -> None:
+    values = np.linspace(0, 2**bits - 1, 64 * 64).reshape(64, 64)
+    deep = values.astype(np.int32) if "32" in kind else values.astype(np.uint16)
+    notes: list[str] = []
+    decode(saved(Image.fromarray(deep), kind.partition(" ")[0]), (32, 32), notes=notes)
+    assert notes == ([DARK] if bits == 12 else [])
+
+
+def test_a_dark_photo_of_8_bits_is_a_dark_photo() -> None:
+    notes: list[str] = []
+    decode(saved(Image.new("L", (64, 64), 3), "PNG"), (32, 32), notes=notes)
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "sentence"),
+    [
+        (
+            DARK,
+            1,
+            "1 file uses only the lowest part of its 16 bits, and is nearly black to a backbone ('0.png'); "
+            "stretch the values over the whole range, or save 8 bits",
+        ),
+        (
+            DARK,
+            5,
+            "5 files use only the lowest part of their 16 bits, and are nearly black to a backbone "
+            "('0.png', '1.png', '2.png' and 2 more); stretch the values over the whole range, or save 8 bits",
+        ),
+        (ENDLESS, 1, "1 file lacks its end, but no pixel, and is taken ('0.png')"),
+        (ENDLESS, 2, "2 files lack their ends, but no pixels, and are taken ('0.png' and '1.png')"),
+    ],
+)
+def test_the_sentences(kind: str, count: int, sentence: str) -> None:
+    assert remark(kind, [f"{i}.png" for i in range(count)]) == sentence
+
+
+def test_scan_and_extract_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    photos = tmp_path / "photos"
+    for name in ("cat", "dog"):
+        (photos / name).mkdir(parents=True)
+        for i in range(4):
+            (photos / name / f"{i}.jpg").write_bytes(saved(draw(name, i, (48, 48)), "JPEG"))
+    (photos / "cat" / "cut.jpg").write_bytes(saved(draw("cat", 9, (48, 48)), "JPEG")[:-2])
+    deep = np.linspace(0, 4095, 48 * 48).reshape(48, 48).astype(np.uint16)
+    (photos / "dog" / "deep.png").write_bytes(saved(Image.fromarray(deep), "PNG"))
+    dark, endless = remark(DARK, ["dog/deep.png"]), remark(ENDLESS, ["cat/cut.jpg"])
+    scanned = " ".join(CliRunner().invoke(cli, ["scan", str(photos)]).stdout.split())
+    assert f"{dark}." in scanned
+    assert f"{endless}." in scanned
+    monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
+    with caplog.at_level(logging.WARNING, "ffe"):
+        summary = extract(photos, tmp_path / "f.h5", backbone="fake")
+    assert (summary.rows, summary.skipped) == (10, 0)
+    assert {dark, endless} <= {record.getMessage() for record in caplog.records}
