@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fake_evaluators import FakeEvaluators
 
 from ffe.testing.head import separable_rows
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.search import EVALUATE
+
+from .fake_evaluators import FakeEvaluators
 
 GRID = (2, 3, 4)
 

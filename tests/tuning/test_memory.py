@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_evaluators import FakeEvaluators
 
 from ffe.specs import SearchSpec
 from ffe.tuning import search as searching
 from ffe.tuning.memory import Memory
 from ffe.tuning.problem import Outcome, Problem
 from ffe.tuning.search import SearchProgress, Trial, search
+
+from .fake_evaluators import FakeEvaluators
 
 SPEC = SearchSpec(("svm", "logistic", "dense"), trials=40, executions=2, epochs=20)
 TRIALS = 120

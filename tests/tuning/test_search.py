@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_evaluators import FakeEvaluators
 
 from ffe.errors import HeadError
 from ffe.heads import HEADS
@@ -24,6 +23,8 @@ from ffe.tuning.opening import FLAT_FEATURES, further, opening, poolings_searche
 from ffe.tuning.oracle import hyperband_trials
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map, fold_parts
 from ffe.tuning.search import EVALUATE, SearchProgress, Trial, best_of_each_head, rank, refit, score_once, search
+
+from .fake_evaluators import FakeEvaluators
 
 GRID = (2, 3, 4)
 POOLINGS = ("flat", "avg", "max", "avgmax")

@@ -1,0 +1,1 @@
+"""A package, so that its modules may have names that other folders of tests have too."""
