@@ -14,7 +14,7 @@ import numpy as np
 from ffe.errors import DataError, SourceError
 from ffe.images.limits import Limits
 from ffe.images.names import is_text, printable
-from ffe.images.scan import Scan, scan
+from ffe.images.scan import Scan, look
 from ffe.report.output import write_output
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import find_groups
@@ -62,7 +62,7 @@ class OneSplit:
         self._names = _names([record.file for record in self._records], path.parent)
         self._given = {name: record.split for name, record in zip(self._names, self._records, strict=True)}
         try:
-            before = {record.path: record.split for record in scan(path).records}
+            before = {record.path: record.split for record in look(path).records}
         except SourceError:
             before = {}
         self._write(before)
@@ -75,7 +75,7 @@ class OneSplit:
         """
         with FeatureStore(features) as store:
             rows = store.plain
-            photos = photos_of_store(store, rows, scan(self.path), self._found.class_names)
+            photos = photos_of_store(store, rows, look(self.path), self._found.class_names)
         pooled = pooled_rows([features], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)
@@ -95,7 +95,7 @@ class OneSplit:
         Raises:
             DataError: a class has no image on one of the sides.
         """
-        _, photos, _ = photos_of_files(scan(self.path), self._found.class_names, preprocess, limits, workers, progress)
+        _, photos, _ = photos_of_files(look(self.path), self._found.class_names, preprocess, limits, workers, progress)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, names=photos.named)
         return self._settled(dealing.anew(photos, groups, test_fraction, once=True))
