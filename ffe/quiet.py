@@ -5,18 +5,36 @@ from __future__ import annotations
 import contextlib
 import importlib.abc
 import importlib.machinery
+import io
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 # lines of absl's log, of TensorFlow's own before it, and the second line of one of them
 _GREETING = re.compile(
     rb"WARNING: All log messages before absl::|[IWE]\d{4} [\d:.]+ |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |To enable the following instr"
 )
 _NOTHING = re.compile(rb"(?!)")  # matches no line
+
+
+class Lossy(io.FileIO):
+    """A descriptor whose reader may be gone or whose disk may be full: what cannot be written is lost, and nothing stops."""
+
+    def write(self, data: Any) -> int:
+        """Write what can be written, and say that all of it was."""
+        try:
+            return super().write(data) or len(data)
+        except OSError:
+            return len(data)
+
+
+def text_on(raw: io.FileIO, encoding: str | None = None, errors: str | None = "backslashreplace") -> io.TextIOWrapper:
+    """Return a text stream that writes each line at once."""
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding or "utf-8", errors, line_buffering=True)
 
 
 class _Loader(importlib.abc.Loader):
@@ -48,7 +66,7 @@ def _descriptor_2_filtered() -> Iterator[None]:
     try:
         stream.flush()
         if stream.fileno() == 2:
-            sys.stderr = open(os.dup(kept), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)  # noqa: SIM115
+            sys.stderr = text_on(Lossy(os.dup(kept), "w"), stream.encoding, stream.errors)
     except (AttributeError, OSError, ValueError):  # it is closed, or no file
         pass
     greetings = _GREETING

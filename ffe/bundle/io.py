@@ -69,6 +69,8 @@ class Bundle:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not os.fspath(path):
+            raise BundleError("The name of the model file is empty; give a .ffe file (is a variable unset?).")
         self.path = Path(path)
         if self.path.is_dir():
             raise BundleError(f"'{self.path}' is a folder; give a model file (.ffe), such as 'ffe tune' writes.")

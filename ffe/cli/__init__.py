@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ffe._version import __version__
+from ffe.cli.streams import ANSWERS, hold_standard_streams, unprinted
 from ffe.errors import is_sentence, memory_text, ran_out_of_memory
 from ffe.text import did_you_mean, url_refusal
 
@@ -87,7 +88,7 @@ class _Commands(click.Group):
                 raise
             _fail(ctx, f"interrupted{_AFTER_INTERRUPTION.get(ctx.invoked_subcommand or '', '')}", INTERRUPTED)
         except Exception as error:
-            if ctx.obj.get("debug") or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+            if ctx.obj.get("debug") or (isinstance(error, OSError) and (error.errno == errno.EPIPE or error.filename == ANSWERS)):
                 raise
             if is_sentence(error):
                 _fail(ctx, str(error), REFUSED)
@@ -129,6 +130,8 @@ def _local(callback: Callable[..., Any] | None) -> Callable[..., Any]:
 
     def check(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
         for path in (value,) if isinstance(value, str) else value or ():
+            if not path:
+                raise click.BadParameter("the path is empty; name a file or folder (is a variable unset?).")
             if (refusal := url_refusal(path)) is not None:
                 raise click.BadParameter(refusal)
         return value if callback is None else callback(ctx, parameter, value)
@@ -169,9 +172,16 @@ def main() -> None:
 
     from ffe.quiet import quiet_tensorflow
 
+    hold_standard_streams()
     quiet_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of functions that are traced anew; each stage has its own
     warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by ffe itself
     warnings.filterwarnings("ignore", module="keras")  # and keras_tuner
     warnings.filterwarnings("ignore", module="sklearn.svm")  # ffe says itself what has not converged
-    cli(prog_name="ffe", args=sys.argv[1:])
+    try:
+        cli(prog_name="ffe", args=sys.argv[1:])
+    except OSError as error:  # also of --help and --version
+        if error.filename != ANSWERS:
+            raise
+        print(f"ffe: {unprinted(error)}", file=sys.stderr)
+        sys.exit(REFUSED)

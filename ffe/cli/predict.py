@@ -124,6 +124,8 @@ def command(
     from ffe.predict import Predictor
     from ffe.report.answers import Answers, check_answers
 
+    if "" in images:
+        raise click.UsageError("The path of an image is empty; name a file or folder (is a variable unset?).")
     refuse_swapped(model, images, "predict")
     place = None if table is None else check_answers(table)
     predictor = Predictor(

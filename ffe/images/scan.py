@@ -130,6 +130,8 @@ def look(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
     Raises:
         SourceError: the source is missing or empty, or no list of images.
     """
+    if not os.fspath(source):
+        raise SourceError("The source is empty; name the folder or CSV of the images (is a variable unset?).")
     path = on_disk(Path(source))
     if not path.exists():
         raise SourceError(url_refusal(source) or f"There is no file or folder '{path}'; check the path.")

@@ -69,6 +69,8 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
+        if not os.fspath(path):
+            raise StoreError("The name of the feature file is empty; give a feature file (is a variable unset?).")
         self.path = Path(path)
         if self.path.is_dir():
             raise StoreError(
