@@ -54,6 +54,32 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{names[near[0]]}'?" if near else ""
 
 
+_FORMATS = {
+    "features": (".h5", "HDF5", {".csv", ".npz", ".npy", ".parquet", ".json", ".pkl", ".ffe", ".onnx", ".keras", ".html"}),
+    "model": (
+        ".ffe",
+        "ffe's own format",
+        {".h5", ".hdf5", ".keras", ".pkl", ".joblib", ".onnx", ".csv", ".pt", ".html"},
+    ),
+    "report": (".html", "HTML", {".pdf", ".png", ".jpg", ".svg", ".docx", ".md", ".csv", ".json", ".h5", ".ffe"}),
+}
+
+
+def suffix_refusal(path: str | os.PathLike[str], what: str) -> str | None:
+    """Return what to say of an output whose ending is that of another format; None = it may stay, as any unknown one.
+
+    Args:
+        path: the output.
+        what: ``features``, ``model`` or ``report``.
+    """
+    stem, suffix = os.path.splitext(os.fspath(path))
+    right, called, wrong = _FORMATS[what]
+    if suffix.lower() not in wrong:
+        return None
+    verb = "are" if what == "features" else "is"
+    return f"The {what} {verb} written as {called}, not as '{suffix}'; name the output '{stem}{right}'."
+
+
 def url_refusal(path: str | os.PathLike[str]) -> str | None:
     """Return what to say of a URL where a file or folder is wanted; None = it is none.
 

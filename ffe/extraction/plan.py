@@ -37,6 +37,7 @@ from ffe.store.compression import filter_options
 from ffe.store.reader import FeatureStore
 from ffe.store.unfinished import unfinished, unfinished_model
 from ffe.store.writer import row_key
+from ffe.text import suffix_refusal
 
 log = logging.getLogger("ffe")
 
@@ -304,6 +305,8 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
     Raises:
         StoreError: the output is no feature file, or its folder is missing.
     """
+    if (refusal := suffix_refusal(path, "features")) is not None:
+        raise StoreError(refusal)
     folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     if path.is_dir() or not folder.is_dir():
         problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{folder}')"

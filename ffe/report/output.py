@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ffe.errors import ReportError
+from ffe.text import suffix_refusal
 
 PAGE_MARK = b'<meta name="generator" content="ffe">'  # by which a page of ours is known
 PICTURE_MARK = b"ffe preview"
@@ -27,6 +28,8 @@ def check_output(
         ReportError: the place is a folder, lies in none, cannot be written to, or holds anything but ffe's own.
     """
     place = Path(path)
+    if mark == PAGE_MARK and (refusal := suffix_refusal(place, "report")) is not None:
+        raise ReportError(refusal)
     if place.is_dir():
         raise ReportError(f"The {what} '{place}' is a folder; give the name of a file, such as '{place / example}'.")
     if not place.parent.is_dir():

@@ -26,6 +26,7 @@ from ffe.machine import library_version
 from ffe.report.text import model_card
 from ffe.splits.sides import TEST
 from ffe.store.reader import FeatureStore
+from ffe.text import suffix_refusal
 
 _LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
 
@@ -49,6 +50,8 @@ def check_place(path: Path) -> None:
     Raises:
         BundleError: it is a folder, or lies in none, or is another file.
     """
+    if (refusal := suffix_refusal(path, "model")) is not None:
+        raise BundleError(refusal)
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
         raise BundleError(f"The output '{path}' {problem}; name a file in an existing folder, such as model.ffe.")
