@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffe.cli.output import print_json
+from ffe.cli.output import note, print_json
 
 if TYPE_CHECKING:
     from ffe.workflows.checkup import Expected
@@ -24,7 +24,7 @@ def command(as_json: bool) -> None:
     from ffe.report.text import facts_text, table
     from ffe.workflows.checkup import checkup
 
-    found = checkup(lambda step: click.echo(step, err=True))
+    found = checkup(note)
     if as_json:
         print_json(found.to_json())
         return
