@@ -106,7 +106,7 @@ def test_python_is_as_quiet_as_the_command_line(pictures: Path, tmp_path: Path) 
     )
     done = run_python(code, tmp_path, TF_CPP_MIN_LOG_LEVEL="3")
     assert (done.returncode, done.stdout) == (0, "True True\n")
-    assert done.stderr == "THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only\n"
+    assert done.stderr == "THE BACKBONE IS UNTRAINED (--weights random): its features are for tests alone\n"
 
 
 @pytest.mark.parametrize(("level", "heard"), [(None, ""), ("3", ""), ("0", "I0000 00:00:17.29 41 port.cc:153] greetings\n")])

@@ -133,6 +133,87 @@ _ROWS = (
     *(_convnext(variant) for variant in ("Tiny", "Small", "Base", "Large", "XLarge")),
 )
 
+
+@dataclass(frozen=True)
+class Facts:
+    """What to choose a backbone by.
+
+    Attributes:
+        parameters: of the network without its top, as Keras counts them.
+        channels: of its output; as many features once the grid is pooled.
+        gflops: arithmetic for one picture of the default size, in 10**9
+            operations: two for each multiplication in a convolution or dense layer.
+        top1: share of ImageNet's validation photos, in per cent, that the published network, top
+            included, is right on. From https://keras.io/api/applications/; of EfficientNet-Lite0
+            from its authors (see ``ffe.backbones.lite0``); of MobileNetV3 from the docstring of
+            ``keras.applications``; of the narrower and wider MobileNets from
+            https://github.com/tensorflow/models/tree/master/research/slim/nets/mobilenet
+            (that of 1.0 differs there by half a point at most).
+    """
+
+    parameters: int
+    channels: int
+    gflops: float
+    top1: float
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the weights, as float32."""
+        return 4 * self.parameters
+
+
+FACTS = {
+    "efficientnetlite0": Facts(3_413_024, 1280, 0.77, 75.1),
+    "vgg16": Facts(14_714_688, 512, 13.23, 71.3),
+    "vgg19": Facts(20_024_384, 512, 16.76, 71.3),
+    "mobilenet_0.25": Facts(218_544, 256, 0.08, 50.6),
+    "mobilenet_0.5": Facts(829_536, 512, 0.30, 63.7),
+    "mobilenet_0.75": Facts(1_832_976, 768, 0.65, 68.4),
+    "mobilenet": Facts(3_228_864, 1024, 1.14, 70.4),
+    "mobilenetv2_0.35": Facts(410_208, 1280, 0.12, 60.3),
+    "mobilenetv2_0.5": Facts(706_224, 1280, 0.19, 65.4),
+    "mobilenetv2_0.75": Facts(1_382_064, 1280, 0.42, 69.8),
+    "mobilenetv2": Facts(2_257_984, 1280, 0.60, 71.3),
+    "mobilenetv2_1.3": Facts(3_766_048, 1664, 1.02, 74.4),
+    "mobilenetv2_1.4": Facts(4_363_712, 1792, 1.16, 75.0),
+    "mobilenetv3small": Facts(939_120, 576, 0.11, 68.1),
+    "mobilenetv3large": Facts(2_996_352, 960, 0.43, 75.6),
+    "efficientnetb0": Facts(4_049_571, 1280, 0.77, 77.1),
+    "efficientnetb1": Facts(6_575_239, 1280, 1.37, 79.1),
+    "efficientnetb2": Facts(7_768_569, 1408, 1.98, 80.1),
+    "efficientnetb3": Facts(10_783_535, 1536, 3.65, 81.6),
+    "efficientnetb4": Facts(17_673_823, 1792, 8.78, 82.9),
+    "efficientnetb5": Facts(28_513_527, 2048, 20.53, 83.6),
+    "efficientnetb6": Facts(40_960_143, 2304, 38.13, 84.0),
+    "efficientnetb7": Facts(64_097_687, 2560, 75.49, 84.3),
+    "efficientnetv2b0": Facts(5_919_312, 1280, 1.43, 78.7),
+    "efficientnetv2b1": Facts(6_931_124, 1280, 2.39, 79.8),
+    "efficientnetv2b2": Facts(8_769_374, 1408, 3.39, 80.5),
+    "efficientnetv2b3": Facts(12_930_622, 1536, 6.02, 82.0),
+    "efficientnetv2s": Facts(20_331_360, 1280, 16.73, 83.9),
+    "efficientnetv2m": Facts(53_150_388, 1280, 49.16, 85.3),
+    "efficientnetv2l": Facts(117_746_848, 1280, 112.16, 85.7),
+    "resnet50": Facts(23_587_712, 2048, 7.71, 74.9),
+    "resnet101": Facts(42_658_176, 2048, 15.14, 76.4),
+    "resnet152": Facts(58_370_944, 2048, 22.56, 76.6),
+    "resnet50v2": Facts(23_564_800, 2048, 6.96, 76.0),
+    "resnet101v2": Facts(42_626_560, 2048, 14.38, 77.2),
+    "resnet152v2": Facts(58_331_648, 2048, 21.81, 78.0),
+    "densenet121": Facts(7_037_504, 1024, 5.67, 75.0),
+    "densenet169": Facts(12_642_880, 1664, 6.72, 76.2),
+    "densenet201": Facts(18_321_984, 1920, 8.58, 77.3),
+    "xception": Facts(20_861_480, 2048, 16.71, 79.0),
+    "inceptionv3": Facts(21_802_784, 2048, 11.42, 77.9),
+    "inceptionresnetv2": Facts(54_336_736, 1536, 26.31, 80.3),
+    "nasnetmobile": Facts(4_269_716, 1056, 1.13, 74.4),
+    "nasnetlarge": Facts(84_916_818, 4032, 47.56, 82.5),
+    "convnexttiny": Facts(27_820_128, 768, 8.91, 81.3),
+    "convnextsmall": Facts(49_454_688, 768, 17.37, 82.3),
+    "convnextbase": Facts(87_566_464, 1024, 30.71, 85.3),
+    "convnextlarge": Facts(196_230_336, 1536, 68.72, 86.3),
+    "convnextxlarge": Facts(348_147_968, 2048, 121.84, 86.7),
+}
+
 CATALOG = {row.name: row for row in _ROWS}
 
 # not in the catalogue: the first is for tests, the second has no weights but those that ``ffe scratch`` makes

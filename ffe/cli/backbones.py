@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from ffe.cli.output import print_json
 
+if TYPE_CHECKING:
+    from ffe.backbones.catalog import Backbone
 
-@click.command(short_help="List the backbones, and whose weights are on this machine.")
+
+@click.command(short_help="List the backbones: what to choose one by, and whose weights are here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def command(as_json: bool) -> None:
-    """List the backbones: default size, scaling, licence of the weights, and where they are on this machine."""
-    from ffe.backbones.catalog import CATALOG
+    """List the backbones, with what to choose one by, and whether their weights are on this machine.
+
+    Top-1 is the share of ImageNet's photos that the published network is right
+    on. GFLOPs are the arithmetic for one picture of the default size; the rate
+    is what earlier runs on this machine showed.
+    """
+    from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
     from ffe.backbones.weights import find_file
+    from ffe.machine import bytes_text
     from ffe.report.text import table
 
     rows = []
     for row in CATALOG.values():
         file = find_file(row, (row.size, row.size))
+        facts = FACTS[row.name]
         rows.append(
             {
                 "name": row.name,
@@ -26,13 +38,46 @@ def command(as_json: bool) -> None:
                 "preprocess": row.mode,
                 "licence": row.licence,
                 "weights": None if file is None else str(file),
+                "default": row.name == DEFAULT,
+                "parameters": facts.parameters,
+                "features": facts.channels,
+                "weights_bytes": facts.weights_bytes,
+                "gflops": facts.gflops,
+                "images_per_second": None if file is None else _rate(row),
+                "imagenet_top1": facts.top1,
             }
         )
     if as_json:
         print_json(rows)
         return
-    cells = [
-        (r["name"], str(r["size"]), str(r["min_size"]), r["preprocess"], r["licence"], r["weights"] or "not on this machine")
-        for r in rows
-    ]
-    click.echo(table(("name", "size", "least", "scaling", "licence", "weights"), cells, right=(1, 2)))  # type: ignore[arg-type]
+
+    def cells(row: dict[str, Any]) -> tuple[str, ...]:
+        rate = row["images_per_second"]
+        return (
+            row["name"],
+            f"{row['imagenet_top1']:.1f} %",
+            f"{row['gflops']:.1f}",
+            "" if rate is None else f"{rate:.0f}/s",
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['features']:,}",
+            bytes_text(row["weights_bytes"]),
+            str(row["size"]),
+            row["licence"],
+            "no" if row["weights"] is None else "yes",
+        )
+
+    header = ("name", "top-1", "GFLOPs", "rate", "params", "features", "weights", "size", "licence", "here")
+    click.echo(table(header, [cells(row) for row in rows], right=(1, 2, 3, 4, 5, 6, 7)))
+    click.echo(f"\n{DEFAULT} is the default. --json has more: least sizes, scaling, where the weights are.")
+
+
+def _rate(row: Backbone) -> float | None:
+    """Return the images a second that an earlier run showed; None = there was none."""
+    from ffe.errors import FfeError
+    from ffe.extraction.history import remembered
+    from ffe.extraction.plan import make_spec
+
+    try:
+        return remembered(make_spec(row.name, download=False)[0], "auto")[1]
+    except (FfeError, OSError):
+        return None

@@ -10,8 +10,7 @@ from ffe.cli.output import ExtractProgress, SearchView
 from ffe.cli.predict import prediction_text
 from ffe.cli.tune import print_result
 
-_BACKBONE = "mobilenet_0.25"
-_SIZE = 128
+_SIZE = 224
 _COUNT = 40
 
 
@@ -20,18 +19,20 @@ _COUNT = 40
 def command(output: str) -> None:
     """Draw cats and dogs, extract, tune two heads, and predict one picture.
 
-    Works without a network: where no weights can be had, it says so and goes
-    on with random ones.
+    Works without a network, on real features: the backbone and its weights come
+    with ffe. Says at the end what to do with photos of your own.
     """
-    from ffe.errors import SourceError, WeightsError
-    from ffe.extraction.plan import make_spec
+    from ffe.engines.cache import cache_folder
+    from ffe.errors import SourceError
     from ffe.extraction.run import extract
     from ffe.images.synthetic import draw, draw_folder
+    from ffe.machine import bytes_text
     from ffe.predict import Predictor
     from ffe.workflows import tune
 
     folder = Path(output)
     pictures, features, model, new = folder / "pictures", folder / "features.h5", folder / "model.ffe", folder / "new.png"
+    report = folder / "report.html"
     if folder.exists() and not folder.is_dir():
         raise SourceError(f"'{folder}' is a file; name a folder with --output.")
     marker = folder / ".ffe-demo"
@@ -43,30 +44,34 @@ def command(output: str) -> None:
     draw("dog", _COUNT, (_SIZE, _SIZE)).save(new)
     click.echo(f"Drew {2 * _COUNT} pictures of cats and dogs into '{pictures}'.\n")
 
-    weights = "imagenet"
-    try:
-        make_spec(_BACKBONE, _SIZE)
-    except WeightsError:
-        weights = "random"
-        click.echo(
-            f"The pretrained weights of {_BACKBONE} are not here and cannot be downloaded: "
-            "going on with --weights random. Real work needs real weights.\n"
-        )
-    extra = "" if weights == "imagenet" else " --weights random"
-    click.echo(f"$ ffe extract {pictures} -o {features} --backbone {_BACKBONE} --size {_SIZE}{extra}")
+    click.echo(f"$ ffe extract {pictures} -o {features}")
     with ExtractProgress() as progress:
-        summary = extract(pictures, features, backbone=_BACKBONE, size=_SIZE, weights=weights, overwrite=True, progress=progress)
+        summary = extract(pictures, features, overwrite=True, progress=progress)
     click.echo(f"{features}: {summary.rows} rows, {summary.skipped} skipped\n")
 
-    click.echo(f"$ ffe tune {features} -o {model} --heads logistic,dense --trials 4 --epochs 30")
+    click.echo(f"$ ffe tune {features} -o {model} --heads logistic,dense --trials 4 --epochs 30 --report {report}")
     with SearchView() as view:
-        result = tune(features, model, heads=("logistic", "dense"), trials=4, epochs=30, on_progress=view)
-    print_result(result, str(model), None, as_json=False)
+        result = tune(features, model, heads=("logistic", "dense"), trials=4, epochs=30, report=report, on_progress=view)
+    print_result(result, str(model), str(report), as_json=False)
 
     click.echo(f"\n$ ffe predict {model} {new}")
     for prediction in Predictor(model, batch_size=1).predict([new]):
         click.echo(prediction_text(prediction))
     click.echo("It shows a dog.")
-    if weights == "random":
-        click.echo("With random weights such answers, and the scores above, are little better than tossing a coin.")
-    click.echo(f"\nEverything is in '{folder}'. Now your own photos: one folder per class, and the same commands.")
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    click.echo(
+        f"""
+Everything works. Drawn pictures are easy to tell apart, so these scores say nothing about photos.
+The report is a page for your browser: {report.resolve()}
+
+Now your own photos, in one folder per class (photos/cat, photos/dog, ...):
+
+  ffe extract photos -o features.h5
+  ffe tune features.h5 -o model.ffe --report report.html
+  ffe predict model.ffe new.jpg
+
+And to see what is on any photo, without a model of your own: ffe label new.jpg
+
+The demo left {bytes_text(size)} in '{folder}'; delete that folder when you have seen it.
+The converted backbone stays in '{cache_folder()}' for the next run; 'ffe cache' shows and clears it."""
+    )

@@ -132,7 +132,7 @@ def make_job(
     made = asked_views(views, augment, None if overwrite else _views_at_hand(path))
     check_trains(found.records, found.root, made)
     if found_weights.kind == "random" and weights == "random":
-        log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are good for trying things out only")
+        log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are for tests alone")
     if spec.precision == "int8":
         vnni = has_vnni()
         log.log(logging.WARNING if vnni is False else logging.INFO, "%s", int8_text(vnni))

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ffe.backbones.catalog import CATALOG
+from ffe.backbones.build import build
+from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.cli import cli
+from ffe.extraction.history import remember
+from ffe.extraction.plan import make_spec
 from ffe.report.text import model_card
 from ffe.store.reader import FeatureStore
 from ffe.workflows import tune
@@ -116,7 +119,11 @@ def test_backbones_as_json_are_the_catalogue() -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     rows = json.loads(result.stdout)
     assert [row["name"] for row in rows] == list(CATALOG)
-    assert set(rows[0]) == {"name", "size", "min_size", "preprocess", "licence", "weights"}
+    known = {"name", "size", "min_size", "preprocess", "licence", "weights"}
+    assert set(rows[0]) == known | {
+        *("default", "parameters", "features", "weights_bytes", "gflops", "images_per_second", "imagenet_top1"),
+    }
+    assert [row["name"] for row in rows if row["default"]] == [DEFAULT]
     assert {row["name"] for row in rows if row["weights"]} == {"efficientnetlite0"}  # which comes with the installation
 
 
@@ -124,11 +131,29 @@ def test_backbones_say_where_weights_are(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / CATALOG["vgg16"].weights_file).write_bytes(b"")
     monkeypatch.setenv("FFE_WEIGHTS_DIR", str(tmp_path))
     text = _run("backbones").stdout
-    lines = {line.split()[0]: line for line in text.splitlines()[2:] if not line.startswith(" ")}
+    lines = {line.split()[0]: line for line in text.splitlines()[2:-2]}
     assert lines.keys() == CATALOG.keys()
-    assert str(tmp_path / CATALOG["vgg16"].weights_file) in "".join(text.split())  # in two lines, where it is long
-    assert lines["vgg19"].endswith("not on this machine")
+    assert {name for name, line in lines.items() if line.endswith("  yes")} == {"vgg16", DEFAULT}
+    assert lines["vgg19"].endswith("  no")
+    rows = {row["name"]: row for row in json.loads(_run("backbones", "--json").stdout)}
+    assert rows["vgg16"]["weights"] == str(tmp_path / CATALOG["vgg16"].weights_file)
+
+
+def test_backbones_have_what_to_choose_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As published, and as Keras builds them; a rate where a run on this machine has shown one."""
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path))
+    assert {row["images_per_second"] for row in json.loads(_run("backbones", "--json").stdout)} == {None}
+    spec, _ = make_spec(DEFAULT)
+    remember(spec, "auto", (7, 7, 1280), 1000, 123.4)
+    text = _run("backbones").stdout
+    line = next(line for line in text.splitlines() if line.startswith(DEFAULT))
+    assert line.split()[1:6] == ["75.1", "%", "0.8", "123/s", "3.4"]
     assert max(map(len, text.splitlines())) <= 100
+    assert f"\n{DEFAULT} is the default." in text
+    assert FACTS.keys() == CATALOG.keys()
+    for name in ("mobilenet_0.25", DEFAULT):
+        model = build(*make_spec(name, 32, "random"))
+        assert (model.count_params(), model.output_shape[-1]) == (FACTS[name].parameters, FACTS[name].channels)
 
 
 def test_info_tells_the_temperature_and_the_threshold_of_a_model(fake_bundle: Path, tmp_path: Path) -> None:
