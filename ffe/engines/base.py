@@ -21,8 +21,9 @@ class Engine(Protocol):
         sizes: batch sizes worth trying, ascending; ``batch_size`` is one of them
             unless the user named it. More than one where rows do not depend on it.
         exact: whether rows of one image have the same bits in every batch, on one
-            machine. Otherwise they are within ``ROW_TOLERANCE``, and a file that
-            was made in one run is that near to one that was made in several.
+            machine. Otherwise they are within ``ROW_TOLERANCE`` in float32 (lower
+            precisions round those bits up: within what ``verify`` allows), and a file
+            that was made in one run is that near to one that was made in several.
         in_flight: calls that may run at the same time.
         seconds: time that the backbone has been at work so far.
         on_cpu: whether it computes on the processor's cores, which decoding needs too.

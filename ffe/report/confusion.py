@@ -112,7 +112,7 @@ def _share(count: int, total: int) -> float:
 
 
 def _choose(inside: dict[tuple[int, int], list[Picture]], most: int) -> dict[tuple[int, int], tuple[Picture, ...]]:
-    """Choose what each cell shows, no more than ``most`` in all."""
+    """Choose what each cell shows, no more than ``most`` in all; pictures of equal probability (to nine digits) go by path."""
     for wrong, right in ((MAX_WRONG, MAX_RIGHT), (12, 6), (6, 4), (3, 2), (1, 1)):
         caps = {place: right if place[0] == place[1] else wrong for place in inside}
         if sum(min(caps[place], len(found)) for place, found in inside.items()) <= most:
@@ -122,7 +122,7 @@ def _choose(inside: dict[tuple[int, int], list[Picture]], most: int) -> dict[tup
     left = most
     for place in places:
         sign = 1 if place[0] == place[1] else -1
-        best = sorted(inside[place], key=lambda picture: (sign * picture.probability, picture.path))
+        best = sorted(inside[place], key=lambda picture: (sign * round(picture.probability, 9), picture.path))
         best = best[: min(caps[place], left)]
         left -= len(best)
         if best:

@@ -251,7 +251,7 @@ def mistakes(page: Page, name_of: Names, album: Album) -> dict[str, Any] | None:
     if not page.pictures:
         return None
     wrong = [picture for picture in page.pictures if picture.true != picture.predicted]
-    worst = sorted(wrong, key=lambda picture: (-picture.probability, picture.path))[:MAX_MISTAKES]
+    worst = sorted(wrong, key=lambda picture: (-round(picture.probability, 9), picture.path))[:MAX_MISTAKES]
 
     def shot(picture: Picture) -> Shot:
         said = f"is {name_of(picture.true)}", f"called {name_of(picture.predicted)}", f"{percent(picture.probability)} sure"

@@ -54,7 +54,10 @@ def write_compare_page(place: Path, result: CompareResult, dealt: Dealt, source:
 
 
 def _differing(right: Road, wrong: Road, result: CompareResult, dealt: Dealt) -> list[Differing]:
-    """Return the test images that one road has right and the other wrong, the surest mistakes first."""
+    """Return the test images that one road has right and the other wrong.
+
+    The surest mistakes come first, of equal ones (to nine digits) by path.
+    """
     labels, rows = dealt.labels(TEST), dealt.rows(TEST)
     said, sure = wrong.probabilities.argmax(axis=1), wrong.probabilities.max(axis=1)
     places = np.flatnonzero((right.probabilities.argmax(axis=1) == labels) & (said != labels))
@@ -66,5 +69,5 @@ def _differing(right: Road, wrong: Road, result: CompareResult, dealt: Dealt) ->
             result.classes[said[i]],
             float(sure[i]),
         )
-        for i in sorted(places.tolist(), key=lambda i: -sure[i])
+        for i in sorted(places.tolist(), key=lambda i: (-round(float(sure[i]), 9), dealt.photos.paths[rows[i]]))
     ]

@@ -84,9 +84,12 @@ class Road:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What roads with a result are sorted by: the highest accuracy on the test images first, then the lowest log loss."""
+        """What roads with a result are sorted by: the highest accuracy on the test images first, then the lowest log loss.
+
+        Both to nine digits, so that last bits decide nothing; equal roads stay in their order.
+        """
         assert self.evaluation is not None
-        return -self.evaluation.accuracy, self.evaluation.log_loss
+        return -round(self.evaluation.accuracy, 9), round(self.evaluation.log_loss, 9)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""

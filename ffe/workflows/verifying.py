@@ -94,6 +94,8 @@ def verify(
     Args:
         file: a feature file or a ``.ffe`` file.
         recompute: of a feature file: put so many rows, drawn by ``seed``, through the backbone again.
+            They agree within a tolerance of their precision, as other processors, and engines
+            that are not ``exact``, give other last bits.
         source: folder (or CSV) of the pictures; None = where the file says that they came from.
         weights, engine: for the backbone; see ``ffe.extract``.
         repair: make damaged rows of a feature file again, from pictures that still have the same content.

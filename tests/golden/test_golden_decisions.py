@@ -13,6 +13,7 @@ import pytest
 
 from ffe.images.fingerprint import perceptual_hash
 from ffe.keys import bytes_digest, canonical_json
+from ffe.report.confusion import Picture, _choose
 from ffe.splits.folds import assign_folds
 from ffe.splits.groups import find_groups
 from ffe.splits.sides import hold_out
@@ -96,6 +97,13 @@ def test_decisions_are_those_of_every_machine(decide: Callable[[], str]) -> None
 def test_hash_is_that_of_whole_numbers(size: tuple[int, int]) -> None:
     for pixels in (picture(*size, seed=7), picture(*size, seed=8) // 2 + 100):
         assert perceptual_hash(pixels) == naive_hash(pixels)
+
+
+def test_last_bits_do_not_choose_the_pictures_of_a_report() -> None:
+    above = float(np.nextafter(0.9, 1))
+    for first, second in ((0.9, above), (above, 0.9)):
+        pictures = [Picture(name, None, 0, 1, p) for name, p in (("b", first), ("a", second), ("c", 0.91))]
+        assert [picture.path for picture in _choose({(0, 1): pictures}, 9)[0, 1]] == ["c", "a", "b"]
 
 
 if __name__ == "__main__":
