@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import stat
 from pathlib import Path
 
 import pytest
 
+from ffe import pack
 from ffe.errors import BundleError, ReportError, StoreError
 from ffe.extraction.plan import check_output
 from ffe.report.output import check_output as check_report
+from ffe.report.output import write_output
+from ffe.store.durable import copy_file
 from ffe.workflows.writing import check_place
 
 
@@ -39,3 +45,25 @@ def test_any_other_ending_may_stay(tmp_path: Path, name: str) -> None:
     check_output(tmp_path / name)
     check_place(tmp_path / name.replace("hdf5", "model"))
     check_report(tmp_path / name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and links as POSIX has them")
+def test_what_is_replaced_keeps_its_mode_and_a_link_stays_a_link(fake_store: Path, fake_bundle: Path, tmp_path: Path) -> None:
+    page, model, features = (tmp_path / name for name in ("page.html", "model.ffe", "f.h5"))
+    page.touch()
+    for made, place in ((fake_bundle, model), (fake_store, features)):
+        shutil.copy(made, place)
+    linked = tmp_path / "link"
+    linked.mkdir()
+    for place in (page, model, features):
+        place.chmod(0o640)
+        (linked / place.name).symlink_to(place)
+    inodes = [place.stat().st_ino for place in (page, model, features)]
+    write_output(linked / page.name, b"new")
+    copy_file(fake_bundle, model)
+    pack([features], linked / features.name, overwrite=True)
+    assert [place.stat().st_ino for place in (page, model, features)] != inodes
+    assert all(stat.S_IMODE(place.stat().st_mode) == 0o640 for place in (page, model, features))
+    assert (linked / page.name).is_symlink()
+    assert (linked / features.name).is_symlink()
+    assert page.read_bytes() == b"new"

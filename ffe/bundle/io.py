@@ -34,7 +34,7 @@ from ffe.heads.base import Head
 from ffe.ir import IrModel, digest_of_parts, map_member
 from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
 from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened
-from ffe.store.durable import copy_file, sync, sync_folder
+from ffe.store.durable import copy_file, put_in_place, sync, sync_folder
 from ffe.text import url_refusal
 
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
@@ -269,6 +269,7 @@ def write_bundle(
 
 def _write_archive(path: Path, record: bytes, members: Mapping[str, bytes | memoryview]) -> None:
     """Write the zip beside its final place, sync it, and rename it; the record is that of the members."""
+    path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -278,7 +279,7 @@ def _write_archive(path: Path, record: bytes, members: Mapping[str, bytes | memo
                 archive.comment = _SEAL + bytes_digest(record).encode()
             file.flush()
             sync(file.fileno())
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ffe.errors import ReportError
+from ffe.store.durable import put_in_place
 from ffe.text import suffix_refusal
 
 PAGE_MARK = b'<meta name="generator" content="ffe">'  # by which a page of ours is known
@@ -57,11 +58,12 @@ def write_output(place: Path, content: bytes, what: str = "report") -> int:
     Raises:
         ReportError: it cannot be written.
     """
-    temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
+    target = Path(os.path.realpath(place))  # a link stays one
+    temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             file.write(content)
-        os.replace(temporary, place)
+        put_in_place(temporary, target)
     except OSError as error:
         raise ReportError(f"The {what} '{place}' cannot be written ({error.strerror}); choose another place for it.") from error
     finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 from pathlib import Path
 
 _COPIED_AT_ONCE = 16 << 20
@@ -24,6 +26,22 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def put_in_place(made: Path, path: Path) -> None:
+    """Rename a finished file over another one, whose mode, and owner where that is allowed, it keeps.
+
+    Args:
+        made: the finished file, in the same folder.
+        path: where it goes; a link that it is would be lost, so give what it points at.
+    """
+    with contextlib.suppress(OSError):  # there is none, or the disk knows no such modes
+        old = os.stat(path)
+        if hasattr(os, "chown"):
+            with contextlib.suppress(OSError):  # another user's file
+                os.chown(made, old.st_uid, old.st_gid)
+        os.chmod(made, stat.S_IMODE(old.st_mode) & 0o777)
+    os.replace(made, path)
+
+
 def copy_file(source: Path, place: Path) -> None:
     """Copy a file: the place has all of it, or nothing."""
     temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
@@ -32,6 +50,6 @@ def copy_file(source: Path, place: Path) -> None:
             shutil.copyfileobj(whole, file, _COPIED_AT_ONCE)
             file.flush()
             sync(file.fileno())
-        os.replace(temporary, place)
+        put_in_place(temporary, place)
     finally:
         temporary.unlink(missing_ok=True)

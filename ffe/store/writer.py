@@ -19,7 +19,7 @@ from ffe.specs import Compression, ExtractSpec, ViewsSpec
 from ffe.store import layout
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.compression import deflate, filter_options
-from ffe.store.durable import sync, sync_folder
+from ffe.store.durable import put_in_place, sync, sync_folder
 from ffe.store.files import create_plain, new_file, reopened, take_over
 from ffe.store.journal import Draft
 from ffe.store.layout import Row, Skipped
@@ -144,7 +144,7 @@ def write_store(
             file.attrs["tables_sha256"] = as_text(tables_digest(file, read_tables(file)))
         with made.open("rb+") as written:
             sync(written.fileno())
-        os.replace(made, path)
+        put_in_place(made, path)
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
