@@ -64,7 +64,7 @@ def candidates(row: Backbone, size: tuple[int, int]) -> list[Path]:
 
 def keras_home() -> Path:
     """Return Keras's own folder: ``KERAS_HOME``, or ``~/.keras``."""
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))  # Path.home() fails for a user without a home
 
 
 def find_file(row: Backbone, size: tuple[int, int]) -> Path | None:

@@ -13,7 +13,7 @@ import pytest
 
 from ffe.backbones import weights as weights_module
 from ffe.backbones.catalog import CATALOG, Backbone, find
-from ffe.backbones.weights import candidates, random_weights, resolve
+from ffe.backbones.weights import candidates, keras_home, random_weights, resolve
 from ffe.errors import WeightsError
 from ffe.keys import bytes_digest
 
@@ -176,3 +176,13 @@ def test_host_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
     assert UNREACHABLE() == ""
     assert asked == [("HEAD", True, weights_module._PROBE_SECONDS)]
+
+
+def test_a_user_without_a_home_has_no_weights_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user id stands in no table."""
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("USERPROFILE", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 987_654_321, raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 987_654_321, raising=False)
+    assert keras_home().name == ".keras"
