@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import importlib
 import os
@@ -76,7 +77,27 @@ def cache_root() -> Path:
         return Path(named)
     import platformdirs
 
-    return platformdirs.user_cache_path("ffe")
+    try:
+        return platformdirs.user_cache_path("ffe")
+    except RuntimeError:  # as in a container whose user id stands in no table
+        return _passing_folder()
+
+
+@functools.cache
+def _passing_folder() -> Path:
+    """Make a folder for a user without a home; it goes when the process ends."""
+    import atexit
+    import logging
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="ffe-cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    logging.getLogger("ffe").warning(
+        "this user has no home folder, so nothing is kept in a cache; set HOME, or name a folder with %s", CACHE_VARIABLE
+    )
+    for name in ("KERAS_HOME", "MPLCONFIGDIR"):  # they would write into a folder '~' here
+        os.environ.setdefault(name, os.path.join(folder, name.lower()))
+    return Path(folder)
 
 
 def library_version(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -78,3 +79,25 @@ def test_what_cannot_be_told_of_vnni(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr("ffe.machine.platform.machine", lambda: "x86_64")
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     assert machine.has_vnni() in {True, None}
+
+
+def test_a_user_without_a_home_gets_a_cache_for_the_moment(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_home(name: str) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("FFE_CACHE_DIR")
+    for name in ("KERAS_HOME", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "named")
+    monkeypatch.setattr("platformdirs.user_cache_path", no_home)
+    machine._passing_folder.cache_clear()
+    monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
+    with caplog.at_level("WARNING", "ffe"):
+        folder = machine.cache_root()
+    assert folder.is_dir()
+    assert machine.cache_root() == folder
+    assert caplog.messages == [
+        "this user has no home folder, so nothing is kept in a cache; set HOME, or name a folder with FFE_CACHE_DIR"
+    ]
+    machine._passing_folder.cache_clear()
