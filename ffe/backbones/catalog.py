@@ -146,9 +146,10 @@ class Facts:
         top1: share of ImageNet's validation photos, in per cent, that the published network, top
             included, is right on. From https://keras.io/api/applications/; of EfficientNet-Lite0
             from its authors (see ``ffe.backbones.lite0``); of MobileNetV3 from the docstring of
-            ``keras.applications``; of the narrower and wider MobileNets from
+            ``keras.applications``; of the narrower MobileNets from Howard et al. 2017,
+            https://arxiv.org/abs/1704.04861 (table 6); of the narrower and wider MobileNetV2s from
             https://github.com/tensorflow/models/tree/master/research/slim/nets/mobilenet
-            (that of 1.0 differs there by half a point at most).
+            (that of 1.0 differs in both by half a point at most).
     """
 
     parameters: int
