@@ -114,7 +114,7 @@ BATCH = (
             + r"give a smaller --size or --batch-size\.",
         ),
         (
-            lambda photos, model, out: ffe.extract(photos, out, backbone="fake", batch_size=10**9),
+            lambda photos, model, out: ffe.extract(photos, out.with_suffix(".h5"), backbone="fake", batch_size=10**9),
             BATCH,
         ),
         (

@@ -40,10 +40,12 @@ CHANGES = "flip,zoom=0.6-1.2,brightness=0.7-1.3"
 VIEWS = ViewsSpec(3, AugmentSpec(flip=True))
 
 
-def store_of(path: Path, *, splits: Sequence[str] | None = None, views: ViewsSpec | None = VIEWS, count: int = 90) -> Path:
+def store_of(
+    path: Path, *, splits: Sequence[str] | None = None, views: ViewsSpec | None = VIEWS, numbers: range = range(90)
+) -> Path:
     """Write images of two classes that overlap, and views of those that train, which are alike."""
     rows, values = [], {}
-    for i in range(count):
+    for i in numbers:
         split = "" if splits is None else splits[i % len(splits)]
         plain = np.random.default_rng(i).uniform(0, 1, GRID)
         plain[:, :, 6 * (i % 2) : 6 * (i % 2) + 6] += 0.15
@@ -165,7 +167,7 @@ def test_given_splits_choose_and_test_on_plain_rows(tmp_path: Path, monkeypatch:
 
 
 def test_rows_of_a_second_file_are_plain(with_views: Path, tmp_path: Path) -> None:
-    other = store_of(tmp_path / "test.h5", count=20)
+    other = store_of(tmp_path / "test.h5", numbers=range(90, 110))
     with FeatureStore(with_views) as store:
         rows = split_rows(store, None, other, 0.2, 0)
     assert rows.counts()["test"] == 20
@@ -369,8 +371,8 @@ def test_commands_speak_of_images_and_their_views(pictures: Path, tmp_path: Path
     assert f"views        2 views of each image that trains ({CHANGES})" in shown
     assert "cat        20" in shown
     trained = ran("train", features, "-o", model, "--head", "logistic", "--views", "all")
+    assert trained.startswith("logistic: ")
     about = f"2 of each training image ({CHANGES})"
-    assert f"training images; views: {about}" in trained
     assert f"views        {about}" in ran("info", model)
     assert f"Views of the photos: {about}." in Bundle(model).card()
     answer = ran("predict", model, pictures / "cat" / "cat_000.png", "--tta", 2)

@@ -390,7 +390,7 @@ def _ask(found: VerifyResult, bundle: Bundle, head: Head, golden: Mapping[str, n
     """Compare what a model says of its golden pictures with what it said when it was made."""
     problems = []
     images, features, probabilities = golden["images"], golden["features"], golden["probabilities"]
-    computed = Predictor(found.file, engine=engine, batch_size=len(images)).engine().extract(images)
+    computed = Predictor(found.file, engine=engine, batch_size=max(1, len(images))).engine().extract(images)
     apart = _apart(computed, features)
     tolerance = _TOLERANCE[bundle.manifest.spec.precision]
     if not apart <= tolerance:

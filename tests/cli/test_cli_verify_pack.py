@@ -120,7 +120,7 @@ def test_pack(features: Path, tmp_path: Path) -> None:
     assert _run("pack", features, "-o", tmp_path / "v.h5", "--overwrite", "--virtual").stdout.endswith(
         ", virtual: keep the files beside it\n"
     )
-    assert f"virtual: its features lie in {features}\n" in _run("info", tmp_path / "v.h5").stdout
+    assert f"virtual: its features lie in {features} " in " ".join(_run("info", tmp_path / "v.h5").stdout.split())
     assert "compressed by gzip, with checksums\n" in _run("info", tmp_path / "all.h5").stdout
     assert "not compressed, with checksums\n" in _run("info", features).stdout
     assert _run("pack", "-o", tmp_path / "x.h5").exit_code == 2

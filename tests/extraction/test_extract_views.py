@@ -452,7 +452,7 @@ def test_the_digest_of_the_tables_covers_what_the_views_are(source: Path, output
         (
             {"views": 2, "augment": "flop"},
             "There is no change 'flop' for --augment; known are flip, vflip, zoom, crop, rotate, "
-            "shift, shear, brightness, contrast, normalize, ratio, fill, seed.",
+            "shift, shear, brightness, contrast, normalize, ratio, fill, seed. Did you mean 'flip'?",
         ),
     ],
 )

@@ -207,7 +207,7 @@ def test_a_pipe_is_no_source_no_features_and_no_model(special: dict[str, Path], 
         SourceError, match=r"list\.csv' is a pipe, a device or a socket, not a file; save the list as a CSV file\.$"
     ):
         scan(tmp_path / "list.csv")
-    with pytest.raises(StoreError, match=r"There is no feature file '.*pipe\.jpg'"):
+    with pytest.raises(StoreError, match=r"pipe\.jpg' cannot be read: it is a pipe or a device, not a file; give a file\.$"):
         FeatureStore(pipe)
     for arguments in (
         ["info", str(pipe)],
