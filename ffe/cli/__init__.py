@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ INTERRUPTED = 130
 BROKEN = 70  # EX_SOFTWARE: an error of ours
 
 _LONGEST_MESSAGE = 4000
+_ARGUMENTS = "ffe.arguments"
 
 _AFTER_INTERRUPTION = {
     "extract": "; run the same command again to go on",
@@ -70,6 +72,10 @@ class _Commands(click.Group):
             command.params += [_quiet_option(), _debug_option()]
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
@@ -81,6 +87,11 @@ class _Commands(click.Group):
         ctx.ensure_object(dict)
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            for path in ctx.meta[_ARGUMENTS]:
+                if path.startswith(error.option_name) and os.path.lexists(path):
+                    raise click.UsageError(f"'{path}' begins with a dash, as options do; write './{path}'.", error.ctx) from error
+            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
@@ -126,12 +137,14 @@ def _debug_option() -> click.Option:
 
 
 def _local(callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Return a callback that names a URL for what it is, and goes on with another one."""
+    """Return a callback that names a URL, or a dash for a standard stream, for what it is, and goes on with another one."""
 
     def check(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
         for path in (value,) if isinstance(value, str) else value or ():
             if not path:
                 raise click.BadParameter("the path is empty; name a file or folder (is a variable unset?).")
+            if os.fspath(path) == "-":
+                raise click.BadParameter("'-' would be a standard stream, which cannot be used here; name a file or folder.")
             if (refusal := url_refusal(path)) is not None:
                 raise click.BadParameter(refusal)
         return value if callback is None else callback(ctx, parameter, value)

@@ -154,3 +154,35 @@ def test_every_path_knows_urls(name: str) -> None:
                     click.Context(command), ("http://x/y",) if parameter.multiple or parameter.nargs < 0 else "http://x/y"
                 )
     assert url_refusal("C:/photos") is url_refusal("a:b") is url_refusal("photos/http:") is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("extract", "photos", "-o", "-"),
+        ("extract", "-", "-o", "f.h5"),
+        ("pack", "f.h5", "-o", "-"),
+        ("tune", "f.h5", "-o", "m.ffe", "--report", "-"),
+        ("train", "f.h5", "-o", "-", "--head", "svm"),
+        ("scan", "-"),
+        ("evaluate", "-", "photos"),
+        ("evaluate", "m.ffe", "photos", "--csv", "-"),
+        ("predict", "-", "a.jpg"),
+        ("cache", "-"),
+    ],
+)
+def test_a_dash_is_no_file(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text = said(*arguments)
+    assert code == 2
+    assert text.endswith("'-' would be a standard stream, which cannot be used here; name a file or folder.")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_begins_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-photos").mkdir()
+    code, text = said("extract", "-photos", "-o", "f.h5")
+    assert (code, text.endswith("'-photos' begins with a dash, as options do; write './-photos'.")) == (2, True), text
+    code, text = said("extract", "-pictures", "-o", "f.h5")
+    assert (code, text.endswith("No such option '-p'.")) == (2, True), text
