@@ -170,7 +170,8 @@ def _decoded(data: bytes, kind: str, size: tuple[int, int], how: Decode, max_pix
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
-        raise DecodeError("broken", f"it starts like a {kind} file, but its header is damaged") from error
+        what = "an AVIF" if kind == "AVIF" else f"a {kind}"
+        raise DecodeError("broken", f"it starts like {what} file, but its header is damaged") from error
     except Image.DecompressionBombError as error:
         raise DecodeError("too-large", f"more than {max_pixels:,} pixels (--max-pixels)") from error
     except Exception as error:  # Pillow's plugins raise all sorts on damaged files

@@ -32,7 +32,10 @@ _MAGIC = (
 )
 _PNM = re.compile(rb"P[1-6]\s")
 
+_RAW = "a raw photo of a camera"  # many are TIFF files, whose first picture is a small preview
 _OTHERS = (
+    *((0, magic, _RAW) for magic in (b"IIRO\x08\0\0\0", b"IIRS\x08\0\0\0", b"MMOR\0\0\0\x08", b"IIU\0", b"FUJIFILMCCD-RAW ")),
+    (4, b"ftypcrx ", _RAW),
     *((4, b"ftyp" + brand, "a HEIC picture") for brand in (b"hei", b"hev", b"mif1", b"msf1")),
     (0, b"\xff\x0a", "a JPEG XL picture"),
     (4, b"JXL ", "a JPEG XL picture"),
@@ -40,10 +43,15 @@ _OTHERS = (
     (0, b"%PDF", "a PDF document"),
     (0, b"%!PS", "a PostScript file"),
     (0, b"\xc5\xd0\xd3\xc6", "a PostScript file"),
-    (0, b"<svg", "an SVG drawing"),
     (4, b"ftyp", "a film"),
+    (8, b"AVI LIST", "a film"),
     (0, b"\x1aE\xdf\xa3", "a film"),
 )
+_SVG = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*+(?>(?:<[?]xml[^>]*>|<!--.*?-->|<!doctype svg[^>]*>)\s*+)*+<svg", re.DOTALL | re.IGNORECASE
+)
+_WEB_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)", re.IGNORECASE)
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b\x08", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")
 
 _FEW_PIXELS = 1 << 24
 _PIXELS_A_BYTE = 2000  # a page of a scanned book, of two colours, has 700
@@ -67,6 +75,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a run of fill bytes the
 _COMMENT = re.compile(rb"#[^\r\n]*")
 
 _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_SUBFILE, _MORE_PICTURES, _DNG = 254, 330, 50706
 _OF_BYTES = {1, 2, 6, 7}
 _TILE_WIDTH, _TILE_LENGTH, _IMAGE_WIDTH, _IMAGE_LENGTH = 322, 323, 256, 257
 
@@ -79,15 +88,25 @@ def kind_of(data: bytes) -> str:
     """
     if data[4:8] == b"ftyp" and data[8:12] in {b"mif1", b"msf1"} and b"avif" in data[16:64]:
         return "AVIF"
-    for at, magic, kind in _MAGIC:
-        if data.startswith(magic, at):
-            return kind
-    if _PNM.match(data):
-        return "PPM"
-    for at, magic, name in _OTHERS:
-        if data.startswith(magic, at):
-            raise DecodeError("unsupported", f"it is {name}, which ffe does not read; save it as JPEG or PNG")
+    if (kind := "PPM" if _PNM.match(data) else _begins(data, _MAGIC)) is not None:
+        return kind
+    if (name := "an SVG drawing" if _SVG.match(data[:HEAD_BYTES]) else _begins(data, _OTHERS)) is not None:
+        raise _unread(name)
+    if data.startswith(_ARCHIVES):
+        raise DecodeError("unsupported", "it is an archive, not a picture; give the pictures themselves")
+    if data.startswith(b"version https://git-lfs"):
+        raise DecodeError("not-an-image", "it is a pointer of Git LFS, not the picture; fetch that with 'git lfs pull'")
+    if _WEB_PAGE.match(data):
+        raise DecodeError("not-an-image", "it is a web page, not a picture; download the picture again")
     raise DecodeError("not-an-image", f"it is no {KINDS_TEXT} picture")
+
+
+def _begins(data: bytes, known: tuple[tuple[int, bytes, str], ...]) -> str | None:
+    return next((name for at, magic, name in known if data.startswith(magic, at)), None)
+
+
+def _unread(name: str) -> DecodeError:
+    return DecodeError("unsupported", f"it is {name}, which ffe does not read; save it as JPEG or PNG")
 
 
 def checked(data: bytes, kind: str, most_pixels: int) -> bytes:
@@ -247,12 +266,16 @@ def _check_bmp(data: bytes, most_pixels: int) -> None:
 
 
 def _check_tiff(data: bytes, most_pixels: int) -> None:
+    if data[8:10] == b"CR":
+        raise _unread(_RAW)
     if not tags_are_bounded(data):
         raise DecodeError("broken", "its directory claims more than the file can hold")
-    sides = {tag: at for tag, _, count, inside, at in _entries(data) if inside and count == 1}
-    width, height = sides.get(_IMAGE_WIDTH, 0), sides.get(_IMAGE_LENGTH, 0)
+    tags = {tag: at if inside and count == 1 else 0 for tag, _, count, inside, at in _entries(data)}
+    if _DNG in tags or (tags.get(_SUBFILE, 0) & 1 and _MORE_PICTURES in tags):
+        raise _unread(_RAW)
+    width, height = tags.get(_IMAGE_WIDTH, 0), tags.get(_IMAGE_LENGTH, 0)
     check_pixels(width, height, most_pixels, len(data))
-    if sides.get(_TILE_WIDTH, 0) * sides.get(_TILE_LENGTH, 0) > width * height + _TILE_PIXELS:
+    if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0) > width * height + _TILE_PIXELS:
         raise DecodeError("broken", "its tiles are far larger than the picture")
 
 

@@ -157,6 +157,16 @@ OTHERS = {
     "Photoshop": (b"8BPS\0\1", "it is a Photoshop file, which ffe does not read; save it as JPEG or PNG"),
     "PDF": (b"%PDF-1.7", "it is a PDF document, which ffe does not read; save it as JPEG or PNG"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0", "it is a PostScript file, which ffe does not read; save it as JPEG or PNG"),
+    "SVG": (b"<svg xmlns=", SVG := "it is an SVG drawing, which ffe does not read; save it as JPEG or PNG"),
+    "SVG with a prologue": (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- a --><!-- b -->\n<!DOCTYPE svg PUBLIC "x">\n<svg>', SVG),
+    "CR2": (b"II*\0\x10\0\0\0CR\2\0", RAW := "it is a raw photo of a camera, which ffe does not read; save it as JPEG or PNG"),
+    "CR3": (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", RAW),
+    "RAF": (b"FUJIFILMCCD-RAW 0201", RAW),
+    "NEF": (encoded(CAT, "TIFF", tiffinfo={254: 1, 330: (8,)}), RAW),
+    "DNG": (encoded(CAT, "TIFF", tiffinfo={50706: b"\1\4\0\0"}), RAW),
+    "ZIP": (b"PK\3\4", "it is an archive, not a picture; give the pictures themselves"),
+    "gzip": (b"\x1f\x8b\x08", "it is an archive, not a picture; give the pictures themselves"),
+    "AVI": (b"RIFF\0\1\0\0AVI LIST", "it is a film, which ffe does not read; save it as JPEG or PNG"),
     "film": (b"\0\0\0\x18ftypisom", "it is a film, which ffe does not read; save it as JPEG or PNG"),
 }
 
@@ -171,12 +181,29 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, name: str, how: Decode) 
     assert (caught.value.reason, str(caught.value)) == ("unsupported", sentence)
 
 
-def test_text_that_is_called_jpg_is_no_picture(tmp_path: Path) -> None:
-    (tmp_path / "photo.jpg").write_text("no picture")
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("no picture", "it is no JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, JPEG 2000 or PNM picture"),
+        ("<!DOCTYPE html><html>404", "it is a web page, not a picture; download the picture again"),
+        ("\n<HTML lang=en>", "it is a web page, not a picture; download the picture again"),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "it is a pointer of Git LFS, not the picture; fetch that with 'git lfs pull'",
+        ),
+        ("<!-- a -->" * 400, "it is no JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, JPEG 2000 or PNM picture"),
+    ],
+)
+def test_text_that_is_called_jpg_is_no_picture(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "photo.jpg").write_text(text)
     with pytest.raises(DecodeError) as caught:
         read_image(tmp_path / "photo.jpg")
-    assert caught.value.reason == "not-an-image"
-    assert str(caught.value) == "it is no JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, JPEG 2000 or PNM picture"
+    assert (caught.value.reason, str(caught.value)) == ("not-an-image", sentence)
+
+
+def test_a_damaged_avif_has_its_article() -> None:
+    with pytest.raises(DecodeError, match=r"^it starts like an AVIF file, but its header is damaged$"):
+        decode(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", SIZE, "exact")
 
 
 def test_only_the_plugin_of_its_kind_sees_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
