@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import zipfile
 from pathlib import Path
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+_ZIP_END_BYTES = 66_000  # in which a zip says that it is one
 
 _WHAT_HELPS = {
     errno.EACCES: "allow it (chmod), and run this again",
     errno.EPERM: "allow it (chmod), and run this again",
     errno.EMFILE: "raise the limit of open files (ulimit -n), and run this again",
     errno.ENFILE: "close other programs, and run this again",
+    errno.EAGAIN: "another program has it open to change it; close it there, and run this again",
     errno.EIO: "the disk or the connection to it fails; look after it, or copy the file, and run this again",
     getattr(errno, "ESTALE", -1): "the network disk has lost it; mount it again, and run this again",
     errno.ELOOP: "its links lead in a circle; give the file itself",
@@ -31,6 +35,26 @@ def first_bytes(path: Path, count: int = 8) -> bytes:
         raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
     with path.open("rb") as file:
         return file.read(count)
+
+
+def is_zip(path: Path) -> bool:
+    """Return whether a file is a zip, as models are.
+
+    Raises:
+        OSError: it cannot be read; ``zipfile.is_zipfile`` would say that it is none.
+    """
+    with path.open("rb") as file:
+        file.seek(-min(file.seek(0, os.SEEK_END), _ZIP_END_BYTES), os.SEEK_END)
+        file.read()
+        return zipfile.is_zipfile(file)
+
+
+def is_model(path: Path) -> bool:
+    """Return whether a file is to be read as a model; one that cannot be opened is not, unless its name says so."""
+    try:
+        return path.suffix == ".ffe" or (path.is_file() and is_zip(path))
+    except OSError:  # who opens it as a feature file will say why
+        return False
 
 
 def unopened(path: Path, error: OSError) -> str:

@@ -59,7 +59,7 @@ _FORMATS = {
     "model": (
         ".ffe",
         "ffe's own format",
-        {".h5", ".hdf5", ".keras", ".pkl", ".joblib", ".onnx", ".csv", ".pt", ".html"},
+        {".h5", ".hdf5", ".keras", ".pkl", ".joblib", ".onnx", ".csv", ".json", ".pt", ".html"},
     ),
     "report": (".html", "HTML", {".pdf", ".png", ".jpg", ".svg", ".docx", ".md", ".csv", ".json", ".h5", ".ffe"}),
 }

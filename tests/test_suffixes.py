@@ -26,7 +26,7 @@ def test_features(tmp_path: Path, suffix: str) -> None:
         check_output(tmp_path / f"f{suffix}")
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".keras", ".pkl", ".onnx"])
+@pytest.mark.parametrize("suffix", [".h5", ".keras", ".pkl", ".onnx", ".json"])
 def test_a_model(tmp_path: Path, suffix: str) -> None:
     sentence = f"The model is written as ffe's own format, not as '{suffix}'; name the output '{tmp_path / 'm.ffe'}'."
     with pytest.raises(BundleError, match=f"^{re.escape(sentence)}$"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from ffe.backbones.learnt import MODEL_SUFFIX, load_backbone
 from ffe.backbones.weights import IMAGENET, TORCH_SUFFIX, Weights
 from ffe.errors import BackboneError, WeightsError
 from ffe.forks import check_tensorflow
+from ffe.opening import unopened
 from ffe.specs import ExtractSpec
 from ffe.text import did_you_mean
 
@@ -66,19 +69,46 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
         lite0.load_weights(model, weights.path)
     else:
         try:
-            model.load_weights(str(weights.path))
+            _load_weights(model, weights.path)
+        except OSError as error:
+            if not error.errno:  # HDF5 does not understand it
+                raise _unfit(row, weights.path, error) from error
+            raise WeightsError(unopened(weights.path, error)) from error
         except Exception as error:  # h5py and Keras raise many kinds on a file of another network
-            reason = " ".join(str(error).split())[:200]
-            raise WeightsError(
-                f"The weights file '{weights.path}' does not fit the backbone '{row.name}' without its top ({reason}); "
-                f"give one that {_made_by(row)} can load."
-            ) from error
+            raise _unfit(row, weights.path, error) from error
         if row.application.startswith("EfficientNetB"):
             _correct_efficientnet_input(model)
     if spec.backbone.layer is not None:
         model = _cut(model, row, spec.backbone.layer)
     model.trainable = False
     return model
+
+
+def _load_weights(model: keras.Model, path: Path) -> None:
+    """Let Keras load weights; without a lock where the disk has none, which Keras has no option for."""
+    try:
+        model.load_weights(str(path))
+    except BlockingIOError:  # another program changes it
+        raise
+    except OSError as error:
+        if "lock" not in str(error):
+            raise
+        import h5py
+
+        class Unlocked(h5py.File):
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options, locking=False)
+
+        with mock.patch.object(h5py, "File", Unlocked):
+            model.load_weights(str(path))
+
+
+def _unfit(row: Backbone, path: Path, error: Exception) -> WeightsError:
+    reason = " ".join(str(error).split())[:200]
+    return WeightsError(
+        f"The weights file '{path}' does not fit the backbone '{row.name}' without its top ({reason}); "
+        f"give one that {_made_by(row)} can load."
+    )
 
 
 def check_layer(spec: ExtractSpec, weights: Weights) -> None:

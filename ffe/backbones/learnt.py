@@ -13,6 +13,7 @@ from ffe.archive import open_archive
 from ffe.backbones.weights import Weights
 from ffe.errors import BundleError, SpecError, WeightsError
 from ffe.keys import spec_digest, stream_digest
+from ffe.opening import unopened
 from ffe.specs import ExtractSpec
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ def find_in_model(path: Path) -> SavedBackbone:
                         raise ValueError("its backbone was changed after it was written")
             if manifest["spec_digest"] != spec_digest(spec):
                 raise ValueError("its spec does not match its spec digest")
+    except OSError as error:
+        raise WeightsError(unopened(path, error)) from error
     except (
-        OSError,
         LookupError,
         TypeError,
         ValueError,

@@ -12,6 +12,7 @@ from ffe.backbones import lite0
 from ffe.backbones.catalog import CONVNET, FAKE, LITE0, Backbone
 from ffe.errors import WeightsError
 from ffe.keys import bytes_digest
+from ffe.opening import unopened
 from ffe.specs import WeightsKind
 from ffe.stamps import remembered_digest
 from ffe.text import did_you_mean, url_refusal
@@ -128,11 +129,13 @@ def resolve(
 
 def _found(row: Backbone, path: Path) -> Weights:
     """Return a file as a source of weights; of those that PyTorch wrote, only the published one is."""
-    if path.suffix != TORCH_SUFFIX:
-        return Weights("file", remembered_digest(path), path)
-    if row.name != LITE0:
+    torch = path.suffix == TORCH_SUFFIX
+    if torch and row.name != LITE0:
         raise WeightsError(f"'{path}' holds weights of '{LITE0}', not of '{row.name}'; give a Keras .weights.h5 file.")
-    return Weights("file", lite0.check_file(path, remembered_digest), path)
+    try:
+        return Weights("file", lite0.check_file(path, remembered_digest) if torch else remembered_digest(path), path)
+    except OSError as error:
+        raise WeightsError(unopened(path, error)) from error
 
 
 def _missing(row: Backbone, size: tuple[int, int], failure: str) -> str:

@@ -33,7 +33,7 @@ from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.ir import IrModel, digest_of_parts, map_member
 from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
-from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened
+from ffe.opening import HDF5_SIGNATURE, first_bytes, is_zip, unopened
 from ffe.store.durable import copy_file, put_in_place, sync, sync_folder
 from ffe.text import url_refusal
 
@@ -76,6 +76,7 @@ class Bundle:
             raise BundleError(f"'{self.path}' is a folder; give a model file (.ffe), such as 'ffe tune' writes.")
         try:
             start = first_bytes(self.path)
+            zipped = is_zip(self.path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BundleError(
                 url_refusal(path) or f"There is no model file '{self.path}'; make one with 'ffe tune FEATURES.h5 -o {self.path}'."
@@ -88,7 +89,7 @@ class Bundle:
             raise BundleError(
                 f"'{self.path}' is a feature file or another HDF5 file, not a model; give a .ffe file that 'ffe tune' wrote."
             )
-        if not zipfile.is_zipfile(self.path):
+        if not zipped:
             raise BundleError(f"'{self.path}' is no model file, or a damaged one; give a .ffe file that 'ffe tune' wrote.")
         try:
             self._identity = identity(self.path)
@@ -217,8 +218,10 @@ class Bundle:
                 content = archive.read(name)
             if identity(self.path) == self._identity:
                 return content
-        except (OSError, zipfile.BadZipFile, KeyError):
+        except (FileNotFoundError, zipfile.BadZipFile, KeyError):
             pass
+        except OSError as error:
+            raise BundleError(unopened(self.path, error)) from error
         raise BundleError(f"The model file '{self.path}' was replaced while it was in use; open it again.")
 
 

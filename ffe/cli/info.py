@@ -9,6 +9,7 @@ import click
 
 from ffe.cli.output import fidelity_text, print_json
 from ffe.errors import BundleError, StoreError
+from ffe.opening import is_model
 
 if TYPE_CHECKING:
     from ffe.bundle.io import Bundle
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(file: str, splits: bool, as_json: bool) -> None:
     """Show what is inside a feature file or a model file."""
-    import zipfile
-
-    if Path(file).suffix == ".ffe" or (Path(file).is_file() and zipfile.is_zipfile(file)):
+    if is_model(Path(file)):
         _model(file, splits, as_json)
     elif splits:
         raise click.UsageError("--splits is for model files; a feature file shows its splits without it.")

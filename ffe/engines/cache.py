@@ -46,7 +46,9 @@ def cached(name: str) -> IrModel | None:
     try:
         return read_ir(path)
     except (OSError, ValueError) as error:
-        log.warning("the cached model '%s' cannot be used (%s) and is made again", path, error)
+        log.warning(
+            "the cached model '%s' cannot be used (%s) and is made again", path, getattr(error, "strerror", None) or error
+        )
         return None
 
 

@@ -7,8 +7,6 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import h5py
-
 from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.backbones.learnt import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
@@ -22,6 +20,7 @@ from ffe.images.scan import ImageRecord, Scan, scan
 from ffe.ir import IrModel
 from ffe.keys import spec_differences
 from ffe.machine import collector_paused, has_vnni
+from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.specs import (
     AugmentSpec,
     BackboneSpec,
@@ -313,7 +312,11 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
         raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
     if not os.access(folder, os.W_OK):
         raise StoreError(f"The folder '{folder}' cannot be written to; choose another place for the output.")
-    if path.exists() and overwrite and not (path.is_file() and (h5py.is_hdf5(path) or path.stat().st_size == 0)):
+    try:
+        replaceable = not overwrite or not path.exists() or first_bytes(path) in {HDF5_SIGNATURE, b""}
+    except OSError as error:
+        raise StoreError(unopened(path, error)) from error
+    if not replaceable:
         raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from ffe.errors import SourceError
 from ffe.images.names import on_disk
+from ffe.opening import unopened
 from ffe.text import composed, counted, few
 
 COLUMNS = ("path", "label", "split", "group")
@@ -99,7 +100,7 @@ def _text(path: Path) -> str:
             raise SourceError(f"The CSV '{path}' has more than {_MOST_BYTES >> 30} GiB; split it up, or check that it is a CSV.")
         data = path.read_bytes()
     except OSError as error:
-        raise SourceError(f"The CSV '{path}' cannot be read ({error.strerror}); check its rights and its disk.") from error
+        raise SourceError(unopened(path, error)) from error
     encoding = encoding_of(data) or "utf-8"
     try:
         return data.decode(encoding)

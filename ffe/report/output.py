@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ffe.errors import ReportError
+from ffe.opening import unopened
 from ffe.store.durable import put_in_place
 from ffe.text import suffix_refusal
 
@@ -39,7 +40,11 @@ def check_output(
         )
     if not os.access(place.parent, os.W_OK):
         raise ReportError(f"The folder '{place.parent}' cannot be written to; choose another place for the {what}.")
-    if place.is_file() and not _may_be_replaced(place, mark):
+    try:
+        replaceable = not place.is_file() or _may_be_replaced(place, mark)
+    except OSError as error:
+        raise ReportError(unopened(place, error)) from error
+    if not replaceable:
         raise ReportError(f"'{place}' exists and is no {what} of ffe, so it is not replaced; choose another name for the {what}.")
     return place
 

@@ -30,6 +30,7 @@ import numpy as np
 from ffe.errors import StoreError
 from ffe.ir import IrModel, read_ir, write_ir
 from ffe.machine import taken_disk
+from ffe.opening import unopened
 from ffe.specs import ExtractSpec
 from ffe.store.durable import sync, sync_folder
 from ffe.store.partial import DRAFT, MODEL, folder_of, locked, remove
@@ -83,9 +84,12 @@ class Journal:
         self._lock = locked(self.folder, output)
         try:
             self._read(output, overwrite)
-        except (StoreError, OSError):
+        except StoreError:
             self.close()
             raise
+        except OSError as error:  # its rows are there still, for a run that can read them
+            self.close()
+            raise StoreError(unopened(Path(error.filename or self.folder), error)) from error
 
     def _read(self, output: Path, overwrite: bool) -> None:
         for path in sorted(self.folder.glob("*.json")):
@@ -304,7 +308,7 @@ class Journal:
         try:
             if read_ir(path).sha256 == model.sha256:
                 return
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             pass  # there is none, or a damaged one
         try:
             write_ir(path.with_suffix(".tmp"), model)

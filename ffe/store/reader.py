@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ from ffe.errors import StoreError, StoreInUseError
 from ffe.hdf5 import check_attribute, check_contents, read_attribute
 from ffe.ir import IrModel
 from ffe.keys import spec_digest
-from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened
+from ffe.opening import HDF5_SIGNATURE, first_bytes, is_zip, unopened
 from ffe.specs import ExtractSpec, ViewsSpec
 from ffe.stamps import NO_STAMP
 from ffe.store import layout
@@ -93,14 +92,15 @@ class FeatureStore:
     def _opened(self, path: str | os.PathLike[str]) -> h5py.File:
         """Open the file; without a lock where the disk has none (HDF5 would refuse it, as some network disks do)."""
         try:
-            start = first_bytes(self.path, len(HDF5_SIGNATURE))
+            start = first_bytes(self.path)
+            is_a_model = is_zip(self.path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreError(
                 url_refusal(path) or f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'."
             ) from error
         except OSError as error:
             raise StoreInUseError(unopened(self.path, error)) from error
-        if zipfile.is_zipfile(self.path):
+        if is_a_model:
             raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
         if not start:
             raise StoreError(f"'{self.path}' is empty; make it with 'ffe extract SOURCE -o {self.path} --overwrite'.")
@@ -112,7 +112,7 @@ class FeatureStore:
             except BlockingIOError:
                 raise
             except OSError as error:
-                if "lock file" not in str(error):
+                if "lock" not in str(error):  # nor where it is open already without one
                     raise
                 return h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES, locking=False)
         except BlockingIOError as error:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.errors import SpecError, StaleStoreError
+from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.ir import IrModel, read_ir
 from ffe.keys import spec_differences
 from ffe.machine import taken_disk
+from ffe.opening import unopened
 from ffe.specs import ExtractSpec
 from ffe.store.partial import DRAFT, MODEL, folder_of, remove
 
@@ -55,14 +56,18 @@ def row_bytes(grid: tuple[int, int, int], spec: ExtractSpec) -> int:
 
 
 def sound_rows(draft: Path, record: Record) -> list[bool]:
-    """Say of each row of a record whether it is on the disk as it was written."""
+    """Say of each row of a record whether it is on the disk as it was written.
+
+    Raises:
+        OSError: the draft cannot be read, which says nothing of its rows.
+    """
     size = row_bytes(record.grid, record.spec)
     try:
         with draft.open("rb") as file:
             file.seek(HEAD_BYTES + record.first * size)
             rows = (file.read(size) for _ in record.names)
             return [len(row) == size and zlib.crc32(row) == crc32 for row, crc32 in zip(rows, record.crc32, strict=True)]
-    except (OSError, OverflowError):
+    except (FileNotFoundError, OverflowError):
         return [False] * len(record.names)
 
 
@@ -103,8 +108,10 @@ def unfinished_model(output: Path) -> IrModel | None:
     """Return the int8 model of an unfinished run for ``output``, if there is a sound one."""
     try:
         return read_ir(folder_of(output) / MODEL) if has_rows(output) else None
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
+    except OSError as error:
+        raise StoreError(unopened(folder_of(output) / MODEL, error)) from error
 
 
 def forget(output: Path) -> None:

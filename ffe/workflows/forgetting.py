@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from ffe.errors import DataError, SourceError, StoreError
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.scan import list_files
 from ffe.keys import file_digest
+from ffe.opening import is_model, unopened
 from ffe.report.forgetting import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.report.output import PAGE_MARK, write_output
 from ffe.report.words import plain
@@ -188,7 +188,7 @@ _Step = tuple[Forgotten, Callable[[], None]]
 def _look(path: Path, known: _Known) -> _Step:
     """Return what a file holds of the photos, and what takes them out of it."""
     suffix = path.suffix.lower()
-    if suffix == ".ffe" or (path.is_file() and zipfile.is_zipfile(path)):
+    if suffix == ".ffe" or is_model(path):
         return _in_model(path, known)
     if suffix in {".html", ".htm"}:
         return _in_page(path, known)
@@ -284,7 +284,10 @@ def _again(manifest: Manifest, path: Path) -> str:
 def _in_page(path: Path, known: _Known) -> _Step:
     if not path.is_file():
         raise SourceError(f"There is no report '{path}'; check the path.")
-    text = path.read_text("utf-8", "surrogateescape")
+    try:
+        text = path.read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        raise SourceError(unopened(path, error)) from error
     if PAGE_MARK.decode() not in text:
         raise SourceError(f"'{path}' is no report of ffe; delete it, or take the photos out by hand.")
     names = {name for name in photos_in_page(text) if known(name)}

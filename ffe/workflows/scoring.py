@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from ffe._version import __version__
@@ -25,6 +24,7 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS
 from ffe.images.lost import refuse_lost_classes
 from ffe.images.scan import ImageRecord, scan
 from ffe.keys import spec_differences
+from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.predict import Predictor
 from ffe.report.answers import Answers, check_answers
 from ffe.report.page import Page, Picture, Suspect, write_page
@@ -173,7 +173,10 @@ def evaluate(
             "leave --unseen out."
         )
     path = Path(data)
-    stored = path.is_file() and h5py.is_hdf5(path)
+    try:
+        stored = path.is_file() and first_bytes(path) == HDF5_SIGNATURE
+    except OSError as error:
+        raise SourceError(unopened(path, error)) from error
     if predictor.views is not None and stored:
         raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
     asked = _predict_stored(predictor, path) if stored else _predict_images(predictor, path, progress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from ffe.images.limits import Limits
 from ffe.images.names import on_disk
 from ffe.images.stream import ImageStream
 from ffe.keys import file_digest
+from ffe.opening import HDF5_SIGNATURE, first_bytes, is_model
 from ffe.predict import Predictor
 from ffe.specs import ExtractSpec
 from ffe.store.checks import Problem, check_store
@@ -40,6 +40,7 @@ from ffe.text import few
 _TOLERANCE = {"float32": 1e-4, "int8": 0.05, "mixed_float16": 0.02, "mixed_bfloat16": 0.1}
 _NO_LIMITS = Limits(sys.maxsize, sys.maxsize)  # pictures with the content that was extracted once
 _FLOAT16_STEP = 2.0**-10
+_SUFFIXES = {".h5", ".hdf5"}  # of what is a damaged feature file at worst
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,13 @@ def verify(
         What was found; damage is a finding, not an exception.
 
     Raises:
-        StoreError, BundleError: there is no such file, or it cannot be repaired.
+        StoreError, BundleError: there is no such file, it is of another kind, or it cannot be repaired.
         SourceError: there is no such source.
         WeightsError, EngineError: rows are to be computed again, nothing else is wrong, and the backbone cannot be had.
         SpecError: an option is not for this kind of file.
     """
     path = Path(file)
-    if path.suffix == ".ffe" or (path.is_file() and zipfile.is_zipfile(path)):
+    if is_model(path):
         if recompute or repair or source is not None:
             raise SpecError("A model file has no rows to compute again; leave --recompute, --repair and --source out.")
         return _verify_model(path, engine)
@@ -126,6 +127,8 @@ def verify(
     except StoreInUseError:
         raise
     except StoreError as error:
+        if path.suffix.lower() not in _SUFFIXES and first_bytes(path) != HDF5_SIGNATURE:
+            raise StoreError(f"'{path}' is no feature file and no model; give a file that ffe wrote.") from error
         return VerifyResult(path, "features", problems=(Problem(str(error)),))
     lock = _lock(path, spec) if repair else None
     try:

@@ -23,6 +23,7 @@ from ffe.heads.dense import DenseHead
 from ffe.images.synthetic import KINDS, draw
 from ffe.ir import IrModel
 from ffe.machine import library_version
+from ffe.opening import first_bytes, unopened
 from ffe.report.text import model_card
 from ffe.splits.sides import TEST
 from ffe.store.reader import FeatureStore
@@ -59,7 +60,10 @@ def check_place(path: Path) -> None:
         raise BundleError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
     if path.exists():
         try:
+            first_bytes(path)
             Bundle(path)
+        except OSError as error:
+            raise BundleError(unopened(path, error)) from error
         except BundleError:
             raise BundleError(f"'{path}' exists and is no model file; choose another output.") from None
 
