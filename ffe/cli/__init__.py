@@ -179,12 +179,24 @@ def cli() -> None:
     logger.setLevel(logging.INFO)  # --quiet raises it, see ffe.cli.output.quiet
 
 
+def _read_names_as_utf8() -> None:
+    """Start again in Python's UTF-8 mode where names of files would be read in another encoding, so with old locales.
+
+    There ``é`` is two other letters, or no text at all, and classes get wrong names.
+    """
+    if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get("PYTHONUTF8") == "1" or not sys.executable:
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Run ``ffe`` in a process of its own."""
     import warnings
 
     from ffe.quiet import quiet_tensorflow
 
+    _read_names_as_utf8()
     hold_standard_streams()
     quiet_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of functions that are traced anew; each stage has its own

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,14 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert result.stderr.count("\n") == 1
     assert "no\\nsuch \\x1b[2J.h5'" in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere names are text in themselves")
+def test_an_old_locale_changes_no_name(pictures: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(pictures / "cat", photos / "kät")
+    shutil.copytree(pictures / "dog", photos / "dog")
+    old = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-m", "ffe", "scan", photos, "--json"], env=old, capture_output=True, check=True)
+    assert [shown["name"] for shown in json.loads(done.stdout)["classes"]] == ["dog", "kät"]
+    assert b"not valid text" not in done.stderr
