@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getatt
 
 DARK = "dark"  # 16 or more bits, of which the lower ones alone are used: 12-bit values as a camera or a microscope gives them
 ENDLESS = "endless"  # the end of the file is missing, but no pixel
+UNMATCHED = "unmatched"  # a part of a PNG file has another checksum than it says
+NOTES = (DARK, ENDLESS, UNMATCHED)
 _DARK_SHARE = 8
 _JPEG_END = b"\xff\xd9"
 
@@ -104,7 +108,8 @@ def decode(
     show white; 16-bit grey is scaled to 8 bits; the whole picture is stretched
     to ``size`` with Pillow's bilinear filter. The range of the values is never
     stretched: what uses a small part of it stays dark. A file that lacks its end,
-    but none of its pixels, is taken; one that lacks some is not, in any format.
+    but none of its pixels, is taken, and so is a PNG file with wrong checksums; one
+    that lacks pixels is not, in any format.
 
     Args:
         data: content of an image file of one of ``ffe.images.structure.KINDS``; its first bytes say which.
@@ -112,7 +117,7 @@ def decode(
         how: ``exact``, or ``fast``: JPEG files take a shorter way to nearly the
             same pixels, see ``ffe.images.fast``; all others are decoded exactly.
         max_pixels: larger pictures are refused, before they are decoded.
-        notes: takes ``DARK`` and ``ENDLESS``, where they are so.
+        notes: takes those of ``NOTES`` that are so.
 
     Returns:
         uint8 (height, width, 3), RGB, in [0, 255].
@@ -132,9 +137,25 @@ def decode(
     else:
         if (kind == "PNG" and data.rfind(b"IEND", 0, -4) < 0) or (kind == "GIF" and not data.rstrip(b"\0").endswith(b";")):
             found.append(ENDLESS)
+    if kind == "PNG" and not _matches_its_checksums(data):
+        found.append(UNMATCHED)
     if notes is not None:
         notes += found
     return pixels
+
+
+def _matches_its_checksums(data: bytes) -> bool:
+    """Return whether each chunk of a PNG file that is there as a whole has the checksum that stands behind it."""
+    view, at = memoryview(data), 8
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 <= len(data) and zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return False
+        if name == b"IEND":
+            break
+        at = end + 4
+    return True
 
 
 def _lacks_its_end_alone(data: bytes) -> bool:

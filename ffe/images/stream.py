@@ -19,7 +19,7 @@ import numpy as np
 
 from ffe.errors import DecodeError
 from ffe.forks import check_same_process
-from ffe.images.decode import DARK, ENDLESS, decode, read_image
+from ffe.images.decode import DARK, NOTES, UNMATCHED, decode, read_image
 from ffe.images.fingerprint import UNKNOWN, perceptual_hash
 from ffe.images.limits import Limits
 from ffe.images.memory import alone_if_large
@@ -76,6 +76,9 @@ def remark(kind: str, names: Sequence[str]) -> str:
     if kind == DARK:
         uses = "uses only the lowest part of its 16 bits, and is" if one else "use only the lowest part of their 16 bits, and are"
         return f"{files} {uses} nearly black to a backbone ({which}); stretch the values over the whole range, or save 8 bits"
+    if kind == UNMATCHED:
+        says = "does not match its checksums, and is" if one else "do not match their checksums, and are"
+        return f"{files} {says} taken ({which}); look at {'it' if one else 'them'}, for the pixels may be damaged"
     lacks = "lacks its end, but no pixel, and is" if one else "lack their ends, but no pixels, and are"
     return f"{files} {lacks} taken ({which})"
 
@@ -142,7 +145,7 @@ class ImageStream:
         self.workers = workers or default_workers()
         self.ahead = max(LEAST_AHEAD, min(1024, _AHEAD_BYTES // (size[0] * size[1] * 3)))
         self.read_seconds = self.decode_seconds = self.thread_seconds = self.decoding = self.waited = 0.0
-        self.noted: dict[str, list[int]] = {DARK: [], ENDLESS: []}
+        self.noted: dict[str, list[int]] = {kind: [] for kind in NOTES}
         self._files = enumerate(files)
         self._size = size
         self._how = how

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
-from ffe.images.decode import DARK, ENDLESS
+from ffe.images.decode import NOTES
 from ffe.images.scan import UNLABELLED, Finding, ImageRecord, Scan
 from ffe.images.scan import look as list_images
 from ffe.images.stream import remark
@@ -256,9 +256,7 @@ def _result(source: str, seen: _Seen, backbone: str, size: tuple[int, int], min_
         transparent=sum(count for name, count in colours.items() if "transparent" in name),
         animated=sum(look.animated for look in looks),
         remarks=[
-            remark(kind, names)
-            for kind in (DARK, ENDLESS)
-            if (names := [record.path for record, look in good if kind in look.notes])
+            remark(kind, names) for kind in NOTES if (names := [record.path for record, look in good if kind in look.notes])
         ],
         backbone=backbone,
         size=size,

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -15,7 +16,7 @@ from PIL import Image
 from ffe.cli import cli
 from ffe.errors import DecodeError
 from ffe.extraction.run import extract
-from ffe.images.decode import DARK, ENDLESS, decode
+from ffe.images.decode import DARK, ENDLESS, UNMATCHED, decode
 from ffe.images.stream import remark
 from ffe.images.synthetic import draw
 
@@ -64,6 +65,25 @@ def test_values_that_use_the_lower_bits_alone_are_noted(bits: int, kind: str) ->
     assert notes == ([DARK] if bits == 12 else [])
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_colours_that_use_the_lower_bits_alone_are_noted(bits: int, kind: str) -> None:
+    values = np.linspace(0, 2**bits - 1, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint16)
+    notes: list[str] = []
+    decode(cv2.imencode(f".{kind}", values)[1].tobytes(), (32, 32), notes=notes)
+    assert notes == ([DARK] if bits == 12 else [])
+
+
+@pytest.mark.parametrize(("behind", "expected"), [(12, [UNMATCHED]), (0, [ENDLESS, UNMATCHED])])
+def test_a_wrong_checksum_is_noted(behind: int, expected: list[str]) -> None:
+    whole = saved(draw("cat", 3, (60, 60)), "PNG")
+    at = len(whole) - 13  # the last byte of the checksum of the pixels
+    damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 : at + 1 + behind]
+    notes: list[str] = []
+    np.testing.assert_array_equal(decode(damaged, (32, 32), notes=notes), decode(whole, (32, 32)))
+    assert notes == expected
+
+
 def test_a_dark_photo_of_8_bits_is_a_dark_photo() -> None:
     notes: list[str] = []
     decode(saved(Image.new("L", (64, 64), 3), "PNG"), (32, 32), notes=notes)
@@ -87,6 +107,17 @@ def test_a_dark_photo_of_8_bits_is_a_dark_photo() -> None:
         ),
         (ENDLESS, 1, "1 file lacks its end, but no pixel, and is taken ('0.png')"),
         (ENDLESS, 2, "2 files lack their ends, but no pixels, and are taken ('0.png' and '1.png')"),
+        (
+            UNMATCHED,
+            1,
+            "1 file does not match its checksums, and is taken ('0.png'); look at it, for the pixels may be damaged",
+        ),
+        (
+            UNMATCHED,
+            2,
+            "2 files do not match their checksums, and are taken ('0.png' and '1.png'); "
+            "look at them, for the pixels may be damaged",
+        ),
     ],
 )
 def test_the_sentences(kind: str, count: int, sentence: str) -> None:
@@ -102,12 +133,17 @@ def test_scan_and_extract_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (photos / "cat" / "cut.jpg").write_bytes(saved(draw("cat", 9, (48, 48)), "JPEG")[:-2])
     deep = np.linspace(0, 4095, 48 * 48).reshape(48, 48).astype(np.uint16)
     (photos / "dog" / "deep.png").write_bytes(saved(Image.fromarray(deep), "PNG"))
+    damaged = bytearray(saved(draw("dog", 9, (48, 48)), "PNG"))
+    damaged[-13] ^= 1
+    (photos / "dog" / "damaged.png").write_bytes(damaged)
+    unmatched = remark(UNMATCHED, ["dog/damaged.png"])
     dark, endless = remark(DARK, ["dog/deep.png"]), remark(ENDLESS, ["cat/cut.jpg"])
     scanned = " ".join(CliRunner().invoke(cli, ["scan", str(photos)]).stdout.split())
     assert f"{dark}." in scanned
     assert f"{endless}." in scanned
+    assert f"{unmatched}." in scanned
     monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
     with caplog.at_level(logging.WARNING, "ffe"):
         summary = extract(photos, tmp_path / "f.h5", backbone="fake")
-    assert (summary.rows, summary.skipped) == (10, 0)
-    assert {dark, endless} <= {record.getMessage() for record in caplog.records}
+    assert (summary.rows, summary.skipped) == (11, 0)
+    assert {dark, endless, unmatched} <= {record.getMessage() for record in caplog.records}
