@@ -206,7 +206,12 @@ BAD_FILES: dict[str, tuple[list[int], dict[str, Any], str]] = {
     "class with one training row": (
         [0] * 9 + [1] * 5,
         {"splits": ["train"] * 10 + ["test"] * 4},
-        r"A class of '.*f\.h5' has a single training image; add images to it, or give --valid\.",
+        r"^In '.*f\.h5', 'dog' has a single training image; add images to it, or give --valid\.$",
+    ),
+    "classes with one training row": (
+        [0] * 9 + [1] * 4 + [2] * 4,
+        {"splits": ["train"] * 10 + ["test"] * 3 + ["train"] + ["test"] * 3, "classes": ("cat", "dog", "emu")},
+        r"^In '.*f\.h5', 'dog' and 'emu' each have a single training image; add images to them, or give --valid\.$",
     ),
 }
 

@@ -19,7 +19,10 @@ class Share(click.FloatRange):
             return float(super().convert(value, param, ctx))
         except click.BadParameter as error:
             try:
-                share = float(super().convert(float(str(value).strip().removesuffix("%")) / 100, param, ctx))
+                number = float(str(value).strip().removesuffix("%"))
+                if number == 1 and "%" not in str(value):  # the whole, which is out of range
+                    raise error
+                share = float(super().convert(number / 100, param, ctx))
             except (ValueError, click.BadParameter):
                 raise error from None
         self.fail(f"'{value}' is a percentage, but a share is wanted; write {share:g}.", param, ctx)

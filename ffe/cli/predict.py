@@ -59,6 +59,8 @@ def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO,
 
     if null and "-" not in images:
         raise click.UsageError("-0 says how a list on standard input is written; name - among the images.")
+    if images.count("-") > 1:
+        raise click.UsageError("Standard input can be read once only; name - once among the images.")
     left_out: list[tuple[str, str]] = []
     head = stdin.read(PEEK_BYTES) if "-" in images else b""
     if not null and is_image(head):

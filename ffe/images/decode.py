@@ -17,7 +17,7 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS
 from ffe.images.memory import room_for
 from ffe.images.structure import HEAD_BYTES, check_effort, check_pixels, checked, kind_of, tags_are_bounded
 from ffe.specs import Decode
-from ffe.text import url_refusal
+from ffe.text import counted, url_refusal
 
 _METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 64 KiB
 _STRIP_PIXELS = 1 << 22  # colours are converted so many at a time, so that no copy of a large picture is made
@@ -95,7 +95,7 @@ def _check_file(status: os.stat_result) -> None:
 
 
 def _too_many_bytes(most: int) -> str:
-    amount = f"{most >> 20:,} MiB" if most >= 1 << 20 else f"{most:,} bytes"
+    amount = f"{most >> 20:,} MiB" if most >= 1 << 20 else counted(most, "byte")
     return f"the file has more than {amount} (--max-bytes)"
 
 

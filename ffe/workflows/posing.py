@@ -21,6 +21,7 @@ from ffe.specs import SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
 from ffe.splits.sides import groups_of_classes
 from ffe.store.reader import FeatureStore
+from ffe.text import few, quoted
 from ffe.tuning.memory import Memory
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.workflows.rows import SplitRows
@@ -92,10 +93,15 @@ def pose(
             log.warning("there are validation rows, so there is no cross-validation, and --folds does nothing")
     else:
         groups = rows.groups.ids[chosen][train]
-        smallest = min(groups_of_classes(labels[train], groups).values())
+        sizes = groups_of_classes(labels[train], groups)
+        smallest = min(sizes.values())
         count = folds if folds is not None else min(5, smallest)
         if count < 2:
-            raise DataError(f"A class of '{store.path}' has a single training image; add images to it, or give --valid.")
+            alone = quoted(store.class_names[label] for label, size in sizes.items() if size == smallest)
+            have, them = ("has", "it") if len(alone) == 1 else ("each have", "them")
+            raise DataError(
+                f"In '{store.path}', {few(alone)} {have} a single training image; add images to {them}, or give --valid."
+            )
         if count < 5 and folds is None:
             log.warning("the smallest class has %d different training images, so there are %d folds, not 5", smallest, count)
         digests = [sha256[i] for i in train]

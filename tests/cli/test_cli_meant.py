@@ -156,6 +156,16 @@ def test_every_path_knows_urls(name: str) -> None:
     assert url_refusal("C:/photos") is url_refusal("a:b") is url_refusal("photos/http:") is None
 
 
+def test_the_whole_is_no_percentage() -> None:
+    code, text = said("predict", "m.ffe", "a.jpg", "--reject", "1")
+    assert (code, text.endswith("Invalid value for '--reject': 1.0 is not in the range 0<=x<1.")) == (2, True), text
+
+
+def test_standard_input_is_named_once(fake_bundle: Path) -> None:
+    code, text = said("predict", fake_bundle, "-", "-")
+    assert (code, text.endswith("Standard input can be read once only; name - once among the images.")) == (2, True), text
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
