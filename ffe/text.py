@@ -80,6 +80,29 @@ def suffix_refusal(path: str | os.PathLike[str], what: str) -> str | None:
     return f"The {what} {verb} written as {called}, not as '{suffix}'; name the output '{stem}{right}'."
 
 
+REPLACE = "choose another output, or replace it with --overwrite"
+
+
+def overwrite_refusal(path: str | os.PathLike[str], what: str, *, overwrite: bool) -> str | None:
+    """Return what to say of an output that exists; None = there is none, or it was asked for.
+
+    The rule for all commands: what takes long to make, feature files and
+    models, is replaced only where ``overwrite`` is given, and refused before
+    anything is computed. A feature file of the same spec is brought up to date
+    instead. Pages, pictures and tables of ffe are made again in seconds, and
+    replaced. What is none of ffe's is never replaced, and neither is an input
+    of the same command, but for the model that ``finetune`` goes on from.
+
+    Args:
+        path: the output.
+        what: what is there: ``feature file`` or ``model file``.
+        overwrite: whether it may be replaced.
+    """
+    if overwrite or not os.path.exists(path):
+        return None
+    return f"'{path}' exists and is {f'a {what}' if os.path.getsize(path) else 'empty'}; {REPLACE}."
+
+
 def url_refusal(path: str | os.PathLike[str]) -> str | None:
     """Return what to say of a URL where a file or folder is wanted; None = it is none.
 

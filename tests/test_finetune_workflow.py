@@ -358,7 +358,7 @@ def test_a_cache_of_others_stays(
     cache, source = tmp_path / "cache", tmp_path / "source"
     cache.mkdir()
     shutil.copytree(split_pictures, source)
-    options: dict[str, Any] = {"model": small[0], "unfreeze": ("conv4",), "epochs": (1,), "cache": cache}
+    options: dict[str, Any] = {"model": small[0], "unfreeze": ("conv4",), "epochs": (1,), "cache": cache, "overwrite": True}
     finetune(source, tmp_path / "t.ffe", **options)
     assert list(cache.iterdir()) == []
     finetune(source, tmp_path / "t.ffe", **options, keep_cache=True)
@@ -623,7 +623,7 @@ def test_a_model_of_an_int8_backbone_is_asked_through_that_one(
     """Its head knows no other features; where its backbone cannot run, nothing is said of before."""
     extract(pictures, tmp_path / "f.h5", backbone=BACKBONE, size=SIZE, weights="random", precision="int8")
     model = train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic").output
-    options: dict[str, Any] = {"model": model, "unfreeze": ("0",), "epochs": (3,), "learning_rate": 1e-2}
+    options: dict[str, Any] = {"model": model, "unfreeze": ("0",), "epochs": (3,), "learning_rate": 1e-2, "overwrite": True}
     result = finetune(pictures, tmp_path / "t.ffe", **options)
     scored = evaluate(model, tmp_path / "f.h5", unseen=True).evaluation
     assert result.before is not None
@@ -674,7 +674,7 @@ def test_what_an_interrupted_run_left_goes_with_the_one_that_needed_it(
 ) -> None:
     """And what stands there by --keep-cache, or is not ours, stays."""
     cache = tmp_path / "t.ffe.cache"
-    options: dict[str, Any] = {"model": small[0], "epochs": (1,)}
+    options: dict[str, Any] = {"model": small[0], "epochs": (1,), "overwrite": True}
 
     def stop(epoch: Any) -> None:
         raise KeyboardInterrupt

@@ -119,7 +119,7 @@ def test_the_command(made: Path, files: Path) -> None:
     done = run("forget", *asked)
     assert f"{files / 'm.ffe'}: forgot 1 photo: {trained}\n" in done.stdout
     kept = "its svm head keeps features of some training photos as they are; make it again without these photos: "
-    assert f"  {kept}ffe train FEATURES.h5 -o {files / 'm.ffe'} --head svm --set pooling=" in done.stdout
+    assert f"  {kept}ffe train FEATURES.h5 -o {files / 'm.ffe'} --overwrite --head svm --set pooling=" in done.stdout
     command = done.stdout.split("these photos: ffe ")[1].splitlines()[0].replace("FEATURES.h5", str(files / "f.h5")).split()
     command[command.index("-o") + 1] = str(files / "again.ffe")
     assert run(*command).exit_code == 0

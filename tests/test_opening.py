@@ -114,7 +114,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str, kind: Any, error: t
 def test_a_model_that_is_empty_or_holds_features(fake_store: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.ffe"
     model.touch()
-    with pytest.raises(BundleError, match=r"is empty; make the model again with 'ffe tune FEATURES\.h5 -o .*model\.ffe'\."):
+    with pytest.raises(
+        BundleError, match=r"is empty; make the model again with 'ffe tune FEATURES\.h5 -o .*model\.ffe --overwrite'\."
+    ):
         Bundle(model)
     shutil.copy(fake_store, model)
     with pytest.raises(

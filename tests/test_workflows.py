@@ -352,7 +352,7 @@ def test_an_output_that_cannot_be_a_file_is_refused(fake_store: Path, tmp_path: 
 
 def test_an_old_model_is_replaced(fake_store: Path, tmp_path: Path) -> None:
     train(fake_store, tmp_path / "m.ffe", head="logistic")
-    train(fake_store, tmp_path / "m.ffe", head="svm")
+    train(fake_store, tmp_path / "m.ffe", overwrite=True, head="svm")
     assert Bundle(tmp_path / "m.ffe").manifest.head.name == "svm"
 
 
@@ -576,13 +576,13 @@ def test_a_model_that_is_replaced_keeps_its_test_images(tmp_path: Path, warnings
 
     before = tested()
     warnings.clear()
-    _quick(more, model, trials=1, with_backbone=False)
+    _quick(more, model, overwrite=True, trials=1, with_backbone=False)
     assert before < tested()
     assert any(" in the test, where the model that is replaced had " in message for message in warnings.messages)
     before = tested()
-    train(more, model, head="logistic", with_backbone=False)
+    train(more, model, overwrite=True, head="logistic", with_backbone=False)
     assert tested() == before
-    train(more, model, head="logistic", with_backbone=False, seed=1)
+    train(more, model, overwrite=True, head="logistic", with_backbone=False, seed=1)
     assert not before <= tested()
 
 

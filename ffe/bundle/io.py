@@ -84,7 +84,9 @@ class Bundle:
         except OSError as error:
             raise BundleError(unopened(self.path, error)) from error
         if not start:
-            raise BundleError(f"'{self.path}' is empty; make the model again with 'ffe tune FEATURES.h5 -o {self.path}'.")
+            raise BundleError(
+                f"'{self.path}' is empty; make the model again with 'ffe tune FEATURES.h5 -o {self.path} --overwrite'."
+            )
         if start == HDF5_SIGNATURE:
             raise BundleError(
                 f"'{self.path}' is a feature file or another HDF5 file, not a model; give a .ffe file that 'ffe tune' wrote."

@@ -49,9 +49,11 @@ def command(output: str) -> None:
         summary = extract(pictures, features, overwrite=True, progress=progress)
     click.echo(f"{features}: {summary.rows} rows, {summary.skipped} skipped\n")
 
-    click.echo(f"$ ffe tune {features} -o {model} --heads logistic,dense --trials 4 --epochs 30 --report {report}")
+    click.echo(f"$ ffe tune {features} -o {model} --heads logistic,dense --trials 4 --epochs 30 --report {report} --overwrite")
     with SearchView() as view:
-        result = tune(features, model, heads=("logistic", "dense"), trials=4, epochs=30, report=report, on_progress=view)
+        result = tune(
+            features, model, overwrite=True, heads=("logistic", "dense"), trials=4, epochs=30, report=report, on_progress=view
+        )
     print_result(result, str(model), str(report), as_json=False)
 
     click.echo(f"\n$ ffe predict {model} {new}")

@@ -10,6 +10,7 @@ import click
 
 from ffe.backbones.catalog import DEFAULT
 from ffe.cli.limits import limit_options
+from ffe.cli.options import overwrite_option
 from ffe.cli.output import (
     AUGMENT_HELP,
     BATCH_SIZE_HELP,
@@ -95,7 +96,7 @@ compress_option = click.option(
     help="Changed copies of each image that trains, in rows of their own; 0 drops them.  [default: as before, or none]",
 )
 @click.option("--augment", help="How the views differ; see below.  [default: as before]")
-@click.option("--overwrite", is_flag=True, help="Replace an output that holds other features.")
+@overwrite_option
 @click.option("--rehash", is_flag=True, help="Read all files, also those whose size and time of change are as they were.")
 @click.option("--prune", is_flag=True, help="Drop rows of photos that are gone, however many: else most of them is refused.")
 @click.option("--dry-run", is_flag=True, help="Only say what there is to do, and what it takes.")

@@ -54,7 +54,8 @@ def refuse_model(features: str, output: str, command: str) -> None:
         click.UsageError: they are.
     """
     if is_model_file(features) and not is_model_file(output):
-        raise click.UsageError(f"The feature file comes first; write 'ffe {command} {output} -o {features}'.")
+        replace = " --overwrite" if Path(features).exists() else ""
+        raise click.UsageError(f"The feature file comes first; write 'ffe {command} {output} -o {features}{replace}'.")
 
 
 def feature_file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -83,6 +84,10 @@ seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice."
 )
 
+
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace what -o names: a feature file with other features, or a model."
+)
 
 anonymous_option = click.option(
     "--anonymous", is_flag=True, help="Keep no names and digests of photos in the model, and no pictures in the report."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ffe.cli.extract import compress_option
+from ffe.cli.options import overwrite_option
 from ffe.cli.output import print_json
 
 
@@ -13,7 +14,7 @@ from ffe.cli.output import print_json
 @click.option("-o", "--output", required=True, type=click.Path(), help="The feature file to write.")
 @click.option("--virtual", is_flag=True, help="Leave the features where they are, and refer to them by relative paths.")
 @compress_option
-@click.option("--overwrite", is_flag=True, help="Replace an existing feature file, such as one of FEATURES.")
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(files: tuple[str, ...], output: str, as_json: bool, **options: object) -> None:
     """Make one feature file of several that were extracted with the same options.

@@ -12,7 +12,14 @@ import click
 
 from ffe.cli import INTERRUPTED
 from ffe.cli.limits import limit_options
-from ffe.cli.options import anonymous_option, class_weights_option, seed_option, time_budget, valid_fraction_option
+from ffe.cli.options import (
+    anonymous_option,
+    class_weights_option,
+    overwrite_option,
+    seed_option,
+    time_budget,
+    valid_fraction_option,
+)
 from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, note, print_json, quiet
 
 if TYPE_CHECKING:
@@ -34,6 +41,7 @@ def epochs_option(default: str, *, stages: bool) -> Callable[[Any], Any]:
 def training_options(optimizer: str, batch_size: int, patience: int, *, stages: bool) -> Callable[[Any], Any]:
     """Return what adds the options that ``finetune`` and ``scratch`` have in common, of one training or of several stages."""
     options = (
+        overwrite_option,
         click.option(
             "--learning-rate",
             default="1e-4",

@@ -11,6 +11,7 @@ from ffe.cli.options import (
     anonymous_option,
     class_weights_option,
     feature_file,
+    overwrite_option,
     refuse_model,
     seed_option,
     test_fraction_option,
@@ -35,6 +36,7 @@ def parse_settings(ctx: click.Context, parameter: click.Parameter, values: tuple
 def shared_options(command: Any) -> Any:
     """Add the options that ``tune`` and ``train`` have in common."""
     options = (
+        overwrite_option,
         click.option(
             "--folds", type=click.IntRange(2), help="Parts for cross-validation.  [default: 5, fewer for small classes]"
         ),

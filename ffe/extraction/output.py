@@ -27,7 +27,7 @@ from ffe.store.layout import SCHEMA, Row, Skipped
 from ffe.store.reader import FeatureStore
 from ffe.store.room import model_bytes, saying_what_is_missing
 from ffe.store.writer import write_store
-from ffe.text import counted
+from ffe.text import REPLACE, counted
 
 log = logging.getLogger("ffe")
 
@@ -122,8 +122,7 @@ def existing_of(job: Job, spec: ExtractSpec) -> FeatureStore | None:
         gone = {path for path in existing.paths if path not in names}
         if gone and existing.source != source_text(job.found):
             raise StaleStoreError(
-                f"'{job.output}' holds {len(gone)} rows of '{existing.source}' that '{job.found.root}' has not; "
-                "choose another output, or replace it with --overwrite."
+                f"'{job.output}' holds {len(gone)} rows of '{existing.source}' that '{job.found.root}' has not; {REPLACE}."
             )
     except StaleStoreError:
         existing.close()

@@ -36,7 +36,7 @@ from ffe.store.compression import filter_options
 from ffe.store.reader import FeatureStore
 from ffe.store.unfinished import unfinished, unfinished_model
 from ffe.store.writer import row_key
-from ffe.text import suffix_refusal
+from ffe.text import REPLACE, suffix_refusal
 
 log = logging.getLogger("ffe")
 
@@ -370,9 +370,7 @@ def refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> No
     """
     if stored != asked:
         differences = "; ".join(spec_differences(stored, asked))
-        raise StaleStoreError(
-            f"'{path}' holds other features than these ({differences}); choose another output, or replace it with --overwrite."
-        )
+        raise StaleStoreError(f"'{path}' holds other features than these ({differences}); {REPLACE}.")
 
 
 def with_model(spec: ExtractSpec, quantized: IrModel | None) -> ExtractSpec:

@@ -117,7 +117,7 @@ def compare(
     page = None if report is None else check_report(report)
     _make_folder(folder, found)
     for name in names:
-        check_place(folder / f"{name}.ffe")
+        check_place(folder / f"{name}.ffe", overwrite=True)
     clock = Clock(started, seconds)
     if backbone is None:
         own = spec_at_hand(folder / "features.h5")

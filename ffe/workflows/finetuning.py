@@ -61,6 +61,7 @@ def finetune(
     output: str | os.PathLike[str],
     *,
     model: str | os.PathLike[str],
+    overwrite: bool = False,
     unfreeze: str | int | Sequence[str | int],
     epochs: str | int | Sequence[int] = 15,
     learning_rate: str | float | Sequence[float] = 1e-4,
@@ -113,7 +114,8 @@ def finetune(
 
     Args:
         source: the images that the model was made from, with others if you like.
-        output: the model file to write.
+        output: the model file to write; with ``overwrite`` also that of ``model``.
+        overwrite: replace a model that is there; see ``ffe.text.overwrite_refusal``.
         model: the model file to start from; its head consists of layers: dense,
             logistic, or a linear svm.
         unfreeze, epochs, learning_rate, schedule, hold, optimizer, weight_decay, dropout, batch_size,
@@ -163,12 +165,12 @@ def finetune(
         views=views,
     )
     page, board = (None if path is None else Path(path) for path in (report, tensorboard))
-    call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)
+    call = Call(Path(output), page, board, overwrite, (source, weights), Clock(started, budget), on_epoch, on_step)
     _check_model(Path(model), Path(source))
+    call.check()
     base = open_base(Path(model), weights)
     check_engine(engine)
     check_batch(spec.batch_size, base.spec.preprocess.size)
-    call.check()
     own = cache is None
     folder = Path(cache) if cache is not None else call.output.with_name(call.output.name + ".cache")
     found = scan(source, call.output)

@@ -18,7 +18,7 @@ from ffe._version import __version__
 from ffe.bundle import manifest as layout
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
-from ffe.errors import HeadError, ReportError
+from ffe.errors import HeadError
 from ffe.evaluation.calibration import Calibration, calibrate, with_temperature
 from ffe.evaluation.comparison import Comparison, compare
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
@@ -30,7 +30,6 @@ from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.space import complete
 from ffe.heads.svm import EXACT_ROWS
 from ffe.machine import bytes_text
-from ffe.report.page import check_output as check_report
 from ffe.report.words import counted, listed
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.store.reader import FeatureStore
@@ -52,7 +51,7 @@ from ffe.workflows.leak import Leak, leak_of
 from ffe.workflows.posing import AUTO, TrainedViews, memory_of, pose, views_used
 from ffe.workflows.reporting import write_report
 from ffe.workflows.rows import split_rows
-from ffe.workflows.writing import check_output, library_versions, tested_before, write_model
+from ffe.workflows.writing import check_output, check_page, library_versions, tested_before, write_model
 
 log = logging.getLogger("ffe")
 
@@ -133,6 +132,7 @@ class _Options:
     reject: float
     report: str | os.PathLike[str] | None
     is_search: bool
+    overwrite: bool
     anonymous: bool = False
 
 
@@ -140,6 +140,7 @@ def tune(
     features: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
     *,
+    overwrite: bool = False,
     heads: str | Sequence[str] = AUTO,
     trials: int | None = None,
     budget: float | None = None,
@@ -179,6 +180,7 @@ def tune(
     Args:
         features: a feature file.
         output: the model file; None = write none.
+        overwrite: replace a model that is there; see ``ffe.text.overwrite_refusal``.
         heads: ``auto`` for all of them, or names.
         trials: parameter sets tried for each head; None = a number that suits
             each, or what the budget allows.
@@ -207,7 +209,7 @@ def tune(
         on_progress: called after every batch of trials.
 
     Raises:
-        StoreError, DataError, HeadError, WeightsError, ReportError, SpecError: before the search starts.
+        StoreError, DataError, HeadError, WeightsError, BundleError, ReportError, SpecError: before the search starts.
     """
     started = time.monotonic()
     names = tuple(HEADS) if heads == AUTO else tuple(dict.fromkeys([heads] if isinstance(heads, str) else heads))
@@ -228,7 +230,7 @@ def tune(
         seed=seed,
         views=views,  # type: ignore[arg-type]
     )
-    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, True, anonymous)
+    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, True, overwrite, anonymous)
 
     def find(problem: Problem, memory: Memory, groups: np.ndarray) -> list[Trial]:
         cost = _say_cost(problem, spec)
@@ -257,6 +259,7 @@ def train(
     features: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
     *,
+    overwrite: bool = False,
     head: str,
     settings: Mapping[str, Any] | None = None,
     folds: int | None = None,
@@ -282,11 +285,11 @@ def train(
         output: the model file; None = write none.
         head: name of the head.
         settings: its parameters; defaults fill in the rest.
-        folds, test_fraction, class_weights, reject, seed, views, valid, test, weights, with_backbone, report,
+        overwrite, folds, test_fraction, class_weights, reject, seed, views, valid, test, weights, with_backbone, report,
             anonymous: see ``tune``.
 
     Raises:
-        StoreError, DataError, HeadError, WeightsError, ReportError, SpecError: before the fit starts.
+        StoreError, DataError, HeadError, WeightsError, BundleError, ReportError, SpecError: before the fit starts.
     """
     started = time.monotonic()
     complete(_searchable(head).space, settings or {}, head)
@@ -300,7 +303,7 @@ def train(
         seed=seed,
         views=views,  # type: ignore[arg-type]
     )
-    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, False, anonymous)
+    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, False, overwrite, anonymous)
     return _run(features, spec, options, lambda problem, memory, groups: [score_once(problem, spec, head, spec.fixed)], started)
 
 
@@ -385,11 +388,12 @@ def _run(
     check_threshold(options.reject)
     with FeatureStore(features) as store:
         views = views_used(store, spec)
-        found = check_output(store, options.output, options.weights, options.with_backbone)
-        if options.report is not None:
-            place = check_report(options.report)
-            if options.output is not None and place.resolve() == Path(options.output).resolve():
-                raise ReportError(f"The report and the model are both to be '{place}'; give them different names.")
+        found = check_output(
+            *(store, options.output, options.weights, options.with_backbone),
+            overwrite=options.overwrite,
+            inputs=(features, options.valid, options.test),
+        )
+        check_page(options.report, options.output)
         tested = tested_before(options.output, spec.seed, spec.test_fraction)
         rows = split_rows(store, options.valid, options.test, spec.test_fraction, spec.seed, tested)
         chosen = np.isin(rows.split, ("train", "valid"))

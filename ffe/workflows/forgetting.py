@@ -272,13 +272,14 @@ def _stays(bundle: Bundle) -> str:
 
 
 def _again(manifest: Manifest, path: Path) -> str:
+    output = f"-o {path} --overwrite"
     if kind := manifest.training.get("kind"):
-        return f"ffe scratch PHOTOS -o {path}" if kind == "scratch" else f"ffe finetune PHOTOS --from START.ffe -o {path}"
+        return f"ffe scratch PHOTOS {output}" if kind == "scratch" else f"ffe finetune PHOTOS --from START.ffe {output}"
     head = manifest.head
     if head.name == EnsembleHead.name:
-        return f"ffe tune FEATURES.h5 -o {path}"
+        return f"ffe tune FEATURES.h5 {output}"
     settings = "".join(f" --set {name}={value}" for name, value in head.parameters.items())
-    return f"ffe train FEATURES.h5 -o {path} --head {head.name}{settings}"
+    return f"ffe train FEATURES.h5 {output} --head {head.name}{settings}"
 
 
 def _in_page(path: Path, known: _Known) -> _Step:

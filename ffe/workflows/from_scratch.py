@@ -40,6 +40,7 @@ def scratch(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
+    overwrite: bool = False,
     size: int | tuple[int, int] = 150,
     plain: bool = False,
     augment: str | AugmentSpec | None = SCRATCH,
@@ -77,6 +78,7 @@ def scratch(
     Args:
         source: labelled images; see ``ffe.images.scan``.
         output: the model file to write.
+        overwrite: replace a model that is there; see ``ffe.text.overwrite_refusal``.
         size: input side, or (height, width), in pixels, at least 46.
         plain: neither dropout nor changing images.
         augment: how images change, also as ``--augment`` takes it; None = they do not.
@@ -127,7 +129,7 @@ def scratch(
         augment=None if plain else changes(augment),
     )
     page, board = (None if path is None else Path(path) for path in (report, tensorboard))
-    call = Call(Path(output), page, board, Clock(started, budget), on_epoch, on_step)
+    call = Call(Path(output), page, board, overwrite, (source,), Clock(started, budget), on_epoch, on_step)
     call.check()
     preprocess = PreprocessSpec((size, size) if isinstance(size, int) else size, "none", decode=decode)
     check_size(preprocess.size, spec.batch_size)

@@ -205,6 +205,7 @@ class Going:
         result = tune(
             features,
             self.folder / f"{name}.ffe",
+            overwrite=True,
             trials=self.trials,
             budget=None if seconds is None else max(_LEAST_SECONDS, seconds - used),
             seed=self.seed,
@@ -250,6 +251,7 @@ class Going:
         result = finetune(
             self._source,
             self.folder / f"{name}.ffe",
+            overwrite=True,
             model=start,
             split=self._split,
             budget=None if seconds is None else max(_LEAST_SECONDS, seconds - (entered - began)),
@@ -267,6 +269,7 @@ class Going:
         result = scratch(
             self._source,
             self.folder / f"{name}.ffe",
+            overwrite=True,
             size=self.scratch_size,
             plain=name == PLAIN,
             epochs=(self._epochs(30),),
@@ -312,7 +315,7 @@ class Going:
                 head, settings = best.head, best.parameters
         if path.stem != FROZEN:
             log.info("the start of what follows is a %s head", head)
-            train(self.features, path, head=head, settings=settings, seed=self.seed, weights=self.weights)
+            train(self.features, path, overwrite=True, head=head, settings=settings, seed=self.seed, weights=self.weights)
         self._start = path, spent + time.monotonic() - began
         return self._start
 

@@ -19,6 +19,7 @@ from ffe.store.layout import Row
 from ffe.store.packing import merge, virtual_parts
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
+from ffe.text import overwrite_refusal
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def pack(
             about an image, or the output cannot be written.
     """
     path = Path(output)
-    check_output(path, overwrite=overwrite)
-    if path.exists() and not overwrite:
-        raise StoreError(f"'{path}' exists; choose another output, or replace it with --overwrite.")
+    check_output(path, overwrite=True)
+    if (refusal := overwrite_refusal(path, "feature file", overwrite=overwrite)) is not None:
+        raise StoreError(refusal)
     with contextlib.ExitStack() as opened:
         with FeatureStore(files[0]) as store:
             lock = Journal(path, store.spec, overwrite=overwrite)  # first: the output may be one of the files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,12 +28,11 @@ from ffe.finetuning.history import Epoch, TensorBoardLog
 from ffe.finetuning.train import Clock, Step, Trainer
 from ffe.heads.base import Head
 from ffe.keys import spec_digest
-from ffe.report.page import check_output as check_report
 from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind
 from ffe.splits.sides import TEST, VALID
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.training_result import Judged, TrainingResult
-from ffe.workflows.writing import check_place, library_versions, write_model
+from ffe.workflows.writing import check_page, check_place, library_versions, write_model
 
 if TYPE_CHECKING:
     import keras
@@ -46,6 +46,8 @@ class Call:
         output: the model file.
         page: the report; None = none.
         board: folder for TensorBoard's logs; None = none.
+        overwrite: whether a model that is there may be replaced.
+        inputs: files that may not.
         clock: runs since the call began.
         on_epoch, on_step: called after every epoch, and every step.
     """
@@ -53,6 +55,8 @@ class Call:
     output: Path
     page: Path | None
     board: Path | None
+    overwrite: bool
+    inputs: tuple[str | os.PathLike[str], ...]
     clock: Clock
     on_epoch: Callable[[Epoch], None]
     on_step: Callable[[Step], None]
@@ -63,9 +67,8 @@ class Call:
         Raises:
             BundleError, ReportError: one of them cannot.
         """
-        check_place(self.output)
-        if self.page is not None:
-            check_report(self.page)
+        check_place(self.output, overwrite=self.overwrite, inputs=self.inputs)
+        check_page(self.page, self.output)
         if self.board is not None:
             _make_folder(self.board)
 

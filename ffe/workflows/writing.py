@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ffe.bundle import manifest as layout
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
 from ffe.engines.choose import float_model_if_any, open_saved_engine
-from ffe.errors import BundleError
+from ffe.errors import BundleError, ReportError
 from ffe.extraction.plan import weights_of
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
@@ -24,32 +25,44 @@ from ffe.images.synthetic import KINDS, draw
 from ffe.ir import IrModel
 from ffe.machine import library_version
 from ffe.opening import first_bytes, unopened
+from ffe.report.page import check_output as check_report
 from ffe.report.text import model_card
 from ffe.splits.sides import TEST
 from ffe.store.reader import FeatureStore
-from ffe.text import suffix_refusal
+from ffe.text import overwrite_refusal, suffix_refusal
 
 _LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
 
 
 def check_output(
-    store: FeatureStore, output: str | os.PathLike[str] | None, weights: str, with_backbone: bool
+    store: FeatureStore,
+    output: str | os.PathLike[str] | None,
+    weights: str,
+    with_backbone: bool,
+    *,
+    overwrite: bool,
+    inputs: Iterable[str | os.PathLike[str] | None],
 ) -> Weights | IrModel | None:
     """Make sure, before anything slow, that the model file can be written; return what its backbone is made from."""
     if output is None:
         return None
-    check_place(Path(output))
+    check_place(Path(output), overwrite=overwrite, inputs=(weights, *inputs))
     quantized = store.quantized()
     if quantized is not None and not with_backbone:
         raise BundleError("An int8 backbone exists nowhere else, so it must be in the model file; leave --without-backbone out.")
     return (quantized or weights_of(store.spec, weights)) if with_backbone else None
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, *, overwrite: bool, inputs: Iterable[str | os.PathLike[str] | None] = ()) -> None:
     """Make sure, before anything slow, that a model file can be written there.
 
+    Args:
+        path: the place.
+        overwrite: a model that is there may be replaced; see ``ffe.text.overwrite_refusal``.
+        inputs: files of the same command, which are never replaced; what is none does not count.
+
     Raises:
-        BundleError: it is a folder, or lies in none, or is another file.
+        BundleError: it is a folder, or lies in none, or is another file or an input, or a model that stays.
     """
     if (refusal := suffix_refusal(path, "model")) is not None:
         raise BundleError(refusal)
@@ -59,13 +72,27 @@ def check_place(path: Path) -> None:
     if not os.access(path.parent, os.W_OK):
         raise BundleError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
     if path.exists():
+        if any(one is not None and os.path.exists(one) and os.path.samefile(one, path) for one in inputs):
+            raise BundleError(f"'{path}' is an input of the same command, so it is not replaced; choose another output.")
         try:
-            first_bytes(path)
-            Bundle(path)
+            if first_bytes(path):
+                Bundle(path)
         except OSError as error:
             raise BundleError(unopened(path, error)) from error
         except BundleError:
             raise BundleError(f"'{path}' exists and is no model file; choose another output.") from None
+    if (refusal := overwrite_refusal(path, "model file", overwrite=overwrite)) is not None:
+        raise BundleError(refusal)
+
+
+def check_page(report: str | os.PathLike[str] | None, output: str | os.PathLike[str] | None) -> None:
+    """Make sure, before anything slow, that a report can be written, and not onto its model.
+
+    Raises:
+        ReportError: it cannot.
+    """
+    if report is not None and check_report(report).resolve() == (output and Path(output).resolve()):
+        raise ReportError(f"The report and the model are both to be '{report}'; give them different names.")
 
 
 def tested_before(path: str | os.PathLike[str] | None, seed: int, test_fraction: float) -> frozenset[str]:
@@ -73,7 +100,7 @@ def tested_before(path: str | os.PathLike[str] | None, seed: int, test_fraction:
 
     None did where there is no such model, or it was made with another seed or share for the test.
     """
-    if path is None or not Path(path).exists():
+    if path is None or not Path(path).exists() or not Path(path).stat().st_size:
         return frozenset()
     bundle = Bundle(path)
     search = bundle.manifest.search

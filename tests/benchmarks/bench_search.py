@@ -198,7 +198,7 @@ def test_whole_tune_on_dogs_and_cats(features_of: Any, tmp_path: Path) -> None:
     """``ffe tune --heads auto`` as a process, everything included."""
     path = features_of("dogs_vs_cats", "mobilenet", 224)
     for seed in range(3):
-        command = [sys.executable, "-m", "ffe", "tune", str(path), "-o", str(tmp_path / "m.ffe"), "--seed", str(seed), "--json"]
+        command = [sys.executable, "-m", "ffe", "tune", str(path), "-o", f"{tmp_path}/{seed}.ffe", "--seed", str(seed), "--json"]
         started = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         took = time.perf_counter() - started

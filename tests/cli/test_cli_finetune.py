@@ -78,11 +78,21 @@ def test_scratch_as_json(pictures: Path, tmp_path: Path) -> None:
     assert Bundle(tmp_path / "s.ffe").manifest.training["options"]["dropout"] == 0.0
 
 
+def test_a_model_goes_on_from_itself(models: tuple[Path, Path, Result], pictures: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.ffe"
+    shutil.copy(models[0], model)
+    result = run("finetune", pictures, "--from", model, "-o", model, "--unfreeze", 0, "--epochs", 1, "--overwrite")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["m.ffe"]
+    Bundle(model)
+
+
 def test_that_the_time_ended_it_is_said(pictures: Path, tmp_path: Path) -> None:
     options = ("--size", 48, "--epochs", 500, "--plain", "--budget", "0.5s")
+    again = (*options, "--overwrite", "--json")
     said = "he 0.5 s were over after epoch 1 of 500, so the training ended there, and the best weights so far are kept"
     assert f"\nT{said}.\n" in run("scratch", pictures, "-o", tmp_path / "s.ffe", *options).stdout
-    assert json.loads(run("scratch", pictures, "-o", tmp_path / "s.ffe", *options, "--json").stdout)["ended_early"] == f"t{said}"
+    assert json.loads(run("scratch", pictures, "-o", tmp_path / "s.ffe", *again).stdout)["ended_early"] == f"t{said}"
 
 
 @pytest.mark.parametrize(("name", "stages"), [("finetune", True), ("scratch", False)])

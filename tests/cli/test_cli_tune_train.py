@@ -449,7 +449,7 @@ def test_a_model_tuned_to_reject_says_that_it_is_not_sure(fake_store: Path, pict
     assert _run("tune", fake_store, "-o", model, *train).exit_code == 0
     images = sorted(pictures.glob("*/*.png"))
     middle = round(float(np.median([max(answer.probabilities.values()) for answer in Predictor(model).predict(images)])), 3)
-    options = (*train, "--reject", middle)
+    options = (*train, "--reject", middle, "--overwrite")
     result = _run("tune", fake_store, "-o", model, *options)
     assert result.exit_code == 0
     assert f"\n'Not sure' below {middle:g}: " in result.stdout
@@ -561,7 +561,7 @@ def test_a_dense_head_travels_as_a_keras_model_too(pictures: Path, tmp_path: Pat
     with FeatureStore(features) as store:
         stored = store.features()
     np.testing.assert_allclose(loaded.predict(stored, verbose=0), Bundle(model).head().predict_proba(stored), atol=1e-5)
-    result = _run("train", features, "-o", model, "--head", "svm", "--weights", "random")
+    result = _run("train", features, "-o", model, "--head", "svm", "--weights", "random", "--overwrite")
     assert "head.keras" not in zipfile.ZipFile(model).namelist()
 
 
