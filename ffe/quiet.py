@@ -55,18 +55,20 @@ class _Loader(importlib.abc.Loader):
 def _descriptor_2_filtered() -> Iterator[None]:
     """Hold back what is written to descriptor 2, and write it afterwards without greetings; all of it where there is an error.
 
-    What Python itself writes meanwhile, beside the import, is not held back.
+    What Python itself writes meanwhile, beside the import, is not held back. The stream for that stays open: who kept it,
+    as handlers of logs do, writes to standard error ever after.
     """
     try:
         kept, file = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
     except OSError:  # there is no standard error, or no place for a file: nothing is held back
         yield
         return
-    stream = sys.stderr
+    stream, beside = sys.stderr, None
     try:
         stream.flush()
         if stream.fileno() == 2:
-            sys.stderr = text_on(Lossy(os.dup(kept), "w"), stream.encoding, stream.errors)
+            beside = Lossy(os.dup(kept), "w")
+            sys.stderr = text_on(beside, stream.encoding, stream.errors)
     except (AttributeError, OSError, ValueError):  # it is closed, or no file
         pass
     greetings = _GREETING
@@ -79,9 +81,10 @@ def _descriptor_2_filtered() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        if sys.stderr is not stream:
-            sys.stderr.close()
+        if beside is not None:
+            sys.stderr.flush()
             sys.stderr = stream
+            beside.__init__(2, "w", closefd=False)  # type: ignore[misc]  # opens it anew, and closes its descriptor
         file.seek(0)
         with contextlib.suppress(OSError):  # standard error is a pipe that nobody reads
             os.write(2, b"".join(line for line in file if not greetings.match(line)))

@@ -130,6 +130,20 @@ def test_an_import_that_fails_says_all_it_said(tmp_path: Path) -> None:
     assert "ImportError" in done.stderr
 
 
+def test_what_a_log_keeps_of_the_import_stays_open(tmp_path: Path) -> None:
+    """A handler keeps the stream that standard error is when TensorFlow makes it; it follows standard error ever after."""
+    (tmp_path / "tensorflow.py").write_text(
+        "import logging\nlogging.getLogger('tensorflow').addHandler(logging.StreamHandler())\n"
+    )
+    code = (
+        "import logging, os, sys\nsys.path.insert(0, '.')\nfrom ffe.quiet import quiet_tensorflow\nquiet_tensorflow()\n"
+        "import tensorflow\nlogging.getLogger('tensorflow').warning('heard')\nos.dup2(1, 2)\n"
+        "logging.getLogger('tensorflow').warning('moved')"
+    )
+    done = run_python(code, tmp_path)
+    assert (done.stderr, done.stdout) == ("heard\n", "moved\n")
+
+
 def test_a_closed_standard_error_stops_no_import(tmp_path: Path) -> None:
     (tmp_path / "tensorflow.py").write_text("imported = True\n")
     code = (

@@ -14,7 +14,8 @@ from ffe.images.listing import encoding_of
 
 PEEK_BYTES = 4096
 LONGEST_LINE = 1 << 16
-_PNM = re.compile(rb"P[1-6]\s+[#\d]")
+_NUMBER = rb"(?:\s|#[^\r\n]*[\r\n])++\d++"  # and what stands before it in a header; pictures of black and white have two
+_PNM = re.compile(rb"P(?:[14]|[2356]%b)%b%b\s" % ((_NUMBER,) * 3))
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 

@@ -101,6 +101,20 @@ def test_pictures_that_ffe_does_not_read_are_no_lists(head: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "head",
+    [b"P1 2 1\n0 1\n", b"P4 9 9 \1", b"P4\n8 1\n\xff", b"P5\n# by GIMP\n10 20\n255\n\xff", b"P6\n#1/a.ppm\n10\r\n20#\n255\n"],
+    ids=repr,
+)
+def test_headers_of_pnm_are_images(head: bytes) -> None:
+    assert is_image(head)
+
+
+@pytest.mark.parametrize("head", [b"P6 1.ppm\nP6 2.ppm\n", b"P4 #1/photo.jpg\n", b"P5 12 a.pgm\n", b"P6 3 4.ppm\n"], ids=repr)
+def test_names_that_begin_like_pnm_are_a_list(head: bytes) -> None:
+    assert not is_image(head)
+
+
+@pytest.mark.parametrize(
     "head", [b"", b"BM/cat.jpg\n", b"GIF89a/a.gif\n", b"P1 cat.jpg", b"II/a.tif", b"caf\xe9.png\n", b"\xff\xfeP\0"], ids=repr
 )
 def test_lists_are_no_images(head: bytes) -> None:
