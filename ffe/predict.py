@@ -138,7 +138,7 @@ class Predictor:
         self._blas: ThreadpoolController | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"bundle": str(self.bundle.path.resolve()), "sha256": self.bundle.sha256, "options": self._options}
+        return {"bundle": str(self.bundle.absolute.resolve()), "sha256": self.bundle.sha256, "options": self._options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Predictor.__init__(self, state["bundle"], **state["options"])

@@ -272,3 +272,18 @@ def test_it_can_be_pickled(predictor: Predictor, tuned: Callable[..., Path], pic
     tuned(calibration={"temperature": 2.0})
     with pytest.raises(BundleError, match="is another model than the one that was pickled"):
         pickle.loads(saved)  # noqa: S301 (our own)
+
+
+def test_the_working_folder_may_change(
+    fake_bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = pictures / "cat" / "cat_000.png"
+    expected = list(Predictor(fake_bundle).predict(photo))
+    monkeypatch.chdir(fake_bundle.parent)
+    opened = Predictor(fake_bundle.name)
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(pickle.dumps(opened))  # noqa: S301 (our own)
+    assert list(opened.predict(photo)) == list(again.predict(photo)) == expected
+    opened.bundle.copy(tmp_path / "copy.ffe")
+    assert list(Predictor("copy.ffe").predict(photo)) == expected
+    assert str(opened.bundle.path) == fake_bundle.name

@@ -60,7 +60,8 @@ class Bundle:
         path: a file that ``ffe tune`` or ``ffe train`` wrote.
 
     Attributes:
-        path: the file.
+        path: the file, as it was named.
+        absolute: the same, wherever the working folder is meanwhile.
         manifest: its record.
         sha256: digest of that record, and through the digests in it of the whole file.
 
@@ -72,6 +73,7 @@ class Bundle:
         if not os.fspath(path):
             raise BundleError("The name of the model file is empty; give a .ffe file (is a variable unset?).")
         self.path = Path(path)
+        self.absolute = Path(os.path.abspath(path))
         if self.path.is_dir():
             raise BundleError(f"'{self.path}' is a folder; give a model file (.ffe), such as 'ffe tune' writes.")
         try:
@@ -174,7 +176,7 @@ class Bundle:
         if wanted is not None and digest_of_parts(members[IR_GRAPH], members[IR_WEIGHTS]) != wanted:
             raise BundleError(f"The model file '{self.path}' holds another int8 backbone than its spec names; make it again.")
         graph = self._read(IR_GRAPH)
-        return IrModel(graph, map_member(self.path, IR_WEIGHTS))
+        return IrModel(graph, map_member(self.absolute, IR_WEIGHTS))
 
     @contextlib.contextmanager
     def keras_file(self) -> Iterator[Path | None]:
@@ -201,24 +203,24 @@ class Bundle:
     def copy(self, path: Path) -> None:
         """Write the very file that was checked once more: all of it, or nothing."""
         self._read(CARD)
-        copy_file(self.path, path)
+        copy_file(self.absolute, path)
 
     def replace_splits(self, splits: list[SplitRow]) -> None:
         """Put another list of images into the file, in one step; all else stays, to the bit."""
-        with zipfile.ZipFile(self.path) as archive:
+        with zipfile.ZipFile(self.absolute) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
         self._read(CARD)  # it is still the file that was checked
         record = json.loads(members.pop(MANIFEST))
         members[SPLITS] = _splits_json(splits)
         record["members"][SPLITS] = bytes_digest(members[SPLITS])
-        _write_archive(self.path, _readable_json(record), members)
+        _write_archive(self.absolute, _readable_json(record), members)
 
     def _read(self, name: str) -> bytes:
         """Read a member of the very file that was checked."""
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with zipfile.ZipFile(self.absolute) as archive:
                 content = archive.read(name)
-            if identity(self.path) == self._identity:
+            if identity(self.absolute) == self._identity:
                 return content
         except (FileNotFoundError, zipfile.BadZipFile, KeyError):
             pass
