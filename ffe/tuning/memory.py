@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 
 from ffe.keys import bytes_digest, canonical_json
 from ffe.tuning.problem import Outcome
+
+TRIALS = r"[0-9a-f]{32}\.(npz|\d+\.tmp)"  # names of files, unfinished ones too
 
 
 class Memory:
@@ -72,7 +75,7 @@ class Memory:
         if self._folder is None or not self._folder.is_dir():
             return
         for path in self._folder.iterdir():
-            if path.suffix in {".npz", ".tmp"}:
+            if re.fullmatch(TRIALS, path.name):
                 path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # somebody keeps other files there
             self._folder.rmdir()

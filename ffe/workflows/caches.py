@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ffe.backbones.weights import keras_home
-from ffe.errors import SourceError
+from ffe.errors import FfeError, SourceError
 from ffe.machine import cache_root
 from ffe.store.partial import locked, remove
+from ffe.store.reader import FeatureStore
+from ffe.tuning.memory import TRIALS
 
 WEIGHTS = "weights"
 
-# what lies in the cache folder: kind -> (what it is, folder, names of files)
+_DIGESTED = r"[0-9a-f]{32,}(-\w+)*"
+# what lies in the cache folder: kind -> (what it is, folder, where in it, names of files)
 _IN_ROOT = {
-    "models": ("converted and quantised backbones", "models", ("*.zip", "*.tmp-*")),
-    "compiled": ("compiled code of dense heads", "numba", ("*.nbi", "*.nbc", "*.tmp.*")),
-    "runs": ("rates and sizes that earlier runs showed", "runs", ("*.json", "*.tmp-*")),
-    "digests": ("digests of large files", "digests", ("*.json", "*.tmp-*")),
+    "models": ("converted and quantised backbones", "models", "*", rf"{_DIGESTED}\.zip(\.tmp-\d+)?"),
+    "compiled": ("compiled code of dense heads", "numba", "*/*", r".+\.nb[ic](\.tmp\..+)?"),
+    "runs": ("rates and sizes that earlier runs showed", "runs", "*", rf"{_DIGESTED}\.json(\.tmp-\d+)?"),
+    "digests": ("digests of large files", "digests", "*", rf"{_DIGESTED}\.json(\.tmp-\d+)?"),
 }
 # what lies beside outputs: kind -> (what it is, names of folders, names of files)
 _BESIDE = {
-    "trials": ("finished trials of searches that were interrupted", ("*.search",), ("*.npz", "*.tmp")),
-    "activations": ("activations of fine-tuning", ("*.cache", "activations"), ("*.h5", "made-for-one-run.txt")),
+    "trials": ("finished trials of searches that were interrupted", ("*.search",), TRIALS),
+    "activations": (
+        "activations of fine-tuning",
+        ("*.cache", "activations"),
+        r".+-[0-9a-f]{12}\.h5|made-for-one-run\.txt",
+    ),
 }
 KINDS = (*_IN_ROOT, *_BESIDE)
 
@@ -58,13 +67,14 @@ class _Place:
     kind: str
     what: str
     folder: Path
-    names: tuple[str, ...]
+    names: str
+    within: str = "*"
 
     def files(self) -> list[Path]:
-        """Return the files of ours; others that lie there are nobody's business."""
-        found = {path for name in self.names for path in self.folder.rglob(name)} if self.folder.is_dir() else set()
-        found |= {path for partial in self._unfinished() for path in partial.iterdir()}
-        return sorted(path for path in found if path.is_file())
+        """Return the files of ours: what has a name that only ffe gives, and is what such a file is; others are left alone."""
+        found = {path for path in self._like(self.names) if path.is_file() and _is_ours(self.kind, path)}
+        found |= {path for partial in self._unfinished() for path in partial.iterdir() if path.is_file()}
+        return sorted(found)
 
     def kept(self) -> Kept:
         sizes = []
@@ -77,14 +87,19 @@ class _Place:
         for partial in self._unfinished():
             with locked(partial, partial.with_suffix("")):
                 remove(partial)
-        for path in self.files():
+        files = self.files()
+        for path in files:
             path.unlink(missing_ok=True)
-        for folder in sorted(self.folder.rglob("*/"), reverse=True):
+        for folder in {path.parent for path in files} - {self.folder}:
             _remove_if_empty(folder)
         _remove_if_empty(self.folder)
 
+    def _like(self, names: str) -> list[Path]:
+        return sorted(path for path in self.folder.glob(self.within) if re.fullmatch(names, path.name))
+
     def _unfinished(self) -> list[Path]:
-        return sorted(self.folder.glob("*.h5.partial")) if self.kind == "activations" else []
+        like = self._like(r".+-[0-9a-f]{12}\.h5\.partial") if self.kind == "activations" else []
+        return [folder for folder in like if (folder / "lock").is_file()]
 
 
 def kept(folders: Sequence[Path] = ()) -> list[Kept]:
@@ -94,8 +109,7 @@ def kept(folders: Sequence[Path] = ()) -> list[Kept]:
         SourceError: there is no such folder.
     """
     places = [*_in_root(), *_beside(folders)]
-    with contextlib.suppress(RuntimeError):  # there is no home
-        places.append(_Place(WEIGHTS, "weights that Keras downloaded", keras_home() / "models", ("*.h5",)))
+    places.append(_Place(WEIGHTS, "weights that Keras downloaded", keras_home() / "models", r".+\.h5"))
     return [place.kept() for place in places]
 
 
@@ -119,8 +133,8 @@ def clear(kind: str | None = None, folders: Sequence[Path] = ()) -> list[Kept]:
 
 
 def _in_root() -> Iterator[_Place]:
-    for kind, (what, name, names) in _IN_ROOT.items():
-        yield _Place(kind, what, cache_root() / name, names)
+    for kind, (what, name, within, names) in _IN_ROOT.items():
+        yield _Place(kind, what, cache_root() / name, names, within)
 
 
 def _beside(folders: Iterable[Path]) -> Iterator[_Place]:
@@ -133,6 +147,19 @@ def _beside(folders: Iterable[Path]) -> Iterator[_Place]:
                     place = _Place(kind, what, path, names)
                     if path.is_dir() and place.files():
                         yield place
+
+
+def _is_ours(kind: str, path: Path) -> bool:
+    """Return whether a file holds what its name says, as far as others could have given it such a name."""
+    try:
+        if path.suffix == ".h5" and kind == "activations":
+            FeatureStore(path).close()
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as file:
+                return {"meta.npy", "runs0.npy"} <= set(file.namelist())
+    except (FfeError, OSError, ValueError, zipfile.BadZipFile):
+        return False
+    return True
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from ffe.cli import cli
 from ffe.cli.cache import _KINDS
 from ffe.store.partial import locked
+from ffe.tuning.memory import Memory
+from ffe.tuning.problem import Outcome
 from ffe.workflows.caches import KINDS
 
+DIGEST = "0123456789abcdef" * 2
 FILES = {
-    "models": "cache/models/a-int8.zip",
+    "models": f"cache/models/{DIGEST}-int8.zip",
     "compiled": "cache/numba/heads_1/k.nbi",
-    "runs": "cache/runs/a.json",
-    "digests": "cache/digests/a.json",
-    "trials": "work/m.ffe.search/a.npz",
-    "activations": "work/m.ffe.cache/conv-1.h5",
+    "runs": f"cache/runs/{DIGEST}-1.json",
+    "digests": f"cache/digests/{DIGEST}.json",
+    "trials": f"work/m.ffe.search/{DIGEST}.npz",
+    "activations": f"work/m.ffe.cache/conv-{DIGEST[:12]}.h5",
     "weights": "keras/models/vgg19.h5",
 }
 FOREIGN = (
@@ -29,14 +34,32 @@ FOREIGN = (
     "work/f.h5",
     "work/my.cache/thesis.txt",
     "work/m.ffe.cache/mine.txt",
+    "cache/models/mine.zip",
+    "cache/runs/best.json",
+    f"cache/runs/mine/{DIGEST}.json",
+    "cache/digests/mine.json.tmp-1",
+    "work/activations/mine.h5",
+    f"work/activations/day-{DIGEST[:12]}.h5",
+    f"work/exp.cache/sub/conv-{DIGEST[:12]}.h5",
+    "work/activations/mine.h5.partial/lock",
+    f"work/activations/day-{DIGEST[:12]}.h5.partial/notes.txt",
+    "work/my.search/mine.npz",
+    "work/my.search/mine.tmp",
+    f"work/my.search/{DIGEST}.npz",
 )
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, fake_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number, name in enumerate((*FILES.values(), *FOREIGN)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * (100 + number))
+    shutil.copy(fake_store, tmp_path / FILES["activations"])
+    shutil.copy(fake_store, tmp_path / "work/exp.cache/sub" / Path(FILES["activations"]).name)
+    shutil.copy(fake_store, tmp_path / "work/activations/mine.h5")
+    Memory(tmp_path / "work/m.ffe.search", "rows").keep({}, [Outcome((np.zeros(2),), 0.0, 1, {}, {})])
+    (made,) = (path for path in (tmp_path / "work/m.ffe.search").iterdir() if path != tmp_path / FILES["trials"])
+    made.replace(tmp_path / FILES["trials"])
     monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.chdir(tmp_path / "work")
@@ -58,7 +81,7 @@ def test_the_kinds_of_the_command_are_those_of_the_library() -> None:
 def test_everything_is_shown_with_its_size_and_its_place(place: Path) -> None:
     kept = json.loads(run("--json").stdout)["kept"]
     assert {row["kind"]: (row["files"], row["bytes"]) for row in kept} == {
-        kind: (1, 100 + number) for number, kind in enumerate(FILES)
+        kind: (1, (place / file).stat().st_size) for kind, file in FILES.items()
     }
     assert {
         row["kind"]: (place / "work" / row["where"]) / Path(FILES[row["kind"]]).name for row in kept if row["kind"] != "compiled"
@@ -92,13 +115,14 @@ def test_what_lies_beside_outputs_elsewhere_is_found_there(place: Path, monkeypa
 
 
 def test_an_unfinished_run_counts_and_goes_unless_it_runs(place: Path) -> None:
-    partial = place / "work/m.ffe.cache/conv-2.h5.partial"
+    name = f"conv-{DIGEST[12:24]}.h5"
+    partial = place / f"work/m.ffe.cache/{name}.partial"
     partial.mkdir()
     (partial / "draft").write_bytes(b"12345")
     with locked(partial, partial.with_suffix("")):
         result = run("--clear", "activations")
         assert result.exit_code == 3
-        assert "Another process is writing 'm.ffe.cache/conv-2.h5'; wait until it is done" in result.stderr
+        assert f"Another process is writing 'm.ffe.cache/{name}'; wait until it is done" in result.stderr
         assert (partial / "draft").exists()
     assert run("--clear", "activations").exit_code == 0
     assert not partial.exists()
@@ -121,7 +145,7 @@ def test_where_there_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     result = run("--json")
     assert result.exit_code == 0
-    assert {row["kind"] for row in json.loads(result.stdout)["kept"]} == {"models", "compiled", "runs", "digests"}
+    assert {row["kind"] for row in json.loads(result.stdout)["kept"]} == {"models", "compiled", "runs", "digests", "weights"}
 
 
 @pytest.mark.parametrize(
