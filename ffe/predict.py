@@ -23,7 +23,7 @@ from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stages import Stages
 from ffe.images.augment_text import parse_augment
 from ffe.images.given import Picture, given
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.stream import ImageStream
 from ffe.specs import AugmentSpec, ViewsSpec
 
@@ -93,7 +93,7 @@ class Predictor:
         workers: threads that decode; None = one per core, more where files come slowly.
         reject: answers whose best probability is below this are not ``sure``,
             in [0, 1); 0 = all are; None = what the model was tuned with.
-        max_pixels, max_bytes: files with more are refused; see ``ffe.images.limits``.
+        max_pixels, max_bytes, truncated: files with more, or cut off, are refused; see ``ffe.images.limits``.
         tta: views of each picture to ask about too; the answer is the mean of
             the probabilities of the picture and of its views. They depend on
             its content alone.
@@ -117,11 +117,12 @@ class Predictor:
         reject: float | None = None,
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
+        truncated: Truncated = "skip",
         tta: int = 0,
         augment: str | AugmentSpec | None = None,
     ) -> None:
         self._options = {name: value for name, value in locals().items() if name not in {"self", "bundle"}}
-        self.limits = Limits(max_pixels, max_bytes)
+        self.limits = Limits(max_pixels, max_bytes, truncated)
         wanted = None if reject is None else check_threshold(reject)
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         check_batch(batch_size, self.bundle.manifest.spec.preprocess.size)

@@ -7,6 +7,7 @@ import click
 from ffe.cli.limits import limit_options
 from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP
 from ffe.cli.predict import answer, batch_of, null_option
+from ffe.images.limits import Truncated
 
 
 @click.command(short_help="Say what is on any photos, without a model of your own.")
@@ -28,6 +29,7 @@ def command(
     workers: int | None,
     max_pixels: int,
     max_bytes: int,
+    truncated: Truncated,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -45,5 +47,6 @@ def command(
         workers=workers,
         max_pixels=max_pixels,
         max_bytes=max_bytes,
+        truncated=truncated,
     )
     answer(labeller, images, null=null, top=top, strict=strict, as_json=as_json)

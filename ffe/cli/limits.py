@@ -1,13 +1,13 @@
-"""``--max-pixels`` and ``--max-bytes``."""
+"""``--max-pixels``, ``--max-bytes`` and ``--truncated``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 
 
 class Amount(click.ParamType):
@@ -35,7 +35,7 @@ class Amount(click.ParamType):
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add both options to a command."""
+    """Add these options to a command."""
     pixels = click.option(
         "--max-pixels",
         type=Amount(1000),
@@ -45,4 +45,11 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     size = click.option(
         "--max-bytes", type=Amount(1024), default=MAX_BYTES, help="Skip larger files, such as 500M for 500 MiB.  [default: 1G]"
     )
-    return pixels(size(command))
+    truncated = click.option(
+        "--truncated",
+        type=click.Choice(get_args(Truncated)),
+        default="skip",
+        help="Pictures that are cut off: skip them, or keep them with what their decoder puts where pixels are missing.  "
+        "[default: skip]",
+    )
+    return pixels(size(truncated(command)))

@@ -15,6 +15,7 @@ from ffe.cli.limits import limit_options
 from ffe.cli.options import Share, refuse_swapped
 from ffe.cli.output import AUGMENT_HELP, BATCH_SIZE_HELP, REJECT_HELP, TTA_AUGMENT_HELP, TTA_HELP, WORKERS_HELP, print_json
 from ffe.cli.stdin import LONGEST_LINE, PEEK_BYTES, is_image, listed_paths
+from ffe.images.limits import Truncated
 from ffe.report.words import plain
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def command(
     workers: int | None,
     max_pixels: int,
     max_bytes: int,
+    truncated: Truncated,
     table: str | None,
     strict: bool,
     as_json: bool,
@@ -139,6 +141,7 @@ def command(
         reject=reject,
         max_pixels=max_pixels,
         max_bytes=max_bytes,
+        truncated=truncated,
         tta=tta,
         augment=augment,
     )

@@ -163,7 +163,7 @@ def _sample(records: Sequence[ImageRecord], size: tuple[int, int], limits: Limit
     sample: list[_Sampled] = []
     for _, label, data in _different(records, limits):
         with contextlib.suppress(DecodeError):
-            sample.append(_Sampled(label, decode(data, size, max_pixels=limits.pixels)))
+            sample.append(_Sampled(label, decode(data, size, max_pixels=limits.pixels, truncated=limits.truncated)))
         if len(sample) == SAMPLE:
             break
     if len(sample) < LEAST_SAMPLE:

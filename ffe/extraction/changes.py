@@ -12,6 +12,7 @@ import PIL
 
 from ffe._version import __version__
 from ffe.extraction.views import count_of
+from ffe.images.limits import Truncated
 from ffe.images.names import ByName
 from ffe.images.scan import ImageRecord
 from ffe.specs import ViewsSpec
@@ -20,7 +21,7 @@ from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
 from ffe.text import counted, listed
 
-JUDGED_BY = f"ffe {__version__}, Pillow {PIL.__version__}, rules 2"  # another one may read what this one cannot
+JUDGED_BY = f"ffe {__version__}, Pillow {PIL.__version__}, rules 3"  # another one may read what this one cannot
 
 # what lies in the file itself: rights, memory and limits may have changed
 _LASTING = {"empty", "not-an-image", "truncated", "broken", "unsupported"}
@@ -54,7 +55,12 @@ class Known:
 
 
 def known(
-    records: Sequence[ImageRecord], existing: FeatureStore | None, *, trusted: bool, views: ViewsSpec | None = None
+    records: Sequence[ImageRecord],
+    existing: FeatureStore | None,
+    *,
+    trusted: bool,
+    views: ViewsSpec | None = None,
+    truncated: Truncated = "skip",
 ) -> Known:
     """See which files of a source need not be opened.
 
@@ -64,6 +70,7 @@ def known(
         trusted: whether equal stamps say that a file is the same; they do not
             where the source is another folder, or the user wants all files read.
         views: that each image that trains is to have.
+        truncated: ``keep`` looks again at what was skipped because it is cut off; rows that were kept stay anyway.
     """
     stamps = tuple(stamp_now(record.file) for record in records)
     wanted = [1 + count_of(record, views) for record in records]
@@ -75,7 +82,11 @@ def known(
     held = _views_held(existing, alike)
     stored: list[Stamp] = [(size, changed) for size, changed in existing.stat.tolist()]
     sha256, phash = existing.sha256, existing.phash.tolist()
-    judged = {item.path: item for item in existing.skipped if existing.judged_by == JUDGED_BY}
+    judged = {
+        item.path: item
+        for item in existing.skipped
+        if existing.judged_by == JUDGED_BY and not (truncated == "keep" and item.reason == "truncated")
+    }
     rows: dict[int, Row] = {}
     skipped: dict[int, Skipped] = {}
     read, missing, doubtful, new = list[int](), list[int](), 0, Counter[int]()

@@ -22,7 +22,7 @@ from ffe.extraction.missing import refuse_losses
 from ffe.extraction.output import existing_of, in_place, known_of, says_all
 from ffe.extraction.plan import Job, make_job, quantized_at_hand, with_model
 from ffe.extraction.views import count_of, names_of
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.ir import IrModel
 from ffe.machine import bytes_text, free_disk
 from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype
@@ -188,6 +188,7 @@ def dry_run(
     augment: str | AugmentSpec | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    truncated: Truncated = "skip",
 ) -> Estimate:
     """Say what ``extract`` would do, check what it would check, and write nothing.
 
@@ -213,7 +214,7 @@ def dry_run(
         overwrite=overwrite,
         rehash=rehash,
         prune=prune,
-        limits=Limits(max_pixels, max_bytes),
+        limits=Limits(max_pixels, max_bytes, truncated),
         views=views,
         augment=augment,
         like=None if like is None else Path(like),

@@ -133,7 +133,7 @@ def existing_of(job: Job, spec: ExtractSpec) -> FeatureStore | None:
 def known_of(job: Job, existing: FeatureStore | None) -> Known:
     """See which files of the source need not be opened."""
     trusted = existing is not None and not job.rehash and existing.source == source_text(job.found)
-    return known_in(job.records, existing, trusted=trusted, views=job.views)
+    return known_in(job.records, existing, trusted=trusted, views=job.views, truncated=job.limits.truncated)
 
 
 def table_of(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[Skipped]]:

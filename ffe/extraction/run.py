@@ -21,7 +21,7 @@ from ffe.extraction.output import Plan, assemble, in_place, make_plan, stored_ro
 from ffe.extraction.plan import Job, make_job, quantized_at_hand
 from ffe.extraction.stages import Computed, Progress, Stages
 from ffe.extraction.views import count_of
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.scan import ImageRecord
 from ffe.ir import IrModel
 from ffe.machine import cores
@@ -106,6 +106,7 @@ def extract(
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    truncated: Truncated = "skip",
     overwrite: bool = False,
     rehash: bool = False,
     prune: bool = False,
@@ -142,7 +143,7 @@ def extract(
         batch_size: images in one call of the backbone; None = what the engine and
             the first seconds make best.
         workers: threads that decode; None = one per core, more where files come slowly.
-        max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
+        max_pixels, max_bytes, truncated: files with more, or cut off, are skipped; see ``ffe.images.limits``.
         overwrite: replace a file that holds other features.
         rehash: read all files, whatever their sizes and times of change.
         prune: drop the rows of images that are gone, also where these are more than
@@ -179,7 +180,7 @@ def extract(
         overwrite=overwrite,
         rehash=rehash,
         prune=prune,
-        limits=Limits(max_pixels, max_bytes),
+        limits=Limits(max_pixels, max_bytes, truncated),
         views=views,
         augment=augment,
         batch_size=batch_size,

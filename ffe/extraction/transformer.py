@@ -19,7 +19,7 @@ from ffe.extraction.batching import check_batch
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.plan import make_spec, weights_of
 from ffe.images.given import given
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.stream import ImageStream
 from ffe.specs import Decode
 
@@ -40,7 +40,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         batch_size: images in one call of the backbone; None = the engine's own choice.
         workers: threads that decode; None = one per core, more where files come slowly.
         decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
-        max_pixels, max_bytes: files with more are refused; see ``ffe.images.limits``.
+        max_pixels, max_bytes, truncated: files with more, or cut off, are refused; see ``ffe.images.limits``.
     """
 
     _engine: Engine | None = None
@@ -56,6 +56,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         decode: Decode = "exact",
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
+        truncated: Truncated = "skip",
     ) -> None:
         self.backbone = backbone
         self.size = size
@@ -66,6 +67,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.decode = decode
         self.max_pixels = max_pixels
         self.max_bytes = max_bytes
+        self.truncated = truncated
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803 (scikit-learn's name)
         """Build the backbone; there is nothing to learn from ``X``.
@@ -94,7 +96,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if not self.__sklearn_is_fitted__():
             self.fit(X)
         rows, names = [], []
-        limits = Limits(self.max_pixels, self.max_bytes)
+        limits = Limits(self.max_pixels, self.max_bytes, self.truncated)
 
         def files() -> Iterator[Path | bytes]:
             for name, file in given(_column(X), limits.bytes):

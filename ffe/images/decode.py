@@ -6,16 +6,17 @@ import io
 import os
 import stat
 import struct
+import threading
 import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ffe.errors import DecodeError, ran_out_of_memory
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.memory import room_for
-from ffe.images.structure import HEAD_BYTES, check_effort, check_pixels, checked, kind_of, tags_are_bounded
+from ffe.images.structure import HEAD_BYTES, check_effort, check_pixels, checked, claims_more, end_of, kind_of, tags_are_bounded
 from ffe.specs import Decode
 from ffe.text import counted, url_refusal
 
@@ -26,7 +27,8 @@ _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getatt
 DARK = "dark"  # 16 or more bits, of which the lower ones alone are used: 12-bit values as a camera or a microscope gives them
 ENDLESS = "endless"  # the end of the file is missing, but no pixel
 UNMATCHED = "unmatched"  # a part of a PNG file has another checksum than it says
-NOTES = (DARK, ENDLESS, UNMATCHED)
+CUT = "cut"  # pixels are missing, and stand as the decoder fills them
+NOTES = (DARK, ENDLESS, UNMATCHED, CUT)
 _DARK_SHARE = 8
 _JPEG_END = b"\xff\xd9"
 
@@ -99,8 +101,30 @@ def _too_many_bytes(most: int) -> str:
     return f"the file has more than {amount} (--max-bytes)"
 
 
+class _PerThread:
+    """Pillow's switch for pictures that are cut off, for each thread: on while ffe takes one, and as it was for all others."""
+
+    def __init__(self, before: bool) -> None:
+        self._before, self._here = before, threading.local()
+
+    def __bool__(self) -> bool:
+        return bool(getattr(self._here, "on", self._before))
+
+    def turn(self, on: bool) -> None:
+        self._here.on = on
+
+
+_takes_cut = _PerThread(bool(ImageFile.LOAD_TRUNCATED_IMAGES))
+ImageFile.LOAD_TRUNCATED_IMAGES = _takes_cut  # type: ignore[assignment]
+
+
 def decode(
-    data: bytes, size: tuple[int, int], how: Decode = "exact", max_pixels: int = MAX_PIXELS, notes: list[str] | None = None
+    data: bytes,
+    size: tuple[int, int],
+    how: Decode = "exact",
+    max_pixels: int = MAX_PIXELS,
+    notes: list[str] | None = None,
+    truncated: Truncated = "skip",
 ) -> np.ndarray:
     """Decode one image as ``keras.utils.load_img(target_size=size, interpolation="bilinear")`` does, turned upright.
 
@@ -108,8 +132,8 @@ def decode(
     show white; 16-bit grey is scaled to 8 bits; the whole picture is stretched
     to ``size`` with Pillow's bilinear filter. The range of the values is never
     stretched: what uses a small part of it stays dark. A file that lacks its end,
-    but none of its pixels, is taken, and so is a PNG file with wrong checksums; one
-    that lacks pixels is not, in any format.
+    but none of its pixels, is taken; one that lacks some is not, in any format,
+    unless that is asked for.
 
     Args:
         data: content of an image file of one of ``ffe.images.structure.KINDS``; its first bytes say which.
@@ -118,6 +142,7 @@ def decode(
             same pixels, see ``ffe.images.fast``; all others are decoded exactly.
         max_pixels: larger pictures are refused, before they are decoded.
         notes: takes those of ``NOTES`` that are so.
+        truncated: ``keep`` takes pictures that lack pixels too, where their decoder gives some.
 
     Returns:
         uint8 (height, width, 3), RGB, in [0, 255].
@@ -130,12 +155,22 @@ def decode(
     try:
         pixels = _decoded(data, kind, size, how, max_pixels, found)
     except DecodeError as error:
-        if error.reason != "truncated" or kind != "JPEG" or not _lacks_its_end_alone(data):
+        if error.reason != "truncated":
             raise
-        pixels = _decoded(data + _JPEG_END, kind, size, how, max_pixels, found)
-        found.append(ENDLESS)
+        if kind == "JPEG" and _lacks_its_end_alone(data):
+            pixels = _decoded(data + _JPEG_END, kind, size, how, max_pixels, found)
+            found.append(ENDLESS)
+        elif truncated == "keep":
+            try:
+                pixels = _decoded(data, kind, size, "exact", max_pixels, found, cut=True)
+            except DecodeError:
+                raise error from None
+            found.append(CUT)
+        else:
+            raise
     else:
-        if (kind == "PNG" and data.rfind(b"IEND", 0, -4) < 0) or (kind == "GIF" and not data.rstrip(b"\0").endswith(b";")):
+        end = end_of(data, kind)
+        if end is not None and end > len(data):
             found.append(ENDLESS)
     if kind == "PNG" and not _matches_its_checksums(data):
         found.append(UNMATCHED)
@@ -170,11 +205,14 @@ def _lacks_its_end_alone(data: bytes) -> bool:
     return True
 
 
-def _decoded(data: bytes, kind: str, size: tuple[int, int], how: Decode, max_pixels: int, notes: list[str]) -> np.ndarray:
+def _decoded(
+    data: bytes, kind: str, size: tuple[int, int], how: Decode, max_pixels: int, notes: list[str], *, cut: bool = False
+) -> np.ndarray:
     data = checked(data, kind, max_pixels)
     if how == "fast" and kind == "JPEG" and (pixels := _decode_fast(data, size, max_pixels)) is not None:
         return pixels
     height, width = size
+    _takes_cut.turn(cut)
     try:
         with _opened(data, kind, max_pixels) as image:
             check_pixels(image.width, image.height, max_pixels, len(data))
@@ -191,6 +229,8 @@ def _decoded(data: bytes, kind: str, size: tuple[int, int], how: Decode, max_pix
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
+        if claims_more(data, kind):
+            raise DecodeError("truncated", "the picture is cut off") from error
         what = "an AVIF" if kind == "AVIF" else f"a {kind}"
         raise DecodeError("broken", f"it starts like {what} file, but its header is damaged") from error
     except Image.DecompressionBombError as error:
@@ -199,9 +239,11 @@ def _decoded(data: bytes, kind: str, size: tuple[int, int], how: Decode, max_pix
         if ran_out_of_memory(error):
             raise DecodeError("too-large", "not enough memory to decode it") from error
         text = " ".join(str(error).split()) or type(error).__name__
-        if "truncated" in text.lower():
+        if "truncated" in text.lower() or claims_more(data, kind):
             raise DecodeError("truncated", f"the picture is cut off ({text})") from error
         raise DecodeError("broken", f"the picture is damaged ({text})") from error
+    finally:
+        _takes_cut.turn(False)
 
 
 def _is_dark(image: Image.Image) -> bool:

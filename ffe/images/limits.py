@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ffe.errors import SpecError
 
@@ -10,21 +11,28 @@ MAX_PIXELS = 178_956_970  # where Pillow's own guard against bombs ends; cameras
 MAX_BYTES = 1 << 30  # such a picture with 16 bits a colour, not compressed
 
 
+Truncated = Literal["skip", "keep"]
+
+
 @dataclass(frozen=True)
 class Limits:
-    """Larger files are skipped, before they are decoded.
+    """Larger files are skipped, before they are decoded, and so are pictures that are cut off.
 
     A thread that decodes cannot be stopped, so there is no limit of time: these two bound it.
 
     Attributes:
         pixels: height times width.
         bytes: of the file.
+        truncated: ``keep`` takes pictures that lack pixels, with what their decoder puts in their place.
     """
 
     pixels: int = MAX_PIXELS
     bytes: int = MAX_BYTES
+    truncated: Truncated = "skip"
 
     def __post_init__(self) -> None:
         for option, value in (("max_pixels", self.pixels), ("max_bytes", self.bytes)):
             if not isinstance(value, int) or value < 1:
                 raise SpecError(f"{option} is {value!r}, but must be a whole number of at least 1.")
+        if self.truncated not in get_args(Truncated):
+            raise SpecError(f"truncated is {self.truncated!r}, but must be 'skip' or 'keep'.")

@@ -19,7 +19,7 @@ import numpy as np
 
 from ffe.errors import DecodeError
 from ffe.forks import check_same_process
-from ffe.images.decode import DARK, NOTES, UNMATCHED, decode, read_image
+from ffe.images.decode import CUT, DARK, NOTES, UNMATCHED, decode, read_image
 from ffe.images.fingerprint import UNKNOWN, perceptual_hash
 from ffe.images.limits import Limits
 from ffe.images.memory import alone_if_large
@@ -79,6 +79,8 @@ def remark(kind: str, names: Sequence[str]) -> str:
     if kind == UNMATCHED:
         says = "does not match its checksums, and is" if one else "do not match their checksums, and are"
         return f"{files} {says} taken ({which}); look at {'it' if one else 'them'}, for the pixels may be damaged"
+    if kind == CUT:
+        return f"{files} {'is' if one else 'are'} cut off and taken as far as {'it goes' if one else 'they go'} ({which})"
     lacks = "lacks its end, but no pixel, and is" if one else "lack their ends, but no pixels, and are"
     return f"{files} {lacks} taken ({which})"
 
@@ -211,7 +213,7 @@ class ImageStream:
             if not wanted:
                 return [DecodedImage(index, sha256, None, stat=stat, view=view) for view in views]
             notes: list[str] = []
-            pixels = decode(data, self._size, self._how, self._limits.pixels, notes)
+            pixels = decode(data, self._size, self._how, self._limits.pixels, notes, self._limits.truncated)
             with self._lock:
                 for note in notes:
                     self.noted[note].append(index)

@@ -312,6 +312,47 @@ def check_effort(kind: str, pixels: int) -> None:
         raise _slow("a JPEG 2000 picture", _JPEG2000_PIXELS)
 
 
+def end_of(data: bytes, kind: str) -> int | None:
+    """Return where a PNG or GIF file ends by its blocks: behind ``len(data)`` if its end is missing, None if unknown."""
+    if kind == "PNG":
+        at = 8
+        while at + 8 <= len(data):
+            length, name = struct.unpack_from(">I4s", data, at)
+            at += 12 + length
+            if name == b"IEND":
+                return at
+        return len(data) + 1
+    if kind == "GIF":
+        at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+        while at < len(data):
+            mark = data[at]
+            if mark == 0x3B:
+                return at + 1
+            if mark == 0x2C and at + 9 < len(data):
+                at += 11 + (3 << (data[at + 9] & 7) + 1 if data[at + 9] & 0x80 else 0)
+            elif mark == 0x21:
+                at += 2
+            elif mark:
+                return None
+            else:  # zero bytes between blocks
+                at += 1
+                continue
+            while at < len(data) and data[at]:
+                at += 1 + data[at]
+            at += 1
+        return len(data) + 1
+    return None
+
+
+def claims_more(data: bytes, kind: str) -> bool:
+    """Return whether the header of a WebP or TIFF file speaks of bytes behind its end."""
+    if kind == "WEBP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if kind == "TIFF":
+        return int.from_bytes(data[4:8], "little" if data[:2] == b"II" else "big") + 2 > len(data)
+    return False
+
+
 def _slow(what: str, most: int) -> DecodeError:
     return DecodeError("unsupported", f"it is {what}, which takes long: more than {most:,} pixels are not read; save it as PNG")
 

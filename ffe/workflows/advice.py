@@ -160,7 +160,8 @@ def _of_files(facts: Facts) -> Iterator[Advice]:
         yield Advice(
             "warning",
             f"{files} cannot be read ({reasons}: {few(_paths(facts.unreadable))}), and extraction will skip {them}; "
-            f"mend or remove {them}.",
+            f"mend or remove {them}."
+            + (" --truncated keep takes those that are cut off." if "truncated" in facts.skipped else ""),
         )
     if count := len(facts.left_out):
         what = f"{counted(count, 'file or folder', 'files or folders')} in the source"

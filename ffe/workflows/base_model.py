@@ -182,7 +182,7 @@ def _answers(base: BaseModel, files: Sequence[Path], limits: Limits) -> np.ndarr
         if not base.bundle.has_backbone:
             raise EngineError("it is not in the model file")
         log.info("asking the model about the %d images that test, through its own %s backbone", len(files), precision)
-        predictor = Predictor(base.bundle.path, max_pixels=limits.pixels, max_bytes=limits.bytes)
+        predictor = Predictor(base.bundle.path, max_pixels=limits.pixels, max_bytes=limits.bytes, truncated=limits.truncated)
         return np.stack([row for batch in predictor.answers(files) for _, row in batch if row is not None])
     except EngineError as error:
         log.warning("How good the model was before is not said: its %s backbone cannot run here (%s).", precision, error)

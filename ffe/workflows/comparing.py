@@ -20,7 +20,7 @@ from ffe.finetuning.history import Epoch
 from ffe.finetuning.layers import count_stages
 from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.augment_text import COMPARE, parse_augment
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.scan import Scan, scan
 from ffe.report.page import check_output as check_report
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec, ViewsSpec
@@ -59,6 +59,7 @@ def compare(
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    truncated: Truncated = "skip",
     report: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
     on_trials: Callable[[SearchProgress], None] = lambda progress: None,
@@ -97,7 +98,7 @@ def compare(
         test_fraction: share held out for the test, where the source gives none.
         valid_fraction: share of the others that validates, where the source gives none.
         seed: of every random choice.
-        workers, max_pixels, max_bytes, progress: see ``ffe.extract``.
+        workers, max_pixels, max_bytes, truncated, progress: see ``ffe.extract``.
         report: an HTML file to write.
         on_trials, on_decoded, on_epoch, on_step: see ``ffe.tune`` and ``ffe.finetune``.
 
@@ -143,7 +144,7 @@ def compare(
         views=ViewsSpec(views, changes),
         seed=seed,
         workers=workers,
-        limits=Limits(max_pixels, max_bytes),
+        limits=Limits(max_pixels, max_bytes, truncated),
     )
     dealing = Dealing(found.class_names, valid_fraction, seed)
     dealt = _deal(split, going, dealing, test_fraction, on_backbone=not ON_BACKBONE.isdisjoint(names))

@@ -28,7 +28,7 @@ from ffe.finetuning.layers import count_stages
 from ffe.finetuning.layers import unfreeze as unfreeze_layers
 from ffe.finetuning.network import Network, features_above
 from ffe.finetuning.train import Clock, OutOfTimeError, Step, Trainer
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.scan import Scan, scan
 from ffe.specs import AugmentSpec, TrainingSpec
 from ffe.splits.sides import TEST, TRAIN, VALID
@@ -87,6 +87,7 @@ def finetune(
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    truncated: Truncated = "skip",
     report: str | os.PathLike[str] | None = None,
     anonymous: bool = False,
     tensorboard: str | os.PathLike[str] | None = None,
@@ -131,7 +132,7 @@ def finetune(
             stay where it is interrupted or the disk is full, so that the same command goes on with them; beside
             the output they go when that one has succeeded.
         weights: where the backbone's weights are, if the model file has none that can be trained.
-        engine, workers, max_pixels, max_bytes, progress: for the frozen part; see ``ffe.extract``.
+        engine, workers, max_pixels, max_bytes, truncated, progress: for the frozen part; see ``ffe.extract``.
         report: an HTML file to write.
         anonymous: see ``ffe.tune``.
         tensorboard: folder for TensorBoard's logs.
@@ -191,7 +192,7 @@ def finetune(
         on_decoded(done, total)
         end_preparing(done, total)
 
-    means = Means(engine, workers, Limits(max_pixels, max_bytes), on_progress, on_pixels)
+    means = Means(engine, workers, Limits(max_pixels, max_bytes, truncated), on_progress, on_pixels)
     inputs = StageInputs(Path(source), found, names, base.spec, base.found, folder, spec, means, own=own)
     backbone = build(base.spec, base.found)
     plan = _plan(backbone, base, spec)

@@ -22,7 +22,7 @@ from ffe.finetuning.network import Network, features_above
 from ffe.finetuning.sources import Pictures, views_of
 from ffe.finetuning.train import Clock, Step, Trainer
 from ffe.images.augment_text import SCRATCH
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.scan import Scan, scan
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.groups import find_groups
@@ -62,6 +62,7 @@ def scratch(
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    truncated: Truncated = "skip",
     report: str | os.PathLike[str] | None = None,
     anonymous: bool = False,
     tensorboard: str | os.PathLike[str] | None = None,
@@ -91,7 +92,7 @@ def scratch(
             over. Decoding, one step, and what validates and tests go on all the same.
         decode: ``exact`` or ``fast``; see ``ffe.images.fast``.
         workers: threads that decode; None = one per core, more where files come slowly.
-        max_pixels, max_bytes: files with more are skipped; see ``ffe.images.limits``.
+        max_pixels, max_bytes, truncated: files with more, or cut off, are skipped; see ``ffe.images.limits``.
         report: an HTML file to write.
         anonymous: see ``ffe.tune``.
         tensorboard: folder for TensorBoard's logs.
@@ -138,7 +139,9 @@ def scratch(
     check_counts(found)
     backbone = build_convnet(preprocess.size, seed)
     names = found.class_names
-    pixels, photos, skipped = photos_of_files(found, names, preprocess, Limits(max_pixels, max_bytes), workers, on_decoded)
+    pixels, photos, skipped = photos_of_files(
+        found, names, preprocess, Limits(max_pixels, max_bytes, truncated), workers, on_decoded
+    )
     used = np.flatnonzero(photos.labels >= 0)
     groups = find_groups([photos.sha256[i] for i in used], photos.phash[used], names=[photos.named[i] for i in used])
     tested = tested_before(call.output, seed, test_fraction)

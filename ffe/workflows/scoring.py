@@ -20,7 +20,7 @@ from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.selection import Answered, answered, sure
 from ffe.extraction.stages import Progress
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.lost import refuse_lost_classes
 from ffe.images.scan import ImageRecord, scan
 from ffe.keys import spec_differences
@@ -127,6 +127,7 @@ def evaluate(
     reject: float | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    truncated: Truncated = "skip",
     tta: int = 0,
     augment: str | AugmentSpec | None = None,
     report: str | os.PathLike[str] | None = None,
@@ -141,7 +142,7 @@ def evaluate(
         unseen: leave out images that the model was fitted or chosen on.
         weights: where the backbone's weights are, if the model file has none.
         engine, batch_size, workers, progress: for images; see ``ffe.extract``.
-        reject, max_pixels, max_bytes: see ``ffe.Predictor``.
+        reject, max_pixels, max_bytes, truncated: see ``ffe.Predictor``.
         tta, augment: average the answers over views of each image; see ``ffe.Predictor``.
         report: an HTML file to write, with the mistakes as pictures.
         csv: a CSV to write, with every answer; see ``ffe.report.answers.Answers``.
@@ -164,6 +165,7 @@ def evaluate(
         reject=reject,
         max_pixels=max_pixels,
         max_bytes=max_bytes,
+        truncated=truncated,
         tta=tta,
         augment=augment,
     )

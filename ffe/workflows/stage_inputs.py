@@ -336,6 +336,7 @@ class StageInputs:
             workers=self._means.workers,
             max_pixels=self._means.limits.pixels,
             max_bytes=self._means.limits.bytes,
+            truncated=self._means.limits.truncated,
             views=0 if self._views is None else self._views.count,
             augment=None if self._views is None else self._views.augment,
             prune=True,

@@ -38,7 +38,7 @@ from ffe.text import few
 # how far features of one picture may lie apart, as a share of the largest: other processors add up in another order,
 # and what is rounded in between then falls on the other side at times
 _TOLERANCE = {"float32": 1e-4, "int8": 0.05, "mixed_float16": 0.02, "mixed_bfloat16": 0.1}
-_NO_LIMITS = Limits(sys.maxsize, sys.maxsize)  # pictures with the content that was extracted once
+_NO_LIMITS = Limits(sys.maxsize, sys.maxsize, "keep")  # pictures with the content that was extracted once
 _FLOAT16_STEP = 2.0**-10
 _SUFFIXES = {".h5", ".hdf5"}  # of what is a damaged feature file at worst
 

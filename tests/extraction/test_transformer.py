@@ -55,6 +55,7 @@ def test_parameters_and_clone() -> None:
         "decode": "exact",
         "max_pixels": 178_956_970,
         "max_bytes": 1 << 30,
+        "truncated": "skip",
     }
     assert step.get_params() == expected
     assert clone(step).get_params() == expected
