@@ -22,6 +22,9 @@ command line prints it behind ``ffe: `` and leaves with the code 3.
 
 from __future__ import annotations
 
+import errno
+import os
+
 __all__ = [
     "BackboneError",
     "BundleError",
@@ -83,6 +86,35 @@ def memory_text(error: BaseException, instead: str = "") -> str:
     what = " ".join(str(error).split())
     said = f" ({what})" if isinstance(error, MemoryError) and 0 < len(what) <= 150 else ""
     return f"There is not enough memory{said}; {instead and instead + ', or '}close other programs."
+
+
+_UNWRITTEN = {
+    errno.ENOSPC: "the disk of '{folder}' is full; make room there",
+    getattr(errno, "EDQUOT", -1): "your share of the disk of '{folder}' is used up; make room there",
+    errno.EFBIG: "the disk of '{folder}', or a limit of yours (ulimit -f), takes no file so large; raise it",
+    errno.EROFS: "the disk of '{folder}' can only be read; mount it for writing",
+    errno.EACCES: "'{folder}' may not be written to; allow it (chmod)",
+    errno.EPERM: "'{folder}' may not be written to; allow it (chmod)",
+    errno.EIO: "the disk of '{folder}' or the connection to it fails; look after it",
+}
+
+
+def is_unwritten(error: OSError) -> bool:
+    """Return whether an error comes of writing alone: what may not be read, or fails then, has others in common with it."""
+    return error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", -1), errno.EFBIG, errno.EROFS}
+
+
+def unwritten(path: str | os.PathLike[str], error: OSError, what: str = "file") -> str:
+    """Return the sentence for an output that cannot be written: which file, which disk, why, and what to do.
+
+    Args:
+        path: the output.
+        error: why not.
+        what: what it is called.
+    """
+    folder = os.path.dirname(os.path.abspath(os.path.realpath(path)))
+    why = _UNWRITTEN.get(error.errno or 0, f"{error.strerror or error}; mend that").format(folder=folder)
+    return f"The {what} '{os.fspath(path)}' cannot be written: {why}, or choose another place."
 
 
 def missing(what: str, *packages: str, instead: str = "") -> str:

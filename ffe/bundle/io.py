@@ -27,7 +27,7 @@ import numpy as np
 from ffe.archive import identity, open_archive
 from ffe.arrays import read_npz
 from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, HEAD_KERAS, IR_GRAPH, IR_WEIGHTS, MANIFEST, SPLITS, Manifest
-from ffe.errors import BundleError, FfeError, one_line
+from ffe.errors import BundleError, FfeError, one_line, unwritten
 from ffe.evaluation.calibration import with_temperature
 from ffe.heads import find_head
 from ffe.heads.base import Head
@@ -288,6 +288,8 @@ def _write_archive(path: Path, record: bytes, members: Mapping[str, bytes | memo
             sync(file.fileno())
         put_in_place(temporary, path)
         sync_folder(path.parent)
+    except OSError as error:
+        raise BundleError(unwritten(path, error, "model")) from error
     finally:
         temporary.unlink(missing_ok=True)
 

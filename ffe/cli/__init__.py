@@ -14,7 +14,7 @@ import click
 
 from ffe._version import __version__
 from ffe.cli.streams import ANSWERS, hold_standard_streams, unprinted
-from ffe.errors import is_sentence, memory_text, ran_out_of_memory
+from ffe.errors import is_sentence, is_unwritten, memory_text, ran_out_of_memory, unwritten
 from ffe.text import did_you_mean, url_refusal
 
 COMMANDS = (
@@ -106,6 +106,8 @@ class _Commands(click.Group):
             if ran_out_of_memory(error):
                 _fail(ctx, memory_text(error, _LESS_MEMORY.get(ctx.invoked_subcommand or "", "")), REFUSED)
             if isinstance(error, OSError):
+                if error.filename and is_unwritten(error):
+                    _fail(ctx, unwritten(os.fsdecode(error.filename), error), REFUSED)
                 where = f" ('{error.filename}')" if error.filename else ""
                 _fail(ctx, f"{error.strerror or error}{where}; mend that and run the command again.", REFUSED)
             text = " ".join(f"{type(error).__name__}: {error}".split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ffe.errors import ReportError
+from ffe.errors import ReportError, unwritten
 from ffe.opening import unopened
 from ffe.store.durable import put_in_place
 from ffe.text import suffix_refusal
@@ -70,7 +70,7 @@ def write_output(place: Path, content: bytes, what: str = "report") -> int:
             file.write(content)
         put_in_place(temporary, target)
     except OSError as error:
-        raise ReportError(f"The {what} '{place}' cannot be written ({error.strerror}); choose another place for it.") from error
+        raise ReportError(unwritten(place, error, what)) from error
     finally:
         temporary.unlink(missing_ok=True)
     return len(content)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ffe.errors import DiskFullError
+from ffe.errors import DiskFullError, StoreError, unwritten
 from ffe.ir import IrModel
 from ffe.keys import canonical_json
 from ffe.machine import DISK_IS_FULL, bytes_text, free_disk
@@ -62,6 +63,9 @@ def saying_what_is_missing(output: Path, needed: Callable[[], int]) -> Iterator[
     try:
         yield
     except OSError as error:
+        if error.errno in {errno.EFBIG, errno.EROFS, errno.EIO} and error.filename is None:
+            text = unwritten(output, error, "feature file")
+            raise StoreError(f"{text} What was computed is kept: the same command goes on with it.") from error
         if error.errno not in DISK_IS_FULL:
             raise
         missing = needed() - free_disk(Path(os.path.realpath(output)).parent)

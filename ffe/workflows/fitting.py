@@ -18,7 +18,7 @@ from ffe._version import __version__
 from ffe.bundle import manifest as layout
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
-from ffe.errors import HeadError
+from ffe.errors import BundleError, HeadError
 from ffe.evaluation.calibration import Calibration, calibrate, with_temperature
 from ffe.evaluation.comparison import Comparison, compare
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
@@ -464,7 +464,12 @@ def _run(
             )
             columns = (rows.names, rows.sha256, rows.split.tolist())
             splits = [] if options.anonymous else [SplitRow(*row) for row in zip(*columns, strict=True)]
-            write_model(result.output, manifest, head, splits, found)
+            try:
+                write_model(result.output, manifest, head, splits, found)
+            except BundleError as error:
+                if not options.is_search:
+                    raise
+                raise BundleError(f"{error} The finished trials are kept: the same command goes on with them.") from error
         if options.report is not None:
             shown = rows.anonymous() if options.anonymous else rows
             written = (Path(options.report), result, shown, store, problem, spec, probabilities)

@@ -223,7 +223,8 @@ def test_an_error_of_the_system_is_code_3_with_its_file(monkeypatch: pytest.Monk
     _raising(monkeypatch, OSError(28, "No space left on device", "f.h5"))
     result = _run("evaluate", "m.ffe", "f.h5")
     assert (result.exit_code, result.stdout) == (3, "")
-    assert result.stderr == "ffe: No space left on device ('f.h5'); mend that and run the command again.\n"
+    full = f"the disk of '{Path.cwd()}' is full; make room there, or choose another place."
+    assert result.stderr == f"ffe: The file 'f.h5' cannot be written: {full}\n"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("division"), OSError(28, "full"), KeyError("k")], ids=repr)

@@ -326,7 +326,8 @@ def test_a_page_that_cannot_be_written_says_what_to_do(tmp_path: Path, monkeypat
     with pytest.raises(ReportError) as caught:
         write_page(tmp_path / "old.html", Page("x"))
     assert str(caught.value) == (
-        f"The report '{tmp_path}/old.html' cannot be written (No space left on device); choose another place for it."
+        f"The report '{tmp_path}/old.html' cannot be written: "
+        f"the disk of '{tmp_path}' is full; make room there, or choose another place."
     )
     assert (tmp_path / "old.html").read_bytes() == old
     assert os.listdir(tmp_path) == ["old.html"]
