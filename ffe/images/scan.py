@@ -194,6 +194,8 @@ def _scan_folder(root: Path, output: str | None) -> Scan:
     found += _lost(root, walk, [path for path, *_ in entries], left_out, deep)
     found += _hidden(root, walk, deep)
     left_out += [(path, "outside the class folders") for path, _ in loose]
+    used = {path for path, *_ in entries}
+    left_out += [(path, "beside the splits of its class") for those in files.values() for path, _ in those if path not in used]
     return _labelled(root, kind, entries, left_out, found)
 
 
@@ -267,24 +269,43 @@ def _class_folders(
     root: Path, files: dict[str, list[_Entry]], plain: list[_Labelled], loose: bool
 ) -> tuple[Kind, list[_Labelled], str | None]:
     """Understand a folder of class folders: there may be splits in them, or the classes may lie deeper."""
-    inside = {name: {path.split("/")[1] if path.count("/") > 1 else "" for path, _ in found} for name, found in files.items()}
-    parted = sorted(name for name, parts in inside.items() if all(part.lower() in SPLIT_NAMES for part in parts))
+    inside = {name: {_part(path) for path, _ in found} for name, found in files.items()}
+    split = sorted(
+        name for name, parts in inside.items() if len({SPLIT_NAMES.get(part.lower(), "") for part in parts} - {""}) > 1
+    )
+    if split:  # then other files than pictures are no images of a class
+        inside = {
+            name: {part for part in parts if part.lower() in SPLIT_NAMES}
+            | {_part(path) for path, _ in files[name] if path.lower().endswith(_PICTURES)}
+            for name, parts in inside.items()
+        }
+    parted = sorted(name for name, parts in inside.items() if parts and all(part.lower() in SPLIT_NAMES for part in parts))
     if not loose and (problem := _one_level_off(root, [path.split("/") for path, *_ in plain])):
         return "class folders", plain, problem
-    if parted and all(path.count("/") > 2 for name in parted for path, _ in files[name]):
+    of_splits = [path for name in {*split, *parted} for path, _ in files[name] if _part(path).lower() in SPLIT_NAMES]
+    pictures = [path for path in of_splits if path.lower().endswith(_PICTURES)]
+    if of_splits and all(path.count("/") > 2 for path in pictures or of_splits):
+        parted = sorted({*split, *parted})
         problem = (
             f"In '{root}', {few(quoted(parted))} hold{'s' if len(parted) == 1 else ''} splits with folders in them; give one of "
             f"the folders, such as '{root / parted[0]}', or list the images in a CSV with the columns path,label,split."
         )
         return "class folders", plain, problem
+    if not split and len(parted) < len(files):
+        return "class folders", plain, None
+    if torn := [name for name in split if name not in parted]:
+        parts = inside[torn[0]]
+        beside = sorted(f"'{part}'" if part else "loose ones" for part in parts if part.lower() not in SPLIT_NAMES)
+        problem = (
+            f"'{root / torn[0]}' holds split folders ({', '.join(sorted(p for p in parts if p.lower() in SPLIT_NAMES))}) "
+            f"and other pictures beside them ({few(beside)}); move these into the splits, or away."
+        )
+        return "class folders", plain, problem
     if len(parted) < len(files):
-        mixed = [name for name in parted if len({SPLIT_NAMES[part.lower()] for part in inside[name]}) > 1]
-        if not mixed:
-            return "class folders", plain, None
         others = sorted(set(files) - set(parted))
         problem = (
-            f"In '{root}', {few(quoted(mixed))} hold{'s' if len(mixed) == 1 else ''} split folders "
-            f"({', '.join(sorted(inside[mixed[0]]))}) and {few(quoted(others))} {'does' if len(others) == 1 else 'do'} not; "
+            f"In '{root}', {few(quoted(split))} hold{'s' if len(split) == 1 else ''} split folders "
+            f"({', '.join(sorted(inside[split[0]]))}) and {few(quoted(others))} {'does' if len(others) == 1 else 'do'} not; "
             "give every class the same splits, or list the images in a CSV with the columns path,label,split."
         )
         return "class folders", plain, problem
@@ -293,9 +314,16 @@ def _class_folders(
             problem = f"'{root / name}' names one split twice ({', '.join(sorted(parts))}); keep one folder for each split."
             return "class folders", plain, problem
     entries: list[_Labelled] = [
-        (path, file, name, SPLIT_NAMES[path.split("/")[1].lower()], "", 0) for path, file, name, *_ in plain
+        (path, file, name, SPLIT_NAMES[_part(path).lower()], "", 0)
+        for path, file, name, *_ in plain
+        if _part(path).lower() in SPLIT_NAMES
     ]
     return "splits in class folders", entries, None
+
+
+def _part(path: str) -> str:
+    """Return the folder in its class that a file lies in, or below; empty = none."""
+    return path.split("/")[1] if path.count("/") > 1 else ""
 
 
 def _one_level_off(root: Path, paths: Sequence[Sequence[str]]) -> str | None:

@@ -335,6 +335,16 @@ def test_splits_inside_classes(tmp_path: Path) -> None:
     }
 
 
+def test_what_is_no_picture_beside_splits_inside_classes_is_left_out(tmp_path: Path) -> None:
+    images = ["cat/test/b.png", "cat/train/a", "dog/test/d", "dog/train/c.png"]
+    others = ["cat/README.txt", "cat/notes/labels.xml", "dog/README.txt"]
+    put(tmp_path, *images, *others)
+    found = scan(tmp_path)
+    assert (found.kind, [record.path for record in found.records]) == ("splits in class folders", images)
+    assert [record.split for record in found.records] == ["test", "train", "test", "train"]
+    assert found.left_out == tuple((path, "beside the splits of its class") for path in others)
+
+
 def test_a_class_may_hold_a_folder_called_train(tmp_path: Path) -> None:
     found = scan(put(tmp_path, "rail/train/a.png", "rail/tram/b.png", "road/train/c.png"))
     assert (found.kind, found.class_names) == ("class folders", ("rail", "road"))
@@ -346,6 +356,26 @@ def test_a_class_may_hold_a_folder_called_train(tmp_path: Path) -> None:
         (
             ["cat/train/a.png", "cat/test/b.png", "dog/c.png"],
             "In 'SOURCE', 'cat' holds split folders (test, train) and 'dog' does not; give every class the same splits, "
+            "or list the images in a CSV with the columns path,label,split.",
+        ),
+        (
+            ["cat/train/a.png", "cat/test/b.png", "cat/holdout/c.png", "dog/train/d.png", "dog/test/e.png"],
+            "'SOURCE/cat' holds split folders (test, train) and other pictures beside them ('holdout'); "
+            "move these into the splits, or away.",
+        ),
+        (
+            ["cat/train/a.png", "cat/test/b.png", "cat/c.JPG", "cat/x/d.png", "dog/e.png"],
+            "'SOURCE/cat' holds split folders (test, train) and other pictures beside them ('x' and loose ones); "
+            "move these into the splits, or away.",
+        ),
+        (
+            ["cat/train/a.png", "cat/test/b.png", "docs/README.txt"],
+            "In 'SOURCE', 'cat' holds split folders (test, train) and 'docs' does not; give every class the same splits, "
+            "or list the images in a CSV with the columns path,label,split.",
+        ),
+        (
+            ["one/train/cat/a.png", "one/test/cat/b.png", "one/README", "two/train/cat/c.png", "two/test/cat/d.png", "two/x.txt"],
+            "In 'SOURCE', 'one' and 'two' hold splits with folders in them; give one of the folders, such as 'SOURCE/one', "
             "or list the images in a CSV with the columns path,label,split.",
         ),
         (
