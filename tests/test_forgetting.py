@@ -98,6 +98,40 @@ def test_a_photo_that_is_gone_is_known_by_other_means(made: Path, files: Path, h
     assert b"dog_005" not in b"".join(path.read_bytes() for path in files.iterdir())
 
 
+def test_another_photo_of_the_same_name_is_not_meant(
+    made: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "two" / "cat" / "cat_003.png"
+    other.parent.mkdir(parents=True)
+    shutil.copy(made / "photos" / "dog" / "dog_001.png", other)
+    other.write_bytes(other.read_bytes() + b"other")
+    monkeypatch.chdir(tmp_path / "two")
+    assert ffe.forget("cat", files / "f.h5", dry_run=True).files[0].rows == 0
+    for asked in (other, "cat/cat_003.png"):
+        with pytest.raises(DataError, match=r"None of the files knows '.*'; check the name: "):
+            ffe.forget(asked, [files / "f.h5", files / "m.ffe"])
+
+
+def test_a_photo_that_was_edited_since_is_known_by_its_place(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "photos", tmp_path / "photos")
+    ffe.extract(tmp_path / "photos", tmp_path / "f.h5", backbone="fake")
+    photo = tmp_path / "photos" / "dog" / "dog_001.png"
+    photo.write_bytes(photo.read_bytes() + b"edited")
+    assert ffe.forget(photo, tmp_path / "f.h5").files[0].photos == ("dog/dog_001.png",)
+
+
+def test_damage_in_the_last_file_leaves_all_as_they_were(files: Path) -> None:
+    damaged = files / "g.h5"
+    shutil.copy(files / "f.h5", damaged)
+    with FeatureStore(damaged) as store:
+        features = store.raw_row(store.paths.index("dog/dog_005.png")).tobytes()
+    damaged.write_bytes(damaged.read_bytes().replace(features, bytes(len(features))))
+    before = {path.name: path.read_bytes() for path in files.iterdir()}
+    with pytest.raises(StoreError, match=r"g\.h5'"):
+        ffe.forget("dog/dog_001.png", [files / "f.h5", files / "m.ffe", files / "r.html", damaged])
+    assert {path.name: path.read_bytes() for path in files.iterdir()} == before
+
+
 def test_a_folder_and_a_file_that_was_skipped(made: Path, files: Path) -> None:
     result = ffe.forget([made / "photos" / "cat" / "broken_one.png", "dog"], files / "f.h5")
     assert len(result.files[0].photos) == 13

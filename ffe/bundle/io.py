@@ -205,15 +205,15 @@ class Bundle:
         self._read(CARD)
         copy_file(self.absolute, path)
 
-    def replace_splits(self, splits: list[SplitRow]) -> None:
-        """Put another list of images into the file, in one step; all else stays, to the bit."""
+    def replace_splits(self, splits: list[SplitRow], place: Path | None = None) -> None:
+        """Put another list of images into the file, or into a copy of it, in one step; all else stays, to the bit."""
         with zipfile.ZipFile(self.absolute) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
         self._read(CARD)  # it is still the file that was checked
         record = json.loads(members.pop(MANIFEST))
         members[SPLITS] = _splits_json(splits)
         record["members"][SPLITS] = bytes_digest(members[SPLITS])
-        _write_archive(self.absolute, _readable_json(record), members)
+        _write_archive(place or self.absolute, _readable_json(record), members)
 
     def _read(self, name: str) -> bytes:
         """Read a member of the very file that was checked."""

@@ -25,6 +25,7 @@ from ffe.report.words import plain
 from ffe.splits.groups import MOST_BITS
 from ffe.splits.sides import TRAIN, VALID
 from ffe.store.compression import compression_choice
+from ffe.store.durable import put_in_place, sync_folder
 from ffe.store.journal import Journal
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
@@ -86,6 +87,7 @@ class _Photo:
 
     asked: str
     digests: set[str] = field(default_factory=set)
+    exists: bool = False
     names: set[str] = field(default_factory=set)
     met: bool = False
 
@@ -93,18 +95,20 @@ class _Photo:
         """Return whether an image is this photo, or a copy of it, or lies in this folder.
 
         It is, if it has the same content, or the same name: as it stands in the
-        file, or as the end of the path that was given.
+        file, or as the end of the path that was given. A name alone does not
+        count where both contents are known, and differ.
         """
         stored, asked = _SECOND_FILE.sub("", name), self.asked
         here = os.path.abspath(asked).replace(os.sep, "/")
         there = stored if root is None else os.path.abspath(root / stored).replace(os.sep, "/")
+        by_name = not (self.exists and sha256)
         same = (
             sha256 in self.digests
-            or asked in (name, stored)
-            or stored.startswith(f"{asked.rstrip('/')}/")
             or there == here
             or there.startswith(f"{here}/")
-            or (not os.path.isabs(stored) and here.endswith(f"/{stored}"))
+            or (by_name and asked in (name, stored))
+            or (by_name and stored.startswith(f"{asked.rstrip('/')}/"))
+            or (by_name and not os.path.isabs(stored) and here.endswith(f"/{stored}"))
             or (not sha256 and (name in self.names or stored in self.names))  # pages know names alone
         )
         if same:
@@ -161,10 +165,22 @@ def forget(
             "check the name: 'ffe info MODEL --splits' lists those of a model."
         )
     if not dry_run:
-        for found, write in steps:
-            if found.photos:
-                write()
+        _write({Path(os.path.realpath(found.file)): write for found, write in steps if found.photos})
     return ForgetResult(tuple(found for found, _ in steps), tuple(p.asked for p in wanted if not p.met), not dry_run)
+
+
+def _write(steps: dict[Path, _Write]) -> None:
+    """Write all files anew beside their places, and put them there once all are whole."""
+    with contextlib.ExitStack() as opened:
+        made = []
+        for place, write in steps.items():
+            temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
+            opened.callback(temporary.unlink, missing_ok=True)
+            write(temporary, opened)
+            made.append((temporary, place))
+        for temporary, place in made:
+            put_in_place(temporary, place)
+            sync_folder(place.parent)
 
 
 def _several(asked: Any) -> list[Any]:
@@ -177,12 +193,13 @@ def _photo(asked: str) -> _Photo:
     if _DIGEST.fullmatch(asked.lower()):
         return _Photo(asked, {asked.lower()})
     if path.is_dir():
-        return _Photo(asked, {file_digest(file) for _, file in list_files(path)[0]})
-    return _Photo(asked, {file_digest(path)} if path.is_file() else set())
+        return _Photo(asked, {file_digest(file) for _, file in list_files(path)[0]}, exists=True)
+    return _Photo(asked, {file_digest(path)}, exists=True) if path.is_file() else _Photo(asked)
 
 
 _Known = Callable[..., bool]
-_Step = tuple[Forgotten, Callable[[], None]]
+_Write = Callable[[Path, contextlib.ExitStack], None]  # writes the file without the photos, and what must stay open
+_Step = tuple[Forgotten, _Write]
 
 
 def _look(path: Path, known: _Known) -> _Step:
@@ -215,31 +232,30 @@ def _in_features(path: Path, known: _Known) -> _Step:
         names |= {item.path for item, is_gone in zip(store.skipped, skipped, strict=True) if is_gone}
         near = _near(store, gone)
 
-    def write() -> None:
-        with contextlib.ExitStack() as opened:
-            store = opened.enter_context(FeatureStore(path))
-            opened.callback(Journal(path, store.spec, overwrite=True).close)
-            kept = {(row.path, row.view): i for i, row in enumerate(store.rows()) if not gone[i]}
-            rows = store.rows()
+    def write(place: Path, opened: contextlib.ExitStack) -> None:
+        store = opened.enter_context(FeatureStore(path))
+        opened.callback(Journal(path, store.spec, overwrite=True).close)
+        kept = {(row.path, row.view): i for i, row in enumerate(store.rows()) if not gone[i]}
+        rows = store.rows()
 
-            def features(row: Row) -> np.ndarray:
-                return store.raw_row(kept[row.path, row.view])
+        def features(row: Row) -> np.ndarray:
+            return store.raw_row(kept[row.path, row.view])
 
-            write_store(
-                path,
-                spec=store.spec,
-                grid=store.grid,
-                class_names=store.class_names,
-                rows=[rows[i] for i in kept.values()],
-                features=features,
-                skipped=[item for item, is_gone in zip(store.skipped, skipped, strict=True) if not is_gone],
-                judged_by=store.judged_by,
-                source=store.source,
-                sources=store.sources if len(store.sources) > 1 else (),
-                quantized=store.quantized(),
-                compress=compression_choice({store.compression}),
-                views=store.made_views,
-            )
+        write_store(
+            place,
+            spec=store.spec,
+            grid=store.grid,
+            class_names=store.class_names,
+            rows=[rows[i] for i in kept.values()],
+            features=features,
+            skipped=[item for item, is_gone in zip(store.skipped, skipped, strict=True) if not is_gone],
+            judged_by=store.judged_by,
+            source=store.source,
+            sources=store.sources if len(store.sources) > 1 else (),
+            quantized=store.quantized(),
+            compress=compression_choice({store.compression}),
+            views=store.made_views,
+        )
 
     return Forgotten(path, "features", tuple(sorted(names)), int(gone.sum()), near), write
 
@@ -260,7 +276,7 @@ def _in_model(path: Path, known: _Known) -> _Step:
     names = sorted(row.path for row, is_gone in zip(splits, gone, strict=True) if is_gone)
     learnt = any(is_gone and row.split in {TRAIN, VALID} for row, is_gone in zip(splits, gone, strict=True))
     stays = _stays(bundle) if learnt else ""
-    return Forgotten(path, "model", tuple(names), stays=stays), lambda: bundle.replace_splits(left)
+    return Forgotten(path, "model", tuple(names), stays=stays), lambda place, _: bundle.replace_splits(left, place)
 
 
 def _stays(bundle: Bundle) -> str:
@@ -293,8 +309,8 @@ def _in_page(path: Path, known: _Known) -> _Step:
         raise SourceError(f"'{path}' is no report of ffe; delete it, or take the photos out by hand.")
     names = {name for name in photos_in_page(text) if known(name)}
 
-    def write() -> None:
+    def write(place: Path, _: contextlib.ExitStack) -> None:
         without = without_photos(text, names.__contains__)
-        write_output(path, without.encode("utf-8", "surrogateescape"))
+        write_output(place, without.encode("utf-8", "surrogateescape"))
 
     return Forgotten(path, "report", tuple(sorted(plain(name) for name in names))), write

@@ -185,7 +185,11 @@ def test_it_forgets(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> N
     memory = Memory(tmp_path / "m", "rows")
     memory.forget()  # nothing is there yet
     search(problem, SPEC, memory=memory)
-    assert (tmp_path / "m").is_dir()
+    mine = tmp_path / "m" / "mine.npz"
+    mine.touch()
+    memory.forget()
+    assert list((tmp_path / "m").iterdir()) == [mine]
+    mine.unlink()
     memory.forget()
     assert not (tmp_path / "m").exists()
     assert tmp_path.is_dir()
