@@ -190,7 +190,7 @@ class ViewsSpec(Spec):
 
     def __post_init__(self) -> None:
         if not isinstance(self.count, int) or isinstance(self.count, bool) or not 1 <= self.count <= MOST_VIEWS:
-            raise SpecError(f"{self.count!r} views of an image cannot be made; the number is 1 to {MOST_VIEWS}.")
+            raise SpecError(f"The number of views of an image is {self.count!r}, but must be 1 to {MOST_VIEWS}.")
 
 
 MOST_VIEWS = 1000

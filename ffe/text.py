@@ -14,6 +14,11 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def last_layers(count: int) -> str:
+    """Return ``the last layer``, ``the last 6 layers``."""
+    return "the last layer" if count == 1 else f"the last {counted(count, 'layer')}"
+
+
 def listed(names: Sequence[str], last: str) -> str:
     """Return ``cat``, ``cat or dog``, ``cat, dog or emu``; ``last`` is the word before the last name."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"

@@ -103,7 +103,7 @@ def test_sound_photos_need_no_advice() -> None:
             replace(SOUND, skipped={"truncated": 2, "broken": 1}, unreadable=["a", "b", "c"]),
             "warning",
             "3 files cannot be read (1 broken, 2 truncated: 'a', 'b' and 'c'), and extraction will skip them; "
-            "mend or remove them.",
+            "mend or remove them. --truncated keep takes those that are cut off.",
         ),
         (
             replace(SOUND, skipped={"empty": 1}, unreadable=["a.png"]),

@@ -9,6 +9,7 @@ import click
 from ffe.backbones.catalog import DEFAULT
 from ffe.cli.extract import size_option
 from ffe.cli.output import note, print_json
+from ffe.text import counted
 
 
 @click.command(short_help="Measure how fast this machine extracts, by every way it has.")
@@ -41,7 +42,7 @@ def command(source: str, as_json: bool, **options: Any) -> None:
         span = f"{row.slowest:.1f} to {row.fastest:.1f}"
         cells.append((row.way, row.scope, f"{row.seconds:.1f}", f"{row.images_per_second:.1f}", span, f"{row.ratio:.1f}x"))
     height, width = result.size
-    click.echo(f"{result.backbone} at {height}x{width}, {result.photos} photos, median of {result.repeats}\n")
+    click.echo(f"{result.backbone} at {height}x{width}, {counted(result.photos, 'photo')}, median of {result.repeats}\n")
     click.echo(
         table(("way", "what", "seconds", "images/s", "slowest to fastest", "against one at a time"), cells, right=(2, 3, 4, 5))
     )

@@ -9,6 +9,7 @@ import click
 from ffe.cli.output import ExtractProgress, SearchView
 from ffe.cli.predict import prediction_text
 from ffe.cli.tune import print_result
+from ffe.text import counted
 
 _SIZE = 224
 _COUNT = 40
@@ -47,7 +48,7 @@ def command(output: str) -> None:
     click.echo(f"$ ffe extract {pictures} -o {features}")
     with ExtractProgress() as progress:
         summary = extract(pictures, features, overwrite=True, progress=progress)
-    click.echo(f"{features}: {summary.rows} rows, {summary.skipped} skipped\n")
+    click.echo(f"{features}: {counted(summary.rows, 'row')}, {summary.skipped} skipped\n")
 
     click.echo(f"$ ffe tune {features} -o {model} --heads logistic,dense --trials 4 --epochs 30 --report {report} --overwrite")
     with SearchView() as view:

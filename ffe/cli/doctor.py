@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffe.cli.output import note, print_json
+from ffe.text import counted
 
 if TYPE_CHECKING:
     from ffe.workflows.checkup import Expected
@@ -29,11 +30,12 @@ def command(as_json: bool) -> None:
         print_json(found.to_json())
         return
     libraries = ", ".join(f"{name} {version or 'missing'}" for name, version in found.libraries.items())
+    cores = counted(found.cores, "core")
     rows = [
         ("ffe", f"{found.ffe}, Python {found.python}"),
         (
             "machine",
-            f"{found.processor}, {found.cores} cores, {_gib(found.free_memory_bytes)} of {_gib(found.memory_bytes)} free",
+            f"{found.processor}, {cores}, {_gib(found.free_memory_bytes)} of {_gib(found.memory_bytes)} free",
         ),
         ("system", found.system),
         ("GPU", "a GPU and its driver are there" if found.gpu_device else "none found"),
@@ -53,7 +55,7 @@ def command(as_json: bool) -> None:
     if not found.expected:
         click.echo("\nNo backbone is in the cache yet; after the first 'ffe extract' this says what to expect of it.")
         return
-    click.echo(f"\nWhat to expect, images a second on all {found.cores} cores, with exact decoding of photos of 500x375:\n")
+    click.echo(f"\nWhat to expect, in images a second ({cores} at work, photos of 500x375, exact decoding):\n")
 
     def rates(row: Expected) -> tuple[str, ...]:
         return tuple(f"{rate:.0f}" for rate in (row.backbone_rate, row.decode_rate, row.rate))

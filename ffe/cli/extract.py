@@ -25,6 +25,7 @@ from ffe.cli.output import (
     rows_text,
     stages_text,
 )
+from ffe.text import counted
 
 
 def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
@@ -131,7 +132,7 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         if summary.changes.new < summary.images:
             click.echo(changes_text(summary.changes))
         if summary.computed:
-            note(f"{stages_text(summary.stages)}; {summary.workers} threads decoded")
+            note(f"{stages_text(summary.stages)}; {counted(summary.workers, 'thread')} decoded")
         if summary.fidelity is not None:
             click.echo(fidelity_text(summary.fidelity))
     if summary.skipped:

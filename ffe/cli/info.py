@@ -10,6 +10,7 @@ import click
 from ffe.cli.output import fidelity_text, print_json
 from ffe.errors import BundleError, StoreError
 from ffe.opening import is_model
+from ffe.text import counted
 
 if TYPE_CHECKING:
     from ffe.bundle.io import Bundle
@@ -47,7 +48,10 @@ def _features(file: str, as_json: bool) -> None:
         spec = store.spec
         height, width, channels = store.grid
         lines = [
-            ("rows", f"{_rows_text(summary)}, with {store.dims} features each ({height}x{width}x{channels}), {spec.dtype}"),
+            (
+                "rows",
+                f"{_rows_text(summary)}, with {counted(store.dims, 'feature')} each ({height}x{width}x{channels}), {spec.dtype}",
+            ),
             ("file", f"{bytes_text(Path(file).stat().st_size)}, {_file_text(summary)}"),
             ("source", store.source),
             ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}"),
@@ -79,11 +83,11 @@ def _features(file: str, as_json: bool) -> None:
 def _rows_text(summary: dict[str, Any]) -> str:
     """Return ``1800``, or ``9000 (1800 images and 7200 views)``."""
     rows, images = summary["rows"], summary["images"]
-    return f"{rows} ({images} images and {rows - images} views)" if summary["views"] else str(rows)
+    return f"{rows} ({counted(images, 'image')} and {counted(rows - images, 'view')})" if summary["views"] else str(rows)
 
 
 def _unfinished_text(rows: int) -> str:
-    return f"an unfinished run with {rows:,} rows lies beside it; run the same 'ffe extract' again to go on"
+    return f"an unfinished run with {counted(rows, 'row')} lies beside it; run the same 'ffe extract' again to go on"
 
 
 def _file_text(summary: dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from ffe.text import counted
+
 if TYPE_CHECKING:
     from ffe.extraction.calibration import Fidelity
     from ffe.extraction.changes import Changes
@@ -94,7 +96,7 @@ def estimate_text(estimate: Estimate) -> list[str]:
 
     images = [f"{estimate.compute:,} to compute", f"{estimate.copied:,} copied from the file"]
     if estimate.dropped:
-        images.append(f"{estimate.dropped:,} views in it that are not asked for any more are thrown away")
+        images.append(f"{counted(estimate.dropped, 'view')} in it not asked for any more: thrown away")
     if estimate.check:
         images.append(f"{estimate.check:,} to compare with it by content")
     if estimate.unfinished:
@@ -108,7 +110,7 @@ def estimate_text(estimate: Estimate) -> list[str]:
         disk = f"{bytes_text(estimate.file_bytes)}, nothing to write"
     else:
         disk = f"{bytes_text(estimate.file_bytes)}, needs {bytes_text(estimate.needed_bytes)} while it is made"
-    files = f"{estimate.images:,} files" + (f" and {estimate.views:,} views" if estimate.views else "")
+    files = counted(estimate.images, "file") + (f" and {counted(estimate.views, 'view')}" if estimate.views else "")
     return [
         f"{files}: {', '.join(images)}" + (f"; {time}" if estimate.compute else ""),
         f"{estimate.output}: {disk}; {free}",
@@ -118,10 +120,10 @@ def estimate_text(estimate: Estimate) -> list[str]:
 def rows_text(rows: int, images: int, views: ViewsSpec | None) -> str:
     """Return ``1800 rows``, or ``9000 rows: 1800 images, of which those that train have 4 views each``."""
     if views is None:
-        return f"{rows} rows"
+        return counted(rows, "row")
     each = f"{views.count} view{'s' if views.count > 1 else ''} each"
     which = " with" if rows == images * (1 + views.count) else ", of which those that train have"
-    return f"{rows} rows: {images} images{which} {each}"
+    return f"{counted(rows, 'row')}: {counted(images, 'image')}{which} {each}"
 
 
 def changes_text(changes: Changes) -> str:
@@ -133,7 +135,7 @@ def changes_text(changes: Changes) -> str:
 def fidelity_text(fidelity: Fidelity) -> str:
     """Return what int8 changed, in one line."""
     text = (
-        f"int8 against float32 on {fidelity.images} held-back images: "
+        f"int8 against float32 on {counted(fidelity.images, 'held-back image')}: "
         f"cosine {fidelity.mean_cosine:.4f} on average, {fidelity.worst_cosine:.4f} at worst"
     )
     if fidelity.int8_accuracy is None or fidelity.float32_accuracy is None:

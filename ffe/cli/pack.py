@@ -7,6 +7,7 @@ import click
 from ffe.cli.extract import compress_option
 from ffe.cli.options import overwrite_option
 from ffe.cli.output import print_json
+from ffe.text import counted
 
 
 @click.command(short_help="Make one feature file of several; add checksums, or compress.")
@@ -30,7 +31,7 @@ def command(files: tuple[str, ...], output: str, as_json: bool, **options: objec
     if as_json:
         print_json(summary.to_json())
         return
-    twice = f", {summary.duplicates} duplicate rows left out" if summary.duplicates else ""
+    twice = f", {counted(summary.duplicates, 'duplicate row')} left out" if summary.duplicates else ""
     of = f"{summary.files} file{'s' if summary.files > 1 else ''}"
     how = "virtual: keep the files beside it" if summary.virtual else f"compression {summary.compression}"
-    click.echo(f"{output}: {summary.rows} rows of {of}{twice}, {bytes_text(summary.bytes)}, {how}")
+    click.echo(f"{output}: {counted(summary.rows, 'row')} of {of}{twice}, {bytes_text(summary.bytes)}, {how}")

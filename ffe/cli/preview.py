@@ -6,6 +6,7 @@ import click
 
 from ffe.cli.extract import size_option_with
 from ffe.cli.output import AUGMENT_HELP, print_json
+from ffe.text import counted
 
 
 @click.command(short_help="Draw photos beside their augmented views, before you use those.", epilog=AUGMENT_HELP)
@@ -38,6 +39,6 @@ def command(
     if as_json:
         print_json(result.to_json())
         return
-    what = f"'{result.rows[0].path}'" if len(result.rows) == 1 else f"{len(result.rows)} pictures"
+    what = f"'{result.rows[0].path}'" if len(result.rows) == 1 else counted(len(result.rows), "picture")
     count = len(result.rows[0].views)
     click.echo(f"{result.output}: {what} and {count} view{'s' if count > 1 else ''}{' of each' if len(result.rows) > 1 else ''}")

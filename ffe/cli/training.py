@@ -21,6 +21,7 @@ from ffe.cli.options import (
     valid_fraction_option,
 )
 from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, note, print_json, quiet
+from ffe.text import counted
 
 if TYPE_CHECKING:
     from ffe.finetuning.history import Epoch
@@ -129,7 +130,7 @@ def print_trained(result: Any, report: str | None, as_json: bool) -> None:
         click.echo()
     else:
         click.echo(f"Probabilities: {calibration_text(record['calibration'])}\n")
-        click.echo(f"Trained on {result.rows['train']} images\n")
+        click.echo(f"Trained on {counted(result.rows['train'], 'image')}\n")
     click.echo("Test, on images not seen before: " + evaluation_text(record["evaluation"]["test"]) + "\n")
     if report is not None:
         click.echo(f"{report}: the report")

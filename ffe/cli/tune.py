@@ -90,7 +90,7 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
         return
     winner, trials = result.leaderboard[0], len(result.leaderboard)
     before = f", {result.known} of them from the run before" if result.known else ""
-    best = f"the best of {trials} trials{before}, " if trials > 1 else ""
+    best = f"the best of {counted(trials, 'trial')}{before}, " if trials > 1 else ""
     score = f"validation {METRIC_NAMES[metric]} {score_text(winner.score, metric)}"
     lines = [f"{result.head.name}: {best}{score} ({result.validation})"]
     lines += [f"  {line}" for line in parameters_lines(result.head.parameters)]

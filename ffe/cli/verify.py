@@ -7,6 +7,7 @@ import sys
 import click
 
 from ffe.cli.output import CountProgress, note, print_json
+from ffe.text import counted
 
 
 @click.command(short_help="Check every promise of a feature file or a model, and repair features.")
@@ -48,7 +49,7 @@ def command(file: str, as_json: bool, **options: object) -> None:
         again = ""
         if found.recomputed:
             again = f"; {found.recomputed} {'rows' if found.kind == 'features' else 'golden pictures'} computed again"
-        checked = f"{found.rows} rows" if found.rows is not None else "the file"
+        checked = counted(found.rows, "row") if found.rows is not None else "the file"
         if not found.ok:
             count = len(found.problems)
             click.echo(f"{file}: NOT RIGHT, {count} problem{'s' if count > 1 else ''}{again}")

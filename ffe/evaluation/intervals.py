@@ -28,7 +28,7 @@ def group_numbers(groups: np.ndarray | None, rows: int) -> np.ndarray:
     if groups is None:
         return np.arange(rows)
     if len(groups) != rows:
-        raise DataError(f"There are {len(groups)} group numbers for {rows} rows; give one for each row.")
+        raise DataError(f"The number of groups is {len(groups)}, of rows {rows}; give one for each row.")
     return np.unique(groups, return_inverse=True)[1].reshape(-1)
 
 

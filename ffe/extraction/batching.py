@@ -12,6 +12,7 @@ from ffe.engines.base import Engine
 from ffe.errors import EngineError, SpecError, ran_out_of_memory
 from ffe.images.stream import LEAST_AHEAD
 from ffe.machine import free_memory, total_memory
+from ffe.text import counted
 
 log = logging.getLogger("ffe")
 
@@ -41,7 +42,7 @@ def check_batch(batch_size: int | None, size: tuple[int, int]) -> None:
     count = batch_size or 1
     check_fits(
         (5 * count + LEAST_AHEAD) * size[0] * size[1] * 3,
-        f"A {'picture' if count == 1 else f'batch of {count:,} pictures'} of {size[0]}x{size[1]} pixels",
+        f"A {'picture' if count == 1 else 'batch of ' + counted(count, 'picture')} of {size[0]}x{size[1]} pixels",
         f"give a smaller {'--batch-size or leave it out' if count > 1 else '--size'}",
     )
 

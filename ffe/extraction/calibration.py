@@ -23,6 +23,7 @@ from ffe.images.scan import UNLABELLED, ImageRecord
 from ffe.ir import IrModel
 from ffe.keys import bytes_digest, canonical_json
 from ffe.specs import ExtractSpec
+from ffe.text import counted
 
 log = logging.getLogger("ffe")
 
@@ -114,7 +115,8 @@ def calibrated(
     if not fidelity.mean_cosine >= LEAST_COSINE:
         raise EngineError(
             f"Int8 changes the features of '{spec.backbone.name}' too much: their mean cosine to float32 is "
-            f"{fidelity.mean_cosine:.3f} on {fidelity.images} images, and {LEAST_COSINE} is needed; use --precision float32."
+            f"{fidelity.mean_cosine:.3f} on {counted(fidelity.images, 'image')}, and {LEAST_COSINE} is needed; "
+            "use --precision float32."
         )
     return model
 

@@ -15,7 +15,7 @@ from ffe.images.scan import UNLABELLED
 from ffe.stamps import NO_STAMP, Stamp
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
-from ffe.text import few
+from ffe.text import counted, few
 
 LEAST = 10  # images of a file, below which nothing is a mass
 SHARE = 0.5  # of its images, above which it is one
@@ -104,7 +104,7 @@ def refuse_mass_loss(job: Job, existing: FeatureStore, gone: Sequence[int]) -> N
     lost = [f"{lost_of_split[name]:,} of {of_split[name]:,} of the split '{name}'" for name in sorted(whole)]
     lost += [f"{lost_of_class[name]:,} of {of_class[name]:,} of {name}" for name in worst]
     raise SourceError(
-        f"{len(gone):,} of the {len(plain):,} images that '{job.output}' holds are gone from '{job.found.root}': {few(lost, 5)}. "
+        f"{len(gone):,} of {counted(len(plain), 'image')} in '{job.output}' are gone from '{job.found.root}': {few(lost, 5)}. "
         "See whether a disk or a link is missing; if they are gone for good, run the same command with --prune."
     )
 

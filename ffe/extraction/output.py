@@ -122,7 +122,8 @@ def existing_of(job: Job, spec: ExtractSpec) -> FeatureStore | None:
         gone = {path for path in existing.paths if path not in names}
         if gone and existing.source != source_text(job.found):
             raise StaleStoreError(
-                f"'{job.output}' holds {len(gone)} rows of '{existing.source}' that '{job.found.root}' has not; {REPLACE}."
+                f"'{job.output}' holds {counted(len(gone), 'row')} of '{existing.source}' "
+                f"that '{job.found.root}' has not; {REPLACE}."
             )
     except StaleStoreError:
         existing.close()
@@ -217,7 +218,7 @@ def assemble(
     if not rows or grid is None:
         first = table[1][0]
         raise SourceError(
-            f"None of the {len(table[1])} files could be read (the first, '{job.found.root / first.path}': {first.message}); "
+            f"No file of {len(table[1])} could be read (the first, '{job.found.root / first.path}': {first.message}); "
             "check the paths, and that they are pictures."
         )
     kept = " Features that were computed are kept for the same command."

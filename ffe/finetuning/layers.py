@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ffe.errors import BackboneError, SpecError
-from ffe.text import did_you_mean
+from ffe.text import counted, did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +36,7 @@ def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
     if wanted.isdecimal():
         if int(wanted) > len(names):
             raise BackboneError(
-                f"The backbone '{backbone}' has {len(names)} layers, so {wanted} of them cannot be unfrozen; "
+                f"The backbone '{backbone}' has {counted(len(names), 'layer')}, so {wanted} of them cannot be unfrozen; "
                 f"give at most {len(names)}, or '{ALL}'."
             )
         return int(wanted)
@@ -85,7 +85,7 @@ def check_growing(wanted: Sequence[str], counts: Sequence[int]) -> None:
         if counts[i] < counts[i - 1]:
             rising = ",".join(wanted[j] for j in sorted(range(len(counts)), key=lambda j: counts[j]))
             raise SpecError(
-                f"Stage {i + 1} unfreezes {counts[i]} layers, fewer than the {counts[i - 1]} of the stage before it, "
+                f"Stage {i + 1} unfreezes {counted(counts[i], 'layer')}, fewer than the {counts[i - 1]} of the stage before it, "
                 f"but what has learnt stays unfrozen; write --unfreeze {rising}."
             )
 

@@ -15,6 +15,7 @@ from ffe.heads.feature_map import FEATURE_SPACE, stored
 from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
+from ffe.text import counted
 
 log = logging.getLogger("ffe")
 
@@ -149,7 +150,8 @@ class SvmHead(MappedHead):
         machines = head._classes if head._scoring == _ONE_AGAINST_REST else head._classes * (head._classes - 1) // 2
         if len(head._bias) != machines:
             raise HeadError(
-                f"A svm for {head._classes} classes has {machines} machines, not {len(head._bias)}; make the model again."
+                f"A svm for {counted(head._classes, 'class', 'classes')} has {counted(machines, 'machine')}, "
+                f"not {len(head._bias)}; make the model again."
             )
         return head
 

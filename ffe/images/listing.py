@@ -201,7 +201,7 @@ class _Reader:
             self._note(
                 "fields",
                 number,
-                f"{where} has {counted(len(row), 'field')} where the first line names {columns} columns; "
+                f"{where} has {counted(len(row), 'field')} where the first line names {counted(columns, 'column')}; "
                 f"put quotes around a name that holds {_DELIMITERS[delimiter]}, and leave no column out.",
             )
             return

@@ -80,5 +80,5 @@ def decode_source(
             log.warning("%s", remark)
     if not kept:
         first = f" (the first, '{skipped[0][0]}': {skipped[0][1]})" if skipped else ""
-        raise SourceError(f"None of the {len(records)} images could be read{first}; check the paths, and that they are pictures.")
+        raise SourceError(f"No image of {len(records)} could be read{first}; check the paths, and that they are pictures.")
     return DecodedSource(pixels[: len(kept)], tuple(kept), tuple(sha256), np.asarray(phash, np.uint64), tuple(skipped))

@@ -65,7 +65,8 @@ def rows_text(record: Mapping[str, Any]) -> str:
     left = ""
     if rows["left_out"]:
         left = f"; {counted(rows['left_out'], 'belongs to others and is', 'belong to others and are')} left out"
-    return f"All learn from the same {rows['train']} images, choose by {rows['valid']}, and are tested on {rows['test']}{left}."
+    train = counted(rows["train"], "image")
+    return f"All learn from the same {train}, choose by {rows['valid']}, and are tested on {rows['test']}{left}."
 
 
 def verdict(record: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from ffe.report import sections
 from ffe.report.album import Album
 from ffe.report.page import Page
 from ffe.report.words import plain, prose, short_path
+from ffe.text import counted
 
 
 def render(page: Page) -> str:
@@ -74,7 +75,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else plain(value, 4000),
     )
-    environment.filters |= {"prose": prose, "short_path": short_path, "plain": plain}
+    environment.filters |= {"prose": prose, "short_path": short_path, "plain": plain, "counted": counted}
     return environment
 
 

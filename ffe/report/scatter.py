@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from ffe.report.charts import COLOURS
 from ffe.report.page import FeatureMap2D
 from ffe.report.words import plain
+from ffe.text import counted
 
 SHAPES = 5  # with eight colours: forty classes that look different
 _WIDTH, _HEIGHT, _MARGIN = 840, 560, 14
@@ -45,7 +46,8 @@ def scatter(view: FeatureMap2D, name_of: Callable[[int], str], thumbnail_of: Cal
     missed = [int(i) for i in known if wrong[i]]
     points = "".join(_point(view, i, px[i], py[i], name_of) for i in right)
     rings = "".join(_mistake(view, i, px[i], py[i], name_of, thumbnail_of(i)) for i in missed)
-    said = f"Map of {len(known)} photos by their features, made with {view.method}; {len(missed)} mistakes are ringed."
+    ringed = counted(len(missed), "mistake is", "mistakes are")
+    said = f"Map of {counted(len(known), 'photo')} by their features, made with {view.method}; {ringed} ringed."
     return Markup(
         f'<svg class="map" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(plain(said))}"><defs>'
         + "".join(f'<g id="shape{i}" class="shape">{outline}</g>' for i, outline in enumerate(_OUTLINES))

@@ -97,7 +97,13 @@ def leaderboard(trials: Sequence[Mapping[str, Any]], metric: str = "accuracy") -
                 }
             )
     count = len(trials)
-    which = f"The best of {count} trials" if count > len(rows) else f"All {count} trials"
+    which = (
+        f"The best of {counted(count, 'trial')}"
+        if count > len(rows)
+        else "The only trial"
+        if count == 1
+        else f"All {count:,} trials"
+    )
     return {
         "rows": rows,
         "count": count,

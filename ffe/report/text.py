@@ -15,6 +15,7 @@ from ffe.images.augment_text import augment_text
 from ffe.machine import bytes_text
 from ffe.report.words import counted, plain
 from ffe.specs import AugmentSpec
+from ffe.text import last_layers
 
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
@@ -173,7 +174,7 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
     """
     intervals = evaluation.get("intervals", {})
     groups = evaluation.get("groups")
-    lines = [f"{evaluation['n']} images" + (f" in {groups} groups" if groups else "")]
+    lines = [counted(evaluation["n"], "image") + (f" in {counted(groups, 'group')}" if groups else "")]
     for key, name in _SCORE_NAMES.items():
         if key in evaluation:
             value = "undefined" if evaluation[key] is None else f"{evaluation[key]:.4f}"
@@ -291,7 +292,7 @@ def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> 
     else:
         verdict = f"no real difference between {name_a} and {name_b}"
     return (
-        f"{verdict}: {share_text(a)} and {share_text(b)} of the same {rows} images right, "
+        f"{verdict}: {share_text(a)} and {share_text(b)} of the same {counted(rows, 'image')} right, "
         f"{difference:.1f} points apart (95 %: {low:z.1f} to {high:z.1f}; p {_p_text(comparison['p_value'])})"
     )
 
@@ -336,7 +337,7 @@ def kept_text(best: Mapping[str, Any], valid: int, *, unchanged: bool = False) -
             "it stays as it was, and the new file is a copy of its file."
         )
     when = f"of stage {best['stage']}, epoch {best['epoch']}" if best["epoch"] else "before the first epoch"
-    return f"The weights {when} are kept (*): the lowest validation loss, on {valid} images."
+    return f"The weights {when} are kept (*): the lowest validation loss, on {counted(valid, 'image')}."
 
 
 def stage_text(stage: Mapping[str, Any], backbone: str) -> str:
@@ -344,7 +345,7 @@ def stage_text(stage: Mapping[str, Any], backbone: str) -> str:
     if not stage["layers"]:
         return f"the head, all of {backbone} as it was"
     below = f"; below {stage['cut']} it stayed as it was" if stage["cut"] else ""
-    return f"the last {stage['layers']} layers of {backbone}, from {stage['first']} on{below}"
+    return f"{last_layers(stage['layers'])} of {backbone}, from {stage['first']} on{below}"
 
 
 def _p_text(value: float) -> str:

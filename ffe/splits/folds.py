@@ -9,6 +9,7 @@ import numpy as np
 from ffe.errors import DataError
 from ffe.keys import bytes_digest
 from ffe.splits.sides import groups_of_classes
+from ffe.text import counted
 
 
 def assign_folds(
@@ -45,7 +46,7 @@ def assign_folds(
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     if folds > len(parts):
         raise DataError(
-            f"There are {folds} folds, but only {len(parts)} groups of images to deal into them; "
+            f"{folds:,} folds were asked for, but there are only {counted(len(parts), 'group')} of images to deal into them; "
             "use fewer --folds, or add other images."
         )
     count = groups_of_classes(labels, groups)
@@ -77,8 +78,9 @@ def _too_few(
     name = f"number {label}" if class_names is None else f"'{class_names[label]}'"
     images = len({sha256[i] for i in np.flatnonzero(of_class).tolist()})
     if images < folds:
-        return f"The class {name} has {images} different images for {folds} folds; add images of it, or use fewer --folds."
+        different = counted(images, "different image")
+        return f"The class {name} has {different} for {folds:,} folds; add images of it, or use fewer --folds."
     return (
-        f"The {images} images of the class {name} form only {groups} groups that must stay together, for {folds} folds; "
-        "add other images of it, or use fewer --folds."
+        f"The {counted(images, 'image')} of the class {name} form only {counted(groups, 'group')} that must stay together, "
+        f"for {folds:,} folds; add other images of it, or use fewer --folds."
     )

@@ -12,6 +12,7 @@ from ffe.store.checksums import row_checksums
 from ffe.store.reader import FeatureStore
 from ffe.store.rows import UNREADABLE
 from ffe.store.writer import row_key
+from ffe.text import counted
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _views(store: FeatureStore) -> list[Problem]:
     rows = store.rows_of_views(plain)
     count = (rows >= 0).sum(axis=1)
     problems = [
-        Problem(f"it has {n} of the {store.made_views.count} views of '{store.paths[row]}'")
+        Problem(f"it has {n} of {counted(store.made_views.count, 'view')} of '{store.paths[row]}'")
         for row, n in zip(plain, count.tolist(), strict=True)
         if n not in {0, store.made_views.count}
     ]

@@ -178,15 +178,15 @@ def _of_twins(facts: Facts) -> Iterator[Advice]:
     ]
     mixed = [paths for paths in firsts if len(paths) > 1]
     if mixed:
-        groups = "1 photo stands" if len(mixed) == 1 else f"{len(mixed):,} photos stand"
+        groups = counted(len(mixed), "photo stands", "photos stand")
         yield Advice("warning", f"{groups} in more than one class ({_eachfew(mixed)}); look for wrong labels.")
     leaking = sum(split == "test" and len(set(splits)) > 1 for _, _, splits in facts.twins for split in splits)
     if leaking:
-        what = "1 test photo is a copy" if leaking == 1 else f"{leaking:,} test photos are copies"
+        what = counted(leaking, "test photo is a copy", "test photos are copies")
         yield Advice("warning", f"{what} of photos in other splits, so the test score will be too good; remove one of each.")
     choosing = sum(split == "valid" and "train" in splits for _, _, splits in facts.twins for split in splits)
     if choosing:
-        what = "1 validation photo is a copy" if choosing == 1 else f"{choosing:,} validation photos are copies"
+        what = counted(choosing, "validation photo is a copy", "validation photos are copies")
         yield Advice("warning", f"{what} of training photos, so what is chosen by them will look too good; remove one of each.")
     extra = photos - len(facts.twins)
     kept = (
@@ -208,7 +208,7 @@ def _of_sizes(facts: Facts) -> Iterator[Advice]:
             if facts.photos == 1
             else "All photos"
             if facts.smaller == facts.photos
-            else f"{facts.smaller:,} photos"
+            else counted(facts.smaller, "photo")
         )
         are = "is" if facts.smaller == 1 else "are"
         better = int(min(facts.medians)) // _STEP * _STEP
@@ -235,7 +235,7 @@ def _of_kinds(facts: Facts) -> Iterator[Advice]:
     """What extraction makes of unusual files."""
     if facts.other_endings:
         one = facts.other_endings == 1
-        photos = "1 photo is" if one else f"{facts.other_endings:,} photos are"
+        photos = counted(facts.other_endings, "photo is", "photos are")
         holds = "it holds" if one else "they hold"
         yield Advice("note", f"{photos} named as another format than {holds}; ffe goes by the content, other programs may not.")
     for remark in facts.remarks:

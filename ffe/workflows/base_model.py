@@ -30,6 +30,7 @@ from ffe.predict import Predictor
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.sides import TEST, TRAIN, VALID
+from ffe.text import counted
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.photos import Photos
 from ffe.workflows.training import features_of
@@ -162,7 +163,11 @@ def make_ready(
     if seen or manifest.spec.precision != "float32":
         head = _without(base, mapped[train], photos.labels[train], spec.seed, None if np.allclose(weights, 1) else weights)
         factor = calibrate(head.proba_rowwise(mapped[valid]), photos.labels[valid], groups=dealt.ids[valid]).factor
-        why = f"the head has seen {seen} images that validate" if seen else "the head was fitted on features of an int8 backbone"
+        why = (
+            f"the head has seen {counted(seen, 'image')} that are to validate"
+            if seen
+            else "the head was fitted on features of an int8 backbone"
+        )
         viewed = manifest.views is not None and manifest.views["used"] != "none"
         plain = ", without the views of them that it was fitted on" if viewed else ""
         log.info("%s, so it is fitted again, on the %d images that train%s", why, len(train), plain)

@@ -32,6 +32,7 @@ from ffe.images.stream import ImageStream
 from ffe.machine import CACHE_VARIABLE
 from ffe.specs import Decode
 from ffe.store.writer import row_key
+from ffe.text import counted
 
 _ALONE_SECONDS = 4.0
 _ALONE_IMAGES = 64
@@ -171,7 +172,9 @@ def bench(
     spec, found = make_spec(backbone, size, weights)
     records = sorted(scan(source).records, key=lambda record: row_key(record.path))[:photos]
     if len(records) < LEAST_SAMPLE:
-        raise SourceError(f"'{source}' has {len(records)} files; a bench needs at least {LEAST_SAMPLE} photos.")
+        raise SourceError(
+            f"'{source}' has {counted(len(records), 'file')}; a bench needs at least {counted(LEAST_SAMPLE, 'photo')}."
+        )
     measured: dict[tuple[str, str], list[float]] = {}
     once: list[BenchRow] = []
     slow = min(slow_photos, len(records))

@@ -58,7 +58,7 @@ class Labeller(Predictor):
 
     def __init__(self, *, top: int = TOP, **options: Any) -> None:
         if not 1 <= top <= 1000:
-            raise SpecError(f"{top} classes cannot be named; ImageNet has 1 to 1000.")
+            raise SpecError(f"The number of classes to name is {top}, but must be 1 to 1000.")
         path = lite0.needed_file()
         super().__init__(_ImageNet(path), weights=str(path), **options)
         self.top = top

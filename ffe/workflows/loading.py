@@ -76,7 +76,7 @@ def pooled_rows(files: Sequence[Path], origin: np.ndarray, names: Sequence[str])
                 parts.append(features.reshape(len(features), height * width, channels).mean(axis=1))
     if len(origin) > 1 and not differ:
         raise DataError(
-            f"All {len(origin)} rows of '{files[0]}' hold the same features, so nothing can be learnt from them; "
+            f"Every row of '{files[0]}' holds the same features, so nothing can be learnt from them; "
             "check that the images differ, and make the features again with 'ffe extract --overwrite'."
         )
     return np.concatenate(parts)

@@ -21,7 +21,7 @@ from ffe.specs import SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
 from ffe.splits.sides import groups_of_classes
 from ffe.store.reader import FeatureStore
-from ffe.text import few, quoted
+from ffe.text import counted, few, quoted
 from ffe.tuning.memory import Memory
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.workflows.rows import SplitRows
@@ -88,7 +88,7 @@ def pose(
     train, held = np.flatnonzero(split == "train"), np.flatnonzero(split == "valid")
     if len(held):
         parts = [(train, held)]
-        validation = f"{len(held)} validation rows"
+        validation = counted(len(held), "validation row")
         if folds is not None:
             log.warning("there are validation rows, so there is no cross-validation, and --folds does nothing")
     else:
@@ -106,7 +106,7 @@ def pose(
             log.warning("the smallest class has %d different training images, so there are %d folds, not 5", smallest, count)
         digests = [sha256[i] for i in train]
         parts = fold_parts(train, assign_folds(labels[train], digests, groups, count, spec.seed, store.class_names))
-        validation = f"{count}-fold cross-validation on {len(train)} rows"
+        validation = f"{count}-fold cross-validation on {counted(len(train), 'row')}"
     classes = len(store.class_names)
     weights = weights_of_classes(spec.class_weights, labels[train], classes)
     even = bool(np.allclose(weights, 1))

@@ -130,7 +130,7 @@ def write_report(
 def title_of(class_names: Sequence[str]) -> str:
     """Return ``cat or dog``; for many classes, or long names, how many they are."""
     title = listed(class_names, "or")
-    return title if len(title) <= _LONGEST_TITLE else f"{len(class_names)} classes"
+    return title if len(title) <= _LONGEST_TITLE else counted(len(class_names), "class", "classes")
 
 
 def _suspects(
@@ -165,13 +165,13 @@ def leak_text(leak: Leak | None, accuracy: float) -> str | None:
         what = f"say {leak.claimed:.4f}, which is {'too good' if more > 0 else 'no better'}"
         sentences.append(f"Cross-validation says {leak.honest:.4f}; with the groups torn apart it would {what}.")
     if leak.valid_leaking:
-        images = "1 validation image belongs" if leak.valid_leaking == 1 else f"{leak.valid_leaking} validation images belong"
-        sentences.append(f"The given split leaks: {images} together with images that train, so the validation is too good.")
+        what = counted(leak.valid_leaking, "validation image belongs", "validation images belong")
+        sentences.append(f"The given split leaks: {what} together with images that train, so the validation is too good.")
     if leak.test_leaking:
         clean = "" if leak.test_clean is None else f"; without those images it would say {leak.test_clean:.4f}"
-        images = "1 test image belongs" if leak.test_leaking == 1 else f"{leak.test_leaking} test images belong"
+        what = counted(leak.test_leaking, "test image belongs", "test images belong")
         sentences.append(
-            f"The given split leaks: {images} together with images of the other splits. The test says {accuracy:.4f}{clean}."
+            f"The given split leaks: {what} together with images of the other splits. The test says {accuracy:.4f}{clean}."
         )
     return " ".join(sentences)
 

@@ -210,7 +210,9 @@ def _check_classes(store: FeatureStore, labels: np.ndarray, groups: np.ndarray, 
     if len(small) > 1:
         names = few([f"'{store.class_names[i]}' ({different[i]})" for i in small])
         few_of, out = f"{counted(len(small), 'class has', 'classes have')} too few {what}s{of}: {names}", "these classes"
-    raise DataError(f"{few_of} in '{store.path}'; give every class at least {least} different images, or leave {out} out.")
+    raise DataError(
+        f"{few_of} in '{store.path}'; give every class at least {counted(least, 'different image')}, or leave {out} out."
+    )
 
 
 def _rows_of_other(store: FeatureStore, other: FeatureStore, split: str) -> _Columns:

@@ -32,6 +32,7 @@ from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.room import column_bytes, file_bytes
 from ffe.store.unfinished import RECORD_ROW, forget, has_rows, held_bytes
+from ffe.text import counted, last_layers
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 from ffe.workflows.training_result import Stage
 
@@ -263,13 +264,13 @@ class StageInputs:
         return sum(record.path not in known for record in self._found.records)
 
     def _what(self) -> str:
-        return f"{len(self._found.records)} images" + ("" if self._views is None else f" and {views_text(self._views)}")
+        return counted(len(self._found.records), "image") + ("" if self._views is None else f" and {views_text(self._views)}")
 
     def _say(self, stage: Stage, cut: Cut, above: keras.Model | None, engine: Engine | None, count: int) -> None:
         """Say what a stage trains, and what it takes: disk, and about how long."""
         name = self._spec.backbone.name
         what = (
-            f"the last {stage.layers} layers of {name} learn, from {stage.first} on "
+            f"{last_layers(stage.layers)} of {name} {'learns' if stage.layers == 1 else 'learn'}, from {stage.first} on "
             f"({stage.learning} {'has' if stage.learning == 1 else 'have'} weights to train)"
             if stage.layers
             else f"the head learns, all of {name} stays as it is"
@@ -279,7 +280,11 @@ class StageInputs:
         lines = [f"stage {stage.number} of {count}: {what}"]
         if self.keeps(cut) and engine is None:
             new = self._new(cut)
-            rest = f", but for {new} new images, which go through the part that stays first" if new else ""
+            rest = (
+                f", but for {counted(new, 'new image which goes', 'new images which go')} through the part that stays first"
+                if new
+                else ""
+            )
             lines.append(f"the output of {cut.layer} is in '{self._path(cut)}' already{rest}")
         elif self.keeps(cut):
             assert rate is not None

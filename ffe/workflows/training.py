@@ -30,6 +30,7 @@ from ffe.heads.base import Head
 from ffe.keys import spec_digest
 from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind
 from ffe.splits.sides import TEST, VALID
+from ffe.text import counted
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.training_result import Judged, TrainingResult
 from ffe.workflows.writing import check_page, check_place, library_versions, write_model
@@ -241,7 +242,7 @@ def write_trained(
         class_names=result.classes,
         evaluation=learnt["evaluation"],
         leaderboard=(),
-        search={"rows": result.rows, "validation": f"{result.rows['valid']} validation rows", "seed": spec.seed, **asked},
+        search={"rows": result.rows, "validation": counted(result.rows["valid"], "validation row"), "seed": spec.seed, **asked},
         members={},
         calibration=learnt["calibration"],
         reject=reject,

@@ -19,6 +19,7 @@ from ffe.report.page import Curves, Page, Picture, Suspect, write_page
 from ffe.report.text import answered_text, comparison_text, kept_text, parameters_text, stage_text
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.sides import TEST, VALID
+from ffe.text import last_layers
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.reporting import calibration_view, duplicates_of, title_of
 from ffe.workflows.training_result import Judged, Stage, TrainingResult
@@ -96,7 +97,7 @@ def write_training_report(
 def _learnt(stage: Stage) -> str:
     if stage.unfreeze == ALL:
         return "all of it"
-    return f"the last {stage.layers} layers" if stage.layers else "the head"
+    return last_layers(stage.layers) if stage.layers else "the head"
 
 
 def _curves(result: TrainingResult) -> Curves:
