@@ -57,6 +57,12 @@ def is_model(path: Path) -> bool:
         return False
 
 
+def unwritable(folder: Path, replaced: bool, what: str = "output") -> str:
+    """Return a sentence for a folder that takes no file; ``replaced`` = one that is there was to be replaced."""
+    why = ", and a file is replaced by a new one that is made beside it" if replaced else ""
+    return f"The folder '{folder}' cannot be written to{why}; choose another place for the {what}."
+
+
 def unopened(path: Path, error: OSError) -> str:
     """Return a sentence for a file that could not be opened or read: why, and what to do; nothing is said of its content."""
     if error.errno == errno.EINVAL and error.filename is not None:

@@ -37,6 +37,23 @@ def text_on(raw: io.FileIO, encoding: str | None = None, errors: str | None = "b
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding or "utf-8", errors, line_buffering=True)
 
 
+def hold_descriptors() -> None:
+    """Take the descriptors 0, 1 and 2 where they are closed.
+
+    A file that is opened while one of them is closed would get its number, and
+    whatever some library prints. What is put in their place reads as empty, and
+    cannot be written to, so that an answer is not lost in silence.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDONLY)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+
+
 class _Loader(importlib.abc.Loader):
     """Runs another loader, and keeps TensorFlow's greetings from standard error."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ffe import pack
+from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, ReportError, StoreError
 from ffe.extraction.plan import check_output
 from ffe.report.output import check_output as check_report
@@ -67,3 +68,34 @@ def test_what_is_replaced_keeps_its_mode_and_a_link_stays_a_link(fake_store: Pat
     assert (linked / page.name).is_symlink()
     assert (linked / features.name).is_symlink()
     assert page.read_bytes() == b"new"
+    bundle = Bundle(linked / model.name)
+    splits = bundle.splits()
+    bundle.replace_splits(splits[1:])
+    assert (linked / model.name).is_symlink()
+    assert Bundle(model).splits() == splits[1:]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give a file away")
+def test_what_is_replaced_keeps_its_owner(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.touch()
+    os.chown(page, 1234, 2345)
+    write_output(page, b"new")
+    assert (page.stat().st_uid, page.stat().st_gid, page.read_bytes()) == (1234, 2345, b"new")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Also where the file in it could be: what is half written must never stand in its place."""
+    for name in ("f.h5", "m.ffe", "r.html"):
+        if there:
+            (tmp_path / name).touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    why = ", and a file is replaced by a new one that is made beside it" if there else ""
+    start = f"^{re.escape(f'The folder {str(tmp_path)!r} cannot be written to{why}; choose another place for the ')}"
+    with pytest.raises(StoreError, match=f"{start}output\\.$"):
+        check_output(tmp_path / "f.h5")
+    with pytest.raises(BundleError, match=f"{start}output\\.$"):
+        check_place(tmp_path / "m.ffe")
+    with pytest.raises(ReportError, match=f"{start}report\\.$"):
+        check_report(tmp_path / "r.html")

@@ -202,6 +202,7 @@ def main() -> None:
     hold_standard_streams()
     quiet_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of functions that are traced anew; each stage has its own
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which others import, and which tells of a home it cannot write to
     warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by ffe itself
     warnings.filterwarnings("ignore", module="keras")  # and keras_tuner
     warnings.filterwarnings("ignore", module="sklearn.svm")  # ffe says itself what has not converged

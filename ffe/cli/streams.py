@@ -7,7 +7,7 @@ import sys
 from io import FileIO
 from typing import Any
 
-from ffe.quiet import Lossy, text_on
+from ffe.quiet import Lossy, hold_descriptors, text_on
 
 ANSWERS = "standard output"
 
@@ -24,20 +24,8 @@ class _Answers(FileIO):
 
 
 def hold_standard_streams() -> None:
-    """Take the descriptors 0, 1 and 2 where they are closed, and let nothing but an answer fail by them.
-
-    A file that is opened while one of them is closed would get its number, and
-    whatever some library prints. What is put in their place reads as empty, and
-    cannot be written to, so that an answer is not lost in silence.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDONLY)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
+    """Take the descriptors 0, 1 and 2 where they are closed, and let nothing but an answer fail by them."""
+    hold_descriptors()
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
     if sys.stdout is None or os.name == "posix":  # Windows writes to its console in a way of its own

@@ -20,7 +20,7 @@ from ffe.images.scan import ImageRecord, Scan, scan
 from ffe.ir import IrModel
 from ffe.keys import spec_differences
 from ffe.machine import collector_paused, has_vnni
-from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened
+from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened, unwritable
 from ffe.specs import (
     AugmentSpec,
     BackboneSpec,
@@ -311,7 +311,7 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
         problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{folder}')"
         raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
     if not os.access(folder, os.W_OK):
-        raise StoreError(f"The folder '{folder}' cannot be written to; choose another place for the output.")
+        raise StoreError(unwritable(folder, path.exists()))
     try:
         replaceable = not overwrite or not path.exists() or first_bytes(path) in {HDF5_SIGNATURE, b""}
     except OSError as error:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ffe.errors import ReportError, unwritten
-from ffe.opening import unopened
+from ffe.opening import unopened, unwritable
 from ffe.store.durable import put_in_place
 from ffe.text import suffix_refusal
 
@@ -39,7 +39,7 @@ def check_output(
             f"The {what} '{place}' lies in a folder that does not exist ('{place.parent}'); create it, or choose another place."
         )
     if not os.access(place.parent, os.W_OK):
-        raise ReportError(f"The folder '{place.parent}' cannot be written to; choose another place for the {what}.")
+        raise ReportError(unwritable(place.parent, place.exists(), what))
     try:
         replaceable = not place.is_file() or _may_be_replaced(place, mark)
     except OSError as error:

@@ -24,7 +24,7 @@ from ffe.heads.dense import DenseHead
 from ffe.images.synthetic import KINDS, draw
 from ffe.ir import IrModel
 from ffe.machine import library_version
-from ffe.opening import first_bytes, unopened
+from ffe.opening import first_bytes, unopened, unwritable
 from ffe.report.page import check_output as check_report
 from ffe.report.text import model_card
 from ffe.splits.sides import TEST
@@ -70,7 +70,7 @@ def check_place(path: Path, *, overwrite: bool, inputs: Iterable[str | os.PathLi
         problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
         raise BundleError(f"The output '{path}' {problem}; name a file in an existing folder, such as model.ffe.")
     if not os.access(path.parent, os.W_OK):
-        raise BundleError(f"The folder '{path.parent}' cannot be written to; choose another place for the output.")
+        raise BundleError(unwritable(path.parent, path.exists()))
     if path.exists():
         if any(one is not None and os.path.exists(one) and os.path.samefile(one, path) for one in inputs):
             raise BundleError(f"'{path}' is an input of the same command, so it is not replaced; choose another output.")

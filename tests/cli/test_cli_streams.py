@@ -60,6 +60,18 @@ def test_who_reads_one_line_gets_it_and_nothing_is_said(fake_store: Path) -> Non
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="descriptors that are closed")
+def test_python_without_any_stream(pictures: Path, tmp_path: Path) -> None:
+    """As under pythonw: no data file gets the number of a standard stream."""
+    code = (
+        "import os, sys\nsys.stdin = sys.stdout = sys.stderr = None\n[os.close(number) for number in (0, 1, 2)]\nimport ffe\n"
+        "ffe.extract(sys.argv[1], sys.argv[2], backbone='fake', size=16)\nassert os.open(os.devnull, os.O_RDONLY) > 2"
+    )
+    output = tmp_path / "features.h5"
+    subprocess.run([sys.executable, "-c", code, str(pictures), str(output)], check=True, timeout=300)
+    assert ffe.verify(output).ok
+
+
 @pytest.mark.parametrize("arguments", [("extract", "", "-o", "x.h5"), ("scan", ""), ("info", ""), ("tune", "f.h5", "-o", "")])
 def test_an_empty_path_is_refused(arguments: tuple[str, ...]) -> None:
     result = CliRunner().invoke(cli, arguments)
