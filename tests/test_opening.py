@@ -164,7 +164,7 @@ def test_lists_weights_models_and_reports_that_cannot_be_opened(
         (SourceError, lambda: read_list(path, {})),
         (WeightsError, lambda: resolve(find("vgg19"), (32, 32), str(path))),
         (WeightsError, lambda: find_in_model(path)),
-        (BundleError, lambda: check_place(path)),
+        (BundleError, lambda: check_place(path, overwrite=True)),
         (ReportError, lambda: check_report(path, "picture", mark=b"x")),
     )
     for error, use in uses:

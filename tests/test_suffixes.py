@@ -31,7 +31,7 @@ def test_features(tmp_path: Path, suffix: str) -> None:
 def test_a_model(tmp_path: Path, suffix: str) -> None:
     sentence = f"The model is written as ffe's own format, not as '{suffix}'; name the output '{tmp_path / 'm.ffe'}'."
     with pytest.raises(BundleError, match=f"^{re.escape(sentence)}$"):
-        check_place(tmp_path / f"m{suffix}")
+        check_place(tmp_path / f"m{suffix}", overwrite=True)
 
 
 @pytest.mark.parametrize("suffix", [".pdf", ".png"])
@@ -44,7 +44,7 @@ def test_a_report(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("name", ["f", "f.hdf5", "f.hdf", "f.features"])
 def test_any_other_ending_may_stay(tmp_path: Path, name: str) -> None:
     check_output(tmp_path / name)
-    check_place(tmp_path / name.replace("hdf5", "model"))
+    check_place(tmp_path / name.replace("hdf5", "model"), overwrite=True)
     check_report(tmp_path / name)
 
 
@@ -96,6 +96,6 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(StoreError, match=f"{start}output\\.$"):
         check_output(tmp_path / "f.h5")
     with pytest.raises(BundleError, match=f"{start}output\\.$"):
-        check_place(tmp_path / "m.ffe")
+        check_place(tmp_path / "m.ffe", overwrite=True)
     with pytest.raises(ReportError, match=f"{start}report\\.$"):
         check_report(tmp_path / "r.html")
