@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.backbones.torch_file import read_arrays
+from ffe.backbones.torch_file import _KNOWN, read_arrays
 
 MAGIC, MACHINE = 0x1950A86A20F9469CFC6C, {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
 
@@ -123,6 +123,42 @@ def test_a_hostile_file_runs_nothing(tmp_path: Path, call: Hostile, named: str, 
     with pytest.raises(ValueError, match=rf"^it names {named.replace('__builtin__', 'builtins')}, of which no weights are made$"):
         read_arrays(written(tmp_path / "f.pth", *objects).replace(b"c__builtin__\n", b"cbuiltins\n"))
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", [f"{module} {name}" for module, name in _KNOWN])
+@pytest.mark.parametrize(
+    "state", [({"dtype": "V", "__defaults__": "V", "shape": "V"}, None), (None, {"dtype": "V"}), (None, {"__defaults__": ()})]
+)
+def test_what_a_file_names_cannot_be_changed(name: str, state: tuple[Any, Any]) -> None:
+    known = _KNOWN[tuple(name.split())]  # type: ignore[index]
+    before = [getattr(known, attribute, None) for attribute in ("dtype", "__defaults__", "shape")]
+    hostile = b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\n" + pickle.dumps(state, 2)[2:-1] + b"b."
+    with pytest.raises(ValueError, match=r"^it is damaged "):
+        read_arrays(hostile)
+    assert [getattr(known, attribute, None) for attribute in ("dtype", "__defaults__", "shape")] == before
+
+
+def test_a_tensor_cannot_be_changed_once_it_is_checked(tmp_path: Path) -> None:
+    class Changed(Tensor):
+        def __reduce__(self) -> tuple[Any, ...]:
+            return *super().__reduce__(), {"shape": (1 << 20,)}
+
+    with pytest.raises(ValueError, match=r"^it is damaged "):
+        read_arrays(file_of(tmp_path / "f.pth", {"x": Changed(storage(), 0, (6,), (1,))}))
+
+
+@pytest.mark.parametrize(
+    ("data", "instruction"),
+    [
+        (b"\x80\x02]r\xff\xff\xff\x0f.", "LONG_BINPUT"),  # room for 2 ** 28 objects
+        (b"\x80\x02]p268435455\n.", "PUT"),
+        (b"\x80\x02ccollections\nOrderedDict\n)\x81.", "NEWOBJ"),
+        (b"\x80\x02]2.", "DUP"),
+    ],
+)
+def test_instructions_that_no_weights_need_are_refused(data: bytes, instruction: str) -> None:
+    with pytest.raises(ValueError, match=rf"^it has an instruction that no weights need \({instruction}\)$"):
+        read_arrays(data)
 
 
 @pytest.mark.parametrize(
