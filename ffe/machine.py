@@ -71,16 +71,19 @@ def total_memory() -> int:
 
 
 def cache_root() -> Path:
-    """Return where is kept what can be made again: ``FFE_CACHE_DIR``, or ``ffe`` in the user's cache folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named)
-    import platformdirs
+    """Return where is kept what can be made again: ``FFE_CACHE_DIR``, or ``ffe`` in the user's cache folder.
 
-    try:
-        return platformdirs.user_cache_path("ffe")
-    except RuntimeError:  # as in a container whose user id stands in no table
-        return _passing_folder()
+    A ``~`` is the user's home, and never the name of a folder.
+    """
+    root = os.path.expanduser(os.environ.get(CACHE_VARIABLE, ""))
+    if not root:
+        import platformdirs
+
+        try:
+            root = str(platformdirs.user_cache_path("ffe"))
+        except RuntimeError:  # as in a container whose user id stands in no table
+            return _passing_folder()
+    return _passing_folder() if root.startswith("~") else Path(root)  # so older releases of platformdirs leave it
 
 
 @functools.cache

@@ -101,3 +101,25 @@ def test_a_user_without_a_home_gets_a_cache_for_the_moment(
         "this user has no home folder, so nothing is kept in a cache; set HOME, or name a folder with FFE_CACHE_DIR"
     ]
     machine._passing_folder.cache_clear()
+
+
+@pytest.mark.parametrize("named", [None, "~/cache", "~nobody-of-this-name/cache"])
+def test_no_folder_is_called_after_a_home_that_is_not_there(
+    named: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older releases of platformdirs leave the ``~`` where there is no home."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("KERAS_HOME", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "named")
+    monkeypatch.setenv("FFE_CACHE_DIR", named or "")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("~/.cache") / name)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    machine._passing_folder.cache_clear()
+    (machine.cache_root() / "runs").mkdir(parents=True)
+    assert list(tmp_path.iterdir()) == []
+    machine._passing_folder.cache_clear()
+
+
+def test_a_cache_below_the_home_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFE_CACHE_DIR", "~/cache")
+    assert machine.cache_root() == Path.home() / "cache"

@@ -23,6 +23,7 @@ def command(as_json: bool) -> None:
     """
     from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
     from ffe.backbones.weights import find_file
+    from ffe.images.preprocess import SCALING
     from ffe.machine import bytes_text
     from ffe.report.text import table
 
@@ -36,6 +37,7 @@ def command(as_json: bool) -> None:
                 "size": row.size,
                 "min_size": row.min_size,
                 "preprocess": row.mode,
+                "scaling": SCALING[row.mode],
                 "licence": row.licence,
                 "weights": None if file is None else str(file),
                 "default": row.name == DEFAULT,

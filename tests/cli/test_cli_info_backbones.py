@@ -119,9 +119,13 @@ def test_backbones_as_json_are_the_catalogue() -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     rows = json.loads(result.stdout)
     assert [row["name"] for row in rows] == list(CATALOG)
-    known = {"name", "size", "min_size", "preprocess", "licence", "weights"}
+    known = {"name", "size", "min_size", "preprocess", "scaling", "licence", "weights"}
     assert set(rows[0]) == known | {
         *("default", "parameters", "features", "weights_bytes", "gflops", "images_per_second", "imagenet_top1"),
+    }
+    assert {(row["preprocess"], row["scaling"]) for row in rows} == {
+        *(("tf", "values from -1 to 1"), ("caffe", "BGR less the mean of ImageNet"), ("torch", "standardised as ImageNet")),
+        *(("none", "values from 0 to 255"),),
     }
     assert [row["name"] for row in rows if row["default"]] == [DEFAULT]
     assert {row["name"] for row in rows if row["weights"]} == {"efficientnetlite0"}  # which comes with the installation

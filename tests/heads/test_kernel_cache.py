@@ -52,6 +52,7 @@ def test_a_damaged_file_costs_time_only(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_without_a_home_it_compiles_every_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("FFE_CACHE_DIR")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("~/.cache") / name)
+    monkeypatch.setenv("MPLCONFIGDIR", "named")
     monkeypatch.chdir(tmp_path)
     assert lane_kernels._compiled(plus_one)(1) == 2
     assert list(tmp_path.iterdir()) == []
