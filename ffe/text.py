@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -12,6 +13,11 @@ from collections.abc import Iterable, Sequence
 def counted(count: int, one: str, many: str | None = None) -> str:
     """Return ``1 photo``, ``2 photos``, ``1,234 photos``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def none_could(count: int, one: str) -> str:
+    """Return ``None of the 12 files could``, ``The only file could not``."""
+    return f"The only {one} could not" if count == 1 else f"None of the {counted(count, one)} could"
 
 
 def last_layers(count: int) -> str:
@@ -57,6 +63,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.strip().lower(), names, n=1)
     return f" Did you mean '{names[near[0]]}'?" if near else ""
+
+
+def near_file(path: str | os.PathLike[str]) -> str:
+    """Return `` Did you mean 'photos'?`` of a path that is not there, where a name beside it is near; else nothing."""
+    folder, name = os.path.split(os.fspath(path).rstrip("/\\"))
+    with contextlib.suppress(OSError):
+        names = sorted(entry for entry in os.listdir(folder or ".") if not entry.startswith("."))
+        if meant := did_you_mean(name, names):
+            return meant.replace("mean '", f"mean '{os.path.join(folder, '')}")
+    return ""
 
 
 _FORMATS = {

@@ -116,7 +116,7 @@ def test_four_near_copies_of_each_photo_waste_none(tmp_path: Path) -> None:
 
 def test_what_was_moved_or_kept_is_said(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "f.h5", values(range(60)))
-    sentence = "%s moved %s the test, which chance had made too %s; more images may move %s back"
+    sentence = "%s moved %s the test, whose share chance had made too %s; more images may move %s back"
     with FeatureStore(path) as store:
         said = {}
         for seed in range(40):

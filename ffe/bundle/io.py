@@ -35,7 +35,7 @@ from ffe.ir import IrModel, digest_of_parts, map_member
 from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
 from ffe.opening import HDF5_SIGNATURE, first_bytes, is_zip, unopened
 from ffe.store.durable import copy_file, put_in_place, sync, sync_folder
-from ffe.text import url_refusal
+from ffe.text import near_file, url_refusal
 
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
 _BACKBONES = {BACKBONE, IR_GRAPH, IR_WEIGHTS}
@@ -81,7 +81,8 @@ class Bundle:
             zipped = is_zip(self.path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BundleError(
-                url_refusal(path) or f"There is no model file '{self.path}'; make one with 'ffe tune FEATURES.h5 -o {self.path}'."
+                url_refusal(path)
+                or f"There is no model file '{self.path}'; make one with 'ffe tune FEATURES.h5 -o {self.path}'.{near_file(path)}"
             ) from error
         except OSError as error:
             raise BundleError(unopened(self.path, error)) from error

@@ -135,6 +135,10 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
             note(f"{stages_text(summary.stages)}; {counted(summary.workers, 'thread')} decoded")
         if summary.fidelity is not None:
             click.echo(fidelity_text(summary.fidelity))
+        if not summary.classes:
+            note("no image has a label: to learn from them, give a folder with one folder per class, or a CSV with labels")
+        elif summary.computed:
+            note(f"Next: ffe tune {output} -o model.ffe")
     if summary.skipped:
         from ffe.report.words import plain
         from ffe.text import few, quoted

@@ -27,7 +27,7 @@ from ffe.store.layout import SCHEMA, Row, Skipped
 from ffe.store.reader import FeatureStore
 from ffe.store.room import model_bytes, saying_what_is_missing
 from ffe.store.writer import write_store
-from ffe.text import REPLACE, counted
+from ffe.text import REPLACE, counted, none_could
 
 log = logging.getLogger("ffe")
 
@@ -218,7 +218,7 @@ def assemble(
     if not rows or grid is None:
         first = table[1][0]
         raise SourceError(
-            f"No file of {len(table[1])} could be read (the first, '{job.found.root / first.path}': {first.message}); "
+            f"{none_could(len(table[1]), 'file')} be read (the first, '{job.found.root / first.path}': {first.message}); "
             "check the paths, and that they are pictures."
         )
     kept = " Features that were computed are kept for the same command."

@@ -42,6 +42,7 @@ class ExtractSummary:
         output: the feature file.
         rows: rows that it holds now, those of views too.
         images: that it holds now.
+        classes: their names; empty = no image has a label.
         views: that it holds of each image that trains; None = there are none.
         computed: images, and views, that went through the backbone in this run.
         read: files that were opened; the others had not changed.
@@ -60,6 +61,7 @@ class ExtractSummary:
     output: Path
     rows: int
     images: int
+    classes: tuple[str, ...]
     views: ViewsSpec | None
     computed: int
     read: int
@@ -301,6 +303,7 @@ def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: 
         output=job.output,
         rows=count,
         images=len(rows),
+        classes=tuple(job.found.class_names),
         views=job.views,
         computed=done.count,
         read=len(plan.known.read),

@@ -14,6 +14,7 @@ from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord
 from ffe.images.stream import ImageStream
 from ffe.specs import Decode
+from ffe.text import none_could
 
 log = logging.getLogger("ffe")
 
@@ -80,5 +81,6 @@ def decode_source(
             log.warning("%s", remark)
     if not kept:
         first = f" (the first, '{skipped[0][0]}': {skipped[0][1]})" if skipped else ""
-        raise SourceError(f"No image of {len(records)} could be read{first}; check the paths, and that they are pictures.")
+        none = none_could(len(records), "image")
+        raise SourceError(f"{none} be read{first}; check the paths, and that they are pictures.")
     return DecodedSource(pixels[: len(kept)], tuple(kept), tuple(sha256), np.asarray(phash, np.uint64), tuple(skipped))

@@ -15,7 +15,7 @@ from typing import Literal
 from ffe.errors import SourceError
 from ffe.images.listing import Finding, read_list
 from ffe.images.names import is_text, on_disk, printable
-from ffe.text import composed, few, quoted, url_refusal
+from ffe.text import composed, few, near_file, quoted, url_refusal
 
 __all__ = ["SPLIT_NAMES", "UNLABELLED", "Finding", "ImageRecord", "Scan", "Split", "list_files", "look", "printable", "scan"]
 
@@ -134,7 +134,7 @@ def look(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
         raise SourceError("The source is empty; name the folder or CSV of the images (is a variable unset?).")
     path = on_disk(Path(source))
     if not path.exists():
-        raise SourceError(url_refusal(source) or f"There is no file or folder '{path}'; check the path.")
+        raise SourceError(url_refusal(source) or f"There is no file or folder '{path}'; check the path.{near_file(path)}")
     if path.is_dir():
         found = _scan_folder(path, None if output is None else os.path.realpath(output))
     elif path.suffix.lower() in {".csv", ".tsv"}:

@@ -27,7 +27,7 @@ from ffe.store.compression import check_readable, compression_of
 from ffe.store.layout import Row, Skipped
 from ffe.store.rows import Rows
 from ffe.store.virtual import Part, read_parts
-from ffe.text import composed, url_refusal
+from ffe.text import composed, near_file, url_refusal
 
 _CHUNK_CACHE_BYTES = 8 << 20  # for rows that are read one by one from compressed chunks
 
@@ -96,7 +96,8 @@ class FeatureStore:
             is_a_model = is_zip(self.path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreError(
-                url_refusal(path) or f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'."
+                url_refusal(path)
+                or f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'.{near_file(path)}"
             ) from error
         except OSError as error:
             raise StoreInUseError(unopened(self.path, error)) from error

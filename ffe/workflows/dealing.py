@@ -207,7 +207,7 @@ def say_moved(sides: Sides) -> None:
     if moved := abs(sides.moved):
         way, size = ("into", "small") if sides.moved > 0 else ("out of", "large")
         log.info(
-            "%s moved %s the test, which chance had made too %s; more images may move %s back",
+            "%s moved %s the test, whose share chance had made too %s; more images may move %s back",
             counted(moved, "image was", "images were"),
             way,
             size,

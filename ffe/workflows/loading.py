@@ -10,6 +10,7 @@ import numpy as np
 from ffe.arrays import empty_rows
 from ffe.errors import DataError
 from ffe.store.reader import FeatureStore
+from ffe.text import counted
 
 _PIECE_BYTES = 16 << 20
 
@@ -76,7 +77,7 @@ def pooled_rows(files: Sequence[Path], origin: np.ndarray, names: Sequence[str])
                 parts.append(features.reshape(len(features), height * width, channels).mean(axis=1))
     if len(origin) > 1 and not differ:
         raise DataError(
-            f"Every row of '{files[0]}' holds the same features, so nothing can be learnt from them; "
+            f"All {counted(len(origin), 'row')} of '{files[0]}' hold the same features, so nothing can be learnt from them; "
             "check that the images differ, and make the features again with 'ffe extract --overwrite'."
         )
     return np.concatenate(parts)

@@ -62,7 +62,7 @@ def _only_broken_images(pictures: Path, bundle: Path, here: Path) -> tuple[tuple
     (here / "photos").mkdir()
     (here / "photos" / "a.jpg").write_bytes(b"no picture")
     return ("extract", here / "photos", "-o", here / "o.h5", "--backbone", "fake"), (
-        f"None of the 1 files could be read (the first, '{here / 'photos' / 'a.jpg'}': "
+        f"The only file could not be read (the first, '{here / 'photos' / 'a.jpg'}': "
         "it is no JPEG, PNG, GIF, WebP, AVIF, TIFF, BMP, JPEG 2000 or PNM picture); "
         "check the paths, and that they are pictures."
     )

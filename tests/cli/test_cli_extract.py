@@ -42,6 +42,7 @@ def test_json_is_one_object_and_all_of_stdout(source: Path, tmp_path: Path) -> N
         "output": str(output),
         "rows": 10,
         "images": 10,
+        "classes": ["cat", "dog"],
         "views": None,
         "computed": 10,
         "read": 11,
@@ -178,3 +179,26 @@ def test_a_dry_run_of_what_does_not_fit(source: Path, tmp_path: Path, monkeypatc
     assert result.exit_code == 3
     assert "1000 B free" in result.stdout
     assert result.stderr.startswith(f"ffe: The disk of '{tmp_path}/f.h5' has 1000 B free, but at least ")
+
+
+def test_what_comes_next_is_said(pictures: Path, tmp_path: Path) -> None:
+    output = str(tmp_path / "f.h5")
+    labelled = CliRunner().invoke(cli, ["extract", str(pictures), "-o", output, "--backbone", "fake"])
+    assert labelled.stderr.endswith(f"Next: ffe tune {output} -o model.ffe\n")
+    flat = CliRunner().invoke(cli, ["extract", str(pictures / "cat"), "-o", str(tmp_path / "flat.h5"), "--backbone", "fake"])
+    assert flat.stderr.endswith(
+        "no image has a label: to learn from them, give a folder with one folder per class, or a CSV with labels\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["extract", "{}/phtos", "-o", "{}/f.h5"], ["predict", "{}/model.ff", "x"], ["info", "{}/f.h"]]
+)
+def test_a_path_that_is_nearly_right_is_named(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("model.ffe", "f.h5"):
+        (tmp_path / name).touch()
+    result = CliRunner().invoke(cli, [part.format(tmp_path) for part in arguments])
+    meant = {"extract": "photos", "predict": "model.ffe", "info": "f.h5"}[arguments[0]]
+    assert result.exit_code == 3
+    assert result.stderr.endswith(f" Did you mean '{tmp_path}/{meant}'?\n")
