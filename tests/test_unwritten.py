@@ -50,13 +50,28 @@ def test_pages_and_models(fake_bundle: Path, tmp_path: Path, monkeypatch: pytest
     assert model.read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [errno.EFBIG, errno.EROFS, errno.EIO])
-def test_features(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("file", [None, "f.h5.partial/draft"])
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES])
+def test_features(tmp_path: Path, number: int, file: str | None) -> None:
     with pytest.raises(StoreError) as raised, saying_what_is_missing(tmp_path / "f.h5", lambda: 0):
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, os.strerror(number), None if file is None else str(tmp_path / file))
     reason = REASONS[number].format(folder=tmp_path)
     kept = "What was computed is kept: the same command goes on with it."
     assert str(raised.value) == f"The feature file '{tmp_path / 'f.h5'}' cannot be written: {reason} {kept}"
+
+
+def test_an_error_of_another_file_is_not_taken_for_one_of_the_output(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), saying_what_is_missing(tmp_path / "f.h5", lambda: 0):
+        raise OSError(errno.EACCES, "no", str(tmp_path / "photo.jpg"))
+
+
+def test_a_model_that_is_copied(fake_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _failing(monkeypatch, "ffe.store.durable.sync", errno.ENOSPC)
+    with pytest.raises(BundleError) as raised:
+        Bundle(fake_bundle).copy(tmp_path / "m.ffe")
+    reason = REASONS[errno.ENOSPC].format(folder=tmp_path)
+    assert str(raised.value) == f"The model '{tmp_path / 'm.ffe'}' cannot be written: {reason}"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_search_keeps_its_trials(fake_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

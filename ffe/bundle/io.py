@@ -204,7 +204,10 @@ class Bundle:
     def copy(self, path: Path) -> None:
         """Write the very file that was checked once more: all of it, or nothing."""
         self._read(CARD)
-        copy_file(self.absolute, path)
+        try:
+            copy_file(self.absolute, path)
+        except OSError as error:
+            raise BundleError(unwritten(path, error, "model")) from error
 
     def replace_splits(self, splits: list[SplitRow], place: Path | None = None) -> None:
         """Put another list of images into the file, or into a copy of it, in one step; all else stays, to the bit."""

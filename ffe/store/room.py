@@ -63,7 +63,8 @@ def saying_what_is_missing(output: Path, needed: Callable[[], int]) -> Iterator[
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.EFBIG, errno.EROFS, errno.EIO} and error.filename is None:
+        ours = not isinstance(error.filename, str) or os.path.realpath(error.filename).startswith(os.path.realpath(output))
+        if error.errno in {errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM} and ours:
             text = unwritten(output, error, "feature file")
             raise StoreError(f"{text} What was computed is kept: the same command goes on with it.") from error
         if error.errno not in DISK_IS_FULL:
