@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ffe import stamps
 from ffe.images.synthetic import draw_folder
@@ -16,6 +17,10 @@ _HERE = Path(__file__).resolve().parent
 
 
 _OWN_FOLDER = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
+settings.register_profile("ffe", deadline=None)  # how long an example takes is no matter of right and wrong
+settings.load_profile("ffe")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -355,7 +355,7 @@ def make(folder: Path, pictures: Path, **counts: int) -> Path:
         ),
         ({"cat": 3, "dog": 3}, {"seconds": float("nan")}, SpecError, "a budget of nan seconds cannot be kept; give one above 0"),
         ({"cat": 3, "dog": 3}, {"epochs": 0}, SpecError, "epochs are 0, but must be from 1 to 10000."),
-        ({"cat": 3, "dog": 3}, {"views": 0}, SpecError, "0 views of an image cannot be made; the number is 1 to 1000."),
+        ({"cat": 3, "dog": 3}, {"views": 0}, SpecError, "The number of views of an image is 0, but must be 1 to 1000."),
         ({"cat": 3, "dog": 3}, {"backbone": "no"}, BackboneError, "There is no backbone 'no'"),
         ({"cat": 3, "dog": 3}, {"report": "."}, ReportError, "The report '.' is a folder"),
         ({"cat": 3}, {}, DataError, "' are of one class ('cat'); give at least two classes."),

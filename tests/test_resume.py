@@ -99,7 +99,7 @@ def test_a_torn_file_is_computed_again(fake_store: Path, tmp_path: Path, undistu
     files = list((tmp_path / "m.ffe.search").iterdir())
     for file in files:
         file.write_bytes(file.read_bytes()[:keep])
-    (files[0].parent / "other.tmp").write_bytes(b"half")
+    (files[0].parent / f"{'0' * 32}.7.tmp").write_bytes(b"half")
     result = tune(fake_store, tmp_path / "m.ffe", **OPTIONS)
     assert result.known == 0
     assert board(result) == board(undisturbed)

@@ -328,7 +328,7 @@ def test_scores_of_averaged_answers(trained: Path, pictures: Path) -> None:
             "add --augment flip,zoom=0.8-1.2, for example.",
         ),
         ({"augment": "flip"}, "--augment says how views differ, but none are averaged; add --tta 4, for example."),
-        ({"tta": -1, "augment": "flip"}, "-1 views of an image cannot be made; the number is 1 to 1000."),
+        ({"tta": -1, "augment": "flip"}, "The number of views of an image is -1, but must be 1 to 1000."),
     ],
 )
 def test_views_that_cannot_be_averaged(fake_bundle: Path, options: dict[str, Any], sentence: str) -> None:
@@ -364,7 +364,7 @@ def test_commands_speak_of_images_and_their_views(pictures: Path, tmp_path: Path
     assert " rows/s\n" in done
     for other, gone in (("flip,rotate=3", 80), (CHANGES, 40)):  # made otherwise, or more than are asked for
         again = ran(*asked[:-3], 1, "--augment", other, "--dry-run")
-        assert f", {gone} views in it that are not asked for any more are thrown away, " in again
+        assert f", {gone} views in it not asked for any more: thrown away, " in again
     assert "thrown away" not in ran(*asked, "--dry-run")
     shown = ran("info", features)
     assert "rows         120 (40 images and 80 views), with 48 features each" in shown

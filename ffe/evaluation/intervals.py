@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ffe.errors import DataError
+from ffe.text import counted
 
 Interval = tuple[float, float]
 
@@ -28,7 +29,7 @@ def group_numbers(groups: np.ndarray | None, rows: int) -> np.ndarray:
     if groups is None:
         return np.arange(rows)
     if len(groups) != rows:
-        raise DataError(f"The number of groups is {len(groups)}, of rows {rows}; give one for each row.")
+        raise DataError(f"There are {counted(len(groups), 'group number')} for {counted(rows, 'row')}; give one for each row.")
     return np.unique(groups, return_inverse=True)[1].reshape(-1)
 
 

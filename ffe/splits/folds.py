@@ -46,7 +46,7 @@ def assign_folds(
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     if folds > len(parts):
         raise DataError(
-            f"{folds:,} folds were asked for, but there are only {counted(len(parts), 'group')} of images to deal into them; "
+            f"There are {folds:,} folds, but only {counted(len(parts), 'group')} of images to deal into them; "
             "use fewer --folds, or add other images."
         )
     count = groups_of_classes(labels, groups)

@@ -164,7 +164,7 @@ def make_ready(
         head = _without(base, mapped[train], photos.labels[train], spec.seed, None if np.allclose(weights, 1) else weights)
         factor = calibrate(head.proba_rowwise(mapped[valid]), photos.labels[valid], groups=dealt.ids[valid]).factor
         why = (
-            f"the head has seen {counted(seen, 'image')} that are to validate"
+            f"the head has seen {counted(seen, 'image that validates', 'images that validate')}"
             if seen
             else "the head was fitted on features of an int8 backbone"
         )

@@ -281,7 +281,7 @@ class StageInputs:
         if self.keeps(cut) and engine is None:
             new = self._new(cut)
             rest = (
-                f", but for {counted(new, 'new image which goes', 'new images which go')} through the part that stays first"
+                f", but for {counted(new, 'new image, which goes', 'new images, which go')} through the part that stays first"
                 if new
                 else ""
             )

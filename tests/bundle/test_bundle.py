@@ -129,7 +129,7 @@ def test_a_write_that_fails_leaves_the_old_file(fake_bundle: Path, tmp_path: Pat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ffe.bundle.io.sync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(BundleError, match="is full; make room there"):
         _copy(Bundle(fake_bundle), path)
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["model.ffe"]

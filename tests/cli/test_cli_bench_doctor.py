@@ -80,7 +80,7 @@ def test_bench_of_too_few_photos_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     result = CliRunner().invoke(cli, ["bench", str(tmp_path), "--backbone", "fake"])
     assert result.exit_code == 3
-    assert f"'{tmp_path}' has 1 files; a bench needs at least 20 photos." in result.stderr
+    assert f"'{tmp_path}' has 1 file; a bench needs at least 20 photos." in result.stderr
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_doctor_says_what_to_expect(doctor_cache: Path, pictures: Path, tmp_path
         "the engines are tried; loading TensorFlow takes a few seconds",
     ]
     table = CliRunner().invoke(cli, ["doctor"]).stdout
-    assert "What to expect, images a second" in table
+    assert "What to expect, in images a second" in table
     assert "mobilenet_0.25" in table
 
 

@@ -75,7 +75,7 @@ def test_what_cannot_be_read_is_said(picture: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_asked_is_refused(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _run(picture, "--top", "0").exit_code == 2
     assert "-0 says how a list on standard input is written; name - among the images." in _run(picture, "-0").stderr
-    with pytest.raises(SpecError, match="1001 classes cannot be named; ImageNet has 1 to 1000"):
+    with pytest.raises(SpecError, match="The number of classes to name is 1001, but must be 1 to 1000"):
         ffe.label(picture, top=1001)
     monkeypatch.setattr("ffe.backbones.lite0.PACKAGE", "no-such-package-of-weights")
     with pytest.raises(WeightsError, match="come with the package no-such-package-of-weights, which is not installed here"):

@@ -394,7 +394,7 @@ def test_missing_views_are_a_problem(source: Path, output: Path) -> None:
         )
     with FeatureStore(output.with_name("cut.h5")) as store:
         assert [problem.text() for problem in check_store(store)] == [
-            f"it has 2 of the 3 views of '{whole[1].path}'",
+            f"it has 2 of 3 views of '{whole[1].path}'",
             "it has views of images that it has not",
         ]
 
@@ -447,8 +447,8 @@ def test_the_digest_of_the_tables_covers_what_the_views_are(source: Path, output
             {"views": 0, "augment": "flip"},
             "--views 0 makes no views, so there is nothing for --augment to say; leave one of them out.",
         ),
-        ({"views": 1001, "augment": "flip"}, "1001 views of an image cannot be made; the number is 1 to 1000."),
-        ({"views": -1, "augment": "flip"}, "-1 views of an image cannot be made; the number is 1 to 1000."),
+        ({"views": 1001, "augment": "flip"}, "The number of views of an image is 1001, but must be 1 to 1000."),
+        ({"views": -1, "augment": "flip"}, "The number of views of an image is -1, but must be 1 to 1000."),
         (
             {"views": 2, "augment": "flop"},
             "There is no change 'flop' for --augment; known are flip, vflip, zoom, crop, rotate, "

@@ -52,12 +52,12 @@ def lose_most(source: Path) -> str:
     for i in range(4):
         (source / "cat" / f"cat_00{i}.png").unlink()
         (source / "dog" / f"dog_00{i}.png").unlink()
-    return "8 of the 12 images that 'OUT' holds are gone from 'SOURCE': 4 of 6 of 'cat' and 4 of 6 of 'dog'"
+    return "8 of 12 images in 'OUT' are gone from 'SOURCE': 4 of 6 of 'cat' and 4 of 6 of 'dog'"
 
 
 def lose_a_class(source: Path) -> str:
     shutil.rmtree(source / "dog")
-    return "6 of the 12 images that 'OUT' holds are gone from 'SOURCE': 6 of 6 of 'dog'"
+    return "6 of 12 images in 'OUT' are gone from 'SOURCE': 6 of 6 of 'dog'"
 
 
 @pytest.mark.parametrize("lose", [lose_most, lose_a_class])
@@ -88,8 +88,7 @@ def test_a_split_that_is_gone_is_refused(source: Path, tmp_path: Path) -> None:
     extract(tmp_path / "splits", output, backbone="fake")
     shutil.rmtree(tmp_path / "splits" / "test")
     assert refused(tmp_path / "splits", output) == (
-        "4 of the 12 images that 'OUT' holds are gone from 'SOURCE': 4 of 4 of the split 'test', 2 of 6 of 'cat' and "
-        "2 of 6 of 'dog'" + ADVICE
+        "4 of 12 images in 'OUT' are gone from 'SOURCE': 4 of 4 of the split 'test', 2 of 6 of 'cat' and 2 of 6 of 'dog'" + ADVICE
     )
 
 
@@ -99,7 +98,7 @@ def test_images_of_no_class_are_counted_by_folder(source: Path, tmp_path: Path) 
     output = tmp_path / "list.h5"
     extract(path, output, backbone="fake")
     shutil.rmtree(source / "dog")
-    assert refused(path, output).startswith("6 of the 12 images that 'OUT' holds are gone from ")
+    assert refused(path, output).startswith("6 of 12 images in 'OUT' are gone from ")
     assert ": 6 of 6 of the folder 'source/dog'. See" in refused(path, output)
 
 
@@ -146,7 +145,7 @@ def test_images_that_become_unreadable_are_gone_too(source: Path, output: Path) 
     before = output.read_bytes()
     result = run(source, output)
     assert (result.exit_code, output.read_bytes()) == (3, before)
-    assert "10 of the 12 images" in result.stderr
+    assert "10 of 12 images" in result.stderr
     assert run(source, output, "--prune").exit_code == 0
 
 
