@@ -125,4 +125,4 @@ def test_a_quota_hides_what_is_missing(tmp_path: Path) -> None:
 
 def test_other_errors_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="denied"), saying_what_is_missing(tmp_path / "f.h5", lambda: 0):
-        raise OSError(errno.EACCES, "denied")
+        raise OSError(errno.ENOTCONN, "denied")
