@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import struct
 import threading
 import zlib
 from pathlib import Path
@@ -16,7 +15,17 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from ffe.errors import DecodeError, ran_out_of_memory
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.memory import room_for
-from ffe.images.structure import HEAD_BYTES, check_effort, check_pixels, checked, claims_more, end_of, kind_of, tags_are_bounded
+from ffe.images.structure import (
+    HEAD_BYTES,
+    check_effort,
+    check_pixels,
+    checked,
+    claims_more,
+    end_of,
+    kind_of,
+    png_chunks,
+    tags_are_bounded,
+)
 from ffe.specs import Decode
 from ffe.text import counted, url_refusal
 
@@ -108,9 +117,11 @@ class _PerThread:
         self._before, self._here = before, threading.local()
 
     def __bool__(self) -> bool:
-        return bool(getattr(self._here, "on", self._before))
+        on = getattr(self._here, "on", None)
+        return self._before if on is None else bool(on)
 
-    def turn(self, on: bool) -> None:
+    def turn(self, on: bool | None) -> None:
+        """Switch it for this thread; None = as it was before."""
         self._here.on = on
 
 
@@ -181,16 +192,12 @@ def decode(
 
 def _matches_its_checksums(data: bytes) -> bool:
     """Return whether each chunk of a PNG file that is there as a whole has the checksum that stands behind it."""
-    view, at = memoryview(data), 8
-    while at + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
-        end = at + 8 + length
-        if end + 4 <= len(data) and zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            return False
-        if name == b"IEND":
-            break
-        at = end + 4
-    return True
+    view = memoryview(data)
+    return all(
+        zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
+        for at, end, _ in png_chunks(data)
+        if end <= len(data)
+    )
 
 
 def _lacks_its_end_alone(data: bytes) -> bool:
@@ -243,7 +250,7 @@ def _decoded(
             raise DecodeError("truncated", f"the picture is cut off ({text})") from error
         raise DecodeError("broken", f"the picture is damaged ({text})") from error
     finally:
-        _takes_cut.turn(False)
+        _takes_cut.turn(None)
 
 
 def _is_dark(image: Image.Image) -> bool:

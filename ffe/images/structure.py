@@ -312,16 +312,21 @@ def check_effort(kind: str, pixels: int) -> None:
         raise _slow("a JPEG 2000 picture", _JPEG2000_PIXELS)
 
 
+def png_chunks(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (start, end, name) of the chunks of a PNG file, to the last that has a name; it may end behind the data."""
+    at = 8
+    while at + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        yield at, at + 12 + length, name
+        at += 12 + length
+        if name == b"IEND":
+            break
+
+
 def end_of(data: bytes, kind: str) -> int | None:
     """Return where a PNG or GIF file ends by its blocks: behind ``len(data)`` if its end is missing, None if unknown."""
     if kind == "PNG":
-        at = 8
-        while at + 8 <= len(data):
-            length, name = struct.unpack_from(">I4s", data, at)
-            at += 12 + length
-            if name == b"IEND":
-                return at
-        return len(data) + 1
+        return next((end for _, end, name in png_chunks(data) if name == b"IEND"), len(data) + 1)
     if kind == "GIF":
         at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
         while at < len(data):

@@ -79,6 +79,15 @@ def test_bytes_behind_the_end_are_no_fault() -> None:
         assert notes == []
 
 
+def test_the_switch_is_afterwards_as_the_caller_had_it() -> None:
+    """Who takes pictures that are cut off in his own program goes on to do so, also in a thread that ffe decoded in."""
+    switch = decoding._PerThread(True)
+    switch.turn(False)
+    assert not switch
+    switch.turn(None)
+    assert switch
+
+
 def test_keeping_is_of_one_thread_and_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow's switch stays as it was for whoever else decodes, in this thread and in others."""
     data = saved(draw("cat", 3, (60, 60)), "PNG")[:-400]
