@@ -34,16 +34,6 @@ def run(source: Path, output: Path, **options: Any) -> ExtractSummary:
 
 
 @pytest.fixture
-def source(pictures: Path, tmp_path: Path) -> Path:
-    """Six cats and six dogs that a test may change."""
-    folder = tmp_path / "source"
-    for file in sorted(pictures.glob("*/*_00[0-5].png")):
-        (folder / file.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, folder / file.parent.name / file.name)
-    return folder
-
-
-@pytest.fixture
 def output(tmp_path: Path) -> Path:
     """Where the features go: a folder of its own."""
     (tmp_path / "out").mkdir()
