@@ -1,0 +1,102 @@
+"""The pages of docs/ say what the code says: names, values, members, codes, and every package."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ffe import cli
+from ffe.bundle import manifest
+from ffe.heads import HEADS
+from ffe.heads.space import complete
+from ffe.specs import ExtractSpec
+from ffe.store import layout
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def script() -> ModuleType:
+    """Return ``docs/write_reference.py`` as a module."""
+    spec = importlib.util.spec_from_file_location("write_reference", DOCS / "write_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text("utf-8")
+
+
+def first_cells(text: str) -> list[str]:
+    """Return what stands in the first column of the tables of a page."""
+    return re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+
+
+SCRIPT = script()
+
+
+@pytest.mark.parametrize("section", SCRIPT.SECTIONS)
+def test_written_sections_are_those_of_the_code(section: str) -> None:
+    path, text = SCRIPT.written(section)
+    found = path.read_text("utf-8")
+    assert f"<!-- begin {section} -->" in found
+    assert f"<!-- end {section} -->" in found
+    assert found.split() == text.split(), "run: python docs/write_reference.py"  # other releases of click break lines otherwise
+
+
+def fields_of(kind: Any, above: str = "") -> list[str]:
+    """Return the fields of a spec by their names in JSON, ``backbone.name``."""
+    names = []
+    for field in dataclasses.fields(kind):
+        nested = field.metadata.get("spec")
+        names += [above + field.name] if nested is None else fields_of(nested, f"{above}{field.name}.")
+    return names
+
+
+def test_feature_file_has_no_secrets() -> None:
+    text = page("reference/feature-file.md")
+    datasets = (layout.FEATURES, layout.DATA_LINK, *layout.TABLES, *layout.BACKBONE_PARTS)
+    attributes = (*layout.ATTRIBUTES, "tables_sha256", "record")
+    for name in (*(f"/{name}" for name in datasets), *attributes, *fields_of(ExtractSpec)):
+        assert f"`{name}`" in text, name
+    for schema in layout.READABLE:
+        assert f"\n| {schema} | " in text, schema
+    assert f"\n| {layout.SCHEMA} | nothing" in text
+
+
+def test_model_file_has_no_secrets() -> None:
+    text = page("reference/model-file.md")
+    members = [getattr(manifest, name) for name in manifest.__all__ if name.isupper()]
+    assert len(members) == 9
+    for name in (*members, *(field.name for field in dataclasses.fields(manifest.Manifest))):
+        assert f"`{name}`" in text, name
+    for schema in manifest.READABLE:
+        assert f"\n| {schema} | " in text, schema
+    assert f"\n| {manifest.SCHEMA} | nothing" in text
+
+
+def test_exit_codes_are_those_of_the_command_line() -> None:
+    codes = [int(cell) for cell in first_cells(page("reference/exit-codes.md")) if cell.isdecimal()]
+    assert codes == sorted({0, 2, cli.DONE_BUT_SKIPPED, cli.REFUSED, cli.BROKEN, cli.INTERRUPTED})
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name != "dense"])  # its arrays are numbered
+def test_arrays_of_a_head_are_named(name: str) -> None:
+    from ffe.testing.head import separable_rows
+
+    text = page("reference/heads.md").partition("## The arrays in a model file")[2]
+    wanted: dict[str, Any] = {"scaling": "standard", "pca": True, "trees": 100}
+    space = HEADS[name].space
+    settings = {key: value for key, value in wanted.items() if key in {parameter.name for parameter in space}}
+    features, labels = separable_rows(3, 12)
+    head = HEADS[name](complete(space, settings, name), (2, 3, 4)).fit(features, labels, 3)
+    for array in head.arrays():
+        assert f"`{array}`" in text, array
