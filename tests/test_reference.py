@@ -100,3 +100,14 @@ def test_arrays_of_a_head_are_named(name: str) -> None:
     head = HEADS[name](complete(space, settings, name), (2, 3, 4)).fit(features, labels, 3)
     for array in head.arrays():
         assert f"`{array}`" in text, array
+
+
+def test_results_name_benchmarks_that_there_are() -> None:
+    text = page("results.md")
+    folder = DOCS.parent / "tests" / "benchmarks"
+    named = set(re.findall(r"bench_\w+\.py", text))
+    assert named == {file.name for file in folder.glob("bench_*.py")}
+    for file, words in re.findall(r'(bench_\w+\.py) -k "?([\w ]+)"?', text):
+        tests = re.findall(r"^def (test_\w+)", (folder / file).read_text("utf-8"), re.MULTILINE)
+        for word in words.split(" or "):
+            assert any(word in test for test in tests), word
