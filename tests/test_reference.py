@@ -111,3 +111,19 @@ def test_results_name_benchmarks_that_there_are() -> None:
         tests = re.findall(r"^def (test_\w+)", (folder / file).read_text("utf-8"), re.MULTILINE)
         for word in words.split(" or "):
             assert any(word in test for test in tests), word
+
+
+BY_HAND = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *(f"docs/{path.relative_to(DOCS)}" for path in DOCS.rglob("*.md")))
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_files_and_folders_that_a_page_names_are_there(name: str) -> None:
+    root = DOCS.parent
+    named = re.findall(r"`((?:ffe|tests|docs|data|notebooks|\.ci)/[\w./-]*)`", (root / name).read_text("utf-8"))
+    assert [path for path in named if not (root / path).exists() and "/X" not in path] == []
+
+
+def test_glossary_is_sorted() -> None:
+    words = [word.casefold() for word in re.findall(r"^\| \*\*([^*]+)\*\*", page("design/glossary.md"), re.MULTILINE)]
+    assert len(words) >= 50
+    assert words == sorted(words)
