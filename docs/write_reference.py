@@ -119,7 +119,7 @@ def markdown(doc: str) -> Iterator[str]:
         if not re.fullmatch(r"(Args|Attributes|Returns|Yields|Raises):", head):
             yield from (block.strip(), "")
             continue
-        yield from (f"**{head[:-1]}**", "")
+        yield from ("**Arguments**" if head == "Args:" else f"**{head[:-1]}**", "")
         if head in {"Returns:", "Yields:"}:
             yield from (inspect.cleandoc(body), "")
             continue
