@@ -38,18 +38,18 @@ _HOMES = {
     "FfeError": "ffe.errors",
     "Predictor": "ffe.predict",
     "compare": "ffe.workflows.comparing",
-    "evaluate": "ffe.workflows",
+    "evaluate": "ffe.workflows.scoring",
     "extract": "ffe.extraction.run",
     "finetune": "ffe.workflows.finetuning",
     "forget": "ffe.workflows.forgetting",
     "label": "ffe.workflows.labelling",
     "scratch": "ffe.workflows.from_scratch",
-    "pack": "ffe.workflows",
+    "pack": "ffe.workflows.packing",
     "preview": "ffe.workflows.previewing",
     "scan": "ffe.workflows.scanning",
-    "train": "ffe.workflows",
-    "tune": "ffe.workflows",
-    "verify": "ffe.workflows",
+    "train": "ffe.workflows.fitting",
+    "tune": "ffe.workflows.fitting",
+    "verify": "ffe.workflows.verifying",
 }
 
 if TYPE_CHECKING:
@@ -58,14 +58,17 @@ if TYPE_CHECKING:
     from ffe.extraction.transformer import FeatureExtractor
     from ffe.predict import Predictor
     from ffe.store.reader import FeatureStore
-    from ffe.workflows import evaluate, pack, train, tune, verify
     from ffe.workflows.comparing import compare
     from ffe.workflows.finetuning import finetune
+    from ffe.workflows.fitting import train, tune
     from ffe.workflows.forgetting import forget
     from ffe.workflows.from_scratch import scratch
     from ffe.workflows.labelling import label
+    from ffe.workflows.packing import pack
     from ffe.workflows.previewing import preview
     from ffe.workflows.scanning import scan
+    from ffe.workflows.scoring import evaluate
+    from ffe.workflows.verifying import verify
 
 
 def __getattr__(name: str) -> Any:

@@ -50,9 +50,10 @@ from ffe.predict import Predictor
 from ffe.report.text import kept_text
 from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
-from ffe.workflows import evaluate, train
 from ffe.workflows.finetuning import finetune
+from ffe.workflows.fitting import train
 from ffe.workflows.from_scratch import scratch
+from ffe.workflows.scoring import evaluate
 from ffe.workflows.stage_inputs import Means, StageInputs
 from ffe.workflows.training_result import TrainingResult
 

@@ -16,8 +16,8 @@ from ffe.cli import cli
 from ffe.extraction.run import extract
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.train import Trainer
-from ffe.workflows import train
 from ffe.workflows.finetuning import finetune
+from ffe.workflows.fitting import train
 from ffe.workflows.from_scratch import scratch
 
 BACKBONE, SIZE = "mobilenet_0.25", 32

@@ -13,7 +13,7 @@ from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, FfeError, ReportError, StoreError
 from ffe.report.output import write_output
 from ffe.store.room import saying_what_is_missing
-from ffe.workflows import tune
+from ffe.workflows.fitting import tune
 
 REASONS = {
     errno.ENOSPC: "the disk of '{folder}' is full; make room there, or choose another place.",

@@ -22,7 +22,8 @@ from ffe.images.synthetic import draw
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
-from ffe.workflows import train, verify
+from ffe.workflows.fitting import train
+from ffe.workflows.verifying import verify
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from ffe.specs import BackboneSpec, ExtractSpec
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
-from ffe.workflows import TuneResult, evaluate, train, tune
+from ffe.workflows.fitting import TuneResult, train, tune
 from ffe.workflows.leak import Leak
 from ffe.workflows.reporting import leak_text
+from ffe.workflows.scoring import evaluate
 
 GRID = (4, 4, 3)
 

@@ -29,7 +29,7 @@ def command(output: str) -> None:
     from ffe.images.synthetic import draw, draw_folder
     from ffe.machine import bytes_text
     from ffe.predict import Predictor
-    from ffe.workflows import tune
+    from ffe.workflows.fitting import tune
 
     folder = Path(output)
     pictures, features, model, new = folder / "pictures", folder / "features.h5", folder / "model.ffe", folder / "new.png"

@@ -23,7 +23,7 @@ from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
 from ffe.images.stream import ImageStream
 from ffe.store.reader import FeatureStore
-from ffe.workflows import train
+from ffe.workflows.fitting import train
 
 pytestmark = pytest.mark.benchmark
 

@@ -18,7 +18,7 @@ from ffe.extraction.history import remember
 from ffe.extraction.plan import make_spec
 from ffe.report.text import model_card
 from ffe.store.reader import FeatureStore
-from ffe.workflows import tune
+from ffe.workflows.fitting import tune
 
 
 def _run(*arguments: object) -> Result:

@@ -28,7 +28,9 @@ from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
 from ffe.testing.store import seal
-from ffe.workflows import evaluate, train, verify
+from ffe.workflows.fitting import train
+from ffe.workflows.scoring import evaluate
+from ffe.workflows.verifying import verify
 
 OPTIONS: dict[str, Any] = {"backbone": "mobilenet_0.25", "size": 32, "weights": "random"}
 

@@ -26,7 +26,7 @@ from ffe.images.synthetic import draw
 from ffe.keys import bytes_digest
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import assert_same_file, seal
-from ffe.workflows import verify
+from ffe.workflows.verifying import verify
 
 
 def run(source: Path, output: Path, **options: Any) -> ExtractSummary:

@@ -32,7 +32,8 @@ from ffe.store.checks import check_store
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
 from ffe.testing.store import seal
-from ffe.workflows import pack, verify
+from ffe.workflows.packing import pack
+from ffe.workflows.verifying import verify
 
 CHANGES = "flip,zoom=0.6-1.2,rotate=20,brightness=0.7-1.3"
 

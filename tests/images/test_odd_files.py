@@ -15,7 +15,7 @@ from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image
 from ffe.specs import Decode
 from ffe.store.reader import FeatureStore
-from ffe.workflows import train
+from ffe.workflows.fitting import train
 
 Colour = tuple[int, int, int]
 

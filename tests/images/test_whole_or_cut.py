@@ -22,7 +22,8 @@ from ffe.images.decode import CUT, DARK, ENDLESS, UNMATCHED, decode
 from ffe.images.stream import remark
 from ffe.images.synthetic import draw
 from ffe.predict import Predictor
-from ffe.workflows import train, verify
+from ffe.workflows.fitting import train
+from ffe.workflows.verifying import verify
 
 FORMATS: list[tuple[str, dict[str, Any], int]] = [  # name, options, bytes behind the last pixel
     ("JPEG", {}, 2),

@@ -16,7 +16,7 @@ from ffe.bundle.io import Bundle
 from ffe.extraction.run import extract
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
-from ffe.workflows import train
+from ffe.workflows.fitting import train
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from ffe.specs import Compression, StoredDtype
 from ffe.store import compression
 from ffe.store.reader import FeatureStore
 from ffe.testing import StoreContract
-from ffe.workflows import pack
+from ffe.workflows.packing import pack
 
 FILTERS = {"none": [], "lzf": [32000], "gzip": [1], "zstd": [32001]}
 

@@ -18,7 +18,8 @@ from ffe.keys import canonical_json, spec_digest
 from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import assert_same_file
-from ffe.workflows import pack, verify
+from ffe.workflows.packing import pack
+from ffe.workflows.verifying import verify
 
 TEXT = h5py.string_dtype("utf-8")
 SKIPPED = [("bäd.png", "broken", "its header is damaged")]

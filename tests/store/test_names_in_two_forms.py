@@ -16,7 +16,9 @@ from ffe.hdf5 import as_text
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
-from ffe.workflows import evaluate, pack, train
+from ffe.workflows.fitting import train
+from ffe.workflows.packing import pack
+from ffe.workflows.scoring import evaluate
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 

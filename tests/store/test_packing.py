@@ -19,7 +19,9 @@ from ffe.images.synthetic import draw
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
-from ffe.workflows import pack, train, verify
+from ffe.workflows.fitting import train
+from ffe.workflows.packing import pack
+from ffe.workflows.verifying import verify
 
 
 @pytest.fixture(scope="module")
