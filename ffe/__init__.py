@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ffe' has no attribute '{name}'")
-    quiet = importlib.import_module("ffe.quiet")  # as on the command line
+    quiet = importlib.import_module("ffe.base.tensorflow_log")  # as on the command line
     quiet.hold_descriptors()
     quiet.quiet_tensorflow()
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,7 +1,7 @@
 """Options as values: frozen, checked once, to JSON and back.
 
 A spec says how something was made and nothing else: no paths, no machine, no
-date. Two equal specs make equal features; ``ffe.keys.spec_digest`` of an
+date. Two equal specs make equal features; ``ffe.base.digests.spec_digest`` of an
 ``ExtractSpec`` is therefore the cache key of a feature file.
 """
 

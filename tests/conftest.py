@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from ffe import stamps
+from ffe.base import file_stat
 from ffe.images.synthetic import draw_folder
 
 _HERE = Path(__file__).resolve().parent
@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     tests/test_stamps.py looks at new pictures. All processes of a run share one
     cache, so a backbone is converted and a kernel compiled once.
     """
-    stamps.RACY_NS = 0
+    file_stat.RACY_NS = 0
     if threads := int(os.environ.get("FFE_TEST_CORES", 0)):  # .ci/portable: as if the machine had so many cores
         os.sched_getaffinity = lambda _: set(range(threads))  # type: ignore[attr-defined]
     if hasattr(config, "workerinput"):  # a process of pytest-xdist: its parent's environment is as it should be

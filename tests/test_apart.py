@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from ffe.backbones.weights import keras_home
-from ffe.machine import cache_root
+from ffe.base.system import cache_root
 
 _PRINT = """
 import os, platformdirs
 from pathlib import Path
 from ffe.backbones.weights import keras_home
-from ffe.machine import cache_root
+from ffe.base.system import cache_root
 print(Path.home(), cache_root(), keras_home(), platformdirs.user_cache_path("ffe"), platformdirs.user_data_path("ffe"), sep="\\n")
 """
 

@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import ffe
+from ffe.base.digests import file_digest
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.errors import BundleError, DataError, SourceError, StoreError
 from ffe.images.synthetic import draw_folder
-from ffe.keys import file_digest
 from ffe.report.thumbnails import thumbnail
 from ffe.store.reader import FeatureStore
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe import forks
+from ffe.base import forks
 from ffe.engines.keras import KerasEngine
 from ffe.engines.openvino import OpenVinoEngine
 from ffe.errors import EngineError

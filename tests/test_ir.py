@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffe.ir import GRAPH, RECORD, WEIGHTS, IrModel, check_graph, map_member, read_ir, write_ir
+from ffe.base.openvino_ir import GRAPH, RECORD, WEIGHTS, IrModel, check_graph, map_member, read_ir, write_ir
 
 MODEL = IrModel(b"<net/>", np.arange(256, dtype=np.uint8), {"backbone": "vgg19", "fidelity": {"images": 3}})
 

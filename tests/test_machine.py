@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-import ffe.machine as machine
+import ffe.base.system as machine
 
 
 def test_cores_are_those_that_the_process_may_use() -> None:
@@ -67,16 +67,16 @@ def test_whether_the_processor_has_vnni(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, processor: str, flags: str, isa: str, expected: bool | None
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"model name\t: some\nflags\t\t: fpu {flags}\n")
-    monkeypatch.setattr("ffe.machine._CPUINFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr("ffe.machine.platform.machine", lambda: processor)
+    monkeypatch.setattr("ffe.base.system._CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("ffe.base.system.platform.machine", lambda: processor)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
     assert machine.has_vnni() is expected
 
 
 def test_what_cannot_be_told_of_vnni(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without /proc/cpuinfo NumPy is asked, which knows one kind of VNNI and not the other."""
-    monkeypatch.setattr("ffe.machine._CPUINFO", tmp_path / "none")
-    monkeypatch.setattr("ffe.machine.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("ffe.base.system._CPUINFO", tmp_path / "none")
+    monkeypatch.setattr("ffe.base.system.platform.machine", lambda: "x86_64")
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     assert machine.has_vnni() in {True, None}
 

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 import ffe
+from ffe.base.system import free_memory
 from ffe.cli import cli
 from ffe.errors import BackboneError, DecodeError, EngineError, FfeError, SpecError, WeightsError, ran_out_of_memory
 from ffe.images.decode import decode, read_image
 from ffe.images.synthetic import draw
-from ffe.machine import free_memory
 
 ERRORS = [
     MemoryError("Unable to allocate 5.46 TiB for an array with shape (750000000000,) and data type float64"),
@@ -136,14 +136,14 @@ def test_what_surely_does_not_fit_is_refused_at_once(
     sentence: str,
 ) -> None:
     monkeypatch.setattr("ffe.images.decode.decode", _raising(AssertionError("nothing is decoded")))
-    monkeypatch.setattr("ffe.arrays.free_memory", lambda: min(free_memory(), 64 << 30))
+    monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: min(free_memory(), 64 << 30))
     with pytest.raises(SpecError, match=f"^{sentence}$"):
         call(pictures, fake_bundle, tmp_path / "out.ffe")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_that_are_too_large_for_the_memory(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ffe.arrays.free_memory", lambda: 1 << 30)
+    monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: 1 << 30)
     with pytest.raises(
         SpecError,
         match=r"^A picture of 8192x8192 pixels takes at least 3\.9 GiB of memory, and 1\.0 GiB are free; give a smaller",

@@ -21,12 +21,12 @@ from ffe.backbones.build import _load_weights
 from ffe.backbones.catalog import find
 from ffe.backbones.learnt import find_in_model
 from ffe.backbones.weights import resolve
+from ffe.base.file_access import unopened
+from ffe.base.output_file import check_output as check_report
 from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, FfeError, ReportError, SourceError, StoreError, StoreInUseError, WeightsError
 from ffe.extraction.plan import check_output
 from ffe.images.listing import read_list
-from ffe.opening import unopened
-from ffe.report.output import check_output as check_report
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store.journal import Journal
 from ffe.store.partial import folder_of, locked

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 import ffe
+from ffe.base.digests import bytes_digest
 from ffe.errors import DecodeError, ReportError, SourceError, SpecError
 from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
 from ffe.images.decode import decode
-from ffe.keys import bytes_digest
 from ffe.report.contact_sheet import Strip
 from ffe.specs import AugmentSpec
 from ffe.workflows.previewing import preview

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.base.digests import bytes_digest
 from ffe.errors import DataError
 from ffe.extraction.plan import make_spec
-from ffe.keys import bytes_digest
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
@@ -303,7 +303,7 @@ def test_rows_that_memory_cannot_hold_lie_on_the_disk_while_they_are_needed(
     assert not isinstance(in_memory, np.memmap)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr("ffe.arrays.free_memory", lambda: 2 * in_memory.nbytes - 1)
+    monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: 2 * in_memory.nbytes - 1)
     on_disk = rows.load(everything)
     assert isinstance(on_disk, np.memmap)
     np.testing.assert_array_equal(on_disk, in_memory)
@@ -315,5 +315,5 @@ def test_rows_that_memory_cannot_hold_lie_on_the_disk_while_they_are_needed(
     del part
     gc.collect()
     assert list((tmp_path / "temporary").iterdir()) == []
-    monkeypatch.setattr("ffe.arrays.free_memory", lambda: 2 * in_memory.nbytes)
+    monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: 2 * in_memory.nbytes)
     assert not isinstance(rows.load(everything), np.memmap)

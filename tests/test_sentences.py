@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ffe.base.text import counted
 from ffe.cli.output import estimate_text, rows_text
 from ffe.extraction.estimate import Estimate
 from ffe.report.text import kept_text, stage_text
-from ffe.text import counted
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ffe"
 NOUNS = (

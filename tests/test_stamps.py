@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ffe import stamps
-from ffe.keys import bytes_digest
-from ffe.machine import cache_root
-from ffe.stamps import NO_STAMP, remembered_digest, stamp_now, stamp_to_keep
+from ffe.base import file_stat
+from ffe.base.digests import bytes_digest
+from ffe.base.file_stat import NO_STAMP, remembered_digest, stamp_now, stamp_to_keep
+from ffe.base.system import cache_root
 
 PRODUCT = 2_000_000_000  # what tests/conftest.py takes away
 DAY = 24 * 3600
@@ -20,14 +20,14 @@ DAY = 24 * 3600
 
 @pytest.fixture(autouse=True)
 def window(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(stamps, "RACY_NS", PRODUCT)
+    monkeypatch.setattr(file_stat, "RACY_NS", PRODUCT)
     monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let so much time pass."""
     now = time.time_ns
-    monkeypatch.setattr(stamps.time, "time_ns", lambda: now() + int(seconds * 1e9))
+    monkeypatch.setattr(file_stat.time, "time_ns", lambda: now() + int(seconds * 1e9))
 
 
 def test_a_file_that_has_just_changed_has_no_stamp_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_content_that_changes_behind_an_unchanged_size_and_mtime_is_seen(tmp_pat
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that is worth a note, and old enough for one."""
-    monkeypatch.setattr(stamps, "_WORTH_BYTES", 100)
+    monkeypatch.setattr(file_stat, "_WORTH_BYTES", 100)
     later(monkeypatch, 60)
     (tmp_path / "weights").write_bytes(b"w" * 1000)
     return tmp_path / "weights"
@@ -78,8 +78,8 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def count_hashes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     hashed: list[Path] = []
-    whole = stamps.file_digest
-    monkeypatch.setattr(stamps, "file_digest", lambda path: (hashed.append(path), whole(path))[1])
+    whole = file_stat.file_digest
+    monkeypatch.setattr(file_stat, "file_digest", lambda path: (hashed.append(path), whole(path))[1])
     return hashed
 
 

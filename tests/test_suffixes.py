@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from ffe import pack
+from ffe.base.atomic import copy_file
+from ffe.base.output_file import check_output as check_report
+from ffe.base.output_file import write_output
 from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, ReportError, StoreError
 from ffe.extraction.plan import check_output
-from ffe.report.output import check_output as check_report
-from ffe.report.output import write_output
-from ffe.store.durable import copy_file
 from ffe.workflows.writing import check_place
 
 

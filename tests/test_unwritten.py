@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from ffe.base.output_file import write_output
 from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, FfeError, ReportError, StoreError
-from ffe.report.output import write_output
 from ffe.store.room import saying_what_is_missing
 from ffe.workflows.fitting import tune
 
@@ -41,7 +41,7 @@ def test_pages_and_models(fake_bundle: Path, tmp_path: Path, monkeypatch: pytest
     reason = REASONS[number].format(folder=tmp_path)
     for what, file, error in (("report", "r.html", ReportError), ("model", "m.ffe", BundleError)):
         with monkeypatch.context() as patch:
-            _failing(patch, "ffe.report.output.put_in_place" if what == "report" else "ffe.bundle.io.sync", number)
+            _failing(patch, "ffe.base.output_file.put_in_place" if what == "report" else "ffe.bundle.io.sync", number)
             with pytest.raises(FfeError) as raised:
                 write_output(tmp_path / file, b"page") if what == "report" else Bundle(model).replace_splits([])
         assert type(raised.value) is error
@@ -66,7 +66,7 @@ def test_an_error_of_another_file_is_not_taken_for_one_of_the_output(tmp_path: P
 
 
 def test_a_model_that_is_copied(fake_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _failing(monkeypatch, "ffe.store.durable.sync", errno.ENOSPC)
+    _failing(monkeypatch, "ffe.base.atomic.sync", errno.ENOSPC)
     with pytest.raises(BundleError) as raised:
         Bundle(fake_bundle).copy(tmp_path / "m.ffe")
     reason = REASONS[errno.ENOSPC].format(folder=tmp_path)

@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 import pytest
 
+from ffe.base.hdf5_checks import as_text
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.errors import BundleError, SourceError, SpecError, StoreError, WeightsError
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
-from ffe.hdf5 import as_text
 from ffe.images.synthetic import draw
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore

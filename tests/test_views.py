@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import Manifest
 from ffe.cli import cli
@@ -26,7 +27,6 @@ from ffe.heads.logistic import LogisticHead
 from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
 from ffe.images.decode import decode
-from ffe.keys import bytes_digest
 from ffe.predict import Predictor
 from ffe.specs import AugmentSpec, ViewsSpec
 from ffe.store.layout import Row

@@ -15,11 +15,11 @@ from ffe.backbones import lite0
 from ffe.backbones.catalog import FAKE, LITE0, Backbone, check_size, find
 from ffe.backbones.learnt import MODEL_SUFFIX, load_backbone
 from ffe.backbones.weights import IMAGENET, TORCH_SUFFIX, Weights
+from ffe.base.file_access import unopened
+from ffe.base.forks import check_tensorflow
+from ffe.base.text import did_you_mean
 from ffe.errors import BackboneError, WeightsError
-from ffe.forks import check_tensorflow
-from ffe.opening import unopened
 from ffe.specs import ExtractSpec
-from ffe.text import did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -43,7 +43,7 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
     Raises:
         BackboneError: the size is too small, or there is no such layer.
         WeightsError: the weights do not fit the backbone.
-        EngineError: TensorFlow cannot work here, see ``ffe.forks``.
+        EngineError: TensorFlow cannot work here, see ``ffe.base.forks``.
     """
     check_tensorflow()
     import keras

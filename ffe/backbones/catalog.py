@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ffe.base.text import did_you_mean
 from ffe.errors import BackboneError
 from ffe.specs import PreprocessMode
-from ffe.text import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffe.archive import open_archive
 from ffe.backbones.weights import Weights
+from ffe.base.digests import spec_digest, stream_digest
+from ffe.base.file_access import unopened
+from ffe.base.zip_checks import open_archive
 from ffe.errors import BundleError, SpecError, WeightsError
-from ffe.keys import spec_digest, stream_digest
-from ffe.opening import unopened
 from ffe.specs import ExtractSpec
 
 if TYPE_CHECKING:

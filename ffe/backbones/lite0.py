@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ffe.base.digests import bytes_digest
 from ffe.errors import WeightsError
-from ffe.keys import bytes_digest
 
 if TYPE_CHECKING:
     import keras

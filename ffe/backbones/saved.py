@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
+from ffe.base.forks import check_tensorflow
+from ffe.base.hdf5_checks import check_contents, names_of_datasets
 from ffe.errors import BackboneError, one_line
-from ffe.forks import check_tensorflow
-from ffe.hdf5 import check_contents, names_of_datasets
 
 if TYPE_CHECKING:
     import keras
@@ -60,7 +60,7 @@ def load_model(path: Path) -> keras.Model:
 
     Raises:
         BackboneError: it holds something else than a backbone.
-        EngineError: TensorFlow cannot work here, see ``ffe.forks``.
+        EngineError: TensorFlow cannot work here, see ``ffe.base.forks``.
     """
     check_tensorflow()
     import keras

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ffe.backbones import lite0
 from ffe.backbones.catalog import CONVNET, FAKE, LITE0, Backbone
+from ffe.base.digests import bytes_digest
+from ffe.base.file_access import unopened
+from ffe.base.file_stat import remembered_digest
+from ffe.base.text import did_you_mean, url_refusal
 from ffe.errors import WeightsError
-from ffe.keys import bytes_digest
-from ffe.opening import unopened
 from ffe.specs import WeightsKind
-from ffe.stamps import remembered_digest
-from ffe.text import did_you_mean, url_refusal
 
 WEIGHTS_DIR_VARIABLE = "FFE_WEIGHTS_DIR"
 IMAGENET = "imagenet"

@@ -24,18 +24,18 @@ from typing import Any
 
 import numpy as np
 
-from ffe.archive import identity, open_archive
-from ffe.arrays import read_npz
+from ffe.base.arrays import read_npz
+from ffe.base.atomic import copy_file, put_in_place, sync, sync_folder
+from ffe.base.digests import bytes_digest, canonical_json, spec_digest, stream_digest
+from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_zip, unopened
+from ffe.base.openvino_ir import IrModel, digest_of_parts, map_member
+from ffe.base.text import near_file, url_refusal
+from ffe.base.zip_checks import identity, open_archive
 from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, HEAD_KERAS, IR_GRAPH, IR_WEIGHTS, MANIFEST, SPLITS, Manifest
 from ffe.errors import BundleError, FfeError, one_line, unwritten
 from ffe.evaluation.calibration import with_temperature
 from ffe.heads import find_head
 from ffe.heads.base import Head
-from ffe.ir import IrModel, digest_of_parts, map_member
-from ffe.keys import bytes_digest, canonical_json, spec_digest, stream_digest
-from ffe.opening import HDF5_SIGNATURE, first_bytes, is_zip, unopened
-from ffe.store.durable import copy_file, put_in_place, sync, sync_folder
-from ffe.text import near_file, url_refusal
 
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
 _BACKBONES = {BACKBONE, IR_GRAPH, IR_WEIGHTS}

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ffe.backbones.learnt import BACKBONE, MANIFEST
+from ffe.base.text import composed
 from ffe.errors import BundleError
 from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec, ViewsSpec
-from ffe.text import composed
 
 __all__ = ["BACKBONE", "CARD", "GOLDEN", "HEAD", "HEAD_KERAS", "IR_GRAPH", "IR_WEIGHTS", "MANIFEST", "SPLITS", "Manifest"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import click
 
 from ffe._version import __version__
+from ffe.base.text import did_you_mean, url_refusal
 from ffe.cli.streams import ANSWERS, hold_standard_streams, unprinted
 from ffe.errors import is_sentence, is_unwritten, memory_text, ran_out_of_memory, unwritten
-from ffe.text import did_you_mean, url_refusal
 
 COMMANDS = (
     *("scan", "preview", "extract", "info", "verify", "pack", "forget", "tune", "train", "finetune", "scratch", "compare"),
@@ -196,7 +196,7 @@ def main() -> None:
     """Run ``ffe`` in a process of its own."""
     import warnings
 
-    from ffe.quiet import quiet_tensorflow
+    from ffe.base.tensorflow_log import quiet_tensorflow
 
     _read_names_as_utf8()
     hold_standard_streams()

@@ -23,8 +23,8 @@ def command(as_json: bool) -> None:
     """
     from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
     from ffe.backbones.weights import find_file
+    from ffe.base.system import bytes_text
     from ffe.images.preprocess import SCALING
-    from ffe.machine import bytes_text
     from ffe.report.text import table
 
     rows = []

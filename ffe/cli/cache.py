@@ -51,7 +51,7 @@ def command(folders: tuple[Path, ...], clear: str | None, as_json: bool) -> None
 
 
 def _print(found: list[Kept]) -> None:
-    from ffe.machine import bytes_text
+    from ffe.base.system import bytes_text
     from ffe.report.text import table
 
     cells = [(each.kind, each.what, f"{each.files:,}", bytes_text(each.bytes), each.where) for each in found]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from ffe.base.text import counted
 from ffe.cli.output import ExtractProgress, SearchView
 from ffe.cli.predict import prediction_text
 from ffe.cli.tune import print_result
-from ffe.text import counted
 
 _SIZE = 224
 _COUNT = 40
@@ -23,11 +23,11 @@ def command(output: str) -> None:
     Works without a network, on real features: the backbone and its weights come
     with ffe. Says at the end what to do with photos of your own.
     """
+    from ffe.base.system import bytes_text
     from ffe.engines.cache import cache_folder
     from ffe.errors import SourceError
     from ffe.extraction.run import extract
     from ffe.images.synthetic import draw, draw_folder
-    from ffe.machine import bytes_text
     from ffe.predict import Predictor
     from ffe.workflows.fitting import tune
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ffe.base.text import counted
 from ffe.cli.output import note, print_json
-from ffe.text import counted
 
 if TYPE_CHECKING:
     from ffe.workflows.checkup import Expected

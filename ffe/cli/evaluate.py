@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ffe.base.text import few, quoted
 from ffe.cli.limits import limit_options
 from ffe.cli.options import Share, refuse_swapped
 from ffe.cli.output import (
@@ -19,7 +20,6 @@ from ffe.cli.output import (
     print_json,
 )
 from ffe.report.words import THIN, counted, percent, plain
-from ffe.text import few, quoted
 
 if TYPE_CHECKING:
     from ffe.workflows.scoring import EvaluateResult

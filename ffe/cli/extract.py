@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ffe.backbones.catalog import DEFAULT
+from ffe.base.text import counted
 from ffe.cli.limits import limit_options
 from ffe.cli.options import overwrite_option
 from ffe.cli.output import (
@@ -25,7 +26,6 @@ from ffe.cli.output import (
     rows_text,
     stages_text,
 )
-from ffe.text import counted
 
 
 def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
@@ -140,8 +140,8 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         elif summary.computed:
             note(f"Next: ffe tune {output} -o model.ffe")
     if summary.skipped:
+        from ffe.base.text import few, quoted
         from ffe.report.words import plain
-        from ffe.text import few, quoted
 
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))
         names = few(quoted(map(plain, summary.skipped_files)))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ffe.base.file_access import is_model
+from ffe.base.text import counted
 from ffe.cli.output import fidelity_text, print_json
 from ffe.errors import BundleError, StoreError
-from ffe.opening import is_model
-from ffe.text import counted
 
 if TYPE_CHECKING:
     from ffe.bundle.io import Bundle
@@ -31,8 +31,8 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _features(file: str, as_json: bool) -> None:
+    from ffe.base.system import bytes_text
     from ffe.extraction.views import views_text
-    from ffe.machine import bytes_text
     from ffe.report.text import facts_text, table
     from ffe.store.reader import FeatureStore
     from ffe.store.unfinished import unfinished

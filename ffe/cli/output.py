@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from ffe.text import counted
+from ffe.base.text import counted
 
 if TYPE_CHECKING:
     from ffe.extraction.calibration import Fidelity
@@ -92,7 +92,7 @@ def stages_text(stages: Stages) -> str:
 
 def estimate_text(estimate: Estimate) -> list[str]:
     """Return what a run will take, in two lines: images and time, and disk."""
-    from ffe.machine import bytes_text
+    from ffe.base.system import bytes_text
 
     images = [f"{estimate.compute:,} to compute", f"{estimate.copied:,} copied from the file"]
     if estimate.dropped:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from ffe.base.text import counted
 from ffe.cli.extract import size_option_with
 from ffe.cli.output import AUGMENT_HELP, print_json
-from ffe.text import counted
 
 
 @click.command(short_help="Draw photos beside their augmented views, before you use those.", epilog=AUGMENT_HELP)

@@ -75,7 +75,7 @@ def _text(result: ScanResult) -> str:
 
 
 def _facts(result: ScanResult) -> list[tuple[str, str]]:
-    from ffe.machine import bytes_text
+    from ffe.base.system import bytes_text
     from ffe.report.words import counted, number
 
     def shares(counts: dict[str, int]) -> str:

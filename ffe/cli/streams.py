@@ -7,7 +7,7 @@ import sys
 from io import FileIO
 from typing import Any
 
-from ffe.quiet import Lossy, hold_descriptors, text_on
+from ffe.base.tensorflow_log import Lossy, hold_descriptors, text_on
 
 ANSWERS = "standard output"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from ffe.base.text import counted
 from ffe.cli import INTERRUPTED
 from ffe.cli.limits import limit_options
 from ffe.cli.options import (
@@ -21,7 +22,6 @@ from ffe.cli.options import (
     valid_fraction_option,
 )
 from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, note, print_json, quiet
-from ffe.text import counted
 
 if TYPE_CHECKING:
     from ffe.finetuning.history import Epoch

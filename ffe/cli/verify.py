@@ -6,8 +6,8 @@ import sys
 
 import click
 
+from ffe.base.text import counted
 from ffe.cli.output import CountProgress, note, print_json
-from ffe.text import counted
 
 
 @click.command(short_help="Check every promise of a feature file or a model, and repair features.")

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ffe.ir import IrModel, read_ir, write_ir
-from ffe.keys import spec_digest
-from ffe.machine import cache_root
+from ffe.base.digests import spec_digest
+from ffe.base.openvino_ir import IrModel, read_ir, write_ir
+from ffe.base.system import cache_root
 from ffe.specs import ExtractSpec
 
 log = logging.getLogger("ffe")

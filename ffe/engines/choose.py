@@ -11,15 +11,15 @@ from pathlib import Path
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.learnt import LEARNT
 from ffe.backbones.weights import Weights
+from ffe.base.forks import check_tensorflow
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import may_have_gpu
+from ffe.base.text import did_you_mean
 from ffe.engines.base import Engine
 from ffe.engines.cache import cached_or_made, model_key
 from ffe.engines.fake import FakeEngine
 from ffe.errors import EngineError, missing
-from ffe.forks import check_tensorflow
-from ffe.ir import IrModel
-from ffe.machine import may_have_gpu
 from ffe.specs import ExtractSpec, Precision
-from ffe.text import did_you_mean
 
 log = logging.getLogger("ffe")
 
@@ -36,7 +36,7 @@ def int8_text(vnni: bool | None) -> str:
     """Return what int8 brings on this processor, in a sentence; the factors were measured on two cores.
 
     Args:
-        vnni: of ``ffe.machine.has_vnni``.
+        vnni: of ``ffe.base.system.has_vnni``.
     """
     if vnni:
         return "this processor has instructions for int8 (VNNI): int8 was 3 to 4 times as fast as float32 on such ones"

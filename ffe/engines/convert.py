@@ -16,12 +16,12 @@ import numpy as np
 
 from ffe.backbones.build import build
 from ffe.backbones.weights import Weights
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import bytes_text, free_disk
 from ffe.engines.cache import model_key
 from ffe.engines.openvino import import_openvino
 from ffe.errors import EngineError, missing, one_line
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
-from ffe.ir import IrModel
-from ffe.machine import bytes_text, free_disk
 from ffe.specs import ExtractSpec, PreprocessMode
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffe.base.forks import check_same_process
 from ffe.engines.base import grid_of, padded
-from ffe.forks import check_same_process
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
 from ffe.specs import ExtractSpec, PreprocessMode
 

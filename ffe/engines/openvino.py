@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ffe.base.openvino_ir import IrModel, check_graph
+from ffe.base.system import cores
 from ffe.engines.base import grid_of, padded
 from ffe.errors import EngineError, one_line
-from ffe.ir import IrModel, check_graph
-from ffe.machine import cores
 
 if TYPE_CHECKING:
     import openvino

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ffe.base.text import counted
 from ffe.errors import DataError
-from ffe.text import counted
 
 Interval = tuple[float, float]
 

@@ -7,12 +7,12 @@ import time
 
 import numpy as np
 
-from ffe.arrays import check_fits
+from ffe.base.arrays import check_fits
+from ffe.base.system import free_memory, total_memory
+from ffe.base.text import counted
 from ffe.engines.base import Engine
 from ffe.errors import EngineError, SpecError, ran_out_of_memory
 from ffe.images.stream import LEAST_AHEAD
-from ffe.machine import free_memory, total_memory
-from ffe.text import counted
 
 log = logging.getLogger("ffe")
 

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.weights import Weights
+from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.openvino_ir import IrModel
+from ffe.base.text import counted
 from ffe.engines.base import Engine
 from ffe.engines.cache import cached_or_made, model_key
 from ffe.engines.choose import float_model
@@ -20,10 +23,7 @@ from ffe.errors import DecodeError, EngineError, SourceError
 from ffe.images.decode import decode, read_image, upright_size
 from ffe.images.limits import Limits
 from ffe.images.scan import UNLABELLED, ImageRecord
-from ffe.ir import IrModel
-from ffe.keys import bytes_digest, canonical_json
 from ffe.specs import ExtractSpec
-from ffe.text import counted
 
 log = logging.getLogger("ffe")
 

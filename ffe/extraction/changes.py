@@ -11,15 +11,15 @@ import numpy as np
 import PIL
 
 from ffe._version import __version__
+from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
+from ffe.base.text import counted, listed
 from ffe.extraction.views import count_of
 from ffe.images.limits import Truncated
 from ffe.images.names import ByName
 from ffe.images.scan import ImageRecord
 from ffe.specs import ViewsSpec
-from ffe.stamps import NO_STAMP, Stamp, stamp_now
 from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
-from ffe.text import counted, listed
 
 JUDGED_BY = f"ffe {__version__}, Pillow {PIL.__version__}, rules 3"  # another one may read what this one cannot
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.catalog import FAKE
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import bytes_text, free_disk
 from ffe.engines.base import grid_of
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
@@ -23,8 +25,6 @@ from ffe.extraction.output import existing_of, in_place, known_of, says_all
 from ffe.extraction.plan import Job, make_job, quantized_at_hand, with_model
 from ffe.extraction.views import count_of, names_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.ir import IrModel
-from ffe.machine import bytes_text, free_disk
 from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype
 from ffe.store.reader import FeatureStore
 from ffe.store.room import column_bytes, file_bytes, model_bytes

@@ -9,11 +9,11 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.file_stat import write_note
+from ffe.base.system import cache_root, cores
 from ffe.engines.cache import model_key
-from ffe.keys import bytes_digest, canonical_json
-from ffe.machine import cache_root, cores
 from ffe.specs import ExtractSpec
-from ffe.stamps import write_note
 
 _LEAST_IMAGES = 100  # fewer tell little about a rate
 

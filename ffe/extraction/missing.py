@@ -6,16 +6,16 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
+from ffe.base.file_stat import NO_STAMP, Stamp
+from ffe.base.text import counted, few
 from ffe.errors import SourceError
 from ffe.extraction.changes import before_and_after, removed_paths
 from ffe.extraction.plan import Job
 from ffe.images.lost import refuse_lost_classes
 from ffe.images.names import ByName
 from ffe.images.scan import UNLABELLED
-from ffe.stamps import NO_STAMP, Stamp
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
-from ffe.text import counted, few
 
 LEAST = 10  # images of a file, below which nothing is a mass
 SHARE = 0.5  # of its images, above which it is one

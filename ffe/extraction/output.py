@@ -10,6 +10,9 @@ from typing import Self
 
 import numpy as np
 
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import collector_paused
+from ffe.base.text import REPLACE, counted, none_could
 from ffe.errors import SourceError, StaleStoreError
 from ffe.extraction.changes import JUDGED_BY, Changes, Known, changes, removed_text
 from ffe.extraction.changes import known as known_in
@@ -18,8 +21,6 @@ from ffe.extraction.plan import Job, refuse_other_spec, source_text, with_model
 from ffe.extraction.views import count_of, names_of
 from ffe.images.lost import refuse_lost_classes
 from ffe.images.names import ByName
-from ffe.ir import IrModel
-from ffe.machine import collector_paused
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
 from ffe.store.journal import Journal
@@ -27,7 +28,6 @@ from ffe.store.layout import SCHEMA, Row, Skipped
 from ffe.store.reader import FeatureStore
 from ffe.store.room import model_bytes, saying_what_is_missing
 from ffe.store.writer import write_store
-from ffe.text import REPLACE, counted, none_could
 
 log = logging.getLogger("ffe")
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.engines.base import Engine
 from ffe.errors import DataError, DecodeError
 from ffe.extraction.batching import BatchSize, in_pieces
 from ffe.extraction.stages import Stages
 from ffe.images.fingerprint import UNKNOWN
 from ffe.images.stream import DecodedImage, ImageStream
-from ffe.stamps import NO_STAMP, Stamp
 
 _MOST_WAITING = 2048  # files that need no backbone are passed on at the latest when so many have come by
 
@@ -30,7 +30,7 @@ class ImageFeatures:
         features: float32 (D,); None if they were known already, or the file failed.
         error: why it failed, or None.
         phash: fingerprint of the pixels; 0 if they were not decoded.
-        stat: size and time of change of the file before it was read; see ``ffe.stamps``.
+        stat: size and time of change of the file before it was read; see ``ffe.base.file_stat``.
         view: which view the features are of; 0 = the picture itself.
     """
 

@@ -10,6 +10,11 @@ from pathlib import Path
 from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.backbones.learnt import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
+from ffe.base.digests import spec_differences
+from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened, unwritable
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import collector_paused, has_vnni
+from ffe.base.text import REPLACE, suffix_refusal
 from ffe.engines.cache import cached_path, model_key
 from ffe.engines.choose import check_engine, int8_text
 from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, WeightsError
@@ -17,10 +22,6 @@ from ffe.extraction.batching import check_batch
 from ffe.extraction.views import asked_views, check_trains
 from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord, Scan, scan
-from ffe.ir import IrModel
-from ffe.keys import spec_differences
-from ffe.machine import collector_paused, has_vnni
-from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened, unwritable
 from ffe.specs import (
     AugmentSpec,
     BackboneSpec,
@@ -36,7 +37,6 @@ from ffe.store.compression import filter_options
 from ffe.store.reader import FeatureStore
 from ffe.store.unfinished import unfinished, unfinished_model
 from ffe.store.writer import row_key
-from ffe.text import REPLACE, suffix_refusal
 
 log = logging.getLogger("ffe")
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffe.backbones.weights import Weights
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import cores
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.extraction.changes import Changes, known
@@ -23,8 +25,6 @@ from ffe.extraction.stages import Computed, Progress, Stages
 from ffe.extraction.views import count_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.scan import ImageRecord
-from ffe.ir import IrModel
-from ffe.machine import cores
 from ffe.specs import AugmentSpec, Compression, Decode, ExtractSpec, Precision, StoredDtype, ViewsSpec
 from ffe.store.journal import Journal
 from ffe.store.room import saying_what_is_missing

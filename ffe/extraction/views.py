@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from ffe.base.digests import bytes_digest, canonical_json
 from ffe.errors import SourceError, SpecError
 from ffe.images.augment_text import augment_text, parse_augment
 from ffe.images.scan import UNLABELLED, ImageRecord
-from ffe.keys import bytes_digest, canonical_json
 from ffe.specs import AugmentSpec, ViewsSpec
 
 log = logging.getLogger("ffe")

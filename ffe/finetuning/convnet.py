@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffe.arrays import check_fits
+from ffe.base.arrays import check_fits
+from ffe.base.forks import check_tensorflow
 from ffe.errors import BackboneError
 from ffe.finetuning.warm_start import WarmStart
-from ffe.forks import check_tensorflow
 from ffe.heads.feature_map import FeatureMap
 from ffe.heads.network import Network, initial_layers
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ffe.base.text import counted, did_you_mean
 from ffe.errors import BackboneError, SpecError
-from ffe.text import counted, did_you_mean
 
 if TYPE_CHECKING:
     import keras

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ffe.arrays import fits_in_memory
+from ffe.base.arrays import fits_in_memory
+from ffe.base.system import cores
 from ffe.engines.base import Engine
 from ffe.images.augment import augment
 from ffe.images.preprocess import preprocess
-from ffe.machine import cores
 from ffe.specs import AugmentSpec, PreprocessMode
 from ffe.store.reader import FeatureStore
 

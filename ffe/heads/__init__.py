@@ -6,6 +6,7 @@ libraries that fit it are needed for fitting only.
 
 from __future__ import annotations
 
+from ffe.base.text import did_you_mean
 from ffe.errors import HeadError
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
@@ -13,7 +14,6 @@ from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.forest import ForestHead
 from ffe.heads.logistic import LogisticHead
 from ffe.heads.svm import SvmHead
-from ffe.text import did_you_mean
 
 HEADS: dict[str, type[Head]] = {head.name: head for head in (SvmHead, LogisticHead, DenseHead, ForestHead)}
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ffe.arrays import empty_rows
+from ffe.base.arrays import empty_rows
 from ffe.errors import HeadError
 from ffe.heads.space import Parameter
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffe.forks import check_tensorflow
+from ffe.base.forks import check_tensorflow
 from ffe.heads.feature_map import FeatureMap
 from ffe.heads.network import Layers, Network, Orders
 

@@ -22,8 +22,8 @@ import numba
 import numpy as np
 from numba.core.caching import FunctionCache
 
+from ffe.base.system import cache_root
 from ffe.errors import FfeError
-from ffe.machine import cache_root
 
 RHO = 0.9  # Keras's defaults of RMSprop
 EPSILON = 1e-7

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ffe.base.text import did_you_mean
 from ffe.errors import HeadError
-from ffe.text import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.base.text import counted
 from ffe.errors import HeadError
 from ffe.heads.base import MappedHead, row_weights
 from ffe.heads.feature_map import FEATURE_SPACE, stored
 from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.space import Parameter
-from ffe.text import counted
 
 log = logging.getLogger("ffe")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
+from ffe.base.text import did_you_mean
 from ffe.errors import SpecError
 from ffe.specs import AugmentSpec, Fill
-from ffe.text import did_you_mean
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 

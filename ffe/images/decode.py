@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from ffe.base.text import counted, url_refusal
 from ffe.errors import DecodeError, ran_out_of_memory
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.memory import room_for
@@ -27,7 +28,6 @@ from ffe.images.structure import (
     tags_are_bounded,
 )
 from ffe.specs import Decode
-from ffe.text import counted, url_refusal
 
 _METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 64 KiB
 _STRIP_PIXELS = 1 << 22  # colours are converted so many at a time, so that no copy of a large picture is made

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ffe.base.file_access import unopened
+from ffe.base.text import composed, counted, few
 from ffe.errors import SourceError
 from ffe.images.names import on_disk
-from ffe.opening import unopened
-from ffe.text import composed, counted, few
 
 COLUMNS = ("path", "label", "split", "group")
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}

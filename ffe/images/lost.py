@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ffe.base.text import counted, few, quoted
 from ffe.errors import SourceError
 from ffe.images.scan import ImageRecord
-from ffe.text import counted, few, quoted
 
 
 def refuse_lost_classes(

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from ffe.machine import total_memory
+from ffe.base.system import total_memory
 
 _BYTES_A_PIXEL = 20  # at the worst, a WebP: its two canvases, the picture inside it, Pillow's copy, and RGB
 _SMALL_PIXELS = 1 << 22  # do not ask

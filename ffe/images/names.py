@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ffe.text import composed
+from ffe.base.text import composed
 
 _T = TypeVar("_T")
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffe.arrays import empty_array
+from ffe.base.arrays import empty_array
+from ffe.base.text import none_could
 from ffe.errors import SourceError
 from ffe.images.limits import Limits
 from ffe.images.scan import ImageRecord
 from ffe.images.stream import ImageStream
 from ffe.specs import Decode
-from ffe.text import none_could
 
 log = logging.getLogger("ffe")
 

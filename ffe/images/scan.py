@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ffe.base.text import composed, few, near_file, quoted, url_refusal
 from ffe.errors import SourceError
 from ffe.images.listing import Finding, read_list
 from ffe.images.names import is_text, on_disk, printable
-from ffe.text import composed, few, near_file, quoted, url_refusal
 
 __all__ = ["SPLIT_NAMES", "UNLABELLED", "Finding", "ImageRecord", "Scan", "Split", "list_files", "look", "printable", "scan"]
 

@@ -17,17 +17,17 @@ from typing import Self
 
 import numpy as np
 
+from ffe.base.digests import bytes_digest
+from ffe.base.file_stat import NO_STAMP, Stamp, stamp_to_keep
+from ffe.base.forks import check_same_process
+from ffe.base.system import cores
+from ffe.base.text import counted, few, quoted
 from ffe.errors import DecodeError
-from ffe.forks import check_same_process
 from ffe.images.decode import CUT, DARK, NOTES, UNMATCHED, decode, read_image
 from ffe.images.fingerprint import UNKNOWN, perceptual_hash
 from ffe.images.limits import Limits
 from ffe.images.memory import alone_if_large
-from ffe.keys import bytes_digest
-from ffe.machine import cores
 from ffe.specs import AugmentSpec, Decode
-from ffe.stamps import NO_STAMP, Stamp, stamp_to_keep
-from ffe.text import counted, few, quoted
 
 LEAST_AHEAD = 16  # images that are decoded ahead, however large
 _AHEAD_BYTES = 128 << 20
@@ -47,7 +47,7 @@ class DecodedImage:
         pixels: uint8 (H, W, 3), RGB; None if it was not wanted, or failed.
         error: why it failed, or None.
         phash: fingerprint of the pixels, see ``ffe.images.fingerprint``; 0 where there are none.
-        stat: size and time of change of the file before it was read, see ``ffe.stamps``; unknown for bytes.
+        stat: size and time of change of the file before it was read, see ``ffe.base.file_stat``; unknown for bytes.
         view: which view the pixels are; 0 = the picture itself.
     """
 

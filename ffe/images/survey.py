@@ -14,11 +14,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from ffe.base.digests import bytes_digest
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image, upright_size
 from ffe.images.fingerprint import UNKNOWN, perceptual_hash
 from ffe.images.stream import default_workers
-from ffe.keys import bytes_digest
 
 _AT_ONCE = 8192  # files handed to the threads, so that memory stays flat
 _SIDE = 128  # for the fingerprint: four pixels for each of its boxes

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ffe.report.output import check_output, write_output
+from ffe.base.output_file import check_output, write_output
 
 _HEADER = ("path", "label", "sure")
 _MARK = ",".join(_HEADER).encode()  # by which such a file is known, and may be replaced

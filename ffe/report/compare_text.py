@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ffe.machine import bytes_text
+from ffe.base.system import bytes_text
 from ffe.report.text import comparison_text, share_text, table
 from ffe.report.words import THIN, counted, duration, listed
 

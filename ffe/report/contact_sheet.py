@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageDraw
 
+from ffe.base.output_file import PICTURE_MARK, check_output, write_output
 from ffe.errors import ReportError
 from ffe.report.lettering import lettering
-from ffe.report.output import PICTURE_MARK, check_output, write_output
 from ffe.report.words import plain
 
 LEAST_SIDE, MOST_SIDE = 176, 288  # of a picture on the sheet, in pixels

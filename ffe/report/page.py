@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffe.report.output import check_output, write_output
+from ffe.base.output_file import check_output, write_output
 
 if TYPE_CHECKING:
     import numpy as np

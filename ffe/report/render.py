@@ -11,11 +11,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ffe.base.text import counted
 from ffe.report import sections
 from ffe.report.album import Album
 from ffe.report.page import Page
 from ffe.report.words import plain, prose, short_path
-from ffe.text import counted
 
 
 def render(page: Page) -> str:

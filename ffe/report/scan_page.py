@@ -12,9 +12,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ffe.base.output_file import check_output, write_output
 from ffe.report.album import Album
 from ffe.report.charts import Axis, Line, bar, line_chart
-from ffe.report.output import check_output, write_output
 from ffe.report.page import Duplicates
 from ffe.report.render import document
 from ffe.report.sections import duplicates

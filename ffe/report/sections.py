@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ffe.machine import bytes_text
+from ffe.base.system import bytes_text
 from ffe.report.album import Album, Shot
 from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.confusion import Cell, Matrix, matrix_of

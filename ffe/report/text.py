@@ -9,13 +9,13 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ffe.base.system import bytes_text
+from ffe.base.text import last_layers
 from ffe.bundle.manifest import Manifest
 from ffe.heads import HEADS
 from ffe.images.augment_text import augment_text
-from ffe.machine import bytes_text
 from ffe.report.words import counted, plain
 from ffe.specs import AugmentSpec
-from ffe.text import last_layers
 
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 

@@ -72,7 +72,7 @@ def thumbnails(files: Sequence[tuple[Path | None, str]], *, side: int = SIDE, wo
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from ffe.machine import cores
+    from ffe.base.system import cores
 
     with ThreadPoolExecutor(workers or cores()) as pool:
         return list(pool.map(lambda item: thumbnail(item[0], item[1], side), files))

@@ -6,8 +6,8 @@ import math
 import numbers
 from collections.abc import Sequence
 
-from ffe.text import counted as counted
-from ffe.text import listed as listed
+from ffe.base.text import counted as counted
+from ffe.base.text import listed as listed
 
 THIN = "\u202f"  # a narrow space that does not break
 _NOTHING = "–"

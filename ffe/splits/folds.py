@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ffe.base.digests import bytes_digest
+from ffe.base.text import counted
 from ffe.errors import DataError
-from ffe.keys import bytes_digest
 from ffe.splits.sides import groups_of_classes
-from ffe.text import counted
 
 
 def assign_folds(

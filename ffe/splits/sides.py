@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffe.keys import bytes_digest
+from ffe.base.digests import bytes_digest
 
 TRAIN, VALID, TEST, LEFT_OUT = "train", "valid", "test", ""
 

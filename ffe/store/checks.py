@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ffe.base.text import counted
 from ffe.errors import StoreError
 from ffe.store.checksums import row_checksums
 from ffe.store.reader import FeatureStore
 from ffe.store.rows import UNREADABLE
 from ffe.store.writer import row_key
-from ffe.text import counted
 
 
 @dataclass(frozen=True)

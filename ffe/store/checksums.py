@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ffe.hdf5 import read_attribute
-from ffe.keys import canonical_json
+from ffe.base.digests import canonical_json
+from ffe.base.hdf5_checks import read_attribute
 from ffe.store import layout
 from ffe.store.compression import crc32
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ffe.machine import reserve
+from ffe.base.system import reserve
 from ffe.store import layout
 
 
@@ -36,7 +36,7 @@ def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int,
         shape: (N, D).
         dtype: of the features.
         step: rows of a chunk.
-        room: bytes to reserve before HDF5 writes; see ``ffe.machine.reserve``.
+        room: bytes to reserve before HDF5 writes; see ``ffe.base.system.reserve``.
 
     Returns:
         Where the first row begins, in bytes.

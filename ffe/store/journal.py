@@ -27,12 +27,12 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ffe.base.atomic import sync, sync_folder
+from ffe.base.file_access import unopened
+from ffe.base.openvino_ir import IrModel, read_ir, write_ir
+from ffe.base.system import taken_disk
 from ffe.errors import StoreError
-from ffe.ir import IrModel, read_ir, write_ir
-from ffe.machine import taken_disk
-from ffe.opening import unopened
 from ffe.specs import ExtractSpec
-from ffe.store.durable import sync, sync_folder
 from ffe.store.partial import DRAFT, MODEL, folder_of, locked, remove
 from ffe.store.unfinished import HEAD_BYTES, Record, read_record, refuse_other_run, row_bytes, sound_rows
 

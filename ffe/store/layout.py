@@ -11,7 +11,7 @@
     /phash      (N,) uint64, perceptual hash of the decoded pixels, 0 = unknown
     /group      (N,) name of what a split must not tear apart, or empty
     /stat       (N, 2) int64, size in bytes and time of change in ns of the image
-                file when it was read (see ffe.stamps), -1 = unknown
+                file when it was read (see ffe.base.file_stat), -1 = unknown
     /crc32      (N,) uint32, CRC-32 of the bytes of each row of /features
     /skipped    (M,) of (path, reason, message)
     /skipped_stat  (M, 2) int64, the same of the skipped files
@@ -47,7 +47,7 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from ffe.stamps import NO_STAMP, Stamp
+from ffe.base.file_stat import NO_STAMP, Stamp
 
 # 1 knew no /backbone and no fast decoding, 2 no checksums and no /stat, 3 had attributes of any length; such files are read
 # as they are

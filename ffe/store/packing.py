@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ffe.base.digests import spec_differences
+from ffe.base.text import composed
 from ffe.errors import StaleStoreError, StoreError
-from ffe.keys import spec_differences
 from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
 from ffe.store.virtual import Part
-from ffe.text import composed
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from ffe.base.digests import spec_digest
+from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_zip, unopened
+from ffe.base.file_stat import NO_STAMP
+from ffe.base.hdf5_checks import check_attribute, check_contents, read_attribute
+from ffe.base.openvino_ir import IrModel
+from ffe.base.text import composed, near_file, url_refusal
 from ffe.errors import StoreError, StoreInUseError
-from ffe.hdf5 import check_attribute, check_contents, read_attribute
-from ffe.ir import IrModel
-from ffe.keys import spec_digest
-from ffe.opening import HDF5_SIGNATURE, first_bytes, is_zip, unopened
 from ffe.specs import ExtractSpec, ViewsSpec
-from ffe.stamps import NO_STAMP
 from ffe.store import layout
 from ffe.store.batches import batches
 from ffe.store.blocks import Blocks, DatasetBlocks, JoinedBlocks
@@ -27,7 +28,6 @@ from ffe.store.compression import check_readable, compression_of
 from ffe.store.layout import Row, Skipped
 from ffe.store.rows import Rows
 from ffe.store.virtual import Part, read_parts
-from ffe.text import composed, near_file, url_refusal
 
 _CHUNK_CACHE_BYTES = 8 << 20  # for rows that are read one by one from compressed chunks
 
@@ -55,7 +55,7 @@ class FeatureStore:
         made_views: what the other rows are; None = there are no others.
         phash: uint64 (N,), perceptual hash of the decoded pixels, 0 = unknown.
         group: N names of what a split must not tear apart, empty = none.
-        stat: int64 (N, 2), size and time of change of the image files, -1 = unknown; see ``ffe.stamps``.
+        stat: int64 (N, 2), size and time of change of the image files, -1 = unknown; see ``ffe.base.file_stat``.
         tables_sha256: digest of all that the file says but for the features; None in files before schema 3.
         crc32: uint32 (N,), checksum of the stored bytes of each row; None in files before schema 3.
         parts: the files that hold the features of a virtual file; none elsewhere.

@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from ffe.base.digests import canonical_json
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import DISK_IS_FULL, bytes_text, free_disk
 from ffe.errors import DiskFullError, StoreError, unwritten
-from ffe.ir import IrModel
-from ffe.keys import canonical_json
-from ffe.machine import DISK_IS_FULL, bytes_text, free_disk
 from ffe.store import layout
 
 _FIXED = 64 << 10  # superblock, names, attributes, and what HDF5 takes in advance

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ffe.base.system import cores
 from ffe.errors import StoreError
-from ffe.machine import cores
 from ffe.store.blocks import Blocks, Target
 from ffe.store.checksums import row_checksums
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ffe.base.digests import spec_differences
+from ffe.base.file_access import unopened
+from ffe.base.openvino_ir import IrModel, read_ir
+from ffe.base.system import taken_disk
 from ffe.errors import SpecError, StaleStoreError, StoreError
-from ffe.ir import IrModel, read_ir
-from ffe.keys import spec_differences
-from ffe.machine import taken_disk
-from ffe.opening import unopened
 from ffe.specs import ExtractSpec
 from ffe.store.partial import DRAFT, MODEL, folder_of, remove
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import h5py
 import numpy as np
 
-from ffe.hdf5 import read_attribute
+from ffe.base.hdf5_checks import read_attribute
 from ffe.store import layout
 
 

@@ -11,15 +11,15 @@ import h5py
 import numpy as np
 
 from ffe._version import __version__
-from ffe.hdf5 import as_text
-from ffe.ir import IrModel
-from ffe.keys import bytes_digest, canonical_json, spec_digest
-from ffe.machine import reserve
+from ffe.base.atomic import put_in_place, sync, sync_folder
+from ffe.base.digests import bytes_digest, canonical_json, spec_digest
+from ffe.base.hdf5_checks import as_text
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import reserve
 from ffe.specs import Compression, ExtractSpec, ViewsSpec
 from ffe.store import layout
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.compression import deflate, filter_options
-from ffe.store.durable import put_in_place, sync, sync_folder
 from ffe.store.files import create_plain, new_file, reopened, take_over
 from ffe.store.journal import Draft
 from ffe.store.layout import Row, Skipped

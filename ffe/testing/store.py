@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from ffe._version import __version__
-from ffe.hdf5 import as_text
-from ffe.keys import bytes_digest, spec_digest
+from ffe.base.digests import bytes_digest, spec_digest
+from ffe.base.hdf5_checks import as_text
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, StoredDtype
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.layout import Row, Skipped

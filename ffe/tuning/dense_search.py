@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
+from ffe.base.system import cores
 from ffe.heads.base import row_weights
 from ffe.heads.dense import network_of
 from ffe.heads.feature_map import FeatureMap
 from ffe.heads.network import Network, initial_layers
 from ffe.heads.probability import log_softmax, softmax, two_columns
-from ffe.machine import cores
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
 
 _WIDEST = 384  # columns of one group's first layers

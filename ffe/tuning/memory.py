@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ffe.keys import bytes_digest, canonical_json
+from ffe.base.digests import bytes_digest, canonical_json
 from ffe.tuning.problem import Outcome
 
 TRIALS = r"[0-9a-f]{32}\.(npz|\d+\.tmp)"  # names of files, unfinished ones too

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ffe.arrays import take_rows
+from ffe.base.arrays import take_rows
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.feature_map import POOLING

@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from ffe.base.text import counted, few, quoted
 from ffe.evaluation.weights import FAIR_SHARE, class_weights
 from ffe.report.words import plain
 from ffe.specs import SearchSpec
-from ffe.text import counted, few, quoted
 
 Level = Literal["refused", "warning", "note"]
 

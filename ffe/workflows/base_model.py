@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffe.arrays import empty_rows
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.learnt import BACKBONE, find_in_model
 from ffe.backbones.weights import Weights
+from ffe.base.arrays import empty_rows
+from ffe.base.text import counted
 from ffe.bundle.io import Bundle
 from ffe.errors import BackboneError, BundleError, DataError, EngineError
 from ffe.evaluation.calibration import calibrate, with_temperature
@@ -30,7 +31,6 @@ from ffe.predict import Predictor
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.sides import TEST, TRAIN, VALID
-from ffe.text import counted
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.photos import Photos
 from ffe.workflows.training import features_of

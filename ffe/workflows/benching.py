@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.catalog import DEFAULT
+from ffe.base.system import CACHE_VARIABLE
+from ffe.base.text import counted
 from ffe.engines.base import Engine
 from ffe.engines.choose import has_openvino, open_engine
 from ffe.engines.measure import images_per_second
@@ -29,10 +31,8 @@ from ffe.extraction.plan import make_spec
 from ffe.images.names import is_text, printable
 from ffe.images.scan import ImageRecord, scan
 from ffe.images.stream import ImageStream
-from ffe.machine import CACHE_VARIABLE
 from ffe.specs import Decode
 from ffe.store.writer import row_key
-from ffe.text import counted
 
 _ALONE_SECONDS = 4.0
 _ALONE_IMAGES = 64

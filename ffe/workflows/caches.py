@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ffe.backbones.weights import keras_home
+from ffe.base.system import cache_root
 from ffe.errors import FfeError, SourceError
-from ffe.machine import cache_root
 from ffe.store.partial import locked, remove
 from ffe.store.reader import FeatureStore
 from ffe.tuning.memory import TRIALS

@@ -17,13 +17,13 @@ import numpy as np
 from ffe._version import __version__
 from ffe.backbones.catalog import CATALOG
 from ffe.backbones.weights import WEIGHTS_DIR_VARIABLE, find_file, keras_home
+from ffe.base.openvino_ir import read_ir
+from ffe.base.system import cores, free_memory, has_vnni, library_version, may_have_gpu, total_memory
 from ffe.engines.cache import cache_folder
 from ffe.engines.measure import images_per_second
 from ffe.errors import one_line
 from ffe.images.decode import decode
 from ffe.images.synthetic import draw
-from ffe.ir import read_ir
-from ffe.machine import cores, free_memory, has_vnni, library_version, may_have_gpu, total_memory
 
 _LIBRARIES = ("tensorflow", "keras", "openvino", "nncf", "h5py", "numpy", "pillow", "opencv-python-headless", "simplejpeg")
 _MEASURE_SECONDS = 1.0
@@ -53,7 +53,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Checkup:
-    """What ``ffe doctor`` prints; bytes, and images a second; ``vnni`` as ``ffe.machine.has_vnni`` says."""
+    """What ``ffe doctor`` prints; bytes, and images a second; ``vnni`` as ``ffe.base.system.has_vnni`` says."""
 
     ffe: str
     python: str

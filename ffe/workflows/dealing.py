@@ -9,10 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ffe.base.text import counted, few, quoted
 from ffe.errors import DataError
 from ffe.splits.groups import Groups
 from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, Sides, hold_out
-from ffe.text import counted, few, quoted
 from ffe.workflows.leaking import warn_of_leaks
 from ffe.workflows.photos import Photos
 

@@ -116,7 +116,7 @@ def finetune(
     Args:
         source: the images that the model was made from, with others if you like.
         output: the model file to write; with ``overwrite`` also that of ``model``.
-        overwrite: replace a model that is there; see ``ffe.text.overwrite_refusal``.
+        overwrite: replace a model that is there; see ``ffe.base.text.overwrite_refusal``.
         model: the model file to start from; its head consists of layers: dense,
             logistic, or a linear svm.
         unfreeze, epochs, learning_rate, schedule, hold, optimizer, weight_decay, dropout, batch_size,

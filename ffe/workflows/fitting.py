@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from ffe._version import __version__
+from ffe.base.system import bytes_text
+from ffe.base.text import did_you_mean
 from ffe.bundle import manifest as layout
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
@@ -29,11 +31,9 @@ from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.space import complete
 from ffe.heads.svm import EXACT_ROWS
-from ffe.machine import bytes_text
 from ffe.report.words import counted, listed
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.store.reader import FeatureStore
-from ffe.text import did_you_mean
 from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble import best_ensemble
 from ffe.tuning.memory import Memory
@@ -180,7 +180,7 @@ def tune(
     Args:
         features: a feature file.
         output: the model file; None = write none.
-        overwrite: replace a model that is there; see ``ffe.text.overwrite_refusal``.
+        overwrite: replace a model that is there; see ``ffe.base.text.overwrite_refusal``.
         heads: ``auto`` for all of them, or names.
         trials: parameter sets tried for each head; None = a number that suits
             each, or what the budget allows.

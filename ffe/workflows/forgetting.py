@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from ffe.base.atomic import put_in_place, sync_folder
+from ffe.base.digests import file_digest
+from ffe.base.file_access import is_model, unopened
+from ffe.base.output_file import PAGE_MARK, write_output
 from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import HEAD, Manifest
 from ffe.errors import DataError, SourceError, StoreError
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.scan import list_files
-from ffe.keys import file_digest
-from ffe.opening import is_model, unopened
 from ffe.report.forgetting import PAGE_LENGTHS, photos_in_page, without_photos
-from ffe.report.output import PAGE_MARK, write_output
 from ffe.report.words import plain
 from ffe.splits.groups import MOST_BITS
 from ffe.splits.sides import TRAIN, VALID
 from ffe.store.compression import compression_choice
-from ffe.store.durable import put_in_place, sync_folder
 from ffe.store.journal import Journal
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore

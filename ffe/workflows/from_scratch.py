@@ -79,7 +79,7 @@ def scratch(
     Args:
         source: labelled images; see ``ffe.images.scan``.
         output: the model file to write.
-        overwrite: replace a model that is there; see ``ffe.text.overwrite_refusal``.
+        overwrite: replace a model that is there; see ``ffe.base.text.overwrite_refusal``.
         size: input side, or (height, width), in pixels, at least 46.
         plain: neither dropout nor changing images.
         augment: how images change, also as ``--augment`` takes it; None = they do not.

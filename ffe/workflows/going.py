@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.build import build
+from ffe.base.atomic import copy_file
 from ffe.errors import StaleStoreError
 from ffe.evaluation.calibration import with_temperature
 from ffe.extraction.run import ExtractSummary, extract
@@ -21,7 +22,6 @@ from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
 from ffe.splits.sides import TEST
-from ffe.store.durable import copy_file
 from ffe.store.reader import FeatureStore
 from ffe.store.unfinished import has_rows
 from ffe.tuning.search import SearchProgress, Trial

@@ -13,12 +13,12 @@ from scipy.special import softmax
 from ffe._version import __version__
 from ffe.backbones import lite0
 from ffe.backbones.catalog import LITE0
+from ffe.base.digests import spec_digest
 from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import SCHEMA, Manifest
 from ffe.errors import SpecError
 from ffe.extraction.plan import make_spec
 from ffe.images.given import Picture
-from ffe.keys import spec_digest
 from ffe.predict import Prediction, Predictor
 from ffe.specs import HeadSpec
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ffe.base.text import few, quoted
 from ffe.splits.groups import Groups
 from ffe.splits.sides import TEST, TRAIN, VALID
-from ffe.text import few, quoted
 
 log = logging.getLogger("ffe")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.arrays import empty_rows
+from ffe.base.arrays import empty_rows
+from ffe.base.text import counted
 from ffe.errors import DataError
 from ffe.store.reader import FeatureStore
-from ffe.text import counted
 
 _PIECE_BYTES = 16 << 20
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ffe.base.output_file import write_output
 from ffe.errors import DataError, SourceError
 from ffe.images.limits import Limits
 from ffe.images.names import is_text, printable
 from ffe.images.scan import Scan, look
-from ffe.report.output import write_output
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import find_groups
 from ffe.store.reader import FeatureStore

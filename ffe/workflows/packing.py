@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ffe.base.text import overwrite_refusal
 from ffe.errors import StaleStoreError, StoreError
 from ffe.extraction.plan import check_output
 from ffe.extraction.views import views_text
@@ -19,7 +20,6 @@ from ffe.store.layout import Row
 from ffe.store.packing import merge, virtual_parts
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
-from ffe.text import overwrite_refusal
 
 
 @dataclass(frozen=True)

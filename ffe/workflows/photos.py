@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffe.base.text import counted, few, numbered
 from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
 from ffe.images.limits import Limits
 from ffe.images.lost import refuse_lost_classes
@@ -18,7 +19,6 @@ from ffe.images.scan import Scan
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
-from ffe.text import counted, few, numbered
 
 _LEAST = 3  # images of a class: to train, to validate, to test
 

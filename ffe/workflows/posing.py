@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from ffe._version import __version__
+from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.text import counted, few, quoted
 from ffe.errors import DataError, HeadError
 from ffe.evaluation.weights import class_weights as weights_of_classes
 from ffe.heads.dense import DenseHead
-from ffe.keys import bytes_digest, canonical_json
 from ffe.report.text import trained_views_text
 from ffe.specs import SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
 from ffe.splits.sides import groups_of_classes
 from ffe.store.reader import FeatureStore
-from ffe.text import counted, few, quoted
 from ffe.tuning.memory import Memory
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.workflows.rows import SplitRows

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ffe.arrays import check_fits
+from ffe.base.arrays import check_fits
+from ffe.base.digests import bytes_digest
 from ffe.errors import DecodeError, SourceError, SpecError
 from ffe.images.augment import apply, draw
 from ffe.images.augment_text import augment_text, parse_augment
 from ffe.images.decode import decode, read_image
 from ffe.images.names import ByName
 from ffe.images.scan import UNLABELLED, ImageRecord, Scan, scan
-from ffe.keys import bytes_digest
 from ffe.report.contact_sheet import Strip, Tile, check_picture, contact_sheet, write_sheet
 from ffe.specs import AugmentSpec, PreprocessSpec
 

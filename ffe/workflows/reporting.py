@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe._version import __version__
+from ffe.base.digests import file_digest
+from ffe.base.text import few, quoted
 from ffe.evaluation.calibration import Calibration, with_temperature
 from ffe.evaluation.growth import Growth, grow
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.selection import answered
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.names import on_disk
-from ffe.keys import file_digest
 from ffe.report.feature_map import choose_rows, feature_map
 from ffe.report.page import (
     CalibrationView,
@@ -37,7 +38,6 @@ from ffe.report.words import counted, listed
 from ffe.specs import SearchSpec
 from ffe.splits.groups import Groups
 from ffe.store.reader import FeatureStore
-from ffe.text import few, quoted
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import Trial, score_once
 from ffe.workflows.leak import Leak

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ffe.base.text import did_you_mean
 from ffe.errors import SpecError
 from ffe.evaluation.comparison import Comparison
 from ffe.evaluation.scores import Evaluation
-from ffe.text import did_you_mean
 
 FROZEN, VIEWS, FINETUNING, HEAD_ONLY, SCRATCH, PLAIN = ("frozen", "views", "finetuning", "head-only", "scratch", "scratch-plain")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ffe.base.digests import spec_differences
+from ffe.base.text import counted, few, numbered, quoted
 from ffe.errors import DataError, ModelMismatchError
-from ffe.keys import spec_differences
 from ffe.specs import ViewsSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore
-from ffe.text import counted, few, numbered, quoted
 from ffe.workflows.dealing import say_moved
 from ffe.workflows.leaking import leaking, warn_of_leaks
 from ffe.workflows.loading import load_rows, pooled_rows

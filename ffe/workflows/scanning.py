@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
+from ffe.base.output_file import check_output
 from ffe.images.decode import NOTES
 from ffe.images.scan import UNLABELLED, Finding, ImageRecord, Scan
 from ffe.images.scan import look as list_images
 from ffe.images.stream import remark
 from ffe.images.survey import ImageLook, ending_format, survey
-from ffe.report.output import check_output
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.workflows.advice import Advice, Facts, advise

@@ -14,6 +14,8 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.backbones.learnt import BACKBONE, LEARNT
+from ffe.base.digests import spec_differences
+from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
 from ffe.evaluation.calibration import calibrate
 from ffe.evaluation.label_errors import find_label_errors
@@ -23,8 +25,6 @@ from ffe.extraction.stages import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.lost import refuse_lost_classes
 from ffe.images.scan import ImageRecord, scan
-from ffe.keys import spec_differences
-from ffe.opening import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.predict import Predictor
 from ffe.report.answers import Answers, check_answers
 from ffe.report.page import Page, Picture, Suspect, write_page

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe.backbones.weights import Weights
+from ffe.base.digests import bytes_digest, canonical_json, spec_digest
+from ffe.base.system import bytes_text, free_disk
+from ffe.base.text import counted, last_layers
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine
 from ffe.engines.measure import images_per_second
@@ -26,13 +29,10 @@ from ffe.finetuning.cut import Cut
 from ffe.finetuning.sources import Activations, Pictures, views_of
 from ffe.images.limits import Limits
 from ffe.images.scan import Scan
-from ffe.keys import bytes_digest, canonical_json, spec_digest
-from ffe.machine import bytes_text, free_disk
 from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.room import column_bytes, file_bytes
 from ffe.store.unfinished import RECORD_ROW, forget, has_rows, held_bytes
-from ffe.text import counted, last_layers
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 from ffe.workflows.training_result import Stage
 

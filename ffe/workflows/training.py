@@ -16,6 +16,8 @@ import numpy as np
 from ffe._version import __version__
 from ffe.backbones.learnt import BACKBONE, arrays_digest
 from ffe.backbones.weights import Weights
+from ffe.base.digests import spec_digest
+from ffe.base.text import counted
 from ffe.bundle import manifest as layout
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
@@ -27,10 +29,8 @@ from ffe.finetuning.batches import Source, batches
 from ffe.finetuning.history import Epoch, TensorBoardLog
 from ffe.finetuning.train import Clock, Step, Trainer
 from ffe.heads.base import Head
-from ffe.keys import spec_digest
 from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind
 from ffe.splits.sides import TEST, VALID
-from ffe.text import counted
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.training_result import Judged, TrainingResult
 from ffe.workflows.writing import check_page, check_place, library_versions, write_model

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ffe._version import __version__
+from ffe.base.text import last_layers
 from ffe.evaluation.calibration import with_temperature
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.selection import answered
@@ -19,7 +20,6 @@ from ffe.report.page import Curves, Page, Picture, Suspect, write_page
 from ffe.report.text import answered_text, comparison_text, kept_text, parameters_text, stage_text
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.sides import TEST, VALID
-from ffe.text import last_layers
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.reporting import calibration_view, duplicates_of, title_of
 from ffe.workflows.training_result import Judged, Stage, TrainingResult

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ffe.base.digests import file_digest
+from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_model
+from ffe.base.text import few
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine, open_saved_engine
@@ -22,8 +25,6 @@ from ffe.heads.base import Head
 from ffe.images.limits import Limits
 from ffe.images.names import on_disk
 from ffe.images.stream import ImageStream
-from ffe.keys import file_digest
-from ffe.opening import HDF5_SIGNATURE, first_bytes, is_model
 from ffe.predict import Predictor
 from ffe.specs import ExtractSpec
 from ffe.store.checks import Problem, check_store
@@ -33,7 +34,6 @@ from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
 from ffe.store.rows import UNREADABLE
 from ffe.store.writer import write_store
-from ffe.text import few
 
 # how far features of one picture may lie apart, as a share of the largest: other processors add up in another order,
 # and what is rounded in between then falls on the other side at times

@@ -13,6 +13,10 @@ import numpy as np
 from ffe.backbones.build import build
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.weights import Weights
+from ffe.base.file_access import first_bytes, unopened, unwritable
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import library_version
+from ffe.base.text import overwrite_refusal, suffix_refusal
 from ffe.bundle import manifest as layout
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
@@ -22,14 +26,10 @@ from ffe.extraction.plan import weights_of
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
 from ffe.images.synthetic import KINDS, draw
-from ffe.ir import IrModel
-from ffe.machine import library_version
-from ffe.opening import first_bytes, unopened, unwritable
 from ffe.report.page import check_output as check_report
 from ffe.report.text import model_card
 from ffe.splits.sides import TEST
 from ffe.store.reader import FeatureStore
-from ffe.text import overwrite_refusal, suffix_refusal
 
 _LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
 
@@ -58,7 +58,7 @@ def check_place(path: Path, *, overwrite: bool, inputs: Iterable[str | os.PathLi
 
     Args:
         path: the place.
-        overwrite: a model that is there may be replaced; see ``ffe.text.overwrite_refusal``.
+        overwrite: a model that is there may be replaced; see ``ffe.base.text.overwrite_refusal``.
         inputs: files of the same command, which are never replaced; what is none does not count.
 
     Raises:

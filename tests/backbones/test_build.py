@@ -14,8 +14,8 @@ from ffe.backbones.build import _fill_randomly, build
 from ffe.backbones.catalog import find
 from ffe.backbones.saved import load_model
 from ffe.backbones.weights import Weights, random_weights
+from ffe.base.digests import file_digest
 from ffe.errors import BackboneError, WeightsError
-from ffe.keys import file_digest
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 
 

@@ -13,11 +13,11 @@ from ffe.backbones import lite0
 from ffe.backbones.build import build
 from ffe.backbones.catalog import CATALOG, DEFAULT, LITE0
 from ffe.backbones.weights import find_file, resolve
+from ffe.base.digests import file_digest
 from ffe.errors import WeightsError
 from ffe.extraction.plan import make_spec
 from ffe.images.preprocess import preprocess
 from ffe.images.synthetic import draw
-from ffe.keys import file_digest
 from ffe.specs import ExtractSpec
 
 # mean over the grid of every 128th feature of two drawn pictures, float32 on the processor that wrote this

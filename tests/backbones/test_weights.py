@@ -14,8 +14,8 @@ import pytest
 from ffe.backbones import weights as weights_module
 from ffe.backbones.catalog import CATALOG, Backbone, find
 from ffe.backbones.weights import candidates, keras_home, random_weights, resolve
+from ffe.base.digests import bytes_digest
 from ffe.errors import WeightsError
-from ffe.keys import bytes_digest
 
 ROW = CATALOG["mobilenet_0.25"]
 SIZE = (128, 128)

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ffe._version import __version__
+from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import CARD, GOLDEN, HEAD, MANIFEST, SPLITS, Manifest
 from ffe.errors import BundleError
 from ffe.images.synthetic import KINDS
-from ffe.keys import bytes_digest
 from ffe.store.reader import FeatureStore
 
 MEMBERS = (HEAD, GOLDEN, SPLITS, CARD)

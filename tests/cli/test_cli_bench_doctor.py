@@ -143,9 +143,9 @@ def test_doctor_says_in_common_words_whether_there_is_a_gpu(
 
 def test_doctor_says_what_int8_brings(doctor_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    monkeypatch.setattr("ffe.machine.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("ffe.base.system.platform.machine", lambda: "x86_64")
     assert json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)["vnni"] is False
-    monkeypatch.setattr("ffe.machine.platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("ffe.base.system.platform.machine", lambda: "aarch64")
     assert (
         "int8             what int8 brings on this kind of processor is not measured"
         in CliRunner().invoke(cli, ["doctor"]).stdout

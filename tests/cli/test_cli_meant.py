@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 import ffe
+from ffe.base.text import did_you_mean
 from ffe.cli import COMMANDS, cli
 from ffe.errors import BundleError, FfeError, SourceError, SpecError, StoreError, WeightsError
-from ffe.text import did_you_mean
 
 
 def said(*arguments: object) -> tuple[int, str]:
@@ -143,7 +143,7 @@ def test_every_path_knows_urls(name: str) -> None:
     """Windows paths are none."""
     import click
 
-    from ffe.text import url_refusal
+    from ffe.base.text import url_refusal
 
     command = cli.get_command(click.Context(cli), name)
     assert command is not None

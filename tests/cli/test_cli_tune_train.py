@@ -386,8 +386,8 @@ def test_even_classes_are_not_weighted(fake_store: Path, tmp_path: Path) -> None
 
 def _noisy(folder: Path) -> Path:
     """Write features on which an average of two heads wins."""
+    from ffe.base.digests import bytes_digest
     from ffe.extraction.plan import make_spec
-    from ffe.keys import bytes_digest
     from ffe.store.layout import Row
     from ffe.store.writer import write_store
 

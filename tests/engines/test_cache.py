@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.base.openvino_ir import IrModel
 from ffe.engines.cache import cache_folder, cached, cached_or_made, model_key
-from ffe.ir import IrModel
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 
 MODEL = IrModel(b"<net/>", np.arange(100, dtype=np.uint8), {"backbone": "fake"})

@@ -13,8 +13,8 @@ import pytest
 
 import ffe.engines.choose as choose
 from ffe.backbones.weights import random_weights
+from ffe.base.openvino_ir import IrModel
 from ffe.errors import EngineError
-from ffe.ir import IrModel
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, WeightsKind
 
 SPEC = ExtractSpec(BackboneSpec("mobilenet_0.25", "random", random_weights().sha256), PreprocessSpec((32, 32), "tf"))

@@ -300,8 +300,8 @@ def test_an_unfinished_run_of_other_options_is_refused_before_the_calibration(
 
 
 def test_a_bundle_with_another_int8_backbone_is_refused(model: Path, tmp_path: Path) -> None:
+    from ffe.base.openvino_ir import IrModel
     from ffe.bundle.io import write_bundle
-    from ffe.ir import IrModel
 
     bundle = Bundle(model)
     ir = bundle.ir()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ffe.base.system import cache_root
 from ffe.errors import BackboneError, DiskFullError, StaleStoreError, StoreError, WeightsError
 from ffe.extraction import history
 from ffe.extraction.estimate import Estimate, dry_run
@@ -19,7 +20,6 @@ from ffe.extraction.history import remember, remembered
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.images.synthetic import draw
-from ffe.machine import cache_root
 
 GIB = 1 << 30
 

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ffe.base.digests import bytes_digest
 from ffe.engines.choose import open_engine
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DataError, EngineError, SourceError, StaleStoreError, StoreError
@@ -23,7 +24,6 @@ from ffe.extraction.run import ExtractSummary, Progress, extract
 from ffe.images.decode import decode
 from ffe.images.fingerprint import perceptual_hash
 from ffe.images.synthetic import draw
-from ffe.keys import bytes_digest
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import assert_same_file, seal
 from ffe.workflows.verifying import verify

@@ -13,13 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
+from ffe.base.hdf5_checks import as_text
 from ffe.engines.base import ROW_TOLERANCE
 from ffe.engines.fake import FakeEngine
 from ffe.errors import SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.estimate import dry_run
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.stages import Progress
-from ffe.hdf5 import as_text
 from ffe.images import augment as augmenting
 from ffe.images import stream
 from ffe.images.augment import augment

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ffe.base.openvino_ir import IrModel
 from ffe.cli import cli
 from ffe.engines.convert import to_ir
 from ffe.errors import DiskFullError, EngineError
@@ -27,7 +28,6 @@ from ffe.extraction.plan import make_job
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.images.limits import Limits
 from ffe.images.synthetic import draw_folder
-from ffe.ir import IrModel
 from ffe.store import journal, writer
 from ffe.store.reader import FeatureStore
 from ffe.store.unfinished import unfinished

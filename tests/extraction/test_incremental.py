@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ffe import stamps
+from ffe.base import file_stat
 from ffe.errors import SourceError
 from ffe.extraction import changes as changes_module
 from ffe.extraction.run import ExtractSummary, Progress, extract
@@ -182,7 +182,7 @@ def test_equal_sizes_and_times_of_another_folder_are_not_believed(source: Path, 
 
 def test_rehash_reads_every_file(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where size and times of change say that nothing happened, and something did."""
-    believed = {file: stamps.stamp_now(file) for file in source.glob("*/*.png")}
+    believed = {file: file_stat.stamp_now(file) for file in source.glob("*/*.png")}
     change(source)
     monkeypatch.setattr(changes_module, "stamp_now", believed.__getitem__)
     assert counts(run(source, output)) == {"unchanged": 12}
@@ -194,13 +194,13 @@ def test_a_file_that_changed_just_before_it_was_read_is_read_again(
     source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two seconds, as git has it: within them a second change could leave no trace."""
-    monkeypatch.setattr(stamps, "RACY_NS", 2_000_000_000)
+    monkeypatch.setattr(file_stat, "RACY_NS", 2_000_000_000)
     add(source)
     run(source, output)
     with FeatureStore(output) as store:
         assert store.stat[store.paths.index("dog/new.png")].tolist() == [-1, -1]
     now = time.time_ns
-    monkeypatch.setattr(stamps.time, "time_ns", lambda: now() + 3_000_000_000)
+    monkeypatch.setattr(file_stat.time, "time_ns", lambda: now() + 3_000_000_000)
     assert counts(run(source, output)) == {"unchanged": 13, "read": 1}
     assert_as_fresh(source, output)
     assert counts(run(source, output)) == {"unchanged": 13}
@@ -380,7 +380,7 @@ def test_weights_are_not_read_again(pictures: Path, tmp_path: Path, monkeypatch:
     weights = tmp_path / "mine.weights.h5"
     build(spec, found).save_weights(weights)
     options: dict[str, Any] = {"backbone": "mobilenet_0.25", "size": 32, "weights": str(weights), "engine": "keras"}
-    monkeypatch.setattr(stamps, "_WORTH_BYTES", 1000)
+    monkeypatch.setattr(file_stat, "_WORTH_BYTES", 1000)
     run(pictures, tmp_path / "f.h5", **options)
-    monkeypatch.setattr(stamps, "file_digest", lambda path: pytest.fail("it is known"))
+    monkeypatch.setattr(file_stat, "file_digest", lambda path: pytest.fail("it is known"))
     assert run(pictures, tmp_path / "f.h5", **options).read == 0

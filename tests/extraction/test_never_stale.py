@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ffe.base.openvino_ir import IrModel
 from ffe.cli import cli
 from ffe.errors import StaleStoreError
 from ffe.extraction.estimate import dry_run
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
 from ffe.images.scan import scan
-from ffe.ir import IrModel
 from ffe.specs import ExtractSpec
 from ffe.store.journal import Journal
 from ffe.store.layout import Row

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.base.digests import canonical_json
+from ffe.base.openvino_ir import IrModel
 from ffe.extraction.run import extract
-from ffe.ir import IrModel
-from ffe.keys import canonical_json
 from ffe.store import journal as journal_module
 from ffe.store.journal import Journal
 
@@ -202,7 +202,7 @@ def test_a_converted_model_in_the_cache_is_whole_or_not_there(folder: Path, monk
 
 def test_notes_are_not_worth_a_sync_but_never_half(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A note that the power took is made again."""
-    from ffe.stamps import write_note
+    from ffe.base.file_stat import write_note
 
     with monkeypatch.context() as patch:
         disk = _Disk(folder, patch)

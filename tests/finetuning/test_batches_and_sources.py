@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.base.digests import bytes_digest
 from ffe.engines.fake import FakeEngine
 from ffe.finetuning.batches import batches
 from ffe.finetuning.sources import Activations, Pictures, views_of
 from ffe.images.augment import augment
 from ffe.images.preprocess import preprocess
-from ffe.keys import bytes_digest
 from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, ViewsSpec
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
@@ -75,7 +75,7 @@ def store_with_views(path: Path) -> None:
 @pytest.mark.parametrize("free", [1 << 30, 8])
 def test_rows_of_a_file_with_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """In memory, and from the disk where memory is short: the same rows."""
-    monkeypatch.setattr("ffe.arrays.free_memory", lambda: free)
+    monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: free)
     store_with_views(tmp_path / "f.h5")
     with FeatureStore(tmp_path / "f.h5") as store:
         source = Activations(store, (2, 2, 3))
@@ -136,7 +136,7 @@ def test_pictures_go_through_the_frozen_part(
     pictures: tuple[np.ndarray, list[str]], monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
     """Plain ones once, where memory lasts; changed ones each time."""
-    monkeypatch.setattr("ffe.arrays.free_memory", lambda: free)
+    monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: free)
     pixels, sha256 = pictures
 
     class Counting(FakeEngine):

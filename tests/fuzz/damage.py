@@ -21,10 +21,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ffe.base.digests import bytes_digest, spec_digest
+from ffe.base.hdf5_checks import as_text
 from ffe.bundle.manifest import GOLDEN, HEAD, MANIFEST, SPLITS
 from ffe.errors import SpecError
-from ffe.hdf5 import as_text
-from ffe.keys import bytes_digest, spec_digest
 from ffe.specs import ExtractSpec
 from ffe.store import layout
 from ffe.testing.store import seal

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ffe.base.digests import bytes_digest
 from ffe.images.augment import Change, apply, augment, draw, source_of
 from ffe.images.synthetic import draw as draw_picture
-from ffe.keys import bytes_digest
 from ffe.specs import AugmentSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -300,7 +300,7 @@ def test_equal_in_threads_and_in_another_process() -> None:
     assert [bytes_digest(pixels) for pixels in again] == here * 8
     code = (
         "import json, sys\nimport numpy as np\nfrom ffe.images.augment import augment\nfrom ffe.images.synthetic import draw\n"
-        "from ffe.keys import bytes_digest\nfrom ffe.specs import AugmentSpec\n"
+        "from ffe.base.digests import bytes_digest\nfrom ffe.specs import AugmentSpec\n"
         f"spec = AugmentSpec.from_json(json.loads({json.dumps(json.dumps(EVERYTHING.to_json()))}))\n"
         "image = np.asarray(draw('cat', 0, (64, 48)))\n"
         f"views = [augment(image, spec, {DIGEST!r}, view) for view in reversed(range(1, 9))]\n"

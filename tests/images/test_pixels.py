@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffe.arrays import empty_rows
+from ffe.base.arrays import empty_rows
+from ffe.base.digests import file_digest
+from ffe.base.system import taken_disk
 from ffe.errors import DiskFullError, SourceError
 from ffe.images.decode import decode
 from ffe.images.limits import Limits
 from ffe.images.pixels import decode_source
 from ffe.images.scan import scan
-from ffe.keys import file_digest
-from ffe.machine import taken_disk
 
 
 @pytest.mark.parametrize("free", [1 << 30, 8])
@@ -24,7 +24,7 @@ def test_they_are_those_that_the_decoder_gives(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
     """In memory, or in a temporary file that goes with the array."""
-    monkeypatch.setattr("ffe.arrays.free_memory", lambda: free)
+    monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: free)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     records = scan(pictures).records[:5]
     seen: list[tuple[int, int]] = []
@@ -43,9 +43,9 @@ def test_where_neither_memory_nor_the_temporary_disk_has_room_it_is_said(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before a page of the map is touched: the process would die of it."""
-    monkeypatch.setattr("ffe.arrays.free_memory", lambda: 8)
+    monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: 8)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("ffe.machine._fallocate", lambda descriptor, size: errno.ENOSPC)
+    monkeypatch.setattr("ffe.base.system._fallocate", lambda descriptor, size: errno.ENOSPC)
     for make, sentence in (
         (lambda: decode_source(scan(pictures).records[:5], (20, 30)), "The pixels take 8.8 KiB"),
         (lambda: empty_rows(3, 4), "The features take 48 B"),
@@ -60,7 +60,7 @@ def test_where_neither_memory_nor_the_temporary_disk_has_room_it_is_said(
 
 
 def test_the_room_of_a_map_is_taken_before_it_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ffe.arrays.free_memory", lambda: 8)
+    monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: 8)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     array = empty_rows(1 << 10, 1 << 10)
     (file,) = tmp_path.rglob("features")

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.base.digests import bytes_digest
 from ffe.images.decode import decode
 from ffe.images.fingerprint import perceptual_hash
 from ffe.images.stream import DecodedImage, ImageStream, default_workers
-from ffe.keys import bytes_digest
 
 
 def stream(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ffe.base.digests import bytes_digest
 from ffe.images.decode import decode
 from ffe.images.fingerprint import UNKNOWN
 from ffe.images.survey import ending_format, look, survey
 from ffe.images.synthetic import draw
-from ffe.keys import bytes_digest
 
 
 @pytest.mark.parametrize(

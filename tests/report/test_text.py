@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.base.system import bytes_text
 from ffe.bundle.io import Bundle
 from ffe.evaluation.calibration import calibrate, softmax
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.growth import grow
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.selection import answered
-from ffe.machine import bytes_text
 from ffe.report.text import (
     answered_text,
     calibration_text,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ffe.base.digests import bytes_digest
 from ffe.errors import DataError
-from ffe.keys import bytes_digest
 from ffe.splits.folds import assign_folds
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.base.digests import bytes_digest
 from ffe.extraction.run import extract
 from ffe.images.synthetic import draw, draw_folder
-from ffe.keys import bytes_digest
 from ffe.splits.groups import CAUSES, Groups, find_groups
 from ffe.store.reader import FeatureStore
 

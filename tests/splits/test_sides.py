@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffe.keys import bytes_digest
+from ffe.base.digests import bytes_digest
 from ffe.splits.sides import SLACK, Sides, groups_of_classes, hold_out
 
 

@@ -10,9 +10,9 @@ import h5py
 import pytest
 from click.testing import CliRunner
 
+from ffe.base.hdf5_checks import as_text
 from ffe.cli import cli
 from ffe.extraction.run import extract
-from ffe.hdf5 import as_text
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal

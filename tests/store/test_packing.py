@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
+from ffe.base.hdf5_checks import as_text
 from ffe.errors import StaleStoreError, StoreError
 from ffe.extraction.run import extract
-from ffe.hdf5 import as_text
 from ffe.images.synthetic import draw
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore

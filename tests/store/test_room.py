@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffe import machine
+from ffe.base import system
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import reserve
 from ffe.errors import DiskFullError
-from ffe.ir import IrModel
-from ffe.machine import reserve
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, StoredDtype
 from ffe.store import room, writer
 from ffe.store.layout import Row, Skipped
@@ -70,8 +70,8 @@ def test_more_than_there_is_cannot_be_reserved(tmp_path: Path) -> None:
 def test_where_nothing_can_be_reserved_the_free_space_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.touch()
-    monkeypatch.setattr(machine, "_fallocate", lambda descriptor, size: errno.EOPNOTSUPP)
-    monkeypatch.setattr(machine, "free_disk", lambda folder: 1000)
+    monkeypatch.setattr(system, "_fallocate", lambda descriptor, size: errno.EOPNOTSUPP)
+    monkeypatch.setattr(system, "free_disk", lambda folder: 1000)
     reserve(path, 1000)
     with pytest.raises(OSError, match="No space left on device"):
         reserve(path, 1001)
@@ -81,16 +81,16 @@ def test_what_a_file_has_already_is_not_asked_for_again(tmp_path: Path, monkeypa
     path = tmp_path / "file"
     path.write_bytes(b"1" * (1 << 20))
     os.sync()
-    monkeypatch.setattr(machine, "_fallocate", lambda descriptor, size: errno.EOPNOTSUPP)
-    monkeypatch.setattr(machine, "free_disk", lambda folder: 1000)
+    monkeypatch.setattr(system, "_fallocate", lambda descriptor, size: errno.EOPNOTSUPP)
+    monkeypatch.setattr(system, "free_disk", lambda folder: 1000)
     reserve(path, (1 << 20) + 1000)
     with pytest.raises(OSError, match="No space left on device"):
         reserve(path, (1 << 20) + 100_000)
 
 
 def test_hdf5_writes_nothing_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would take the process with it, see ``ffe.machine.reserve``."""
-    monkeypatch.setattr(machine, "_fallocate", lambda descriptor, size: errno.ENOSPC)
+    """It would take the process with it, see ``ffe.base.system.reserve``."""
+    monkeypatch.setattr(system, "_fallocate", lambda descriptor, size: errno.ENOSPC)
     monkeypatch.setattr(writer, "create_plain", lambda *rest: pytest.fail("HDF5 must not be asked"))
     spec = ExtractSpec(BackboneSpec("fake", "random", "0" * 64), PreprocessSpec((32, 32), "none"))
     with pytest.raises(OSError, match="No space left on device") as caught:

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
+from ffe.base.hdf5_checks import as_text
 from ffe.errors import StoreError
-from ffe.hdf5 import as_text
 from ffe.specs import StoredDtype
 from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.layout import chunk_rows

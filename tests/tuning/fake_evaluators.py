@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ffe.keys import bytes_digest
+from ffe.base.digests import bytes_digest
 from ffe.tuning.problem import Outcome, Problem, Views
 
 

@@ -8,8 +8,8 @@ import os
 import time
 from pathlib import Path
 
-from ffe.keys import bytes_digest, canonical_json, file_digest
-from ffe.machine import cache_root
+from ffe.base.digests import bytes_digest, canonical_json, file_digest
+from ffe.base.system import cache_root
 
 Stamp = tuple[int, int]
 NO_STAMP: Stamp = (-1, -1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ffe.base.atomic import put_in_place
+from ffe.base.file_access import unopened, unwritable
+from ffe.base.text import suffix_refusal
 from ffe.errors import ReportError, unwritten
-from ffe.opening import unopened, unwritable
-from ffe.store.durable import put_in_place
-from ffe.text import suffix_refusal
 
 PAGE_MARK = b'<meta name="generator" content="ffe">'  # by which a page of ours is known
 PICTURE_MARK = b"ffe preview"

@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ffe.keys import bytes_digest, canonical_json
+from ffe.base.digests import bytes_digest, canonical_json
 
 GRAPH = "graph.xml"
 WEIGHTS = "weights.bin"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffe.base.system import DISK_IS_FULL, bytes_text, free_memory, reserve
 from ffe.errors import DiskFullError, SpecError
-from ffe.machine import DISK_IS_FULL, bytes_text, free_memory, reserve
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
