@@ -1,12 +1,12 @@
 """Draw the pictures in this folder again: python data/draw.py
 
-They are ours, made by ffe.images.synthetic, and may be used for anything. The
+They are ours, made by ffe.images.drawings, and may be used for anything. The
 demo draws the same ones, only more of them.
 """
 
 from pathlib import Path
 
-from ffe.images.synthetic import draw_folder
+from ffe.images.drawings import draw_folder
 
 COUNT = 12
 SIZE = (128, 128)

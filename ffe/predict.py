@@ -22,9 +22,9 @@ from ffe.extraction.batching import check_batch
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stages import Stages
 from ffe.images.augment_text import parse_augment
-from ffe.images.given import Picture, given
+from ffe.images.inputs import Picture, given
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.images.stream import ImageStream
+from ffe.images.loader import ImageStream
 from ffe.specs import AugmentSpec, ViewsSpec
 
 _USUAL_BATCH = 32

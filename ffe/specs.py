@@ -87,7 +87,7 @@ class PreprocessSpec(Spec):
         orientation: always ``exif``: turned upright before resizing.
         background: what shows through transparent pixels.
         decode: ``exact`` (Pillow at full resolution), or ``fast`` (JPEG decoded
-            at a fraction of its size, see ``ffe.images.fast``).
+            at a fraction of its size, see ``ffe.images.decode_fast``).
     """
 
     size: tuple[int, int]

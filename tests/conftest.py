@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from ffe.base import file_stat
-from ffe.images.synthetic import draw_folder
+from ffe.images.drawings import draw_folder
 
 _HERE = Path(__file__).resolve().parent
 

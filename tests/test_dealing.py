@@ -13,7 +13,7 @@ import pytest
 
 from ffe.errors import SourceError
 from ffe.images.limits import Limits
-from ffe.images.scan import scan
+from ffe.images.sources import scan
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import find_groups
 from ffe.workflows.dealing import Dealing, Dealt

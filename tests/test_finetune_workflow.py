@@ -41,11 +41,11 @@ from ffe.finetuning.network import Network
 from ffe.finetuning.sources import Activations, Pictures
 from ffe.finetuning.train import Clock, OutOfTimeError, Trainer
 from ffe.images.augment import augment
+from ffe.images.drawings import draw_folder
 from ffe.images.limits import Limits
+from ffe.images.loader import ImageStream
 from ffe.images.preprocess import preprocess
-from ffe.images.scan import scan
-from ffe.images.stream import ImageStream
-from ffe.images.synthetic import draw_folder
+from ffe.images.sources import scan
 from ffe.predict import Predictor
 from ffe.report.text import kept_text
 from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec, ViewsSpec

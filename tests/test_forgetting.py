@@ -16,7 +16,7 @@ from ffe.base.digests import file_digest
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.errors import BundleError, DataError, SourceError, StoreError
-from ffe.images.synthetic import draw_folder
+from ffe.images.drawings import draw_folder
 from ffe.report.thumbnails import thumbnail
 from ffe.store.reader import FeatureStore
 

@@ -17,8 +17,8 @@ from ffe.engines.keras import KerasEngine
 from ffe.engines.openvino import OpenVinoEngine
 from ffe.errors import EngineError
 from ffe.extraction.transformer import FeatureExtractor
-from ffe.images import memory
-from ffe.images.stream import ImageStream
+from ffe.images import decode_memory
+from ffe.images.loader import ImageStream
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
 from tests.engines.test_openvino import float_ir
@@ -72,8 +72,11 @@ def test_pictures_features_and_heads_go_on(pictures: Path, fake_bundle: Path, fa
 
 
 def test_locks_that_another_thread_held_are_free(pictures: Path) -> None:
-    with memory._alone, memory._changed:
-        assert in_child(lambda: (memory._alone.acquire(timeout=100), memory._changed.acquire(timeout=100))) == "(True, True)"
+    with decode_memory._alone, decode_memory._changed:
+        assert (
+            in_child(lambda: (decode_memory._alone.acquire(timeout=100), decode_memory._changed.acquire(timeout=100)))
+            == "(True, True)"
+        )
 
 
 def test_pictures_that_are_being_read_are_not_waited_for(pictures: Path) -> None:

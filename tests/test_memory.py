@@ -17,7 +17,7 @@ from ffe.base.system import free_memory
 from ffe.cli import cli
 from ffe.errors import BackboneError, DecodeError, EngineError, FfeError, SpecError, WeightsError, ran_out_of_memory
 from ffe.images.decode import decode, read_image
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 
 ERRORS = [
     MemoryError("Unable to allocate 5.46 TiB for an array with shape (750000000000,) and data type float64"),

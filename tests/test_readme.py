@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from ffe.backbones.catalog import CATALOG
 from ffe.cli import COMMANDS, cli, options
-from ffe.images.synthetic import draw, draw_folder
+from ffe.images.drawings import draw, draw_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

@@ -12,7 +12,7 @@ from PIL import Image
 
 import ffe
 from ffe.errors import BackboneError, ReportError, SourceError, SpecError
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 from ffe.workflows.scanning import COPIES, RESAVED, OtherEnding, ScanResult, SkippedFile, scan
 
 

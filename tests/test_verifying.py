@@ -18,7 +18,7 @@ from ffe.bundle.io import Bundle, write_bundle
 from ffe.errors import BundleError, SourceError, SpecError, StoreError, WeightsError
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal

@@ -18,7 +18,7 @@ from ffe.errors import BundleError, DataError, HeadError, ModelMismatchError, So
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
 from ffe.heads import find_head
-from ffe.images.synthetic import draw_folder
+from ffe.images.drawings import draw_folder
 from ffe.specs import BackboneSpec, ExtractSpec
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore

@@ -27,7 +27,7 @@ def command(output: str) -> None:
     from ffe.engines.cache import cache_folder
     from ffe.errors import SourceError
     from ffe.extraction.run import extract
-    from ffe.images.synthetic import draw, draw_folder
+    from ffe.images.drawings import draw, draw_folder
     from ffe.predict import Predictor
     from ffe.workflows.fitting import tune
 

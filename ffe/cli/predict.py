@@ -41,8 +41,8 @@ def _percent(share: float) -> str:
 
 def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[str, str]]) -> Iterator[str]:
     """Yield image paths: those named, those in folders, those listed on standard input; note what in folders is no file."""
-    from ffe.images.names import on_disk
-    from ffe.images.scan import list_files
+    from ffe.images.file_names import on_disk
+    from ffe.images.sources import list_files
 
     for image in images:
         if image == "-":

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from ffe.errors import DecodeError, SourceError
-from ffe.images.listing import encoding_of
+from ffe.images.csv_list import encoding_of
 
 PEEK_BYTES = 4096
 LONGEST_LINE = 1 << 16
@@ -30,7 +30,7 @@ def is_image(head: bytes) -> bool:
     """
     if encoding_of(head) is not None:
         return False
-    from ffe.images.structure import kind_of
+    from ffe.images.guards import kind_of
 
     try:
         kind = kind_of(head)

@@ -12,7 +12,7 @@ from ffe.base.system import free_memory, total_memory
 from ffe.base.text import counted
 from ffe.engines.base import Engine
 from ffe.errors import EngineError, SpecError, ran_out_of_memory
-from ffe.images.stream import LEAST_AHEAD
+from ffe.images.loader import LEAST_AHEAD
 
 log = logging.getLogger("ffe")
 

@@ -14,9 +14,9 @@ from ffe._version import __version__
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import counted, listed
 from ffe.extraction.views import count_of
+from ffe.images.file_names import ByName
 from ffe.images.limits import Truncated
-from ffe.images.names import ByName
-from ffe.images.scan import ImageRecord
+from ffe.images.sources import ImageRecord
 from ffe.specs import ViewsSpec
 from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore

@@ -13,7 +13,7 @@ from ffe.extraction.output import Plan, in_place
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stages import Computed, Progress, Stages
 from ffe.extraction.views import count_of
-from ffe.images.stream import ImageStream
+from ffe.images.loader import ImageStream
 from ffe.store.layout import Row, Skipped
 from ffe.store.room import saying_what_is_missing
 

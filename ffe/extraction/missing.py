@@ -11,9 +11,9 @@ from ffe.base.text import counted, few
 from ffe.errors import SourceError
 from ffe.extraction.changes import before_and_after, removed_paths
 from ffe.extraction.plan import Job
-from ffe.images.lost import refuse_lost_classes
-from ffe.images.names import ByName
-from ffe.images.scan import UNLABELLED
+from ffe.images.file_names import ByName
+from ffe.images.sources import UNLABELLED
+from ffe.images.unreadable import refuse_lost_classes
 from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
 
@@ -32,7 +32,7 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
         stamps: of the files of the source.
 
     Raises:
-        SourceError: it has: see ``refuse_mass_loss`` and ``ffe.images.lost``.
+        SourceError: it has: see ``refuse_mass_loss`` and ``ffe.images.unreadable``.
     """
     there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP]
     if existing is not None:

@@ -19,8 +19,8 @@ from ffe.extraction.changes import known as known_in
 from ffe.extraction.missing import gone_after, refuse_losses, refuse_mass_loss
 from ffe.extraction.plan import Job, refuse_other_spec, source_text, with_model
 from ffe.extraction.views import count_of, names_of
-from ffe.images.lost import refuse_lost_classes
-from ffe.images.names import ByName
+from ffe.images.file_names import ByName
+from ffe.images.unreadable import refuse_lost_classes
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
 from ffe.store.journal import Journal

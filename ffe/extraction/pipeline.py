@@ -14,8 +14,8 @@ from ffe.engines.base import Engine
 from ffe.errors import DataError, DecodeError
 from ffe.extraction.batching import BatchSize, in_pieces
 from ffe.extraction.stages import Stages
-from ffe.images.fingerprint import UNKNOWN
-from ffe.images.stream import DecodedImage, ImageStream
+from ffe.images.loader import DecodedImage, ImageStream
+from ffe.images.phash import UNKNOWN
 
 _MOST_WAITING = 2048  # files that need no backbone are passed on at the latest when so many have come by
 

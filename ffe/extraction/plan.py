@@ -21,7 +21,7 @@ from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, We
 from ffe.extraction.batching import check_batch
 from ffe.extraction.views import asked_views, check_trains
 from ffe.images.limits import Limits
-from ffe.images.scan import ImageRecord, Scan, scan
+from ffe.images.sources import ImageRecord, Scan, scan
 from ffe.specs import (
     AugmentSpec,
     BackboneSpec,

@@ -24,14 +24,14 @@ from ffe.extraction.plan import Job, make_job, quantized_at_hand
 from ffe.extraction.stages import Computed, Progress, Stages
 from ffe.extraction.views import count_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.images.scan import ImageRecord
+from ffe.images.sources import ImageRecord
 from ffe.specs import AugmentSpec, Compression, Decode, ExtractSpec, Precision, StoredDtype, ViewsSpec
 from ffe.store.journal import Journal
 from ffe.store.room import saying_what_is_missing
 
 if TYPE_CHECKING:  # they load more, which a run that has nothing to read does without
     from ffe.extraction.calibration import Fidelity
-    from ffe.images.stream import ImageStream
+    from ffe.images.loader import ImageStream
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def extract(
     time of change are as they were are not even opened.
 
     Args:
-        source: a folder or a CSV; see ``ffe.images.scan``.
+        source: a folder or a CSV; see ``ffe.images.sources``.
         output: the feature file (HDF5).
         backbone: a name of ``ffe backbones``; None = that of the output, or of ``like``,
             with its size and all else that is not named here; of a new file
@@ -138,7 +138,7 @@ def extract(
             images; ``mixed_float16`` or ``mixed_bfloat16`` for a GPU.
         like: for int8, a feature file whose quantised model is taken instead of
             calibrating one: features of two sources are comparable only so.
-        decode: ``exact`` (the default), or ``fast`` for JPEG files; see ``ffe.images.fast``.
+        decode: ``exact`` (the default), or ``fast`` for JPEG files; see ``ffe.images.decode_fast``.
         dtype: type of the stored features, ``float32`` (the default) or ``float16``.
         compress: how the file is compressed: ``none``, ``lzf``, ``gzip`` or
             ``zstd``; None = as it is already, or not at all.
@@ -229,7 +229,7 @@ def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecor
 
 def _stream(job: Job, positions: Sequence[int], workers: int | None) -> ImageStream:
     """Return the images of some records, being decoded as soon as they are asked for."""
-    from ffe.images.stream import ImageStream
+    from ffe.images.loader import ImageStream
 
     preprocess = job.spec.preprocess
     images = ImageStream(

@@ -18,9 +18,9 @@ from ffe.errors import DecodeError
 from ffe.extraction.batching import check_batch
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.plan import make_spec, weights_of
-from ffe.images.given import given
+from ffe.images.inputs import given
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.images.stream import ImageStream
+from ffe.images.loader import ImageStream
 from ffe.specs import Decode
 
 
@@ -39,7 +39,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         layer: name of the layer whose output is taken; None = the last.
         batch_size: images in one call of the backbone; None = the engine's own choice.
         workers: threads that decode; None = one per core, more where files come slowly.
-        decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.fast``.
+        decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.decode_fast``.
         max_pixels, max_bytes, truncated: files with more, or cut off, are refused; see ``ffe.images.limits``.
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.errors import SourceError, SpecError
 from ffe.images.augment_text import augment_text, parse_augment
-from ffe.images.scan import UNLABELLED, ImageRecord
+from ffe.images.sources import UNLABELLED, ImageRecord
 from ffe.specs import AugmentSpec, ViewsSpec
 
 log = logging.getLogger("ffe")

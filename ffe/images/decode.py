@@ -14,9 +14,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ffe.base.text import counted, url_refusal
 from ffe.errors import DecodeError, ran_out_of_memory
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.images.memory import room_for
-from ffe.images.structure import (
+from ffe.images.decode_memory import room_for
+from ffe.images.guards import (
     HEAD_BYTES,
     check_effort,
     check_pixels,
@@ -27,6 +26,7 @@ from ffe.images.structure import (
     png_chunks,
     tags_are_bounded,
 )
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.specs import Decode
 
 _METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 64 KiB
@@ -147,10 +147,10 @@ def decode(
     unless that is asked for.
 
     Args:
-        data: content of an image file of one of ``ffe.images.structure.KINDS``; its first bytes say which.
+        data: content of an image file of one of ``ffe.images.guards.KINDS``; its first bytes say which.
         size: (height, width) in pixels.
         how: ``exact``, or ``fast``: JPEG files take a shorter way to nearly the
-            same pixels, see ``ffe.images.fast``; all others are decoded exactly.
+            same pixels, see ``ffe.images.decode_fast``; all others are decoded exactly.
         max_pixels: larger pictures are refused, before they are decoded.
         notes: takes those of ``NOTES`` that are so.
         truncated: ``keep`` takes pictures that lack pixels too, where their decoder gives some.
@@ -294,7 +294,7 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
 
 def _decode_fast(data: bytes, size: tuple[int, int], max_pixels: int) -> np.ndarray | None:
     """Return the pixels of a JPEG file by the short way; None for whatever is odd about it."""
-    from ffe.images.fast import decode_jpeg
+    from ffe.images.decode_fast import decode_jpeg
 
     orientation = 1
     head = data[:_METADATA_BYTES]

@@ -126,7 +126,7 @@ def find_groups(
 
     Args:
         sha256: digest of each row's image.
-        phash: uint64 (N,), perceptual hashes, 0 = unknown; see ``ffe.images.fingerprint``.
+        phash: uint64 (N,), perceptual hashes, 0 = unknown; see ``ffe.images.phash``.
         features: float32 (N, C), average-pooled, finite. Without them no image
             counts as near, and as re-encoded only if at most 2 bits differ.
         names: group of each row, empty = none.

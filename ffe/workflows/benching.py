@@ -28,9 +28,9 @@ from ffe.engines.measure import images_per_second
 from ffe.errors import EngineError, SourceError
 from ffe.extraction.calibration import LEAST_SAMPLE, calibrated
 from ffe.extraction.plan import make_spec
-from ffe.images.names import is_text, printable
-from ffe.images.scan import ImageRecord, scan
-from ffe.images.stream import ImageStream
+from ffe.images.file_names import is_text, printable
+from ffe.images.loader import ImageStream
+from ffe.images.sources import ImageRecord, scan
 from ffe.specs import Decode
 from ffe.store.writer import row_key
 
@@ -159,7 +159,7 @@ def bench(
     all of them are reckoned from its start-up and its rate.
 
     Args:
-        source: photos; see ``ffe.images.scan``.
+        source: photos; see ``ffe.images.sources``.
         backbone, size, weights: see ``ffe.extract``.
         photos: how many of the source to take, at the most.
         slow_photos: how many the one-at-a-time way gets, at the most.

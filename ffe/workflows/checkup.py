@@ -23,7 +23,7 @@ from ffe.engines.cache import cache_folder
 from ffe.engines.measure import images_per_second
 from ffe.errors import one_line
 from ffe.images.decode import decode
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 
 _LIBRARIES = ("tensorflow", "keras", "openvino", "nncf", "h5py", "numpy", "pillow", "opencv-python-headless", "simplejpeg")
 _MEASURE_SECONDS = 1.0

@@ -21,7 +21,7 @@ from ffe.finetuning.layers import count_stages
 from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.augment_text import COMPARE, parse_augment
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.images.scan import Scan, scan
+from ffe.images.sources import Scan, scan
 from ffe.report.page import check_output as check_report
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.splits.sides import TEST
@@ -81,7 +81,7 @@ def compare(
     weights so far when its share is over; it makes one epoch at least begin.
 
     Args:
-        source: labelled images; see ``ffe.images.scan``. Splits that it gives are kept.
+        source: labelled images; see ``ffe.images.sources``. Splits that it gives are kept.
         output: folder for models, features and activations; made if it is missing.
         roads: names of ``ffe.workflows.roads.ROADS``; empty = all.
         backbone, size, weights: see ``ffe.extract``; where no backbone is named, that of the features in the folder,

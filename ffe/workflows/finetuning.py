@@ -29,7 +29,7 @@ from ffe.finetuning.layers import unfreeze as unfreeze_layers
 from ffe.finetuning.network import Network, features_above
 from ffe.finetuning.train import Clock, OutOfTimeError, Step, Trainer
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.images.scan import Scan, scan
+from ffe.images.sources import Scan, scan
 from ffe.specs import AugmentSpec, TrainingSpec
 from ffe.splits.sides import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers, words

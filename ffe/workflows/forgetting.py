@@ -20,7 +20,7 @@ from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import HEAD, Manifest
 from ffe.errors import DataError, SourceError, StoreError
 from ffe.heads.ensemble import EnsembleHead
-from ffe.images.scan import list_files
+from ffe.images.sources import list_files
 from ffe.report.forgetting import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.report.words import plain
 from ffe.splits.groups import MOST_BITS

@@ -23,7 +23,7 @@ from ffe.finetuning.sources import Pictures, views_of
 from ffe.finetuning.train import Clock, Step, Trainer
 from ffe.images.augment_text import SCRATCH
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.images.scan import Scan, scan
+from ffe.images.sources import Scan, scan
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.groups import find_groups
 from ffe.splits.sides import TEST, TRAIN, VALID
@@ -77,7 +77,7 @@ def scratch(
     the convolutions are its backbone, the dense layers its head.
 
     Args:
-        source: labelled images; see ``ffe.images.scan``.
+        source: labelled images; see ``ffe.images.sources``.
         output: the model file to write.
         overwrite: replace a model that is there; see ``ffe.base.text.overwrite_refusal``.
         size: input side, or (height, width), in pixels, at least 46.
@@ -90,7 +90,7 @@ def scratch(
             None = what the source gives, or a choice by content.
         budget: about so many seconds, from the start of the call; the best weights so far are kept when they are
             over. Decoding, one step, and what validates and tests go on all the same.
-        decode: ``exact`` or ``fast``; see ``ffe.images.fast``.
+        decode: ``exact`` or ``fast``; see ``ffe.images.decode_fast``.
         workers: threads that decode; None = one per core, more where files come slowly.
         max_pixels, max_bytes, truncated: files with more, or cut off, are skipped; see ``ffe.images.limits``.
         report: an HTML file to write.

@@ -18,7 +18,7 @@ from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import SCHEMA, Manifest
 from ffe.errors import SpecError
 from ffe.extraction.plan import make_spec
-from ffe.images.given import Picture
+from ffe.images.inputs import Picture
 from ffe.predict import Prediction, Predictor
 from ffe.specs import HeadSpec
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from ffe.base.output_file import write_output
 from ffe.errors import DataError, SourceError
+from ffe.images.file_names import is_text, printable
 from ffe.images.limits import Limits
-from ffe.images.names import is_text, printable
-from ffe.images.scan import Scan, look
+from ffe.images.sources import Scan, look
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import find_groups
 from ffe.store.reader import FeatureStore

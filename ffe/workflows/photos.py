@@ -12,10 +12,10 @@ import numpy as np
 
 from ffe.base.text import counted, few, numbered
 from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
+from ffe.images.decode_all import decode_source
 from ffe.images.limits import Limits
-from ffe.images.lost import refuse_lost_classes
-from ffe.images.pixels import decode_source
-from ffe.images.scan import Scan
+from ffe.images.sources import Scan
+from ffe.images.unreadable import refuse_lost_classes
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key

@@ -18,8 +18,8 @@ from ffe.errors import DecodeError, SourceError, SpecError
 from ffe.images.augment import apply, draw
 from ffe.images.augment_text import augment_text, parse_augment
 from ffe.images.decode import decode, read_image
-from ffe.images.names import ByName
-from ffe.images.scan import UNLABELLED, ImageRecord, Scan, scan
+from ffe.images.file_names import ByName
+from ffe.images.sources import UNLABELLED, ImageRecord, Scan, scan
 from ffe.report.contact_sheet import Strip, Tile, check_picture, contact_sheet, write_sheet
 from ffe.specs import AugmentSpec, PreprocessSpec
 
@@ -93,7 +93,7 @@ def preview(
     source, the first picture of each class and 7 views in a row.
 
     Args:
-        source: a picture; or a folder or CSV, see ``ffe.images.scan``.
+        source: a picture; or a folder or CSV, see ``ffe.images.sources``.
         output: the picture to write; its ending names the format.
         augment: the changes, or their text; see ``ffe.images.augment_text``.
         size: pixels of each side, or (height, width).

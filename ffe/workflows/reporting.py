@@ -21,7 +21,7 @@ from ffe.evaluation.growth import Growth, grow
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.selection import answered
 from ffe.heads.ensemble import EnsembleHead
-from ffe.images.names import on_disk
+from ffe.images.file_names import on_disk
 from ffe.report.feature_map import choose_rows, feature_map
 from ffe.report.page import (
     CalibrationView,

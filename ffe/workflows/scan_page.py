@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffe.base.system import bytes_text
-from ffe.images.scan import ImageRecord
-from ffe.images.survey import ImageLook
+from ffe.images.probe import ImageLook
+from ffe.images.sources import ImageRecord
 from ffe.report.page import Duplicates
 from ffe.report.scan_page import ClassRow, ScanPage, spread_row, write_page
 from ffe.report.words import counted

@@ -15,10 +15,10 @@ import numpy as np
 from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.base.output_file import check_output
 from ffe.images.decode import NOTES
-from ffe.images.scan import UNLABELLED, Finding, ImageRecord, Scan
-from ffe.images.scan import look as list_images
-from ffe.images.stream import remark
-from ffe.images.survey import ImageLook, ending_format, survey
+from ffe.images.loader import remark
+from ffe.images.probe import ImageLook, ending_format, survey
+from ffe.images.sources import UNLABELLED, Finding, ImageRecord, Scan
+from ffe.images.sources import look as list_images
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.workflows.advice import Advice, Facts, advise
@@ -117,7 +117,7 @@ class ScanResult:
 
     Attributes:
         source: the folder or CSV.
-        kind: how it was understood; see ``ffe.images.scan.Scan``.
+        kind: how it was understood; see ``ffe.images.sources.Scan``.
         files: files that it names.
         photos: those that can be read; all that follows is of these.
         unlabelled: those without a label.
@@ -175,7 +175,7 @@ def scan(
     """Look at every file of a source, and say what is worth knowing before features are extracted.
 
     Args:
-        source: photos; see ``ffe.images.scan``.
+        source: photos; see ``ffe.images.sources``.
         backbone, size: what the photos are for; see ``ffe.extract``.
         report: an HTML page to write, with pictures; None = none.
         on_look: told after each file how many of how many are done.

@@ -23,8 +23,8 @@ from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.selection import Answered, answered, sure
 from ffe.extraction.stages import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.images.lost import refuse_lost_classes
-from ffe.images.scan import ImageRecord, scan
+from ffe.images.sources import ImageRecord, scan
+from ffe.images.unreadable import refuse_lost_classes
 from ffe.predict import Predictor
 from ffe.report.answers import Answers, check_answers
 from ffe.report.page import Page, Picture, Suspect, write_page

@@ -28,7 +28,7 @@ from ffe.finetuning.batches import Source
 from ffe.finetuning.cut import Cut
 from ffe.finetuning.sources import Activations, Pictures, views_of
 from ffe.images.limits import Limits
-from ffe.images.scan import Scan
+from ffe.images.sources import Scan
 from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.room import column_bytes, file_bytes

@@ -22,9 +22,9 @@ from ffe.errors import BundleError, FfeError, SourceError, SpecError, StaleStore
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.plan import weights_of
 from ffe.heads.base import Head
+from ffe.images.file_names import on_disk
 from ffe.images.limits import Limits
-from ffe.images.names import on_disk
-from ffe.images.stream import ImageStream
+from ffe.images.loader import ImageStream
 from ffe.predict import Predictor
 from ffe.specs import ExtractSpec
 from ffe.store.checks import Problem, check_store

@@ -25,7 +25,7 @@ from ffe.errors import BundleError, ReportError
 from ffe.extraction.plan import weights_of
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
-from ffe.images.synthetic import KINDS, draw
+from ffe.images.drawings import KINDS, draw
 from ffe.report.page import check_output as check_report
 from ffe.report.text import model_card
 from ffe.splits.sides import TEST

@@ -16,8 +16,8 @@ from ffe.backbones.weights import find_file, resolve
 from ffe.base.digests import file_digest
 from ffe.errors import WeightsError
 from ffe.extraction.plan import make_spec
+from ffe.images.drawings import draw
 from ffe.images.preprocess import preprocess
-from ffe.images.synthetic import draw
 from ffe.specs import ExtractSpec
 
 # mean over the grid of every 128th feature of two drawn pictures, float32 on the processor that wrote this

@@ -10,7 +10,7 @@ import pytest
 
 from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 
 _ARTICLE = "flip,rotate=40,shift=0.2,shear=0.2,zoom=0.2"  # the ImageDataGenerator of the second article
 _BATCH = 32

@@ -21,7 +21,7 @@ import pytest
 from ffe.engines.choose import open_engine
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
-from ffe.images.stream import ImageStream
+from ffe.images.loader import ImageStream
 
 ROUNDS = 5
 BATCH = 32

@@ -21,7 +21,7 @@ from ffe.engines.choose import open_engine
 from ffe.engines.measure import images_per_second
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
-from ffe.images.stream import ImageStream
+from ffe.images.loader import ImageStream
 from ffe.store.reader import FeatureStore
 from ffe.workflows.fitting import train
 

@@ -19,7 +19,7 @@ from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import CARD, GOLDEN, HEAD, MANIFEST, SPLITS, Manifest
 from ffe.errors import BundleError
-from ffe.images.synthetic import KINDS
+from ffe.images.drawings import KINDS
 from ffe.store.reader import FeatureStore
 
 MEMBERS = (HEAD, GOLDEN, SPLITS, CARD)

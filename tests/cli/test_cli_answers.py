@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 import ffe
 from ffe.cli import cli
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 from ffe.report.answers import Answers, check_answers
 
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ffe.cli import cli
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 from ffe.store.reader import FeatureStore
 
 

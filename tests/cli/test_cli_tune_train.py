@@ -23,7 +23,7 @@ from ffe.cli import COMMANDS, cli
 from ffe.cli.output import SearchView
 from ffe.errors import DataError
 from ffe.evaluation.calibration import with_temperature
-from ffe.images.synthetic import draw_folder
+from ffe.images.drawings import draw_folder
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal

@@ -13,7 +13,7 @@ from ffe.engines.fake import FakeEngine
 from ffe.errors import EngineError
 from ffe.extraction.batching import BatchSize
 from ffe.extraction.pipeline import Pipeline
-from ffe.images.stream import ImageStream
+from ffe.images.loader import ImageStream
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 
 SPEC = ExtractSpec(BackboneSpec("fake", "random", ""), PreprocessSpec((16, 16), "none"))

@@ -21,9 +21,9 @@ from ffe.extraction import calibration
 from ffe.extraction.calibration import calibrated, fidelity_of, leave_one_out_accuracy
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
+from ffe.images.drawings import draw
 from ffe.images.limits import Limits
-from ffe.images.scan import ImageRecord, scan
-from ffe.images.synthetic import draw
+from ffe.images.sources import ImageRecord, scan
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key

@@ -19,7 +19,7 @@ from ffe.extraction.estimate import Estimate, dry_run
 from ffe.extraction.history import remember, remembered
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import ExtractSummary, extract
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 
 GIB = 1 << 30
 

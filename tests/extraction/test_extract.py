@@ -22,8 +22,8 @@ from ffe.engines.fake import FakeEngine
 from ffe.errors import DataError, EngineError, SourceError, StaleStoreError, StoreError
 from ffe.extraction.run import ExtractSummary, Progress, extract
 from ffe.images.decode import decode
-from ffe.images.fingerprint import perceptual_hash
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
+from ffe.images.phash import perceptual_hash
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import assert_same_file, seal
 from ffe.workflows.verifying import verify
@@ -369,8 +369,8 @@ def test_memory_does_not_grow_with_the_source(pictures: Path, output: Path, monk
                 held -= len(images)
             return rows
 
-    monkeypatch.setattr("ffe.images.stream._AHEAD_BYTES", 0)  # then 16 images
-    monkeypatch.setattr("ffe.images.stream.decode", counting)
+    monkeypatch.setattr("ffe.images.loader._AHEAD_BYTES", 0)  # then 16 images
+    monkeypatch.setattr("ffe.images.loader.decode", counting)
     monkeypatch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: Engine(open_engine(*rest, **options), -1))
     assert run(pictures, output, workers=4).computed == 40
     assert held == 0

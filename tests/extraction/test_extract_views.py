@@ -21,11 +21,11 @@ from ffe.extraction.estimate import dry_run
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.stages import Progress
 from ffe.images import augment as augmenting
-from ffe.images import stream
+from ffe.images import loader
 from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
 from ffe.images.decode import decode
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 from ffe.specs import ViewsSpec
 from ffe.store import journal
 from ffe.store.checks import check_store
@@ -123,7 +123,7 @@ def test_a_file_is_decoded_once_for_all_of_its_views(source: Path, output: Path,
         decoded.append(data)
         return decode(data, *rest)
 
-    monkeypatch.setattr(stream, "decode", counting)
+    monkeypatch.setattr(loader, "decode", counting)
     with_views(source, output)
     assert len(decoded) == 12
 

@@ -26,8 +26,8 @@ from ffe.errors import DiskFullError, EngineError
 from ffe.extraction.output import make_plan
 from ffe.extraction.plan import make_job
 from ffe.extraction.run import ExtractSummary, extract
+from ffe.images.drawings import draw_folder
 from ffe.images.limits import Limits
-from ffe.images.synthetic import draw_folder
 from ffe.store import journal, writer
 from ffe.store.reader import FeatureStore
 from ffe.store.unfinished import unfinished

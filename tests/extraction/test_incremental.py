@@ -21,7 +21,7 @@ from ffe.base import file_stat
 from ffe.errors import SourceError
 from ffe.extraction import changes as changes_module
 from ffe.extraction.run import ExtractSummary, Progress, extract
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 from ffe.store import layout
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
@@ -255,7 +255,7 @@ def test_what_another_program_could_not_read_is_tried_again(source: Path, output
 def test_what_may_end_otherwise_is_tried_again(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
     """Rights, memory and limits change, and the file stays as it is."""
     from ffe.errors import DecodeError
-    from ffe.images.stream import read_image
+    from ffe.images.loader import read_image
 
     def refusing(file: Path, max_bytes: int) -> bytes:
         if file.name == "new.png":
@@ -264,7 +264,7 @@ def test_what_may_end_otherwise_is_tried_again(source: Path, output: Path, monke
 
     add(source)
     with monkeypatch.context() as patch:
-        patch.setattr("ffe.images.stream.read_image", refusing)
+        patch.setattr("ffe.images.loader.read_image", refusing)
         assert run(source, output).skipped_reasons == {reason: 1}
         assert run(source, output).read == 1
     assert counts(run(source, output)) == {"unchanged": 12, "new": 1, "computed": 1, "read": 1}

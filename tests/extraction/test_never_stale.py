@@ -17,7 +17,7 @@ from ffe.errors import StaleStoreError
 from ffe.extraction.estimate import dry_run
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
-from ffe.images.scan import scan
+from ffe.images.sources import scan
 from ffe.specs import ExtractSpec
 from ffe.store.journal import Journal
 from ffe.store.layout import Row
@@ -81,7 +81,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """No backbone may be opened, and no image, before the refusal."""
     monkeypatch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: pytest.fail("a backbone was opened"))
     monkeypatch.setattr("ffe.extraction.run.calibrated", lambda *rest: pytest.fail("a model was calibrated"))
-    monkeypatch.setattr("ffe.images.stream.read_image", lambda file: pytest.fail("an image was opened"))
+    monkeypatch.setattr("ffe.images.loader.read_image", lambda file: pytest.fail("an image was opened"))
 
 
 def text_of(options: dict[str, Any]) -> list[str]:

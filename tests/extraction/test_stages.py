@@ -12,7 +12,7 @@ from ffe.cli.output import stages_text
 from ffe.engines.fake import FakeEngine
 from ffe.extraction.run import Progress, extract
 from ffe.extraction.stages import Stages
-from ffe.images.synthetic import draw_folder
+from ffe.images.drawings import draw_folder
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_the_text_says_who_took_the_processor() -> None:
 @pytest.mark.parametrize(
     ("slow", "limit"),
     [
-        ("ffe.images.stream.decode", "decode"),
-        ("ffe.images.stream.read_image", "read"),
+        ("ffe.images.loader.decode", "decode"),
+        ("ffe.images.loader.read_image", "read"),
         ("ffe.engines.fake.FakeEngine.extract", "backbone"),
     ],
 )

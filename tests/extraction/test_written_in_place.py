@@ -13,7 +13,7 @@ import pytest
 from ffe.base.system import taken_disk
 from ffe.extraction.estimate import Estimate, dry_run
 from ffe.extraction.run import extract
-from ffe.images.synthetic import draw_folder
+from ffe.images.drawings import draw_folder
 from ffe.store import journal as journal_module
 from ffe.store.files import create_plain
 from ffe.store.journal import Draft, Journal

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.errors import FfeError
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 from ffe.predict import Predictor
 from ffe.store.checks import check_store
 from ffe.store.reader import FeatureStore

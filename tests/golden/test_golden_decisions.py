@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ffe.base.digests import bytes_digest, canonical_json
-from ffe.images.fingerprint import perceptual_hash
+from ffe.images.phash import perceptual_hash
 from ffe.report.confusion import Picture, _choose
 from ffe.splits.folds import assign_folds
 from ffe.splits.groups import find_groups

@@ -18,7 +18,7 @@ import pytest
 from ffe.backbones.weights import random_weights
 from ffe.base.digests import canonical_json, spec_digest
 from ffe.images.decode import decode
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 
 GOLDEN = Path(__file__).with_name("mobilenet_random.json")

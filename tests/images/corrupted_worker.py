@@ -23,7 +23,7 @@ from PIL import Image, features
 
 from ffe.errors import DecodeError
 from ffe.images.decode import decode
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 
 _EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 

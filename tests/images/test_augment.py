@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ffe.base.digests import bytes_digest
 from ffe.images.augment import Change, apply, augment, draw, source_of
-from ffe.images.synthetic import draw as draw_picture
+from ffe.images.drawings import draw as draw_picture
 from ffe.specs import AugmentSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -299,7 +299,7 @@ def test_equal_in_threads_and_in_another_process() -> None:
         again = pool.map(lambda view: augment(image, EVERYTHING, DIGEST, view).tobytes(), [*views] * 8)
     assert [bytes_digest(pixels) for pixels in again] == here * 8
     code = (
-        "import json, sys\nimport numpy as np\nfrom ffe.images.augment import augment\nfrom ffe.images.synthetic import draw\n"
+        "import json, sys\nimport numpy as np\nfrom ffe.images.augment import augment\nfrom ffe.images.drawings import draw\n"
         "from ffe.base.digests import bytes_digest\nfrom ffe.specs import AugmentSpec\n"
         f"spec = AugmentSpec.from_json(json.loads({json.dumps(json.dumps(EVERYTHING.to_json()))}))\n"
         "image = np.asarray(draw('cat', 0, (64, 48)))\n"

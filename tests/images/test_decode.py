@@ -14,7 +14,7 @@ from PIL import Image
 
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

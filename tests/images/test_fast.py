@@ -11,7 +11,7 @@ from PIL import Image
 
 from ffe.errors import DecodeError
 from ffe.images.decode import decode
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 from ffe.specs import Decode
 
 

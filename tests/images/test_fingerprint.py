@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from ffe.images.fingerprint import UNKNOWN, perceptual_hash
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
+from ffe.images.phash import UNKNOWN, perceptual_hash
 
 PICTURES = [draw("cat" if i % 2 else "dog", i, (200, 240)) for i in range(12)]
 

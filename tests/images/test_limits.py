@@ -16,11 +16,11 @@ from PIL import Image
 import ffe
 from ffe.cli import cli
 from ffe.errors import DecodeError, SpecError
-from ffe.images import memory
+from ffe.images import decode_memory
 from ffe.images.decode import decode
+from ffe.images.decode_memory import alone_if_large, room_for
+from ffe.images.drawings import draw
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
-from ffe.images.memory import alone_if_large, room_for
-from ffe.images.synthetic import draw
 from ffe.store.reader import FeatureStore
 
 
@@ -124,7 +124,7 @@ def test_pillows_own_limit_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_large_pictures_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of 40 % of the room are decoded together, a third waits; one that is larger than the room goes alone."""
-    monkeypatch.setattr(memory, "total_memory", lambda: 1000 << 20)
+    monkeypatch.setattr(decode_memory, "total_memory", lambda: 1000 << 20)
     share = int(0.4 * 0.5 * (1000 << 20) / 20)
     assert most_at_once([share] * 6, threading.Barrier(2)) == 2
     assert most_at_once([100 * share] * 3) == 1
@@ -153,19 +153,19 @@ def most_at_once(pixels: list[int], meeting: threading.Barrier | None = None) ->
 
 
 def test_a_picture_that_fails_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "total_memory", lambda: 1)
+    monkeypatch.setattr(decode_memory, "total_memory", lambda: 1)
     for _ in range(2):
         with pytest.raises(MemoryError), room_for(1 << 30):
             raise MemoryError
 
 
 def test_one_large_file_at_a_time_is_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_LARGE_BYTES", 100)
+    monkeypatch.setattr(decode_memory, "_LARGE_BYTES", 100)
     (tmp_path / "large").write_bytes(b"x" * 200)
     (tmp_path / "small").write_bytes(b"x")
     with alone_if_large(tmp_path / "large"):
-        assert memory._alone.locked()
+        assert decode_memory._alone.locked()
         with alone_if_large(tmp_path / "small"), alone_if_large(tmp_path / "none"), alone_if_large(b"x" * 200):
             pass
     with alone_if_large(tmp_path / "small"):
-        assert not memory._alone.locked()
+        assert not decode_memory._alone.locked()

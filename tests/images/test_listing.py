@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ffe.errors import SourceError
-from ffe.images.scan import UNLABELLED, look, scan
+from ffe.images.sources import UNLABELLED, look, scan
 
 
 def named(source: Path) -> dict[str, tuple[str, str]]:

@@ -13,8 +13,8 @@ from PIL import Image, features
 import ffe.images.decode as decoding
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image, upright_size
-from ffe.images.structure import KINDS, kind_of
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
+from ffe.images.guards import KINDS, kind_of
 from ffe.specs import Decode
 
 SIZE = (48, 64)

@@ -14,9 +14,9 @@ from ffe.base.digests import file_digest
 from ffe.base.system import taken_disk
 from ffe.errors import DiskFullError, SourceError
 from ffe.images.decode import decode
+from ffe.images.decode_all import decode_source
 from ffe.images.limits import Limits
-from ffe.images.pixels import decode_source
-from ffe.images.scan import scan
+from ffe.images.sources import scan
 
 
 @pytest.mark.parametrize("free", [1 << 30, 8])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ffe.errors import SourceError
-from ffe.images.scan import UNLABELLED, Scan, look, scan
+from ffe.images.sources import UNLABELLED, Scan, look, scan
 
 
 def put(root: Path, *names: str) -> Path:

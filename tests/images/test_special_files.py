@@ -17,7 +17,7 @@ import ffe.images.decode as decoding
 from ffe.cli import cli
 from ffe.errors import DecodeError, SourceError, StoreError
 from ffe.images.decode import read_image
-from ffe.images.scan import scan
+from ffe.images.sources import scan
 from ffe.store.reader import FeatureStore
 
 NO_FILE = "a pipe, a device or a socket, not a file"

@@ -13,8 +13,8 @@ import pytest
 
 from ffe.base.digests import bytes_digest
 from ffe.images.decode import decode
-from ffe.images.fingerprint import perceptual_hash
-from ffe.images.stream import DecodedImage, ImageStream, default_workers
+from ffe.images.loader import DecodedImage, ImageStream, default_workers
+from ffe.images.phash import perceptual_hash
 
 
 def stream(
@@ -48,7 +48,7 @@ def test_order_holds_when_the_first_is_the_slowest(monkeypatch: pytest.MonkeyPat
         time.sleep(0.2 if data == b"0" else 0)
         return np.full((*size, 3), int(data), np.uint8)
 
-    monkeypatch.setattr("ffe.images.stream.decode", slow_first)
+    monkeypatch.setattr("ffe.images.loader.decode", slow_first)
     items = list(stream([b"%d" % i for i in range(10)], (2, 2), workers=4))
     assert [int(item.pixels[0, 0, 0]) for item in items if item.pixels is not None] == list(range(10))
 
@@ -86,7 +86,7 @@ def test_known_content_is_read_and_not_decoded(pictures: Path, monkeypatch: pyte
         decoded.append(data)
         return decode(data, size)
 
-    monkeypatch.setattr("ffe.images.stream.decode", counting)
+    monkeypatch.setattr("ffe.images.loader.decode", counting)
     digest = bytes_digest(first.read_bytes())
     items = list(stream([first, second], (16, 16), known=lambda sha256, view: sha256 == digest))
     assert items[0].sha256 == digest
@@ -107,7 +107,7 @@ def test_never_more_than_ahead_images_wait(monkeypatch: pytest.MonkeyPatch) -> N
             peak = max(peak, decoded - taken)
         return np.zeros((*size, 3), np.uint8)
 
-    monkeypatch.setattr("ffe.images.stream.decode", counting)
+    monkeypatch.setattr("ffe.images.loader.decode", counting)
     for _ in stream((b"%d" % i for i in range(60)), (2, 2), workers=8, ahead=6):
         time.sleep(0.002)
         with lock:
@@ -166,7 +166,7 @@ def test_fast_decoding_reaches_the_decoder(monkeypatch: pytest.MonkeyPatch) -> N
         ways.append(how)
         return np.zeros((*size, 3), np.uint8)
 
-    monkeypatch.setattr("ffe.images.stream.decode", noting)
+    monkeypatch.setattr("ffe.images.loader.decode", noting)
     list(stream([b"1"], (2, 2)))
     list(stream([b"1"], (2, 2), how="fast"))
     assert ways == ["exact", "fast"]
@@ -181,8 +181,8 @@ def test_the_first_files_are_decoded_first(monkeypatch: pytest.MonkeyPatch) -> N
         time.sleep(0.001)
         return np.zeros((*size, 3), np.uint8)
 
-    monkeypatch.setattr("ffe.images.stream.decode", noting)
-    monkeypatch.setattr("ffe.images.stream.cores", lambda: 1)
+    monkeypatch.setattr("ffe.images.loader.decode", noting)
+    monkeypatch.setattr("ffe.images.loader.cores", lambda: 1)
     with ImageStream([b"%d" % i for i in range(100)], (2, 2)) as images:
         assert len(list(images)) == 100
     assert done == list(range(100))
@@ -193,8 +193,8 @@ def test_time_is_kept_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(0.02)
         return b"1"
 
-    monkeypatch.setattr("ffe.images.stream.read_image", slow_read)
-    monkeypatch.setattr("ffe.images.stream.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
+    monkeypatch.setattr("ffe.images.loader.read_image", slow_read)
+    monkeypatch.setattr("ffe.images.loader.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
     with ImageStream([Path("a")] * 10, (2, 2), workers=1) as images:
         assert len(list(images)) == 10
     assert images.read_seconds >= 0.2
@@ -210,10 +210,10 @@ def test_more_threads_where_files_come_slowly(monkeypatch: pytest.MonkeyPatch, n
         time.sleep(0.01)
         return b"1"
 
-    monkeypatch.setattr("ffe.images.stream._LOOK_SECONDS", 0.05)
-    monkeypatch.setattr("ffe.images.stream.cores", lambda: 2)
-    monkeypatch.setattr("ffe.images.stream.read_image", slow_read)
-    monkeypatch.setattr("ffe.images.stream.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
+    monkeypatch.setattr("ffe.images.loader._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("ffe.images.loader.cores", lambda: 2)
+    monkeypatch.setattr("ffe.images.loader.read_image", slow_read)
+    monkeypatch.setattr("ffe.images.loader.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
     with ImageStream([Path("a")] * 200, (2, 2), workers=named) as images:
         assert images.workers == 2
         assert [item.index for item in images] == list(range(200))
@@ -227,9 +227,9 @@ def test_no_more_threads_where_other_programs_are_busy(monkeypatch: pytest.Monke
         time.sleep(0.01)  # for a core
         return np.zeros((*size, 3), np.uint8)
 
-    monkeypatch.setattr("ffe.images.stream._LOOK_SECONDS", 0.02)
-    monkeypatch.setattr("ffe.images.stream.cores", lambda: 2)
-    monkeypatch.setattr("ffe.images.stream.decode", starved)
+    monkeypatch.setattr("ffe.images.loader._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("ffe.images.loader.cores", lambda: 2)
+    monkeypatch.setattr("ffe.images.loader.decode", starved)
     with ImageStream([b"1"] * 60, (2, 2)) as images:
         list(images)
         assert images.workers == 2
@@ -242,11 +242,11 @@ def test_no_more_threads_where_the_cores_are_busy(monkeypatch: pytest.MonkeyPatc
         time.sleep(0.01)
         return np.zeros((*size, 3), np.uint8)
 
-    monkeypatch.setattr("ffe.images.stream.time.process_time", time.monotonic)  # one core, in full use
+    monkeypatch.setattr("ffe.images.loader.time.process_time", time.monotonic)  # one core, in full use
 
-    monkeypatch.setattr("ffe.images.stream._LOOK_SECONDS", 0.05)
-    monkeypatch.setattr("ffe.images.stream.cores", lambda: 1)
-    monkeypatch.setattr("ffe.images.stream.decode", busy)
+    monkeypatch.setattr("ffe.images.loader._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("ffe.images.loader.cores", lambda: 1)
+    monkeypatch.setattr("ffe.images.loader.decode", busy)
     with ImageStream([b"1"] * 60, (2, 2)) as images:
         list(images)
         assert images.workers == 1

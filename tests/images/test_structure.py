@@ -13,8 +13,8 @@ import pytest
 
 from ffe.errors import DecodeError
 from ffe.images.decode import decode
-from ffe.images.structure import tags_are_bounded
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
+from ffe.images.guards import tags_are_bounded
 from ffe.specs import Decode
 
 CAT = draw("cat", 4, (48, 64))

@@ -10,9 +10,9 @@ from PIL import Image
 
 from ffe.base.digests import bytes_digest
 from ffe.images.decode import decode
-from ffe.images.fingerprint import UNKNOWN
-from ffe.images.survey import ending_format, look, survey
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
+from ffe.images.phash import UNKNOWN
+from ffe.images.probe import ending_format, look, survey
 
 
 @pytest.mark.parametrize(

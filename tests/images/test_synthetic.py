@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ffe.images.synthetic import KINDS, draw, draw_folder
+from ffe.images.drawings import KINDS, draw, draw_folder
 
 
 def test_same_arguments_same_picture() -> None:

@@ -19,8 +19,8 @@ from ffe.errors import DecodeError
 from ffe.extraction.run import extract
 from ffe.images import decode as decoding
 from ffe.images.decode import CUT, DARK, ENDLESS, UNMATCHED, decode
-from ffe.images.stream import remark
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
+from ffe.images.loader import remark
 from ffe.predict import Predictor
 from ffe.workflows.fitting import train
 from ffe.workflows.verifying import verify

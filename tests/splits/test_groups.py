@@ -10,7 +10,7 @@ import pytest
 
 from ffe.base.digests import bytes_digest
 from ffe.extraction.run import extract
-from ffe.images.synthetic import draw, draw_folder
+from ffe.images.drawings import draw, draw_folder
 from ffe.splits.groups import CAUSES, Groups, find_groups
 from ffe.store.reader import FeatureStore
 

@@ -15,7 +15,7 @@ import pytest
 from ffe.base.hdf5_checks import as_text
 from ffe.errors import StaleStoreError, StoreError
 from ffe.extraction.run import extract
-from ffe.images.synthetic import draw
+from ffe.images.drawings import draw
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal

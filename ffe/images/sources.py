@@ -14,8 +14,8 @@ from typing import Literal
 
 from ffe.base.text import composed, few, near_file, quoted, url_refusal
 from ffe.errors import SourceError
-from ffe.images.listing import Finding, read_list
-from ffe.images.names import is_text, on_disk, printable
+from ffe.images.csv_list import Finding, read_list
+from ffe.images.file_names import is_text, on_disk, printable
 
 __all__ = ["SPLIT_NAMES", "UNLABELLED", "Finding", "ImageRecord", "Scan", "Split", "list_files", "look", "printable", "scan"]
 

@@ -12,8 +12,8 @@ from ffe.base.arrays import empty_array
 from ffe.base.text import none_could
 from ffe.errors import SourceError
 from ffe.images.limits import Limits
-from ffe.images.scan import ImageRecord
-from ffe.images.stream import ImageStream
+from ffe.images.loader import ImageStream
+from ffe.images.sources import ImageRecord
 from ffe.specs import Decode
 
 log = logging.getLogger("ffe")

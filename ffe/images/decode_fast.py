@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from ffe.images.memory import room_for
+from ffe.images.decode_memory import room_for
 
 _LINEAR_UP_TO = 1.5  # larger steps would skip pixels; they are averaged over areas
 

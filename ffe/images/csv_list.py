@@ -14,7 +14,7 @@ from typing import Literal
 from ffe.base.file_access import unopened
 from ffe.base.text import composed, counted, few
 from ffe.errors import SourceError
-from ffe.images.names import on_disk
+from ffe.images.file_names import on_disk
 
 COLUMNS = ("path", "label", "split", "group")
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}

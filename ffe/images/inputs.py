@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ffe.errors import SourceError
+from ffe.images.file_names import on_disk
 from ffe.images.limits import MAX_BYTES
-from ffe.images.names import on_disk
 
 NAMELESS = "-"
 

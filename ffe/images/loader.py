@@ -24,9 +24,9 @@ from ffe.base.system import cores
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DecodeError
 from ffe.images.decode import CUT, DARK, NOTES, UNMATCHED, decode, read_image
-from ffe.images.fingerprint import UNKNOWN, perceptual_hash
+from ffe.images.decode_memory import alone_if_large
 from ffe.images.limits import Limits
-from ffe.images.memory import alone_if_large
+from ffe.images.phash import UNKNOWN, perceptual_hash
 from ffe.specs import AugmentSpec, Decode
 
 LEAST_AHEAD = 16  # images that are decoded ahead, however large
@@ -46,7 +46,7 @@ class DecodedImage:
         sha256: digest of the file's content; empty if it could not be read.
         pixels: uint8 (H, W, 3), RGB; None if it was not wanted, or failed.
         error: why it failed, or None.
-        phash: fingerprint of the pixels, see ``ffe.images.fingerprint``; 0 where there are none.
+        phash: fingerprint of the pixels, see ``ffe.images.phash``; 0 where there are none.
         stat: size and time of change of the file before it was read, see ``ffe.base.file_stat``; unknown for bytes.
         view: which view the pixels are; 0 = the picture itself.
     """

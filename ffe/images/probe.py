@@ -17,8 +17,8 @@ from PIL import Image
 from ffe.base.digests import bytes_digest
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image, upright_size
-from ffe.images.fingerprint import UNKNOWN, perceptual_hash
-from ffe.images.stream import default_workers
+from ffe.images.loader import default_workers
+from ffe.images.phash import UNKNOWN, perceptual_hash
 
 _AT_ONCE = 8192  # files handed to the threads, so that memory stays flat
 _SIDE = 128  # for the fingerprint: four pixels for each of its boxes
@@ -52,7 +52,7 @@ class ImageLook:
         colours: how its pixels are kept, in words; see ``COLOURS``.
         height, width: pixels, once it stands upright; 0 if unknown.
         animated: whether it has more pictures than the first, which is taken.
-        phash: fingerprint, see ``ffe.images.fingerprint``; 0 if it cannot be decoded, or shows nothing.
+        phash: fingerprint, see ``ffe.images.phash``; 0 if it cannot be decoded, or shows nothing.
         notes: what ``ffe.images.decode`` noted of it.
         error: why extraction would skip it, or None.
     """

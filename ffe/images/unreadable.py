@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ffe.base.text import counted, few, quoted
 from ffe.errors import SourceError
-from ffe.images.scan import ImageRecord
+from ffe.images.sources import ImageRecord
 
 
 def refuse_lost_classes(
