@@ -14,8 +14,8 @@ import pytest
 from ffe.base.digests import bytes_digest
 from ffe.errors import DataError
 from ffe.extraction.plan import make_spec
-from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.workflows.rows import SplitRows, split_rows
 

@@ -12,7 +12,7 @@ import pytest
 from ffe.base.output_file import write_output
 from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, FfeError, ReportError, StoreError
-from ffe.store.room import saying_what_is_missing
+from ffe.store.disk_space import saying_what_is_missing
 from ffe.workflows.fitting import tune
 
 REASONS = {

@@ -29,8 +29,8 @@ from ffe.images.augment_text import parse_augment
 from ffe.images.decode import decode
 from ffe.predict import Predictor
 from ffe.specs import AugmentSpec, ViewsSpec
-from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.workflows import TuneResult, evaluate, reporting, train, tune
 from ffe.workflows.rows import split_rows

@@ -20,8 +20,8 @@ from ffe.extraction.run import extract
 from ffe.heads import find_head
 from ffe.images.drawings import draw_folder
 from ffe.specs import BackboneSpec, ExtractSpec
-from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.workflows.fitting import TuneResult, train, tune
 from ffe.workflows.leak import Leak

@@ -34,8 +34,8 @@ def _features(file: str, as_json: bool) -> None:
     from ffe.base.system import bytes_text
     from ffe.extraction.views import views_text
     from ffe.report.text import facts_text, table
+    from ffe.store.journal_records import unfinished
     from ffe.store.reader import FeatureStore
-    from ffe.store.unfinished import unfinished
 
     rows = len({name for record in unfinished(Path(file)) for name in record.names})
     if rows and not Path(file).exists():

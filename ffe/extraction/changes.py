@@ -18,8 +18,8 @@ from ffe.images.file_names import ByName
 from ffe.images.limits import Truncated
 from ffe.images.sources import ImageRecord
 from ffe.specs import ViewsSpec
-from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row, Skipped
 
 JUDGED_BY = f"ffe {__version__}, Pillow {PIL.__version__}, rules 3"  # another one may read what this one cannot
 

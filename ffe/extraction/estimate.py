@@ -26,9 +26,9 @@ from ffe.extraction.plan import Job, make_job, quantized_at_hand, with_model
 from ffe.extraction.views import count_of, names_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype
+from ffe.store.disk_space import column_bytes, file_bytes, model_bytes
+from ffe.store.journal_records import RECORD_ROW, Record, held_bytes, refuse_other_run, unfinished
 from ffe.store.reader import FeatureStore
-from ffe.store.room import column_bytes, file_bytes, model_bytes
-from ffe.store.unfinished import RECORD_ROW, Record, held_bytes, refuse_other_run, unfinished
 
 log = logging.getLogger("ffe")
 

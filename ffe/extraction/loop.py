@@ -14,8 +14,8 @@ from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stages import Computed, Progress, Stages
 from ffe.extraction.views import count_of
 from ffe.images.loader import ImageStream
-from ffe.store.layout import Row, Skipped
-from ffe.store.room import saying_what_is_missing
+from ffe.store.disk_space import saying_what_is_missing
+from ffe.store.schema import Row, Skipped
 
 log = logging.getLogger("ffe")
 

@@ -14,8 +14,8 @@ from ffe.extraction.plan import Job
 from ffe.images.file_names import ByName
 from ffe.images.sources import UNLABELLED
 from ffe.images.unreadable import refuse_lost_classes
-from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
 
 LEAST = 10  # images of a file, below which nothing is a mass
 SHARE = 0.5  # of its images, above which it is one

@@ -23,10 +23,10 @@ from ffe.images.file_names import ByName
 from ffe.images.unreadable import refuse_lost_classes
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
+from ffe.store.disk_space import model_bytes, saying_what_is_missing
 from ffe.store.journal import Journal
-from ffe.store.layout import SCHEMA, Row, Skipped
 from ffe.store.reader import FeatureStore
-from ffe.store.room import model_bytes, saying_what_is_missing
+from ffe.store.schema import SCHEMA, Row, Skipped
 from ffe.store.writer import write_store
 
 log = logging.getLogger("ffe")

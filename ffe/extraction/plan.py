@@ -34,8 +34,8 @@ from ffe.specs import (
     ViewsSpec,
 )
 from ffe.store.compression import filter_options
+from ffe.store.journal_records import unfinished, unfinished_model
 from ffe.store.reader import FeatureStore
-from ffe.store.unfinished import unfinished, unfinished_model
 from ffe.store.writer import row_key
 
 log = logging.getLogger("ffe")

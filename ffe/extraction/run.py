@@ -26,8 +26,8 @@ from ffe.extraction.views import count_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import ImageRecord
 from ffe.specs import AugmentSpec, Compression, Decode, ExtractSpec, Precision, StoredDtype, ViewsSpec
+from ffe.store.disk_space import saying_what_is_missing
 from ffe.store.journal import Journal
-from ffe.store.room import saying_what_is_missing
 
 if TYPE_CHECKING:  # they load more, which a run that has nothing to read does without
     from ffe.extraction.calibration import Fidelity

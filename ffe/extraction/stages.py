@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from ffe.engines.base import Engine
 
 if TYPE_CHECKING:  # they load h5py, which a prediction does without
-    from ffe.store.layout import Row, Skipped
+    from ffe.store.schema import Row, Skipped
 
 Stage = Literal["read", "decode", "backbone", "write"]
 

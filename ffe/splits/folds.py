@@ -9,7 +9,7 @@ import numpy as np
 from ffe.base.digests import bytes_digest
 from ffe.base.text import counted
 from ffe.errors import DataError
-from ffe.splits.sides import groups_of_classes
+from ffe.splits.holdout import groups_of_classes
 
 
 def assign_folds(

@@ -11,7 +11,7 @@ import numpy as np
 
 from ffe.base.digests import canonical_json
 from ffe.base.hdf5_checks import read_attribute
-from ffe.store import layout
+from ffe.store import schema
 from ffe.store.compression import crc32
 
 
@@ -22,7 +22,7 @@ def row_checksums(block: np.ndarray | list[np.ndarray]) -> np.ndarray:
 
 def read_tables(file: h5py.File) -> dict[str, np.ndarray]:
     """Read all small columns of a feature file, as they are stored."""
-    return {name: file[name][()] for name in layout.TABLES if name in file}
+    return {name: file[name][()] for name in schema.TABLES if name in file}
 
 
 def tables_digest(file: h5py.File, tables: Mapping[str, np.ndarray]) -> str:
@@ -37,17 +37,17 @@ def tables_digest(file: h5py.File, tables: Mapping[str, np.ndarray]) -> str:
         file: open.
         tables: what ``read_tables`` read.
     """
-    features, record = file[layout.FEATURES], None
-    if layout.BACKBONE in file:
-        record = read_attribute(file[layout.BACKBONE], "record")
+    features, record = file[schema.FEATURES], None
+    if schema.BACKBONE in file:
+        record = read_attribute(file[schema.BACKBONE], "record")
     head = {
-        "attributes": {name: read_attribute(file, name) for name in layout.ATTRIBUTES if name in file.attrs},
+        "attributes": {name: read_attribute(file, name) for name in schema.ATTRIBUTES if name in file.attrs},
         "features": [list(features.shape), features.dtype.str],
         "record": record,
         "tables": {name: [_type(table.dtype), list(table.shape)] for name, table in tables.items()},
     }
     digest = hashlib.sha256(canonical_json(head))
-    for name in layout.TABLES:
+    for name in schema.TABLES:
         if name in tables:
             digest.update(tables[name].tobytes())
     return digest.hexdigest()

@@ -33,8 +33,8 @@ from ffe.base.openvino_ir import IrModel, read_ir, write_ir
 from ffe.base.system import taken_disk
 from ffe.errors import StoreError
 from ffe.specs import ExtractSpec
-from ffe.store.partial import DRAFT, MODEL, folder_of, locked, remove
-from ffe.store.unfinished import HEAD_BYTES, Record, read_record, refuse_other_run, row_bytes, sound_rows
+from ffe.store.journal_folder import DRAFT, MODEL, folder_of, locked, remove
+from ffe.store.journal_records import HEAD_BYTES, Record, read_record, refuse_other_run, row_bytes, sound_rows
 
 _PART_BYTES = 16 << 20
 _COMMIT_SECONDS = 5.0

@@ -20,13 +20,13 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.text import composed, near_file, url_refusal
 from ffe.errors import StoreError, StoreInUseError
 from ffe.specs import ExtractSpec, ViewsSpec
-from ffe.store import layout
-from ffe.store.batches import batches
-from ffe.store.blocks import Blocks, DatasetBlocks, JoinedBlocks
+from ffe.store import schema
 from ffe.store.checksums import read_tables, tables_digest
+from ffe.store.chunks import Blocks, DatasetBlocks, JoinedBlocks
 from ffe.store.compression import check_readable, compression_of
-from ffe.store.layout import Row, Skipped
-from ffe.store.rows import Rows
+from ffe.store.row_reader import Rows
+from ffe.store.schema import Row, Skipped
+from ffe.store.shuffled import batches
 from ffe.store.virtual import Part, read_parts
 
 _CHUNK_CACHE_BYTES = 8 << 20  # for rows that are read one by one from compressed chunks
@@ -133,22 +133,22 @@ class FeatureStore:
             raise StoreError(f"'{self.path}' was not written by ffe; make a feature file with 'ffe extract'.")
         check_attribute(self._file, "ffe_schema")
         self.schema = int(read_attribute(self._file, "ffe_schema"))
-        if self.schema not in layout.READABLE:
+        if self.schema not in schema.READABLE:
             raise StoreError(
-                f"'{self.path}' has schema {self.schema}, but this version of ffe reads schema {layout.SCHEMA}; "
+                f"'{self.path}' has schema {self.schema}, but this version of ffe reads schema {schema.SCHEMA}; "
                 "install the version of ffe that wrote it, or extract it again with --overwrite."
             )
         check_contents(
             self._file,
-            (layout.FEATURES, *layout.TABLES, *layout.BACKBONE_PARTS),
-            (*layout.ATTRIBUTES, "tables_sha256"),
-            virtual={layout.FEATURES} if "parts" in self._file.attrs else (),
-            varying=self.schema < layout.FIXED_TEXT_SINCE,
+            (schema.FEATURES, *schema.TABLES, *schema.BACKBONE_PARTS),
+            (*schema.ATTRIBUTES, "tables_sha256"),
+            virtual={schema.FEATURES} if "parts" in self._file.attrs else (),
+            varying=self.schema < schema.FIXED_TEXT_SINCE,
         )
-        if layout.BACKBONE in self._file:
-            check_attribute(self._file[layout.BACKBONE], "record", varying=self.schema < layout.FIXED_TEXT_SINCE)
-        attrs = {name: read_attribute(self._file, name) for name in layout.ATTRIBUTES if name in self._file.attrs}
-        digest = str(read_attribute(self._file, "tables_sha256")) if self.schema >= layout.CHECKSUMS_SINCE else None
+        if schema.BACKBONE in self._file:
+            check_attribute(self._file[schema.BACKBONE], "record", varying=self.schema < schema.FIXED_TEXT_SINCE)
+        attrs = {name: read_attribute(self._file, name) for name in schema.ATTRIBUTES if name in self._file.attrs}
+        digest = str(read_attribute(self._file, "tables_sha256")) if self.schema >= schema.CHECKSUMS_SINCE else None
         check_readable(self._features, self.path)
         tables = read_tables(self._file)
         if digest is not None and tables_digest(self._file, tables) != digest:
@@ -162,22 +162,22 @@ class FeatureStore:
         self.source = str(attrs["source"])
         self.sources = _texts(json.loads(attrs["sources"])) if "sources" in attrs else (self.source,)
         self.tables_sha256 = digest
-        self.labels: np.ndarray = tables[layout.LABELS]
+        self.labels: np.ndarray = tables[schema.LABELS]
         if len(self.class_names) < len(spelt) and -1 <= self.labels.min(initial=-1) <= self.labels.max(initial=-1) < len(spelt):
             self.labels = np.asarray([*(self.class_names.index(composed(name)) for name in spelt), -1], np.int64)[self.labels]
-        self.views: np.ndarray = tables[layout.VIEW]
+        self.views: np.ndarray = tables[schema.VIEW]
         self.paths, self.sha256, self.split = (
-            layout.text_of(tables[name]) for name in (layout.PATHS, layout.SHA256, layout.SPLIT)
+            schema.text_of(tables[name]) for name in (schema.PATHS, schema.SHA256, schema.SPLIT)
         )
         count = len(self.labels)
-        self.phash: np.ndarray = tables.get(layout.PHASH, np.zeros(count, np.uint64)).astype(np.uint64, casting="safe")
+        self.phash: np.ndarray = tables.get(schema.PHASH, np.zeros(count, np.uint64)).astype(np.uint64, casting="safe")
         self.group: tuple[str, ...] = ("",) * count
-        if layout.GROUP in tables:
-            self.group = tuple(map(composed, layout.text_of(tables[layout.GROUP])))
-        self.crc32: np.ndarray | None = tables[layout.CRC32] if self.schema >= layout.CHECKSUMS_SINCE else None
-        self.stat = _stamps(tables, layout.STAT, count)
-        skipped = tables[layout.SKIPPED].tolist()
-        stats = _stamps(tables, layout.SKIPPED_STAT, len(skipped)).tolist()
+        if schema.GROUP in tables:
+            self.group = tuple(map(composed, schema.text_of(tables[schema.GROUP])))
+        self.crc32: np.ndarray | None = tables[schema.CRC32] if self.schema >= schema.CHECKSUMS_SINCE else None
+        self.stat = _stamps(tables, schema.STAT, count)
+        skipped = tables[schema.SKIPPED].tolist()
+        stats = _stamps(tables, schema.SKIPPED_STAT, len(skipped)).tolist()
         self.skipped = tuple(
             Skipped(path.decode(), reason.decode(), message.decode(), (size, changed))
             for (path, reason, message), (size, changed) in zip(skipped, stats, strict=True)
@@ -234,7 +234,7 @@ class FeatureStore:
 
     @property
     def _features(self) -> h5py.Dataset:
-        return self._file[layout.FEATURES]
+        return self._file[schema.FEATURES]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -313,7 +313,7 @@ class FeatureStore:
         if self.spec.precision != "int8":
             return None
         try:
-            group = self._file[layout.BACKBONE]
+            group = self._file[schema.BACKBONE]
             model = IrModel(group["graph"][()].tobytes(), group["weights"][()], json.loads(read_attribute(group, "record")))
         except (KeyError, ValueError, AttributeError, OSError) as error:
             raise StoreError(f"'{self.path}' has lost its quantised backbone; extract it again with --overwrite.") from error

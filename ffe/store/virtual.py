@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from ffe.base.hdf5_checks import read_attribute
-from ffe.store import layout
+from ffe.store import schema
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_parts(file: h5py.File) -> list[Part]:
     parts = [Part(**{**value, "runs": tuple(map(tuple, value["runs"]))}) for value in json.loads(read_attribute(file, "parts"))]
     mapped = [
         (source.file_name, _bounds(source.src_space), _bounds(source.vspace))
-        for source in file[layout.FEATURES].virtual_sources()
+        for source in file[schema.FEATURES].virtual_sources()
     ]
     if mapped != [
         (_name(part), (first, first + count - 1), (start, start + count - 1)) for part, first, count, start in _mapping(parts)
@@ -65,9 +65,9 @@ def create_virtual(file: h5py.File, parts: Sequence[Part], dims: int, dtype: np.
     total = sum(count for part in parts for _, count in part.runs)
     shown = h5py.VirtualLayout((total, dims), dtype)
     for part, first, count, start in _mapping(parts):
-        source = h5py.VirtualSource(_name(part), layout.FEATURES, (part.rows, dims), dtype)
+        source = h5py.VirtualSource(_name(part), schema.FEATURES, (part.rows, dims), dtype)
         shown[start : start + count] = source[first : first + count]
-    file.create_virtual_dataset(layout.FEATURES, shown, fillvalue=np.nan)
+    file.create_virtual_dataset(schema.FEATURES, shown, fillvalue=np.nan)
 
 
 def _mapping(parts: Sequence[Part]) -> list[tuple[Part, int, int, int]]:

@@ -17,14 +17,14 @@ from ffe.base.hdf5_checks import as_text
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import reserve
 from ffe.specs import Compression, ExtractSpec, ViewsSpec
-from ffe.store import layout
+from ffe.store import schema
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.compression import deflate, filter_options
-from ffe.store.files import create_plain, new_file, reopened, take_over
+from ffe.store.disk_space import file_bytes, model_bytes, text_bytes
+from ffe.store.hdf5_create import create_plain, new_file, reopened, take_over
 from ffe.store.journal import Draft
-from ffe.store.layout import Row, Skipped
-from ffe.store.room import file_bytes, model_bytes, text_bytes
-from ffe.store.unfinished import HEAD_BYTES
+from ffe.store.journal_records import HEAD_BYTES
+from ffe.store.schema import Row, Skipped
 from ffe.store.virtual import Part, create_virtual, parts_text
 
 
@@ -82,7 +82,7 @@ def write_store(
         rows = sorted(rows, key=lambda row: (row_key(row.path), row.view))
     dims = grid[0] * grid[1] * grid[2]
     dtype = np.dtype(spec.dtype)
-    step = layout.chunk_rows(len(rows), dims, dtype.itemsize)
+    step = schema.chunk_rows(len(rows), dims, dtype.itemsize)
     path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
     made = temporary = path.with_name(f"{path.name}.tmp")  # one writer at a time: the journal holds a lock
     width = 0 if parts else dims
@@ -106,7 +106,7 @@ def write_store(
                 data.write_plain(temporary, first)
         with reopened(made) if plain else new_file(made) as file:
             reserve(made, size)
-            file.attrs["ffe_schema"] = layout.SCHEMA
+            file.attrs["ffe_schema"] = schema.SCHEMA
             file.attrs["ffe_version"] = as_text(__version__)
             file.attrs["spec"] = as_text(canonical_json(spec.to_json()).decode())
             file.attrs["spec_digest"] = as_text(spec_digest(spec))
@@ -123,21 +123,21 @@ def write_store(
                 create_virtual(file, parts, dims, dtype)
             elif not plain:
                 data.write_compressed(file, compress)
-            file[layout.DATA_LINK] = h5py.SoftLink(f"/{layout.FEATURES}")
-            file[layout.LABELS] = np.asarray([row.label for row in rows], np.int64)
-            file[layout.VIEW] = np.asarray([row.view for row in rows], np.int64)
-            file[layout.STAT] = np.asarray([row.stat for row in rows], np.int64).reshape(-1, 2)
-            file[layout.PHASH] = np.asarray([row.phash for row in rows], np.uint64)
-            for name in (layout.PATHS, layout.SHA256, layout.SPLIT, layout.GROUP):
-                attribute = {layout.PATHS: "path"}.get(name, name)
-                file[name] = layout.text_column(getattr(row, attribute) for row in rows)
-            file[layout.CRC32] = data.crc32
-            file[layout.SKIPPED] = layout.skipped_table(skipped)
-            file[layout.SKIPPED_STAT] = np.asarray([s.stat for s in skipped], np.int64).reshape(-1, 2)
+            file[schema.DATA_LINK] = h5py.SoftLink(f"/{schema.FEATURES}")
+            file[schema.LABELS] = np.asarray([row.label for row in rows], np.int64)
+            file[schema.VIEW] = np.asarray([row.view for row in rows], np.int64)
+            file[schema.STAT] = np.asarray([row.stat for row in rows], np.int64).reshape(-1, 2)
+            file[schema.PHASH] = np.asarray([row.phash for row in rows], np.uint64)
+            for name in (schema.PATHS, schema.SHA256, schema.SPLIT, schema.GROUP):
+                attribute = {schema.PATHS: "path"}.get(name, name)
+                file[name] = schema.text_column(getattr(row, attribute) for row in rows)
+            file[schema.CRC32] = data.crc32
+            file[schema.SKIPPED] = schema.skipped_table(skipped)
+            file[schema.SKIPPED_STAT] = np.asarray([s.stat for s in skipped], np.int64).reshape(-1, 2)
             if quantized is not None:
                 untimed = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
                 untimed.set_obj_track_times(False)
-                model = h5py.Group(h5py.h5g.create(file.id, layout.BACKBONE.encode(), gcpl=untimed))
+                model = h5py.Group(h5py.h5g.create(file.id, schema.BACKBONE.encode(), gcpl=untimed))
                 model["graph"] = np.frombuffer(quantized.xml, np.uint8)
                 model["weights"] = quantized.weights
                 model.attrs["record"] = as_text(canonical_json(quantized.record).decode())
@@ -199,7 +199,7 @@ class _Features:
         """Write all chunks behind a filter."""
         shape, chunks = (len(self._rows), self._dims), (self._step, self._dims)
         options = filter_options(compress)
-        data = file.create_dataset(layout.FEATURES, shape, self._dtype, chunks=chunks, fillvalue=np.nan, **options)
+        data = file.create_dataset(schema.FEATURES, shape, self._dtype, chunks=chunks, fillvalue=np.nan, **options)
         for start, block in self._blocks():
             if compress == "gzip":
                 data.id.write_direct_chunk((start, 0), deflate(block))  # several times as fast as HDF5's own

@@ -18,8 +18,8 @@ from ffe.base.digests import bytes_digest, spec_digest
 from ffe.base.hdf5_checks import as_text
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, StoredDtype
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
-from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row, Skipped
 from ffe.store.writer import write_store
 
 
@@ -50,7 +50,7 @@ def seal(file: h5py.File) -> None:
 
 
 class StoreContract:
-    """The promises of ``ffe.store.layout``, as tests.
+    """The promises of ``ffe.store.schema``, as tests.
 
     Attributes:
         dtype: how the features are stored.

@@ -30,7 +30,7 @@ from ffe.images.limits import Limits
 from ffe.predict import Predictor
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.groups import Groups, find_groups
-from ffe.splits.sides import TEST, TRAIN, VALID
+from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.photos import Photos
 from ffe.workflows.training import features_of

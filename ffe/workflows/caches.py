@@ -13,7 +13,7 @@ from typing import Any
 from ffe.backbones.weights import keras_home
 from ffe.base.system import cache_root
 from ffe.errors import FfeError, SourceError
-from ffe.store.partial import locked, remove
+from ffe.store.journal_folder import locked, remove
 from ffe.store.reader import FeatureStore
 from ffe.tuning.memory import TRIALS
 

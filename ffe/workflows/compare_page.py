@@ -9,7 +9,7 @@ import numpy as np
 from ffe._version import __version__
 from ffe.report.compare_page import ComparePage, Differing, write_page
 from ffe.report.words import duration
-from ffe.splits.sides import TEST
+from ffe.splits.holdout import TEST
 from ffe.workflows.compare_result import CompareResult
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.reporting import title_of

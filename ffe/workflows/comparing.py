@@ -24,7 +24,7 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import Scan, scan
 from ffe.report.page import check_output as check_report
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec, ViewsSpec
-from ffe.splits.sides import TEST
+from ffe.splits.holdout import TEST
 from ffe.tuning.search import SearchProgress
 from ffe.workflows.asked import words
 from ffe.workflows.compare_page import write_compare_page

@@ -12,7 +12,7 @@ import numpy as np
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DataError
 from ffe.splits.groups import Groups
-from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, Sides, hold_out
+from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, Sides, hold_out
 from ffe.workflows.leaking import warn_of_leaks
 from ffe.workflows.photos import Photos
 

@@ -31,7 +31,7 @@ from ffe.finetuning.train import Clock, OutOfTimeError, Step, Trainer
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import Scan, scan
 from ffe.specs import AugmentSpec, TrainingSpec
-from ffe.splits.sides import TEST, TRAIN, VALID
+from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers, words
 from ffe.workflows.base_model import BaseModel, make_ready, open_base
 from ffe.workflows.dealing import Dealing, Dealt

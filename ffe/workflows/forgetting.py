@@ -24,12 +24,12 @@ from ffe.images.sources import list_files
 from ffe.report.forgetting import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.report.words import plain
 from ffe.splits.groups import MOST_BITS
-from ffe.splits.sides import TRAIN, VALID
+from ffe.splits.holdout import TRAIN, VALID
 from ffe.store.compression import compression_choice
 from ffe.store.journal import Journal
-from ffe.store.layout import Row
+from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
-from ffe.store.unfinished import has_rows
+from ffe.store.schema import Row
 from ffe.store.writer import write_store
 
 OURS = (".h5", ".hdf5", ".ffe", ".html", ".htm")  # what is taken for a file of ours; all else is a photo

@@ -26,7 +26,7 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import Scan, scan
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.groups import find_groups
-from ffe.splits.sides import TEST, TRAIN, VALID
+from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers
 from ffe.workflows.dealing import Dealing
 from ffe.workflows.photos import check_counts, photos_of_files

@@ -21,9 +21,9 @@ from ffe.finetuning.history import Epoch
 from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
-from ffe.splits.sides import TEST
+from ffe.splits.holdout import TEST
+from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
-from ffe.store.unfinished import has_rows
 from ffe.tuning.search import SearchProgress, Trial
 from ffe.workflows.base_model import open_base
 from ffe.workflows.dealing import Dealt

@@ -9,7 +9,7 @@ import numpy as np
 
 from ffe.base.text import few, quoted
 from ffe.splits.groups import Groups
-from ffe.splits.sides import TEST, TRAIN, VALID
+from ffe.splits.holdout import TEST, TRAIN, VALID
 
 log = logging.getLogger("ffe")
 

@@ -16,9 +16,9 @@ from ffe.extraction.views import views_text
 from ffe.specs import Compression
 from ffe.store.compression import compression_choice, filter_options
 from ffe.store.journal import Journal
-from ffe.store.layout import Row
-from ffe.store.packing import merge, virtual_parts
+from ffe.store.merge import merge, virtual_parts
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
 from ffe.store.writer import write_store
 
 

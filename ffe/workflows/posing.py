@@ -20,7 +20,7 @@ from ffe.heads.dense import DenseHead
 from ffe.report.text import trained_views_text
 from ffe.specs import SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
-from ffe.splits.sides import groups_of_classes
+from ffe.splits.holdout import groups_of_classes
 from ffe.store.reader import FeatureStore
 from ffe.tuning.memory import Memory
 from ffe.tuning.problem import Problem, fold_parts

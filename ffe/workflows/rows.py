@@ -15,7 +15,7 @@ from ffe.base.text import counted, few, numbered, quoted
 from ffe.errors import DataError, ModelMismatchError
 from ffe.specs import ViewsSpec
 from ffe.splits.groups import Groups, find_groups
-from ffe.splits.sides import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes, hold_out
+from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore
 from ffe.workflows.dealing import say_moved
 from ffe.workflows.leaking import leaking, warn_of_leaks

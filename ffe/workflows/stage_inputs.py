@@ -30,9 +30,9 @@ from ffe.finetuning.sources import Activations, Pictures, views_of
 from ffe.images.limits import Limits
 from ffe.images.sources import Scan
 from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
+from ffe.store.disk_space import column_bytes, file_bytes
+from ffe.store.journal_records import RECORD_ROW, forget, has_rows, held_bytes
 from ffe.store.reader import FeatureStore
-from ffe.store.room import column_bytes, file_bytes
-from ffe.store.unfinished import RECORD_ROW, forget, has_rows, held_bytes
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 from ffe.workflows.training_result import Stage
 

@@ -30,7 +30,7 @@ from ffe.finetuning.history import Epoch, TensorBoardLog
 from ffe.finetuning.train import Clock, Step, Trainer
 from ffe.heads.base import Head
 from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind
-from ffe.splits.sides import TEST, VALID
+from ffe.splits.holdout import TEST, VALID
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.training_result import Judged, TrainingResult
 from ffe.workflows.writing import check_page, check_place, library_versions, write_model

@@ -19,7 +19,7 @@ from ffe.report.feature_map import choose_rows, feature_map
 from ffe.report.page import Curves, Page, Picture, Suspect, write_page
 from ffe.report.text import answered_text, comparison_text, kept_text, parameters_text, stage_text
 from ffe.specs import ExtractSpec, TrainingSpec
-from ffe.splits.sides import TEST, VALID
+from ffe.splits.holdout import TEST, VALID
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.reporting import calibration_view, duplicates_of, title_of
 from ffe.workflows.training_result import Judged, Stage, TrainingResult

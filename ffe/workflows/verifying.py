@@ -27,12 +27,12 @@ from ffe.images.limits import Limits
 from ffe.images.loader import ImageStream
 from ffe.predict import Predictor
 from ffe.specs import ExtractSpec
-from ffe.store.checks import Problem, check_store
+from ffe.store.check import Problem, check_store
 from ffe.store.compression import crc32
 from ffe.store.journal import Journal
-from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
-from ffe.store.rows import UNREADABLE
+from ffe.store.row_reader import UNREADABLE
+from ffe.store.schema import Row
 from ffe.store.writer import write_store
 
 # how far features of one picture may lie apart, as a share of the largest: other processors add up in another order,

@@ -28,7 +28,7 @@ from ffe.heads.dense import DenseHead
 from ffe.images.drawings import KINDS, draw
 from ffe.report.page import check_output as check_report
 from ffe.report.text import model_card
-from ffe.splits.sides import TEST
+from ffe.splits.holdout import TEST
 from ffe.store.reader import FeatureStore
 
 _LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")

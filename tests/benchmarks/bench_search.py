@@ -26,8 +26,8 @@ from ffe.backbones.catalog import FAKE
 from ffe.heads.space import complete
 from ffe.heads.svm import SvmHead
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, SearchSpec
-from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.tuning.kernel_search import svm_outcomes
 from ffe.tuning.problem import Problem, Views, fold_parts

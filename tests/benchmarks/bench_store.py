@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.store import layout, writer
-from ffe.store.layout import Row
+from ffe.store import schema, writer
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
 from ffe.store.writer import write_store
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.usefixtures("weights")]
@@ -130,7 +130,7 @@ def test_chunks(
         )
         for name in ("none", "gzip"):
             for kib in (256, 1024, 4096):
-                monkeypatch.setattr(layout, "_CHUNK_BYTES", kib << 10)
+                monkeypatch.setattr(schema, "_CHUNK_BYTES", kib << 10)
                 path = tmp_path / "f.h5"
                 wrote = min(seconds(partial(write, path, source, values, name)) for _ in range(2))
                 rates = [statistics.median(found) for found in reading_rates(path, values.nbytes).values()]

@@ -24,7 +24,7 @@ from ffe.extraction.run import extract
 from ffe.specs import SearchSpec
 from ffe.splits.folds import assign_folds
 from ffe.splits.groups import find_groups
-from ffe.splits.sides import hold_out
+from ffe.splits.holdout import hold_out
 from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.search import refit, search

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from ffe.cli import cli
 from ffe.cli.cache import _KINDS
-from ffe.store.partial import locked
+from ffe.store.journal_folder import locked
 from ffe.tuning.memory import Memory
 from ffe.tuning.problem import Outcome
 from ffe.workflows.caches import KINDS

@@ -388,7 +388,7 @@ def _noisy(folder: Path) -> Path:
     """Write features on which an average of two heads wins."""
     from ffe.base.digests import bytes_digest
     from ffe.extraction.plan import make_spec
-    from ffe.store.layout import Row
+    from ffe.store.schema import Row
     from ffe.store.writer import write_store
 
     def features(row: Row) -> np.ndarray:

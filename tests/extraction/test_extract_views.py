@@ -28,7 +28,7 @@ from ffe.images.decode import decode
 from ffe.images.drawings import draw
 from ffe.specs import ViewsSpec
 from ffe.store import journal
-from ffe.store.checks import check_store
+from ffe.store.check import check_store
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
 from ffe.testing.store import seal

@@ -29,8 +29,8 @@ from ffe.extraction.run import ExtractSummary, extract
 from ffe.images.drawings import draw_folder
 from ffe.images.limits import Limits
 from ffe.store import journal, writer
+from ffe.store.journal_records import unfinished
 from ffe.store.reader import FeatureStore
-from ffe.store.unfinished import unfinished
 
 OPTIONS: dict[str, Any] = {
     **{"backbone": "fake", "size": None, "weights": "random", "layer": None, "engine": "auto", "precision": "float32"},

@@ -22,7 +22,7 @@ from ffe.errors import SourceError
 from ffe.extraction import changes as changes_module
 from ffe.extraction.run import ExtractSummary, Progress, extract
 from ffe.images.drawings import draw
-from ffe.store import layout
+from ffe.store import schema as layout
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
 

@@ -20,7 +20,7 @@ from ffe.extraction.run import extract
 from ffe.images.sources import scan
 from ffe.specs import ExtractSpec
 from ffe.store.journal import Journal
-from ffe.store.layout import Row
+from ffe.store.schema import Row
 from ffe.store.writer import write_store
 
 MODEL = IrModel(b"<net/>", np.arange(10, dtype=np.uint8), {"fidelity": {}})

@@ -15,11 +15,11 @@ from ffe.extraction.estimate import Estimate, dry_run
 from ffe.extraction.run import extract
 from ffe.images.drawings import draw_folder
 from ffe.store import journal as journal_module
-from ffe.store.files import create_plain
+from ffe.store.hdf5_create import create_plain
 from ffe.store.journal import Draft, Journal
-from ffe.store.layout import FEATURES
+from ffe.store.journal_records import HEAD_BYTES
 from ffe.store.reader import FeatureStore
-from ffe.store.unfinished import HEAD_BYTES
+from ffe.store.schema import FEATURES
 
 
 @pytest.fixture

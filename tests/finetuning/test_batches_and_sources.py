@@ -15,8 +15,8 @@ from ffe.finetuning.sources import Activations, Pictures, views_of
 from ffe.images.augment import augment
 from ffe.images.preprocess import preprocess
 from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, ViewsSpec
-from ffe.store.layout import Row
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
 from ffe.store.writer import write_store
 
 SPEC = ExtractSpec(BackboneSpec("fake", "random", "0" * 64), PreprocessSpec((8, 8), "none"))

@@ -26,7 +26,7 @@ from ffe.base.hdf5_checks import as_text
 from ffe.bundle.manifest import GOLDEN, HEAD, MANIFEST, SPLITS
 from ffe.errors import SpecError
 from ffe.specs import ExtractSpec
-from ffe.store import layout
+from ffe.store import schema
 from ffe.testing.store import seal
 
 _TEXTS = ("", "a", "../../x", "/etc/hostname", "\x1b[31m", "\u202e", "ä" * 300, "{{ 7 }}", "<script>", "nan", "[" * 2000, "cat")
@@ -126,12 +126,12 @@ def damaged_store(good: Path, bad: Path, rng: random.Random) -> None:
             with contextlib.suppress(Exception):
                 file.attrs["spec_digest"] = as_text(spec_digest(ExtractSpec.from_json(json.loads(file.attrs["spec"]))))
         with contextlib.suppress(Exception):  # nothing fits a file without features
-            if not file[layout.FEATURES].is_virtual:  # one that shows itself would be read without end
+            if not file[schema.FEATURES].is_virtual:  # one that shows itself would be read without end
                 seal(file)
 
 
 def _other_attribute(file: h5py.File, rng: random.Random) -> None:
-    name = rng.choice((*layout.ATTRIBUTES, "tables_sha256", "new"))
+    name = rng.choice((*schema.ATTRIBUTES, "tables_sha256", "new"))
     if name in file.attrs:
         del file.attrs[name]
     if rng.random() < 0.8:
@@ -154,7 +154,7 @@ def _other_text(file: h5py.File, rng: random.Random) -> None:
 
 
 def _other_table(file: h5py.File, rng: random.Random) -> None:
-    name = rng.choice(layout.TABLES)
+    name = rng.choice(schema.TABLES)
     if not isinstance(file.get(name, getlink=False), h5py.Dataset):
         return
     values = file[name][()]
@@ -166,8 +166,8 @@ def _other_table(file: h5py.File, rng: random.Random) -> None:
 
 def _other_kind(file: h5py.File, rng: random.Random) -> None:
     """Put something in the place of a member that is no plain dataset, or add something."""
-    name = rng.choice((*layout.TABLES, layout.FEATURES, layout.FEATURES, layout.DATA_LINK, layout.BACKBONE, "more"))
-    shape = file[layout.FEATURES].shape if isinstance(file.get(layout.FEATURES), h5py.Dataset) else (40, 48)
+    name = rng.choice((*schema.TABLES, schema.FEATURES, schema.FEATURES, schema.DATA_LINK, schema.BACKBONE, "more"))
+    shape = file[schema.FEATURES].shape if isinstance(file.get(schema.FEATURES), h5py.Dataset) else (40, 48)
     if name in file:
         del file[name]
     what = rng.choice(("group", "loop", "soft", "external link", "external storage", "virtual", "type", "null", "texts", "huge"))
@@ -197,14 +197,14 @@ def _other_kind(file: h5py.File, rng: random.Random) -> None:
 
 def _other_features(file: h5py.File, rng: random.Random) -> None:
     """Keep a sound file, but for what its features are."""
-    features = file.get(layout.FEATURES)
+    features = file.get(schema.FEATURES)
     if not isinstance(features, h5py.Dataset) or features.is_virtual or not features.size or features.size > 1 << 20:
         return
     values = any_array(features[()], rng)
-    del file[layout.FEATURES]
+    del file[schema.FEATURES]
     options = rng.choice(({}, {"compression": "gzip"}, {"scaleoffset": 3}, {"fletcher32": True}, {"shuffle": True}))
     with contextlib.suppress(TypeError, ValueError, OSError):
-        file.create_dataset(layout.FEATURES, data=values, chunks=True if options else None, **options)
+        file.create_dataset(schema.FEATURES, data=values, chunks=True if options else None, **options)
 
 
 _STORE_STEPS = (_other_attribute, _other_attribute, _other_text, _other_table, _other_table, _other_kind, _other_features)

@@ -16,7 +16,7 @@ from ffe.cli import cli
 from ffe.errors import FfeError
 from ffe.images.drawings import draw
 from ffe.predict import Predictor
-from ffe.store.checks import check_store
+from ffe.store.check import check_store
 from ffe.store.reader import FeatureStore
 
 

@@ -16,7 +16,7 @@ from ffe.images.phash import perceptual_hash
 from ffe.report.confusion import Picture, _choose
 from ffe.splits.folds import assign_folds
 from ffe.splits.groups import find_groups
-from ffe.splits.sides import hold_out
+from ffe.splits.holdout import hold_out
 
 pytestmark = pytest.mark.portable
 

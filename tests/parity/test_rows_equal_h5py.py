@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ffe.store.blocks import DatasetBlocks, JoinedBlocks
+from ffe.store.chunks import DatasetBlocks, JoinedBlocks
 
 ROWS, DIMS, STEP = 100, 24, 7
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffe.base.digests import bytes_digest
-from ffe.splits.sides import SLACK, Sides, groups_of_classes, hold_out
+from ffe.splits.holdout import SLACK, Sides, groups_of_classes, hold_out
 
 
 def digests(count: int, name: str = "image") -> list[str]:

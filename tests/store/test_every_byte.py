@@ -15,9 +15,9 @@ import pytest
 
 from ffe.errors import StoreError
 from ffe.specs import BackboneSpec, Compression, ExtractSpec, PreprocessSpec
-from ffe.store.checks import check_store
-from ffe.store.layout import Row, Skipped
+from ffe.store.check import check_store
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row, Skipped
 from ffe.store.writer import write_store
 
 SPEC = ExtractSpec(BackboneSpec("fake", "random", "0" * 64), PreprocessSpec((32, 32), "none"))

@@ -18,7 +18,7 @@ from ffe.errors import StaleStoreError, StoreError
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store import journal as journal_module
 from ffe.store.journal import Journal
-from ffe.store.unfinished import HEAD_BYTES
+from ffe.store.journal_records import HEAD_BYTES
 
 SPEC = ExtractSpec(BackboneSpec("fake", "random", "0" * 64), PreprocessSpec((32, 32), "none"))
 GRID = (1, 2, 3)
@@ -401,7 +401,7 @@ def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def none(*rest: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("ffe.store.partial.fcntl.flock", none)
+    monkeypatch.setattr("ffe.store.journal_folder.fcntl.flock", none)
     with pytest.raises(StoreError) as caught:
         Journal(tmp_path / "f.h5", SPEC)
     assert str(caught.value) == (

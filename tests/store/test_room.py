@@ -14,9 +14,9 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.system import reserve
 from ffe.errors import DiskFullError
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, StoredDtype
-from ffe.store import room, writer
-from ffe.store.layout import Row, Skipped
-from ffe.store.room import file_bytes, model_bytes, saying_what_is_missing, text_bytes
+from ffe.store import disk_space, writer
+from ffe.store.disk_space import file_bytes, model_bytes, saying_what_is_missing, text_bytes
+from ffe.store.schema import Row, Skipped
 from ffe.store.writer import write_store
 
 
@@ -108,7 +108,7 @@ def test_hdf5_writes_nothing_where_there_is_no_room(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_how_much_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    monkeypatch.setattr(room, "free_disk", lambda folder: 1 << 20)
+    monkeypatch.setattr(disk_space, "free_disk", lambda folder: 1 << 20)
     sentence = (
         r"^The disk of '.*f\.h5' is full: about 2\.5 MiB are missing; make room and run the same command again, "
         r"it goes on with what was saved\.$"

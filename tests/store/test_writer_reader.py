@@ -15,8 +15,8 @@ from ffe.base.hdf5_checks import as_text
 from ffe.errors import StoreError
 from ffe.specs import StoredDtype
 from ffe.store.checksums import read_tables, tables_digest
-from ffe.store.layout import chunk_rows
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import chunk_rows
 from ffe.testing import StoreContract
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ffe.base.system import cores
 from ffe.errors import StoreError
-from ffe.store.blocks import Blocks, Target
 from ffe.store.checksums import row_checksums
+from ffe.store.chunks import Blocks, Target
 
 UNREADABLE = (OSError, RuntimeError, ValueError)  # what HDF5 says of a damaged chunk
 _PIECE_BYTES = 8 << 20  # little enough to be in a core's cache still when it is checked

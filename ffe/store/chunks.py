@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from ffe.store.compression import GZIP, filters_of, inflate
-from ffe.store.layout import chunk_rows
+from ffe.store.schema import chunk_rows
 
 Target = np.ndarray | list[np.ndarray]
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from ffe.base.system import reserve
-from ffe.store import layout
+from ffe.store import schema
 
 
 def new_file(path: Path) -> h5py.File:
@@ -53,7 +53,7 @@ def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int,
         creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         creation.set_obj_track_times(False)
         space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(dtype)
-        data = h5py.h5d.create(file.id, layout.FEATURES.encode(), kind, space, creation)
+        data = h5py.h5d.create(file.id, schema.FEATURES.encode(), kind, space, creation)
         return int(data.get_chunk_info_by_coord((0, 0)).byte_offset)
 
 

@@ -17,7 +17,7 @@ from ffe.base.openvino_ir import IrModel, read_ir
 from ffe.base.system import taken_disk
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.specs import ExtractSpec
-from ffe.store.partial import DRAFT, MODEL, folder_of, remove
+from ffe.store.journal_folder import DRAFT, MODEL, folder_of, remove
 
 HEAD_BYTES = 2048  # where the first row of a draft begins; before it HDF5 says what the file is
 RECORD_ROW = 128  # bytes of a record for each row

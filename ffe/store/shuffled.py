@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from ffe.store.rows import Rows
+from ffe.store.row_reader import Rows
 
 _WINDOW_BYTES = 16 << 20
 _AHEAD = 2  # windows that are being read while one is used

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from ffe.base.digests import spec_differences
 from ffe.base.text import composed
 from ffe.errors import StaleStoreError, StoreError
-from ffe.store.layout import Row, Skipped
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row, Skipped
 from ffe.store.virtual import Part
 
 

@@ -11,7 +11,7 @@ from ffe.base.text import counted
 from ffe.errors import StoreError
 from ffe.store.checksums import row_checksums
 from ffe.store.reader import FeatureStore
-from ffe.store.rows import UNREADABLE
+from ffe.store.row_reader import UNREADABLE
 from ffe.store.writer import row_key
 
 

@@ -12,7 +12,7 @@ from ffe.base.digests import canonical_json
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import DISK_IS_FULL, bytes_text, free_disk
 from ffe.errors import DiskFullError, StoreError, unwritten
-from ffe.store import layout
+from ffe.store import schema
 
 _FIXED = 64 << 10  # superblock, names, attributes, and what HDF5 takes in advance
 _ROW = 256  # numbers of a row, and what HDF5 keeps about each of its texts
@@ -27,12 +27,12 @@ def file_bytes(rows: int, dims: int, itemsize: int, *, text: int, other: int = 0
         text: bytes of all its paths, groups and messages, each as long as the longest.
         other: bytes of the int8 model.
     """
-    step = layout.chunk_rows(max(rows, 1), max(dims, 1), itemsize)
+    step = schema.chunk_rows(max(rows, 1), max(dims, 1), itemsize)
     chunks = -(-rows // step)
     return _FIXED + chunks * (step * dims * itemsize + _CHUNK) + rows * _ROW + text + other
 
 
-def text_bytes(rows: Sequence[layout.Row], skipped: Sequence[layout.Skipped]) -> int:
+def text_bytes(rows: Sequence[schema.Row], skipped: Sequence[schema.Skipped]) -> int:
     """Return the bytes of all texts of a table, digests and splits left out."""
     columns = [[row.path for row in rows], [row.group for row in rows]]
     columns += [[item.path for item in skipped], [item.reason for item in skipped], [item.message for item in skipped]]
