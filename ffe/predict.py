@@ -16,8 +16,8 @@ from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.choose import open_engine, open_saved_engine
 from ffe.errors import BundleError, DecodeError, SpecError
-from ffe.evaluation.calibration import with_temperature
-from ffe.evaluation.selection import check_threshold, sure
+from ffe.evaluation.reject import check_threshold, sure
+from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.batching import check_batch
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stages import Stages

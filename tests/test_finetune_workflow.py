@@ -31,7 +31,7 @@ from ffe.errors import (
     StoreError,
     WeightsError,
 )
-from ffe.evaluation.calibration import softmax, with_temperature
+from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.extraction.run import extract
 from ffe.extraction.stages import Progress
 from ffe.finetuning.cut import Cut

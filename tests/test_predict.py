@@ -14,7 +14,7 @@ from PIL import Image
 
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.errors import BundleError, DecodeError, SourceError, SpecError
-from ffe.evaluation.calibration import with_temperature
+from ffe.evaluation.temperature import with_temperature
 from ffe.images.drawings import draw
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore

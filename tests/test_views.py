@@ -20,7 +20,7 @@ from ffe.bundle.manifest import Manifest
 from ffe.cli import cli
 from ffe.engines.fake import FakeEngine
 from ffe.errors import BundleError, DataError, HeadError, SpecError
-from ffe.evaluation.calibration import with_temperature
+from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
 from ffe.heads.logistic import LogisticHead

@@ -33,7 +33,7 @@ from ffe.base.text import near_file, url_refusal
 from ffe.base.zip_checks import identity, open_archive
 from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, HEAD_KERAS, IR_GRAPH, IR_WEIGHTS, MANIFEST, SPLITS, Manifest
 from ffe.errors import BundleError, FfeError, one_line, unwritten
-from ffe.evaluation.calibration import with_temperature
+from ffe.evaluation.temperature import with_temperature
 from ffe.heads import find_head
 from ffe.heads.base import Head
 

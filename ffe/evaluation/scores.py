@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ffe.errors import DataError
-from ffe.evaluation.calibration import LEAST, expected_calibration_error
+from ffe.evaluation.auc import Ranking
 from ffe.evaluation.intervals import (
     Interval,
     group_numbers,
@@ -18,7 +18,7 @@ from ffe.evaluation.intervals import (
     share_intervals,
     wilson,
 )
-from ffe.evaluation.ranking import Ranking
+from ffe.evaluation.temperature import LEAST, expected_calibration_error
 
 SCORES = ("accuracy", "balanced_accuracy", "log_loss", "auc")  # those of ``intervals``
 MOST_CELL_CLASSES = 100  # with more, the intervals of the confusion matrix would be most of a model's record

@@ -10,8 +10,8 @@ from ffe.base.arrays import check_fits
 from ffe.base.forks import check_tensorflow
 from ffe.errors import BackboneError
 from ffe.finetuning.warm_start import WarmStart
-from ffe.heads.feature_map import FeatureMap
-from ffe.heads.network import Network, initial_layers
+from ffe.heads.mlp import Network, initial_layers
+from ffe.heads.transform import FeatureMap
 
 if TYPE_CHECKING:
     import keras

@@ -9,8 +9,8 @@ import numpy as np
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.lean import lean
 from ffe.finetuning.warm_start import WarmStart
-from ffe.heads.keras_training import map_features
-from ffe.heads.network import Layers
+from ffe.heads.mlp import Layers
+from ffe.heads.mlp_keras import map_features
 
 if TYPE_CHECKING:
     import keras

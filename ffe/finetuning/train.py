@@ -15,7 +15,7 @@ from ffe.finetuning.batches import Source, batches
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.optimizers import make_optimizer
 from ffe.finetuning.schedule import learning_rate
-from ffe.heads.network import Orders
+from ffe.heads.mlp import Orders
 from ffe.specs import TrainingSpec
 
 if TYPE_CHECKING:

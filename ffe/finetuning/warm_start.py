@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ffe.errors import HeadError
-from ffe.evaluation.calibration import softmax, with_temperature
+from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
-from ffe.heads.feature_map import FeatureMap
 from ffe.heads.logistic import LogisticHead
-from ffe.heads.network import Layers
+from ffe.heads.mlp import Layers
 from ffe.heads.svm import SvmHead, class_scores
+from ffe.heads.transform import FeatureMap
 
 _SHAPE_OF_DENSE = ("first_dense", "extra_dense_layer", "extra_dense")
 _SHAPE_OF_MAP = ("pooling", "scaling", "pca", "components")
@@ -77,7 +77,7 @@ def warm_start(head: Head, factor: float, dropout: float | None = None, x: np.nd
 
     Args:
         head: dense, logistic, or a linear svm.
-        factor: its temperature; see ``ffe.evaluation.calibration``.
+        factor: its temperature; see ``ffe.evaluation.temperature``.
         dropout: None = that of a dense head, and 0.2 for the others.
         x: float32 (n, d), rows as ``head.map.rowwise`` gives them; only such an svm needs them.
     """

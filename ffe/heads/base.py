@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from ffe.heads.feature_map import FeatureMap
-from ffe.heads.space import Parameter
+from ffe.heads.search_space import Parameter
+from ffe.heads.transform import FeatureMap
 
 
 class Head(Protocol):

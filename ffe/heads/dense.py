@@ -11,10 +11,10 @@ import numpy as np
 import threadpoolctl
 
 from ffe.heads.base import MappedHead, row_weights
-from ffe.heads.feature_map import FEATURE_SPACE, SCALING, stored
-from ffe.heads.network import Layers, Network, initial_layers
+from ffe.heads.mlp import Layers, Network, initial_layers
 from ffe.heads.probability import softmax, two_columns
-from ffe.heads.space import Parameter
+from ffe.heads.search_space import Parameter
+from ffe.heads.transform import FEATURE_SPACE, SCALING, stored
 
 
 class DenseHead(MappedHead):
@@ -22,7 +22,7 @@ class DenseHead(MappedHead):
 
     The space is that of https://duongnt.com/fast-feature-extraction: the extra
     layer exists only where the first has 32 or 64 units. Training is
-    ``ffe.heads.lanes``, or Keras's own loop where ``trainer`` is ``keras``. The
+    ``ffe.heads.mlp_batched``, or Keras's own loop where ``trainer`` is ``keras``. The
     fitted network is kept as arrays and predicts with numpy.
     """
 
@@ -60,11 +60,11 @@ class DenseHead(MappedHead):
         start = initial_layers(network, x.shape[1], seed)
         size, epochs = self.parameters["batch_size"], self.parameters["epochs"]
         if self.parameters["trainer"] == "keras":
-            from ffe.heads.keras_training import train_with_keras
+            from ffe.heads.mlp_keras import train_with_keras
 
             self._layers = train_with_keras(x, labels, weights, network, start, seed, size, epochs, images=images)
             return self
-        from ffe.heads.lanes import LaneGroup, Rows
+        from ffe.heads.mlp_batched import LaneGroup, Rows
 
         everything, nothing = np.arange(len(x)), np.arange(0)
         group = LaneGroup(Rows(x), labels, weights, everything, nothing, [network], [start], [seed], seed, size, images)
@@ -85,7 +85,7 @@ class DenseHead(MappedHead):
 
     def save_keras(self, path: Path) -> None:
         """Write the head as an ordinary ``.keras`` model: features float32 (N, D) -> probabilities (N, classes)."""
-        from ffe.heads.keras_training import as_keras_model
+        from ffe.heads.mlp_keras import as_keras_model
 
         as_keras_model(self.map, self._layers).save(path)
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ffe.evaluation.calibration import with_temperature
+from ffe.evaluation.temperature import with_temperature
 from ffe.heads.base import Head
-from ffe.heads.feature_map import FeatureMap
-from ffe.heads.space import Parameter
+from ffe.heads.search_space import Parameter
+from ffe.heads.transform import FeatureMap
 
 
 class EnsembleHead:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ffe.errors import HeadError
 from ffe.heads.base import MappedHead
-from ffe.heads.feature_map import POOLING, stored
-from ffe.heads.space import Parameter
+from ffe.heads.search_space import Parameter
+from ffe.heads.transform import POOLING, stored
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier

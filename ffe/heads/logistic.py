@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ffe.heads.base import MappedHead
-from ffe.heads.feature_map import FEATURE_SPACE, stored
 from ffe.heads.probability import softmax, two_columns
-from ffe.heads.space import Parameter
+from ffe.heads.search_space import Parameter
 from ffe.heads.svm import EXACT_ROWS, inner_products
+from ffe.heads.transform import FEATURE_SPACE, stored
 
 _TOLERANCE = 1e-7  # tight enough that the answer does not depend on where the fit began
 

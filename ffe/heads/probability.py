@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffe.evaluation.calibration import fit_temperature, softmax
+from ffe.evaluation.temperature import fit_temperature, softmax
 
 __all__ = ["fit_temperature", "softmax", "two_columns"]
 

@@ -12,10 +12,10 @@ import numpy as np
 from ffe.base.text import counted
 from ffe.errors import HeadError
 from ffe.heads.base import MappedHead, row_weights
-from ffe.heads.feature_map import FEATURE_SPACE, stored
 from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
 from ffe.heads.probability import softmax, two_columns
-from ffe.heads.space import Parameter
+from ffe.heads.search_space import Parameter
+from ffe.heads.transform import FEATURE_SPACE, stored
 
 log = logging.getLogger("ffe")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ffe.heads.base import Head
-from ffe.heads.feature_map import POOLING
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
+from ffe.heads.transform import POOLING
 
 _GRID = (2, 3, 4)
 _LEAST_ACCURACY = 0.9

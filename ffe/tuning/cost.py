@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffe.base.system import cores
-from ffe.heads.feature_map import pooled_dims
 from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.svm import EXACT_ROWS
+from ffe.heads.transform import pooled_dims
 from ffe.specs import SearchSpec
 from ffe.tuning.opening import poolings_searched
 from ffe.tuning.problem import Problem

@@ -13,9 +13,9 @@ import threadpoolctl
 from ffe.base.system import cores
 from ffe.heads.base import row_weights
 from ffe.heads.dense import network_of
-from ffe.heads.feature_map import FeatureMap
-from ffe.heads.network import Network, initial_layers
+from ffe.heads.mlp import Network, initial_layers
 from ffe.heads.probability import log_softmax, softmax, two_columns
+from ffe.heads.transform import FeatureMap
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
 
 _WIDEST = 384  # columns of one group's first layers
@@ -129,7 +129,7 @@ def _groups(
     seed: int,
 ) -> tuple[list[tuple[Any, list[Place]]], list[int]]:
     """Return the groups of lanes, each with the places of its lanes, and the bytes of each set's head."""
-    from ffe.heads.lanes import LaneGroup, Rows
+    from ffe.heads.mlp_batched import LaneGroup, Rows
 
     groups: list[tuple[Any, list[Place]]] = []
     sizes = [0] * len(sets)
@@ -173,7 +173,7 @@ def _in_widths(positions: Sequence[int], networks: Sequence[Network]) -> list[li
 
 def _by_keras(problem: Problem, views: Views, parameters: Mapping[str, Any], executions: int, seed: int) -> Outcome:
     """Train one set by Keras's own loop, part after part; early stopping is then a matter of choosing the epoch."""
-    from ffe.heads.keras_training import train_with_keras
+    from ffe.heads.mlp_keras import train_with_keras
 
     started = time.monotonic()
     network, course = network_of(parameters, problem.classes), _Course(problem, parameters, executions)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ffe.evaluation.calibration import calibrate, with_temperature
+from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.heads.ensemble import EnsembleHead
 from ffe.specs import SearchSpec
 from ffe.tuning.problem import Outcome, Problem

@@ -9,8 +9,8 @@ from typing import Any
 import joblib
 import numpy as np
 
-from ffe.heads.feature_map import FeatureMap
 from ffe.heads.forest import new_forest
+from ffe.heads.transform import FeatureMap
 from ffe.tuning.problem import Outcome, Problem, Views
 
 

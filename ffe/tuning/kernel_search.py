@@ -10,9 +10,9 @@ import joblib
 import numpy as np
 import threadpoolctl
 
-from ffe.heads.feature_map import FeatureMap
 from ffe.heads.probability import softmax
 from ffe.heads.svm import EXACT_ROWS, class_scores, fit_pairs, inner_products, rbf_kernel
+from ffe.heads.transform import FeatureMap
 from ffe.tuning.landmark_search import landmark_outcomes
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
 

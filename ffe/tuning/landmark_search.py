@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ffe.heads.base import row_weights
-from ffe.heads.feature_map import FeatureMap
 from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.svm import gamma_of, kernel_of, kernel_rows, signs_of
+from ffe.heads.transform import FeatureMap
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
 
 

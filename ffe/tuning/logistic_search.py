@@ -10,9 +10,9 @@ import joblib
 import numpy as np
 import threadpoolctl
 
-from ffe.heads.feature_map import FeatureMap
 from ffe.heads.logistic import coordinates_of_products, linear_probabilities, logistic_path
 from ffe.heads.svm import EXACT_ROWS, inner_products
+from ffe.heads.transform import FeatureMap
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
 
 

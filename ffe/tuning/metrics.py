@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ffe.evaluation.calibration import fit_temperature, with_temperature
+from ffe.evaluation.temperature import fit_temperature, with_temperature
 
 
 def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:

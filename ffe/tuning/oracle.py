@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import threadpoolctl
 
-from ffe.heads.space import Parameter, active
+from ffe.heads.search_space import Parameter, active
 
 OracleName = Literal["bayesian", "hyperband", "random"]
 ORACLES: tuple[OracleName, ...] = ("bayesian", "hyperband", "random")

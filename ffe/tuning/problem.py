@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ffe.base.system import free_memory
-from ffe.heads.feature_map import FeatureMap
 from ffe.heads.svm import inner_products
+from ffe.heads.transform import FeatureMap
 
 _KEPT_SHARE = 0.2  # of the free memory, for views that several trials share
 _KEPT_AT_LEAST = 256 << 20

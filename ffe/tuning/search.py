@@ -14,8 +14,8 @@ import numpy as np
 from ffe.base.arrays import take_rows
 from ffe.heads import find_head
 from ffe.heads.base import Head
-from ffe.heads.feature_map import POOLING
-from ffe.heads.space import Parameter, active, complete
+from ffe.heads.search_space import Parameter, active, complete
+from ffe.heads.transform import POOLING
 from ffe.specs import SearchSpec
 from ffe.tuning.dense_search import dense_outcomes
 from ffe.tuning.forest_search import forest_outcomes

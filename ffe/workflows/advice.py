@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ffe.base.text import counted, few, quoted
-from ffe.evaluation.weights import FAIR_SHARE, class_weights
+from ffe.evaluation.class_weights import FAIR_SHARE, class_weights
 from ffe.report.words import plain
 from ffe.specs import SearchSpec
 

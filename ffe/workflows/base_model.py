@@ -18,14 +18,14 @@ from ffe.base.arrays import empty_rows
 from ffe.base.text import counted
 from ffe.bundle.io import Bundle
 from ffe.errors import BackboneError, BundleError, DataError, EngineError
-from ffe.evaluation.calibration import calibrate, with_temperature
-from ffe.evaluation.weights import class_weights as weights_of_classes
+from ffe.evaluation.class_weights import class_weights as weights_of_classes
+from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.extraction.plan import weights_of
 from ffe.finetuning.batches import Source
 from ffe.finetuning.warm_start import WarmStart, check_head, warm_start
 from ffe.heads import find_head
 from ffe.heads.base import Head
-from ffe.heads.feature_map import pooled_dims
+from ffe.heads.transform import pooled_dims
 from ffe.images.limits import Limits
 from ffe.predict import Predictor
 from ffe.specs import ExtractSpec, TrainingSpec

@@ -21,15 +21,15 @@ from ffe.bundle import manifest as layout
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
 from ffe.errors import BundleError, HeadError
-from ffe.evaluation.calibration import Calibration, calibrate, with_temperature
 from ffe.evaluation.comparison import Comparison, compare
+from ffe.evaluation.reject import Answered, answered, check_threshold
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
-from ffe.evaluation.selection import Answered, answered, check_threshold
+from ffe.evaluation.temperature import Calibration, calibrate, with_temperature
 from ffe.heads import HEADS, find_head
 from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.nystroem import LANDMARKS
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 from ffe.heads.svm import EXACT_ROWS
 from ffe.report.words import counted, listed
 from ffe.specs import HeadSpec, SearchSpec

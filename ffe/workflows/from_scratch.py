@@ -14,7 +14,7 @@ import numpy as np
 from ffe.backbones.catalog import CONVNET
 from ffe.engines.base import grid_of
 from ffe.errors import DataError, SourceError, SpecError
-from ffe.evaluation.weights import class_weights as weights_of_classes
+from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.finetuning.convnet import DROPOUT, FILTERS, build_convnet, check_size, first_head
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.layers import ALL

@@ -14,7 +14,7 @@ import numpy as np
 from ffe.backbones.build import build
 from ffe.base.atomic import copy_file
 from ffe.errors import StaleStoreError
-from ffe.evaluation.calibration import with_temperature
+from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.stages import Progress
 from ffe.finetuning.history import Epoch

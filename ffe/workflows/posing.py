@@ -15,7 +15,7 @@ from ffe._version import __version__
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DataError, HeadError
-from ffe.evaluation.weights import class_weights as weights_of_classes
+from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.heads.dense import DenseHead
 from ffe.report.text import trained_views_text
 from ffe.specs import SearchSpec, ViewsSpec

@@ -16,10 +16,10 @@ import numpy as np
 from ffe._version import __version__
 from ffe.base.digests import file_digest
 from ffe.base.text import few, quoted
-from ffe.evaluation.calibration import Calibration, with_temperature
-from ffe.evaluation.growth import Growth, grow
 from ffe.evaluation.label_errors import find_label_errors
-from ffe.evaluation.selection import answered
+from ffe.evaluation.learning_curve import Growth, grow
+from ffe.evaluation.reject import answered
+from ffe.evaluation.temperature import Calibration, with_temperature
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.file_names import on_disk
 from ffe.report.feature_map import choose_rows, feature_map

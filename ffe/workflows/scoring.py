@@ -17,10 +17,10 @@ from ffe.backbones.learnt import BACKBONE, LEARNT
 from ffe.base.digests import spec_differences
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
-from ffe.evaluation.calibration import calibrate
 from ffe.evaluation.label_errors import find_label_errors
+from ffe.evaluation.reject import Answered, answered, sure
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
-from ffe.evaluation.selection import Answered, answered, sure
+from ffe.evaluation.temperature import calibrate
 from ffe.extraction.stages import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import ImageRecord, scan

@@ -23,8 +23,8 @@ from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
 from ffe.engines.base import grid_of
 from ffe.errors import ReportError
-from ffe.evaluation.calibration import calibrate, with_temperature
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
+from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.finetuning.batches import Source, batches
 from ffe.finetuning.history import Epoch, TensorBoardLog
 from ffe.finetuning.train import Clock, Step, Trainer

@@ -10,9 +10,9 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.text import last_layers
-from ffe.evaluation.calibration import with_temperature
 from ffe.evaluation.label_errors import find_label_errors
-from ffe.evaluation.selection import answered
+from ffe.evaluation.reject import answered
+from ffe.evaluation.temperature import with_temperature
 from ffe.finetuning.layers import ALL
 from ffe.images.augment_text import augment_text
 from ffe.report.feature_map import choose_rows, feature_map

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ffe.evaluation.calibration import Calibration
 from ffe.evaluation.comparison import Comparison
 from ffe.evaluation.scores import Evaluation
+from ffe.evaluation.temperature import Calibration
 from ffe.finetuning.history import Epoch, best_of
 from ffe.heads.base import Head
 

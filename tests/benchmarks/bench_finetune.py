@@ -29,7 +29,7 @@ from ffe.finetuning.network import Network
 from ffe.finetuning.sources import Activations
 from ffe.finetuning.train import Clock, Trainer
 from ffe.finetuning.warm_start import WarmStart
-from ffe.heads.feature_map import FeatureMap
+from ffe.heads.transform import FeatureMap
 from ffe.specs import TrainingSpec
 from ffe.store.reader import FeatureStore
 

@@ -23,7 +23,7 @@ import threadpoolctl
 from bench_speed import peak_of
 
 from ffe.backbones.catalog import FAKE
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 from ffe.heads.svm import SvmHead
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, SearchSpec
 from ffe.store.reader import FeatureStore

@@ -22,7 +22,7 @@ from ffe.bundle.io import Bundle
 from ffe.cli import COMMANDS, cli
 from ffe.cli.output import SearchView
 from ffe.errors import DataError
-from ffe.evaluation.calibration import with_temperature
+from ffe.evaluation.temperature import with_temperature
 from ffe.images.drawings import draw_folder
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore

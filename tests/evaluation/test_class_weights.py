@@ -7,7 +7,7 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from ffe.errors import DataError, SpecError
-from ffe.evaluation.weights import class_weights
+from ffe.evaluation.class_weights import class_weights
 
 UNEVEN = np.repeat([0, 1, 2], [70, 20, 10])
 

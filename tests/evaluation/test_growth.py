@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ffe.errors import DataError
-from ffe.evaluation.growth import grow
+from ffe.evaluation.learning_curve import grow
 
 SIZES = (50, 100, 200, 400)
 

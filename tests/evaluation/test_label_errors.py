@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffe.evaluation.calibration import softmax
 from ffe.evaluation.label_errors import find_label_errors
+from ffe.evaluation.temperature import softmax
 
 
 @pytest.mark.parametrize("classes", [2, 5])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ffe.evaluation.ranking import Ranking
+from ffe.evaluation.auc import Ranking
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])

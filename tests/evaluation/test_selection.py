@@ -7,7 +7,7 @@ import pytest
 
 from ffe.errors import SpecError
 from ffe.evaluation.intervals import wilson
-from ffe.evaluation.selection import answered, risk_coverage
+from ffe.evaluation.reject import answered, risk_coverage
 
 PROBABILITIES = np.asarray([[0.95, 0.05], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
 LABELS = np.asarray([0, 1, 1, 1])

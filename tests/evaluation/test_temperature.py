@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffe.evaluation.calibration import (
+from ffe.evaluation.temperature import (
     calibrate,
     expected_calibration_error,
     log_probabilities,

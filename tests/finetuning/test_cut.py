@@ -17,7 +17,7 @@ from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.layers import check_growing, count_unfrozen, unfreeze
 from ffe.finetuning.network import Network, features_above
 from ffe.finetuning.warm_start import WarmStart
-from ffe.heads.feature_map import FeatureMap
+from ffe.heads.transform import FeatureMap
 
 SIZE = 40
 

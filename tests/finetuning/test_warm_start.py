@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from ffe.errors import HeadError
-from ffe.evaluation.calibration import softmax, with_temperature
+from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.finetuning.network import Network
 from ffe.finetuning.warm_start import check_head, warm_start
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 
 GRID = (2, 2, 6)
 FACTOR = 0.7

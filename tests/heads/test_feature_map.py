@@ -9,8 +9,8 @@ import pytest
 from sklearn import decomposition
 from sklearn.preprocessing import StandardScaler
 
-from ffe.heads import feature_map
-from ffe.heads.feature_map import FEATURE_SPACE, FeatureMap
+from ffe.heads import transform
+from ffe.heads.transform import FEATURE_SPACE, FeatureMap
 
 GRID = (2, 3, 4)
 
@@ -173,7 +173,7 @@ def test_blocks_of_rows_change_nothing(
     x = _rows(40)
     whole = _map(pooling, scaling, components=components).fit(x)
     expected = whole.transform(x)
-    monkeypatch.setattr(feature_map, "_BLOCK_VALUES", 3 * 24)
+    monkeypatch.setattr(transform, "_BLOCK_VALUES", 3 * 24)
     blocks = _map(pooling, scaling, components=components).fit(x)
     np.testing.assert_allclose(blocks.transform(x), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(blocks.rowwise(x), whole.rowwise(x))
@@ -182,7 +182,7 @@ def test_blocks_of_rows_change_nothing(
 def test_rows_of_more_values_than_a_block_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     x = _rows(5)
     expected = _map("avg", "l2").transform(x)
-    monkeypatch.setattr(feature_map, "_BLOCK_VALUES", 1)
+    monkeypatch.setattr(transform, "_BLOCK_VALUES", 1)
     np.testing.assert_array_equal(_map("avg", "l2").transform(x), expected)
 
 

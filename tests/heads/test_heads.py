@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ffe.errors import HeadError
-from ffe.evaluation.calibration import softmax, with_temperature
+from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.heads import HEADS, find_head, nystroem, svm
 from ffe.heads.base import Head, row_weights, size_in_bytes
 from ffe.heads.dense import DenseHead
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.forest import ForestHead
 from ffe.heads.logistic import LogisticHead
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 from ffe.heads.svm import SvmHead
 from ffe.testing.head import HeadContract, separable_rows
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from ffe.heads import lanes
-from ffe.heads.lanes import LaneGroup, Rows
-from ffe.heads.network import Layers, Network, Orders, initial_layers
+from ffe.heads import mlp_batched
+from ffe.heads.mlp import Layers, Network, Orders, initial_layers
+from ffe.heads.mlp_batched import LaneGroup, Rows
 
 ROWS, HELD, DIMS, BATCH = 70, 15, 40, 16
 
@@ -90,7 +90,7 @@ def test_skipping_zeros_changes_nothing(penalties: tuple[float, float], monkeypa
     x, labels = _features(True)
     networks = [Network(8, 0, 3, 0.4, 1e-2, penalties[0]), Network(32, 8, 3, 0.4, 1e-2, penalties[1])]
     sparse = _group(x, labels, networks, [1, 2])
-    monkeypatch.setattr(lanes, "_SPARSE_BELOW", 0.0)
+    monkeypatch.setattr(mlp_batched, "_SPARSE_BELOW", 0.0)
     dense = _group(x, labels, networks, [1, 2])
     assert sparse._rows.sparse
     assert not dense._rows.sparse

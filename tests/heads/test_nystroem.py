@@ -11,7 +11,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 
 from ffe.heads import nystroem, svm
 from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 from ffe.heads.svm import SvmHead, kernel_of, kernel_rows, signs_of
 from ffe.testing.head import separable_rows
 

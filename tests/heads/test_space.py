@@ -10,7 +10,7 @@ from ffe.errors import HeadError
 from ffe.heads import HEADS
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
-from ffe.heads.space import Parameter, active, complete
+from ffe.heads.search_space import Parameter, active, complete
 from ffe.heads.svm import SvmHead
 
 NUMBER = Parameter("C", 1.0, low=0.001, high=1000.0, log=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ffe.heads.dense import DenseHead
-from ffe.heads.feature_map import POOLING, SCALING
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
+from ffe.heads.transform import POOLING, SCALING
 from ffe.testing.head import separable_rows
 
 GRID = (2, 3, 4)

@@ -21,11 +21,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
 from ffe.heads.dense import DenseHead
-from ffe.heads.feature_map import FeatureMap
 from ffe.heads.forest import ForestHead
 from ffe.heads.logistic import LogisticHead, coordinates_of_products, logistic_path
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 from ffe.heads.svm import SvmHead, inner_products
+from ffe.heads.transform import FeatureMap
 
 GRID = (2, 2, 10)
 EXACT = {"solver": "newton-cholesky", "tol": 1e-10}

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 from ffe.heads.dense import DenseHead
-from ffe.heads.lanes import LaneGroup, Rows
-from ffe.heads.network import Layers, Network, Orders, initial_layers
-from ffe.heads.space import complete
+from ffe.heads.mlp import Layers, Network, Orders, initial_layers
+from ffe.heads.mlp_batched import LaneGroup, Rows
+from ffe.heads.search_space import complete
 
 ROWS, HELD, DIMS, BATCH, EPOCHS, SEED = 53, 20, 60, 16, 3, 7
 TOLERANCE = 1e-5

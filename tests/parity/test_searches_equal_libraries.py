@@ -28,10 +28,10 @@ from sklearn.svm import SVC
 
 from ffe.extraction.run import extract
 from ffe.heads import HEADS, logistic, nystroem, svm
-from ffe.heads.feature_map import FeatureMap
 from ffe.heads.forest import new_forest
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 from ffe.heads.svm import SvmHead
+from ffe.heads.transform import FeatureMap
 from ffe.specs import SearchSpec
 from ffe.store.reader import FeatureStore
 from ffe.tuning import kernel_search, logistic_search

@@ -22,8 +22,8 @@ from ffe.finetuning.network import Network
 from ffe.finetuning.optimizers import make_optimizer
 from ffe.finetuning.train import Clock, Trainer
 from ffe.finetuning.warm_start import WarmStart
-from ffe.heads.feature_map import FeatureMap
-from ffe.heads.network import Orders
+from ffe.heads.mlp import Orders
+from ffe.heads.transform import FeatureMap
 from ffe.specs import TrainingSpec
 
 SIZE, ROWS, BATCH, EPOCHS = 40, 22, 8, 3

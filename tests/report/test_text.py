@@ -11,11 +11,11 @@ import pytest
 
 from ffe.base.system import bytes_text
 from ffe.bundle.io import Bundle
-from ffe.evaluation.calibration import calibrate, softmax
 from ffe.evaluation.comparison import compare
-from ffe.evaluation.growth import grow
+from ffe.evaluation.learning_curve import grow
+from ffe.evaluation.reject import answered
 from ffe.evaluation.scores import evaluate_probabilities
-from ffe.evaluation.selection import answered
+from ffe.evaluation.temperature import calibrate, softmax
 from ffe.report.text import (
     answered_text,
     calibration_text,

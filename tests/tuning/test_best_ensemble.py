@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.evaluation.calibration import calibrate, with_temperature
+from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.heads import HEADS
 from ffe.heads.ensemble import EnsembleHead
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 from ffe.specs import SearchSpec
 from ffe.tuning.ensemble import best_ensemble
 from ffe.tuning.problem import Problem, fold_parts

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ffe.heads.dense import DenseHead
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 from ffe.testing.head import separable_rows
 from ffe.tuning import dense_search
 from ffe.tuning.dense_search import dense_outcomes

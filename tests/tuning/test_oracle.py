@@ -12,7 +12,7 @@ import pytest
 
 from ffe.heads import HEADS
 from ffe.heads.dense import DenseHead
-from ffe.heads.space import Parameter, active, complete
+from ffe.heads.search_space import Parameter, active, complete
 from ffe.heads.svm import SvmHead
 from ffe.tuning import oracle
 from ffe.tuning.oracle import ORACLES, Asker, declare, hyperband_trials

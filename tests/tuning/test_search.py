@@ -14,7 +14,7 @@ from ffe.errors import HeadError
 from ffe.heads import HEADS
 from ffe.heads.dense import DenseHead
 from ffe.heads.ensemble import EnsembleHead
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 from ffe.specs import SearchSpec
 from ffe.tuning import opening as openings
 from ffe.tuning import search as searching

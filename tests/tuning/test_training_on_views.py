@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ffe.heads import HEADS, nystroem, svm
-from ffe.heads.network import Orders
-from ffe.heads.space import complete
+from ffe.heads.mlp import Orders
+from ffe.heads.search_space import complete
 from ffe.specs import SearchSpec
 from ffe.tuning import kernel_search
 from ffe.tuning.cost import estimate

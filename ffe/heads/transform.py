@@ -9,7 +9,7 @@ import numpy as np
 
 from ffe.base.arrays import empty_rows
 from ffe.errors import HeadError
-from ffe.heads.space import Parameter
+from ffe.heads.search_space import Parameter
 
 POOLING = Parameter("pooling", "avg", ("flat", "avg", "max", "avgmax"))
 SCALING = Parameter("scaling", "sqrt_l2", ("standard", "l2", "sqrt_l2", "none"))

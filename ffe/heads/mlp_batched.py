@@ -19,8 +19,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ffe.heads.lane_kernels import score, train_epoch
-from ffe.heads.network import Layers, Network, Orders
+from ffe.heads.mlp import Layers, Network, Orders
+from ffe.heads.mlp_kernels import score, train_epoch
 
 _SPARSE_BELOW = 0.15  # share of non-zero features up to which skipping zeros is faster
 
@@ -68,7 +68,7 @@ class LaneGroup:
         seeds: of each lane's dropout.
         order_seed: of the order of the rows.
         batch_size: rows in a step.
-        images: int64 (n,), the image that each of ``train`` is a view of; see ``ffe.heads.network.Orders``.
+        images: int64 (n,), the image that each of ``train`` is a view of; see ``ffe.heads.mlp.Orders``.
 
     Attributes:
         epoch_rows: training rows of an epoch.

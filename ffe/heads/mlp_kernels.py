@@ -1,4 +1,4 @@
-"""Compiled inner loops of ``ffe.heads.lanes``: one epoch of many small networks side by side.
+"""Compiled inner loops of ``ffe.heads.mlp_batched``: one epoch of many small networks side by side.
 
 Arrays, as all of these functions take them:
     x float32 (N, d), or starts int64 (N + 1,), columns int32 and values float32

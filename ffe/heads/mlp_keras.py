@@ -1,4 +1,4 @@
-"""Keras's own training loop and model format, for GPUs, for other backends, and as the measure of ``ffe.heads.lanes``."""
+"""Keras's own training loop and model format, for GPUs, for other backends, and as the measure of ``ffe.heads.mlp_batched``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe.base.forks import check_tensorflow
-from ffe.heads.feature_map import FeatureMap
-from ffe.heads.network import Layers, Network, Orders
+from ffe.heads.mlp import Layers, Network, Orders
+from ffe.heads.transform import FeatureMap
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +44,7 @@ def train_with_keras(
         epochs: how often each row is used.
         held: float32 (m, d), rows to score after each epoch.
         on_epoch: takes their logits, float32 (m, outputs).
-        images: int64 (N,), the image that each row is a view of; see ``ffe.heads.network.Orders``.
+        images: int64 (N,), the image that each row is a view of; see ``ffe.heads.mlp.Orders``.
 
     Returns:
         (kernel, bias) float32 of each layer.
