@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
-from ffe.engines.choose import open_engine, open_saved_engine
+from ffe.engines.factory import open_engine, open_saved_engine
 from ffe.errors import BundleError, DecodeError, SpecError
 from ffe.evaluation.reject import check_threshold, sure
 from ffe.evaluation.temperature import with_temperature

@@ -219,7 +219,7 @@ class BackboneSpec(Spec):
         weights: ``file`` (pretrained, read from a file), ``random``, or learnt by
             ffe and kept in a model file: ``finetuned``, or ``scratch``.
         weights_sha256: digest of that file, of the recipe of the random ones, or
-            of the arrays that were learnt (``ffe.backbones.learnt``).
+            of the arrays that were learnt (``ffe.backbones.trained``).
         layer: name of the layer whose output is taken; None = the last one.
     """
 

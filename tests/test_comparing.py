@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import ffe
+from ffe.backbones.convnet import DROPOUT
 from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle
 from ffe.errors import BackboneError, DataError, ReportError, SourceError, SpecError, StoreError
 from ffe.evaluation.scores import evaluate_probabilities
-from ffe.finetuning.convnet import DROPOUT
 from ffe.finetuning.train import Clock
 from ffe.predict import Predictor
 from ffe.store.reader import FeatureStore

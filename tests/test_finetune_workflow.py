@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from ffe.backbones.learnt import find_in_model, load_backbone
+from ffe.backbones.trained import find_in_model, load_backbone
 from ffe.backbones.weights import Weights
 from ffe.bundle.io import Bundle
 from ffe.errors import (
@@ -951,7 +951,7 @@ def test_bad_input_is_refused_in_a_sentence(
 @pytest.mark.slow
 def test_a_model_without_its_backbone_needs_the_very_weights(base: tuple[Path, Path], pictures: Path, tmp_path: Path) -> None:
     """Those are found by their digest; others are refused."""
-    from ffe.backbones.build import build
+    from ffe.backbones.keras_build import build
     from ffe.extraction.plan import make_spec
     from ffe.workflows.base_model import open_base
 

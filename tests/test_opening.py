@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from ffe import verify
-from ffe.backbones.build import _load_weights
 from ffe.backbones.catalog import find
-from ffe.backbones.learnt import find_in_model
+from ffe.backbones.keras_build import _load_weights
+from ffe.backbones.trained import find_in_model
 from ffe.backbones.weights import resolve
 from ffe.base.file_access import unopened
 from ffe.base.output_file import check_output as check_report

@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a user would have it: photos, more_photos, new.jpg, and weights of MobileNet (random ones)."""
-    from ffe.backbones.build import build
+    from ffe.backbones.keras_build import build
     from ffe.extraction.plan import make_spec
 
     folder = tmp_path_factory.mktemp("user")

@@ -198,6 +198,6 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     data = path.read_bytes()
     if (found := bytes_digest(data)) != SHA256:
         raise WeightsError(_other(path, found))
-    from ffe.backbones.torch_file import read_arrays
+    from ffe.backbones.torch_checkpoint import read_arrays
 
     return read_arrays(data)

@@ -46,7 +46,7 @@ class Weights:
 
 
 def random_weights(seed: int = 0) -> Weights:
-    """Return the seeded, untrained weights; ``ffe.backbones.build`` holds the recipe."""
+    """Return the seeded, untrained weights; ``ffe.backbones.keras_build`` holds the recipe."""
     return Weights("random", bytes_digest(f"ffe random weights 1, seed {seed}".encode()))
 
 

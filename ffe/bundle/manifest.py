@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ffe.backbones.learnt import BACKBONE, MANIFEST
+from ffe.backbones.trained import BACKBONE, MANIFEST
 from ffe.base.text import composed
 from ffe.errors import BundleError
 from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec, ViewsSpec

@@ -24,7 +24,7 @@ def command(output: str) -> None:
     with ffe. Says at the end what to do with photos of your own.
     """
     from ffe.base.system import bytes_text
-    from ffe.engines.cache import cache_folder
+    from ffe.engines.model_cache import cache_folder
     from ffe.errors import SourceError
     from ffe.extraction.run import extract
     from ffe.images.drawings import draw, draw_folder

@@ -21,7 +21,7 @@ def command(as_json: bool) -> None:
     Decoding is measured on a drawn picture, and every backbone in the cache of
     converted models is run, for about a second each.
     """
-    from ffe.engines.choose import int8_text
+    from ffe.engines.factory import int8_text
     from ffe.report.text import facts_text, table
     from ffe.workflows.checkup import checkup
 

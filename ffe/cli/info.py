@@ -64,7 +64,7 @@ def _features(file: str, as_json: bool) -> None:
         if rows:
             lines.append(("unfinished", _unfinished_text(rows)))
         if summary["fidelity"]:
-            from ffe.extraction.calibration import Fidelity
+            from ffe.engines.quantize import Fidelity
 
             lines.append(("fidelity", fidelity_text(Fidelity(**summary["fidelity"]))))
         if spec.backbone.layer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ffe.backbones.learnt import is_model_file
+from ffe.backbones.trained import is_model_file
 
 
 class Share(click.FloatRange):

@@ -14,7 +14,7 @@ import click
 from ffe.base.text import counted
 
 if TYPE_CHECKING:
-    from ffe.extraction.calibration import Fidelity
+    from ffe.engines.quantize import Fidelity
     from ffe.extraction.changes import Changes
     from ffe.extraction.estimate import Estimate
     from ffe.extraction.stages import Progress, Stages

@@ -258,7 +258,7 @@ def _grid(job: Job) -> tuple[int, int, int]:
     if job.spec.backbone.name == FAKE:
         return FakeEngine.grid
     log.info("loading the backbone %s to see the shape of its features", job.spec.backbone.name)
-    from ffe.backbones.build import build
+    from ffe.backbones.keras_build import build
 
     shape: Sequence[int] = build(replace(job.spec, precision="float32"), job.weights).output_shape
     return grid_of(shape[1:])

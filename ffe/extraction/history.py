@@ -12,7 +12,7 @@ from typing import Any
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.file_stat import write_note
 from ffe.base.system import cache_root, cores
-from ffe.engines.cache import model_key
+from ffe.engines.model_cache import model_key
 from ffe.specs import ExtractSpec
 
 _LEAST_IMAGES = 100  # fewer tell little about a rate

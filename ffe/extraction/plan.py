@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
-from ffe.backbones.learnt import LEARNT, find_in_model, is_model_file
+from ffe.backbones.trained import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
 from ffe.base.digests import spec_differences
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened, unwritable
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused, has_vnni
 from ffe.base.text import REPLACE, suffix_refusal
-from ffe.engines.cache import cached_path, model_key
-from ffe.engines.choose import check_engine, int8_text
+from ffe.engines.factory import check_engine, int8_text
+from ffe.engines.model_cache import cached_path, model_key
 from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, WeightsError
 from ffe.extraction.batching import check_batch
 from ffe.extraction.views import asked_views, check_trains
@@ -124,7 +124,7 @@ def make_job(
     check_batch(batch_size, spec.preprocess.size)
     check_engine(engine, spec.precision)
     if spec.backbone.layer is not None and cached_path(spec) is None:
-        from ffe.backbones.build import check_layer
+        from ffe.backbones.keras_build import check_layer
 
         check_layer(spec, found_weights)
     filter_options(compress or "none")
@@ -293,7 +293,7 @@ def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool =
 
 
 def _download(*arguments: object) -> None:
-    from ffe.backbones.build import download
+    from ffe.backbones.keras_build import download
 
     download(*arguments)  # type: ignore[arg-type]
 

@@ -15,7 +15,7 @@ from ffe.backbones.weights import Weights
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import cores
 from ffe.engines.base import Engine
-from ffe.engines.choose import open_engine
+from ffe.engines.factory import open_engine
 from ffe.extraction.changes import Changes, known
 from ffe.extraction.estimate import Estimate, dropped_views, state
 from ffe.extraction.history import remember
@@ -30,7 +30,7 @@ from ffe.store.disk_space import saying_what_is_missing
 from ffe.store.journal import Journal
 
 if TYPE_CHECKING:  # they load more, which a run that has nothing to read does without
-    from ffe.extraction.calibration import Fidelity
+    from ffe.engines.quantize import Fidelity
     from ffe.images.loader import ImageStream
 
 
@@ -221,8 +221,8 @@ def extract(
 
 
 def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecord], limits: Limits) -> IrModel:
-    """See ``ffe.extraction.calibration.calibrated``."""
-    from ffe.extraction.calibration import calibrated
+    """See ``ffe.engines.quantize.calibrated``."""
+    from ffe.engines.quantize import calibrated
 
     return calibrated(spec, weights, records, limits)
 
@@ -254,7 +254,7 @@ def _nothing_to_read(plan: Plan) -> Progress:
 def _fidelity(quantized: IrModel | None) -> Fidelity | None:
     if quantized is None:
         return None
-    from ffe.extraction.calibration import fidelity_of
+    from ffe.engines.quantize import fidelity_of
 
     return fidelity_of(quantized)
 

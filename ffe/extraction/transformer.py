@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import InputTags, Tags
 
 from ffe.backbones.catalog import DEFAULT
-from ffe.backbones.learnt import is_model_file
+from ffe.backbones.trained import is_model_file
 from ffe.engines.base import Engine
-from ffe.engines.choose import open_engine
+from ffe.engines.factory import open_engine
 from ffe.errors import DecodeError
 from ffe.extraction.batching import check_batch
 from ffe.extraction.pipeline import Pipeline

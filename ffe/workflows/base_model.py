@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.backbones.catalog import FAKE
-from ffe.backbones.learnt import BACKBONE, find_in_model
+from ffe.backbones.trained import BACKBONE, find_in_model
 from ffe.backbones.weights import Weights
 from ffe.base.arrays import empty_rows
 from ffe.base.text import counted

@@ -23,10 +23,10 @@ from ffe.backbones.catalog import DEFAULT
 from ffe.base.system import CACHE_VARIABLE
 from ffe.base.text import counted
 from ffe.engines.base import Engine
-from ffe.engines.choose import has_openvino, open_engine
-from ffe.engines.measure import images_per_second
+from ffe.engines.factory import has_openvino, open_engine
+from ffe.engines.quantize import LEAST_SAMPLE, calibrated
+from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, SourceError
-from ffe.extraction.calibration import LEAST_SAMPLE, calibrated
 from ffe.extraction.plan import make_spec
 from ffe.images.file_names import is_text, printable
 from ffe.images.loader import ImageStream

@@ -19,8 +19,8 @@ from ffe.backbones.catalog import CATALOG
 from ffe.backbones.weights import WEIGHTS_DIR_VARIABLE, find_file, keras_home
 from ffe.base.openvino_ir import read_ir
 from ffe.base.system import cores, free_memory, has_vnni, library_version, may_have_gpu, total_memory
-from ffe.engines.cache import cache_folder
-from ffe.engines.measure import images_per_second
+from ffe.engines.model_cache import cache_folder
+from ffe.engines.throughput import images_per_second
 from ffe.errors import one_line
 from ffe.images.decode import decode
 from ffe.images.drawings import draw

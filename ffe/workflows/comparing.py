@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ffe.backbones.build import build
 from ffe.backbones.catalog import DEFAULT, FAKE, check_size, find
+from ffe.backbones.keras_build import build
 from ffe.errors import DataError, FfeError, SpecError, StoreError, is_sentence, memory_text, ran_out_of_memory
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.plan import make_spec, spec_at_hand

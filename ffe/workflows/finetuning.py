@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffe.backbones.build import build
-from ffe.backbones.learnt import arrays_digest, is_model_file
+from ffe.backbones.keras_build import build
+from ffe.backbones.trained import arrays_digest, is_model_file
 from ffe.bundle.io import Bundle
-from ffe.engines.choose import check_engine
+from ffe.engines.factory import check_engine
 from ffe.errors import BundleError, DataError, StoreError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ffe.backbones.catalog import CONVNET
+from ffe.backbones.convnet import DROPOUT, FILTERS, build_convnet, check_size, first_head
 from ffe.engines.base import grid_of
 from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
-from ffe.finetuning.convnet import DROPOUT, FILTERS, build_convnet, check_size, first_head
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.layers import ALL
 from ffe.finetuning.network import Network, features_above

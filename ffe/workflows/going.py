@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ffe.backbones.build import build
+from ffe.backbones.keras_build import build
 from ffe.base.atomic import copy_file
 from ffe.errors import StaleStoreError
 from ffe.evaluation.temperature import with_temperature

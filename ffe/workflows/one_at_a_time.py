@@ -16,7 +16,7 @@ def main(listing: str, backbone: str, height: str, width: str, weights: str) -> 
     """Extract the features of every photo of a list, and keep none."""
     import keras
 
-    from ffe.backbones.build import build
+    from ffe.backbones.keras_build import build
     from ffe.extraction.plan import make_spec
     from ffe.images.preprocess import preprocess
 

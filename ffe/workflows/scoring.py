@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ffe._version import __version__
-from ffe.backbones.learnt import BACKBONE, LEARNT
+from ffe.backbones.trained import BACKBONE, LEARNT
 from ffe.base.digests import spec_differences
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError

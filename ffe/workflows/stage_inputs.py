@@ -18,8 +18,8 @@ from ffe.base.digests import bytes_digest, canonical_json, spec_digest
 from ffe.base.system import bytes_text, free_disk
 from ffe.base.text import counted, last_layers
 from ffe.engines.base import Engine
-from ffe.engines.choose import open_engine
-from ffe.engines.measure import images_per_second
+from ffe.engines.factory import open_engine
+from ffe.engines.throughput import images_per_second
 from ffe.errors import DiskFullError, FfeError, SourceError
 from ffe.extraction.run import extract
 from ffe.extraction.stages import Progress

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe._version import __version__
-from ffe.backbones.learnt import BACKBONE, arrays_digest
+from ffe.backbones.trained import BACKBONE, arrays_digest
 from ffe.backbones.weights import Weights
 from ffe.base.digests import spec_digest
 from ffe.base.text import counted

@@ -17,7 +17,7 @@ from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_model
 from ffe.base.text import few
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
-from ffe.engines.choose import open_engine, open_saved_engine
+from ffe.engines.factory import open_engine, open_saved_engine
 from ffe.errors import BundleError, FfeError, SourceError, SpecError, StaleStoreError, StoreError, StoreInUseError, one_line
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.plan import weights_of

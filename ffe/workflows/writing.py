@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.backbones.build import build
 from ffe.backbones.catalog import FAKE
+from ffe.backbones.keras_build import build
 from ffe.backbones.weights import Weights
 from ffe.base.file_access import first_bytes, unopened, unwritable
 from ffe.base.openvino_ir import IrModel
@@ -20,7 +20,7 @@ from ffe.base.text import overwrite_refusal, suffix_refusal
 from ffe.bundle import manifest as layout
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
-from ffe.engines.choose import float_model_if_any, open_saved_engine
+from ffe.engines.factory import float_model_if_any, open_saved_engine
 from ffe.errors import BundleError, ReportError
 from ffe.extraction.plan import weights_of
 from ffe.heads.base import Head

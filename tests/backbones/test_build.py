@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from ffe.backbones.build import _fill_randomly, build
 from ffe.backbones.catalog import find
-from ffe.backbones.saved import load_model
+from ffe.backbones.keras_build import _fill_randomly, build
+from ffe.backbones.safe_load import load_model
 from ffe.backbones.weights import Weights, random_weights
 from ffe.base.digests import file_digest
 from ffe.errors import BackboneError, WeightsError

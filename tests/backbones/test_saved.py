@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
-from ffe.backbones.build import build
 from ffe.backbones.catalog import CATALOG
-from ffe.backbones.saved import check_keras_file, load_model
+from ffe.backbones.keras_build import build
+from ffe.backbones.safe_load import check_keras_file, load_model
 from ffe.errors import BackboneError
 from ffe.extraction.plan import make_spec
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.backbones.torch_file import _KNOWN, read_arrays
+from ffe.backbones.torch_checkpoint import _KNOWN, read_arrays
 
 MAGIC, MACHINE = 0x1950A86A20F9469CFC6C, {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
 

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pytest
 
-from ffe.backbones.build import build
+from ffe.backbones.keras_build import build
 from ffe.engines.base import grid_of
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract

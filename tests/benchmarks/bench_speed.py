@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffe.engines.choose import open_engine
-from ffe.engines.measure import images_per_second
+from ffe.engines.factory import open_engine
+from ffe.engines.throughput import images_per_second
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
 from ffe.images.loader import ImageStream

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ffe.backbones.build import build
 from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
+from ffe.backbones.keras_build import build
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.cli import cli
 from ffe.extraction.history import remember

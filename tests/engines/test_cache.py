@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ffe.base.openvino_ir import IrModel
-from ffe.engines.cache import cache_folder, cached, cached_or_made, model_key
+from ffe.engines.model_cache import cache_folder, cached, cached_or_made, model_key
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 
 MODEL = IrModel(b"<net/>", np.arange(100, dtype=np.uint8), {"backbone": "fake"})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ffe.engines.choose as choose
+import ffe.engines.factory as choose
 from ffe.backbones.weights import random_weights
 from ffe.base.openvino_ir import IrModel
 from ffe.errors import EngineError
@@ -39,8 +39,8 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines that only say who they are, on a machine without a GPU."""
     monkeypatch.setattr("ffe.engines.keras.KerasEngine", _OnKeras)
     monkeypatch.setattr("ffe.engines.openvino.OpenVinoEngine", _OnOpenVino)
-    monkeypatch.setattr("ffe.backbones.build.build", lambda *arguments: "built")
-    monkeypatch.setattr("ffe.backbones.saved.load_model", lambda file: f"loaded {file}")
+    monkeypatch.setattr("ffe.backbones.keras_build.build", lambda *arguments: "built")
+    monkeypatch.setattr("ffe.backbones.safe_load.load_model", lambda file: f"loaded {file}")
     monkeypatch.setattr(choose, "float_model", lambda *arguments: IR)
     monkeypatch.setattr(choose, "may_have_gpu", lambda: False)
     monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
@@ -169,8 +169,8 @@ def test_an_openvino_that_does_not_load_is_a_sentence_and_auto_goes_on(
 
 
 def test_a_backbone_that_openvino_does_not_know_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ffe.engines.convert import convert, quantize
     from ffe.engines.openvino import import_openvino
+    from ffe.engines.openvino_convert import convert, quantize
 
     def fails(*rest: object, **options: object) -> None:
         raise RuntimeError("no such\nlayer")
@@ -193,7 +193,7 @@ def test_a_backbone_that_openvino_does_not_know_is_a_sentence(monkeypatch: pytes
 def test_conversion_needs_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     import keras
 
-    from ffe.engines.convert import convert
+    from ffe.engines.openvino_convert import convert
 
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     sentence = (
@@ -206,7 +206,7 @@ def test_conversion_needs_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_quantisation_needs_nncf(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ffe.engines.convert import quantize
+    from ffe.engines.openvino_convert import quantize
 
     monkeypatch.setitem(__import__("sys").modules, "nncf", None)
     with pytest.raises(
@@ -232,7 +232,7 @@ def test_what_is_converted_is_said(
     weights: WeightsKind, layer: str | None, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(choose, "cached_or_made", lambda name, make: make())
-    monkeypatch.setattr("ffe.engines.convert.convert", lambda spec, weights: IR)
+    monkeypatch.setattr("ffe.engines.openvino_convert.convert", lambda spec, weights: IR)
     with caplog.at_level(logging.INFO, "ffe"):
         choose.float_model(replace(SPEC, backbone=replace(SPEC.backbone, weights=weights, layer=layer)), random_weights())
     assert caplog.messages == [said]

@@ -7,7 +7,7 @@ import pytest
 
 from ffe.backbones.weights import random_weights
 from ffe.engines.base import Engine
-from ffe.engines.choose import open_engine
+from ffe.engines.factory import open_engine
 from ffe.engines.fake import FakeEngine
 from ffe.errors import EngineError
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec

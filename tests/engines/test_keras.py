@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.backbones.build import build
+from ffe.backbones.keras_build import build
 from ffe.backbones.weights import random_weights
 from ffe.engines.base import ROW_TOLERANCE, Engine
-from ffe.engines.choose import open_engine, open_saved_engine
+from ffe.engines.factory import open_engine, open_saved_engine
 from ffe.engines.keras import KerasEngine
 from ffe.images.preprocess import preprocess
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessMode, PreprocessSpec

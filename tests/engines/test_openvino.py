@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.backbones.build import build
+from ffe.backbones.keras_build import build
 from ffe.backbones.weights import random_weights
 from ffe.base.openvino_ir import IrModel
 from ffe.engines.base import Engine
-from ffe.engines.convert import _with_scaling, convert, quantize, to_ir
 from ffe.engines.keras import KerasEngine
 from ffe.engines.openvino import OpenVinoEngine, import_openvino
+from ffe.engines.openvino_convert import _with_scaling, convert, quantize, to_ir
 from ffe.images.preprocess import preprocess
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessMode, PreprocessSpec
 from ffe.testing import EngineContract

@@ -14,11 +14,11 @@ import pytest
 
 from ffe.backbones.weights import random_weights
 from ffe.bundle.io import Bundle
-from ffe.engines.cache import cache_folder
-from ffe.engines.choose import open_engine
+from ffe.engines import quantize
+from ffe.engines.factory import open_engine
+from ffe.engines.model_cache import cache_folder
+from ffe.engines.quantize import calibrated, fidelity_of, leave_one_out_accuracy
 from ffe.errors import BundleError, EngineError, ModelMismatchError, SourceError, SpecError, StaleStoreError, StoreError
-from ffe.extraction import calibration
-from ffe.extraction.calibration import calibrated, fidelity_of, leave_one_out_accuracy
 from ffe.extraction.plan import make_spec
 from ffe.extraction.run import extract
 from ffe.images.drawings import draw
@@ -107,14 +107,14 @@ def test_the_fidelity_is_that_of_the_features(pictures: Path, store: Path, tmp_p
 def test_images_of_test_and_valid_take_no_part(pictures: Path) -> None:
     records = records_of(pictures)
     split = [replace(record, split="test" if i % 3 == 0 else "train") for i, record in enumerate(records)]
-    sample = calibration._sample(split, (32, 32), Limits())
+    sample = quantize._sample(split, (32, 32), Limits())
     assert len(sample) == sum(record.split == "train" for record in split)
 
 
 def test_the_same_images_give_the_same_model_from_the_cache(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, weights = make_spec("mobilenet_0.25", 32, "random", precision="int8")
     first = calibrated(spec, weights, records_of(pictures))
-    monkeypatch.setattr("ffe.engines.convert.quantize", lambda *rest: pytest.fail("it was calibrated already"))
+    monkeypatch.setattr("ffe.engines.openvino_convert.quantize", lambda *rest: pytest.fail("it was calibrated already"))
     assert calibrated(spec, weights, records_of(pictures)).sha256 == first.sha256
     assert calibrated(replace(spec, dtype="float16"), weights, records_of(pictures)).sha256 == first.sha256
     assert fidelity_of(first).images == 24
@@ -340,7 +340,7 @@ def test_too_few_images_are_refused(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_features_that_change_too_much_are_refused(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "LEAST_COSINE", 0.99999)
+    monkeypatch.setattr(quantize, "LEAST_COSINE", 0.99999)
     with pytest.raises(EngineError) as caught:
         run(pictures, tmp_path / "f.h5")
     assert str(caught.value).startswith(
@@ -384,7 +384,7 @@ def test_leave_one_out_is_what_it_says() -> None:
         targets = np.where(labels[:, None] == np.unique(labels), 1.0, -1.0)
         # the constant term is penalised like the others: a column of ones
         with_one = np.concatenate([scaled, np.ones((36, 1))], axis=1)
-        fitted = Ridge(alpha=calibration._RIDGE, fit_intercept=False).fit(with_one[keep], targets[keep])
+        fitted = Ridge(alpha=quantize._RIDGE, fit_intercept=False).fit(with_one[keep], targets[keep])
         right += np.unique(labels)[fitted.predict(with_one[i : i + 1]).argmax()] == labels[i]
     assert leave_one_out_accuracy(features, labels) == pytest.approx(right / 36)
     assert 0.4 < right / 36 < 1

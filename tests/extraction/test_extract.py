@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ffe.base.digests import bytes_digest
-from ffe.engines.choose import open_engine
+from ffe.engines.factory import open_engine
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DataError, EngineError, SourceError, StaleStoreError, StoreError
 from ffe.extraction.run import ExtractSummary, Progress, extract

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from ffe.base.openvino_ir import IrModel
 from ffe.cli import cli
-from ffe.engines.convert import to_ir
+from ffe.engines.openvino_convert import to_ir
 from ffe.errors import DiskFullError, EngineError
 from ffe.extraction.output import make_plan
 from ffe.extraction.plan import make_job

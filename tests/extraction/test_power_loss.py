@@ -186,7 +186,7 @@ def test_what_was_committed_outlives_a_loss_of_power(
 
 
 def test_a_converted_model_in_the_cache_is_whole_or_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ffe.engines.cache import cached, cached_or_made
+    from ffe.engines.model_cache import cached, cached_or_made
 
     monkeypatch.setenv("FFE_CACHE_DIR", str(folder))
     model = IrModel(b"<net/>", np.arange(100, dtype=np.uint8))

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from ffe.backbones.build import build
+from ffe.backbones.keras_build import build
 from ffe.engines.base import grid_of
 from ffe.errors import BackboneError, SpecError
 from ffe.extraction.plan import make_spec

@@ -33,7 +33,7 @@ SPEC = ExtractSpec(BackboneSpec("mobilenet_0.25", "random", random_weights().sha
 
 def features_of(pixels: np.ndarray) -> np.ndarray:
     """Return the features (256,) of uint8 pixels (32, 32, 3), through the reference engine."""
-    from ffe.engines.choose import open_engine
+    from ffe.engines.factory import open_engine
 
     return open_engine(SPEC, random_weights(), batch_size=1).extract(pixels[None])[0]
 

@@ -16,8 +16,8 @@ from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.openvino_ir import IrModel
 from ffe.base.text import counted
 from ffe.engines.base import Engine
-from ffe.engines.cache import cached_or_made, model_key
-from ffe.engines.choose import float_model
+from ffe.engines.factory import float_model
+from ffe.engines.model_cache import cached_or_made, model_key
 from ffe.engines.openvino import OpenVinoEngine
 from ffe.errors import DecodeError, EngineError, SourceError
 from ffe.images.decode import decode, read_image, upright_size
@@ -95,7 +95,7 @@ def calibrated(
     key = {"model": model_key(spec), "sample": list(_looked_at(records, limits)), "recipe": _CALIBRATION}
 
     def make() -> IrModel:
-        from ffe.engines.convert import quantize
+        from ffe.engines.openvino_convert import quantize
 
         sample = _sample(records, spec.preprocess.size, limits)
         log.info("calibrating int8 on %d images, once; the model is kept for the next time", _calibrating(sample))

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ffe.backbones.build import build
+from ffe.backbones.keras_build import build
 from ffe.backbones.weights import Weights
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import bytes_text, free_disk
-from ffe.engines.cache import model_key
+from ffe.engines.model_cache import model_key
 from ffe.engines.openvino import import_openvino
 from ffe.errors import EngineError, missing, one_line
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
@@ -30,7 +30,7 @@ def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
 
     Raises:
         EngineError: Keras does not run on TensorFlow, which OpenVINO converts from.
-        BackboneError: the backbone cannot be built; see ``ffe.backbones.build``.
+        BackboneError: the backbone cannot be built; see ``ffe.backbones.keras_build``.
     """
     import keras
 

@@ -97,7 +97,7 @@ def load_backbone(weights: Weights) -> keras.Model:
     """
     import tempfile
 
-    from ffe.backbones.saved import load_model
+    from ffe.backbones.safe_load import load_model
 
     assert weights.path is not None
     if is_model_file(weights.path.name):

@@ -9,15 +9,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ffe.backbones.catalog import FAKE
-from ffe.backbones.learnt import LEARNT
+from ffe.backbones.trained import LEARNT
 from ffe.backbones.weights import Weights
 from ffe.base.forks import check_tensorflow
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import may_have_gpu
 from ffe.base.text import did_you_mean
 from ffe.engines.base import Engine
-from ffe.engines.cache import cached_or_made, model_key
 from ffe.engines.fake import FakeEngine
+from ffe.engines.model_cache import cached_or_made, model_key
 from ffe.errors import EngineError, missing
 from ffe.specs import ExtractSpec, Precision
 
@@ -92,11 +92,11 @@ def float_model(spec: ExtractSpec, weights: Weights) -> IrModel:
     """Return the float32 IR model of a spec, from the cache or converted now.
 
     Raises:
-        EngineError, BackboneError: see ``ffe.engines.convert``.
+        EngineError, BackboneError: see ``ffe.engines.openvino_convert``.
     """
 
     def make() -> IrModel:
-        from ffe.engines.convert import convert
+        from ffe.engines.openvino_convert import convert
 
         log.info("converting %s", _what_is_converted(spec))
         return convert(spec, weights)
@@ -146,7 +146,7 @@ def open_engine(
 
     Raises:
         EngineError: there is no such engine, or it cannot run this here.
-        BackboneError: the backbone cannot be built; see ``ffe.backbones.build``.
+        BackboneError: the backbone cannot be built; see ``ffe.backbones.keras_build``.
     """
     chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
@@ -157,7 +157,7 @@ def open_engine(
         if (ir := float_model_if_any(spec, weights)) is not None:
             return _on_openvino(spec, ir, batch_size)
     log.info("loading the backbone %s", spec.backbone.name)
-    from ffe.backbones.build import build
+    from ffe.backbones.keras_build import build
     from ffe.engines.keras import KerasEngine
 
     return KerasEngine(build(spec, weights), spec, batch_size or KERAS_BATCH_SIZE)
@@ -192,7 +192,7 @@ def open_saved_engine(
         with keras_file() as file:
             if file is not None:
                 log.info("loading the backbone %s", spec.backbone.name)
-                from ffe.backbones.saved import load_model
+                from ffe.backbones.safe_load import load_model
                 from ffe.engines.keras import KerasEngine
 
                 return KerasEngine(load_model(file), spec, batch_size or KERAS_BATCH_SIZE)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ffe.backbones import lite0
 from ffe.backbones.catalog import FAKE, LITE0, Backbone, check_size, find
-from ffe.backbones.learnt import MODEL_SUFFIX, load_backbone
+from ffe.backbones.trained import MODEL_SUFFIX, load_backbone
 from ffe.backbones.weights import IMAGENET, TORCH_SUFFIX, Weights
 from ffe.base.file_access import unopened
 from ffe.base.forks import check_tensorflow

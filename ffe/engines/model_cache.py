@@ -16,7 +16,7 @@ from ffe.specs import ExtractSpec
 
 log = logging.getLogger("ffe")
 
-_CONVERTER = 1  # goes up when ``ffe.engines.convert`` comes to make other models
+_CONVERTER = 1  # goes up when ``ffe.engines.openvino_convert`` comes to make other models
 
 
 def cache_folder() -> Path:
