@@ -36,7 +36,7 @@ _HOMES = {
     "FeatureExtractor": "ffe.extraction.transformer",
     "FeatureStore": "ffe.store.reader",
     "FfeError": "ffe.errors",
-    "Predictor": "ffe.predict",
+    "Predictor": "ffe.predictor",
     "compare": "ffe.workflows.comparing",
     "evaluate": "ffe.workflows.scoring",
     "extract": "ffe.extraction.run",
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from ffe.errors import FfeError
     from ffe.extraction.run import extract
     from ffe.extraction.transformer import FeatureExtractor
-    from ffe.predict import Predictor
+    from ffe.predictor import Predictor
     from ffe.store.reader import FeatureStore
     from ffe.workflows.comparing import compare
     from ffe.workflows.finetuning import finetune

@@ -20,7 +20,7 @@ from ffe.bundle.io import Bundle
 from ffe.errors import BackboneError, DataError, ReportError, SourceError, SpecError, StoreError
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.finetuning.train import Clock
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.workflows.compare_result import CompareResult, agreement_of, ranked
 from ffe.workflows.going import Going

@@ -32,8 +32,8 @@ from ffe.errors import (
     WeightsError,
 )
 from ffe.evaluation.temperature import softmax, with_temperature
+from ffe.extraction.progress import Progress
 from ffe.extraction.run import extract
-from ffe.extraction.stages import Progress
 from ffe.finetuning.cut import Cut
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.history import Epoch
@@ -46,7 +46,7 @@ from ffe.images.limits import Limits
 from ffe.images.loader import ImageStream
 from ffe.images.preprocess import preprocess
 from ffe.images.sources import scan
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.report.text import kept_text
 from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
@@ -952,7 +952,7 @@ def test_bad_input_is_refused_in_a_sentence(
 def test_a_model_without_its_backbone_needs_the_very_weights(base: tuple[Path, Path], pictures: Path, tmp_path: Path) -> None:
     """Those are found by their digest; others are refused."""
     from ffe.backbones.keras_build import build
-    from ffe.extraction.plan import make_spec
+    from ffe.extraction.request import make_spec
     from ffe.workflows.base_model import open_base
 
     files = []

@@ -19,7 +19,7 @@ from ffe.errors import EngineError
 from ffe.extraction.transformer import FeatureExtractor
 from ffe.images import decode_memory
 from ffe.images.loader import ImageStream
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from tests.engines.test_openvino import float_ir
 

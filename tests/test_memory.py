@@ -66,7 +66,7 @@ def test_an_error_of_ours_that_only_memory_caused(monkeypatch: pytest.MonkeyPatc
         except MemoryError as error:
             raise WeightsError("The weights file does not fit; give another.") from error
 
-    monkeypatch.setattr("ffe.predict.Predictor.predict", fail)
+    monkeypatch.setattr("ffe.predictor.Predictor.predict", fail)
     result = CliRunner().invoke(cli, ["predict", str(fake_bundle), str(pictures / "cat" / "cat_000.png")])
     assert result.exit_code == 3
     assert result.stderr == (

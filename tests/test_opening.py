@@ -25,7 +25,7 @@ from ffe.base.file_access import unopened
 from ffe.base.output_file import check_output as check_report
 from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, FfeError, ReportError, SourceError, StoreError, StoreInUseError, WeightsError
-from ffe.extraction.plan import check_output
+from ffe.extraction.request import check_output
 from ffe.images.csv_list import read_list
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store.journal import Journal

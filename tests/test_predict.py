@@ -16,7 +16,7 @@ from ffe.bundle.io import Bundle, write_bundle
 from ffe.errors import BundleError, DecodeError, SourceError, SpecError
 from ffe.evaluation.temperature import with_temperature
 from ffe.images.drawings import draw
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 
 

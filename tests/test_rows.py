@@ -13,7 +13,7 @@ import pytest
 
 from ffe.base.digests import bytes_digest
 from ffe.errors import DataError
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store

@@ -16,7 +16,7 @@ from ffe.base.output_file import check_output as check_report
 from ffe.base.output_file import write_output
 from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, ReportError, StoreError
-from ffe.extraction.plan import check_output
+from ffe.extraction.request import check_output
 from ffe.workflows.writing import check_place
 
 

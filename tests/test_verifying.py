@@ -16,7 +16,7 @@ import pytest
 from ffe.base.hdf5_checks import as_text
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.errors import BundleError, SourceError, SpecError, StoreError, WeightsError
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.images.drawings import draw
 from ffe.store.journal import Journal

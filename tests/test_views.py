@@ -21,13 +21,13 @@ from ffe.cli import cli
 from ffe.engines.fake import FakeEngine
 from ffe.errors import BundleError, DataError, HeadError, SpecError
 from ffe.evaluation.temperature import with_temperature
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.heads.logistic import LogisticHead
 from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
 from ffe.images.decode import decode
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.specs import AugmentSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row

@@ -15,7 +15,7 @@ import pytest
 
 from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, DataError, HeadError, ModelMismatchError, SourceError, SpecError, WeightsError
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.heads import find_head
 from ffe.images.drawings import draw_folder

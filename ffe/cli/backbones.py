@@ -76,8 +76,8 @@ def command(as_json: bool) -> None:
 def _rate(row: Backbone) -> float | None:
     """Return the images a second that an earlier run showed; None = there was none."""
     from ffe.errors import FfeError
-    from ffe.extraction.history import remembered
-    from ffe.extraction.plan import make_spec
+    from ffe.extraction.request import make_spec
+    from ffe.extraction.throughput_log import remembered
 
     try:
         return remembered(make_spec(row.name, download=False)[0], "auto")[1]

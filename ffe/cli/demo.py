@@ -28,7 +28,7 @@ def command(output: str) -> None:
     from ffe.errors import SourceError
     from ffe.extraction.run import extract
     from ffe.images.drawings import draw, draw_folder
-    from ffe.predict import Predictor
+    from ffe.predictor import Predictor
     from ffe.workflows.fitting import tune
 
     folder = Path(output)

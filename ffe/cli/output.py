@@ -15,9 +15,9 @@ from ffe.base.text import counted
 
 if TYPE_CHECKING:
     from ffe.engines.quantize import Fidelity
-    from ffe.extraction.changes import Changes
     from ffe.extraction.estimate import Estimate
-    from ffe.extraction.stages import Progress, Stages
+    from ffe.extraction.incremental import Changes
+    from ffe.extraction.progress import Progress, Stages
     from ffe.specs import ViewsSpec
     from ffe.tuning.search import SearchProgress
 

@@ -19,7 +19,7 @@ from ffe.images.limits import Truncated
 from ffe.report.words import plain
 
 if TYPE_CHECKING:
-    from ffe.predict import Prediction, Predictor
+    from ffe.predictor import Prediction, Predictor
     from ffe.report.answers import Answers
 
 _FEW = 8
@@ -56,7 +56,7 @@ def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[
 
 
 def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO, *, null: bool) -> Iterator[Prediction]:
-    from ffe.predict import Prediction
+    from ffe.predictor import Prediction
 
     if null and "-" not in images:
         raise click.UsageError("-0 says how a list on standard input is written; name - among the images.")
@@ -125,7 +125,7 @@ def command(
     are predicted too: in --json their bytes are written as \\udc80 to \\udcff,
     which os.fsencode turns back.
     """
-    from ffe.predict import Predictor
+    from ffe.predictor import Predictor
     from ffe.report.answers import Answers, check_answers
 
     if "" in images:

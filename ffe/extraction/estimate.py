@@ -18,11 +18,11 @@ from ffe.base.system import bytes_text, free_disk
 from ffe.engines.base import grid_of
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
-from ffe.extraction.changes import Known
-from ffe.extraction.history import remembered
-from ffe.extraction.missing import refuse_losses
-from ffe.extraction.output import existing_of, in_place, known_of, says_all
-from ffe.extraction.plan import Job, make_job, quantized_at_hand, with_model
+from ffe.extraction.feature_file import existing_of, in_place, known_of, says_all
+from ffe.extraction.incremental import Known
+from ffe.extraction.missing_images import refuse_losses
+from ffe.extraction.request import Job, make_job, quantized_at_hand, with_model
+from ffe.extraction.throughput_log import remembered
 from ffe.extraction.views import count_of, names_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype

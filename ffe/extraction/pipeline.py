@@ -12,8 +12,8 @@ import numpy as np
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.engines.base import Engine
 from ffe.errors import DataError, DecodeError
-from ffe.extraction.batching import BatchSize, in_pieces
-from ffe.extraction.stages import Stages
+from ffe.extraction.batch_size import BatchSize, in_pieces
+from ffe.extraction.progress import Stages
 from ffe.images.loader import DecodedImage, ImageStream
 from ffe.images.phash import UNKNOWN
 

@@ -16,12 +16,12 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.system import cores
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
-from ffe.extraction.changes import Changes, known
 from ffe.extraction.estimate import Estimate, dropped_views, state
-from ffe.extraction.history import remember
-from ffe.extraction.output import Plan, assemble, in_place, make_plan, stored_rows
-from ffe.extraction.plan import Job, make_job, quantized_at_hand
-from ffe.extraction.stages import Computed, Progress, Stages
+from ffe.extraction.feature_file import Plan, assemble, in_place, make_plan, stored_rows
+from ffe.extraction.incremental import Changes, known
+from ffe.extraction.progress import Computed, Progress, Stages
+from ffe.extraction.request import Job, make_job, quantized_at_hand
+from ffe.extraction.throughput_log import remember
 from ffe.extraction.views import count_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import ImageRecord
@@ -212,7 +212,7 @@ def extract(
                 _announce(_stated(plan, opened.grid), announce)
             return opened
 
-        from ffe.extraction.loop import compute
+        from ffe.extraction.runners.local import compute
 
         def loop(stored: dict[str, int]) -> Computed:
             return compute(plan, stored, images, open_backbone, batch_size, lambda: _stated(plan).needed_bytes or 0, progress)

@@ -15,9 +15,9 @@ from ffe.backbones.trained import is_model_file
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
 from ffe.errors import DecodeError
-from ffe.extraction.batching import check_batch
+from ffe.extraction.batch_size import check_batch
 from ffe.extraction.pipeline import Pipeline
-from ffe.extraction.plan import make_spec, weights_of
+from ffe.extraction.request import make_spec, weights_of
 from ffe.images.inputs import given
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.loader import ImageStream

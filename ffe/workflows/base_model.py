@@ -20,14 +20,14 @@ from ffe.bundle.io import Bundle
 from ffe.errors import BackboneError, BundleError, DataError, EngineError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.evaluation.temperature import calibrate, with_temperature
-from ffe.extraction.plan import weights_of
+from ffe.extraction.request import weights_of
 from ffe.finetuning.batches import Source
 from ffe.finetuning.warm_start import WarmStart, check_head, warm_start
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.transform import pooled_dims
 from ffe.images.limits import Limits
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.holdout import TEST, TRAIN, VALID

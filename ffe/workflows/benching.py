@@ -27,7 +27,7 @@ from ffe.engines.factory import has_openvino, open_engine
 from ffe.engines.quantize import LEAST_SAMPLE, calibrated
 from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, SourceError
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.images.file_names import is_text, printable
 from ffe.images.loader import ImageStream
 from ffe.images.sources import ImageRecord, scan

@@ -14,8 +14,8 @@ from ffe.backbones.catalog import DEFAULT, FAKE, check_size, find
 from ffe.backbones.keras_build import build
 from ffe.errors import DataError, FfeError, SpecError, StoreError, is_sentence, memory_text, ran_out_of_memory
 from ffe.evaluation.scores import evaluate_probabilities
-from ffe.extraction.plan import make_spec, spec_at_hand
-from ffe.extraction.stages import Progress
+from ffe.extraction.progress import Progress
+from ffe.extraction.request import make_spec, spec_at_hand
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.layers import count_stages
 from ffe.finetuning.train import Clock, OutOfTimeError, Step

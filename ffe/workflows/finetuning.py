@@ -20,8 +20,8 @@ from ffe.engines.factory import check_engine
 from ffe.errors import BundleError, DataError, StoreError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
-from ffe.extraction.batching import check_batch
-from ffe.extraction.stages import Progress
+from ffe.extraction.batch_size import check_batch
+from ffe.extraction.progress import Progress
 from ffe.finetuning.cut import Cut, find_cut
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.layers import count_stages

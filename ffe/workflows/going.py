@@ -15,8 +15,8 @@ from ffe.backbones.keras_build import build
 from ffe.base.atomic import copy_file
 from ffe.errors import StaleStoreError
 from ffe.evaluation.temperature import with_temperature
+from ffe.extraction.progress import Progress
 from ffe.extraction.run import ExtractSummary, extract
-from ffe.extraction.stages import Progress
 from ffe.finetuning.history import Epoch
 from ffe.finetuning.train import Clock, OutOfTimeError, Step
 from ffe.images.limits import Limits

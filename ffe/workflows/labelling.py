@@ -17,9 +17,9 @@ from ffe.base.digests import spec_digest
 from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import SCHEMA, Manifest
 from ffe.errors import SpecError
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.images.inputs import Picture
-from ffe.predict import Prediction, Predictor
+from ffe.predictor import Prediction, Predictor
 from ffe.specs import HeadSpec
 
 TOP = 5

@@ -11,7 +11,7 @@ from typing import Any
 
 from ffe.base.text import overwrite_refusal
 from ffe.errors import StaleStoreError, StoreError
-from ffe.extraction.plan import check_output
+from ffe.extraction.request import check_output
 from ffe.extraction.views import views_text
 from ffe.specs import Compression
 from ffe.store.compression import compression_choice, filter_options

@@ -21,11 +21,11 @@ from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import Answered, answered, sure
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate
-from ffe.extraction.stages import Progress
+from ffe.extraction.progress import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import ImageRecord, scan
 from ffe.images.unreadable import refuse_lost_classes
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.report.answers import Answers, check_answers
 from ffe.report.page import Page, Picture, Suspect, write_page
 from ffe.report.page import check_output as check_report

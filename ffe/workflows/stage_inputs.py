@@ -21,8 +21,8 @@ from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
 from ffe.engines.throughput import images_per_second
 from ffe.errors import DiskFullError, FfeError, SourceError
+from ffe.extraction.progress import Progress
 from ffe.extraction.run import extract
-from ffe.extraction.stages import Progress
 from ffe.extraction.views import count_of, views_text
 from ffe.finetuning.batches import Source
 from ffe.finetuning.cut import Cut

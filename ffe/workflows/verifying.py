@@ -20,12 +20,12 @@ from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine, open_saved_engine
 from ffe.errors import BundleError, FfeError, SourceError, SpecError, StaleStoreError, StoreError, StoreInUseError, one_line
 from ffe.extraction.pipeline import Pipeline
-from ffe.extraction.plan import weights_of
+from ffe.extraction.request import weights_of
 from ffe.heads.base import Head
 from ffe.images.file_names import on_disk
 from ffe.images.limits import Limits
 from ffe.images.loader import ImageStream
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.specs import ExtractSpec
 from ffe.store.check import Problem, check_store
 from ffe.store.compression import crc32

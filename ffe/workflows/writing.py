@@ -22,7 +22,7 @@ from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
 from ffe.engines.factory import float_model_if_any, open_saved_engine
 from ffe.errors import BundleError, ReportError
-from ffe.extraction.plan import weights_of
+from ffe.extraction.request import weights_of
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
 from ffe.images.drawings import KINDS, draw

@@ -15,7 +15,7 @@ from ffe.backbones.keras_build import build
 from ffe.backbones.weights import find_file, resolve
 from ffe.base.digests import file_digest
 from ffe.errors import WeightsError
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.images.drawings import draw
 from ffe.images.preprocess import preprocess
 from ffe.specs import ExtractSpec

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from ffe.engines.factory import open_engine
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.images.loader import ImageStream
 

@@ -14,8 +14,8 @@ from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
 from ffe.backbones.keras_build import build
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.cli import cli
-from ffe.extraction.history import remember
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
+from ffe.extraction.throughput_log import remember
 from ffe.report.text import model_card
 from ffe.store.reader import FeatureStore
 from ffe.workflows.fitting import tune

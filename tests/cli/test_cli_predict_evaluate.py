@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.cli.predict import prediction_text
-from ffe.predict import Prediction, Predictor
+from ffe.predictor import Prediction, Predictor
 from ffe.store.reader import FeatureStore
 
 

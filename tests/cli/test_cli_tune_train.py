@@ -24,7 +24,7 @@ from ffe.cli.output import SearchView
 from ffe.errors import DataError
 from ffe.evaluation.temperature import with_temperature
 from ffe.images.drawings import draw_folder
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
 from ffe.tuning.search import SearchProgress, Trial
@@ -387,7 +387,7 @@ def test_even_classes_are_not_weighted(fake_store: Path, tmp_path: Path) -> None
 def _noisy(folder: Path) -> Path:
     """Write features on which an average of two heads wins."""
     from ffe.base.digests import bytes_digest
-    from ffe.extraction.plan import make_spec
+    from ffe.extraction.request import make_spec
     from ffe.store.schema import Row
     from ffe.store.writer import write_store
 

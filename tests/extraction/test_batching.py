@@ -11,7 +11,7 @@ import pytest
 
 from ffe.engines.fake import FakeEngine
 from ffe.errors import EngineError
-from ffe.extraction.batching import BatchSize
+from ffe.extraction.batch_size import BatchSize
 from ffe.extraction.pipeline import Pipeline
 from ffe.images.loader import ImageStream
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
@@ -108,9 +108,9 @@ def test_other_errors_go_through(pictures: Path) -> None:
 def test_the_batch_halves_before_memory_is_gone(
     pictures: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ffe.extraction.batching._LOOK_SECONDS", 0.0)
-    monkeypatch.setattr("ffe.extraction.batching.free_memory", lambda: 100 << 20)
-    monkeypatch.setattr("ffe.extraction.batching.total_memory", lambda: 4 << 30)
+    monkeypatch.setattr("ffe.extraction.batch_size._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("ffe.extraction.batch_size.free_memory", lambda: 100 << 20)
+    monkeypatch.setattr("ffe.extraction.batch_size.total_memory", lambda: 4 << 30)
     engine = _Engine(16)
     np.testing.assert_array_equal(rows_of(pictures, engine), rows_of(pictures, _Engine(16)))
     assert engine.batch_size == 1
@@ -118,9 +118,9 @@ def test_the_batch_halves_before_memory_is_gone(
 
 
 def test_enough_memory_changes_nothing(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ffe.extraction.batching._LOOK_SECONDS", 0.0)
-    monkeypatch.setattr("ffe.extraction.batching.free_memory", lambda: 2 << 30)
-    monkeypatch.setattr("ffe.extraction.batching.total_memory", lambda: 4 << 30)
+    monkeypatch.setattr("ffe.extraction.batch_size._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("ffe.extraction.batch_size.free_memory", lambda: 2 << 30)
+    monkeypatch.setattr("ffe.extraction.batch_size.total_memory", lambda: 4 << 30)
     engine = _Engine(16)
     rows_of(pictures, engine)
     assert engine.batch_size == 16

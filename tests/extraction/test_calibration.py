@@ -19,12 +19,12 @@ from ffe.engines.factory import open_engine
 from ffe.engines.model_cache import cache_folder
 from ffe.engines.quantize import calibrated, fidelity_of, leave_one_out_accuracy
 from ffe.errors import BundleError, EngineError, ModelMismatchError, SourceError, SpecError, StaleStoreError, StoreError
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.images.drawings import draw
 from ffe.images.limits import Limits
 from ffe.images.sources import ImageRecord, scan
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
 from ffe.testing.store import seal
@@ -122,7 +122,7 @@ def test_the_same_images_give_the_same_model_from_the_cache(pictures: Path, monk
 
 def test_prediction_uses_the_very_model(store: Path, model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, whatever the batch size; and nothing looks for weights."""
-    monkeypatch.setattr("ffe.extraction.plan.weights_of", lambda *rest: pytest.fail("the predictor looked for weights"))
+    monkeypatch.setattr("ffe.extraction.request.weights_of", lambda *rest: pytest.fail("the predictor looked for weights"))
     with FeatureStore(store) as file:
         files, stored = [pictures / path for path in file.paths], file.features()
         quantized = file.quantized()

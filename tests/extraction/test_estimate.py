@@ -14,11 +14,11 @@ import pytest
 
 from ffe.base.system import cache_root
 from ffe.errors import BackboneError, DiskFullError, StaleStoreError, StoreError, WeightsError
-from ffe.extraction import history
+from ffe.extraction import throughput_log
 from ffe.extraction.estimate import Estimate, dry_run
-from ffe.extraction.history import remember, remembered
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.extraction.run import ExtractSummary, extract
+from ffe.extraction.throughput_log import remember, remembered
 from ffe.images.drawings import draw
 
 GIB = 1 << 30
@@ -73,7 +73,7 @@ def test_a_first_run(source: Path, output: Path) -> None:
 
 
 def test_time_is_that_of_earlier_runs_on_this_machine(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_LEAST_IMAGES", 40)
+    monkeypatch.setattr(throughput_log, "_LEAST_IMAGES", 40)
     summary, said = run(source, output)
     assert [estimate.seconds for estimate in said] == [None, None]
     _, (again,) = run(source, output.with_name("other.h5"))
@@ -195,7 +195,7 @@ def test_a_dry_run_refuses_what_the_run_would(source: Path, output: Path) -> Non
 
 def test_a_dry_run_downloads_nothing(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda: "")
-    monkeypatch.setattr("ffe.extraction.plan._download", lambda *arguments: pytest.fail("nothing may be fetched"))
+    monkeypatch.setattr("ffe.extraction.request._download", lambda *arguments: pytest.fail("nothing may be fetched"))
     with pytest.raises(WeightsError, match="are not on this machine"):
         dry_run(source, output, backbone="mobilenet_0.25")
 
@@ -286,6 +286,6 @@ def test_what_int8_brings_is_said_before_the_run(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
     caplog.set_level(logging.INFO, "ffe")
-    monkeypatch.setattr("ffe.extraction.plan.has_vnni", lambda: vnni)
+    monkeypatch.setattr("ffe.extraction.request.has_vnni", lambda: vnni)
     dry_run(pictures, tmp_path / "f.h5", backbone="fake", precision="int8")
     assert (level, sentence) in [(record.levelname, record.getMessage()) for record in caplog.records]

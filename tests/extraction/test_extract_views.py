@@ -18,8 +18,8 @@ from ffe.engines.base import ROW_TOLERANCE
 from ffe.engines.fake import FakeEngine
 from ffe.errors import SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.estimate import dry_run
+from ffe.extraction.progress import Progress
 from ffe.extraction.run import ExtractSummary, extract
-from ffe.extraction.stages import Progress
 from ffe.images import augment as augmenting
 from ffe.images import loader
 from ffe.images.augment import augment
@@ -476,7 +476,7 @@ def test_progress_counts_images_and_not_their_views(source: Path, output: Path, 
     """Also where those of one are in two batches: it is done with the last of them, once."""
     told: list[Progress] = []
     clock = iter([0.0])
-    monkeypatch.setattr("ffe.extraction.loop.time", SimpleNamespace(monotonic=lambda: next(clock, 10.0)))
+    monkeypatch.setattr("ffe.extraction.runners.local.time", SimpleNamespace(monotonic=lambda: next(clock, 10.0)))
     summary = with_views(source, output, batch_size=3, progress=told.append)
     assert (summary.computed, told[-1].total) == (48, 12)
     assert [progress.done for progress in told].count(12) == 1

@@ -23,8 +23,8 @@ from ffe.base.openvino_ir import IrModel
 from ffe.cli import cli
 from ffe.engines.openvino_convert import to_ir
 from ffe.errors import DiskFullError, EngineError
-from ffe.extraction.output import make_plan
-from ffe.extraction.plan import make_job
+from ffe.extraction.feature_file import make_plan
+from ffe.extraction.request import make_job
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.images.drawings import draw_folder
 from ffe.images.limits import Limits

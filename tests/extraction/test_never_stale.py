@@ -15,7 +15,7 @@ from ffe.base.openvino_ir import IrModel
 from ffe.cli import cli
 from ffe.errors import StaleStoreError
 from ffe.extraction.estimate import dry_run
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.images.sources import scan
 from ffe.specs import ExtractSpec

@@ -18,7 +18,7 @@ from ffe.backbones.catalog import DEFAULT, find
 from ffe.cli import cli
 from ffe.errors import StaleStoreError, WeightsError
 from ffe.extraction.estimate import dry_run
-from ffe.extraction.plan import make_spec, spec_at_hand, weights_of
+from ffe.extraction.request import make_spec, spec_at_hand, weights_of
 from ffe.extraction.run import extract
 from ffe.specs import ExtractSpec
 from ffe.store.journal import Journal

@@ -10,8 +10,8 @@ import pytest
 
 from ffe.cli.output import stages_text
 from ffe.engines.fake import FakeEngine
+from ffe.extraction.progress import Stages
 from ffe.extraction.run import Progress, extract
-from ffe.extraction.stages import Stages
 from ffe.images.drawings import draw_folder
 
 

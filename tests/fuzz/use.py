@@ -15,7 +15,7 @@ from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.errors import FfeError
 from ffe.images.drawings import draw
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.store.check import check_store
 from ffe.store.reader import FeatureStore
 

@@ -21,7 +21,7 @@ from ffe.images import decode as decoding
 from ffe.images.decode import CUT, DARK, ENDLESS, UNMATCHED, decode
 from ffe.images.drawings import draw
 from ffe.images.loader import remark
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.workflows.fitting import train
 from ffe.workflows.verifying import verify
 

@@ -14,7 +14,7 @@ import pytest
 
 from ffe.bundle.io import Bundle
 from ffe.extraction.run import extract
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.workflows.fitting import train
 
@@ -41,8 +41,8 @@ def test_predicted_features_equal_stored_ones(
     def forbidden(*arguments: object, **options: object) -> None:
         raise AssertionError("the predictor looked for weights")
 
-    monkeypatch.setattr("ffe.extraction.plan.weights_of", forbidden)
-    monkeypatch.setattr("ffe.predict.open_engine", forbidden)
+    monkeypatch.setattr("ffe.extraction.request.weights_of", forbidden)
+    monkeypatch.setattr("ffe.predictor.open_engine", forbidden)
     predictor = Predictor(keras_bundle, batch_size=7)
     assert predictor.bundle.has_backbone
     with FeatureStore(keras_store) as store:

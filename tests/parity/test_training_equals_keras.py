@@ -14,7 +14,7 @@ import pytest
 
 from ffe.backbones.keras_build import build
 from ffe.engines.base import grid_of
-from ffe.extraction.plan import make_spec
+from ffe.extraction.request import make_spec
 from ffe.finetuning.cut import find_cut
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.layers import count_unfrozen, unfreeze

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from ffe.base.hdf5_checks import as_text
 from ffe.cli import cli
 from ffe.extraction.run import extract
-from ffe.predict import Predictor
+from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
 from ffe.workflows.fitting import train

@@ -18,7 +18,7 @@ from ffe.base.text import REPLACE, suffix_refusal
 from ffe.engines.factory import check_engine, int8_text
 from ffe.engines.model_cache import cached_path, model_key
 from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, WeightsError
-from ffe.extraction.batching import check_batch
+from ffe.extraction.batch_size import check_batch
 from ffe.extraction.views import asked_views, check_trains
 from ffe.images.limits import Limits
 from ffe.images.sources import ImageRecord, Scan, scan

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import counted, few
 from ffe.errors import SourceError
-from ffe.extraction.changes import before_and_after, removed_paths
-from ffe.extraction.plan import Job
+from ffe.extraction.incremental import before_and_after, removed_paths
+from ffe.extraction.request import Job
 from ffe.images.file_names import ByName
 from ffe.images.sources import UNLABELLED
 from ffe.images.unreadable import refuse_lost_classes
