@@ -23,8 +23,8 @@ from ffe.specs import BackboneSpec, ExtractSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
+from ffe.tuning.leak_claim import Leak
 from ffe.workflows.fitting import TuneResult, train, tune
-from ffe.workflows.leak import Leak
 from ffe.workflows.reporting import leak_text
 from ffe.workflows.scoring import evaluate
 
@@ -455,7 +455,7 @@ def test_an_image_in_two_classes_counts_once_for_the_folds(tmp_path: Path, seed:
 def test_many_rows_for_the_svm_are_approximated_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: pytest.LogCaptureFixture
 ) -> None:
-    for module in ("ffe.heads.svm", "ffe.tuning.kernel_search", "ffe.tuning.cost", "ffe.workflows.fitting"):
+    for module in ("ffe.heads.svm", "ffe.tuning.score_svm", "ffe.tuning.cost", "ffe.workflows.fitting"):
         monkeypatch.setattr(f"{module}.EXACT_ROWS", 20)
     store = _store(tmp_path / "f.h5", [0, 1] * 20)
     assert _quick(store, heads=("logistic", "svm")).rows["train"] == 34

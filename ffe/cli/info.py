@@ -189,7 +189,7 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     if search.get("comparison"):
         click.echo(f"\nBest two heads: {comparison_text(search['comparison'], *search['rivals'])}.")
     if search.get("leak"):
-        from ffe.workflows.leak import Leak
+        from ffe.tuning.leak_claim import Leak
         from ffe.workflows.reporting import leak_text
 
         click.echo(f"\nTogether: {leak_text(Leak(**search['leak']), manifest.evaluation['test']['accuracy'])}")

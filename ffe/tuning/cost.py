@@ -12,7 +12,7 @@ from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.svm import EXACT_ROWS
 from ffe.heads.transform import pooled_dims
 from ffe.specs import SearchSpec
-from ffe.tuning.opening import poolings_searched
+from ffe.tuning.first_trials import poolings_searched
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import trials_planned
 

@@ -17,15 +17,15 @@ from ffe.heads.base import Head
 from ffe.heads.search_space import Parameter, active, complete
 from ffe.heads.transform import POOLING
 from ffe.specs import SearchSpec
-from ffe.tuning.dense_search import dense_outcomes
-from ffe.tuning.forest_search import forest_outcomes
-from ffe.tuning.kernel_search import svm_outcomes
-from ffe.tuning.logistic_search import logistic_outcomes
-from ffe.tuning.memory import Memory
+from ffe.tuning.first_trials import BATCH, further, opening, poolings_searched
+from ffe.tuning.keras_tuner import Asker, hyperband_trials
 from ffe.tuning.metrics import METRICS
-from ffe.tuning.opening import BATCH, further, opening, poolings_searched
-from ffe.tuning.oracle import Asker, hyperband_trials
 from ffe.tuning.problem import Outcome, Problem, Views
+from ffe.tuning.score_dense import dense_outcomes
+from ffe.tuning.score_forest import forest_outcomes
+from ffe.tuning.score_logistic import logistic_outcomes
+from ffe.tuning.score_svm import svm_outcomes
+from ffe.tuning.trial_store import Memory
 
 log = logging.getLogger("ffe")
 

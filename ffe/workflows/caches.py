@@ -15,7 +15,7 @@ from ffe.base.system import cache_root
 from ffe.errors import FfeError, SourceError
 from ffe.store.journal_folder import locked, remove
 from ffe.store.reader import FeatureStore
-from ffe.tuning.memory import TRIALS
+from ffe.tuning.trial_store import TRIALS
 
 WEIGHTS = "weights"
 

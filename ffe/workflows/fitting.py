@@ -36,8 +36,8 @@ from ffe.specs import HeadSpec, SearchSpec
 from ffe.store.reader import FeatureStore
 from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble import best_ensemble
-from ffe.tuning.memory import Memory
-from ffe.tuning.opening import poolings_searched
+from ffe.tuning.first_trials import poolings_searched
+from ffe.tuning.leak_claim import Leak, leak_of
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import (
     SearchProgress,
@@ -47,8 +47,8 @@ from ffe.tuning.search import (
     score_once,
     search,
 )
-from ffe.workflows.leak import Leak, leak_of
-from ffe.workflows.posing import AUTO, TrainedViews, memory_of, pose, views_used
+from ffe.tuning.setup import AUTO, TrainedViews, memory_of, pose, views_used
+from ffe.tuning.trial_store import Memory
 from ffe.workflows.reporting import write_report
 from ffe.workflows.rows import split_rows
 from ffe.workflows.writing import check_output, check_page, library_versions, tested_before, write_model

@@ -38,9 +38,9 @@ from ffe.report.words import counted, listed
 from ffe.specs import SearchSpec
 from ffe.splits.groups import Groups
 from ffe.store.reader import FeatureStore
+from ffe.tuning.leak_claim import Leak
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import Trial, score_once
-from ffe.workflows.leak import Leak
 from ffe.workflows.loading import pooled_rows
 from ffe.workflows.rows import SplitRows
 

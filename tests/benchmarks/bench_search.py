@@ -29,8 +29,8 @@ from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, SearchSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
-from ffe.tuning.kernel_search import svm_outcomes
 from ffe.tuning.problem import Problem, Views, fold_parts
+from ffe.tuning.score_svm import svm_outcomes
 from ffe.tuning.search import Trial, refit, search
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.usefixtures("weights")]

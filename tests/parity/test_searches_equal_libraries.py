@@ -5,7 +5,7 @@ are named in ffe's way: gamma is a multiple of scikit-learn's "scale", and of
 three or more classes with equal votes the one of the greatest confidence wins
 (``break_ties=True``). The mean accuracies are equal to the last digit.
 
-``ffe.tuning.plain.fit_each`` fits every head by itself. The searches share what
+``ffe.tuning.score_any.fit_each`` fits every head by itself. The searches share what
 they can (kernels, paths, tall forests, lanes), and come to the same
 probabilities, within the tolerances stated.
 """
@@ -34,9 +34,9 @@ from ffe.heads.svm import SvmHead
 from ffe.heads.transform import FeatureMap
 from ffe.specs import SearchSpec
 from ffe.store.reader import FeatureStore
-from ffe.tuning import kernel_search, logistic_search
-from ffe.tuning.plain import fit_each
+from ffe.tuning import score_logistic, score_svm
 from ffe.tuning.problem import Problem, Views, fold_parts
+from ffe.tuning.score_any import fit_each
 from ffe.tuning.search import EVALUATE, scored_trial
 
 GRID = (2, 2, 12)
@@ -92,7 +92,7 @@ def _assert_equals_grid_search(problem: Problem, pooling: str, scaling: str, *, 
     chosen = [dict(zip(part, values, strict=True)) for part in grid for values in itertools.product(*part.values())]
     shared = {"pooling": pooling, "scaling": scaling}
     sets = [complete(SvmHead.space, {**shared, **values}, "svm") for values in chosen]
-    outcomes = kernel_search.svm_outcomes(problem, Views(problem), sets, 1, 0)
+    outcomes = score_svm.svm_outcomes(problem, Views(problem), sets, 1, 0)
     spec = SearchSpec(("svm",))
     trials = [scored_trial(problem, spec, "svm", *item, 0.0) for item in zip(sets, outcomes, strict=True)]
 
@@ -234,11 +234,11 @@ def test_above_the_limit_an_svm_search_comes_to_what_the_head_comes_to(classes: 
         for own in ({"kernel": "linear"}, {"gamma": 0.3})
         for penalty in (30.0, 0.1, 3.0)
     ]
-    exact = kernel_search.svm_outcomes(problem, Views(problem), sets, 1, 2)
-    for module in (svm, kernel_search):
+    exact = score_svm.svm_outcomes(problem, Views(problem), sets, 1, 2)
+    for module in (svm, score_svm):
         monkeypatch.setattr(module, "EXACT_ROWS", 59)  # a fold is fitted on 60
     monkeypatch.setattr(nystroem, "LANDMARKS", 30)
-    found = kernel_search.svm_outcomes(problem, Views(problem), sets, 1, 2)
+    found = score_svm.svm_outcomes(problem, Views(problem), sets, 1, 2)
     plain = fit_each(kind, problem, Views(problem), sets, 1, 2)
     for parameters, ours, theirs in zip(sets, found, plain, strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=2e-3, err_msg=str(parameters))
@@ -252,7 +252,7 @@ def test_above_the_limit_logistic_regression_sees_float32(monkeypatch: pytest.Mo
     problem, kind = problem_of(3), HEADS["logistic"]
     sets = [complete(kind.space, {"pooling": "avgmax", "C": penalty}, "logistic") for penalty in (0.1, 3.0)]
     exact = EVALUATE["logistic"](problem, Views(problem), sets, 1, 0)
-    for module in (logistic, logistic_search):
+    for module in (logistic, score_logistic):
         monkeypatch.setattr(module, "EXACT_ROWS", 59)
     found = EVALUATE["logistic"](problem, Views(problem), sets, 1, 0)
     plain = fit_each(kind, problem, Views(problem), sets, 1, 0)

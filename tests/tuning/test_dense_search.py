@@ -11,9 +11,9 @@ import pytest
 from ffe.heads.dense import DenseHead
 from ffe.heads.search_space import complete
 from ffe.testing.head import separable_rows
-from ffe.tuning import dense_search
-from ffe.tuning.dense_search import dense_outcomes
+from ffe.tuning import score_dense
 from ffe.tuning.problem import Outcome, Problem, Views, fold_parts
+from ffe.tuning.score_dense import dense_outcomes
 
 GRID = (2, 3, 4)
 
@@ -88,7 +88,7 @@ def test_neighbours_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = _problem(3)
     together = _outcomes(problem, *sets, executions=2)
     assert len({outcome.found["epochs"] for outcome in together}) > 2
-    monkeypatch.setattr(dense_search, "_WIDEST", 1)  # a group for every lane
+    monkeypatch.setattr(score_dense, "_WIDEST", 1)  # a group for every lane
     apart = _outcomes(problem, *sets, executions=2)
     for i, parameters in enumerate(sets):
         alone = _outcomes(problem, parameters, executions=2)[0]
@@ -100,9 +100,9 @@ def test_neighbours_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_groups_are_no_wider_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense_search, "_WIDEST", 70)
-    networks = [dense_search.network_of(_set(first_dense=units), 2) for units in (64, 4, 4, 64, 32, 32, 8)]
-    dealt = dense_search._in_widths(range(7), networks)
+    monkeypatch.setattr(score_dense, "_WIDEST", 70)
+    networks = [score_dense.network_of(_set(first_dense=units), 2) for units in (64, 4, 4, 64, 32, 32, 8)]
+    dealt = score_dense._in_widths(range(7), networks)
     assert dealt == [[0, 1], [2, 3], [4, 5], [6]]
 
 

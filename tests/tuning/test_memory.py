@@ -12,9 +12,9 @@ import pytest
 
 from ffe.specs import SearchSpec
 from ffe.tuning import search as searching
-from ffe.tuning.memory import Memory
 from ffe.tuning.problem import Outcome, Problem
 from ffe.tuning.search import SearchProgress, Trial, search
+from ffe.tuning.trial_store import Memory
 
 from .fake_evaluators import FakeEvaluators
 

@@ -16,11 +16,11 @@ from ffe.heads.dense import DenseHead
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.search_space import complete
 from ffe.specs import SearchSpec
-from ffe.tuning import opening as openings
+from ffe.tuning import first_trials as openings
 from ffe.tuning import search as searching
+from ffe.tuning.first_trials import FLAT_FEATURES, further, opening, poolings_searched
+from ffe.tuning.keras_tuner import hyperband_trials
 from ffe.tuning.metrics import METRICS
-from ffe.tuning.opening import FLAT_FEATURES, further, opening, poolings_searched
-from ffe.tuning.oracle import hyperband_trials
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map, fold_parts
 from ffe.tuning.search import EVALUATE, SearchProgress, Trial, best_of_each_head, rank, refit, score_once, search
 

@@ -13,10 +13,10 @@ from ffe.heads import HEADS, nystroem, svm
 from ffe.heads.mlp import Orders
 from ffe.heads.search_space import complete
 from ffe.specs import SearchSpec
-from ffe.tuning import kernel_search
+from ffe.tuning import score_svm
 from ffe.tuning.cost import estimate
-from ffe.tuning.plain import fit_each
 from ffe.tuning.problem import Problem, Views, fold_parts
+from ffe.tuning.score_any import fit_each
 from ffe.tuning.search import EVALUATE, mean_accuracy, refit, score_once
 
 GRID = (1, 2, 20)
@@ -138,11 +138,11 @@ def test_a_search_on_views_comes_to_what_each_head_comes_to(head: str, drawn: bo
 
 def test_above_the_limit_the_machines_on_landmarks_take_views_too(monkeypatch: pytest.MonkeyPatch) -> None:
     problem, kind = problem_of(), HEADS["svm"]
-    for module in (svm, kernel_search):
+    for module in (svm, score_svm):
         monkeypatch.setattr(module, "EXACT_ROWS", 59)  # a part has 36 images, and with views 144 rows
     monkeypatch.setattr(nystroem, "LANDMARKS", 30)
     sets = [complete(kind.space, {"C": penalty, "gamma": 0.3}, "svm") for penalty in (30.0, 3.0)]
-    found = kernel_search.svm_outcomes(problem, Views(problem), sets, 1, 2)
+    found = score_svm.svm_outcomes(problem, Views(problem), sets, 1, 2)
     for ours, theirs in zip(found, fit_each(kind, problem, Views(problem), sets, 1, 2), strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=2e-3)
 

@@ -13,8 +13,8 @@ import threadpoolctl
 from ffe.heads.probability import softmax
 from ffe.heads.svm import EXACT_ROWS, class_scores, fit_pairs, inner_products, rbf_kernel
 from ffe.heads.transform import FeatureMap
-from ffe.tuning.landmark_search import landmark_outcomes
 from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
+from ffe.tuning.score_svm_nystroem import landmark_outcomes
 
 
 def svm_outcomes(problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int) -> list[Outcome]:

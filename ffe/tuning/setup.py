@@ -22,8 +22,8 @@ from ffe.specs import SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
 from ffe.splits.holdout import groups_of_classes
 from ffe.store.reader import FeatureStore
-from ffe.tuning.memory import Memory
 from ffe.tuning.problem import Problem, fold_parts
+from ffe.tuning.trial_store import Memory
 from ffe.workflows.rows import SplitRows
 
 log = logging.getLogger("ffe")
