@@ -19,7 +19,7 @@ from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle
 from ffe.errors import BackboneError, DataError, ReportError, SourceError, SpecError, StoreError
 from ffe.evaluation.scores import evaluate_probabilities
-from ffe.finetuning.train import Clock
+from ffe.finetuning.trainer import Clock
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.workflows.compare_result import CompareResult, agreement_of, ranked

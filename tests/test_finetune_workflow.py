@@ -34,12 +34,14 @@ from ffe.errors import (
 from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.extraction.progress import Progress
 from ffe.extraction.run import extract
-from ffe.finetuning.cut import Cut
+from ffe.finetuning.activation_cache import Means, StageInputs
+from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.graph import tensor_of
-from ffe.finetuning.history import Epoch
-from ffe.finetuning.network import Network
-from ffe.finetuning.sources import Activations, Pictures
-from ffe.finetuning.train import Clock, OutOfTimeError, Trainer
+from ffe.finetuning.inputs import Activations, Pictures
+from ffe.finetuning.joined_model import Network
+from ffe.finetuning.result import TrainingResult
+from ffe.finetuning.split_point import Cut
+from ffe.finetuning.trainer import Clock, OutOfTimeError, Trainer
 from ffe.images.augment import augment
 from ffe.images.drawings import draw_folder
 from ffe.images.limits import Limits
@@ -54,8 +56,6 @@ from ffe.workflows.finetuning import finetune
 from ffe.workflows.fitting import train
 from ffe.workflows.from_scratch import scratch
 from ffe.workflows.scoring import evaluate
-from ffe.workflows.stage_inputs import Means, StageInputs
-from ffe.workflows.training_result import TrainingResult
 
 pytestmark = pytest.mark.usefixtures("quick_measures")
 
@@ -311,7 +311,7 @@ def test_room_for_activations_is_that_of_their_files_less_what_is_there(
         TrainingSpec(("6", "19")),
         Means("auto", None, Limits(), lambda progress: None, lambda done, total: None),
     )
-    monkeypatch.setattr("ffe.workflows.stage_inputs.free_disk", lambda folder: free[0])
+    monkeypatch.setattr("ffe.finetuning.activation_cache.free_disk", lambda folder: free[0])
     cuts = [Cut("inside", "a", (1 << 18,)), Cut("inside", "b", (1 << 17,)), Cut("inside", "b", (1 << 17,))]
     features = 4 * len(found.records) * (3 << 17)
     free[0] = features
@@ -571,7 +571,7 @@ def test_activations_of_views_take_turns(
             super().__init__(*arguments)
             turns.append(self._views)
 
-    monkeypatch.setattr("ffe.workflows.stage_inputs.Pictures", Remembered)
+    monkeypatch.setattr("ffe.finetuning.activation_cache.Pictures", Remembered)
     finetune(split_pictures, tmp_path / "u.ffe", model=small[0], unfreeze="all", epochs=1, augment=change, views=2)
     assert turns == [2]  # where all of it learns, too
     with pytest.raises(SpecError) as raised:
@@ -634,7 +634,7 @@ def test_a_model_of_an_int8_backbone_is_asked_through_that_one(
     def no_engine(*arguments: object, **options: object) -> None:
         raise EngineError("none here")
 
-    monkeypatch.setattr("ffe.workflows.base_model.Predictor", no_engine)
+    monkeypatch.setattr("ffe.finetuning.base_model.Predictor", no_engine)
     result = finetune(pictures, tmp_path / "t.ffe", **options)
     assert result.before is result.comparison is None
     assert "How good the model was before is not said: its int8 backbone cannot run here (none here)." in caplog.text
@@ -953,7 +953,7 @@ def test_a_model_without_its_backbone_needs_the_very_weights(base: tuple[Path, P
     """Those are found by their digest; others are refused."""
     from ffe.backbones.keras_build import build
     from ffe.extraction.request import make_spec
-    from ffe.workflows.base_model import open_base
+    from ffe.finetuning.base_model import open_base
 
     files = []
     for name, seed in (("right", 0), ("wrong", 1)):

@@ -255,7 +255,7 @@ def test_trainings_may_be_anonymous_too(made: Path, tmp_path: Path, monkeypatch:
     assert found_in(tmp_path / "a.ffe", marks) == found_in(page, marks) == []
     assert run("scratch", made / "photos", "-o", model, *options).exit_code == 0
     for name, better in (("b.ffe", True), ("c.ffe", False)):  # trained, or a copy of the given file
-        monkeypatch.setattr("ffe.finetuning.train.Trainer.improved", better)
+        monkeypatch.setattr("ffe.finetuning.trainer.Trainer.improved", better)
         tuned = ("--from", model, "-o", tmp_path / name, "--unfreeze", 0, "--epochs", 1, "--anonymous")
         result = run("finetune", made / "photos", *tuned)
         assert result.exit_code == 0, result.output

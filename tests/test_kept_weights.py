@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.extraction.run import extract
-from ffe.finetuning.history import Epoch
-from ffe.finetuning.train import Trainer
+from ffe.finetuning.epochs import Epoch
+from ffe.finetuning.trainer import Trainer
 from ffe.workflows.finetuning import finetune
 from ffe.workflows.fitting import train
 from ffe.workflows.from_scratch import scratch

@@ -9,7 +9,7 @@ import numpy as np
 from ffe.base.arrays import check_fits
 from ffe.base.forks import check_tensorflow
 from ffe.errors import BackboneError
-from ffe.finetuning.warm_start import WarmStart
+from ffe.finetuning.head_layers import WarmStart
 from ffe.heads.mlp import Network, initial_layers
 from ffe.heads.transform import FeatureMap
 

@@ -50,7 +50,7 @@ class Manifest:
             factor is what ``with_temperature`` takes, and 1, for the head as it is, in older files.
         reject: a best probability below this is "not sure", in [0, 1); 0 = never, as in older files.
         training: how the backbone was trained, by ``ffe finetune`` or ``ffe scratch``; empty where it was not.
-            ``base``: what it was before; ``stages``, ``history``: what happened; see ``ffe.workflows.training``.
+            ``base``: what it was before; ``stages``, ``history``: what happened; see ``ffe.finetuning.finish``.
         views: those of the feature file: ``{"count": 4, "augment": {...}, "used": "all"}``; None = it had none.
     """
 

@@ -24,8 +24,8 @@ from ffe.cli.options import (
 from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, note, print_json, quiet
 
 if TYPE_CHECKING:
-    from ffe.finetuning.history import Epoch
-    from ffe.finetuning.train import Step
+    from ffe.finetuning.epochs import Epoch
+    from ffe.finetuning.trainer import Step
 
 
 def epochs_option(default: str, *, stages: bool) -> Callable[[Any], Any]:

@@ -16,9 +16,9 @@ from ffe.errors import DataError, FfeError, SpecError, StoreError, is_sentence, 
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.progress import Progress
 from ffe.extraction.request import make_spec, spec_at_hand
-from ffe.finetuning.history import Epoch
-from ffe.finetuning.layers import count_stages
-from ffe.finetuning.train import Clock, OutOfTimeError, Step
+from ffe.finetuning.epochs import Epoch
+from ffe.finetuning.trainer import Clock, OutOfTimeError, Step
+from ffe.finetuning.unfreeze import count_stages
 from ffe.images.augment_text import COMPARE, parse_augment
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import Scan, scan

@@ -22,22 +22,10 @@ from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.progress import Progress
-from ffe.finetuning.cut import Cut, find_cut
-from ffe.finetuning.history import Epoch
-from ffe.finetuning.layers import count_stages
-from ffe.finetuning.layers import unfreeze as unfreeze_layers
-from ffe.finetuning.network import Network, features_above
-from ffe.finetuning.train import Clock, OutOfTimeError, Step, Trainer
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.images.sources import Scan, scan
-from ffe.specs import AugmentSpec, TrainingSpec
-from ffe.splits.holdout import TEST, TRAIN, VALID
-from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers, words
-from ffe.workflows.base_model import BaseModel, make_ready, open_base
-from ffe.workflows.dealing import Dealing, Dealt
-from ffe.workflows.photos import check_apart, check_classes, check_counts
-from ffe.workflows.stage_inputs import Means, StageInputs
-from ffe.workflows.training import (
+from ffe.finetuning.activation_cache import Means, StageInputs
+from ffe.finetuning.base_model import BaseModel, make_ready, open_base
+from ffe.finetuning.epochs import Epoch
+from ffe.finetuning.finish import (
     Call,
     ended_early,
     judge,
@@ -47,8 +35,20 @@ from ffe.workflows.training import (
     probabilities_of,
     write_trained,
 )
+from ffe.finetuning.joined_model import Network, features_above
+from ffe.finetuning.result import Stage, TrainingResult
+from ffe.finetuning.split_point import Cut, find_cut
+from ffe.finetuning.trainer import Clock, OutOfTimeError, Step, Trainer
+from ffe.finetuning.unfreeze import count_stages
+from ffe.finetuning.unfreeze import unfreeze as unfreeze_layers
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
+from ffe.images.sources import Scan, scan
+from ffe.specs import AugmentSpec, TrainingSpec
+from ffe.splits.holdout import TEST, TRAIN, VALID
+from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers, words
+from ffe.workflows.dealing import Dealing, Dealt
+from ffe.workflows.photos import check_apart, check_classes, check_counts
 from ffe.workflows.training_report import write_training_report
-from ffe.workflows.training_result import Stage, TrainingResult
 
 if TYPE_CHECKING:
     import keras

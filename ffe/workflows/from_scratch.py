@@ -16,11 +16,13 @@ from ffe.backbones.convnet import DROPOUT, FILTERS, build_convnet, check_size, f
 from ffe.engines.base import grid_of
 from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
-from ffe.finetuning.history import Epoch
-from ffe.finetuning.layers import ALL
-from ffe.finetuning.network import Network, features_above
-from ffe.finetuning.sources import Pictures, views_of
-from ffe.finetuning.train import Clock, Step, Trainer
+from ffe.finetuning.epochs import Epoch
+from ffe.finetuning.finish import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
+from ffe.finetuning.inputs import Pictures, views_of
+from ffe.finetuning.joined_model import Network, features_above
+from ffe.finetuning.result import Stage, TrainingResult
+from ffe.finetuning.trainer import Clock, Step, Trainer
+from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import SCRATCH
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import Scan, scan
@@ -30,9 +32,7 @@ from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers
 from ffe.workflows.dealing import Dealing
 from ffe.workflows.photos import check_counts, photos_of_files
-from ffe.workflows.training import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
 from ffe.workflows.training_report import write_training_report
-from ffe.workflows.training_result import Stage, TrainingResult
 from ffe.workflows.writing import tested_before
 
 

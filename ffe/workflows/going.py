@@ -17,22 +17,22 @@ from ffe.errors import StaleStoreError
 from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.progress import Progress
 from ffe.extraction.run import ExtractSummary, extract
-from ffe.finetuning.history import Epoch
-from ffe.finetuning.train import Clock, OutOfTimeError, Step
+from ffe.finetuning.base_model import open_base
+from ffe.finetuning.epochs import Epoch
+from ffe.finetuning.result import TrainingResult
+from ffe.finetuning.trainer import Clock, OutOfTimeError, Step
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
 from ffe.splits.holdout import TEST
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import SearchProgress, Trial
-from ffe.workflows.base_model import open_base
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.finetuning import finetune
 from ffe.workflows.fitting import TuneResult, train, tune
 from ffe.workflows.from_scratch import scratch
 from ffe.workflows.one_split import OneSplit
 from ffe.workflows.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, VIEWS, Road
-from ffe.workflows.training_result import TrainingResult
 
 log = logging.getLogger("ffe")
 
@@ -363,5 +363,5 @@ def _begun(features: Path) -> bool:
 
 
 def _has_layers(trial: Trial) -> bool:
-    """Return whether a trial's head can go on learning; see ``ffe.finetuning.warm_start.check_head``."""
+    """Return whether a trial's head can go on learning; see ``ffe.finetuning.head_layers.check_head``."""
     return trial.head in {"dense", "logistic"} or (trial.head == "svm" and trial.parameters["kernel"] == "linear")

@@ -13,7 +13,8 @@ from ffe.base.text import last_layers
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import answered
 from ffe.evaluation.temperature import with_temperature
-from ffe.finetuning.layers import ALL
+from ffe.finetuning.result import Judged, Stage, TrainingResult
+from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import augment_text
 from ffe.report.feature_map import choose_rows, feature_map
 from ffe.report.page import Curves, Page, Picture, Suspect, write_page
@@ -22,7 +23,6 @@ from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.holdout import TEST, VALID
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.reporting import calibration_view, duplicates_of, title_of
-from ffe.workflows.training_result import Judged, Stage, TrainingResult
 
 
 def write_training_report(

@@ -23,12 +23,12 @@ from ffe.backbones.keras_build import build
 from ffe.engines.base import grid_of
 from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
-from ffe.finetuning.cut import find_cut
-from ffe.finetuning.layers import count_unfrozen, unfreeze
-from ffe.finetuning.network import Network
-from ffe.finetuning.sources import Activations
-from ffe.finetuning.train import Clock, Trainer
-from ffe.finetuning.warm_start import WarmStart
+from ffe.finetuning.head_layers import WarmStart
+from ffe.finetuning.inputs import Activations
+from ffe.finetuning.joined_model import Network
+from ffe.finetuning.split_point import find_cut
+from ffe.finetuning.trainer import Clock, Trainer
+from ffe.finetuning.unfreeze import count_unfrozen, unfreeze
 from ffe.heads.transform import FeatureMap
 from ffe.specs import TrainingSpec
 from ffe.store.reader import FeatureStore

@@ -138,7 +138,7 @@ def test_after_an_interruption_it_says_what_is_left(
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ffe.finetuning.train.Trainer.stage", stop)
+    monkeypatch.setattr("ffe.finetuning.trainer.Trainer.stage", stop)
     source = tmp_path / "p"
     shutil.copytree(pictures, source)
     options = ("--from", models[0], "--unfreeze", 6) if name == "finetune" else ("--size", 48)

@@ -10,8 +10,8 @@ import pytest
 
 from ffe.base.digests import bytes_digest
 from ffe.engines.fake import FakeEngine
-from ffe.finetuning.batches import batches
-from ffe.finetuning.sources import Activations, Pictures, views_of
+from ffe.finetuning.inputs import Activations, Pictures, views_of
+from ffe.finetuning.prefetch import batches
 from ffe.images.augment import augment
 from ffe.images.preprocess import preprocess
 from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, ViewsSpec

@@ -12,11 +12,11 @@ from ffe.backbones.keras_build import build
 from ffe.engines.base import grid_of
 from ffe.errors import BackboneError, SpecError
 from ffe.extraction.request import make_spec
-from ffe.finetuning.cut import find_cut
 from ffe.finetuning.graph import tensor_of
-from ffe.finetuning.layers import check_growing, count_unfrozen, unfreeze
-from ffe.finetuning.network import Network, features_above
-from ffe.finetuning.warm_start import WarmStart
+from ffe.finetuning.head_layers import WarmStart
+from ffe.finetuning.joined_model import Network, features_above
+from ffe.finetuning.split_point import find_cut
+from ffe.finetuning.unfreeze import check_growing, count_unfrozen, unfreeze
 from ffe.heads.transform import FeatureMap
 
 SIZE = 40

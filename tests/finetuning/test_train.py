@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from ffe.errors import DataError, SpecError
-from ffe.finetuning.history import Epoch, TensorBoardLog, best_of
+from ffe.finetuning.epochs import Epoch, TensorBoardLog, best_of
+from ffe.finetuning.finish import ended_early
 from ffe.finetuning.schedule import learning_rate
-from ffe.finetuning.train import Clock, Step, Trainer, loss_and_accuracy
+from ffe.finetuning.trainer import Clock, Step, Trainer, loss_and_accuracy
 from ffe.specs import TrainingSpec
-from ffe.workflows.training import ended_early
 
 ROWS = 40
 
@@ -97,7 +97,7 @@ def test_a_later_stage_begins_with_the_best_of_the_ones_before() -> None:
 def test_a_budget_ends_an_epoch_in_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = [0]
     clock = SimpleNamespace(monotonic=lambda: 0.02 * taken[0])  # a step takes a fiftieth of a second
-    monkeypatch.setattr("ffe.finetuning.train.time", clock)
+    monkeypatch.setattr("ffe.finetuning.trainer.time", clock)
 
     def count() -> None:
         taken[0] += 1

@@ -9,8 +9,8 @@ import pytest
 
 from ffe.errors import HeadError
 from ffe.evaluation.temperature import softmax, with_temperature
-from ffe.finetuning.network import Network
-from ffe.finetuning.warm_start import check_head, warm_start
+from ffe.finetuning.head_layers import check_head, warm_start
+from ffe.finetuning.joined_model import Network
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead

@@ -15,13 +15,13 @@ import pytest
 from ffe.backbones.keras_build import build
 from ffe.engines.base import grid_of
 from ffe.extraction.request import make_spec
-from ffe.finetuning.cut import find_cut
 from ffe.finetuning.graph import tensor_of
-from ffe.finetuning.layers import count_unfrozen, unfreeze
-from ffe.finetuning.network import Network
+from ffe.finetuning.head_layers import WarmStart
+from ffe.finetuning.joined_model import Network
 from ffe.finetuning.optimizers import make_optimizer
-from ffe.finetuning.train import Clock, Trainer
-from ffe.finetuning.warm_start import WarmStart
+from ffe.finetuning.split_point import find_cut
+from ffe.finetuning.trainer import Clock, Trainer
+from ffe.finetuning.unfreeze import count_unfrozen, unfreeze
 from ffe.heads.mlp import Orders
 from ffe.heads.transform import FeatureMap
 from ffe.specs import TrainingSpec

@@ -24,9 +24,10 @@ from ffe.errors import DiskFullError, FfeError, SourceError
 from ffe.extraction.progress import Progress
 from ffe.extraction.run import extract
 from ffe.extraction.views import count_of, views_text
-from ffe.finetuning.batches import Source
-from ffe.finetuning.cut import Cut
-from ffe.finetuning.sources import Activations, Pictures, views_of
+from ffe.finetuning.inputs import Activations, Pictures, views_of
+from ffe.finetuning.prefetch import Source
+from ffe.finetuning.result import Stage
+from ffe.finetuning.split_point import Cut
 from ffe.images.limits import Limits
 from ffe.images.sources import Scan
 from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
@@ -34,7 +35,6 @@ from ffe.store.disk_space import column_bytes, file_bytes
 from ffe.store.journal_records import RECORD_ROW, forget, has_rows, held_bytes
 from ffe.store.reader import FeatureStore
 from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
-from ffe.workflows.training_result import Stage
 
 if TYPE_CHECKING:
     import keras

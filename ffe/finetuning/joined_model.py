@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffe.finetuning.fold_batchnorm import lean
 from ffe.finetuning.graph import tensor_of
-from ffe.finetuning.lean import lean
-from ffe.finetuning.warm_start import WarmStart
+from ffe.finetuning.head_layers import WarmStart
 from ffe.heads.mlp import Layers
 from ffe.heads.mlp_keras import map_features
 

@@ -25,14 +25,14 @@ from ffe.engines.base import grid_of
 from ffe.errors import ReportError
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
-from ffe.finetuning.batches import Source, batches
-from ffe.finetuning.history import Epoch, TensorBoardLog
-from ffe.finetuning.train import Clock, Step, Trainer
+from ffe.finetuning.epochs import Epoch, TensorBoardLog
+from ffe.finetuning.prefetch import Source, batches
+from ffe.finetuning.result import Judged, TrainingResult
+from ffe.finetuning.trainer import Clock, Step, Trainer
 from ffe.heads.base import Head
 from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind
 from ffe.splits.holdout import TEST, VALID
 from ffe.workflows.dealing import Dealt
-from ffe.workflows.training_result import Judged, TrainingResult
 from ffe.workflows.writing import check_page, check_place, library_versions, write_model
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from ffe.evaluation.comparison import Comparison
 from ffe.evaluation.scores import Evaluation
 from ffe.evaluation.temperature import Calibration
-from ffe.finetuning.history import Epoch, best_of
+from ffe.finetuning.epochs import Epoch, best_of
 from ffe.heads.base import Head
 
 

@@ -21,8 +21,9 @@ from ffe.errors import BackboneError, BundleError, DataError, EngineError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.extraction.request import weights_of
-from ffe.finetuning.batches import Source
-from ffe.finetuning.warm_start import WarmStart, check_head, warm_start
+from ffe.finetuning.finish import features_of
+from ffe.finetuning.head_layers import WarmStart, check_head, warm_start
+from ffe.finetuning.prefetch import Source
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.transform import pooled_dims
@@ -33,7 +34,6 @@ from ffe.splits.groups import Groups, find_groups
 from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.workflows.dealing import Dealt
 from ffe.workflows.photos import Photos
-from ffe.workflows.training import features_of
 
 if TYPE_CHECKING:
     import keras

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.errors import DataError
-from ffe.finetuning.batches import Source, batches
-from ffe.finetuning.history import Epoch
+from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.optimizers import make_optimizer
+from ffe.finetuning.prefetch import Source, batches
 from ffe.finetuning.schedule import learning_rate
 from ffe.heads.mlp import Orders
 from ffe.specs import TrainingSpec
