@@ -49,9 +49,9 @@ from ffe.images.loader import ImageStream
 from ffe.images.preprocess import preprocess
 from ffe.images.sources import scan
 from ffe.predictor import Predictor
-from ffe.report.text import kept_text
 from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
+from ffe.wording.results import kept_text
 from ffe.workflows.finetuning import finetune
 from ffe.workflows.fitting import train
 from ffe.workflows.from_scratch import scratch

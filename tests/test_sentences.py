@@ -12,7 +12,7 @@ import pytest
 from ffe.base.text import counted
 from ffe.cli.output import estimate_text, rows_text
 from ffe.extraction.estimate import Estimate
-from ffe.report.text import kept_text, stage_text
+from ffe.wording.results import kept_text, stage_text
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ffe"
 NOUNS = (

@@ -28,11 +28,12 @@ from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
 from ffe.images.decode import decode
 from ffe.predictor import Predictor
+from ffe.report import tune_page
 from ffe.specs import AugmentSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
-from ffe.workflows import TuneResult, evaluate, reporting, train, tune
+from ffe.workflows import TuneResult, evaluate, train, tune
 from ffe.workflows.rows import split_rows
 
 GRID = (2, 2, 12)
@@ -218,8 +219,8 @@ def test_the_report_counts_images_and_names_the_views(with_views: Path, tmp_path
         sizes.append(rest[0])
         return whole(*rest, **options)
 
-    whole = reporting.grow
-    monkeypatch.setattr(reporting, "grow", spying)
+    whole = tune_page.grow
+    monkeypatch.setattr(tune_page, "grow", spying)
     page, other = tmp_path / "r.html", tmp_path / "none.html"
     result = train(with_views, head="logistic", report=page)
     train(with_views, head="logistic", report=other, views="none")

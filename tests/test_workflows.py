@@ -19,13 +19,13 @@ from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.heads import find_head
 from ffe.images.drawings import draw_folder
+from ffe.report.tune_page import leak_text
 from ffe.specs import BackboneSpec, ExtractSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.tuning.leak_claim import Leak
 from ffe.workflows.fitting import TuneResult, train, tune
-from ffe.workflows.reporting import leak_text
 from ffe.workflows.scoring import evaluate
 
 GRID = (4, 4, 3)

@@ -25,7 +25,7 @@ def command(as_json: bool) -> None:
     from ffe.backbones.weights import find_file
     from ffe.base.system import bytes_text
     from ffe.images.preprocess import SCALING
-    from ffe.report.text import table
+    from ffe.wording.results import table
 
     rows = []
     for row in CATALOG.values():

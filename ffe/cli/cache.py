@@ -52,7 +52,7 @@ def command(folders: tuple[Path, ...], clear: str | None, as_json: bool) -> None
 
 def _print(found: list[Kept]) -> None:
     from ffe.base.system import bytes_text
-    from ffe.report.text import table
+    from ffe.wording.results import table
 
     cells = [(each.kind, each.what, f"{each.files:,}", bytes_text(each.bytes), each.where) for each in found]
     click.echo(table(("kind", "what", "files", "size", "where"), cells, right=(2, 3)))

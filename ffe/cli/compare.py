@@ -90,7 +90,7 @@ def command(source: str, output: str, as_json: bool, budget: float | None, **opt
     if as_json:
         print_json(result.to_json())
     else:
-        from ffe.report.compare_text import compare_text
+        from ffe.wording.comparison import compare_text
 
         click.echo(compare_text(result.to_json()))
     if options["report"] is not None:

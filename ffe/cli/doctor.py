@@ -22,7 +22,7 @@ def command(as_json: bool) -> None:
     converted models is run, for about a second each.
     """
     from ffe.engines.factory import int8_text
-    from ffe.report.text import facts_text, table
+    from ffe.wording.results import facts_text, table
     from ffe.workflows.checkup import checkup
 
     found = checkup(note)

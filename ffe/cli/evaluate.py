@@ -48,7 +48,7 @@ _LONGEST = 1000
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(model: str, data: str, answers: bool, as_json: bool, **options: Any) -> None:
     """Score MODEL on a feature file of the same spec, or on a folder or CSV of labelled images."""
-    from ffe.report.text import answered_text, evaluation_text
+    from ffe.wording.results import answered_text, evaluation_text
     from ffe.workflows.scoring import evaluate
 
     refuse_swapped(model, (data,), "evaluate")

@@ -33,9 +33,9 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 def _features(file: str, as_json: bool) -> None:
     from ffe.base.system import bytes_text
     from ffe.extraction.views import views_text
-    from ffe.report.text import facts_text, table
     from ffe.store.journal_records import unfinished
     from ffe.store.reader import FeatureStore
+    from ffe.wording.results import facts_text, table
 
     rows = len({name for record in unfinished(Path(file)) for name in record.names})
     if rows and not Path(file).exists():
@@ -117,7 +117,7 @@ def _weights_text(spec: Any) -> str:
 
 
 def _training_text(training: Any, backbone: str) -> str:
-    from ffe.report.text import history_text, stage_text
+    from ffe.wording.results import history_text, stage_text
 
     lines = [f"Stage {stage['number']} trained {stage_text(stage, backbone)}." for stage in training["stages"]]
     return "\n".join([*lines, "", history_text(training["history"])])
@@ -135,7 +135,8 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
-    from ffe.report.text import (
+    from ffe.report.words import counted, plain
+    from ffe.wording.results import (
         calibration_text,
         comparison_text,
         evaluation_text,
@@ -145,7 +146,6 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         share_text,
         trained_views_text,
     )
-    from ffe.report.words import counted, plain
 
     manifest = bundle.manifest
     where = {row.path: row.split or "left-out" for row in bundle.splits()} if splits else {}
@@ -189,8 +189,8 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     if search.get("comparison"):
         click.echo(f"\nBest two heads: {comparison_text(search['comparison'], *search['rivals'])}.")
     if search.get("leak"):
+        from ffe.report.tune_page import leak_text
         from ffe.tuning.leak_claim import Leak
-        from ffe.workflows.reporting import leak_text
 
         click.echo(f"\nTogether: {leak_text(Leak(**search['leak']), manifest.evaluation['test']['accuracy'])}")
     if manifest.training:

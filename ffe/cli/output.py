@@ -285,8 +285,8 @@ class SearchView:
         return f"about {duration_text(progress.elapsed / progress.done * (progress.total - progress.done))} left"
 
     def _print(self, progress: SearchProgress) -> None:
-        from ffe.report.text import METRIC_NAMES, score_text
         from ffe.report.words import counted
+        from ffe.wording.results import METRIC_NAMES, score_text
 
         if progress.done != progress.total and time.monotonic() - self._printed_at < PLAIN_SECONDS:
             return
@@ -303,7 +303,7 @@ class SearchView:
         from rich.table import Table
         from rich.text import Text
 
-        from ffe.report.text import METRIC_NAMES, parameters_text, score_text
+        from ffe.wording.results import METRIC_NAMES, parameters_text, score_text
 
         progress, elapsed = self._last, duration_text(time.monotonic() - self._started)
         if progress is None:

@@ -20,7 +20,7 @@ from ffe.report.words import plain
 
 if TYPE_CHECKING:
     from ffe.predictor import Prediction, Predictor
-    from ffe.report.answers import Answers
+    from ffe.report.predictions_csv import Answers
 
 _FEW = 8
 
@@ -126,7 +126,7 @@ def command(
     which os.fsencode turns back.
     """
     from ffe.predictor import Predictor
-    from ffe.report.answers import Answers, check_answers
+    from ffe.report.predictions_csv import Answers, check_answers
 
     if "" in images:
         raise click.UsageError("The path of an image is empty; name a file or folder (is a variable unset?).")

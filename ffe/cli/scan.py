@@ -50,7 +50,7 @@ def command(
 
 def _text(result: ScanResult) -> str:
     """Return everything as text."""
-    from ffe.report.text import facts_text, table
+    from ffe.wording.results import facts_text, table
 
     parts = [facts_text(_facts(result), 9)]
     if result.classes:
@@ -99,7 +99,7 @@ def _facts(result: ScanResult) -> list[tuple[str, str]]:
 
 
 def _classes(result: ScanResult) -> str:
-    from ffe.report.text import shorten, table
+    from ffe.wording.results import shorten, table
 
     most = max(row.photos for row in result.classes) or 1
     shown = list(result.classes)

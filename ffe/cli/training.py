@@ -113,7 +113,7 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
 
 def print_trained(result: Any, report: str | None, as_json: bool) -> None:
     """Print what a training came to."""
-    from ffe.report.text import calibration_text, comparison_text, evaluation_text, history_text, kept_text
+    from ffe.wording.results import calibration_text, comparison_text, evaluation_text, history_text, kept_text
 
     record = result.to_json()
     if as_json:

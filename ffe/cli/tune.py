@@ -82,8 +82,8 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
     """Print what a search, which aimed at the metric, or a training came to: the winner, its score, and what to do next."""
     import shlex
 
-    from ffe.report.text import METRIC_NAMES, answered_text, interval_text, parameters_lines, score_text
     from ffe.report.words import counted
+    from ffe.wording.results import METRIC_NAMES, answered_text, interval_text, parameters_lines, score_text
 
     if as_json:
         print_json(result.to_json())

@@ -13,9 +13,9 @@ from markupsafe import Markup
 from ffe.base.output_file import check_output, write_output
 from ffe.report.album import Album
 from ffe.report.charts import COLOURS, Axis, Line, bar, line_chart
-from ffe.report.compare_text import advice, agreement_rows, behind, cells_of, meaning, note, rows_text, verdict
 from ffe.report.render import document
 from ffe.report.words import counted, of_a_hundred, percent, span
+from ffe.wording.comparison import advice, agreement_rows, behind, cells_of, meaning, note, rows_text, verdict
 
 MAX_SHOTS = 24  # of each gallery
 

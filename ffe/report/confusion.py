@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ffe.report.page import Picture
+from ffe.report.values import Picture
 
 MAX_CLASSES = 60  # a matrix of more is no longer read; those with most mistakes are shown
 MAX_RIGHT, MAX_WRONG = 8, 24  # pictures of a cell on the diagonal, and off it

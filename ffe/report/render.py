@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ffe.base.text import counted
 from ffe.report import sections
 from ffe.report.album import Album
-from ffe.report.page import Page
+from ffe.report.values import Page
 from ffe.report.words import plain, prose, short_path
 
 

@@ -15,9 +15,9 @@ from markupsafe import Markup
 from ffe.base.output_file import check_output, write_output
 from ffe.report.album import Album
 from ffe.report.charts import Axis, Line, bar, line_chart
-from ffe.report.page import Duplicates
 from ffe.report.render import document
 from ffe.report.sections import duplicates
+from ffe.report.values import Duplicates
 from ffe.report.words import counted, number, percent
 
 MAX_ROWS = 200  # of a table

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from ffe.base.text import counted
 from ffe.report.charts import COLOURS
-from ffe.report.page import FeatureMap2D
+from ffe.report.values import FeatureMap2D
 from ffe.report.words import plain
 
 SHAPES = 5  # with eight colours: forty classes that look different

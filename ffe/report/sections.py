@@ -14,10 +14,10 @@ from ffe.base.system import bytes_text
 from ffe.report.album import Album, Shot
 from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.confusion import Cell, Matrix, matrix_of
-from ffe.report.page import Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
-from ffe.report.text import METRIC_NAMES, parameters_lines
+from ffe.report.values import Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
 from ffe.report.words import THIN, counted, duration, is_number, number, of_a_hundred, percent, span
+from ffe.wording.results import METRIC_NAMES, parameters_lines
 
 TOP_TRIALS = 15
 MAX_MISTAKES = 24

@@ -17,13 +17,13 @@ from ffe.base.text import counted, few, quoted
 from ffe.errors import DataError, HeadError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.heads.dense import DenseHead
-from ffe.report.text import trained_views_text
 from ffe.specs import SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
 from ffe.splits.holdout import groups_of_classes
 from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.trial_store import Memory
+from ffe.wording.results import trained_views_text
 from ffe.workflows.rows import SplitRows
 
 log = logging.getLogger("ffe")

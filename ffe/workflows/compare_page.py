@@ -8,11 +8,11 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.report.compare_page import ComparePage, Differing, write_page
+from ffe.report.tune_page import title_of
 from ffe.report.words import duration
 from ffe.splits.holdout import TEST
 from ffe.workflows.compare_result import CompareResult
 from ffe.workflows.dealing import Dealt
-from ffe.workflows.reporting import title_of
 from ffe.workflows.roads import Road
 
 

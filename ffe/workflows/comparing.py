@@ -22,7 +22,7 @@ from ffe.finetuning.unfreeze import count_stages
 from ffe.images.augment_text import COMPARE, parse_augment
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import Scan, scan
-from ffe.report.page import check_output as check_report
+from ffe.report.values import check_output as check_report
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.splits.holdout import TEST
 from ffe.tuning.search import SearchProgress

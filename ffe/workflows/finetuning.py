@@ -43,12 +43,12 @@ from ffe.finetuning.unfreeze import count_stages
 from ffe.finetuning.unfreeze import unfreeze as unfreeze_layers
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import Scan, scan
+from ffe.report.finetune_page import write_training_report
 from ffe.specs import AugmentSpec, TrainingSpec
 from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers, words
 from ffe.workflows.dealing import Dealing, Dealt
 from ffe.workflows.photos import check_apart, check_classes, check_counts
-from ffe.workflows.training_report import write_training_report
 
 if TYPE_CHECKING:
     import keras

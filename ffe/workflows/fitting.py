@@ -31,6 +31,7 @@ from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.search_space import complete
 from ffe.heads.svm import EXACT_ROWS
+from ffe.report.tune_page import write_report
 from ffe.report.words import counted, listed
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.store.reader import FeatureStore
@@ -49,7 +50,6 @@ from ffe.tuning.search import (
 )
 from ffe.tuning.setup import AUTO, TrainedViews, memory_of, pose, views_used
 from ffe.tuning.trial_store import Memory
-from ffe.workflows.reporting import write_report
 from ffe.workflows.rows import split_rows
 from ffe.workflows.writing import check_output, check_page, library_versions, tested_before, write_model
 

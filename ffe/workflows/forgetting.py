@@ -21,7 +21,7 @@ from ffe.bundle.manifest import HEAD, Manifest
 from ffe.errors import DataError, SourceError, StoreError
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.sources import list_files
-from ffe.report.forgetting import PAGE_LENGTHS, photos_in_page, without_photos
+from ffe.report.redact import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.report.words import plain
 from ffe.splits.groups import MOST_BITS
 from ffe.splits.holdout import TRAIN, VALID

@@ -26,13 +26,13 @@ from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import SCRATCH
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import Scan, scan
+from ffe.report.finetune_page import write_training_report
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.groups import find_groups
 from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers
 from ffe.workflows.dealing import Dealing
 from ffe.workflows.photos import check_counts, photos_of_files
-from ffe.workflows.training_report import write_training_report
 from ffe.workflows.writing import tested_before
 
 

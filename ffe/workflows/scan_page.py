@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ffe.base.system import bytes_text
 from ffe.images.probe import ImageLook
 from ffe.images.sources import ImageRecord
-from ffe.report.page import Duplicates
 from ffe.report.scan_page import ClassRow, ScanPage, spread_row, write_page
+from ffe.report.values import Duplicates
 from ffe.report.words import counted
 
 if TYPE_CHECKING:

@@ -26,13 +26,13 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import ImageRecord, scan
 from ffe.images.unreadable import refuse_lost_classes
 from ffe.predictor import Predictor
-from ffe.report.answers import Answers, check_answers
-from ffe.report.page import Page, Picture, Suspect, write_page
-from ffe.report.page import check_output as check_report
-from ffe.report.text import answered_text, parameters_text
+from ffe.report.predictions_csv import Answers, check_answers
+from ffe.report.tune_page import calibration_view, picture_of, title_of
+from ffe.report.values import Page, Picture, Suspect, write_page
+from ffe.report.values import check_output as check_report
 from ffe.specs import AugmentSpec
 from ffe.store.reader import FeatureStore
-from ffe.workflows.reporting import calibration_view, picture_of, title_of
+from ffe.wording.results import answered_text, parameters_text
 from ffe.workflows.rows import labelled
 
 log = logging.getLogger("ffe")
@@ -145,7 +145,7 @@ def evaluate(
         reject, max_pixels, max_bytes, truncated: see ``ffe.Predictor``.
         tta, augment: average the answers over views of each image; see ``ffe.Predictor``.
         report: an HTML file to write, with the mistakes as pictures.
-        csv: a CSV to write, with every answer; see ``ffe.report.answers.Answers``.
+        csv: a CSV to write, with every answer; see ``ffe.report.predictions_csv.Answers``.
 
     Raises:
         BundleError, StoreError, SourceError: one of the files cannot be used.

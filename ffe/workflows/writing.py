@@ -26,10 +26,10 @@ from ffe.extraction.request import weights_of
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
 from ffe.images.drawings import KINDS, draw
-from ffe.report.page import check_output as check_report
-from ffe.report.text import model_card
+from ffe.report.values import check_output as check_report
 from ffe.splits.holdout import TEST
 from ffe.store.reader import FeatureStore
+from ffe.wording.results import model_card
 
 _LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ffe.report.compare_text import compare_text
+from ffe.wording.comparison import compare_text
 from ffe.workflows.comparing import compare
 from ffe.workflows.roads import ROADS
 

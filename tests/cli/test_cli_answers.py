@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 import ffe
 from ffe.cli import cli
 from ffe.images.drawings import draw
-from ffe.report.answers import Answers, check_answers
+from ffe.report.predictions_csv import Answers, check_answers
 
 
 def run(*arguments: object) -> Result:

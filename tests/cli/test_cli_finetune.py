@@ -15,8 +15,8 @@ import ffe
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.images.augment_text import SCRATCH, parse_augment
-from ffe.report.text import kept_text
 from ffe.specs import AugmentSpec
+from ffe.wording.results import kept_text
 
 pytestmark = pytest.mark.usefixtures("quick_measures")
 

@@ -16,8 +16,8 @@ from ffe.bundle.io import Bundle, write_bundle
 from ffe.cli import cli
 from ffe.extraction.request import make_spec
 from ffe.extraction.throughput_log import remember
-from ffe.report.text import model_card
 from ffe.store.reader import FeatureStore
+from ffe.wording.results import model_card
 from ffe.workflows.fitting import tune
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.report.feature_map import feature_map
-from ffe.report.page import CalibrationView, Curves, Duplicates, GrowthView, Page, Picture, Suspect
+from ffe.report.projection import feature_map
 from ffe.report.scan_page import ClassRow, ScanPage, spread_row
+from ffe.report.values import CalibrationView, Curves, Duplicates, GrowthView, Page, Picture, Suspect
 
 
 def trial(head: str, score: float, finished: float) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ffe.report.charts import Axis, Line, bar, line_chart
-from ffe.report.page import FeatureMap2D
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
+from ffe.report.values import FeatureMap2D
 
 X, Y = Axis("epoch", "count"), Axis("accuracy", "percent")
 

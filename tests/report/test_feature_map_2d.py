@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ffe.errors import DataError
-from ffe.report.feature_map import MAX_POINTS, choose_rows, feature_map, pca, project
+from ffe.report.projection import MAX_POINTS, choose_rows, feature_map, pca, project
 
 
 def blobs(count: int, dims: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

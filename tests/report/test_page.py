@@ -13,8 +13,8 @@ import pytest
 
 from ffe.errors import ReportError
 from ffe.report.confusion import MAX_PICTURES, matrix_of
-from ffe.report.page import Curves, Page, Picture, check_output, write_page
 from ffe.report.render import render
+from ffe.report.values import Curves, Page, Picture, check_output, write_page
 from ffe.report.words import duration, number, of_a_hundred, percent, plain, short_path, span
 
 VOID = {"input", "meta", "link", "img", "br"}

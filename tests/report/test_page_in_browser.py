@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.report.page import Curves, Page, Picture, write_page
 from ffe.report.scan_page import MAX_ROWS, ScanPage
 from ffe.report.scan_page import render as render_scan
+from ffe.report.values import Curves, Page, Picture, write_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; install it to look at pages")

@@ -16,7 +16,7 @@ from ffe.evaluation.learning_curve import grow
 from ffe.evaluation.reject import answered
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, softmax
-from ffe.report.text import (
+from ffe.wording.results import (
     answered_text,
     calibration_text,
     comparison_text,

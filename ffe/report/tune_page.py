@@ -22,8 +22,8 @@ from ffe.evaluation.reject import answered
 from ffe.evaluation.temperature import Calibration, with_temperature
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.file_names import on_disk
-from ffe.report.feature_map import choose_rows, feature_map
-from ffe.report.page import (
+from ffe.report.projection import choose_rows, feature_map
+from ffe.report.values import (
     CalibrationView,
     Curves,
     Duplicates,
@@ -33,7 +33,6 @@ from ffe.report.page import (
     Suspect,
     write_page,
 )
-from ffe.report.text import METRIC_NAMES, answered_text, comparison_text, parameters_text, share_text
 from ffe.report.words import counted, listed
 from ffe.specs import SearchSpec
 from ffe.splits.groups import Groups
@@ -41,6 +40,7 @@ from ffe.store.reader import FeatureStore
 from ffe.tuning.leak_claim import Leak
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import Trial, score_once
+from ffe.wording.results import METRIC_NAMES, answered_text, comparison_text, parameters_text, share_text
 from ffe.workflows.loading import pooled_rows
 from ffe.workflows.rows import SplitRows
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ffe.base.system import bytes_text
-from ffe.report.text import comparison_text, share_text, table
 from ffe.report.words import THIN, counted, duration, listed
+from ffe.wording.results import comparison_text, share_text, table
 
 SCORES = ("road", "test accuracy", "95 %", "behind the best", "validation")
 COSTS = ("road", "time", "best at", "learnt", "model")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ffe.errors import DataError, missing
-from ffe.report.page import FeatureMap2D
+from ffe.report.values import FeatureMap2D
 
 MAX_POINTS = 5000
 _EXACT_UP_TO = 512  # rows or columns that an exact decomposition is quick for

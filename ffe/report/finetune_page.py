@@ -16,13 +16,13 @@ from ffe.evaluation.temperature import with_temperature
 from ffe.finetuning.result import Judged, Stage, TrainingResult
 from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import augment_text
-from ffe.report.feature_map import choose_rows, feature_map
-from ffe.report.page import Curves, Page, Picture, Suspect, write_page
-from ffe.report.text import answered_text, comparison_text, kept_text, parameters_text, stage_text
+from ffe.report.projection import choose_rows, feature_map
+from ffe.report.tune_page import calibration_view, duplicates_of, title_of
+from ffe.report.values import Curves, Page, Picture, Suspect, write_page
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.holdout import TEST, VALID
+from ffe.wording.results import answered_text, comparison_text, kept_text, parameters_text, stage_text
 from ffe.workflows.dealing import Dealt
-from ffe.workflows.reporting import calibration_view, duplicates_of, title_of
 
 
 def write_training_report(
