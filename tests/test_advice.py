@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ffe.workflows.advice import Advice, Facts, advise
+from ffe.dataset.advice import Advice, Facts, advise
 
 # two classes of 100 photos, 300 x 400, nothing odd about them
 SOUND = Facts(

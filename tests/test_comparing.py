@@ -17,14 +17,14 @@ import ffe
 from ffe.backbones.convnet import DROPOUT
 from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle
+from ffe.comparing.result import CompareResult, agreement_of, ranked
+from ffe.comparing.roads import ROADS, Road
 from ffe.errors import BackboneError, DataError, ReportError, SourceError, SpecError, StoreError
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.finetuning.trainer import Clock
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
-from ffe.workflows.compare_result import CompareResult, agreement_of, ranked
 from ffe.workflows.going import Going
-from ffe.workflows.roads import ROADS, Road
 
 pytestmark = pytest.mark.usefixtures("quick_measures")
 

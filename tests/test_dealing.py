@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.dataset.assign import Dealing, Dealt
+from ffe.dataset.split_csv import OneSplit
+from ffe.dataset.table import Photos, photos_of_files
 from ffe.errors import SourceError
 from ffe.images.limits import Limits
 from ffe.images.sources import scan
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import find_groups
-from ffe.workflows.dealing import Dealing, Dealt
-from ffe.workflows.one_split import OneSplit
-from ffe.workflows.photos import Photos, photos_of_files
 
 DEALING = Dealing(("cat",), 0.2, 0)
 

@@ -23,6 +23,7 @@ from ffe.backbones.trained import find_in_model
 from ffe.backbones.weights import resolve
 from ffe.base.file_access import unopened
 from ffe.base.output_file import check_output as check_report
+from ffe.bundle.build import check_place
 from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, FfeError, ReportError, SourceError, StoreError, StoreInUseError, WeightsError
 from ffe.extraction.request import check_output
@@ -31,7 +32,6 @@ from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store.journal import Journal
 from ffe.store.journal_folder import folder_of, locked
 from ffe.store.reader import FeatureStore
-from ffe.workflows.writing import check_place
 
 NO_LOCKS = (errno.ENOLCK, errno.EROFS, errno.EOPNOTSUPP, errno.EIO)
 

@@ -14,10 +14,10 @@ from ffe import pack
 from ffe.base.atomic import copy_file
 from ffe.base.output_file import check_output as check_report
 from ffe.base.output_file import write_output
+from ffe.bundle.build import check_place
 from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, ReportError, StoreError
 from ffe.extraction.request import check_output
-from ffe.workflows.writing import check_place
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".npz", ".npy", ".parquet", ".json", ".pkl", ".ffe", ".CSV"])

@@ -18,6 +18,7 @@ from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import Manifest
 from ffe.cli import cli
+from ffe.dataset.stored_rows import split_rows
 from ffe.engines.fake import FakeEngine
 from ffe.errors import BundleError, DataError, HeadError, SpecError
 from ffe.evaluation.temperature import with_temperature
@@ -34,7 +35,6 @@ from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.workflows import TuneResult, evaluate, train, tune
-from ffe.workflows.rows import split_rows
 
 GRID = (2, 2, 12)
 CHANGES = "flip,zoom=0.6-1.2,brightness=0.7-1.3"

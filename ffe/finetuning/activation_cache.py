@@ -17,6 +17,7 @@ from ffe.backbones.weights import Weights
 from ffe.base.digests import bytes_digest, canonical_json, spec_digest
 from ffe.base.system import bytes_text, free_disk
 from ffe.base.text import counted, last_layers
+from ffe.dataset.table import Photos, photos_of_files, photos_of_store
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
 from ffe.engines.throughput import images_per_second
@@ -34,7 +35,6 @@ from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
 from ffe.store.disk_space import column_bytes, file_bytes
 from ffe.store.journal_records import RECORD_ROW, forget, has_rows, held_bytes
 from ffe.store.reader import FeatureStore
-from ffe.workflows.photos import Photos, photos_of_files, photos_of_store
 
 if TYPE_CHECKING:
     import keras

@@ -17,6 +17,8 @@ from ffe.backbones.weights import Weights
 from ffe.base.arrays import empty_rows
 from ffe.base.text import counted
 from ffe.bundle.io import Bundle
+from ffe.dataset.assign import Dealt
+from ffe.dataset.table import Photos
 from ffe.errors import BackboneError, BundleError, DataError, EngineError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.evaluation.temperature import calibrate, with_temperature
@@ -32,8 +34,6 @@ from ffe.predictor import Predictor
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.holdout import TEST, TRAIN, VALID
-from ffe.workflows.dealing import Dealt
-from ffe.workflows.photos import Photos
 
 if TYPE_CHECKING:
     import keras

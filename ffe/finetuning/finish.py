@@ -19,8 +19,10 @@ from ffe.backbones.weights import Weights
 from ffe.base.digests import spec_digest
 from ffe.base.text import counted
 from ffe.bundle import manifest as layout
+from ffe.bundle.build import check_page, check_place, library_versions, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
+from ffe.dataset.assign import Dealt
 from ffe.engines.base import grid_of
 from ffe.errors import ReportError
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
@@ -32,8 +34,6 @@ from ffe.finetuning.trainer import Clock, Step, Trainer
 from ffe.heads.base import Head
 from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind
 from ffe.splits.holdout import TEST, VALID
-from ffe.workflows.dealing import Dealt
-from ffe.workflows.writing import check_page, check_place, library_versions, write_model
 
 if TYPE_CHECKING:
     import keras

@@ -10,6 +10,7 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.text import last_layers
+from ffe.dataset.assign import Dealt
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import answered
 from ffe.evaluation.temperature import with_temperature
@@ -22,7 +23,6 @@ from ffe.report.values import Curves, Page, Picture, Suspect, write_page
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.holdout import TEST, VALID
 from ffe.wording.results import answered_text, comparison_text, kept_text, parameters_text, stage_text
-from ffe.workflows.dealing import Dealt
 
 
 def write_training_report(

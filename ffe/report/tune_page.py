@@ -16,6 +16,8 @@ import numpy as np
 from ffe._version import __version__
 from ffe.base.digests import file_digest
 from ffe.base.text import few, quoted
+from ffe.dataset.load import pooled_rows
+from ffe.dataset.stored_rows import SplitRows
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.learning_curve import Growth, grow
 from ffe.evaluation.reject import answered
@@ -41,8 +43,6 @@ from ffe.tuning.leak_claim import Leak
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import Trial, score_once
 from ffe.wording.results import METRIC_NAMES, answered_text, comparison_text, parameters_text, share_text
-from ffe.workflows.loading import pooled_rows
-from ffe.workflows.rows import SplitRows
 
 if TYPE_CHECKING:
     from ffe.workflows.fitting import TuneResult

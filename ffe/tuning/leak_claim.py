@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ffe.dataset.leaks import flattering
+from ffe.dataset.stored_rows import SplitRows
 from ffe.specs import SearchSpec
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.search import Trial, mean_accuracy, score_once
-from ffe.workflows.leaking import flattering
-from ffe.workflows.rows import SplitRows
 
 
 @dataclass(frozen=True)

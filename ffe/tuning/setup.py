@@ -14,6 +14,7 @@ import numpy as np
 from ffe._version import __version__
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.text import counted, few, quoted
+from ffe.dataset.stored_rows import SplitRows
 from ffe.errors import DataError, HeadError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.heads.dense import DenseHead
@@ -24,7 +25,6 @@ from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.trial_store import Memory
 from ffe.wording.results import trained_views_text
-from ffe.workflows.rows import SplitRows
 
 log = logging.getLogger("ffe")
 

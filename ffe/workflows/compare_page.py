@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from ffe._version import __version__
+from ffe.comparing.result import CompareResult
+from ffe.comparing.roads import Road
+from ffe.dataset.assign import Dealt
 from ffe.report.compare_page import ComparePage, Differing, write_page
 from ffe.report.tune_page import title_of
 from ffe.report.words import duration
 from ffe.splits.holdout import TEST
-from ffe.workflows.compare_result import CompareResult
-from ffe.workflows.dealing import Dealt
-from ffe.workflows.roads import Road
 
 
 def write_compare_page(place: Path, result: CompareResult, dealt: Dealt, source: str) -> None:

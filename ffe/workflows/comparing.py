@@ -12,6 +12,12 @@ from pathlib import Path
 
 from ffe.backbones.catalog import DEFAULT, FAKE, check_size, find
 from ffe.backbones.keras_build import build
+from ffe.bundle.build import check_place
+from ffe.comparing.result import CompareResult, agreement_of, ranked
+from ffe.comparing.roads import FINETUNING, ON_BACKBONE, ROADS, Road, check_roads
+from ffe.dataset.assign import Dealing, Dealt
+from ffe.dataset.split_csv import OneSplit, check_source
+from ffe.dataset.table import check_apart
 from ffe.errors import DataError, FfeError, SpecError, StoreError, is_sentence, memory_text, ran_out_of_memory
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.progress import Progress
@@ -28,13 +34,7 @@ from ffe.splits.holdout import TEST
 from ffe.tuning.search import SearchProgress
 from ffe.workflows.asked import words
 from ffe.workflows.compare_page import write_compare_page
-from ffe.workflows.compare_result import CompareResult, agreement_of, ranked
-from ffe.workflows.dealing import Dealing, Dealt
 from ffe.workflows.going import Going, Told
-from ffe.workflows.one_split import OneSplit, check_source
-from ffe.workflows.photos import check_apart
-from ffe.workflows.roads import FINETUNING, ON_BACKBONE, ROADS, Road, check_roads
-from ffe.workflows.writing import check_place
 
 log = logging.getLogger("ffe")
 
@@ -83,7 +83,7 @@ def compare(
     Args:
         source: labelled images; see ``ffe.images.sources``. Splits that it gives are kept.
         output: folder for models, features and activations; made if it is missing.
-        roads: names of ``ffe.workflows.roads.ROADS``; empty = all.
+        roads: names of ``ffe.comparing.roads.ROADS``; empty = all.
         backbone, size, weights: see ``ffe.extract``; where no backbone is named, that of the features in the folder,
             with its size. The convnets from scratch take
             the same size, but at least 46 and at most 150 pixels.

@@ -18,8 +18,10 @@ from ffe._version import __version__
 from ffe.base.system import bytes_text
 from ffe.base.text import did_you_mean
 from ffe.bundle import manifest as layout
+from ffe.bundle.build import check_output, check_page, library_versions, tested_before, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
+from ffe.dataset.stored_rows import split_rows
 from ffe.errors import BundleError, HeadError
 from ffe.evaluation.comparison import Comparison, compare
 from ffe.evaluation.reject import Answered, answered, check_threshold
@@ -50,8 +52,6 @@ from ffe.tuning.search import (
 )
 from ffe.tuning.setup import AUTO, TrainedViews, memory_of, pose, views_used
 from ffe.tuning.trial_store import Memory
-from ffe.workflows.rows import split_rows
-from ffe.workflows.writing import check_output, check_page, library_versions, tested_before, write_model
 
 log = logging.getLogger("ffe")
 

@@ -13,6 +13,9 @@ import numpy as np
 
 from ffe.backbones.catalog import CONVNET
 from ffe.backbones.convnet import DROPOUT, FILTERS, build_convnet, check_size, first_head
+from ffe.bundle.build import tested_before
+from ffe.dataset.assign import Dealing
+from ffe.dataset.table import check_counts, photos_of_files
 from ffe.engines.base import grid_of
 from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
@@ -31,9 +34,6 @@ from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, Preprocess
 from ffe.splits.groups import find_groups
 from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers
-from ffe.workflows.dealing import Dealing
-from ffe.workflows.photos import check_counts, photos_of_files
-from ffe.workflows.writing import tested_before
 
 
 def scratch(

@@ -13,6 +13,9 @@ import numpy as np
 
 from ffe.backbones.keras_build import build
 from ffe.base.atomic import copy_file
+from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, VIEWS, Road
+from ffe.dataset.assign import Dealt
+from ffe.dataset.split_csv import OneSplit
 from ffe.errors import StaleStoreError
 from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.progress import Progress
@@ -27,12 +30,9 @@ from ffe.splits.holdout import TEST
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import SearchProgress, Trial
-from ffe.workflows.dealing import Dealt
 from ffe.workflows.finetuning import finetune
 from ffe.workflows.fitting import TuneResult, train, tune
 from ffe.workflows.from_scratch import scratch
-from ffe.workflows.one_split import OneSplit
-from ffe.workflows.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, VIEWS, Road
 
 log = logging.getLogger("ffe")
 

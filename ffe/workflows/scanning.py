@@ -14,6 +14,7 @@ import numpy as np
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.base.output_file import check_output
+from ffe.dataset.advice import Advice, Facts, advise
 from ffe.images.decode import NOTES
 from ffe.images.loader import remark
 from ffe.images.probe import ImageLook, ending_format, survey
@@ -21,7 +22,6 @@ from ffe.images.sources import UNLABELLED, Finding, ImageRecord, Scan
 from ffe.images.sources import look as list_images
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import Groups, find_groups
-from ffe.workflows.advice import Advice, Facts, advise
 
 COPIES, RESAVED = "the same file", "saved again or resized"
 

@@ -16,6 +16,7 @@ from ffe._version import __version__
 from ffe.backbones.trained import BACKBONE, LEARNT
 from ffe.base.digests import spec_differences
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
+from ffe.dataset.stored_rows import labelled
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import Answered, answered, sure
@@ -33,7 +34,6 @@ from ffe.report.values import check_output as check_report
 from ffe.specs import AugmentSpec
 from ffe.store.reader import FeatureStore
 from ffe.wording.results import answered_text, parameters_text
-from ffe.workflows.rows import labelled
 
 log = logging.getLogger("ffe")
 

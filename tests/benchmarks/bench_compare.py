@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ffe.comparing.roads import ROADS
 from ffe.wording.comparison import compare_text
 from ffe.workflows.comparing import compare
-from ffe.workflows.roads import ROADS
 
 pytestmark = pytest.mark.benchmark
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.dataset.load import pooled_rows
 from ffe.extraction.run import extract
 from ffe.specs import SearchSpec
 from ffe.splits.folds import assign_folds
@@ -28,7 +29,6 @@ from ffe.splits.holdout import hold_out
 from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.search import refit, search
-from ffe.workflows.loading import pooled_rows
 
 pytestmark = pytest.mark.benchmark
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from ffe.cli import cli
 from ffe.cli.compare import ROADS_HELP, _Trials
+from ffe.comparing.roads import ROADS
 from ffe.tuning.search import SearchProgress, Trial
-from ffe.workflows.roads import ROADS
 
 pytestmark = pytest.mark.usefixtures("quick_measures")
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from ffe.base.digests import spec_differences
 from ffe.base.text import counted, few, numbered, quoted
+from ffe.dataset.assign import say_moved
+from ffe.dataset.leaks import leaking, warn_of_leaks
+from ffe.dataset.load import load_rows, pooled_rows
 from ffe.errors import DataError, ModelMismatchError
 from ffe.specs import ViewsSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore
-from ffe.workflows.dealing import say_moved
-from ffe.workflows.leaking import leaking, warn_of_leaks
-from ffe.workflows.loading import load_rows, pooled_rows
 
 log = logging.getLogger("ffe")
 
@@ -76,7 +76,7 @@ class SplitRows:
         return {name: int((self.split == split).sum()) for name, split in names.items()}
 
     def leaking(self, cause: str = "named") -> np.ndarray:
-        """Return which test rows belong to one that trains or chooses: bool (N,); see ``ffe.workflows.leaking``."""
+        """Return which test rows belong to one that trains or chooses: bool (N,); see ``ffe.dataset.leaks``."""
         return leaking(self.split, self.groups, cause)
 
 

@@ -10,11 +10,11 @@ from functools import cached_property
 import numpy as np
 
 from ffe.base.text import counted, few, quoted
+from ffe.dataset.leaks import warn_of_leaks
+from ffe.dataset.table import Photos
 from ffe.errors import DataError
 from ffe.splits.groups import Groups
 from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, Sides, hold_out
-from ffe.workflows.leaking import warn_of_leaks
-from ffe.workflows.photos import Photos
 
 log = logging.getLogger("ffe")
 

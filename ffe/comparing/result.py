@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ffe.comparing.roads import Road
 from ffe.evaluation.comparison import Comparison, compare
-from ffe.workflows.roads import Road
 
 MARGIN = 0.05  # of accuracy: what is less than this behind, whatever chance may do, counts as as good
 

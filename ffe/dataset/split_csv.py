@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ffe.base.output_file import write_output
+from ffe.dataset.assign import Dealing, Dealt
+from ffe.dataset.load import pooled_rows
+from ffe.dataset.table import check_counts, photos_of_files, photos_of_store
 from ffe.errors import DataError, SourceError
 from ffe.images.file_names import is_text, printable
 from ffe.images.limits import Limits
@@ -19,9 +22,6 @@ from ffe.images.sources import Scan, look
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import find_groups
 from ffe.store.reader import FeatureStore
-from ffe.workflows.dealing import Dealing, Dealt
-from ffe.workflows.loading import pooled_rows
-from ffe.workflows.photos import check_counts, photos_of_files, photos_of_store
 
 
 def check_source(found: Scan) -> None:
