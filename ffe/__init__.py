@@ -37,38 +37,38 @@ _HOMES = {
     "FeatureStore": "ffe.store.reader",
     "FfeError": "ffe.errors",
     "Predictor": "ffe.predictor",
-    "compare": "ffe.workflows.comparing",
-    "evaluate": "ffe.workflows.scoring",
+    "compare": "ffe.commands.compare",
+    "evaluate": "ffe.commands.evaluate",
     "extract": "ffe.extraction.run",
-    "finetune": "ffe.workflows.finetuning",
-    "forget": "ffe.workflows.forgetting",
-    "label": "ffe.workflows.labelling",
-    "scratch": "ffe.workflows.from_scratch",
-    "pack": "ffe.workflows.packing",
-    "preview": "ffe.workflows.previewing",
-    "scan": "ffe.workflows.scanning",
-    "train": "ffe.workflows.fitting",
-    "tune": "ffe.workflows.fitting",
-    "verify": "ffe.workflows.verifying",
+    "finetune": "ffe.commands.finetune",
+    "forget": "ffe.commands.forget",
+    "label": "ffe.commands.label",
+    "scratch": "ffe.commands.scratch",
+    "pack": "ffe.commands.pack",
+    "preview": "ffe.commands.preview",
+    "scan": "ffe.commands.scan",
+    "train": "ffe.commands.tune",
+    "tune": "ffe.commands.tune",
+    "verify": "ffe.commands.verify",
 }
 
 if TYPE_CHECKING:
+    from ffe.commands.compare import compare
+    from ffe.commands.evaluate import evaluate
+    from ffe.commands.finetune import finetune
+    from ffe.commands.forget import forget
+    from ffe.commands.label import label
+    from ffe.commands.pack import pack
+    from ffe.commands.preview import preview
+    from ffe.commands.scan import scan
+    from ffe.commands.scratch import scratch
+    from ffe.commands.tune import train, tune
+    from ffe.commands.verify import verify
     from ffe.errors import FfeError
     from ffe.extraction.run import extract
     from ffe.extraction.transformer import FeatureExtractor
     from ffe.predictor import Predictor
     from ffe.store.reader import FeatureStore
-    from ffe.workflows.comparing import compare
-    from ffe.workflows.finetuning import finetune
-    from ffe.workflows.fitting import train, tune
-    from ffe.workflows.forgetting import forget
-    from ffe.workflows.from_scratch import scratch
-    from ffe.workflows.labelling import label
-    from ffe.workflows.packing import pack
-    from ffe.workflows.previewing import preview
-    from ffe.workflows.scanning import scan
-    from ffe.workflows.scoring import evaluate
-    from ffe.workflows.verifying import verify
 
 
 def __getattr__(name: str) -> Any:

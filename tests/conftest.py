@@ -105,7 +105,7 @@ def fake_store(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def fake_bundle(fake_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A logistic model on the fake features; treat it as read-only."""
-    from ffe.workflows.fitting import train
+    from ffe.commands.tune import train
 
     path = tmp_path_factory.mktemp("bundle") / "model.ffe"
     train(fake_store, path, head="logistic")

@@ -17,6 +17,7 @@ import ffe
 from ffe.backbones.convnet import DROPOUT
 from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle
+from ffe.commands.compare_runner import Going
 from ffe.comparing.result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import ROADS, Road
 from ffe.errors import BackboneError, DataError, ReportError, SourceError, SpecError, StoreError
@@ -24,7 +25,6 @@ from ffe.evaluation.scores import evaluate_probabilities
 from ffe.finetuning.trainer import Clock
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
-from ffe.workflows.going import Going
 
 pytestmark = pytest.mark.usefixtures("quick_measures")
 
@@ -251,7 +251,7 @@ def test_an_interruption_keeps_what_is_done(pictures: Path, tmp_path: Path, monk
     def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ffe.workflows.going.finetune", stop)
+    monkeypatch.setattr("ffe.commands.compare_runner.finetune", stop)
     result = ffe.compare(pictures, tmp_path / "o", roads=["frozen", "head-only", "scratch"], **FAKE)
     assert result.interrupted
     assert [road.reason for road in result.roads] == ["", "interrupted", "interrupted before its turn"]

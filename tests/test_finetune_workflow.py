@@ -17,6 +17,10 @@ import pytest
 from ffe.backbones.trained import find_in_model, load_backbone
 from ffe.backbones.weights import Weights
 from ffe.bundle.io import Bundle
+from ffe.commands.evaluate import evaluate
+from ffe.commands.finetune import finetune
+from ffe.commands.scratch import scratch
+from ffe.commands.tune import train
 from ffe.errors import (
     BackboneError,
     BundleError,
@@ -52,10 +56,6 @@ from ffe.predictor import Predictor
 from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.wording.results import kept_text
-from ffe.workflows.finetuning import finetune
-from ffe.workflows.fitting import train
-from ffe.workflows.from_scratch import scratch
-from ffe.workflows.scoring import evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_measures")
 
@@ -101,7 +101,7 @@ def tuned(pictures: Path, base: tuple[Path, Path], tmp_path_factory: pytest.Temp
     logging.getLogger("ffe").addHandler(handler)
     logging.getLogger("ffe").setLevel(logging.INFO)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ffe.workflows.finetuning.Network", Remembered)
+        patch.setattr("ffe.commands.finetune.Network", Remembered)
         result = finetune(
             pictures,
             folder / "t.ffe",
@@ -796,8 +796,8 @@ def test_stages_are_given_as_text_or_values(
     def make(**options: Any) -> None:
         raise Made(TrainingSpec(**options))
 
-    monkeypatch.setattr("ffe.workflows.finetuning.TrainingSpec", make)
-    monkeypatch.setattr("ffe.workflows.from_scratch.TrainingSpec", make)
+    monkeypatch.setattr("ffe.commands.finetune.TrainingSpec", make)
+    monkeypatch.setattr("ffe.commands.scratch.TrainingSpec", make)
     with pytest.raises(Made) as made:
         finetune("p", "t.ffe", model="m.ffe", **asked)
     spec = made.value.args[0]
@@ -934,7 +934,7 @@ def test_bad_input_is_refused_in_a_sentence(
         with pytest.raises(error) as raised:
             finetune(arguments.pop("source"), arguments.pop("output"), **arguments)  # type: ignore[arg-type]
         assert str(raised.value).startswith(message)
-    monkeypatch.setattr("ffe.workflows.from_scratch.photos_of_files", None)  # nothing is decoded
+    monkeypatch.setattr("ffe.commands.scratch.photos_of_files", None)  # nothing is decoded
     with pytest.raises(DataError, match=few):
         scratch(tmp_path / "three", out)
     assert sorted(path.name for path in tmp_path.iterdir()) == before

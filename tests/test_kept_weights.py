@@ -13,12 +13,12 @@ from click.testing import CliRunner, Result
 
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
+from ffe.commands.finetune import finetune
+from ffe.commands.scratch import scratch
+from ffe.commands.tune import train
 from ffe.extraction.run import extract
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.trainer import Trainer
-from ffe.workflows.finetuning import finetune
-from ffe.workflows.fitting import train
-from ffe.workflows.from_scratch import scratch
 
 BACKBONE, SIZE = "mobilenet_0.25", 32
 
@@ -178,7 +178,7 @@ def test_a_second_interruption_ends_at_once(
     def again(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ffe.workflows.from_scratch.probabilities_of", again)
+    monkeypatch.setattr("ffe.commands.scratch.probabilities_of", again)
     with pytest.raises(KeyboardInterrupt):
         scratch(pictures, tmp_path / "s.ffe", size=48, plain=True, on_epoch=InterruptIn(1, 1))
     assert not (tmp_path / "s.ffe").exists()

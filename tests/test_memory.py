@@ -77,7 +77,7 @@ def test_an_error_of_ours_that_only_memory_caused(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("command", ["doctor", "backbones"])
 def test_a_command_without_a_knob(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = {"doctor": "ffe.workflows.checkup.checkup", "backbones": "ffe.cli.backbones.print_json"}[command]
+    home = {"doctor": "ffe.commands.doctor.checkup", "backbones": "ffe.cli.backbones.print_json"}[command]
     monkeypatch.setattr(home, _raising(MemoryError()))
     result = CliRunner().invoke(cli, [command, "--json"])
     assert (result.exit_code, result.stderr) == (3, "ffe: There is not enough memory; close other programs.\n")

@@ -13,13 +13,13 @@ from PIL import Image
 
 import ffe
 from ffe.base.digests import bytes_digest
+from ffe.commands.preview import preview
 from ffe.errors import DecodeError, ReportError, SourceError, SpecError
 from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
 from ffe.images.decode import decode
 from ffe.report.contact_sheet import Strip
 from ffe.specs import AugmentSpec
-from ffe.workflows.previewing import preview
 
 CHANGES = "flip,zoom,rotate=15,brightness"
 
@@ -27,16 +27,16 @@ CHANGES = "flip,zoom,rotate=15,brightness"
 @pytest.fixture
 def strips(monkeypatch: pytest.MonkeyPatch) -> list[Strip]:
     """What was laid on the sheet."""
-    from ffe.workflows import previewing
+    from ffe.commands import preview
 
     found: list[Strip] = []
-    draw_sheet = previewing.contact_sheet
+    draw_sheet = preview.contact_sheet
 
     def noted(title: str, note: str, laid: list[Strip], columns: int) -> Image.Image:
         found.extend(laid)
         return draw_sheet(title, note, laid, columns)
 
-    monkeypatch.setattr(previewing, "contact_sheet", noted)
+    monkeypatch.setattr(preview, "contact_sheet", noted)
     return found
 
 

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
+from ffe.commands.tune import TuneResult, tune
 from ffe.tuning.search import SearchProgress
-from ffe.workflows.fitting import TuneResult, tune
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS: dict[str, Any] = {"heads": ("logistic", "svm"), "trials": 16, "folds": 3, "seed": 5}

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import ffe
+from ffe.commands.scan import COPIES, RESAVED, OtherEnding, ScanResult, SkippedFile, scan
 from ffe.errors import BackboneError, ReportError, SourceError, SpecError
 from ffe.images.drawings import draw
-from ffe.workflows.scanning import COPIES, RESAVED, OtherEnding, ScanResult, SkippedFile, scan
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ffe.commands.tune import train
 from ffe.extraction.run import extract
-from ffe.workflows.fitting import train
 
 NEVER = {"tensorflow", "keras", "keras_tuner", "tensorboard", "nncf", "jax", "torch", "rich", "joblib"}
 NOT_TO_PREDICT = NEVER | {"sklearn", "scipy", "h5py"}

@@ -11,9 +11,9 @@ import pytest
 
 from ffe.base.output_file import write_output
 from ffe.bundle.io import Bundle
+from ffe.commands.tune import tune
 from ffe.errors import BundleError, FfeError, ReportError, StoreError
 from ffe.store.disk_space import saying_what_is_missing
-from ffe.workflows.fitting import tune
 
 REASONS = {
     errno.ENOSPC: "the disk of '{folder}' is full; make room there, or choose another place.",

@@ -15,6 +15,8 @@ import pytest
 
 from ffe.base.hdf5_checks import as_text
 from ffe.bundle.io import Bundle, write_bundle
+from ffe.commands.tune import train
+from ffe.commands.verify import verify
 from ffe.errors import BundleError, SourceError, SpecError, StoreError, WeightsError
 from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
@@ -22,8 +24,6 @@ from ffe.images.drawings import draw
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
-from ffe.workflows.fitting import train
-from ffe.workflows.verifying import verify
 
 
 @pytest.fixture
@@ -151,10 +151,10 @@ def test_recompute_says_which_pictures_it_could_not_take(features: Path, photos:
 
 def test_recompute_is_seeded(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[int]] = []
-    from ffe.workflows import verifying
+    from ffe.commands import verify
 
-    real = verifying._found
-    monkeypatch.setattr(verifying, "_found", lambda pictures, rows: drawn.append(rows) or real(pictures, rows))  # type: ignore[func-returns-value]
+    real = verify._found
+    monkeypatch.setattr(verify, "_found", lambda pictures, rows: drawn.append(rows) or real(pictures, rows))  # type: ignore[func-returns-value]
     for seed in (0, 0, 1):
         verify(features, recompute=6, seed=seed)
     assert drawn[0] == drawn[1] != drawn[2]
@@ -265,7 +265,7 @@ def test_what_was_found_is_said_where_the_backbone_cannot_be_had(features: Path,
     def none(*rest: object, **options: object) -> None:
         raise WeightsError("There are no weights.")
 
-    monkeypatch.setattr("ffe.workflows.verifying.open_engine", none)
+    monkeypatch.setattr("ffe.commands.verify.open_engine", none)
     with pytest.raises(WeightsError, match="There are no weights"):
         verify(features, recompute=2)
     damage(features, 3)

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from ffe.bundle.io import Bundle
+from ffe.commands.evaluate import evaluate
+from ffe.commands.tune import TuneResult, train, tune
 from ffe.errors import BundleError, DataError, HeadError, ModelMismatchError, SourceError, SpecError, WeightsError
 from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
@@ -25,8 +27,6 @@ from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.tuning.leak_claim import Leak
-from ffe.workflows.fitting import TuneResult, train, tune
-from ffe.workflows.scoring import evaluate
 
 GRID = (4, 4, 3)
 
@@ -455,7 +455,7 @@ def test_an_image_in_two_classes_counts_once_for_the_folds(tmp_path: Path, seed:
 def test_many_rows_for_the_svm_are_approximated_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: pytest.LogCaptureFixture
 ) -> None:
-    for module in ("ffe.heads.svm", "ffe.tuning.score_svm", "ffe.tuning.cost", "ffe.workflows.fitting"):
+    for module in ("ffe.heads.svm", "ffe.tuning.score_svm", "ffe.tuning.cost", "ffe.commands.tune"):
         monkeypatch.setattr(f"{module}.EXACT_ROWS", 20)
     store = _store(tmp_path / "f.h5", [0, 1] * 20)
     assert _quick(store, heads=("logistic", "svm")).rows["train"] == 34

@@ -27,8 +27,8 @@ def command(source: str, as_json: bool, **options: Any) -> None:
     Ways are measured in turn, so that what else the machine does falls on all
     of them. Takes some minutes; nothing is kept.
     """
+    from ffe.commands.bench import bench
     from ffe.wording.results import table
-    from ffe.workflows.benching import bench
 
     result = bench(source, on_step=note, **options)
     if as_json:

@@ -10,7 +10,7 @@ import click
 from ffe.cli.output import print_json
 
 if TYPE_CHECKING:
-    from ffe.workflows.caches import Kept
+    from ffe.commands.cache import Kept
 
 _KINDS = ("models", "compiled", "runs", "digests", "trials", "activations")
 
@@ -33,14 +33,14 @@ def command(folders: tuple[Path, ...], clear: str | None, as_json: bool) -> None
     needed. Finished trials and activations lie beside the outputs that they
     were made for: FOLDERS says where to look for those.  [default: here]
     """
-    from ffe.workflows import caches
+    from ffe.commands import cache
 
     places = folders or (Path(),)
     if clear is None:
-        found = caches.kept(places)
+        found = cache.kept(places)
         print_json({"kept": [each.to_json() for each in found]}) if as_json else _print(found)
         return
-    gone = caches.clear(None if clear == "all" else clear, places)
+    gone = cache.clear(None if clear == "all" else clear, places)
     if as_json:
         print_json({"cleared": [each.to_json() for each in gone]})
     elif gone:

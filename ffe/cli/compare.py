@@ -80,7 +80,7 @@ def command(source: str, output: str, as_json: bool, budget: float | None, **opt
     on the same. Features and activations stay in the folder, so that a second
     comparison is quick. Ctrl-C ends it with the roads that are done.
     """
-    from ffe.workflows.comparing import compare
+    from ffe.commands.compare import compare
 
     if budget is not None and options["seconds"] is not None:
         raise click.UsageError("--seconds is the earlier name of --budget; give one of them.")

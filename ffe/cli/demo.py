@@ -24,12 +24,12 @@ def command(output: str) -> None:
     with ffe. Says at the end what to do with photos of your own.
     """
     from ffe.base.system import bytes_text
+    from ffe.commands.tune import tune
     from ffe.engines.model_cache import cache_folder
     from ffe.errors import SourceError
     from ffe.extraction.run import extract
     from ffe.images.drawings import draw, draw_folder
     from ffe.predictor import Predictor
-    from ffe.workflows.fitting import tune
 
     folder = Path(output)
     pictures, features, model, new = folder / "pictures", folder / "features.h5", folder / "model.ffe", folder / "new.png"

@@ -10,7 +10,7 @@ from ffe.base.text import counted
 from ffe.cli.output import note, print_json
 
 if TYPE_CHECKING:
-    from ffe.workflows.checkup import Expected
+    from ffe.commands.doctor import Expected
 
 
 @click.command(short_help="Show this machine, the engines that work on it, and what to expect.")
@@ -21,9 +21,9 @@ def command(as_json: bool) -> None:
     Decoding is measured on a drawn picture, and every backbone in the cache of
     converted models is run, for about a second each.
     """
+    from ffe.commands.doctor import checkup
     from ffe.engines.factory import int8_text
     from ffe.wording.results import facts_text, table
-    from ffe.workflows.checkup import checkup
 
     found = checkup(note)
     if as_json:

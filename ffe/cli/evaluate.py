@@ -22,7 +22,7 @@ from ffe.cli.output import (
 from ffe.report.words import THIN, counted, percent, plain
 
 if TYPE_CHECKING:
-    from ffe.workflows.scoring import EvaluateResult
+    from ffe.commands.evaluate import EvaluateResult
 
 _FEW = 10
 _LONGEST = 1000
@@ -48,8 +48,8 @@ _LONGEST = 1000
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(model: str, data: str, answers: bool, as_json: bool, **options: Any) -> None:
     """Score MODEL on a feature file of the same spec, or on a folder or CSV of labelled images."""
+    from ffe.commands.evaluate import evaluate
     from ffe.wording.results import answered_text, evaluation_text
-    from ffe.workflows.scoring import evaluate
 
     refuse_swapped(model, (data,), "evaluate")
     if answers and not as_json:

@@ -51,7 +51,7 @@ def command(source: str, output: str, model: str, as_json: bool, **options: Any)
     stays frozen is computed once, and every epoch trains only the part above
     it. The images that tested the model test here too.
     """
-    from ffe.workflows.finetuning import finetune
+    from ffe.commands.finetune import finetune
 
     with ExtractProgress() as progress, EpochView() as view:
         result = finetune(source, output, model=model, progress=progress, **view.callbacks, **options)

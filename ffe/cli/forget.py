@@ -24,7 +24,7 @@ def command(named: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     What a model has learnt from a photo stays in it until it is made again;
     that is said, with the command.
     """
-    from ffe.workflows.forgetting import OURS, forget
+    from ffe.commands.forget import OURS, forget
 
     files = [one for one in named if Path(one).suffix.lower() in OURS]
     result = forget([one for one in named if one not in files], files, dry_run=dry_run)

@@ -38,7 +38,7 @@ def command(
     It asks EfficientNet-Lite0, which comes with ffe. Classes of your own need a
     model of your own: see 'ffe extract' and 'ffe tune'.
     """
-    from ffe.workflows.labelling import Labeller
+    from ffe.commands.label import Labeller
 
     labeller = Labeller(
         top=top,

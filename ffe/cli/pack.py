@@ -25,7 +25,7 @@ def command(files: tuple[str, ...], output: str, as_json: bool, **options: objec
     makes one file of a virtual one. Every row is checked on the way.
     """
     from ffe.base.system import bytes_text
-    from ffe.workflows.packing import pack
+    from ffe.commands.pack import pack
 
     summary = pack(files, output, **options)  # type: ignore[arg-type]
     if as_json:

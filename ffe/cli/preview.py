@@ -33,7 +33,7 @@ def command(
     with what was drawn for it. Views depend on the content of a picture alone:
     they are the same every time.
     """
-    from ffe.workflows.previewing import preview
+    from ffe.commands.preview import preview
 
     result = preview(source, output, augment=augment, size=size or 224, views=views, image=image)
     if as_json:

@@ -12,7 +12,7 @@ from ffe.cli.extract import size_option
 from ffe.cli.output import CountProgress, duration_text, note, print_json
 
 if TYPE_CHECKING:
-    from ffe.workflows.scanning import ScanResult
+    from ffe.commands.scan import ScanResult
 
 _BAR = 30
 _CLASSES = 40  # of more, only the largest and the smallest are listed
@@ -34,7 +34,7 @@ def command(
     SOURCE is what 'ffe extract' takes. Every file is decoded once, and none is
     changed.
     """
-    from ffe.workflows.scanning import scan
+    from ffe.commands.scan import scan
 
     with CountProgress("files") as progress:
         result = scan(source, backbone=backbone, size=size, report=report, on_look=progress)

@@ -34,7 +34,7 @@ def command(source: str, output: str, as_json: bool, **options: Any) -> None:
     Four convolutions and a dense layer of 512 units, with dropout. It needs no
     pretrained weights, and more images and time than a head on a backbone.
     """
-    from ffe.workflows.from_scratch import scratch
+    from ffe.commands.scratch import scratch
 
     if options["plain"] and click.get_current_context().get_parameter_source("augment") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--plain is without changing images, so it does not go with --augment; leave one of them out.")

@@ -18,7 +18,7 @@ from ffe.cli.tune import parse_settings, print_result, shared_options
 @shared_options
 def command(features: str, output: str, head: str, settings: dict[str, str], as_json: bool, **options: Any) -> None:
     """Fit one head on FEATURES with the parameters of --set, test it once, write a model."""
-    from ffe.workflows.fitting import train
+    from ffe.commands.tune import train
 
     refuse_model(features, output, "train")
     result = train(features, output, head=head, settings=settings, **options)

@@ -149,7 +149,7 @@ def command(features: str, output: str, heads: str, as_json: bool, **options: An
     the rest. Images that belong together stand on one side. Interrupted, the
     same command goes on where it stopped.
     """
-    from ffe.workflows.fitting import tune
+    from ffe.commands.tune import tune
 
     refuse_model(features, output, "tune")
     names: Any = "auto" if heads.strip() == "auto" else [name.strip() for name in heads.split(",") if name.strip()]

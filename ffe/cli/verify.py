@@ -33,7 +33,7 @@ def command(file: str, as_json: bool, **options: object) -> None:
     and the int8 model. Of a model: the digest of every member, and its answers
     for the golden pictures inside. Leaves with code 3 if something is wrong.
     """
-    from ffe.workflows.verifying import verify
+    from ffe.commands.verify import verify
 
     with CountProgress("rows checked") as progress:
         found = verify(file, progress=progress, **options)  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ from ffe.tuning.search import Trial, score_once
 from ffe.wording.results import METRIC_NAMES, answered_text, comparison_text, parameters_text, share_text
 
 if TYPE_CHECKING:
-    from ffe.workflows.fitting import TuneResult
+    from ffe.commands.tune import TuneResult
 
 log = logging.getLogger("ffe")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ffe.commands.compare import compare
 from ffe.comparing.roads import ROADS
 from ffe.wording.comparison import compare_text
-from ffe.workflows.comparing import compare
 
 pytestmark = pytest.mark.benchmark
 

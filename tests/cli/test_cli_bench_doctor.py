@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_measures")
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str]]]:
     """Runs ``ffe extract`` of the bench in this process; returns the arguments of each, and the int8 models that it found."""
-    from ffe.workflows import benching
+    from ffe.commands import bench
 
     started = []
 
@@ -35,7 +35,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str
             done = CliRunner().invoke(cli, arguments)
         return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
 
-    monkeypatch.setattr(benching, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(bench, "subprocess", SimpleNamespace(run=run))
     return started
 
 
@@ -135,7 +135,7 @@ def test_doctor_says_what_to_expect(doctor_cache: Path, pictures: Path, tmp_path
 def test_doctor_says_in_common_words_whether_there_is_a_gpu(
     there: bool, said: str, doctor_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ffe.workflows.checkup.may_have_gpu", lambda: there)
+    monkeypatch.setattr("ffe.commands.doctor.may_have_gpu", lambda: there)
     printed = CliRunner().invoke(cli, ["doctor"]).stdout
     assert f"\nGPU              {said}\n" in printed
     assert "images/s per core" in printed

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 
 from ffe.cli import cli
 from ffe.cli.cache import _KINDS
+from ffe.commands.cache import KINDS
 from ffe.store.journal_folder import locked
 from ffe.tuning.problem import Outcome
 from ffe.tuning.trial_store import Memory
-from ffe.workflows.caches import KINDS
 
 DIGEST = "0123456789abcdef" * 2
 FILES = {

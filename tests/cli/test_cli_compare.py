@@ -87,7 +87,7 @@ def test_an_interruption_prints_what_is_done(pictures: Path, tmp_path: Path, mon
     def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ffe.workflows.going.scratch", stop)
+    monkeypatch.setattr("ffe.commands.compare_runner.scratch", stop)
     result = run(pictures, "-o", tmp_path / "o", "--roads", "frozen,scratch", *FAKE)
     assert result.exit_code == 130
     assert "scratch: interrupted\n" in result.stdout

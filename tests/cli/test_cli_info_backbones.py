@@ -14,11 +14,11 @@ from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
 from ffe.backbones.keras_build import build
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.cli import cli
+from ffe.commands.tune import tune
 from ffe.extraction.request import make_spec
 from ffe.extraction.throughput_log import remember
 from ffe.store.reader import FeatureStore
 from ffe.wording.results import model_card
-from ffe.workflows.fitting import tune
 
 
 def _run(*arguments: object) -> Result:

@@ -13,8 +13,8 @@ from PIL import Image
 
 import ffe
 from ffe.cli import cli
+from ffe.commands.label import Labeller
 from ffe.errors import SpecError, WeightsError
-from ffe.workflows.labelling import Labeller
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def test_refusals_are_one_sentence(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_views_are_limited_as_the_help_says(pictures: Path, tmp_path: Path) -> None:
-    from ffe.workflows.previewing import MOST_VIEWS
+    from ffe.commands.preview import MOST_VIEWS
 
     assert f"[1<=x<={MOST_VIEWS}]" in " ".join(CliRunner().invoke(cli, ["preview", "--help"]).stdout.split())
     options = ["--augment", "flip", "-o", str(tmp_path / "g.png"), "--views", str(MOST_VIEWS + 1)]

@@ -14,6 +14,9 @@ import pytest
 
 from ffe.backbones.weights import random_weights
 from ffe.bundle.io import Bundle
+from ffe.commands.evaluate import evaluate
+from ffe.commands.tune import train
+from ffe.commands.verify import verify
 from ffe.engines import quantize
 from ffe.engines.factory import open_engine
 from ffe.engines.model_cache import cache_folder
@@ -28,9 +31,6 @@ from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
 from ffe.testing.store import seal
-from ffe.workflows.fitting import train
-from ffe.workflows.scoring import evaluate
-from ffe.workflows.verifying import verify
 
 OPTIONS: dict[str, Any] = {"backbone": "mobilenet_0.25", "size": 32, "weights": "random"}
 

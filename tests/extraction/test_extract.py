@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from ffe.base.digests import bytes_digest
+from ffe.commands.verify import verify
 from ffe.engines.factory import open_engine
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DataError, EngineError, SourceError, StaleStoreError, StoreError
@@ -26,7 +27,6 @@ from ffe.images.drawings import draw
 from ffe.images.phash import perceptual_hash
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import assert_same_file, seal
-from ffe.workflows.verifying import verify
 
 
 def run(source: Path, output: Path, **options: Any) -> ExtractSummary:

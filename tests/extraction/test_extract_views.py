@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from ffe.base.hdf5_checks import as_text
+from ffe.commands.pack import pack
+from ffe.commands.verify import verify
 from ffe.engines.base import ROW_TOLERANCE
 from ffe.engines.fake import FakeEngine
 from ffe.errors import SourceError, SpecError, StaleStoreError, StoreError
@@ -32,8 +34,6 @@ from ffe.store.check import check_store
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
 from ffe.testing.store import seal
-from ffe.workflows.packing import pack
-from ffe.workflows.verifying import verify
 
 CHANGES = "flip,zoom=0.6-1.2,rotate=20,brightness=0.7-1.3"
 

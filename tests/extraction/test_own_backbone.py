@@ -16,6 +16,7 @@ from click.testing import CliRunner
 import ffe
 from ffe.backbones.catalog import DEFAULT, find
 from ffe.cli import cli
+from ffe.commands.bench import bench
 from ffe.errors import StaleStoreError, WeightsError
 from ffe.extraction.estimate import dry_run
 from ffe.extraction.request import make_spec, spec_at_hand, weights_of
@@ -23,7 +24,6 @@ from ffe.extraction.run import extract
 from ffe.specs import ExtractSpec
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
-from ffe.workflows.benching import bench
 
 OPTIONS: dict[str, Any] = {"backbone": "fake", "size": (40, 48), "layer": None, "decode": "fast", "dtype": "float16"}
 

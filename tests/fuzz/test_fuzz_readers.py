@@ -63,7 +63,7 @@ def stores(fake_store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[P
 @pytest.fixture(scope="session")
 def bundles(fake_store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A model of each kind of head."""
-    from ffe.workflows.fitting import train
+    from ffe.commands.tune import train
 
     folder = tmp_path_factory.mktemp("bundles")
     heads = ("logistic", "svm", "forest", "dense")

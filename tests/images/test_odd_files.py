@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from ffe.cli import cli
+from ffe.commands.tune import train
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image
 from ffe.specs import Decode
 from ffe.store.reader import FeatureStore
-from ffe.workflows.fitting import train
 
 Colour = tuple[int, int, int]
 

@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from PIL import Image, ImageFile
 
 from ffe.cli import cli
+from ffe.commands.tune import train
+from ffe.commands.verify import verify
 from ffe.errors import DecodeError
 from ffe.extraction.run import extract
 from ffe.images import decode as decoding
@@ -22,8 +24,6 @@ from ffe.images.decode import CUT, DARK, ENDLESS, UNMATCHED, decode
 from ffe.images.drawings import draw
 from ffe.images.loader import remark
 from ffe.predictor import Predictor
-from ffe.workflows.fitting import train
-from ffe.workflows.verifying import verify
 
 FORMATS: list[tuple[str, dict[str, Any], int]] = [  # name, options, bytes behind the last pixel
     ("JPEG", {}, 2),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ffe.workflows.labelling import Labeller
+from ffe.commands.label import Labeller
 
 DOGS, CATS, DAISY = range(151, 269), range(281, 286), (985,)
 

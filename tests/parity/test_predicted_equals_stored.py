@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from ffe.bundle.io import Bundle
+from ffe.commands.tune import train
 from ffe.extraction.run import extract
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
-from ffe.workflows.fitting import train
 
 
 @pytest.fixture(scope="module")

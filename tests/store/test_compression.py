@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+from ffe.commands.pack import pack
 from ffe.errors import SpecError, StoreError
 from ffe.extraction.run import extract
 from ffe.specs import Compression, StoredDtype
 from ffe.store import compression
 from ffe.store.reader import FeatureStore
 from ffe.testing import StoreContract
-from ffe.workflows.packing import pack
 
 FILTERS = {"none": [], "lzf": [32000], "gzip": [1], "zstd": [32001]}
 

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 
 from ffe.base.digests import canonical_json, spec_digest
 from ffe.cli import cli
+from ffe.commands.pack import pack
+from ffe.commands.verify import verify
 from ffe.errors import StoreError
 from ffe.extraction.run import extract
 from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import assert_same_file
-from ffe.workflows.packing import pack
-from ffe.workflows.verifying import verify
 
 TEXT = h5py.string_dtype("utf-8")
 SKIPPED = [("bäd.png", "broken", "its header is damaged")]

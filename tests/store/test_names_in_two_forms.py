@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 from ffe.base.hdf5_checks import as_text
 from ffe.cli import cli
+from ffe.commands.evaluate import evaluate
+from ffe.commands.pack import pack
+from ffe.commands.tune import train
 from ffe.extraction.run import extract
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
-from ffe.workflows.fitting import train
-from ffe.workflows.packing import pack
-from ffe.workflows.scoring import evaluate
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from ffe.base.hdf5_checks import as_text
+from ffe.commands.pack import pack
+from ffe.commands.tune import train
+from ffe.commands.verify import verify
 from ffe.errors import StaleStoreError, StoreError
 from ffe.extraction.run import extract
 from ffe.images.drawings import draw
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import seal
-from ffe.workflows.fitting import train
-from ffe.workflows.packing import pack
-from ffe.workflows.verifying import verify
 
 
 @pytest.fixture(scope="module")
@@ -346,9 +346,9 @@ def test_a_virtual_file_by_another_name(here: Path) -> None:
 
 def test_what_is_packed_cannot_change_meanwhile(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is packed onto itself is another process's until it is opened, and nobody's afterwards."""
-    from ffe.workflows import packing
+    from ffe.commands import pack
 
-    real, tried = packing.merge, []
+    real, tried = pack.merge, []
 
     def merge(stores: list[FeatureStore]) -> object:
         with pytest.raises(StoreError, match="Another process is writing") as caught:
@@ -356,7 +356,7 @@ def test_what_is_packed_cannot_change_meanwhile(here: Path, monkeypatch: pytest.
         tried.append(caught.value)
         return real(stores)
 
-    monkeypatch.setattr(packing, "merge", merge)
+    monkeypatch.setattr(pack, "merge", merge)
     pack([here / "a.h5"], here / "a.h5", overwrite=True)
     assert len(tried) == 1
     Journal(here / "a.h5", FeatureStore(here / "b.h5").spec).close()

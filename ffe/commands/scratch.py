@@ -14,6 +14,7 @@ import numpy as np
 from ffe.backbones.catalog import CONVNET
 from ffe.backbones.convnet import DROPOUT, FILTERS, build_convnet, check_size, first_head
 from ffe.bundle.build import tested_before
+from ffe.commands.option_text import changes, hold_of, numbers, whole_numbers
 from ffe.dataset.assign import Dealing
 from ffe.dataset.table import check_counts, photos_of_files
 from ffe.engines.base import grid_of
@@ -33,7 +34,6 @@ from ffe.report.finetune_page import write_training_report
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.groups import find_groups
 from ffe.splits.holdout import TEST, TRAIN, VALID
-from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers
 
 
 def scratch(

@@ -16,6 +16,7 @@ import numpy as np
 from ffe.backbones.keras_build import build
 from ffe.backbones.trained import arrays_digest, is_model_file
 from ffe.bundle.io import Bundle
+from ffe.commands.option_text import changes, hold_of, numbers, whole_numbers, words
 from ffe.dataset.assign import Dealing, Dealt
 from ffe.dataset.table import check_apart, check_classes, check_counts
 from ffe.engines.factory import check_engine
@@ -48,7 +49,6 @@ from ffe.images.sources import Scan, scan
 from ffe.report.finetune_page import write_training_report
 from ffe.specs import AugmentSpec, TrainingSpec
 from ffe.splits.holdout import TEST, TRAIN, VALID
-from ffe.workflows.asked import changes, hold_of, numbers, whole_numbers, words
 
 if TYPE_CHECKING:
     import keras

@@ -199,7 +199,7 @@ def scan(
     seen = _Seen(found, looks)
     result = _result(str(source), seen, row.name, side, row.min_size, started)
     if place is not None:
-        from ffe.workflows.scan_page import write_scan_page
+        from ffe.commands.scan_page import write_scan_page
 
         write_scan_page(place, result, found.records, looks)
     return result

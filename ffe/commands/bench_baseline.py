@@ -1,6 +1,6 @@
 """The usual way of tutorials, as a yardstick: one photo after another through ``model.predict``.
 
-Run as ``python -m ffe.workflows.one_at_a_time LIST BACKBONE HEIGHT WIDTH WEIGHTS``,
+Run as ``python -m ffe.commands.bench_baseline LIST BACKBONE HEIGHT WIDTH WEIGHTS``,
 where LIST is a file with a path on each line; prints its seconds as JSON.
 """
 

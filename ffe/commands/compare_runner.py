@@ -13,6 +13,9 @@ import numpy as np
 
 from ffe.backbones.keras_build import build
 from ffe.base.atomic import copy_file
+from ffe.commands.finetune import finetune
+from ffe.commands.scratch import scratch
+from ffe.commands.tune import TuneResult, train, tune
 from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, VIEWS, Road
 from ffe.dataset.assign import Dealt
 from ffe.dataset.split_csv import OneSplit
@@ -30,9 +33,6 @@ from ffe.splits.holdout import TEST
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import SearchProgress, Trial
-from ffe.workflows.finetuning import finetune
-from ffe.workflows.fitting import TuneResult, train, tune
-from ffe.workflows.from_scratch import scratch
 
 log = logging.getLogger("ffe")
 

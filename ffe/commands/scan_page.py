@@ -16,7 +16,7 @@ from ffe.report.values import Duplicates
 from ffe.report.words import counted
 
 if TYPE_CHECKING:
-    from ffe.workflows.scanning import ScanResult, Twins
+    from ffe.commands.scan import ScanResult, Twins
 
 MAX_SAMPLES = 480
 SAMPLES_OF_ONE, SAMPLES_UNLABELLED = 8, 24

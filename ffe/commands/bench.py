@@ -100,7 +100,7 @@ class _Bench:
         """Return the seconds of the whole process, and of the loop alone, for the first photos."""
         names = self.folder / "names.txt"
         names.write_text("".join(f"{record.file.resolve()}\n" for record in self.records[:count]), "utf-8")
-        command = ("ffe.workflows.one_at_a_time", str(names), self.backbone, *map(str, self.size), self.weights)
+        command = ("ffe.commands.bench_baseline", str(names), self.backbone, *map(str, self.size), self.weights)
         seconds, output = self._process(*command)
         return seconds, json.loads(output.splitlines()[-1])["loop_seconds"]
 

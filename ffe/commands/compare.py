@@ -13,6 +13,9 @@ from pathlib import Path
 from ffe.backbones.catalog import DEFAULT, FAKE, check_size, find
 from ffe.backbones.keras_build import build
 from ffe.bundle.build import check_place
+from ffe.commands.compare_page import write_compare_page
+from ffe.commands.compare_runner import Going, Told
+from ffe.commands.option_text import words
 from ffe.comparing.result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import FINETUNING, ON_BACKBONE, ROADS, Road, check_roads
 from ffe.dataset.assign import Dealing, Dealt
@@ -32,9 +35,6 @@ from ffe.report.values import check_output as check_report
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.splits.holdout import TEST
 from ffe.tuning.search import SearchProgress
-from ffe.workflows.asked import words
-from ffe.workflows.compare_page import write_compare_page
-from ffe.workflows.going import Going, Told
 
 log = logging.getLogger("ffe")
 
