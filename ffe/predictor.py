@@ -20,9 +20,9 @@ from ffe.evaluation.reject import check_threshold, sure
 from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
-from ffe.extraction.progress import Stages
+from ffe.extraction.stage_times import Stages
 from ffe.images.augment_text import parse_augment
-from ffe.images.inputs import Picture, given
+from ffe.images.input_files import Picture, given
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.loader import ImageStream
 from ffe.specs import AugmentSpec, ViewsSpec
@@ -270,7 +270,7 @@ class Predictor:
                     spec, ir=bundle.ir(), keras_file=bundle.keras_file, name=self._engine_name, batch_size=self.batch_size
                 )
             else:
-                from ffe.extraction.request import weights_of
+                from ffe.backbones.resolve import weights_of
 
                 found = weights_of(spec, self._weights)
                 self._engine = open_engine(spec, found, name=self._engine_name, batch_size=self.batch_size)

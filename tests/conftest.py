@@ -70,8 +70,9 @@ def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
 def quick_measures() -> Iterator[None]:
     """Rates are measured for a moment only: in tests they decide nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("stage_inputs._MEASURE_SECONDS", "checkup._MEASURE_SECONDS", "benching._ALONE_SECONDS"):
-            patch.setattr(f"ffe.workflows.{name}", 0.02)
+        patch.setattr("ffe.finetuning.activation_cache._MEASURE_SECONDS", 0.02)
+        patch.setattr("ffe.commands.doctor._MEASURE_SECONDS", 0.02)
+        patch.setattr("ffe.commands.bench._ALONE_SECONDS", 0.02)
         yield
 
 

@@ -27,7 +27,7 @@ def blocks(language: str) -> list[str]:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a user would have it: photos, more_photos, new.jpg, and weights of MobileNet (random ones)."""
     from ffe.backbones.keras_build import build
-    from ffe.extraction.request import make_spec
+    from ffe.backbones.resolve import make_spec
 
     folder = tmp_path_factory.mktemp("user")
     draw_folder(folder / "photos", 12)

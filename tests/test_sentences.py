@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ffe.base.text import counted
-from ffe.cli.output import estimate_text, rows_text
+from ffe.cli.show import estimate_text, rows_text
 from ffe.extraction.estimate import Estimate
 from ffe.wording.results import kept_text, stage_text
 

@@ -136,7 +136,8 @@ def test_what_a_log_keeps_of_the_import_stays_open(tmp_path: Path) -> None:
         "import logging\nlogging.getLogger('tensorflow').addHandler(logging.StreamHandler())\n"
     )
     code = (
-        "import logging, os, sys\nsys.path.insert(0, '.')\nfrom ffe.base.tensorflow_log import quiet_tensorflow\nquiet_tensorflow()\n"
+        "import logging, os, sys\nsys.path.insert(0, '.')\n"
+        "from ffe.base.tensorflow_log import quiet_tensorflow\nquiet_tensorflow()\n"
         "import tensorflow\nlogging.getLogger('tensorflow').warning('heard')\nos.dup2(1, 2)\n"
         "logging.getLogger('tensorflow').warning('moved')"
     )

@@ -9,9 +9,6 @@ import numpy as np
 from ffe.base.arrays import check_fits
 from ffe.base.forks import check_tensorflow
 from ffe.errors import BackboneError
-from ffe.finetuning.head_layers import WarmStart
-from ffe.heads.mlp import Network, initial_layers
-from ffe.heads.transform import FeatureMap
 
 if TYPE_CHECKING:
     import keras
@@ -76,18 +73,3 @@ def build_convnet(size: tuple[int, int], seed: int = 0) -> keras.Model:
         x = keras.layers.Conv2D(filters, 3, activation="relu", kernel_initializer=kernel, name=f"conv{number}")(x)
         x = keras.layers.MaxPooling2D(2, name=f"pool{number}")(x)
     return keras.Model(inputs, x, name="convnet")
-
-
-def first_head(grid: tuple[int, int, int], classes: int, dropout: float, seed: int = 0) -> WarmStart:
-    """Return untrained dense layers behind the convolutions: 512 units, then one logit for two classes, else one for each.
-
-    Args:
-        grid: (h, w, c) of the convolutions' output.
-        classes: how many.
-        dropout: share of the features that are silent in a step.
-        seed: of the kernels.
-    """
-    parameters = {"pooling": "flat", "scaling": "none", "pca": False, "first_dense": UNITS, "extra_dense_layer": False}
-    network = Network(UNITS, 0, 1 if classes == 2 else classes, dropout, 1e-4, 0.0)
-    layers = initial_layers(network, int(np.prod(grid)), seed)
-    return WarmStart(FeatureMap(parameters, grid), layers, parameters, dropout, drop_features=True)

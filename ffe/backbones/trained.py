@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffe.backbones.weights import Weights
-from ffe.base.digests import spec_digest, stream_digest
+from ffe.base.digests import stream_digest
 from ffe.base.file_access import unopened
 from ffe.base.zip_checks import open_archive
 from ffe.errors import BundleError, SpecError, WeightsError
-from ffe.specs import ExtractSpec
+from ffe.specs import ExtractSpec, spec_digest
 
 if TYPE_CHECKING:
     import keras

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffe.base.system import DISK_IS_FULL, bytes_text, free_memory, reserve
+from ffe.base.system import DISK_IS_FULL, free_memory, reserve
+from ffe.base.text import bytes_text
 from ffe.errors import DiskFullError, SpecError
 
 if TYPE_CHECKING:

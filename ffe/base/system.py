@@ -163,15 +163,6 @@ def _fallocate(descriptor: int, size: int) -> int:
     return 0
 
 
-def bytes_text(count: float) -> str:
-    """Return a size for people: ``812 B``, ``1.4 MiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
-
-
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
     """Make many small values without Python looking for garbage among them, again and again: that takes half as long.

@@ -12,24 +12,24 @@ import numpy as np
 
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.keras_build import build
+from ffe.backbones.resolve import weights_of
 from ffe.backbones.weights import Weights
 from ffe.base.file_access import first_bytes, unopened, unwritable
 from ffe.base.openvino_ir import IrModel
+from ffe.base.output_file import check_output as check_report
 from ffe.base.system import library_version
 from ffe.base.text import overwrite_refusal, suffix_refusal
 from ffe.bundle import manifest as layout
+from ffe.bundle.card import model_card
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
 from ffe.engines.factory import float_model_if_any, open_saved_engine
 from ffe.errors import BundleError, ReportError
-from ffe.extraction.request import weights_of
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
 from ffe.images.drawings import KINDS, draw
-from ffe.report.values import check_output as check_report
 from ffe.splits.holdout import TEST
 from ffe.store.reader import FeatureStore
-from ffe.wording.results import model_card
 
 _LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
 

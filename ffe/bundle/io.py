@@ -26,7 +26,7 @@ import numpy as np
 
 from ffe.base.arrays import read_npz
 from ffe.base.atomic import copy_file, put_in_place, sync, sync_folder
-from ffe.base.digests import bytes_digest, canonical_json, spec_digest, stream_digest
+from ffe.base.digests import bytes_digest, canonical_json, stream_digest
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_zip, unopened
 from ffe.base.openvino_ir import IrModel, digest_of_parts, map_member
 from ffe.base.text import near_file, url_refusal
@@ -36,6 +36,7 @@ from ffe.errors import BundleError, FfeError, one_line, unwritten
 from ffe.evaluation.temperature import with_temperature
 from ffe.heads import find_head
 from ffe.heads.base import Head
+from ffe.specs import spec_digest
 
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
 _BACKBONES = {BACKBONE, IR_GRAPH, IR_WEIGHTS}

@@ -115,7 +115,7 @@ class _Commands(click.Group):
 
 
 def _fail(ctx: click.Context, message: str, code: int) -> None:
-    from ffe.report.words import plain
+    from ffe.base.text import plain
 
     click.echo(f"ffe: {plain(message, _LONGEST_MESSAGE)}", err=True)  # names in it may hold anything
     ctx.exit(code)
@@ -158,7 +158,7 @@ class _StderrHandler(logging.Handler):
     """Prints what the library has to say to standard error, whichever that is at the time."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from ffe.report.words import plain
+        from ffe.base.text import plain
 
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         # not click.echo, which would write past a live display instead of above it
@@ -178,7 +178,7 @@ def cli() -> None:
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         logger.addHandler(_StderrHandler())
         logger.propagate = False
-    logger.setLevel(logging.INFO)  # --quiet raises it, see ffe.cli.output.quiet
+    logger.setLevel(logging.INFO)  # --quiet raises it, see ffe.cli.show.quiet
 
 
 def _read_names_as_utf8() -> None:

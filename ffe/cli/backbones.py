@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffe.cli.output import print_json
+from ffe.cli.show import print_json
 
 if TYPE_CHECKING:
     from ffe.backbones.catalog import Backbone
@@ -23,7 +23,7 @@ def command(as_json: bool) -> None:
     """
     from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
     from ffe.backbones.weights import find_file
-    from ffe.base.system import bytes_text
+    from ffe.base.text import bytes_text
     from ffe.images.preprocess import SCALING
     from ffe.wording.results import table
 
@@ -75,8 +75,8 @@ def command(as_json: bool) -> None:
 
 def _rate(row: Backbone) -> float | None:
     """Return the images a second that an earlier run showed; None = there was none."""
+    from ffe.backbones.resolve import make_spec
     from ffe.errors import FfeError
-    from ffe.extraction.request import make_spec
     from ffe.extraction.throughput_log import remembered
 
     try:

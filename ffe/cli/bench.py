@@ -9,7 +9,7 @@ import click
 from ffe.backbones.catalog import DEFAULT
 from ffe.base.text import counted
 from ffe.cli.extract import size_option
-from ffe.cli.output import note, print_json
+from ffe.cli.show import note, print_json
 
 
 @click.command(short_help="Measure how fast this machine extracts, by every way it has.")

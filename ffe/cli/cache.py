@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffe.cli.output import print_json
+from ffe.cli.show import print_json
 
 if TYPE_CHECKING:
     from ffe.commands.cache import Kept
@@ -51,7 +51,7 @@ def command(folders: tuple[Path, ...], clear: str | None, as_json: bool) -> None
 
 
 def _print(found: list[Kept]) -> None:
-    from ffe.base.system import bytes_text
+    from ffe.base.text import bytes_text
     from ffe.wording.results import table
 
     cells = [(each.kind, each.what, f"{each.files:,}", bytes_text(each.bytes), each.where) for each in found]

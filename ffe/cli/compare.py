@@ -11,9 +11,10 @@ import click
 from ffe.backbones.catalog import DEFAULT
 from ffe.cli import INTERRUPTED, REFUSED
 from ffe.cli.extract import size_option
-from ffe.cli.limits import limit_options
-from ffe.cli.options import seed_option, test_fraction_option, time_budget, valid_fraction_option
-from ffe.cli.output import AUGMENT_HELP, PLAIN_SECONDS, WORKERS_HELP, ExtractProgress, note, print_json
+from ffe.cli.limit_options import limit_options
+from ffe.cli.options import AUGMENT_HELP, WORKERS_HELP, seed_option, test_fraction_option, time_budget, valid_fraction_option
+from ffe.cli.progress import PLAIN_SECONDS, ExtractProgress
+from ffe.cli.show import note, print_json
 from ffe.cli.training import EpochView
 from ffe.images.augment_text import COMPARE
 
@@ -90,7 +91,7 @@ def command(source: str, output: str, as_json: bool, budget: float | None, **opt
     if as_json:
         print_json(result.to_json())
     else:
-        from ffe.wording.comparison import compare_text
+        from ffe.wording.compare_text import compare_text
 
         click.echo(compare_text(result.to_json()))
     if options["report"] is not None:
@@ -109,7 +110,7 @@ class _Trials:
         self._printed_at = time.monotonic()
 
     def __call__(self, progress: SearchProgress) -> None:
-        from ffe.report.words import counted
+        from ffe.base.text import counted
 
         if time.monotonic() - self._printed_at >= PLAIN_SECONDS or progress.done == progress.total:
             self._printed_at = time.monotonic()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffe.base.text import counted
-from ffe.cli.output import note, print_json
+from ffe.cli.show import note, print_json
 
 if TYPE_CHECKING:
     from ffe.commands.doctor import Expected

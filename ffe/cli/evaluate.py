@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffe.base.text import few, quoted
-from ffe.cli.limits import limit_options
-from ffe.cli.options import Share, refuse_swapped
-from ffe.cli.output import (
+from ffe.base.text import THIN, counted, few, percent, plain, quoted
+from ffe.cli.limit_options import limit_options
+from ffe.cli.options import (
     AUGMENT_HELP,
     BATCH_SIZE_HELP,
     REJECT_HELP,
     TTA_AUGMENT_HELP,
     TTA_HELP,
     WORKERS_HELP,
-    ExtractProgress,
-    print_json,
+    Share,
+    refuse_swapped,
 )
-from ffe.report.words import THIN, counted, percent, plain
+from ffe.cli.progress import ExtractProgress
+from ffe.cli.show import print_json
 
 if TYPE_CHECKING:
     from ffe.commands.evaluate import EvaluateResult

@@ -10,22 +10,10 @@ import click
 
 from ffe.backbones.catalog import DEFAULT
 from ffe.base.text import counted
-from ffe.cli.limits import limit_options
-from ffe.cli.options import overwrite_option
-from ffe.cli.output import (
-    AUGMENT_HELP,
-    BATCH_SIZE_HELP,
-    WORKERS_HELP,
-    ExtractProgress,
-    changes_text,
-    duration_text,
-    estimate_text,
-    fidelity_text,
-    note,
-    print_json,
-    rows_text,
-    stages_text,
-)
+from ffe.cli.limit_options import limit_options
+from ffe.cli.options import AUGMENT_HELP, BATCH_SIZE_HELP, WORKERS_HELP, overwrite_option
+from ffe.cli.progress import ExtractProgress
+from ffe.cli.show import changes_text, duration_text, estimate_text, fidelity_text, note, print_json, rows_text, stages_text
 
 
 def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
@@ -140,8 +128,7 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         elif summary.computed:
             note(f"Next: ffe tune {output} -o model.ffe")
     if summary.skipped:
-        from ffe.base.text import few, quoted
-        from ffe.report.words import plain
+        from ffe.base.text import few, plain, quoted
 
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))
         names = few(quoted(map(plain, summary.skipped_files)))

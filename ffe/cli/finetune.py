@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ffe.cli.options import Share
-from ffe.cli.output import ExtractProgress
+from ffe.cli.progress import ExtractProgress
 from ffe.cli.training import EpochView, epochs_option, print_trained, training_options
 
 

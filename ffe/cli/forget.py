@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ffe.cli.output import print_json
-from ffe.report.words import counted, plain
+from ffe.base.text import counted, plain
+from ffe.cli.show import print_json
 
 _FEW = 10
 

@@ -9,7 +9,7 @@ import click
 
 from ffe.base.file_access import is_model
 from ffe.base.text import counted
-from ffe.cli.output import fidelity_text, print_json
+from ffe.cli.show import fidelity_text, print_json
 from ffe.errors import BundleError, StoreError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _features(file: str, as_json: bool) -> None:
-    from ffe.base.system import bytes_text
+    from ffe.base.text import bytes_text
     from ffe.extraction.views import views_text
     from ffe.store.journal_records import unfinished
     from ffe.store.reader import FeatureStore
@@ -135,7 +135,7 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
-    from ffe.report.words import counted, plain
+    from ffe.base.text import counted, plain
     from ffe.wording.results import (
         calibration_text,
         comparison_text,

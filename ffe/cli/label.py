@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ffe.cli.limits import limit_options
-from ffe.cli.output import BATCH_SIZE_HELP, WORKERS_HELP
+from ffe.cli.limit_options import limit_options
+from ffe.cli.options import BATCH_SIZE_HELP, WORKERS_HELP
 from ffe.cli.predict import answer, batch_of, null_option
 from ffe.images.limits import Truncated
 

@@ -123,3 +123,41 @@ def time_budget(ctx: click.Context, parameter: click.Parameter, value: str | Non
     if not 0 < seconds < 1e7:
         raise click.BadParameter(f"'{value}' is no time; write, for example, --budget 60s, 5m or 1h.")
     return seconds
+
+
+BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the engine]"
+
+
+REJECT_HELP = "Answer 'not sure' below this probability; 0 = always answer.  [default: what the model was tuned with]"
+
+
+WORKERS_HELP = "Threads that decode images.  [default: one per core, more where files come slowly]"
+
+
+TTA_HELP = "Ask about so many views of each image too, and average the answers."
+
+
+TTA_AUGMENT_HELP = "How the views of --tta differ; see below.  [default: as those that the model was made from]"
+
+
+AUGMENT_HELP = """\b
+--augment takes these, separated by commas, such as flip,zoom=0.8-1.2,rotate=15:
+  flip, vflip         mirror left to right, or upside down, every other view
+  zoom[=0.5-1]        show this share of the sides, 0.1 to 10; 0.2 means 0.8-1.2;
+                        half of the sides is what a preview calls zoom ×2.00
+  crop[=0.08-1]       show this share of the area, cut out anywhere,
+    ratio=0.75-1.33     with a width to height in this range
+  rotate[=15]         turn by up to so many degrees either way, at most 180
+  shift[=0.2]         move by up to this share of the sides
+  shear[=10]          slant by up to so many degrees either way, at most 60
+  fill=nearest        beyond the edge: nearest, reflect, constant (black), wrap
+  brightness[=0.8-1]  multiply by; 0.2 means 0.8-1.2
+  contrast[=0.8-1.2]  spread around the mean by
+  normalize           give each channel the mean and deviation of ImageNet
+  seed=0              another seed, other views
+
+\b
+In the articles, zoom,brightness trains on dogs and cats, and the check grid is
+zoom,rotate,brightness=0.5-1.5; the ImageDataGenerator of the small convnet is
+flip,rotate=40,shift=0.2,shear=0.2,zoom=0.2 (a shear of a fifth of a degree).
+"""

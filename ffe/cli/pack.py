@@ -7,7 +7,7 @@ import click
 from ffe.base.text import counted
 from ffe.cli.extract import compress_option
 from ffe.cli.options import overwrite_option
-from ffe.cli.output import print_json
+from ffe.cli.show import print_json
 
 
 @click.command(short_help="Make one feature file of several; add checksums, or compress.")
@@ -24,7 +24,7 @@ def command(files: tuple[str, ...], output: str, as_json: bool, **options: objec
     file it adds checksums to a file of an earlier version, compresses it, or
     makes one file of a virtual one. Every row is checked on the way.
     """
-    from ffe.base.system import bytes_text
+    from ffe.base.text import bytes_text
     from ffe.commands.pack import pack
 
     summary = pack(files, output, **options)  # type: ignore[arg-type]

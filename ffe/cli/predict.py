@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from ffe.base.text import plain
 from ffe.cli import DONE_BUT_SKIPPED, REFUSED
-from ffe.cli.limits import limit_options
-from ffe.cli.options import Share, refuse_swapped
-from ffe.cli.output import AUGMENT_HELP, BATCH_SIZE_HELP, REJECT_HELP, TTA_AUGMENT_HELP, TTA_HELP, WORKERS_HELP, print_json
+from ffe.cli.limit_options import limit_options
+from ffe.cli.options import (
+    AUGMENT_HELP,
+    BATCH_SIZE_HELP,
+    REJECT_HELP,
+    TTA_AUGMENT_HELP,
+    TTA_HELP,
+    WORKERS_HELP,
+    Share,
+    refuse_swapped,
+)
+from ffe.cli.show import print_json
 from ffe.cli.stdin import LONGEST_LINE, PEEK_BYTES, is_image, listed_paths
 from ffe.images.limits import Truncated
-from ffe.report.words import plain
 
 if TYPE_CHECKING:
     from ffe.predictor import Prediction, Predictor

@@ -6,7 +6,8 @@ import click
 
 from ffe.base.text import counted
 from ffe.cli.extract import size_option_with
-from ffe.cli.output import AUGMENT_HELP, print_json
+from ffe.cli.options import AUGMENT_HELP
+from ffe.cli.show import print_json
 
 
 @click.command(short_help="Draw photos beside their augmented views, before you use those.", epilog=AUGMENT_HELP)

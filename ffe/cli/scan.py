@@ -9,10 +9,11 @@ import click
 
 from ffe.backbones.catalog import DEFAULT
 from ffe.cli.extract import size_option
-from ffe.cli.output import CountProgress, duration_text, note, print_json
+from ffe.cli.progress import CountProgress
+from ffe.cli.show import duration_text, note, print_json
 
 if TYPE_CHECKING:
-    from ffe.commands.scan import ScanResult
+    from ffe.dataset.scan_result import ScanResult
 
 _BAR = 30
 _CLASSES = 40  # of more, only the largest and the smallest are listed
@@ -75,8 +76,7 @@ def _text(result: ScanResult) -> str:
 
 
 def _facts(result: ScanResult) -> list[tuple[str, str]]:
-    from ffe.base.system import bytes_text
-    from ffe.report.words import counted, number
+    from ffe.base.text import bytes_text, counted, number
 
     def shares(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count:,}" for name, count in counts.items())

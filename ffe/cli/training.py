@@ -12,8 +12,9 @@ import click
 
 from ffe.base.text import counted
 from ffe.cli import INTERRUPTED
-from ffe.cli.limits import limit_options
+from ffe.cli.limit_options import limit_options
 from ffe.cli.options import (
+    WORKERS_HELP,
     anonymous_option,
     class_weights_option,
     overwrite_option,
@@ -21,7 +22,8 @@ from ffe.cli.options import (
     time_budget,
     valid_fraction_option,
 )
-from ffe.cli.output import PLAIN_SECONDS, WORKERS_HELP, duration_text, note, print_json, quiet
+from ffe.cli.progress import PLAIN_SECONDS
+from ffe.cli.show import duration_text, note, print_json, quiet
 
 if TYPE_CHECKING:
     from ffe.finetuning.epochs import Epoch

@@ -17,7 +17,8 @@ from ffe.cli.options import (
     test_fraction_option,
     time_budget,
 )
-from ffe.cli.output import SearchView, duration_text, print_json
+from ffe.cli.progress import SearchView
+from ffe.cli.show import duration_text, print_json
 
 _FEW = 20  # test images
 
@@ -82,7 +83,7 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
     """Print what a search, which aimed at the metric, or a training came to: the winner, its score, and what to do next."""
     import shlex
 
-    from ffe.report.words import counted
+    from ffe.base.text import counted
     from ffe.wording.results import METRIC_NAMES, answered_text, interval_text, parameters_lines, score_text
 
     if as_json:

@@ -7,7 +7,8 @@ import sys
 import click
 
 from ffe.base.text import counted
-from ffe.cli.output import CountProgress, note, print_json
+from ffe.cli.progress import CountProgress
+from ffe.cli.show import note, print_json
 
 
 @click.command(short_help="Check every promise of a feature file or a model, and repair features.")

@@ -1,1 +1,1 @@
-"""commands."""
+"""The function behind each command: files in, a value and a file out."""

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.catalog import DEFAULT
+from ffe.backbones.resolve import make_spec
 from ffe.base.system import CACHE_VARIABLE
 from ffe.base.text import counted
 from ffe.engines.base import Engine
@@ -27,7 +28,6 @@ from ffe.engines.factory import has_openvino, open_engine
 from ffe.engines.quantize import LEAST_SAMPLE, calibrated
 from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, SourceError
-from ffe.extraction.request import make_spec
 from ffe.images.file_names import is_text, printable
 from ffe.images.loader import ImageStream
 from ffe.images.sources import ImageRecord, scan

@@ -17,7 +17,7 @@ def main(listing: str, backbone: str, height: str, width: str, weights: str) -> 
     import keras
 
     from ffe.backbones.keras_build import build
-    from ffe.extraction.request import make_spec
+    from ffe.backbones.resolve import make_spec
     from ffe.images.preprocess import preprocess
 
     size = (int(height), int(width))

@@ -12,26 +12,28 @@ from pathlib import Path
 
 from ffe.backbones.catalog import DEFAULT, FAKE, check_size, find
 from ffe.backbones.keras_build import build
+from ffe.backbones.resolve import make_spec
+from ffe.base.clock import Clock, OutOfTimeError
+from ffe.base.output_file import check_output as check_report
 from ffe.bundle.build import check_place
-from ffe.commands.compare_page import write_compare_page
 from ffe.commands.compare_runner import Going, Told
 from ffe.commands.option_text import words
-from ffe.comparing.result import CompareResult, agreement_of, ranked
+from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import FINETUNING, ON_BACKBONE, ROADS, Road, check_roads
 from ffe.dataset.assign import Dealing, Dealt
 from ffe.dataset.split_csv import OneSplit, check_source
 from ffe.dataset.table import check_apart
 from ffe.errors import DataError, FfeError, SpecError, StoreError, is_sentence, memory_text, ran_out_of_memory
 from ffe.evaluation.scores import evaluate_probabilities
-from ffe.extraction.progress import Progress
-from ffe.extraction.request import make_spec, spec_at_hand
+from ffe.extraction.request import spec_at_hand
+from ffe.extraction.stage_times import Progress
 from ffe.finetuning.epochs import Epoch
-from ffe.finetuning.trainer import Clock, OutOfTimeError, Step
+from ffe.finetuning.trainer import Step
 from ffe.finetuning.unfreeze import count_stages
 from ffe.images.augment_text import COMPARE, parse_augment
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import Scan, scan
-from ffe.report.values import check_output as check_report
+from ffe.report.compare_page import write_compare_page
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec, ViewsSpec
 from ffe.splits.holdout import TEST
 from ffe.tuning.search import SearchProgress

@@ -13,26 +13,28 @@ import numpy as np
 
 from ffe.backbones.keras_build import build
 from ffe.base.atomic import copy_file
+from ffe.base.clock import Clock, OutOfTimeError
 from ffe.commands.finetune import finetune
 from ffe.commands.scratch import scratch
-from ffe.commands.tune import TuneResult, train, tune
+from ffe.commands.tune import train, tune
 from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, VIEWS, Road
 from ffe.dataset.assign import Dealt
 from ffe.dataset.split_csv import OneSplit
 from ffe.errors import StaleStoreError
 from ffe.evaluation.temperature import with_temperature
-from ffe.extraction.progress import Progress
 from ffe.extraction.run import ExtractSummary, extract
+from ffe.extraction.stage_times import Progress
 from ffe.finetuning.base_model import open_base
 from ffe.finetuning.epochs import Epoch
-from ffe.finetuning.result import TrainingResult
-from ffe.finetuning.trainer import Clock, OutOfTimeError, Step
+from ffe.finetuning.trainer import Step
+from ffe.finetuning.training_result import TrainingResult
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
 from ffe.splits.holdout import TEST
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import SearchProgress, Trial
+from ffe.tuning.tune_result import TuneResult
 
 log = logging.getLogger("ffe")
 

@@ -14,24 +14,24 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.backbones.trained import BACKBONE, LEARNT
-from ffe.base.digests import spec_differences
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
+from ffe.base.output_file import check_output as check_report
 from ffe.dataset.stored_rows import labelled
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import Answered, answered, sure
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate
-from ffe.extraction.progress import Progress
+from ffe.extraction.stage_times import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import ImageRecord, scan
 from ffe.images.unreadable import refuse_lost_classes
 from ffe.predictor import Predictor
 from ffe.report.predictions_csv import Answers, check_answers
+from ffe.report.search_page import write_page
 from ffe.report.tune_page import calibration_view, picture_of, title_of
-from ffe.report.values import Page, Picture, Suspect, write_page
-from ffe.report.values import check_output as check_report
-from ffe.specs import AugmentSpec
+from ffe.report.values import Page, Picture, Suspect
+from ffe.specs import AugmentSpec, spec_differences
 from ffe.store.reader import FeatureStore
 from ffe.wording.results import answered_text, parameters_text
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ffe.backbones.keras_build import build
 from ffe.backbones.trained import arrays_digest, is_model_file
+from ffe.base.clock import Clock, OutOfTimeError
 from ffe.bundle.io import Bundle
 from ffe.commands.option_text import changes, hold_of, numbers, whole_numbers, words
 from ffe.dataset.assign import Dealing, Dealt
@@ -24,7 +25,7 @@ from ffe.errors import BundleError, DataError, StoreError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.batch_size import check_batch
-from ffe.extraction.progress import Progress
+from ffe.extraction.stage_times import Progress
 from ffe.finetuning.activation_cache import Means, StageInputs
 from ffe.finetuning.base_model import BaseModel, make_ready, open_base
 from ffe.finetuning.epochs import Epoch
@@ -39,9 +40,9 @@ from ffe.finetuning.finish import (
     write_trained,
 )
 from ffe.finetuning.joined_model import Network, features_above
-from ffe.finetuning.result import Stage, TrainingResult
 from ffe.finetuning.split_point import Cut, find_cut
-from ffe.finetuning.trainer import Clock, OutOfTimeError, Step, Trainer
+from ffe.finetuning.trainer import Step, Trainer
+from ffe.finetuning.training_result import Stage, TrainingResult
 from ffe.finetuning.unfreeze import count_stages
 from ffe.finetuning.unfreeze import unfreeze as unfreeze_layers
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated

@@ -16,13 +16,13 @@ from ffe.base.atomic import put_in_place, sync_folder
 from ffe.base.digests import file_digest
 from ffe.base.file_access import is_model, unopened
 from ffe.base.output_file import PAGE_MARK, write_output
+from ffe.base.text import plain
 from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import HEAD, Manifest
 from ffe.errors import DataError, SourceError, StoreError
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.sources import list_files
 from ffe.report.redact import PAGE_LENGTHS, photos_in_page, without_photos
-from ffe.report.words import plain
 from ffe.splits.groups import MOST_BITS
 from ffe.splits.holdout import TRAIN, VALID
 from ffe.store.compression import compression_choice

@@ -13,14 +13,13 @@ from scipy.special import softmax
 from ffe._version import __version__
 from ffe.backbones import lite0
 from ffe.backbones.catalog import LITE0
-from ffe.base.digests import spec_digest
+from ffe.backbones.resolve import make_spec
 from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import SCHEMA, Manifest
 from ffe.errors import SpecError
-from ffe.extraction.request import make_spec
-from ffe.images.inputs import Picture
+from ffe.images.input_files import Picture
 from ffe.predictor import Prediction, Predictor
-from ffe.specs import HeadSpec
+from ffe.specs import HeadSpec, spec_digest
 
 TOP = 5
 

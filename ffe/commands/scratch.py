@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ffe.backbones.catalog import CONVNET
-from ffe.backbones.convnet import DROPOUT, FILTERS, build_convnet, check_size, first_head
+from ffe.backbones.convnet import DROPOUT, FILTERS, build_convnet, check_size
+from ffe.base.clock import Clock
 from ffe.bundle.build import tested_before
 from ffe.commands.option_text import changes, hold_of, numbers, whole_numbers
 from ffe.dataset.assign import Dealing
@@ -22,10 +23,11 @@ from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.finish import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
+from ffe.finetuning.head_layers import first_head
 from ffe.finetuning.inputs import Pictures, views_of
 from ffe.finetuning.joined_model import Network, features_above
-from ffe.finetuning.result import Stage, TrainingResult
-from ffe.finetuning.trainer import Clock, Step, Trainer
+from ffe.finetuning.trainer import Step, Trainer
+from ffe.finetuning.training_result import Stage, TrainingResult
 from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import SCRATCH
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated

@@ -8,25 +8,24 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ffe._version import __version__
-from ffe.base.system import bytes_text
-from ffe.base.text import did_you_mean
+from ffe.base.text import bytes_text, counted, did_you_mean, listed
 from ffe.bundle import manifest as layout
 from ffe.bundle.build import check_output, check_page, library_versions, tested_before, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
 from ffe.dataset.stored_rows import split_rows
 from ffe.errors import BundleError, HeadError
-from ffe.evaluation.comparison import Comparison, compare
-from ffe.evaluation.reject import Answered, answered, check_threshold
-from ffe.evaluation.scores import Evaluation, evaluate_probabilities
-from ffe.evaluation.temperature import Calibration, calibrate, with_temperature
+from ffe.evaluation.comparison import compare
+from ffe.evaluation.reject import answered, check_threshold
+from ffe.evaluation.scores import evaluate_probabilities
+from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.heads import HEADS, find_head
 from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead
@@ -34,13 +33,12 @@ from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.search_space import complete
 from ffe.heads.svm import EXACT_ROWS
 from ffe.report.tune_page import write_report
-from ffe.report.words import counted, listed
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.store.reader import FeatureStore
 from ffe.tuning.cost import Cost, estimate
-from ffe.tuning.ensemble import best_ensemble
+from ffe.tuning.ensemble_search import best_ensemble
 from ffe.tuning.first_trials import poolings_searched
-from ffe.tuning.leak_claim import Leak, leak_of
+from ffe.tuning.leak_claim import leak_of
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import (
     SearchProgress,
@@ -50,73 +48,13 @@ from ffe.tuning.search import (
     score_once,
     search,
 )
-from ffe.tuning.setup import AUTO, TrainedViews, memory_of, pose, views_used
+from ffe.tuning.setup import AUTO, memory_of, pose, views_used
 from ffe.tuning.trial_store import Memory
+from ffe.tuning.tune_result import TuneResult
 
 log = logging.getLogger("ffe")
 
 _LEAST_SECONDS = 1e-3  # of a search: one trial
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """What a search, or a training, came to.
-
-    Attributes:
-        output: the model file; None if none was asked for.
-        head: the fitted winner.
-        leaderboard: all trials, the best first; the one trial of ``train``.
-        evaluation: scores on the test rows, which nothing had seen before.
-        calibration: what the temperature does, on the rows that scored the winner.
-        rivals: the two heads that the comparison is about; empty where there is one alone.
-        comparison: of the best trial and the best of another head, on the rows that scored them.
-        leak: what near copies would have brought; None where there are none.
-        answered: share and accuracy above the threshold, on the test rows.
-        class_weights: of each class; None = all the same.
-        rows: how many images went to train, valid and test, and how many were left out.
-        views: of the training images; None where the feature file has none.
-        validation: what the trials were scored on, for people.
-        known: trials that an interrupted run had finished.
-        seconds: the whole call.
-    """
-
-    output: Path | None
-    head: Head
-    leaderboard: tuple[Trial, ...]
-    evaluation: Evaluation
-    calibration: Calibration
-    rivals: tuple[str, ...]
-    comparison: Comparison | None
-    leak: Leak | None
-    answered: Answered | None
-    class_weights: tuple[float, ...] | None
-    rows: dict[str, int]
-    views: TrainedViews | None
-    validation: str
-    known: int
-    seconds: float
-    classes: tuple[str, ...] = field(default=(), repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``ffe tune --json`` prints."""
-        return {
-            "output": None if self.output is None else str(self.output),
-            "head": self.head.name,
-            "parameters": self.head.parameters,
-            "evaluation": {"test": self.evaluation.to_json()},
-            "calibration": self.calibration.to_json(),
-            "rivals": list(self.rivals),
-            "comparison": None if self.comparison is None else self.comparison.to_json(),
-            "leak": None if self.leak is None else self.leak.to_json(),
-            "answered": None if self.answered is None else self.answered.to_json(),
-            "class_weights": None if self.class_weights is None else list(self.class_weights),
-            "leaderboard": [trial.to_json() for trial in self.leaderboard],
-            "rows": self.rows,
-            "views": None if self.views is None else self.views.to_json(),
-            "validation": self.validation,
-            "known": self.known,
-            "seconds": self.seconds,
-        }
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ffe.backbones.resolve import weights_of
 from ffe.base.digests import file_digest
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_model
 from ffe.base.text import few
@@ -20,7 +21,6 @@ from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine, open_saved_engine
 from ffe.errors import BundleError, FfeError, SourceError, SpecError, StaleStoreError, StoreError, StoreInUseError, one_line
 from ffe.extraction.pipeline import Pipeline
-from ffe.extraction.request import weights_of
 from ffe.heads.base import Head
 from ffe.images.file_names import on_disk
 from ffe.images.limits import Limits

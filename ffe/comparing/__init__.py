@@ -1,1 +1,1 @@
-"""comparing."""
+"""Several roads to a classifier, side by side."""

@@ -1,1 +1,1 @@
-"""dataset."""
+"""Labelled images as a table, and who trains, who chooses and who tests."""

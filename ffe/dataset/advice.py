@@ -8,9 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from ffe.base.text import counted, few, quoted
+from ffe.base.text import counted, few, plain, quoted
 from ffe.evaluation.class_weights import FAIR_SHARE, class_weights
-from ffe.report.words import plain
 from ffe.specs import SearchSpec
 
 Level = Literal["refused", "warning", "note"]

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.base.digests import spec_differences
 from ffe.base.text import counted, few, numbered, quoted
 from ffe.dataset.assign import say_moved
 from ffe.dataset.leaks import leaking, warn_of_leaks
 from ffe.dataset.load import load_rows, pooled_rows
 from ffe.errors import DataError, ModelMismatchError
-from ffe.specs import ViewsSpec
+from ffe.specs import ViewsSpec, spec_differences
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes, hold_out
 from ffe.store.reader import FeatureStore

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ffe.base.digests import spec_digest
 from ffe.base.openvino_ir import IrModel, read_ir, write_ir
 from ffe.base.system import cache_root
-from ffe.specs import ExtractSpec
+from ffe.specs import ExtractSpec, spec_digest
 
 log = logging.getLogger("ffe")
 

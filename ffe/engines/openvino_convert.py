@@ -17,7 +17,8 @@ import numpy as np
 from ffe.backbones.keras_build import build
 from ffe.backbones.weights import Weights
 from ffe.base.openvino_ir import IrModel
-from ffe.base.system import bytes_text, free_disk
+from ffe.base.system import free_disk
+from ffe.base.text import bytes_text
 from ffe.engines.model_cache import model_key
 from ffe.engines.openvino import import_openvino
 from ffe.errors import EngineError, missing, one_line

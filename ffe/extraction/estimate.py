@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.catalog import FAKE
+from ffe.backbones.resolve import with_model
 from ffe.base.openvino_ir import IrModel
-from ffe.base.system import bytes_text, free_disk
+from ffe.base.system import free_disk
+from ffe.base.text import bytes_text
 from ffe.engines.base import grid_of
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
 from ffe.extraction.feature_file import existing_of, in_place, known_of, says_all
 from ffe.extraction.incremental import Known
 from ffe.extraction.missing_images import refuse_losses
-from ffe.extraction.request import Job, make_job, quantized_at_hand, with_model
+from ffe.extraction.request import Job, make_job, quantized_at_hand
 from ffe.extraction.throughput_log import remembered
 from ffe.extraction.views import count_of, names_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated

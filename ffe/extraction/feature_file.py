@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from ffe.backbones.resolve import with_model
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
 from ffe.base.text import REPLACE, counted, none_could
@@ -17,7 +18,7 @@ from ffe.errors import SourceError, StaleStoreError
 from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, removed_text
 from ffe.extraction.incremental import known as known_in
 from ffe.extraction.missing_images import gone_after, refuse_losses, refuse_mass_loss
-from ffe.extraction.request import Job, refuse_other_spec, source_text, with_model
+from ffe.extraction.request import Job, refuse_other_spec, source_text
 from ffe.extraction.views import count_of, names_of
 from ffe.images.file_names import ByName
 from ffe.images.unreadable import refuse_lost_classes

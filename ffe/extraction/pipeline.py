@@ -13,7 +13,7 @@ from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.engines.base import Engine
 from ffe.errors import DataError, DecodeError
 from ffe.extraction.batch_size import BatchSize, in_pieces
-from ffe.extraction.progress import Stages
+from ffe.extraction.stage_times import Stages
 from ffe.images.loader import DecodedImage, ImageStream
 from ffe.images.phash import UNKNOWN
 

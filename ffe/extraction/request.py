@@ -8,30 +8,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
-from ffe.backbones.trained import LEARNT, find_in_model, is_model_file
-from ffe.backbones.weights import Weights, resolve
-from ffe.base.digests import spec_differences
+from ffe.backbones.resolve import make_spec, weights_of
+from ffe.backbones.trained import is_model_file
+from ffe.backbones.weights import Weights
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened, unwritable
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused, has_vnni
 from ffe.base.text import REPLACE, suffix_refusal
 from ffe.engines.factory import check_engine, int8_text
 from ffe.engines.model_cache import cached_path, model_key
-from ffe.errors import BackboneError, SpecError, StaleStoreError, StoreError, WeightsError
+from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.views import asked_views, check_trains
 from ffe.images.limits import Limits
 from ffe.images.sources import ImageRecord, Scan, scan
 from ffe.specs import (
     AugmentSpec,
-    BackboneSpec,
     Compression,
     Decode,
     ExtractSpec,
     Precision,
-    PreprocessSpec,
     StoredDtype,
     ViewsSpec,
+    spec_differences,
 )
 from ffe.store.compression import filter_options
 from ffe.store.journal_records import unfinished, unfinished_model
@@ -187,117 +186,6 @@ def _changed(
     return replace(own, backbone=backbone, preprocess=preprocess, precision=precision or own.precision, dtype=dtype or own.dtype)
 
 
-def make_spec(
-    backbone: str | None = None,
-    size: int | tuple[int, int] | None = None,
-    weights: str = "imagenet",
-    layer: str | None = None,
-    precision: Precision = "float32",
-    dtype: StoredDtype = "float32",
-    decode: Decode = "exact",
-    *,
-    download: bool = True,
-) -> tuple[ExtractSpec, Weights]:
-    """Turn what a user asks for into a spec, and find the weights.
-
-    Args:
-        backbone: a name of the catalogue, or a model file (``.ffe``): its backbone, with its size and layer;
-            None = that of the weights, if they are in a model file, or the default.
-        size: input side or (height, width); None = the backbone's default.
-        weights: ``imagenet``, ``random``, or a path; that of a model file stands for its backbone.
-        layer: the layer whose output is taken; None = the last.
-        precision: arithmetic of the backbone.
-        dtype: type of the stored features.
-        decode: ``exact`` or ``fast``.
-        download: fetch weights that are not on this machine.
-
-    Raises:
-        BackboneError, WeightsError, SpecError: the wish cannot be met.
-    """
-    if backbone is None:
-        backbone = weights if is_model_file(weights) else DEFAULT
-    if is_model_file(backbone) or is_model_file(weights):
-        return _spec_of_model(backbone, size, weights, layer, precision, dtype, decode)
-    row = find(backbone)
-    side = row.size if size is None else size
-    height_width = (side, side) if isinstance(side, int) else side
-    preprocess = PreprocessSpec(height_width, row.mode, decode=decode)
-    check_size(row, height_width)
-
-    found = resolve(row, height_width, weights, download=_download if download else None)
-    return ExtractSpec(BackboneSpec(row.name, found.kind, found.sha256, layer), preprocess, precision, dtype), found
-
-
-def _spec_of_model(
-    backbone: str,
-    size: int | tuple[int, int] | None,
-    weights: str,
-    layer: str | None,
-    precision: Precision,
-    dtype: StoredDtype,
-    decode: Decode,
-) -> tuple[ExtractSpec, Weights]:
-    """Return the spec and the weights of the backbone in a model file."""
-    file = Path(backbone if is_model_file(backbone) else weights)
-    saved = find_in_model(file)
-    known = saved.spec.backbone
-    height, width = saved.spec.preprocess.size
-    if backbone not in {known.name, str(file)}:
-        raise WeightsError(
-            f"The model file '{file}' holds the backbone '{known.name}', not '{backbone}'; take all of it with --backbone {file}."
-        )
-    if size is not None and (size if isinstance(size, tuple) else (size, size)) != (height, width):
-        raise BackboneError(
-            f"The backbone in '{file}' takes pictures of {height}x{width} pixels and no others; leave --size out."
-        )
-    taken = BackboneSpec(known.name, known.weights, known.weights_sha256, layer or known.layer)
-    preprocess = replace(saved.spec.preprocess, decode=decode)
-    return ExtractSpec(taken, preprocess, precision, dtype), saved.weights
-
-
-def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool = True) -> Weights:
-    """Find the very weights that a spec was made with.
-
-    Args:
-        spec: of a feature file or a bundle.
-        weights: ``imagenet`` (looked for), or a path: of weights, or of a model file that holds the backbone.
-        download: fetch weights that are not on this machine.
-
-    Raises:
-        WeightsError: they are not on this machine, or are others.
-    """
-    row = find(spec.backbone.name)
-    if is_model_file(weights):
-        saved = find_in_model(Path(weights))
-        if saved.spec.backbone != replace(spec.backbone, layer=saved.spec.backbone.layer):
-            differences = "; ".join(spec_differences(saved.spec, spec, ("the model has", "the features need")))
-            raise WeightsError(
-                f"The backbone in '{weights}' is not the one that made the features ({differences}); pass the right model file."
-            )
-        return saved.weights
-    if spec.backbone.weights in LEARNT:
-        raise WeightsError(
-            f"The backbone of these features was trained by ffe, and exists in its model file alone ({row.name}, weights "
-            f"{spec.backbone.weights_sha256[:12]}); pass that file with --weights MODEL.ffe."
-        )
-    wanted = "random" if spec.backbone.weights == "random" else weights
-    found = resolve(row, spec.preprocess.size, wanted, download=_download if download else None)
-    if found.path is None and spec.backbone.weights != "random":
-        raise WeightsError("The features were made with pretrained weights, not random ones; leave --weights random out.")
-    if found.sha256 != spec.backbone.weights_sha256:
-        raise WeightsError(
-            f"The weights of '{row.name}' in '{found.path}' (SHA-256 {found.sha256[:12]}) are not those that made "
-            f"the features ({spec.backbone.weights_sha256[:12]}); pass the right file with --weights PATH."
-        )
-    return found
-
-
-def _download(*arguments: object) -> None:
-    from ffe.backbones.keras_build import download
-
-    download(*arguments)  # type: ignore[arg-type]
-
-
 def check_output(path: Path, *, overwrite: bool = False) -> None:
     """Make sure, before anything slow, that the output can be written.
 
@@ -371,11 +259,6 @@ def refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> No
     if stored != asked:
         differences = "; ".join(spec_differences(stored, asked))
         raise StaleStoreError(f"'{path}' holds other features than these ({differences}); {REPLACE}.")
-
-
-def with_model(spec: ExtractSpec, quantized: IrModel | None) -> ExtractSpec:
-    """Return a spec that names its int8 model, if there is one."""
-    return spec if quantized is None else replace(spec, quantized_sha256=quantized.sha256)
 
 
 def source_text(found: Scan) -> str:

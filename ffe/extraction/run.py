@@ -19,8 +19,8 @@ from ffe.engines.factory import open_engine
 from ffe.extraction.estimate import Estimate, dropped_views, state
 from ffe.extraction.feature_file import Plan, assemble, in_place, make_plan, stored_rows
 from ffe.extraction.incremental import Changes, known
-from ffe.extraction.progress import Computed, Progress, Stages
 from ffe.extraction.request import Job, make_job, quantized_at_hand
+from ffe.extraction.stage_times import Computed, Progress, Stages
 from ffe.extraction.throughput_log import remember
 from ffe.extraction.views import count_of
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated

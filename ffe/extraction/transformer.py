@@ -11,14 +11,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import InputTags, Tags
 
 from ffe.backbones.catalog import DEFAULT
+from ffe.backbones.resolve import make_spec, weights_of
 from ffe.backbones.trained import is_model_file
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
 from ffe.errors import DecodeError
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.pipeline import Pipeline
-from ffe.extraction.request import make_spec, weights_of
-from ffe.images.inputs import given
+from ffe.images.input_files import given
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.loader import ImageStream
 from ffe.specs import Decode

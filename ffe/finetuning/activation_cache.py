@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe.backbones.weights import Weights
-from ffe.base.digests import bytes_digest, canonical_json, spec_digest
-from ffe.base.system import bytes_text, free_disk
-from ffe.base.text import counted, last_layers
+from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.system import free_disk
+from ffe.base.text import bytes_text, counted, last_layers
 from ffe.dataset.table import Photos, photos_of_files, photos_of_store
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
 from ffe.engines.throughput import images_per_second
 from ffe.errors import DiskFullError, FfeError, SourceError
-from ffe.extraction.progress import Progress
 from ffe.extraction.run import extract
+from ffe.extraction.stage_times import Progress
 from ffe.extraction.views import count_of, views_text
 from ffe.finetuning.inputs import Activations, Pictures, views_of
 from ffe.finetuning.prefetch import Source
-from ffe.finetuning.result import Stage
 from ffe.finetuning.split_point import Cut
+from ffe.finetuning.training_result import Stage
 from ffe.images.limits import Limits
 from ffe.images.sources import Scan
-from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec
+from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec, spec_digest
 from ffe.store.disk_space import column_bytes, file_bytes
 from ffe.store.journal_records import RECORD_ROW, forget, has_rows, held_bytes
 from ffe.store.reader import FeatureStore

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.backbones.catalog import FAKE
+from ffe.backbones.resolve import weights_of
 from ffe.backbones.trained import BACKBONE, find_in_model
 from ffe.backbones.weights import Weights
 from ffe.base.arrays import empty_rows
@@ -22,7 +23,6 @@ from ffe.dataset.table import Photos
 from ffe.errors import BackboneError, BundleError, DataError, EngineError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.evaluation.temperature import calibrate, with_temperature
-from ffe.extraction.request import weights_of
 from ffe.finetuning.finish import features_of
 from ffe.finetuning.head_layers import WarmStart, check_head, warm_start
 from ffe.finetuning.prefetch import Source

@@ -16,7 +16,7 @@ import numpy as np
 from ffe._version import __version__
 from ffe.backbones.trained import BACKBONE, arrays_digest
 from ffe.backbones.weights import Weights
-from ffe.base.digests import spec_digest
+from ffe.base.clock import Clock
 from ffe.base.text import counted
 from ffe.bundle import manifest as layout
 from ffe.bundle.build import check_page, check_place, library_versions, write_model
@@ -29,10 +29,10 @@ from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.finetuning.epochs import Epoch, TensorBoardLog
 from ffe.finetuning.prefetch import Source, batches
-from ffe.finetuning.result import Judged, TrainingResult
-from ffe.finetuning.trainer import Clock, Step, Trainer
+from ffe.finetuning.trainer import Step, Trainer
+from ffe.finetuning.training_result import Judged, TrainingResult
 from ffe.heads.base import Head
-from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind
+from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind, spec_digest
 from ffe.splits.holdout import TEST, VALID
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ffe.backbones.convnet import UNITS
 from ffe.errors import HeadError
 from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
 from ffe.heads.logistic import LogisticHead
-from ffe.heads.mlp import Layers
+from ffe.heads.mlp import Layers, Network, initial_layers
 from ffe.heads.svm import SvmHead, class_scores
 from ffe.heads.transform import FeatureMap
 
@@ -131,3 +132,18 @@ def _nearest_factor(scores: np.ndarray, wanted: np.ndarray) -> float:
         return float(-(wanted * np.log(np.maximum(softmax(scores * np.exp(log_factor)), 1e-15))).sum(axis=1).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-8.0, 8.0), method="bounded").x))
+
+
+def first_head(grid: tuple[int, int, int], classes: int, dropout: float, seed: int = 0) -> WarmStart:
+    """Return untrained dense layers behind the convolutions: 512 units, then one logit for two classes, else one for each.
+
+    Args:
+        grid: (h, w, c) of the convolutions' output.
+        classes: how many.
+        dropout: share of the features that are silent in a step.
+        seed: of the kernels.
+    """
+    parameters = {"pooling": "flat", "scaling": "none", "pca": False, "first_dense": UNITS, "extra_dense_layer": False}
+    network = Network(UNITS, 0, 1 if classes == 2 else classes, dropout, 1e-4, 0.0)
+    layers = initial_layers(network, int(np.prod(grid)), seed)
+    return WarmStart(FeatureMap(parameters, grid), layers, parameters, dropout, drop_features=True)

@@ -18,7 +18,7 @@ class EnsembleHead:
 
     Its one parameter is ``members``: a list of ``{"head", "parameters",
     "temperature"}``. It is never searched; a search makes it from its best
-    trials (``ffe.tuning.ensemble``).
+    trials (``ffe.tuning.ensemble_search``).
     """
 
     name: ClassVar[str] = "ensemble"

@@ -1,1 +1,1 @@
-"""Values -> what people read: tables, the model card, the page."""
+"""Values -> the pages and pictures that people look at."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
-from ffe.report.words import duration, is_number, number, percent, plain
+from ffe.base.text import duration, is_number, number, percent, plain
 
 COLOURS = 8  # .k0 to .k7 in page.css
 

@@ -14,12 +14,13 @@ from ffe.dataset.assign import Dealt
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import answered
 from ffe.evaluation.temperature import with_temperature
-from ffe.finetuning.result import Judged, Stage, TrainingResult
+from ffe.finetuning.training_result import Judged, Stage, TrainingResult
 from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import augment_text
 from ffe.report.projection import choose_rows, feature_map
+from ffe.report.search_page import write_page
 from ffe.report.tune_page import calibration_view, duplicates_of, title_of
-from ffe.report.values import Curves, Page, Picture, Suspect, write_page
+from ffe.report.values import Curves, Page, Picture, Suspect
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.holdout import TEST, VALID
 from ffe.wording.results import answered_text, comparison_text, kept_text, parameters_text, stage_text

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from markupsafe import Markup, escape
 
-from ffe.base.text import counted
+from ffe.base.text import counted, plain
 from ffe.report.charts import COLOURS
 from ffe.report.values import FeatureMap2D
-from ffe.report.words import plain
 
 SHAPES = 5  # with eight colours: forty classes that look different
 _WIDTH, _HEIGHT, _MARGIN = 840, 560, 14

@@ -10,13 +10,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ffe.base.system import bytes_text
-from ffe.report.album import Album, Shot
+from ffe.base.text import THIN, bytes_text, counted, duration, is_number, number, of_a_hundred, percent, span
 from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.confusion import Cell, Matrix, matrix_of
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
+from ffe.report.thumbnails import Album, Shot
 from ffe.report.values import Curves, Duplicates, FeatureMap2D, GrowthView, Page, Picture
-from ffe.report.words import THIN, counted, duration, is_number, number, of_a_hundred, percent, span
 from ffe.wording.results import METRIC_NAMES, parameters_lines
 
 TOP_TRIALS = 15

@@ -15,7 +15,7 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.digests import file_digest
-from ffe.base.text import few, quoted
+from ffe.base.text import counted, few, listed, quoted
 from ffe.dataset.load import pooled_rows
 from ffe.dataset.stored_rows import SplitRows
 from ffe.evaluation.label_errors import find_label_errors
@@ -25,17 +25,8 @@ from ffe.evaluation.temperature import Calibration, with_temperature
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.file_names import on_disk
 from ffe.report.projection import choose_rows, feature_map
-from ffe.report.values import (
-    CalibrationView,
-    Curves,
-    Duplicates,
-    GrowthView,
-    Page,
-    Picture,
-    Suspect,
-    write_page,
-)
-from ffe.report.words import counted, listed
+from ffe.report.search_page import write_page
+from ffe.report.values import CalibrationView, Curves, Duplicates, GrowthView, Page, Picture, Suspect
 from ffe.specs import SearchSpec
 from ffe.splits.groups import Groups
 from ffe.store.reader import FeatureStore
@@ -45,7 +36,7 @@ from ffe.tuning.search import Trial, score_once
 from ffe.wording.results import METRIC_NAMES, answered_text, comparison_text, parameters_text, share_text
 
 if TYPE_CHECKING:
-    from ffe.commands.tune import TuneResult
+    from ffe.tuning.tune_result import TuneResult
 
 log = logging.getLogger("ffe")
 

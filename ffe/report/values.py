@@ -1,14 +1,11 @@
-"""Everything that the page of a search shows, as plain values; and the one file that it is written to."""
+"""Everything that the page of a search shows, as plain values."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from ffe.base.output_file import check_output, write_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +19,6 @@ __all__ = [
     "Page",
     "Picture",
     "Suspect",
-    "check_output",
-    "write_page",
 ]
 
 
@@ -216,22 +211,3 @@ class Page:
     searched: bool = False
     trained: bool = False
     scored: bool = False
-
-
-def write_page(path: str | os.PathLike[str], page: Page) -> int:
-    """Write the page as one HTML file that needs nothing else; it is written beside its place, and renamed.
-
-    Args:
-        path: the HTML file; replaced if it exists.
-        page: what it shows.
-
-    Returns:
-        Bytes written.
-
-    Raises:
-        ReportError: the place is a folder, lies in none, or cannot be written to.
-    """
-    from ffe.report.render import render
-
-    place = check_output(path)
-    return write_output(place, render(page).encode())

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ffe.base.digests import canonical_json
 from ffe.base.openvino_ir import IrModel
-from ffe.base.system import DISK_IS_FULL, bytes_text, free_disk
+from ffe.base.system import DISK_IS_FULL, free_disk
+from ffe.base.text import bytes_text
 from ffe.errors import DiskFullError, StoreError, unwritten
 from ffe.store import schema
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.base.digests import spec_differences
 from ffe.base.file_access import unopened
 from ffe.base.openvino_ir import IrModel, read_ir
 from ffe.base.system import taken_disk
 from ffe.errors import SpecError, StaleStoreError, StoreError
-from ffe.specs import ExtractSpec
+from ffe.specs import ExtractSpec, spec_differences
 from ffe.store.journal_folder import DRAFT, MODEL, folder_of, remove
 
 HEAD_BYTES = 2048  # where the first row of a draft begins; before it HDF5 says what the file is

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ffe.base.digests import spec_differences
 from ffe.base.text import composed
 from ffe.errors import StaleStoreError, StoreError
+from ffe.specs import spec_differences
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
 from ffe.store.virtual import Part

@@ -12,14 +12,13 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from ffe.base.digests import spec_digest
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_zip, unopened
 from ffe.base.file_stat import NO_STAMP
 from ffe.base.hdf5_checks import check_attribute, check_contents, read_attribute
 from ffe.base.openvino_ir import IrModel
 from ffe.base.text import composed, near_file, url_refusal
 from ffe.errors import StoreError, StoreInUseError
-from ffe.specs import ExtractSpec, ViewsSpec
+from ffe.specs import ExtractSpec, ViewsSpec, spec_digest
 from ffe.store import schema
 from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.chunks import Blocks, DatasetBlocks, JoinedBlocks

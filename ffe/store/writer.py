@@ -12,11 +12,11 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.atomic import put_in_place, sync, sync_folder
-from ffe.base.digests import bytes_digest, canonical_json, spec_digest
+from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.hdf5_checks import as_text
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import reserve
-from ffe.specs import Compression, ExtractSpec, ViewsSpec
+from ffe.specs import Compression, ExtractSpec, ViewsSpec, spec_digest
 from ffe.store import schema
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.compression import deflate, filter_options

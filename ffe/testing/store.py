@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from ffe._version import __version__
-from ffe.base.digests import bytes_digest, spec_digest
+from ffe.base.digests import bytes_digest
 from ffe.base.hdf5_checks import as_text
-from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, StoredDtype
+from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, StoredDtype, spec_digest
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped

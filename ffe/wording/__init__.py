@@ -1,1 +1,1 @@
-"""wording."""
+"""Values -> sentences and tables for a terminal and a model card."""

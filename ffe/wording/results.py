@@ -9,12 +9,9 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ffe.base.system import bytes_text
-from ffe.base.text import last_layers
-from ffe.bundle.manifest import Manifest
+from ffe.base.text import bytes_text, counted, last_layers, plain
 from ffe.heads import HEADS
 from ffe.images.augment_text import augment_text
-from ffe.report.words import counted, plain
 from ffe.specs import AugmentSpec
 
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
@@ -356,37 +353,3 @@ def trained_views_text(views: Mapping[str, Any]) -> str:
     """Return ``4 of each training image (flip,rotate=15)``, and how they train, from ``Manifest.views``."""
     how = {"all": "", "epoch": ", one for each epoch", "none": ", not used"}[views["used"]]
     return f"{views['count']} of each training image ({augment_text(AugmentSpec.from_json(views['augment']))}){how}"
-
-
-def model_card(manifest: Manifest) -> str:
-    """Return the model card that travels in a bundle, Markdown."""
-    spec, test = manifest.spec, manifest.evaluation["test"]
-    height, width = spec.preprocess.size
-    unsure = f" Below {share_text(manifest.reject)} it says that it is not sure." if manifest.reject else ""
-    views = "" if manifest.views is None else f"\nViews of the photos: {trained_views_text(manifest.views)}."
-    trained = {
-        "random": " (UNTRAINED, random weights: for trying things out only)",
-        "finetuned": " (fine-tuned on these classes)",
-        "scratch": " (trained from scratch on these classes)",
-    }.get(spec.backbone.weights, "")
-    return f"""# Image classifier: {", ".join(manifest.class_names)}
-
-Made with ffe {manifest.ffe_version}. Backbone `{spec.backbone.name}`{trained} at {height}x{width} pixels;
-head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).{views}
-
-## Test
-
-On images that the model had not seen; in brackets how far a score may be off, as intervals of 95 %:
-
-```
-{evaluation_text(test)}
-```
-
-## Use
-
-    ffe predict MODEL.ffe IMAGE
-
-The model knows the classes above and nothing else: it answers with one of them for any picture at all.{unsure} Its scores
-hold for pictures like those that it was made from. Where the classes describe people, they are a guess from looks,
-with the biases of the photos and of the labels; do not use it to decide about anybody.
-"""

@@ -12,10 +12,10 @@ import pytest
 from ffe.backbones import lite0
 from ffe.backbones.catalog import CATALOG, DEFAULT, LITE0
 from ffe.backbones.keras_build import build
+from ffe.backbones.resolve import make_spec
 from ffe.backbones.weights import find_file, resolve
 from ffe.base.digests import file_digest
 from ffe.errors import WeightsError
-from ffe.extraction.request import make_spec
 from ffe.images.drawings import draw
 from ffe.images.preprocess import preprocess
 from ffe.specs import ExtractSpec

@@ -16,7 +16,7 @@ import pytest
 
 from ffe.commands.compare import compare
 from ffe.comparing.roads import ROADS
-from ffe.wording.comparison import compare_text
+from ffe.wording.compare_text import compare_text
 
 pytestmark = pytest.mark.benchmark
 

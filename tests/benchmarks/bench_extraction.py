@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.backbones.resolve import make_spec
 from ffe.engines.factory import open_engine
-from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.images.loader import ImageStream
 

@@ -20,14 +20,15 @@ import numpy as np
 import pytest
 
 from ffe.backbones.keras_build import build
+from ffe.backbones.resolve import make_spec
+from ffe.base.clock import Clock
 from ffe.engines.base import grid_of
-from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.finetuning.head_layers import WarmStart
 from ffe.finetuning.inputs import Activations
 from ffe.finetuning.joined_model import Network
 from ffe.finetuning.split_point import find_cut
-from ffe.finetuning.trainer import Clock, Trainer
+from ffe.finetuning.trainer import Trainer
 from ffe.finetuning.unfreeze import count_unfrozen, unfreeze
 from ffe.heads.transform import FeatureMap
 from ffe.specs import TrainingSpec

@@ -211,7 +211,7 @@ def test_whole_tune_on_dogs_and_cats(features_of: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ensemble", [0, 4])
 def test_unseen_photos(features_of: Any, ensemble: int) -> None:
     """Nested: each fifth of dogs and cats is tested by a search that saw the other four only."""
-    from ffe.tuning.ensemble import best_ensemble
+    from ffe.tuning.ensemble_search import best_ensemble
 
     problem = all_rows(features_of("dogs_vs_cats", "mobilenet", 224))
     right = 0

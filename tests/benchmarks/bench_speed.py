@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.backbones.resolve import make_spec
 from ffe.commands.tune import train
 from ffe.engines.factory import open_engine
 from ffe.engines.throughput import images_per_second
-from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.images.loader import ImageStream
 from ffe.store.reader import FeatureStore

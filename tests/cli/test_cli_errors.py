@@ -181,7 +181,7 @@ def test_usage_errors_are_code_2(case: str) -> None:
     assert sentence in result.stderr
 
 
-def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, name: str = "ffe.workflows.evaluate") -> None:
+def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, name: str = "ffe.commands.evaluate.evaluate") -> None:
     def broken(*arguments: Any, **options: Any) -> None:
         raise error
 
@@ -191,14 +191,14 @@ def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, name: str = 
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
-        ("ffe.workflows.evaluate", ("evaluate", "m.ffe", "f.h5"), "ffe: interrupted"),
+        ("ffe.commands.evaluate.evaluate", ("evaluate", "m.ffe", "f.h5"), "ffe: interrupted"),
         (
             "ffe.extraction.run.extract",
             ("extract", "photos", "-o", "f.h5"),
             "ffe: interrupted; run the same command again to go on",
         ),
-        ("ffe.workflows.tune", ("tune", "f.h5", "-o", "m.ffe"), "ffe: interrupted; run the same command again to go on"),
-        ("ffe.workflows.train", ("train", "f.h5", "-o", "m.ffe", "--head", "svm"), "ffe: interrupted"),
+        ("ffe.commands.tune.tune", ("tune", "f.h5", "-o", "m.ffe"), "ffe: interrupted; run the same command again to go on"),
+        ("ffe.commands.tune.train", ("train", "f.h5", "-o", "m.ffe", "--head", "svm"), "ffe: interrupted"),
     ],
 )
 def test_an_interruption_is_code_130(

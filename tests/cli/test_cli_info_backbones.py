@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 
 from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
 from ffe.backbones.keras_build import build
+from ffe.backbones.resolve import make_spec
+from ffe.bundle.card import model_card
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.cli import cli
 from ffe.commands.tune import tune
-from ffe.extraction.request import make_spec
 from ffe.extraction.throughput_log import remember
 from ffe.store.reader import FeatureStore
-from ffe.wording.results import model_card
 
 
 def _run(*arguments: object) -> Result:

@@ -108,10 +108,10 @@ def test_bars_where_there_are_no_blocks(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_progress_of_a_slow_scan(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from ffe.cli import output
+    from ffe.cli import progress as shown
 
-    monkeypatch.setattr(output, "PLAIN_SECONDS", 0.0)
-    with output.CountProgress("files") as progress:
+    monkeypatch.setattr(shown, "PLAIN_SECONDS", 0.0)
+    with shown.CountProgress("files") as progress:
         progress(3, 10)
     assert capsys.readouterr().err == "3/10 files\n"
 

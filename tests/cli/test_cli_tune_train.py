@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from ffe.bundle.io import Bundle
 from ffe.cli import COMMANDS, cli
-from ffe.cli.output import SearchView
+from ffe.cli.progress import SearchView
 from ffe.errors import DataError
 from ffe.evaluation.temperature import with_temperature
 from ffe.images.drawings import draw_folder
@@ -136,7 +136,7 @@ def test_quiet_prints_results_alone(
 ) -> None:
     """And the next command in the same process is as talkative as ever."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ffe.cli.output.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("ffe.cli.progress.PLAIN_SECONDS", 0.0)
     command = [{"FEATURES": fake_store, "PHOTOS": pictures}.get(word, word) for word in arguments]
     loud = _run(*command)
     assert (loud.exit_code, loud.stderr != "") == (0, True)
@@ -223,7 +223,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         options.update(given)
         raise DataError("enough")
 
-    monkeypatch.setattr("ffe.workflows.tune", tune)
+    monkeypatch.setattr("ffe.commands.tune.tune", tune)
     return options
 
 
@@ -386,8 +386,8 @@ def test_even_classes_are_not_weighted(fake_store: Path, tmp_path: Path) -> None
 
 def _noisy(folder: Path) -> Path:
     """Write features on which an average of two heads wins."""
+    from ffe.backbones.resolve import make_spec
     from ffe.base.digests import bytes_digest
-    from ffe.extraction.request import make_spec
     from ffe.store.schema import Row
     from ffe.store.writer import write_store
 
@@ -673,7 +673,7 @@ def test_elsewhere_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[st
         view(_progress(1))
         view(replace(_progress(2), total=2))
         assert capsys.readouterr().err == "2 trials, the best: svm, validation accuracy 0.9000\n"
-        monkeypatch.setattr("ffe.cli.output.PLAIN_SECONDS", 0.0)
+        monkeypatch.setattr("ffe.cli.progress.PLAIN_SECONDS", 0.0)
         view(_progress(1))
         view(replace(_progress(2), total=None, budget=60.0))
     assert capsys.readouterr().err == (

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from ffe.backbones.resolve import make_spec
 from ffe.base.system import cache_root
 from ffe.errors import BackboneError, DiskFullError, StaleStoreError, StoreError, WeightsError
 from ffe.extraction import throughput_log
 from ffe.extraction.estimate import Estimate, dry_run
-from ffe.extraction.request import make_spec
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.throughput_log import remember, remembered
 from ffe.images.drawings import draw
@@ -195,7 +195,7 @@ def test_a_dry_run_refuses_what_the_run_would(source: Path, output: Path) -> Non
 
 def test_a_dry_run_downloads_nothing(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda: "")
-    monkeypatch.setattr("ffe.extraction.request._download", lambda *arguments: pytest.fail("nothing may be fetched"))
+    monkeypatch.setattr("ffe.backbones.resolve._download", lambda *arguments: pytest.fail("nothing may be fetched"))
     with pytest.raises(WeightsError, match="are not on this machine"):
         dry_run(source, output, backbone="mobilenet_0.25")
 

@@ -55,8 +55,8 @@ def table(path: Path) -> dict[str, tuple[str, str, bytes]]:
 
 def expected_table(source: Path) -> dict[str, tuple[str, str, bytes]]:
     """Compute the same the slow way: file by file, without anything of ffe.extraction."""
+    from ffe.backbones.resolve import make_spec
     from ffe.engines.fake import FakeEngine
-    from ffe.extraction.request import make_spec
 
     spec, _ = make_spec("fake")
     engine = FakeEngine(spec, 1)

@@ -20,8 +20,8 @@ from ffe.engines.base import ROW_TOLERANCE
 from ffe.engines.fake import FakeEngine
 from ffe.errors import SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.estimate import dry_run
-from ffe.extraction.progress import Progress
 from ffe.extraction.run import ExtractSummary, extract
+from ffe.extraction.stage_times import Progress
 from ffe.images import augment as augmenting
 from ffe.images import loader
 from ffe.images.augment import augment

@@ -374,7 +374,7 @@ def test_the_test_above_sees_what_it_forbids(source: Path, output: Path) -> None
 def test_weights_are_not_read_again(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their digest is remembered; those that are large enough to be worth it."""
     from ffe.backbones.keras_build import build
-    from ffe.extraction.request import make_spec
+    from ffe.backbones.resolve import make_spec
 
     spec, found = make_spec("mobilenet_0.25", 32, "random")
     weights = tmp_path / "mine.weights.h5"

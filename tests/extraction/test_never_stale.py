@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ffe.backbones.resolve import make_spec
 from ffe.base.openvino_ir import IrModel
 from ffe.cli import cli
 from ffe.errors import StaleStoreError
 from ffe.extraction.estimate import dry_run
-from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.images.sources import scan
 from ffe.specs import ExtractSpec

@@ -15,11 +15,12 @@ from click.testing import CliRunner
 
 import ffe
 from ffe.backbones.catalog import DEFAULT, find
+from ffe.backbones.resolve import make_spec, weights_of
 from ffe.cli import cli
 from ffe.commands.bench import bench
 from ffe.errors import StaleStoreError, WeightsError
 from ffe.extraction.estimate import dry_run
-from ffe.extraction.request import make_spec, spec_at_hand, weights_of
+from ffe.extraction.request import spec_at_hand
 from ffe.extraction.run import extract
 from ffe.specs import ExtractSpec
 from ffe.store.journal import Journal

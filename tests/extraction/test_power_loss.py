@@ -111,7 +111,7 @@ def test_an_unchanged_source_asks_nothing_of_the_disk(pictures: Path, folder: Pa
 
 
 def test_the_int8_model_of_a_run(folder: Path, disk: _Disk) -> None:
-    from ffe.extraction.request import make_spec
+    from ffe.backbones.resolve import make_spec
 
     journal = Journal(folder / "f.h5", make_spec("fake")[0])
     journal.keep_model(IrModel(b"<net/>", np.arange(100, dtype=np.uint8)))

@@ -146,7 +146,7 @@ def test_what_another_process_has_written_meanwhile_is_not_lost(
 
 def test_a_lock_that_was_removed_while_it_was_taken_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run ends, and removes its folder, between another's opening the lock and taking it."""
-    from ffe.extraction.request import make_spec
+    from ffe.backbones.resolve import make_spec
 
     spec, _ = make_spec("fake")
     folder = tmp_path / "features.h5.partial"
@@ -170,7 +170,7 @@ def test_a_lock_that_was_removed_while_it_was_taken_is_none(tmp_path: Path, monk
 
 def test_a_run_that_has_ended_leaves_the_next_one_alone(tmp_path: Path) -> None:
     """Between the end of its parts and the end of its process another may have begun."""
-    from ffe.extraction.request import make_spec
+    from ffe.backbones.resolve import make_spec
 
     spec, _ = make_spec("fake")
     first = Journal(tmp_path / "features.h5", spec)

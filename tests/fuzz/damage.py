@@ -21,11 +21,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ffe.base.digests import bytes_digest, spec_digest
+from ffe.base.digests import bytes_digest
 from ffe.base.hdf5_checks import as_text
 from ffe.bundle.manifest import GOLDEN, HEAD, MANIFEST, SPLITS
 from ffe.errors import SpecError
-from ffe.specs import ExtractSpec
+from ffe.specs import ExtractSpec, spec_digest
 from ffe.store import schema
 from ffe.testing.store import seal
 

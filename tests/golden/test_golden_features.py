@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from ffe.backbones.weights import random_weights
-from ffe.base.digests import canonical_json, spec_digest
+from ffe.base.digests import canonical_json
 from ffe.images.decode import decode
 from ffe.images.drawings import draw
-from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
+from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, spec_digest
 
 GOLDEN = Path(__file__).with_name("mobilenet_random.json")
 

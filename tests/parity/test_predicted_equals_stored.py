@@ -41,7 +41,7 @@ def test_predicted_features_equal_stored_ones(
     def forbidden(*arguments: object, **options: object) -> None:
         raise AssertionError("the predictor looked for weights")
 
-    monkeypatch.setattr("ffe.extraction.request.weights_of", forbidden)
+    monkeypatch.setattr("ffe.backbones.resolve.weights_of", forbidden)
     monkeypatch.setattr("ffe.predictor.open_engine", forbidden)
     predictor = Predictor(keras_bundle, batch_size=7)
     assert predictor.bundle.has_backbone

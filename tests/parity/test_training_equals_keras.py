@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from ffe.backbones.keras_build import build
+from ffe.backbones.resolve import make_spec
+from ffe.base.clock import Clock
 from ffe.engines.base import grid_of
-from ffe.extraction.request import make_spec
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.head_layers import WarmStart
 from ffe.finetuning.joined_model import Network
 from ffe.finetuning.optimizers import make_optimizer
 from ffe.finetuning.split_point import find_cut
-from ffe.finetuning.trainer import Clock, Trainer
+from ffe.finetuning.trainer import Trainer
 from ffe.finetuning.unfreeze import count_unfrozen, unfreeze
 from ffe.heads.mlp import Orders
 from ffe.heads.transform import FeatureMap

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ffe.report.compare_page import ComparePage, Differing, render
-from ffe.wording.comparison import compare_text
+from ffe.wording.compare_text import compare_text
 
 HOSTILE = '<script>alert("x")</script>\u202e\x1b'
 

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from ffe.errors import ReportError
-from ffe.report import lettering as letters
-from ffe.report.contact_sheet import Strip, Tile, check_picture, contact_sheet, write_sheet
-from ffe.report.lettering import lettering
+from ffe.report import contact_sheet as letters
+from ffe.report.contact_sheet import Strip, Tile, check_picture, contact_sheet, lettering, write_sheet
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 160, 60), (0, 114, 178)
 

@@ -20,7 +20,8 @@ import pytest
 
 from ffe.report.scan_page import MAX_ROWS, ScanPage
 from ffe.report.scan_page import render as render_scan
-from ffe.report.values import Curves, Page, Picture, write_page
+from ffe.report.search_page import write_page
+from ffe.report.values import Curves, Page, Picture
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; install it to look at pages")

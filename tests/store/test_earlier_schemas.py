@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ffe.base.digests import canonical_json, spec_digest
+from ffe.base.digests import canonical_json
 from ffe.cli import cli
 from ffe.commands.pack import pack
 from ffe.commands.verify import verify
 from ffe.errors import StoreError
 from ffe.extraction.run import extract
+from ffe.specs import spec_digest
 from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import assert_same_file

@@ -1,1 +1,1 @@
-"""runners."""
+"""Who pushes the images through the backbone."""

@@ -11,7 +11,7 @@ from ffe.engines.base import Engine
 from ffe.extraction.feature_file import Plan, in_place
 from ffe.extraction.incremental import lasting
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
-from ffe.extraction.progress import Computed, Progress, Stages
+from ffe.extraction.stage_times import Computed, Progress, Stages
 from ffe.extraction.views import count_of
 from ffe.images.loader import ImageStream
 from ffe.store.disk_space import saying_what_is_missing

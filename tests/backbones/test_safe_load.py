@@ -14,9 +14,9 @@ import pytest
 
 from ffe.backbones.catalog import CATALOG
 from ffe.backbones.keras_build import build
+from ffe.backbones.resolve import make_spec
 from ffe.backbones.safe_load import check_keras_file, load_model
 from ffe.errors import BackboneError
-from ffe.extraction.request import make_spec
 
 QUICK = ("mobilenet_0.25", "efficientnetlite0", "vgg16", "efficientnetv2b0", "mobilenetv3small", "convnexttiny")
 

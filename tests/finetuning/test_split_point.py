@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ffe.backbones.keras_build import build
+from ffe.backbones.resolve import make_spec
 from ffe.engines.base import grid_of
 from ffe.errors import BackboneError, SpecError
-from ffe.extraction.request import make_spec
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.head_layers import WarmStart
 from ffe.finetuning.joined_model import Network, features_above

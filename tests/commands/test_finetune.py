@@ -16,6 +16,7 @@ import pytest
 
 from ffe.backbones.trained import find_in_model, load_backbone
 from ffe.backbones.weights import Weights
+from ffe.base.clock import Clock, OutOfTimeError
 from ffe.bundle.io import Bundle
 from ffe.commands.evaluate import evaluate
 from ffe.commands.finetune import finetune
@@ -36,16 +37,16 @@ from ffe.errors import (
     WeightsError,
 )
 from ffe.evaluation.temperature import softmax, with_temperature
-from ffe.extraction.progress import Progress
 from ffe.extraction.run import extract
+from ffe.extraction.stage_times import Progress
 from ffe.finetuning.activation_cache import Means, StageInputs
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.inputs import Activations, Pictures
 from ffe.finetuning.joined_model import Network
-from ffe.finetuning.result import TrainingResult
 from ffe.finetuning.split_point import Cut
-from ffe.finetuning.trainer import Clock, OutOfTimeError, Trainer
+from ffe.finetuning.trainer import Trainer
+from ffe.finetuning.training_result import TrainingResult
 from ffe.images.augment import augment
 from ffe.images.drawings import draw_folder
 from ffe.images.limits import Limits
@@ -952,7 +953,7 @@ def test_bad_input_is_refused_in_a_sentence(
 def test_a_model_without_its_backbone_needs_the_very_weights(base: tuple[Path, Path], pictures: Path, tmp_path: Path) -> None:
     """Those are found by their digest; others are refused."""
     from ffe.backbones.keras_build import build
-    from ffe.extraction.request import make_spec
+    from ffe.backbones.resolve import make_spec
     from ffe.finetuning.base_model import open_base
 
     files = []

@@ -14,7 +14,7 @@ from ffe.heads import HEADS
 from ffe.heads.dense import DenseHead
 from ffe.heads.search_space import Parameter, active, complete
 from ffe.heads.svm import SvmHead
-from ffe.tuning import keras_tuner
+from ffe.tuning import keras_tuner as oracle
 from ffe.tuning.keras_tuner import ORACLES, Asker, declare, hyperband_trials
 
 NUMBERS = (
@@ -184,14 +184,14 @@ def test_conditions_hold_for_every_head_and_oracle(head: Any, name: str) -> None
 def test_conditions_hold_inside_keras_tuner(head: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names that are not active are in no trial of KerasTuner itself, not only hidden by ffe."""
     known_to_tuner: list[dict[str, Any]] = []
-    plain = keras_tuner.declare
+    plain = oracle.declare
 
     def spying(hp: Any, space: Any) -> dict[str, Any]:
         values = plain(hp, space)
         known_to_tuner.append(dict(hp.values))
         return values
 
-    monkeypatch.setattr(keras_tuner, "declare", spying)
+    monkeypatch.setattr(oracle, "declare", spying)
     tried = _tried(head.space, 24, score=lambda values: len(values) / 10)
     assert len(tried) == 24
     unsearched = {p.name for p in head.space if not p.searched}

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffe.base.digests import bytes_digest, canonical_json, file_digest, spec_differences, spec_digest
+from ffe.base.digests import bytes_digest, canonical_json, file_digest
 from ffe.errors import SpecError
-from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, HeadSpec, PreprocessSpec, SearchSpec
+from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, HeadSpec, PreprocessSpec, SearchSpec, spec_differences, spec_digest
 
 SPEC = ExtractSpec(BackboneSpec("vgg19", "file", "a" * 64, "block5_pool"), PreprocessSpec((150, 100), "caffe"))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ffe.base.system import bytes_text
-from ffe.report.words import THIN, counted, duration, listed
+from ffe.base.text import THIN, bytes_text, counted, duration, listed
 from ffe.wording.results import comparison_text, share_text, table
 
 SCORES = ("road", "test accuracy", "95 %", "behind the best", "validation")

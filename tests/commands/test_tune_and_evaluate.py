@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.backbones.resolve import make_spec
 from ffe.bundle.io import Bundle
 from ffe.commands.evaluate import evaluate
-from ffe.commands.tune import TuneResult, train, tune
+from ffe.commands.tune import train, tune
 from ffe.errors import BundleError, DataError, HeadError, ModelMismatchError, SourceError, SpecError, WeightsError
-from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.heads import find_head
 from ffe.images.drawings import draw_folder
@@ -27,6 +27,7 @@ from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.tuning.leak_claim import Leak
+from ffe.tuning.tune_result import TuneResult
 
 GRID = (4, 4, 3)
 

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ffe.backbones.resolve import make_spec
 from ffe.backbones.weights import random_weights
 from ffe.bundle.io import Bundle
 from ffe.commands.evaluate import evaluate
@@ -22,7 +23,6 @@ from ffe.engines.factory import open_engine
 from ffe.engines.model_cache import cache_folder
 from ffe.engines.quantize import calibrated, fidelity_of, leave_one_out_accuracy
 from ffe.errors import BundleError, EngineError, ModelMismatchError, SourceError, SpecError, StaleStoreError, StoreError
-from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.images.drawings import draw
 from ffe.images.limits import Limits
@@ -122,7 +122,7 @@ def test_the_same_images_give_the_same_model_from_the_cache(pictures: Path, monk
 
 def test_prediction_uses_the_very_model(store: Path, model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, whatever the batch size; and nothing looks for weights."""
-    monkeypatch.setattr("ffe.extraction.request.weights_of", lambda *rest: pytest.fail("the predictor looked for weights"))
+    monkeypatch.setattr("ffe.backbones.resolve.weights_of", lambda *rest: pytest.fail("the predictor looked for weights"))
     with FeatureStore(store) as file:
         files, stored = [pictures / path for path in file.paths], file.features()
         quantized = file.quantized()

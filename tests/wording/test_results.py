@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.base.system import bytes_text
+from ffe.base.text import bytes_text
 from ffe.bundle.io import Bundle
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.learning_curve import grow

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import ffe
-from ffe.commands.scan import COPIES, RESAVED, OtherEnding, ScanResult, SkippedFile, scan
+from ffe.commands.scan import COPIES, RESAVED, scan
+from ffe.dataset.scan_result import OtherEnding, ScanResult, SkippedFile
 from ffe.errors import BackboneError, ReportError, SourceError, SpecError
 from ffe.images.drawings import draw
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffe.cli.output import stages_text
+from ffe.cli.show import stages_text
 from ffe.engines.fake import FakeEngine
-from ffe.extraction.progress import Stages
 from ffe.extraction.run import Progress, extract
+from ffe.extraction.stage_times import Stages
 from ffe.images.drawings import draw_folder
 
 

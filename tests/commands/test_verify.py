@@ -13,12 +13,12 @@ import h5py
 import numpy as np
 import pytest
 
+from ffe.backbones.resolve import make_spec
 from ffe.base.hdf5_checks import as_text
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.commands.tune import train
 from ffe.commands.verify import verify
 from ffe.errors import BundleError, SourceError, SpecError, StoreError, WeightsError
-from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.images.drawings import draw
 from ffe.store.journal import Journal

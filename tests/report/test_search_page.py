@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from ffe.base.output_file import check_output
+from ffe.base.text import duration, number, of_a_hundred, percent, plain, short_path, span
 from ffe.errors import ReportError
 from ffe.report.confusion import MAX_PICTURES, matrix_of
-from ffe.report.render import render
-from ffe.report.values import Curves, Page, Picture, check_output, write_page
-from ffe.report.words import duration, number, of_a_hundred, percent, plain, short_path, span
+from ffe.report.search_page import render, write_page
+from ffe.report.values import Curves, Page, Picture
 
 VOID = {"input", "meta", "link", "img", "br"}
 SECTIONS = {

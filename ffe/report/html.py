@@ -11,32 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ffe.base.text import counted
-from ffe.report import sections
-from ffe.report.album import Album
-from ffe.report.values import Page
-from ffe.report.words import plain, prose, short_path
-
-
-def render(page: Page) -> str:
-    """Return the page as HTML that can be written as UTF-8; equal pages give equal text."""
-    album, name_of = Album(), sections.names_of(page)
-    context = {
-        "page": page,
-        "name_of": name_of,
-        "headline": sections.headline(page),
-        "leaderboard": sections.leaderboard(page.leaderboard, page.metric),
-        "curves": sections.curves(page.curves),
-        "scores": sections.scores(page, name_of),
-        "confusion": sections.confusion(page, name_of, album),
-        "mistakes": sections.mistakes(page, name_of, album),
-        "label_issues": sections.label_issues(page, name_of, album),
-        "calibration": sections.calibration(page),
-        "duplicates": sections.duplicates(page.duplicates, album),
-        "map": sections.feature_map(page.map, name_of, album),
-        "growth": sections.growth(page.growth),
-    }
-    return document("page.html", context, album, _part("page.js"))
+from ffe.base.text import counted, plain, prose, short_path
+from ffe.report.thumbnails import Album
 
 
 def document(template: str, context: Mapping[str, Any], album: Album, script: str = "") -> str:

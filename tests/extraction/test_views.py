@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ffe.backbones.resolve import make_spec
 from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import Manifest
 from ffe.cli import cli
+from ffe.commands.evaluate import evaluate
+from ffe.commands.tune import train, tune
 from ffe.dataset.stored_rows import split_rows
 from ffe.engines.fake import FakeEngine
 from ffe.errors import BundleError, DataError, HeadError, SpecError
 from ffe.evaluation.temperature import with_temperature
-from ffe.extraction.request import make_spec
 from ffe.extraction.run import extract
 from ffe.heads.logistic import LogisticHead
 from ffe.images.augment import augment
@@ -34,7 +36,7 @@ from ffe.specs import AugmentSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
-from ffe.workflows import TuneResult, evaluate, train, tune
+from ffe.tuning.tune_result import TuneResult
 
 GRID = (2, 2, 12)
 CHANGES = "flip,zoom=0.6-1.2,brightness=0.7-1.3"

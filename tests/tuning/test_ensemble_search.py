@@ -12,7 +12,7 @@ from ffe.heads import HEADS
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.search_space import complete
 from ffe.specs import SearchSpec
-from ffe.tuning.ensemble import best_ensemble
+from ffe.tuning.ensemble_search import best_ensemble
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.search import Trial, rank, refit, score_once
 

@@ -12,11 +12,12 @@ import keras
 import numpy as np
 import pytest
 
+from ffe.base.clock import Clock
 from ffe.errors import DataError, SpecError
 from ffe.finetuning.epochs import Epoch, TensorBoardLog, best_of
 from ffe.finetuning.finish import ended_early
 from ffe.finetuning.schedule import learning_rate
-from ffe.finetuning.trainer import Clock, Step, Trainer, loss_and_accuracy
+from ffe.finetuning.trainer import Step, Trainer, loss_and_accuracy
 from ffe.specs import TrainingSpec
 
 ROWS = 40

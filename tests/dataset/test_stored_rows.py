@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.backbones.resolve import make_spec
 from ffe.base.digests import bytes_digest
 from ffe.dataset.stored_rows import SplitRows, split_rows
 from ffe.errors import DataError
-from ffe.extraction.request import make_spec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store

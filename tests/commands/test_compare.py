@@ -15,14 +15,14 @@ import pytest
 
 import ffe
 from ffe.backbones.convnet import DROPOUT
+from ffe.base.clock import Clock
 from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle
 from ffe.commands.compare_runner import Going
-from ffe.comparing.result import CompareResult, agreement_of, ranked
+from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import ROADS, Road
 from ffe.errors import BackboneError, DataError, ReportError, SourceError, SpecError, StoreError
 from ffe.evaluation.scores import evaluate_probabilities
-from ffe.finetuning.trainer import Clock
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 

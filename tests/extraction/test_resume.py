@@ -17,10 +17,11 @@ from click.testing import CliRunner
 
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
-from ffe.commands.tune import TuneResult, tune
+from ffe.commands.tune import tune
 from ffe.tuning.search import SearchProgress
+from ffe.tuning.tune_result import TuneResult
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 OPTIONS: dict[str, Any] = {"heads": ("logistic", "svm"), "trials": 16, "folds": 3, "seed": 5}
 
 

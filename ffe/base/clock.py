@@ -1,0 +1,32 @@
+"""A limit of time for long work."""
+
+from __future__ import annotations
+
+import time
+
+
+class OutOfTimeError(Exception):
+    """The time is over, and what is under way has no result yet."""
+
+
+class Clock:
+    """Seconds since a call began, and whether its time is over.
+
+    Args:
+        started: ``time.monotonic()`` when it began.
+        seconds: what it may take; None = as long as it likes.
+    """
+
+    def __init__(self, started: float, seconds: float | None = None) -> None:
+        self._started = started
+        self._seconds = seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._started
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is used up."""
+        return self._seconds is not None and self.elapsed >= self._seconds

@@ -1,0 +1,40 @@
+"""The model card: what a model file says of itself, for people."""
+
+from __future__ import annotations
+
+from ffe.bundle.manifest import Manifest
+from ffe.wording.results import evaluation_text, parameters_text, share_text, trained_views_text
+
+
+def model_card(manifest: Manifest) -> str:
+    """Return the model card that travels in a bundle, Markdown."""
+    spec, test = manifest.spec, manifest.evaluation["test"]
+    height, width = spec.preprocess.size
+    unsure = f" Below {share_text(manifest.reject)} it says that it is not sure." if manifest.reject else ""
+    views = "" if manifest.views is None else f"\nViews of the photos: {trained_views_text(manifest.views)}."
+    trained = {
+        "random": " (UNTRAINED, random weights: for trying things out only)",
+        "finetuned": " (fine-tuned on these classes)",
+        "scratch": " (trained from scratch on these classes)",
+    }.get(spec.backbone.weights, "")
+    return f"""# Image classifier: {", ".join(manifest.class_names)}
+
+Made with ffe {manifest.ffe_version}. Backbone `{spec.backbone.name}`{trained} at {height}x{width} pixels;
+head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).{views}
+
+## Test
+
+On images that the model had not seen; in brackets how far a score may be off, as intervals of 95 %:
+
+```
+{evaluation_text(test)}
+```
+
+## Use
+
+    ffe predict MODEL.ffe IMAGE
+
+The model knows the classes above and nothing else: it answers with one of them for any picture at all.{unsure} Its scores
+hold for pictures like those that it was made from. Where the classes describe people, they are a guess from looks,
+with the biases of the photos and of the labels; do not use it to decide about anybody.
+"""

@@ -1,0 +1,111 @@
+"""Progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ffe.base.text import counted
+
+if TYPE_CHECKING:
+    from ffe.engines.quantize import Fidelity
+    from ffe.extraction.estimate import Estimate
+    from ffe.extraction.incremental import Changes
+    from ffe.extraction.stage_times import Stages
+    from ffe.specs import ViewsSpec
+
+
+def quiet() -> bool:
+    """Return whether ``--quiet`` was given: progress and notes are not printed."""
+    return not logging.getLogger("ffe").isEnabledFor(logging.INFO)
+
+
+def note(text: str) -> None:
+    """Print what one may do without on standard error, unless ``--quiet`` was given."""
+    if not quiet():
+        click.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on one line; bytes of names that are not UTF-8 as ``\\udce9``, so that they can be read back."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    click.echo(text.encode("utf-8", "backslashreplace").decode())  # of a lone surrogate this is just what JSON writes
+
+
+def duration_text(seconds: float) -> str:
+    """Return ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def stages_text(stages: Stages) -> str:
+    """Return ``all threads: read 0.2 s, decode 4.1 s, backbone 9.8 s, write 0.4 s; limited by the backbone``."""
+    seconds = ", ".join(f"{name} {getattr(stages, name):.1f} s" for name in ("read", "decode", "backbone", "write"))
+    limit = {"read": "reading files", "decode": "decoding", "backbone": "the backbone", "write": "writing"}[stages.limit]
+    shares = ""
+    if stages.shares is not None:
+        backbone, decode = stages.shares
+        shares = f"; of the processor's time the backbone took {backbone:.0%}, decoding {decode:.0%}"
+    return f"all threads: {seconds}{shares}; limited by {limit}"
+
+
+def estimate_text(estimate: Estimate) -> list[str]:
+    """Return what a run will take, in two lines: images and time, and disk."""
+    from ffe.base.text import bytes_text
+
+    images = [f"{estimate.compute:,} to compute", f"{estimate.copied:,} copied from the file"]
+    if estimate.dropped:
+        images.append(f"{counted(estimate.dropped, 'view')} in it not asked for any more: thrown away")
+    if estimate.check:
+        images.append(f"{estimate.check:,} to compare with it by content")
+    if estimate.unfinished:
+        images.append(f"{estimate.unfinished:,} in an unfinished run")
+    images.append(f"{estimate.skipped:,} skipped so far")
+    time = "time unknown until the first batches" if estimate.seconds is None else f"about {duration_text(estimate.seconds)}"
+    free = f"{bytes_text(estimate.free_bytes)} free"
+    if estimate.file_bytes is None or estimate.needed_bytes is None:
+        disk = "size unknown until the backbone is loaded"
+    elif estimate.needed_bytes == 0:
+        disk = f"{bytes_text(estimate.file_bytes)}, nothing to write"
+    else:
+        disk = f"{bytes_text(estimate.file_bytes)}, needs {bytes_text(estimate.needed_bytes)} while it is made"
+    files = counted(estimate.images, "file") + (f" and {counted(estimate.views, 'view')}" if estimate.views else "")
+    return [
+        f"{files}: {', '.join(images)}" + (f"; {time}" if estimate.compute else ""),
+        f"{estimate.output}: {disk}; {free}",
+    ]
+
+
+def rows_text(rows: int, images: int, views: ViewsSpec | None) -> str:
+    """Return ``1800 rows``, or ``9000 rows: 1800 images, of which those that train have 4 views each``."""
+    if views is None:
+        return counted(rows, "row")
+    each = f"{views.count} view{'s' if views.count > 1 else ''} each"
+    which = " with" if rows == images * (1 + views.count) else ", of which those that train have"
+    return f"{counted(rows, 'row')}: {counted(images, 'image')}{which} {each}"
+
+
+def changes_text(changes: Changes) -> str:
+    """Return ``10,000 unchanged, 3 new, 1 changed, 2 removed, 1 renamed``."""
+    counts = ("unchanged", "new", "changed", "removed", "renamed")
+    return ", ".join(f"{getattr(changes, name):,} {name}" for name in counts)
+
+
+def fidelity_text(fidelity: Fidelity) -> str:
+    """Return what int8 changed, in one line."""
+    text = (
+        f"int8 against float32 on {counted(fidelity.images, 'held-back image')}: "
+        f"cosine {fidelity.mean_cosine:.4f} on average, {fidelity.worst_cosine:.4f} at worst"
+    )
+    if fidelity.int8_accuracy is None or fidelity.float32_accuracy is None:
+        return text
+    return (
+        f"{text}; a linear head is right on {fidelity.int8_accuracy:.1%} with int8, {fidelity.float32_accuracy:.1%} with float32"
+    )

@@ -1,0 +1,147 @@
+"""What a look at a source found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ffe.dataset.advice import Advice
+from ffe.images.sources import Finding
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class.
+
+    Attributes:
+        name: the class.
+        photos: how many of it can be read.
+        different: how many of these are left where those that belong together count once.
+        splits: split -> photos of it; empty where the source gives no splits.
+        skipped: files of it that cannot be read.
+    """
+
+    name: str
+    photos: int
+    different: int
+    splits: dict[str, int]
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Least, middle and largest of some numbers."""
+
+    least: float
+    median: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """How large the photos are, in pixels, standing upright.
+
+    Attributes:
+        width, height: of the photos.
+        aspect: width / height.
+        smaller: photos that are smaller than the backbone's input in height or width.
+        elongated: photos that are more than twice as long one way as the other.
+    """
+
+    width: Spread
+    height: Spread
+    aspect: Spread
+    smaller: int
+    elongated: int
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that extraction would skip, and why; ``reason`` is one of ``DecodeError``'s; ``line`` of the CSV, 0 = none."""
+
+    path: str
+    reason: str
+    message: str
+    line: int = 0
+
+    def message_and_line(self) -> str:
+        """Return the message, and the line of the CSV, for people."""
+        return f"{self.message} (line {self.line:,})" if self.line else self.message
+
+
+@dataclass(frozen=True)
+class OtherEnding:
+    """A file whose name ends as that of another format."""
+
+    path: str
+    format: str
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Photos that are the same, or nearly.
+
+    Attributes:
+        cause: ``the same file``, or ``saved again or resized``.
+        paths: at least two.
+        labels: the class of each; None = no label.
+        splits: the split of each; empty = none.
+    """
+
+    cause: str
+    paths: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What ``ffe scan`` found.
+
+    Attributes:
+        source: the folder or CSV.
+        kind: how it was understood; see ``ffe.images.sources.Scan``.
+        files: files that it names.
+        photos: those that can be read; all that follows is of these.
+        unlabelled: those without a label.
+        bytes: their sizes together.
+        classes: in the order of their names.
+        splits: split -> photos; empty where the source gives none.
+        formats, colours: name -> photos, the most frequent first.
+        animated: photos of which only the first picture is taken.
+        dimensions: None where nothing can be read.
+        twins: groups of equal photos, the largest first.
+        skipped: files that extraction would skip.
+        left_out: (path, reason) of what lies in the source and is no photo of it.
+        other_endings: photos that are named as another format.
+        findings: what is odd about the source itself: its folders, the lines of its CSV, the names of its classes.
+        backbone, size: what the advice is for; (height, width).
+        advice: what to do about it, the gravest first.
+        seconds: how long it took.
+    """
+
+    source: str
+    kind: str
+    files: int
+    photos: int
+    unlabelled: int
+    bytes: int
+    classes: tuple[ClassCount, ...]
+    splits: dict[str, int]
+    formats: dict[str, int]
+    colours: dict[str, int]
+    animated: int
+    dimensions: Dimensions | None
+    twins: tuple[Twins, ...]
+    skipped: tuple[SkippedFile, ...]
+    left_out: tuple[tuple[str, str], ...]
+    other_endings: tuple[OtherEnding, ...]
+    findings: tuple[Finding, ...]
+    backbone: str
+    size: tuple[int, int]
+    advice: tuple[Advice, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe scan --json`` prints."""
+        return asdict(self)

@@ -1,0 +1,77 @@
+"""What a search came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ffe.evaluation.comparison import Comparison
+from ffe.evaluation.reject import Answered
+from ffe.evaluation.scores import Evaluation
+from ffe.evaluation.temperature import Calibration
+from ffe.heads.base import Head
+from ffe.tuning.leak_claim import Leak
+from ffe.tuning.search import Trial
+from ffe.tuning.setup import TrainedViews
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What a search, or a training, came to.
+
+    Attributes:
+        output: the model file; None if none was asked for.
+        head: the fitted winner.
+        leaderboard: all trials, the best first; the one trial of ``train``.
+        evaluation: scores on the test rows, which nothing had seen before.
+        calibration: what the temperature does, on the rows that scored the winner.
+        rivals: the two heads that the comparison is about; empty where there is one alone.
+        comparison: of the best trial and the best of another head, on the rows that scored them.
+        leak: what near copies would have brought; None where there are none.
+        answered: share and accuracy above the threshold, on the test rows.
+        class_weights: of each class; None = all the same.
+        rows: how many images went to train, valid and test, and how many were left out.
+        views: of the training images; None where the feature file has none.
+        validation: what the trials were scored on, for people.
+        known: trials that an interrupted run had finished.
+        seconds: the whole call.
+    """
+
+    output: Path | None
+    head: Head
+    leaderboard: tuple[Trial, ...]
+    evaluation: Evaluation
+    calibration: Calibration
+    rivals: tuple[str, ...]
+    comparison: Comparison | None
+    leak: Leak | None
+    answered: Answered | None
+    class_weights: tuple[float, ...] | None
+    rows: dict[str, int]
+    views: TrainedViews | None
+    validation: str
+    known: int
+    seconds: float
+    classes: tuple[str, ...] = field(default=(), repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``ffe tune --json`` prints."""
+        return {
+            "output": None if self.output is None else str(self.output),
+            "head": self.head.name,
+            "parameters": self.head.parameters,
+            "evaluation": {"test": self.evaluation.to_json()},
+            "calibration": self.calibration.to_json(),
+            "rivals": list(self.rivals),
+            "comparison": None if self.comparison is None else self.comparison.to_json(),
+            "leak": None if self.leak is None else self.leak.to_json(),
+            "answered": None if self.answered is None else self.answered.to_json(),
+            "class_weights": None if self.class_weights is None else list(self.class_weights),
+            "leaderboard": [trial.to_json() for trial in self.leaderboard],
+            "rows": self.rows,
+            "views": None if self.views is None else self.views.to_json(),
+            "validation": self.validation,
+            "known": self.known,
+            "seconds": self.seconds,
+        }
