@@ -14,9 +14,9 @@ import pytest
 from ffe import cli
 from ffe.bundle import manifest
 from ffe.heads import HEADS
-from ffe.heads.space import complete
+from ffe.heads.search_space import complete
 from ffe.specs import ExtractSpec
-from ffe.store import layout
+from ffe.store import schema
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -63,13 +63,13 @@ def fields_of(kind: Any, above: str = "") -> list[str]:
 
 def test_feature_file_has_no_secrets() -> None:
     text = page("reference/feature-file.md")
-    datasets = (layout.FEATURES, layout.DATA_LINK, *layout.TABLES, *layout.BACKBONE_PARTS)
-    attributes = (*layout.ATTRIBUTES, "tables_sha256", "record")
+    datasets = (schema.FEATURES, schema.DATA_LINK, *schema.TABLES, *schema.BACKBONE_PARTS)
+    attributes = (*schema.ATTRIBUTES, "tables_sha256", "record")
     for name in (*(f"/{name}" for name in datasets), *attributes, *fields_of(ExtractSpec)):
         assert f"`{name}`" in text, name
-    for schema in layout.READABLE:
-        assert f"\n| {schema} | " in text, schema
-    assert f"\n| {layout.SCHEMA} | nothing" in text
+    for number in schema.READABLE:
+        assert f"\n| {number} | " in text, number
+    assert f"\n| {schema.SCHEMA} | nothing" in text
 
 
 def test_model_file_has_no_secrets() -> None:
@@ -78,8 +78,8 @@ def test_model_file_has_no_secrets() -> None:
     assert len(members) == 9
     for name in (*members, *(field.name for field in dataclasses.fields(manifest.Manifest))):
         assert f"`{name}`" in text, name
-    for schema in manifest.READABLE:
-        assert f"\n| {schema} | " in text, schema
+    for number in manifest.READABLE:
+        assert f"\n| {number} | " in text, number
     assert f"\n| {manifest.SCHEMA} | nothing" in text
 
 
