@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -324,7 +325,8 @@ def _run(
 ) -> TuneResult:
     """Split the rows, find the winner, judge it, write it."""
     check_threshold(options.reject)
-    with FeatureStore(features) as store:
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(FeatureStore(features))
         views = views_used(store, spec)
         found = check_output(
             *(store, options.output, options.weights, options.with_backbone),
@@ -333,7 +335,10 @@ def _run(
         )
         check_page(options.report, options.output)
         tested = tested_before(options.output, spec.seed, spec.test_fraction)
-        rows = split_rows(store, options.valid, options.test, spec.test_fraction, spec.seed, tested)
+        valid, test = (
+            None if path is None else opened.enter_context(FeatureStore(path)) for path in (options.valid, options.test)
+        )
+        rows = split_rows(store, valid, test, spec.test_fraction, spec.seed, tested)
         chosen = np.isin(rows.split, ("train", "valid"))
         problem, validation = pose(rows, chosen, store, spec, options.folds, views)
         memory = memory_of(options.output if options.is_search else None, rows, store, problem, views)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -15,11 +14,11 @@ from ffe.store.reader import FeatureStore
 _PIECE_BYTES = 16 << 20
 
 
-def load_rows(files: Sequence[Path], origin: np.ndarray) -> np.ndarray:
-    """Read the features of some rows, each file once, chunk by chunk.
+def load_rows(stores: Sequence[FeatureStore], origin: np.ndarray) -> np.ndarray:
+    """Read the features of some rows, file by file, chunk by chunk.
 
     Args:
-        files: feature files of one spec.
+        stores: open feature files of one spec.
         origin: int64 (n, 2), (file, row in it); the rows of a file ascend.
 
     Returns:
@@ -27,27 +26,19 @@ def load_rows(files: Sequence[Path], origin: np.ndarray) -> np.ndarray:
         of the free memory it is a memory map of a temporary file, which goes
         when the array does.
     """
-    result: np.ndarray | None = None
-    for number, path in enumerate(files):
+    result = empty_rows(len(origin), stores[0].dims)
+    for number, store in enumerate(stores):
         places = np.flatnonzero(origin[:, 0] == number)
-        if not len(places) and result is not None:
-            continue
-        with FeatureStore(path) as store:
-            if result is None:
-                result = empty_rows(len(origin), store.dims)
-            step = max(1, _PIECE_BYTES // (4 * store.dims))
-            for start in range(0, len(places), step):
-                some = places[start : start + step]
-                result[some] = store.features(origin[some, 1])
-    assert result is not None
+        for start, features in _pieces(store, origin[places, 1]):
+            result[places[start : start + len(features)]] = features
     return result
 
 
-def pooled_rows(files: Sequence[Path], origin: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def pooled_rows(stores: Sequence[FeatureStore], origin: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Read the average-pooled features of some rows, and check them all.
 
     Args:
-        files: feature files of one spec.
+        stores: open feature files of one spec.
         origin: int64 (n, 2), (file, row in it); the rows of a file ascend.
         names: n names, for messages.
 
@@ -59,26 +50,21 @@ def pooled_rows(files: Sequence[Path], origin: np.ndarray, names: Sequence[str])
     """
     parts = []
     first, differ = None, False
-    for number, path in enumerate(files):
+    for number, store in enumerate(stores):
         places = np.flatnonzero(origin[:, 0] == number)
-        if not len(places):
-            continue
-        with FeatureStore(path) as store:
-            height, width, channels = store.grid
-            for start, features in _pieces(store, origin[places, 1]):
-                sound = np.isfinite(features).all(axis=1)
-                if not sound.all():
-                    name = names[int(places[start + int(np.argmin(sound))])]
-                    raise DataError(
-                        f"The features of '{name}' hold NaN or infinity; make them again with 'ffe extract --overwrite'."
-                    )
-                first = features[0].copy() if first is None else first
-                differ = differ or bool((features != first).any())
-                parts.append(features.reshape(len(features), height * width, channels).mean(axis=1))
+        height, width, channels = store.grid
+        for start, features in _pieces(store, origin[places, 1]):
+            sound = np.isfinite(features).all(axis=1)
+            if not sound.all():
+                name = names[int(places[start + int(np.argmin(sound))])]
+                raise DataError(f"The features of '{name}' hold NaN or infinity; make them again with 'ffe extract --overwrite'.")
+            first = features[0].copy() if first is None else first
+            differ = differ or bool((features != first).any())
+            parts.append(features.reshape(len(features), height * width, channels).mean(axis=1))
     if len(origin) > 1 and not differ:
         raise DataError(
-            f"All {counted(len(origin), 'row')} of '{files[0]}' hold the same features, so nothing can be learnt from them; "
-            "check that the images differ, and make the features again with 'ffe extract --overwrite'."
+            f"All {counted(len(origin), 'row')} of '{stores[0].path}' hold the same features, so nothing can be learnt from "
+            "them; check that the images differ, and make the features again with 'ffe extract --overwrite'."
         )
     return np.concatenate(parts)
 

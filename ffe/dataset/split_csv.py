@@ -76,7 +76,7 @@ class OneSplit:
         with FeatureStore(features) as store:
             rows = store.plain
             photos = photos_of_store(store, rows, look(self.path), self._found.class_names)
-        pooled = pooled_rows([features], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
+            pooled = pooled_rows([store], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)
         return self._settled(dealing.anew(photos, groups, test_fraction, once=True))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -34,7 +32,7 @@ class SplitRows:
         sha256, names: N strings; a name is a path, behind ``valid:`` or ``test:`` for a second file.
         class_names: of the main file.
         origin: int64 (N, 2), (file, row in it).
-        files: the feature files.
+        stores: the feature files, open.
         groups: which of the rows belong together.
         views: int64 (N, K), the row of each view in the main file, -1 = none.
         made_views: what the views are; None = the main file has none.
@@ -46,7 +44,7 @@ class SplitRows:
     names: tuple[str, ...]
     class_names: tuple[str, ...]
     origin: np.ndarray
-    files: tuple[Path, ...]
+    stores: tuple[FeatureStore, ...]
     groups: Groups
     views: np.ndarray
     made_views: ViewsSpec | None
@@ -62,7 +60,7 @@ class SplitRows:
             float32 (n + m, D).
         """
         more = np.empty(0, np.int64) if views is None else views
-        return load_rows(self.files, np.concatenate([self.origin[chosen], np.stack([np.zeros_like(more), more], 1)]))
+        return load_rows(self.stores, np.concatenate([self.origin[chosen], np.stack([np.zeros_like(more), more], 1)]))
 
     def anonymous(self) -> SplitRows:
         """Return the same rows without digests, and with numbers for names."""
@@ -81,8 +79,8 @@ class SplitRows:
 
 def split_rows(
     store: FeatureStore,
-    valid: str | os.PathLike[str] | None,
-    test: str | os.PathLike[str] | None,
+    valid: FeatureStore | None,
+    test: FeatureStore | None,
     test_fraction: float,
     seed: int,
     tested: Collection[str] = (),
@@ -93,8 +91,8 @@ def split_rows(
     ``test_fraction`` of the training rows are held out; see ``ffe.splits``.
 
     Args:
-        store: the main feature file, open.
-        valid, test: feature files with further rows, for choosing and for the test.
+        store: the main feature file.
+        valid, test: feature files with further rows, for choosing and for the test; all stay open while features are read.
         test_fraction: in (0, 1).
         seed: of the hold-out.
         tested: digests of images that tested in the model that is replaced, and test again.
@@ -115,15 +113,14 @@ def split_rows(
     _, image = np.unique([store.sha256[i] for i in used], return_inverse=True)
     _check_classes(store, labels, image.reshape(-1), least, "image")
     columns = [_Columns(store, used, labels, np.where(given == "", TRAIN, given).astype("U5"), "")]
-    files = [store.path]
-    for name, path in (("valid", valid), ("test", test)):
-        if path is None:
+    stores = [store]
+    for name, other in (("valid", valid), ("test", test)):
+        if other is None:
             continue
         if (columns[0].split == name).any():
             raise DataError(f"'{store.path}' brings its own {name} rows; leave --{name} out, or give a file without them.")
-        with FeatureStore(path) as other:
-            columns.append(_rows_of_other(store, other, name))
-            files.append(other.path)
+        columns.append(_rows_of_other(store, other, name))
+        stores.append(other)
     all_labels = np.concatenate([column.labels for column in columns])
     all_split = np.concatenate([column.split for column in columns])
     sha256 = tuple(digest for column in columns for digest in column.sha256)
@@ -131,7 +128,7 @@ def split_rows(
     origin = np.concatenate([np.stack([np.full(len(c.used), i), c.used], 1) for i, c in enumerate(columns)])
     named = [name for column in columns for name in column.group]
     phash = np.concatenate([column.phash for column in columns])
-    groups = find_groups(sha256, phash, pooled_rows(files, origin, names), named)
+    groups = find_groups(sha256, phash, pooled_rows(stores, origin, names), named)
     if not (all_split == TEST).any():
         _check_classes(store, labels, groups.ids[: len(used)], least, "group")
         valid_rows = all_split == "valid"
@@ -149,7 +146,7 @@ def split_rows(
     views = store.rows_of_views(used)
     views = np.concatenate([views, np.full((len(all_labels) - len(used), views.shape[1]), -1, np.int64)])
     rows = SplitRows(
-        all_labels, all_split, sha256, names, store.class_names, origin, tuple(files), groups, views, store.made_views
+        all_labels, all_split, sha256, names, store.class_names, origin, tuple(stores), groups, views, store.made_views
     )
     left_out = int((rows.split == LEFT_OUT).sum())
     if left_out:

@@ -73,7 +73,7 @@ def write_report(
         grown: whether to fit it on growing shares of the photos.
     """
     known = any(rows.sha256)  # anonymous rows have no digests
-    files = _files(rows, store) if known else [None] * len(rows.names)
+    files = _files(rows) if known else [None] * len(rows.names)
     gone = [name for name, file in zip(rows.names, files, strict=True) if known and (file is None or not file.is_file())]
     if gone:
         log.warning(
@@ -167,15 +167,9 @@ def leak_text(leak: Leak | None, accuracy: float) -> str | None:
     return " ".join(sentences)
 
 
-def _files(rows: SplitRows, store: FeatureStore) -> list[Path | None]:
+def _files(rows: SplitRows) -> list[Path | None]:
     """Return where the picture of each row lies, as far as the feature files tell; it may be gone by now."""
-    sources = []
-    for path in rows.files:
-        if path == store.path:
-            sources.append(store.source)
-        else:
-            with FeatureStore(path) as other:
-                sources.append(other.source)
+    sources = [store.source for store in rows.stores]
     names = (name.split(":", 1)[1] if i else name for name, i in zip(rows.names, rows.origin[:, 0], strict=True))
     return [
         picture_of(sources[i], name, sha256)
@@ -279,7 +273,7 @@ def duplicates_of(groups: Groups, names: Sequence[str], files: Sequence[Path | N
 
 def _map(rows: SplitRows, files: Sequence[Path | None], predicted: np.ndarray, seed: int):  # type: ignore[no-untyped-def]
     chosen = choose_rows(len(rows.labels), seed)
-    pooled = pooled_rows(rows.files, rows.origin[chosen], [rows.names[i] for i in chosen])
+    pooled = pooled_rows(rows.stores, rows.origin[chosen], [rows.names[i] for i in chosen])
     right = (predicted == rows.labels) | (predicted < 0)
     names, places = [rows.names[i] for i in chosen], [files[i] for i in chosen]
     return feature_map(pooled, rows.labels[chosen], names, places, right[chosen], seed=seed)

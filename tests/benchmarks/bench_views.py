@@ -56,8 +56,8 @@ class Images:
             self.labels, self.class_names = store.labels[plain], store.class_names
             self._sha256 = [store.sha256[i] for i in plain]
             phash, names = store.phash[plain], list(store.paths)
-        origin = np.stack([np.zeros(len(names), np.int64), np.arange(len(names))], axis=1)
-        self.x = pooled_rows([path], origin, names)[rows]
+            origin = np.stack([np.zeros(len(names), np.int64), np.arange(len(names))], axis=1)
+            self.x = pooled_rows([store], origin, names)[rows]
         self._groups = find_groups(self._sha256, phash, self.x[:, 0]).ids
         side = hold_out(self.labels, self._sha256, self._groups, 1 / 3, 0).side
         self.test, self._rest = np.flatnonzero(side == "test"), np.flatnonzero(side == "train")

@@ -34,6 +34,25 @@ def _run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 
 
+def test_a_search_with_a_report_opens_each_feature_file_once(
+    fake_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    class Counted(h5py.File):  # type: ignore[misc]
+        def __init__(self, name: object, *arguments: object, **options: object) -> None:
+            opened.append(str(name))
+            super().__init__(name, *arguments, **options)
+
+    draw_folder(tmp_path / "others", 3, (64, 64))
+    assert _run("extract", tmp_path / "others", "-o", tmp_path / "test.h5", "--backbone", "fake").exit_code == 0
+    monkeypatch.setattr("h5py.File", Counted)
+    options = ("--heads", "logistic", "--trials", 2, "--report", tmp_path / "r.html", "--test", tmp_path / "test.h5")
+    result = _run("tune", fake_store, "-o", tmp_path / "m.ffe", *options)
+    assert result.exit_code == 0, result.output
+    assert opened == [str(fake_store), str(tmp_path / "test.h5")]
+
+
 def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None:
     model = tmp_path / "m.ffe"
     result = _run("tune", fake_store, "-o", model, "--heads", "logistic, svm", "--trials", 2, "--folds", 3, "--json")

@@ -63,8 +63,9 @@ def write(
 
 
 def split(path: Path, fraction: float = 0.3, seed: int = 0, **others: Path) -> SplitRows:
-    with FeatureStore(path) as store:
-        return split_rows(store, others.get("valid"), others.get("test"), fraction, seed)
+    """Split the rows of files that stay open as long as the rows are used."""
+    stores = {name: FeatureStore(other) for name, other in others.items()}
+    return split_rows(FeatureStore(path), stores.get("valid"), stores.get("test"), fraction, seed)
 
 
 def by_name(rows: SplitRows, column: np.ndarray) -> list[object]:

@@ -171,8 +171,8 @@ def test_given_splits_choose_and_test_on_plain_rows(tmp_path: Path, monkeypatch:
 
 def test_rows_of_a_second_file_are_plain(with_views: Path, tmp_path: Path) -> None:
     other = store_of(tmp_path / "test.h5", numbers=range(90, 110))
-    with FeatureStore(with_views) as store:
-        rows = split_rows(store, None, other, 0.2, 0)
+    with FeatureStore(with_views) as store, FeatureStore(other) as test:
+        rows = split_rows(store, None, test, 0.2, 0)
     assert rows.counts()["test"] == 20
     assert rows.views.shape == (110, 3)
     assert (rows.views[:90] > 0).all()
