@@ -151,10 +151,10 @@ def test_recompute_says_which_pictures_it_could_not_take(features: Path, photos:
 
 def test_recompute_is_seeded(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[int]] = []
-    from ffe.commands import verify
+    from ffe.commands import verify as verifying
 
-    real = verify._found
-    monkeypatch.setattr(verify, "_found", lambda pictures, rows: drawn.append(rows) or real(pictures, rows))  # type: ignore[func-returns-value]
+    real = verifying._found
+    monkeypatch.setattr(verifying, "_found", lambda pictures, rows: drawn.append(rows) or real(pictures, rows))  # type: ignore[func-returns-value]
     for seed in (0, 0, 1):
         verify(features, recompute=6, seed=seed)
     assert drawn[0] == drawn[1] != drawn[2]

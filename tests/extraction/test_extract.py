@@ -308,8 +308,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from ffe.engines.fake import FakeEngine
-from ffe import stamps
-from ffe.extraction import output as place, run
+from ffe.base import file_stat as stamps
+from ffe.extraction import feature_file as place, run
 from ffe.store import journal, writer
 
 def die(*rest, **options):

@@ -231,7 +231,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
 _MAIN = """
 import sys
-from ffe import stamps
+from ffe.base import file_stat as stamps
 from ffe.extraction.estimate import Estimate
 from ffe.store import journal
 stamps.RACY_NS = 0

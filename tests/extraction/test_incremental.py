@@ -314,7 +314,7 @@ def hook(event, arguments):
         opened.append(arguments[0] if isinstance(arguments[0], str) else arguments[0].decode())
 sys.addaudithook(hook)
 sys.argv[0] = "ffe"
-from ffe import stamps
+from ffe.base import file_stat as stamps
 stamps.RACY_NS = 0
 from ffe.cli import main
 try:

@@ -37,9 +37,9 @@ _CHILD = """
 import json, os, sys, time
 os.write(1, b"start\\n")
 from pathlib import Path
-from ffe import stamps
+from ffe.base import file_stat as stamps
 from ffe.engines.fake import FakeEngine
-from ffe.extraction import output, run
+from ffe.extraction import feature_file as output, run
 from ffe.store import journal, writer
 
 def say(phase, module, name, pause=0.0):

@@ -346,9 +346,9 @@ def test_a_virtual_file_by_another_name(here: Path) -> None:
 
 def test_what_is_packed_cannot_change_meanwhile(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is packed onto itself is another process's until it is opened, and nobody's afterwards."""
-    from ffe.commands import pack
+    from ffe.commands import pack as packing
 
-    real, tried = pack.merge, []
+    real, tried = packing.merge, []
 
     def merge(stores: list[FeatureStore]) -> object:
         with pytest.raises(StoreError, match="Another process is writing") as caught:
@@ -356,7 +356,7 @@ def test_what_is_packed_cannot_change_meanwhile(here: Path, monkeypatch: pytest.
         tried.append(caught.value)
         return real(stores)
 
-    monkeypatch.setattr(pack, "merge", merge)
+    monkeypatch.setattr(packing, "merge", merge)
     pack([here / "a.h5"], here / "a.h5", overwrite=True)
     assert len(tried) == 1
     Journal(here / "a.h5", FeatureStore(here / "b.h5").spec).close()
