@@ -11,7 +11,6 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ffe"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-@pytest.mark.xfail(strict=True, reason="the workflows have not moved yet")
 def test_no_package_is_above_an_eighth() -> None:
     lines: Counter[str] = Counter()
     for file in FILES:

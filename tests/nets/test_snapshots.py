@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from json_keys import json_keys, keys, missing
 from snapshots import help_texts, parameters, signatures
 
 HERE = Path(__file__).parent
@@ -43,3 +44,34 @@ def test_help(helped: dict[str, str]) -> None:
     assert set(helped) == set(stored)
     for command, text in helped.items():
         assert text.splitlines() == stored[command], command
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # the bench runs modules that are loaded
+@pytest.mark.usefixtures("quick_measures")
+def test_keys_of_json(tmp_path: Path) -> None:
+    stored = json.loads((HERE / "keys.json").read_text("utf-8"))
+    found = json_keys(tmp_path)
+    assert set(found) == set(stored)
+    assert {run: lacks for run in stored if (lacks := missing(run, stored[run], found[run]))} == {}
+
+
+@pytest.mark.parametrize(
+    ("now", "lacks"),
+    [
+        ({"a": [{"b": 2, "c": {"d": None}, "new": 1}]}, []),
+        ({"a": [{"b": None, "c": None}]}, []),
+        ({"a": [{"b": "2", "c": {"d": "x"}}]}, ["a[].b: ['number'], now ['text']"]),
+        ({"a": [{"b": 2, "c": {}}]}, ["a[].c.d: ['text'], now None"]),
+        (
+            {"a": []},
+            [
+                "a[]: ['object'], now None",
+                *(f"a[].{key}, now None" for key in ("b: ['number']", "c: ['object']", "c.d: ['text']")),
+            ],
+        ),
+    ],
+)
+def test_a_key_that_is_gone_would_be_seen(now: dict[str, Any], lacks: list[str]) -> None:
+    was = {place: sorted(types) for place, types in keys({"a": [{"b": 1, "c": {"d": "x"}}]}).items()}
+    found = {place: sorted(types) for place, types in keys(now).items()}
+    assert missing("info f.h5", was, found) == lacks
