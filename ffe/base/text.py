@@ -1,4 +1,4 @@
-"""Words that any sentence for users may need: counts, names in a row, equal names, and the nearest of known names."""
+"""Numbers, durations, sizes, shares, counts and names, as people write them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from collections.abc import Iterable, Sequence
 def counted(count: int, one: str, many: str | None = None) -> str:
     """Return ``1 photo``, ``2 photos``, ``1,234 photos``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def is_are(count: int) -> str:
+    """Return ``is`` or ``are``."""
+    return "is" if count == 1 else "are"
 
 
 def none_could(count: int, one: str) -> str:
@@ -138,16 +143,12 @@ def url_refusal(path: str | os.PathLike[str]) -> str | None:
 
 THIN = "\u202f"  # a narrow space that does not break
 
-
 _NOTHING = "–"
-
 
 _LONGEST = 300
 
-
 # what turns the direction of the text around it: shown by its number, so that a name cannot pass for another
 _TURNING = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-
 
 _BREAKS = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
@@ -201,17 +202,23 @@ def is_number(value: object) -> bool:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Return a share in [0, 1] as ``97.9 %``; what is not all is never rounded to all, nor a little to nothing."""
+    """Return a share in [0, 1] as ``97.9 %``, with a narrow space; never all or none of it where that is not so."""
     if value is None or not math.isfinite(value):
         return _NOTHING
     least = 10.0**-digits
+    text = f"{100 * value:.{digits}f}"
     if value in (0, 1):
-        return f"{100 * value:.0f}{THIN}%"
-    if 100 * value > 100 - least / 2 and value < 1:
-        return f">{100 - least:.{digits}f}{THIN}%"
-    if 0 < 100 * value < least / 2:
-        return f"<{least:.{digits}f}{THIN}%"
-    return f"{100 * value:.{digits}f}{THIN}%"
+        text = f"{100 * value:.0f}"
+    elif float(text) == 100 and value < 1:
+        text = f">{100 - least:.{digits}f}"
+    elif float(text) == 0 and value > 0:
+        text = f"<{least:.{digits}f}"
+    return f"{text}{THIN}%"
+
+
+def share_text(value: float) -> str:
+    """Return a share as ``percent`` does, with an ordinary space, for terminals."""
+    return percent(value).replace(THIN, " ")
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -234,7 +241,7 @@ def span(pair: Sequence[float] | None, *, share: bool = True) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time for people: ``0.42 s``, ``12 s``, ``3 min 20 s``, ``1 h 4 min``."""
+    """Return a time for pages, with narrow spaces: ``0.42 s``, ``12 s``, ``3 min 20 s``, ``1 h 4 min``."""
     if seconds is None or not math.isfinite(seconds):
         return _NOTHING
     if seconds == 0:
@@ -249,6 +256,21 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60}{THIN}min" + (f" {whole % 60}{THIN}s" if whole % 60 else "")
     return f"{whole // 3600}{THIN}h {whole % 3600 // 60}{THIN}min"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time for terminals: ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def rough_duration(seconds: float) -> str:
+    """Return an estimated time: ``1 s`` at least, ``90 s``, ``2 min``, ``80 min``."""
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(1.0, seconds):.0f} s"
 
 
 def of_a_hundred(accuracy: float, interval: Sequence[float] | None, n: int) -> str:
@@ -285,3 +307,8 @@ def bytes_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError
+
+
+def shorten(name: str, most: int = 30) -> str:
+    """Return a name of at most so many characters, its middle left out."""
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}...{name[-(most - most // 2 - 2) :]}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ffe.base.text import share_text
 from ffe.bundle.manifest import Manifest
-from ffe.wording.results import evaluation_text, parameters_text, share_text, trained_views_text
+from ffe.wording.results import evaluation_text, parameters_text, trained_views_text
 
 
 def model_card(manifest: Manifest) -> str:

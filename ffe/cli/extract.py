@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from ffe.backbones.catalog import DEFAULT
-from ffe.base.text import counted
+from ffe.base.text import counted, duration_text
 from ffe.cli.limit_options import limit_options
 from ffe.cli.options import AUGMENT_HELP, BATCH_SIZE_HELP, WORKERS_HELP, overwrite_option
 from ffe.cli.progress import ExtractProgress
-from ffe.cli.show import changes_text, duration_text, estimate_text, fidelity_text, note, print_json, rows_text, stages_text
+from ffe.cli.show import changes_text, estimate_text, fidelity_text, note, print_json, rows_text, stages_text
 
 
 def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:

@@ -135,7 +135,7 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
-    from ffe.base.text import counted, plain
+    from ffe.base.text import counted, plain, share_text
     from ffe.wording.results import (
         calibration_text,
         comparison_text,
@@ -143,7 +143,6 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         facts_text,
         head_text,
         leaderboard_text,
-        share_text,
         trained_views_text,
     )
 

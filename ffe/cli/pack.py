@@ -32,6 +32,7 @@ def command(files: tuple[str, ...], output: str, as_json: bool, **options: objec
         print_json(summary.to_json())
         return
     twice = f", {counted(summary.duplicates, 'duplicate row')} left out" if summary.duplicates else ""
-    of = f"{summary.files} file{'s' if summary.files > 1 else ''}"
     how = "virtual: keep the files beside it" if summary.virtual else f"compression {summary.compression}"
-    click.echo(f"{output}: {counted(summary.rows, 'row')} of {of}{twice}, {bytes_text(summary.bytes)}, {how}")
+    click.echo(
+        f"{output}: {counted(summary.rows, 'row')} of {counted(summary.files, 'file')}{twice}, {bytes_text(summary.bytes)}, {how}"
+    )

@@ -41,5 +41,6 @@ def command(
         print_json(result.to_json())
         return
     what = f"'{result.rows[0].path}'" if len(result.rows) == 1 else counted(len(result.rows), "picture")
-    count = len(result.rows[0].views)
-    click.echo(f"{result.output}: {what} and {count} view{'s' if count > 1 else ''}{' of each' if len(result.rows) > 1 else ''}")
+    click.echo(
+        f"{result.output}: {what} and {counted(len(result.rows[0].views), 'view')}{' of each' if len(result.rows) > 1 else ''}"
+    )

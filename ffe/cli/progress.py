@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from ffe.cli.show import duration_text, estimate_text, note, quiet, stages_text
+from ffe.base.text import duration_text
+from ffe.cli.show import estimate_text, note, quiet, stages_text
 
 if TYPE_CHECKING:
     from ffe.extraction.estimate import Estimate

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ffe.backbones.catalog import DEFAULT
+from ffe.base.text import duration_text
 from ffe.cli.extract import size_option
 from ffe.cli.progress import CountProgress
-from ffe.cli.show import duration_text, note, print_json
+from ffe.cli.show import note, print_json
 
 if TYPE_CHECKING:
     from ffe.dataset.scan_result import ScanResult
@@ -99,7 +100,8 @@ def _facts(result: ScanResult) -> list[tuple[str, str]]:
 
 
 def _classes(result: ScanResult) -> str:
-    from ffe.wording.results import shorten, table
+    from ffe.base.text import shorten
+    from ffe.wording.results import table
 
     most = max(row.photos for row in result.classes) or 1
     shown = list(result.classes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffe.base.text import counted
+from ffe.base.text import counted, duration_text
 
 if TYPE_CHECKING:
     from ffe.engines.quantize import Fidelity
@@ -33,16 +33,6 @@ def print_json(value: Any) -> None:
     """Print one JSON object on one line; bytes of names that are not UTF-8 as ``\\udce9``, so that they can be read back."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     click.echo(text.encode("utf-8", "backslashreplace").decode())  # of a lone surrogate this is just what JSON writes
-
-
-def duration_text(seconds: float) -> str:
-    """Return ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def stages_text(stages: Stages) -> str:
@@ -87,7 +77,7 @@ def rows_text(rows: int, images: int, views: ViewsSpec | None) -> str:
     """Return ``1800 rows``, or ``9000 rows: 1800 images, of which those that train have 4 views each``."""
     if views is None:
         return counted(rows, "row")
-    each = f"{views.count} view{'s' if views.count > 1 else ''} each"
+    each = f"{counted(views.count, 'view')} each"
     which = " with" if rows == images * (1 + views.count) else ", of which those that train have"
     return f"{counted(rows, 'row')}: {counted(images, 'image')}{which} {each}"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from ffe.base.text import counted
+from ffe.base.text import counted, duration_text
 from ffe.cli import INTERRUPTED
 from ffe.cli.limit_options import limit_options
 from ffe.cli.options import (
@@ -23,7 +23,7 @@ from ffe.cli.options import (
     valid_fraction_option,
 )
 from ffe.cli.progress import PLAIN_SECONDS
-from ffe.cli.show import duration_text, note, print_json, quiet
+from ffe.cli.show import note, print_json, quiet
 
 if TYPE_CHECKING:
     from ffe.finetuning.epochs import Epoch

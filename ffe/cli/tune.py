@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ffe.base.text import duration_text
 from ffe.cli.options import (
     Share,
     anonymous_option,
@@ -18,7 +19,7 @@ from ffe.cli.options import (
     time_budget,
 )
 from ffe.cli.progress import SearchView
-from ffe.cli.show import duration_text, print_json
+from ffe.cli.show import print_json
 
 _FEW = 20  # test images
 

@@ -42,7 +42,7 @@ def command(file: str, as_json: bool, **options: object) -> None:
         print_json(found.to_json())
     else:
         if found.repaired:
-            click.echo(f"{file}: {found.repaired} row{'s' if found.repaired > 1 else ''} made again from pictures")
+            click.echo(f"{file}: {counted(found.repaired, 'row')} made again from pictures")
         for problem in found.problems:
             click.echo(problem.text())
         for text in found.notes:
@@ -52,8 +52,7 @@ def command(file: str, as_json: bool, **options: object) -> None:
             again = f"; {found.recomputed} {'rows' if found.kind == 'features' else 'golden pictures'} computed again"
         checked = counted(found.rows, "row") if found.rows is not None else "the file"
         if not found.ok:
-            count = len(found.problems)
-            click.echo(f"{file}: NOT RIGHT, {count} problem{'s' if count > 1 else ''}{again}")
+            click.echo(f"{file}: NOT RIGHT, {counted(len(found.problems), 'problem')}{again}")
         elif found.checksums:
             click.echo(f"{file}: all right, {checked} checked{again}")
         else:

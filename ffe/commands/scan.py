@@ -7,12 +7,13 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.base.output_file import check_output
-from ffe.dataset.advice import Advice, Facts, advise
+from ffe.dataset.advice import advise
 from ffe.dataset.scan_result import ClassCount, Dimensions, OtherEnding, ScanResult, SkippedFile, Spread, Twins
 from ffe.images.decode import NOTES
 from ffe.images.loader import remark
@@ -21,8 +22,12 @@ from ffe.images.sources import UNLABELLED, ImageRecord, Scan
 from ffe.images.sources import look as list_images
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import Groups, find_groups
+from ffe.splits.holdout import TEST, TRAIN, VALID
 
 COPIES, RESAVED = "the same file", "saved again or resized"
+SPLITS = (TRAIN, VALID, TEST)
+
+Photo = tuple[ImageRecord, ImageLook]
 
 
 def scan(
@@ -51,105 +56,62 @@ def scan(
     side = PreprocessSpec((size, size) if isinstance(size, int) else size or (row.size, row.size), row.mode).size
     check_size(row, side)
     place = None if report is None else check_output(report)
-    found = list_images(source, place)
+    listed = list_images(source, place)
     looks = []
-    with contextlib.closing(survey([record.file for record in found.records])) as going:  # so that Ctrl-C stops the threads
-        for look in going:
+    with contextlib.closing(survey([record.file for record in listed.records])) as seen:  # so that Ctrl-C stops the threads
+        for look in seen:
             looks.append(look)
-            on_look(len(looks), len(found.records))
-    seen = _Seen(found, looks)
-    result = _result(str(source), seen, row.name, side, row.min_size, started)
+            on_look(len(looks), len(listed.records))
+    photos = [(record, look) for record, look in zip(listed.records, looks, strict=True) if look.error is None]
+    found = _result(str(source), listed, looks, photos, row.name, side)
+    noted = ((kind, [record.path for record, look in photos if kind in look.notes]) for kind in NOTES)
+    advice = advise(found, row.min_size, [remark(kind, names) for kind, names in noted if names])
+    result = replace(found, advice=advice, seconds=time.monotonic() - started)
     if place is not None:
         from ffe.report.scan_page import write_scan_page
 
-        write_scan_page(place, result, found.records, looks)
+        write_scan_page(place, result, photos)
     return result
 
 
-class _Seen:
-    """The photos that can be read, as columns."""
-
-    def __init__(self, found: Scan, looks: Sequence[ImageLook]) -> None:
-        self.scan = found
-        pairs = list(zip(found.records, looks, strict=True))
-        self.good = [(record, look) for record, look in pairs if look.error is None]
-        self.bad = [(record, look.error) for record, look in pairs if look.error is not None]
-        self.labels = np.asarray([record.label for record, _ in self.good], np.int64)
-        self.splits: list[str] = [record.split for record, _ in self.good]
-        self.groups: Groups | None = None
-        if self.good:
-            digests = [look.sha256 for _, look in self.good]
-            names = [record.group for record, _ in self.good]
-            self.groups = find_groups(digests, np.asarray([look.phash for _, look in self.good], np.uint64), None, names)
-
-    def name(self, label: int) -> str | None:
-        return None if label == UNLABELLED else self.scan.class_names[label]
-
-
-def _result(source: str, seen: _Seen, backbone: str, size: tuple[int, int], min_size: int, started: float) -> ScanResult:
-    good, looks = seen.good, [look for _, look in seen.good]
-    classes = _classes(seen)
-    given: dict[str, int] = {name: seen.splits.count(name) for name in ("train", "valid", "test") if name in seen.splits}
-    dimensions = _dimensions(looks, size) if looks else None
-    twins = tuple(_twins(seen))
-    skipped = tuple(SkippedFile(record.path, error.reason, str(error), record.line) for record, error in seen.bad)
-    endings = tuple(
-        OtherEnding(record.path, look.format)
-        for record, look in good
-        if (named := ending_format(record.path)) and look.format and named != look.format
-    )
-    colours = _counted(look.colours for look in looks)
-    training = np.asarray([split in {"", "train"} for split in seen.splits], bool)
-    facts = Facts(
-        classes=[(c.name, c.photos, c.different) for c in classes],
-        training=np.bincount(seen.labels[training & (seen.labels >= 0)], minlength=len(classes)).tolist() if classes else [],
-        splits=given,
-        skipped=_counted(file.reason for file in skipped),
-        unreadable=[file.path for file in skipped],
-        left_out=[path for path, _ in seen.scan.left_out],
-        twins=[(twin.paths, twin.labels, twin.splits) for twin in twins],
-        medians=None if dimensions is None else (dimensions.height.median, dimensions.width.median),
-        smaller=0 if dimensions is None else dimensions.smaller,
-        elongated=0 if dimensions is None else dimensions.elongated,
-        photos=len(good),
-        jpegs=sum(look.format == "JPEG" for look in looks),
-        other_endings=len(endings),
-        transparent=sum(count for name, count in colours.items() if "transparent" in name),
-        animated=sum(look.animated for look in looks),
-        remarks=[
-            remark(kind, names) for kind in NOTES if (names := [record.path for record, look in good if kind in look.notes])
-        ],
-        backbone=backbone,
-        size=size,
-        min_size=min_size,
-    )
+def _result(
+    source: str, listed: Scan, looks: Sequence[ImageLook], photos: Sequence[Photo], backbone: str, size: tuple[int, int]
+) -> ScanResult:
+    """Return what was found, without advice and time; ``looks`` are of all files, ``photos`` those that can be read."""
+    splits = [record.split for record, _ in photos]
+    groups = None
+    if photos:
+        digests, names = [look.sha256 for _, look in photos], [record.group for record, _ in photos]
+        groups = find_groups(digests, np.asarray([look.phash for _, look in photos], np.uint64), None, names)
+    bad = [(record, look.error) for record, look in zip(listed.records, looks, strict=True) if look.error is not None]
+    good = [look for _, look in photos]
     return ScanResult(
         source=source,
-        kind=seen.scan.kind,
-        files=len(seen.scan.records),
-        photos=len(good),
-        unlabelled=int((seen.labels == UNLABELLED).sum()),
-        bytes=sum(look.bytes for look in looks),
-        classes=classes,
-        splits=given,
-        formats=_counted(look.format for look in looks),
-        colours=colours,
-        animated=facts.animated,
-        dimensions=dimensions,
-        twins=twins,
-        skipped=skipped,
-        left_out=seen.scan.left_out,
-        other_endings=endings,
-        findings=seen.scan.findings,
+        kind=listed.kind,
+        files=len(listed.records),
+        photos=len(photos),
+        unlabelled=sum(record.label == UNLABELLED for record, _ in photos),
+        bytes=sum(look.bytes for look in good),
+        classes=_classes(listed.class_names, photos, groups, Counter(record.label for record, _ in bad)),
+        splits={name: splits.count(name) for name in SPLITS if name in splits},
+        formats=_counted(look.format for look in good),
+        colours=_counted(look.colours for look in good),
+        animated=sum(look.animated for look in good),
+        dimensions=_dimensions(good, size) if good else None,
+        twins=() if groups is None else _twins(listed.class_names, photos, groups),
+        skipped=tuple(SkippedFile(record.path, error.reason, str(error), record.line) for record, error in bad),
+        left_out=listed.left_out,
+        other_endings=tuple(
+            OtherEnding(record.path, look.format)
+            for record, look in photos
+            if (named := ending_format(record.path)) and look.format and named != look.format
+        ),
+        findings=listed.findings,
         backbone=backbone,
         size=size,
-        advice=tuple(advise(facts, [Advice(finding.level, _sentence(finding.text)) for finding in seen.scan.findings])),
-        seconds=time.monotonic() - started,
+        advice=(),
+        seconds=0.0,
     )
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
 
 
 def _counted(names: Iterable[str]) -> dict[str, int]:
@@ -157,15 +119,17 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _classes(seen: _Seen) -> tuple[ClassCount, ...]:
-    unreadable = Counter(record.label for record, _ in seen.bad)
-    splits = [name for name in ("train", "valid", "test") if name in seen.splits]
+def _classes(
+    names: Sequence[str], photos: Sequence[Photo], groups: Groups | None, skipped: Counter[int]
+) -> tuple[ClassCount, ...]:
+    labels = np.asarray([record.label for record, _ in photos], np.int64)
+    splits = {record.split for record, _ in photos}
     found = []
-    for label, name in enumerate(seen.scan.class_names):
-        rows = np.flatnonzero(seen.labels == label)
-        different = 0 if seen.groups is None else len(np.unique(seen.groups.ids[rows]))
-        of_split = Counter(seen.splits[i] for i in rows.tolist())
-        found.append(ClassCount(name, len(rows), different, {s: of_split[s] for s in splits}, unreadable[label]))
+    for label, name in enumerate(names):
+        rows = np.flatnonzero(labels == label)
+        different = 0 if groups is None else len(np.unique(groups.ids[rows]))
+        counts = Counter(photos[i][0].split for i in rows.tolist())
+        found.append(ClassCount(name, len(rows), different, {s: counts[s] for s in SPLITS if s in splits}, skipped[label]))
     return tuple(found)
 
 
@@ -174,7 +138,7 @@ def _spread(values: np.ndarray) -> Spread:
 
 
 def _dimensions(looks: Sequence[ImageLook], size: tuple[int, int]) -> Dimensions:
-    height, width = (np.asarray([getattr(look, name) for look in looks]) for name in ("height", "width"))
+    height, width = np.asarray([(look.height, look.width) for look in looks]).T
     aspect = width / height
     return Dimensions(
         width=_spread(width),
@@ -185,23 +149,19 @@ def _dimensions(looks: Sequence[ImageLook], size: tuple[int, int]) -> Dimensions
     )
 
 
-def _twins(seen: _Seen) -> list[Twins]:
+def _twins(class_names: Sequence[str], photos: Sequence[Photo], groups: Groups) -> tuple[Twins, ...]:
     """Return the photos that are the same or nearly; not those that the source names together."""
-    if seen.groups is None:
-        return []
-    members: dict[int, list[int]] = {}
-    for i, group in enumerate(seen.groups.levels["re-encoded"].tolist()):
-        members.setdefault(group, []).append(i)
-
-    def twins(rows: Sequence[int]) -> Twins:
-        records: list[ImageRecord] = [seen.good[i][0] for i in rows]
-        same = len({seen.good[i][1].sha256 for i in rows}) == 1
-        return Twins(
-            COPIES if same else RESAVED,
-            tuple(record.path for record in records),
-            tuple(seen.name(record.label) for record in records),
-            tuple(record.split for record in records),
+    members: dict[int, list[Photo]] = {}
+    for photo, group in zip(photos, groups.levels["re-encoded"].tolist(), strict=True):
+        members.setdefault(group, []).append(photo)
+    found = [
+        Twins(
+            COPIES if len({look.sha256 for _, look in twins}) == 1 else RESAVED,
+            tuple(record.path for record, _ in twins),
+            tuple(None if record.label == UNLABELLED else class_names[record.label] for record, _ in twins),
+            tuple(record.split for record, _ in twins),
         )
-
-    groups = [twins(rows) for rows in members.values() if len(rows) > 1]
-    return sorted(groups, key=lambda group: (-len(group.paths), group.paths))
+        for twins in members.values()
+        if len(twins) > 1
+    ]
+    return tuple(sorted(found, key=lambda twins: (-len(twins.paths), twins.paths)))

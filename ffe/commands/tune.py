@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ffe._version import __version__
-from ffe.base.text import bytes_text, counted, did_you_mean, listed
+from ffe.base.text import bytes_text, counted, did_you_mean, listed, rough_duration
 from ffe.bundle import manifest as layout
 from ffe.bundle.build import check_output, check_page, library_versions, tested_before, write_model
 from ffe.bundle.io import SplitRow
@@ -290,7 +290,7 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> Cost:
         fits,
         round(float(np.mean([len(problem.plain(fit)) for fit, _ in problem.parts]))),
         "rows" if problem.image is None else "images and their views",
-        f"{cost.seconds / 60:.0f} min" if cost.seconds >= 120 else f"{max(1.0, cost.seconds):.0f} s",
+        rough_duration(cost.seconds),
         bytes_text(cost.bytes),
     )
     if "svm" in spec.heads and len(problem.train) > EXACT_ROWS:

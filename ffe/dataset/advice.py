@@ -1,262 +1,191 @@
-"""What a look at the photos showed -> what to do about it, in sentences. Pure functions."""
+"""What a scan found -> what to do about it, in sentences. Pure functions."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from ffe.base.text import counted, few, plain, quoted
+from ffe.base.text import counted, few, is_are, plain, quoted
+from ffe.dataset.scan_result import LEVELS, Advice, Level, ScanResult
 from ffe.evaluation.class_weights import FAIR_SHARE, class_weights
 from ffe.specs import SearchSpec
 
-Level = Literal["refused", "warning", "note"]
-
-LEVELS: tuple[Level, ...] = ("refused", "warning", "note")
 _STEP = 32  # most backbones halve their input five times
 _MUCH_LARGER = 2.5  # times the input, from where fast decoding pays
 _FEW_NAMED = 3
 _GOOD_START = 50  # photos of a class
 
-
-@dataclass(frozen=True)
-class Advice:
-    """One finding.
-
-    Attributes:
-        level: ``refused`` (nothing can be learnt before it is mended), ``warning``, or ``note``.
-        text: what was found and what to do, in a sentence or two.
-    """
-
-    level: Level
-    text: str
+_Said = Iterator[tuple[Level, str]]
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What advice is drawn from.
+def advise(found: ScanResult, min_size: int, remarks: Sequence[str] = ()) -> tuple[Advice, ...]:
+    """Return what to do, the gravest first.
 
-    Attributes:
-        classes: (name, photos, different photos) of each class.
-        training: photos of each class that may train.
-        splits: split -> photos; empty where the source gives none.
-        skipped: reason -> files that cannot be read.
-        unreadable: paths of these.
-        left_out: paths of what lies in the source and is no photo of it.
-        twins: (paths, labels, splits) of each group of equal photos.
-        medians: (height, width) in pixels; None where nothing can be read.
-        smaller: photos smaller than the input, in height or width.
-        elongated: photos more than twice as long one way as the other.
-        photos: all that can be read.
-        jpegs, other_endings, transparent, animated: photos of such a kind.
+    Args:
+        found: what the scan found; its own advice is not read.
+        min_size: pixels that the backbone needs in either direction.
         remarks: on files that are taken and had better be looked at, each a sentence without its end.
-        backbone, size, min_size: what the photos are for; (height, width), and the least of either.
     """
-
-    classes: Sequence[tuple[str, int, int]]
-    training: Sequence[int]
-    splits: dict[str, int]
-    skipped: dict[str, int]
-    unreadable: Sequence[str]
-    left_out: Sequence[str]
-    twins: Sequence[tuple[tuple[str, ...], tuple[str | None, ...], tuple[str, ...]]]
-    medians: tuple[float, float] | None
-    smaller: int
-    elongated: int
-    photos: int
-    jpegs: int
-    other_endings: int
-    transparent: int
-    animated: int
-    remarks: Sequence[str]
-    backbone: str
-    size: tuple[int, int]
-    min_size: int
-
-
-def advise(facts: Facts, known: Sequence[Advice] = ()) -> list[Advice]:
-    """Return what to do, the gravest first; ``known`` is what the list of the photos showed."""
-    found = [
-        *known,
-        *_of_classes(facts),
-        *_of_balance(facts),
-        *_of_files(facts),
-        *_of_twins(facts),
-        *_of_sizes(facts),
-        *_of_kinds(facts),
+    said = [
+        *((finding.level, _sentence(finding.text)) for finding in found.findings),
+        *_of_classes(found),
+        *_of_balance(found),
+        *_of_files(found),
+        *_of_twins(found),
+        *_of_sizes(found, min_size),
+        *_of_kinds(found, remarks),
     ]
-    return sorted(found, key=lambda advice: LEVELS.index(advice.level))
+    return tuple(Advice(level, text) for level, text in sorted(said, key=lambda pair: LEVELS.index(pair[0])))
 
 
-def _of_classes(facts: Facts) -> Iterator[Advice]:
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
+
+
+def _of_classes(found: ScanResult) -> _Said:
     """Whether a head can be tuned on such classes, and on how many folds."""
-    if not facts.photos:
+    if not found.photos:
         return
-    if not facts.classes:
-        yield Advice(
+    if not found.classes:
+        yield (
             "note",
             "No photo has a label, so nothing can be learnt from them; put them into one folder per class to train on them.",
         )
         return
-    if len(facts.classes) == 1:
-        yield Advice("refused", f"All photos are of one class ('{facts.classes[0][0]}'); a head needs at least two classes.")
+    if len(found.classes) == 1:
+        yield "refused", f"All photos are of one class ('{found.classes[0].name}'); a head needs at least two classes."
         return
     # one photo to train on, one to choose with, one to test on: unless a split brings the latter two
-    least = 1 + ("valid" not in facts.splits) + ("test" not in facts.splits)
-    rare = [(name, different) for name, _, different in facts.classes if different < least]
-    if rare:
-        names = few([f"'{name}' ({count})" for name, count in rare])
-        yield Advice(
-            "refused",
-            f"Too few different photos of {names}: tune needs at least {least} of each class. Add some, or leave the class out.",
-        )
+    least = 1 + ("valid" not in found.splits) + ("test" not in found.splits)
+    if rare := [f"'{row.name}' ({row.different})" for row in found.classes if row.different < least]:
+        needed = f"tune needs at least {least} of each class. Add some, or leave the class out."
+        yield "refused", f"Too few different photos of {few(rare)}: {needed}"
         return
-    if facts.splits:
-        empty = [name for (name, _, _), count in zip(facts.classes, facts.training, strict=True) if not count]
-        if empty:
-            names = few(quoted(empty))
-            yield Advice("refused", f"No training photos of {names}: give the training split some, or leave the class out.")
-            return
-    if "valid" in facts.splits:
+    if found.splits and (empty := [row.name for row in found.classes if not row.training]):
+        yield "refused", f"No training photos of {few(quoted(empty))}: give the training split some, or leave the class out."
         return
-    name, different = min(((name, different) for name, _, different in facts.classes), key=lambda item: item[1])
-    share = 1 - (0 if "test" in facts.splits else SearchSpec.test_fraction)
-    train = max(1, round(different * share))
+    if "valid" in found.splits:
+        return
+    smallest = min(found.classes, key=lambda row: row.different)
+    share = 1 - (0 if "test" in found.splits else SearchSpec.test_fraction)
+    train = max(1, round(smallest.different * share))
     if train < SearchSpec.folds:
-        yield Advice(
+        yield (
             "warning",
-            f"The smallest class, '{name}', has {counted(different, 'different photo')}, of which about {train} will train: "
-            f"tune then deals about {max(2, train)} folds, not {SearchSpec.folds}, and the scores are rough. "
-            f"{_GOOD_START} of each class are a good start.",
+            f"The smallest class, '{smallest.name}', has {counted(smallest.different, 'different photo')}, "
+            f"of which about {train} will train: tune then deals about {max(2, train)} folds, not {SearchSpec.folds}, "
+            f"and the scores are rough. {_GOOD_START} of each class are a good start.",
         )
 
 
-def _of_balance(facts: Facts) -> Iterator[Advice]:
+def _of_balance(found: ScanResult) -> _Said:
     """Whether classes are of a size, and what --class-weights makes of it."""
-    counts = np.asarray(facts.training)
+    counts = np.asarray([row.training for row in found.classes])
     if len(counts) < 2 or not counts.all():
         return
     labels = np.repeat(np.arange(len(counts)), counts)
     share = counts.min() * len(counts) / len(labels)
-    rarest = facts.classes[int(counts.argmin())][0]
+    rarest = found.classes[int(counts.argmin())].name
     weighted = class_weights("auto", labels, len(counts)).max() != 1
     rule = f"--class-weights auto makes all classes count the same where the rarest has less than {FAIR_SHARE:g} of a fair share"
     said = f"The rarest class, '{rarest}', has {counted(int(counts.min()), 'training photo')}, {share:.2f} of a fair share"
     if weighted:
-        yield Advice("warning", f"{said}. {rule}: here it does ('none' turns it off). Look at the balanced accuracy.")
+        yield "warning", f"{said}. {rule}: here it does ('none' turns it off). Look at the balanced accuracy."
     elif share < 0.8:
-        yield Advice("note", f"{said}. {rule}: here it does not; 'balanced' asks for it.")
+        yield "note", f"{said}. {rule}: here it does not; 'balanced' asks for it."
 
 
-def _of_files(facts: Facts) -> Iterator[Advice]:
+def _of_files(found: ScanResult) -> _Said:
     """What will be skipped."""
-    if facts.skipped:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(facts.skipped.items()))
-        them = "it" if sum(facts.skipped.values()) == 1 else "them"
-        files = counted(sum(facts.skipped.values()), "file")
-        yield Advice(
+    if count := len(found.skipped):
+        counts = Counter(file.reason for file in found.skipped)
+        reasons = ", ".join(f"{times} {reason}" for reason, times in sorted(counts.items()))
+        them = "it" if count == 1 else "them"
+        yield (
             "warning",
-            f"{files} cannot be read ({reasons}: {few(_paths(facts.unreadable))}), and extraction will skip {them}; "
-            f"mend or remove {them}."
-            + (" --truncated keep takes those that are cut off." if "truncated" in facts.skipped else ""),
+            f"{counted(count, 'file')} cannot be read ({reasons}: {few(_paths([file.path for file in found.skipped]))}), "
+            f"and extraction will skip {them}; mend or remove {them}."
+            + (" --truncated keep takes those that are cut off." if "truncated" in counts else ""),
         )
-    if count := len(facts.left_out):
+    if count := len(found.left_out):
         what = f"{counted(count, 'file or folder', 'files or folders')} in the source"
-        yield Advice("note", f"{what} {_is(count)} left out ({few(_paths(facts.left_out))}).")
+        yield "note", f"{what} {is_are(count)} left out ({few(_paths([path for path, _ in found.left_out]))})."
 
 
-def _of_twins(facts: Facts) -> Iterator[Advice]:
+def _of_twins(found: ScanResult) -> _Said:
     """What copies do to a score."""
-    photos = sum(len(paths) for paths, _, _ in facts.twins)
-    if not photos:
+    if not found.twins:
         return
     firsts = [
-        [paths[labels.index(label)] for label in dict.fromkeys(labels) if label is not None] for paths, labels, _ in facts.twins
+        [twins.paths[twins.labels.index(label)] for label in dict.fromkeys(twins.labels) if label is not None]
+        for twins in found.twins
     ]
-    mixed = [paths for paths in firsts if len(paths) > 1]
-    if mixed:
-        groups = counted(len(mixed), "photo stands", "photos stand")
-        yield Advice("warning", f"{groups} in more than one class ({_eachfew(mixed)}); look for wrong labels.")
-    leaking = sum(split == "test" and len(set(splits)) > 1 for _, _, splits in facts.twins for split in splits)
+    if mixed := [paths for paths in firsts if len(paths) > 1]:
+        shown = [few([plain(path) for path in paths]) for paths in mixed[:_FEW_NAMED]]
+        more = [f"{len(mixed) - _FEW_NAMED:,} more"] if len(mixed) > _FEW_NAMED else []
+        stand = counted(len(mixed), "photo stands", "photos stand")
+        yield "warning", f"{stand} in more than one class ({'; '.join(shown + more)}); look for wrong labels."
+    leaking = sum(split == "test" and len(set(twins.splits)) > 1 for twins in found.twins for split in twins.splits)
     if leaking:
         what = counted(leaking, "test photo is a copy", "test photos are copies")
-        yield Advice("warning", f"{what} of photos in other splits, so the test score will be too good; remove one of each.")
-    choosing = sum(split == "valid" and "train" in splits for _, _, splits in facts.twins for split in splits)
+        yield "warning", f"{what} of photos in other splits, so the test score will be too good; remove one of each."
+    choosing = sum(split == "valid" and "train" in twins.splits for twins in found.twins for split in twins.splits)
     if choosing:
         what = counted(choosing, "validation photo is a copy", "validation photos are copies")
-        yield Advice("warning", f"{what} of training photos, so what is chosen by them will look too good; remove one of each.")
-    extra = photos - len(facts.twins)
-    kept = (
-        "" if leaking or choosing else " tune keeps copies on one side of every split that it makes; nothing needs to be removed."
+        yield "warning", f"{what} of training photos, so what is chosen by them will look too good; remove one of each."
+    extra = sum(len(twins.paths) - 1 for twins in found.twins)
+    kept = "tune keeps copies on one side of every split that it makes; nothing needs to be removed. "
+    yield (
+        "note",
+        f"{counted(extra, 'photo')} {is_are(extra)} there already: the same file, or saved again or resized. "
+        f"{'' if leaking or choosing else kept}tune counts them in the same way, but compares features too, "
+        "so it may find more: cut, brighter, or of a burst.",
     )
-    kept += " tune counts them in the same way, but compares features too, so it may find more: cut, brighter, or of a burst."
-    yield Advice("note", f"{counted(extra, 'photo')} {_is(extra)} there already: the same file, or saved again or resized.{kept}")
 
 
-def _of_sizes(facts: Facts) -> Iterator[Advice]:
+def _of_sizes(found: ScanResult, min_size: int) -> _Said:
     """Whether the input suits the photos."""
-    if facts.medians is None:
+    if found.dimensions is None:
         return
-    height, width = facts.size
-    what = f"{facts.backbone} at {height}x{width}"
-    if facts.smaller:
-        number = (
-            "The one photo"
-            if facts.photos == 1
-            else "All photos"
-            if facts.smaller == facts.photos
-            else counted(facts.smaller, "photo")
-        )
-        are = "is" if facts.smaller == 1 else "are"
-        better = int(min(facts.medians)) // _STEP * _STEP
+    (height, width), sizes, photos = found.size, found.dimensions, found.photos
+    medians = sizes.height.median, sizes.width.median
+    what = f"{found.backbone} at {height}x{width}"
+    if sizes.smaller:
+        number = counted(sizes.smaller, "photo")
+        if sizes.smaller == photos:
+            number = "The one photo" if photos == 1 else "All photos"
+        better = int(min(medians)) // _STEP * _STEP
         advice = ""
-        if facts.smaller > facts.photos / 2 and facts.min_size <= better < max(facts.size):
+        if sizes.smaller > photos / 2 and min_size <= better < max(found.size):
             advice = f"; --size {better} is as much as most of them hold"
-        yield Advice(
-            "note", f"{number} {are} smaller than the input of {what}, and will be enlarged, which adds nothing{advice}."
-        )
-    if facts.medians[0] > _MUCH_LARGER * height and facts.medians[1] > _MUCH_LARGER * width and facts.jpegs > facts.photos / 2:
-        yield Advice(
-            "note", f"Most photos are much larger than the input of {what}: --decode fast reads such JPEG files quicker."
-        )
-    if facts.elongated:
-        are = "is" if facts.elongated == 1 else "are"
-        yield Advice(
-            "note" if facts.elongated < facts.photos / 4 else "warning",
-            f"{counted(facts.elongated, 'photo')} {are} more than twice as long one way as the other, and will be squeezed "
-            f"to {height}x{width}; cut out what matters, or give --size HEIGHTxWIDTH if all are of such a shape.",
+        smaller = f"{is_are(sizes.smaller)} smaller than the input of {what}"
+        yield "note", f"{number} {smaller}, and will be enlarged, which adds nothing{advice}."
+    if medians[0] > _MUCH_LARGER * height and medians[1] > _MUCH_LARGER * width and found.formats.get("JPEG", 0) > photos / 2:
+        yield "note", f"Most photos are much larger than the input of {what}: --decode fast reads such JPEG files quicker."
+    if sizes.elongated:
+        yield (
+            "note" if sizes.elongated < photos / 4 else "warning",
+            f"{counted(sizes.elongated, 'photo is', 'photos are')} more than twice as long one way as the other, "
+            f"and will be squeezed to {height}x{width}; cut out what matters, "
+            "or give --size HEIGHTxWIDTH if all are of such a shape.",
         )
 
 
-def _of_kinds(facts: Facts) -> Iterator[Advice]:
+def _of_kinds(found: ScanResult, remarks: Sequence[str]) -> _Said:
     """What extraction makes of unusual files."""
-    if facts.other_endings:
-        one = facts.other_endings == 1
-        photos = counted(facts.other_endings, "photo is", "photos are")
-        holds = "it holds" if one else "they hold"
-        yield Advice("note", f"{photos} named as another format than {holds}; ffe goes by the content, other programs may not.")
-    for remark in facts.remarks:
-        yield Advice("warning", f"{remark}.")
-    if facts.transparent:
-        yield Advice("note", f"{counted(facts.transparent, 'photo')} may be transparent in part; white will show through.")
-    if facts.animated:
-        yield Advice(
-            "note", f"{counted(facts.animated, 'file')} {_is(facts.animated)} animated; the first picture will be taken."
-        )
+    if count := len(found.other_endings):
+        holds = "it holds" if count == 1 else "they hold"
+        photos = counted(count, "photo is", "photos are")
+        yield "note", f"{photos} named as another format than {holds}; ffe goes by the content, other programs may not."
+    for remark in remarks:
+        yield "warning", f"{remark}."
+    if transparent := sum(count for name, count in found.colours.items() if "transparent" in name):
+        yield "note", f"{counted(transparent, 'photo')} may be transparent in part; white will show through."
+    if found.animated:
+        yield "note", f"{counted(found.animated, 'file is', 'files are')} animated; the first picture will be taken."
 
 
 def _paths(paths: Sequence[str]) -> list[str]:
-    return [f"'{plain(path)}'" for path in paths]
-
-
-def _eachfew(groups: Sequence[Sequence[str]]) -> str:
-    """Return the first few groups of paths in words, and how many more there are."""
-    shown = [few([plain(path) for path in paths]) for paths in groups[:_FEW_NAMED]]
-    more = [f"{len(groups) - _FEW_NAMED:,} more"] if len(groups) > _FEW_NAMED else []
-    return "; ".join(shown + more)
-
-
-def _is(count: int) -> str:
-    return "is" if count == 1 else "are"
+    return quoted(map(plain, paths))

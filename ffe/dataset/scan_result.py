@@ -1,12 +1,23 @@
-"""What a look at a source found."""
+"""What a scan of a source found."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-from ffe.dataset.advice import Advice
 from ffe.images.sources import Finding
+
+Level = Literal["refused", "warning", "note"]
+
+LEVELS: tuple[Level, ...] = ("refused", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What was found and what to do, in a sentence or two; ``refused``: nothing can be learnt before it is mended."""
+
+    level: Level
+    text: str
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,11 @@ class ClassCount:
     different: int
     splits: dict[str, int]
     skipped: int
+
+    @property
+    def training(self) -> int:
+        """Photos that may train."""
+        return self.photos - self.splits.get("valid", 0) - self.splits.get("test", 0)
 
 
 @dataclass(frozen=True)

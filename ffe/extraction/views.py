@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.text import counted
 from ffe.errors import SourceError, SpecError
 from ffe.images.augment_text import augment_text, parse_augment
 from ffe.images.sources import UNLABELLED, ImageRecord
@@ -18,7 +19,7 @@ _EXAMPLE = "--augment flip,zoom=0.8-1.2,rotate=15"
 
 def views_text(views: ViewsSpec) -> str:
     """Return ``4 views of each image that trains (flip,rotate=15)``."""
-    return f"{views.count} view{'s' if views.count > 1 else ''} of each image that trains ({augment_text(views.augment)})"
+    return f"{counted(views.count, 'view')} of each image that trains ({augment_text(views.augment)})"
 
 
 def asked_views(count: int | None, augment: str | AugmentSpec | None, existing: ViewsSpec | None) -> ViewsSpec | None:

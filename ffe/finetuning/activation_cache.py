@@ -16,7 +16,7 @@ import numpy as np
 from ffe.backbones.weights import Weights
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.system import free_disk
-from ffe.base.text import bytes_text, counted, last_layers
+from ffe.base.text import bytes_text, counted, last_layers, rough_duration
 from ffe.dataset.table import Photos, photos_of_files, photos_of_store
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
@@ -291,7 +291,7 @@ class StageInputs:
             size = self._bytes(cut)
             lines.append(
                 f"the output of {cut.layer} stays the same, and is computed once: {self._what()}, about "
-                f"{_time_text(self._count() / rate)} and {bytes_text(size)}"
+                f"{rough_duration(self._count() / rate)} and {bytes_text(size)}"
             )
         elif self._augment is not None and self._views is None:
             lines.append("images change in every epoch, so nothing can be kept for the next")
@@ -300,7 +300,7 @@ class StageInputs:
         seconds = images * self._step_seconds(above, cut)
         if rate is not None and not self.keeps(cut):
             seconds += images / rate
-        lines.append(f"an epoch takes about {_time_text(seconds)}")
+        lines.append(f"an epoch takes about {rough_duration(seconds)}")
         log.info("%s", "; ".join(lines))
 
     def _step_seconds(self, above: keras.Model | None, cut: Cut) -> float:
@@ -363,7 +363,3 @@ class StageInputs:
         if self.photos is not None and (self.photos.paths, self.photos.sha256) != (photos.paths, photos.sha256):
             raise SourceError(f"The images of '{self._found.root}' were changed between two stages; run the command again.")
         self.photos = photos
-
-
-def _time_text(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(1.0, seconds):.0f} s"

@@ -1,4 +1,4 @@
-"""A Page -> the text of one HTML file. Nothing in it is loaded from elsewhere, and it says so to the browser."""
+"""Values and a template -> one HTML file. Nothing in it is loaded from elsewhere, and it says so to the browser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ffe.base.text import counted, plain, prose, short_path
+from ffe.base.text import bytes_text, counted, duration, number, percent, plain, prose, short_path, span
+from ffe.report.charts import bar
 from ffe.report.thumbnails import Album
 
 
@@ -22,23 +23,15 @@ def document(template: str, context: Mapping[str, Any], album: Album, script: st
         template: a file beside ``page.html``.
         context: what it shows.
         album: its pictures.
-        script: what runs in it; empty = none may.
+        script: the file beside it that runs in the page; empty = none may.
     """
     album.make()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            context,
-            album=album,
-            style=Markup(_part("page.css")),
-            script=Markup(script),
-            policy="default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-            + (f"script-src 'sha256-{digest}'; " if script else "")
-            + "base-uri 'none'; form-action 'none'",
-        )
-    )
+    code = _part(script) if script else ""
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    policy += (f"script-src 'sha256-{digest}'; " if script else "") + "base-uri 'none'; form-action 'none'"
+    given = {"album": album, "style": Markup(_part("page.css")), "script": Markup(code), "policy": policy}
+    return _environment().get_template(template).render(context, **given)
 
 
 def _environment() -> Environment:
@@ -51,7 +44,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else plain(value, 4000),
     )
-    environment.filters |= {"prose": prose, "short_path": short_path, "plain": plain, "counted": counted}
+    filters = (prose, short_path, plain, counted, percent, number, span, duration, bytes_text)
+    environment.filters |= {function.__name__: function for function in filters}
+    environment.globals["bar"] = bar
     return environment
 
 

@@ -6,7 +6,7 @@ import os
 
 from ffe.base.output_file import check_output, write_output
 from ffe.report import sections
-from ffe.report.html import _part, document
+from ffe.report.html import document
 from ffe.report.thumbnails import Album
 from ffe.report.values import Page
 
@@ -24,8 +24,6 @@ def write_page(path: str | os.PathLike[str], page: Page) -> int:
     Raises:
         ReportError: the place is a folder, lies in none, or cannot be written to.
     """
-    pass
-
     place = check_output(path)
     return write_output(place, render(page).encode())
 
@@ -48,4 +46,4 @@ def render(page: Page) -> str:
         "map": sections.feature_map(page.map, name_of, album),
         "growth": sections.growth(page.growth),
     }
-    return document("page.html", context, album, _part("page.js"))
+    return document("page.html", context, album, "page.js")

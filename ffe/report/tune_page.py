@@ -15,7 +15,7 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.digests import file_digest
-from ffe.base.text import counted, few, listed, quoted
+from ffe.base.text import counted, few, listed, quoted, share_text
 from ffe.dataset.load import pooled_rows
 from ffe.dataset.stored_rows import SplitRows
 from ffe.evaluation.label_errors import find_label_errors
@@ -33,7 +33,7 @@ from ffe.store.reader import FeatureStore
 from ffe.tuning.leak_claim import Leak
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import Trial, score_once
-from ffe.wording.results import METRIC_NAMES, answered_text, comparison_text, parameters_text, share_text
+from ffe.wording.results import METRIC_NAMES, answered_text, comparison_text, parameters_text
 
 if TYPE_CHECKING:
     from ffe.tuning.tune_result import TuneResult

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ffe.base.text import THIN, bytes_text, counted, duration, listed
-from ffe.wording.results import comparison_text, share_text, table
+from ffe.base.text import THIN, bytes_text, counted, duration, is_are, listed, share_text
+from ffe.wording.results import comparison_text, table
 
 SCORES = ("road", "test accuracy", "95 %", "behind the best", "validation")
 COSTS = ("road", "time", "best at", "learnt", "model")
@@ -80,9 +80,8 @@ def _tie(record: Mapping[str, Any]) -> str:
     equal = [road["name"] for road in record["roads"] if road["comparison"] and not road["comparison"]["difference"]]
     if not equal:
         return ""
-    are = "is" if len(equal) == 1 else "are"
     others = listed(equal, "and").capitalize()
-    return f" {others} {are} right as often as {record['best']}, which comes first because its log loss is lower."
+    return f" {others} {is_are(len(equal))} right as often as {record['best']}, which comes first because its log loss is lower."
 
 
 def advice(record: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ffe.base.text import bytes_text, counted, last_layers, plain
+from ffe.base.text import bytes_text, counted, last_layers, plain, share_text, shorten
 from ffe.heads import HEADS
 from ffe.images.augment_text import augment_text
 from ffe.specs import AugmentSpec
@@ -232,11 +232,6 @@ def _most_confused(evaluation: Mapping[str, Any]) -> str:
     return "The most frequent confusions:\n\n" + table(("true", "predicted", "images"), rows, right=(2,))
 
 
-def shorten(name: str, most: int = 30) -> str:
-    """Return a name of at most so many characters, its middle left out."""
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}...{name[-(most - most // 2 - 2) :]}"
-
-
 def answered_text(answered: Mapping[str, Any]) -> str:
     """Return what comes of the reject option, from ``Answered.to_json``."""
     if not answered["n"]:
@@ -246,16 +241,6 @@ def answered_text(answered: Mapping[str, Any]) -> str:
         f"'Not sure' below {answered['threshold']:g}: {share_text(answered['share'])} of the images are answered "
         f"({answered['n']}), {share_text(answered['accuracy'])} of those right (95 %: {share_text(low)} to {share_text(high)})."
     )
-
-
-def share_text(share: float) -> str:
-    """Return ``97.9 %``; 100 and 0 stand only for all and none."""
-    text = f"{100 * share:.1f}"
-    if text == "100.0":
-        text = "100" if share == 1 else ">99.9"
-    elif text == "0.0":
-        text = "0" if share == 0 else "<0.1"
-    return f"{text} %"
 
 
 def calibration_text(calibration: Mapping[str, Any]) -> str:
@@ -268,12 +253,6 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
     if after > before and "log_loss_after" in calibration:
         text += f", chosen for the log loss: {calibration['log_loss_before']:.3f} -> {calibration['log_loss_after']:.3f}"
     return text
-
-
-def growth_text(growth: Mapping[str, Any]) -> str:
-    """Return what more photos would bring, from ``Growth.to_json``."""
-    points = ", ".join(f"{100 * p['accuracy']:.1f} % with {p['size']}" for p in growth["points"])
-    return f"{growth['sentence'][:1].upper()}{growth['sentence'][1:]} (so far {points})."
 
 
 def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+from ffe.dataset.scan_result import Advice, ClassCount, Dimensions, OtherEnding, ScanResult, SkippedFile, Spread, Twins
+from ffe.images.probe import ImageLook
+from ffe.images.sources import ImageRecord
 from ffe.report.projection import feature_map
-from ffe.report.scan_page import ClassRow, ScanPage, spread_row
 from ffe.report.values import CalibrationView, Curves, Duplicates, GrowthView, Page, Picture, Suspect
 
 
@@ -129,44 +131,68 @@ def hostile_page(full_page: Page) -> Page:
     )
 
 
+class Scanned(NamedTuple):
+    """What the page of a scan is made of."""
+
+    result: ScanResult
+    photos: list[tuple[ImageRecord, ImageLook]]
+
+    def replace(self, **fields: Any) -> Scanned:
+        return self._replace(result=replace(self.result, **fields))
+
+
 @pytest.fixture(scope="session")
-def scan_page(pictures: Path) -> ScanPage:
+def scan_page(pictures: Path) -> Scanned:
     """Every section has something to show."""
     cats, dogs = (sorted((pictures / kind).iterdir()) for kind in ("cat", "dog"))
-    return ScanPage(
-        title="The photos of pets",
-        facts={"photos": "40 of 41 files"},
-        advice=[("refused", "Mend it."), ("warning", "Look there."), ("note", "As it is.")],
-        classes=[
-            ClassRow("cat", 30, {"train": 20, "test": 10}, 1, [(f"cat/{file.name}", file) for file in cats[:4]]),
-            ClassRow("dog", 10, {"train": 5, "test": 5}, 0, [(f"dog/{file.name}", file) for file in dogs[:3]]),
-        ],
-        sizes=[(48, 48)] * 20 + [(500, 375)] * 15 + [(375, 500)] * 5,
-        size=(150, 150),
-        spreads=[spread_row("width", 48, 430.5, 500)],
+    files = [*((f"cat/{file.name}", file, 0) for file in cats[:6]), *((f"dog/{file.name}", file, 1) for file in dogs[:3])]
+    sizes = [*[(48, 48)] * 4, *[(500, 375)] * 3, *[(375, 500)] * 2]
+    spread = Spread(48, 430.5, 500)
+    result = ScanResult(
+        source="/some/where/pets",
+        kind="split folders",
+        files=41,
+        photos=40,
+        unlabelled=0,
+        bytes=4096,
+        classes=(ClassCount("cat", 30, 30, {"train": 20, "test": 10}, 1), ClassCount("dog", 10, 10, {"train": 5, "test": 5}, 0)),
+        splits={"train": 25, "test": 15},
         formats={"JPEG": 30, "PNG": 10},
         colours={"colour": 40},
-        other_endings=[("cat/a.jpg", "PNG")],
-        skipped=[("cat/broken.jpg", "truncated", "image file is truncated")],
-        left_out=[("notes.txt", "outside the class folders")],
-        duplicates=[Duplicates("the same file", [(f"cat/{file.name}", file) for file in cats[4:6]])],
+        animated=0,
+        dimensions=Dimensions(spread, spread, Spread(0.75, 1, 1.33), 0, 0),
+        twins=(Twins("the same file", tuple(path for path, _, _ in files[4:6]), ("cat", "cat"), ("train", "train")),),
+        skipped=(SkippedFile("cat/broken.jpg", "truncated", "image file is truncated"),),
+        left_out=(("notes.txt", "outside the class folders"),),
+        other_endings=(OtherEnding("cat/a.jpg", "PNG"),),
+        findings=(),
+        backbone="mobilenet",
+        size=(150, 150),
+        advice=(Advice("refused", "Mend it."), Advice("warning", "Look there."), Advice("note", "As it is.")),
+        seconds=1.0,
     )
+    photos = [
+        (ImageRecord(path, file, label, ""), ImageLook(width=width, height=height))
+        for (path, file, label), (width, height) in zip(files, sizes, strict=True)
+    ]
+    return Scanned(result, photos)
 
 
 @pytest.fixture
-def hostile_scan_page(scan_page: ScanPage, pictures: Path) -> ScanPage:
+def hostile_scan_page(scan_page: Scanned) -> Scanned:
     """Every text that comes from users is out to break the page."""
     name = "/".join(HOSTILE)
-    file = pictures / "cat" / "cat_000.png"
-    return replace(
-        scan_page,
-        title=name,
-        facts={name: name},
-        advice=[("note", name)],
-        classes=[ClassRow(name, 1, {"train": 1}, 0, [(name, file), (name, Path("gone"))])],
+    file = scan_page.photos[0][0].file
+    photos = [(ImageRecord(name, place, 0, ""), ImageLook(width=9, height=9)) for place in (Path("gone"), file)]
+    page = scan_page.replace(
+        source=f"/{name}",
+        kind=name,
+        classes=(ClassCount(name, 1, 1, {"train": 1}, 0),),
         formats={name: 1},
-        other_endings=[(name, name)],
-        skipped=[(name, name, name)],
-        left_out=[(name, name)],
-        duplicates=[Duplicates(name, [(name, file)] * 2)],
+        other_endings=(OtherEnding(name, name),),
+        skipped=(SkippedFile(name, name, name),),
+        left_out=((name, name),),
+        twins=(Twins(name, (name, name), (None, None), ("", "")),),
+        advice=(Advice("note", name),),
     )
+    return page._replace(photos=photos)

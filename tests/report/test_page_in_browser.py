@@ -13,15 +13,19 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from ffe.report.scan_page import MAX_ROWS, ScanPage
+from ffe.dataset.scan_result import SkippedFile
+from ffe.report.scan_page import MAX_ROWS
 from ffe.report.scan_page import render as render_scan
 from ffe.report.search_page import write_page
 from ffe.report.values import Curves, Page, Picture
+
+if TYPE_CHECKING:
+    from conftest import Scanned
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; install it to look at pages")
@@ -124,7 +128,7 @@ def test_the_page_never_scrolls_sideways_and_nobody_complains(
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("which", ["scan_page", "hostile_scan_page"])
 def test_nor_does_the_page_of_a_scan(look: Look, request: pytest.FixtureRequest, which: str, width: int) -> None:
-    found = look(render_scan(request.getfixturevalue(which)), WIDTHS, width=width)
+    found = look(render_scan(*request.getfixturevalue(which)), WIDTHS, width=width)
     assert found == {"wide": width, "room": width, "out": [], "console": []}
 
 
@@ -143,9 +147,9 @@ def test_no_tick_label_of_a_time_is_cut_off(look: Look, full_page: Page, width: 
     assert found == {"last": "1\u202fmin 30\u202fs", "fits": True, "console": []}
 
 
-def test_what_follows_a_table_keeps_its_distance(look: Look, scan_page: ScanPage) -> None:
+def test_what_follows_a_table_keeps_its_distance(look: Look, scan_page: Scanned) -> None:
     found = look(
-        render_scan(replace(scan_page, skipped=[(f"{i}.jpg", "broken", "so") for i in range(MAX_ROWS + 1)])),
+        render_scan(*scan_page.replace(skipped=[SkippedFile(f"{i}.jpg", "broken", "so") for i in range(MAX_ROWS + 1)])),
         """
         const after = page.querySelector("#skipped .scroll + p");
         return {gap: after.getBoundingClientRect().top - after.previousElementSibling.getBoundingClientRect().bottom};
@@ -154,10 +158,10 @@ def test_what_follows_a_table_keeps_its_distance(look: Look, scan_page: ScanPage
     assert found["gap"] >= 12
 
 
-def test_no_column_of_the_classes_is_cut_off_on_a_telephone(look: Look, scan_page: ScanPage) -> None:
-    classes = [replace(row, splits={"train": 1200, "valid": 300, "test": 300}) for row in scan_page.classes]
+def test_no_column_of_the_classes_is_cut_off_on_a_telephone(look: Look, scan_page: Scanned) -> None:
+    classes = [replace(row, splits={"train": 1200, "valid": 300, "test": 300}) for row in scan_page.result.classes]
     found = look(
-        render_scan(replace(scan_page, classes=classes)),
+        render_scan(*scan_page.replace(classes=classes)),
         """
         const box = page.querySelector("#classes .scroll");
         return {last: [...box.querySelectorAll("th.n")].at(-1).textContent, room: box.clientWidth, wide: box.scrollWidth};

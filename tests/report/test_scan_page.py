@@ -6,8 +6,14 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ffe.report.scan_page import MAX_DOTS, MAX_ROWS, ScanPage, render, write_page
+from ffe.dataset.scan_result import SkippedFile
+from ffe.images.probe import ImageLook
+from ffe.report.scan_page import MAX_DOTS, MAX_ROWS, render, write_scan_page
+
+if TYPE_CHECKING:
+    from conftest import Scanned
 
 
 class Reader(HTMLParser):
@@ -32,21 +38,21 @@ class Reader(HTMLParser):
             self.wrong.append(tag)
 
 
-def read(page: ScanPage) -> tuple[str, Reader]:
-    text, reader = render(page), Reader()
+def read(page: Scanned) -> tuple[str, Reader]:
+    text, reader = render(*page), Reader()
     reader.feed(text)
     assert reader.wrong == []
     assert reader.open == []
     return text, reader
 
 
-def test_everything_is_there(scan_page: ScanPage) -> None:
+def test_everything_is_there(scan_page: Scanned) -> None:
     text, reader = read(scan_page)
-    for words in ("The photos of pets", "Mend it.", "Look there.", "As it is.", "75.0", "430", "500x375: 15 photos", "cat/a.jpg"):
+    for words in ("The photos of pets", "Mend it.", "Look there.", "As it is.", "75.0", "430", "500x375: 3 photos", "cat/a.jpg"):
         assert words in text
     for words in ("image file is truncated", "outside the class folders", "the same file", "the input, 150x150", "train"):
         assert words in text
-    assert sum(tag == "img" for tag, _ in reader.tags) == 9
+    assert sum(tag == "img" for tag, _ in reader.tags) == 11  # six cats, three dogs, and the copies once more
     assert [attributes["class"] for tag, attributes in reader.tags if (attributes.get("class") or "").startswith("is-")] == [
         "is-refused",
         "is-warning",
@@ -54,7 +60,7 @@ def test_everything_is_there(scan_page: ScanPage) -> None:
     ]
 
 
-def test_links_lead_somewhere(scan_page: ScanPage) -> None:
+def test_links_lead_somewhere(scan_page: Scanned) -> None:
     _, reader = read(scan_page)
     ids = {attributes.get("id") for _, attributes in reader.tags}
     links = [attributes["href"] for tag, attributes in reader.tags if tag == "a"]
@@ -62,13 +68,15 @@ def test_links_lead_somewhere(scan_page: ScanPage) -> None:
     assert {str(link).removeprefix("#") for link in links} <= ids
 
 
-def test_an_empty_page_says_what_is_missing() -> None:
-    text, reader = read(ScanPage("Nothing"))
+def test_an_empty_page_says_what_is_missing(scan_page: Scanned) -> None:
+    nothing = dict.fromkeys(("advice", "classes", "twins", "skipped", "left_out", "other_endings"), ())
+    empty = scan_page.replace(**nothing, splits={}, formats={}, colours={}, dimensions=None)
+    text, reader = read(empty._replace(photos=[]))
     assert len(re.findall('class="absent"', text)) == 7
     assert not any(tag in {"img", "td"} for tag, _ in reader.tags)
 
 
-def test_nothing_is_loaded_and_nothing_runs(scan_page: ScanPage) -> None:
+def test_nothing_is_loaded_and_nothing_runs(scan_page: Scanned) -> None:
     text, reader = read(scan_page)
     assert not any(tag == "script" for tag, _ in reader.tags)
     policies = [attributes["content"] for _, attributes in reader.tags if attributes.get("http-equiv")]
@@ -76,36 +84,37 @@ def test_nothing_is_loaded_and_nothing_runs(scan_page: ScanPage) -> None:
     assert "http" not in re.sub(r'data:[^"]*|http-equiv', "", text)
 
 
-def test_hostile_names_break_nothing(hostile_scan_page: ScanPage) -> None:
+def test_hostile_names_break_nothing(hostile_scan_page: Scanned) -> None:
     text, reader = read(hostile_scan_page)
     assert not any(tag == "script" for tag, _ in reader.tags)
     assert not set("\u202e\x1b") & set(text)
     text.encode()
 
 
-def test_long_lists_are_cut_and_it_is_said(scan_page: ScanPage) -> None:
-    skipped = [(f"{i}.jpg", "broken", "so") for i in range(MAX_ROWS + 30)]
-    text, _ = read(replace(scan_page, skipped=skipped))
+def test_long_lists_are_cut_and_it_is_said(scan_page: Scanned) -> None:
+    text, _ = read(scan_page.replace(skipped=tuple(SkippedFile(f"{i}.jpg", "broken", "so") for i in range(MAX_ROWS + 30))))
     assert f"{MAX_ROWS - 1}.jpg" in text
     assert f"{MAX_ROWS}.jpg" not in text
     assert "30 more are not listed here." in text
 
 
-def test_many_sizes_become_few_dots(scan_page: ScanPage) -> None:
-    sizes = [(100 + i, 100 + 7 * i % 991) for i in range(5000)]
-    text, _ = read(replace(scan_page, sizes=sizes))
+def test_many_sizes_become_few_dots(scan_page: Scanned) -> None:
+    record = scan_page.photos[0][0]
+    photos = [(record, ImageLook(width=100 + i, height=100 + 7 * i % 991)) for i in range(5000)]
+    text, _ = read(scan_page.replace(twins=())._replace(photos=photos))
     assert 50 < text.count("<circle") <= MAX_DOTS + 5
     counts = [int(n.replace(",", "")) for n in re.findall(r"<title>\d+x\d+: ([\d,]+) photo", text)]
     assert sum(counts) == 5000
 
 
-def test_unlabelled_photos_are_shown_too(scan_page: ScanPage, pictures: Path) -> None:
-    _, reader = read(replace(scan_page, classes=[], samples=[("a.png", pictures / "cat" / "cat_009.png")]))
-    assert sum(tag == "img" for tag, _ in reader.tags) == 3
+def test_unlabelled_photos_are_shown_too(scan_page: Scanned) -> None:
+    photos = [(replace(record, label=-1), look) for record, look in scan_page.photos]
+    _, reader = read(scan_page.replace(classes=())._replace(photos=photos))
+    assert sum(tag == "img" for tag, _ in reader.tags) == 11
 
 
-def test_it_is_written_whole(scan_page: ScanPage, tmp_path: Path) -> None:
+def test_it_is_written_whole(scan_page: Scanned, tmp_path: Path) -> None:
     place = tmp_path / "scan.html"
-    write_page(place, scan_page)
-    assert write_page(place, scan_page) == place.stat().st_size > 10_000
+    write_scan_page(place, *scan_page)
+    assert write_scan_page(place, *scan_page) == place.stat().st_size > 10_000
     assert [file.name for file in tmp_path.iterdir()] == ["scan.html"]

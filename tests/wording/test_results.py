@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.base.text import bytes_text
+from ffe.base.text import bytes_text, share_text, shorten
 from ffe.bundle.io import Bundle
 from ffe.evaluation.comparison import compare
-from ffe.evaluation.learning_curve import grow
 from ffe.evaluation.reject import answered
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, softmax
@@ -22,13 +21,10 @@ from ffe.wording.results import (
     comparison_text,
     evaluation_text,
     facts_text,
-    growth_text,
     head_text,
     kept_text,
     leaderboard_text,
     parameters_text,
-    share_text,
-    shorten,
     table,
 )
 
@@ -266,13 +262,6 @@ def test_which_weights_are_kept() -> None:
         "The weights before the first epoch are kept (*): the lowest validation loss, on 12 images."
     )
     assert kept_text({"stage": 2, "epoch": 3}, 12).startswith("The weights of stage 2, epoch 3 are kept (*): ")
-
-
-def test_growth_is_a_sentence() -> None:
-    found = grow([50, 100], [0.9, 0.93], [0.01, 0.01]).to_json()
-    assert growth_text(found) == (
-        "What twice as many photos would bring cannot be told (so far 90.0 % with 50, 93.0 % with 100)."
-    )
 
 
 @pytest.mark.parametrize(
