@@ -26,7 +26,7 @@ settings.load_profile("ffe")
 def pytest_configure(config: pytest.Config) -> None:
     """Let pictures that a test has just drawn count as old ones, and keep the home and the caches of whoever runs this away.
 
-    tests/test_stamps.py looks at new pictures. All processes of a run share one
+    tests/base/test_file_stat.py looks at new pictures. All processes of a run share one
     cache, so a backbone is converted and a kernel compiled once.
     """
     file_stat.RACY_NS = 0

@@ -91,7 +91,7 @@ compress_option = click.option(
 @click.option("--dry-run", is_flag=True, help="Only say what there is to do, and what it takes.")
 @click.option("--strict", is_flag=True, help="Leave with code 1 if files were skipped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool, **options: object) -> None:
+def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool, **options: Any) -> None:
     """Push every image of SOURCE once through a frozen backbone, into a feature file.
 
     SOURCE is a folder with one folder per class; a folder of splits (train,
@@ -107,7 +107,7 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
 
     with ExtractProgress() as progress:
         announce = progress.announce
-        summary = extract(source, output, announce=announce, progress=progress, **options)  # type: ignore[arg-type]
+        summary = extract(source, output, announce=announce, progress=progress, **options)
     if as_json:
         print_json(summary.to_json())
     else:
@@ -137,11 +137,10 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
             sys.exit(1)
 
 
-def _dry_run(source: str, output: str, as_json: bool, options: dict[str, object]) -> None:
+def _dry_run(source: str, output: str, as_json: bool, options: dict[str, Any]) -> None:
     from ffe.extraction.estimate import dry_run
 
-    of_the_run = {"batch_size", "workers"}
-    estimate = dry_run(source, output, **{k: v for k, v in options.items() if k not in of_the_run})  # type: ignore[arg-type]
+    estimate = dry_run(source, output, **options)
     if as_json:
         print_json(estimate.to_json())
     else:

@@ -25,7 +25,7 @@ from ffe.base.system import CACHE_VARIABLE
 from ffe.base.text import counted
 from ffe.engines.base import Engine
 from ffe.engines.factory import has_openvino, open_engine
-from ffe.engines.quantize import LEAST_SAMPLE, calibrated
+from ffe.engines.quantize import LEAST_SAMPLE, quantized_for
 from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, SourceError
 from ffe.images.file_names import is_text, printable
@@ -189,7 +189,7 @@ def bench(
             once.append(BenchRow("converting the backbone", "once", 0, time.perf_counter() - started, None, None, None, None))
             started = time.perf_counter()
             int8, _ = make_spec(backbone, size, weights, precision="int8")
-            model = calibrated(int8, found, runs.records)
+            model = quantized_for(int8, found, runs.records)
             once.append(BenchRow("calibrating int8", "once", len(records), time.perf_counter() - started, None, None, None, None))
             engines["openvino, int8"] = open_engine(int8, found, name="openvino", quantized=model)
         engines["keras, batches of 32"] = open_engine(spec, found, name="keras")
@@ -240,7 +240,7 @@ def _cache_in(folder: Path) -> Iterator[None]:
 
 
 def _without_int8(cache: Path) -> str:
-    """Return the name of a cache with the converted models of another, but no calibrated ones."""
+    """Return the name of a cache with the converted models of another, but no quantised ones."""
     other = cache.with_name("cache-without-int8")
     (other / "models").mkdir(parents=True, exist_ok=True)
     for file in (other / "models").glob("*-int8.zip"):

@@ -1,4 +1,4 @@
-"""The int8 model of a run: calibrated on a sample of its own images, and held against float32 on others."""
+"""The int8 model of a run: quantised on a sample of its own images, and held against float32 on others."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ log = logging.getLogger("ffe")
 SAMPLE = 80  # images: two fifths set the ranges of the activations, the others test the outcome
 LEAST_SAMPLE = 20
 LEAST_COSINE = 0.95
-_CALIBRATION = 1  # goes up when the recipe below comes to make other models
+_RECIPE = 1  # goes up when the recipe below comes to make other models
 _RIDGE = 1e-2
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What int8 changed, measured on images that took no part in the calibration.
+    """What int8 changed, measured on images that took no part in the quantisation.
 
     Attributes:
         images: how many.
@@ -68,7 +68,7 @@ def fidelity_of(model: IrModel) -> Fidelity:
     return Fidelity(**model.record["fidelity"])
 
 
-def calibrated(
+def quantized_for(
     spec: ExtractSpec,
     weights: Weights,
     records: Sequence[ImageRecord],
@@ -92,7 +92,7 @@ def calibrated(
         SourceError: there are too few readable images.
         EngineError: int8 would change the features too much; or see ``ffe.engines``.
     """
-    key = {"model": model_key(spec), "sample": list(_looked_at(records, limits)), "recipe": _CALIBRATION}
+    key = {"model": model_key(spec), "sample": list(_looked_at(records, limits)), "recipe": _RECIPE}
 
     def make() -> IrModel:
         from ffe.engines.openvino_convert import quantize

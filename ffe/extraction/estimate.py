@@ -20,14 +20,12 @@ from ffe.base.text import bytes_text
 from ffe.engines.base import grid_of
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
-from ffe.extraction.feature_file import existing_of, in_place, known_of, says_all
+from ffe.extraction.feature_file import Plan, in_place, known_of, open_existing, says_all
 from ffe.extraction.incremental import Known
 from ffe.extraction.missing_images import refuse_losses
-from ffe.extraction.request import Job, make_job, quantized_at_hand
+from ffe.extraction.request import ExtractOptions, Job, make_job, quantized_at_hand
 from ffe.extraction.throughput_log import remembered
 from ffe.extraction.views import count_of, names_of
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype
 from ffe.store.disk_space import column_bytes, file_bytes, model_bytes
 from ffe.store.journal_records import RECORD_ROW, Record, held_bytes, refuse_other_run, unfinished
 from ffe.store.reader import FeatureStore
@@ -95,28 +93,26 @@ class Estimate:
 def state(
     job: Job,
     known: Known,
+    existing: FeatureStore | None = None,
     *,
     grid: tuple[int, int, int] | None = None,
     unfinished: int = 0,
     quantized: IrModel | None = None,
     written: bool = False,
-    once: bool = False,
-    dropped: int = 0,
 ) -> Estimate:
     """Say what a job takes.
 
     Args:
         job: what is asked for.
         known: what the feature file knows of the source.
+        existing: that file, or None.
         grid: (h, w, c) of the features; None = not known, but maybe to earlier runs.
         unfinished: rows of an unfinished run.
         quantized: the int8 model.
         written: the feature file says all this already.
-        once: the features are written in their places at once.
-        dropped: see ``dropped_views``.
     """
-    seen, rate = remembered(job.spec, job.engine, views=job.views is not None)
-    grid = grid or seen
+    seen, rate = remembered(job.spec, job.options.engine, views=job.views is not None)
+    grid, once = grid or seen, in_place(job, existing)
     compute = max(0, sum(known.missing) - known.doubtful_rows)
     compute -= unfinished if unfinished <= compute else 0  # else they are not all of these images, and who knows how many are
     wanted = [1 + count_of(record, job.views) for record in job.records]
@@ -144,24 +140,37 @@ def state(
         needed = 0 if written else max(room(rows, compute) - held, file_bytes(0, 0, 1, text=0))
         least = 0 if written else max(0, room(sum(wanted[i] for i in (*known.rows, *sure)), different) - held)
     return Estimate(
-        job.output,
-        len(job.records) + len(job.found.left_out),
-        rows - len(job.records) + len(known.skipped),
-        compute,
-        known.copied,
-        known.doubtful,
-        unfinished,
-        len(job.found.left_out) + len(known.skipped),
-        size,
-        needed,
-        least,
-        free_disk(Path(os.path.realpath(job.output)).parent),
-        0.0 if compute == 0 else None if rate is None else compute / rate,
-        dropped,
+        output=job.output,
+        images=len(job.records) + len(job.found.left_out),
+        views=rows - len(job.records) + len(known.skipped),
+        compute=compute,
+        copied=known.copied,
+        check=known.doubtful,
+        unfinished=unfinished,
+        skipped=len(job.found.left_out) + len(known.skipped),
+        file_bytes=size,
+        needed_bytes=needed,
+        least_bytes=least,
+        free_bytes=free_disk(Path(os.path.realpath(job.output)).parent),
+        seconds=0.0 if compute == 0 else None if rate is None else compute / rate,
+        dropped=_dropped_views(job, existing),
     )
 
 
-def dropped_views(job: Job, existing: FeatureStore | None) -> int:
+def state_of(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estimate:
+    """Say what a plan takes; ``grid`` is (h, w, c) of the features, where the backbone has told it."""
+    return state(
+        plan.job,
+        plan.known,
+        plan.existing,
+        grid=grid or plan.grid,
+        unfinished=len(plan.journal),
+        quantized=plan.quantized,
+        written=plan.written,
+    )
+
+
+def _dropped_views(job: Job, existing: FeatureStore | None) -> int:
     """Count the views in a feature file that are not asked for any more: they differ otherwise, or have higher numbers."""
     if existing is None or existing.made_views is None:
         return 0
@@ -169,82 +178,37 @@ def dropped_views(job: Job, existing: FeatureStore | None) -> int:
     return int((existing.views > (job.views.count if alike and job.views is not None else 0)).sum())
 
 
-def dry_run(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    backbone: str | None = None,
-    size: int | tuple[int, int] | None = None,
-    weights: str = "imagenet",
-    layer: str | None = None,
-    engine: str = "auto",
-    precision: Precision | None = None,
-    like: str | os.PathLike[str] | None = None,
-    decode: Decode | None = None,
-    dtype: StoredDtype | None = None,
-    compress: Compression | None = None,
-    overwrite: bool = False,
-    rehash: bool = False,
-    prune: bool = False,
-    views: int | None = None,
-    augment: str | AugmentSpec | None = None,
-    max_pixels: int = MAX_PIXELS,
-    max_bytes: int = MAX_BYTES,
-    truncated: Truncated = "skip",
-) -> Estimate:
+def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **keywords: Any) -> Estimate:
     """Say what ``extract`` would do, check what it would check, and write nothing.
 
     The backbone is built, once, where no earlier run has told the shape of its features.
 
-    Args: see ``ffe.extraction.run.extract``.
+    Args:
+        source, output, keywords: the fields of ``ExtractOptions``.
 
     Raises:
         SourceError, BackboneError, WeightsError, EngineError, StoreError, StaleStoreError: as ``extract`` would.
     """
-    job = make_job(
-        source,
-        output,
-        backbone=backbone,
-        size=size,
-        weights=weights,
-        layer=layer,
-        engine=engine,
-        precision=precision,
-        decode=decode,
-        dtype=dtype,
-        compress=compress,
-        overwrite=overwrite,
-        rehash=rehash,
-        prune=prune,
-        limits=Limits(max_pixels, max_bytes, truncated),
-        views=views,
-        augment=augment,
-        like=None if like is None else Path(like),
-        download=False,
-    )
-    quantized = quantized_at_hand(job, None if like is None else Path(like))
+    options = ExtractOptions(source, output, **keywords)
+    job = make_job(options, download=False)
+    quantized = quantized_at_hand(job)
     spec = with_model(job.spec, quantized)
-    records = [record for record in unfinished(job.output) if record.spec == spec or not overwrite]
+    records = [record for record in unfinished(job.output) if record.spec == spec or not options.overwrite]
     for record in records:
         refuse_other_run(job.output, record, spec)
-    existing = existing_of(job, spec)
-    try:
+    with open_existing(job, spec) as existing:
         known = known_of(job, existing)
         refuse_losses(job, existing, known.stamps)
-        grid = existing.grid if existing is not None else records[0].grid if records else remembered(job.spec, engine)[0]
+        known_grid = existing.grid if existing is not None else records[0].grid if records else None
         return state(
             job,
             known,
-            grid=grid or _grid(job),
+            existing,
+            grid=known_grid or remembered(job.spec, options.engine)[0] or _grid(job),
             unfinished=_asked_for(job, records),
             quantized=quantized,
             written=says_all(job, existing, known),
-            once=in_place(job, existing),
-            dropped=dropped_views(job, existing),
         )
-    finally:
-        if existing is not None:
-            existing.close()
 
 
 def _asked_for(job: Job, records: Sequence[Record]) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self
+from functools import cached_property
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ffe.errors import SourceError, StaleStoreError
 from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, removed_text
 from ffe.extraction.incremental import known as known_in
 from ffe.extraction.missing_images import gone_after, refuse_losses, refuse_mass_loss
-from ffe.extraction.request import Job, refuse_other_spec, source_text
+from ffe.extraction.request import Job, refuse_other_spec
 from ffe.extraction.views import count_of, names_of
 from ffe.images.file_names import ByName
 from ffe.images.unreadable import refuse_lost_classes
@@ -35,7 +35,7 @@ log = logging.getLogger("ffe")
 
 @dataclass(frozen=True)
 class Plan:
-    """A job with the output in its hands, until it is closed.
+    """A job with the output in its hands.
 
     Attributes:
         job: what is asked for.
@@ -56,21 +56,27 @@ class Plan:
     quantized: IrModel | None = None
 
     @property
+    def grid(self) -> tuple[int, int, int] | None:
+        """(h, w, c) of the features; None = no run has told it yet."""
+        return self.journal.grid if self.existing is None else self.existing.grid
+
+    @cached_property
     def name(self) -> Callable[[str, int], str]:
         """What features are kept under: (digest, view) -> name."""
         return names_of(None if self.job.views is None else self.job.views.augment)
 
-    def __enter__(self) -> Self:
-        return self
+    @cached_property
+    def stored(self) -> dict[str, int]:
+        """The row of everything that the existing file holds, by its name, where anything is still to be written."""
+        existing = self.existing
+        if existing is None or self.written:
+            return {}
+        name = names_of(None if existing.made_views is None else existing.made_views.augment)
+        return {name(*key): i for i, key in enumerate(zip(existing.sha256, existing.views.tolist(), strict=True))}
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.journal.close()
-        if self.existing is not None:
-            self.existing.close()
 
-
-@collector_paused()
-def make_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -> Plan:
+@contextlib.contextmanager
+def open_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -> Iterator[Plan]:
     """Take hold of the output, and see what is there already.
 
     Args:
@@ -85,71 +91,53 @@ def make_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -
         DiskFullError: there is no room for the int8 model.
     """
     spec = with_model(job.spec, quantized)
-
-    def room() -> int:
-        return model_bytes(quantized)
-
-    with saying_what_is_missing(job.output, room):
-        journal = Journal(job.output, spec, overwrite=job.overwrite)  # first: from here on nobody else replaces the output
-    existing = None
-    try:
-        existing = existing_of(job, spec)
-        if quantized is not None and existing is None:  # else the model stands in that file
-            with saying_what_is_missing(job.output, room):
-                journal.keep_model(quantized)
-        known = known or known_of(job, existing)
-        refuse_losses(job, existing, known.stamps)
-        return Plan(job, spec, existing, known, says_all(job, existing, known), journal, quantized)
-    except BaseException:
-        journal.close()
-        if existing is not None:
-            existing.close()
-        raise
+    with saying_what_is_missing(job.output, lambda: model_bytes(quantized)):
+        journal = Journal(job.output, spec, overwrite=job.options.overwrite)  # from here on nobody else replaces the output
+    with contextlib.closing(journal), contextlib.ExitStack() as stack:
+        with collector_paused():
+            existing = stack.enter_context(open_existing(job, spec))
+            if existing is None and quantized is not None:  # else the model stands in that file
+                with saying_what_is_missing(job.output, lambda: model_bytes(quantized)):
+                    journal.keep_model(quantized)
+            known = known or known_of(job, existing)
+            refuse_losses(job, existing, known.stamps)
+            plan = Plan(job, spec, existing, known, says_all(job, existing, known), journal, quantized)
+        yield plan
 
 
-def existing_of(job: Job, spec: ExtractSpec) -> FeatureStore | None:
+@contextlib.contextmanager
+def open_existing(job: Job, spec: ExtractSpec) -> Iterator[FeatureStore | None]:
     """Open the output, if it is there and to be gone on with.
 
     Raises:
         StaleStoreError: it holds features of another spec, or of another source.
         StoreError: it is no feature file.
     """
-    if not job.output.exists() or job.overwrite:
-        return None
-    existing = FeatureStore(job.output)
-    try:
+    if not job.output.exists() or job.options.overwrite:
+        yield None
+        return
+    with FeatureStore(job.output) as existing:
         refuse_other_spec(job.output, existing.spec, spec)
         names = ByName((record.path, None) for record in job.records)
         gone = {path for path in existing.paths if path not in names}
-        if gone and existing.source != source_text(job.found):
+        if gone and existing.source != job.source:
             raise StaleStoreError(
                 f"'{job.output}' holds {counted(len(gone), 'row')} of '{existing.source}' "
                 f"that '{job.found.root}' has not; {REPLACE}."
             )
-    except StaleStoreError:
-        existing.close()
-        raise
-    return existing
+        yield existing
 
 
 def known_of(job: Job, existing: FeatureStore | None) -> Known:
     """See which files of the source need not be opened."""
-    trusted = existing is not None and not job.rehash and existing.source == source_text(job.found)
-    return known_in(job.records, existing, trusted=trusted, views=job.views, truncated=job.limits.truncated)
+    trusted = existing is not None and not job.options.rehash and existing.source == job.source
+    return known_in(job.records, existing, trusted=trusted, views=job.views, truncated=job.options.truncated)
 
 
 def table_of(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[Skipped]]:
     """Return the rows of the images, without views, and the skipped files, in the order of the feature file."""
     left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
     return [rows[i] for i in sorted(rows)], sorted([*left_out, *skipped.values()], key=lambda item: item.path)
-
-
-def with_views(rows: Sequence[Row], counts: Sequence[int]) -> Iterator[Row]:
-    """Yield each row, and so many views of it behind it."""
-    for row, count in zip(rows, counts, strict=True):
-        yield row
-        for view in range(1, 1 + count):
-            yield replace(row, view=view)
 
 
 def says_all(job: Job, existing: FeatureStore | None, known: Known) -> bool:
@@ -164,7 +152,7 @@ def counts_of(job: Job, rows: dict[int, Row]) -> list[int]:
 
 def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
     """Return how the file is to be compressed."""
-    return job.compress or ("none" if existing is None else compression_choice({existing.compression}))
+    return job.options.compress or ("none" if existing is None else compression_choice({existing.compression}))
 
 
 def in_place(job: Job, existing: FeatureStore | None) -> bool:
@@ -186,26 +174,15 @@ def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped
     ]
     return (
         existing.class_names == job.found.class_names
-        and existing.source == source_text(job.found)
+        and existing.source == job.source
         and list(existing.skipped) == skipped
         and (not skipped or existing.judged_by == JUDGED_BY)
         and stored == [(row.path, row.sha256, row.label, row.split, row.group, row.stat) for row in rows]
     )
 
 
-def stored_rows(plan: Plan) -> dict[str, int]:
-    """Return the row of everything that the existing file holds, by its name; see ``ffe.extraction.views.names_of``."""
-    existing = plan.existing
-    if existing is None or plan.written:
-        return {}
-    name = names_of(None if existing.made_views is None else existing.made_views.augment)
-    return {name(*key): i for i, key in enumerate(zip(existing.sha256, existing.views.tolist(), strict=True))}
-
-
 @collector_paused()
-def assemble(
-    plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped], stored: dict[str, int]
-) -> tuple[int, list[Skipped], Changes]:
+def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[int, list[Skipped], Changes]:
     """Put the feature file in place, unless the one that is there says all this already.
 
     Returns:
@@ -213,10 +190,8 @@ def assemble(
     """
     job, existing, journal = plan.job, plan.existing, plan.journal
     table, counts = table_of(job, rows, skipped), counts_of(job, rows)
-    name = plan.name
     changed = Changes(unchanged=len(rows)) if plan.written else changes(existing, table[0])
-    grid = journal.grid if existing is None else existing.grid
-    if not rows or grid is None:
+    if not rows or plan.grid is None:
         first = table[1][0]
         raise SourceError(
             f"{none_could(len(table[1]), 'file')} be read (the first, '{job.found.root / first.path}': {first.message}); "
@@ -231,26 +206,26 @@ def assemble(
         log.log(logging.WARNING if lost else logging.INFO, "%s dropped from '%s': %s", dropped, job.output, why)
 
     def features(row: Row) -> np.ndarray:
-        found = name(row.sha256, row.view)
-        if existing is not None and found in stored:
-            return existing.raw_row(stored[found])
-        return journal.row(found)
+        name = plan.name(row.sha256, row.view)
+        return existing.raw_row(plan.stored[name]) if existing is not None and name in plan.stored else journal.row(name)
 
     if not plan.written and not same_table(job, existing, *table, counts):
-        all_rows = list(with_views(table[0], counts))
+        each = ((row, view) for row, count in zip(table[0], counts, strict=True) for view in range(1 + count))
+        all_rows = [replace(row, view=view) if view else row for row, view in each]
+        in_order = [plan.name(row.sha256, row.view) for row in all_rows]
         write_store(
             job.output,
             spec=plan.spec,
-            grid=grid,
+            grid=plan.grid,
             class_names=job.found.class_names,
             rows=all_rows,
             features=features,
             skipped=table[1],
             judged_by=JUDGED_BY,
-            source=source_text(job.found),
+            source=job.source,
             quantized=plan.quantized,
             compress=compression_of(job, existing),
             views=job.views,
-            draft=journal.draft([name(row.sha256, row.view) for row in all_rows]) if in_place(job, existing) else None,
+            draft=journal.draft(in_order) if in_place(job, existing) else None,
         )
     return len(counts) + sum(counts), table[1], changed

@@ -83,7 +83,7 @@ def refuse_mass_loss(job: Job, existing: FeatureStore, gone: Sequence[int]) -> N
     """Make sure that a source has not lost most of the images of a feature file, a whole class or a whole split.
 
     Args:
-        job: what is asked for; ``prune`` says that all of it is meant.
+        job: what is asked for; ``options.prune`` says that all of it is meant.
         existing: the feature file.
         gone: its rows whose images are gone.
 
@@ -91,7 +91,7 @@ def refuse_mass_loss(job: Job, existing: FeatureStore, gone: Sequence[int]) -> N
         SourceError: it has.
     """
     plain = existing.plain.tolist()
-    if job.prune or not gone or len(plain) < LEAST:
+    if job.options.prune or not gone or len(plain) < LEAST:
         return
     classes = [_class(existing, row) for row in plain]
     of_class, lost_of_class = Counter(classes), Counter(_class(existing, row) for row in gone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
@@ -20,7 +20,7 @@ from ffe.engines.model_cache import cached_path, model_key
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.views import asked_views, check_trains
-from ffe.images.limits import Limits
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import ImageRecord, Scan, scan
 from ffe.specs import (
     AugmentSpec,
@@ -41,103 +41,136 @@ log = logging.getLogger("ffe")
 
 
 @dataclass(frozen=True)
+class ExtractOptions:
+    """What a user asks ``ffe.extract`` for; its docstring says what each option means.
+
+    A new option is a field here and a keyword there.
+
+    Raises:
+        SpecError: the source or the output is no path, or a limit is out of range.
+    """
+
+    source: str | os.PathLike[str]
+    output: str | os.PathLike[str]
+    backbone: str | None = None
+    size: int | tuple[int, int] | None = None
+    weights: str = "imagenet"
+    layer: str | None = None
+    engine: str = "auto"
+    precision: Precision | None = None
+    like: str | os.PathLike[str] | None = None
+    decode: Decode | None = None
+    dtype: StoredDtype | None = None
+    compress: Compression | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
+    truncated: Truncated = "skip"
+    overwrite: bool = False
+    rehash: bool = False
+    prune: bool = False
+    views: int | None = None
+    augment: str | AugmentSpec | None = None
+    limits: Limits = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, path in (("source", self.source), ("output", self.output)):
+            if not isinstance(path, (str, os.PathLike)):
+                raise SpecError(f"{name} is {path!r}, but must be a path; give it as text or as a pathlib.Path.")
+        object.__setattr__(self, "limits", Limits(self.max_pixels, self.max_bytes, self.truncated))
+
+
+@dataclass(frozen=True)
 class Job:
     """What a user asks for, checked.
 
     Attributes:
+        options: as they were given.
         found: the source.
         records: its images, in the order of the rows.
         spec: what the features will be made by; of int8, without the model.
         weights: where the backbone's weights are.
-        output: the feature file.
-        engine: what is to run the backbone, as the user named it.
-        compress: how the file is to be compressed; None = as it is already, or not at all.
-        overwrite: replace a file that holds other features.
-        rehash: read all files, whatever their sizes and times of change.
-        limits: larger files are skipped.
         views: that each image that trains gets, or None.
-        prune: drop the rows of images that are gone, however many they are.
     """
 
+    options: ExtractOptions
     found: Scan
     records: tuple[ImageRecord, ...]
     spec: ExtractSpec
     weights: Weights
-    output: Path
-    engine: str
-    compress: Compression | None
-    overwrite: bool
-    rehash: bool
-    limits: Limits
     views: ViewsSpec | None = None
-    prune: bool = False
+
+    @property
+    def output(self) -> Path:
+        """The feature file."""
+        return Path(self.options.output)
+
+    @property
+    def source(self) -> str:
+        """Where the images come from, as a feature file records it."""
+        return os.fspath(self.found.root.resolve()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @collector_paused()
-def make_job(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    backbone: str | None,
-    size: int | tuple[int, int] | None,
-    weights: str,
-    layer: str | None,
-    engine: str,
-    precision: Precision | None,
-    decode: Decode | None,
-    dtype: StoredDtype | None,
-    compress: Compression | None,
-    overwrite: bool,
-    rehash: bool,
-    limits: Limits,
-    views: int | None = None,
-    augment: str | AugmentSpec | None = None,
-    prune: bool = False,
-    batch_size: int | None = None,
-    like: Path | None = None,
-    download: bool = True,
-) -> Job:
+def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
     """Look at the source, find the weights, and check all that can be checked at once.
 
-    Args: see ``ffe.extraction.run.extract``; ``download``: fetch weights that are not on this machine.
+    Args:
+        options: what is asked for.
+        download: fetch weights that are not on this machine.
 
     Raises:
         SourceError, BackboneError, WeightsError, SpecError, EngineError, StoreError: it cannot be done.
     """
-    path = Path(output)
-    found = scan(source, path)
-    check_output(path, overwrite=overwrite)
-    named = backbone is not None or is_model_file(weights) or overwrite
-    own = None if named else spec_at_hand(path, like)
-    if own is None:
-        spec, found_weights = make_spec(
-            backbone, size, weights, layer, precision or "float32", dtype or "float32", decode or "exact", download=download
-        )
-    else:
-        found_weights = weights_of(own, weights, download=download)
-        spec = _changed(own, size, layer, precision, dtype, decode)
-        (height, width), usual = own.preprocess.size, find(DEFAULT)
-        if spec == own and (own.backbone.name, height, width) != (DEFAULT, usual.size, usual.size):
-            whose = path if path.exists() or like is None else like
-            log.info("'%s' was made with the backbone %s at %dx%d: going on with that", whose, own.backbone.name, height, width)
-    check_batch(batch_size, spec.preprocess.size)
-    check_engine(engine, spec.precision)
+    path = Path(options.output)
+    found = scan(options.source, path)
+    check_output(path, overwrite=options.overwrite)
+    spec, weights = _spec_and_weights(options, download)
+    check_batch(options.batch_size, spec.preprocess.size)
+    check_engine(options.engine, spec.precision)
     if spec.backbone.layer is not None and cached_path(spec) is None:
         from ffe.backbones.keras_build import check_layer
 
-        check_layer(spec, found_weights)
-    filter_options(compress or "none")
-    made = asked_views(views, augment, None if overwrite else _views_at_hand(path))
-    check_trains(found.records, found.root, made)
-    if found_weights.kind == "random" and weights == "random":
+        check_layer(spec, weights)
+    filter_options(options.compress or "none")
+    views = asked_views(options.views, options.augment, None if options.overwrite else _views_at_hand(path))
+    check_trains(found.records, found.root, views)
+    if weights.kind == "random" and options.weights == "random":
         log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are for tests alone")
     if spec.precision == "int8":
         vnni = has_vnni()
         log.log(logging.WARNING if vnni is False else logging.INFO, "%s", int8_text(vnni))
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
-    records = tuple(sorted(found.records, key=lambda record: row_key(record.path)))
-    return Job(found, records, spec, found_weights, path, engine, compress, overwrite, rehash, limits, made, prune)
+    return Job(options, found, tuple(sorted(found.records, key=lambda record: row_key(record.path))), spec, weights, views)
+
+
+def _spec_and_weights(options: ExtractOptions, download: bool) -> tuple[ExtractSpec, Weights]:
+    """Return what the features will be made by: what is asked for, and for the rest what the output or ``like`` has."""
+    path, like = Path(options.output), None if options.like is None else Path(options.like)
+    named = options.backbone is not None or is_model_file(options.weights) or options.overwrite
+    own = None if named else spec_at_hand(path, like)
+    precision, dtype, decode = options.precision or "float32", options.dtype or "float32", options.decode or "exact"
+    if own is None:
+        return make_spec(
+            options.backbone, options.size, options.weights, options.layer, precision, dtype, decode, download=download
+        )
+    weights = weights_of(own, options.weights, download=download)
+    side = options.size or own.preprocess.size
+    size = (side, side) if isinstance(side, int) else side
+    spec = ExtractSpec(
+        replace(own.backbone, layer=options.layer or own.backbone.layer),
+        replace(own.preprocess, size=size, decode=options.decode or own.preprocess.decode),
+        options.precision or own.precision,
+        options.dtype or own.dtype,
+    )
+    check_size(find(own.backbone.name), spec.preprocess.size)
+    usual = find(DEFAULT)
+    if spec == own and (own.backbone.name, *size) != (DEFAULT, usual.size, usual.size):
+        whose = path if path.exists() or like is None else like
+        log.info("'%s' was made with the backbone %s at %dx%d: going on with that", whose, own.backbone.name, *size)
+    return spec, weights
 
 
 def _views_at_hand(path: Path) -> ViewsSpec | None:
@@ -168,24 +201,6 @@ def spec_at_hand(path: Path, like: Path | None = None) -> ExtractSpec | None:
     return None
 
 
-def _changed(
-    own: ExtractSpec,
-    size: int | tuple[int, int] | None,
-    layer: str | None,
-    precision: Precision | None,
-    dtype: StoredDtype | None,
-    decode: Decode | None,
-) -> ExtractSpec:
-    """Return a spec with what a user names in place of what it has."""
-    side = size or own.preprocess.size
-    preprocess = replace(
-        own.preprocess, size=(side, side) if isinstance(side, int) else side, decode=decode or own.preprocess.decode
-    )
-    check_size(find(own.backbone.name), preprocess.size)
-    backbone = replace(own.backbone, layer=layer or own.backbone.layer)
-    return replace(own, backbone=backbone, preprocess=preprocess, precision=precision or own.precision, dtype=dtype or own.dtype)
-
-
 def check_output(path: Path, *, overwrite: bool = False) -> None:
     """Make sure, before anything slow, that the output can be written.
 
@@ -208,7 +223,7 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
         raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
 
 
-def quantized_at_hand(job: Job, like: Path | None) -> IrModel | None:
+def quantized_at_hand(job: Job) -> IrModel | None:
     """Return the int8 model that a job must take; None for other precisions, or if one is yet to be made.
 
     It is that of ``like``, a feature file, or the one that the output, or an unfinished run for it, was made with.
@@ -218,39 +233,27 @@ def quantized_at_hand(job: Job, like: Path | None) -> IrModel | None:
         StaleStoreError: the output, or ``like``, holds features of another spec.
         StoreError: one of them is no feature file, or has lost its model.
     """
+    like, output = job.options.like, job.output
     if job.spec.precision != "int8":
         if like is not None:
             raise SpecError("--like takes the int8 model of another feature file, so it needs --precision int8.")
         return None
     if like is not None:
-        return quantized_like(like, job.spec)
-    if job.output.exists() and not job.overwrite:
-        with FeatureStore(job.output) as store:
-            refuse_other_spec(job.output, replace(store.spec, quantized_sha256=None), job.spec)
-            return store.quantized()
-    model = unfinished_model(job.output)
+        return _quantized_in(Path(like), job.spec, "use the options that it was made with")
+    if output.exists() and not job.options.overwrite:
+        return _quantized_in(output, job.spec)
+    model = unfinished_model(output)
     return model if model is not None and model.record.get("key") == model_key(job.spec) else None
 
 
-def quantized_like(path: Path, spec: ExtractSpec) -> IrModel:
-    """Return the int8 model of another feature file.
-
-    Raises:
-        StaleStoreError: that file holds features of another spec.
-        StoreError: it is no feature file, or has no int8 model.
-    """
+def _quantized_in(path: Path, spec: ExtractSpec, instead: str = REPLACE) -> IrModel | None:
+    """Return the int8 model in a feature file of the same spec."""
     with FeatureStore(path) as store:
-        differences = spec_differences(replace(store.spec, quantized_sha256=None), spec)
-        if differences:
-            raise StaleStoreError(
-                f"'{path}' holds other features than these ({'; '.join(differences)}); use the options that it was made with."
-            )
-        model = store.quantized()
-        assert model is not None
-        return model
+        refuse_other_spec(path, replace(store.spec, quantized_sha256=None), spec, instead)
+        return store.quantized()
 
 
-def refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> None:
+def refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec, instead: str = REPLACE) -> None:
     """Make sure that a feature file holds what is asked for.
 
     Raises:
@@ -258,10 +261,4 @@ def refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec) -> No
     """
     if stored != asked:
         differences = "; ".join(spec_differences(stored, asked))
-        raise StaleStoreError(f"'{path}' holds other features than these ({differences}); {REPLACE}.")
-
-
-def source_text(found: Scan) -> str:
-    """Return where the images of a scan come from, as a feature file records it."""
-    root = os.fspath(found.root.resolve())
-    return root.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        raise StaleStoreError(f"'{path}' holds other features than these ({differences}); {instead}.")

@@ -1,4 +1,4 @@
-"""Run an extraction: decode workers -> engine -> one writer."""
+"""Images -> features, once, into a feature file: ``ffe.extract``."""
 
 from __future__ import annotations
 
@@ -6,32 +6,25 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffe.backbones.weights import Weights
-from ffe.base.openvino_ir import IrModel
 from ffe.base.system import cores
-from ffe.engines.base import Engine
-from ffe.engines.factory import open_engine
-from ffe.extraction.estimate import Estimate, dropped_views, state
-from ffe.extraction.feature_file import Plan, assemble, in_place, make_plan, stored_rows
+from ffe.extraction.estimate import Estimate, state, state_of
+from ffe.extraction.feature_file import Plan, assemble, open_plan
 from ffe.extraction.incremental import Changes, known
-from ffe.extraction.request import Job, make_job, quantized_at_hand
-from ffe.extraction.stage_times import Computed, Progress, Stages
+from ffe.extraction.request import ExtractOptions, make_job, quantized_at_hand
+from ffe.extraction.stage_times import Computed, Progress, Stages, no_progress
 from ffe.extraction.throughput_log import remember
-from ffe.extraction.views import count_of
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.images.sources import ImageRecord
-from ffe.specs import AugmentSpec, Compression, Decode, ExtractSpec, Precision, StoredDtype, ViewsSpec
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
+from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype, ViewsSpec
 from ffe.store.disk_space import saying_what_is_missing
 from ffe.store.journal import Journal
 
-if TYPE_CHECKING:  # they load more, which a run that has nothing to read does without
+if TYPE_CHECKING:  # it loads more, which a run that has nothing to read does without
     from ffe.engines.quantize import Fidelity
-    from ffe.images.loader import ImageStream
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class ExtractSummary:
         engine: what ran the backbone; None if it was not needed.
         batch_size, workers: as they were at the end.
         stages: seconds spent in each stage, and which of them held the others up.
-        fidelity: of int8 to float32, on images held back from the calibration; None for other precisions.
+        fidelity: of int8 to float32, on images held back from the quantisation; None for other precisions.
     """
 
     output: Path
@@ -114,8 +107,8 @@ def extract(
     prune: bool = False,
     views: int | None = None,
     augment: str | AugmentSpec | None = None,
-    announce: Callable[[Estimate], None] = lambda estimate: None,
-    progress: Callable[[Progress], None] = lambda progress: None,
+    announce: Callable[[Estimate], None] = no_progress,
+    progress: Callable[[Progress], None] = no_progress,
 ) -> ExtractSummary:
     """Push every image of a source through a frozen backbone, once, into a feature file.
 
@@ -134,10 +127,10 @@ def extract(
         layer: name of the layer whose output is taken; None = the last.
         engine: ``auto``, ``keras`` or ``openvino``; auto takes Keras where there
             is a GPU, and OpenVINO elsewhere.
-        precision: ``float32`` (the default); ``int8`` for a CPU, calibrated on a sample of these
+        precision: ``float32`` (the default); ``int8`` for a CPU, quantised on a sample of these
             images; ``mixed_float16`` or ``mixed_bfloat16`` for a GPU.
         like: for int8, a feature file whose quantised model is taken instead of
-            calibrating one: features of two sources are comparable only so.
+            making one: features of two sources are comparable only so.
         decode: ``exact`` (the default), or ``fast`` for JPEG files; see ``ffe.images.decode_fast``.
         dtype: type of the stored features, ``float32`` (the default) or ``float16``.
         compress: how the file is compressed: ``none``, ``lzf``, ``gzip`` or
@@ -166,97 +159,52 @@ def extract(
         DiskFullError: before, if it surely does not fit; or when the disk is
             full: what was computed is kept.
     """
+    options = ExtractOptions(**{name: value for name, value in locals().items() if name not in {"announce", "progress"}})
     started = time.monotonic()
-    job = make_job(
-        source,
-        output,
-        backbone=backbone,
-        size=size,
-        weights=weights,
-        layer=layer,
-        engine=engine,
-        precision=precision,
-        decode=decode,
-        dtype=dtype,
-        compress=compress,
-        overwrite=overwrite,
-        rehash=rehash,
-        prune=prune,
-        limits=Limits(max_pixels, max_bytes, truncated),
-        views=views,
-        augment=augment,
-        batch_size=batch_size,
-        like=None if like is None else Path(like),
-    )
-    quantized = quantized_at_hand(job, None if like is None else Path(like))
+    job = make_job(options)
+    quantized = quantized_at_hand(job)
     with contextlib.ExitStack() as stack:
         images = everything = None
         if job.spec.precision == "int8" and quantized is None:
+            from ffe.engines.quantize import quantized_for
+            from ffe.extraction.runners.local import open_images
+
             Journal(job.output, job.spec, overwrite=overwrite).close()  # refuses now what it would refuse afterwards
             everything = known(job.records, None, trusted=False, views=job.views)
-            _announce(state(job, everything, once=in_place(job, None)), announce)
-            images = stack.enter_context(_stream(job, range(len(job.records)), workers))
-            images.prefetch()  # while libraries are loaded, and int8 is calibrated
-            quantized = calibrated(job.spec, job.weights, job.records, job.limits)
-        plan = stack.enter_context(make_plan(job, quantized, everything))
-        _announce(_stated(plan), announce)
+            _announce(state(job, everything), announce)
+            images = stack.enter_context(open_images(job, range(len(job.records))))
+            images.prefetch()  # while libraries are loaded, and the backbone is quantised
+            quantized = quantized_for(job.spec, job.weights, job.records, job.options.limits)
+        plan = stack.enter_context(open_plan(job, quantized, everything))
+        _announce(state_of(plan), announce)
         if not plan.known.read:
-            progress(_nothing_to_read(plan))
-            return _finish(plan, lambda stored: Computed(workers=workers or cores()), started)
+            done, total = Computed(workers=workers or cores()), len(job.records)
+            progress(Progress(total, total, len(job.found.left_out) + len(plan.known.skipped), 0.0, 0.0, done.stages))
+            return _finish(plan, done, started)
+        from ffe.extraction.runners.local import compute, open_images
+
         if images is None:
-            images = stack.enter_context(_stream(job, plan.known.read, workers))
+            images = stack.enter_context(open_images(job, plan.known.read))
 
-        def open_backbone() -> Engine:
-            opened = open_engine(plan.spec, job.weights, name=engine, batch_size=batch_size, quantized=quantized)
-            if _stated(plan).file_bytes is None:
-                _announce(_stated(plan, opened.grid), announce)
-            return opened
+        def opened(grid: tuple[int, int, int]) -> None:
+            if state_of(plan).file_bytes is None:
+                _announce(state_of(plan, grid), announce)
 
-        from ffe.extraction.runners.local import compute
-
-        def loop(stored: dict[str, int]) -> Computed:
-            return compute(plan, stored, images, open_backbone, batch_size, lambda: _stated(plan).needed_bytes or 0, progress)
-
-        return _finish(plan, loop, started)
+        with _keeping(plan.journal):
+            done = compute(plan, images, opened, progress)
+        return _finish(plan, done, started)
 
 
-def calibrated(spec: ExtractSpec, weights: Weights, records: Sequence[ImageRecord], limits: Limits) -> IrModel:
-    """See ``ffe.engines.quantize.calibrated``."""
-    from ffe.engines.quantize import calibrated
-
-    return calibrated(spec, weights, records, limits)
-
-
-def _stream(job: Job, positions: Sequence[int], workers: int | None) -> ImageStream:
-    """Return the images of some records, being decoded as soon as they are asked for."""
-    from ffe.images.loader import ImageStream
-
-    preprocess = job.spec.preprocess
-    images = ImageStream(
-        (job.records[i].file for i in positions),
-        preprocess.size,
-        how=preprocess.decode,
-        workers=workers,
-        limits=job.limits,
-        views=lambda index: range(1 + count_of(job.records[positions[index]], job.views)),
-        augment=None if job.views is None else job.views.augment,
-    )
-    if job.views is not None:
-        images.ahead = max(2, images.ahead // (1 + job.views.count))
-    return images
-
-
-def _nothing_to_read(plan: Plan) -> Progress:
-    total = len(plan.job.records)
-    return Progress(total, total, len(plan.job.found.left_out) + len(plan.known.skipped), 0.0, 0.0, Stages())
-
-
-def _fidelity(quantized: IrModel | None) -> Fidelity | None:
-    if quantized is None:
-        return None
-    from ffe.engines.quantize import fidelity_of
-
-    return fidelity_of(quantized)
+@contextlib.contextmanager
+def _keeping(journal: Journal) -> Iterator[None]:
+    """Keep what was computed, if a run breaks off."""
+    try:
+        yield
+    except BaseException:
+        for _ in range(2):  # the first may say what went wrong before; what can be kept is kept
+            with contextlib.suppress(OSError):
+                journal.commit()
+        raise
 
 
 def _announce(estimate: Estimate, announce: Callable[[Estimate], None]) -> None:
@@ -264,41 +212,22 @@ def _announce(estimate: Estimate, announce: Callable[[Estimate], None]) -> None:
     estimate.refuse()
 
 
-def _stated(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estimate:
-    """Say what a plan takes."""
-    existing, journal = plan.existing, plan.journal
-    return state(
-        plan.job,
-        plan.known,
-        grid=grid or (journal.grid if existing is None else existing.grid),
-        unfinished=len(journal),
-        quantized=plan.quantized,
-        written=plan.written,
-        once=in_place(plan.job, plan.existing),
-        dropped=dropped_views(plan.job, existing),
-    )
-
-
-def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: float) -> ExtractSummary:
-    """Compute what is missing, and put the feature file in place."""
-    job, journal = plan.job, plan.journal
-    stored = stored_rows(plan)
-    try:
-        done = compute(stored)
-        before = time.monotonic()
-        rows, skipped = {**plan.known.rows, **done.rows}, {**plan.known.skipped, **done.skipped}
-        with saying_what_is_missing(job.output, lambda: (_stated(plan).file_bytes or 0) - journal.spared):
-            count, unread, changed = assemble(plan, rows, skipped, stored)
-    except BaseException:
-        for _ in range(2):  # the first may say what went wrong before; what can be kept is kept
-            with contextlib.suppress(OSError):
-                journal.commit()
-        raise
+def _finish(plan: Plan, done: Computed, started: float) -> ExtractSummary:
+    """Put the feature file in place, and say what was done."""
+    job, journal, engine = plan.job, plan.journal, done.engine
+    before = time.monotonic()
+    rows, skipped = {**plan.known.rows, **done.rows}, {**plan.known.skipped, **done.skipped}
+    with _keeping(journal), saying_what_is_missing(job.output, lambda: (state_of(plan).file_bytes or 0) - journal.spared):
+        count, unread, changed = assemble(plan, rows, skipped)
     journal.discard()
     assembling = time.monotonic() - before
-    engine = done.engine
     if engine is not None and 2 * done.count >= sum(plan.known.missing):  # else the rate is that of reading
-        remember(job.spec, job.engine, engine.grid, done.count, done.rate, views=job.views is not None)
+        remember(job.spec, job.options.engine, engine.grid, done.count, done.rate, views=job.views is not None)
+    fidelity = None
+    if plan.quantized is not None:
+        from ffe.engines.quantize import fidelity_of
+
+        fidelity = fidelity_of(plan.quantized)
     return ExtractSummary(
         output=job.output,
         rows=count,
@@ -317,5 +246,5 @@ def _finish(plan: Plan, compute: Callable[[dict[str, int]], Computed], started: 
         batch_size=None if engine is None else engine.batch_size,
         workers=done.workers,
         stages=replace(done.stages, write=journal.seconds + assembling, waited_for_disk=done.stages.waited_for_disk + assembling),
-        fidelity=_fidelity(plan.quantized),
+        fidelity=fidelity,
     )

@@ -91,6 +91,10 @@ class Progress:
     stages: Stages
 
 
+def no_progress(_: object) -> None:
+    """Take no notice of how far a run is."""
+
+
 @dataclass(frozen=True)
 class Computed:
     """What the image loop of a run did.

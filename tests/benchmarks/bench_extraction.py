@@ -39,7 +39,7 @@ def test_extraction_against_bare_forward_pass(
     listing.write_text("path,label\n" + "".join(f"{file.resolve()},{file.parent.name}\n" for file in files))
     spec, weights = make_spec(backbone, size)
     engine = open_engine(spec, weights, name="keras", batch_size=BATCH)
-    monkeypatch.setattr("ffe.extraction.run.open_engine", lambda *args, **options: engine)
+    monkeypatch.setattr("ffe.extraction.runners.local.open_engine", lambda *args, **options: engine)
     with ImageStream(files[:BATCH], (size, size)) as images:
         batch = np.stack([item.pixels for item in images if item.pixels is not None])
     engine.extract(batch)

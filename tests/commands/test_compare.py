@@ -165,7 +165,7 @@ def test_a_second_comparison_uses_what_is_there(pictures: Path, tmp_path: Path, 
     result = ffe.compare(pictures, tmp_path / "o", roads=["frozen", "views"], **FAKE)
     assert not any(road.reused for road in result.roads)
     with monkeypatch.context() as patch:
-        patch.setattr("ffe.extraction.run.open_engine", never)
+        patch.setattr("ffe.extraction.runners.local.open_engine", never)
         again = ffe.compare(pictures, tmp_path / "o", roads=["views", "frozen", "views"], **FAKE)
     assert [road.name for road in again.roads] == ["frozen", "views"]
     for road in again.roads:

@@ -21,7 +21,7 @@ from ffe.commands.verify import verify
 from ffe.engines import quantize
 from ffe.engines.factory import open_engine
 from ffe.engines.model_cache import cache_folder
-from ffe.engines.quantize import calibrated, fidelity_of, leave_one_out_accuracy
+from ffe.engines.quantize import fidelity_of, leave_one_out_accuracy, quantized_for
 from ffe.errors import BundleError, EngineError, ModelMismatchError, SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.run import extract
 from ffe.images.drawings import draw
@@ -113,10 +113,10 @@ def test_images_of_test_and_valid_take_no_part(pictures: Path) -> None:
 
 def test_the_same_images_give_the_same_model_from_the_cache(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, weights = make_spec("mobilenet_0.25", 32, "random", precision="int8")
-    first = calibrated(spec, weights, records_of(pictures))
+    first = quantized_for(spec, weights, records_of(pictures))
     monkeypatch.setattr("ffe.engines.openvino_convert.quantize", lambda *rest: pytest.fail("it was calibrated already"))
-    assert calibrated(spec, weights, records_of(pictures)).sha256 == first.sha256
-    assert calibrated(replace(spec, dtype="float16"), weights, records_of(pictures)).sha256 == first.sha256
+    assert quantized_for(spec, weights, records_of(pictures)).sha256 == first.sha256
+    assert quantized_for(replace(spec, dtype="float16"), weights, records_of(pictures)).sha256 == first.sha256
     assert fidelity_of(first).images == 24
 
 
@@ -207,7 +207,7 @@ def test_an_interrupted_run_goes_on_with_its_model(pictures: Path, tmp_path: Pat
     with pytest.raises(KeyboardInterrupt):
         run(source, tmp_path / "f.h5", progress=stop)
     monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "empty"))
-    monkeypatch.setattr("ffe.extraction.run.calibrated", lambda *rest: pytest.fail("the unfinished run has a model"))
+    monkeypatch.setattr("ffe.engines.quantize.quantized_for", lambda *rest: pytest.fail("the unfinished run has a model"))
     summary = run(source, tmp_path / "f.h5")
     assert summary.computed == 40 - stopped[-1]
     assert (tmp_path / "f.h5").read_bytes() == (tmp_path / "undisturbed.h5").read_bytes()
@@ -223,7 +223,7 @@ def test_other_features_are_refused(copy: tuple[Path, Path], other: str, differe
 def test_float32_features_are_not_taken_for_int8(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before anything is calibrated."""
     run(pictures, tmp_path / "f.h5", precision="float32")
-    monkeypatch.setattr("ffe.extraction.run.calibrated", lambda *rest: pytest.fail("too late"))
+    monkeypatch.setattr("ffe.engines.quantize.quantized_for", lambda *rest: pytest.fail("too late"))
     with pytest.raises(StaleStoreError, match="precision: stored float32, asked int8"):
         run(pictures, tmp_path / "f.h5")
 
@@ -294,7 +294,7 @@ def test_an_unfinished_run_of_other_options_is_refused_before_the_calibration(
 
     with pytest.raises(KeyboardInterrupt):
         run(pictures, tmp_path / "f.h5", precision="float32", progress=stop)
-    monkeypatch.setattr("ffe.extraction.run.calibrated", lambda *rest: pytest.fail("too late"))
+    monkeypatch.setattr("ffe.engines.quantize.quantized_for", lambda *rest: pytest.fail("too late"))
     with pytest.raises(StaleStoreError, match=r"An unfinished run for .* made other features \(precision: stored float32"):
         run(pictures, tmp_path / "f.h5")
 

@@ -28,6 +28,8 @@ from ffe.images.phash import perceptual_hash
 from ffe.store.reader import FeatureStore
 from ffe.testing.store import assert_same_file, seal
 
+OPEN_ENGINE = "ffe.extraction.runners.local.open_engine"
+
 
 def run(source: Path, output: Path, **options: Any) -> ExtractSummary:
     return extract(source, output, **{"backbone": "fake", "batch_size": 4, **options})
@@ -93,7 +95,7 @@ def test_batch_size_and_workers_change_nothing(source: Path, output: Path) -> No
 def test_second_run_computes_nothing_and_touches_nothing(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(source, output)
     data, status = output.read_bytes(), output.stat()
-    monkeypatch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: pytest.fail("no backbone is needed"))
+    monkeypatch.setattr(OPEN_ENGINE, lambda *rest, **options: pytest.fail("no backbone is needed"))
     summary = run(source, output)
     assert (summary.rows, summary.computed) == (12, 0)
     assert output.read_bytes() == data
@@ -256,7 +258,8 @@ def test_interrupted_run_goes_on(source: Path, output: Path, monkeypatch: pytest
     run(source, output.with_name("undisturbed.h5"))
     with monkeypatch.context() as patch:
         patch.setattr(
-            "ffe.extraction.run.open_engine", lambda *rest, **options: _Interrupts(open_engine(*rest, **options), batches)
+            "ffe.extraction.runners.local.open_engine",
+            lambda *rest, **options: _Interrupts(open_engine(*rest, **options), batches),
         )
         with pytest.raises(KeyboardInterrupt):
             run(source, output)
@@ -285,7 +288,7 @@ class _Wavers(FakeEngine):
 def test_interrupted_run_of_an_engine_that_is_not_exact_ends_in_a_sound_file(
     source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ffe.extraction.run.open_engine", lambda spec, *_, **__: _Wavers(spec, 4))
+    monkeypatch.setattr(OPEN_ENGINE, lambda spec, *_, **__: _Wavers(spec, 4))
     with pytest.raises(KeyboardInterrupt):
         run(source, output)
     assert run(source, output).computed == 4
@@ -295,7 +298,7 @@ def test_interrupted_run_of_an_engine_that_is_not_exact_ends_in_a_sound_file(
 
 def test_interrupted_run_is_not_continued_with_other_options(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: _Interrupts(open_engine(*rest, **options), 1))
+        patch.setattr(OPEN_ENGINE, lambda *rest, **options: _Interrupts(open_engine(*rest, **options), 1))
         with pytest.raises(KeyboardInterrupt):
             run(source, output)
     with pytest.raises(StaleStoreError, match=r"An unfinished run for '.*' made other features \(dtype: stored float32, asked"):
@@ -308,7 +311,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from ffe.engines.fake import FakeEngine
-from ffe.base import file_stat as stamps
+from ffe.base import file_stat
 from ffe.extraction import feature_file as place, run
 from ffe.store import journal, writer
 
@@ -317,7 +320,7 @@ def die(*rest, **options):
 
 source, output, moment = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 journal._COMMIT_SECONDS = 0.0
-stamps.RACY_NS = 0
+file_stat.RACY_NS = 0
 if moment == "batch":
     whole, calls = FakeEngine.extract, []
     def extract(self, images):
@@ -371,7 +374,7 @@ def test_memory_does_not_grow_with_the_source(pictures: Path, output: Path, monk
 
     monkeypatch.setattr("ffe.images.loader._AHEAD_BYTES", 0)  # then 16 images
     monkeypatch.setattr("ffe.images.loader.decode", counting)
-    monkeypatch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: Engine(open_engine(*rest, **options), -1))
+    monkeypatch.setattr(OPEN_ENGINE, lambda *rest, **options: Engine(open_engine(*rest, **options), -1))
     assert run(pictures, output, workers=4).computed == 40
     assert held == 0
     assert 4 <= peak <= 16 + 2 * 4 + 1
@@ -555,7 +558,7 @@ def test_link_that_points_at_itself_stops_nothing(source: Path, output: Path) ->
 def test_interrupted_overwriting_run_goes_on(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(source, output, size=16)
     with monkeypatch.context() as patch:
-        patch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: _Interrupts(open_engine(*rest, **options), 2))
+        patch.setattr(OPEN_ENGINE, lambda *rest, **options: _Interrupts(open_engine(*rest, **options), 2))
         with pytest.raises(KeyboardInterrupt):
             run(source, output, overwrite=True)
     assert run(source, output, overwrite=True).computed == 4

@@ -172,7 +172,7 @@ def test_a_copy_that_tests_has_no_views_and_the_one_that_trains_has(pictures: Pa
 def test_the_same_command_again_opens_nothing(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_views(source, output)
     before = output.read_bytes(), output.stat().st_mtime_ns
-    monkeypatch.setattr("ffe.extraction.run._stream", None)
+    monkeypatch.setattr("ffe.extraction.runners.local.open_images", None)
     for options in ({}, {"augment": None}, {"views": None}, {"views": None, "augment": None}):
         summary = with_views(source, output, **options)
         assert (summary.computed, summary.read, summary.rows) == (0, 0, 48)

@@ -23,8 +23,8 @@ from ffe.base.openvino_ir import IrModel
 from ffe.cli import cli
 from ffe.engines.openvino_convert import to_ir
 from ffe.errors import DiskFullError, EngineError
-from ffe.extraction.feature_file import make_plan
-from ffe.extraction.request import make_job
+from ffe.extraction.feature_file import open_plan
+from ffe.extraction.request import ExtractOptions, make_job
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.images.drawings import draw_folder
 from ffe.images.limits import Limits
@@ -169,11 +169,12 @@ def test_the_old_file_stays_while_a_new_one_finds_no_room(
 
 
 def test_no_room_for_the_int8_model(pictures: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = make_job(pictures, output, **OPTIONS)
+    job = make_job(ExtractOptions(pictures, output, backbone="fake"))
     job = replace(job, spec=replace(job.spec, precision="int8"))
     monkeypatch.setattr(journal, "write_ir", _FullDisk(journal.write_ir, 0))
-    with pytest.raises(DiskFullError, match=SENTENCE):
-        make_plan(job, IrModel(b"<net/>", np.zeros(1000, np.uint8)))
+    model = IrModel(b"<net/>", np.zeros(1000, np.uint8))
+    with pytest.raises(DiskFullError, match=SENTENCE), open_plan(job, model):
+        pass
     assert list(output.parent.iterdir()) == []
 
 
@@ -231,10 +232,10 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
 _MAIN = """
 import sys
-from ffe.base import file_stat as stamps
+from ffe.base import file_stat
 from ffe.extraction.estimate import Estimate
 from ffe.store import journal
-stamps.RACY_NS = 0
+file_stat.RACY_NS = 0
 journal._COMMIT_SECONDS = 0.05
 if sys.argv.pop(1) == "unwarned":  # an estimate that was too low
     Estimate.refuse = lambda self: None

@@ -245,7 +245,7 @@ def test_what_another_program_could_not_read_is_tried_again(source: Path, output
     (source / "cat" / "text.png").write_bytes(b"no picture")
     run(source, output)
     assert run(source, output).read == 0
-    for module in ("changes", "output"):
+    for module in ("incremental", "feature_file"):
         monkeypatch.setattr(f"ffe.extraction.{module}.JUDGED_BY", "ffe of next year")
     assert run(source, output).read == 1
     assert run(source, output).read == 0
@@ -314,8 +314,8 @@ def hook(event, arguments):
         opened.append(arguments[0] if isinstance(arguments[0], str) else arguments[0].decode())
 sys.addaudithook(hook)
 sys.argv[0] = "ffe"
-from ffe.base import file_stat as stamps
-stamps.RACY_NS = 0
+from ffe.base import file_stat
+file_stat.RACY_NS = 0
 from ffe.cli import main
 try:
     main()

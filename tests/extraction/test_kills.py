@@ -37,9 +37,10 @@ _CHILD = """
 import json, os, sys, time
 os.write(1, b"start\\n")
 from pathlib import Path
-from ffe.base import file_stat as stamps
+from ffe.base import file_stat
 from ffe.engines.fake import FakeEngine
-from ffe.extraction import feature_file as output, run
+from ffe.extraction import feature_file, run
+from ffe.extraction.runners import local
 from ffe.store import journal, writer
 
 def say(phase, module, name, pause=0.0):
@@ -50,11 +51,11 @@ def say(phase, module, name, pause=0.0):
         return inner(*rest, **options)
     setattr(module, name, saying)
 
-stamps.RACY_NS = 0
+file_stat.RACY_NS = 0
 journal._COMMIT_SECONDS = 0.03
 say(b"scan", run, "make_job", 0.02)
-say(b"loop", run, "_finish")
-say(b"assembly", output, "write_store", 0.02)
+say(b"loop", local, "compute")
+say(b"assembly", feature_file, "write_store", 0.02)
 replace, unlink, whole = os.replace, os.unlink, FakeEngine.extract
 
 def slow_replace(source, target):

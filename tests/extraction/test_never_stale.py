@@ -79,8 +79,8 @@ def spec_of(files: dict[str, str], /, **changes: Any) -> ExtractSpec:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """No backbone may be opened, and no image, before the refusal."""
-    monkeypatch.setattr("ffe.extraction.run.open_engine", lambda *rest, **options: pytest.fail("a backbone was opened"))
-    monkeypatch.setattr("ffe.extraction.run.calibrated", lambda *rest: pytest.fail("a model was calibrated"))
+    monkeypatch.setattr("ffe.extraction.runners.local.open_engine", lambda *rest, **options: pytest.fail("a backbone was opened"))
+    monkeypatch.setattr("ffe.engines.quantize.quantized_for", lambda *rest: pytest.fail("a model was calibrated"))
     monkeypatch.setattr("ffe.images.loader.read_image", lambda file: pytest.fail("an image was opened"))
 
 

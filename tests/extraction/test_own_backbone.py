@@ -20,7 +20,7 @@ from ffe.cli import cli
 from ffe.commands.bench import bench
 from ffe.errors import StaleStoreError, WeightsError
 from ffe.extraction.estimate import dry_run
-from ffe.extraction.request import spec_at_hand
+from ffe.extraction.request import ExtractOptions, spec_at_hand
 from ffe.extraction.run import extract
 from ffe.specs import ExtractSpec
 from ffe.store.journal import Journal
@@ -90,7 +90,7 @@ def test_a_new_file_has_the_default(source: Path, tmp_path: Path) -> None:
 def test_there_is_one_default() -> None:
     for function in (ffe.FeatureExtractor, ffe.scan, bench):
         assert inspect.signature(function).parameters["backbone"].default == DEFAULT
-    for function in (ffe.extract, dry_run, ffe.compare):
+    for function in (ffe.extract, ExtractOptions, ffe.compare):
         assert inspect.signature(function).parameters["backbone"].default is None
     for command in ("extract", "compare", "scan", "bench"):
         assert DEFAULT in CliRunner().invoke(cli, [command, "--help"]).stdout, command

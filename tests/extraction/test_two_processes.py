@@ -187,9 +187,9 @@ def test_a_run_that_has_ended_leaves_the_next_one_alone(tmp_path: Path) -> None:
 _REPLACER = """
 import sys
 from pathlib import Path
-from ffe.base import file_stat as stamps
+from ffe.base import file_stat
 from ffe.extraction.run import extract
-stamps.RACY_NS = 0
+file_stat.RACY_NS = 0
 print("started", flush=True)
 for i in range(10_000):
     source = Path(sys.argv[1 + i % 2])

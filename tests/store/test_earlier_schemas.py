@@ -110,7 +110,7 @@ def test_pack_adds_checksums(old: Path, kind: str, fake_store: Path, tmp_path: P
 def test_extracting_again_adds_checksums_and_computes_nothing(
     old: Path, kind: str, pictures: Path, fake_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ffe.extraction.run.open_engine", lambda *rest, **more: pytest.fail("there was something to compute"))
+    monkeypatch.setattr("ffe.extraction.runners.local.open_engine", lambda *rest, **more: pytest.fail("something was computed"))
     assert extract(pictures, old, backbone="fake").computed == 0
     if kind == "2":  # the other files do not know the fingerprints, and nothing is decoded for them
         assert_same_file(old, fake_store)
