@@ -57,7 +57,8 @@ RUNS = (
 )
 
 _MACHINE = ("backbones", "cache", "doctor", "bench")
-_FREE = ("libraries", "parameters", "settings", "members")  # their keys hang on versions, or on what a search proposes
+# their keys hang on versions, on what a search proposes, or on what a model says
+_FREE = ("libraries", "parameters", "settings", "members", "probabilities")
 
 
 def keys(value: Any, place: str = "") -> dict[str, set[str]]:
