@@ -15,7 +15,7 @@ from ffe.cli.limit_options import limit_options
 from ffe.cli.options import AUGMENT_HELP, WORKERS_HELP, seed_option, test_fraction_option, time_budget, valid_fraction_option
 from ffe.cli.progress import PLAIN_SECONDS, ExtractProgress
 from ffe.cli.show import note, print_json
-from ffe.cli.training import EpochView
+from ffe.cli.training import EpochProgress
 from ffe.images.augment_text import COMPARE
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def command(source: str, output: str, as_json: bool, budget: float | None, **opt
     if budget is not None and options["seconds"] is not None:
         raise click.UsageError("--seconds is the earlier name of --budget; give one of them.")
     options["seconds"] = budget if options["seconds"] is None else options["seconds"]
-    with ExtractProgress() as progress, EpochView() as view:
+    with ExtractProgress() as progress, EpochProgress() as view:
         result = compare(source, output, progress=progress, on_trials=_Trials(), **view.callbacks, **options)
     if as_json:
         print_json(result.to_json())

@@ -8,7 +8,7 @@ import click
 
 from ffe.cli.options import Share
 from ffe.cli.progress import ExtractProgress
-from ffe.cli.training import EpochView, epochs_option, print_trained, training_options
+from ffe.cli.training import EpochProgress, epochs_option, print_trained, training_options
 
 
 @click.command(short_help="Train a model's backbone further, stage by stage.")
@@ -53,6 +53,6 @@ def command(source: str, output: str, model: str, as_json: bool, **options: Any)
     """
     from ffe.commands.finetune import finetune
 
-    with ExtractProgress() as progress, EpochView() as view:
+    with ExtractProgress() as progress, EpochProgress() as view:
         result = finetune(source, output, model=model, progress=progress, **view.callbacks, **options)
     print_trained(result, options["report"], as_json)

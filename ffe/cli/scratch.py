@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from ffe.cli.extract import size_option_with
 from ffe.cli.options import test_fraction_option
-from ffe.cli.training import EpochView, epochs_option, print_trained, training_options
+from ffe.cli.training import EpochProgress, epochs_option, print_trained, training_options
 from ffe.images.augment_text import SCRATCH
 
 
@@ -39,6 +39,6 @@ def command(source: str, output: str, as_json: bool, **options: Any) -> None:
     if options["plain"] and click.get_current_context().get_parameter_source("augment") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--plain is without changing images, so it does not go with --augment; leave one of them out.")
     options["size"] = options["size"] or 150
-    with EpochView() as view:
+    with EpochProgress() as view:
         result = scratch(source, output, **view.callbacks, **options)
     print_trained(result, options["report"], as_json)

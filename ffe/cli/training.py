@@ -147,7 +147,7 @@ def _leave(result: Any) -> None:
         sys.exit(INTERRUPTED)
 
 
-class EpochView:
+class EpochProgress:
     """Shows a training: a line for each epoch, and on a terminal how far the running one is.
 
     Attributes:

@@ -16,7 +16,7 @@ from ffe.backbones.resolve import make_spec
 from ffe.base.clock import Clock, OutOfTimeError
 from ffe.base.output_file import check_output as check_report
 from ffe.bundle.build import check_place
-from ffe.commands.compare_runner import Going, Told
+from ffe.commands.compare_runner import Callbacks, RoadRunner
 from ffe.commands.option_text import words
 from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import FINETUNING, ON_BACKBONE, ROADS, Road, check_roads
@@ -127,12 +127,12 @@ def compare(
         backbone, size = (DEFAULT, size) if own is None else (own.backbone.name, size or own.preprocess.size)
         if own is not None and backbone != DEFAULT:
             log.info("the features in '%s' were made with the backbone %s: going on with that", folder, backbone)
-    told = Told(progress, on_trials, on_decoded, on_epoch, on_step)
+    told = Callbacks(progress, on_trials, on_decoded, on_epoch, on_step)
     stages = words(unfreeze)
     if stages and FINETUNING in names and backbone != FAKE:
         _check_stages(stages, backbone, size, weights)
     split = OneSplit(found, folder / "split.csv")
-    going = Going(
+    runner = RoadRunner(
         folder=folder,
         clock=clock,
         budget=seconds,
@@ -149,12 +149,12 @@ def compare(
         limits=Limits(max_pixels, max_bytes, truncated),
     )
     dealing = Dealing(found.class_names, valid_fraction, seed)
-    dealt = _deal(split, going, dealing, test_fraction, on_backbone=not ON_BACKBONE.isdisjoint(names))
-    going.settle(split, dealt)
+    dealt = _deal(split, runner, dealing, test_fraction, on_backbone=not ON_BACKBONE.isdisjoint(names))
+    runner.set_split(split, dealt)
     _load_libraries()
-    gone = list(_go(names, going, dealt, found.class_names))
+    results = list(_run_roads(names, runner, dealt, found.class_names))
     labels, together = dealt.labels(TEST), dealt.together(TEST)
-    compared, order, quickest = ranked(gone, labels, together)
+    compared, order, quickest = ranked(results, labels, together)
     best, second = [*order, "", ""][:2]
     by_name = {road.name: road for road in compared}
     result = CompareResult(
@@ -167,11 +167,11 @@ def compare(
         classes=found.class_names,
         rows=dealt.counts(),
         backbone=backbone,
-        size=going.size,
-        scratch_size=going.scratch_size,
+        size=runner.size,
+        scratch_size=runner.scratch_size,
         budget=seconds,
         seed=seed,
-        interrupted=going.interrupted,
+        interrupted=runner.interrupted,
         seconds=time.monotonic() - started,
     )
     if page is not None:
@@ -202,17 +202,17 @@ def _make_folder(folder: Path, found: Scan) -> None:
     folder.mkdir(exist_ok=True)
 
 
-def _deal(split: OneSplit, going: Going, dealing: Dealing, test_fraction: float, *, on_backbone: bool) -> Dealt:
+def _deal(split: OneSplit, runner: RoadRunner, dealing: Dealing, test_fraction: float, *, on_backbone: bool) -> Dealt:
     """Give each image its side, with features where a road needs them anyway."""
     try:
         if on_backbone:
-            going.extract(split.path)
-            return split.deal_features(going.features, dealing, test_fraction)
-        preprocess = PreprocessSpec(going.scratch_size, "none")
-        return split.deal_pixels(preprocess, dealing, test_fraction, going.limits, going.workers, going.on_decoded)
+            runner.extract(split.path)
+            return split.deal_features(runner.features, dealing, test_fraction)
+        preprocess = PreprocessSpec(runner.scratch_size, "none")
+        return split.deal_pixels(preprocess, dealing, test_fraction, runner.limits, runner.workers, runner.on_decoded)
     except OutOfTimeError as error:
         raise DataError(
-            f"The {going.budget:g} seconds were over before all images were read; features that were computed are kept, "
+            f"The {runner.budget:g} seconds were over before all images were read; features that were computed are kept, "
             "so run the same command again, or give more with --budget."
         ) from error
 
@@ -225,24 +225,24 @@ def _load_libraries() -> None:
     keras.backend.clear_session()
 
 
-def _go(names: Sequence[str], going: Going, dealt: Dealt, classes: Sequence[str]) -> Iterator[Road]:
+def _run_roads(names: Sequence[str], runner: RoadRunner, dealt: Dealt, classes: Sequence[str]) -> Iterator[Road]:
     """Go one road after another; yield what each came to, or why it came to nothing."""
     for number, name in enumerate(names, start=1):
-        if going.interrupted:
+        if runner.interrupted:
             yield Road(name, "interrupted before its turn")
             continue
-        if going.clock.is_over:
-            yield Road(name, f"no time left: the {going.budget:g} seconds were over before its turn; give more with --budget")
+        if runner.clock.is_over:
+            yield Road(name, f"no time left: the {runner.budget:g} seconds were over before its turn; give more with --budget")
             continue
-        share = going.share(len(names) - number + 1)
+        share = runner.share(len(names) - number + 1)
         for_it = "" if share is None else f", up to {share:.0f} s"
         log.info("road %d of %d: %s (%s)%s", number, len(names), name, ROADS[name], for_it)
         with contextlib.suppress(FileNotFoundError):  # what stood there is of an earlier run
-            os.unlink(going.folder / f"{name}.ffe")
+            os.unlink(runner.folder / f"{name}.ffe")
         try:
-            road = going.go(name, share)
+            road = runner.run(name, share)
         except OutOfTimeError:
-            reason = f"the {going.budget:g} seconds were over before it could learn; what was computed is kept for the next run"
+            reason = f"the {runner.budget:g} seconds were over before it could learn; what was computed is kept for the next run"
             yield Road(name, reason)
         except Exception as error:
             if not isinstance(error, (FfeError, OSError)) and not ran_out_of_memory(error):
@@ -252,7 +252,7 @@ def _go(names: Sequence[str], going: Going, dealt: Dealt, classes: Sequence[str]
         except KeyboardInterrupt:
             if number == 1:
                 raise
-            going.interrupted = True
+            runner.interrupted = True
             yield Road(name, "interrupted")
         else:
             evaluation = evaluate_probabilities(road.probabilities, dealt.labels(TEST), classes, groups=dealt.together(TEST))

@@ -47,7 +47,7 @@ _LEAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Told:
+class Callbacks:
     """What is called on the way; see ``ffe.compare``."""
 
     progress: Callable[[Progress], None]
@@ -58,8 +58,8 @@ class Told:
 
 
 @dataclass
-class Going:
-    """Goes roads, and remembers what the later ones take from the earlier.
+class RoadRunner:
+    """Runs roads, and remembers what the later ones take from the earlier.
 
     Attributes:
         folder: for everything that is kept.
@@ -75,7 +75,7 @@ class Going:
     folder: Path
     clock: Clock
     budget: float | None
-    told: Told
+    told: Callbacks
     backbone: str
     size: tuple[int, int]
     weights: str
@@ -118,7 +118,7 @@ class Going:
         self._extracting += done.seconds
         self._reused = known and done.computed < done.images
 
-    def settle(self, split: OneSplit, dealt: Dealt) -> None:
+    def set_split(self, split: OneSplit, dealt: Dealt) -> None:
         """Take in the split, which is in its CSV by now."""
         self._source = split.path
         self._split = {dealt.photos.sha256[i]: str(dealt.side[i]) for i in np.flatnonzero(dealt.side != "")}
@@ -128,8 +128,8 @@ class Going:
             self._extract(split.path, self.features)
             self._extracting += time.monotonic() - began
 
-    def go(self, name: str, seconds: float | None) -> Road:
-        """Go one road.
+    def run(self, name: str, seconds: float | None) -> Road:
+        """Run one road.
 
         Args:
             name: of the road.

@@ -26,25 +26,24 @@ from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.stage_times import Progress
-from ffe.finetuning.activation_cache import Means, StageInputs
-from ffe.finetuning.base_model import BaseModel, make_ready, open_base
+from ffe.finetuning.activation_cache import ActivationCache, Means
+from ffe.finetuning.base_model import BaseModel, open_base, prepare_model
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.finish import (
     Call,
     ended_early,
-    judge,
-    judged_as_it_was,
     learnt_spec,
     pooled_of,
     probabilities_of,
+    score_head,
+    scores_as_before,
     write_trained,
 )
-from ffe.finetuning.joined_model import Network, features_above
+from ffe.finetuning.joined_model import JoinedModel, features_above
 from ffe.finetuning.split_point import Cut, find_cut
 from ffe.finetuning.trainer import Step, Trainer
 from ffe.finetuning.training_result import Stage, TrainingResult
-from ffe.finetuning.unfreeze import count_stages
-from ffe.finetuning.unfreeze import unfreeze as unfreeze_layers
+from ffe.finetuning.unfreeze import count_stages, unfreeze_layers
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import Scan, scan
 from ffe.report.finetune_page import write_training_report
@@ -194,7 +193,7 @@ def finetune(
         end_preparing(done, total)
 
     means = Means(engine, workers, Limits(max_pixels, max_bytes, truncated), on_progress, on_pixels)
-    inputs = StageInputs(Path(source), found, names, base.spec, base.found, folder, spec, means, own=own)
+    inputs = ActivationCache(Path(source), found, names, base.spec, base.found, folder, spec, means, own=own)
     backbone = build(base.spec, base.found)
     plan = _plan(backbone, base, spec)
     inputs.check_room([cut for _, cut in plan])
@@ -260,7 +259,7 @@ def _train(
     base: BaseModel,
     backbone: keras.Model,
     plan: list[tuple[Stage, Cut]],
-    inputs: StageInputs,
+    inputs: ActivationCache,
     spec: TrainingSpec,
     dealing: Dealing,
     call: Call,
@@ -294,9 +293,9 @@ def _train(
                 break
             if trainer is None:
                 photos = inputs.met
-                ready = make_ready(base, photos, source, above, spec, dealing.as_before, inputs.limits)
+                ready = prepare_model(base, photos, source, above, spec, dealing.as_before, inputs.limits)
                 dealt = ready.dealt
-                network = Network(backbone, ready.start, spec.seed)
+                network = JoinedModel(backbone, ready.start, spec.seed)
                 train, valid = dealt.rows(TRAIN), dealt.rows(VALID)
                 trainer = Trainer(spec, photos.labels, ready.class_weights, train, valid, call.clock, call.on_epoch, call.on_step)
             trainer.stage(stage.number, network.above(cut.layer), source)
@@ -306,14 +305,14 @@ def _train(
             if call.page is not None:
                 pooled = pooled_of(above, source, np.flatnonzero(photos.labels >= 0), manifest.grid, len(photos))
     assert trainer is not None
-    judged, tested, before = judge(said[0], said[1], dealt, names), dealt.labels(TEST), ready.before
+    judged, tested, before = score_head(said[0], said[1], dealt, names), dealt.labels(TEST), ready.before
     was = None if before is None else evaluate_probabilities(before, tested, names, groups=dealt.together(TEST))
     if not trainer.improved:
         if before is None or was is None:
             raise DataError(
                 f"No epoch was better than '{base.bundle.path}' was before, and it cannot be tested here; use it as it is."
             )
-        head, judged = base.head, judged_as_it_was(judged, before, was, manifest.temperature)
+        head, judged = base.head, scores_as_before(judged, before, was, manifest.temperature)
     result = TrainingResult(
         output=call.output,
         head=head,

@@ -22,10 +22,10 @@ from ffe.engines.base import grid_of
 from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.finetuning.epochs import Epoch
-from ffe.finetuning.finish import Call, ended_early, judge, learnt_spec, pooled_of, probabilities_of, write_trained
+from ffe.finetuning.finish import Call, ended_early, learnt_spec, pooled_of, probabilities_of, score_head, write_trained
 from ffe.finetuning.head_layers import first_head
-from ffe.finetuning.inputs import Pictures, views_of
-from ffe.finetuning.joined_model import Network, features_above
+from ffe.finetuning.inputs import DecodedImages, views_of
+from ffe.finetuning.joined_model import JoinedModel, features_above
 from ffe.finetuning.trainer import Step, Trainer
 from ffe.finetuning.training_result import Stage, TrainingResult
 from ffe.finetuning.unfreeze import ALL
@@ -150,8 +150,8 @@ def scratch(
     dealt = Dealing(names, valid_fraction, seed, split).anew(photos, groups, test_fraction, tested=tested)
     weights = weights_of_classes(spec.class_weights, dealt.labels(TRAIN), len(names))
     start = first_head(grid_of(backbone.output_shape[1:]), len(names), spec.dropout or 0.0, seed)
-    network = Network(backbone, start, seed)
-    pictures = Pictures(pixels, photos.sha256, "none", views_of(spec.augment))
+    network = JoinedModel(backbone, start, seed)
+    pictures = DecodedImages(pixels, photos.sha256, "none", views_of(spec.augment))
     with contextlib.closing(pictures), call.logged() as logged:
         trainer = Trainer(
             spec, photos.labels, weights, dealt.rows(TRAIN), dealt.rows(VALID), logged.clock, logged.on_epoch, on_step
@@ -166,7 +166,7 @@ def scratch(
         head=head,
         stages=(Stage(1, ALL, len(backbone.layers), backbone.layers[0].name, len(FILTERS), ""),),
         epochs=tuple(trainer.epochs),
-        judged=judge(said[0], said[1], dealt, names),
+        judged=score_head(said[0], said[1], dealt, names),
         before=None,
         comparison=None,
         class_weights=None if np.allclose(weights, 1) else tuple(weights.tolist()),

@@ -25,8 +25,8 @@ from ffe.errors import DiskFullError, FfeError, SourceError
 from ffe.extraction.run import extract
 from ffe.extraction.stage_times import Progress
 from ffe.extraction.views import count_of, views_text
-from ffe.finetuning.inputs import Activations, Pictures, views_of
-from ffe.finetuning.prefetch import Source
+from ffe.finetuning.inputs import Activations, DecodedImages, views_of
+from ffe.finetuning.prefetch import BatchSource
 from ffe.finetuning.split_point import Cut
 from ffe.finetuning.training_result import Stage
 from ffe.images.limits import Limits
@@ -66,7 +66,7 @@ class Means:
     on_decoded: Callable[[int, int], None]
 
 
-class StageInputs:
+class ActivationCache:
     """Lends each stage its rows, and finds out on the way what images there are.
 
     Args:
@@ -153,7 +153,7 @@ class StageInputs:
         log.info("%s take up to %s", what, where)
 
     @contextlib.contextmanager
-    def rows(self, stage: Stage, cut: Cut, above: keras.Model | None, count: int) -> Iterator[Source]:
+    def rows(self, stage: Stage, cut: Cut, above: keras.Model | None, count: int) -> Iterator[BatchSource]:
         """Lend the rows of a stage.
 
         Args:
@@ -180,7 +180,9 @@ class StageInputs:
         pixels, photos = self._decoded()
         self._meet(photos)
         count = 0 if self._views is None else self._views.count
-        pictures = Pictures(pixels, photos.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape, count)
+        pictures = DecodedImages(
+            pixels, photos.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape, count
+        )
         try:
             yield pictures
         finally:

@@ -25,7 +25,7 @@ from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.finetuning.finish import features_of
 from ffe.finetuning.head_layers import WarmStart, check_head, warm_start
-from ffe.finetuning.prefetch import Source
+from ffe.finetuning.prefetch import BatchSource
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.transform import pooled_dims
@@ -69,7 +69,7 @@ class BaseModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
+class PreparedModel:
     """What is known before the first step.
 
     Attributes:
@@ -112,15 +112,15 @@ def open_base(path: Path, weights: str) -> BaseModel:
     return BaseModel(bundle, head, trainable, weights_of(trainable, weights))
 
 
-def make_ready(
+def prepare_model(
     base: BaseModel,
     photos: Photos,
-    source: Source,
+    source: BatchSource,
     above: keras.Model | None,
     spec: TrainingSpec,
     deal: Callable[[Photos, Groups, dict[str, str]], Dealt],
     limits: Limits,
-) -> Ready:
+) -> PreparedModel:
     """Look at all images once, through the model as it is: who belongs together, who trains, and where the head starts.
 
     Args:
@@ -171,7 +171,7 @@ def make_ready(
         viewed = manifest.views is not None and manifest.views["used"] != "none"
         plain = ", without the views of them that it was fitted on" if viewed else ""
         log.info("%s, so it is fitted again, on the %d images that train%s", why, len(train), plain)
-    return Ready(dealt, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
+    return PreparedModel(dealt, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
 
 
 def _known(bundle: Bundle) -> dict[str, str]:

@@ -28,9 +28,9 @@ from ffe.errors import ReportError
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.finetuning.epochs import Epoch, TensorBoardLog
-from ffe.finetuning.prefetch import Source, batches
+from ffe.finetuning.prefetch import BatchSource, batches
 from ffe.finetuning.trainer import Step, Trainer
-from ffe.finetuning.training_result import Judged, TrainingResult
+from ffe.finetuning.training_result import HeadScores, TrainingResult
 from ffe.heads.base import Head
 from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind, spec_digest
 from ffe.splits.holdout import TEST, VALID
@@ -123,7 +123,7 @@ def _make_folder(board: Path) -> None:
 
 
 def features_of(
-    model: keras.Model | None, source: Source, rows: np.ndarray, size: int = 64
+    model: keras.Model | None, source: BatchSource, rows: np.ndarray, size: int = 64
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows, features float32 (n, D)) of rows, batch by batch.
 
@@ -138,7 +138,9 @@ def features_of(
         yield some, np.ascontiguousarray(found.reshape(len(some), -1), np.float32)
 
 
-def pooled_of(model: keras.Model | None, source: Source, rows: np.ndarray, grid: tuple[int, int, int], count: int) -> np.ndarray:
+def pooled_of(
+    model: keras.Model | None, source: BatchSource, rows: np.ndarray, grid: tuple[int, int, int], count: int
+) -> np.ndarray:
     """Return features averaged over their places, float32 (count, c); those of other images than ``rows`` are 0.
 
     Args:
@@ -152,12 +154,12 @@ def pooled_of(model: keras.Model | None, source: Source, rows: np.ndarray, grid:
     return pooled
 
 
-def probabilities_of(head: Head, model: keras.Model | None, source: Source, rows: np.ndarray) -> np.ndarray:
+def probabilities_of(head: Head, model: keras.Model | None, source: BatchSource, rows: np.ndarray) -> np.ndarray:
     """Return what a head says of rows, before a temperature: float64 (N, K)."""
     return np.concatenate([head.predict_proba(features) for _, features in features_of(model, source, rows)])
 
 
-def judge(valid: np.ndarray, test: np.ndarray, dealt: Dealt, names: Sequence[str]) -> Judged:
+def score_head(valid: np.ndarray, test: np.ndarray, dealt: Dealt, names: Sequence[str]) -> HeadScores:
     """Fit the temperature on the validation images, and score the test images.
 
     Args:
@@ -168,10 +170,10 @@ def judge(valid: np.ndarray, test: np.ndarray, dealt: Dealt, names: Sequence[str
     calibration = calibrate(valid, dealt.labels(VALID), groups=dealt.ids[dealt.rows(VALID)])
     answers = with_temperature(test, calibration.factor)
     evaluation = evaluate_probabilities(answers, dealt.labels(TEST), names, groups=dealt.together(TEST))
-    return Judged(calibration, evaluation, valid, answers, tuple(dealt.photos.sha256[i] for i in dealt.rows(TEST)))
+    return HeadScores(calibration, evaluation, valid, answers, tuple(dealt.photos.sha256[i] for i in dealt.rows(TEST)))
 
 
-def judged_as_it_was(judged: Judged, test: np.ndarray, evaluation: Evaluation, factor: float) -> Judged:
+def scores_as_before(judged: HeadScores, test: np.ndarray, evaluation: Evaluation, factor: float) -> HeadScores:
     """Return what is known of a model that no training made better.
 
     Args:

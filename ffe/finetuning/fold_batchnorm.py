@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def lean(model: keras.Model) -> keras.Model:
+def fold_batchnorms(model: keras.Model) -> keras.Model:
     """Return a model of the same function that is quicker to train; both have the same variables.
 
     A batch normalisation that is frozen multiplies and adds constants. Behind

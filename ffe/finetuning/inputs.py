@@ -66,7 +66,7 @@ def views_of(spec: AugmentSpec | None) -> Change | None:
     return None if spec is None else lambda image, sha256, view: augment(image, spec, sha256, view)
 
 
-class Pictures:
+class DecodedImages:
     """Decoded images, changed from epoch to epoch, and sent through the part that stays as it is.
 
     Args:

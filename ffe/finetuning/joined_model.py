@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffe.finetuning.fold_batchnorm import lean
+from ffe.finetuning.fold_batchnorm import fold_batchnorms
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.head_layers import WarmStart
 from ffe.heads.mlp import Layers
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import keras
 
 
-class Network:
+class JoinedModel:
     """A backbone, and a head's layers on its features.
 
     Args:
@@ -63,7 +63,7 @@ class Network:
         """Return the part from a layer's output (not included; empty = the input) to the logits, made quick to train."""
         import keras
 
-        return lean(keras.Model(tensor_of(self.backbone, layer), self._logits))
+        return fold_batchnorms(keras.Model(tensor_of(self.backbone, layer), self._logits))
 
 
 def features_above(backbone: keras.Model, layer: str) -> keras.Model | None:
@@ -75,4 +75,4 @@ def features_above(backbone: keras.Model, layer: str) -> keras.Model | None:
     import keras
 
     start, end = tensor_of(backbone, layer), backbone.outputs[0]
-    return None if start is end else lean(keras.Model(start, keras.layers.Flatten()(end)))
+    return None if start is end else fold_batchnorms(keras.Model(start, keras.layers.Flatten()(end)))

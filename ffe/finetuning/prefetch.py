@@ -12,7 +12,7 @@ import numpy as np
 _AHEAD = 2
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """What flows into the part of a network that is trained."""
 
     def take(self, rows: np.ndarray, view: int) -> np.ndarray:
@@ -20,7 +20,7 @@ class Source(Protocol):
         ...
 
 
-def batches(source: Source, order: np.ndarray, size: int, view: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(source: BatchSource, order: np.ndarray, size: int, view: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows int64 (n,), what the source has for them), n = size but for the last batch.
 
     A thread makes them, two ahead; it ends with the iterator.

@@ -14,7 +14,7 @@ from ffe.base.clock import Clock
 from ffe.errors import DataError
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.optimizers import make_optimizer
-from ffe.finetuning.prefetch import Source, batches
+from ffe.finetuning.prefetch import BatchSource, batches
 from ffe.finetuning.schedule import learning_rate
 from ffe.heads.mlp import Orders
 from ffe.specs import TrainingSpec
@@ -81,7 +81,7 @@ class Trainer:
         """Whether an epoch was better than the start."""
         return any(told.best for told in self.epochs if told.epoch)
 
-    def stage(self, number: int, model: keras.Model, source: Source) -> None:
+    def stage(self, number: int, model: keras.Model, source: BatchSource) -> None:
         """Train one stage; the model ends with the best weights of all epochs so far.
 
         Ctrl-C ends it likewise, once there are weights that are better than the start.
@@ -145,7 +145,7 @@ class Trainer:
         self.interrupted = True
         log.warning("interrupted; the best weights so far are tested and written, and Ctrl-C once more ends at once")
 
-    def _learn(self, model: keras.Model, source: Source, number: int, epoch: int) -> tuple[float, float]:
+    def _learn(self, model: keras.Model, source: BatchSource, number: int, epoch: int) -> tuple[float, float]:
         """Take the steps of one epoch; return loss and accuracy over them."""
         order = self._train[next(self._orders)]
         size = self._spec.batch_size
@@ -165,7 +165,7 @@ class Trainer:
         loss, accuracy = (sums / seen).tolist()
         return loss, accuracy
 
-    def _validate(self, model: keras.Model, source: Source) -> tuple[float, float]:
+    def _validate(self, model: keras.Model, source: BatchSource) -> tuple[float, float]:
         """Return loss and accuracy on the validation rows."""
         return loss_and_accuracy(logits_of(model, source, self._valid, self._spec.batch_size), self._labels[self._valid])
 
@@ -222,7 +222,7 @@ def targets(labels: np.ndarray, model: keras.Model) -> np.ndarray:
     return labels.astype(np.float32)[:, None] if model.output_shape[-1] == 1 else labels
 
 
-def logits_of(model: keras.Model, source: Source, rows: np.ndarray, size: int) -> np.ndarray:
+def logits_of(model: keras.Model, source: BatchSource, rows: np.ndarray, size: int) -> np.ndarray:
     """Return what a model says of rows, float32 (n, ...), in their order."""
     found = [np.asarray(model.predict_on_batch(x)) for _, x in batches(source, rows, size)]
     return np.concatenate(found)

@@ -41,7 +41,7 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class HeadScores:
     """A head, judged.
 
     Attributes:
@@ -87,7 +87,7 @@ class TrainingResult:
     head: Head
     stages: tuple[Stage, ...]
     epochs: tuple[Epoch, ...]
-    judged: Judged
+    judged: HeadScores
     before: Evaluation | None
     comparison: Comparison | None
     class_weights: tuple[float, ...] | None

@@ -90,7 +90,7 @@ def check_growing(wanted: Sequence[str], counts: Sequence[int]) -> None:
             )
 
 
-def unfreeze(model: keras.Model, count: int, *, batchnorm: bool = False) -> list[keras.layers.Layer]:
+def unfreeze_layers(model: keras.Model, count: int, *, batchnorm: bool = False) -> list[keras.layers.Layer]:
     """Let the last layers of a backbone learn, and no other.
 
     Args:

@@ -14,7 +14,7 @@ from ffe.dataset.assign import Dealt
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import answered
 from ffe.evaluation.temperature import with_temperature
-from ffe.finetuning.training_result import Judged, Stage, TrainingResult
+from ffe.finetuning.training_result import HeadScores, Stage, TrainingResult
 from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import augment_text
 from ffe.report.projection import choose_rows, feature_map
@@ -123,7 +123,7 @@ def _curves(result: TrainingResult) -> Curves:
     )
 
 
-def _map(dealt: Dealt, judged: Judged, pooled: np.ndarray, used: np.ndarray, seed: int) -> Any:
+def _map(dealt: Dealt, judged: HeadScores, pooled: np.ndarray, used: np.ndarray, seed: int) -> Any:
     photos = dealt.photos
     predicted = np.full(len(photos), -1)
     for side, answers in ((VALID, judged.valid), (TEST, judged.test)):

@@ -26,10 +26,10 @@ from ffe.engines.base import grid_of
 from ffe.extraction.run import extract
 from ffe.finetuning.head_layers import WarmStart
 from ffe.finetuning.inputs import Activations
-from ffe.finetuning.joined_model import Network
+from ffe.finetuning.joined_model import JoinedModel
 from ffe.finetuning.split_point import find_cut
 from ffe.finetuning.trainer import Trainer
-from ffe.finetuning.unfreeze import count_unfrozen, unfreeze
+from ffe.finetuning.unfreeze import count_unfrozen, unfreeze_layers
 from ffe.heads.transform import FeatureMap
 from ffe.specs import TrainingSpec
 from ffe.store.reader import FeatureStore
@@ -45,7 +45,7 @@ def usual_way(backbone: str, size: int, unfrozen: int, folder: Path) -> tuple[ke
     """Return a network as tutorials build it, and its images, decoded anew in every epoch."""
     spec, weights = make_spec(backbone, size)
     base = build(spec, weights)
-    unfreeze(base, unfrozen)
+    unfreeze_layers(base, unfrozen)
     outputs = keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(base.output))
     model = keras.Model(base.input, outputs)
     model.compile(keras.optimizers.Adam(RATE), keras.losses.BinaryCrossentropy(from_logits=True), metrics=["accuracy"])
@@ -79,13 +79,13 @@ def test_an_epoch_from_activations_against_keras_fit(
     spec, weights = make_spec(backbone, size)
     base = build(spec, weights)
     count = count_unfrozen(base, wanted, backbone)
-    cut = find_cut(base, unfreeze(base, count))
+    cut = find_cut(base, unfreeze_layers(base, count))
     started = time.perf_counter()
     extract(pictures, tmp_path / "cut.h5", backbone=backbone, size=size, layer=cut.layer)
     once = time.perf_counter() - started
     grid = grid_of(base.output_shape[1:])
     first = (np.random.default_rng(0).normal(0, 0.01, (grid[2], 1)).astype(np.float32), np.zeros(1, np.float32))
-    network = Network(base, WarmStart(FeatureMap({"pooling": "avg"}, grid), [first], {}, 0.0))
+    network = JoinedModel(base, WarmStart(FeatureMap({"pooling": "avg"}, grid), [first], {}, 0.0))
     above = network.above(cut.layer)
     plain, images = usual_way(backbone, size, count, pictures)
     with FeatureStore(tmp_path / "cut.h5") as store:

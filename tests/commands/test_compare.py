@@ -18,7 +18,7 @@ from ffe.backbones.convnet import DROPOUT
 from ffe.base.clock import Clock
 from ffe.base.digests import bytes_digest
 from ffe.bundle.io import Bundle
-from ffe.commands.compare_runner import Going
+from ffe.commands.compare_runner import RoadRunner
 from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import ROADS, Road
 from ffe.errors import BackboneError, DataError, ReportError, SourceError, SpecError, StoreError
@@ -215,14 +215,14 @@ def test_a_copy_of_the_features_that_breaks_off_leaves_nothing(
 def test_a_road_that_the_machine_cannot_go_is_a_row(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    go = Going.go
+    run = RoadRunner.run
 
-    def refuse(self: Going, name: str, seconds: float | None) -> Road:
+    def refuse(self: RoadRunner, name: str, seconds: float | None) -> Road:
         if name == "views":
             raise error
-        return go(self, name, seconds)
+        return run(self, name, seconds)
 
-    monkeypatch.setattr(Going, "go", refuse)
+    monkeypatch.setattr(RoadRunner, "run", refuse)
     result = ffe.compare(pictures, tmp_path / "o", roads=["frozen", "views"], **FAKE)
     assert [road.reason for road in result.roads] == ["", reason]
     assert result.best == "frozen"
@@ -261,15 +261,15 @@ def test_an_interruption_keeps_what_is_done(pictures: Path, tmp_path: Path, monk
 
 
 def test_no_time_left(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go, shares = Going.go, []
+    run, shares = RoadRunner.run, []
 
-    def slowly(self: Going, name: str, seconds: float | None) -> Road:
+    def slowly(self: RoadRunner, name: str, seconds: float | None) -> Road:
         shares.append(seconds)
-        road = go(self, name, seconds)
+        road = run(self, name, seconds)
         self.clock = Clock(time.monotonic() - 100, 60)
         return road
 
-    monkeypatch.setattr(Going, "go", slowly)
+    monkeypatch.setattr(RoadRunner, "run", slowly)
     result = ffe.compare(pictures, tmp_path / "o", roads=["frozen", "views", "scratch"], seconds=60, **FAKE)
     assert result.roads[0].reason == ""
     assert {road.reason for road in result.roads[1:]} == {

@@ -39,11 +39,11 @@ from ffe.errors import (
 from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.extraction.run import extract
 from ffe.extraction.stage_times import Progress
-from ffe.finetuning.activation_cache import Means, StageInputs
+from ffe.finetuning.activation_cache import ActivationCache, Means
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.graph import tensor_of
-from ffe.finetuning.inputs import Activations, Pictures
-from ffe.finetuning.joined_model import Network
+from ffe.finetuning.inputs import Activations, DecodedImages
+from ffe.finetuning.joined_model import JoinedModel
 from ffe.finetuning.split_point import Cut
 from ffe.finetuning.trainer import Trainer
 from ffe.finetuning.training_result import TrainingResult
@@ -72,7 +72,7 @@ class Tuned:
     model: Path
     cache: Path
     result: TrainingResult
-    network: Network
+    network: JoinedModel
     log: str
 
 
@@ -89,9 +89,9 @@ def base(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 def tuned(pictures: Path, base: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     """Two stages of two epochs each, with a cache that is kept."""
     folder = tmp_path_factory.mktemp("tuned")
-    made: list[Network] = []
+    made: list[JoinedModel] = []
 
-    class Remembered(Network):
+    class Remembered(JoinedModel):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
@@ -102,7 +102,7 @@ def tuned(pictures: Path, base: tuple[Path, Path], tmp_path_factory: pytest.Temp
     logging.getLogger("ffe").addHandler(handler)
     logging.getLogger("ffe").setLevel(logging.INFO)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ffe.commands.finetune.Network", Remembered)
+        patch.setattr("ffe.commands.finetune.JoinedModel", Remembered)
         result = finetune(
             pictures,
             folder / "t.ffe",
@@ -302,7 +302,7 @@ def test_room_for_activations_is_that_of_their_files_less_what_is_there(
     """A file is written once, into a draft that becomes it; an unfinished run's draft has its room already."""
     found, free = scan(pictures), [0]
     spec = ExtractSpec(BackboneSpec(BACKBONE, "random", "0" * 64), PreprocessSpec((SIZE, SIZE), "tf"))
-    inputs = StageInputs(
+    inputs = ActivationCache(
         pictures,
         found,
         found.class_names,
@@ -567,12 +567,12 @@ def test_activations_of_views_take_turns(
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     turns: list[int] = []
 
-    class Remembered(Pictures):
+    class Remembered(DecodedImages):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             turns.append(self._views)
 
-    monkeypatch.setattr("ffe.finetuning.activation_cache.Pictures", Remembered)
+    monkeypatch.setattr("ffe.finetuning.activation_cache.DecodedImages", Remembered)
     finetune(split_pictures, tmp_path / "u.ffe", model=small[0], unfreeze="all", epochs=1, augment=change, views=2)
     assert turns == [2]  # where all of it learns, too
     with pytest.raises(SpecError) as raised:

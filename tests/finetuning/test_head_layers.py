@@ -10,7 +10,7 @@ import pytest
 from ffe.errors import HeadError
 from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.finetuning.head_layers import check_head, warm_start
-from ffe.finetuning.joined_model import Network
+from ffe.finetuning.joined_model import JoinedModel
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead
@@ -52,7 +52,7 @@ def test_the_network_answers_as_the_calibrated_head(name: str, classes: int, set
     head, features = fitted(name, classes, **settings)
     start = warm_start(head, FACTOR)
     inputs = keras.Input(GRID)
-    network = Network(keras.Model(inputs, keras.layers.Identity()(inputs)), start)
+    network = JoinedModel(keras.Model(inputs, keras.layers.Identity()(inputs)), start)
     logits = np.asarray(keras.Model(inputs, network._logits)(features.reshape(-1, *GRID), training=False))
     wanted = with_temperature(head.predict_proba(features), FACTOR)
     np.testing.assert_allclose(logits_to_probabilities(logits), wanted, rtol=0, atol=1e-5)
@@ -82,7 +82,7 @@ def test_gradients_are_finite_where_features_are_zero() -> None:
     head, features = fitted("logistic", 2)
     inputs = keras.Input(GRID)
     scaled = keras.layers.DepthwiseConv2D(1, depthwise_initializer="ones")  # something below the head that learns
-    network = Network(keras.Model(inputs, scaled(inputs)), warm_start(head, 1.0))
+    network = JoinedModel(keras.Model(inputs, scaled(inputs)), warm_start(head, 1.0))
     model = network.above("")
     features[:5] = 0
     model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)

@@ -14,9 +14,9 @@ from ffe.engines.base import grid_of
 from ffe.errors import BackboneError, SpecError
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.head_layers import WarmStart
-from ffe.finetuning.joined_model import Network, features_above
+from ffe.finetuning.joined_model import JoinedModel, features_above
 from ffe.finetuning.split_point import find_cut
-from ffe.finetuning.unfreeze import check_growing, count_unfrozen, unfreeze
+from ffe.finetuning.unfreeze import check_growing, count_unfrozen, unfreeze_layers
 from ffe.heads.transform import FeatureMap
 
 SIZE = 40
@@ -58,10 +58,10 @@ def linear_head(model: keras.Model, classes: int = 3) -> WarmStart:
 def test_lower_and_upper_part_are_the_whole(name: str, wanted: str, layer: str) -> None:
     """As they are cut, and as the upper part is made quick to train: the same logits within 1e-5 of the largest."""
     model = backbone(name)
-    learning = unfreeze(model, count_unfrozen(model, wanted, name))
+    learning = unfreeze_layers(model, count_unfrozen(model, wanted, name))
     cut = find_cut(model, learning)
     assert (cut.place, cut.layer) == ("inside", layer)
-    network = Network(model, linear_head(model))
+    network = JoinedModel(model, linear_head(model))
     images = np.random.default_rng(1).uniform(-1, 1, (3, SIZE, SIZE, 3)).astype(np.float32)
     whole = run(keras.Model(model.input, network._logits), images)
     middle = run(keras.Model(model.input, tensor_of(model, layer)), images)
@@ -131,28 +131,28 @@ def test_stages_do_not_shrink() -> None:
 
 def test_batch_norms_stay_frozen_unless_asked_for() -> None:
     model = backbone("mobilenet_0.25")
-    frozen = unfreeze(model, 6)
+    frozen = unfreeze_layers(model, 6)
     assert [layer.name for layer in frozen] == ["conv_dw_13", "conv_pw_13"]
-    free = unfreeze(model, 6, batchnorm=True)
+    free = unfreeze_layers(model, 6, batchnorm=True)
     assert [layer.name for layer in free] == ["conv_dw_13", "conv_dw_13_bn", "conv_pw_13", "conv_pw_13_bn"]
-    assert unfreeze(model, 0) == []
+    assert unfreeze_layers(model, 0) == []
     assert not any(layer.trainable for layer in model.layers)
 
 
 def test_cuts_at_the_ends() -> None:
     model = backbone("mobilenet_0.25")
-    assert find_cut(model, unfreeze(model, 0)).place == "output"
-    assert find_cut(model, unfreeze(model, 1)).place == "output"  # a ReLU has nothing to learn
-    everything = find_cut(model, unfreeze(model, 86))
+    assert find_cut(model, unfreeze_layers(model, 0)).place == "output"
+    assert find_cut(model, unfreeze_layers(model, 1)).place == "output"  # a ReLU has nothing to learn
+    everything = find_cut(model, unfreeze_layers(model, 86))
     assert (everything.place, everything.layer, everything.shape) == ("input", "", (SIZE, SIZE, 3))
-    assert find_cut(model, unfreeze(model, 6)).values == 256
+    assert find_cut(model, unfreeze_layers(model, 6)).values == 256
 
 
 @pytest.mark.slow
 def test_names_that_keras_counts_up_are_taken_from_files_alone() -> None:
     """Xception's sums are called add_1, add_2, or add_13 where another model was built before."""
     model = backbone_of_size("xception", 71)
-    learning = unfreeze(model, count_unfrozen(model, "block14", "xception"))
+    learning = unfreeze_layers(model, count_unfrozen(model, "block14", "xception"))
     assert find_cut(model, learning, from_file=True).layer.startswith("add")
     assert find_cut(model, learning).layer == "block1_conv2_act"
 

@@ -18,11 +18,11 @@ from ffe.base.clock import Clock
 from ffe.engines.base import grid_of
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.head_layers import WarmStart
-from ffe.finetuning.joined_model import Network
+from ffe.finetuning.joined_model import JoinedModel
 from ffe.finetuning.optimizers import make_optimizer
 from ffe.finetuning.split_point import find_cut
 from ffe.finetuning.trainer import Trainer
-from ffe.finetuning.unfreeze import count_unfrozen, unfreeze
+from ffe.finetuning.unfreeze import count_unfrozen, unfreeze_layers
 from ffe.heads.mlp import Orders
 from ffe.heads.transform import FeatureMap
 from ffe.specs import TrainingSpec
@@ -71,7 +71,7 @@ def test_epochs_from_activations_are_those_of_keras_fit(
 
     # the usual way
     theirs = build(spec, found)
-    unfreeze(theirs, 6, batchnorm=batchnorm)
+    unfreeze_layers(theirs, 6, batchnorm=batchnorm)
     plain = keras.Model(theirs.input, plain_head(theirs.output, kernel, bias))
     single = classes == 2
     plain.compile(
@@ -90,11 +90,11 @@ def test_epochs_from_activations_are_those_of_keras_fit(
 
     # from activations
     ours = build(spec, found)
-    learning = unfreeze(ours, count_unfrozen(ours, "conv_dw_13", "mobilenet_0.25"), batchnorm=batchnorm)
+    learning = unfreeze_layers(ours, count_unfrozen(ours, "conv_dw_13", "mobilenet_0.25"), batchnorm=batchnorm)
     cut = find_cut(ours, learning)
     activations = keras.Model(ours.input, tensor_of(ours, cut.layer))(images, training=False)
     start = WarmStart(FeatureMap({"pooling": "avg"}, grid_of(ours.output_shape[1:])), [(kernel, bias)], {}, 0.0)
-    network = Network(ours, start)
+    network = JoinedModel(ours, start)
     training = TrainingSpec(
         ("6",), (EPOCHS,), (rate,), optimizer=optimizer, batch_size=BATCH, patience=0, seed=5, batchnorm=batchnorm
     )
