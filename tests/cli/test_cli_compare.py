@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ def printed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[R
 
 
 @pytest.mark.parametrize(("done", "said"), [(1, "1 trial, the best: svm, "), (2, "2 trials, the best: svm, ")])
-def test_one_trial_is_no_trials(done: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_trial_is_no_trials(
+    done: int, said: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ffe")
     trials = [Trial("svm", {}, 0.9, 0.01, 0.5, 2048)] * done
     _Trials()(SearchProgress(trials, trials[-1:], done, done, 1.0, None))
     assert capsys.readouterr().err == f"{said}validation accuracy 0.9000\n"
