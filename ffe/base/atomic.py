@@ -1,4 +1,4 @@
-"""Waiting until what was written is on the disk, and survives a power cut."""
+"""Files that are replaced whole or not at all, and what survives a power cut."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import contextlib
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-
-_COPIED_AT_ONCE = 16 << 20
 
 
 def sync(descriptor: int) -> None:
@@ -26,13 +25,36 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def put_in_place(made: Path, path: Path) -> None:
+@contextlib.contextmanager
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Lend a temporary name beside a file; what the block writes there takes the file's place when the block ends well.
+
+    Args:
+        path: the file; a link stays one, and what it points at is replaced.
+        durable: as for ``put_in_place``.
+    """
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+        put_in_place(temporary, path, durable=durable)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def put_in_place(made: Path, path: Path, *, durable: bool = True) -> None:
     """Rename a finished file over another one, whose mode, and owner where that is allowed, it keeps.
 
     Args:
-        made: the finished file, in the same folder.
+        made: the finished file, on the same disk.
         path: where it goes; a link that it is would be lost, so give what it points at.
+        durable: wait until the content, and then the name, are on the disk.
     """
+    if durable:
+        with made.open("rb+") as file:
+            sync(file.fileno())
     with contextlib.suppress(OSError):  # there is none, or the disk knows no such modes
         old = os.stat(path)
         if hasattr(os, "chown"):
@@ -40,16 +62,11 @@ def put_in_place(made: Path, path: Path) -> None:
                 os.chown(made, old.st_uid, old.st_gid)
         os.chmod(made, stat.S_IMODE(old.st_mode) & 0o777)
     os.replace(made, path)
+    if durable:
+        sync_folder(path.parent)
 
 
 def copy_file(source: Path, place: Path) -> None:
     """Copy a file: the place has all of it, or nothing."""
-    temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
-    try:
-        with source.open("rb") as whole, temporary.open("wb") as file:
-            shutil.copyfileobj(whole, file, _COPIED_AT_ONCE)
-            file.flush()
-            sync(file.fileno())
-        put_in_place(temporary, place)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(place) as temporary:
+        shutil.copyfile(source, temporary)

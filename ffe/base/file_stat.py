@@ -8,6 +8,7 @@ import os
 import time
 from pathlib import Path
 
+from ffe.base.atomic import atomic_write
 from ffe.base.digests import bytes_digest, canonical_json, file_digest
 from ffe.base.system import cache_root
 
@@ -71,11 +72,7 @@ def remembered_digest(path: Path) -> str:
 
 def write_note(path: Path, content: object) -> None:
     """Write JSON into the cache folder, replacing what was there; a cache that cannot be written costs time only."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(canonical_json(content))
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        with atomic_write(path, durable=False) as temporary:
+            temporary.write_bytes(canonical_json(content))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import struct
 import zipfile
@@ -69,14 +68,11 @@ def digest_of_parts(xml: str, weights: str) -> str:
 
 
 def write_ir(path: Path, model: IrModel) -> None:
-    """Write one file; not atomic, the caller renames it."""
-    with path.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+    """Write one file; neither atomic nor synced: see ``ffe.base.atomic.atomic_write``."""
+    with zipfile.ZipFile(path, "w") as archive:
         record = canonical_json({**model.record, "sha256": model.sha256})
         for name, data in ((RECORD, record), (GRAPH, model.xml), (WEIGHTS, model.weights.data)):
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
-        archive.close()
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read_ir(path: Path) -> IrModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ffe.base.atomic import put_in_place
+from ffe.base.atomic import atomic_write
 from ffe.base.file_access import unopened, unwritable
 from ffe.base.text import suffix_refusal
 from ffe.errors import ReportError, unwritten
@@ -58,19 +58,13 @@ def _may_be_replaced(place: Path, mark: bytes) -> bool:
 
 
 def write_output(place: Path, content: bytes, what: str = "report") -> int:
-    """Write a file beside its place, and rename it; return its bytes.
+    """Write a file whole, or not at all; return its bytes.
 
     Raises:
         ReportError: it cannot be written.
     """
-    target = Path(os.path.realpath(place))  # a link stays one
-    temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-        put_in_place(temporary, target)
+        with atomic_write(place, durable=False) as temporary:
+            return temporary.write_bytes(content)
     except OSError as error:
         raise ReportError(unwritten(place, error, what)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(content)

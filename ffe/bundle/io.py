@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ffe.base.arrays import read_npz
-from ffe.base.atomic import copy_file, put_in_place, sync, sync_folder
+from ffe.base.atomic import atomic_write, copy_file
 from ffe.base.digests import bytes_digest, canonical_json, stream_digest
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_zip, unopened
 from ffe.base.openvino_ir import IrModel, digest_of_parts, map_member
@@ -280,23 +280,14 @@ def write_bundle(
 
 
 def _write_archive(path: Path, record: bytes, members: Mapping[str, bytes | memoryview]) -> None:
-    """Write the zip beside its final place, sync it, and rename it; the record is that of the members."""
-    path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    """Write the zip, whole or not at all; the record is that of the members."""
     try:
-        with temporary.open("wb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, data in {MANIFEST: record, **members}.items():
-                    archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
-                archive.comment = _SEAL + bytes_digest(record).encode()
-            file.flush()
-            sync(file.fileno())
-        put_in_place(temporary, path)
-        sync_folder(path.parent)
+        with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, data in {MANIFEST: record, **members}.items():
+                archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+            archive.comment = _SEAL + bytes_digest(record).encode()
     except OSError as error:
         raise BundleError(unwritten(path, error, "model")) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _splits_json(splits: list[SplitRow]) -> bytes:

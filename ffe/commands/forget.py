@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ffe.base.atomic import put_in_place, sync_folder
+from ffe.base.atomic import atomic_write
 from ffe.base.digests import file_digest
 from ffe.base.file_access import is_model, unopened
 from ffe.base.output_file import PAGE_MARK, write_output
@@ -171,16 +171,9 @@ def forget(
 
 def _write(steps: dict[Path, _Write]) -> None:
     """Write all files anew beside their places, and put them there once all are whole."""
-    with contextlib.ExitStack() as opened:
-        made = []
+    with contextlib.ExitStack() as opened, contextlib.ExitStack() as replaced:
         for place, write in steps.items():
-            temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}")
-            opened.callback(temporary.unlink, missing_ok=True)
-            write(temporary, opened)
-            made.append((temporary, place))
-        for temporary, place in made:
-            put_in_place(temporary, place)
-            sync_folder(place.parent)
+            write(replaced.enter_context(atomic_write(place)), opened)
 
 
 def _several(asked: Any) -> list[Any]:

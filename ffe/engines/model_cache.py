@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ffe.base.atomic import atomic_write
 from ffe.base.openvino_ir import IrModel, read_ir, write_ir
 from ffe.base.system import cache_root
 from ffe.specs import ExtractSpec, spec_digest
@@ -61,14 +60,10 @@ def cached_or_made(name: str, make: Callable[[], IrModel]) -> IrModel:
         return model
     model = make()
     path = cache_folder() / name
-    temporary = path.with_name(f"{name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_ir(temporary, model)
-        os.replace(temporary, path)
+        with atomic_write(path) as temporary:
+            write_ir(temporary, model)
     except OSError as error:
         log.warning("the converted model cannot be kept in '%s' (%s): it is made again next time", path.parent, error.strerror)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return model

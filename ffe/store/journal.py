@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ffe.base.atomic import sync, sync_folder
+from ffe.base.atomic import atomic_write, sync, sync_folder
 from ffe.base.file_access import unopened
 from ffe.base.openvino_ir import IrModel, read_ir, write_ir
 from ffe.base.system import taken_disk
@@ -104,7 +104,7 @@ class Journal:
                 continue
             refuse_other_run(output, record, self._spec)
             self._take(record, sound)
-        for path in (*self.folder.glob("*.tmp"), *self.folder.glob("*.npy")):
+        for path in (*self.folder.glob("*.tmp*"), *self.folder.glob("*.npy")):
             path.unlink()  # of a run that was killed, or of an earlier version: they only take room
         while self._names and not self._names[-1]:
             self._names.pop()  # new rows take the place of those that are lost
@@ -250,18 +250,9 @@ class Journal:
             "phash": [self.phash(name) for name in names],
             "crc32": self._crc32[first:last],
         }
-        record = self.folder / f"{self._records + 1:06d}.json"
-        temporary = record.with_suffix(".json.tmp")
-        try:
-            with temporary.open("w", encoding="utf-8") as text:
-                json.dump(content, text)
-                text.flush()
-                sync(text.fileno())
-            os.replace(temporary, record)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(self.folder / f"{self._records + 1:06d}.json") as temporary:
+            temporary.write_text(json.dumps(content), "utf-8")
         self._recorded, self._records = last, self._records + 1
-        sync_folder(self.folder)
         if not self._lasting:
             sync_folder(self.folder.parent)  # the name of the folder itself
             self._lasting = True
@@ -310,12 +301,8 @@ class Journal:
                 return
         except (FileNotFoundError, ValueError):
             pass  # there is none, or a damaged one
-        try:
-            write_ir(path.with_suffix(".tmp"), model)
-            os.replace(path.with_suffix(".tmp"), path)
-            sync_folder(self.folder)
-        finally:
-            path.with_suffix(".tmp").unlink(missing_ok=True)
+        with atomic_write(path) as temporary:
+            write_ir(temporary, model)
 
     def row(self, sha256: str) -> np.ndarray:
         """Return the written features (D,) of an image, as they are to be stored."""

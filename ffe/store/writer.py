@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from ffe._version import __version__
-from ffe.base.atomic import put_in_place, sync, sync_folder
+from ffe.base.atomic import put_in_place
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.hdf5_checks import as_text
 from ffe.base.openvino_ir import IrModel
@@ -142,10 +142,7 @@ def write_store(
                 model["weights"] = quantized.weights
                 model.attrs["record"] = as_text(canonical_json(quantized.record).decode())
             file.attrs["tables_sha256"] = as_text(tables_digest(file, read_tables(file)))
-        with made.open("rb+") as written:
-            sync(written.fileno())
         put_in_place(made, path)
-        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ffe.base.atomic import atomic_write
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.tuning.problem import Outcome
 
-TRIALS = r"[0-9a-f]{32}\.(npz|\d+\.tmp)"  # names of files, unfinished ones too
+TRIALS = r"[0-9a-f]{32}\.(npz(\.tmp-\d+)?|\d+\.tmp)"  # names of files, unfinished ones too
 
 
 class Memory:
@@ -65,10 +65,8 @@ class Memory:
             for o in outcomes
         ]
         arrays = {f"runs{i}": np.stack(outcome.runs) for i, outcome in enumerate(outcomes)}
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
+        with atomic_write(path, durable=False) as temporary, temporary.open("wb") as file:
             np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
 
     def forget(self) -> None:
         """Delete what was kept; called once the model is written."""

@@ -27,7 +27,7 @@ REASONS = {
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, where: str, number: int) -> None:
-    def fail(*arguments: Any) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(where, fail)
@@ -41,7 +41,7 @@ def test_pages_and_models(fake_bundle: Path, tmp_path: Path, monkeypatch: pytest
     reason = REASONS[number].format(folder=tmp_path)
     for what, file, error in (("report", "r.html", ReportError), ("model", "m.ffe", BundleError)):
         with monkeypatch.context() as patch:
-            _failing(patch, "ffe.base.output_file.put_in_place" if what == "report" else "ffe.bundle.io.sync", number)
+            _failing(patch, "ffe.base.atomic.put_in_place" if what == "report" else "ffe.base.atomic.sync", number)
             with pytest.raises(FfeError) as raised:
                 write_output(tmp_path / file, b"page") if what == "report" else Bundle(model).replace_splits([])
         assert type(raised.value) is error
@@ -76,7 +76,7 @@ def test_a_model_that_is_copied(fake_bundle: Path, tmp_path: Path, monkeypatch: 
 
 def test_a_search_keeps_its_trials(fake_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        _failing(patch, "ffe.bundle.io.sync", errno.ENOSPC)
+        _failing(patch, "ffe.base.atomic.sync", errno.ENOSPC)
         with pytest.raises(BundleError) as raised:
             tune(fake_store, tmp_path / "m.ffe", heads="logistic", trials=2)
     assert str(raised.value).endswith(" The finished trials are kept: the same command goes on with them.")

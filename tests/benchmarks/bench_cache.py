@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ffe.base import atomic
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.store import journal as journal_module
-from ffe.store import writer as writer_module
 from ffe.store.journal import Journal
 
 pytestmark = pytest.mark.benchmark
@@ -74,7 +74,7 @@ def test_ten_thousand_unchanged_files(tmp_path: Path, backbone: str, count: int)
 
 def without_sync(patch: pytest.MonkeyPatch) -> None:
     """Write everything, and wait for none of it to reach the disk."""
-    for module in (journal_module, writer_module):
+    for module in (journal_module, atomic):
         patch.setattr(module, "sync", lambda descriptor: None)
         patch.setattr(module, "sync_folder", lambda folder: None)
 

@@ -128,7 +128,7 @@ def test_a_write_that_fails_leaves_the_old_file(fake_bundle: Path, tmp_path: Pat
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ffe.bundle.io.sync", full)
+    monkeypatch.setattr("ffe.base.atomic.sync", full)
     with pytest.raises(BundleError, match="is full; make room there"):
         _copy(Bundle(fake_bundle), path)
     assert path.read_bytes() == b"old"

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ffe.base import atomic
 from ffe.base.openvino_ir import IrModel
 from ffe.cli import cli
 from ffe.engines.openvino_convert import to_ir
@@ -71,12 +72,14 @@ class _FullDisk:
 
 PLACES = {  # what is written where, a module and a name through which it is, and its calls for a commit of four rows
     "rows": (journal, "_checksum", 4),
-    "sync": (journal, "sync", 2),
-    "record": (journal.json, "dump", 1),
-    "rename": (journal.os, "replace", 1),
-    "folder": (journal, "sync_folder", 2),
+    "sync": (journal, "sync", 1),
+    "record": (journal, "atomic_write", 1),
+    "record's sync": (atomic, "sync", 1),
+    "rename": (atomic.os, "replace", 1),
+    "folder": (atomic, "sync_folder", 1),
+    "folder's folder": (journal, "sync_folder", 1),
     "file": (writer, "reserve", None),
-    "file's sync": (writer, "sync", None),
+    "file's sync": (writer, "put_in_place", None),
 }
 
 

@@ -78,8 +78,9 @@ def test_a_whole_run(pictures: Path, folder: Path, disk: _Disk, monkeypatch: pyt
     draft, before = f"{parts}/draft", 0
     for number in ("000001", "000002"):
         record = f"{parts}/{number}.json"
-        renamed = disk.position("replace", f"{record}.tmp", record)
-        assert before < disk.calls.index(("fsync", draft), before) < disk.position("fsync", f"{record}.tmp") < renamed
+        temporary = f"{record}.tmp-{os.getpid()}"
+        renamed = disk.position("replace", temporary, record)
+        assert before < disk.calls.index(("fsync", draft), before) < disk.position("fsync", temporary) < renamed
         assert ("fsync", parts) in disk.calls[renamed:]
         before = renamed
     assert disk.position("fsync", ".") > disk.position("mkdir", parts)  # the name of the folder
@@ -117,12 +118,12 @@ def test_the_int8_model_of_a_run(folder: Path, disk: _Disk) -> None:
     journal.keep_model(IrModel(b"<net/>", np.arange(100, dtype=np.uint8)))
     journal.close()
     assert_synced_before_renamed(disk)
-    assert ("replace", "f.h5.partial/backbone.tmp", "f.h5.partial/backbone.zip") in disk.calls
+    assert ("replace", f"f.h5.partial/backbone.zip.tmp-{os.getpid()}", "f.h5.partial/backbone.zip") in disk.calls
 
 
 def test_the_check_sees_a_missing_sync(pictures: Path, folder: Path, disk: _Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the tests above can fail."""
-    monkeypatch.setattr("ffe.store.writer.sync", lambda descriptor: None)
+    monkeypatch.setattr("ffe.base.atomic.sync", lambda descriptor: None)
     extract(pictures, folder / "f.h5", backbone="fake")
     with pytest.raises(AssertionError, match=r"f\.h5\.partial/draft"):
         assert_synced_before_renamed(disk)

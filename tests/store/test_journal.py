@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.base import atomic
 from ffe.errors import StaleStoreError, StoreError
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store import journal as journal_module
@@ -186,7 +187,7 @@ def test_flushed_rows_can_be_read_and_do_not_outlive_a_crash(output: Path) -> No
 def test_records_are_written_after_their_rows_are_synced(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever instant the power fails at, a record that is there has its rows."""
     done: list[str] = []
-    replace_, sync_ = journal_module.os.replace, journal_module.sync
+    replace_, sync_ = atomic.os.replace, atomic.sync
 
     def noting_sync(descriptor: int) -> None:
         done.append("sync")
@@ -196,8 +197,9 @@ def test_records_are_written_after_their_rows_are_synced(output: Path, monkeypat
         done.append(f"record {Path(target).name}")
         replace_(source, target)
 
-    monkeypatch.setattr(journal_module, "sync", noting_sync)
-    monkeypatch.setattr(journal_module.os, "replace", noting_replace)
+    for module in (atomic, journal_module):
+        monkeypatch.setattr(module, "sync", noting_sync)
+    monkeypatch.setattr(atomic.os, "replace", noting_replace)
     journal = Journal(output, SPEC)
     for start in (0, 3):
         journal.append(NAMES[start : start + 3], ROWS[start : start + 3], GRID)
