@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ffe.cli.options import json_option
 from ffe.cli.show import print_json
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="List the backbones: what to choose one by, and whose weights are here.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@json_option(help="Print one JSON array.")
 def command(as_json: bool) -> None:
     """List the backbones, with what to choose one by, and whether their weights are on this machine.
 

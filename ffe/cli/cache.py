@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ffe.cli.options import json_option
 from ffe.cli.show import print_json
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _KINDS = ("models", "compiled", "runs", "digests", "trials", "activations")
     metavar="[KIND]",
     help=f"Remove it: all, or one of {', '.join(_KINDS)}.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option(help="Print one JSON object.")
 def command(folders: tuple[Path, ...], clear: str | None, as_json: bool) -> None:
     """Show what is kept to save time: what, how many files, how large, and where.
 

@@ -10,9 +10,20 @@ import click
 
 from ffe.backbones.catalog import DEFAULT
 from ffe.cli import INTERRUPTED, REFUSED
-from ffe.cli.extract import size_option
-from ffe.cli.limit_options import limit_options
-from ffe.cli.options import AUGMENT_HELP, WORKERS_HELP, seed_option, test_fraction_option, time_budget, valid_fraction_option
+from ffe.cli.options import (
+    AUGMENT_HELP,
+    budget_option,
+    json_option,
+    limit_options,
+    output_option,
+    report_option,
+    seed_option,
+    size_option,
+    test_fraction_option,
+    valid_fraction_option,
+    weights_option,
+    workers_option,
+)
 from ffe.cli.progress import PLAIN_SECONDS, ExtractProgress
 from ffe.cli.show import note, print_json
 from ffe.cli.training import EpochProgress
@@ -35,20 +46,12 @@ The roads, which --roads chooses among:
 
 @click.command(short_help="Compare ways to a classifier on the same photos.", epilog=ROADS_HELP + AUGMENT_HELP)
 @click.argument("source", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), help="The folder for models and features; made if missing.")
+@output_option(help="The folder for models and features; made if missing.")
 @click.option("--roads", default="", metavar="NAME[,NAME...]", help="Which to compare; see below.  [default: all]")
 @click.option("--backbone", help=f"A name that 'ffe backbones' lists.  [default: that of OUTPUT, or {DEFAULT}]")
-@size_option
-@click.option(
-    "--weights",
-    default="imagenet",
-    show_default=True,
-    help="Of the backbone: imagenet, random (untrained), or the path of a weights file.",
-)
-@click.option(
-    "--budget",
-    callback=time_budget,
-    metavar="TIME",
+@size_option()
+@weights_option(help="Of the backbone: imagenet, random (untrained), or the path of a weights file.")
+@budget_option(
     help="Time for everything, 5m or 1h: each road has an equal share of what is left at its turn.  [default: as it takes]",
 )
 @click.option("--seconds", type=float, hidden=True)  # the name of --budget in the first version
@@ -70,10 +73,10 @@ The roads, which --roads chooses among:
 @test_fraction_option
 @valid_fraction_option
 @seed_option
-@click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
+@workers_option
 @limit_options
-@click.option("--report", type=click.Path(), help="Write a page (.html) with the table, the curves and the photos that differ.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@report_option(help="Write a page (.html) with the table, the curves and the photos that differ.")
+@json_option()
 def command(source: str, output: str, as_json: bool, budget: float | None, **options: Any) -> None:
     """Go several roads from the labelled images of SOURCE to a classifier, and compare what they come to.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffe.base.text import counted
+from ffe.cli.options import json_option
 from ffe.cli.show import note, print_json
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show this machine, the engines that work on it, and what to expect.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option(help="Print everything as JSON.")
 def command(as_json: bool) -> None:
     """Show the machine, the engines that work, where weights and models are kept, and how fast extraction may be.
 

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffe.base.text import THIN, counted, few, percent, plain, quoted
-from ffe.cli.limit_options import limit_options
-from ffe.cli.options import (
-    AUGMENT_HELP,
-    BATCH_SIZE_HELP,
-    REJECT_HELP,
-    TTA_AUGMENT_HELP,
-    TTA_HELP,
-    WORKERS_HELP,
-    Share,
-    refuse_swapped,
-)
+from ffe.cli.options import AUGMENT_HELP, json_option, predict_options, refuse_swapped, report_option
 from ffe.cli.progress import ExtractProgress
 from ffe.cli.show import print_json
 
@@ -32,20 +22,11 @@ _LONGEST = 1000
 @click.argument("model", type=click.Path())
 @click.argument("data", metavar="FEATURES|SOURCE", type=click.Path())
 @click.option("--unseen", is_flag=True, help="Leave out images that the model was fitted or chosen on.")
-@click.option("--tta", type=click.IntRange(0, 1000), default=0, metavar="VIEWS", help=TTA_HELP)
-@click.option("--augment", help=TTA_AUGMENT_HELP)
-@click.option("--reject", type=Share(0, 1, max_open=True), help=REJECT_HELP)
-@click.option(
-    "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."
-)
-@click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
-@click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
-@click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
-@limit_options
-@click.option("--report", type=click.Path(), help="Write a page (.html) with scores, pictures of the mistakes, and charts.")
+@predict_options
+@report_option()
 @click.option("--csv", type=click.Path(), help="Write a CSV with every answer: path, label, sure, truth, probabilities.")
 @click.option("--answers", is_flag=True, help="With --json: every answer too.")
-@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@json_option(help="Print the scores as JSON.")
 def command(model: str, data: str, answers: bool, as_json: bool, **options: Any) -> None:
     """Score MODEL on a feature file of the same spec, or on a folder or CSV of labelled images."""
     from ffe.commands.evaluate import evaluate

@@ -3,62 +3,39 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from ffe.backbones.catalog import DEFAULT
 from ffe.base.text import counted, duration_text
-from ffe.cli.limit_options import limit_options
-from ffe.cli.options import AUGMENT_HELP, BATCH_SIZE_HELP, WORKERS_HELP, overwrite_option
+from ffe.cli.options import (
+    AUGMENT_HELP,
+    compress_option,
+    engine_option,
+    images_options,
+    json_option,
+    output_option,
+    overwrite_option,
+    size_option,
+    strict_option,
+    weights_option,
+)
 from ffe.cli.progress import ExtractProgress
 from ffe.cli.show import changes_text, estimate_text, fidelity_text, note, print_json, rows_text, stages_text
 
 
-def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
-    if value is None:
-        return None
-    try:
-        numbers = [int(part) for part in value.lower().split("x")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in {1, 2} or min(numbers) < 1:
-        raise click.BadParameter("give one number of pixels, such as 150, or HEIGHTxWIDTH, such as 128x192.")
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-
-
-def size_option_with(default: str) -> Callable[[Any], Any]:
-    """Return the option ``--size``, whose help names a default."""
-    return click.option("--size", callback=_size, help=f"Input side in pixels, or HEIGHTxWIDTH.  [default: {default}]")
-
-
-size_option = size_option_with("the backbone's own")
-
-
-compress_option = click.option(
-    "--compress",
-    type=click.Choice(["none", "lzf", "gzip", "zstd"]),
-    help="How stored features are compressed, without loss; zstd needs the package hdf5plugin.  [default: as before, or none]",
-)
-
-
 @click.command(short_help="Push every image once through a backbone, into a feature file.", epilog=AUGMENT_HELP)
 @click.argument("source", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), help="The feature file (HDF5) to write.")
+@output_option(help="The feature file (HDF5) to write.")
 @click.option(
     "--backbone",
     help=f"A name that 'ffe backbones' lists, or a model file: its backbone.  [default: that of OUTPUT, or {DEFAULT}]",
 )
-@size_option
-@click.option(
-    "--weights",
-    default="imagenet",
-    show_default=True,
-    help="imagenet, random (untrained), or the path of a weights file, or of a model file.",
-)
+@size_option()
+@weights_option(help="imagenet, random (untrained), or the path of a weights file, or of a model file.")
 @click.option("--layer", help="Take the output of this layer.  [default: the last]")
-@click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
+@engine_option()
 @click.option(
     "--precision",
     type=click.Choice(["float32", "int8", "mixed_float16", "mixed_bfloat16"]),
@@ -76,9 +53,7 @@ compress_option = click.option(
     help="Type of the stored features.  [default: that of OUTPUT, or float32]",
 )
 @compress_option
-@click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
-@click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
-@limit_options
+@images_options
 @click.option(
     "--views",
     type=click.IntRange(0, 1000),
@@ -89,8 +64,8 @@ compress_option = click.option(
 @click.option("--rehash", is_flag=True, help="Read all files, also those whose size and time of change are as they were.")
 @click.option("--prune", is_flag=True, help="Drop rows of photos that are gone, however many: else most of them is refused.")
 @click.option("--dry-run", is_flag=True, help="Only say what there is to do, and what it takes.")
-@click.option("--strict", is_flag=True, help="Leave with code 1 if files were skipped.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@strict_option(help="Leave with code 1 if files were skipped.")
+@json_option()
 def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool, **options: Any) -> None:
     """Push every image of SOURCE once through a frozen backbone, into a feature file.
 

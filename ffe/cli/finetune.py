@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ffe.cli.options import Share
+from ffe.cli.options import Share, engine_option, output_option, weights_option
 from ffe.cli.progress import ExtractProgress
 from ffe.cli.training import EpochProgress, epochs_option, print_trained, training_options
 
@@ -14,7 +14,7 @@ from ffe.cli.training import EpochProgress, epochs_option, print_trained, traini
 @click.command(short_help="Train a model's backbone further, stage by stage.")
 @click.argument("source", type=click.Path())
 @click.option("--from", "model", required=True, type=click.Path(), help="The model file (.ffe) to start from.")
-@click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
+@output_option()
 @click.option(
     "--unfreeze",
     required=True,
@@ -36,13 +36,8 @@ from ffe.cli.training import EpochProgress, epochs_option, print_trained, traini
 )
 @click.option("--cache", type=click.Path(), help="Folder for activations.  [default: beside the output]")
 @click.option("--keep-cache", is_flag=True, help="Leave the activations there for the next run.")
-@click.option(
-    "--weights",
-    default="imagenet",
-    show_default=True,
-    help="Where the backbone's weights are, if the model lacks them.",
-)
-@click.option("--engine", default="auto", show_default=True, help="What runs the frozen part: auto, keras or openvino.")
+@weights_option(help="Where the backbone's weights are, if the model lacks them.")
+@engine_option(help="What runs the frozen part: auto, keras or openvino.")
 @training_options("adam", 32, 5, stages=True)
 def command(source: str, output: str, model: str, as_json: bool, **options: Any) -> None:
     """Train the model of --from further on the images of SOURCE, its backbone included, and write a new one.

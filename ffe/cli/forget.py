@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ffe.base.text import counted, plain
+from ffe.cli.options import json_option
 from ffe.cli.show import print_json
 
 _FEW = 10
@@ -15,7 +16,7 @@ _FEW = 10
 @click.command(short_help="Take photos out of feature files, models and reports.")
 @click.argument("named", metavar="PHOTO... FILE...", nargs=-1, required=True, type=click.Path())
 @click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option()
 def command(named: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Take photos out of what ffe has written: rows, names, digests, pictures.
 

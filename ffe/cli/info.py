@@ -9,6 +9,7 @@ import click
 
 from ffe.base.file_access import is_model
 from ffe.base.text import counted
+from ffe.cli.options import json_option
 from ffe.cli.show import fidelity_text, print_json
 from ffe.errors import BundleError, StoreError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Show what is inside a feature file or a model.")
 @click.argument("file", metavar="FEATURES|MODEL", type=click.Path())
 @click.option("--splits", is_flag=True, help="Of a model: also list where each image went (train, valid, test, or left-out).")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option(help="Print everything as JSON.")
 def command(file: str, splits: bool, as_json: bool) -> None:
     """Show what is inside a feature file or a model file."""
     if is_model(Path(file)):

@@ -1,13 +1,20 @@
-"""Options that several commands have."""
+"""Options that several commands have, and the types of their values."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from ffe.backbones.trained import is_model_file
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
+
+_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+Decorator = Callable[[Any], Any]
 
 
 class Share(click.FloatRange):
@@ -28,16 +35,31 @@ class Share(click.FloatRange):
         self.fail(f"'{value}' is a percentage, but a share is wanted; write {share:g}.", param, ctx)
 
 
-def refuse_swapped(model: str, others: tuple[str, ...], command: str) -> None:
-    """Name the model file that stands behind what it is to be used on.
+class Amount(click.ParamType):
+    """A whole number, which may end in K, M or G; ``base`` is how much a K is: 1000 or 1024."""
 
-    Args:
-        model: what stands where the model file is wanted.
-        others: what stands behind it.
-        command: the name of the command.
+    name = "number"
+
+    def __init__(self, base: int) -> None:
+        self._base = base
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Turn ``200M`` into 200,000,000."""
+        if isinstance(value, int):
+            return value
+        digits, factor = value, 1
+        if value[-1:].upper() in {"K", "M", "G"}:
+            digits, factor = value[:-1], self._base ** (1 + "KMG".index(value[-1].upper()))
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > 15 or int(digits) < 1:
+            self.fail(f"'{value}' is no amount; give a whole number above 0, such as 500000 or 200M.", param, ctx)
+        return int(digits) * factor
+
+
+def refuse_swapped(model: str, others: tuple[str, ...], command: str) -> None:
+    """Name the model file that stands among the others, behind what stands where the model file is wanted.
 
     Raises:
-        click.UsageError: the model file is among the others.
+        click.UsageError: there is one.
     """
     if is_model_file(model):
         return
@@ -70,20 +92,74 @@ def feature_file(ctx: click.Context, parameter: click.Parameter, value: str | No
     return value
 
 
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+def _time_budget(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Turn ``60s``, ``5m`` or ``1.5h`` into seconds."""
+    if value is None:
+        return None
+    number = value.strip().rstrip("smhin")
+    unit = value.strip()[len(number) :] or "s"
+    try:
+        seconds = float(number) * _UNITS[unit]
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < 1e7:
+        raise click.BadParameter(f"'{value}' is no time; write, for example, --budget 60s, 5m or 1h.")
+    return seconds
 
-class_weights_option = click.option(
-    "--class-weights",
-    type=click.Choice(("auto", "balanced", "none")),
-    default="auto",
-    show_default=True,
-    help="auto: balanced where the rarest class has under half its share.",
+
+def _image_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
+    if value is None:
+        return None
+    try:
+        numbers = [int(part) for part in value.lower().split("x")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in {1, 2} or min(numbers) < 1:
+        raise click.BadParameter("give one number of pixels, such as 150, or HEIGHTxWIDTH, such as 128x192.")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def together(*options: Decorator) -> Decorator:
+    """Return what adds several options to a command, in this order."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _parse_settings(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    settings = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"'{value}' is not NAME=VALUE; write, for example, --set C=10.")
+        settings[name.strip()] = text.strip()
+    return settings
+
+
+# each is called where it is used, with another help or none
+json_option = partial(click.option, "--json", "as_json", is_flag=True, help="Print the result as JSON.")
+output_option = partial(click.option, "-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
+report_option = partial(
+    click.option, "--report", type=click.Path(), help="Write a page (.html) with scores, pictures of the mistakes, and charts."
 )
+strict_option = partial(click.option, "--strict", is_flag=True, help="Leave with code 1 if an image could not be read.")
+weights_option = partial(click.option, "--weights", default="imagenet", show_default=True)
+engine_option = partial(
+    click.option, "--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino."
+)
+size_option = partial(
+    click.option, "--size", callback=_image_size, help="Input side in pixels, or HEIGHTxWIDTH.  [default: the backbone's own]"
+)
+budget_option = partial(click.option, "--budget", callback=_time_budget, metavar="TIME")
+settings_option = partial(click.option, "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=_parse_settings)
 
 seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice."
 )
-
 
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace what -o names: a feature file with other features, or a model."
@@ -91,6 +167,14 @@ overwrite_option = click.option(
 
 anonymous_option = click.option(
     "--anonymous", is_flag=True, help="Keep no names and digests of photos in the model, and no pictures in the report."
+)
+
+class_weights_option = click.option(
+    "--class-weights",
+    type=click.Choice(("auto", "balanced", "none")),
+    default="auto",
+    show_default=True,
+    help="auto: balanced where the rarest class has under half its share.",
 )
 
 test_fraction_option = click.option(
@@ -109,36 +193,67 @@ valid_fraction_option = click.option(
     help="Share of the other images that validates, where no split is given.",
 )
 
+compress_option = click.option(
+    "--compress",
+    type=click.Choice(["none", "lzf", "gzip", "zstd"]),
+    help="How stored features are compressed, without loss; zstd needs the package hdf5plugin.  [default: as before, or none]",
+)
 
-def time_budget(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """Turn ``60s``, ``5m`` or ``1.5h`` into seconds."""
-    if value is None:
-        return None
-    number = value.strip().rstrip("smhin")
-    unit = value.strip()[len(number) :] or "s"
-    try:
-        seconds = float(number) * _UNITS[unit]
-    except (KeyError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < 1e7:
-        raise click.BadParameter(f"'{value}' is no time; write, for example, --budget 60s, 5m or 1h.")
-    return seconds
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    help="Images in one call of the backbone.  [default: what suits the engine]",
+)
 
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Threads that decode images.  [default: one per core, more where files come slowly]",
+)
 
-BATCH_SIZE_HELP = "Images in one call of the backbone.  [default: what suits the engine]"
+limit_options = together(
+    click.option(
+        "--max-pixels",
+        type=Amount(1000),
+        default=MAX_PIXELS,
+        help=f"Skip pictures of more pixels, such as 200M for 200 million.  [default: {MAX_PIXELS:,}]",
+    ),
+    click.option(
+        "--max-bytes", type=Amount(1024), default=MAX_BYTES, help="Skip larger files, such as 500M for 500 MiB.  [default: 1G]"
+    ),
+    click.option(
+        "--truncated",
+        type=click.Choice(get_args(Truncated)),
+        default="skip",
+        help="Pictures that are cut off: skip them, or keep them with what their decoder puts where pixels are missing.  "
+        "[default: skip]",
+    ),
+)
 
+images_options = together(batch_size_option, workers_option, limit_options)
 
-REJECT_HELP = "Answer 'not sure' below this probability; 0 = always answer.  [default: what the model was tuned with]"
+predict_options = together(
+    click.option(
+        "--tta",
+        type=click.IntRange(0, 1000),
+        default=0,
+        metavar="VIEWS",
+        help="Ask about so many views of each image too, and average the answers.",
+    ),
+    click.option("--augment", help="How the views of --tta differ; see below.  [default: as those that the model was made from]"),
+    click.option(
+        "--reject",
+        type=Share(0, 1, max_open=True),
+        help="Answer 'not sure' below this probability; 0 = always answer.  [default: what the model was tuned with]",
+    ),
+    weights_option(help="Where the backbone's weights are, for a model without its backbone."),
+    engine_option(),
+    images_options,
+)
 
-
-WORKERS_HELP = "Threads that decode images.  [default: one per core, more where files come slowly]"
-
-
-TTA_HELP = "Ask about so many views of each image too, and average the answers."
-
-
-TTA_AUGMENT_HELP = "How the views of --tta differ; see below.  [default: as those that the model was made from]"
-
+null_option = click.option(
+    "-0", "--null", is_flag=True, help="Paths on standard input end with a zero byte, as 'find -print0' writes them."
+)
 
 AUGMENT_HELP = """\b
 --augment takes these, separated by commas, such as flip,zoom=0.8-1.2,rotate=15:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import click
 
 from ffe.base.text import counted
-from ffe.cli.extract import compress_option
-from ffe.cli.options import overwrite_option
+from ffe.cli.options import compress_option, json_option, output_option, overwrite_option
 from ffe.cli.show import print_json
 
 
 @click.command(short_help="Make one feature file of several; add checksums, or compress.")
 @click.argument("files", metavar="FEATURES...", nargs=-1, required=True, type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), help="The feature file to write.")
+@output_option(help="The feature file to write.")
 @click.option("--virtual", is_flag=True, help="Leave the features where they are, and refer to them by relative paths.")
 @compress_option
 @overwrite_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option()
 def command(files: tuple[str, ...], output: str, as_json: bool, **options: object) -> None:
     """Make one feature file of several that were extracted with the same options.
 

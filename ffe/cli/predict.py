@@ -6,26 +6,15 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from ffe.base.text import plain
 from ffe.cli import DONE_BUT_SKIPPED, REFUSED
-from ffe.cli.limit_options import limit_options
-from ffe.cli.options import (
-    AUGMENT_HELP,
-    BATCH_SIZE_HELP,
-    REJECT_HELP,
-    TTA_AUGMENT_HELP,
-    TTA_HELP,
-    WORKERS_HELP,
-    Share,
-    refuse_swapped,
-)
+from ffe.cli.options import AUGMENT_HELP, json_option, null_option, predict_options, refuse_swapped, strict_option
 from ffe.cli.show import print_json
 from ffe.cli.stdin import LONGEST_LINE, PEEK_BYTES, is_image, listed_paths
-from ffe.images.limits import Truncated
 
 if TYPE_CHECKING:
     from ffe.predictor import Prediction, Predictor
@@ -85,47 +74,17 @@ def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO,
         yield Prediction(path, None, False, {}, why)
 
 
-null_option = click.option(
-    "-0", "--null", is_flag=True, help="Paths on standard input end with a zero byte, as 'find -print0' writes them."
-)
-
-
 @click.command(short_help="Say what is on images.", epilog=AUGMENT_HELP)
 @click.argument("model", type=click.Path())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-...")
 @null_option
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each image.")
-@click.option("--tta", type=click.IntRange(0, 1000), default=0, metavar="VIEWS", help=TTA_HELP)
-@click.option("--augment", help=TTA_AUGMENT_HELP)
-@click.option("--reject", type=Share(0, 1, max_open=True), help=REJECT_HELP)
-@click.option(
-    "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are, for a model without its backbone."
-)
-@click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
-@click.option("--batch-size", type=click.IntRange(1), help=BATCH_SIZE_HELP)
-@click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP)
-@limit_options
+@predict_options
 @click.option("--csv", "table", type=click.Path(), help="Write a CSV too: path, label, sure, error, probabilities.")
-@click.option("--strict", is_flag=True, help="Leave with code 1 if an image could not be read.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: path, label, sure, probabilities, error.")
+@strict_option()
+@json_option(help="Print one JSON object a line: path, label, sure, probabilities, error.")
 def command(
-    model: str,
-    images: tuple[str, ...],
-    null: bool,
-    top: int,
-    tta: int,
-    augment: str | None,
-    reject: float | None,
-    weights: str,
-    engine: str,
-    batch_size: int | None,
-    workers: int | None,
-    max_pixels: int,
-    max_bytes: int,
-    truncated: Truncated,
-    table: str | None,
-    strict: bool,
-    as_json: bool,
+    model: str, images: tuple[str, ...], null: bool, top: int, table: str | None, strict: bool, as_json: bool, **options: Any
 ) -> None:
     """Say what is on images: files, whole folders, or - for standard input.
 
@@ -141,19 +100,8 @@ def command(
         raise click.UsageError("The path of an image is empty; name a file or folder (is a variable unset?).")
     refuse_swapped(model, images, "predict")
     place = None if table is None else check_answers(table)
-    predictor = Predictor(
-        model,
-        weights=weights,
-        engine=engine,
-        batch_size=batch_size or batch_of(images, 1 + tta),
-        workers=workers,
-        reject=reject,
-        max_pixels=max_pixels,
-        max_bytes=max_bytes,
-        truncated=truncated,
-        tta=tta,
-        augment=augment,
-    )
+    options["batch_size"] = options["batch_size"] or batch_of(images, 1 + options["tta"])
+    predictor = Predictor(model, **options)
     answers = None if place is None else Answers(place, predictor.class_names, "error")
     answer(predictor, images, null=null, top=top, answers=answers, strict=strict, as_json=as_json)
 

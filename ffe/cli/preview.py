@@ -5,19 +5,18 @@ from __future__ import annotations
 import click
 
 from ffe.base.text import counted
-from ffe.cli.extract import size_option_with
-from ffe.cli.options import AUGMENT_HELP
+from ffe.cli.options import AUGMENT_HELP, json_option, output_option, size_option
 from ffe.cli.show import print_json
 
 
 @click.command(short_help="Draw photos beside their augmented views, before you use those.", epilog=AUGMENT_HELP)
 @click.argument("source", metavar="IMAGE|SOURCE", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), help="The picture to write, such as grid.png.")
+@output_option(help="The picture to write, such as grid.png.")
 @click.option("--augment", required=True, help="The changes; see below.")
-@size_option_with("224")
+@size_option(help="Input side in pixels, or HEIGHTxWIDTH.  [default: 224]")
 @click.option("--views", type=click.IntRange(1, 199), help="Views of each picture.  [default: 19 of one, 7 of each class]")
 @click.option("--image", help="One picture of SOURCE: its path in it, or its number, from 1 on.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
+@json_option(help="Print what was drawn as JSON.")
 def command(
     source: str,
     output: str,

@@ -9,7 +9,7 @@ import click
 
 from ffe.backbones.catalog import DEFAULT
 from ffe.base.text import duration_text
-from ffe.cli.extract import size_option
+from ffe.cli.options import json_option, report_option, size_option, strict_option
 from ffe.cli.progress import CountProgress
 from ffe.cli.show import note, print_json
 
@@ -24,10 +24,10 @@ _LISTED = 20
 @click.command(short_help="Look at photos before anything is learnt from them.")
 @click.argument("source", type=click.Path())
 @click.option("--backbone", default=DEFAULT, show_default=True, help="What the photos are for: a name of 'ffe backbones'.")
-@size_option
-@click.option("--report", type=click.Path(), help="Also write a page with charts and pictures, such as scan.html.")
-@click.option("--strict", is_flag=True, help="Leave with code 1 if files cannot be read or are left out.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@size_option()
+@report_option(help="Also write a page with charts and pictures, such as scan.html.")
+@strict_option(help="Leave with code 1 if files cannot be read or are left out.")
+@json_option(help="Print everything as JSON.")
 def command(
     source: str, backbone: str, size: int | tuple[int, int] | None, report: str | None, strict: bool, as_json: bool
 ) -> None:

@@ -7,16 +7,15 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ffe.cli.extract import size_option_with
-from ffe.cli.options import test_fraction_option
+from ffe.cli.options import output_option, size_option, test_fraction_option
 from ffe.cli.training import EpochProgress, epochs_option, print_trained, training_options
 from ffe.images.augment_text import SCRATCH
 
 
 @click.command(short_help="Train a small network from scratch, without pretrained weights.")
 @click.argument("source", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
-@size_option_with("150")
+@output_option()
+@size_option(help="Input side in pixels, or HEIGHTxWIDTH.  [default: 150]")
 @epochs_option("30", stages=False)
 @click.option(
     "--augment",

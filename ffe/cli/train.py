@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from ffe.cli.options import refuse_model
-from ffe.cli.tune import parse_settings, print_result, shared_options
+from ffe.cli.options import output_option, refuse_model, settings_option
+from ffe.cli.tune import print_result, shared_options
 
 
 @click.command(short_help="Fit one head with given parameters, without a search.")
 @click.argument("features", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
+@output_option()
 @click.option("--head", required=True, help="dense, svm, forest or logistic.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", callback=parse_settings, help="A parameter of the head.")
+@settings_option(help="A parameter of the head.")
 @shared_options
 def command(features: str, output: str, head: str, settings: dict[str, str], as_json: bool, **options: Any) -> None:
     """Fit one head on FEATURES with the parameters of --set, test it once, write a model."""

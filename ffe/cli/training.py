@@ -12,15 +12,17 @@ import click
 
 from ffe.base.text import counted, duration_text
 from ffe.cli import INTERRUPTED
-from ffe.cli.limit_options import limit_options
 from ffe.cli.options import (
-    WORKERS_HELP,
     anonymous_option,
+    budget_option,
     class_weights_option,
+    json_option,
+    limit_options,
     overwrite_option,
+    report_option,
     seed_option,
-    time_budget,
     valid_fraction_option,
+    workers_option,
 )
 from ffe.cli.progress import PLAIN_SECONDS
 from ffe.cli.show import note, print_json, quiet
@@ -90,19 +92,16 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
         ),
         class_weights_option,
         valid_fraction_option,
-        click.option(
-            "--budget",
-            callback=time_budget,
-            metavar="TIME",
+        budget_option(
             help="Stop learning after about 60s, 5m or 1h; not what comes before the first step. The best so far is kept.",
         ),
         seed_option,
-        click.option("--workers", type=click.IntRange(1), help=WORKERS_HELP),
+        workers_option,
         limit_options,
-        click.option("--report", type=click.Path(), help="Write a page (.html) with scores, mistakes and charts."),
+        report_option(help="Write a page (.html) with scores, mistakes and charts."),
         anonymous_option,
         click.option("--tensorboard", type=click.Path(), help="Write logs for TensorBoard into this folder."),
-        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+        json_option(),
     )
 
     def add(command: Any) -> Any:

@@ -10,13 +10,19 @@ from ffe.base.text import duration_text
 from ffe.cli.options import (
     Share,
     anonymous_option,
+    budget_option,
     class_weights_option,
     feature_file,
+    json_option,
+    output_option,
     overwrite_option,
     refuse_model,
+    report_option,
     seed_option,
+    settings_option,
     test_fraction_option,
-    time_budget,
+    together,
+    weights_option,
 )
 from ffe.cli.progress import SearchView
 from ffe.cli.show import print_json
@@ -24,60 +30,39 @@ from ffe.cli.show import print_json
 _FEW = 20  # test images
 
 
-def parse_settings(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Turn ``NAME=VALUE`` options into a dict."""
-    settings = {}
-    for value in values:
-        name, equals, text = value.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"'{value}' is not NAME=VALUE; write, for example, --set C=10.")
-        settings[name.strip()] = text.strip()
-    return settings
-
-
-def shared_options(command: Any) -> Any:
-    """Add the options that ``tune`` and ``train`` have in common."""
-    options = (
-        overwrite_option,
-        click.option(
-            "--folds", type=click.IntRange(2), help="Parts for cross-validation.  [default: 5, fewer for small classes]"
-        ),
-        click.option("--valid", type=click.Path(), callback=feature_file, help="A feature file of validation rows."),
-        click.option("--test", type=click.Path(), callback=feature_file, help="A feature file of test rows."),
-        test_fraction_option,
-        class_weights_option,
-        click.option(
-            "--reject",
-            type=Share(0, 1, max_open=True),
-            default=0.0,
-            show_default=True,
-            help="Answer 'not sure' below this probability.",
-        ),
-        click.option(
-            "--report", type=click.Path(), help="Write a page (.html) with scores, pictures of the mistakes, and charts."
-        ),
-        anonymous_option,
-        seed_option,
-        click.option(
-            "--views",
-            type=click.Choice(("all", "epoch", "none")),
-            help="Of a file with views, what trains: all rows of an image, in dense heads one drawn for each epoch, "
-            "or none but the plain one.  [default: all]",
-        ),
-        click.option(
-            "--weights", default="imagenet", show_default=True, help="Where the backbone's weights are: imagenet, or a path."
-        ),
-        click.option(
-            "--with-backbone/--without-backbone",
-            default=True,
-            show_default=True,
-            help="Put the backbone into the model file, so that it predicts anywhere.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+# those of train too
+shared_options = together(
+    overwrite_option,
+    click.option("--folds", type=click.IntRange(2), help="Parts for cross-validation.  [default: 5, fewer for small classes]"),
+    click.option("--valid", type=click.Path(), callback=feature_file, help="A feature file of validation rows."),
+    click.option("--test", type=click.Path(), callback=feature_file, help="A feature file of test rows."),
+    test_fraction_option,
+    class_weights_option,
+    click.option(
+        "--reject",
+        type=Share(0, 1, max_open=True),
+        default=0.0,
+        show_default=True,
+        help="Answer 'not sure' below this probability.",
+    ),
+    report_option(),
+    anonymous_option,
+    seed_option,
+    click.option(
+        "--views",
+        type=click.Choice(("all", "epoch", "none")),
+        help="Of a file with views, what trains: all rows of an image, in dense heads one drawn for each epoch, "
+        "or none but the plain one.  [default: all]",
+    ),
+    weights_option(help="Where the backbone's weights are: imagenet, or a path."),
+    click.option(
+        "--with-backbone/--without-backbone",
+        default=True,
+        show_default=True,
+        help="Put the backbone into the model file, so that it predicts anywhere.",
+    ),
+    json_option(),
+)
 
 
 def print_result(result: Any, output: str, report: str | None, as_json: bool, metric: str = "accuracy") -> None:
@@ -114,10 +99,10 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
 
 @click.command(short_help="Search over heads on stored features; write the best as a model.")
 @click.argument("features", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), help="The model file (.ffe) to write.")
+@output_option()
 @click.option("--heads", default="auto", show_default=True, help="auto = all, or some of svm,logistic,dense,forest.")
 @click.option("--trials", type=click.IntRange(1), help="Parameter sets tried for each head.  [default: what suits each]")
-@click.option("--budget", callback=time_budget, metavar="TIME", help="Time for the search: 60s, 5m, 1h.  [default: by trials]")
+@budget_option(help="Time for the search: 60s, 5m, 1h.  [default: by trials]")
 @click.option(
     "--oracle",
     type=click.Choice(("bayesian", "hyperband", "random")),
@@ -132,9 +117,7 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
     show_default=True,
     help="What the search aims at.",
 )
-@click.option(
-    "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=parse_settings, help="A parameter that is not searched."
-)
+@settings_option(help="A parameter that is not searched.")
 @click.option(
     "--executions", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each set, for dense and forest."
 )

@@ -7,6 +7,7 @@ import sys
 import click
 
 from ffe.base.text import counted
+from ffe.cli.options import engine_option, json_option, weights_option
 from ffe.cli.progress import CountProgress
 from ffe.cli.show import note, print_json
 
@@ -21,11 +22,11 @@ from ffe.cli.show import note, print_json
     help="Also put N rows, drawn at random, through the backbone again, and compare.",
 )
 @click.option("--source", type=click.Path(), help="Where the pictures are now.  [default: where they were extracted from]")
-@click.option("--weights", default="imagenet", show_default=True, help="imagenet, or the path of a weights file.")
-@click.option("--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino.")
+@weights_option(help="imagenet, or the path of a weights file.")
+@engine_option()
 @click.option("--repair", is_flag=True, help="Make damaged rows again, from pictures whose content is still the same.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws other rows for --recompute.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option(help="Print the findings as JSON.")
 def command(file: str, as_json: bool, **options: object) -> None:
     """Check every promise of a feature file or a model file, and name what is damaged.
 
