@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from threadpoolctl import ThreadpoolController
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine, open_saved_engine
-from ffe.errors import BundleError, DecodeError, SpecError
+from ffe.errors import BundleError, SpecError
 from ffe.evaluation.reject import check_threshold, sure
 from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.batch_size import check_batch
-from ffe.extraction.pipeline import ImageFeatures, Pipeline
+from ffe.extraction.pipeline import ImageFeatures, Pipeline, feature_rows, noting
 from ffe.extraction.stage_times import Stages
 from ffe.images.augment_text import parse_augment
 from ffe.images.input_files import Picture, given
@@ -70,11 +70,30 @@ def _views(bundle: Bundle, tta: int, augment: str | AugmentSpec | None) -> Views
     return ViewsSpec(tta, spec)
 
 
-def _noting(pictures: Iterator[tuple[str, Path | bytes]], names: dict[int, str]) -> Iterator[Path | bytes]:
-    """Yield the files of pictures, and note their names by position."""
-    for index, (name, file) in enumerate(pictures):
-        names[index] = name
-        yield file
+@dataclass(frozen=True)
+class PredictOptions:
+    """What a ``Predictor`` is asked for; its docstring says what each option means.
+
+    Raises:
+        SpecError: ``reject`` or a limit is out of range.
+    """
+
+    weights: str = "imagenet"
+    engine: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    reject: float | None = None
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
+    truncated: Truncated = "skip"
+    tta: int = 0
+    augment: str | AugmentSpec | None = None
+    limits: Limits = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "limits", Limits(self.max_pixels, self.max_bytes, self.truncated))
+        if self.reject is not None:
+            object.__setattr__(self, "reject", check_threshold(self.reject))
 
 
 class Predictor:
@@ -121,19 +140,17 @@ class Predictor:
         tta: int = 0,
         augment: str | AugmentSpec | None = None,
     ) -> None:
-        self._options = {name: value for name, value in locals().items() if name not in {"self", "bundle"}}
-        self.limits = Limits(max_pixels, max_bytes, truncated)
-        wanted = None if reject is None else check_threshold(reject)
+        self._open(bundle, PredictOptions(**{k: v for k, v in locals().items() if k not in {"self", "bundle"}}))
+
+    def _open(self, bundle: str | os.PathLike[str] | Bundle, options: PredictOptions) -> None:
+        self._options = options
+        self.limits, self.batch_size, self.workers = options.limits, options.batch_size, options.workers
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
-        check_batch(batch_size, self.bundle.manifest.spec.preprocess.size)
-        self.views = _views(self.bundle, tta, augment)
-        self.reject = self.bundle.manifest.reject if wanted is None else wanted
+        check_batch(options.batch_size, self.bundle.manifest.spec.preprocess.size)
+        self.views = _views(self.bundle, options.tta, options.augment)
+        self.reject = self.bundle.manifest.reject if options.reject is None else options.reject
         self.class_names = self.bundle.manifest.class_names
         self.head = self.bundle.head()
-        self._weights = weights
-        self.batch_size = batch_size
-        self.workers = workers
-        self._engine_name = engine
         self._engine: Engine | None = None
         self._pipeline: Pipeline | None = None
         self._blas: ThreadpoolController | None = None
@@ -142,7 +159,7 @@ class Predictor:
         return {"bundle": str(self.bundle.absolute.resolve()), "sha256": self.bundle.sha256, "options": self._options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        Predictor.__init__(self, state["bundle"], **state["options"])
+        self._open(state["bundle"], state["options"])
         if self.bundle.sha256 != state["sha256"]:
             raise BundleError(f"'{self.bundle.path}' is another model than the one that was pickled; open it with ffe.Predictor.")
 
@@ -162,7 +179,7 @@ class Predictor:
             WeightsError: the bundle has no backbone, and its weights are not on this machine.
         """
         names: dict[int, str] = {}
-        return self._predict(_noting(given(images, self.limits.bytes), names), names)
+        return self._predict(noting(given(images, self.limits.bytes), names), names)
 
     def predict_bytes(self, images: Iterable[bytes]) -> list[Prediction]:
         """Return predictions for the contents of image files; ``path`` is ``-``."""
@@ -178,15 +195,10 @@ class Predictor:
             SourceError: something else is given.
             DecodeError: one of the images cannot be read.
         """
-        rows = []
         names: dict[int, str] = {}
-        for batch in self._compute(_noting(given(images, self.limits.bytes), names)):
-            for item in batch:
-                name = names.pop(item.index)
-                if item.error is not None:
-                    raise DecodeError(item.error.reason, f"'{name}' cannot be read: {item.error}.")
-                rows.append(item.features)
-        return np.stack(rows) if rows else np.empty((0, math.prod(self.bundle.manifest.grid)), np.float32)  # type: ignore[arg-type]
+        batches = self._compute(noting(given(images, self.limits.bytes), names))
+        dims = math.prod(self.bundle.manifest.grid)
+        return feature_rows(batches, dims, lambda index, error: f"'{names[index]}' cannot be read: {error}.")
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return float64 (N, K), what the model says of features: the head's probabilities with the model's temperature.
@@ -264,16 +276,16 @@ class Predictor:
     def engine(self) -> Engine:
         """Return the backbone on its engine; opened when first asked for."""
         if self._engine is None:
-            spec, bundle = self.bundle.manifest.spec, self.bundle
+            spec, bundle, name = self.bundle.manifest.spec, self.bundle, self._options.engine
             if bundle.has_backbone:
                 self._engine = open_saved_engine(
-                    spec, ir=bundle.ir(), keras_file=bundle.keras_file, name=self._engine_name, batch_size=self.batch_size
+                    spec, ir=bundle.ir(), keras_file=bundle.keras_file, name=name, batch_size=self.batch_size
                 )
             else:
                 from ffe.backbones.resolve import weights_of
 
-                found = weights_of(spec, self._weights)
-                self._engine = open_engine(spec, found, name=self._engine_name, batch_size=self.batch_size)
+                found = weights_of(spec, self._options.weights)
+                self._engine = open_engine(spec, found, name=name, batch_size=self.batch_size)
             if self._engine.grid != bundle.manifest.grid:
                 raise BundleError(
                     f"The backbone in the model file '{bundle.path}' gives other features than its head takes; make it again."

@@ -62,18 +62,18 @@ class Labeller(Predictor):
         super().__init__(_ImageNet(path), weights=str(path), **options)
         self.top = top
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _labeller, (self.top, {name: value for name, value in self._options.items() if name != "weights"})
+    def __getstate__(self) -> dict[str, Any]:
+        return {"top": self.top, "options": self._options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.top, path = state["top"], lite0.needed_file()
+        self._open(_ImageNet(path), replace(state["options"], weights=str(path)))
 
     def predict(self, images: Picture | Iterable[Picture]) -> Iterator[Prediction]:
         """Yield a prediction for every picture, with the probabilities of its best classes; see ``Predictor.predict``."""
         for answer in super().predict(images):
             best = sorted(answer.probabilities.items(), key=lambda item: -item[1])[: self.top]
             yield replace(answer, probabilities=dict(best))
-
-
-def _labeller(top: int, options: dict[str, Any]) -> Labeller:
-    return Labeller(top=top, **options)
 
 
 class _ImageNet(Bundle):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,8 +28,7 @@ _LOOK_SECONDS = 1.0
 def check_batch(batch_size: int | None, size: tuple[int, int]) -> None:
     """Refuse a batch that surely does not fit into memory, before anything is loaded.
 
-    Counted are the pixels alone, as whole numbers and as floats, and the pictures
-    that are decoded ahead; what a backbone needs comes on top.
+    Counted are the pixels alone, as whole numbers and as floats, and the pictures that are decoded ahead.
 
     Args:
         batch_size: pictures in one call of the backbone; None = it chooses.
@@ -47,19 +47,12 @@ def check_batch(batch_size: int | None, size: tuple[int, int]) -> None:
     )
 
 
-def in_pieces(engine: Engine, images: np.ndarray) -> np.ndarray:
-    """Compute images of which there may be more than the engine takes at once."""
-    step = engine.batch_size
-    return np.concatenate([engine.extract(images[i : i + step]) for i in range(0, len(images), step)])
-
-
 class BatchSize:
-    """Watches the calls of an engine and sets its batch size.
+    """Makes the calls of an engine, and sets its batch size by what they show.
 
-    An engine names the sizes worth trying. Where calls take seconds, the next
-    smaller one is taken; where larger ones are named, they are tried for a few
-    calls each, and kept while the rate rises. When memory runs low the batch is
-    halved, and never grows again.
+    An engine names the sizes worth trying. Where calls take seconds, the next smaller one is taken; where larger
+    ones are named, they are tried for a few calls each, and kept while the rate rises. When memory runs low the
+    batch is halved, and never grows again.
 
     Args:
         engine: its ``batch_size`` is set.
@@ -121,18 +114,37 @@ class BatchSize:
         self._sizes, self._growing = tuple(n for n in self._sizes if n <= self._engine.batch_size), False
         log.warning("%s, so batches have %d images from now on", why, self._engine.batch_size)
 
-    def again(self, images: np.ndarray, tried: int, error: Exception) -> np.ndarray:
-        """Compute a batch that failed for want of memory, in smaller ones.
+    def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
+        """Begin to compute a batch, and return a function that waits for its features, float32 (N, D).
 
-        Args:
-            images: the batch.
-            tried: the engine's batch size when it failed.
-            error: how it failed.
+        Where memory runs out they are computed again, in smaller batches.
 
         Raises:
             EngineError: not even one image fits.
-            Exception: ``error``, if it was about something else.
         """
+        engine, tried = self._engine, self._engine.batch_size
+        try:  # the batch size may have shrunk since the batch was filled
+            result = engine.start(images) if len(images) <= tried else lambda: self._in_pieces(images)
+        except Exception as error:
+            failed = error
+            return lambda: self._again(images, tried, failed)
+
+        def wait() -> np.ndarray:
+            try:
+                features = result()
+            except Exception as error:
+                return self._again(images, tried, error)
+            self.ended(len(images), engine.seconds)
+            return features
+
+        return wait
+
+    def _in_pieces(self, images: np.ndarray) -> np.ndarray:
+        step = self._engine.batch_size
+        return np.concatenate([self._engine.extract(images[i : i + step]) for i in range(0, len(images), step)])
+
+    def _again(self, images: np.ndarray, tried: int, error: Exception) -> np.ndarray:
+        """Compute a batch that failed with the batch size ``tried``; where that was not for want of memory, raise its error."""
         while ran_out_of_memory(error):
             if tried == 1:
                 raise EngineError(
@@ -143,7 +155,7 @@ class BatchSize:
                 self._halve("memory ran out")
             tried = self._engine.batch_size
             try:
-                return in_pieces(self._engine, images)
+                return self._in_pieces(images)
             except Exception as following:
                 error = following
         raise error

@@ -20,8 +20,8 @@ from ffe.base.text import bytes_text
 from ffe.engines.base import grid_of
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
-from ffe.extraction.feature_file import Plan, in_place, known_of, open_existing, says_all
-from ffe.extraction.incremental import Known
+from ffe.extraction.feature_file import Plan, in_place, open_existing, says_all
+from ffe.extraction.incremental import Known, known
 from ffe.extraction.missing_images import refuse_losses
 from ffe.extraction.request import ExtractOptions, Job, make_job, quantized_at_hand
 from ffe.extraction.throughput_log import remembered
@@ -92,7 +92,7 @@ class Estimate:
 
 def state(
     job: Job,
-    known: Known,
+    found: Known,
     existing: FeatureStore | None = None,
     *,
     grid: tuple[int, int, int] | None = None,
@@ -104,7 +104,7 @@ def state(
 
     Args:
         job: what is asked for.
-        known: what the feature file knows of the source.
+        found: what the feature file knows of the source.
         existing: that file, or None.
         grid: (h, w, c) of the features; None = not known, but maybe to earlier runs.
         unfinished: rows of an unfinished run.
@@ -113,10 +113,10 @@ def state(
     """
     seen, rate = remembered(job.spec, job.options.engine, views=job.views is not None)
     grid, once = grid or seen, in_place(job, existing)
-    compute = max(0, sum(known.missing) - known.doubtful_rows)
+    compute = max(0, sum(found.missing) - found.doubtful_rows)
     compute -= unfinished if unfinished <= compute else 0  # else they are not all of these images, and who knows how many are
     wanted = [1 + count_of(record, job.views) for record in job.records]
-    rows = sum(wanted) - sum(wanted[i] for i in known.skipped)
+    rows = sum(wanted) - sum(wanted[i] for i in found.skipped)
     size = needed = None
     least = 0
     if grid is not None:
@@ -125,12 +125,12 @@ def state(
         texts = [(record.path, record.group) for record in job.records]
         text = sum(column_bytes(column) for column in zip(*texts, strict=True)) * sum(wanted) // len(wanted)
         # named like pictures and not empty; equal sizes may be copies, which are computed once
-        sure = [i for i in known.read if known.stamps[i][0] > 0 and job.records[i].file.suffix.lower() in _PICTURES]
-        missing = dict(zip(known.read, known.missing, strict=True))
+        sure = [i for i in found.read if found.stamps[i][0] > 0 and job.records[i].file.suffix.lower() in _PICTURES]
+        missing = dict(zip(found.read, found.missing, strict=True))
         of_size: dict[int, int] = {}
         for i in sure:
-            of_size[known.stamps[i][0]] = min(missing[i], of_size.get(known.stamps[i][0], missing[i]))
-        different = sum(of_size.values()) - known.doubtful_rows - unfinished
+            of_size[found.stamps[i][0]] = min(missing[i], of_size.get(found.stamps[i][0], missing[i]))
+        different = sum(of_size.values()) - found.doubtful_rows - unfinished
 
         def room(count: int, new: int) -> int:
             return file_bytes(count, dims, itemsize, text=text, other=model_bytes(quantized)) + max(0, new) * part
@@ -138,16 +138,16 @@ def state(
         held = held_bytes(job.output) if once and unfinished else 0  # of the file itself
         size = room(rows, 0)
         needed = 0 if written else max(room(rows, compute) - held, file_bytes(0, 0, 1, text=0))
-        least = 0 if written else max(0, room(sum(wanted[i] for i in (*known.rows, *sure)), different) - held)
+        least = 0 if written else max(0, room(sum(wanted[i] for i in (*found.rows, *sure)), different) - held)
     return Estimate(
         output=job.output,
         images=len(job.records) + len(job.found.left_out),
-        views=rows - len(job.records) + len(known.skipped),
+        views=rows - len(job.records) + len(found.skipped),
         compute=compute,
-        copied=known.copied,
-        check=known.doubtful,
+        copied=found.copied,
+        check=found.doubtful,
         unfinished=unfinished,
-        skipped=len(job.found.left_out) + len(known.skipped),
+        skipped=len(job.found.left_out) + len(found.skipped),
         file_bytes=size,
         needed_bytes=needed,
         least_bytes=least,
@@ -197,17 +197,17 @@ def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **ke
     for record in records:
         refuse_other_run(job.output, record, spec)
     with open_existing(job, spec) as existing:
-        known = known_of(job, existing)
-        refuse_losses(job, existing, known.stamps)
+        found = known(job, existing)
+        refuse_losses(job, existing, found.stamps)
         known_grid = existing.grid if existing is not None else records[0].grid if records else None
         return state(
             job,
-            known,
+            found,
             existing,
             grid=known_grid or remembered(job.spec, options.engine)[0] or _grid(job),
             unfinished=_asked_for(job, records),
             quantized=quantized,
-            written=says_all(job, existing, known),
+            written=says_all(job, existing, found),
         )
 
 

@@ -15,8 +15,7 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
 from ffe.base.text import REPLACE, counted, none_could
 from ffe.errors import SourceError, StaleStoreError
-from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, removed_text
-from ffe.extraction.incremental import known as known_in
+from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, known, removed_text
 from ffe.extraction.missing_images import gone_after, refuse_losses, refuse_mass_loss
 from ffe.extraction.request import Job, refuse_other_spec
 from ffe.extraction.views import count_of, names_of
@@ -76,13 +75,13 @@ class Plan:
 
 
 @contextlib.contextmanager
-def open_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -> Iterator[Plan]:
+def open_plan(job: Job, quantized: IrModel | None, settled: Known | None = None) -> Iterator[Plan]:
     """Take hold of the output, and see what is there already.
 
     Args:
         job: what is asked for.
         quantized: the int8 model, where the spec has one.
-        known: what need not be opened, where that is settled; None = as the stamps say.
+        settled: what need not be opened; None = as the stamps say.
 
     Raises:
         StaleStoreError: the output holds features of another spec.
@@ -99,9 +98,9 @@ def open_plan(job: Job, quantized: IrModel | None, known: Known | None = None) -
             if existing is None and quantized is not None:  # else the model stands in that file
                 with saying_what_is_missing(job.output, lambda: model_bytes(quantized)):
                     journal.keep_model(quantized)
-            known = known or known_of(job, existing)
-            refuse_losses(job, existing, known.stamps)
-            plan = Plan(job, spec, existing, known, says_all(job, existing, known), journal, quantized)
+            found = settled or known(job, existing)
+            refuse_losses(job, existing, found.stamps)
+            plan = Plan(job, spec, existing, found, says_all(job, existing, found), journal, quantized)
         yield plan
 
 
@@ -128,21 +127,15 @@ def open_existing(job: Job, spec: ExtractSpec) -> Iterator[FeatureStore | None]:
         yield existing
 
 
-def known_of(job: Job, existing: FeatureStore | None) -> Known:
-    """See which files of the source need not be opened."""
-    trusted = existing is not None and not job.options.rehash and existing.source == job.source
-    return known_in(job.records, existing, trusted=trusted, views=job.views, truncated=job.options.truncated)
-
-
 def table_of(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[Skipped]]:
     """Return the rows of the images, without views, and the skipped files, in the order of the feature file."""
     left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
     return [rows[i] for i in sorted(rows)], sorted([*left_out, *skipped.values()], key=lambda item: item.path)
 
 
-def says_all(job: Job, existing: FeatureStore | None, known: Known) -> bool:
+def says_all(job: Job, existing: FeatureStore | None, found: Known) -> bool:
     """Return whether the existing file says all that a job asks for, as far as stamps tell."""
-    return not known.read and same_table(job, existing, *table_of(job, known.rows, known.skipped), counts_of(job, known.rows))
+    return not found.read and same_table(job, existing, *table_of(job, found.rows, found.skipped), counts_of(job, found.rows))
 
 
 def counts_of(job: Job, rows: dict[int, Row]) -> list[int]:

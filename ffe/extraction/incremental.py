@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,11 +13,9 @@ import PIL
 from ffe._version import __version__
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import counted, listed
+from ffe.extraction.request import Job
 from ffe.extraction.views import count_of
 from ffe.images.file_names import ByName
-from ffe.images.limits import Truncated
-from ffe.images.sources import ImageRecord
-from ffe.specs import ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
 
@@ -54,28 +52,18 @@ class Known:
     copied: int = 0
 
 
-def known(
-    records: Sequence[ImageRecord],
-    existing: FeatureStore | None,
-    *,
-    trusted: bool,
-    views: ViewsSpec | None = None,
-    truncated: Truncated = "skip",
-) -> Known:
-    """See which files of a source need not be opened.
+def known(job: Job, existing: FeatureStore | None) -> Known:
+    """See which files of a source need not be opened, by the feature file that was made from it earlier.
 
-    Args:
-        records: the source.
-        existing: the feature file that was made from it earlier, or None.
-        trusted: whether equal stamps say that a file is the same; they do not
-            where the source is another folder, or the user wants all files read.
-        views: that each image that trains is to have.
-        truncated: ``keep`` looks again at what was skipped because it is cut off; rows that were kept stay anyway.
+    Equal stamps say that a file is the same, unless the source is another folder, or all files are to be read.
+    Of what was skipped because it is cut off, ``truncated="keep"`` looks again; rows that were kept stay anyway.
     """
+    records, views = job.records, job.views
     stamps = tuple(stamp_now(record.file) for record in records)
     wanted = [1 + count_of(record, views) for record in records]
     if existing is None:
         return Known(stamps, {}, {}, tuple(range(len(records))), tuple(wanted))
+    trusted = existing.source == job.source and not job.options.rehash
     places = ByName((existing.paths[i], i) for i in existing.plain.tolist())
     made = existing.made_views
     alike = views.count if views is not None and made is not None and views.augment == made.augment else 0
@@ -85,7 +73,7 @@ def known(
     judged = {
         item.path: item
         for item in existing.skipped
-        if existing.judged_by == JUDGED_BY and not (truncated == "keep" and item.reason == "truncated")
+        if existing.judged_by == JUDGED_BY and not (job.options.truncated == "keep" and item.reason == "truncated")
     }
     rows: dict[int, Row] = {}
     skipped: dict[int, Skipped] = {}
@@ -93,20 +81,16 @@ def known(
     doubtful_rows = copied = 0
     for i, (record, stamp) in enumerate(zip(records, stamps, strict=True)):
         place = places.get(record.path)
-        if stamp == NO_STAMP or not trusted:
-            same = False
-        elif place is not None:
-            same = stored[place] == stamp
-        else:
-            same = record.path in judged and judged[record.path].stat == stamp
-        lacking = wanted[i] - 1 - held.get(sha256[place], 0) if same and place is not None and wanted[i] > 1 else 0
+        before = stored[place] if place is not None else judged[record.path].stat if record.path in judged else None
+        same = trusted and stamp != NO_STAMP and stamp == before
         if same and place is not None:
+            lacking = wanted[i] - 1 - held.get(sha256[place], 0) if wanted[i] > 1 else 0
             copied += wanted[i] - lacking
-        if lacking:
-            read.append(i)
-            missing.append(lacking)
-        elif same and place is not None:
-            rows[i] = Row(record.path, sha256[place], record.label, record.split, 0, phash[place], record.group, stamp)
+            if lacking:
+                read.append(i)
+                missing.append(lacking)
+            else:
+                rows[i] = Row(record.path, sha256[place], record.label, record.split, 0, phash[place], record.group, stamp)
         elif same:
             skipped[i] = judged[record.path]
         else:
@@ -157,22 +141,23 @@ class Changes:
 
 def changes(existing: FeatureStore | None, rows: Sequence[Row]) -> Changes:
     """Count what changed; without an old file all rows are new."""
-    before, after = before_and_after(existing, rows)
+    before, after, gone = _compared(existing, rows)
     stayed = [path for path in before if path in after]
-    removed = len(removed_paths(before, after))
+    removed = len(gone)
     renamed = len(before) - len(stayed) - removed
     unchanged = sum(before[path] == after[path] for path in stayed)
     return Changes(unchanged, len(after) - len(stayed) - renamed, len(stayed) - unchanged, removed, renamed)
 
 
-def before_and_after(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return {path: digest} of an old file, and of rows; a path that only looks like an old one is spelt as that one."""
-    before = ByName(() if existing is None else zip(existing.paths, existing.sha256, strict=True))
-    return dict(before.items()), {before.spelt(row.path) or row.path: row.sha256 for row in rows}
+def removed_paths(existing: FeatureStore | None, rows: Sequence[Row]) -> list[str]:
+    """Return the paths of an old file that no row has any more, and whose content has not come under another path."""
+    return _compared(existing, rows)[2]
 
 
-def removed_paths(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the paths, of {path: digest}, that are gone, and whose content has not come under another path."""
+def _compared(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Return {path: digest} of an old file, and of rows, and ``removed_paths``; a path that looks like an old one is that one."""
+    old = ByName(() if existing is None else zip(existing.paths, existing.sha256, strict=True))
+    before, after = dict(old.items()), {old.spelt(row.path) or row.path: row.sha256 for row in rows}
     come = Counter(sha256 for path, sha256 in after.items() if path not in before)
     removed = []
     for path in sorted(before.keys() - after.keys()):
@@ -180,7 +165,7 @@ def removed_paths(before: Mapping[str, str], after: Mapping[str, str]) -> list[s
             come[before[path]] -= 1
         else:
             removed.append(path)
-    return removed
+    return before, after, removed
 
 
 def removed_text(existing: FeatureStore, rows: Sequence[Row], skipped: Sequence[Skipped], folder: Path) -> tuple[str, bool]:
@@ -195,13 +180,12 @@ def removed_text(existing: FeatureStore, rows: Sequence[Row], skipped: Sequence[
     Returns:
         The causes, and whether anything is lost: a list that names fewer files is what somebody wanted.
     """
-    paths = removed_paths(*before_and_after(existing, rows))
+    paths = removed_paths(existing, rows)
     unreadable = {item.path for item in skipped}.intersection(paths)
     unlisted = sum(path not in unreadable and (folder / path).exists() for path in paths)
-    gone = len(paths) - len(unreadable) - unlisted
     causes = [
-        f"{counted(gone, 'file is', 'files are')} gone" if gone else "",
-        f"{counted(len(unreadable), 'file')} can no longer be read" if unreadable else "",
-        f"{counted(unlisted, 'file is', 'files are')} no longer listed" if unlisted else "",
+        (len(paths) - len(unreadable) - unlisted, ("file is", "files are"), "gone"),
+        (len(unreadable), ("file", None), "can no longer be read"),
+        (unlisted, ("file is", "files are"), "no longer listed"),
     ]
-    return listed([cause for cause in causes if cause], "and"), unlisted < len(paths)
+    return listed([f"{counted(count, *files)} {what}" for count, files, what in causes if count], "and"), unlisted < len(paths)

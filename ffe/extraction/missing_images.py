@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import counted, few
 from ffe.errors import SourceError
-from ffe.extraction.incremental import before_and_after, removed_paths
+from ffe.extraction.incremental import removed_paths
 from ffe.extraction.request import Job
 from ffe.images.file_names import ByName
 from ffe.images.sources import UNLABELLED
@@ -24,12 +24,7 @@ SHARE = 0.5  # of its images, above which it is one
 def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stamp]) -> None:
     """Make sure, before any file is read, that a source has not lost what cannot be meant.
 
-    A file of the same size under a new name is taken for the image, moved.
-
-    Args:
-        job: what is asked for.
-        existing: the feature file that is there already, or None.
-        stamps: of the files of the source.
+    A file of the same size under a new name is taken for the image, moved. ``stamps`` are those of the source's files.
 
     Raises:
         SourceError: it has: see ``refuse_mass_loss`` and ``ffe.images.unreadable``.
@@ -58,14 +53,8 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
 
 
 def gone_after(job: Job, existing: FeatureStore, rows: Sequence[Row]) -> list[int]:
-    """Return the rows of a feature file whose images are in no row any more, under no name; views do not count.
-
-    Args:
-        job: what was asked for.
-        existing: the feature file.
-        rows: of the images of the new one.
-    """
-    removed = set(removed_paths(*before_and_after(existing, rows)))
+    """Return the rows of a feature file whose images are in none of the new rows, under no name; views do not count."""
+    removed = set(removed_paths(existing, rows))
     return [row for row in _unlisted(job, existing, ByName((row.path, None) for row in rows)) if existing.paths[row] in removed]
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.engines.base import Engine
 from ffe.errors import DataError, DecodeError
-from ffe.extraction.batch_size import BatchSize, in_pieces
+from ffe.extraction.batch_size import BatchSize
 from ffe.extraction.stage_times import Stages
 from ffe.images.loader import DecodedImage, ImageStream
 from ffe.images.phash import UNKNOWN
@@ -43,15 +45,26 @@ class ImageFeatures:
     view: int = 0
 
 
-class _Batch:
-    """Files that go through the backbone together, and the call that computes them."""
+def noting(pictures: Iterable[tuple[str, Path | bytes]], names: dict[int, str]) -> Iterator[Path | bytes]:
+    """Yield the files of pictures, and note their names by position."""
+    for index, (name, file) in enumerate(pictures):
+        names[index] = name
+        yield file
 
-    def __init__(self, items: list[DecodedImage], pixels: np.ndarray | None) -> None:
-        self.items = items
-        self.pixels = pixels
-        self.size = 0  # of the engine's batches when this one was started
-        self.result: Callable[[], np.ndarray] | None = None
-        self.failed: Exception | None = None
+
+def feature_rows(batches: Iterable[list[ImageFeatures]], dims: int, refusal: Callable[[int, DecodeError], str]) -> np.ndarray:
+    """Return float32 (N, dims), a row for every image.
+
+    Raises:
+        DecodeError: an image could not be decoded; ``refusal`` says so, of its position.
+    """
+    rows: list[np.ndarray] = []
+    for item in itertools.chain.from_iterable(batches):
+        if item.error is not None:
+            raise DecodeError(item.error.reason, refusal(item.index, item.error))
+        assert item.features is not None
+        rows.append(item.features)
+    return np.stack(rows) if rows else np.empty((0, dims), np.float32)
 
 
 class Pipeline:
@@ -88,7 +101,7 @@ class Pipeline:
         self._known = known
         self._taken: set[tuple[str, int]] = set()
         self._sizer: BatchSize | None = None
-        self._running: deque[_Batch] = deque()
+        self._running: deque[tuple[list[DecodedImage], Callable[[], np.ndarray] | None]] = deque()
         self._waited = 0.0
         self._idle = self._others()
         images.known = self._skip
@@ -138,7 +151,7 @@ class Pipeline:
         if waiting:
             yield from self._start(waiting)
         while self._running:
-            yield self._finish(self._running.popleft())
+            yield self._finish(*self._running.popleft())
 
     def _open(self) -> None:
         if self.engine is None:
@@ -151,30 +164,20 @@ class Pipeline:
         """Start a batch; yield an earlier one if there are as many on their way as the engine takes."""
         pixels = [item.pixels for item in items if item.pixels is not None]
         while self._running and (self.engine is None or len(self._running) >= self.engine.in_flight):
-            yield self._finish(self._running.popleft())
-        batch = _Batch(items, np.stack(pixels) if pixels else None)
-        if batch.pixels is not None:
-            assert self.engine is not None
+            yield self._finish(*self._running.popleft())
+        result = None
+        if pixels:
             assert self._sizer is not None
             if self._sizer.memory_is_low():
                 self._images.ahead = max(2, self._images.ahead // 2)
-            batch.size = self.engine.batch_size
-            try:
-                batch.result = self._call(self.engine, batch.pixels)
-            except Exception as error:
-                batch.failed = error
-        self._running.append(batch)
+            result = self._sizer.start(np.stack(pixels))
+        self._running.append((items, result))
 
-    @staticmethod
-    def _call(engine: Engine, pixels: np.ndarray) -> Callable[[], np.ndarray]:
-        """Start the calls of a batch: one, or more if the batch size has shrunk since it was filled."""
-        return engine.start(pixels) if len(pixels) <= engine.batch_size else lambda: in_pieces(engine, pixels)
-
-    def _finish(self, batch: _Batch) -> list[ImageFeatures]:
+    def _finish(self, items: list[DecodedImage], result: Callable[[], np.ndarray] | None) -> list[ImageFeatures]:
         rows: Iterator[np.ndarray] = iter(())
-        if batch.pixels is not None:
+        if result is not None:
             started = time.perf_counter()
-            features = self._features(batch)
+            features = result()
             self._waited += time.perf_counter() - started
             with np.errstate(over="ignore"):  # what does not fit is refused below
                 features = features.astype(self._dtype, copy=False).astype(np.float32, copy=False)
@@ -182,29 +185,8 @@ class Pipeline:
                 hint = "use --dtype float32" if self._dtype != "float32" else "check the weights, or use --precision float32"
                 raise DataError(f"The backbone gave features that are NaN or too large for {self._dtype}; {hint}.")
             rows = iter(features)
+        own = [None if item.pixels is None else next(rows) for item in items]
         return [
-            ImageFeatures(
-                item.index,
-                item.sha256,
-                next(rows) if item.pixels is not None else None,
-                item.error,
-                item.phash,
-                item.stat,
-                item.view,
-            )
-            for item in batch.items
+            ImageFeatures(item.index, item.sha256, row, item.error, item.phash, item.stat, item.view)
+            for item, row in zip(items, own, strict=True)
         ]
-
-    def _features(self, batch: _Batch) -> np.ndarray:
-        assert self.engine is not None
-        assert self._sizer is not None
-        assert batch.pixels is not None
-        try:
-            if batch.failed is not None:
-                raise batch.failed
-            assert batch.result is not None
-            features = batch.result()
-        except Exception as error:
-            return self._sizer.again(batch.pixels, batch.size, error)
-        self._sizer.ended(len(batch.pixels), self.engine.seconds)
-        return features

@@ -170,7 +170,7 @@ def extract(
             from ffe.extraction.runners.local import open_images
 
             Journal(job.output, job.spec, overwrite=overwrite).close()  # refuses now what it would refuse afterwards
-            everything = known(job.records, None, trusted=False, views=job.views)
+            everything = known(job, None)
             _announce(state(job, everything), announce)
             images = stack.enter_context(open_images(job, range(len(job.records))))
             images.prefetch()  # while libraries are loaded, and the backbone is quantised

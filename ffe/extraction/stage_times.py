@@ -27,8 +27,7 @@ class Stages:
         write: writing features to disk.
         shared: whether the backbone runs on the cores that decode.
         decoding: how long decoding took, waiting for a core included; what reading is compared with.
-        waited_for_images, waited_for_backbone, waited_for_disk: in which the
-            run could do nothing but wait for that stage.
+        waited_for_images, waited_for_backbone, waited_for_disk: in which the run could do nothing but wait for that stage.
     """
 
     read: float = 0.0
@@ -50,12 +49,13 @@ class Stages:
         them that takes more of the processor.
         """
         images: Stage = "read" if self.read > self.decoding else "decode"
-        waits: dict[Stage, float] = {"backbone": self.waited_for_backbone}
-        waits[images] = self.waited_for_images
-        waits["write"] = self.waited_for_disk
-        longest = max(waits, key=lambda stage: waits[stage])
-        waits_for_cores = self.shared and self.decoding > _STARVED * self.decode
-        if longest in {"decode", "backbone"} and waits_for_cores:
+        waits: list[tuple[float, Stage]] = [
+            (self.waited_for_backbone, "backbone"),
+            (self.waited_for_images, images),
+            (self.waited_for_disk, "write"),
+        ]
+        _, longest = max(waits, key=lambda wait: wait[0])
+        if longest in {"decode", "backbone"} and self.shared and self.decoding > _STARVED * self.decode:
             return "decode" if self.decode > self.processor else "backbone"
         return longest
 
@@ -105,7 +105,6 @@ class Computed:
         seconds: of the loop, without opening the backbone.
         engine: what ran it; None if it was not needed.
         workers: threads that decoded, at the end.
-        stages: seconds spent in each stage.
     """
 
     rows: dict[int, Row] = field(default_factory=dict)

@@ -21,10 +21,8 @@ _LEAST_IMAGES = 100  # fewer tell little about a rate
 def remembered(spec: ExtractSpec, engine: str, *, views: bool = False) -> tuple[tuple[int, int, int] | None, float | None]:
     """Return the grid (h, w, c) of a spec's features, and images a second on this machine; None = not known yet.
 
-    Args:
-        spec: what makes the features.
-        engine: as the user asked for it.
-        views: whether each file is decoded for several views; as without, where no such run is known.
+    ``engine`` is as the user asked for it; ``views`` says whether each file is decoded for several views: where no
+    such run is known, one without counts.
     """
     content = _read(_note(spec))
     grid = rate = None
@@ -41,14 +39,7 @@ def remembered(spec: ExtractSpec, engine: str, *, views: bool = False) -> tuple[
 def remember(
     spec: ExtractSpec, engine: str, grid: tuple[int, int, int], images: int, rate: float, *, views: bool = False
 ) -> None:
-    """Keep what a run showed; the rate of a few images is not kept.
-
-    Args:
-        spec, engine, views: of the run.
-        grid: (h, w, c) of its features.
-        images: that it computed.
-        rate: images a second.
-    """
+    """Keep what a run of so many images showed: the grid (h, w, c), and images a second unless there were but a few."""
     content = _read(_note(spec))
     rates = content["rates"] if isinstance(content.get("rates"), dict) else {}
     if images >= _LEAST_IMAGES:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,9 +13,8 @@ from ffe.backbones.resolve import make_spec, weights_of
 from ffe.backbones.trained import is_model_file
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
-from ffe.errors import DecodeError
 from ffe.extraction.batch_size import check_batch
-from ffe.extraction.pipeline import Pipeline
+from ffe.extraction.pipeline import Pipeline, feature_rows, noting
 from ffe.images.input_files import given
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.loader import ImageStream
@@ -27,10 +24,9 @@ from ffe.specs import Decode
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A scikit-learn transformer from images to features.
 
-    A fitted one can be pickled, copied, and saved as a step of a pipeline: the
-    backbone itself is not kept, but found again when it is next needed, and its
-    weights must be the same. Names of features, and ``set_output``, are those of
-    scikit-learn.
+    A fitted one can be pickled, copied, and saved as a step of a pipeline: the backbone itself is not kept, but found
+    again when it is next needed, and its weights must be the same. Names of features, and ``set_output``, are those
+    of scikit-learn.
 
     Args:
         backbone: a name of ``ffe backbones``.
@@ -95,26 +91,15 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         if not self.__sklearn_is_fitted__():
             self.fit(X)
-        rows, names = [], []
-        limits = Limits(self.max_pixels, self.max_bytes, self.truncated)
-
-        def files() -> Iterator[Path | bytes]:
-            for name, file in given(_column(X), limits.bytes):
-                names.append(name)
-                yield file
-
-        spec = self.spec_
-        with ImageStream(
-            files(), spec.preprocess.size, how=spec.preprocess.decode, workers=self.workers, limits=limits
-        ) as images:
-            for batch in Pipeline(images, self._opened, batch_size=self.batch_size):
-                for item in batch:
-                    if item.error is not None:
-                        raise DecodeError(
-                            item.error.reason, f"'{names[item.index]}' cannot be decoded: {item.error}; remove it from the list."
-                        )
-                    rows.append(item.features)
-        return np.stack(rows) if rows else np.empty((0, self.n_features_out_), np.float32)  # type: ignore[arg-type]
+        names: dict[int, str] = {}
+        limits, preprocess = Limits(self.max_pixels, self.max_bytes, self.truncated), self.spec_.preprocess
+        files = noting(given(_column(X), limits.bytes), names)
+        with ImageStream(files, preprocess.size, how=preprocess.decode, workers=self.workers, limits=limits) as images:
+            return feature_rows(
+                Pipeline(images, self._opened, batch_size=self.batch_size),
+                self.n_features_out_,
+                lambda index, error: f"'{names[index]}' cannot be decoded: {error}; remove it from the list.",
+            )
 
     def _opened(self) -> Engine:
         if self._engine is None:  # of a copy

@@ -23,12 +23,7 @@ def views_text(views: ViewsSpec) -> str:
 
 
 def asked_views(count: int | None, augment: str | AugmentSpec | None, existing: ViewsSpec | None) -> ViewsSpec | None:
-    """Return the views that a run is to make.
-
-    Args:
-        count: that the user names; 0 = none, None = as the file has them already.
-        augment: how they differ, or its text; None = as in the file.
-        existing: the views of the file that is there.
+    """Return the views that a run is to make, of what the user names and the file that is there has (``existing``).
 
     Raises:
         SpecError: one of count and augment is missing, or out of range.
@@ -38,16 +33,15 @@ def asked_views(count: int | None, augment: str | AugmentSpec | None, existing: 
         if spec is not None:
             raise SpecError("--views 0 makes no views, so there is nothing for --augment to say; leave one of them out.")
         return None
-    if count is None and existing is None:
-        if spec is not None:
+    many = existing.count if count is None and existing is not None else count
+    how = existing.augment if spec is None and existing is not None else spec
+    if many is None:
+        if how is not None:
             raise SpecError("--augment says how views differ, but not how many there are; add --views 4, for example.")
         return None
-    if spec is None and existing is None:
+    if how is None:
         raise SpecError(f"--views needs --augment, which says how the views differ; add {_EXAMPLE}, for example.")
-    asked = ViewsSpec(
-        existing.count if count is None and existing is not None else count,  # type: ignore[arg-type]
-        existing.augment if spec is None and existing is not None else spec,  # type: ignore[arg-type]
-    )
+    asked = ViewsSpec(many, how)
     if count is None and spec is None:
         log.info("the feature file has %s, and keeps them, also of new images; --views 0 drops them", views_text(asked))
     return asked
@@ -59,14 +53,12 @@ def check_trains(records: Sequence[ImageRecord], root: object, views: ViewsSpec 
     Raises:
         SourceError: none of them has a label.
     """
-    if views is None:
-        return
-    if all(record.label == UNLABELLED for record in records):
+    if views is not None and all(record.label == UNLABELLED for record in records):
         raise SourceError(
             f"The images of '{root}' have no labels, so none of them trains, and only those that train get views; "
             "give one folder per class, or a CSV with labels, or do without views (--views 0)."
         )
-    if not any(trains(record) for record in records):
+    if views is not None and not any(trains(record) for record in records):
         log.warning("no image of '%s' trains, so none gets views", root)
 
 

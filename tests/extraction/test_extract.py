@@ -20,7 +20,7 @@ from ffe.base.digests import bytes_digest
 from ffe.commands.verify import verify
 from ffe.engines.factory import open_engine
 from ffe.engines.fake import FakeEngine
-from ffe.errors import DataError, EngineError, SourceError, StaleStoreError, StoreError
+from ffe.errors import DataError, EngineError, SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.run import ExtractSummary, Progress, extract
 from ffe.images.decode import decode
 from ffe.images.drawings import draw
@@ -562,3 +562,9 @@ def test_interrupted_overwriting_run_goes_on(source: Path, output: Path, monkeyp
         with pytest.raises(KeyboardInterrupt):
             run(source, output, overwrite=True)
     assert run(source, output, overwrite=True).computed == 4
+
+
+@pytest.mark.parametrize(("name", "paths"), [("source", (None, "f.h5")), ("output", ("pictures", 7))])
+def test_what_is_no_path_is_refused_in_a_sentence(name: str, paths: tuple[Any, Any]) -> None:
+    with pytest.raises(SpecError, match=rf"^{name} is (None|7), but must be a path; give it as text or as a pathlib\.Path\.$"):
+        extract(*paths)
