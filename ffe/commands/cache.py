@@ -13,7 +13,7 @@ from typing import Any
 from ffe.backbones.weights import keras_home
 from ffe.base.system import cache_root
 from ffe.errors import FfeError, SourceError
-from ffe.store.journal_folder import locked, remove
+from ffe.store.journal_folder import DRAFT, LOCK, lock_output, release, remove
 from ffe.store.reader import FeatureStore
 from ffe.tuning.trial_store import TRIALS
 
@@ -85,8 +85,9 @@ class _Place:
 
     def clear(self) -> None:
         for partial in self._unfinished():
-            with locked(partial, partial.with_suffix("")):
-                remove(partial)
+            lock = lock_output(partial, partial.with_suffix(""))
+            remove(partial)
+            release(lock)
         files = self.files()
         for path in files:
             path.unlink(missing_ok=True)
@@ -99,7 +100,7 @@ class _Place:
 
     def _unfinished(self) -> list[Path]:
         like = self._like(r".+-[0-9a-f]{12}\.h5\.partial") if self.kind == "activations" else []
-        return [folder for folder in like if (folder / "lock").is_file()]
+        return [folder for folder in like if (folder / LOCK).is_file() or (folder / DRAFT).is_file()]
 
 
 def kept(folders: Sequence[Path] = ()) -> list[Kept]:

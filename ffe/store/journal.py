@@ -33,7 +33,7 @@ from ffe.base.openvino_ir import IrModel, read_ir, write_ir
 from ffe.base.system import taken_disk
 from ffe.errors import StoreError
 from ffe.specs import ExtractSpec
-from ffe.store.journal_folder import DRAFT, MODEL, folder_of, locked, remove
+from ffe.store.journal_folder import DRAFT, MODEL, folder_of, lock_output, release, remove
 from ffe.store.journal_records import HEAD_BYTES, Record, read_record, refuse_other_run, row_bytes, sound_rows
 
 _PART_BYTES = 16 << 20
@@ -81,7 +81,7 @@ class Journal:
         self._file: BinaryIO | None = None
         self._reader: FileIO | None = None
         self._lasting = self._discarded = False
-        self._lock = locked(self.folder, output)
+        self._lock = lock_output(self.folder, output)
         try:
             self._read(output, overwrite)
         except StoreError:
@@ -344,9 +344,9 @@ class Journal:
         """Let another process have the output; leave no folder behind that holds no rows."""
         self._writer.shutdown()
         self._close_file()
-        if not self._discarded and not self._lock.closed and not any(self.folder.glob("*.json")):
+        if not self._discarded and self._lock.is_locked and not any(self.folder.glob("*.json")):
             remove(self.folder)  # once it is gone, one of its name is another process's
-        self._lock.close()
+        release(self._lock)
 
     def _close_file(self) -> None:
         for file in (self._file, self._reader):

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from pathlib import Path
-from typing import IO
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from ffe.errors import StoreError
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
-
 DRAFT = "draft"  # the rows, where the finished file will have them
 MODEL = "backbone.zip"  # the int8 model that makes them
-
-_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}  # by another process
+LOCK = "lock"  # empty; the system knows who holds it
 
 
 def folder_of(output: Path) -> Path:
@@ -27,42 +21,52 @@ def folder_of(output: Path) -> Path:
     return real.with_name(real.name + ".partial")
 
 
-def locked(folder: Path, output: Path) -> IO[str]:
-    """Take the lock of an output, for as long as the file that is returned stays open (where the system has such locks)."""
+def lock_output(folder: Path, output: Path) -> BaseFileLock:
+    """Take the lock of an output, which is held until it is released, or the process ends.
+
+    Raises:
+        StoreError: another process holds it, or the disk has no locks.
+    """
+    file = folder / LOCK
+    lock = FileLock(file, timeout=0, thread_local=False, fallback_to_soft=False)
     while True:
         folder.mkdir(exist_ok=True)
         try:
-            file = (folder / "lock").open("w")
+            file.touch()
         except FileNotFoundError:  # a run that ended has just removed the folder
             continue
-        if fcntl is None:
-            return file
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            if error.errno not in _HELD:
-                with contextlib.suppress(OSError):  # nothing is left behind but the rows of an earlier run
-                    (folder / "lock").unlink()
-                    folder.rmdir()
+            lock.acquire()
+            return lock
+        except FileNotFoundError:
+            continue
+        except Timeout as error:
+            if file.exists():  # else it is the lock of a run that has ended meanwhile
                 raise StoreError(
-                    f"The disk of '{output}' has no locks ({error.strerror}), so nothing keeps another process from writing it "
-                    "too; choose an output on another disk."
+                    f"Another process is writing '{output}'; wait until it is done, or choose another output."
                 ) from error
+        except OSError as error:
+            with contextlib.suppress(OSError):  # nothing is left behind but the rows of an earlier run
+                file.unlink()
+                folder.rmdir()
             raise StoreError(
-                f"Another process is writing '{output}'; wait until it is done, or choose another output."
+                f"The disk of '{output}' has no locks ({error.strerror}), so nothing keeps another process from writing it "
+                "too; choose an output on another disk."
             ) from error
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / "lock")):
-                return file
-        file.close()  # the lock of a run that has ended and removed it meanwhile
 
 
 def remove(folder: Path) -> None:
     """Delete a folder of rows: first what makes them count, last what keeps other processes away."""
     with contextlib.suppress(OSError):
-        names = sorted(os.listdir(folder), key=lambda name: (name == "lock", not name.endswith(".json"), name))
+        names = sorted(os.listdir(folder), key=lambda name: (name == LOCK, not name.endswith(".json"), name))
         for name in names:
             with contextlib.suppress(OSError):
                 os.unlink(folder / name)
         os.rmdir(folder)
+
+
+def release(lock: BaseFileLock) -> None:
+    """Let another process have the output; a folder that nothing is left in goes (Windows deletes no lock that is held)."""
+    lock.release()
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(lock.lock_file))

@@ -1,4 +1,4 @@
-"""Contracts: what every engine, head and feature store must pass. Subclass one in a test file.
+"""Contracts: what every engine and every head must pass. Subclass one in a test file.
 
 Importing a contract needs pytest, which only the extra ``test`` installs.
 """
@@ -8,18 +8,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["EngineContract", "HeadContract", "StoreContract"]
+__all__ = ["EngineContract", "HeadContract"]
 
 _HOMES = {
     "EngineContract": "ffe.testing.engine",
     "HeadContract": "ffe.testing.head",
-    "StoreContract": "ffe.testing.store",
 }
 
 if TYPE_CHECKING:
     from ffe.testing.engine import EngineContract
     from ffe.testing.head import HeadContract
-    from ffe.testing.store import StoreContract
 
 
 def __getattr__(name: str) -> Any:

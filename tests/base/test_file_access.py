@@ -30,7 +30,7 @@ from ffe.extraction.request import check_output
 from ffe.images.csv_list import read_list
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store.journal import Journal
-from ffe.store.journal_folder import folder_of, locked
+from ffe.store.journal_folder import folder_of, lock_output
 from ffe.store.reader import FeatureStore
 
 NO_LOCKS = (errno.ENOLCK, errno.EROFS, errno.EOPNOTSUPP, errno.EIO)
@@ -61,10 +61,10 @@ def test_nothing_is_written_where_the_disk_has_no_locks(tmp_path: Path, monkeypa
     def no_locks(*arguments: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("ffe.store.journal_folder.fcntl.flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     output = tmp_path / "features.h5"
     with pytest.raises(StoreError, match=rf"has no locks \({os.strerror(number)}\).*; choose an output on another disk\."):
-        locked(folder_of(output), output)
+        lock_output(folder_of(output), output)
     assert not list(tmp_path.iterdir())
 
 

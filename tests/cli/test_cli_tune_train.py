@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from feature_files import seal
 
 from ffe.bundle.io import Bundle
 from ffe.cli import COMMANDS, cli
@@ -26,7 +27,6 @@ from ffe.evaluation.temperature import with_temperature
 from ffe.images.drawings import draw_folder
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
-from ffe.testing.store import seal
 from ffe.tuning.search import SearchProgress, Trial
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from feature_files import seal
 
 from ffe.backbones.resolve import make_spec
 from ffe.base.hdf5_checks import as_text
@@ -23,7 +24,6 @@ from ffe.extraction.run import extract
 from ffe.images.drawings import draw
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
-from ffe.testing.store import seal
 
 
 @pytest.fixture

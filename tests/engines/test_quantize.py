@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from feature_files import seal
 
 from ffe.backbones.resolve import make_spec
 from ffe.backbones.weights import random_weights
@@ -30,7 +31,6 @@ from ffe.images.sources import ImageRecord, scan
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
-from ffe.testing.store import seal
 
 OPTIONS: dict[str, Any] = {"backbone": "mobilenet_0.25", "size": 32, "weights": "random"}
 

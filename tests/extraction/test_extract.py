@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from feature_files import assert_same_file, seal
 
 from ffe.base.digests import bytes_digest
 from ffe.commands.verify import verify
@@ -26,7 +27,6 @@ from ffe.images.decode import decode
 from ffe.images.drawings import draw
 from ffe.images.phash import perceptual_hash
 from ffe.store.reader import FeatureStore
-from ffe.testing.store import assert_same_file, seal
 
 OPEN_ENGINE = "ffe.extraction.runners.local.open_engine"
 

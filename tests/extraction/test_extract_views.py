@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from feature_files import seal
 
 from ffe.base.hdf5_checks import as_text
 from ffe.commands.pack import pack
@@ -33,7 +34,6 @@ from ffe.store import journal
 from ffe.store.check import check_store
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import write_store
-from ffe.testing.store import seal
 
 CHANGES = "flip,zoom=0.6-1.2,rotate=20,brightness=0.7-1.3"
 

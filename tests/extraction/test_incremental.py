@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from feature_files import seal
 
 from ffe.base import file_stat
 from ffe.errors import SourceError
@@ -24,7 +25,6 @@ from ffe.extraction.run import ExtractSummary, Progress, extract
 from ffe.images.drawings import draw
 from ffe.store import schema as layout
 from ffe.store.reader import FeatureStore
-from ffe.testing.store import seal
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

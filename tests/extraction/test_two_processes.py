@@ -129,15 +129,15 @@ def test_what_another_process_has_written_meanwhile_is_not_lost(
 ) -> None:
     """It ends between the moment when a run looks at the output and the moment when it takes hold of it."""
     output = tmp_path / "features.h5"
-    locked = journal_module.locked
+    lock_output = journal_module.lock_output
 
     def ended_just_now(*arguments: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(journal_module, "locked", locked)
+            patch.setattr(journal_module, "lock_output", lock_output)
             extract(pictures, output, backbone="fake", size=16)
-        return locked(*arguments)
+        return lock_output(*arguments)
 
-    monkeypatch.setattr(journal_module, "locked", ended_just_now)
+    monkeypatch.setattr(journal_module, "lock_output", ended_just_now)
     with pytest.raises(StaleStoreError, match=r"holds other features than these \(preprocess\.size: stored 16x16, asked 32x32\)"):
         extract(pictures, output, backbone="fake")
     with FeatureStore(output) as store:

@@ -20,6 +20,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from feature_files import seal
 
 from ffe.base.digests import bytes_digest
 from ffe.base.hdf5_checks import as_text
@@ -27,7 +28,6 @@ from ffe.bundle.manifest import GOLDEN, HEAD, MANIFEST, SPLITS
 from ffe.errors import SpecError
 from ffe.specs import ExtractSpec, spec_digest
 from ffe.store import schema
-from ffe.testing.store import seal
 
 _TEXTS = ("", "a", "../../x", "/etc/hostname", "\x1b[31m", "\u202e", "ä" * 300, "{{ 7 }}", "<script>", "nan", "[" * 2000, "cat")
 _NUMBERS = (0, 1, -1, 2, 7, 255, 2**31, -(2**31), 2**63 - 1, 2**70, 10**400, 0.5, -0.0, 1e308, math.nan, math.inf, -math.inf)

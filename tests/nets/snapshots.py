@@ -113,14 +113,10 @@ def _returned() -> Iterator[type]:
 
 
 def signatures() -> dict[str, Any]:
-    """Return every public name with its signature, and the public members of what public functions return.
-
-    The contract of feature files is no part of it: only ffe's own store must
-    pass it, so it need not ship.
-    """
+    """Return every public name with its signature, and the public members of what public functions return."""
     found: dict[str, Any] = {}
     for module in (ffe, ffe.errors, ffe.testing):
-        for name in set(module.__all__) - {"StoreContract", "__version__"}:
+        for name in set(module.__all__) - {"__version__"}:
             value = getattr(module, name)
             found[f"{module.__name__}.{name}"] = _class(value) if inspect.isclass(value) else parameters(value)
     for kind in _returned():

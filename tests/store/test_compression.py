@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from contract import StoreContract
 
 from ffe.commands.pack import pack
 from ffe.errors import SpecError, StoreError
@@ -16,7 +17,6 @@ from ffe.extraction.run import extract
 from ffe.specs import Compression, StoredDtype
 from ffe.store import compression
 from ffe.store.reader import FeatureStore
-from ffe.testing import StoreContract
 
 FILTERS = {"none": [], "lzf": [32000], "gzip": [1], "zstd": [32001]}
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from feature_files import assert_same_file
 
 from ffe.base.digests import canonical_json
 from ffe.cli import cli
@@ -20,7 +21,6 @@ from ffe.extraction.run import extract
 from ffe.specs import spec_digest
 from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.reader import FeatureStore
-from ffe.testing.store import assert_same_file
 
 TEXT = h5py.string_dtype("utf-8")
 SKIPPED = [("bäd.png", "broken", "its header is damaged")]

@@ -403,7 +403,7 @@ def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def none(*rest: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("ffe.store.journal_folder.fcntl.flock", none)
+    monkeypatch.setattr("fcntl.flock", none)
     with pytest.raises(StoreError) as caught:
         Journal(tmp_path / "f.h5", SPEC)
     assert str(caught.value) == (

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from feature_files import seal
 
 from ffe.base.hdf5_checks import as_text
 from ffe.commands.pack import pack
@@ -21,7 +22,6 @@ from ffe.extraction.run import extract
 from ffe.images.drawings import draw
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
-from ffe.testing.store import seal
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import pytest
 from click.testing import CliRunner
+from feature_files import seal
 
 from ffe.base.hdf5_checks import as_text
 from ffe.cli import cli
@@ -18,7 +19,6 @@ from ffe.commands.tune import train
 from ffe.extraction.run import extract
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
-from ffe.testing.store import seal
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from contract import StoreContract
 
 from ffe.base.hdf5_checks import as_text
 from ffe.errors import StoreError
@@ -17,7 +18,6 @@ from ffe.specs import StoredDtype
 from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import chunk_rows
-from ffe.testing import StoreContract
 
 
 class TestFloat32Store(StoreContract):
