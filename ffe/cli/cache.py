@@ -11,7 +11,7 @@ from ffe.cli.options import json_option
 from ffe.cli.show import print_json
 
 if TYPE_CHECKING:
-    from ffe.commands.cache import Kept
+    from ffe.commands.cache import CacheEntry
 
 _KINDS = ("models", "compiled", "runs", "digests", "trials", "activations")
 
@@ -38,10 +38,10 @@ def command(folders: tuple[Path, ...], clear: str | None, as_json: bool) -> None
 
     places = folders or (Path(),)
     if clear is None:
-        found = cache.kept(places)
+        found = cache.list_cached(places)
         print_json({"kept": [each.to_json() for each in found]}) if as_json else _print(found)
         return
-    gone = cache.clear(None if clear == "all" else clear, places)
+    gone = cache.clear_cached(None if clear == "all" else clear, places)
     if as_json:
         print_json({"cleared": [each.to_json() for each in gone]})
     elif gone:
@@ -51,7 +51,7 @@ def command(folders: tuple[Path, ...], clear: str | None, as_json: bool) -> None
         click.echo("There was nothing to remove.")
 
 
-def _print(found: list[Kept]) -> None:
+def _print(found: list[CacheEntry]) -> None:
     from ffe.base.text import bytes_text
     from ffe.wording.results import table
 

@@ -34,11 +34,11 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 def _features(file: str, as_json: bool) -> None:
     from ffe.base.text import bytes_text
     from ffe.extraction.views import views_text
-    from ffe.store.journal_records import unfinished
+    from ffe.store.journal_records import read_records
     from ffe.store.reader import FeatureStore
     from ffe.wording.results import facts_text, table
 
-    rows = len({name for record in unfinished(Path(file)) for name in record.names})
+    rows = len({name for record in read_records(Path(file)) for name in record.names})
     if rows and not Path(file).exists():
         raise StoreError(f"'{file}' is not finished: {_unfinished_text(rows)}.")
     with FeatureStore(file) as store:

@@ -13,7 +13,7 @@ from typing import Any
 from ffe.backbones.weights import keras_home
 from ffe.base.system import cache_root
 from ffe.errors import FfeError, SourceError
-from ffe.store.journal_folder import DRAFT, LOCK, lock_output, release, remove
+from ffe.store.journal_folder import DRAFT, LOCK, delete_folder, lock_output, release_output
 from ffe.store.reader import FeatureStore
 from ffe.tuning.trial_store import TRIALS
 
@@ -40,7 +40,7 @@ KINDS = (*_IN_ROOT, *_BESIDE)
 
 
 @dataclass(frozen=True)
-class Kept:
+class CacheEntry:
     """Files of one kind in one place.
 
     Attributes:
@@ -76,18 +76,18 @@ class _Place:
         found |= {path for partial in self._unfinished() for path in partial.iterdir() if path.is_file()}
         return sorted(found)
 
-    def kept(self) -> Kept:
+    def entry(self) -> CacheEntry:
         sizes = []
         for path in self.files():
             with contextlib.suppress(FileNotFoundError):  # another process has just removed it
                 sizes.append(path.stat().st_size)
-        return Kept(self.kind, self.what, str(self.folder), len(sizes), sum(sizes))
+        return CacheEntry(self.kind, self.what, str(self.folder), len(sizes), sum(sizes))
 
     def clear(self) -> None:
         for partial in self._unfinished():
             lock = lock_output(partial, partial.with_suffix(""))
-            remove(partial)
-            release(lock)
+            delete_folder(partial)
+            release_output(lock)
         files = self.files()
         for path in files:
             path.unlink(missing_ok=True)
@@ -103,7 +103,7 @@ class _Place:
         return [folder for folder in like if (folder / LOCK).is_file() or (folder / DRAFT).is_file()]
 
 
-def kept(folders: Sequence[Path] = ()) -> list[Kept]:
+def list_cached(folders: Sequence[Path] = ()) -> list[CacheEntry]:
     """Return what is kept: in the cache folder, beside outputs in these folders, and Keras's own weights.
 
     Raises:
@@ -111,10 +111,10 @@ def kept(folders: Sequence[Path] = ()) -> list[Kept]:
     """
     places = [*_in_root(), *_beside(folders)]
     places.append(_Place(WEIGHTS, "weights that Keras downloaded", keras_home() / "models", r".+\.h5"))
-    return [place.kept() for place in places]
+    return [place.entry() for place in places]
 
 
-def clear(kind: str | None = None, folders: Sequence[Path] = ()) -> list[Kept]:
+def clear_cached(kind: str | None = None, folders: Sequence[Path] = ()) -> list[CacheEntry]:
     """Remove what is kept, and return what that was.
 
     Args:
@@ -127,7 +127,7 @@ def clear(kind: str | None = None, folders: Sequence[Path] = ()) -> list[Kept]:
         OSError: something cannot be removed.
     """
     places = [place for place in (*_in_root(), *_beside(folders)) if kind in (None, place.kind)]
-    removed = [place.kept() for place in places]
+    removed = [place.entry() for place in places]
     for place in places:
         place.clear()
     return [each for each in removed if each.files]

@@ -38,7 +38,7 @@ _SECOND_FILE = re.compile(r"(?:valid|test):")
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class ForgottenFile:
     """What one file held of the photos.
 
     Attributes:
@@ -72,7 +72,7 @@ class ForgetResult:
         written: whether the files were changed; False = a dry run.
     """
 
-    files: tuple[Forgotten, ...]
+    files: tuple[ForgottenFile, ...]
     unknown: tuple[str, ...]
     written: bool
 
@@ -192,7 +192,7 @@ def _photo(asked: str) -> _Photo:
 
 _Known = Callable[..., bool]
 _Write = Callable[[Path, contextlib.ExitStack], None]  # writes the file without the photos, and what must stay open
-_Step = tuple[Forgotten, _Write]
+_Step = tuple[ForgottenFile, _Write]
 
 
 def _look(path: Path, known: _Known) -> _Step:
@@ -250,7 +250,7 @@ def _in_features(path: Path, known: _Known) -> _Step:
             views=store.made_views,
         )
 
-    return Forgotten(path, "features", tuple(sorted(names)), int(gone.sum()), near), write
+    return ForgottenFile(path, "features", tuple(sorted(names)), int(gone.sum()), near), write
 
 
 def _near(store: FeatureStore, gone: np.ndarray) -> tuple[str, ...]:
@@ -269,7 +269,7 @@ def _in_model(path: Path, known: _Known) -> _Step:
     names = sorted(row.path for row, is_gone in zip(splits, gone, strict=True) if is_gone)
     learnt = any(is_gone and row.split in {TRAIN, VALID} for row, is_gone in zip(splits, gone, strict=True))
     stays = _stays(bundle) if learnt else ""
-    return Forgotten(path, "model", tuple(names), stays=stays), lambda place, _: bundle.replace_splits(left, place)
+    return ForgottenFile(path, "model", tuple(names), stays=stays), lambda place, _: bundle.replace_splits(left, place)
 
 
 def _stays(bundle: Bundle) -> str:
@@ -306,4 +306,4 @@ def _in_page(path: Path, known: _Known) -> _Step:
         without = without_photos(text, names.__contains__)
         write_output(place, without.encode("utf-8", "surrogateescape"))
 
-    return Forgotten(path, "report", tuple(sorted(plain(name) for name in names))), write
+    return ForgottenFile(path, "report", tuple(sorted(plain(name) for name in names))), write

@@ -27,7 +27,7 @@ from ffe.extraction.request import ExtractOptions, Job, make_job, quantized_at_h
 from ffe.extraction.throughput_log import remembered
 from ffe.extraction.views import count_of, names_of
 from ffe.store.disk_space import column_bytes, file_bytes, model_bytes
-from ffe.store.journal_records import RECORD_ROW, Record, held_bytes, refuse_other_run, unfinished
+from ffe.store.journal_records import RECORD_ROW, Record, check_same_spec, journal_bytes, read_records
 from ffe.store.reader import FeatureStore
 
 log = logging.getLogger("ffe")
@@ -135,7 +135,7 @@ def state(
         def room(count: int, new: int) -> int:
             return file_bytes(count, dims, itemsize, text=text, other=model_bytes(quantized)) + max(0, new) * part
 
-        held = held_bytes(job.output) if once and unfinished else 0  # of the file itself
+        held = journal_bytes(job.output) if once and unfinished else 0  # of the file itself
         size = room(rows, 0)
         needed = 0 if written else max(room(rows, compute) - held, file_bytes(0, 0, 1, text=0))
         least = 0 if written else max(0, room(sum(wanted[i] for i in (*found.rows, *sure)), different) - held)
@@ -193,9 +193,9 @@ def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **ke
     job = make_job(options, download=False)
     quantized = quantized_at_hand(job)
     spec = with_model(job.spec, quantized)
-    records = [record for record in unfinished(job.output) if record.spec == spec or not options.overwrite]
+    records = [record for record in read_records(job.output) if record.spec == spec or not options.overwrite]
     for record in records:
-        refuse_other_run(job.output, record, spec)
+        check_same_spec(job.output, record, spec)
     with open_existing(job, spec) as existing:
         found = known(job, existing)
         refuse_losses(job, existing, found.stamps)

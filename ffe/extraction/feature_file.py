@@ -23,7 +23,7 @@ from ffe.images.file_names import ByName
 from ffe.images.unreadable import refuse_lost_classes
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
-from ffe.store.disk_space import model_bytes, saying_what_is_missing
+from ffe.store.disk_space import explain_full_disk, model_bytes
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import SCHEMA, Row, Skipped
@@ -90,13 +90,13 @@ def open_plan(job: Job, quantized: IrModel | None, settled: Known | None = None)
         DiskFullError: there is no room for the int8 model.
     """
     spec = with_model(job.spec, quantized)
-    with saying_what_is_missing(job.output, lambda: model_bytes(quantized)):
+    with explain_full_disk(job.output, lambda: model_bytes(quantized)):
         journal = Journal(job.output, spec, overwrite=job.options.overwrite)  # from here on nobody else replaces the output
     with contextlib.closing(journal), contextlib.ExitStack() as stack:
         with collector_paused():
             existing = stack.enter_context(open_existing(job, spec))
             if existing is None and quantized is not None:  # else the model stands in that file
-                with saying_what_is_missing(job.output, lambda: model_bytes(quantized)):
+                with explain_full_disk(job.output, lambda: model_bytes(quantized)):
                     journal.keep_model(quantized)
             found = settled or known(job, existing)
             refuse_losses(job, existing, found.stamps)

@@ -33,7 +33,7 @@ from ffe.specs import (
     spec_differences,
 )
 from ffe.store.compression import filter_options
-from ffe.store.journal_records import unfinished, unfinished_model
+from ffe.store.journal_records import journal_model, read_records
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
 
@@ -191,7 +191,7 @@ def spec_at_hand(path: Path, like: Path | None = None) -> ExtractSpec | None:
     Raises:
         StoreError: one of them is no feature file.
     """
-    runs = [] if path.exists() else unfinished(path)
+    runs = [] if path.exists() else read_records(path)
     if runs:
         return replace(runs[0].spec, quantized_sha256=None)
     for file in (path, like):
@@ -242,7 +242,7 @@ def quantized_at_hand(job: Job) -> IrModel | None:
         return _quantized_in(Path(like), job.spec, "use the options that it was made with")
     if output.exists() and not job.options.overwrite:
         return _quantized_in(output, job.spec)
-    model = unfinished_model(output)
+    model = journal_model(output)
     return model if model is not None and model.record.get("key") == model_key(job.spec) else None
 
 

@@ -20,7 +20,7 @@ from ffe.extraction.stage_times import Computed, Progress, Stages, no_progress
 from ffe.extraction.throughput_log import remember
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype, ViewsSpec
-from ffe.store.disk_space import saying_what_is_missing
+from ffe.store.disk_space import explain_full_disk
 from ffe.store.journal import Journal
 
 if TYPE_CHECKING:  # it loads more, which a run that has nothing to read does without
@@ -217,7 +217,7 @@ def _finish(plan: Plan, done: Computed, started: float) -> ExtractSummary:
     job, journal, engine = plan.job, plan.journal, done.engine
     before = time.monotonic()
     rows, skipped = {**plan.known.rows, **done.rows}, {**plan.known.skipped, **done.skipped}
-    with _keeping(journal), saying_what_is_missing(job.output, lambda: (state_of(plan).file_bytes or 0) - journal.spared):
+    with _keeping(journal), explain_full_disk(job.output, lambda: (state_of(plan).file_bytes or 0) - journal.spared):
         count, unread, changed = assemble(plan, rows, skipped)
     journal.discard()
     assembling = time.monotonic() - before

@@ -33,7 +33,7 @@ from ffe.images.limits import Limits
 from ffe.images.sources import Scan
 from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec, spec_digest
 from ffe.store.disk_space import column_bytes, file_bytes
-from ffe.store.journal_records import RECORD_ROW, forget, has_rows, held_bytes
+from ffe.store.journal_records import RECORD_ROW, delete_journal, has_rows, journal_bytes
 from ffe.store.reader import FeatureStore
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class ActivationCache:
         sizes = {self._path(cut): self._bytes(cut) for cut in cuts if self.keeps(cut) and not self._path(cut).exists()}
         if not sizes:
             return
-        needed = sum(max(0, size - held_bytes(path)) for path, size in sizes.items())  # a draft becomes the file
+        needed = sum(max(0, size - journal_bytes(path)) for path, size in sizes.items())  # a draft becomes the file
         free = free_disk(self._folder if self._folder.is_dir() else self._folder.parent)
         what = f"The activations of {self._what()}"
         where = f"{bytes_text(needed)} in '{self._folder}', where {bytes_text(free)} are free"
@@ -215,7 +215,7 @@ class ActivationCache:
         if not keep:
             for path in files:
                 path.unlink(missing_ok=True)
-                forget(path)
+                delete_journal(path)
             if self._there:
                 log.info("activations that an earlier run left stay in '%s'; delete what you need no more", self._folder)
         if self._own:

@@ -51,7 +51,7 @@ def model_bytes(model: IrModel | None) -> int:
 
 
 @contextlib.contextmanager
-def saying_what_is_missing(output: Path, needed: Callable[[], int]) -> Iterator[None]:
+def explain_full_disk(output: Path, needed: Callable[[], int]) -> Iterator[None]:
     """Turn the error of a full disk into a sentence that says how much is missing.
 
     Args:

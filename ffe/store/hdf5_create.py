@@ -19,7 +19,7 @@ def new_file(path: Path) -> h5py.File:
     return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, _access()))
 
 
-def reopened(path: Path) -> h5py.File:
+def open_existing(path: Path) -> h5py.File:
     """Open such a file to write more into it."""
     return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDWR, _access()))
 
@@ -57,7 +57,7 @@ def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int,
         return int(data.get_chunk_info_by_coord((0, 0)).byte_offset)
 
 
-def take_over(draft: Path, head: Path, first: int, rows_end: int) -> None:
+def write_head(draft: Path, head: Path, first: int, rows_end: int) -> None:
     """Make a file that holds the values of plain features alone the file that ``create_plain`` has made without them.
 
     Args:

@@ -33,8 +33,8 @@ from ffe.base.openvino_ir import IrModel, read_ir, write_ir
 from ffe.base.system import taken_disk
 from ffe.errors import StoreError
 from ffe.specs import ExtractSpec
-from ffe.store.journal_folder import DRAFT, MODEL, folder_of, lock_output, release, remove
-from ffe.store.journal_records import HEAD_BYTES, Record, read_record, refuse_other_run, row_bytes, sound_rows
+from ffe.store.journal_folder import DRAFT, MODEL, delete_folder, journal_folder, lock_output, release_output
+from ffe.store.journal_records import HEAD_BYTES, Record, check_same_spec, intact_rows, read_record, row_bytes
 
 _PART_BYTES = 16 << 20
 _COMMIT_SECONDS = 5.0
@@ -59,7 +59,7 @@ class Journal:
     """
 
     def __init__(self, output: Path, spec: ExtractSpec, *, overwrite: bool = False) -> None:
-        self.folder = folder_of(output)
+        self.folder = journal_folder(output)
         self.grid: tuple[int, int, int] | None = None
         self.seconds = 0.0
         self.spared = 0
@@ -98,11 +98,11 @@ class Journal:
             if record is None or (overwrite and record.spec != self._spec):
                 path.unlink()  # its features are computed again
                 continue
-            sound = sound_rows(self.folder / DRAFT, record)
+            sound = intact_rows(self.folder / DRAFT, record)
             if not any(sound):
                 path.unlink()
                 continue
-            refuse_other_run(output, record, self._spec)
+            check_same_spec(output, record, self._spec)
             self._take(record, sound)
         for path in (*self.folder.glob("*.tmp*"), *self.folder.glob("*.npy")):
             path.unlink()  # of a run that was killed, or of an earlier version: they only take room
@@ -337,7 +337,7 @@ class Journal:
         """Delete all rows; called once the finished file is in place."""
         self._close_file()
         self._row_of.clear()
-        remove(self.folder)
+        delete_folder(self.folder)
         self._discarded = True
 
     def close(self) -> None:
@@ -345,8 +345,8 @@ class Journal:
         self._writer.shutdown()
         self._close_file()
         if not self._discarded and self._lock.is_locked and not any(self.folder.glob("*.json")):
-            remove(self.folder)  # once it is gone, one of its name is another process's
-        release(self._lock)
+            delete_folder(self.folder)  # once it is gone, one of its name is another process's
+        release_output(self._lock)
 
     def _close_file(self) -> None:
         for file in (self._file, self._reader):

@@ -15,7 +15,7 @@ MODEL = "backbone.zip"  # the int8 model that makes them
 LOCK = "lock"  # empty; the system knows who holds it
 
 
-def folder_of(output: Path) -> Path:
+def journal_folder(output: Path) -> Path:
     """Return where the rows of an unfinished run lie: the same for all names of one file."""
     real = Path(os.path.realpath(output))
     return real.with_name(real.name + ".partial")
@@ -55,7 +55,7 @@ def lock_output(folder: Path, output: Path) -> BaseFileLock:
             ) from error
 
 
-def remove(folder: Path) -> None:
+def delete_folder(folder: Path) -> None:
     """Delete a folder of rows: first what makes them count, last what keeps other processes away."""
     with contextlib.suppress(OSError):
         names = sorted(os.listdir(folder), key=lambda name: (name == LOCK, not name.endswith(".json"), name))
@@ -65,7 +65,7 @@ def remove(folder: Path) -> None:
         os.rmdir(folder)
 
 
-def release(lock: BaseFileLock) -> None:
+def release_output(lock: BaseFileLock) -> None:
     """Let another process have the output; a folder that nothing is left in goes (Windows deletes no lock that is held)."""
     lock.release()
     with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from ffe.base.openvino_ir import IrModel, read_ir
 from ffe.base.system import taken_disk
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.specs import ExtractSpec, spec_differences
-from ffe.store.journal_folder import DRAFT, MODEL, folder_of, remove
+from ffe.store.journal_folder import DRAFT, MODEL, delete_folder, journal_folder
 
 HEAD_BYTES = 2048  # where the first row of a draft begins; before it HDF5 says what the file is
 RECORD_ROW = 128  # bytes of a record for each row
@@ -54,7 +54,7 @@ def row_bytes(grid: tuple[int, int, int], spec: ExtractSpec) -> int:
     return math.prod(grid) * np.dtype(spec.dtype).itemsize
 
 
-def sound_rows(draft: Path, record: Record) -> list[bool]:
+def intact_rows(draft: Path, record: Record) -> list[bool]:
     """Say of each row of a record whether it is on the disk as it was written.
 
     Raises:
@@ -70,7 +70,7 @@ def sound_rows(draft: Path, record: Record) -> list[bool]:
         return [False] * len(record.names)
 
 
-def refuse_other_run(output: Path, record: Record, asked: ExtractSpec) -> None:
+def check_same_spec(output: Path, record: Record, asked: ExtractSpec) -> None:
     """Make sure that an unfinished run made the features that are asked for.
 
     Raises:
@@ -84,10 +84,10 @@ def refuse_other_run(output: Path, record: Record, asked: ExtractSpec) -> None:
         )
 
 
-def unfinished(output: Path) -> list[Record]:
+def read_records(output: Path) -> list[Record]:
     """Return the records of an unfinished run for ``output``; nothing is locked, checked or changed."""
     records = []
-    for path in sorted(folder_of(output).glob("*.json")):
+    for path in sorted(journal_folder(output).glob("*.json")):
         with contextlib.suppress(OSError):  # the run has just ended
             records.append(read_record(path))
     return [record for record in records if record is not None]
@@ -95,24 +95,24 @@ def unfinished(output: Path) -> list[Record]:
 
 def has_rows(output: Path) -> bool:
     """Return whether an unfinished run for ``output`` has left features behind."""
-    return any(folder_of(output).glob("*.json"))
+    return any(journal_folder(output).glob("*.json"))
 
 
-def held_bytes(output: Path) -> int:
+def journal_bytes(output: Path) -> int:
     """Return what the rows of an unfinished run take on the disk."""
-    return taken_disk(folder_of(output) / DRAFT)
+    return taken_disk(journal_folder(output) / DRAFT)
 
 
-def unfinished_model(output: Path) -> IrModel | None:
+def journal_model(output: Path) -> IrModel | None:
     """Return the int8 model of an unfinished run for ``output``, if there is a sound one."""
     try:
-        return read_ir(folder_of(output) / MODEL) if has_rows(output) else None
+        return read_ir(journal_folder(output) / MODEL) if has_rows(output) else None
     except (FileNotFoundError, ValueError):
         return None
     except OSError as error:
-        raise StoreError(unopened(folder_of(output) / MODEL, error)) from error
+        raise StoreError(unopened(journal_folder(output) / MODEL, error)) from error
 
 
-def forget(output: Path) -> None:
+def delete_journal(output: Path) -> None:
     """Delete what an unfinished run for ``output`` has left; the run must have ended."""
-    remove(folder_of(output))
+    delete_folder(journal_folder(output))

@@ -23,7 +23,7 @@ from ffe.store import schema
 from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.chunks import Blocks, DatasetBlocks, JoinedBlocks
 from ffe.store.compression import check_readable, compression_of
-from ffe.store.row_reader import Rows
+from ffe.store.row_reader import RowReader
 from ffe.store.schema import Row, Skipped
 from ffe.store.shuffled import batches
 from ffe.store.virtual import Part, read_parts
@@ -78,7 +78,7 @@ class FeatureStore:
         self.parts: tuple[FeatureStore, ...] = ()
         try:
             self._read()
-            self._rows = Rows(self._blocks(), self.crc32 if verify else None, self.path, self.paths)
+            self._rows = RowReader(self._blocks(), self.crc32 if verify else None, self.path, self.paths)
         except StoreError:
             self.close()
             raise

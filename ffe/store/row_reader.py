@@ -20,7 +20,7 @@ _WORTH_SCATTERING = 16 << 10
 _MOST_THREADS = 4
 
 
-class Rows:
+class RowReader:
     """Reads features of a file.
 
     Args:

@@ -9,13 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from ffe.store.row_reader import Rows
+from ffe.store.row_reader import RowReader
 
 _WINDOW_BYTES = 16 << 20
 _AHEAD = 2  # windows that are being read while one is used
 
 
-def batches(rows: Rows, size: int, rng: np.random.Generator | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(rows: RowReader, size: int, rng: np.random.Generator | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield all rows once; the next are read while a batch is used.
 
     To mix, chunks are drawn at random, as many as fill a window of 16 MiB, and

@@ -21,7 +21,7 @@ from ffe.store import schema
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.compression import deflate, filter_options
 from ffe.store.disk_space import file_bytes, model_bytes, text_bytes
-from ffe.store.hdf5_create import create_plain, new_file, reopened, take_over
+from ffe.store.hdf5_create import create_plain, new_file, open_existing, write_head
 from ffe.store.journal import Draft
 from ffe.store.journal_records import HEAD_BYTES
 from ffe.store.schema import Row, Skipped
@@ -97,14 +97,14 @@ def write_store(
             first = create_plain(temporary, (len(rows), dims), dtype, step, room)
             if draft is not None and first == HEAD_BYTES:
                 made = draft.path
-                take_over(made, temporary, first, first + len(rows) * dims * dtype.itemsize)
+                write_head(made, temporary, first, first + len(rows) * dims * dtype.itemsize)
                 temporary.unlink()
                 data.crc32 = draft.crc32
                 data.fill_up(made)
             else:
                 reserve(temporary, size)
                 data.write_plain(temporary, first)
-        with reopened(made) if plain else new_file(made) as file:
+        with open_existing(made) if plain else new_file(made) as file:
             reserve(made, size)
             file.attrs["ffe_schema"] = schema.SCHEMA
             file.attrs["ffe_version"] = as_text(__version__)

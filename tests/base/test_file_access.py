@@ -30,7 +30,7 @@ from ffe.extraction.request import check_output
 from ffe.images.csv_list import read_list
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store.journal import Journal
-from ffe.store.journal_folder import folder_of, lock_output
+from ffe.store.journal_folder import journal_folder, lock_output
 from ffe.store.reader import FeatureStore
 
 NO_LOCKS = (errno.ENOLCK, errno.EROFS, errno.EOPNOTSUPP, errno.EIO)
@@ -64,7 +64,7 @@ def test_nothing_is_written_where_the_disk_has_no_locks(tmp_path: Path, monkeypa
     monkeypatch.setattr("fcntl.flock", no_locks)
     output = tmp_path / "features.h5"
     with pytest.raises(StoreError, match=rf"has no locks \({os.strerror(number)}\).*; choose an output on another disk\."):
-        lock_output(folder_of(output), output)
+        lock_output(journal_folder(output), output)
     assert not list(tmp_path.iterdir())
 
 
@@ -182,7 +182,7 @@ def test_an_unfinished_run_that_cannot_be_read_is_kept(tmp_path: Path, monkeypat
     with contextlib.closing(Journal(output, spec)) as journal:
         journal.append(["0" * 64], [np.ones(4, np.float32)], (1, 1, 4))
         journal.commit()
-    draft = folder_of(output) / "draft"
+    draft = journal_folder(output) / "draft"
     with monkeypatch.context() as patched, pytest.raises(StoreError, match=denied(patched, draft)):
         Journal(output, spec)
     with contextlib.closing(Journal(output, spec)) as journal:

@@ -13,7 +13,7 @@ from ffe.base.output_file import write_output
 from ffe.bundle.io import Bundle
 from ffe.commands.tune import tune
 from ffe.errors import BundleError, FfeError, ReportError, StoreError
-from ffe.store.disk_space import saying_what_is_missing
+from ffe.store.disk_space import explain_full_disk
 
 REASONS = {
     errno.ENOSPC: "the disk of '{folder}' is full; make room there, or choose another place.",
@@ -53,7 +53,7 @@ def test_pages_and_models(fake_bundle: Path, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("file", [None, "f.h5.partial/draft"])
 @pytest.mark.parametrize("number", [errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES])
 def test_features(tmp_path: Path, number: int, file: str | None) -> None:
-    with pytest.raises(StoreError) as raised, saying_what_is_missing(tmp_path / "f.h5", lambda: 0):
+    with pytest.raises(StoreError) as raised, explain_full_disk(tmp_path / "f.h5", lambda: 0):
         raise OSError(number, os.strerror(number), None if file is None else str(tmp_path / file))
     reason = REASONS[number].format(folder=tmp_path)
     kept = "What was computed is kept: the same command goes on with it."
@@ -61,7 +61,7 @@ def test_features(tmp_path: Path, number: int, file: str | None) -> None:
 
 
 def test_an_error_of_another_file_is_not_taken_for_one_of_the_output(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), saying_what_is_missing(tmp_path / "f.h5", lambda: 0):
+    with pytest.raises(PermissionError), explain_full_disk(tmp_path / "f.h5", lambda: 0):
         raise OSError(errno.EACCES, "no", str(tmp_path / "photo.jpg"))
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from ffe.cli import cli
 from ffe.cli.cache import _KINDS
 from ffe.commands.cache import KINDS
-from ffe.store.journal_folder import lock_output, release
+from ffe.store.journal_folder import lock_output, release_output
 from ffe.tuning.problem import Outcome
 from ffe.tuning.trial_store import Memory
 
@@ -124,7 +124,7 @@ def test_an_unfinished_run_counts_and_goes_unless_it_runs(place: Path) -> None:
     assert result.exit_code == 3
     assert f"Another process is writing 'm.ffe.cache/{name}'; wait until it is done" in result.stderr
     assert (partial / "draft").exists()
-    release(lock)
+    release_output(lock)
     assert run("--clear", "activations").exit_code == 0
     assert not partial.exists()
 

@@ -30,7 +30,7 @@ from ffe.extraction.run import ExtractSummary, extract
 from ffe.images.drawings import draw_folder
 from ffe.images.limits import Limits
 from ffe.store import journal, writer
-from ffe.store.journal_records import unfinished
+from ffe.store.journal_records import read_records
 from ffe.store.reader import FeatureStore
 
 OPTIONS: dict[str, Any] = {
@@ -99,7 +99,7 @@ def test_copies_of_rows_that_found_no_room(
         patch.setattr(journal, "_checksum", _FullDisk(journal._checksum, lost))
         with pytest.raises(DiskFullError, match=SENTENCE):
             run(source, output)
-    assert sum(len(record.names) for record in unfinished(output)) >= kept
+    assert sum(len(record.names) for record in read_records(output)) >= kept
     run(source, output)
     assert output.read_bytes() == (tmp_path / "undisturbed.h5").read_bytes()
 
@@ -119,7 +119,7 @@ def test_rows_of_a_sync_that_failed_get_no_record(pictures: Path, output: Path, 
         patch.setattr(journal, "sync", failing)
         with pytest.raises(DiskFullError, match=SENTENCE):
             run(pictures, output)
-    kept = {name for record in unfinished(output) for name in record.names}
+    kept = {name for record in read_records(output) for name in record.names}
     assert run(pictures, output).computed == 40 - len(kept)
     with FeatureStore(output) as store:
         assert not kept & set(store.sha256[:12])  # three parts of four rows
@@ -145,7 +145,7 @@ def test_wherever_the_disk_is_full_the_run_goes_on_later(
             failed = str(error)
     assert (failed is not None) == full.hit  # some of them are called less often
     assert failed is None or re.fullmatch(SENTENCE, failed)
-    there, rows = output.exists(), sum(len(record.phash) for record in unfinished(output))
+    there, rows = output.exists(), sum(len(record.phash) for record in read_records(output))
     if full.hit:
         assert rows >= (4 * (at // calls) if calls else 40)  # all that was committed before
     summary = run(pictures, output)
@@ -274,7 +274,7 @@ def test_a_real_disk_that_is_too_small(
         assert first.returncode == (0 if end == "done" else 3), first.stderr
         if end == "full":
             assert re.fullmatch(f"ffe: {SENTENCE}", last), first.stderr
-        kept = sum(len(record.phash) for record in unfinished(output))
+        kept = sum(len(record.phash) for record in read_records(output))
         ends[f"full, with {'none' if kept == 0 else 'all' if kept == 1000 else 'some'} kept" if end == "full" else end] += 1
         mounted(8000)
         second = in_a_process("warned", "extract", source, "-o", output, "--backbone", "fake", "--json")

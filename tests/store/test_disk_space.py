@@ -15,7 +15,7 @@ from ffe.base.system import reserve
 from ffe.errors import DiskFullError
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, StoredDtype
 from ffe.store import disk_space, writer
-from ffe.store.disk_space import file_bytes, model_bytes, saying_what_is_missing, text_bytes
+from ffe.store.disk_space import explain_full_disk, file_bytes, model_bytes, text_bytes
 from ffe.store.schema import Row, Skipped
 from ffe.store.writer import write_store
 
@@ -113,16 +113,16 @@ def test_how_much_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
         r"^The disk of '.*f\.h5' is full: about 2\.5 MiB are missing; make room and run the same command again, "
         r"it goes on with what was saved\.$"
     )
-    with pytest.raises(DiskFullError, match=sentence), saying_what_is_missing(tmp_path / "f.h5", lambda: 7 << 19):
+    with pytest.raises(DiskFullError, match=sentence), explain_full_disk(tmp_path / "f.h5", lambda: 7 << 19):
         raise OSError(number, os.strerror(number))
 
 
 def test_a_quota_hides_what_is_missing(tmp_path: Path) -> None:
     sentence = r"is full: your quota, or its number of files, is used up; make room and run the same command again"
-    with pytest.raises(DiskFullError, match=sentence), saying_what_is_missing(tmp_path / "f.h5", lambda: 0):
+    with pytest.raises(DiskFullError, match=sentence), explain_full_disk(tmp_path / "f.h5", lambda: 0):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
 
 def test_other_errors_are_left_alone(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="denied"), saying_what_is_missing(tmp_path / "f.h5", lambda: 0):
+    with pytest.raises(OSError, match="denied"), explain_full_disk(tmp_path / "f.h5", lambda: 0):
         raise OSError(errno.ENOTCONN, "denied")

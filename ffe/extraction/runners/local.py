@@ -18,7 +18,7 @@ from ffe.extraction.request import Job
 from ffe.extraction.stage_times import Computed, Progress, Stages
 from ffe.extraction.views import count_of
 from ffe.images.loader import ImageStream
-from ffe.store.disk_space import saying_what_is_missing
+from ffe.store.disk_space import explain_full_disk
 from ffe.store.schema import Row, Skipped
 
 log = logging.getLogger("ffe")
@@ -82,7 +82,7 @@ def compute(
     def writing() -> Iterator[None]:
         nonlocal waited_for_disk
         before = time.monotonic()
-        with saying_what_is_missing(job.output, lambda: state_of(plan).needed_bytes or 0):
+        with explain_full_disk(job.output, lambda: state_of(plan).needed_bytes or 0):
             yield
         waited_for_disk += time.monotonic() - before
 
