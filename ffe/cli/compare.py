@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffe.backbones.catalog import DEFAULT
+from ffe.base.text import counted
 from ffe.cli import INTERRUPTED, REFUSED
 from ffe.cli.options import (
     AUGMENT_HELP,
@@ -24,7 +24,7 @@ from ffe.cli.options import (
     weights_option,
     workers_option,
 )
-from ffe.cli.progress import PLAIN_SECONDS, ExtractProgress
+from ffe.cli.progress import Display, ExtractProgress
 from ffe.cli.show import note, print_json
 from ffe.cli.training import EpochProgress
 from ffe.images.augment_text import COMPARE
@@ -106,16 +106,10 @@ def command(source: str, output: str, as_json: bool, budget: float | None, **opt
         sys.exit(REFUSED)
 
 
-class _Trials:
+class _Trials(Display):
     """Says now and then how far a search is."""
 
-    def __init__(self) -> None:
-        self._printed_at = time.monotonic()
-
     def __call__(self, progress: SearchProgress) -> None:
-        from ffe.base.text import counted
-
-        if time.monotonic() - self._printed_at >= PLAIN_SECONDS or progress.done == progress.total:
-            self._printed_at = time.monotonic()
+        if self.due(last=progress.done == progress.total):
             best = progress.trials[0]
             note(f"{counted(progress.done, 'trial')}, the best: {best.head}, validation accuracy {best.score:.4f}")

@@ -8,7 +8,7 @@ import click
 
 from ffe.base.text import counted
 from ffe.cli.predict import prediction_text
-from ffe.cli.progress import ExtractProgress, SearchView
+from ffe.cli.progress import ExtractProgress, TrialsProgress
 from ffe.cli.tune import print_result
 
 _SIZE = 224
@@ -51,7 +51,7 @@ def command(output: str) -> None:
     click.echo(f"{features}: {counted(summary.rows, 'row')}, {summary.skipped} skipped\n")
 
     click.echo(f"$ ffe tune {features} -o {model} --heads logistic,dense --trials 4 --epochs 30 --report {report} --overwrite")
-    with SearchView() as view:
+    with TrialsProgress() as view:
         result = tune(
             features, model, overwrite=True, heads=("logistic", "dense"), trials=4, epochs=30, report=report, on_progress=view
         )

@@ -1,4 +1,4 @@
-"""Progress displays on standard error."""
+"""Progress displays on standard error: live on a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from ffe.base.text import duration_text
+from ffe.base.text import counted, duration_text
 from ffe.cli.show import estimate_text, note, quiet, stages_text
 
 if TYPE_CHECKING:
@@ -17,25 +17,63 @@ if TYPE_CHECKING:
     from ffe.extraction.stage_times import Progress
     from ffe.tuning.search import SearchProgress
 
-
 PLAIN_SECONDS = 10.0
+_SHOWN_TRIALS = 10
 
 
-class ExtractProgress:
-    """Shows how far an extraction is: a bar on a terminal, a line every ten seconds elsewhere."""
+class Display:
+    """What is shown while something runs; outside of a terminal and with ``--quiet`` nothing is live."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
+        self._live: Any = None
         self._task: Any = None
         self._printed_at = time.monotonic()
-        self._announced: list[str] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self.stop()
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether there may be a live display."""
+        return sys.stderr.isatty() and not quiet()
+
+    def due(self, *, last: bool = False) -> bool:
+        """Return whether it is time for another line: after ten seconds, and for the last one."""
+        if not last and time.monotonic() - self._printed_at < PLAIN_SECONDS:
+            return False
+        self._printed_at = time.monotonic()
+        return True
+
+    def show(self, done: int, total: int, text: str, *, keep: bool = False) -> None:
+        """Show a bar, how many of how many, and a text; with the last it ends, and what follows may show another."""
+        if self._live is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+            self._live = Progress(*columns, console=Console(stderr=True), transient=not keep)
+            self._task = self._live.add_task("", total=total, text=text)
+            self._live.start()
+        self._live.update(self._task, completed=done, total=total, text=text)
+        if done == total:
+            self.stop()
+
+    def stop(self) -> None:
+        """End what is live."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+class ExtractProgress(Display):
+    """Shows how far an extraction is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._announced: list[str] = []
 
     def announce(self, estimate: Estimate) -> None:
         """Print what a run will take; of a second time, what is new."""
@@ -51,82 +89,44 @@ class ExtractProgress:
         """Take in one step."""
         if quiet():
             return
+        last = progress.done == progress.total
         rate = f"{progress.rate:.1f} images/s" if progress.rate else "none to compute"
         skipped = f", {progress.skipped} skipped" if progress.skipped else ""
-        if sys.stderr.isatty():
-            if self._bar is None:
-                from rich.console import Console
-                from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-                from rich.progress import Progress as Bar
-
-                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-                self._bar = Bar(*columns, console=Console(stderr=True))
-                self._bar.start()
-                self._task = self._bar.add_task("", total=progress.total, text="")
-            text = f"{rate}{skipped}, {duration_text(progress.remaining)} left ({stages_text(progress.stages)})"
-            self._bar.update(self._task, completed=progress.done, text=text)
-            if progress.done == progress.total:
-                self._bar.stop()
-                self._bar = None  # what follows may extract once more
-        elif time.monotonic() - self._printed_at >= PLAIN_SECONDS or progress.done == progress.total:
-            self._printed_at = time.monotonic()
-            left = f", {duration_text(progress.remaining)} left" if progress.done < progress.total else ""
+        left = f", {duration_text(progress.remaining)} left"
+        if self.on_terminal:
+            text = f"{rate}{skipped}{left} ({stages_text(progress.stages)})"
+            self.show(progress.done, progress.total, text, keep=True)
+        elif self.due(last=last):
             stages = f" ({stages_text(progress.stages)})" if progress.rate else ""
-            click.echo(f"{progress.done}/{progress.total} images, {rate}{skipped}{left}{stages}", err=True)
+            click.echo(f"{progress.done}/{progress.total} images, {rate}{skipped}{'' if last else left}{stages}", err=True)
 
 
-class CountProgress:
-    """Shows how many of how many are done: a bar on a terminal, a line every ten seconds elsewhere.
-
-    Args:
-        what: what is counted.
-    """
+class CountProgress(Display):
+    """Shows how many of how many are done; ``what`` is counted."""
 
     def __init__(self, what: str) -> None:
+        super().__init__()
         self._what = what
-        self._bar: Any = None
-        self._printed_at = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty() and not quiet():
-            from rich.console import Console
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(console=Console(stderr=True), transient=True)
-            self._bar.start()
-            self._bar.add_task(self._what, total=None)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
         """Take in one step."""
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
-        elif time.monotonic() - self._printed_at >= PLAIN_SECONDS:
-            self._printed_at = time.monotonic()
+        if self.on_terminal:
+            self.show(done, total, self._what)
+        elif self.due():
             note(f"{done}/{total} {self._what}")
 
 
-class SearchView:
-    """Shows a search: a leaderboard that changes on a terminal, a line every ten seconds elsewhere.
-
-    Args:
-        metric: what the search aims at.
-    """
-
-    _SHOWN = 10
+class TrialsProgress(Display):
+    """Shows a search as a leaderboard that changes; ``metric`` is what the search aims at."""
 
     def __init__(self, metric: str = "accuracy") -> None:
+        super().__init__()
         self._metric = metric
-        self._live: Any = None
         self._last: SearchProgress | None = None
-        self._started = self._printed_at = time.monotonic()
+        self._started = time.monotonic()
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and not quiet():
+        if self.on_terminal:
             from rich.console import Console
             from rich.live import Live
 
@@ -141,37 +141,31 @@ class SearchView:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._live is not None:
-            self._live.stop()
-
     def __call__(self, progress: SearchProgress) -> None:
         """Take in one batch of trials."""
         self._last = progress
-        if self._live is None:
-            self._print(progress)
-        else:
+        if self._live is not None:
             self._live.refresh()
+        elif self.due(last=progress.done == progress.total):
+            note(self._line(progress))
 
     def _left(self, progress: SearchProgress) -> str:
         if progress.budget is not None:
-            return f"about {duration_text(max(0.0, progress.budget - progress.elapsed))} left"
-        if progress.total is None or progress.done >= progress.total:
+            left = max(0.0, progress.budget - progress.elapsed)
+        elif progress.total is None or progress.done >= progress.total:
             return ""
-        return f"about {duration_text(progress.elapsed / progress.done * (progress.total - progress.done))} left"
+        else:
+            left = progress.elapsed / progress.done * (progress.total - progress.done)
+        return f", about {duration_text(left)} left"
 
-    def _print(self, progress: SearchProgress) -> None:
-        from ffe.base.text import counted
+    def _line(self, progress: SearchProgress) -> str:
         from ffe.wording.results import METRIC_NAMES, score_text
 
-        if progress.done != progress.total and time.monotonic() - self._printed_at < PLAIN_SECONDS:
-            return
-        self._printed_at = time.monotonic()
         done = "" if progress.total in (None, progress.done) else f"{progress.done} of "
-        done += counted(progress.total or progress.done, "trial")
-        best, left = progress.trials[0], self._left(progress)
+        trials = counted(progress.total or progress.done, "trial")
+        best = progress.trials[0]
         score = f"{METRIC_NAMES[self._metric]} {score_text(best.score, self._metric)}"
-        note(f"{done}, the best: {best.head}, validation {score}{f', {left}' if left else ''}")
+        return f"{done}{trials}, the best: {best.head}, validation {score}{self._left(progress)}"
 
     def _drawn(self) -> Any:
         """Return the leaderboard as it is, or before the first trials how long that takes."""
@@ -185,10 +179,8 @@ class SearchView:
         if progress is None:
             return Text(f"the first trials are on their way, {elapsed}")
         total = "" if progress.total is None else f" of {progress.total}"
-        left = self._left(progress)
         noun = "trial" if (progress.total or progress.done) == 1 else "trials"
-        title = f"{progress.done}{total} {noun}, {elapsed}" + (f", {left}" if left else "")
         shown = Table("", "head", METRIC_NAMES[self._metric], "parameters")
-        for rank, trial in enumerate(progress.trials[: self._SHOWN], start=1):
+        for rank, trial in enumerate(progress.trials[:_SHOWN_TRIALS], start=1):
             shown.add_row(str(rank), trial.head, score_text(trial.score, self._metric), parameters_text(trial.parameters))
-        return Group(Text(title), shown)
+        return Group(Text(f"{progress.done}{total} {noun}, {elapsed}{self._left(progress)}"), shown)

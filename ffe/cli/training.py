@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,11 +19,12 @@ from ffe.cli.options import (
     overwrite_option,
     report_option,
     seed_option,
+    together,
     valid_fraction_option,
     workers_option,
 )
-from ffe.cli.progress import PLAIN_SECONDS
-from ffe.cli.show import note, print_json, quiet
+from ffe.cli.progress import Display
+from ffe.cli.show import note, print_json
 
 if TYPE_CHECKING:
     from ffe.finetuning.epochs import Epoch
@@ -45,7 +44,7 @@ def epochs_option(default: str, *, stages: bool) -> Callable[[Any], Any]:
 
 def training_options(optimizer: str, batch_size: int, patience: int, *, stages: bool) -> Callable[[Any], Any]:
     """Return what adds the options that ``finetune`` and ``scratch`` have in common, of one training or of several stages."""
-    options = (
+    return together(
         overwrite_option,
         click.option(
             "--learning-rate",
@@ -104,13 +103,6 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
         json_option(),
     )
 
-    def add(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
 
 def print_trained(result: Any, report: str | None, as_json: bool) -> None:
     """Print what a training came to."""
@@ -146,7 +138,7 @@ def _leave(result: Any) -> None:
         sys.exit(INTERRUPTED)
 
 
-class EpochProgress:
+class EpochProgress(Display):
     """Shows a training: a line for each epoch, and on a terminal how far the running one is.
 
     Attributes:
@@ -154,19 +146,17 @@ class EpochProgress:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.callbacks: dict[str, Any] = {"on_decoded": self._decoded, "on_epoch": self._epoch, "on_step": self._step}
-        self._open = False
-        self._printed_at = time.monotonic()
 
     def _decoded(self, done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            self._show("" if done == total else f"{done}/{total} images decoded")
-        elif time.monotonic() - self._printed_at >= PLAIN_SECONDS:
-            self._printed_at = time.monotonic()
+        if self.on_terminal:
+            self.show(done, total, "images decoded")
+        elif self.due():
             note(f"{done}/{total} images decoded")
 
     def _epoch(self, epoch: Epoch) -> None:
-        self._show("")
+        self.stop()
         valid = f"validation loss {epoch.valid_loss:.4f}, accuracy {epoch.valid_accuracy:.4f}{' (best)' if epoch.best else ''}"
         if epoch.loss is None or epoch.accuracy is None or epoch.learning_rate is None:
             note(f"before: {valid}")
@@ -177,19 +167,5 @@ class EpochProgress:
         )
 
     def _step(self, step: Step) -> None:
-        if sys.stderr.isatty():
-            self._show(
-                "" if step.done == step.total else f"stage {step.stage}, epoch {step.epoch}: {step.done}/{step.total} steps"
-            )
-
-    def _show(self, text: str) -> None:
-        """Replace the line that changes; empty = there is none, and others may print."""
-        if (self._open or text) and not quiet():
-            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
-        self._open = bool(text)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._show("")
+        if self.on_terminal:
+            self.show(step.done, step.total, f"steps of stage {step.stage}, epoch {step.epoch}")

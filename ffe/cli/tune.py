@@ -24,7 +24,7 @@ from ffe.cli.options import (
     together,
     weights_option,
 )
-from ffe.cli.progress import SearchView
+from ffe.cli.progress import TrialsProgress
 from ffe.cli.show import print_json
 
 _FEW = 20  # test images
@@ -138,6 +138,6 @@ def command(features: str, output: str, heads: str, as_json: bool, **options: An
 
     refuse_model(features, output, "tune")
     names: Any = "auto" if heads.strip() == "auto" else [name.strip() for name in heads.split(",") if name.strip()]
-    with SearchView(options["metric"]) as view:
+    with TrialsProgress(options["metric"]) as view:
         result = tune(features, output, heads=names, on_progress=view, **options)
     print_result(result, output, options["report"], as_json, options["metric"])

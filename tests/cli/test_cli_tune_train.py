@@ -21,7 +21,8 @@ from feature_files import seal
 
 from ffe.bundle.io import Bundle
 from ffe.cli import COMMANDS, cli
-from ffe.cli.progress import SearchView
+from ffe.cli.progress import CountProgress, TrialsProgress
+from ffe.cli.training import EpochProgress
 from ffe.errors import DataError
 from ffe.evaluation.temperature import with_temperature
 from ffe.images.drawings import draw_folder
@@ -660,7 +661,7 @@ def test_a_terminal_shows_a_leaderboard_that_changes(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stderr", terminal)
     for name, value in {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}.items():
         monkeypatch.setenv(name, value)
-    with SearchView() as view:
+    with TrialsProgress() as view:
         print("the cost", file=sys.stderr)
         view(_progress(1))
         view(_progress(2))
@@ -680,15 +681,27 @@ def test_one_trial_is_no_trials(total: int | None, said: str, monkeypatch: pytes
     monkeypatch.setattr(sys, "stderr", terminal)
     for name, value in {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}.items():
         monkeypatch.setenv(name, value)
-    with SearchView() as view:
+    with TrialsProgress() as view:
         view(replace(_progress(1), total=total))
     assert said in terminal.getvalue()
     assert sys.stderr is terminal
     assert terminal.getvalue().endswith("\x1b[2K")  # nothing of it stays
 
 
+@pytest.mark.parametrize("display", [CountProgress("images decoded"), EpochProgress().callbacks["on_decoded"]])
+def test_a_bar_on_a_terminal_ends_with_the_last(monkeypatch: pytest.MonkeyPatch, display: Callable[[int, int], None]) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    display(1, 3)
+    display(3, 3)
+    assert "3/3 images decoded" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert sys.stderr is terminal
+    assert terminal.getvalue().endswith("\x1b[2K")  # nothing of it stays
+
+
 def test_elsewhere_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with SearchView() as view:
+    with TrialsProgress() as view:
         view(_progress(1))
         view(replace(_progress(2), total=2))
         assert capsys.readouterr().err == "2 trials, the best: svm, validation accuracy 0.9000\n"
