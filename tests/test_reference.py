@@ -16,7 +16,7 @@ from ffe.bundle import manifest
 from ffe.heads import HEADS
 from ffe.heads.search_space import complete
 from ffe.specs import ExtractSpec
-from ffe.store import schema
+from ffe.store import journal_folder, journal_records, schema
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -81,6 +81,14 @@ def test_model_file_has_no_secrets() -> None:
     for number in manifest.READABLE:
         assert f"\n| {number} | " in text, number
     assert f"\n| {manifest.SCHEMA} | nothing" in text
+
+
+def test_journal_has_no_secrets() -> None:
+    text = page("design/journal.md")
+    files = (journal_folder.DRAFT, journal_folder.MODEL, journal_folder.LOCK)
+    for name in (*files, *(field.name for field in dataclasses.fields(journal_records.Record))):
+        assert f"`{name}`" in text, name
+    assert f"byte {journal_records.HEAD_BYTES:,}:" in text
 
 
 def test_exit_codes_are_those_of_the_command_line() -> None:
