@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ffe.backbones.weights import Weights
 from ffe.base.digests import stream_digest
 from ffe.base.file_access import unopened
-from ffe.base.zip_checks import open_archive
+from ffe.base.model_archive import BACKBONE, MANIFEST, open_archive
 from ffe.errors import BundleError, SpecError, WeightsError
 from ffe.specs import ExtractSpec, spec_digest
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import keras
 
 MODEL_SUFFIX = ".ffe"
-MANIFEST = "manifest.json"
-BACKBONE = "backbone.keras"
 
 LEARNT = ("finetuned", "scratch")  # kinds of weights that exist in model files alone
 

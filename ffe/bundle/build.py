@@ -15,11 +15,11 @@ from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import weights_of
 from ffe.backbones.weights import Weights
 from ffe.base.file_access import first_bytes, unopened, unwritable
+from ffe.base.model_archive import BACKBONE, HEAD_KERAS
 from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_output as check_report
 from ffe.base.system import library_version
 from ffe.base.text import overwrite_refusal, suffix_refusal
-from ffe.bundle import manifest as layout
 from ffe.bundle.card import model_card
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
@@ -123,7 +123,7 @@ def write_model(path: Path, manifest: Manifest, head: Head, splits: list[SplitRo
         if isinstance(found, IrModel):
             ir = found
         elif found is not None and spec.backbone.name != FAKE:
-            file = Path(folder) / layout.BACKBONE
+            file = Path(folder) / BACKBONE
             build(spec, found).save(file)
             ir = float_model_if_any(spec, found)
         if found is not None:
@@ -133,7 +133,7 @@ def write_model(path: Path, manifest: Manifest, head: Head, splits: list[SplitRo
             golden = {"images": images, "features": features, "probabilities": head.predict_proba(features)}
         head_file = None
         if isinstance(head, DenseHead):
-            head_file = Path(folder) / layout.HEAD_KERAS
+            head_file = Path(folder) / HEAD_KERAS
             head.save_keras(head_file)
         card = model_card(manifest)
         write_bundle(

@@ -28,10 +28,22 @@ from ffe.base.arrays import read_npz
 from ffe.base.atomic import atomic_write, copy_file
 from ffe.base.digests import bytes_digest, canonical_json, stream_digest
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_zip, unopened
+from ffe.base.model_archive import (
+    BACKBONE,
+    CARD,
+    GOLDEN,
+    HEAD,
+    HEAD_KERAS,
+    IR_GRAPH,
+    IR_WEIGHTS,
+    MANIFEST,
+    SPLITS,
+    identity,
+    open_archive,
+)
 from ffe.base.openvino_ir import IrModel, digest_of_parts, map_member
 from ffe.base.text import near_file, url_refusal
-from ffe.base.zip_checks import identity, open_archive
-from ffe.bundle.manifest import BACKBONE, CARD, GOLDEN, HEAD, HEAD_KERAS, IR_GRAPH, IR_WEIGHTS, MANIFEST, SPLITS, Manifest
+from ffe.bundle.manifest import Manifest
 from ffe.errors import BundleError, FfeError, one_line, unwritten
 from ffe.evaluation.temperature import with_temperature
 from ffe.heads import find_head

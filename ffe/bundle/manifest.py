@@ -7,26 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ffe.backbones.trained import BACKBONE, MANIFEST
 from ffe.base.text import composed
 from ffe.errors import BundleError
 from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec, ViewsSpec
-
-__all__ = ["BACKBONE", "CARD", "GOLDEN", "HEAD", "HEAD_KERAS", "IR_GRAPH", "IR_WEIGHTS", "MANIFEST", "SPLITS", "Manifest"]
 
 SCHEMA = 4  # 1 had no IR members, 2 no calibration, 3 no backbones that ffe trained; such files are read as they are
 READABLE = (1, 2, 3, 4)
 _MOST_DIMS = 1 << 27  # features of a row: half a gibibyte
 
 USES_OF_VIEWS = ("all", "epoch", "none")
-
-HEAD = "head.npz"
-HEAD_KERAS = "head.keras"
-IR_GRAPH = "backbone.xml"
-IR_WEIGHTS = "backbone.bin"
-GOLDEN = "golden.npz"
-CARD = "README.md"
-SPLITS = "splits.json"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ffe._version import __version__
-from ffe.backbones.trained import BACKBONE, LEARNT
+from ffe.backbones.trained import LEARNT
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
+from ffe.base.model_archive import BACKBONE
 from ffe.base.output_file import check_output as check_report
 from ffe.dataset.stored_rows import labelled
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError

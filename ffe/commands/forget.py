@@ -15,10 +15,11 @@ import numpy as np
 from ffe.base.atomic import atomic_write
 from ffe.base.digests import file_digest
 from ffe.base.file_access import is_model, unopened
+from ffe.base.model_archive import HEAD
 from ffe.base.output_file import PAGE_MARK, write_output
 from ffe.base.text import plain
 from ffe.bundle.io import Bundle
-from ffe.bundle.manifest import HEAD, Manifest
+from ffe.bundle.manifest import Manifest
 from ffe.errors import DataError, SourceError, StoreError
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.sources import list_files

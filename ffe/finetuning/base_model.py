@@ -13,9 +13,10 @@ import numpy as np
 
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.resolve import weights_of
-from ffe.backbones.trained import BACKBONE, find_in_model
+from ffe.backbones.trained import find_in_model
 from ffe.backbones.weights import Weights
 from ffe.base.arrays import empty_rows
+from ffe.base.model_archive import BACKBONE
 from ffe.base.text import counted
 from ffe.bundle.io import Bundle
 from ffe.dataset.assign import Dealt

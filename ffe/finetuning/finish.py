@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe._version import __version__
-from ffe.backbones.trained import BACKBONE, arrays_digest
+from ffe.backbones.trained import arrays_digest
 from ffe.backbones.weights import Weights
 from ffe.base.clock import Clock
+from ffe.base.model_archive import BACKBONE
 from ffe.base.text import counted
 from ffe.bundle import manifest as layout
 from ffe.bundle.build import check_page, check_place, library_versions, write_model

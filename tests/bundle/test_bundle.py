@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from ffe._version import __version__
 from ffe.base.digests import bytes_digest
+from ffe.base.model_archive import CARD, GOLDEN, HEAD, MANIFEST, SPLITS
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
-from ffe.bundle.manifest import CARD, GOLDEN, HEAD, MANIFEST, SPLITS, Manifest
+from ffe.bundle.manifest import Manifest
 from ffe.errors import BundleError
 from ffe.images.drawings import KINDS
 from ffe.store.reader import FeatureStore

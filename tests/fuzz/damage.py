@@ -24,7 +24,7 @@ from feature_files import seal
 
 from ffe.base.digests import bytes_digest
 from ffe.base.hdf5_checks import as_text
-from ffe.bundle.manifest import GOLDEN, HEAD, MANIFEST, SPLITS
+from ffe.base.model_archive import GOLDEN, HEAD, MANIFEST, SPLITS
 from ffe.errors import SpecError
 from ffe.specs import ExtractSpec, spec_digest
 from ffe.store import schema

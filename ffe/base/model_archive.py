@@ -15,6 +15,16 @@ from pathlib import Path
 
 from ffe.errors import BundleError
 
+MANIFEST = "manifest.json"
+BACKBONE = "backbone.keras"
+IR_GRAPH = "backbone.xml"
+IR_WEIGHTS = "backbone.bin"
+HEAD = "head.npz"
+HEAD_KERAS = "head.keras"
+GOLDEN = "golden.npz"
+SPLITS = "splits.json"
+CARD = "README.md"
+
 Identity = tuple[int, int, int, int]
 
 _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
