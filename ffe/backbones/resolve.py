@@ -31,54 +31,41 @@ def make_spec(
             None = that of the weights, if they are in a model file, or the default.
         size: input side or (height, width); None = the backbone's default.
         weights: ``imagenet``, ``random``, or a path; that of a model file stands for its backbone.
-        layer: the layer whose output is taken; None = the last.
-        precision: arithmetic of the backbone.
-        dtype: type of the stored features.
-        decode: ``exact`` or ``fast``.
+        layer, precision, dtype, decode: see ``ExtractSpec``.
         download: fetch weights that are not on this machine.
 
     Raises:
         BackboneError, WeightsError, SpecError: the wish cannot be met.
     """
+    height_width = (size, size) if isinstance(size, int) else size
     if backbone is None:
         backbone = weights if is_model_file(weights) else DEFAULT
     if is_model_file(backbone) or is_model_file(weights):
-        return _spec_of_model(backbone, size, weights, layer, precision, dtype, decode)
+        found, of_model = _backbone_in_model(backbone, height_width, weights)
+        source = replace(of_model.backbone, layer=layer or of_model.backbone.layer)
+        return ExtractSpec(source, replace(of_model.preprocess, decode=decode), precision, dtype), found
     row = find(backbone)
-    side = row.size if size is None else size
-    height_width = (side, side) if isinstance(side, int) else side
-    preprocess = PreprocessSpec(height_width, row.mode, decode=decode)
-    check_size(row, height_width)
-
-    found = resolve(row, height_width, weights, download=_download if download else None)
+    preprocess = PreprocessSpec(height_width or (row.size, row.size), row.mode, decode=decode)
+    check_size(row, preprocess.size)
+    found = resolve(row, preprocess.size, weights, download=_download if download else None)
     return ExtractSpec(BackboneSpec(row.name, found.kind, found.sha256, layer), preprocess, precision, dtype), found
 
 
-def _spec_of_model(
-    backbone: str,
-    size: int | tuple[int, int] | None,
-    weights: str,
-    layer: str | None,
-    precision: Precision,
-    dtype: StoredDtype,
-    decode: Decode,
-) -> tuple[ExtractSpec, Weights]:
-    """Return the spec and the weights of the backbone in a model file."""
+def _backbone_in_model(backbone: str, size: tuple[int, int] | None, weights: str) -> tuple[Weights, ExtractSpec]:
+    """Return the weights of the backbone in a model file, and the spec of the model."""
     file = Path(backbone if is_model_file(backbone) else weights)
-    saved = find_in_model(file)
-    known = saved.spec.backbone
-    height, width = saved.spec.preprocess.size
-    if backbone not in {known.name, str(file)}:
+    found, spec = find_in_model(file)
+    height, width = spec.preprocess.size
+    if backbone not in {spec.backbone.name, str(file)}:
         raise WeightsError(
-            f"The model file '{file}' holds the backbone '{known.name}', not '{backbone}'; take all of it with --backbone {file}."
+            f"The model file '{file}' holds the backbone '{spec.backbone.name}', not '{backbone}'; "
+            f"take all of it with --backbone {file}."
         )
-    if size is not None and (size if isinstance(size, tuple) else (size, size)) != (height, width):
+    if size not in (None, (height, width)):
         raise BackboneError(
             f"The backbone in '{file}' takes pictures of {height}x{width} pixels and no others; leave --size out."
         )
-    taken = BackboneSpec(known.name, known.weights, known.weights_sha256, layer or known.layer)
-    preprocess = replace(saved.spec.preprocess, decode=decode)
-    return ExtractSpec(taken, preprocess, precision, dtype), saved.weights
+    return found, spec
 
 
 def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool = True) -> Weights:
@@ -94,13 +81,13 @@ def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool =
     """
     row = find(spec.backbone.name)
     if is_model_file(weights):
-        saved = find_in_model(Path(weights))
-        if saved.spec.backbone != replace(spec.backbone, layer=saved.spec.backbone.layer):
-            differences = "; ".join(spec_differences(saved.spec, spec, ("the model has", "the features need")))
+        found, of_model = find_in_model(Path(weights))
+        if of_model.backbone != replace(spec.backbone, layer=of_model.backbone.layer):
+            differences = "; ".join(spec_differences(of_model, spec, ("the model has", "the features need")))
             raise WeightsError(
                 f"The backbone in '{weights}' is not the one that made the features ({differences}); pass the right model file."
             )
-        return saved.weights
+        return found
     if spec.backbone.weights in LEARNT:
         raise WeightsError(
             f"The backbone of these features was trained by ffe, and exists in its model file alone ({row.name}, weights "

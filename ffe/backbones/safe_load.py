@@ -28,30 +28,17 @@ _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5
 _MOST_CONFIG_BYTES = 64 << 20
 _DEPTH = 12  # of groups in the weights
 
-_LAYERS = {
-    *("Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Cropping2D", "Dense"),
-    *(
-        "DepthwiseConv2D",
-        "Dropout",
-        "Flatten",
-        "GlobalAveragePooling2D",
-        "InputLayer",
-        "LayerNormalization",
-        "MaxPooling2D",
-        "Multiply",
-    ),
-    *("Normalization", "ReLU", "Rescaling", "Reshape", "SeparableConv2D", "ZeroPadding2D"),
-}
-_INITIALIZERS = {"Constant", "GlorotUniform", "HeNormal", "Ones", "RandomNormal", "TruncatedNormal", "VarianceScaling", "Zeros"}
 _ALLOWED = {
-    "keras": {"DTypePolicy", "Sequential"},
-    "keras.layers": _LAYERS,
-    "keras.initializers": _INITIALIZERS,
-    "keras.src.applications.convnext": {"LayerScale"},
-    "keras.src.applications.inception_resnet_v2": {"CustomScaleLayer"},
-    "keras.src.models.functional": {"Functional"},
-    "keras.src.ops.numpy": {"Add", "Multiply"},
-    "builtins": {"__tuple__", "__keras_tensor__", "__slice__"},
+    "keras": "DTypePolicy Sequential",
+    "keras.layers": """Activation Add AveragePooling2D BatchNormalization Concatenate Conv2D Cropping2D Dense DepthwiseConv2D
+        Dropout Flatten GlobalAveragePooling2D InputLayer LayerNormalization MaxPooling2D Multiply Normalization ReLU Rescaling
+        Reshape SeparableConv2D ZeroPadding2D""",
+    "keras.initializers": "Constant GlorotUniform HeNormal Ones RandomNormal TruncatedNormal VarianceScaling Zeros",
+    "keras.src.applications.convnext": "LayerScale",
+    "keras.src.applications.inception_resnet_v2": "CustomScaleLayer",
+    "keras.src.models.functional": "Functional",
+    "keras.src.ops.numpy": "Add Multiply",
+    "builtins": "__tuple__ __keras_tensor__ __slice__",
 }
 
 
@@ -103,11 +90,9 @@ def _foreign(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         if "class_name" in value or "module" in value:
             module, name = value.get("module"), value.get("class_name")
-            allowed = _ALLOWED.get(str(module or "builtins"), set())
+            allowed = _ALLOWED.get(str(module or "builtins"), "").split()
             if name not in allowed or value.get("registered_name") not in {None, name}:
                 yield f"{module}.{name}" if module else str(name)
-        for inner in value.values():
-            yield from _foreign(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _foreign(inner)
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else ():
+        yield from _foreign(inner)

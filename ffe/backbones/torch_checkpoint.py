@@ -24,40 +24,11 @@ import numpy as np
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 _MOST_AXES = 8
 _FLOATS, _LONGS = "<f4", "<i8"
-_NEEDED = frozenset(
-    [
-        "PROTO",
-        "STOP",
-        "MARK",
-        "NONE",
-        "NEWTRUE",
-        "NEWFALSE",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG1",
-        "BINUNICODE",
-        "EMPTY_TUPLE",
-        "TUPLE",
-        "TUPLE1",
-        "TUPLE2",
-        "TUPLE3",
-        "EMPTY_LIST",
-        "APPEND",
-        "APPENDS",
-        "EMPTY_DICT",
-        "SETITEM",
-        "SETITEMS",
-        "BINPUT",
-        "LONG_BINPUT",
-        "BINGET",
-        "LONG_BINGET",
-        "GLOBAL",
-        "REDUCE",
-        "BUILD",
-        "BINPERSID",
-    ]
-)
+_INSTRUCTIONS = """
+    PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINUNICODE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
+    EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL REDUCE BUILD BINPERSID
+"""
+_NEEDED = frozenset(_INSTRUCTIONS.split())
 
 
 # no object here has attributes that a pickle could set (BUILD): its checks would be worth nothing
@@ -130,13 +101,7 @@ def _load(file: io.BytesIO, size: int) -> Any:
 
 
 def read_arrays(data: bytes) -> dict[str, np.ndarray]:
-    """Return the tensors of a file, by name.
-
-    Args:
-        data: the whole file; it names float32 and int64 tensors in a dictionary.
-
-    Returns:
-        float32 or int64 arrays of their own, contiguous.
+    """Return the tensors of a file, by name: float32 or int64 arrays of their own, contiguous.
 
     Raises:
         ValueError: it is no such file, is cut off or goes on after its end, or names anything but tensors.

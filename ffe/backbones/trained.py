@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,34 +23,23 @@ MODEL_SUFFIX = ".ffe"
 LEARNT = ("finetuned", "scratch")  # kinds of weights that exist in model files alone
 
 
-@dataclass(frozen=True)
-class SavedBackbone:
-    """A backbone in a model file.
-
-    Attributes:
-        spec: what the model's features are made by.
-        weights: the file as a source of weights.
-    """
-
-    spec: ExtractSpec
-    weights: Weights
-
-
 def is_model_file(text: str) -> bool:
     """Return whether this names a model file, where the name of a backbone or of weights could stand."""
     return text.endswith(MODEL_SUFFIX)
 
 
-def find_in_model(path: Path) -> SavedBackbone:
+def find_in_model(path: Path) -> tuple[Weights, ExtractSpec]:
     """Find the backbone in a model file, and check its digest; nothing of it is loaded.
+
+    Returns:
+        The file as a source of weights, and what the model's features are made by.
 
     Raises:
         WeightsError: there is no such file, it is damaged, or it holds no backbone to build from.
     """
-    if path.is_dir():
-        raise WeightsError(f"'{path}' is a folder; give a model file that 'ffe finetune' or 'ffe tune' wrote.")
     if not path.is_file():
-        raise WeightsError(f"There is no model file '{path}'; give one that 'ffe finetune' or 'ffe tune' wrote.")
+        problem = f"'{path}' is a folder; give a model file" if path.is_dir() else f"There is no model file '{path}'; give one"
+        raise WeightsError(f"{problem} that 'ffe finetune' or 'ffe tune' wrote.")
     try:
         with open_archive(path, {MANIFEST}, None) as archive:
             manifest = json.loads(archive.read(MANIFEST))
@@ -65,17 +53,7 @@ def find_in_model(path: Path) -> SavedBackbone:
                 raise ValueError("its spec does not match its spec digest")
     except OSError as error:
         raise WeightsError(unopened(path, error)) from error
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        SpecError,
-        BundleError,
-        RecursionError,
-        zipfile.BadZipFile,
-        EOFError,
-        NotImplementedError,
-    ) as error:
+    except _DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(f"The model file '{path}' is damaged or no model file ({reason}); make it again.") from error
     if BACKBONE not in members or spec.precision != "float32":
@@ -84,7 +62,13 @@ def find_in_model(path: Path) -> SavedBackbone:
             f"The model file '{path}' holds {what}; "
             f"name the backbone '{spec.backbone.name}' and its weights file (--weights PATH) instead."
         )
-    return SavedBackbone(spec, Weights(spec.backbone.weights, spec.backbone.weights_sha256, path))
+    return Weights(spec.backbone.weights, spec.backbone.weights_sha256, path), spec
+
+
+_DAMAGE = (
+    *(LookupError, TypeError, ValueError, SpecError, BundleError, RecursionError),
+    *(zipfile.BadZipFile, EOFError, NotImplementedError),
+)
 
 
 def load_backbone(weights: Weights) -> keras.Model:

@@ -68,11 +68,6 @@ def grid_of(shape: Sequence[int]) -> tuple[int, int, int]:
 def padded(images: np.ndarray, batch_size: int) -> np.ndarray:
     """Return ``images`` with black ones behind them, to fill a batch.
 
-    One size of batch means one compiled graph, and kernels that do not depend
-    on how full their batch is.
+    One size of batch means one compiled graph, and kernels that do not depend on how full their batch is.
     """
-    if len(images) == batch_size:
-        return images
-    full = np.zeros((batch_size, *images.shape[1:]), np.uint8)
-    full[: len(images)] = images
-    return full
+    return np.pad(images, [(0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)]) if len(images) < batch_size else images

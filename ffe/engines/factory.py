@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.trained import LEARNT
@@ -33,11 +34,7 @@ def has_openvino() -> bool:
 
 
 def int8_text(vnni: bool | None) -> str:
-    """Return what int8 brings on this processor, in a sentence; the factors were measured on two cores.
-
-    Args:
-        vnni: of ``ffe.base.system.has_vnni``.
-    """
+    """Return what int8 brings on this processor (``has_vnni``), in a sentence; the factors were measured on two cores."""
     if vnni:
         return "this processor has instructions for int8 (VNNI): int8 was 3 to 4 times as fast as float32 on such ones"
     if vnni is None:
@@ -98,19 +95,14 @@ def float_model(spec: ExtractSpec, weights: Weights) -> IrModel:
     def make() -> IrModel:
         from ffe.engines.openvino_convert import convert
 
-        log.info("converting %s", _what_is_converted(spec))
+        name, layer, learnt = spec.backbone.name, spec.backbone.layer, spec.backbone.weights in LEARNT
+        what = f"{'the trained network' if learnt else 'the backbone'} {name}"
+        if layer is not None:
+            what = f"the frozen part of {what if learnt else name} up to {layer}"
+        log.info("converting %s%s", what, "" if learnt else ", once; it is kept for the next time")
         return convert(spec, weights)
 
     return cached_or_made(f"{model_key(spec)}.zip", make)
-
-
-def _what_is_converted(spec: ExtractSpec) -> str:
-    """Return which part of which backbone, and that it is once, where other runs have the same weights."""
-    name, layer, learnt = spec.backbone.name, spec.backbone.layer, spec.backbone.weights in LEARNT
-    what = f"the trained network {name}" if learnt else f"the backbone {name}"
-    if layer is not None:
-        what = f"the frozen part of {what.removeprefix('the backbone ')} up to {layer}"
-    return what if learnt else f"{what}, once; it is kept for the next time"
 
 
 def float_model_if_any(spec: ExtractSpec, weights: Weights) -> IrModel | None:
@@ -138,8 +130,7 @@ def open_engine(
     """Build the backbone of a spec and put it on an engine.
 
     Args:
-        spec: says what to build.
-        weights: found by ``ffe.backbones.weights.resolve``.
+        spec: says what to build; ``weights`` are its own.
         name: ``auto``, ``keras`` or ``openvino``.
         batch_size: images in one call; None = the engine's own choice.
         quantized: the int8 model, where the spec has one.
@@ -156,11 +147,9 @@ def open_engine(
             return _on_openvino(spec, quantized or float_model(spec, weights), batch_size)
         if (ir := float_model_if_any(spec, weights)) is not None:
             return _on_openvino(spec, ir, batch_size)
-    log.info("loading the backbone %s", spec.backbone.name)
     from ffe.backbones.keras_build import build
-    from ffe.engines.keras import KerasEngine
 
-    return KerasEngine(build(spec, weights), spec, batch_size or KERAS_BATCH_SIZE)
+    return _on_keras(spec, lambda: build(spec, weights), batch_size)
 
 
 def open_saved_engine(
@@ -177,8 +166,7 @@ def open_saved_engine(
         spec: what it was built from.
         ir: the backbone as an IR model, if there is one.
         keras_file: lends it as a ``.keras`` file, or None if there is none.
-        name: ``auto``, ``keras`` or ``openvino``.
-        batch_size: images in one call; None = the engine's own choice.
+        name, batch_size: see ``open_engine``.
 
     Raises:
         EngineError: there is no such engine, or not in a form that it takes.
@@ -191,12 +179,17 @@ def open_saved_engine(
     if chosen == "keras" or name == "auto":
         with keras_file() as file:
             if file is not None:
-                log.info("loading the backbone %s", spec.backbone.name)
                 from ffe.backbones.safe_load import load_model
-                from ffe.engines.keras import KerasEngine
 
-                return KerasEngine(load_model(file), spec, batch_size or KERAS_BATCH_SIZE)
+                return _on_keras(spec, lambda: load_model(file), batch_size)
     raise EngineError(f"The model holds no backbone that the engine {chosen} can run; use --engine auto.")
+
+
+def _on_keras(spec: ExtractSpec, model: Callable[[], Any], batch_size: int | None) -> Engine:
+    log.info("loading the backbone %s", spec.backbone.name)
+    from ffe.engines.keras import KerasEngine
+
+    return KerasEngine(model(), spec, batch_size or KERAS_BATCH_SIZE)
 
 
 def _on_openvino(spec: ExtractSpec, model: IrModel, batch_size: int | None) -> Engine:

@@ -22,15 +22,14 @@ if TYPE_CHECKING:
 class KerasEngine:
     """Runs a Keras model; uint8 goes to the device and is scaled there.
 
+    Keras's backends share the sums of a batch among threads in their own ways: on processors without AVX-512,
+    TensorFlow's rows differed in their last bit (1e-7) with the fill of the batch and with their neighbours. So
+    ``exact`` is False, everywhere.
+
     Args:
         model: from float32 (N, H, W, 3), scaled, to features of any rank.
         spec: what the model was built from.
         batch_size: every call is padded to it, so that one graph is traced.
-
-    Keras's backends share the sums of a batch among threads in their own ways:
-    on processors without AVX-512, TensorFlow's rows differed in their last bit
-    (1e-7) with the fill of the batch and with their neighbours. So ``exact`` is
-    False, everywhere.
 
     Attributes: see ``ffe.engines.base.Engine``; ``backbone`` is the model.
     """

@@ -51,12 +51,8 @@ def cached(name: str) -> IrModel | None:
 
 
 def cached_or_made(name: str, make: Callable[[], IrModel]) -> IrModel:
-    """Return the model that is kept under ``name``, or make it and keep it.
-
-    A cache that cannot be written costs time and nothing else: it is said.
-    """
-    model = cached(name)
-    if model is not None:
+    """Return the model that is kept under ``name``, or make it and keep it; a cache that cannot be written is said."""
+    if (model := cached(name)) is not None:
         return model
     model = make()
     path = cache_folder() / name

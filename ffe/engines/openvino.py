@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +27,8 @@ _engines: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO without its usage reports.
+    """Import OpenVINO without its usage reports: where the package that sends them is missing, they are not sent.
 
-    Its converter and NNCF send what they are used for to a server unless the
-    user opts out; where the package that sends is missing, they go without.
     https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
 
     Raises:
@@ -47,15 +46,11 @@ def import_openvino() -> Any:
 
 
 class OpenVinoEngine:
-    """Runs an IR model on the CPU; the scaling of the pixels is part of the model.
+    """Runs an IR model, float32 or int8, on the CPU; the scaling of the pixels is part of the model.
 
-    As many batches are in flight as OpenVINO has streams, so that no core waits
-    for the slowest layer of another's batch. With a batch size of 1 all cores
-    work on the one image instead: a single photo is answered soonest so.
-
-    Args:
-        model: float32 or int8.
-        batch_size: every call is padded to it.
+    As many batches, each padded to ``batch_size``, are in flight as OpenVINO has streams, so that no core waits for
+    the slowest layer of another's batch. With a batch size of 1 all cores work on the one image instead: a single
+    photo is answered soonest so.
 
     Attributes: see ``ffe.engines.base.Engine``; ``size`` is the (height, width) that the model takes.
     """
@@ -66,9 +61,7 @@ class OpenVinoEngine:
 
     def __init__(self, model: IrModel, batch_size: int = BATCH_SIZE) -> None:
         self._ov = import_openvino()
-        self._weights = (
-            model.weights if model.weights.flags.writeable else model.weights.copy()
-        )  # OpenVINO insists, and reads only
+        self._weights = np.require(model.weights, requirements="W")  # OpenVINO insists, and reads only
         try:
             check_graph(model)
             self._model = self._ov.Core().read_model(model.xml.decode(), self._ov.Tensor(self._weights, shared_memory=True))
@@ -159,12 +152,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_keep_for_ever)
 
 
+@dataclass(eq=False)
 class _Call:
-    """A batch on its way."""
+    """A batch on its way: the first ``count`` of its images are asked for."""
 
-    def __init__(self, request: openvino.InferRequest, images: np.ndarray, count: int) -> None:
-        self.request = request
-        self.images = images
-        self.count = count
-        self.features: np.ndarray | None = None
-        self.error: Exception | None = None
+    request: openvino.InferRequest
+    images: np.ndarray
+    count: int
+    features: np.ndarray | None = None
+    error: Exception | None = None

@@ -27,9 +27,10 @@ from ffe.specs import ExtractSpec
 
 log = logging.getLogger("ffe")
 
-SAMPLE = 80  # images: two fifths set the ranges of the activations, the others test the outcome
+SAMPLE = 80  # images
 LEAST_SAMPLE = 20
 LEAST_COSINE = 0.95
+_RANGES = 0.4  # of them set the ranges of the activations, the others test the outcome
 _RECIPE = 1  # goes up when the recipe below comes to make other models
 _RIDGE = 1e-2
 
@@ -57,12 +58,6 @@ class Fidelity:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Sampled:
-    label: int
-    pixels: np.ndarray
-
-
 def fidelity_of(model: IrModel) -> Fidelity:
     """Return what was measured when an int8 model was made."""
     return Fidelity(**model.record["fidelity"])
@@ -76,11 +71,9 @@ def quantized_for(
 ) -> IrModel:
     """Return the int8 model of a spec for these images: from the cache, or quantised now.
 
-    The same images, in the same order, give the same sample everywhere and the
-    same model on one machine; whether a cosine just reaches ``LEAST_COSINE`` may
-    be another matter on another processor. Test and
-    validation images take no part. The sample is decoded exactly, so that the
-    model serves both ways of decoding.
+    The same images, in the same order, give the same sample everywhere and the same model on one machine; whether a
+    cosine just reaches ``LEAST_COSINE`` may be another matter on another processor. Test and validation images take
+    no part. The sample is decoded exactly, so that the model serves both ways of decoding.
 
     Args:
         spec: of precision ``int8``.
@@ -97,17 +90,15 @@ def quantized_for(
     def make() -> IrModel:
         from ffe.engines.openvino_convert import quantize
 
-        sample = _sample(records, spec.preprocess.size, limits)
-        log.info("calibrating int8 on %d images, once; the model is kept for the next time", _calibrating(sample))
+        images, labels = _sample(records, spec.preprocess.size, limits)
+        count = round(_RANGES * len(images))
+        log.info("calibrating int8 on %d images, once; the model is kept for the next time", count)
         plain = float_model(spec, weights)
-        images = np.stack([item.pixels for item in sample])
-        count = _calibrating(sample)
-        held = images[count:]
         with ThreadPoolExecutor(1) as beside:  # NNCF keeps one core busy with its graphs
-            expected = beside.submit(lambda: _features(OpenVinoEngine(plain), held))
+            expected = beside.submit(lambda: _features(OpenVinoEngine(plain), images[count:]))
             quantized = quantize(plain, images[:count], plain.record)
-        found = _features(OpenVinoEngine(quantized), held)
-        fidelity = _compare(expected.result(), found, np.asarray([item.label for item in sample[count:]]))
+        found = _features(OpenVinoEngine(quantized), images[count:])
+        fidelity = _compare(expected.result(), found, labels[count:])
         return IrModel(quantized.xml, quantized.weights, {**quantized.record, "fidelity": fidelity.to_json()})
 
     model = cached_or_made(f"{bytes_digest(canonical_json(key))}-int8.zip", make)
@@ -121,10 +112,6 @@ def quantized_for(
     return model
 
 
-def _calibrating(sample: Sequence[_Sampled]) -> int:
-    return round(0.4 * len(sample))
-
-
 def _looked_at(records: Sequence[ImageRecord], limits: Limits) -> Iterator[tuple[str, int]]:
     """Yield digest and label of the files that the sample is taken from: until enough of them look like pictures.
 
@@ -133,17 +120,11 @@ def _looked_at(records: Sequence[ImageRecord], limits: Limits) -> Iterator[tuple
     sound = 0
     for sha256, label, data in _different(records, limits):
         yield sha256, label
-        sound += _has_header(data)
+        with contextlib.suppress(DecodeError):
+            upright_size(data)
+            sound += 1
         if sound == SAMPLE:
             return
-
-
-def _has_header(data: bytes) -> bool:
-    try:
-        upright_size(data)
-    except DecodeError:
-        return False
-    return True
 
 
 def _different(records: Sequence[ImageRecord], limits: Limits) -> Iterator[tuple[str, int, bytes]]:
@@ -160,20 +141,21 @@ def _different(records: Sequence[ImageRecord], limits: Limits) -> Iterator[tuple
                 yield sha256, record.label, data
 
 
-def _sample(records: Sequence[ImageRecord], size: tuple[int, int], limits: Limits) -> list[_Sampled]:
-    """Decode the first images that can be decoded."""
-    sample: list[_Sampled] = []
+def _sample(records: Sequence[ImageRecord], size: tuple[int, int], limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the first images that can be decoded: uint8 (n, H, W, 3), and their labels (n,)."""
+    images, labels = [], []
     for _, label, data in _different(records, limits):
         with contextlib.suppress(DecodeError):
-            sample.append(_Sampled(label, decode(data, size, max_pixels=limits.pixels, truncated=limits.truncated)))
-        if len(sample) == SAMPLE:
+            images.append(decode(data, size, max_pixels=limits.pixels, truncated=limits.truncated))
+            labels.append(label)
+        if len(images) == SAMPLE:
             break
-    if len(sample) < LEAST_SAMPLE:
+    if len(images) < LEAST_SAMPLE:
         raise SourceError(
             f"The precision int8 is calibrated on your images and needs at least {LEAST_SAMPLE} different ones for training, "
-            f"but there are only {len(sample)}; add images, or use --precision float32."
+            f"but there are only {len(images)}; add images, or use --precision float32."
         )
-    return sample
+    return np.stack(images), np.asarray(labels)
 
 
 def _compare(expected: np.ndarray, found: np.ndarray, labels: np.ndarray) -> Fidelity:
@@ -196,18 +178,10 @@ def _features(engine: Engine, images: np.ndarray) -> np.ndarray:
 
 
 def leave_one_out_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of rows that a linear head gets right which was fitted on all the others.
+    """Return the share, in [0, 1], of rows (n, D) that a linear head gets right which was fitted on all the others.
 
-    A ridge classifier in its dual form, whose answers without a row follow from
-    those with it. Rifkin and Lippert 2007, Notes on regularized least squares,
-    https://dspace.mit.edu/handle/1721.1/37318
-
-    Args:
-        features: float (n, D).
-        labels: integers (n,), of at least two kinds.
-
-    Returns:
-        In [0, 1].
+    A ridge classifier in its dual form, whose answers without a row follow from those with it. Rifkin and Lippert
+    2007, Notes on regularized least squares, https://dspace.mit.edu/handle/1721.1/37318
     """
     centred = features.astype(np.float64) - features.mean(axis=0)
     gram = centred @ centred.T

@@ -12,12 +12,9 @@ from ffe.engines.base import Engine
 
 
 def images_per_second(engine: Engine, pixels: np.ndarray, seconds: float) -> float:
-    """Run an engine on images in memory, with as many calls in flight as it takes.
+    """Run an engine on images in memory, uint8 (n, H, W, 3), again and again, for so many seconds at the least.
 
-    Args:
-        engine: is called once before the clock starts.
-        pixels: uint8 (n, H, W, 3); used again and again.
-        seconds: how long to measure, at the least.
+    As many calls are in flight as it takes; one is made before the clock starts.
     """
     step = min(engine.batch_size, len(pixels))
     engine.extract(pixels[:step])

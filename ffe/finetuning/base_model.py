@@ -109,7 +109,7 @@ def open_base(path: Path, weights: str) -> BaseModel:
         raise BackboneError(f"The backbone of '{path}' is the fake one for tests, which has no layers; choose another model.")
     trainable = dataclasses.replace(spec, precision="float32", dtype="float32", quantized_sha256=None)
     if BACKBONE in bundle.manifest.members and spec.precision == "float32":
-        return BaseModel(bundle, head, trainable, find_in_model(path).weights)
+        return BaseModel(bundle, head, trainable, find_in_model(path)[0])
     return BaseModel(bundle, head, trainable, weights_of(trainable, weights))
 
 

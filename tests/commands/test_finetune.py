@@ -180,7 +180,7 @@ def test_a_file_that_a_model_both_learnt_from_and_was_tested_on_does_not_test(
 def test_what_stays_frozen_is_that_of_the_original_weights(tuned: Tuned, pictures: Path) -> None:
     """The activations of the second stage, made after the first, are those of the tuned backbone too; of the first, not."""
     assert tuned.result.best.stage == 2
-    backbone = load_backbone(find_in_model(tuned.model).weights)
+    backbone = load_backbone(find_in_model(tuned.model)[0])
     for layer, same in (("conv_pw_10_relu", True), ("conv_pw_12_relu", False)):
         (path,) = tuned.cache.glob(f"{layer}-*.h5")
         with FeatureStore(path) as store:
@@ -232,7 +232,7 @@ def test_the_tuned_backbone_makes_features(tuned: Tuned, pictures: Path, tmp_pat
         f"{Bundle(tuned.model).manifest.spec.backbone.weights_sha256[:12]}); pass that file with --weights MODEL.ffe."
     )
     train(tmp_path / "f.h5", tmp_path / "n.ffe", head="logistic", weights=str(tuned.model))
-    load_backbone(find_in_model(tmp_path / "n.ffe").weights)  # another head, the same backbone
+    load_backbone(find_in_model(tmp_path / "n.ffe")[0])  # another head, the same backbone
     with pytest.raises(WeightsError, match=r"is not the one that made the features \(backbone.weights: the model has random"):
         train(tmp_path / "f.h5", tmp_path / "o.ffe", head="logistic", weights=str(tuned.base))
 
@@ -261,7 +261,7 @@ def test_a_model_file_as_weights_that_does_not_fit(tuned: Tuned, pictures: Path,
 
 
 def test_weights_that_are_not_those_of_the_digest_are_refused(tuned: Tuned) -> None:
-    weights = find_in_model(tuned.model).weights
+    weights = find_in_model(tuned.model)[0]
     with pytest.raises(WeightsError, match="are not those that its digest names; make the file again"):
         load_backbone(replace(weights, sha256="0" * 64))
 
@@ -551,7 +551,7 @@ def test_activations_of_views_take_turns(
     manifest = Bundle(tmp_path / "t.ffe").manifest
     assert (manifest.augment, manifest.views and manifest.views["count"]) == (change, 2)
     (path,) = (tmp_path / "cache").iterdir()
-    below = load_backbone(find_in_model(small[0]).weights)
+    below = load_backbone(find_in_model(small[0])[0])
     part = keras.Model(below.input, tensor_of(below, "pool3"))
     with FeatureStore(path) as store:
         assert np.bincount(store.views).tolist() == [24, 12, 12]
@@ -613,9 +613,9 @@ def test_a_learnt_backbone_that_stays_is_still_that_of_its_digest(
     tuned = tmp_path / "t.ffe"
     finetune(split_pictures, tuned, model=small[0], unfreeze=("0",), epochs=(1,))
     assert Bundle(tuned).manifest.spec == Bundle(small[0]).manifest.spec
-    load_backbone(find_in_model(tuned).weights)
+    load_backbone(find_in_model(tuned)[0])
     finetune(split_pictures, tmp_path / "u.ffe", model=tuned, unfreeze=("conv4",), epochs=(1,), learning_rate=(1e-3,))
-    load_backbone(find_in_model(tmp_path / "u.ffe").weights)
+    load_backbone(find_in_model(tmp_path / "u.ffe")[0])
 
 
 @pytest.mark.slow
