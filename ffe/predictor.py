@@ -16,7 +16,7 @@ from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine, open_saved_engine
 from ffe.errors import BundleError, SpecError
-from ffe.evaluation.reject import check_threshold, sure
+from ffe.evaluation.reject import above_threshold, check_threshold
 from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.pipeline import ImageFeatures, Pipeline, feature_rows, noting
@@ -241,7 +241,7 @@ class Predictor:
                     yield Prediction(name, None, False, {}, str(item.error))
                     continue
                 probabilities = dict(zip(self.class_names, row.tolist(), strict=True))
-                is_sure = bool(sure(row[None], self.reject)[0])
+                is_sure = bool(above_threshold(row[None], self.reject)[0])
                 yield Prediction(name, self.class_names[int(row.argmax())], is_sure, probabilities, None)
 
     def _ask_head(self, features: np.ndarray) -> np.ndarray:

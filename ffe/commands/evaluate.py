@@ -20,7 +20,7 @@ from ffe.base.output_file import check_output as check_report
 from ffe.dataset.stored_rows import labelled
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
 from ffe.evaluation.label_errors import find_label_errors
-from ffe.evaluation.reject import Answered, answered, sure
+from ffe.evaluation.reject import SelectiveScores, above_threshold, selective_scores
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate
 from ffe.extraction.stage_times import Progress
@@ -58,7 +58,7 @@ class EvaluateResult:
     evaluation: Evaluation
     seen: int
     skipped: int
-    answered: Answered
+    answered: SelectiveScores
     classes: tuple[str, ...] = field(default=(), repr=False)
     paths: tuple[str, ...] = field(default=(), repr=False)
     labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
@@ -80,7 +80,7 @@ class EvaluateResult:
                 "path": path,
                 "truth": self.classes[truth],
                 "label": self.classes[int(row.argmax())],
-                "sure": bool(sure(row[None], self.answered.threshold)[0]),
+                "sure": bool(above_threshold(row[None], self.answered.threshold)[0]),
                 "probabilities": dict(zip(self.classes, row.tolist(), strict=True)),
             }
             for path, truth, row in zip(self.paths, self.labels.tolist(), self.probabilities, strict=True)
@@ -205,7 +205,7 @@ def evaluate(
         evaluate_probabilities(asked.probabilities, asked.labels, predictor.class_names, groups=groups),
         int(seen.sum()),
         len(asked.skipped),
-        answered(asked.probabilities, asked.labels, predictor.reject),
+        selective_scores(asked.probabilities, asked.labels, predictor.reject),
         predictor.class_names,
         tuple(asked.paths),
         asked.labels,

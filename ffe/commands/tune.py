@@ -24,7 +24,7 @@ from ffe.bundle.manifest import Manifest
 from ffe.dataset.stored_rows import split_rows
 from ffe.errors import BundleError, HeadError
 from ffe.evaluation.comparison import compare
-from ffe.evaluation.reject import answered, check_threshold
+from ffe.evaluation.reject import check_threshold, selective_scores
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.heads import HEADS, find_head
@@ -49,8 +49,8 @@ from ffe.tuning.search import (
     score_once,
     search,
 )
-from ffe.tuning.setup import AUTO, memory_of, pose, views_used
-from ffe.tuning.trial_store import Memory
+from ffe.tuning.setup import AUTO, build_problem, trial_store_of, views_used
+from ffe.tuning.trial_store import TrialStore
 from ffe.tuning.tune_result import TuneResult
 
 log = logging.getLogger("ffe")
@@ -171,7 +171,7 @@ def tune(
     )
     options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, True, overwrite, anonymous)
 
-    def find(problem: Problem, memory: Memory, groups: np.ndarray) -> list[Trial]:
+    def find(problem: Problem, memory: TrialStore, groups: np.ndarray) -> list[Trial]:
         cost = _say_cost(problem, spec)
         _warm_up()
         left = None if budget is None else max(_LEAST_SECONDS, started + budget - time.monotonic())
@@ -320,7 +320,7 @@ def _run(
     features: str | os.PathLike[str],
     spec: SearchSpec,
     options: _Options,
-    find: Callable[[Problem, Memory, np.ndarray], list[Trial]],
+    find: Callable[[Problem, TrialStore, np.ndarray], list[Trial]],
     started: float,
 ) -> TuneResult:
     """Split the rows, find the winner, judge it, write it."""
@@ -340,8 +340,8 @@ def _run(
         )
         rows = split_rows(store, valid, test, spec.test_fraction, spec.seed, tested)
         chosen = np.isin(rows.split, ("train", "valid"))
-        problem, validation = pose(rows, chosen, store, spec, options.folds, views)
-        memory = memory_of(options.output if options.is_search else None, rows, store, problem, views)
+        problem, validation = build_problem(rows, chosen, store, spec, options.folds, views)
+        memory = trial_store_of(options.output if options.is_search else None, rows, store, problem, views)
         ids = rows.groups.ids[chosen]
         trials = find(problem, memory, ids[problem.scored])
         winner, labels = trials[0], problem.labels[problem.scored]
@@ -360,7 +360,7 @@ def _run(
         single = next(trial for trial in trials if trial.head != EnsembleHead.name)
         over = spec.seconds is not None and time.monotonic() - started >= spec.seconds
         leak = leak_of(rows, chosen, problem, spec, single, probabilities, claim=not over)
-        sure = answered(probabilities, rows.labels[testing], options.reject) if options.reject else None
+        sure = selective_scores(probabilities, rows.labels[testing], options.reject) if options.reject else None
         result = TuneResult(
             output=None if options.output is None else Path(options.output),
             head=head,

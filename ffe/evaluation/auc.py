@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-class Ranking:
+class WeightedAuc:
     """Rows in the order of a score, ready to be weighted.
 
     The area is the share of pairs of a positive and a negative row in which

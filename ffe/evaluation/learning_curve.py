@@ -18,7 +18,7 @@ _SMALL = 0.0005  # rounds to 0.0 points
 
 
 @dataclass(frozen=True)
-class Point:
+class LearningCurvePoint:
     """Mean accuracy of fits on ``size`` photos, and the standard error of that mean."""
 
     size: int
@@ -27,7 +27,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Growth:
+class LearningCurve:
     """How accuracy grows with the number of photos, and what twice as many would bring.
 
     Attributes:
@@ -38,7 +38,7 @@ class Growth:
         gain, gain_interval: over the fit at the most photos seen; None without a fit.
     """
 
-    points: tuple[Point, ...]
+    points: tuple[LearningCurvePoint, ...]
     a: float | None
     b: float | None
     c: float | None
@@ -67,14 +67,14 @@ class Growth:
         return {**asdict(self), "sentence": self.sentence}
 
 
-def grow(
+def fit_learning_curve(
     sizes: Sequence[int],
     accuracies: Sequence[float],
     standard_errors: Sequence[float],
     *,
     resamples: int = 1000,
     seed: int = 0,
-) -> Growth:
+) -> LearningCurve:
     """Fit error(n) = a + b * n**-c, and predict what twice as many photos bring.
 
     The power law of learning curves: Cortes et al. 1993 ("Learning curves:
@@ -95,7 +95,7 @@ def grow(
         seed: of the bootstrap.
 
     Returns:
-        A Growth; without a fit for fewer than three sizes, or without any standard error.
+        A LearningCurve; without a fit for fewer than three sizes, or without any standard error.
 
     Raises:
         DataError: the three do not have one length, or a size is not above 0 or comes twice.
@@ -104,21 +104,23 @@ def grow(
         raise DataError("A growth curve needs a size, an accuracy and a standard error for each point; give as many of each.")
     if min(sizes) < 1 or len(set(sizes)) < len(sizes):
         raise DataError("The sizes of a growth curve must be above 0 and different; give each one once.")
-    points = tuple(Point(int(n), float(y), float(s)) for n, y, s in sorted(zip(sizes, accuracies, standard_errors, strict=True)))
+    points = tuple(
+        LearningCurvePoint(int(n), float(y), float(s)) for n, y, s in sorted(zip(sizes, accuracies, standard_errors, strict=True))
+    )
     n = np.asarray([point.size for point in points], np.float64)
     error = 1 - np.asarray([point.accuracy for point in points])
     spread = np.nan_to_num([point.standard_error for point in points], posinf=0.0)
-    points = tuple(Point(p.size, p.accuracy, float(s)) for p, s in zip(points, spread, strict=True))
+    points = tuple(LearningCurvePoint(p.size, p.accuracy, float(s)) for p, s in zip(points, spread, strict=True))
     twice = 2 * points[-1].size
     if len(points) < _FEWEST or not (spread > 0).any():
-        return Growth(points, None, None, None, twice, None, None, None, None)
+        return LearningCurve(points, None, None, None, twice, None, None, None, None)
     spread[spread <= 0] = spread.max()
     drawn = np.random.default_rng(seed).normal(error, spread, (resamples, len(n)))
     a, b, c = _fit(n, np.vstack([error, np.clip(drawn, 0, 1)]), spread)
     later, now = (np.clip(a + b * size**-c, 0, 1) for size in (float(twice), n[-1]))
     gain = now - later
     (low, high), (least, most) = (np.quantile(x, (0.025, 0.975)) for x in (1 - later[1:], gain[1:]))
-    return Growth(
+    return LearningCurve(
         points=points,
         a=float(a[0]),
         b=float(b[0]),

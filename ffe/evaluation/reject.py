@@ -15,7 +15,7 @@ _MOST_POINTS = 200
 
 
 @dataclass(frozen=True)
-class Answered:
+class SelectiveScores:
     """What comes of answering only where the best probability reaches a threshold.
 
     Attributes:
@@ -58,7 +58,7 @@ def check_threshold(threshold: float) -> float:
     return float(threshold)
 
 
-def sure(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+def above_threshold(probabilities: np.ndarray, threshold: float) -> np.ndarray:
     """Return bool (N,): whether the best of probabilities (N, K) reaches the threshold.
 
     A probability that is equal to it but for its last bits may be above it on one
@@ -67,7 +67,7 @@ def sure(probabilities: np.ndarray, threshold: float) -> np.ndarray:
     return probabilities.max(axis=1) >= threshold
 
 
-def answered(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> Answered:
+def selective_scores(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> SelectiveScores:
     """Score a classifier that says "not sure" below a threshold.
 
     Args:
@@ -81,12 +81,12 @@ def answered(probabilities: np.ndarray, labels: np.ndarray, threshold: float) ->
     """
     check_threshold(threshold)
     check_labels(labels, probabilities.shape[1])
-    chosen = sure(probabilities, threshold)
+    chosen = above_threshold(probabilities, threshold)
     count = int(chosen.sum())
     if not count:
-        return Answered(threshold, 0.0, None, 0, None)
+        return SelectiveScores(threshold, 0.0, None, 0, None)
     accuracy = float((probabilities[chosen].argmax(axis=1) == labels[chosen]).mean())
-    return Answered(threshold, count / len(labels), accuracy, count, wilson(accuracy, count))
+    return SelectiveScores(threshold, count / len(labels), accuracy, count, wilson(accuracy, count))
 
 
 def risk_coverage(probabilities: np.ndarray, labels: np.ndarray) -> tuple[CoveragePoint, ...]:

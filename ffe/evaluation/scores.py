@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ffe.errors import DataError
-from ffe.evaluation.auc import Ranking
+from ffe.evaluation.auc import WeightedAuc
 from ffe.evaluation.intervals import (
     Interval,
     group_numbers,
@@ -161,10 +161,10 @@ class _Counts:
         self._right = self._of_true * (true == guessed)[:, None]
         clipped = np.clip(probabilities, LEAST, 1.0)
         self._losses = -np.log(clipped[rows, labels] / clipped.sum(axis=1))
-        self._rankings: list[Ranking] = []
+        self._rankings: list[WeightedAuc] = []
         if classes > 1 and (np.bincount(labels, minlength=classes) > 0).all():
             sides = (1,) if classes == 2 else range(classes)
-            self._rankings = [Ranking(probabilities[:, side], labels == side) for side in sides]
+            self._rankings = [WeightedAuc(probabilities[:, side], labels == side) for side in sides]
 
     def weighted(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return the scores under weights (N, b), each float64 (b,), (b, K) or (b, cells seen); NaN where undefined."""

@@ -64,10 +64,10 @@ class DenseHead(MappedHead):
 
             self._layers = train_with_keras(x, labels, weights, network, start, seed, size, epochs, images=images)
             return self
-        from ffe.heads.mlp_batched import LaneGroup, Rows
+        from ffe.heads.mlp_batched import BatchedNetworks, Rows
 
         everything, nothing = np.arange(len(x)), np.arange(0)
-        group = LaneGroup(Rows(x), labels, weights, everything, nothing, [network], [start], [seed], seed, size, images)
+        group = BatchedNetworks(Rows(x), labels, weights, everything, nothing, [network], [start], [seed], seed, size, images)
         with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
             for _ in range(epochs):
                 group.epoch()

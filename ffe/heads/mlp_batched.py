@@ -54,7 +54,7 @@ class Rows:
             self.starts, self.columns, self.values = np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1, np.float32)
 
 
-class LaneGroup:
+class BatchedNetworks:
     """Lanes that share rows and batches.
 
     Args:

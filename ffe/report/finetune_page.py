@@ -12,7 +12,7 @@ from ffe._version import __version__
 from ffe.base.text import last_layers
 from ffe.dataset.assign import Dealt
 from ffe.evaluation.label_errors import find_label_errors
-from ffe.evaluation.reject import answered
+from ffe.evaluation.reject import selective_scores
 from ffe.evaluation.temperature import with_temperature
 from ffe.finetuning.training_result import HeadScores, Stage, TrainingResult
 from ffe.finetuning.unfreeze import ALL
@@ -89,7 +89,7 @@ def write_training_report(
             duplicates=duplicates_of(dealt.groups, [names[i] for i in used], [files[i] for i in used]),
             map=_map(dealt, judged, pooled, used, spec.seed),
             trained=True,
-            unsure=answered_text(answered(judged.test, dealt.labels(TEST), reject).to_json()) if reject else "",
+            unsure=answered_text(selective_scores(judged.test, dealt.labels(TEST), reject).to_json()) if reject else "",
             made={"source": source, "stages": "; ".join(stages), **_options(spec)},
         ),
     )

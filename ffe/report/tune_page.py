@@ -19,8 +19,8 @@ from ffe.base.text import counted, few, listed, quoted, share_text
 from ffe.dataset.load import pooled_rows
 from ffe.dataset.stored_rows import SplitRows
 from ffe.evaluation.label_errors import find_label_errors
-from ffe.evaluation.learning_curve import Growth, grow
-from ffe.evaluation.reject import answered
+from ffe.evaluation.learning_curve import LearningCurve, fit_learning_curve
+from ffe.evaluation.reject import selective_scores
 from ffe.evaluation.temperature import Calibration, with_temperature
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.file_names import on_disk
@@ -248,7 +248,7 @@ def calibration_view(calibration: Calibration, probabilities: np.ndarray, labels
         labels: int64 (n,).
     """
     calibrated = with_temperature(probabilities, calibration.factor)
-    coverage = [answered(calibrated, labels, threshold) for threshold in _THRESHOLDS]
+    coverage = [selective_scores(calibrated, labels, threshold) for threshold in _THRESHOLDS]
     return CalibrationView(
         factor=calibration.factor,
         ece_before=calibration.error_before,
@@ -279,7 +279,7 @@ def _map(rows: SplitRows, files: Sequence[Path | None], predicted: np.ndarray, s
     return feature_map(pooled, rows.labels[chosen], names, places, right[chosen], seed=seed)
 
 
-def growth_of(problem: Problem, spec: SearchSpec, trial: Trial) -> Growth | None:
+def learning_curve_of(problem: Problem, spec: SearchSpec, trial: Trial) -> LearningCurve | None:
     """Fit the winner on growing shares of the training rows of each part, and score it on the same rows each time.
 
     Args:
@@ -307,7 +307,7 @@ def growth_of(problem: Problem, spec: SearchSpec, trial: Trial) -> Growth | None
         sizes.append(int(np.mean([len(some) for some in chosen])))
         accuracies.append(float(right.mean()))
         errors.append(float(np.sqrt(max(right.mean() * (1 - right.mean()), 1e-6) / len(right))))
-    return grow(sizes, accuracies, errors, seed=spec.seed)
+    return fit_learning_curve(sizes, accuracies, errors, seed=spec.seed)
 
 
 def _stratified(labels: np.ndarray, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -321,7 +321,7 @@ def _stratified(labels: np.ndarray, rows: np.ndarray, share: float, seed: int) -
 
 
 def _growth_view(problem: Problem, spec: SearchSpec, trial: Trial) -> GrowthView | None:
-    growth = growth_of(problem, spec, trial)
+    growth = learning_curve_of(problem, spec, trial)
     if growth is None:
         return None
     points = growth.points
@@ -338,7 +338,7 @@ def _growth_view(problem: Problem, spec: SearchSpec, trial: Trial) -> GrowthView
     )
 
 
-def _curve(growth: Growth) -> list[tuple[float, float]]:
+def _curve(growth: LearningCurve) -> list[tuple[float, float]]:
     """Return points (photos, accuracy) along the fit, from the fewest photos to twice the most."""
     if growth.a is None or growth.b is None or growth.c is None:
         return []

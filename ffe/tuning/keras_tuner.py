@@ -62,7 +62,7 @@ def _ask(hp: Any, parameter: Parameter) -> Any:
     return hp.Float(parameter.name, low, high, step=parameter.step, default=parameter.default, sampling=sampling)
 
 
-class Asker:
+class TrialProposer:
     """Asks one of KerasTuner's oracles for several sets of parameters at a time.
 
     Nothing is written to disk. The oracles are KerasTuner's own; the Bayesian

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from ffe.heads.base import Head, size_in_bytes
-from ffe.tuning.problem import Outcome, Problem, Views
+from ffe.tuning.kernel_cache import KernelCache
+from ffe.tuning.problem import Outcome, Problem
 
 
 def fit_each(
-    kind: type[Head], problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
+    kind: type[Head], problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
 ) -> list[Outcome]:
     """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``."""
     outcomes = []

@@ -16,7 +16,8 @@ from ffe.heads.dense import network_of
 from ffe.heads.mlp import Network, initial_layers
 from ffe.heads.probability import log_softmax, softmax, two_columns
 from ffe.heads.transform import FeatureMap
-from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
+from ffe.tuning.kernel_cache import KernelCache
+from ffe.tuning.problem import Outcome, Problem, by_feature_map
 
 _WIDEST = 384  # columns of one group's first layers
 
@@ -24,7 +25,7 @@ Place = tuple[int, int, int]  # set of parameters, part, execution
 
 
 def dense_outcomes(
-    problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
+    problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
 ) -> list[Outcome]:
     """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 
@@ -84,7 +85,9 @@ class _Course:
         return Outcome(self.runs, seconds, size, {"epochs": self.best}, self.curves)
 
 
-def _together(problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int) -> list[Outcome]:
+def _together(
+    problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
+) -> list[Outcome]:
     networks = [network_of(parameters, problem.classes) for parameters in sets]
     courses = [_Course(problem, parameters, executions) for parameters in sets]
     groups, sizes = _groups(problem, views, sets, networks, executions, seed)
@@ -122,14 +125,14 @@ def _still_running(groups: list[tuple[Any, list[Place]]], courses: Sequence[_Cou
 
 def _groups(
     problem: Problem,
-    views: Views,
+    views: KernelCache,
     sets: Sequence[Mapping[str, Any]],
     networks: Sequence[Network],
     executions: int,
     seed: int,
 ) -> tuple[list[tuple[Any, list[Place]]], list[int]]:
     """Return the groups of lanes, each with the places of its lanes, and the bytes of each set's head."""
-    from ffe.heads.mlp_batched import LaneGroup, Rows
+    from ffe.heads.mlp_batched import BatchedNetworks, Rows
 
     groups: list[tuple[Any, list[Place]]] = []
     sizes = [0] * len(sets)
@@ -153,7 +156,7 @@ def _groups(
                 for run in range(executions):
                     for some in _in_widths(alike, networks):
                         starts = [initial_layers(networks[i], rows.dims, seed + run) for i in some]
-                        group = LaneGroup(
+                        group = BatchedNetworks(
                             *(rows, problem.labels, weights, fit, score, [networks[i] for i in some]),
                             *(starts, [seed + run] * len(some), seed + run, size, problem.images(fit)),
                         )
@@ -171,7 +174,7 @@ def _in_widths(positions: Sequence[int], networks: Sequence[Network]) -> list[li
     return dealt
 
 
-def _by_keras(problem: Problem, views: Views, parameters: Mapping[str, Any], executions: int, seed: int) -> Outcome:
+def _by_keras(problem: Problem, views: KernelCache, parameters: Mapping[str, Any], executions: int, seed: int) -> Outcome:
     """Train one set by Keras's own loop, part after part; early stopping is then a matter of choosing the epoch."""
     from ffe.heads.mlp_keras import train_with_keras
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from ffe.heads.forest import new_forest
 from ffe.heads.transform import FeatureMap
-from ffe.tuning.problem import Outcome, Problem, Views
+from ffe.tuning.kernel_cache import KernelCache
+from ffe.tuning.problem import Outcome, Problem
 
 
 def forest_outcomes(
-    problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
+    problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
 ) -> list[Outcome]:
     """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 

@@ -13,11 +13,12 @@ import threadpoolctl
 from ffe.heads.logistic import coordinates_of_products, linear_probabilities, logistic_path
 from ffe.heads.svm import EXACT_ROWS, inner_products
 from ffe.heads.transform import FeatureMap
-from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
+from ffe.tuning.kernel_cache import KernelCache
+from ffe.tuning.problem import Outcome, Problem, by_feature_map
 
 
 def logistic_outcomes(
-    problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
+    problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
 ) -> list[Outcome]:
     """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 
@@ -44,14 +45,14 @@ def logistic_outcomes(
     return [outcomes[i] for i in range(len(sets))]
 
 
-def _is_shared(problem: Problem, views: Views, feature_map: FeatureMap, rows: int) -> bool:
+def _is_shared(problem: Problem, views: KernelCache, feature_map: FeatureMap, rows: int) -> bool:
     """Return whether one Gram matrix of all rows serves a part with so many rows to fit on."""
     wide = views.rowwise(feature_map).shape[1] > rows
     return wide and not feature_map.is_fitted_to_rows and len(problem.features) <= 2 * EXACT_ROWS
 
 
 def _path(
-    problem: Problem, views: Views, feature_map: FeatureMap, fit: np.ndarray, score: np.ndarray, penalties: Sequence[float]
+    problem: Problem, views: KernelCache, feature_map: FeatureMap, fit: np.ndarray, score: np.ndarray, penalties: Sequence[float]
 ) -> tuple[list[np.ndarray], int]:
     """Return probabilities float32 (m, K) of the scored rows for each ``C``, and the bytes of a head."""
     x, labels = views.rowwise(feature_map), problem.labels[fit]

@@ -13,11 +13,14 @@ import threadpoolctl
 from ffe.heads.probability import softmax
 from ffe.heads.svm import EXACT_ROWS, class_scores, fit_pairs, inner_products, rbf_kernel
 from ffe.heads.transform import FeatureMap
-from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
+from ffe.tuning.kernel_cache import KernelCache
+from ffe.tuning.problem import Outcome, Problem, by_feature_map
 from ffe.tuning.score_svm_nystroem import landmark_outcomes
 
 
-def svm_outcomes(problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int) -> list[Outcome]:
+def svm_outcomes(
+    problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
+) -> list[Outcome]:
     """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 
     One Gram matrix serves all values of C and gamma and, where the map is not
@@ -47,7 +50,7 @@ def svm_outcomes(problem: Problem, views: Views, sets: Sequence[Mapping[str, Any
 class _Part:
     """The inner products of one part under one map."""
 
-    def __init__(self, problem: Problem, views: Views, feature_map: FeatureMap, fit: np.ndarray, score: np.ndarray) -> None:
+    def __init__(self, problem: Problem, views: KernelCache, feature_map: FeatureMap, fit: np.ndarray, score: np.ndarray) -> None:
         x = views.rowwise(feature_map)
         self.labels, self.learnt = problem.labels[fit], 0
         if feature_map.is_fitted_to_rows:

@@ -13,11 +13,12 @@ from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
 from ffe.heads.probability import softmax, two_columns
 from ffe.heads.svm import gamma_of, kernel_of, kernel_rows, signs_of
 from ffe.heads.transform import FeatureMap
-from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map
+from ffe.tuning.kernel_cache import KernelCache
+from ffe.tuning.problem import Outcome, Problem, by_feature_map
 
 
 def landmark_outcomes(
-    problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
+    problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
 ) -> list[Outcome]:
     """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
 
@@ -42,7 +43,7 @@ def landmark_outcomes(
 
 def _part(
     problem: Problem,
-    views: Views,
+    views: KernelCache,
     feature_map: FeatureMap,
     rising: Sequence[Mapping[str, Any]],
     fit: np.ndarray,

@@ -18,18 +18,19 @@ from ffe.heads.search_space import Parameter, active, complete
 from ffe.heads.transform import POOLING
 from ffe.specs import SearchSpec
 from ffe.tuning.first_trials import BATCH, further, opening, poolings_searched
-from ffe.tuning.keras_tuner import Asker, hyperband_trials
+from ffe.tuning.keras_tuner import TrialProposer, hyperband_trials
+from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.metrics import METRICS
-from ffe.tuning.problem import Outcome, Problem, Views
+from ffe.tuning.problem import Outcome, Problem
 from ffe.tuning.score_dense import dense_outcomes
 from ffe.tuning.score_forest import forest_outcomes
 from ffe.tuning.score_logistic import logistic_outcomes
 from ffe.tuning.score_svm import svm_outcomes
-from ffe.tuning.trial_store import Memory
+from ffe.tuning.trial_store import TrialStore
 
 log = logging.getLogger("ffe")
 
-Evaluate = Callable[[Problem, Views, Sequence[Mapping[str, Any]], int, int], list[Outcome]]
+Evaluate = Callable[[Problem, KernelCache, Sequence[Mapping[str, Any]], int, int], list[Outcome]]
 
 # one call scores many sets of parameters: (problem, views, sets, executions, first seed) -> an outcome for each
 EVALUATE: dict[str, Evaluate] = {
@@ -125,7 +126,7 @@ class _HeadSearch:
             self.total = _MANY
         else:
             self.total = hyperband_trials(epochs) if oracle == "hyperband" else len(first) + further(name, len(problem.features))
-        self.asker = Asker(space, oracle=oracle, trials=self.total, epochs=epochs, seed=spec.seed, first=first)
+        self.asker = TrialProposer(space, oracle=oracle, trials=self.total, epochs=epochs, seed=spec.seed, first=first)
         self.done = 0
         self.seconds_each: float | None = None
 
@@ -182,7 +183,7 @@ def search(
     problem: Problem,
     spec: SearchSpec,
     on_progress: Callable[[SearchProgress], None] = lambda progress: None,
-    memory: Memory | None = None,
+    memory: TrialStore | None = None,
     *,
     expected: Mapping[str, float] | None = None,
     afterwards: Callable[[Trial], float] = lambda best: 0.0,
@@ -212,10 +213,10 @@ def search(
         HeadError: there is no such head, or a fixed value does not fit.
     """
     started = time.monotonic()
-    memory = memory or Memory(None, "")
+    memory = memory or TrialStore(None, "")
     searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
     total = None if spec.seconds is not None else sum(s.total for s in searches)
-    views, trials = Views(problem), list[Trial]()
+    views, trials = KernelCache(problem), list[Trial]()
     waiting = list(searches)
     while waiting:
         for head in list(waiting):
@@ -263,7 +264,7 @@ def _affordable(head: _HeadSearch, seconds_left: float, expected: float, *, firs
 
 
 def _evaluate(
-    problem: Problem, views: Views, spec: SearchSpec, name: str, sets: Sequence[Mapping[str, Any]], memory: Memory
+    problem: Problem, views: KernelCache, spec: SearchSpec, name: str, sets: Sequence[Mapping[str, Any]], memory: TrialStore
 ) -> list[Outcome]:
     executions = spec.executions if find_head(name).random else 1
     asked = [{"head": name, "sets": [dict(chosen)], "executions": executions, "seed": spec.seed} for chosen in sets]
@@ -315,7 +316,7 @@ def score_once(problem: Problem, spec: SearchSpec, name: str, settings: Mapping[
     """
     parameters = complete(find_head(name).space, settings, name)
     started = time.monotonic()
-    outcome = _evaluate(problem, Views(problem), spec, name, [parameters], Memory(None, ""))[0]
+    outcome = _evaluate(problem, KernelCache(problem), spec, name, [parameters], TrialStore(None, ""))[0]
     return scored_trial(problem, spec, name, parameters, outcome, time.monotonic() - started)
 
 

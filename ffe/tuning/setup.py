@@ -23,7 +23,7 @@ from ffe.splits.folds import assign_folds
 from ffe.splits.holdout import groups_of_classes
 from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem, fold_parts
-from ffe.tuning.trial_store import Memory
+from ffe.tuning.trial_store import TrialStore
 from ffe.wording.results import trained_views_text
 
 log = logging.getLogger("ffe")
@@ -74,7 +74,7 @@ def views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
     return TrainedViews(store.made_views, spec.views or "all")
 
 
-def pose(
+def build_problem(
     rows: SplitRows,
     chosen: np.ndarray,
     store: FeatureStore,
@@ -125,12 +125,12 @@ def pose(
     return dataclasses.replace(problem, train=problem.with_views(train), parts=widened), validation
 
 
-def memory_of(
+def trial_store_of(
     output: str | os.PathLike[str] | None, rows: SplitRows, store: FeatureStore, problem: Problem, views: TrainedViews | None
-) -> Memory:
+) -> TrialStore:
     """Return where finished trials are kept: beside the output, under a digest of all that decides their scores."""
     if output is None:
-        return Memory(None, "")
+        return TrialStore(None, "")
     about = {
         "version": __version__,
         "spec": store.spec_digest,
@@ -141,4 +141,4 @@ def memory_of(
     if views is not None and views.used != "none":
         about["views"] = views.to_json()
     path = Path(output)
-    return Memory(path.with_name(path.name + ".search"), bytes_digest(canonical_json(about)))
+    return TrialStore(path.with_name(path.name + ".search"), bytes_digest(canonical_json(about)))

@@ -18,7 +18,7 @@ from ffe.tuning.problem import Outcome
 TRIALS = r"[0-9a-f]{32}\.(npz(\.tmp-\d+)?|\d+\.tmp)"  # names of files, unfinished ones too
 
 
-class Memory:
+class TrialStore:
     """Outcomes of batches of trials, by what was asked.
 
     A search by number of trials asks for the same sets in the same order

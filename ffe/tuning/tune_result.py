@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ffe.evaluation.comparison import Comparison
-from ffe.evaluation.reject import Answered
+from ffe.evaluation.reject import SelectiveScores
 from ffe.evaluation.scores import Evaluation
 from ffe.evaluation.temperature import Calibration
 from ffe.heads.base import Head
@@ -46,7 +46,7 @@ class TuneResult:
     rivals: tuple[str, ...]
     comparison: Comparison | None
     leak: Leak | None
-    answered: Answered | None
+    answered: SelectiveScores | None
     class_weights: tuple[float, ...] | None
     rows: dict[str, int]
     views: TrainedViews | None

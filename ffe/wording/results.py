@@ -233,7 +233,7 @@ def _most_confused(evaluation: Mapping[str, Any]) -> str:
 
 
 def answered_text(answered: Mapping[str, Any]) -> str:
-    """Return what comes of the reject option, from ``Answered.to_json``."""
+    """Return what comes of the reject option, from ``SelectiveScores.to_json``."""
     if not answered["n"]:
         return f"'Not sure' below {answered['threshold']:g}: no image is answered."
     low, high = answered["interval"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ffe.evaluation.auc import Ranking
+from ffe.evaluation.auc import WeightedAuc
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])
@@ -17,11 +17,11 @@ def test_areas_equal_sklearn_with_ties(levels: int, share: float) -> None:
     scores = np.round(rng.uniform(size=200) + 0.3 * positive, 3) * levels // 1
     weights = rng.integers(0, 4, (200, 6)).astype(np.float32)
     expected = [roc_auc_score(positive, scores, sample_weight=column) for column in weights.T]
-    np.testing.assert_allclose(Ranking(scores, positive).areas(weights), expected, atol=1e-6)
+    np.testing.assert_allclose(WeightedAuc(scores, positive).areas(weights), expected, atol=1e-6)
 
 
 def test_without_one_side_there_is_no_area() -> None:
-    ranking = Ranking(np.asarray([0.1, 0.2, 0.3]), np.asarray([False, True, True]))
+    ranking = WeightedAuc(np.asarray([0.1, 0.2, 0.3]), np.asarray([False, True, True]))
     areas = ranking.areas(np.asarray([[0, 1, 1], [2, 0, 0], [1, 0, 1]], np.float32))
     assert np.isnan(areas).tolist() == [True, True, False]
     assert areas[2] == 1

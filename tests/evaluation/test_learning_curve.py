@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ffe.errors import DataError
-from ffe.evaluation.learning_curve import grow
+from ffe.evaluation.learning_curve import fit_learning_curve
 
 SIZES = (50, 100, 200, 400)
 
@@ -19,7 +19,7 @@ def curve(a: float, b: float, c: float, sizes: tuple[int, ...] = SIZES) -> list[
 
 @pytest.mark.parametrize(("a", "b", "c"), [(0.0, 0.7, 0.5), (0.02, 1.0, 0.7), (0.05, 3.0, 1.0)])
 def test_an_exact_curve_is_continued(a: float, b: float, c: float) -> None:
-    found = grow(SIZES, curve(a, b, c), [0.0005] * 4)
+    found = fit_learning_curve(SIZES, curve(a, b, c), [0.0005] * 4)
     assert found.size == 800
     assert found.accuracy == pytest.approx(1 - a - b * 800**-c, abs=0.002)
     assert found.gain == pytest.approx(b * (400**-c - 800**-c), abs=0.002)
@@ -32,7 +32,7 @@ def test_the_truth_lies_in_the_interval_mostly() -> None:
     hits = 0
     for trial in range(60):
         noisy = rng.normal(curve(0.01, 0.7, 0.5), spread)
-        low, high = grow(SIZES, noisy.tolist(), [spread] * 4, resamples=200, seed=trial).interval or (1, 0)
+        low, high = fit_learning_curve(SIZES, noisy.tolist(), [spread] * 4, resamples=200, seed=trial).interval or (1, 0)
         hits += low <= truth <= high
     assert hits >= 50
 
@@ -53,27 +53,27 @@ def test_the_truth_lies_in_the_interval_mostly() -> None:
 def test_the_sentence(accuracies: list[float], error: float, sentence: str) -> None:
     import re
 
-    found = grow(SIZES, accuracies, [error] * 4)
+    found = fit_learning_curve(SIZES, accuracies, [error] * 4)
     assert re.match(sentence, found.sentence), found.sentence
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["sentence"] == found.sentence
 
 
 def test_two_points_are_too_few() -> None:
-    found = grow([50, 100], [0.9, 0.92], [0.01, 0.01])
+    found = fit_learning_curve([50, 100], [0.9, 0.92], [0.01, 0.01])
     assert (found.a, found.accuracy, found.gain_interval, found.size) == (None, None, None, 200)
     assert found.sentence == "what twice as many photos would bring cannot be told"
 
 
 def test_a_curve_that_falls_promises_nothing() -> None:
-    found = grow(SIZES, [0.95, 0.94, 0.93, 0.92], [0.002] * 4)
+    found = fit_learning_curve(SIZES, [0.95, 0.94, 0.93, 0.92], [0.002] * 4)
     assert found.gain == 0
     assert found.b == 0
 
 
 def test_points_come_in_any_order_and_a_missing_error_is_the_largest_of_the_others() -> None:
     accuracies = curve(0.0, 0.7, 0.5)
-    expected = grow(SIZES, accuracies, [0.002] * 4)
-    shuffled = grow(SIZES[::-1], accuracies[::-1], [0.002, 0.0, float("nan"), 0.002])
+    expected = fit_learning_curve(SIZES, accuracies, [0.002] * 4)
+    shuffled = fit_learning_curve(SIZES[::-1], accuracies[::-1], [0.002, 0.0, float("nan"), 0.002])
     assert shuffled.gain_interval == expected.gain_interval
     assert [point.size for point in shuffled.points] == list(SIZES)
 
@@ -82,6 +82,6 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(
         DataError, match=r"needs a size, an accuracy and a standard error for each point; give as many of each\.$"
     ):
-        grow([1, 2], [0.5], [0.1, 0.1])
+        fit_learning_curve([1, 2], [0.5], [0.1, 0.1])
     with pytest.raises(DataError, match=r"^The sizes of a growth curve must be above 0 and different; give each one once\.$"):
-        grow([50, 50, 100], [0.5, 0.6, 0.7], [0.1] * 3)
+        fit_learning_curve([50, 50, 100], [0.5, 0.6, 0.7], [0.1] * 3)

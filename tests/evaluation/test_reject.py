@@ -7,7 +7,7 @@ import pytest
 
 from ffe.errors import SpecError
 from ffe.evaluation.intervals import wilson
-from ffe.evaluation.reject import answered, risk_coverage
+from ffe.evaluation.reject import risk_coverage, selective_scores
 
 PROBABILITIES = np.asarray([[0.95, 0.05], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
 LABELS = np.asarray([0, 1, 1, 1])
@@ -18,7 +18,7 @@ LABELS = np.asarray([0, 1, 1, 1])
     [(0.0, 1.0, 0.5, 4), (0.7, 0.75, 2 / 3, 3), (0.9, 0.5, 0.5, 2), (0.91, 0.25, 1.0, 1), (0.99, 0.0, None, 0)],
 )
 def test_answered_by_hand(threshold: float, share: float, accuracy: float | None, n: int) -> None:
-    found = answered(PROBABILITIES, LABELS, threshold)
+    found = selective_scores(PROBABILITIES, LABELS, threshold)
     interval = None if accuracy is None else wilson(accuracy, n)
     assert found.to_json() == {"threshold": threshold, "share": share, "accuracy": accuracy, "n": n, "interval": interval}
 
@@ -28,7 +28,7 @@ def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
     with pytest.raises(
         SpecError, match=r"^A probability to answer from must be at least 0 and below 1, not .*; 0 = always answer\.$"
     ):
-        answered(PROBABILITIES, LABELS, threshold)
+        selective_scores(PROBABILITIES, LABELS, threshold)
 
 
 def test_the_risk_at_every_coverage() -> None:

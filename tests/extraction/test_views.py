@@ -221,8 +221,8 @@ def test_the_report_counts_images_and_names_the_views(with_views: Path, tmp_path
         sizes.append(rest[0])
         return whole(*rest, **options)
 
-    whole = tune_page.grow
-    monkeypatch.setattr(tune_page, "grow", spying)
+    whole = tune_page.fit_learning_curve
+    monkeypatch.setattr(tune_page, "fit_learning_curve", spying)
     page, other = tmp_path / "r.html", tmp_path / "none.html"
     result = train(with_views, head="logistic", report=page)
     train(with_views, head="logistic", report=other, views="none")

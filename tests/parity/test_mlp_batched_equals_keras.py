@@ -21,7 +21,7 @@ import pytest
 
 from ffe.heads.dense import DenseHead
 from ffe.heads.mlp import Layers, Network, Orders, initial_layers
-from ffe.heads.mlp_batched import LaneGroup, Rows
+from ffe.heads.mlp_batched import BatchedNetworks, Rows
 from ffe.heads.search_space import complete
 
 ROWS, HELD, DIMS, BATCH, EPOCHS, SEED = 53, 20, 60, 16, 3, 7
@@ -85,7 +85,7 @@ def test_a_lane_ends_where_keras_ends(kind: str, classes: int, extra: int, weigh
     assert rows.affine == (kind == "affine")
     start = initial_layers(network, DIMS, SEED)
     train, held = np.arange(ROWS), np.arange(ROWS, ROWS + HELD)
-    group = LaneGroup(rows, labels, by_class[labels], train, held, [network], [start], [0], SEED, BATCH)
+    group = BatchedNetworks(rows, labels, by_class[labels], train, held, [network], [start], [0], SEED, BATCH)
     for _ in range(EPOCHS):
         group.epoch()
 
@@ -112,7 +112,7 @@ def test_the_losses_of_an_epoch_are_those_of_keras(classes: int) -> None:
     network = Network(16, 0, 1 if classes == 2 else classes, 0.0, 5e-3, 0.0)
     start = initial_layers(network, DIMS, SEED)
     order, none = np.arange(ROWS), np.arange(0)
-    group = LaneGroup(Rows(x), labels, np.ones(len(x)), order, none, [network], [start], [0], SEED, BATCH)
+    group = BatchedNetworks(Rows(x), labels, np.ones(len(x)), order, none, [network], [start], [0], SEED, BATCH)
     group.epoch()
 
     order = next(Orders(ROWS, SEED))

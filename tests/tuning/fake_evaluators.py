@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ffe.base.digests import bytes_digest
-from ffe.tuning.problem import Outcome, Problem, Views
+from ffe.tuning.kernel_cache import KernelCache
+from ffe.tuning.problem import Outcome, Problem
 
 
 class FakeEvaluators:
@@ -36,7 +37,7 @@ class FakeEvaluators:
         """Return the evaluator of a head."""
 
         def evaluate(
-            problem: Problem, views: Views, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
+            problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
         ) -> list[Outcome]:
             self.calls.append((head, [dict(parameters) for parameters in sets], executions, seed))
             self.clock += self.seconds * len(sets)

@@ -15,7 +15,7 @@ from ffe.heads.dense import DenseHead
 from ffe.heads.search_space import Parameter, active, complete
 from ffe.heads.svm import SvmHead
 from ffe.tuning import keras_tuner as oracle
-from ffe.tuning.keras_tuner import ORACLES, Asker, declare, hyperband_trials
+from ffe.tuning.keras_tuner import ORACLES, TrialProposer, declare, hyperband_trials
 
 NUMBERS = (
     Parameter("a", 1.0, low=0.001, high=10.0, log=True),
@@ -37,7 +37,7 @@ def _tried(
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Ask and tell until there is nothing more, or ``trials`` sets; return them."""
-    asker = Asker(space, trials=trials, **options)
+    asker = TrialProposer(space, trials=trials, **options)
     tried: list[dict[str, Any]] = []
     while len(tried) < trials:
         asked = asker.ask(min(batch, trials - len(tried)))
@@ -92,7 +92,7 @@ def test_the_sets_given_come_first_and_are_told() -> None:
     assert _tried(NUMBERS, 5, first=first)[:2] == first
     assert _tried(NUMBERS, 5, first=first, batch=1)[:2] == first
     assert _tried(NUMBERS, 1, first=first) == first[:1]
-    asker = Asker(NUMBERS, trials=5, first=first)
+    asker = TrialProposer(NUMBERS, trials=5, first=first)
     asker.ask(2)
     asker.tell([0.25, 0.75])
     asker.ask(1)
@@ -112,7 +112,7 @@ def test_the_sets_given_are_not_tried_again(name: str) -> None:
 def test_sets_that_the_oracle_could_not_propose_are_not_told() -> None:
     """Flat pooling of a large grid is tried in the opening, and is no choice of the search."""
     first = [{"a": 1.0, "b": 0.5, "c": "flat"}, {"a": 1.0, "b": 0.5, "c": "z"}]
-    asker = Asker(NUMBERS, trials=6, first=first)
+    asker = TrialProposer(NUMBERS, trials=6, first=first)
     assert asker.ask(2) == first
     asker.tell([0.9, 0.1])
     further = asker.ask(3)
@@ -127,7 +127,7 @@ def test_sets_that_the_oracle_could_not_propose_are_not_told() -> None:
 @pytest.mark.parametrize("batch", [1, 2, 10])
 def test_a_used_up_space_ends_the_search(name: str, batch: int) -> None:
     space = (Parameter("c", "x", ("x", "y", "z")),)
-    asker = Asker(space, oracle=name, trials=20)
+    asker = TrialProposer(space, oracle=name, trials=20)
     tried: list[dict[str, Any]] = []
     for _ in range(10):
         asked = asker.ask(batch)

@@ -12,7 +12,8 @@ from ffe.heads.dense import DenseHead
 from ffe.heads.search_space import complete
 from ffe.testing.head import separable_rows
 from ffe.tuning import score_dense
-from ffe.tuning.problem import Outcome, Problem, Views, fold_parts
+from ffe.tuning.kernel_cache import KernelCache
+from ffe.tuning.problem import Outcome, Problem, fold_parts
 from ffe.tuning.score_dense import dense_outcomes
 
 GRID = (2, 3, 4)
@@ -30,7 +31,7 @@ def _set(**settings: Any) -> dict[str, Any]:
 
 
 def _outcomes(problem: Problem, *sets: dict[str, Any], executions: int = 1, seed: int = 0) -> list[Outcome]:
-    return dense_outcomes(problem, Views(problem), sets, executions, seed)
+    return dense_outcomes(problem, KernelCache(problem), sets, executions, seed)
 
 
 def test_a_set_stops_when_the_loss_has_not_fallen_for_its_patience() -> None:

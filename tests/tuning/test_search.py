@@ -20,8 +20,9 @@ from ffe.tuning import first_trials as openings
 from ffe.tuning import search as searching
 from ffe.tuning.first_trials import FLAT_FEATURES, further, opening, poolings_searched
 from ffe.tuning.keras_tuner import hyperband_trials
+from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.metrics import METRICS
-from ffe.tuning.problem import Outcome, Problem, Views, by_feature_map, fold_parts
+from ffe.tuning.problem import Outcome, Problem, by_feature_map, fold_parts
 from ffe.tuning.search import EVALUATE, SearchProgress, Trial, best_of_each_head, rank, refit, score_once, search
 
 from .fake_evaluators import FakeEvaluators
@@ -49,7 +50,7 @@ def test_fold_parts_score_every_row_once() -> None:
 
 
 def test_views_are_computed_once_and_the_oldest_makes_room(problem: Problem) -> None:
-    views = Views(problem)
+    views = KernelCache(problem)
     maps = [DenseHead(complete(DenseHead.space, {"pooling": pooling}, "dense"), GRID).map for pooling in POOLINGS]
     assert views.rowwise(maps[0]) is problem.features
     first = views.rowwise(maps[1])
@@ -62,7 +63,7 @@ def test_views_are_computed_once_and_the_oldest_makes_room(problem: Problem) -> 
 
 
 def test_standard_and_plain_rows_share_a_view_and_others_do_not(problem: Problem) -> None:
-    views = Views(problem)
+    views = KernelCache(problem)
     made = {
         scaling: views.rowwise(DenseHead(complete(DenseHead.space, {"pooling": "avg", "scaling": scaling}, ""), GRID).map)
         for scaling in ("standard", "none", "l2", "sqrt_l2")
@@ -432,7 +433,7 @@ def test_executions_are_averaged_for_random_heads_alone(problem: Problem, fake: 
     assert {head: (executions, seed) for head, _, executions, seed in fake.calls} == {
         head: (3 if head in {"dense", "forest"} else 1, 4) for head in HEADS
     }
-    runs = EVALUATE["forest"](problem, Views(problem), [trials["forest"].parameters], 3, 4)[0].runs
+    runs = EVALUATE["forest"](problem, KernelCache(problem), [trials["forest"].parameters], 3, 4)[0].runs
     labels = problem.labels[problem.scored]
     scores = [(run[part].argmax(1) == labels[part]).mean() for run in runs for part in np.split(np.arange(30), 3)]
     assert trials["forest"].score == pytest.approx(np.mean(scores))

@@ -15,7 +15,8 @@ from ffe.heads.search_space import complete
 from ffe.specs import SearchSpec
 from ffe.tuning import score_svm
 from ffe.tuning.cost import estimate
-from ffe.tuning.problem import Problem, Views, fold_parts
+from ffe.tuning.kernel_cache import KernelCache
+from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.score_any import fit_each
 from ffe.tuning.search import EVALUATE, mean_accuracy, refit, score_once
 
@@ -106,7 +107,7 @@ def test_a_head_never_sees_a_view_of_an_image_that_scores_it(head: str) -> None:
 
     def accuracy(parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
         some = dataclasses.replace(problem, parts=parts)
-        (outcome,) = EVALUATE[head](some, Views(some), sets_of(head, own), 1, 0)
+        (outcome,) = EVALUATE[head](some, KernelCache(some), sets_of(head, own), 1, 0)
         assert outcome.runs[0].shape == (36, 2)
         return mean_accuracy(some, outcome.runs[0])
 
@@ -126,13 +127,13 @@ def test_a_search_on_views_comes_to_what_each_head_comes_to(head: str, drawn: bo
     problem, kind = problem_of(drawn=drawn), HEADS[head]
     own = {**({"pooling": mapping.get("pooling", "avg")} if head == "forest" else mapping), **FEW.get(head, {})}
     sets = sets_of(head, own)
-    fast = EVALUATE[head](problem, Views(problem), sets, 1, 3)
+    fast = EVALUATE[head](problem, KernelCache(problem), sets, 1, 3)
     found = [{**sets[0], **fast[0].found}]
-    slow = fit_each(kind, problem, Views(problem), found, 1, 3)
+    slow = fit_each(kind, problem, KernelCache(problem), found, 1, 3)
     assert fast[0].runs[0].shape == (54, 2)
     np.testing.assert_allclose(fast[0].runs[0], slow[0].runs[0], atol=2e-3)
     without = [(problem.plain(fit), score) for fit, score in problem.parts]
-    plain = fit_each(kind, dataclasses.replace(problem, parts=without, drawn=False), Views(problem), found, 1, 3)
+    plain = fit_each(kind, dataclasses.replace(problem, parts=without, drawn=False), KernelCache(problem), found, 1, 3)
     assert np.abs(fast[0].runs[0] - plain[0].runs[0]).max() > 1e-3, "the views changed nothing"
 
 
@@ -142,8 +143,8 @@ def test_above_the_limit_the_machines_on_landmarks_take_views_too(monkeypatch: p
         monkeypatch.setattr(module, "EXACT_ROWS", 59)  # a part has 36 images, and with views 144 rows
     monkeypatch.setattr(nystroem, "LANDMARKS", 30)
     sets = [complete(kind.space, {"C": penalty, "gamma": 0.3}, "svm") for penalty in (30.0, 3.0)]
-    found = score_svm.svm_outcomes(problem, Views(problem), sets, 1, 2)
-    for ours, theirs in zip(found, fit_each(kind, problem, Views(problem), sets, 1, 2), strict=True):
+    found = score_svm.svm_outcomes(problem, KernelCache(problem), sets, 1, 2)
+    for ours, theirs in zip(found, fit_each(kind, problem, KernelCache(problem), sets, 1, 2), strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=2e-3)
 
 

@@ -14,7 +14,7 @@ from ffe.specs import SearchSpec
 from ffe.tuning import search as searching
 from ffe.tuning.problem import Outcome, Problem
 from ffe.tuning.search import SearchProgress, Trial, search
-from ffe.tuning.trial_store import Memory
+from ffe.tuning.trial_store import TrialStore
 
 from .fake_evaluators import FakeEvaluators
 
@@ -41,7 +41,7 @@ def _interrupted(problem: Problem, folder: Path, after: int, digest: str = "rows
             raise _InterruptedError
 
     with pytest.raises(_InterruptedError):
-        search(problem, SPEC, stop, Memory(folder, digest))
+        search(problem, SPEC, stop, TrialStore(folder, digest))
 
 
 @pytest.mark.parametrize("after", [1, 4])
@@ -56,13 +56,13 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
     _interrupted(problem, tmp_path / "memory", after)
     assert fake.calls == needed[:after]
     fake.calls.clear()
-    memory = Memory(tmp_path / "memory", "rows")
+    memory = TrialStore(tmp_path / "memory", "rows")
     resumed = search(problem, SPEC, memory=memory)
     assert fake.calls == needed[after:]
     assert memory.known == sum(len(sets) for _, sets, _, _ in needed[:after])
     assert _plain(resumed) == _plain(whole)
     fake.calls.clear()
-    assert _plain(search(problem, SPEC, memory=Memory(tmp_path / "memory", "rows"))) == _plain(whole)
+    assert _plain(search(problem, SPEC, memory=TrialStore(tmp_path / "memory", "rows"))) == _plain(whole)
     assert fake.calls == []
 
 
@@ -75,8 +75,8 @@ def test_real_heads_resume_to_the_same_leaderboard(problem: Problem, tmp_path: P
             raise _InterruptedError
 
     with pytest.raises(_InterruptedError):
-        search(problem, spec, stop, Memory(tmp_path / "m", "rows"))
-    memory = Memory(tmp_path / "m", "rows")
+        search(problem, spec, stop, TrialStore(tmp_path / "m", "rows"))
+    memory = TrialStore(tmp_path / "m", "rows")
     resumed = search(problem, spec, memory=memory)
     assert 0 < memory.known < len(whole)
     for a, b in zip(resumed, whole, strict=True):
@@ -85,7 +85,7 @@ def test_real_heads_resume_to_the_same_leaderboard(problem: Problem, tmp_path: P
 
 
 def test_a_damaged_file_is_computed_again(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
-    whole = search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
+    whole = search(problem, SPEC, memory=TrialStore(tmp_path / "m", "rows"))
     files = sorted((tmp_path / "m").iterdir())
     assert len(files) == TRIALS
     files[0].write_bytes(files[0].read_bytes()[:-100])
@@ -94,20 +94,20 @@ def test_a_damaged_file_is_computed_again(problem: Problem, fake: FakeEvaluators
     with files[3].open("wb") as file:
         np.savez(file, meta=np.asarray([{"seconds": 1}], object))  # what it takes to read this is never run
     fake.calls.clear()
-    again = search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
+    again = search(problem, SPEC, memory=TrialStore(tmp_path / "m", "rows"))
     assert len(fake.sets) == 4
     assert _plain(again) == _plain(whole)
     fake.calls.clear()
-    search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
+    search(problem, SPEC, memory=TrialStore(tmp_path / "m", "rows"))
     assert fake.calls == [], "what was computed again was not kept"
 
 
 def test_a_file_that_was_being_written_is_not_read(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
-    search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
+    search(problem, SPEC, memory=TrialStore(tmp_path / "m", "rows"))
     files = sorted((tmp_path / "m").iterdir())
     files[0].rename(files[0].with_suffix(".tmp"))
     fake.calls.clear()
-    search(problem, SPEC, memory=Memory(tmp_path / "m", "rows"))
+    search(problem, SPEC, memory=TrialStore(tmp_path / "m", "rows"))
     assert len(fake.sets) == 1
     assert len(list((tmp_path / "m").glob("*.npz"))) == TRIALS
 
@@ -128,10 +128,10 @@ def test_what_was_asked_otherwise_is_not_used(
 ) -> None:
     """Of heads whose sets and executions are the same, batches are found again; the rest is computed."""
     spec = dataclasses.replace(SPEC, heads=("dense",) if "fixed" not in changes else ("svm",))
-    search(problem, spec, memory=Memory(tmp_path / "m", "rows"))
+    search(problem, spec, memory=TrialStore(tmp_path / "m", "rows"))
     fake.calls.clear()
     changed = dataclasses.replace(spec, **changes)
-    memory = Memory(tmp_path / "m", digest)
+    memory = TrialStore(tmp_path / "m", digest)
     expected = search(problem, changed)
     computed = len(fake.calls)
     fake.calls.clear()
@@ -145,10 +145,10 @@ def test_more_time_goes_on_with_what_less_time_found(
 ) -> None:
     """The batches of a search by time depend on the clock; the trials are found again one by one."""
     monkeypatch.setattr(searching, "time", fake)
-    search(problem, SearchSpec(("svm",), seconds=25), memory=Memory(tmp_path / "m", "rows"))
+    search(problem, SearchSpec(("svm",), seconds=25), memory=TrialStore(tmp_path / "m", "rows"))
     first = list(fake.sets)
     fake.calls.clear()
-    memory = Memory(tmp_path / "m", "rows")
+    memory = TrialStore(tmp_path / "m", "rows")
     found = search(problem, SearchSpec(("svm",), seconds=60), memory=memory)
     assert memory.known == len(first) > 10
     assert len(found) > len(first)
@@ -165,7 +165,7 @@ def test_outcomes_come_back_as_they_were(tmp_path: Path) -> None:
         Outcome((rng.random((5, 3), np.float32),), 2.5, 10**12),
     ]
     batch = {"head": "svm", "sets": [{"C": 0.1}, {"C": 1 / 3}], "executions": 1, "seed": 0}
-    memory = Memory(tmp_path / "m", "rows")
+    memory = TrialStore(tmp_path / "m", "rows")
     assert memory.find(batch) is None
     memory.keep(batch, outcomes)
     found = memory.find(batch)
@@ -182,7 +182,7 @@ def test_outcomes_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_it_forgets(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "m", "rows")
+    memory = TrialStore(tmp_path / "m", "rows")
     memory.forget()  # nothing is there yet
     search(problem, SPEC, memory=memory)
     mine = tmp_path / "m" / "mine.npz"
@@ -199,7 +199,7 @@ def test_a_memory_without_a_folder_keeps_nothing(
     problem: Problem, fake: FakeEvaluators, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    memory = Memory(None, "")
+    memory = TrialStore(None, "")
     for _ in range(2):
         fake.calls.clear()
         search(problem, SPEC, memory=memory)

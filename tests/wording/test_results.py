@@ -12,7 +12,7 @@ import pytest
 from ffe.base.text import bytes_text, share_text, shorten
 from ffe.bundle.io import Bundle
 from ffe.evaluation.comparison import compare
-from ffe.evaluation.reject import answered
+from ffe.evaluation.reject import selective_scores
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, softmax
 from ffe.wording.results import (
@@ -242,10 +242,12 @@ def test_long_names_are_shortened_in_their_middle() -> None:
 
 def test_the_reject_option_in_one_sentence() -> None:
     probabilities, labels = np.asarray([[0.95, 0.05]] * 9 + [[0.6, 0.4]]), np.zeros(10, np.int64)
-    assert answered_text(answered(probabilities, labels, 0.9).to_json()) == (
+    assert answered_text(selective_scores(probabilities, labels, 0.9).to_json()) == (
         "'Not sure' below 0.9: 90.0 % of the images are answered (9), 100 % of those right (95 %: 70.1 % to 100 %)."
     )
-    assert answered_text(answered(probabilities, labels, 0.96).to_json()) == "'Not sure' below 0.96: no image is answered."
+    assert (
+        answered_text(selective_scores(probabilities, labels, 0.96).to_json()) == "'Not sure' below 0.96: no image is answered."
+    )
 
 
 def test_calibration_in_one_line() -> None:
