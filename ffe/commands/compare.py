@@ -20,8 +20,8 @@ from ffe.commands.compare_runner import Callbacks, RoadRunner
 from ffe.commands.option_text import words
 from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import FINETUNING, ON_BACKBONE, ROADS, Road, check_roads
-from ffe.dataset.assign import Dealing, Dealt
-from ffe.dataset.split_csv import OneSplit, check_source
+from ffe.dataset.assign import ImageSplit, Splitter
+from ffe.dataset.split_csv import SplitCsv, check_source
 from ffe.dataset.table import check_apart
 from ffe.errors import DataError, FfeError, SpecError, StoreError, is_sentence, memory_text, ran_out_of_memory
 from ffe.evaluation.scores import evaluate_probabilities
@@ -131,7 +131,7 @@ def compare(
     stages = words(unfreeze)
     if stages and FINETUNING in names and backbone != FAKE:
         _check_stages(stages, backbone, size, weights)
-    split = OneSplit(found, folder / "split.csv")
+    split = SplitCsv(found, folder / "split.csv")
     runner = RoadRunner(
         folder=folder,
         clock=clock,
@@ -148,12 +148,12 @@ def compare(
         workers=workers,
         limits=Limits(max_pixels, max_bytes, truncated),
     )
-    dealing = Dealing(found.class_names, valid_fraction, seed)
-    dealt = _deal(split, runner, dealing, test_fraction, on_backbone=not ON_BACKBONE.isdisjoint(names))
-    runner.set_split(split, dealt)
+    splitter = Splitter(found.class_names, valid_fraction, seed)
+    assigned = _split_once(split, runner, splitter, test_fraction, on_backbone=not ON_BACKBONE.isdisjoint(names))
+    runner.set_split(split, assigned)
     _load_libraries()
-    results = list(_run_roads(names, runner, dealt, found.class_names))
-    labels, together = dealt.labels(TEST), dealt.together(TEST)
+    results = list(_run_roads(names, runner, assigned, found.class_names))
+    labels, together = assigned.labels(TEST), assigned.together(TEST)
     compared, order, quickest = ranked(results, labels, together)
     best, second = [*order, "", ""][:2]
     by_name = {road.name: road for road in compared}
@@ -165,7 +165,7 @@ def compare(
         quickest=quickest,
         agreement=agreement_of(by_name[best], by_name[second], labels, found.class_names) if second else (),
         classes=found.class_names,
-        rows=dealt.counts(),
+        rows=assigned.counts(),
         backbone=backbone,
         size=runner.size,
         scratch_size=runner.scratch_size,
@@ -175,7 +175,7 @@ def compare(
         seconds=time.monotonic() - started,
     )
     if page is not None:
-        write_compare_page(page, result, dealt, str(source))
+        write_compare_page(page, result, assigned, str(source))
     return result
 
 
@@ -202,14 +202,16 @@ def _make_folder(folder: Path, found: Scan) -> None:
     folder.mkdir(exist_ok=True)
 
 
-def _deal(split: OneSplit, runner: RoadRunner, dealing: Dealing, test_fraction: float, *, on_backbone: bool) -> Dealt:
+def _split_once(
+    split: SplitCsv, runner: RoadRunner, splitter: Splitter, test_fraction: float, *, on_backbone: bool
+) -> ImageSplit:
     """Give each image its side, with features where a road needs them anyway."""
     try:
         if on_backbone:
             runner.extract(split.path)
-            return split.deal_features(runner.features, dealing, test_fraction)
+            return split.split_features(runner.features, splitter, test_fraction)
         preprocess = PreprocessSpec(runner.scratch_size, "none")
-        return split.deal_pixels(preprocess, dealing, test_fraction, runner.limits, runner.workers, runner.on_decoded)
+        return split.split_pixels(preprocess, splitter, test_fraction, runner.limits, runner.workers, runner.on_decoded)
     except OutOfTimeError as error:
         raise DataError(
             f"The {runner.budget:g} seconds were over before all images were read; features that were computed are kept, "
@@ -225,7 +227,7 @@ def _load_libraries() -> None:
     keras.backend.clear_session()
 
 
-def _run_roads(names: Sequence[str], runner: RoadRunner, dealt: Dealt, classes: Sequence[str]) -> Iterator[Road]:
+def _run_roads(names: Sequence[str], runner: RoadRunner, assigned: ImageSplit, classes: Sequence[str]) -> Iterator[Road]:
     """Go one road after another; yield what each came to, or why it came to nothing."""
     for number, name in enumerate(names, start=1):
         if runner.interrupted:
@@ -255,7 +257,8 @@ def _run_roads(names: Sequence[str], runner: RoadRunner, dealt: Dealt, classes: 
             runner.interrupted = True
             yield Road(name, "interrupted")
         else:
-            evaluation = evaluate_probabilities(road.probabilities, dealt.labels(TEST), classes, groups=dealt.together(TEST))
+            together = assigned.together(TEST)
+            evaluation = evaluate_probabilities(road.probabilities, assigned.labels(TEST), classes, groups=together)
             yield dataclasses.replace(road, evaluation=evaluation)
 
 

@@ -18,8 +18,8 @@ from ffe.commands.finetune import finetune
 from ffe.commands.scratch import scratch
 from ffe.commands.tune import train, tune
 from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, VIEWS, Road
-from ffe.dataset.assign import Dealt
-from ffe.dataset.split_csv import OneSplit
+from ffe.dataset.assign import ImageSplit
+from ffe.dataset.split_csv import SplitCsv
 from ffe.errors import StaleStoreError
 from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.run import ExtractSummary, extract
@@ -118,11 +118,11 @@ class RoadRunner:
         self._extracting += done.seconds
         self._reused = known and done.computed < done.images
 
-    def set_split(self, split: OneSplit, dealt: Dealt) -> None:
+    def set_split(self, split: SplitCsv, assigned: ImageSplit) -> None:
         """Take in the split, which is in its CSV by now."""
         self._source = split.path
-        self._split = {dealt.photos.sha256[i]: str(dealt.side[i]) for i in np.flatnonzero(dealt.side != "")}
-        self._tested = tuple(dealt.photos.sha256[i] for i in dealt.rows(TEST))
+        self._split = {assigned.images.sha256[i]: str(assigned.side[i]) for i in np.flatnonzero(assigned.side != "")}
+        self._tested = tuple(assigned.images.sha256[i] for i in assigned.rows(TEST))
         if self._extracting:
             began = time.monotonic()
             self._extract(split.path, self.features)

@@ -18,7 +18,7 @@ from ffe.backbones.trained import arrays_digest, is_model_file
 from ffe.base.clock import Clock, OutOfTimeError
 from ffe.bundle.io import Bundle
 from ffe.commands.option_text import changes, hold_of, numbers, whole_numbers, words
-from ffe.dataset.assign import Dealing, Dealt
+from ffe.dataset.assign import ImageSplit, Splitter
 from ffe.dataset.table import check_apart, check_classes, check_counts
 from ffe.engines.factory import check_engine
 from ffe.errors import BundleError, DataError, StoreError
@@ -198,25 +198,25 @@ def finetune(
     plan = _plan(backbone, base, spec)
     inputs.check_room([cut for _, cut in plan])
     untouched = arrays_digest(backbone)
-    dealing = Dealing(names, valid_fraction, seed, split)
+    splitter = Splitter(names, valid_fraction, seed, split)
     with inputs.tidy(keep=keep_cache), call.logged() as logged:
-        result, dealt, pooled = _train(base, backbone, plan, inputs, spec, dealing, logged)
+        result, assigned, pooled = _train(base, backbone, plan, inputs, spec, splitter, logged)
     features = base.spec
     if arrays_digest(backbone) != untouched:
         features = learnt_spec(base.spec, "finetuned", backbone)
     elif features == base.bundle.manifest.spec:
         log.info("the backbone is as it was: features that it made before are good for the new model too")
     if anonymous:
-        dealt = dataclasses.replace(dealt, photos=dealt.photos.anonymous())
+        assigned = assigned.anonymous()
     if result.unchanged:
         base.bundle.copy(call.output)
         if anonymous:
             Bundle(call.output).replace_splits([])
     else:
-        write_trained(result, backbone, features, base.to_json(), spec, dealt, base.bundle.manifest.reject)
+        write_trained(result, backbone, features, base.to_json(), spec, assigned, base.bundle.manifest.reject)
     if call.page is not None:
         reject = base.bundle.manifest.reject
-        write_training_report(call.page, result, base.spec, spec, dealt, pooled, str(source), reject)
+        write_training_report(call.page, result, base.spec, spec, assigned, pooled, str(source), reject)
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 
@@ -261,9 +261,9 @@ def _train(
     plan: list[tuple[Stage, Cut]],
     inputs: ActivationCache,
     spec: TrainingSpec,
-    dealing: Dealing,
+    splitter: Splitter,
     call: Call,
-) -> tuple[TrainingResult, Dealt, np.ndarray]:
+) -> tuple[TrainingResult, ImageSplit, np.ndarray]:
     """Train all stages, and judge; return also the pooled features of all images, float32 (N, C), where a page wants them."""
     manifest = base.bundle.manifest
     names = manifest.class_names
@@ -293,20 +293,20 @@ def _train(
                 break
             if trainer is None:
                 photos = inputs.met
-                ready = prepare_model(base, photos, source, above, spec, dealing.as_before, inputs.limits)
-                dealt = ready.dealt
+                ready = prepare_model(base, photos, source, above, spec, splitter.split_as_before, inputs.limits)
+                assigned = ready.assigned
                 network = JoinedModel(backbone, ready.start, spec.seed)
-                train, valid = dealt.rows(TRAIN), dealt.rows(VALID)
+                train, valid = assigned.rows(TRAIN), assigned.rows(VALID)
                 trainer = Trainer(spec, photos.labels, ready.class_weights, train, valid, call.clock, call.on_epoch, call.on_step)
             trainer.stage(stage.number, network.above(cut.layer), source)
             head = ready.start.head(network.head_layers())
             above = features_above(backbone, cut.layer)
-            said = [probabilities_of(head, above, source, dealt.rows(side)) for side in (VALID, TEST)]
+            said = [probabilities_of(head, above, source, assigned.rows(side)) for side in (VALID, TEST)]
             if call.page is not None:
                 pooled = pooled_of(above, source, np.flatnonzero(photos.labels >= 0), manifest.grid, len(photos))
     assert trainer is not None
-    judged, tested, before = score_head(said[0], said[1], dealt, names), dealt.labels(TEST), ready.before
-    was = None if before is None else evaluate_probabilities(before, tested, names, groups=dealt.together(TEST))
+    judged, tested, before = score_head(said[0], said[1], assigned, names), assigned.labels(TEST), ready.before
+    was = None if before is None else evaluate_probabilities(before, tested, names, groups=assigned.together(TEST))
     if not trainer.improved:
         if before is None or was is None:
             raise DataError(
@@ -322,9 +322,9 @@ def _train(
         before=was,
         comparison=None
         if before is None or not trainer.improved
-        else compare(judged.test, before, tested, groups=dealt.together(TEST)),
+        else compare(judged.test, before, tested, groups=assigned.together(TEST)),
         class_weights=None if np.allclose(ready.class_weights, 1) else tuple(ready.class_weights.tolist()),
-        rows=dealt.counts(),
+        rows=assigned.counts(),
         skipped=inputs.skipped,
         seconds=call.clock.elapsed,
         classes=names,
@@ -333,4 +333,4 @@ def _train(
         interrupted=trainer.interrupted,
         unchanged=not trainer.improved,
     )
-    return result, dealt, pooled
+    return result, assigned, pooled

@@ -16,8 +16,8 @@ from ffe.backbones.convnet import DROPOUT, FILTERS, build_convnet, check_size
 from ffe.base.clock import Clock
 from ffe.bundle.build import tested_before
 from ffe.commands.option_text import changes, hold_of, numbers, whole_numbers
-from ffe.dataset.assign import Dealing
-from ffe.dataset.table import check_counts, photos_of_files
+from ffe.dataset.assign import Splitter
+from ffe.dataset.table import check_counts, table_of_files
 from ffe.engines.base import grid_of
 from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
@@ -141,24 +141,24 @@ def scratch(
     check_counts(found)
     backbone = build_convnet(preprocess.size, seed)
     names = found.class_names
-    pixels, photos, skipped = photos_of_files(
+    pixels, photos, skipped = table_of_files(
         found, names, preprocess, Limits(max_pixels, max_bytes, truncated), workers, on_decoded
     )
     used = np.flatnonzero(photos.labels >= 0)
     groups = find_groups([photos.sha256[i] for i in used], photos.phash[used], names=[photos.named[i] for i in used])
     tested = tested_before(call.output, seed, test_fraction)
-    dealt = Dealing(names, valid_fraction, seed, split).anew(photos, groups, test_fraction, tested=tested)
-    weights = weights_of_classes(spec.class_weights, dealt.labels(TRAIN), len(names))
+    assigned = Splitter(names, valid_fraction, seed, split).split_anew(photos, groups, test_fraction, tested=tested)
+    weights = weights_of_classes(spec.class_weights, assigned.labels(TRAIN), len(names))
     start = first_head(grid_of(backbone.output_shape[1:]), len(names), spec.dropout or 0.0, seed)
     network = JoinedModel(backbone, start, seed)
     pictures = DecodedImages(pixels, photos.sha256, "none", views_of(spec.augment))
     with contextlib.closing(pictures), call.logged() as logged:
         trainer = Trainer(
-            spec, photos.labels, weights, dealt.rows(TRAIN), dealt.rows(VALID), logged.clock, logged.on_epoch, on_step
+            spec, photos.labels, weights, assigned.rows(TRAIN), assigned.rows(VALID), logged.clock, logged.on_epoch, on_step
         )
         trainer.stage(1, network.above(""), pictures)
         head, above = start.head(network.head_layers()), features_above(backbone, "")
-        said = [probabilities_of(head, above, pictures, dealt.rows(side)) for side in (VALID, TEST)]
+        said = [probabilities_of(head, above, pictures, assigned.rows(side)) for side in (VALID, TEST)]
         if call.page is not None:
             pooled = pooled_of(above, pictures, used, start.map.grid, len(photos))
     result = TrainingResult(
@@ -166,11 +166,11 @@ def scratch(
         head=head,
         stages=(Stage(1, ALL, len(backbone.layers), backbone.layers[0].name, len(FILTERS), ""),),
         epochs=tuple(trainer.epochs),
-        judged=score_head(said[0], said[1], dealt, names),
+        judged=score_head(said[0], said[1], assigned, names),
         before=None,
         comparison=None,
         class_weights=None if np.allclose(weights, 1) else tuple(weights.tolist()),
-        rows=dealt.counts(),
+        rows=assigned.counts(),
         skipped=skipped,
         seconds=time.monotonic() - started,
         classes=names,
@@ -179,10 +179,10 @@ def scratch(
     )
     features = learnt_spec(ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess), "scratch", backbone)
     if anonymous:
-        dealt = dataclasses.replace(dealt, photos=dealt.photos.anonymous())
-    write_trained(result, backbone, features, {}, spec, dealt, test_fraction=test_fraction)
+        assigned = assigned.anonymous()
+    write_trained(result, backbone, features, {}, spec, assigned, test_fraction=test_fraction)
     if call.page is not None:
-        write_training_report(call.page, result, features, spec, dealt, pooled, str(source))
+        write_training_report(call.page, result, features, spec, assigned, pooled, str(source))
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 

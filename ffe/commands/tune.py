@@ -339,7 +339,7 @@ def _run(
             None if path is None else opened.enter_context(FeatureStore(path)) for path in (options.valid, options.test)
         )
         rows = split_rows(store, valid, test, spec.test_fraction, spec.seed, tested)
-        chosen = np.isin(rows.split, ("train", "valid"))
+        chosen = np.isin(rows.side, ("train", "valid"))
         problem, validation = build_problem(rows, chosen, store, spec, options.folds, views)
         memory = trial_store_of(options.output if options.is_search else None, rows, store, problem, views)
         ids = rows.groups.ids[chosen]
@@ -351,16 +351,16 @@ def _run(
         if len(best) > 1:
             comparison = compare(best[0].probabilities, best[1].probabilities, labels, groups=ids[problem.scored])
         head = refit(problem, winner, spec.seed)
-        testing = rows.split == "test"
+        testing = rows.side == "test"
         unseen = rows.load(testing)
         probabilities = with_temperature(head.predict_proba(unseen), calibration.factor)
         ids_of_test = rows.groups.ids[testing]
         together = ids_of_test if len(np.unique(ids_of_test)) < len(ids_of_test) else None
-        evaluation = evaluate_probabilities(probabilities, rows.labels[testing], rows.class_names, groups=together)
+        evaluation = evaluate_probabilities(probabilities, rows.images.labels[testing], rows.class_names, groups=together)
         single = next(trial for trial in trials if trial.head != EnsembleHead.name)
         over = spec.seconds is not None and time.monotonic() - started >= spec.seconds
         leak = leak_of(rows, chosen, problem, spec, single, probabilities, claim=not over)
-        sure = selective_scores(probabilities, rows.labels[testing], options.reject) if options.reject else None
+        sure = selective_scores(probabilities, rows.images.labels[testing], options.reject) if options.reject else None
         result = TuneResult(
             output=None if options.output is None else Path(options.output),
             head=head,
@@ -405,7 +405,7 @@ def _run(
                 reject=options.reject,
                 views=None if views is None else views.to_json(),
             )
-            columns = (rows.names, rows.sha256, rows.split.tolist())
+            columns = (rows.images.paths, rows.images.sha256, rows.side.tolist())
             splits = [] if options.anonymous else [SplitRow(*row) for row in zip(*columns, strict=True)]
             try:
                 write_model(result.output, manifest, head, splits, found)

@@ -1,17 +1,18 @@
-"""Which of the images that a network is trained on train, which validate, and which test."""
+"""Who trains, who validates, and who tests."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
 from ffe.base.text import counted, few, quoted
 from ffe.dataset.leaks import warn_of_leaks
-from ffe.dataset.table import Photos
+from ffe.dataset.table import ImageTable
 from ffe.errors import DataError
 from ffe.splits.groups import Groups
 from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, Sides, hold_out
@@ -22,24 +23,25 @@ _OTHER_DRAW = 2**31  # seeds are smaller, so an image draws anew for the validat
 
 
 @dataclass(frozen=True, eq=False)
-class Dealt:
+class ImageSplit:
     """Images, and the side of each.
 
     Attributes:
-        photos: N images.
+        images: N images.
         groups: which of those that have labels belong together.
-        side: str (N,), ``train``, ``valid``, ``test``, or empty: left out, as all without a label are.
+        side: str (N,), ``train``, ``valid``, ``test``, or empty: left out, as all without a label are, and images that
+            would test and belong together with one that validates.
     """
 
-    photos: Photos
+    images: ImageTable
     groups: Groups
     side: np.ndarray
 
     @cached_property
     def ids(self) -> np.ndarray:
         """int64 (N,), equal for images that belong together; those without labels stand alone."""
-        ids = np.arange(len(self.groups.ids), len(self.groups.ids) + len(self.photos))
-        ids[self.photos.labels >= 0] = self.groups.ids
+        ids = np.arange(len(self.groups.ids), len(self.groups.ids) + len(self.images))
+        ids[self.images.labels >= 0] = self.groups.ids
         return ids
 
     def rows(self, side: str) -> np.ndarray:
@@ -48,7 +50,7 @@ class Dealt:
 
     def labels(self, side: str) -> np.ndarray:
         """Return int64 (n,), the labels of a side."""
-        return self.photos.labels[self.rows(side)]
+        return self.images.labels[self.rows(side)]
 
     def together(self, side: str) -> np.ndarray | None:
         """Return ``ids`` of a side; None where every image of it stands alone."""
@@ -60,17 +62,53 @@ class Dealt:
         sides = {"train": TRAIN, "valid": VALID, "test": TEST, "left_out": LEFT_OUT}
         return {name: int((self.side == side).sum()) for name, side in sides.items()}
 
+    def anonymous(self) -> Self:
+        """Return the same split of images without names, digests and files."""
+        return replace(self, images=self.images.anonymous())
+
+
+def drawn_sides(
+    images: ImageTable, groups: Groups, test_fraction: float, seed: int, tested: Collection[str] = ()
+) -> tuple[np.ndarray, Sides]:
+    """Give each image the side that its source gives it, or else the training; draw the test where the source gives none.
+
+    Args:
+        images: N images; those without a label are left out.
+        groups: of those that have labels.
+        test_fraction: share that tests, where the source gives no such images.
+        seed: of the draw.
+        tested: digests of images that tested in the model that is replaced, and test again.
+
+    Returns:
+        str (N,), the side of each; and what was drawn, for those with labels.
+    """
+    side = np.asarray([given or TRAIN for given in images.given], "U5")
+    side[images.labels < 0] = LEFT_OUT
+    if (side == TEST).any():
+        return side, Sides(side)
+    used = np.flatnonzero(images.labels >= 0)
+    labelled, valid = images.take(used), side[used] == VALID
+    drawn = hold_out(
+        *(labelled.labels, labelled.sha256, groups.ids, test_fraction, seed),
+        names=labelled.named,
+        training=valid,
+        tested=tested,
+    )
+    side[used] = np.where(valid, VALID, drawn.side)
+    say_moved(drawn)
+    return side, drawn
+
 
 @dataclass(frozen=True)
-class Dealing:
-    """How images are dealt.
+class Splitter:
+    """How the images that a network is trained on are split.
 
     Attributes:
         class_names: for messages.
         valid_fraction: share of those that train which validates, where no image does.
         seed: of every choice.
         split: digest -> ``train``, ``valid`` or ``test``, which settles it: all other images are left out. None = see
-            ``anew`` and ``as_before``.
+            ``split_anew`` and ``split_as_before``.
     """
 
     class_names: Sequence[str]
@@ -78,46 +116,27 @@ class Dealing:
     seed: int
     split: Mapping[str, str] | None = None
 
-    def anew(
-        self, photos: Photos, groups: Groups, test_fraction: float, *, once: bool = False, tested: Collection[str] = ()
-    ) -> Dealt:
-        """Deal images as the source does, or by their content.
+    def split_anew(
+        self, images: ImageTable, groups: Groups, test_fraction: float, *, once: bool = False, tested: Collection[str] = ()
+    ) -> ImageSplit:
+        """Split images as the source does, or by their content.
 
         Args:
-            photos: the images.
-            groups: of those that have labels.
-            test_fraction: share that tests, where the source gives no such images.
+            images, groups, test_fraction, tested: see ``drawn_sides``.
             once: whether copies of an image that the source puts on several sides are left out of all but the first of
                 training, validation and test.
-            tested: digests of images that tested in the model that is replaced, and test again.
 
         Raises:
             DataError: a class has no image on one of the sides.
         """
         if self.split is not None:
-            return self._as_split(photos, groups, self.split)
-        side = np.asarray([given or TRAIN for given in photos.given], "U5")
-        side[photos.labels < 0] = LEFT_OUT
-        used = np.flatnonzero(photos.labels >= 0)
-        if not (side == TEST).any():
-            valid = side[used] == VALID
-            drawn = hold_out(
-                photos.labels[used],
-                [photos.sha256[i] for i in used],
-                groups.ids,
-                test_fraction,
-                self.seed,
-                names=[photos.named[i] for i in used],
-                training=valid,
-                tested=tested,
-            )
-            say_moved(drawn)
-            side[used] = np.where(valid, VALID, drawn.side)
-        dealt = self._with_validation(Dealt(photos, groups, side))
-        return self._checked(_without_copies(dealt) if once else dealt)
+            return self._as_split(images, groups, self.split)
+        side, _ = drawn_sides(images, groups, test_fraction, self.seed, tested)
+        assigned = self._with_validation(ImageSplit(images, groups, side))
+        return self._checked(_without_copies(assigned) if once else assigned)
 
-    def as_before(self, photos: Photos, groups: Groups, known: Mapping[str, str]) -> Dealt:
-        """Deal images as they were when a model was made.
+    def split_as_before(self, images: ImageTable, groups: Groups, known: Mapping[str, str]) -> ImageSplit:
+        """Split images as they were when a model was made.
 
         Images that the model was not made with train, unless the source gives them
         another side, or they belong together with images that test or validate: then
@@ -126,7 +145,7 @@ class Dealing:
         train validate from now on, whole groups at a time.
 
         Args:
-            photos: the images.
+            images: the images.
             groups: of those that have labels.
             known: digest -> ``train``, ``valid``, ``test`` or empty, of the model's images.
 
@@ -134,58 +153,52 @@ class Dealing:
             DataError: a class has no image on one of the sides.
         """
         if self.split is not None:
-            return self._as_split(photos, groups, self.split)
-        side = np.asarray([known.get(s, given or TRAIN) for s, given in zip(photos.sha256, photos.given, strict=True)], "U5")
-        side[photos.labels < 0] = LEFT_OUT
-        used = np.flatnonzero(photos.labels >= 0)
-        new = np.asarray([photos.sha256[i] not in known for i in used], bool)
-        free = new & np.asarray([not photos.given[i] for i in used], bool)
-        for judging, what, others in ((TEST, "test", (TRAIN, VALID)), (VALID, "validate", (TRAIN,))):
-            there = np.bincount(groups.ids, side[used] == judging) > 0
+            return self._as_split(images, groups, self.split)
+        side = np.asarray([known.get(s, given or TRAIN) for s, given in zip(images.sha256, images.given, strict=True)], "U5")
+        side[images.labels < 0] = LEFT_OUT
+        used = np.flatnonzero(images.labels >= 0)
+        new = np.asarray([images.sha256[i] not in known for i in used], bool)
+        free = new & np.asarray([not images.given[i] for i in used], bool)
+        for holding, what, others in ((TEST, "test", (TRAIN, VALID)), (VALID, "validate", (TRAIN,))):
+            there = np.bincount(groups.ids, side[used] == holding) > 0
             elsewhere = np.bincount(groups.ids, np.isin(side[used], others) & ~new) > 0
             together = new & np.isin(side[used], others) & there[groups.ids]
             follows = together & free & ~elsewhere[groups.ids]
-            side[used[follows]] = judging
+            side[used[follows]] = holding
             side[used[together & ~follows]] = LEFT_OUT
             for rows, does in ((follows, what), (together & ~follows, "")):
                 if count := int(rows.sum()):
                     belong = f"{'it belongs' if count == 1 else 'they belong'} together with images that {what}"
                     does = does and (f"{does}s too" if count == 1 else f"{does} too")
                     left = does or ("is left out" if count == 1 else "are left out")
-                    named = few(quoted(sorted(photos.paths[i] for i in used[rows].tolist())))
+                    named = few(quoted(sorted(images.paths[i] for i in used[rows].tolist())))
                     log.info("%s %s: %s (%s)", counted(count, "new image"), left, belong, named)
         joined = int((side[used[new]] == TRAIN).sum())
         if joined:
             are = "image is new to the model; it takes" if joined == 1 else "images are new to the model; they take"
             log.info("%d %s part in the training", joined, are)
-        return self._checked(self._with_validation(Dealt(photos, groups, side)))
+        return self._checked(self._with_validation(ImageSplit(images, groups, side)))
 
-    def _as_split(self, photos: Photos, groups: Groups, split: Mapping[str, str]) -> Dealt:
-        side = np.asarray([split.get(sha256, LEFT_OUT) for sha256 in photos.sha256], "U5")
-        side[photos.labels < 0] = LEFT_OUT
-        return self._checked(Dealt(photos, groups, side))
+    def _as_split(self, images: ImageTable, groups: Groups, split: Mapping[str, str]) -> ImageSplit:
+        side = np.asarray([split.get(sha256, LEFT_OUT) for sha256 in images.sha256], "U5")
+        side[images.labels < 0] = LEFT_OUT
+        return self._checked(ImageSplit(images, groups, side))
 
-    def _with_validation(self, dealt: Dealt) -> Dealt:
+    def _with_validation(self, assigned: ImageSplit) -> ImageSplit:
         """Let a share of the images that train validate, where none do."""
-        train, photos = dealt.rows(TRAIN), dealt.photos
-        if (dealt.side == VALID).any() or not len(train):
-            return dealt
-        drawn = hold_out(
-            photos.labels[train],
-            [photos.sha256[i] for i in train],
-            dealt.ids[train],
-            self.valid_fraction,
-            _OTHER_DRAW + self.seed,
-            names=[photos.named[i] for i in train],
-        )
-        side = dealt.side.copy()
-        side[train[drawn.side == TEST]] = VALID
-        return Dealt(photos, dealt.groups, side)
+        rows = assigned.rows(TRAIN)
+        if (assigned.side == VALID).any() or not len(rows):
+            return assigned
+        train, seed = assigned.images.take(rows), _OTHER_DRAW + self.seed
+        drawn = hold_out(train.labels, train.sha256, assigned.ids[rows], self.valid_fraction, seed, names=train.named)
+        side = assigned.side.copy()
+        side[rows[drawn.side == TEST]] = VALID
+        return replace(assigned, side=side)
 
-    def _checked(self, dealt: Dealt) -> Dealt:
+    def _checked(self, assigned: ImageSplit) -> ImageSplit:
         """Make sure that every class has images on every side, and warn of those that leak."""
         for name, wanted in (("training", TRAIN), ("validation", VALID), ("test", TEST)):
-            there = set(dealt.labels(wanted).tolist())
+            there = set(assigned.labels(wanted).tolist())
             missing = [class_name for label, class_name in enumerate(self.class_names) if label not in there]
             if missing:
                 one = len(missing) == 1
@@ -193,10 +206,9 @@ class Dealing:
                 how = "give the images that the model was made from, or add" if wanted == TEST else "add"
                 of = "this class" if one else "these classes"
                 raise DataError(f"{what} no {name} images; {how} different images of {of}.")
-        used, photos = np.flatnonzero(dealt.photos.labels >= 0), dealt.photos
-        sha256, paths = ([column[i] for i in used.tolist()] for column in (photos.sha256, photos.paths))
-        warn_of_leaks(dealt.side[used], dealt.groups, sha256, photos.labels[used], paths)
-        return dealt
+        used = np.flatnonzero(assigned.images.labels >= 0)
+        warn_of_leaks(assigned.side[used], assigned.groups, assigned.images.take(used))
+        return assigned
 
 
 def say_moved(sides: Sides) -> None:
@@ -215,19 +227,19 @@ def say_moved(sides: Sides) -> None:
         )
 
 
-def _without_copies(dealt: Dealt) -> Dealt:
+def _without_copies(assigned: ImageSplit) -> ImageSplit:
     """Leave images out of the validation and the test whose very file trains, and those out of the test that validate."""
-    side, sha256 = dealt.side.copy(), dealt.photos.sha256
+    side, sha256 = assigned.side.copy(), assigned.images.sha256
     taken: set[str] = set()
     for name in (TRAIN, VALID, TEST):
-        rows = dealt.rows(name)
+        rows = assigned.rows(name)
         side[[i for i in rows if sha256[i] in taken]] = LEFT_OUT
         taken.update(sha256[i] for i in rows)
-    left_out = np.flatnonzero(side != dealt.side).tolist()
+    left_out = np.flatnonzero(side != assigned.side).tolist()
     if left_out:
         log.warning(
             "%s left out: the same file trains, or validates, and also stands on another side (%s)",
             counted(len(left_out), "image is", "images are"),
-            few(quoted(sorted(dealt.photos.paths[i] for i in left_out))),
+            few(quoted(sorted(assigned.images.paths[i] for i in left_out))),
         )
-    return Dealt(dealt.photos, dealt.groups, side)
+    return replace(assigned, side=side)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from ffe.base.text import few, quoted
+from ffe.dataset.table import ImageTable
 from ffe.splits.groups import Groups
 from ffe.splits.holdout import TEST, TRAIN, VALID
 
@@ -51,16 +52,15 @@ def flattering(split: np.ndarray, groups: Groups) -> np.ndarray:
     return (split == VALID) & (np.bincount(ids, split == TRAIN) > 0)[ids]
 
 
-def warn_of_leaks(split: np.ndarray, groups: Groups, sha256: Sequence[str], labels: np.ndarray, names: Sequence[str]) -> None:
+def warn_of_leaks(split: np.ndarray, groups: Groups, images: ImageTable) -> None:
     """Say in the log how many test images leak, and why; how many validation images do; and how many images have several labels.
 
     Args:
         split: str (N,), ``train``, ``valid``, ``test``, or empty.
         groups: which of them belong together.
-        sha256: digest of each image.
-        labels: int64 (N,).
-        names: of each image, for people.
+        images: N images, all of them labelled.
     """
+    sha256, names = images.sha256, images.paths
 
     def warn(rows: np.ndarray, one: str, many: str) -> None:
         sentence = one if len(rows) == 1 else many % len(rows)
@@ -90,7 +90,7 @@ def warn_of_leaks(split: np.ndarray, groups: Groups, sha256: Sequence[str], labe
             "%d images of the validation split belong together with images that train, so its scores are too good",
         )
     classes: dict[str, set[int]] = {}
-    for digest, label in zip(sha256, labels.tolist(), strict=True):
+    for digest, label in zip(sha256, images.labels.tolist(), strict=True):
         classes.setdefault(digest, set()).add(label)
     twice = {digest for digest, found in classes.items() if len(found) > 1}
     if twice:

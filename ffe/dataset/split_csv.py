@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ffe.base.output_file import write_output
-from ffe.dataset.assign import Dealing, Dealt
+from ffe.dataset.assign import ImageSplit, Splitter
 from ffe.dataset.load import pooled_rows
-from ffe.dataset.table import check_counts, photos_of_files, photos_of_store
+from ffe.dataset.table import check_counts, table_of_files, table_of_store
 from ffe.errors import DataError, SourceError
 from ffe.images.file_names import is_text, printable
 from ffe.images.limits import Limits
@@ -44,7 +44,7 @@ def check_source(found: Scan) -> None:
     check_counts(found)
 
 
-class OneSplit:
+class SplitCsv:
     """The labelled images of a source, listed in a CSV that says on which side each stands.
 
     Args:
@@ -67,7 +67,7 @@ class OneSplit:
             before = {}
         self._write(before)
 
-    def deal_features(self, features: Path, dealing: Dealing, test_fraction: float) -> Dealt:
+    def split_features(self, features: Path, splitter: Splitter, test_fraction: float) -> ImageSplit:
         """Deal the images whose features were extracted from the CSV.
 
         Raises:
@@ -75,36 +75,36 @@ class OneSplit:
         """
         with FeatureStore(features) as store:
             rows = store.plain
-            photos = photos_of_store(store, rows, look(self.path), self._found.class_names)
+            photos = table_of_store(store, rows, self._found.class_names, look(self.path))
             pooled = pooled_rows([store], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)
-        return self._settled(dealing.anew(photos, groups, test_fraction, once=True))
+        return self._settled(splitter.split_anew(photos, groups, test_fraction, once=True))
 
-    def deal_pixels(
+    def split_pixels(
         self,
         preprocess: PreprocessSpec,
-        dealing: Dealing,
+        splitter: Splitter,
         test_fraction: float,
         limits: Limits,
         workers: int | None,
         progress: Callable[[int, int], None],
-    ) -> Dealt:
+    ) -> ImageSplit:
         """Deal the images without features: near copies are known by their perceptual hash alone.
 
         Raises:
             DataError: a class has no image on one of the sides.
         """
-        _, photos, _ = photos_of_files(look(self.path), self._found.class_names, preprocess, limits, workers, progress)
+        _, photos, _ = table_of_files(look(self.path), self._found.class_names, preprocess, limits, workers, progress)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, names=photos.named)
-        return self._settled(dealing.anew(photos, groups, test_fraction, once=True))
+        return self._settled(splitter.split_anew(photos, groups, test_fraction, once=True))
 
-    def _settled(self, dealt: Dealt) -> Dealt:
+    def _settled(self, assigned: ImageSplit) -> ImageSplit:
         """Write the sides into the CSV; an image that is left out, or cannot be read, is not in it any more."""
-        sides = zip(dealt.photos.paths, dealt.side.tolist(), strict=True)
+        sides = zip(assigned.images.paths, assigned.side.tolist(), strict=True)
         self._write({path: side for path, side in sides if side}, only=True)
-        return dealt
+        return assigned
 
     def _write(self, sides: Mapping[str, str], *, only: bool = False) -> None:
         file = io.StringIO(newline="")

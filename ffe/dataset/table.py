@@ -1,12 +1,14 @@
-"""The images that a network is trained on, and what is known of each."""
+"""Labelled images as one table: a row for each, from the scan of a source or from a feature file to the split."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +26,13 @@ _LEAST = 3  # images of a class: to train, to validate, to test
 
 
 @dataclass(frozen=True, eq=False)
-class Photos:
-    """N images, one row for each; columns as in a feature file.
+class ImageTable:
+    """N images, one row for each, in columns: what a source, or a feature file of it, knows of them.
 
     Attributes:
-        paths, sha256, given, named: N strings each: name within the source, digest,
+        paths, sha256, given, named: N strings each: name within the source, digest (empty = unknown),
             split that the source gives, name of the group that it gives.
-        files: where they lie.
+        files: where they lie; None = that is not known, or must not be shown.
         labels: int64 (N,), in [0, K); -1 = unlabelled, such images take no part.
         phash: uint64 (N,).
     """
@@ -39,16 +41,36 @@ class Photos:
     sha256: tuple[str, ...]
     given: tuple[str, ...]
     named: tuple[str, ...]
-    files: tuple[Path, ...]
+    files: tuple[Path | None, ...]
     labels: np.ndarray
     phash: np.ndarray
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def anonymous(self) -> Photos:
+    def take(self, rows: np.ndarray) -> ImageTable:
+        """Return some of the images: int64 (n,), in this order."""
+        texts = (self.paths, self.sha256, self.given, self.named)
+        paths, sha256, given, named = (tuple(column[i] for i in rows.tolist()) for column in texts)
+        files = tuple(self.files[i] for i in rows.tolist())
+        return ImageTable(paths, sha256, given, named, files, self.labels[rows], self.phash[rows])
+
+    def joined_with(self, others: Sequence[ImageTable]) -> ImageTable:
+        """Return these images, and those of other tables behind them."""
+        tables = (self, *others)
+
+        def column(name: str) -> tuple[Any, ...]:
+            return tuple(itertools.chain.from_iterable(getattr(table, name) for table in tables))
+
+        return ImageTable(
+            *(column("paths"), column("sha256"), column("given"), column("named"), column("files")),
+            labels=np.concatenate([table.labels for table in tables]),
+            phash=np.concatenate([table.phash for table in tables]),
+        )
+
+    def anonymous(self) -> ImageTable:
         """Return the same images without digests and files, and with numbers for names."""
-        return replace(self, paths=numbered(len(self)), sha256=("",) * len(self), files=(Path(),) * len(self))
+        return replace(self, paths=numbered(len(self)), sha256=("",) * len(self), files=(None,) * len(self))
 
 
 def check_apart(folder: Path, found: Scan, what: str, option: str) -> None:
@@ -91,55 +113,57 @@ def check_classes(found: Scan, class_names: Sequence[str], model: str) -> None:
         )
 
 
+def too_few(counts: Mapping[int, int], class_names: Sequence[str], least: int) -> dict[str, int]:
+    """Return the classes that have fewer than ``least`` of what is counted, and how many each has."""
+    return {name: counts.get(label, 0) for label, name in enumerate(class_names) if counts.get(label, 0) < least}
+
+
+def too_few_text(small: Mapping[str, int], what: str, of: str = "") -> str:
+    """Return the beginning of a sentence about classes that have too few of something, such as ``image``."""
+    (name, count), *others = small.items()
+    if not others:
+        return f"The class '{name}' has only {counted(count, what)}{of}"
+    names = few([f"'{name}' ({count})" for name, count in small.items()])
+    return f"{counted(len(small), 'class has', 'classes have')} too few {what}s{of}: {names}"
+
+
 def check_counts(found: Scan) -> None:
     """Make sure, before anything is read, that every class has an image to train, to validate and to test.
 
     Raises:
         DataError: one has too few.
     """
-    counts = Counter(record.label for record in found.records)
-    small = [label for label in range(len(found.class_names)) if counts[label] < _LEAST]
+    small = too_few(Counter(record.label for record in found.records), found.class_names, _LEAST)
     if small:
-        what = f"The class '{found.class_names[small[0]]}' has only {counted(counts[small[0]], 'image')}"
-        if len(small) > 1:
-            names = few([f"'{found.class_names[label]}' ({counts[label]})" for label in small])
-            what = f"{counted(len(small), 'class has', 'classes have')} too few images: {names}"
+        what = too_few_text(small, "image")
         raise DataError(f"{what}; give every class at least {_LEAST} different ones: to train, to validate and to test.")
 
 
-def photos_of_store(store: FeatureStore, rows: np.ndarray, found: Scan, class_names: Sequence[str]) -> Photos:
+def table_of_store(store: FeatureStore, rows: np.ndarray, class_names: Sequence[str], found: Scan | None = None) -> ImageTable:
     """Return the images of some rows of a feature file, labelled with the classes of a model.
 
     Args:
         store: of the same source.
         rows: int64 (N,), one for each image.
-        found: the source, for the places of the files.
         class_names: the label i means class_names[i].
+        found: the source, for the places of the files; without it they are not known.
     """
     index = np.asarray([class_names.index(name) for name in store.class_names] + [-1], np.int64)
-    files = {record.path: record.file for record in found.records}
-    paths, sha256, given, named = (
-        tuple(column[i] for i in rows) for column in (store.paths, store.sha256, store.split, store.group)
-    )
-    return Photos(
-        paths,
-        sha256,
-        given,
-        named,
-        files=tuple(files[store.paths[i]] for i in rows),
-        labels=index[store.labels[rows]],
-        phash=store.phash[rows],
-    )
+    columns = (store.paths, store.sha256, store.split, store.group)
+    paths, sha256, given, named = (tuple(column[i] for i in rows.tolist()) for column in columns)
+    files = {} if found is None else {record.path: record.file for record in found.records}
+    places = (None,) * len(rows) if found is None else tuple(files[path] for path in paths)
+    return ImageTable(paths, sha256, given, named, places, index[store.labels[rows]], store.phash[rows])
 
 
-def photos_of_files(
+def table_of_files(
     found: Scan,
     class_names: Sequence[str],
     preprocess: PreprocessSpec,
     limits: Limits,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[np.ndarray, Photos, int]:
+) -> tuple[np.ndarray, ImageTable, int]:
     """Decode all images of a source, in the order of a feature file.
 
     Args:
@@ -163,7 +187,7 @@ def photos_of_files(
     refuse_lost_classes(found.class_names, records, unread)
     index = [class_names.index(name) for name in found.class_names]
     labels = [index[record.label] if record.label >= 0 else -1 for record in decoded.records]
-    photos = Photos(
+    photos = ImageTable(
         paths=tuple(record.path for record in decoded.records),
         sha256=decoded.sha256,
         given=tuple(record.split for record in decoded.records),

@@ -17,7 +17,7 @@ from ffe.backbones.weights import Weights
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.system import free_disk
 from ffe.base.text import bytes_text, counted, last_layers, rough_duration
-from ffe.dataset.table import Photos, photos_of_files, photos_of_store
+from ffe.dataset.table import ImageTable, table_of_files, table_of_store
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
 from ffe.engines.throughput import images_per_second
@@ -99,7 +99,7 @@ class ActivationCache:
         *,
         own: bool = False,
     ) -> None:
-        self.photos: Photos | None = None
+        self.photos: ImageTable | None = None
         self.skipped = 0
         self.reused = False
         self._source = source
@@ -124,7 +124,7 @@ class ActivationCache:
         return self._means.limits
 
     @property
-    def met(self) -> Photos:
+    def met(self) -> ImageTable:
         """The images, once a stage had its rows."""
         assert self.photos is not None
         return self.photos
@@ -174,7 +174,7 @@ class ActivationCache:
                 if not rows.in_memory:
                     log.info("they do not fit into memory, so they are read from '%s' in every epoch", store.path)
                 self.skipped = len(store.skipped)
-                self._meet(photos_of_store(store, rows.plain, self._found, self._class_names))
+                self._meet(table_of_store(store, rows.plain, self._class_names, self._found))
                 yield rows
             return
         pixels, photos = self._decoded()
@@ -351,17 +351,17 @@ class ActivationCache:
         )
         return path
 
-    def _decoded(self) -> tuple[np.ndarray, Photos]:
+    def _decoded(self) -> tuple[np.ndarray, ImageTable]:
         """Decode all images, the first time."""
         if self._pixels is None:
             means = self._means
-            decoded = photos_of_files(
+            decoded = table_of_files(
                 self._found, self._class_names, self._spec.preprocess, means.limits, means.workers, means.on_decoded
             )
             self._pixels, self._photos_of_pixels, self.skipped = decoded
         return self._pixels, self._photos_of_pixels
 
-    def _meet(self, photos: Photos) -> None:
+    def _meet(self, photos: ImageTable) -> None:
         if self.photos is not None and (self.photos.paths, self.photos.sha256) != (photos.paths, photos.sha256):
             raise SourceError(f"The images of '{self._found.root}' were changed between two stages; run the command again.")
         self.photos = photos

@@ -19,8 +19,8 @@ from ffe.base.arrays import empty_rows
 from ffe.base.model_archive import BACKBONE
 from ffe.base.text import counted
 from ffe.bundle.io import Bundle
-from ffe.dataset.assign import Dealt
-from ffe.dataset.table import Photos
+from ffe.dataset.assign import ImageSplit
+from ffe.dataset.table import ImageTable
 from ffe.errors import BackboneError, BundleError, DataError, EngineError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.evaluation.temperature import calibrate, with_temperature
@@ -74,13 +74,13 @@ class PreparedModel:
     """What is known before the first step.
 
     Attributes:
-        dealt: the images, and the side of each.
+        assigned: the images, and the side of each.
         start: the layers to start from.
         before: what the model says of the test images, float64 (n, K); None = it cannot be asked here.
         class_weights: float64 (K,).
     """
 
-    dealt: Dealt
+    assigned: ImageSplit
     start: WarmStart
     before: np.ndarray | None
     class_weights: np.ndarray
@@ -115,11 +115,11 @@ def open_base(path: Path, weights: str) -> BaseModel:
 
 def prepare_model(
     base: BaseModel,
-    photos: Photos,
+    photos: ImageTable,
     source: BatchSource,
     above: keras.Model | None,
     spec: TrainingSpec,
-    deal: Callable[[Photos, Groups, dict[str, str]], Dealt],
+    deal: Callable[[ImageTable, Groups, dict[str, str]], ImageSplit],
     limits: Limits,
 ) -> PreparedModel:
     """Look at all images once, through the model as it is: who belongs together, who trains, and where the head starts.
@@ -147,8 +147,8 @@ def prepare_model(
     named = [photos.named[i] for i in used]
     groups = find_groups([photos.sha256[i] for i in used], photos.phash[used], pooled[used], named)
     known = _known(base.bundle)
-    dealt = deal(photos, groups, known)
-    train, valid, test = (dealt.rows(side) for side in (TRAIN, VALID, TEST))
+    assigned = deal(photos, groups, known)
+    train, valid, test = (assigned.rows(side) for side in (TRAIN, VALID, TEST))
     if learnt := sum(known.get(photos.sha256[i]) in {TRAIN, VALID} for i in test):
         raise DataError(
             f"'{base.bundle.path}' was made with {learnt} of the images that are to test; start from a model of the same split."
@@ -163,7 +163,7 @@ def prepare_model(
     seen = sum(known.get(photos.sha256[i]) == TRAIN for i in valid)
     if seen or manifest.spec.precision != "float32":
         head = _without(base, mapped[train], photos.labels[train], spec.seed, None if np.allclose(weights, 1) else weights)
-        factor = calibrate(head.proba_rowwise(mapped[valid]), photos.labels[valid], groups=dealt.ids[valid]).factor
+        factor = calibrate(head.proba_rowwise(mapped[valid]), photos.labels[valid], groups=assigned.ids[valid]).factor
         why = (
             f"the head has seen {counted(seen, 'image that validates', 'images that validate')}"
             if seen
@@ -172,7 +172,7 @@ def prepare_model(
         viewed = manifest.views is not None and manifest.views["used"] != "none"
         plain = ", without the views of them that it was fitted on" if viewed else ""
         log.info("%s, so it is fitted again, on the %d images that train%s", why, len(train), plain)
-    return PreparedModel(dealt, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
+    return PreparedModel(assigned, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
 
 
 def _known(bundle: Bundle) -> dict[str, str]:

@@ -23,7 +23,7 @@ from ffe.bundle import manifest as layout
 from ffe.bundle.build import check_page, check_place, library_versions, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
-from ffe.dataset.assign import Dealt
+from ffe.dataset.assign import ImageSplit
 from ffe.engines.base import grid_of
 from ffe.errors import ReportError
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
@@ -160,18 +160,18 @@ def probabilities_of(head: Head, model: keras.Model | None, source: BatchSource,
     return np.concatenate([head.predict_proba(features) for _, features in features_of(model, source, rows)])
 
 
-def score_head(valid: np.ndarray, test: np.ndarray, dealt: Dealt, names: Sequence[str]) -> HeadScores:
+def score_head(valid: np.ndarray, test: np.ndarray, assigned: ImageSplit, names: Sequence[str]) -> HeadScores:
     """Fit the temperature on the validation images, and score the test images.
 
     Args:
         valid, test: what the head says of them, float64 (n, K), in the order of the images.
-        dealt: all images.
+        assigned: all images.
         names: of the classes.
     """
-    calibration = calibrate(valid, dealt.labels(VALID), groups=dealt.ids[dealt.rows(VALID)])
+    calibration = calibrate(valid, assigned.labels(VALID), groups=assigned.ids[assigned.rows(VALID)])
     answers = with_temperature(test, calibration.factor)
-    evaluation = evaluate_probabilities(answers, dealt.labels(TEST), names, groups=dealt.together(TEST))
-    return HeadScores(calibration, evaluation, valid, answers, tuple(dealt.photos.sha256[i] for i in dealt.rows(TEST)))
+    evaluation = evaluate_probabilities(answers, assigned.labels(TEST), names, groups=assigned.together(TEST))
+    return HeadScores(calibration, evaluation, valid, answers, tuple(assigned.images.sha256[i] for i in assigned.rows(TEST)))
 
 
 def scores_as_before(judged: HeadScores, test: np.ndarray, evaluation: Evaluation, factor: float) -> HeadScores:
@@ -216,7 +216,7 @@ def write_trained(
     features: ExtractSpec,
     base: Mapping[str, Any],
     spec: TrainingSpec,
-    dealt: Dealt,
+    assigned: ImageSplit,
     reject: float = 0.0,
     test_fraction: float | None = None,
 ) -> None:
@@ -228,7 +228,7 @@ def write_trained(
         features: what it makes; see ``learnt_spec``.
         base: what the model was before; empty = there was none.
         spec: how it was trained.
-        dealt: where each image went.
+        assigned: where each image went.
         reject: a best probability below this is "not sure".
         test_fraction: share that was asked for the test; None = the sides are those of the model before.
     """
@@ -257,9 +257,9 @@ def write_trained(
             **{name: learnt[name] for name in ("stages", "history", "best", "before", "comparison", "class_weights", "seconds")},
         },
     )
-    photos = dealt.photos
+    photos = assigned.images
     listed = [i for i in np.flatnonzero(photos.labels >= 0) if photos.sha256[i]]  # anonymous ones have no digests
-    splits = [SplitRow(photos.paths[i], photos.sha256[i], str(dealt.side[i])) for i in listed]
+    splits = [SplitRow(photos.paths[i], photos.sha256[i], str(assigned.side[i])) for i in listed]
     with tempfile.TemporaryDirectory(prefix="ffe-trained-") as folder:
         file = Path(folder) / BACKBONE
         backbone.trainable = False

@@ -16,7 +16,7 @@ from ffe.base.output_file import check_output, write_output
 from ffe.base.text import counted, duration, of_a_hundred, percent, span
 from ffe.comparing.compare_result import CompareResult
 from ffe.comparing.roads import Road
-from ffe.dataset.assign import Dealt
+from ffe.dataset.assign import ImageSplit
 from ffe.report.charts import COLOURS, Axis, Line, bar, line_chart
 from ffe.report.html import document
 from ffe.report.thumbnails import Album
@@ -166,13 +166,13 @@ def _chart(roads: Sequence[Mapping[str, Any]], colours: Mapping[str, int]) -> Ma
     )
 
 
-def write_compare_page(place: Path, result: CompareResult, dealt: Dealt, source: str) -> None:
+def write_compare_page(place: Path, result: CompareResult, assigned: ImageSplit, source: str) -> None:
     """Write the page of a comparison.
 
     Args:
         place: the HTML file.
         result: what it came to.
-        dealt: the images.
+        assigned: the images.
         source: where they come from, for people.
 
     Raises:
@@ -191,8 +191,8 @@ def write_compare_page(place: Path, result: CompareResult, dealt: Dealt, source:
             "took": duration(result.seconds) + (", interrupted" if result.interrupted else ""),
             "ffe": __version__,
         },
-        only_first=() if first is None or second is None else _differing(first, second, result, dealt),
-        only_second=() if first is None or second is None else _differing(second, first, result, dealt),
+        only_first=() if first is None or second is None else _differing(first, second, result, assigned),
+        only_second=() if first is None or second is None else _differing(second, first, result, assigned),
         made={
             "source": source,
             "roads": ", ".join(road.name for road in result.roads),
@@ -203,21 +203,21 @@ def write_compare_page(place: Path, result: CompareResult, dealt: Dealt, source:
     write_page(place, page)
 
 
-def _differing(right: Road, wrong: Road, result: CompareResult, dealt: Dealt) -> list[Differing]:
+def _differing(right: Road, wrong: Road, result: CompareResult, assigned: ImageSplit) -> list[Differing]:
     """Return the test images that one road has right and the other wrong.
 
     The surest mistakes come first, of equal ones (to nine digits) by path.
     """
-    labels, rows = dealt.labels(TEST), dealt.rows(TEST)
+    labels, rows = assigned.labels(TEST), assigned.rows(TEST)
     said, sure = wrong.probabilities.argmax(axis=1), wrong.probabilities.max(axis=1)
     places = np.flatnonzero((right.probabilities.argmax(axis=1) == labels) & (said != labels))
     return [
         Differing(
-            dealt.photos.paths[rows[i]],
-            dealt.photos.files[rows[i]],
+            assigned.images.paths[rows[i]],
+            assigned.images.files[rows[i]],
             result.classes[labels[i]],
             result.classes[said[i]],
             float(sure[i]),
         )
-        for i in sorted(places.tolist(), key=lambda i: (-round(float(sure[i]), 9), dealt.photos.paths[rows[i]]))
+        for i in sorted(places.tolist(), key=lambda i: (-round(float(sure[i]), 9), assigned.images.paths[rows[i]]))
     ]

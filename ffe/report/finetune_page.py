@@ -10,7 +10,7 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.text import last_layers
-from ffe.dataset.assign import Dealt
+from ffe.dataset.assign import ImageSplit
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import selective_scores
 from ffe.evaluation.temperature import with_temperature
@@ -31,7 +31,7 @@ def write_training_report(
     result: TrainingResult,
     features: ExtractSpec,
     spec: TrainingSpec,
-    dealt: Dealt,
+    assigned: ImageSplit,
     pooled: np.ndarray,
     source: str,
     reject: float = 0.0,
@@ -43,14 +43,14 @@ def write_training_report(
         result: what the training came to.
         features: of the backbone, before it.
         spec: how it was trained.
-        dealt: the images.
+        assigned: the images.
         pooled: float32 (N, C), features of the images as the backbone is now, averaged over their places.
         source: where the images come from, for people.
         reject: a best probability below this is "not sure"; 0 = never.
     """
-    photos, judged = dealt.photos, result.judged
+    photos, judged = assigned.images, result.judged
     names, files = photos.paths, photos.files
-    testing, choosing = dealt.rows(TEST), dealt.rows(VALID)
+    testing, choosing = assigned.rows(TEST), assigned.rows(VALID)
     used = np.flatnonzero(photos.labels >= 0)
     record = result.to_json()
     stages = [f"stage {stage['number']}: {stage_text(stage, features.backbone.name)}" for stage in record["stages"]]
@@ -86,10 +86,10 @@ def write_training_report(
                 for s in suspects
             ],
             calibration=calibration_view(judged.calibration, judged.valid, photos.labels[choosing]),
-            duplicates=duplicates_of(dealt.groups, [names[i] for i in used], [files[i] for i in used]),
-            map=_map(dealt, judged, pooled, used, spec.seed),
+            duplicates=duplicates_of(assigned.groups, [names[i] for i in used], [files[i] for i in used]),
+            map=_map(assigned, judged, pooled, used, spec.seed),
             trained=True,
-            unsure=answered_text(selective_scores(judged.test, dealt.labels(TEST), reject).to_json()) if reject else "",
+            unsure=answered_text(selective_scores(judged.test, assigned.labels(TEST), reject).to_json()) if reject else "",
             made={"source": source, "stages": "; ".join(stages), **_options(spec)},
         ),
     )
@@ -123,11 +123,11 @@ def _curves(result: TrainingResult) -> Curves:
     )
 
 
-def _map(dealt: Dealt, judged: HeadScores, pooled: np.ndarray, used: np.ndarray, seed: int) -> Any:
-    photos = dealt.photos
+def _map(assigned: ImageSplit, judged: HeadScores, pooled: np.ndarray, used: np.ndarray, seed: int) -> Any:
+    photos = assigned.images
     predicted = np.full(len(photos), -1)
     for side, answers in ((VALID, judged.valid), (TEST, judged.test)):
-        predicted[dealt.rows(side)] = answers.argmax(axis=1)
+        predicted[assigned.rows(side)] = answers.argmax(axis=1)
     right = (predicted == photos.labels) | (predicted < 0)
     chosen = used[choose_rows(len(used), seed)]
     names, files = [photos.paths[i] for i in chosen], [photos.files[i] for i in chosen]

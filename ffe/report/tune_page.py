@@ -17,7 +17,7 @@ from ffe._version import __version__
 from ffe.base.digests import file_digest
 from ffe.base.text import counted, few, listed, quoted, share_text
 from ffe.dataset.load import pooled_rows
-from ffe.dataset.stored_rows import SplitRows
+from ffe.dataset.stored_rows import StoredSplit
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.learning_curve import LearningCurve, fit_learning_curve
 from ffe.evaluation.reject import selective_scores
@@ -50,7 +50,7 @@ _CAUSES = {"copies": "the same file", "re-encoded": "saved again or resized", "n
 def write_report(
     path: Path,
     result: TuneResult,
-    rows: SplitRows,
+    rows: StoredSplit,
     store: FeatureStore,
     problem: Problem,
     spec: SearchSpec,
@@ -72,9 +72,9 @@ def write_report(
         searched: whether the head was searched for, or given.
         grown: whether to fit it on growing shares of the photos.
     """
-    known = any(rows.sha256)  # anonymous rows have no digests
-    files = _files(rows) if known else [None] * len(rows.names)
-    gone = [name for name, file in zip(rows.names, files, strict=True) if known and (file is None or not file.is_file())]
+    known = any(rows.images.sha256)  # anonymous rows have no digests
+    files = _files(rows) if known else [None] * len(rows.images.paths)
+    gone = [name for name, file in zip(rows.images.paths, files, strict=True) if known and (file is None or not file.is_file())]
     if gone:
         log.warning(
             "%s not found where the features were made (%s); grey tiles stand for %s in the report",
@@ -83,10 +83,10 @@ def write_report(
             "it" if len(gone) == 1 else "them",
         )
     winner = result.leaderboard[0]
-    testing = np.flatnonzero(rows.split == "test")
-    seen = np.flatnonzero(np.isin(rows.split, ("train", "valid")))
+    testing = np.flatnonzero(rows.side == "test")
+    seen = np.flatnonzero(np.isin(rows.side, ("train", "valid")))
     scored = seen[problem.scored]
-    predicted = np.full(len(rows.labels), -1)
+    predicted = np.full(len(rows.images.labels), -1)
     predicted[scored] = winner.probabilities.argmax(axis=1)
     predicted[testing] = probabilities.argmax(axis=1)
     dense = next((trial for trial in result.leaderboard if trial.curves), None)
@@ -102,12 +102,12 @@ def write_report(
         else f"Best two heads: {comparison_text(result.comparison.to_json(), *result.rivals)}.",
         curves=None if dense is None else Curves(**{name: _finite(values) for name, values in dense.curves.items()}),  # type: ignore[arg-type]
         pictures=[
-            Picture(rows.names[i], files[i], int(rows.labels[i]), int(row.argmax()), float(row.max()))
+            Picture(rows.images.paths[i], files[i], int(rows.images.labels[i]), int(row.argmax()), float(row.max()))
             for i, row in zip(testing, probabilities, strict=True)
         ],
         label_issues=_suspects(rows, files, scored, problem, winner, result.calibration),
         calibration=calibration_view(result.calibration, winner.probabilities, problem.labels[problem.scored]),
-        duplicates=duplicates_of(rows.groups, rows.names, files),
+        duplicates=duplicates_of(rows.groups, rows.images.paths, files),
         leak=leak_text(result.leak, result.evaluation.accuracy),
         map=_map(rows, files, predicted, spec.seed),
         growth=_growth_view(problem, spec, next(t for t in result.leaderboard if t.head != EnsembleHead.name)) if grown else None,
@@ -125,7 +125,7 @@ def title_of(class_names: Sequence[str]) -> str:
 
 
 def _suspects(
-    rows: SplitRows,
+    rows: StoredSplit,
     files: Sequence[Path | None],
     scored: np.ndarray,
     problem: Problem,
@@ -138,7 +138,8 @@ def _suspects(
     if issues is None:
         return None
     return [
-        Suspect(rows.names[scored[i.row]], files[scored[i.row]], i.given, i.suggested, i.probability_suggested) for i in issues
+        Suspect(rows.images.paths[scored[i.row]], files[scored[i.row]], i.given, i.suggested, i.probability_suggested)
+        for i in issues
     ]
 
 
@@ -167,14 +168,10 @@ def leak_text(leak: Leak | None, accuracy: float) -> str | None:
     return " ".join(sentences)
 
 
-def _files(rows: SplitRows) -> list[Path | None]:
+def _files(rows: StoredSplit) -> list[Path | None]:
     """Return where the picture of each row lies, as far as the feature files tell; it may be gone by now."""
-    sources = [store.source for store in rows.stores]
-    names = (name.split(":", 1)[1] if i else name for name, i in zip(rows.names, rows.origin[:, 0], strict=True))
-    return [
-        picture_of(sources[i], name, sha256)
-        for name, i, sha256 in zip(names, rows.origin[:, 0].tolist(), rows.sha256, strict=True)
-    ]
+    stores = ((rows.stores[i], row) for i, row in rows.origin.tolist())
+    return [picture_of(store.source, store.paths[row], store.sha256[row]) for store, row in stores]
 
 
 def picture_of(source: str, name: str, sha256: str) -> Path | None:
@@ -271,12 +268,12 @@ def duplicates_of(groups: Groups, names: Sequence[str], files: Sequence[Path | N
     ]
 
 
-def _map(rows: SplitRows, files: Sequence[Path | None], predicted: np.ndarray, seed: int):  # type: ignore[no-untyped-def]
-    chosen = choose_rows(len(rows.labels), seed)
-    pooled = pooled_rows(rows.stores, rows.origin[chosen], [rows.names[i] for i in chosen])
-    right = (predicted == rows.labels) | (predicted < 0)
-    names, places = [rows.names[i] for i in chosen], [files[i] for i in chosen]
-    return feature_map(pooled, rows.labels[chosen], names, places, right[chosen], seed=seed)
+def _map(rows: StoredSplit, files: Sequence[Path | None], predicted: np.ndarray, seed: int):  # type: ignore[no-untyped-def]
+    chosen = choose_rows(len(rows.images.labels), seed)
+    pooled = pooled_rows(rows.stores, rows.origin[chosen], [rows.images.paths[i] for i in chosen])
+    right = (predicted == rows.images.labels) | (predicted < 0)
+    names, places = [rows.images.paths[i] for i in chosen], [files[i] for i in chosen]
+    return feature_map(pooled, rows.images.labels[chosen], names, places, right[chosen], seed=seed)
 
 
 def learning_curve_of(problem: Problem, spec: SearchSpec, trial: Trial) -> LearningCurve | None:

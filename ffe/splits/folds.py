@@ -22,7 +22,7 @@ def assign_folds(
 ) -> np.ndarray:
     """Deal rows into folds of about equal size and equal share of every class.
 
-    Groups are dealt whole, the largest first, those of one size in the order of
+    Groups are assigned whole, the largest first, those of one size in the order of
     a keyed digest; each to the fold that has the fewest rows of its class (of
     its rarest one, where it has several), of such folds to the smallest one, of
     such to the first.

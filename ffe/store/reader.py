@@ -286,7 +286,7 @@ class FeatureStore:
         """Yield features and labels of all rows once, mixed: one epoch of training, in memory that stays flat.
 
         Chunks are drawn at random into a window of 16 MiB, whose rows are then
-        dealt out at random. As the rows of a file stand in a shuffled order
+        assigned out at random. As the rows of a file stand in a shuffled order
         already, neighbours in it have nothing in common to begin with. Views are
         rows like the others.
 

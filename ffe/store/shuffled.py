@@ -20,7 +20,7 @@ def batches(rows: RowReader, size: int, rng: np.random.Generator | None = None) 
 
     To mix, chunks are drawn at random, as many as fill a window of 16 MiB, and
     every row is read to a place in it that is drawn at random, too. What fills
-    no batch at the end of a window is dealt out again in the next.
+    no batch at the end of a window is assigned out again in the next.
 
     Args:
         rows: of a file.

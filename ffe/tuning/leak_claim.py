@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ffe.dataset.leaks import flattering
-from ffe.dataset.stored_rows import SplitRows
+from ffe.dataset.stored_rows import StoredSplit
 from ffe.specs import SearchSpec
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.search import Trial, mean_accuracy, score_once
@@ -47,7 +47,7 @@ class Leak:
 
 
 def _folds_of_single_images(problem: Problem, groups: np.ndarray) -> np.ndarray:
-    """Return folds int64 (n,) of the training rows in which the images of a group are dealt one by one; all others stay."""
+    """Return folds int64 (n,) of the training rows in which the images of a group are assigned one by one; all others stay."""
     folds = np.empty(len(problem.features), np.int64)
     for fold, (_, score) in enumerate(problem.parts):
         folds[score] = fold
@@ -59,7 +59,7 @@ def _folds_of_single_images(problem: Problem, groups: np.ndarray) -> np.ndarray:
 
 
 def leak_of(
-    rows: SplitRows,
+    rows: StoredSplit,
     chosen: np.ndarray,
     problem: Problem,
     spec: SearchSpec,
@@ -82,11 +82,11 @@ def leak_of(
         naive = dataclasses.replace(problem, parts=parts)
         if all(len(score) and len(np.unique(naive.labels[fit])) == naive.classes for fit, score in naive.parts):
             claimed = score_once(naive, spec, single.head, single.parameters)
-    testing = rows.split == "test"
+    testing = rows.side == "test"
     leaking = rows.leaking()[testing]
     clean = None
     if leaking.any() and not leaking.all():
-        right = probabilities.argmax(axis=1) == rows.labels[testing]
+        right = probabilities.argmax(axis=1) == rows.images.labels[testing]
         clean = float(right[~leaking].mean())
     return Leak(
         groups=rows.groups.count,
@@ -96,6 +96,6 @@ def leak_of(
         claimed=None if claimed is None else mean_accuracy(naive, claimed.probabilities),
         test_leaking=int(leaking.sum()),
         test_clean=clean,
-        valid_leaking=int(flattering(rows.split, rows.groups).sum()),
+        valid_leaking=int(flattering(rows.side, rows.groups).sum()),
         extra=rows.groups.extra,
     )

@@ -166,12 +166,12 @@ def _groups(
 
 def _in_widths(positions: Sequence[int], networks: Sequence[Network]) -> list[list[int]]:
     """Deal sets into groups whose first layers have at most 384 units together."""
-    dealt: list[list[int]] = [[]]
+    assigned: list[list[int]] = [[]]
     for i in positions:
-        if dealt[-1] and sum(networks[j].units for j in dealt[-1]) + networks[i].units > _WIDEST:
-            dealt.append([])
-        dealt[-1].append(i)
-    return dealt
+        if assigned[-1] and sum(networks[j].units for j in assigned[-1]) + networks[i].units > _WIDEST:
+            assigned.append([])
+        assigned[-1].append(i)
+    return assigned
 
 
 def _by_keras(problem: Problem, views: KernelCache, parameters: Mapping[str, Any], executions: int, seed: int) -> Outcome:

@@ -14,7 +14,7 @@ import numpy as np
 from ffe._version import __version__
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.text import counted, few, quoted
-from ffe.dataset.stored_rows import SplitRows
+from ffe.dataset.stored_rows import StoredSplit
 from ffe.errors import DataError, HeadError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.heads.dense import DenseHead
@@ -75,7 +75,7 @@ def views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
 
 
 def build_problem(
-    rows: SplitRows,
+    rows: StoredSplit,
     chosen: np.ndarray,
     store: FeatureStore,
     spec: SearchSpec,
@@ -83,8 +83,8 @@ def build_problem(
     views: TrainedViews | None,
 ) -> tuple[Problem, str]:
     """Load the rows that a search may see, and say how they are scored."""
-    split, labels = rows.split[chosen], rows.labels[chosen]
-    sha256 = [digest for digest, keep in zip(rows.sha256, chosen, strict=True) if keep]
+    split, labels = rows.side[chosen], rows.images.labels[chosen]
+    sha256 = [digest for digest, keep in zip(rows.images.sha256, chosen, strict=True) if keep]
     train, held = np.flatnonzero(split == "train"), np.flatnonzero(split == "valid")
     if len(held):
         parts = [(train, held)]
@@ -126,7 +126,7 @@ def build_problem(
 
 
 def trial_store_of(
-    output: str | os.PathLike[str] | None, rows: SplitRows, store: FeatureStore, problem: Problem, views: TrainedViews | None
+    output: str | os.PathLike[str] | None, rows: StoredSplit, store: FeatureStore, problem: Problem, views: TrainedViews | None
 ) -> TrialStore:
     """Return where finished trials are kept: beside the output, under a digest of all that decides their scores."""
     if output is None:
@@ -134,7 +134,7 @@ def trial_store_of(
     about = {
         "version": __version__,
         "spec": store.spec_digest,
-        "rows": [list(row) for row in zip(rows.sha256, rows.labels.tolist(), rows.split.tolist(), strict=True)],
+        "rows": [list(row) for row in zip(rows.images.sha256, rows.images.labels.tolist(), rows.side.tolist(), strict=True)],
         "parts": [score.tolist() for _, score in problem.parts],
         "weights": None if problem.class_weights is None else problem.class_weights.tolist(),
     }

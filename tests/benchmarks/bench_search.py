@@ -46,11 +46,11 @@ def all_rows(path: Path, folds: int = 5, seed: int = 0) -> Problem:
 
     with FeatureStore(path) as store:
         features, labels, grid = store.features(), store.labels, store.grid
-    dealt = np.empty(len(labels), np.int64)
+    assigned = np.empty(len(labels), np.int64)
     for fold, (_, held) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=seed).split(features[:, :1], labels)):
-        dealt[held] = fold
+        assigned[held] = fold
     rows = np.arange(len(labels))
-    return Problem(features, labels, rows, fold_parts(rows, dealt), int(labels.max()) + 1, grid)
+    return Problem(features, labels, rows, fold_parts(rows, assigned), int(labels.max()) + 1, grid)
 
 
 def seconds_of_plain_trials(problem: Problem, folder: Path) -> tuple[list[float], float]:

@@ -935,7 +935,7 @@ def test_bad_input_is_refused_in_a_sentence(
         with pytest.raises(error) as raised:
             finetune(arguments.pop("source"), arguments.pop("output"), **arguments)  # type: ignore[arg-type]
         assert str(raised.value).startswith(message)
-    monkeypatch.setattr("ffe.commands.scratch.photos_of_files", None)  # nothing is decoded
+    monkeypatch.setattr("ffe.commands.scratch.table_of_files", None)  # nothing is decoded
     with pytest.raises(DataError, match=few):
         scratch(tmp_path / "three", out)
     assert sorted(path.name for path in tmp_path.iterdir()) == before

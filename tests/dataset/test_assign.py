@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffe.dataset.assign import Dealing, Dealt
-from ffe.dataset.split_csv import OneSplit
-from ffe.dataset.table import Photos, photos_of_files
+from ffe.dataset.assign import ImageSplit, Splitter
+from ffe.dataset.split_csv import SplitCsv
+from ffe.dataset.table import ImageTable, table_of_files
 from ffe.errors import SourceError
 from ffe.images.limits import Limits
 from ffe.images.sources import scan
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import find_groups
 
-DEALING = Dealing(("cat",), 0.2, 0)
+SPLITTER = Splitter(("cat",), 0.2, 0)
 
 
-def photos_of(digests: str, given: Sequence[str], named: Sequence[str] | None = None, phash: Sequence[int] = ()) -> Photos:
+def photos_of(digests: str, given: Sequence[str], named: Sequence[str] | None = None, phash: Sequence[int] = ()) -> ImageTable:
     """Cats, whose files have a letter each for a digest."""
-    return Photos(
+    return ImageTable(
         paths=tuple(f"{i}.png" for i in range(len(digests))),
         sha256=tuple(digests),
         given=tuple(given),
@@ -36,12 +36,12 @@ def photos_of(digests: str, given: Sequence[str], named: Sequence[str] | None = 
     )
 
 
-def anew(photos: Photos, *, once: bool = False) -> Dealt:
-    return DEALING.anew(photos, find_groups(photos.sha256, photos.phash, names=photos.named), 0.2, once=once)
+def anew(photos: ImageTable, *, once: bool = False) -> ImageSplit:
+    return SPLITTER.split_anew(photos, find_groups(photos.sha256, photos.phash, names=photos.named), 0.2, once=once)
 
 
-def as_before(photos: Photos, known: dict[str, str]) -> list[str]:
-    return DEALING.as_before(photos, find_groups(photos.sha256, photos.phash, names=photos.named), known).side.tolist()
+def as_before(photos: ImageTable, known: dict[str, str]) -> list[str]:
+    return SPLITTER.split_as_before(photos, find_groups(photos.sha256, photos.phash, names=photos.named), known).side.tolist()
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_source_whose_names_are_no_text_is_not_split(tmp_path: Path) -> None:
         (root / name).write_bytes(b"picture")
     sentence = r"The name 'caf\\xe9/cat/a\.png' is not valid text, which a CSV cannot hold; rename the file or folder\."
     with pytest.raises(SourceError, match=sentence):
-        OneSplit(scan(root), tmp_path / "split.csv")
+        SplitCsv(scan(root), tmp_path / "split.csv")
 
 
 def test_a_class_of_which_nothing_can_be_read_is_refused_with_its_reason(pictures: Path, tmp_path: Path) -> None:
@@ -111,4 +111,4 @@ def test_a_class_of_which_nothing_can_be_read_is_refused_with_its_reason(picture
     with pytest.raises(
         SourceError, match=r"^None of the 3 files of the class 'dog' can be read \('dog/0\.png': the file is empty\)"
     ):
-        photos_of_files(found, found.class_names, PreprocessSpec((32, 32), "caffe"), Limits())
+        table_of_files(found, found.class_names, PreprocessSpec((32, 32), "caffe"), Limits())

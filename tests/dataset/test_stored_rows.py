@@ -13,7 +13,7 @@ import pytest
 
 from ffe.backbones.resolve import make_spec
 from ffe.base.digests import bytes_digest
-from ffe.dataset.stored_rows import SplitRows, split_rows
+from ffe.dataset.stored_rows import StoredSplit, split_rows
 from ffe.errors import DataError
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
@@ -62,14 +62,14 @@ def write(
     return path
 
 
-def split(path: Path, fraction: float = 0.3, seed: int = 0, **others: Path) -> SplitRows:
+def split(path: Path, fraction: float = 0.3, seed: int = 0, **others: Path) -> StoredSplit:
     """Split the rows of files that stay open as long as the rows are used."""
     stores = {name: FeatureStore(other) for name, other in others.items()}
     return split_rows(FeatureStore(path), stores.get("valid"), stores.get("test"), fraction, seed)
 
 
-def by_name(rows: SplitRows, column: np.ndarray) -> list[object]:
-    return [value for _, value in sorted(zip(rows.names, column.tolist(), strict=True))]
+def by_name(rows: StoredSplit, column: np.ndarray) -> list[object]:
+    return [value for _, value in sorted(zip(rows.images.paths, column.tolist(), strict=True))]
 
 
 @pytest.fixture
@@ -82,9 +82,9 @@ def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) 
 def test_images_that_are_added_move_none_to_the_other_side(tmp_path: Path) -> None:
     features = values(range(120))
     before, after = split(write(tmp_path / "a.h5", features[:60])), split(write(tmp_path / "b.h5", features))
-    sides = by_name(before, before.split)
+    sides = by_name(before, before.side)
     assert set(sides) == {"train", "test"}
-    assert by_name(after, after.split)[:60] == sides
+    assert by_name(after, after.side)[:60] == sides
 
 
 def test_what_belongs_together_stands_on_one_side(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_what_belongs_together_stands_on_one_side(tmp_path: Path) -> None:
     features[60:90] = features[:30] * np.float32(1.02)
     names = [f"burst {i // 10}" if 90 <= i < 120 else "" for i in range(120)]
     rows = split(write(tmp_path / "f.h5", features, names=names))
-    assert rows.counts() == {name: int((rows.split == value).sum()) for name, value in COUNTED.items()}
+    assert rows.counts() == {name: int((rows.side == value).sum()) for name, value in COUNTED.items()}
     assert rows.counts()["left_out"] == 0
     assert sum(rows.counts().values()) == 120
     assert rows.groups.count == 33
-    sides = by_name(rows, rows.split)
+    sides = by_name(rows, rows.side)
     for i in range(30):
         assert sides[i] == sides[60 + i]
     for start in (90, 100, 110):
@@ -128,14 +128,14 @@ def test_what_was_moved_or_kept_is_said(tmp_path: Path, warnings: pytest.LogCapt
         assert sentence % ("2 images were", "out of", "large", "them") in said
         warnings.clear()
         drawn = split_rows(store, None, None, 0.3, 0)
-        tested = [digest for digest, side in zip(drawn.sha256, drawn.split, strict=True) if side == "train"][:2]
+        tested = [digest for digest, side in zip(drawn.images.sha256, drawn.side, strict=True) if side == "train"][:2]
         for count, stay in (
             (1, "1 image stays in the test, where the model that is replaced had it"),
             (2, "2 images stay in the test, where the model that is replaced had them"),
         ):
             warnings.clear()
             again = split_rows(store, None, None, 0.3, 0, tested[:count])
-            assert {again.split[again.sha256.index(digest)] for digest in tested[:count]} == {"test"}
+            assert {again.side[again.images.sha256.index(digest)] for digest in tested[:count]} == {"test"}
             assert stay in warnings.messages
 
 
@@ -146,7 +146,7 @@ def test_validation_rows_that_are_given_stay_and_keep_their_like_out_of_the_test
     features = values(range(100))
     features[50:90] = features[:40] * np.float32(1.02)
     rows = split(write(tmp_path / "f.h5", features, splits=["valid"] * 50 + [""] * 50))
-    sides = by_name(rows, rows.split)
+    sides = by_name(rows, rows.side)
     assert sides[:50] == ["valid"] * 50
     assert set(sides[50:90]) == {"train", ""}  # they have a near copy that chooses the head
     assert set(sides[90:]) <= {"train", "test"}
@@ -163,7 +163,7 @@ def test_leaks_of_given_splits_are_counted_by_cause(tmp_path: Path, warnings: py
     names[44] = names[4] = "patient 4"
     splits = ["train"] * 20 + ["valid"] * 20 + ["test"] * 20
     rows = split(write(tmp_path / "f.h5", features, images=images, names=names, phash=phash, splits=splits))
-    assert by_name(rows, rows.split) == splits
+    assert by_name(rows, rows.side) == splits
     assert [i for i, leaks in enumerate(by_name(rows, rows.leaking())) if leaks] == [40, 41, 42, 43, 44]
     assert [i for i, leaks in enumerate(by_name(rows, rows.leaking("re-encoded"))) if leaks] == [40, 41]
     sentences = [
@@ -199,7 +199,7 @@ def test_leaks_between_files_are_found(tmp_path: Path) -> None:
     features = values(range(100, 110))
     features[3] = values([7])[0] * np.float32(1.02)
     rows = split(main, test=write(tmp_path / "t.h5", features, images=range(100, 110)))
-    assert [rows.names[i] for i in np.flatnonzero(rows.leaking())] == ["test:0003.png"]
+    assert [rows.images.paths[i] for i in np.flatnonzero(rows.leaking())] == ["test:0003.png"]
 
 
 @pytest.mark.parametrize("name", ["valid", "test"])
@@ -288,7 +288,7 @@ def test_rows_are_loaded_in_order_from_all_files(tmp_path: Path, piece: int, mon
     main, other = values(range(30)), values(range(100, 110))
     rows = split(write(tmp_path / "f.h5", main), test=write(tmp_path / "t.h5", other, images=range(100, 110)))
     chosen = np.random.default_rng(0).random(40) < 0.5
-    expected = [(other if name.startswith("test:") else main)[int(name[-8:-4])] for name in rows.names]
+    expected = [(other if name.startswith("test:") else main)[int(name[-8:-4])] for name in rows.images.paths]
     loaded = rows.load(chosen)
     assert loaded.dtype == np.float32
     np.testing.assert_array_equal(loaded, np.stack(expected)[chosen])

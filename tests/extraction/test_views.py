@@ -112,7 +112,7 @@ def test_scores_are_those_of_plain_rows(with_views: Path, plain: Path, head: str
     assert (result.rows, result.validation, result.evaluation.n) == (other.rows, other.validation, other.evaluation.n)
     assert len(result.leaderboard[0].probabilities) == result.rows["train"]
     with FeatureStore(plain) as store:
-        tested = split_rows(store, None, None, 0.2, 0).split == "test"
+        tested = split_rows(store, None, None, 0.2, 0).side == "test"
         predicted = result.head.predict_proba(store.features(np.flatnonzero(tested))).argmax(axis=1)
         assert result.evaluation.accuracy == pytest.approx((predicted == store.labels[tested]).mean())
 

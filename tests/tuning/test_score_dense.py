@@ -103,8 +103,8 @@ def test_neighbours_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_groups_are_no_wider_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_dense, "_WIDEST", 70)
     networks = [score_dense.network_of(_set(first_dense=units), 2) for units in (64, 4, 4, 64, 32, 32, 8)]
-    dealt = score_dense._in_widths(range(7), networks)
-    assert dealt == [[0, 1], [2, 3], [4, 5], [6]]
+    assigned = score_dense._in_widths(range(7), networks)
+    assert assigned == [[0, 1], [2, 3], [4, 5], [6]]
 
 
 @pytest.mark.parametrize("trainer", ["together", "keras"])
