@@ -22,7 +22,7 @@ from ffe.extraction.batch_size import check_batch
 from ffe.extraction.pipeline import ImageFeatures, Pipeline, feature_rows, noting
 from ffe.extraction.stage_times import Stages
 from ffe.images.augment_text import parse_augment
-from ffe.images.input_files import Picture, given
+from ffe.images.input_files import Picture, named_images
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.loader import ImageStream
 from ffe.specs import AugmentSpec, ViewsSpec
@@ -179,7 +179,7 @@ class Predictor:
             WeightsError: the bundle has no backbone, and its weights are not on this machine.
         """
         names: dict[int, str] = {}
-        return self._predict(noting(given(images, self.limits.bytes), names), names)
+        return self._predict(noting(named_images(images, self.limits.bytes), names), names)
 
     def predict_bytes(self, images: Iterable[bytes]) -> list[Prediction]:
         """Return predictions for the contents of image files; ``path`` is ``-``."""
@@ -196,7 +196,7 @@ class Predictor:
             DecodeError: one of the images cannot be read.
         """
         names: dict[int, str] = {}
-        batches = self._compute(noting(given(images, self.limits.bytes), names))
+        batches = self._compute(noting(named_images(images, self.limits.bytes), names))
         dims = math.prod(self.bundle.manifest.grid)
         return feature_rows(batches, dims, lambda index, error: f"'{names[index]}' cannot be read: {error}.")
 

@@ -82,12 +82,12 @@ def cache_root() -> Path:
         try:
             root = str(platformdirs.user_cache_path("ffe"))
         except RuntimeError:  # as in a container whose user id stands in no table
-            return _passing_folder()
-    return _passing_folder() if root.startswith("~") else Path(root)  # so older releases of platformdirs leave it
+            return _temporary_folder()
+    return _temporary_folder() if root.startswith("~") else Path(root)  # so older releases of platformdirs leave it
 
 
 @functools.cache
-def _passing_folder() -> Path:
+def _temporary_folder() -> Path:
     """Make a folder for a user without a home; it goes when the process ends."""
     import atexit
     import logging

@@ -16,10 +16,9 @@ from ffe.base.output_file import check_output
 from ffe.dataset.advice import advise
 from ffe.dataset.scan_result import ClassCount, Dimensions, OtherEnding, ScanResult, SkippedFile, Spread, Twins
 from ffe.images.decode import NOTES
-from ffe.images.loader import remark
-from ffe.images.probe import ImageLook, ending_format, survey
-from ffe.images.sources import UNLABELLED, ImageRecord, Scan
-from ffe.images.sources import look as list_images
+from ffe.images.loader import note_text
+from ffe.images.probe import ImageProbe, ending_format, probe_files
+from ffe.images.sources import UNLABELLED, ImageRecord, Scan, list_images
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.holdout import TEST, TRAIN, VALID
@@ -27,7 +26,7 @@ from ffe.splits.holdout import TEST, TRAIN, VALID
 COPIES, RESAVED = "the same file", "saved again or resized"
 SPLITS = (TRAIN, VALID, TEST)
 
-Photo = tuple[ImageRecord, ImageLook]
+Photo = tuple[ImageRecord, ImageProbe]
 
 
 def scan(
@@ -58,14 +57,14 @@ def scan(
     place = None if report is None else check_output(report)
     listed = list_images(source, place)
     looks = []
-    with contextlib.closing(survey([record.file for record in listed.records])) as seen:  # so that Ctrl-C stops the threads
+    with contextlib.closing(probe_files([record.file for record in listed.records])) as seen:  # so that Ctrl-C stops the threads
         for look in seen:
             looks.append(look)
             on_look(len(looks), len(listed.records))
     photos = [(record, look) for record, look in zip(listed.records, looks, strict=True) if look.error is None]
     found = _result(str(source), listed, looks, photos, row.name, side)
     noted = ((kind, [record.path for record, look in photos if kind in look.notes]) for kind in NOTES)
-    advice = advise(found, row.min_size, [remark(kind, names) for kind, names in noted if names])
+    advice = advise(found, row.min_size, [note_text(kind, names) for kind, names in noted if names])
     result = replace(found, advice=advice, seconds=time.monotonic() - started)
     if place is not None:
         from ffe.report.scan_page import write_scan_page
@@ -75,7 +74,7 @@ def scan(
 
 
 def _result(
-    source: str, listed: Scan, looks: Sequence[ImageLook], photos: Sequence[Photo], backbone: str, size: tuple[int, int]
+    source: str, listed: Scan, looks: Sequence[ImageProbe], photos: Sequence[Photo], backbone: str, size: tuple[int, int]
 ) -> ScanResult:
     """Return what was found, without advice and time; ``looks`` are of all files, ``photos`` those that can be read."""
     splits = [record.split for record, _ in photos]
@@ -137,7 +136,7 @@ def _spread(values: np.ndarray) -> Spread:
     return Spread(float(values.min()), float(np.median(values)), float(values.max()))
 
 
-def _dimensions(looks: Sequence[ImageLook], size: tuple[int, int]) -> Dimensions:
+def _dimensions(looks: Sequence[ImageProbe], size: tuple[int, int]) -> Dimensions:
     height, width = np.asarray([(look.height, look.width) for look in looks]).T
     aspect = width / height
     return Dimensions(

@@ -18,7 +18,7 @@ from ffe.dataset.table import check_counts, table_of_files, table_of_store
 from ffe.errors import DataError, SourceError
 from ffe.images.file_names import is_text, printable
 from ffe.images.limits import Limits
-from ffe.images.sources import Scan, look
+from ffe.images.sources import Scan, list_images
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import find_groups
 from ffe.store.reader import FeatureStore
@@ -62,7 +62,7 @@ class SplitCsv:
         self._names = _names([record.file for record in self._records], path.parent)
         self._given = {name: record.split for name, record in zip(self._names, self._records, strict=True)}
         try:
-            before = {record.path: record.split for record in look(path).records}
+            before = {record.path: record.split for record in list_images(path).records}
         except SourceError:
             before = {}
         self._write(before)
@@ -75,7 +75,7 @@ class SplitCsv:
         """
         with FeatureStore(features) as store:
             rows = store.plain
-            photos = table_of_store(store, rows, self._found.class_names, look(self.path))
+            photos = table_of_store(store, rows, self._found.class_names, list_images(self.path))
             pooled = pooled_rows([store], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)
@@ -95,7 +95,7 @@ class SplitCsv:
         Raises:
             DataError: a class has no image on one of the sides.
         """
-        _, photos, _ = table_of_files(look(self.path), self._found.class_names, preprocess, limits, workers, progress)
+        _, photos, _ = table_of_files(list_images(self.path), self._found.class_names, preprocess, limits, workers, progress)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, names=photos.named)
         return self._settled(splitter.split_anew(photos, groups, test_fraction, once=True))

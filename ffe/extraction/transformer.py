@@ -15,7 +15,7 @@ from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.pipeline import Pipeline, feature_rows, noting
-from ffe.images.input_files import given
+from ffe.images.input_files import named_images
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.loader import ImageStream
 from ffe.specs import Decode
@@ -93,7 +93,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             self.fit(X)
         names: dict[int, str] = {}
         limits, preprocess = Limits(self.max_pixels, self.max_bytes, self.truncated), self.spec_.preprocess
-        files = noting(given(_column(X), limits.bytes), names)
+        files = noting(named_images(_column(X), limits.bytes), names)
         with ImageStream(files, preprocess.size, how=preprocess.decode, workers=self.workers, limits=limits) as images:
             return feature_rows(
                 Pipeline(images, self._opened, batch_size=self.batch_size),

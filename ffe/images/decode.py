@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ffe.base.text import counted, url_refusal
 from ffe.errors import DecodeError, ran_out_of_memory
-from ffe.images.decode_memory import room_for
+from ffe.images.decode_memory import reserved_memory
 from ffe.images.guards import (
     HEAD_BYTES,
     check_effort,
@@ -225,7 +225,7 @@ def _decoded(
             check_pixels(image.width, image.height, max_pixels, len(data))
             check_effort(kind, image.width * image.height)
             deep = image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-            with room_for(image.width * image.height):
+            with reserved_memory(image.width * image.height):
                 image.load()
                 if deep and _is_dark(image):
                     notes.append(DARK)

@@ -77,7 +77,7 @@ def decode_source(
                 sha256.append(item.sha256)
                 phash.append(item.phash)
             progress(item.index + 1, len(records))
-        for remark in images.remarks(lambda index: records[index].path):
+        for remark in images.note_texts(lambda index: records[index].path):
             log.warning("%s", remark)
     if not kept:
         first = f" (the first, '{skipped[0][0]}': {skipped[0][1]})" if skipped else ""

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from ffe.images.decode_memory import room_for
+from ffe.images.decode_memory import reserved_memory
 
 _LINEAR_UP_TO = 1.5  # larger steps would skip pixels; they are averaged over areas
 
@@ -35,7 +35,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> np.ndar
     full_height, full_width, colours, _ = simplejpeg.decode_jpeg_header(data)
     if full_height * full_width > most_pixels or colours not in {"Gray", "YCbCr", "RGB"}:
         return None
-    with room_for(full_height * full_width):
+    with reserved_memory(full_height * full_width):
         pixels = simplejpeg.decode_jpeg(
             data, "RGB", fastdct=True, fastupsample=True, min_height=height, min_width=width, min_factor=1
         )

@@ -32,7 +32,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextlib.contextmanager
-def room_for(pixels: int) -> Iterator[None]:
+def reserved_memory(pixels: int) -> Iterator[None]:
     """Wait until a picture of so many pixels fits beside the others that are being decoded, or until it is alone.
 
     Together they take at most half of the machine's memory.
@@ -54,7 +54,7 @@ def room_for(pixels: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone_if_large(file: Path | bytes) -> Iterator[None]:
+def one_large_file_at_once(file: Path | bytes) -> Iterator[None]:
     """Let one large file at a time be read into memory, and held there."""
     with contextlib.ExitStack() as stack:
         if isinstance(file, Path) and _size(file) > _LARGE_BYTES:

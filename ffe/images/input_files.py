@@ -24,7 +24,7 @@ _AS_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
 _AS_TIFF = {"I", "F"}  # all others are converted, as decoding does it
 
 
-def given(pictures: Picture | Iterable[Picture], max_bytes: int = MAX_BYTES) -> Iterator[tuple[str, Path | bytes]]:
+def named_images(pictures: Picture | Iterable[Picture], max_bytes: int = MAX_BYTES) -> Iterator[tuple[str, Path | bytes]]:
     """Return the name of each picture, and its file or the content of one.
 
     A picture in memory is handed on as a PNG or TIFF file: its pixels are then decoded,

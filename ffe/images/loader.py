@@ -24,7 +24,7 @@ from ffe.base.system import cores
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DecodeError
 from ffe.images.decode import CUT, DARK, NOTES, UNMATCHED, decode, read_image
-from ffe.images.decode_memory import alone_if_large
+from ffe.images.decode_memory import one_large_file_at_once
 from ffe.images.limits import Limits
 from ffe.images.phash import UNKNOWN, perceptual_hash
 from ffe.specs import AugmentSpec, Decode
@@ -69,7 +69,7 @@ class _Job:
         self.outcome: Future[list[DecodedImage]] = Future()
 
 
-def remark(kind: str, names: Sequence[str]) -> str:
+def note_text(kind: str, names: Sequence[str]) -> str:
     """Return what to say of files that were taken, though ``ffe.images.decode`` noted something of them."""
     files, one = counted(len(names), "file"), len(names) == 1
     which = few(quoted(names))
@@ -193,7 +193,7 @@ class ImageStream:
         with self._turns:
             job = self._waiting.popleft()
             try:
-                with alone_if_large(job.file):
+                with one_large_file_at_once(job.file):
                     job.outcome.set_result(self._decoded(job.index, job.file))
             except BaseException as error:
                 job.outcome.set_exception(error)
@@ -256,13 +256,13 @@ class ImageStream:
                 self.workers += 1
         self._looked_at, self._seen = now, seen
 
-    def remarks(self, name: Callable[[int], str]) -> list[str]:
+    def note_texts(self, name: Callable[[int], str]) -> list[str]:
         """Return a sentence for each kind of file that was taken and had better be looked at; it names the first few.
 
         Args:
             name: of the file at a position.
         """
-        return [remark(kind, [name(index) for index in sorted(where)]) for kind, where in self.noted.items() if where]
+        return [note_text(kind, [name(index) for index in sorted(where)]) for kind, where in self.noted.items() if where]
 
     def close(self) -> None:
         """Stop the threads."""

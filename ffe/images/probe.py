@@ -42,7 +42,7 @@ COLOURS = {
 
 
 @dataclass(frozen=True)
-class ImageLook:
+class ImageProbe:
     """What a file is.
 
     Attributes:
@@ -69,7 +69,7 @@ class ImageLook:
     error: DecodeError | None = None
 
 
-def survey(files: Sequence[Path], *, workers: int | None = None) -> Generator[ImageLook, None, None]:
+def probe_files(files: Sequence[Path], *, workers: int | None = None) -> Generator[ImageProbe, None, None]:
     """Look at files, several at a time, and yield what they are, in their order.
 
     Args:
@@ -79,17 +79,17 @@ def survey(files: Sequence[Path], *, workers: int | None = None) -> Generator[Im
     pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="ffe-survey")
     try:
         for i in range(0, len(files), _AT_ONCE):
-            yield from pool.map(look, files[i : i + _AT_ONCE])
+            yield from pool.map(probe_file, files[i : i + _AT_ONCE])
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def look(file: Path) -> ImageLook:
+def probe_file(file: Path) -> ImageProbe:
     """Return what one file is; a file that cannot be read is a value too."""
     try:
         data = read_image(file)
     except DecodeError as error:
-        return ImageLook(error=error)
+        return ImageProbe(error=error)
     sha256 = bytes_digest(data)
     kind = colours = ""
     animated = False
@@ -107,9 +107,9 @@ def look(file: Path) -> ImageLook:
         notes: list[str] = []
         phash = perceptual_hash(decode(data, (_SIDE, _SIDE), notes=notes))
     except DecodeError as error:
-        return ImageLook(sha256, len(data), kind, colours, height, width, animated, error=error)
+        return ImageProbe(sha256, len(data), kind, colours, height, width, animated, error=error)
     known = phash if phash.bit_count() >= _LEAST_BITS else UNKNOWN
-    return ImageLook(sha256, len(data), kind, colours, height, width, animated, known, tuple(notes))
+    return ImageProbe(sha256, len(data), kind, colours, height, width, animated, known, tuple(notes))
 
 
 def ending_format(path: str) -> str:

@@ -17,8 +17,6 @@ from ffe.errors import SourceError
 from ffe.images.csv_list import Finding, read_list
 from ffe.images.file_names import is_text, on_disk, printable
 
-__all__ = ["SPLIT_NAMES", "UNLABELLED", "Finding", "ImageRecord", "Scan", "Split", "list_files", "look", "printable", "scan"]
-
 log = logging.getLogger("ffe")
 
 UNLABELLED = -1
@@ -114,7 +112,7 @@ def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
         SourceError: the source is missing, empty, or can be read in two ways; a line of
             the CSV cannot be used; a whole class cannot be read.
     """
-    found = look(source, output)
+    found = list_images(source, output)
     refused = [finding for finding in found.findings if finding.level == "refused"]
     if refused:
         more = f" 'ffe scan {source}' lists {len(refused) - 1} more." if len(refused) > 1 else ""
@@ -124,7 +122,7 @@ def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
     return found
 
 
-def look(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
+def list_images(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
     """List the images of a source as ``scan`` does, but refuse nothing that can be looked at: it becomes a finding.
 
     Raises:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from ffe.base.output_file import check_output, write_output
 from ffe.base.text import bytes_text, counted
 from ffe.dataset.scan_result import ScanResult, Twins
-from ffe.images.probe import ImageLook
+from ffe.images.probe import ImageProbe
 from ffe.images.sources import ImageRecord
 from ffe.report.charts import Axis, Line, line_chart
 from ffe.report.html import document
@@ -27,7 +27,7 @@ MAX_SAMPLES = 480
 SAMPLES_OF_ONE, SAMPLES_UNLABELLED = 8, 24
 _FAR_APART = 8  # times: sizes that differ more stand on axes of equal factors
 
-_Photos = Sequence[tuple[ImageRecord, ImageLook]]
+_Photos = Sequence[tuple[ImageRecord, ImageProbe]]
 
 
 def write_scan_page(path: str | os.PathLike[str], result: ScanResult, photos: _Photos) -> int:
@@ -68,7 +68,7 @@ def _samples(result: ScanResult, photos: _Photos) -> list[tuple[str, list[tuple[
     if not result.classes:
         return [("", _spread_over(photos, SAMPLES_UNLABELLED))]
     each = max(1, min(SAMPLES_OF_ONE, MAX_SAMPLES // len(result.classes)))
-    of_class: list[list[tuple[ImageRecord, ImageLook]]] = [[] for _ in result.classes]
+    of_class: list[list[tuple[ImageRecord, ImageProbe]]] = [[] for _ in result.classes]
     for photo in photos:
         if photo[0].label >= 0:
             of_class[photo[0].label].append(photo)

@@ -91,7 +91,7 @@ def test_a_user_without_a_home_gets_a_cache_for_the_moment(
     for name in ("KERAS_HOME", "MPLCONFIGDIR"):
         monkeypatch.setenv(name, "named")
     monkeypatch.setattr("platformdirs.user_cache_path", no_home)
-    machine._passing_folder.cache_clear()
+    machine._temporary_folder.cache_clear()
     monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
     with caplog.at_level("WARNING", "ffe"):
         folder = machine.cache_root()
@@ -100,7 +100,7 @@ def test_a_user_without_a_home_gets_a_cache_for_the_moment(
     assert list(dict.fromkeys(caplog.messages)) == [
         "this user has no home folder, so nothing is kept in a cache; set HOME, or name a folder with FFE_CACHE_DIR"
     ]
-    machine._passing_folder.cache_clear()
+    machine._temporary_folder.cache_clear()
 
 
 @pytest.mark.parametrize("named", [None, "~/cache", "~nobody-of-this-name/cache"])
@@ -114,10 +114,10 @@ def test_no_folder_is_called_after_a_home_that_is_not_there(
     monkeypatch.setenv("FFE_CACHE_DIR", named or "")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("~/.cache") / name)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
-    machine._passing_folder.cache_clear()
+    machine._temporary_folder.cache_clear()
     (machine.cache_root() / "runs").mkdir(parents=True)
     assert list(tmp_path.iterdir()) == []
-    machine._passing_folder.cache_clear()
+    machine._temporary_folder.cache_clear()
 
 
 def test_a_cache_below_the_home_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ffe.errors import SourceError
-from ffe.images.sources import UNLABELLED, look, scan
+from ffe.images.sources import UNLABELLED, list_images, scan
 
 
 def named(source: Path) -> dict[str, tuple[str, str]]:
@@ -172,7 +172,7 @@ def test_lines_that_do_not_fit(tmp_path: Path, text: str, lines: list[tuple[int,
     with pytest.raises(SourceError) as error:
         scan(path)
     assert str(error.value).replace(str(path), "LIST") == sentence
-    found = look(path)
+    found = list_images(path)
     assert [finding.lines for finding in found.findings] == lines
     assert [record.path for record in found.records] == paths
 
@@ -186,7 +186,7 @@ def test_a_column_that_is_named_twice(tmp_path: Path, column: str) -> None:
 
 def test_a_list_that_only_holds_faults_is_refused_by_a_look_too(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"^Line 2 of '.*' has 3 fields where"):
-        look(write_csv(tmp_path, "path,label\na,b.png,cat\n"))
+        list_images(write_csv(tmp_path, "path,label\na,b.png,cat\n"))
 
 
 def test_a_name_may_hold_quotes_and_line_breaks(tmp_path: Path) -> None:

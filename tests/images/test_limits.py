@@ -18,7 +18,7 @@ from ffe.cli import cli
 from ffe.errors import DecodeError, SpecError
 from ffe.images import decode_memory
 from ffe.images.decode import decode
-from ffe.images.decode_memory import alone_if_large, room_for
+from ffe.images.decode_memory import one_large_file_at_once, reserved_memory
 from ffe.images.drawings import draw
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.store.reader import FeatureStore
@@ -137,7 +137,7 @@ def most_at_once(pixels: list[int], meeting: threading.Barrier | None = None) ->
     counts = []
 
     def enter(count: int) -> None:
-        with room_for(count):
+        with reserved_memory(count):
             inside.append(count)
             counts.append(len(inside))
             meeting.wait(120) if meeting is not None else time.sleep(0.05)
@@ -155,7 +155,7 @@ def most_at_once(pixels: list[int], meeting: threading.Barrier | None = None) ->
 def test_a_picture_that_fails_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_memory, "total_memory", lambda: 1)
     for _ in range(2):
-        with pytest.raises(MemoryError), room_for(1 << 30):
+        with pytest.raises(MemoryError), reserved_memory(1 << 30):
             raise MemoryError
 
 
@@ -163,9 +163,13 @@ def test_one_large_file_at_a_time_is_held_in_memory(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(decode_memory, "_LARGE_BYTES", 100)
     (tmp_path / "large").write_bytes(b"x" * 200)
     (tmp_path / "small").write_bytes(b"x")
-    with alone_if_large(tmp_path / "large"):
+    with one_large_file_at_once(tmp_path / "large"):
         assert decode_memory._alone.locked()
-        with alone_if_large(tmp_path / "small"), alone_if_large(tmp_path / "none"), alone_if_large(b"x" * 200):
+        with (
+            one_large_file_at_once(tmp_path / "small"),
+            one_large_file_at_once(tmp_path / "none"),
+            one_large_file_at_once(b"x" * 200),
+        ):
             pass
-    with alone_if_large(tmp_path / "small"):
+    with one_large_file_at_once(tmp_path / "small"):
         assert not decode_memory._alone.locked()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ffe.errors import SourceError
-from ffe.images.sources import UNLABELLED, Scan, look, scan
+from ffe.images.sources import UNLABELLED, Scan, list_images, scan
 
 
 def put(root: Path, *names: str) -> Path:
@@ -313,10 +313,10 @@ def test_name_that_is_no_text_is_reported(tmp_path: Path) -> None:
 
 
 def refused(source: Path) -> str:
-    """Return the sentence with which a source is refused; ``look`` looks at it all the same, and says it too."""
+    """Return the sentence with which a source is refused; ``list_images`` looks at it all the same, and says it too."""
     with pytest.raises(SourceError) as error:
         scan(source)
-    assert str(error.value).startswith(look(source).findings[0].text)
+    assert str(error.value).startswith(list_images(source).findings[0].text)
     return str(error.value).replace(str(source), "SOURCE")
 
 
@@ -421,7 +421,7 @@ def test_a_class_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None
         rf"No image can be read in 'caf\xe9' of 'SOURCE' ({why}); mend that, "
         "or take this folder away if nothing is to be learnt from it."
     )
-    assert look(tmp_path).left_out == tuple((rf"caf\xe9/{name}", why) for name in ("c.png", "d.png"))
+    assert list_images(tmp_path).left_out == tuple((rf"caf\xe9/{name}", why) for name in ("c.png", "d.png"))
 
 
 def test_a_folder_in_a_class_whose_name_is_no_text_is_left_out(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ffe.extraction.run import extract
 from ffe.images import decode as decoding
 from ffe.images.decode import CUT, DARK, ENDLESS, UNMATCHED, decode
 from ffe.images.drawings import draw
-from ffe.images.loader import remark
+from ffe.images.loader import note_text
 from ffe.predictor import Predictor
 
 FORMATS: list[tuple[str, dict[str, Any], int]] = [  # name, options, bytes behind the last pixel
@@ -176,7 +176,7 @@ def test_a_dark_photo_of_8_bits_is_a_dark_photo() -> None:
     ],
 )
 def test_the_sentences(kind: str, count: int, sentence: str) -> None:
-    assert remark(kind, [f"{i}.png" for i in range(count)]) == sentence
+    assert note_text(kind, [f"{i}.png" for i in range(count)]) == sentence
 
 
 def test_scan_and_extract_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -191,8 +191,8 @@ def test_scan_and_extract_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     damaged = bytearray(saved(draw("dog", 9, (48, 48)), "PNG"))
     damaged[-13] ^= 1
     (photos / "dog" / "damaged.png").write_bytes(damaged)
-    unmatched = remark(UNMATCHED, ["dog/damaged.png"])
-    dark, endless = remark(DARK, ["dog/deep.png"]), remark(ENDLESS, ["cat/cut.jpg"])
+    unmatched = note_text(UNMATCHED, ["dog/damaged.png"])
+    dark, endless = note_text(DARK, ["dog/deep.png"]), note_text(ENDLESS, ["cat/cut.jpg"])
     scanned = " ".join(CliRunner().invoke(cli, ["scan", str(photos)]).stdout.split())
     assert f"{dark}." in scanned
     assert f"{endless}." in scanned
@@ -217,7 +217,7 @@ def test_keep_takes_what_was_skipped_and_predict_takes_it_too(tmp_path: Path, mo
     assert extract(photos, features, backbone="fake").skipped == 1
     kept = CliRunner().invoke(cli, ["extract", str(photos), "-o", str(features), "--backbone", "fake", "--truncated", "keep"])
     assert "1 computed, 0 skipped" in kept.stdout
-    assert remark(CUT, ["cat/cut.png"]) in kept.stderr
+    assert note_text(CUT, ["cat/cut.png"]) in kept.stderr
     assert extract(photos, features, backbone="fake").rows == 11
     assert verify(features, recompute=11, source=photos).problems == ()
     train(features, model, head="logistic")

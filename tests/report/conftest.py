@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ffe.dataset.scan_result import Advice, ClassCount, Dimensions, OtherEnding, ScanResult, SkippedFile, Spread, Twins
-from ffe.images.probe import ImageLook
+from ffe.images.probe import ImageProbe
 from ffe.images.sources import ImageRecord
 from ffe.report.projection import feature_map
 from ffe.report.values import CalibrationView, Curves, Duplicates, GrowthView, Page, Picture, Suspect
@@ -135,7 +135,7 @@ class Scanned(NamedTuple):
     """What the page of a scan is made of."""
 
     result: ScanResult
-    photos: list[tuple[ImageRecord, ImageLook]]
+    photos: list[tuple[ImageRecord, ImageProbe]]
 
     def replace(self, **fields: Any) -> Scanned:
         return self._replace(result=replace(self.result, **fields))
@@ -172,7 +172,7 @@ def scan_page(pictures: Path) -> Scanned:
         seconds=1.0,
     )
     photos = [
-        (ImageRecord(path, file, label, ""), ImageLook(width=width, height=height))
+        (ImageRecord(path, file, label, ""), ImageProbe(width=width, height=height))
         for (path, file, label), (width, height) in zip(files, sizes, strict=True)
     ]
     return Scanned(result, photos)
@@ -183,7 +183,7 @@ def hostile_scan_page(scan_page: Scanned) -> Scanned:
     """Every text that comes from users is out to break the page."""
     name = "/".join(HOSTILE)
     file = scan_page.photos[0][0].file
-    photos = [(ImageRecord(name, place, 0, ""), ImageLook(width=9, height=9)) for place in (Path("gone"), file)]
+    photos = [(ImageRecord(name, place, 0, ""), ImageProbe(width=9, height=9)) for place in (Path("gone"), file)]
     page = scan_page.replace(
         source=f"/{name}",
         kind=name,

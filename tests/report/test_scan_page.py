@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffe.dataset.scan_result import SkippedFile
-from ffe.images.probe import ImageLook
+from ffe.images.probe import ImageProbe
 from ffe.report.scan_page import MAX_DOTS, MAX_ROWS, render, write_scan_page
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def test_long_lists_are_cut_and_it_is_said(scan_page: Scanned) -> None:
 
 def test_many_sizes_become_few_dots(scan_page: Scanned) -> None:
     record = scan_page.photos[0][0]
-    photos = [(record, ImageLook(width=100 + i, height=100 + 7 * i % 991)) for i in range(5000)]
+    photos = [(record, ImageProbe(width=100 + i, height=100 + 7 * i % 991)) for i in range(5000)]
     text, _ = read(scan_page.replace(twins=())._replace(photos=photos))
     assert 50 < text.count("<circle") <= MAX_DOTS + 5
     counts = [int(n.replace(",", "")) for n in re.findall(r"<title>\d+x\d+: ([\d,]+) photo", text)]

@@ -115,7 +115,7 @@ def compute(
         remaining = elapsed / max(1, done) * (len(known.read) - done)
         skips = left_out + len(skipped)
         progress(Progress(not_read + done, len(job.records), skips, images_computed / elapsed, remaining, stages()))
-    for remark in images.remarks(lambda index: job.records[known.read[index]].path):
+    for remark in images.note_texts(lambda index: job.records[known.read[index]].path):
         log.warning("%s", remark)
     with writing():
         journal.flush()
