@@ -6,7 +6,11 @@ import errno
 import os
 import stat
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+
+from ffe.base.text import near_file, url_refusal
+from ffe.errors import FfeError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -47,6 +51,42 @@ def is_zip(path: Path) -> bool:
         file.seek(-min(file.seek(0, os.SEEK_END), _ZIP_END_BYTES), os.SEEK_END)
         file.read()
         return zipfile.is_zipfile(file)
+
+
+def check_kind(
+    path: str | os.PathLike[str],
+    kind: str,
+    sentences: Mapping[str, str],
+    wrong: type[FfeError],
+    unreadable: type[FfeError] | None = None,
+) -> None:
+    """Make sure that there is a file of a kind, told from its first and last bytes.
+
+    Args:
+        path: as the user named it.
+        kind: ``hdf5`` or ``zip``.
+        sentences: what to say, with ``{path}``, where it is ``unnamed``, a ``folder``, ``missing``, ``empty``, ``hdf5``, ``zip``
+            or some ``other`` file.
+        wrong, unreadable: what is raised, where the file is of another kind, and where it cannot be opened; None = the same.
+    """
+    place = Path(path)
+    try:
+        found = _kind_of(place) if os.fspath(path) else "unnamed"
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise wrong(url_refusal(path) or sentences["missing"].format(path=place) + near_file(path)) from error
+    except OSError as error:
+        raise (unreadable or wrong)(unopened(place, error)) from error
+    if found != kind:
+        raise wrong(sentences[found].format(path=place))
+
+
+def _kind_of(path: Path) -> str:
+    if path.is_dir():
+        return "folder"
+    start = first_bytes(path)
+    if is_zip(path):
+        return "zip"
+    return "empty" if not start else "hdf5" if start == HDF5_SIGNATURE else "other"
 
 
 def is_model(path: Path) -> bool:

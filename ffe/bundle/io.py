@@ -27,7 +27,7 @@ import numpy as np
 from ffe.base.arrays import read_npz
 from ffe.base.atomic import atomic_write, copy_file
 from ffe.base.digests import bytes_digest, canonical_json, stream_digest
-from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_zip, unopened
+from ffe.base.file_access import check_kind, unopened
 from ffe.base.model_archive import (
     BACKBONE,
     CARD,
@@ -42,7 +42,6 @@ from ffe.base.model_archive import (
     open_archive,
 )
 from ffe.base.openvino_ir import IrModel, digest_of_parts, map_member
-from ffe.base.text import near_file, url_refusal
 from ffe.bundle.manifest import Manifest
 from ffe.errors import BundleError, FfeError, one_line, unwritten
 from ffe.evaluation.temperature import with_temperature
@@ -55,6 +54,15 @@ _BACKBONES = {BACKBONE, IR_GRAPH, IR_WEIGHTS}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SEAL = b"sha256 of manifest.json: "
 _MOST_MANIFEST_BYTES = 64 << 20
+
+_NO_MODEL = {
+    "unnamed": "The name of the model file is empty; give a .ffe file (is a variable unset?).",
+    "folder": "'{path}' is a folder; give a model file (.ffe), such as 'ffe tune' writes.",
+    "missing": "There is no model file '{path}'; make one with 'ffe tune FEATURES.h5 -o {path}'.",
+    "empty": "'{path}' is empty; make the model again with 'ffe tune FEATURES.h5 -o {path} --overwrite'.",
+    "hdf5": "'{path}' is a feature file or another HDF5 file, not a model; give a .ffe file that 'ffe tune' wrote.",
+    "other": "'{path}' is no model file, or a damaged one; give a .ffe file that 'ffe tune' wrote.",
+}
 
 
 @dataclass(frozen=True)
@@ -83,32 +91,9 @@ class Bundle:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not os.fspath(path):
-            raise BundleError("The name of the model file is empty; give a .ffe file (is a variable unset?).")
+        check_kind(path, "zip", _NO_MODEL, BundleError)
         self.path = Path(path)
         self.absolute = Path(os.path.abspath(path))
-        if self.path.is_dir():
-            raise BundleError(f"'{self.path}' is a folder; give a model file (.ffe), such as 'ffe tune' writes.")
-        try:
-            start = first_bytes(self.path)
-            zipped = is_zip(self.path)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise BundleError(
-                url_refusal(path)
-                or f"There is no model file '{self.path}'; make one with 'ffe tune FEATURES.h5 -o {self.path}'.{near_file(path)}"
-            ) from error
-        except OSError as error:
-            raise BundleError(unopened(self.path, error)) from error
-        if not start:
-            raise BundleError(
-                f"'{self.path}' is empty; make the model again with 'ffe tune FEATURES.h5 -o {self.path} --overwrite'."
-            )
-        if start == HDF5_SIGNATURE:
-            raise BundleError(
-                f"'{self.path}' is a feature file or another HDF5 file, not a model; give a .ffe file that 'ffe tune' wrote."
-            )
-        if not zipped:
-            raise BundleError(f"'{self.path}' is no model file, or a damaged one; give a .ffe file that 'ffe tune' wrote.")
         try:
             self._identity = identity(self.path)
             with open_archive(self.path, _NEEDED, _BACKBONES | {HEAD_KERAS}) as archive:

@@ -17,13 +17,7 @@ from ffe.store.writer import row_key
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about a file that is not right.
-
-    Attributes:
-        message: what, in words that follow the name of the row or the file.
-        row: which row of a feature file; None = the whole file.
-        path: of the row, or None.
-    """
+    """What is not right with a row of a feature file, or with the whole of a file (None), in words that follow its name."""
 
     message: str
     row: int | None = None
@@ -40,19 +34,12 @@ NO_NUMBERS = "its features hold NaN or infinity"
 
 
 def check_store(store: FeatureStore, progress: Callable[[int], None] = lambda done: None) -> list[Problem]:
-    """Check the promises of an open feature file that opening it has not checked.
+    """Return what is wrong with an open feature file, by row; ``progress`` is called with the number of rows done.
 
-    These are the checksum of every row (where the file has them), that features
-    are finite numbers, the order of the rows, that no view is missing, and the
-    int8 model. Opening has
-    checked the schema, the shapes, the labels, and the digests of the spec and the tables.
-
-    Args:
-        store: the file.
-        progress: called with the number of rows done.
-
-    Returns:
-        What is wrong, by row; empty if nothing is.
+    Opening has checked the schema, the shapes, the labels, and the digests of
+    the spec and the tables. Here it is the checksum of every row (where the file
+    has them), that features are finite numbers, the order of the rows, that no
+    view is missing, and the int8 model.
     """
     problems = _order(store)
     try:

@@ -28,22 +28,16 @@ def read_tables(file: h5py.File) -> dict[str, np.ndarray]:
 def tables_digest(file: h5py.File, tables: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256 over all that a feature file says, but for the features themselves, 64 hexadecimal digits.
 
-    It covers ``layout.ATTRIBUTES`` and ``layout.TABLES`` with their types, the
-    shape and type of the features, and the record of an int8 model (whose own
-    digest stands in the spec). /crc32 is among the tables, so the digest binds
-    the features, too.
-
-    Args:
-        file: open.
-        tables: what ``read_tables`` read.
+    It covers ``schema.ATTRIBUTES`` and ``schema.TABLES`` (as ``read_tables``
+    gives them) with their types, the shape and type of the features, and the
+    record of an int8 model (whose own digest stands in the spec). /crc32 is
+    among the tables, so the digest binds the features, too.
     """
-    features, record = file[schema.FEATURES], None
-    if schema.BACKBONE in file:
-        record = read_attribute(file[schema.BACKBONE], "record")
+    features = file[schema.FEATURES]
     head = {
         "attributes": {name: read_attribute(file, name) for name in schema.ATTRIBUTES if name in file.attrs},
         "features": [list(features.shape), features.dtype.str],
-        "record": record,
+        "record": read_attribute(file[schema.BACKBONE], "record") if schema.BACKBONE in file else None,
         "tables": {name: [_type(table.dtype), list(table.shape)] for name, table in tables.items()},
     }
     digest = hashlib.sha256(canonical_json(head))

@@ -1,10 +1,17 @@
-"""Rows of the features of a file, as they are stored: where they lie, and how to get them quickly."""
+"""Rows of the features of a file, as they are stored: where they lie, and how to get them quickly.
+
+``Blocks`` are the stored rows of one dataset, or of several files. They have
+
+    shape           (N, D)
+    dtype           float32 or float16
+    step            rows of a chunk; a read that begins and ends at its multiples reads nothing twice
+    whole_chunks    whether one row of a chunk costs the whole chunk: it is compressed
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Protocol
 
 import h5py
 import numpy as np
@@ -17,20 +24,26 @@ Target = np.ndarray | list[np.ndarray]
 _MOST_PLACES = 1024  # that one system call takes
 
 
-class Blocks(Protocol):
-    """Stored rows.
+class DatasetBlocks:
+    """The rows of one HDF5 dataset.
 
-    Attributes:
-        shape: (N, D).
-        dtype: float32 or float16.
-        step: rows of a chunk; a read that begins and ends at its multiples reads nothing twice.
-        whole_chunks: whether one row of a chunk costs the whole chunk: it is compressed.
+    HDF5 copies every chunk once on its way, inflates with the system's zlib, and
+    does one thing at a time. Where the chunks are plain, or behind gzip alone,
+    and this process holds an ordinary descriptor of the file, they are read
+    around it: plain ones right into their place. In all other cases HDF5 reads.
     """
 
-    shape: tuple[int, int]
-    dtype: np.dtype
-    step: int
-    whole_chunks: bool
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self.shape: tuple[int, int] = dataset.shape
+        self.dtype: np.dtype = dataset.dtype
+        rows, dims = self.shape
+        self.step: int = dataset.chunks[0] if dataset.chunks else chunk_rows(rows, dims, self.dtype.itemsize)
+        self.whole_chunks: bool = dataset.id.get_create_plist().get_nfilters() > 0
+        self._dataset = dataset
+        self._row_bytes = dims * self.dtype.itemsize
+        self._places = _places(dataset)
+        self._descriptor = -1 if self._places is None else dataset.file.id.get_vfd_handle()
+        self._last: tuple[int, np.ndarray] | None = None  # an inflated chunk, for rows that are read one by one
 
     def read(self, first: int, out: Target) -> None:
         """Read the rows from ``first`` on.
@@ -42,32 +55,6 @@ class Blocks(Protocol):
         Raises:
             OSError, RuntimeError, ValueError: they cannot be read.
         """
-        ...
-
-
-class DatasetBlocks:
-    """The rows of one HDF5 dataset; see ``Blocks``.
-
-    HDF5 copies every chunk once on its way, inflates with the system's zlib, and
-    does one thing at a time. Where the chunks are plain, or behind gzip alone,
-    and this process holds an ordinary descriptor of the file, they are read
-    around it: plain ones right into their place. In all other cases HDF5 reads.
-    """
-
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self.shape: tuple[int, int] = dataset.shape
-        self.dtype = dataset.dtype
-        rows, dims = self.shape
-        self.step = dataset.chunks[0] if dataset.chunks else chunk_rows(rows, dims, self.dtype.itemsize)
-        self.whole_chunks = dataset.id.get_create_plist().get_nfilters() > 0
-        self._dataset = dataset
-        self._row_bytes = dims * self.dtype.itemsize
-        self._places = _places(dataset)
-        self._descriptor = -1 if self._places is None else dataset.file.id.get_vfd_handle()
-        self._last: tuple[int, np.ndarray] | None = None  # an inflated chunk, for rows that are read one by one
-
-    def read(self, first: int, out: Target) -> None:
-        """Read rows; see ``Blocks.read``."""
         if not self._dataset:
             raise ValueError("the file is closed")
         if self._places is None:
@@ -114,23 +101,19 @@ class DatasetBlocks:
 
 
 class JoinedBlocks:
-    """Runs of rows of several files, one after the other; see ``Blocks``.
-
-    Args:
-        runs: (rows, first of them, how many) each.
-    """
+    """Runs of rows of several files, one after the other: (rows, first of them, how many) each."""
 
     def __init__(self, runs: Sequence[tuple[Blocks, int, int]]) -> None:
         self._runs = runs
         self._starts = np.cumsum([0, *(count for _, _, count in runs)])
         first = runs[0][0]
-        self.shape = (int(self._starts[-1]), first.shape[1])
-        self.dtype = first.dtype
-        self.step = first.step
-        self.whole_chunks = any(blocks.whole_chunks for blocks, _, _ in runs)
+        self.shape: tuple[int, int] = (int(self._starts[-1]), first.shape[1])
+        self.dtype: np.dtype = first.dtype
+        self.step: int = first.step
+        self.whole_chunks: bool = any(blocks.whole_chunks for blocks, _, _ in runs)
 
     def read(self, first: int, out: Target) -> None:
-        """Read rows; see ``Blocks.read``."""
+        """Read rows; see ``DatasetBlocks.read``."""
         done = 0
         while done < len(out):
             run = int(np.searchsorted(self._starts, first + done, "right")) - 1
@@ -139,6 +122,9 @@ class JoinedBlocks:
             count = min(count - inside, len(out) - done)
             blocks.read(start + inside, out[done : done + count])
             done += count
+
+
+Blocks = DatasetBlocks | JoinedBlocks
 
 
 def _places(dataset: h5py.Dataset) -> np.ndarray | None:

@@ -66,11 +66,7 @@ def deflate(block: np.ndarray) -> bytes:
 
 
 def inflate(packed: memoryview, size: int) -> bytes:
-    """Return the ``size`` bytes of a chunk behind gzip.
-
-    Raises:
-        OSError: it is damaged.
-    """
+    """Return the ``size`` bytes of a chunk behind gzip; an OSError says that it is damaged."""
     stream = _zlib.decompressobj()
     try:
         data = stream.decompress(packed, size + 1)
@@ -93,11 +89,7 @@ def compression_choice(found: Collection[str]) -> Compression:
 
 
 def check_readable(dataset: h5py.Dataset, path: Path) -> None:
-    """Make sure that the features can be read.
-
-    Raises:
-        StoreError: they stand behind a filter that is not installed.
-    """
+    """Make sure that the features stand behind no filter that is not installed; a StoreError names it."""
     for number in filters_of(dataset):
         if not _has(number):
             raise StoreError(missing(f"The compression {_NAMES.get(number, f'filter {number}')} of '{path}'", "hdf5plugin"))

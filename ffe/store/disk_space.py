@@ -25,8 +25,7 @@ def file_bytes(rows: int, dims: int, itemsize: int, *, text: int, other: int = 0
 
     Args:
         rows, dims, itemsize: of its features; dims is 0 where they lie in other files.
-        text: bytes of all its paths, groups and messages, each as long as the longest.
-        other: bytes of the int8 model.
+        text, other: bytes of all its texts (see ``text_bytes``), and of the int8 model.
     """
     step = schema.chunk_rows(max(rows, 1), max(dims, 1), itemsize)
     chunks = -(-rows // step)
@@ -52,14 +51,11 @@ def model_bytes(model: IrModel | None) -> int:
 
 @contextlib.contextmanager
 def explain_full_disk(output: Path, needed: Callable[[], int]) -> Iterator[None]:
-    """Turn the error of a full disk into a sentence that says how much is missing.
+    """Turn the error of a full disk into a DiskFullError that says how much is missing.
 
     Args:
         output: the feature file.
         needed: gives the bytes that are still to be written; called once the disk is full.
-
-    Raises:
-        DiskFullError: the disk of the output is full, or the user's share of it.
     """
     try:
         yield

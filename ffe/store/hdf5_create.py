@@ -24,7 +24,7 @@ def open_existing(path: Path) -> h5py.File:
     return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDWR, _access()))
 
 
-def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int, room: int) -> int:
+def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int, size: int) -> int:
     """Create a file of features (N, D) that have no values yet, in chunks of ``step`` rows.
 
     HDF5 allocates all chunks at once, as one piece of the file: chunk after
@@ -33,19 +33,15 @@ def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int,
 
     Args:
         path: the file; what is there is lost.
-        shape: (N, D).
-        dtype: of the features.
+        shape, dtype: of the features.
         step: rows of a chunk.
-        room: bytes to reserve before HDF5 writes; see ``ffe.base.system.reserve``.
+        size: bytes to reserve before HDF5 writes; an OSError (ENOSPC) says that the disk has not so many.
 
     Returns:
         Where the first row begins, in bytes.
-
-    Raises:
-        OSError: ENOSPC, there is not so much room.
     """
     with new_file(path) as file:
-        reserve(path, room)
+        reserve(path, size)
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         creation.set_chunk((step, shape[1]))
         creation.set_fill_value(np.asarray(np.nan, dtype))
@@ -58,16 +54,9 @@ def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int,
 
 
 def write_head(draft: Path, head: Path, first: int, rows_end: int) -> None:
-    """Make a file that holds the values of plain features alone the file that ``create_plain`` has made without them.
-
-    Args:
-        draft: the values, from ``first`` on; what lies behind the rows is lost.
-        head: what ``create_plain`` has made.
-        first: where the first row begins, in both.
-        rows_end: where the last row ends.
-    """
-    with draft.open("rb+") as file, head.open("rb") as begin:
-        file.write(begin.read(first))
+    """Put what ``create_plain`` has made before the rows of a draft, from byte ``first`` on; what lies behind them is lost."""
+    with draft.open("rb+") as file, head.open("rb") as created:
+        file.write(created.read(first))
         file.truncate(rows_end)
 
 

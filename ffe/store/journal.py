@@ -41,10 +41,10 @@ _COMMIT_SECONDS = 5.0
 
 
 class Journal:
-    """The rows of one unfinished run.
+    """The rows of one unfinished run, beside the feature file that is being made.
 
     Args:
-        output: the feature file that is being made; the rows lie beside it.
+        output: the feature file.
         spec: what makes the features.
         overwrite: throw rows of another spec away.
 
@@ -69,7 +69,6 @@ class Journal:
         self._row_of: dict[str, int] = {}
         self._phash: dict[str, int] = {}
         self._pending: list[tuple[str, np.ndarray | None]] = []  # None: a row that is there already, once more
-        self._pending_bytes = 0
         self._taken = set[str]()  # all names
         self._rows = 0  # that were taken in, written or not
         self._passed = 0  # rows of the finished file that this run has come by
@@ -139,31 +138,28 @@ class Journal:
         grid: tuple[int, int, int],
         phash: Sequence[int] | None = None,
     ) -> None:
-        """Take in the features (D,) of each of n images; commit if it is time. The rows are kept, not copied.
+        """Take in the features of n images; commit if it is time. The rows are kept, not copied.
 
         Args:
             sha256: digest of each image, in the order of the rows of the finished file.
-            features: n rows, float32 (D,); None = those that are here already under that digest.
-            grid: (h, w, c) of a row.
+            features: n rows, float32 (h * w * c,); None = those that are here already under that digest.
+            grid: (h, w, c).
             phash: perceptual hash of each image that has features; None = unknown.
         """
         self.grid = grid
         for i, (name, row) in enumerate(zip(sha256, features, strict=True)):
             if row is not None:
                 self._taken.add(name)
-                stored = np.ascontiguousarray(row, self._spec.dtype)
-                self._pending.append((name, stored))
-                self._pending_bytes += stored.nbytes
+                self._pending.append((name, np.ascontiguousarray(row, self._spec.dtype)))
                 self._rows += 1
                 if phash is not None:
                     self._phash[name] = phash[i]
             elif self._passed == self._rows and name in self._taken:  # a copy, where its row is the next one
                 self._pending.append((name, None))
-                self._pending_bytes += self._row_bytes()
                 self._rows += 1
             self._passed += 1
         due = time.monotonic() - self._committed_at >= _COMMIT_SECONDS
-        if due or self._pending_bytes >= _PART_BYTES:
+        if due or len(self._pending) * self._row_bytes() >= _PART_BYTES:
             self._in_background(durable=due)
 
     def flush(self) -> None:
@@ -172,11 +168,7 @@ class Journal:
         self._written()
 
     def commit(self) -> None:
-        """Put all features on disk, for good, before returning.
-
-        Raises:
-            OSError: not all of them could be written; called again it keeps what can be kept.
-        """
+        """Put all features on disk, for good; after an OSError it can be called again, and keeps what can be kept."""
         self._in_background(durable=True)
         self._written()
 
@@ -192,7 +184,7 @@ class Journal:
     def _in_background(self, *, durable: bool) -> None:
         """Hand the pending features to the writer thread; wait first if it is a part behind."""
         self._written()
-        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        pending, self._pending = self._pending, []
         if durable:
             self._committed_at = time.monotonic()
         if pending or (durable and self._recorded < len(self._names)):
@@ -228,7 +220,7 @@ class Journal:
                 draft.write(row.data)
             draft.flush()
         except BaseException:
-            self._let_go(first)  # on a full disk the records of the others need the room
+            self._truncate(first)  # on a full disk the records of the others need the room
             raise
         self._names += names
         self._crc32 += checksums
@@ -265,11 +257,11 @@ class Journal:
             first = self._recorded
             del self._names[first:], self._crc32[first:]
             self._row_of = {name: row for name, row in self._row_of.items() if row < first}
-            self._let_go(first)
+            self._truncate(first)
             raise
 
-    def _let_go(self, rows: int) -> None:
-        """Give the room behind the first rows back to the disk."""
+    def _truncate(self, rows: int) -> None:
+        """Give the disk back what lies behind the first rows."""
         file, self._file = self._file, None
         with contextlib.suppress(OSError):
             if file is not None:
@@ -296,11 +288,9 @@ class Journal:
     def keep_model(self, model: IrModel) -> None:
         """Keep the int8 model of this run, so that a later run can go on with the same one."""
         path = self.folder / MODEL
-        try:
+        with contextlib.suppress(FileNotFoundError, ValueError):  # there is none, or a damaged one
             if read_ir(path).sha256 == model.sha256:
                 return
-        except (FileNotFoundError, ValueError):
-            pass  # there is none, or a damaged one
         with atomic_write(path) as temporary:
             write_ir(temporary, model)
 
@@ -318,12 +308,10 @@ class Journal:
     def draft(self, sha256: Sequence[str]) -> Draft | None:
         """Return the draft, if its rows are those of these images, in their order; all must be flushed.
 
-        Rows behind them are left to be overwritten. None where rows stand otherwise, as after
-        an interruption during which the images have changed.
+        Rows behind them are left to be overwritten. None where rows stand otherwise, as after an interruption
+        during which the images have changed.
         """
-        if not sha256 or len(sha256) > len(self._names) or any(a != b for a, b in zip(sha256, self._names, strict=False)):
-            return None
-        if not _same_disk(self.folder, self.folder.parent):
+        if not sha256 or list(sha256) != self._names[: len(sha256)] or not _same_disk(self.folder, self.folder.parent):
             return None
         self._close_file()
         self.spared = taken_disk(self.folder / DRAFT)
@@ -357,12 +345,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class Draft:
-    """The rows of a feature file in their places, without all else that it says.
-
-    Attributes:
-        path: the file; its first row begins at ``HEAD_BYTES``.
-        crc32: of each row, uint32 (N,).
-    """
+    """The rows of a feature file from ``HEAD_BYTES`` on, without all else that it says; ``crc32`` of each is uint32 (N,)."""
 
     path: Path
     crc32: np.ndarray

@@ -55,11 +55,7 @@ def row_bytes(grid: tuple[int, int, int], spec: ExtractSpec) -> int:
 
 
 def intact_rows(draft: Path, record: Record) -> list[bool]:
-    """Say of each row of a record whether it is on the disk as it was written.
-
-    Raises:
-        OSError: the draft cannot be read, which says nothing of its rows.
-    """
+    """Return of each row of a record whether it is on the disk as it was written; an OSError says nothing of the rows."""
     size = row_bytes(record.grid, record.spec)
     try:
         with draft.open("rb") as file:
@@ -71,11 +67,7 @@ def intact_rows(draft: Path, record: Record) -> list[bool]:
 
 
 def check_same_spec(output: Path, record: Record, asked: ExtractSpec) -> None:
-    """Make sure that an unfinished run made the features that are asked for.
-
-    Raises:
-        StaleStoreError: it made others.
-    """
+    """Raise a StaleStoreError if an unfinished run made other features than are asked for."""
     if record.spec != asked:
         differences = "; ".join(spec_differences(record.spec, asked))
         raise StaleStoreError(

@@ -112,12 +112,7 @@ def _check_same(old: Row, new: Row, class_names: Sequence[str], old_store: Featu
 
 
 def virtual_parts(stores: Sequence[FeatureStore], merged: Merged, names: Sequence[str]) -> list[Part]:
-    """Return what a virtual file records of its parts.
-
-    Args:
-        stores: the parts, open.
-        merged: what they say together.
-        names: their paths relative to the virtual file.
+    """Return what a virtual file records of its parts; ``names`` are their paths relative to it.
 
     Raises:
         StoreError: a part is virtual itself, or has no checksums to know it by.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_zip, unopened
+from ffe.base.file_access import check_kind, unopened
 from ffe.base.file_stat import NO_STAMP
 from ffe.base.hdf5_checks import check_attribute, check_contents, read_attribute
 from ffe.base.openvino_ir import IrModel
-from ffe.base.text import composed, near_file, url_refusal
+from ffe.base.text import composed
 from ffe.errors import StoreError, StoreInUseError
 from ffe.specs import ExtractSpec, ViewsSpec, spec_digest
 from ffe.store import schema
@@ -30,6 +31,16 @@ from ffe.store.virtual import Part, read_parts
 
 _CHUNK_CACHE_BYTES = 8 << 20  # for rows that are read one by one from compressed chunks
 
+_NO_FEATURE_FILE = {
+    "unnamed": "The name of the feature file is empty; give a feature file (is a variable unset?).",
+    "folder": "'{path}' is a folder, not a feature file; make one with 'ffe extract {path} -o features.h5'.",
+    "missing": "There is no feature file '{path}'; make one with 'ffe extract SOURCE -o {path}'.",
+    "empty": "'{path}' is empty; make it with 'ffe extract SOURCE -o {path} --overwrite'.",
+    "zip": "'{path}' is a model, not a feature file; give a file that 'ffe extract' wrote.",
+    "other": "'{path}' is no feature file, or a damaged one; give a file that 'ffe extract' wrote.",
+}
+_AGAIN = "extract it again with --overwrite"
+
 
 class FeatureStore:
     """Reads a feature file; the small columns at once, the features on demand.
@@ -42,8 +53,7 @@ class FeatureStore:
     Attributes:
         path: the file.
         schema: number of its layout.
-        spec: what made the features.
-        spec_digest: its cache key, 64 hexadecimal digits.
+        spec, spec_digest: what made the features, and its cache key, 64 hexadecimal digits.
         class_names: the label i means class_names[i]; in the form NFC, in which names that look the same are equal.
         grid: (h, w, c) of a row before flattening.
         source: where the images came from, for people.
@@ -67,45 +77,23 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
-        if not os.fspath(path):
-            raise StoreError("The name of the feature file is empty; give a feature file (is a variable unset?).")
+        check_kind(path, "hdf5", _NO_FEATURE_FILE, StoreError, StoreInUseError)
         self.path = Path(path)
-        if self.path.is_dir():
-            raise StoreError(
-                f"'{self.path}' is a folder, not a feature file; make one with 'ffe extract {self.path} -o features.h5'."
-            )
-        self._file = self._opened(path)
+        self._file = self._opened()
         self.parts: tuple[FeatureStore, ...] = ()
         try:
             self._read()
+            self._check()
             self._rows = RowReader(self._blocks(), self.crc32 if verify else None, self.path, self.paths)
         except StoreError:
             self.close()
             raise
         except Exception as error:  # h5py raises many kinds on damaged content
             self.close()
-            raise StoreError(
-                f"'{self.path}' is damaged ({' '.join(str(error).split())[:120]}); extract it again with --overwrite."
-            ) from error
+            raise StoreError(f"'{self.path}' is damaged ({' '.join(str(error).split())[:120]}); {_AGAIN}.") from error
 
-    def _opened(self, path: str | os.PathLike[str]) -> h5py.File:
+    def _opened(self) -> h5py.File:
         """Open the file; without a lock where the disk has none (HDF5 would refuse it, as some network disks do)."""
-        try:
-            start = first_bytes(self.path)
-            is_a_model = is_zip(self.path)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise StoreError(
-                url_refusal(path)
-                or f"There is no feature file '{self.path}'; make one with 'ffe extract SOURCE -o {self.path}'.{near_file(path)}"
-            ) from error
-        except OSError as error:
-            raise StoreInUseError(unopened(self.path, error)) from error
-        if is_a_model:
-            raise StoreError(f"'{self.path}' is a model, not a feature file; give a file that 'ffe extract' wrote.")
-        if not start:
-            raise StoreError(f"'{self.path}' is empty; make it with 'ffe extract SOURCE -o {self.path} --overwrite'.")
-        if start != HDF5_SIGNATURE:
-            raise StoreError(f"'{self.path}' is no feature file, or a damaged one; give a file that 'ffe extract' wrote.")
         try:
             try:
                 return h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
@@ -128,52 +116,50 @@ class FeatureStore:
             ) from error
 
     def _read(self) -> None:
-        if "ffe_schema" not in self._file.attrs:
+        """Read all but the features, once it is known that reading does no harm."""
+        file = self._file
+        if "ffe_schema" not in file.attrs:
             raise StoreError(f"'{self.path}' was not written by ffe; make a feature file with 'ffe extract'.")
-        check_attribute(self._file, "ffe_schema")
-        self.schema = int(read_attribute(self._file, "ffe_schema"))
+        check_attribute(file, "ffe_schema")
+        self.schema = int(read_attribute(file, "ffe_schema"))
         if self.schema not in schema.READABLE:
             raise StoreError(
                 f"'{self.path}' has schema {self.schema}, but this version of ffe reads schema {schema.SCHEMA}; "
-                "install the version of ffe that wrote it, or extract it again with --overwrite."
+                f"install the version of ffe that wrote it, or {_AGAIN}."
             )
         check_contents(
-            self._file,
+            file,
             (schema.FEATURES, *schema.TABLES, *schema.BACKBONE_PARTS),
             (*schema.ATTRIBUTES, "tables_sha256"),
-            virtual={schema.FEATURES} if "parts" in self._file.attrs else (),
+            virtual={schema.FEATURES} if "parts" in file.attrs else (),
             varying=self.schema < schema.FIXED_TEXT_SINCE,
         )
-        if schema.BACKBONE in self._file:
-            check_attribute(self._file[schema.BACKBONE], "record", varying=self.schema < schema.FIXED_TEXT_SINCE)
-        attrs = {name: read_attribute(self._file, name) for name in schema.ATTRIBUTES if name in self._file.attrs}
-        digest = str(read_attribute(self._file, "tables_sha256")) if self.schema >= schema.CHECKSUMS_SINCE else None
+        if schema.BACKBONE in file:
+            check_attribute(file[schema.BACKBONE], "record", varying=self.schema < schema.FIXED_TEXT_SINCE)
+        attrs = {name: read_attribute(file, name) for name in schema.ATTRIBUTES if name in file.attrs}
+        sums = self.schema >= schema.CHECKSUMS_SINCE
+        self.tables_sha256 = str(read_attribute(file, "tables_sha256")) if sums else None
         check_readable(self._features, self.path)
-        tables = read_tables(self._file)
-        if digest is not None and tables_digest(self._file, tables) != digest:
+        tables = read_tables(file)
+        if sums and tables_digest(file, tables) != self.tables_sha256:
             raise self._damaged("its tables are not those that were written")
         self.spec = ExtractSpec.from_json(json.loads(attrs["spec"]))
         self.spec_digest = str(attrs["spec_digest"])
-        spelt = _texts(json.loads(attrs["class_names"]))
-        self.class_names = tuple(dict.fromkeys(map(composed, spelt)))
         height, width, channels = (int(n) for n in attrs["grid"])
         self.grid = (height, width, channels)
         self.source = str(attrs["source"])
         self.sources = _texts(json.loads(attrs["sources"])) if "sources" in attrs else (self.source,)
-        self.tables_sha256 = digest
-        self.labels: np.ndarray = tables[schema.LABELS]
-        if len(self.class_names) < len(spelt) and -1 <= self.labels.min(initial=-1) <= self.labels.max(initial=-1) < len(spelt):
-            self.labels = np.asarray([*(self.class_names.index(composed(name)) for name in spelt), -1], np.int64)[self.labels]
+        self.judged_by = str(attrs.get("judged_by", ""))
+        self.made_views = ViewsSpec.from_json(json.loads(attrs["views"])) if "views" in attrs else None
+        self._read_labels(_texts(json.loads(attrs["class_names"])), tables[schema.LABELS])
+        count = len(self.labels)
         self.views: np.ndarray = tables[schema.VIEW]
         self.paths, self.sha256, self.split = (
             schema.text_of(tables[name]) for name in (schema.PATHS, schema.SHA256, schema.SPLIT)
         )
-        count = len(self.labels)
         self.phash: np.ndarray = tables.get(schema.PHASH, np.zeros(count, np.uint64)).astype(np.uint64, casting="safe")
-        self.group: tuple[str, ...] = ("",) * count
-        if schema.GROUP in tables:
-            self.group = tuple(map(composed, schema.text_of(tables[schema.GROUP])))
-        self.crc32: np.ndarray | None = tables[schema.CRC32] if self.schema >= schema.CHECKSUMS_SINCE else None
+        self.group = tuple(map(composed, schema.text_of(tables[schema.GROUP]))) if schema.GROUP in tables else ("",) * count
+        self.crc32: np.ndarray | None = tables[schema.CRC32] if sums else None
         self.stat = _stamps(tables, schema.STAT, count)
         skipped = tables[schema.SKIPPED].tolist()
         stats = _stamps(tables, schema.SKIPPED_STAT, len(skipped)).tolist()
@@ -181,9 +167,31 @@ class FeatureStore:
             Skipped(path.decode(), reason.decode(), message.decode(), (size, changed))
             for (path, reason, message), (size, changed) in zip(skipped, stats, strict=True)
         )
-        self.judged_by = str(attrs.get("judged_by", ""))
-        self.made_views = ViewsSpec.from_json(json.loads(attrs["views"])) if "views" in attrs else None
-        self._check()
+
+    def _read_labels(self, spelt: tuple[str, ...], labels: np.ndarray) -> None:
+        """Make one class of names that look the same; earlier files may have two."""
+        self.class_names = tuple(dict.fromkeys(map(composed, spelt)))
+        self.labels = labels
+        if len(self.class_names) < len(spelt) and -1 <= labels.min(initial=-1) <= labels.max(initial=-1) < len(spelt):
+            self.labels = np.asarray([*(self.class_names.index(composed(name)) for name in spelt), -1], np.int64)[labels]
+
+    def _check(self) -> None:
+        """Make sure that what was read fits together."""
+        rows, dims = self._features.shape
+        if dims != math.prod(self.grid) or str(self._features.dtype) != self.spec.dtype:
+            raise self._damaged("its features do not have the shape or type that its spec says")
+        columns = (self.labels, self.views, self.paths, self.sha256, self.split, self.phash, self.group, self.stat)
+        if {len(column) for column in columns} | ({rows} if self.crc32 is None else {len(self.crc32)}) != {rows}:
+            raise self._damaged("its columns have different lengths")
+        if rows and not -1 <= self.labels.min() <= self.labels.max() < max(len(self.class_names), 1):
+            raise self._damaged("it holds labels that are no class")
+        if rows and not 0 <= self.views.min() <= self.views.max() <= self._views_of_an_image:
+            raise self._damaged("it holds views that it does not speak of")
+        if spec_digest(self.spec) != self.spec_digest:
+            raise self._damaged("its spec does not match its spec digest")
+
+    def _damaged(self, what: str) -> StoreError:
+        return StoreError(f"'{self.path}' is damaged: {what}; {_AGAIN}.")
 
     def _blocks(self) -> Blocks:
         """Return where the features lie: here, or in the parts."""
@@ -198,42 +206,22 @@ class FeatureStore:
 
     def _open_part(self, part: Part) -> FeatureStore:
         path = Path(os.path.realpath(self.path)).parent / part.file
+        wrong = f"'{self.path}' is virtual, and its part '{path}' is not"
         if not path.is_file():
-            raise StoreError(
-                f"'{self.path}' is virtual, and its part '{path}' is not there; "
-                "put it back, or pack the parts again with 'ffe pack'."
-            )
+            raise StoreError(f"{wrong} there; put it back, or pack the parts again with 'ffe pack'.")
         store = _PartStore(path, verify=False)
         if (len(store), store.tables_sha256) != (part.rows, part.tables_sha256):
             store.close()
-            raise StoreError(
-                f"'{self.path}' is virtual, and its part '{path}' is not the file that was packed; "
-                "put that back, or pack the parts again with 'ffe pack'."
-            )
+            raise StoreError(f"{wrong} the file that was packed; put that back, or pack the parts again with 'ffe pack'.")
         return store
-
-    def _damaged(self, what: str) -> StoreError:
-        return StoreError(f"'{self.path}' is damaged: {what}; extract it again with --overwrite.")
-
-    def _check(self) -> None:
-        rows, dims = self._features.shape
-        if dims != self.grid[0] * self.grid[1] * self.grid[2] or str(self._features.dtype) != self.spec.dtype:
-            raise self._damaged("its features do not have the shape or type that its spec says")
-        columns = (self.labels, self.views, self.paths, self.sha256, self.split, self.phash, self.group, self.stat)
-        lengths = {len(column) for column in columns} | ({rows} if self.crc32 is None else {len(self.crc32)})
-        if lengths != {rows}:
-            raise self._damaged("its columns have different lengths")
-        if rows and not -1 <= self.labels.min() <= self.labels.max() < max(len(self.class_names), 1):
-            raise self._damaged("it holds labels that are no class")
-        most = 0 if self.made_views is None else self.made_views.count
-        if rows and not 0 <= self.views.min() <= self.views.max() <= most:
-            raise self._damaged("it holds views that it does not speak of")
-        if spec_digest(self.spec) != self.spec_digest:
-            raise self._damaged("its spec does not match its spec digest")
 
     @property
     def _features(self) -> h5py.Dataset:
         return self._file[schema.FEATURES]
+
+    @property
+    def _views_of_an_image(self) -> int:
+        return 0 if self.made_views is None else self.made_views.count
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -244,13 +232,8 @@ class FeatureStore:
         return np.flatnonzero(self.views == 0)
 
     def rows_of_views(self, images: np.ndarray) -> np.ndarray:
-        """Return int64 (n, count): the row of each view of some images, -1 where there is none.
-
-        Args:
-            images: int64 (n,), rows of plain images.
-        """
-        count = 0 if self.made_views is None else self.made_views.count
-        found = np.full((len(images), count), -1, np.int64)
+        """Return int64 (n, count): the row of each view of some images, given as int64 (n,); -1 where there is none."""
+        found = np.full((len(images), self._views_of_an_image), -1, np.int64)
         place = {self.paths[row]: i for i, row in enumerate(images.tolist())}
         for row in np.flatnonzero(self.views > 0).tolist():
             if (i := place.get(self.paths[row])) is not None:
@@ -263,13 +246,10 @@ class FeatureStore:
         return int(self._features.shape[1])
 
     def features(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Read features into memory.
+        """Read features into memory, float32 (n, D).
 
         Args:
             rows: indices (n,), in any order; None = all, in the file's order.
-
-        Returns:
-            float32 (n, D).
 
         Raises:
             StoreError: a row is damaged.
@@ -285,10 +265,7 @@ class FeatureStore:
     def shuffled(self, batch: int = 32, *, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield features and labels of all rows once, mixed: one epoch of training, in memory that stays flat.
 
-        Chunks are drawn at random into a window of 16 MiB, whose rows are then
-        assigned out at random. As the rows of a file stand in a shuffled order
-        already, neighbours in it have nothing in common to begin with. Views are
-        rows like the others.
+        Views are rows like the others. See ``ffe.store.shuffled`` for how rows are mixed.
 
         Args:
             batch: rows of a batch; only the last may have fewer.
@@ -315,17 +292,10 @@ class FeatureStore:
             group = self._file[schema.BACKBONE]
             model = IrModel(group["graph"][()].tobytes(), group["weights"][()], json.loads(read_attribute(group, "record")))
         except (KeyError, ValueError, AttributeError, OSError) as error:
-            raise StoreError(f"'{self.path}' has lost its quantised backbone; extract it again with --overwrite.") from error
+            raise StoreError(f"'{self.path}' has lost its quantised backbone; {_AGAIN}.") from error
         if model.sha256 != self.spec.quantized_sha256:
-            raise StoreError(
-                f"'{self.path}' holds another quantised backbone than its spec names; extract it again with --overwrite."
-            )
+            raise StoreError(f"'{self.path}' holds another quantised backbone than its spec names; {_AGAIN}.")
         return model
-
-    def _fidelity(self) -> dict[str, Any] | None:
-        """Return how far int8 is from float32, as it was measured when the model was calibrated."""
-        model = self.quantized()
-        return None if model is None else dict(model.record.get("fidelity", {}))
 
     def raw_row(self, index: int) -> np.ndarray:
         """Return the features (D,) of one row in the type that they are stored in.
@@ -365,12 +335,12 @@ class FeatureStore:
 
     def summary(self) -> dict[str, Any]:
         """Return what ``ffe info --json`` prints; of views, only how many there are."""
-        plain, made = self.plain, self.made_views
+        plain, model = self.plain, self.quantized()
         labels, splits = self.labels[plain], [self.split[i] for i in plain]
         return {
             "rows": len(self),
             "images": len(plain),
-            "views": None if made is None else made.to_json(),
+            "views": None if self.made_views is None else self.made_views.to_json(),
             "dims": self.dims,
             "grid": list(self.grid),
             "dtype": self.spec.dtype,
@@ -387,7 +357,7 @@ class FeatureStore:
             "checksums": self.crc32 is not None,
             "compression": self.compression,
             "parts": [str(part.path) for part in self.parts],
-            "fidelity": self._fidelity(),
+            "fidelity": None if model is None else dict(model.record.get("fidelity", {})),
         }
 
 

@@ -21,13 +21,12 @@ _MOST_THREADS = 4
 
 
 class RowReader:
-    """Reads features of a file.
+    """Reads features of a file; a row that is damaged is a StoreError that names it.
 
     Args:
         blocks: the stored rows.
         crc32: uint32 (N,), the checksum that each row must have; None = they are not checked.
-        path: the file, for messages.
-        names: N names of the rows, for messages.
+        path, names: the file and its N rows, for messages.
     """
 
     def __init__(self, blocks: Blocks, crc32: np.ndarray | None, path: Path, names: Sequence[str]) -> None:
@@ -37,28 +36,13 @@ class RowReader:
         self._names = names
 
     def stored(self, first: int, count: int) -> np.ndarray:
-        """Return rows (count, D) in the type that they are stored in.
-
-        Raises:
-            StoreError: one of them is damaged.
-        """
+        """Return rows (count, D) in the type that they are stored in."""
         block = np.empty((count, self.blocks.shape[1]), self.blocks.dtype)
         self._fill(first, block)
         return block
 
     def load(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Read rows into memory.
-
-        Args:
-            rows: int64 (n,), in any order; None = all.
-
-        Returns:
-            float32 (n, D).
-
-        Raises:
-            StoreError: one of them is damaged.
-            IndexError: there is no such row.
-        """
+        """Return float32 (n, D) of the rows int64 (n,), in any order; None = all. What is no row is an IndexError."""
         wanted = np.arange(self.blocks.shape[0]) if rows is None else np.asarray(rows, np.int64)
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.blocks.shape[0]:
             raise IndexError(f"'{self._path}' has the rows 0 to {self.blocks.shape[0] - 1}.")
@@ -74,9 +58,6 @@ class RowReader:
             rows: int64 (n,), in any order.
             places: int64 (n,), where in ``result`` each goes.
             threads: that take part where there are many rows.
-
-        Raises:
-            StoreError: one of them is damaged.
         """
         jobs = self._jobs(rows)
 

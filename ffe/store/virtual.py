@@ -41,11 +41,7 @@ def parts_text(parts: Sequence[Part]) -> str:
 
 
 def read_parts(file: h5py.File) -> list[Part]:
-    """Return the parts that a virtual file records; none for another file.
-
-    Raises:
-        KeyError, TypeError, ValueError: they are no sense, or the virtual dataset says something else.
-    """
+    """Return the parts that a virtual file records; none for another file, and a ValueError where its dataset says otherwise."""
     if "parts" not in file.attrs:
         return []
     parts = [Part(**{**value, "runs": tuple(map(tuple, value["runs"]))}) for value in json.loads(read_attribute(file, "parts"))]

@@ -193,7 +193,7 @@ def test_a_model_whose_end_cannot_be_read_is_not_called_another_file(fake_bundle
     def fail(path: Path) -> bool:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr("ffe.bundle.io.is_zip", fail)
+    monkeypatch.setattr("ffe.base.file_access.is_zip", fail)
     with pytest.raises(BundleError, match=r"cannot be opened \(Input/output error\)"):
         Bundle(fake_bundle)
 
