@@ -18,14 +18,16 @@ from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.base.model_archive import BACKBONE
 from ffe.base.output_file import check_output as check_report
 from ffe.dataset.stored_rows import labelled
+from ffe.dataset.table import ImageTable, table_of_records, table_of_store
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import SelectiveScores, above_threshold, selective_scores
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate
+from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.stage_times import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.images.sources import ImageRecord, scan
+from ffe.images.sources import scan
 from ffe.images.unreadable import refuse_lost_classes
 from ffe.predictor import Predictor
 from ffe.report.predictions_csv import Answers, check_answers
@@ -99,21 +101,12 @@ class EvaluateResult:
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """N images with labels, and what the model says of them."""
+class _Scored:
+    """N labelled images, float64 (N, K): what the model says of them, and the paths of those that it says nothing of."""
 
+    images: ImageTable
     probabilities: np.ndarray
-    labels: np.ndarray
-    digests: list[str]
-    paths: list[str]
-    files: list[Path | None]
     skipped: list[str]
-
-    def without(self, rows: np.ndarray) -> _Asked:
-        """Return those that are not marked: bool (N,)."""
-        kept = np.flatnonzero(~rows).tolist()
-        digests, paths = ([column[i] for i in kept] for column in (self.digests, self.paths))
-        return _Asked(self.probabilities[kept], self.labels[kept], digests, paths, [self.files[i] for i in kept], self.skipped)
 
 
 def evaluate(
@@ -182,35 +175,37 @@ def evaluate(
         raise SourceError(unopened(path, error)) from error
     if predictor.views is not None and stored:
         raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
-    asked = _predict_stored(predictor, path) if stored else _predict_images(predictor, path, progress)
+    scored = _predict_stored(predictor, path) if stored else _predict_images(predictor, path, progress)
     splits = predictor.bundle.splits()
     known = {row.sha256 for row in splits if row.split != "test"}
     left_out = {row.sha256 for row in splits if not row.split}
-    seen = np.asarray([digest in known for digest in asked.digests], bool)
+    seen = np.asarray([digest in known for digest in scored.images.sha256], bool)
     if not splits:
         log.warning("the model keeps no list of its photos (--anonymous), so it is not known whether it was fitted on these")
     if unseen:
-        asked, seen = asked.without(seen), seen[~seen]
-        if not len(asked.labels):
+        others, seen = np.flatnonzero(~seen), seen[~seen]
+        if not len(others):
             raise DataError(f"The model was fitted or chosen on every image of '{path}'; score it on others.")
+        scored = replace(scored, images=scored.images.take(others), probabilities=scored.probabilities[others])
     elif seen.any():
         log.warning(
             "%d of the %d images were used to fit or choose this model%s, so the scores are too good; --unseen leaves them out",
             seen.sum(),
             len(seen),
-            ", or belong together with such images" if left_out.intersection(asked.digests) else "",
+            ", or belong together with such images" if left_out.intersection(scored.images.sha256) else "",
         )
-    groups = _same_images(asked.digests)
+    images, probabilities = scored.images, scored.probabilities
+    groups = _same_images(images.sha256)
     result = EvaluateResult(
-        evaluate_probabilities(asked.probabilities, asked.labels, predictor.class_names, groups=groups),
+        evaluate_probabilities(probabilities, images.labels, predictor.class_names, groups=groups),
         int(seen.sum()),
-        len(asked.skipped),
-        selective_scores(asked.probabilities, asked.labels, predictor.reject),
+        len(scored.skipped),
+        selective_scores(probabilities, images.labels, predictor.reject),
         predictor.class_names,
-        tuple(asked.paths),
-        asked.labels,
-        asked.probabilities,
-        tuple(asked.skipped),
+        images.paths,
+        images.labels,
+        probabilities,
+        tuple(scored.skipped),
     )
     if table is not None:
         answers = Answers(table, result.classes, "truth")
@@ -219,17 +214,18 @@ def evaluate(
             answers.add(answer["path"], answer["label"], answer["sure"], answer["truth"], said)
         answers.write()
     if page is not None:
-        _write_report(page, predictor, result, asked, str(path))
+        _write_report(page, predictor, result, images, str(path))
     return result
 
 
-def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, asked: _Asked, data: str) -> None:
+def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, images: ImageTable, data: str) -> None:
     """Write the page of an evaluation."""
     manifest = predictor.bundle.manifest
     height, width = manifest.spec.preprocess.size
-    measured = calibrate(asked.probabilities, asked.labels)
+    probabilities, labels = result.probabilities, result.labels
+    measured = calibrate(probabilities, labels)
     as_it_is = replace(measured, factor=1.0, error_after=measured.error_before, after=measured.before)
-    suspects = None if result.seen else find_label_errors(asked.probabilities, asked.labels)
+    suspects = None if result.seen else find_label_errors(probabilities, labels)
     write_page(
         place,
         Page(
@@ -238,7 +234,7 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ask
                 "model": str(predictor.bundle.path),
                 "backbone": f"{manifest.spec.backbone.name} at {height}x{width}",
                 "head": f"{manifest.head.name} ({parameters_text(manifest.head.parameters)})",
-                "photos": f"{len(asked.labels):,}",
+                "photos": f"{len(labels):,}",
                 **({"known from training": f"{result.seen:,}, so the scores are too good"} if result.seen else {}),
                 "ffe": __version__,
             },
@@ -246,14 +242,14 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ask
             evaluation=result.evaluation.to_json(),
             pictures=[
                 Picture(name, file, int(label), int(row.argmax()), float(row.max()))
-                for name, file, label, row in zip(asked.paths, asked.files, asked.labels, asked.probabilities, strict=True)
+                for name, file, label, row in zip(images.paths, images.files, labels, probabilities, strict=True)
             ],
             label_issues=None
             if suspects is None
             else [
-                Suspect(asked.paths[s.row], asked.files[s.row], s.given, s.suggested, s.probability_suggested) for s in suspects
+                Suspect(images.paths[s.row], images.files[s.row], s.given, s.suggested, s.probability_suggested) for s in suspects
             ],
-            calibration=calibration_view(as_it_is, asked.probabilities, asked.labels),
+            calibration=calibration_view(as_it_is, probabilities, labels),
             scored=True,
             unsure=answered_text(result.answered.to_json()) if result.answered.threshold else "",
             made={"model": str(predictor.bundle.path), "photos": data, "sha256 of the model's record": predictor.bundle.sha256},
@@ -267,7 +263,7 @@ def _same_images(digests: Sequence[str]) -> np.ndarray | None:
     return None if len(different) == len(digests) else numbers
 
 
-def _predict_stored(predictor: Predictor, path: Path) -> _Asked:
+def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
     manifest = predictor.bundle.manifest
     with FeatureStore(path) as store:
         if store.spec_digest != manifest.spec_digest:
@@ -281,53 +277,56 @@ def _predict_stored(predictor: Predictor, path: Path) -> _Asked:
             raise ModelMismatchError(
                 f"The model '{model}' was made for other features than '{path}' holds ({differences}); {how}"
             )
-        index = _model_labels(predictor, store.class_names, path)
+        _check_classes(predictor, store.class_names, path)
         used = labelled(store)
+        images = table_of_store(store, used, predictor.class_names)
         probabilities = [np.empty((0, len(manifest.class_names)))]
         step = 256
         for start in range(0, len(used), step):
             probabilities.append(predictor.probabilities(store.features(used[start : start + step])))
-        digests, paths = ([column[i] for i in used] for column in (store.sha256, store.paths))
-        files = [picture_of(store.source, name, digest) for name, digest in zip(paths, digests, strict=True)]
-        labels = index[store.labels[used]]
+        files = (picture_of(store.source, path, digest) for path, digest in zip(images.paths, images.sha256, strict=True))
         skipped = sorted(store.paths[row] for row in store.plain.tolist() if store.labels[row] < 0)
-        return _Asked(np.concatenate(probabilities), labels, digests, paths, files, skipped)
+        return _Scored(replace(images, files=tuple(files)), np.concatenate(probabilities), skipped)
 
 
-def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progress], None]) -> _Asked:
+def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progress], None]) -> _Scored:
     found = scan(path)
     records = [record for record in found.records if record.label >= 0]
     if not records:
         raise SourceError(f"The images of '{path}' have no labels; give one folder per class, or a CSV with labels.")
-    index = _model_labels(predictor, found.class_names, path)
-    probabilities, labels, digests = [], [], []
-    taken: list[ImageRecord] = []
+    _check_classes(predictor, found.class_names, path)
+    probabilities: list[np.ndarray] = []
+    taken: list[ImageFeatures] = []
     failed: dict[int, str] = {}
     started = time.monotonic()
     for batch in predictor.answers(record.file for record in records):
         for item, row in batch:
             if row is not None:
                 probabilities.append(row)
-                labels.append(int(index[records[item.index].label]))
-                digests.append(item.sha256)
-                taken.append(records[item.index])
+                taken.append(item)
             else:
                 failed[item.index] = str(item.error)
         if batch:
             done, elapsed = batch[-1][0].index + 1, time.monotonic() - started
             remaining = elapsed / done * (len(records) - done)
-            progress(Progress(done, len(records), done - len(labels), done / elapsed, remaining, predictor.stages))
+            progress(Progress(done, len(records), done - len(taken), done / elapsed, remaining, predictor.stages))
     unlabelled = (record.path for record in found.records if record.label < 0)
     skipped = sorted([*(records[i].path for i in failed), *unlabelled, *(path for path, _ in found.left_out)])
     if not probabilities:
         raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")
     refuse_lost_classes(found.class_names, records, failed)
-    paths, files = [record.path for record in taken], [record.file for record in taken]
-    return _Asked(np.stack(probabilities), np.asarray(labels, np.int64), digests, paths, list[Path | None](files), skipped)
+    images = table_of_records(
+        [records[item.index] for item in taken],
+        [item.sha256 for item in taken],
+        [item.phash for item in taken],
+        found.class_names,
+        predictor.class_names,
+    )
+    return _Scored(images, np.stack(probabilities), skipped)
 
 
-def _model_labels(predictor: Predictor, class_names: Sequence[str], path: Path) -> np.ndarray:
-    """Return, for each class of the data, the label that the model gives it."""
+def _check_classes(predictor: Predictor, class_names: Sequence[str], path: Path) -> None:
+    """Make sure that the model knows the classes of the data."""
     known = predictor.class_names
     unknown = sorted(set(class_names) - set(known))
     if unknown:
@@ -335,4 +334,3 @@ def _model_labels(predictor: Predictor, class_names: Sequence[str], path: Path) 
             f"'{path}' has the class '{unknown[0]}', which the model '{predictor.bundle.path}' does not know "
             f"(it knows {', '.join(known)}); score it on those classes."
         )
-    return np.asarray([known.index(name) for name in class_names], np.int64)

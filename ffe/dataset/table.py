@@ -16,7 +16,7 @@ from ffe.base.text import counted, few, numbered
 from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
 from ffe.images.decode_all import decode_source
 from ffe.images.limits import Limits
-from ffe.images.sources import Scan
+from ffe.images.sources import ImageRecord, Scan
 from ffe.images.unreadable import refuse_lost_classes
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
@@ -156,6 +156,29 @@ def table_of_store(store: FeatureStore, rows: np.ndarray, class_names: Sequence[
     return ImageTable(paths, sha256, given, named, places, index[store.labels[rows]], store.phash[rows])
 
 
+def table_of_records(
+    records: Sequence[ImageRecord], sha256: Sequence[str], phash: Sequence[int], names: Sequence[str], class_names: Sequence[str]
+) -> ImageTable:
+    """Return the images of a source that could be read, labelled with the classes of a model.
+
+    Args:
+        records: N images.
+        sha256, phash: N values: digest of each file, fingerprint of its pixels.
+        names: of the classes of the source.
+        class_names: the label i means class_names[i].
+    """
+    index = [class_names.index(name) for name in names]
+    return ImageTable(
+        paths=tuple(record.path for record in records),
+        sha256=tuple(sha256),
+        given=tuple(record.split for record in records),
+        named=tuple(record.group for record in records),
+        files=tuple(record.file for record in records),
+        labels=np.asarray([index[record.label] if record.label >= 0 else -1 for record in records], np.int64),
+        phash=np.asarray(phash, np.uint64),
+    )
+
+
 def table_of_files(
     found: Scan,
     class_names: Sequence[str],
@@ -185,15 +208,5 @@ def table_of_files(
     failed = dict(decoded.skipped)
     unread = {i: failed[record.path] for i, record in enumerate(records) if record.path in failed}
     refuse_lost_classes(found.class_names, records, unread)
-    index = [class_names.index(name) for name in found.class_names]
-    labels = [index[record.label] if record.label >= 0 else -1 for record in decoded.records]
-    photos = ImageTable(
-        paths=tuple(record.path for record in decoded.records),
-        sha256=decoded.sha256,
-        given=tuple(record.split for record in decoded.records),
-        named=tuple(record.group for record in decoded.records),
-        files=tuple(record.file for record in decoded.records),
-        labels=np.asarray(labels, np.int64),
-        phash=decoded.phash,
-    )
-    return decoded.pixels, photos, len(decoded.skipped) + len(found.left_out)
+    images = table_of_records(decoded.records, decoded.sha256, decoded.phash.tolist(), found.class_names, class_names)
+    return decoded.pixels, images, len(decoded.skipped) + len(found.left_out)
