@@ -20,7 +20,7 @@ import click
 
 import ffe
 from ffe import errors
-from ffe.backbones.catalog import CATALOG, FACTS
+from ffe.backbones.catalog import CATALOG
 from ffe.cli import COMMANDS, cli
 from ffe.heads import HEADS
 
@@ -159,10 +159,10 @@ def backbones() -> Iterator[str]:
         (
             (
                 f"`{row.name}`",
-                f"{FACTS[row.name].top1:.1f} %",
-                f"{FACTS[row.name].gflops:.2f}",
-                f"{FACTS[row.name].parameters:,}",
-                f"{FACTS[row.name].channels:,}",
+                f"{row.top1:.1f} %",
+                f"{row.gflops:.2f}",
+                f"{row.parameters:,}",
+                f"{row.channels:,}",
                 row.size,
                 row.min_size,
                 row.mode,

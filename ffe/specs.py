@@ -1,8 +1,7 @@
 """Options as values: frozen, checked once, to JSON and back.
 
-A spec says how something was made and nothing else: no paths, no machine, no
-date. Two equal specs make equal features; ``ffe.base.digests.spec_digest`` of an
-``ExtractSpec`` is therefore the cache key of a feature file.
+A spec says how something was made and nothing else: no paths, no machine, no date. Two equal specs make equal features;
+``spec_digest`` of an ``ExtractSpec`` is therefore the cache key of a feature file.
 """
 
 from __future__ import annotations
@@ -26,14 +25,10 @@ Fill = Literal["nearest", "reflect", "constant", "wrap"]
 Compression = Literal["none", "lzf", "gzip", "zstd"]  # of a feature file: lossless, so no part of any spec
 
 
-def _check(value: Any, allowed: Any, what: str) -> None:
-    if value not in get_args(allowed):
-        raise SpecError(f"{what} is {value!r}, but must be one of {', '.join(get_args(allowed))}.")
-
-
-def _check_text(value: Any, what: str, *, or_none: bool = False) -> None:
-    if not (isinstance(value, str) or (or_none and value is None)):
-        raise SpecError(f"{what} is {value!r}, but must be text.")
+Metric = Literal["accuracy", "balanced_accuracy", "log_loss"]
+Oracle = Literal["bayesian", "hyperband", "random"]
+ClassWeights = Literal["auto", "balanced", "none"]
+TrainingViews = Literal["all", "epoch", "none"]
 
 
 class Spec:
@@ -42,6 +37,18 @@ class Spec:
     A field that came later (``metadata={"since": 2}``) is left out of the JSON
     while it is None, so that files of earlier versions keep their digests.
     """
+
+    def _check_choices(self, **choices: Any) -> None:
+        """Make sure that fields have one of the values of their ``Literal`` types."""
+        for name, allowed in choices.items():
+            if getattr(self, name) not in get_args(allowed):
+                raise SpecError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(get_args(allowed))}.")
+
+    def _check_texts(self, *names: str, or_none: str | None = None) -> None:
+        for name in (*names, or_none):
+            value = "" if name is None else getattr(self, name)
+            if not isinstance(value, str) and not (name == or_none and value is None):
+                raise SpecError(f"{name} is {value!r}, but must be text.")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings, numbers, booleans and None."""
@@ -78,12 +85,11 @@ class PreprocessSpec(Spec):
     """From the bytes of a file to the numbers that enter the backbone.
 
     Attributes:
-        size: (height, width) in pixels. The whole picture is stretched to it,
-            as ``keras.utils.load_img(target_size=..., interpolation="bilinear")`` does.
-        mode: scaling of the uint8 values, named as in ``keras.applications``:
-            ``caffe`` (BGR, ImageNet means subtracted), ``tf`` ([-1, 1]),
-            ``torch`` ([0, 1], then ImageNet mean and deviation), ``none``
-            ([0, 255]; the model scales by itself).
+        size: (height, width) in pixels. The whole picture is stretched to it, as
+            ``keras.utils.load_img(target_size=..., interpolation="bilinear")`` does.
+        mode: scaling of the uint8 values, named as in ``keras.applications``: ``caffe`` (BGR, ImageNet means
+            subtracted), ``tf`` ([-1, 1]), ``torch`` ([0, 1], then ImageNet mean and deviation), ``none`` ([0, 255];
+            the model scales by itself).
         interpolation: always ``bilinear`` (Pillow's, antialiased).
         orientation: always ``exif``: turned upright before resizing.
         background: what shows through transparent pixels.
@@ -99,19 +105,12 @@ class PreprocessSpec(Spec):
     decode: Decode = "exact"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, (tuple, list)):
+        size = tuple(self.size) if isinstance(self.size, (tuple, list)) else ()
+        if len(size) != 2 or not all(isinstance(n, int) and 0 < n <= 8192 for n in size):
             raise SpecError(f"size is {self.size!r}, but must be two whole numbers from 1 to 8192.")
-        object.__setattr__(self, "size", tuple(self.size))
-        height_width = self.size
-        if len(height_width) != 2 or not all(isinstance(n, int) and 0 < n <= 8192 for n in height_width):
-            raise SpecError(f"size is {self.size!r}, but must be two whole numbers from 1 to 8192.")
-        _check(self.mode, PreprocessMode, "mode")
-        _check(self.decode, Decode, "decode")
-        for name, only in (
-            ("interpolation", "bilinear"),
-            ("orientation", "exif"),
-            ("background", "white"),
-        ):
+        object.__setattr__(self, "size", size)
+        self._check_choices(mode=PreprocessMode, decode=Decode)
+        for name, only in (("interpolation", "bilinear"), ("orientation", "exif"), ("background", "white")):
             if getattr(self, name) != only:
                 raise SpecError(f"{name} is {getattr(self, name)!r}, but this version of ffe knows only {only!r}.")
 
@@ -120,16 +119,15 @@ class PreprocessSpec(Spec):
 class AugmentSpec(Spec):
     """How the views of a picture may differ from it; ``ffe.images.augment`` makes them.
 
-    A pair (low, high) is a range that each view draws evenly from; None, False
-    and 0 = no such change.
+    A pair (low, high) is a range that each view draws evenly from; None, False and 0 = no such change.
 
     Attributes:
         flip, vflip: mirrored left to right, or upside down, in half of the views.
         zoom: share of the picture's sides that is shown, in [0.1, 10]: below 1
             enlarges, at a place drawn at random; above 1 makes smaller.
         crop: share of the picture's area that is shown, in [0.01, 1], at a place drawn at random.
-        ratio: of ``crop``: width to height of what is shown, each as a share of
-            the picture's own, in [0.1, 10]; its logarithm is drawn evenly.
+        ratio: of ``crop``: width to height of what is shown, each as a share of the picture's own, in [0.1, 10]; its
+            logarithm is drawn evenly.
         rotate: up to so many degrees either way, in [0, 180].
         shift: by up to this share of the width and of the height either way, in [0, 1].
         shear: up to so many degrees either way, in [0, 60].
@@ -137,9 +135,8 @@ class AugmentSpec(Spec):
             (``reflect``), black (``constant``), or the other side (``wrap``).
         brightness: factor of the values, in [0, 10].
         contrast: factor of their distance from the picture's mean, in [0, 10].
-        normalize: each channel gets the mean and deviation of ImageNet, in every
-            view but the picture itself, so that scaling as ``torch`` does makes
-            it the picture less its mean, by its deviation.
+        normalize: each channel gets the mean and deviation of ImageNet, in every view but the picture itself, so that
+            scaling as ``torch`` does makes it the picture less its mean, by its deviation.
         seed: another seed, other views; in [0, 2**31).
     """
 
@@ -170,7 +167,7 @@ class AugmentSpec(Spec):
             if not _is_number(value) or not 0 <= value <= most:
                 raise SpecError(f"{name} is {value!r}, but must be a number from 0 to {most}.")
             object.__setattr__(self, name, float(value))  # 15 and 15.0 are one spec, and have one digest
-        _check(self.fill, Fill, "fill")
+        self._check_choices(fill=Fill)
         if self.crop is None and self.ratio != AugmentSpec.ratio:
             raise SpecError("ratio is the shape of what crop cuts out, so it needs crop.")
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**31:
@@ -217,10 +214,9 @@ class BackboneSpec(Spec):
 
     Attributes:
         name: a name of ``ffe.backbones.catalog``.
-        weights: ``file`` (pretrained, read from a file), ``random``, or learnt by
-            ffe and kept in a model file: ``finetuned``, or ``scratch``.
-        weights_sha256: digest of that file, of the recipe of the random ones, or
-            of the arrays that were learnt (``ffe.backbones.trained``).
+        weights: ``file`` (pretrained, read from a file), ``random``, or learnt by ffe and kept in a model file:
+            ``finetuned``, or ``scratch``.
+        weights_sha256: digest of that file, of the recipe of the random ones, or of the arrays that were learnt.
         layer: name of the layer whose output is taken; None = the last one.
     """
 
@@ -230,10 +226,8 @@ class BackboneSpec(Spec):
     layer: str | None = None
 
     def __post_init__(self) -> None:
-        _check(self.weights, WeightsKind, "weights")
-        _check_text(self.name, "name")
-        _check_text(self.weights_sha256, "weights_sha256")
-        _check_text(self.layer, "layer", or_none=True)
+        self._check_choices(weights=WeightsKind)
+        self._check_texts("name", "weights_sha256", or_none="layer")
 
 
 @dataclass(frozen=True)
@@ -243,8 +237,7 @@ class ExtractSpec(Spec):
     Attributes:
         precision: arithmetic of the backbone: a Keras dtype policy, or ``int8``.
         dtype: how a feature is stored.
-        quantized_sha256: digest of the int8 model; None for other precisions,
-            and for a run that has yet to calibrate one.
+        quantized_sha256: digest of the int8 model; None for other precisions, and for a run that has yet to make one.
     """
 
     backbone: BackboneSpec = field(metadata={"spec": BackboneSpec})
@@ -254,9 +247,8 @@ class ExtractSpec(Spec):
     quantized_sha256: str | None = field(default=None, metadata={"since": 2})
 
     def __post_init__(self) -> None:
-        _check(self.precision, Precision, "precision")
-        _check(self.dtype, StoredDtype, "dtype")
-        _check_text(self.quantized_sha256, "quantized_sha256", or_none=True)
+        self._check_choices(precision=Precision, dtype=StoredDtype)
+        self._check_texts(or_none="quantized_sha256")
         if self.quantized_sha256 is not None and self.precision != "int8":
             raise SpecError(f"only the precision int8 has a quantised model, not {self.precision}.")
 
@@ -269,9 +261,14 @@ class HeadSpec(Spec):
     parameters: dict[str, Any]
 
     def __post_init__(self) -> None:
-        _check_text(self.name, "name")
+        self._check_texts("name")
         if not isinstance(self.parameters, dict):
             raise SpecError(f"the parameters of a head are {self.parameters!r}, but must be values by name.")
+
+
+def _check_budget(seconds: float | None) -> None:
+    if seconds is not None and not 0 < seconds < 1e7:
+        raise SpecError(f"a budget of {seconds:g} seconds cannot be kept; give one above 0.")
 
 
 @dataclass(frozen=True)
@@ -294,33 +291,31 @@ class SearchSpec(Spec):
         class_weights: ``auto``, ``balanced`` or ``none``.
         ensemble: heads that are averaged, where that wins; 0 = none.
         seed: start of every random choice.
-        views: which rows of an image train: ``none`` but the plain one, ``all``,
-            or in heads that train by epochs one drawn for each ``epoch``; None =
-            all that the file has.
+        views: which rows of an image train: ``none`` but the plain one, ``all``, or in heads that train by epochs one
+            drawn for each ``epoch``; None = all that the file has.
     """
 
     heads: tuple[str, ...]
     trials: int | None = None
     seconds: float | None = None
-    oracle: Literal["bayesian", "hyperband", "random"] = "bayesian"
-    metric: Literal["accuracy", "balanced_accuracy", "log_loss"] = "accuracy"
+    oracle: Oracle = "bayesian"
+    metric: Metric = "accuracy"
     fixed: dict[str, Any] = field(default_factory=dict)
     executions: int = 1
     epochs: int = 50
     folds: int = 5
     test_fraction: float = 0.2
-    class_weights: Literal["auto", "balanced", "none"] = "auto"
+    class_weights: ClassWeights = "auto"
     ensemble: int = 0
     seed: int = 0
-    views: Literal["all", "epoch", "none"] | None = field(default=None, metadata={"since": 5})
+    views: TrainingViews | None = field(default=None, metadata={"since": 5})
 
     def __post_init__(self) -> None:
         if not self.heads:
             raise SpecError("a search needs at least one head; name some with --heads, or leave that out for all.")
         if self.trials is not None and self.trials < 1:
             raise SpecError(f"trials is {self.trials}, but must be at least 1.")
-        if self.seconds is not None and not 0 < self.seconds < 1e7:
-            raise SpecError(f"a budget of {self.seconds:g} seconds cannot be kept; give one above 0.")
+        _check_budget(self.seconds)
         for name, least in (("executions", 1), ("epochs", 1), ("folds", 2), ("seed", 0), ("ensemble", 0)):
             if getattr(self, name) < least:
                 raise SpecError(f"{name} is {getattr(self, name)}, but must be at least {least}.")
@@ -330,11 +325,9 @@ class SearchSpec(Spec):
             raise SpecError("a seed must be below 2147483648, and epochs at most 10000.")
         if not 0 < self.test_fraction <= 0.5:
             raise SpecError(f"test_fraction is {self.test_fraction}, but must be above 0 and at most 0.5.")
-        _check(self.oracle, Literal["bayesian", "hyperband", "random"], "oracle")
-        _check(self.metric, Literal["accuracy", "balanced_accuracy", "log_loss"], "metric")
-        _check(self.class_weights, Literal["auto", "balanced", "none"], "class_weights")
+        self._check_choices(oracle=Oracle, metric=Metric, class_weights=ClassWeights)
         if self.views is not None:
-            _check(self.views, Literal["all", "epoch", "none"], "views")
+            self._check_choices(views=TrainingViews)
 
 
 @dataclass(frozen=True)
@@ -378,7 +371,7 @@ class TrainingSpec(Spec):
     batch_size: int = 32
     patience: int = 5
     batchnorm: bool = False
-    class_weights: Literal["auto", "balanced", "none"] = "auto"
+    class_weights: ClassWeights = "auto"
     valid_fraction: float = 0.2
     seconds: float | None = None
     seed: int = 0
@@ -405,22 +398,14 @@ class TrainingSpec(Spec):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SpecError(f"{name} is {value:g}, but must be from {low:g} to {high:g}.")
-        for name, least, most in (
-            ("hold", 0, 10_000),
-            ("batch_size", 1, 4096),
-            ("patience", 0, 10_000),
-            ("seed", 0, 2**31 - 1),
-            ("views", 0, MOST_VIEWS),
-        ):
+        whole = {"hold": (0, 10_000), "batch_size": (1, 4096), "patience": (0, 10_000), "seed": (0, 2**31 - 1)}
+        for name, (least, most) in {**whole, "views": (0, MOST_VIEWS)}.items():
             if not least <= getattr(self, name) <= most:
                 raise SpecError(f"{name} is {getattr(self, name)}, but must be from {least} to {most}.")
-        if self.seconds is not None and not 0 < self.seconds < 1e7:
-            raise SpecError(f"a budget of {self.seconds:g} seconds cannot be kept; give one above 0.")
+        _check_budget(self.seconds)
         if self.views and self.augment is None:
             raise SpecError("--views needs --augment, which says how the views differ; add --augment flip,zoom, for example.")
-        _check(self.schedule, Schedule, "schedule")
-        _check(self.optimizer, Optimizer, "optimizer")
-        _check(self.class_weights, Literal["auto", "balanced", "none"], "class_weights")
+        self._check_choices(schedule=Schedule, optimizer=Optimizer, class_weights=ClassWeights)
 
 
 def _listed(values: Any) -> str:

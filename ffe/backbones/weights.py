@@ -23,9 +23,8 @@ RANDOM = "random"
 TORCH_SUFFIX = ".pth"  # of the one such file that ffe reads; see ``ffe.backbones.lite0``
 
 # One of the files that keras.applications downloads; asked whether it is there, and not read.
-_PROBE_URL = (
-    "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
-)
+_HOST = "https://storage.googleapis.com/tensorflow/keras-applications"
+_PROBE_URL = f"{_HOST}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _PROBE_SECONDS = 4.0
 
 
@@ -85,22 +84,13 @@ def resolve(
         row: the backbone.
         size: input (height, width); some backbones were trained at several.
         weights: ``imagenet``, ``random``, or the path of a Keras weights file.
-        download: fetches the ImageNet weights into Keras's cache; tried only
-            where the download host answers.
-
-    Returns:
-        The weights, with their digest.
+        download: fetches the ImageNet weights into Keras's cache; tried only where the download host answers.
 
     Raises:
-        WeightsError: there are none; the message says where they were looked
-            for and how to get them.
+        WeightsError: there are none; the message says where they were looked for and how to get them.
     """
     if weights == RANDOM or row.name == FAKE:
         return random_weights()
-    if weights == IMAGENET and row.name == CONVNET:
-        raise WeightsError(
-            f"There are no pretrained weights of '{CONVNET}'; give a model file that 'ffe scratch' wrote as --backbone MODEL.ffe."
-        )
     if weights != IMAGENET:
         path = Path(weights)
         if not path.is_file():
@@ -110,21 +100,29 @@ def resolve(
                 f"{did_you_mean(weights, (IMAGENET, RANDOM))}"
             )
         return _found(row, path)
-    path_or_none = find_file(row, size)
+    if row.name == CONVNET:
+        raise WeightsError(
+            f"There are no pretrained weights of '{CONVNET}'; give a model file that 'ffe scratch' wrote as --backbone MODEL.ffe."
+        )
+    if found := find_file(row, size):
+        return _found(row, found)
+    if row.name == LITE0:
+        return _found(row, lite0.needed_file())
     failure = ""
-    if path_or_none is None and row.name == LITE0:
-        path_or_none = lite0.needed_file()
-    if path_or_none is None and download is not None:
-        failure = _unreachable()
-        if not failure:
-            try:
-                download(row, size)
-            except Exception as error:  # Keras raises bare Exception when a download breaks off
-                failure = f"the download failed: {' '.join(str(error).split())}"
-            path_or_none = find_file(row, size)
-    if path_or_none is None:
-        raise WeightsError(_missing(row, size, failure))
-    return _found(row, path_or_none)
+    if download is not None and not (failure := _unreachable()):
+        try:
+            download(row, size)
+        except Exception as error:  # Keras raises bare Exception when a download breaks off
+            failure = f"the download failed: {' '.join(str(error).split())}"
+        if found := find_file(row, size):
+            return _found(row, found)
+    looked = ", ".join(f"'{path}'" for path in candidates(row, size))
+    raise WeightsError(
+        f"The ImageNet weights of '{row.name}' are not on this machine: looked for {looked}"
+        f"{f' ({failure})' if failure else ''}; run the command once with a network so that Keras downloads them, "
+        f"or put '{row.weights_file}' into a folder that {WEIGHTS_DIR_VARIABLE} names, "
+        f"or pass --weights PATH, or take --backbone {LITE0}, whose weights are installed with ffe."
+    )
 
 
 def _found(row: Backbone, path: Path) -> Weights:
@@ -136,17 +134,6 @@ def _found(row: Backbone, path: Path) -> Weights:
         return Weights("file", lite0.check_file(path, remembered_digest) if torch else remembered_digest(path), path)
     except OSError as error:
         raise WeightsError(unopened(path, error)) from error
-
-
-def _missing(row: Backbone, size: tuple[int, int], failure: str) -> str:
-    looked = ", ".join(f"'{path}'" for path in candidates(row, size))
-    cause = f" ({failure})" if failure else ""
-    return (
-        f"The ImageNet weights of '{row.name}' are not on this machine: looked for {looked}{cause}; "
-        f"run the command once with a network so that Keras downloads them, "
-        f"or put '{row.weights_file}' into a folder that {WEIGHTS_DIR_VARIABLE} names, "
-        f"or pass --weights PATH, or take --backbone {LITE0}, whose weights are installed with ffe."
-    )
 
 
 def _unreachable() -> str:

@@ -22,7 +22,7 @@ def command(as_json: bool) -> None:
     on. GFLOPs are the arithmetic for one picture of the default size; the rate
     is what earlier runs on this machine showed.
     """
-    from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
+    from ffe.backbones.catalog import CATALOG, DEFAULT
     from ffe.backbones.weights import find_file
     from ffe.base.text import bytes_text
     from ffe.images.preprocess import SCALING
@@ -31,7 +31,6 @@ def command(as_json: bool) -> None:
     rows = []
     for row in CATALOG.values():
         file = find_file(row, (row.size, row.size))
-        facts = FACTS[row.name]
         rows.append(
             {
                 "name": row.name,
@@ -42,12 +41,12 @@ def command(as_json: bool) -> None:
                 "licence": row.licence,
                 "weights": None if file is None else str(file),
                 "default": row.name == DEFAULT,
-                "parameters": facts.parameters,
-                "features": facts.channels,
-                "weights_bytes": facts.weights_bytes,
-                "gflops": facts.gflops,
+                "parameters": row.parameters,
+                "features": row.channels,
+                "weights_bytes": row.weights_bytes,
+                "gflops": row.gflops,
                 "images_per_second": None if file is None else _rate(row),
-                "imagenet_top1": facts.top1,
+                "imagenet_top1": row.top1,
             }
         )
     if as_json:

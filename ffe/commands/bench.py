@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -12,10 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -30,7 +33,7 @@ from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, SourceError
 from ffe.images.file_names import is_text, printable
 from ffe.images.loader import ImageStream
-from ffe.images.sources import ImageRecord, scan
+from ffe.images.sources import ImageRecord, Scan, scan
 from ffe.specs import Decode
 from ffe.store.writer import row_key
 
@@ -44,8 +47,8 @@ class BenchRow:
 
     Attributes:
         way: what ran.
-        scope: ``whole process`` from start to exit, ``backbone alone`` on
-            decoded images in memory, ``decode alone``, or ``once``.
+        scope: ``whole process`` from start to exit, ``backbone alone`` on decoded images in memory, ``decode alone``, or
+            ``once``.
         images: photos in one measurement.
         seconds: median of the measurements.
         images_per_second: at that median; None for what is done once.
@@ -57,10 +60,10 @@ class BenchRow:
     scope: str
     images: int
     seconds: float
-    images_per_second: float | None
-    fastest: float | None
-    slowest: float | None
-    ratio: float | None
+    images_per_second: float | None = None
+    fastest: float | None = None
+    slowest: float | None = None
+    ratio: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -85,8 +88,7 @@ class BenchResult:
 class _Bench:
     def __init__(self, records: list[ImageRecord], backbone: str, size: tuple[int, int], weights: str, folder: Path) -> None:
         self.backbone, self.size, self.weights = backbone, size, weights
-        self.folder = folder
-        self.listing = folder / "photos.csv"
+        self.folder, self.listing = folder, folder / "photos.csv"
         files = [record.file.resolve() for record in records]
         if odd := [printable(str(file)) for file in files if not is_text(str(file))]:
             raise SourceError(f"The name '{odd[0]}' is not valid text, which a CSV cannot hold; rename the file or folder.")
@@ -94,23 +96,21 @@ class _Bench:
             lines = csv.writer(file)
             lines.writerow(("path", "label"))
             lines.writerows((file, record.label) for file, record in zip(files, records, strict=True))
-        self.records = sorted(scan(self.listing).records, key=lambda record: row_key(record.path))  # as the measured runs see it
+        self.records = _in_order(scan(self.listing))  # as the measured runs see it
 
-    def one_at_a_time(self, count: int) -> tuple[float, float]:
-        """Return the seconds of the whole process, and of the loop alone, for the first photos."""
+    def one_at_a_time(self, count: int) -> float:
+        """Return the seconds that all photos would take, of a process for the first ``count``: its start-up, and its rate."""
         names = self.folder / "names.txt"
         names.write_text("".join(f"{record.file.resolve()}\n" for record in self.records[:count]), "utf-8")
         command = ("ffe.commands.bench_baseline", str(names), self.backbone, *map(str, self.size), self.weights)
         seconds, output = self._process(*command)
-        return seconds, json.loads(output.splitlines()[-1])["loop_seconds"]
+        return seconds + json.loads(output.splitlines()[-1])["loop_seconds"] * (len(self.records) / count - 1)
 
-    def extract(self, *options: str, cache: str) -> float:
+    def extract(self, *options: str, cache: str = "cache") -> float:
         """Return the seconds of a whole ``ffe extract`` into a new file."""
-        output = self.folder / "features.h5"
-        height, width = self.size
-        command = ["ffe", "extract", str(self.listing), "-o", str(output), "--backbone", self.backbone]
-        command += ["--size", f"{height}x{width}", "--weights", self.weights, *options]
-        seconds, _ = self._process(*command, cache=cache)
+        output, (height, width) = self.folder / "features.h5", self.size
+        command = ("ffe", "extract", str(self.listing), "-o", str(output), "--backbone", self.backbone)
+        seconds, _ = self._process(*command, "--size", f"{height}x{width}", "--weights", self.weights, *options, cache=cache)
         output.unlink()
         return seconds
 
@@ -141,6 +141,13 @@ class _Bench:
             raise SourceError("None of the photos could be decoded; check that the source holds pictures.")
         return np.stack([found[i % len(found)] for i in range(_ALONE_IMAGES)])
 
+    def cache_without_int8(self) -> str:
+        """Return the name of a cache with the converted models of the other one, but no quantised ones."""
+        other = self.folder / "cache-without-int8"
+        shutil.rmtree(other, ignore_errors=True)
+        shutil.copytree(self.folder / "cache" / "models", other / "models", ignore=shutil.ignore_patterns("*-int8.zip"))
+        return other.name
+
 
 def bench(
     source: str | os.PathLike[str],
@@ -159,8 +166,7 @@ def bench(
     all of them are reckoned from its start-up and its rate.
 
     Args:
-        source: photos; see ``ffe.images.sources``.
-        backbone, size, weights: see ``ffe.extract``.
+        source, backbone, size, weights: see ``ffe.extract``.
         photos: how many of the source to take, at the most.
         slow_photos: how many the one-at-a-time way gets, at the most.
         repeats: measurements of each way.
@@ -170,15 +176,19 @@ def bench(
         SourceError, BackboneError, WeightsError, EngineError: it cannot be measured.
     """
     spec, found = make_spec(backbone, size, weights)
-    records = sorted(scan(source).records, key=lambda record: row_key(record.path))[:photos]
+    records = _in_order(scan(source))[:photos]
     if len(records) < LEAST_SAMPLE:
         raise SourceError(
             f"'{source}' has {counted(len(records), 'file')}; a bench needs at least {counted(LEAST_SAMPLE, 'photo')}."
         )
-    measured: dict[tuple[str, str], list[float]] = {}
-    once: list[BenchRow] = []
-    slow = min(slow_photos, len(records))
-    with tempfile.TemporaryDirectory(prefix="ffe-bench-") as name, _cache_in(Path(name) / "cache"):
+    count, once = len(records), list[BenchRow]()
+    slow, measured = min(slow_photos, count), defaultdict[tuple[str, str], list[float]](list)
+    with (
+        tempfile.TemporaryDirectory(prefix="ffe-bench-") as name,
+        mock.patch.dict(
+            os.environ, {CACHE_VARIABLE: str(Path(name) / "cache")}
+        ),  # so that what the user has cached changes nothing
+    ):
         runs = _Bench(records, backbone, spec.preprocess.size, weights, Path(name))
         pixels = runs.pixels()
         engines: dict[str, Engine] = {}
@@ -186,70 +196,43 @@ def bench(
             on_step("converting and calibrating, once")
             started = time.perf_counter()
             engines["openvino, float32"] = open_engine(spec, found, name="openvino")
-            once.append(BenchRow("converting the backbone", "once", 0, time.perf_counter() - started, None, None, None, None))
+            once.append(BenchRow("converting the backbone", "once", 0, time.perf_counter() - started))
             started = time.perf_counter()
             int8, _ = make_spec(backbone, size, weights, precision="int8")
             model = quantized_for(int8, found, runs.records)
-            once.append(BenchRow("calibrating int8", "once", len(records), time.perf_counter() - started, None, None, None, None))
+            once.append(BenchRow("calibrating int8", "once", count, time.perf_counter() - started))
             engines["openvino, int8"] = open_engine(int8, found, name="openvino", quantized=model)
         engines["keras, batches of 32"] = open_engine(spec, found, name="keras")
-        for number in range(repeats):
-
-            def add(way: str, scope: str, measure: Callable[[], float], number: int = number) -> None:
-                on_step(f"{number + 1}/{repeats} {way}, {scope}")
-                measured.setdefault((way, scope), []).append(measure())
-
-            def whole() -> float:
-                process, loop = runs.one_at_a_time(slow)
-                return process + loop * (len(records) / slow - 1)
-
-            add("one at a time", "whole process", whole)
-            add("ffe extract", "whole process", lambda: runs.extract(cache="cache"))
-            if has_openvino():
-                add(
-                    "ffe extract, int8, calibration included",
-                    "whole process",
-                    lambda: runs.extract("--precision", "int8", cache=_without_int8(Path(name) / "cache")),
-                )
-                add(
-                    "ffe extract, int8, calibration cached, fast decode",
-                    "whole process",
-                    lambda: runs.extract("--precision", "int8", "--decode", "fast", cache="cache"),
-                )
-            for way, engine in engines.items():
-                add(way, "backbone alone", lambda engine=engine: len(records) / images_per_second(engine, pixels, _ALONE_SECONDS))  # type: ignore[misc]
-            add("decode exact", "decode alone", lambda: runs.decode("exact"))
-            add("decode fast", "decode alone", lambda: runs.decode("fast"))
+        ways: dict[tuple[str, str], Callable[[], float]] = {
+            ("one at a time", "whole process"): lambda: runs.one_at_a_time(slow),
+            ("ffe extract", "whole process"): runs.extract,
+        }
+        if has_openvino():
+            ways["ffe extract, int8, calibration included", "whole process"] = lambda: runs.extract(
+                "--precision", "int8", cache=runs.cache_without_int8()
+            )
+            ways["ffe extract, int8, calibration cached, fast decode", "whole process"] = lambda: runs.extract(
+                "--precision", "int8", "--decode", "fast"
+            )
+        for way, engine in engines.items():
+            ways[way, "backbone alone"] = partial(_alone, engine, pixels, count)
+        ways["decode exact", "decode alone"] = lambda: runs.decode("exact")
+        ways["decode fast", "decode alone"] = lambda: runs.decode("fast")
+        for number, ((way, scope), measure) in itertools.product(range(repeats), ways.items()):
+            on_step(f"{number + 1}/{repeats} {way}, {scope}")
+            measured[way, scope].append(measure())
     yardstick = measured["one at a time", "whole process"]
-    rows = [_row(way, scope, len(records), seconds, yardstick) for (way, scope), seconds in measured.items()]
-    return BenchResult(backbone, spec.preprocess.size, len(records), repeats, (*rows, *once))
+    rows = [_row(way, scope, count, seconds, yardstick) for (way, scope), seconds in measured.items()]
+    return BenchResult(backbone, spec.preprocess.size, count, repeats, (*rows, *once))
 
 
-@contextlib.contextmanager
-def _cache_in(folder: Path) -> Iterator[None]:
-    """Keep models in a folder of the bench's own, so that what the user has cached changes nothing."""
-    before = os.environ.get(CACHE_VARIABLE)
-    os.environ[CACHE_VARIABLE] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[CACHE_VARIABLE]
-        else:
-            os.environ[CACHE_VARIABLE] = before
+def _in_order(found: Scan) -> list[ImageRecord]:
+    return sorted(found.records, key=lambda record: row_key(record.path))
 
 
-def _without_int8(cache: Path) -> str:
-    """Return the name of a cache with the converted models of another, but no quantised ones."""
-    other = cache.with_name("cache-without-int8")
-    (other / "models").mkdir(parents=True, exist_ok=True)
-    for file in (other / "models").glob("*-int8.zip"):
-        file.unlink()
-    for file in (cache / "models").glob("*.zip"):
-        target = other / "models" / file.name
-        if not file.name.endswith("-int8.zip") and not target.exists():
-            shutil.copyfile(file, target)
-    return other.name
+def _alone(engine: Engine, pixels: np.ndarray, count: int) -> float:
+    """Return the seconds that an engine alone takes for so many images."""
+    return count / images_per_second(engine, pixels, _ALONE_SECONDS)
 
 
 def _row(way: str, scope: str, images: int, seconds: list[float], yardstick: list[float]) -> BenchRow:

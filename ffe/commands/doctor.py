@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -19,11 +19,13 @@ from ffe.backbones.catalog import CATALOG
 from ffe.backbones.weights import WEIGHTS_DIR_VARIABLE, find_file, keras_home
 from ffe.base.openvino_ir import read_ir
 from ffe.base.system import cores, free_memory, has_vnni, library_version, may_have_gpu, total_memory
+from ffe.base.text import counted
 from ffe.engines.model_cache import cache_folder
 from ffe.engines.throughput import images_per_second
-from ffe.errors import one_line
+from ffe.errors import EngineError, one_line
 from ffe.images.decode import decode
 from ffe.images.drawings import draw
+from ffe.specs import Decode
 
 _LIBRARIES = ("tensorflow", "keras", "openvino", "nncf", "h5py", "numpy", "pillow", "opencv-python-headless", "simplejpeg")
 _MEASURE_SECONDS = 1.0
@@ -87,7 +89,7 @@ def checkup(on_step: Callable[[str], None] = lambda step: None) -> Checkup:
     """
     files = sorted(cache_folder().glob("*.zip")) if cache_folder().is_dir() else []
     on_step("decoding is measured, for about two seconds")
-    decode_rates = {how: rate for how in ("exact", "fast") if (rate := _decode_rate(how)) is not None}
+    decode_rates = {how: rate for how in get_args(Decode) if (rate := _decode_rate(how)) is not None}
     expected = tuple(_expected(files, decode_rates, on_step))
     on_step("the engines are tried; loading TensorFlow takes a few seconds")
     named = os.environ.get(WEIGHTS_DIR_VARIABLE)
@@ -103,7 +105,7 @@ def checkup(on_step: Callable[[str], None] = lambda step: None) -> Checkup:
         gpu_device=may_have_gpu(),
         vnni=has_vnni(),
         libraries={name: library_version(name) for name in _LIBRARIES},
-        engines=(_check_openvino(), _check_keras()),
+        engines=(_check("openvino", _check_openvino), _check("keras", _check_keras)),
         weights_folders=tuple(str(path) for path in ([Path(named)] if named else []) + [keras_home() / "models"]),
         weights_found=tuple(found),
         cache=str(cache_folder()),
@@ -122,44 +124,46 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _check_openvino() -> EngineCheck:
-    """Compile and run a model of one node."""
-    try:
-        from ffe.engines.openvino import import_openvino
+def _check_openvino() -> str:
+    """Compile and run a model of one node; return what it ran on."""
+    from ffe.engines.openvino import import_openvino
 
-        ov = import_openvino()
-        image = ov.opset13.parameter([1, 4], ov.Type.f32)
-        ran = ov.Core().compile_model(ov.Model([ov.opset13.relu(image)], [image]), "CPU")([np.full((1, 4), -1, np.float32)])
-        core = ov.Core()
-        return EngineCheck("openvino", bool((ran[0] == 0).all()), str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip())
-    except Exception as error:  # whatever is wrong with it is what the user wants to know
-        return EngineCheck("openvino", False, one_line(error))
+    ov = import_openvino()
+    image = ov.opset13.parameter([1, 4], ov.Type.f32)
+    core = ov.Core()
+    ran = core.compile_model(ov.Model([ov.opset13.relu(image)], [image]), "CPU")([np.full((1, 4), -1, np.float32)])
+    if ran[0].any():
+        raise EngineError("it computes wrongly")
+    return str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
 
 
-def _check_keras() -> EngineCheck:
+def _check_keras() -> str:
     """Import Keras, and ask it for its devices."""
+    import keras
+
+    gpus = keras.distribution.list_devices("gpu")
+    return f"on {keras.config.backend()}, {counted(len(gpus), 'GPU') if gpus else 'no GPU'}"
+
+
+def _check(name: str, check: Callable[[], str]) -> EngineCheck:
     try:
-        import keras
-
-        gpus = keras.distribution.list_devices("gpu")
-        device = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}" if gpus else "no GPU"
-        return EngineCheck("keras", True, f"on {keras.config.backend()}, {device}")
-    except Exception as error:
-        return EngineCheck("keras", False, one_line(error))
+        return EngineCheck(name, True, check())
+    except Exception as error:  # whatever is wrong with it is what the user wants to know
+        return EngineCheck(name, False, one_line(error))
 
 
-def _decode_rate(how: str) -> float | None:
+def _decode_rate(how: Decode) -> float | None:
     """Return JPEG pictures of 500x375 that one core decodes to 224x224, a second; None if it cannot."""
     buffer = io.BytesIO()
     draw("dog", 0, (375, 500)).save(buffer, "JPEG", quality=90)
     data = buffer.getvalue()
     try:
-        decode(data, (224, 224), how)  # type: ignore[arg-type]
+        decode(data, (224, 224), how)
     except ImportError:  # its library is missing: the line of libraries says so
         return None
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < _MEASURE_SECONDS:
-        decode(data, (224, 224), how)  # type: ignore[arg-type]
+        decode(data, (224, 224), how)
         count += 1
     return count / (time.perf_counter() - started)
 

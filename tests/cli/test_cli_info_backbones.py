@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ffe.backbones.catalog import CATALOG, DEFAULT, FACTS
+from ffe.backbones.catalog import CATALOG, DEFAULT
 from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import make_spec
 from ffe.bundle.card import model_card
@@ -154,10 +154,9 @@ def test_backbones_have_what_to_choose_by(tmp_path: Path, monkeypatch: pytest.Mo
     assert line.split()[1:6] == ["75.1", "%", "0.8", "123/s", "3.4"]
     assert max(map(len, text.splitlines())) <= 100
     assert f"\n{DEFAULT} is the default." in text
-    assert FACTS.keys() == CATALOG.keys()
     for name in ("mobilenet_0.25", DEFAULT):
         model = build(*make_spec(name, 32, "random"))
-        assert (model.count_params(), model.output_shape[-1]) == (FACTS[name].parameters, FACTS[name].channels)
+        assert (model.count_params(), model.output_shape[-1]) == (CATALOG[name].parameters, CATALOG[name].channels)
 
 
 def test_info_tells_the_temperature_and_the_threshold_of_a_model(fake_bundle: Path, tmp_path: Path) -> None:
