@@ -17,7 +17,6 @@ from ffe.base.clock import Clock, OutOfTimeError
 from ffe.base.output_file import check_output as check_report
 from ffe.bundle.build import check_place
 from ffe.commands.compare_runner import Callbacks, RoadRunner
-from ffe.commands.option_text import words
 from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import FINETUNING, ON_BACKBONE, ROADS, Road, check_roads
 from ffe.dataset.assign import ImageSplit, Splitter
@@ -29,6 +28,7 @@ from ffe.extraction.request import spec_at_hand
 from ffe.extraction.stage_times import Progress
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.trainer import Step
+from ffe.finetuning.training_options import parts_of
 from ffe.finetuning.unfreeze import count_stages
 from ffe.images.augment_text import COMPARE, parse_augment
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
@@ -113,7 +113,7 @@ def compare(
         raise SpecError(f"a budget of {seconds:g} seconds cannot be kept; give one above 0 with --budget.")
     if epochs is not None and not 1 <= epochs <= 10_000:
         raise SpecError(f"epochs are {epochs}, but must be from 1 to 10000.")
-    names = check_roads(words(roads))
+    names = check_roads(parts_of(roads))
     changes = parse_augment(augment) if isinstance(augment, str) else augment
     found, folder = scan(source), Path(output)
     check_source(found)
@@ -128,7 +128,7 @@ def compare(
         if own is not None and backbone != DEFAULT:
             log.info("the features in '%s' were made with the backbone %s: going on with that", folder, backbone)
     told = Callbacks(progress, on_trials, on_decoded, on_epoch, on_step)
-    stages = words(unfreeze)
+    stages = parts_of(unfreeze)
     if stages and FINETUNING in names and backbone != FAKE:
         _check_stages(stages, backbone, size, weights)
     split = SplitCsv(found, folder / "split.csv")

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +14,9 @@ import numpy as np
 
 from ffe.backbones.keras_build import build
 from ffe.backbones.trained import arrays_digest, is_model_file
-from ffe.base.clock import Clock, OutOfTimeError
+from ffe.base.clock import OutOfTimeError
 from ffe.bundle.io import Bundle
-from ffe.commands.option_text import changes, hold_of, numbers, whole_numbers, words
-from ffe.dataset.assign import ImageSplit, Splitter
+from ffe.dataset.assign import ImageSplit
 from ffe.dataset.table import check_apart, check_classes, check_counts
 from ffe.engines.factory import check_engine
 from ffe.errors import BundleError, DataError, StoreError
@@ -26,29 +24,21 @@ from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.stage_times import Progress
-from ffe.finetuning.activation_cache import ActivationCache, Means
+from ffe.finetuning.activation_cache import ActivationCache
 from ffe.finetuning.base_model import BaseModel, open_base, prepare_model
 from ffe.finetuning.epochs import Epoch
-from ffe.finetuning.finish import (
-    Call,
-    ended_early,
-    learnt_spec,
-    pooled_of,
-    probabilities_of,
-    score_head,
-    scores_as_before,
-    write_trained,
-)
+from ffe.finetuning.finish import learnt_head, learnt_spec, make_result, make_trainer, score_head, scores_as_before, write_trained
 from ffe.finetuning.joined_model import JoinedModel, features_above
 from ffe.finetuning.split_point import Cut, find_cut
 from ffe.finetuning.trainer import Step, Trainer
+from ffe.finetuning.training_options import FinetuneOptions
 from ffe.finetuning.training_result import Stage, TrainingResult
 from ffe.finetuning.unfreeze import count_stages, unfreeze_layers
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import Scan, scan
 from ffe.report.finetune_page import write_training_report
 from ffe.specs import AugmentSpec, TrainingSpec
-from ffe.splits.holdout import TEST, TRAIN, VALID
+from ffe.splits.holdout import TEST
 
 if TYPE_CHECKING:
     import keras
@@ -145,79 +135,40 @@ def finetune(
         DataError: a class has too few images, or none on one of the sides, or the loss is no number any more.
         KeyboardInterrupt: interrupted before an epoch was better than the start; nothing is written then.
     """
-    started = time.monotonic()
-    spec = TrainingSpec(
-        unfreeze=words(unfreeze),
-        epochs=whole_numbers(epochs, "--epochs"),
-        learning_rate=numbers(learning_rate, "--learning-rate"),
-        schedule=schedule,  # type: ignore[arg-type]
-        hold=hold_of(hold, schedule),
-        optimizer=optimizer,  # type: ignore[arg-type]
-        weight_decay=weight_decay,
-        dropout=dropout,
-        batch_size=batch_size,
-        patience=patience,
-        batchnorm=batchnorm,
-        class_weights=class_weights,  # type: ignore[arg-type]
-        valid_fraction=valid_fraction,
-        seconds=budget,
-        seed=seed,
-        augment=changes(augment),
-        views=views,
-    )
-    page, board = (None if path is None else Path(path) for path in (report, tensorboard))
-    call = Call(Path(output), page, board, overwrite, (source, weights), Clock(started, budget), on_epoch, on_step)
-    _check_model(Path(model), Path(source))
-    call.check()
-    base = open_base(Path(model), weights)
+    options = FinetuneOptions.of(locals())
+    _check_model(options.model, Path(source))
+    options.check_outputs(weights)
+    base = open_base(options.model, weights)
     check_engine(engine)
-    check_batch(spec.batch_size, base.spec.preprocess.size)
-    own = cache is None
-    folder = Path(cache) if cache is not None else call.output.with_name(call.output.name + ".cache")
-    found = scan(source, call.output)
-    names = base.bundle.manifest.class_names
-    check_classes(found, names, str(model))
+    check_batch(batch_size, base.spec.preprocess.size)
+    found = scan(source, options.output)
+    manifest = base.bundle.manifest
+    check_classes(found, manifest.class_names, str(model))
     check_counts(found)
-    _check_folder(folder, found)
-
-    def end_preparing(done: int, total: int) -> None:
-        if inputs.photos is not None and done < total and call.clock.is_over:  # the first stage has to have its rows
-            raise OutOfTimeError
-
-    def on_progress(now: Progress) -> None:
-        progress(now)
-        end_preparing(now.done, now.total)
-
-    def on_pixels(done: int, total: int) -> None:
-        on_decoded(done, total)
-        end_preparing(done, total)
-
-    means = Means(engine, workers, Limits(max_pixels, max_bytes, truncated), on_progress, on_pixels)
-    inputs = ActivationCache(Path(source), found, names, base.spec, base.found, folder, spec, means, own=own)
+    _check_folder(options.folder, found)
+    activations = ActivationCache(options, found, manifest.class_names, base.spec, base.found)
     backbone = build(base.spec, base.found)
-    plan = _plan(backbone, base, spec)
-    inputs.check_room([cut for _, cut in plan])
+    plan = _plan(backbone, base, options.spec)
+    activations.check_room([cut for _, cut in plan])
     untouched = arrays_digest(backbone)
-    splitter = Splitter(names, valid_fraction, seed, split)
-    with inputs.tidy(keep=keep_cache), call.logged() as logged:
-        result, assigned, pooled = _train(base, backbone, plan, inputs, spec, splitter, logged)
+    with activations.tidied(), options.logged() as logged:
+        result, assigned, pooled = _train(base, backbone, plan, activations, logged)
     features = base.spec
     if arrays_digest(backbone) != untouched:
         features = learnt_spec(base.spec, "finetuned", backbone)
-    elif features == base.bundle.manifest.spec:
+    elif features == manifest.spec:
         log.info("the backbone is as it was: features that it made before are good for the new model too")
     if anonymous:
         assigned = assigned.anonymous()
     if result.unchanged:
-        base.bundle.copy(call.output)
+        base.bundle.copy(options.output)
         if anonymous:
-            Bundle(call.output).replace_splits([])
+            Bundle(options.output).replace_splits([])
     else:
-        write_trained(result, backbone, features, base.to_json(), spec, assigned, base.bundle.manifest.reject)
-    if call.page is not None:
-        reject = base.bundle.manifest.reject
-        write_training_report(call.page, result, base.spec, spec, assigned, pooled, str(source), reject)
-    return dataclasses.replace(result, seconds=time.monotonic() - started)
+        write_trained(result, backbone, features, base.to_json(), options.spec, assigned, manifest.reject)
+    if pooled is not None:
+        write_training_report(options, result, base.spec, assigned, pooled, manifest.reject)
+    return dataclasses.replace(result, seconds=options.clock.elapsed)
 
 
 def _check_model(model: Path, source: Path) -> None:
@@ -259,27 +210,22 @@ def _train(
     base: BaseModel,
     backbone: keras.Model,
     plan: list[tuple[Stage, Cut]],
-    inputs: ActivationCache,
-    spec: TrainingSpec,
-    splitter: Splitter,
-    call: Call,
-) -> tuple[TrainingResult, ImageSplit, np.ndarray]:
-    """Train all stages, and judge; return also the pooled features of all images, float32 (N, C), where a page wants them."""
-    manifest = base.bundle.manifest
-    names = manifest.class_names
+    activations: ActivationCache,
+    options: FinetuneOptions,
+) -> tuple[TrainingResult, ImageSplit, np.ndarray | None]:
+    """Train all stages, and score; return also the pooled features of all images, float32 (N, C), where a page wants them."""
     trainer: Trainer | None = None
-    pooled = np.empty((0, manifest.grid[2]), np.float32)
     for stage, cut in plan:
         if trainer is not None and trainer.interrupted:
             break
-        if trainer is not None and call.clock.is_over:
+        if trainer is not None and options.clock.is_over:
             trainer.out_of_time = True
             break
-        unfreeze_layers(backbone, stage.layers, batchnorm=spec.batchnorm)
+        unfreeze_layers(backbone, stage.layers, batchnorm=options.spec.batchnorm)
         above = features_above(backbone, cut.layer)
         with contextlib.ExitStack() as lent:
             try:
-                source = lent.enter_context(inputs.rows(stage, cut, above, len(plan)))
+                source = lent.enter_context(activations.rows(stage, cut, above, len(plan)))
             except OutOfTimeError:
                 if trainer is None:
                     raise
@@ -292,45 +238,33 @@ def _train(
                 trainer.interrupt()
                 break
             if trainer is None:
-                photos = inputs.met
-                ready = prepare_model(base, photos, source, above, spec, splitter.split_as_before, inputs.limits)
-                assigned = ready.assigned
-                network = JoinedModel(backbone, ready.start, spec.seed)
-                train, valid = assigned.rows(TRAIN), assigned.rows(VALID)
-                trainer = Trainer(spec, photos.labels, ready.class_weights, train, valid, call.clock, call.on_epoch, call.on_step)
+                model = prepare_model(base, activations.images, source, above, options)
+                network = JoinedModel(backbone, model.start, options.spec.seed)
+                trainer = make_trainer(options, model.assigned, model.class_weights)
             trainer.stage(stage.number, network.above(cut.layer), source)
-            head = ready.start.head(network.head_layers())
-            above = features_above(backbone, cut.layer)
-            said = [probabilities_of(head, above, source, assigned.rows(side)) for side in (VALID, TEST)]
-            if call.page is not None:
-                pooled = pooled_of(above, source, np.flatnonzero(photos.labels >= 0), manifest.grid, len(photos))
+            learnt = learnt_head(network, model.start, cut.layer, source, model.assigned, pooled=options.report is not None)
     assert trainer is not None
-    judged, tested, before = score_head(said[0], said[1], assigned, names), assigned.labels(TEST), ready.before
-    was = None if before is None else evaluate_probabilities(before, tested, names, groups=assigned.together(TEST))
-    if not trainer.improved:
+    assigned, before, names = model.assigned, model.before, base.bundle.manifest.class_names
+    head, judged, together = learnt.head, score_head(learnt, assigned, names), assigned.together(TEST)
+    was = None if before is None else evaluate_probabilities(before, assigned.labels(TEST), names, groups=together)
+    comparison = None
+    if trainer.improved:
+        if before is not None:
+            comparison = compare(judged.test, before, assigned.labels(TEST), groups=together)
+    else:
         if before is None or was is None:
             raise DataError(
                 f"No epoch was better than '{base.bundle.path}' was before, and it cannot be tested here; use it as it is."
             )
-        head, judged = base.head, scores_as_before(judged, before, was, manifest.temperature)
-    result = TrainingResult(
-        output=call.output,
-        head=head,
+        head, judged = base.head, scores_as_before(judged, before, was, base.bundle.manifest.temperature)
+    result = make_result(
+        *(options, trainer, assigned, model.class_weights, head, judged),
         stages=tuple(stage for stage, _ in plan[: trainer.epochs[-1].stage]),
-        epochs=tuple(trainer.epochs),
-        judged=judged,
         before=was,
-        comparison=None
-        if before is None or not trainer.improved
-        else compare(judged.test, before, tested, groups=assigned.together(TEST)),
-        class_weights=None if np.allclose(ready.class_weights, 1) else tuple(ready.class_weights.tolist()),
-        rows=assigned.counts(),
-        skipped=inputs.skipped,
-        seconds=call.clock.elapsed,
+        comparison=comparison,
         classes=names,
-        reused=inputs.reused,
-        ended_early=ended_early(trainer, spec),
-        interrupted=trainer.interrupted,
+        skipped=activations.skipped,
+        reused=activations.reused,
         unchanged=not trainer.improved,
     )
-    return result, assigned, pooled
+    return result, assigned, learnt.pooled

@@ -5,37 +5,34 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ffe.backbones.catalog import CONVNET
-from ffe.backbones.convnet import DROPOUT, FILTERS, build_convnet, check_size
-from ffe.base.clock import Clock
+from ffe.backbones.convnet import FILTERS, build_convnet, check_size
 from ffe.bundle.build import tested_before
-from ffe.commands.option_text import changes, hold_of, numbers, whole_numbers
 from ffe.dataset.assign import Splitter
 from ffe.dataset.table import check_counts, table_of_files
 from ffe.engines.base import grid_of
-from ffe.errors import DataError, SourceError, SpecError
+from ffe.errors import DataError, SourceError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.finetuning.epochs import Epoch
-from ffe.finetuning.finish import Call, ended_early, learnt_spec, pooled_of, probabilities_of, score_head, write_trained
+from ffe.finetuning.finish import learnt_head, learnt_spec, make_result, make_trainer, score_head, write_trained
 from ffe.finetuning.head_layers import first_head
 from ffe.finetuning.inputs import DecodedImages, views_of
-from ffe.finetuning.joined_model import JoinedModel, features_above
-from ffe.finetuning.trainer import Step, Trainer
+from ffe.finetuning.joined_model import JoinedModel
+from ffe.finetuning.trainer import Step
+from ffe.finetuning.training_options import ScratchOptions
 from ffe.finetuning.training_result import Stage, TrainingResult
 from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import SCRATCH
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import Scan, scan
 from ffe.report.finetune_page import write_training_report
-from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec, TrainingSpec
+from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec
 from ffe.splits.groups import find_groups
-from ffe.splits.holdout import TEST, TRAIN, VALID
+from ffe.splits.holdout import TRAIN
 
 
 def scratch(
@@ -106,84 +103,41 @@ def scratch(
         DataError: a class has too few images, or the loss is no number any more.
         KeyboardInterrupt: interrupted before an epoch was better than the start. Later, the best weights are kept.
     """
-    started = time.monotonic()
-    counts, rates = whole_numbers(epochs, "--epochs"), numbers(learning_rate, "--learning-rate")
-    for values, option, example in ((counts, "--epochs", "30"), (rates, "--learning-rate", "1e-4")):
-        if len(values) != 1:
-            raise SpecError(
-                f"A network from scratch is trained in one stage, so {option} takes one value, not {len(values)}; "
-                f"write, for example, {option} {example}."
-            )
-    spec = TrainingSpec(
-        unfreeze=(ALL,),
-        epochs=counts,
-        learning_rate=rates,
-        schedule=schedule,  # type: ignore[arg-type]
-        hold=hold_of(hold, schedule),
-        optimizer=optimizer,  # type: ignore[arg-type]
-        weight_decay=weight_decay,
-        dropout=0.0 if plain else DROPOUT,
-        batch_size=batch_size,
-        patience=patience,
-        class_weights=class_weights,  # type: ignore[arg-type]
-        valid_fraction=valid_fraction,
-        seconds=budget,
-        seed=seed,
-        augment=None if plain else changes(augment),
-    )
-    page, board = (None if path is None else Path(path) for path in (report, tensorboard))
-    call = Call(Path(output), page, board, overwrite, (source,), Clock(started, budget), on_epoch, on_step)
-    call.check()
+    options = ScratchOptions.of(locals())
+    spec = options.spec
+    options.check_outputs()
     preprocess = PreprocessSpec((size, size) if isinstance(size, int) else size, "none", decode=decode)
-    check_size(preprocess.size, spec.batch_size)
-    found = scan(source, call.output)
+    check_size(preprocess.size, batch_size)
+    found = scan(source, options.output)
     _check_classes(found)
     check_counts(found)
     backbone = build_convnet(preprocess.size, seed)
     names = found.class_names
-    pixels, photos, skipped = table_of_files(
-        found, names, preprocess, Limits(max_pixels, max_bytes, truncated), workers, on_decoded
-    )
-    used = np.flatnonzero(photos.labels >= 0)
-    groups = find_groups([photos.sha256[i] for i in used], photos.phash[used], names=[photos.named[i] for i in used])
-    tested = tested_before(call.output, seed, test_fraction)
-    assigned = Splitter(names, valid_fraction, seed, split).split_anew(photos, groups, test_fraction, tested=tested)
+    pixels, table, skipped = table_of_files(found, names, preprocess, options.limits, workers, on_decoded)
+    labelled = table.take(np.flatnonzero(table.labels >= 0))
+    groups = find_groups(labelled.sha256, labelled.phash, names=labelled.named)
+    tested = tested_before(options.output, seed, test_fraction)
+    assigned = Splitter(names, valid_fraction, seed, split).split_anew(table, groups, test_fraction, tested=tested)
     weights = weights_of_classes(spec.class_weights, assigned.labels(TRAIN), len(names))
     start = first_head(grid_of(backbone.output_shape[1:]), len(names), spec.dropout or 0.0, seed)
     network = JoinedModel(backbone, start, seed)
-    pictures = DecodedImages(pixels, photos.sha256, "none", views_of(spec.augment))
-    with contextlib.closing(pictures), call.logged() as logged:
-        trainer = Trainer(
-            spec, photos.labels, weights, assigned.rows(TRAIN), assigned.rows(VALID), logged.clock, logged.on_epoch, on_step
-        )
-        trainer.stage(1, network.above(""), pictures)
-        head, above = start.head(network.head_layers()), features_above(backbone, "")
-        said = [probabilities_of(head, above, pictures, assigned.rows(side)) for side in (VALID, TEST)]
-        if call.page is not None:
-            pooled = pooled_of(above, pictures, used, start.map.grid, len(photos))
-    result = TrainingResult(
-        output=call.output,
-        head=head,
-        stages=(Stage(1, ALL, len(backbone.layers), backbone.layers[0].name, len(FILTERS), ""),),
-        epochs=tuple(trainer.epochs),
-        judged=score_head(said[0], said[1], assigned, names),
-        before=None,
-        comparison=None,
-        class_weights=None if np.allclose(weights, 1) else tuple(weights.tolist()),
-        rows=assigned.counts(),
-        skipped=skipped,
-        seconds=time.monotonic() - started,
-        classes=names,
-        ended_early=ended_early(trainer, spec),
-        interrupted=trainer.interrupted,
+    images = DecodedImages(pixels, table.sha256, "none", views_of(spec.augment))
+    with contextlib.closing(images), options.logged() as logged:
+        trainer = make_trainer(logged, assigned, weights)
+        trainer.stage(1, network.above(""), images)
+        learnt = learnt_head(network, start, "", images, assigned, pooled=options.report is not None)
+    stage = Stage(1, ALL, len(backbone.layers), backbone.layers[0].name, len(FILTERS), "")
+    judged = score_head(learnt, assigned, names)
+    result = make_result(
+        options, trainer, assigned, weights, learnt.head, judged, stages=(stage,), classes=names, skipped=skipped
     )
     features = learnt_spec(ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess), "scratch", backbone)
     if anonymous:
         assigned = assigned.anonymous()
     write_trained(result, backbone, features, {}, spec, assigned, test_fraction=test_fraction)
-    if call.page is not None:
-        write_training_report(call.page, result, features, spec, assigned, pooled, str(source))
-    return dataclasses.replace(result, seconds=time.monotonic() - started)
+    if learnt.pooled is not None:
+        write_training_report(options, result, features, assigned, learnt.pooled)
+    return dataclasses.replace(result, seconds=options.clock.elapsed)
 
 
 def _check_classes(found: Scan) -> None:

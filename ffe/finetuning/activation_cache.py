@@ -6,14 +6,14 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ffe.backbones.weights import Weights
+from ffe.base.clock import OutOfTimeError
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.system import free_disk
 from ffe.base.text import bytes_text, counted, last_layers, rough_duration
@@ -28,10 +28,10 @@ from ffe.extraction.views import count_of, views_text
 from ffe.finetuning.inputs import Activations, DecodedImages, views_of
 from ffe.finetuning.prefetch import BatchSource
 from ffe.finetuning.split_point import Cut
+from ffe.finetuning.training_options import FinetuneOptions
 from ffe.finetuning.training_result import Stage
-from ffe.images.limits import Limits
 from ffe.images.sources import Scan
-from ffe.specs import ExtractSpec, TrainingSpec, ViewsSpec, spec_digest
+from ffe.specs import ExtractSpec, ViewsSpec, spec_digest
 from ffe.store.disk_space import column_bytes, file_bytes
 from ffe.store.journal_records import RECORD_ROW, delete_journal, has_rows, journal_bytes
 from ffe.store.reader import FeatureStore
@@ -47,87 +47,47 @@ _BACKWARD = 3  # a step of training, in forward passes
 _MARK = "made-for-one-run.txt"  # in a folder of activations: what goes when the run has what it needs; "." = the folder too
 
 
-@dataclass(frozen=True)
-class Means:
-    """What reads images, and runs the part of a backbone that stays as it is.
-
-    Attributes:
-        engine: ``auto``, ``keras`` or ``openvino``.
-        workers: threads that decode; None = what suits.
-        limits: larger files are skipped.
-        progress: called after every batch of an extraction.
-        on_decoded: called with how many images are decoded, of how many.
-    """
-
-    engine: str
-    workers: int | None
-    limits: Limits
-    progress: Callable[[Progress], None]
-    on_decoded: Callable[[int, int], None]
-
-
 class ActivationCache:
     """Lends each stage its rows, and finds out on the way what images there are.
 
     Args:
-        source: the images.
-        found: what it holds.
+        options: where activations lie, how images change, and what reads them and runs the part that stays as it is.
+        found: the source of the images.
         class_names: the label i means class_names[i].
         spec: of the backbone's features, in float32.
         weights: where the backbone is.
-        folder: for activations.
-        training: how images change, and whether what comes of them is kept.
-        means: what reads the images, and runs the part that stays as it is.
-        own: whether the folder serves one output alone; then what an interrupted run left goes with the one that needed it.
 
     Attributes:
-        photos: the images; known once a stage had its rows.
         skipped: files that could not be read.
         reused: whether activations of an earlier run were at hand.
     """
 
     def __init__(
-        self,
-        source: Path,
-        found: Scan,
-        class_names: tuple[str, ...],
-        spec: ExtractSpec,
-        weights: Weights,
-        folder: Path,
-        training: TrainingSpec,
-        means: Means,
-        *,
-        own: bool = False,
+        self, options: FinetuneOptions, found: Scan, class_names: tuple[str, ...], spec: ExtractSpec, weights: Weights
     ) -> None:
-        self.photos: ImageTable | None = None
         self.skipped = 0
         self.reused = False
-        self._source = source
+        self._images: ImageTable | None = None
+        self._options = options
+        self._folder = options.folder
         self._found = found
         self._class_names = class_names
         self._spec = spec
         self._weights = weights
-        self._folder = folder
+        training = options.spec
         self._augment = training.augment
         self._views = ViewsSpec(training.views, training.augment) if training.augment is not None and training.views else None
-        self._means = means
-        self._own = own
         self._pixels: np.ndarray | None = None
         self._made: list[Path] = []
         self._there: list[Path] = []
         self._made_folder = False
-        self._marked: set[str] | None = None
+        self._marks: set[str] = set()
 
     @property
-    def limits(self) -> Limits:
-        """Larger files are skipped."""
-        return self._means.limits
-
-    @property
-    def met(self) -> ImageTable:
+    def images(self) -> ImageTable:
         """The images, once a stage had its rows."""
-        assert self.photos is not None
-        return self.photos
+        assert self._images is not None
+        return self._images
 
     def keeps(self, cut: Cut) -> bool:
         """Return whether the activations at a cut are kept."""
@@ -154,34 +114,30 @@ class ActivationCache:
 
     @contextlib.contextmanager
     def rows(self, stage: Stage, cut: Cut, above: keras.Model | None, count: int) -> Iterator[BatchSource]:
-        """Lend the rows of a stage.
-
-        Args:
-            stage, cut: the stage.
-            above: the part of the backbone above the cut.
-            count: how many stages there are.
+        """Lend the rows of a stage, one of ``count``; ``above`` is the part of the backbone above its cut.
 
         Raises:
+            OutOfTimeError: the time is over, and a stage before had its rows.
             SourceError: the images are others than in the stage before.
         """
         engine = None
         if cut.place != "input" and not (self.keeps(cut) and self._path(cut).exists()):
-            engine = open_engine(self._spec_at(cut), self._weights, name=self._means.engine)
-        self._say(stage, cut, above, engine, count)
+            engine = open_engine(self._spec_at(cut), self._weights, name=self._options.engine)
+        self._log_stage(stage, cut, above, engine, count)
         if self.keeps(cut):
             with FeatureStore(self._extracted(cut)) as store:
                 rows = Activations(store, cut.shape)
                 if not rows.in_memory:
                     log.info("they do not fit into memory, so they are read from '%s' in every epoch", store.path)
                 self.skipped = len(store.skipped)
-                self._meet(table_of_store(store, rows.plain, self._class_names, self._found))
+                self._take_in(table_of_store(store, rows.plain, self._class_names, self._found))
                 yield rows
             return
-        pixels, photos = self._decoded()
-        self._meet(photos)
+        pixels, images = self._decoded()
+        self._take_in(images)
         count = 0 if self._views is None else self._views.count
         pictures = DecodedImages(
-            pixels, photos.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape, count
+            pixels, images.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape, count
         )
         try:
             yield pictures
@@ -189,51 +145,50 @@ class ActivationCache:
             pictures.close()
 
     @contextlib.contextmanager
-    def tidy(self, *, keep: bool) -> Iterator[None]:
+    def tidied(self) -> Iterator[None]:
         """Delete, in the end, what was made here: activations, if they are not to be kept, and a folder that is empty.
 
         They stay where the run can go on with them: after an interruption, and on a full disk. A folder of one output's
         own has their names in a file, so that the run that goes on with them deletes them, if it succeeds.
         """
-        marks = self._marks() if self._own else set()
-        if self._own and not keep:
-            self._marked = marks
+        if self._own:
+            with contextlib.suppress(OSError, ValueError):
+                self._marks = set((self._folder / _MARK).read_text("utf-8").split("\n")) - {""}
         try:
             yield
         except DiskFullError:
             raise
         except FfeError:
-            self._forget(self._made, keep, marks)
+            self._forget(self._made)
             raise
         else:
-            left = [path for path in self._there if path.name in marks]
+            left = [path for path in self._there if path.name in self._marks]
             self._there = [path for path in self._there if path not in left]
-            self._forget([*self._made, *left], keep, marks)
+            self._forget([*self._made, *left])
 
-    def _forget(self, files: list[Path], keep: bool, marks: set[str]) -> None:
-        whole = self._made_folder or "." in marks
-        if not keep:
+    @property
+    def _own(self) -> bool:
+        """Whether the folder serves one output alone; then what an interrupted run left goes with the one that needed it."""
+        return self._options.cache is None
+
+    def _forget(self, files: list[Path]) -> None:
+        whole = self._made_folder or "." in self._marks
+        if not self._options.keep_cache:
             for path in files:
                 path.unlink(missing_ok=True)
                 delete_journal(path)
             if self._there:
                 log.info("activations that an earlier run left stay in '%s'; delete what you need no more", self._folder)
         if self._own:
-            self._mark(marks - {path.name for path in files})
+            self._mark(self._marks - {path.name for path in files})
         if whole:
             with contextlib.suppress(OSError):
                 self._folder.rmdir()
 
-    def _marks(self) -> set[str]:
-        """Return the names of activations that were made for one run, which did not come to its end."""
-        try:
-            return set((self._folder / _MARK).read_text("utf-8").split("\n")) - {""}
-        except (OSError, ValueError):
-            return set()
-
     def _mark(self, names: set[str]) -> None:
-        place = self._folder / _MARK
-        with contextlib.suppress(OSError):  # without it, they stay
+        """Write which activations were made for this run alone; without that file, they stay."""
+        self._marks, place = names, self._folder / _MARK
+        with contextlib.suppress(OSError):
             if names - {"."}:
                 place.write_text("\n".join(sorted(names)), "utf-8")
             else:
@@ -246,7 +201,7 @@ class ActivationCache:
 
     def _path(self, cut: Cut) -> Path:
         views = "" if self._views is None else canonical_json(self._views.to_json()).decode()
-        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {self._source.resolve()}{views}".encode())
+        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {Path(self._options.source).resolve()}{views}".encode())
         return self._folder / f"{cut.layer.replace('/', '-')}-{what[:12]}.h5"
 
     def _bytes(self, cut: Cut) -> int:
@@ -268,7 +223,7 @@ class ActivationCache:
     def _what(self) -> str:
         return counted(len(self._found.records), "image") + ("" if self._views is None else f" and {views_text(self._views)}")
 
-    def _say(self, stage: Stage, cut: Cut, above: keras.Model | None, engine: Engine | None, count: int) -> None:
+    def _log_stage(self, stage: Stage, cut: Cut, above: keras.Model | None, engine: Engine | None, count: int) -> None:
         """Say what a stage trains, and what it takes: disk, and about how long."""
         name = self._spec.backbone.name
         what = (
@@ -327,41 +282,54 @@ class ActivationCache:
         if path not in self._made:
             self.reused |= path.exists() or has_rows(path)
             (self._there if path.exists() else self._made).append(path)
-            if self._marked is not None and path in self._made:
-                self._marked |= {path.name, *([] if not self._made_folder else ["."])}
-                self._mark(self._marked)
+            if self._own and not self._options.keep_cache and path in self._made:
+                self._mark(self._marks | {path.name, *(["."] if self._made_folder else [])})
         from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
         extract(
-            self._source,
+            self._options.source,
             path,
             backbone=str(self._weights.path) if from_model else spec.backbone.name,
             size=spec.preprocess.size,
             weights="imagenet" if from_model else str(self._weights.path or "random"),
             layer=spec.backbone.layer,
-            engine=self._means.engine,
+            engine=self._options.engine,
             decode=spec.preprocess.decode,
-            workers=self._means.workers,
-            max_pixels=self._means.limits.pixels,
-            max_bytes=self._means.limits.bytes,
-            truncated=self._means.limits.truncated,
+            workers=self._options.workers,
+            max_pixels=self._options.limits.pixels,
+            max_bytes=self._options.limits.bytes,
+            truncated=self._options.limits.truncated,
             views=0 if self._views is None else self._views.count,
             augment=None if self._views is None else self._views.augment,
             prune=True,
-            progress=self._means.progress,
+            progress=self._progress,
         )
         return path
 
     def _decoded(self) -> tuple[np.ndarray, ImageTable]:
         """Decode all images, the first time."""
         if self._pixels is None:
-            means = self._means
+            options = self._options
             decoded = table_of_files(
-                self._found, self._class_names, self._spec.preprocess, means.limits, means.workers, means.on_decoded
+                self._found, self._class_names, self._spec.preprocess, options.limits, options.workers, self._on_decoded
             )
-            self._pixels, self._photos_of_pixels, self.skipped = decoded
-        return self._pixels, self._photos_of_pixels
+            self._pixels, self._images_of_pixels, self.skipped = decoded
+        return self._pixels, self._images_of_pixels
 
-    def _meet(self, photos: ImageTable) -> None:
-        if self.photos is not None and (self.photos.paths, self.photos.sha256) != (photos.paths, photos.sha256):
+    def _progress(self, now: Progress) -> None:
+        self._options.progress(now)
+        self._check_time(now.done, now.total)
+
+    def _on_decoded(self, done: int, total: int) -> None:
+        self._options.on_decoded(done, total)
+        self._check_time(done, total)
+
+    def _check_time(self, done: int, total: int) -> None:
+        """End the preparation of a later stage when the time is over; the first has to have its rows."""
+        if self._images is not None and done < total and self._options.clock.is_over:
+            raise OutOfTimeError
+
+    def _take_in(self, images: ImageTable) -> None:
+        before = self._images
+        if before is not None and (before.paths, before.sha256) != (images.paths, images.sha256):
             raise SourceError(f"The images of '{self._found.root}' were changed between two stages; run the command again.")
-        self.photos = photos
+        self._images = images

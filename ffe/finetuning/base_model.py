@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from ffe.base.arrays import empty_rows
 from ffe.base.model_archive import BACKBONE
 from ffe.base.text import counted
 from ffe.bundle.io import Bundle
-from ffe.dataset.assign import ImageSplit
+from ffe.dataset.assign import ImageSplit, Splitter
 from ffe.dataset.table import ImageTable
 from ffe.errors import BackboneError, BundleError, DataError, EngineError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
@@ -27,13 +27,14 @@ from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.finetuning.finish import features_of
 from ffe.finetuning.head_layers import WarmStart, check_head, warm_start
 from ffe.finetuning.prefetch import BatchSource
+from ffe.finetuning.training_options import FinetuneOptions
 from ffe.heads import find_head
 from ffe.heads.base import Head
 from ffe.heads.transform import pooled_dims
 from ffe.images.limits import Limits
 from ffe.predictor import Predictor
-from ffe.specs import ExtractSpec, TrainingSpec
-from ffe.splits.groups import Groups, find_groups
+from ffe.specs import ExtractSpec
+from ffe.splits.groups import find_groups
 from ffe.splits.holdout import TEST, TRAIN, VALID
 
 if TYPE_CHECKING:
@@ -114,56 +115,50 @@ def open_base(path: Path, weights: str) -> BaseModel:
 
 
 def prepare_model(
-    base: BaseModel,
-    photos: ImageTable,
-    source: BatchSource,
-    above: keras.Model | None,
-    spec: TrainingSpec,
-    deal: Callable[[ImageTable, Groups, dict[str, str]], ImageSplit],
-    limits: Limits,
+    base: BaseModel, images: ImageTable, source: BatchSource, above: keras.Model | None, options: FinetuneOptions
 ) -> PreparedModel:
     """Look at all images once, through the model as it is: who belongs together, who trains, and where the head starts.
 
     Args:
         base: the model.
-        photos: the images.
+        images: of the source.
         source: of the rows of the first stage.
         above: from what it gives to features; None = it gives features.
-        spec: how to train.
-        deal: gives each image its side, from the side that it had.
-        limits: of the images.
+        options: how to train.
 
     Raises:
         DataError: an image tests that the model was trained on; or it validates, and the model cannot be fitted without it.
     """
+    spec = options.spec
     manifest, head = base.bundle.manifest, base.head
-    used = np.flatnonzero(photos.labels >= 0)
+    used = np.flatnonzero(images.labels >= 0)
     height, width, channels = manifest.grid
-    mapped = empty_rows(len(photos), pooled_dims(head.map.pooling, manifest.grid))
-    pooled = np.empty((len(photos), channels), np.float32)
+    mapped = empty_rows(len(images), pooled_dims(head.map.pooling, manifest.grid))
+    pooled = np.empty((len(images), channels), np.float32)
     for rows, features in features_of(above, source, used):
         mapped[rows] = head.map.rowwise(features)
         pooled[rows] = features.reshape(len(rows), height * width, channels).mean(axis=1)
-    named = [photos.named[i] for i in used]
-    groups = find_groups([photos.sha256[i] for i in used], photos.phash[used], pooled[used], named)
+    labelled = images.take(used)
+    groups = find_groups(labelled.sha256, labelled.phash, pooled[used], labelled.named)
     known = _known(base.bundle)
-    assigned = deal(photos, groups, known)
+    splitter = Splitter(manifest.class_names, spec.valid_fraction, spec.seed, options.split)
+    assigned = splitter.split_as_before(images, groups, known)
     train, valid, test = (assigned.rows(side) for side in (TRAIN, VALID, TEST))
-    if learnt := sum(known.get(photos.sha256[i]) in {TRAIN, VALID} for i in test):
+    if learnt := sum(known.get(images.sha256[i]) in {TRAIN, VALID} for i in test):
         raise DataError(
             f"'{base.bundle.path}' was made with {learnt} of the images that are to test; start from a model of the same split."
         )
-    weights = weights_of_classes(spec.class_weights, photos.labels[train], len(manifest.class_names))
+    weights = weights_of_classes(spec.class_weights, images.labels[train], len(manifest.class_names))
     before = (
         with_temperature(head.proba_rowwise(mapped[test]), manifest.temperature)
         if manifest.spec.precision == "float32"
-        else _answers(base, [photos.files[i] for i in test], limits)
+        else _answers(base, [images.files[i] for i in test], options.limits)
     )
     factor = manifest.temperature
-    seen = sum(known.get(photos.sha256[i]) == TRAIN for i in valid)
+    seen = sum(known.get(images.sha256[i]) == TRAIN for i in valid)
     if seen or manifest.spec.precision != "float32":
-        head = _without(base, mapped[train], photos.labels[train], spec.seed, None if np.allclose(weights, 1) else weights)
-        factor = calibrate(head.proba_rowwise(mapped[valid]), photos.labels[valid], groups=assigned.ids[valid]).factor
+        head = _without(base, mapped[train], images.labels[train], spec.seed, None if np.allclose(weights, 1) else weights)
+        factor = calibrate(head.proba_rowwise(mapped[valid]), images.labels[valid], groups=assigned.ids[valid]).factor
         why = (
             f"the head has seen {counted(seen, 'image that validates', 'images that validate')}"
             if seen

@@ -1,12 +1,9 @@
-"""What ``finetune`` and ``scratch`` do alike: tell of the training, judge what came of it, and write the model."""
+"""What ``finetune`` and ``scratch`` do alike when the training is over: score what came of it, and write the model."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,124 +13,40 @@ import numpy as np
 from ffe._version import __version__
 from ffe.backbones.trained import arrays_digest
 from ffe.backbones.weights import Weights
-from ffe.base.clock import Clock
 from ffe.base.model_archive import BACKBONE
 from ffe.base.text import counted
 from ffe.bundle import manifest as layout
-from ffe.bundle.build import check_page, check_place, library_versions, write_model
+from ffe.bundle.build import library_versions, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
 from ffe.dataset.assign import ImageSplit
 from ffe.engines.base import grid_of
-from ffe.errors import ReportError
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
-from ffe.finetuning.epochs import Epoch, TensorBoardLog
+from ffe.finetuning.head_layers import WarmStart
+from ffe.finetuning.joined_model import JoinedModel, features_above
 from ffe.finetuning.prefetch import BatchSource, batches
-from ffe.finetuning.trainer import Step, Trainer
+from ffe.finetuning.trainer import Trainer
+from ffe.finetuning.training_options import TrainingOptions
 from ffe.finetuning.training_result import HeadScores, TrainingResult
 from ffe.heads.base import Head
 from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind, spec_digest
-from ffe.splits.holdout import TEST, VALID
+from ffe.splits.holdout import TEST, TRAIN, VALID
 
 if TYPE_CHECKING:
     import keras
 
 
-@dataclass(frozen=True)
-class Call:
-    """What a training is to write, when it ends, and whom it tells.
-
-    Attributes:
-        output: the model file.
-        page: the report; None = none.
-        board: folder for TensorBoard's logs; None = none.
-        overwrite: whether a model that is there may be replaced.
-        inputs: files that may not.
-        clock: runs since the call began.
-        on_epoch, on_step: called after every epoch, and every step.
-    """
-
-    output: Path
-    page: Path | None
-    board: Path | None
-    overwrite: bool
-    inputs: tuple[str | os.PathLike[str], ...]
-    clock: Clock
-    on_epoch: Callable[[Epoch], None]
-    on_step: Callable[[Step], None]
-
-    def check(self) -> None:
-        """Make sure, before anything slow, that the files can be written.
-
-        Raises:
-            BundleError, ReportError: one of them cannot.
-        """
-        check_place(self.output, overwrite=self.overwrite, inputs=self.inputs)
-        check_page(self.page, self.output)
-        if self.board is not None:
-            _make_folder(self.board)
-
-    @contextlib.contextmanager
-    def logged(self) -> Iterator[Call]:
-        """Lend the same call, whose epochs go into TensorBoard's logs too, if they are wanted."""
-        if self.board is None:
-            with _without_tracing_advice():
-                yield self
-            return
-        with _without_tracing_advice(), TensorBoardLog(self.board) as log:
-
-            def told(epoch: Epoch) -> None:
-                log.add(epoch)
-                self.on_epoch(epoch)
-
-            yield replace(self, on_epoch=told)
-
-
-@contextlib.contextmanager
-def _without_tracing_advice() -> Iterator[None]:
-    """Keep TensorFlow's advice against tracing functions anew from the user.
-
-    It counts by the code of a function, which all models share: each stage has models of its own, and traces each of
-    them once or twice.
-    """
-
-    def wanted(record: logging.LogRecord) -> bool:
-        return "triggered tf.function retracing" not in str(record.msg)
-
-    logger = logging.getLogger("tensorflow")
-    logger.addFilter(wanted)
-    try:
-        yield
-    finally:
-        logger.removeFilter(wanted)
-
-
-def _make_folder(board: Path) -> None:
-    """Make the folder for TensorBoard's logs, and write to it."""
-    if board.exists() and not board.is_dir():
-        raise ReportError(f"'{board}' is a file; name a folder for TensorBoard's logs with --tensorboard.")
-    try:
-        board.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=board) as file:
-            file.write(b"log")
-    except OSError as error:
-        raise ReportError(
-            f"TensorBoard's logs cannot be written into '{board}' ({error.strerror}); name another folder with --tensorboard."
-        ) from error
+def make_trainer(options: TrainingOptions, assigned: ImageSplit, weights: np.ndarray) -> Trainer:
+    """Return what trains on images that have their sides, whose classes count as much as ``weights`` float64 (K,) say."""
+    sides = assigned.rows(TRAIN), assigned.rows(VALID)
+    return Trainer(options.spec, assigned.images.labels, weights, *sides, options.clock, options.on_epoch, options.on_step)
 
 
 def features_of(
     model: keras.Model | None, source: BatchSource, rows: np.ndarray, size: int = 64
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (rows, features float32 (n, D)) of rows, batch by batch.
-
-    Args:
-        model: from what the source gives to features; None = it gives features.
-        source: of the rows.
-        rows: int64 (N,).
-        size: rows in a batch.
-    """
+    """Yield (rows, features float32 (n, D)) of rows int64 (N,), batch by batch; without a model, the source gives features."""
     for some, x in batches(source, rows, size):
         found = x if model is None else np.asarray(model.predict_on_batch(x))
         yield some, np.ascontiguousarray(found.reshape(len(some), -1), np.float32)
@@ -142,13 +55,7 @@ def features_of(
 def pooled_of(
     model: keras.Model | None, source: BatchSource, rows: np.ndarray, grid: tuple[int, int, int], count: int
 ) -> np.ndarray:
-    """Return features averaged over their places, float32 (count, c); those of other images than ``rows`` are 0.
-
-    Args:
-        model, source, rows: see ``features_of``.
-        grid: (h, w, c) of the features.
-        count: how many images there are.
-    """
+    """Return features averaged over the places of a grid (h, w, c), float32 (count, c); those of images not in ``rows`` are 0."""
     pooled = np.zeros((count, grid[2]), np.float32)
     for some, features in features_of(model, source, rows):
         pooled[some] = features.reshape(len(some), -1, grid[2]).mean(axis=1)
@@ -160,18 +67,41 @@ def probabilities_of(head: Head, model: keras.Model | None, source: BatchSource,
     return np.concatenate([head.predict_proba(features) for _, features in features_of(model, source, rows)])
 
 
-def score_head(valid: np.ndarray, test: np.ndarray, assigned: ImageSplit, names: Sequence[str]) -> HeadScores:
-    """Fit the temperature on the validation images, and score the test images.
+@dataclass(frozen=True, eq=False)
+class LearntHead:
+    """A head after a training, and what it says through the backbone as that is now.
 
-    Args:
-        valid, test: what the head says of them, float64 (n, K), in the order of the images.
-        assigned: all images.
-        names: of the classes.
+    Attributes:
+        head: apart from its backbone.
+        valid, test: probabilities of those images, before a temperature, float64 (n, K), in the order of the images.
+        pooled: features of all N images, averaged over their places, float32 (N, c); None = nobody asked.
     """
-    calibration = calibrate(valid, assigned.labels(VALID), groups=assigned.ids[assigned.rows(VALID)])
-    answers = with_temperature(test, calibration.factor)
+
+    head: Head
+    valid: np.ndarray
+    test: np.ndarray
+    pooled: np.ndarray | None
+
+
+def learnt_head(
+    network: JoinedModel, start: WarmStart, layer: str, source: BatchSource, assigned: ImageSplit, *, pooled: bool
+) -> LearntHead:
+    """Return the head of a network as it is now, with what it says of the images that a source gives at a layer."""
+    head, above = start.head(network.head_layers()), features_above(network.backbone, layer)
+    valid, test = (probabilities_of(head, above, source, assigned.rows(side)) for side in (VALID, TEST))
+    used = np.flatnonzero(assigned.images.labels >= 0)
+    places = pooled_of(above, source, used, start.map.grid, len(assigned.images)) if pooled else None
+    return LearntHead(head, valid, test, places)
+
+
+def score_head(learnt: LearntHead, assigned: ImageSplit, names: Sequence[str]) -> HeadScores:
+    """Fit the temperature on the validation images, and score the test images; ``names`` are those of the classes."""
+    calibration = calibrate(learnt.valid, assigned.labels(VALID), groups=assigned.ids[assigned.rows(VALID)])
+    answers = with_temperature(learnt.test, calibration.factor)
     evaluation = evaluate_probabilities(answers, assigned.labels(TEST), names, groups=assigned.together(TEST))
-    return HeadScores(calibration, evaluation, valid, answers, tuple(assigned.images.sha256[i] for i in assigned.rows(TEST)))
+    return HeadScores(
+        calibration, evaluation, learnt.valid, answers, tuple(assigned.images.sha256[i] for i in assigned.rows(TEST))
+    )
 
 
 def scores_as_before(judged: HeadScores, test: np.ndarray, evaluation: Evaluation, factor: float) -> HeadScores:
@@ -188,6 +118,30 @@ def scores_as_before(judged: HeadScores, test: np.ndarray, evaluation: Evaluatio
     return replace(judged, calibration=kept, evaluation=evaluation, valid=with_temperature(judged.valid, 1 / factor), test=test)
 
 
+def make_result(
+    options: TrainingOptions,
+    trainer: Trainer,
+    assigned: ImageSplit,
+    weights: np.ndarray,
+    head: Head,
+    judged: HeadScores,
+    **more: Any,
+) -> TrainingResult:
+    """Return what a training came to; ``weights`` are those of the classes, float64 (K,), and ``more`` is known to the caller."""
+    return TrainingResult(
+        output=options.output,
+        head=head,
+        epochs=tuple(trainer.epochs),
+        judged=judged,
+        class_weights=None if np.allclose(weights, 1) else tuple(weights.tolist()),
+        rows=assigned.counts(),
+        seconds=options.clock.elapsed,
+        ended_early=ended_early(trainer, options.spec),
+        interrupted=trainer.interrupted,
+        **more,
+    )
+
+
 def ended_early(trainer: Trainer, spec: TrainingSpec) -> str | None:
     """Return that the time was over, or that it was interrupted; None where the epochs or the patience ended the training."""
     if not (trainer.out_of_time or trainer.interrupted):
@@ -200,13 +154,7 @@ def ended_early(trainer: Trainer, spec: TrainingSpec) -> str | None:
 
 
 def learnt_spec(was: ExtractSpec, kind: WeightsKind, backbone: keras.Model) -> ExtractSpec:
-    """Return what makes the features of a backbone that was trained.
-
-    Args:
-        was: what made them before; the weights in it do not count.
-        kind: of the weights now.
-        backbone: as it is now.
-    """
+    """Return what makes the features of a backbone that was trained; the weights in ``was`` do not count."""
     return replace(was, backbone=replace(was.backbone, weights=kind, weights_sha256=arrays_digest(backbone)))
 
 
@@ -220,15 +168,10 @@ def write_trained(
     reject: float = 0.0,
     test_fraction: float | None = None,
 ) -> None:
-    """Write a model whose backbone was trained.
+    """Write a model whose backbone was trained, and makes ``features`` now.
 
     Args:
-        result: what was learnt.
-        backbone: as it is now.
-        features: what it makes; see ``learnt_spec``.
         base: what the model was before; empty = there was none.
-        spec: how it was trained.
-        assigned: where each image went.
         reject: a best probability below this is "not sure".
         test_fraction: share that was asked for the test; None = the sides are those of the model before.
     """
@@ -257,9 +200,9 @@ def write_trained(
             **{name: learnt[name] for name in ("stages", "history", "best", "before", "comparison", "class_weights", "seconds")},
         },
     )
-    photos = assigned.images
-    listed = [i for i in np.flatnonzero(photos.labels >= 0) if photos.sha256[i]]  # anonymous ones have no digests
-    splits = [SplitRow(photos.paths[i], photos.sha256[i], str(assigned.side[i])) for i in listed]
+    images = assigned.images
+    listed = [i for i in np.flatnonzero(images.labels >= 0) if images.sha256[i]]  # anonymous ones have no digests
+    splits = [SplitRow(images.paths[i], images.sha256[i], str(assigned.side[i])) for i in listed]
     with tempfile.TemporaryDirectory(prefix="ffe-trained-") as folder:
         file = Path(folder) / BACKBONE
         backbone.trainable = False

@@ -59,7 +59,7 @@ class HeadScores:
     tested: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingResult:
     """What a training came to.
 
@@ -88,8 +88,8 @@ class TrainingResult:
     stages: tuple[Stage, ...]
     epochs: tuple[Epoch, ...]
     judged: HeadScores
-    before: Evaluation | None
-    comparison: Comparison | None
+    before: Evaluation | None = None
+    comparison: Comparison | None = None
     class_weights: tuple[float, ...] | None
     rows: dict[str, int]
     skipped: int

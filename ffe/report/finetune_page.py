@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ffe.dataset.assign import ImageSplit
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import selective_scores
 from ffe.evaluation.temperature import with_temperature
+from ffe.finetuning.training_options import TrainingOptions
 from ffe.finetuning.training_result import HeadScores, Stage, TrainingResult
 from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import augment_text
@@ -27,39 +27,37 @@ from ffe.wording.results import answered_text, comparison_text, kept_text, param
 
 
 def write_training_report(
-    path: Path,
+    options: TrainingOptions,
     result: TrainingResult,
     features: ExtractSpec,
-    spec: TrainingSpec,
     assigned: ImageSplit,
     pooled: np.ndarray,
-    source: str,
     reject: float = 0.0,
 ) -> None:
     """Write the page of a training.
 
     Args:
-        path: the HTML file.
+        options: what was asked for, the page's place too.
         result: what the training came to.
         features: of the backbone, before it.
-        spec: how it was trained.
         assigned: the images.
         pooled: float32 (N, C), features of the images as the backbone is now, averaged over their places.
-        source: where the images come from, for people.
         reject: a best probability below this is "not sure"; 0 = never.
     """
-    photos, judged = assigned.images, result.judged
-    names, files = photos.paths, photos.files
+    assert options.report is not None
+    spec = options.spec
+    images, judged = assigned.images, result.judged
+    names, files = images.paths, images.files
     testing, choosing = assigned.rows(TEST), assigned.rows(VALID)
-    used = np.flatnonzero(photos.labels >= 0)
+    used = np.flatnonzero(images.labels >= 0)
     record = result.to_json()
     stages = [f"stage {stage['number']}: {stage_text(stage, features.backbone.name)}" for stage in record["stages"]]
     compared = record["comparison"]
     verdict = None if compared is None else comparison_text(compared, "the fine-tuned model", "the model before")
     height, width = features.preprocess.size
-    suspects = find_label_errors(with_temperature(judged.valid, judged.calibration.factor), photos.labels[choosing])
+    suspects = find_label_errors(with_temperature(judged.valid, judged.calibration.factor), images.labels[choosing])
     write_page(
-        path,
+        options.report,
         Page(
             title=title_of(result.classes),
             facts={
@@ -76,7 +74,7 @@ def write_training_report(
             comparison=None if verdict is None else f"{verdict[:1].upper()}{verdict[1:]}.",
             curves=_curves(result),
             pictures=[
-                Picture(names[i], files[i], int(photos.labels[i]), int(row.argmax()), float(row.max()))
+                Picture(names[i], files[i], int(images.labels[i]), int(row.argmax()), float(row.max()))
                 for i, row in zip(testing, judged.test, strict=True)
             ],
             label_issues=None
@@ -85,12 +83,12 @@ def write_training_report(
                 Suspect(names[choosing[s.row]], files[choosing[s.row]], s.given, s.suggested, s.probability_suggested)
                 for s in suspects
             ],
-            calibration=calibration_view(judged.calibration, judged.valid, photos.labels[choosing]),
+            calibration=calibration_view(judged.calibration, judged.valid, images.labels[choosing]),
             duplicates=duplicates_of(assigned.groups, [names[i] for i in used], [files[i] for i in used]),
             map=_map(assigned, judged, pooled, used, spec.seed),
             trained=True,
             unsure=answered_text(selective_scores(judged.test, assigned.labels(TEST), reject).to_json()) if reject else "",
-            made={"source": source, "stages": "; ".join(stages), **_options(spec)},
+            made={"source": str(options.source), "stages": "; ".join(stages), **_options(spec)},
         ),
     )
 
@@ -124,14 +122,14 @@ def _curves(result: TrainingResult) -> Curves:
 
 
 def _map(assigned: ImageSplit, judged: HeadScores, pooled: np.ndarray, used: np.ndarray, seed: int) -> Any:
-    photos = assigned.images
-    predicted = np.full(len(photos), -1)
+    images = assigned.images
+    predicted = np.full(len(images), -1)
     for side, answers in ((VALID, judged.valid), (TEST, judged.test)):
         predicted[assigned.rows(side)] = answers.argmax(axis=1)
-    right = (predicted == photos.labels) | (predicted < 0)
+    right = (predicted == images.labels) | (predicted < 0)
     chosen = used[choose_rows(len(used), seed)]
-    names, files = [photos.paths[i] for i in chosen], [photos.files[i] for i in chosen]
-    return feature_map(pooled[chosen], photos.labels[chosen], names, files, right[chosen], seed=seed)
+    names, files = [images.paths[i] for i in chosen], [images.files[i] for i in chosen]
+    return feature_map(pooled[chosen], images.labels[chosen], names, files, right[chosen], seed=seed)
 
 
 def _options(spec: TrainingSpec) -> dict[str, str]:

@@ -178,7 +178,7 @@ def test_a_second_interruption_ends_at_once(
     def again(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ffe.commands.scratch.probabilities_of", again)
+    monkeypatch.setattr("ffe.finetuning.finish.probabilities_of", again)
     with pytest.raises(KeyboardInterrupt):
         scratch(pictures, tmp_path / "s.ffe", size=48, plain=True, on_epoch=InterruptIn(1, 1))
     assert not (tmp_path / "s.ffe").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
@@ -39,22 +40,22 @@ from ffe.errors import (
 from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.extraction.run import extract
 from ffe.extraction.stage_times import Progress
-from ffe.finetuning.activation_cache import ActivationCache, Means
+from ffe.finetuning.activation_cache import ActivationCache
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.inputs import Activations, DecodedImages
 from ffe.finetuning.joined_model import JoinedModel
 from ffe.finetuning.split_point import Cut
 from ffe.finetuning.trainer import Trainer
+from ffe.finetuning.training_options import FinetuneOptions, TrainingOptions
 from ffe.finetuning.training_result import TrainingResult
 from ffe.images.augment import augment
 from ffe.images.drawings import draw_folder
-from ffe.images.limits import Limits
 from ffe.images.loader import ImageStream
 from ffe.images.preprocess import preprocess
 from ffe.images.sources import scan
 from ffe.predictor import Predictor
-from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, TrainingSpec, ViewsSpec
+from ffe.specs import AugmentSpec, BackboneSpec, ExtractSpec, PreprocessSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.wording.results import kept_text
 
@@ -302,16 +303,9 @@ def test_room_for_activations_is_that_of_their_files_less_what_is_there(
     """A file is written once, into a draft that becomes it; an unfinished run's draft has its room already."""
     found, free = scan(pictures), [0]
     spec = ExtractSpec(BackboneSpec(BACKBONE, "random", "0" * 64), PreprocessSpec((SIZE, SIZE), "tf"))
-    inputs = ActivationCache(
-        pictures,
-        found,
-        found.class_names,
-        spec,
-        Weights("random", "0" * 64),
-        tmp_path / "cache",
-        TrainingSpec(("6", "19")),
-        Means("auto", None, Limits(), lambda progress: None, lambda done, total: None),
-    )
+    asked = {name: parameter.default for name, parameter in inspect.signature(finetune).parameters.items()}
+    asked |= {"source": pictures, "output": tmp_path / "t.ffe", "model": "m.ffe", "unfreeze": "6,19", "cache": tmp_path / "cache"}
+    inputs = ActivationCache(FinetuneOptions.of(asked), found, found.class_names, spec, Weights("random", "0" * 64))
     monkeypatch.setattr("ffe.finetuning.activation_cache.free_disk", lambda folder: free[0])
     cuts = [Cut("inside", "a", (1 << 18,)), Cut("inside", "b", (1 << 17,)), Cut("inside", "b", (1 << 17,))]
     features = 4 * len(found.records) * (3 << 17)
@@ -794,11 +788,10 @@ def test_stages_are_given_as_text_or_values(
     class Made(Exception):  # noqa: N818
         pass
 
-    def make(**options: Any) -> None:
-        raise Made(TrainingSpec(**options))
+    def stop(self: TrainingOptions, *inputs: Any) -> None:
+        raise Made(self.spec)
 
-    monkeypatch.setattr("ffe.commands.finetune.TrainingSpec", make)
-    monkeypatch.setattr("ffe.commands.scratch.TrainingSpec", make)
+    monkeypatch.setattr(TrainingOptions, "check_outputs", stop)
     with pytest.raises(Made) as made:
         finetune("p", "t.ffe", model="m.ffe", **asked)
     spec = made.value.args[0]

@@ -1,0 +1,254 @@
+"""What a training is asked for, as one value; stages as people write them: text or values, one or several."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import operator
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from ffe.backbones.convnet import DROPOUT
+from ffe.base.clock import Clock
+from ffe.bundle.build import check_page, check_place
+from ffe.errors import ReportError, SpecError
+from ffe.extraction.stage_times import Progress
+from ffe.finetuning.epochs import Epoch, TensorBoardLog
+from ffe.finetuning.trainer import Step
+from ffe.finetuning.unfreeze import ALL
+from ffe.images.augment_text import parse_augment
+from ffe.images.limits import Limits
+from ffe.specs import AugmentSpec, Decode, TrainingSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What ``finetune`` and ``scratch`` are both asked for.
+
+    Attributes:
+        source: labelled images; see ``ffe.images.sources``.
+        output: the model file to write.
+        overwrite: replace a model that is there; see ``ffe.base.text.overwrite_refusal``.
+        spec: how to train.
+        split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out. None = no such list.
+        workers: threads that decode; None = one per core, more where files come slowly.
+        limits: files with more, or cut off, are skipped.
+        report: an HTML file to write.
+        anonymous: see ``ffe.tune``.
+        tensorboard: folder for TensorBoard's logs.
+        on_decoded: called with how many images are decoded, of how many.
+        on_epoch, on_step: called after every epoch, and every step.
+        clock: runs since the call began.
+    """
+
+    source: str | os.PathLike[str]
+    output: Path
+    overwrite: bool
+    spec: TrainingSpec
+    split: Mapping[str, str] | None
+    workers: int | None
+    limits: Limits
+    report: Path | None
+    anonymous: bool
+    tensorboard: Path | None
+    on_decoded: Callable[[int, int], None]
+    on_epoch: Callable[[Epoch], None]
+    on_step: Callable[[Step], None]
+    clock: Clock
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> Self:
+        """Return the value that the keywords of a public function stand for; those of ``TrainingSpec`` become ``spec``.
+
+        Raises:
+            SpecError: one of them cannot be meant.
+        """
+        rest = dict(keywords)
+        clock = Clock(time.monotonic(), rest["budget"])
+        names = {field.name for field in dataclasses.fields(TrainingSpec)} & rest.keys()
+        asked = {name: rest.pop(name) for name in names}
+        asked |= {
+            **{name: read(asked[name]) for name, read in _STAGES.items()},
+            "hold": _hold_of(asked["hold"], asked["schedule"]),
+            "augment": augment_of(asked["augment"]),
+        }
+        spec = TrainingSpec(**asked, seconds=rest.pop("budget"))
+        limits = Limits(*(rest.pop(name) for name in ("max_pixels", "max_bytes", "truncated")))
+        paths = {name: Path(rest[name]) for name in _PATHS & rest.keys() if rest[name] is not None}
+        return cls(**{**rest, **paths}, spec=spec, limits=limits, clock=clock)
+
+    def check_outputs(self, *inputs: str | os.PathLike[str]) -> None:
+        """Make sure, before anything slow, that the files can be written, and that no input is one of them.
+
+        Raises:
+            BundleError, ReportError: one of them cannot.
+        """
+        check_place(self.output, overwrite=self.overwrite, inputs=(self.source, *inputs))
+        check_page(self.report, self.output)
+        if self.tensorboard is not None:
+            _make_folder(self.tensorboard)
+
+    @contextlib.contextmanager
+    def logged(self) -> Iterator[Self]:
+        """Lend the same options, whose epochs go into TensorBoard's logs too, if they are wanted."""
+        with _without_tracing_advice():
+            if self.tensorboard is None:
+                yield self
+                return
+            with TensorBoardLog(self.tensorboard) as log:
+
+                def on_epoch(epoch: Epoch) -> None:
+                    log.add(epoch)
+                    self.on_epoch(epoch)
+
+                yield dataclasses.replace(self, on_epoch=on_epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(TrainingOptions):
+    """What ``finetune`` is asked for.
+
+    Attributes:
+        model: the model file to start from.
+        cache: folder for activations; None = ``folder`` is beside the output, and of this output alone.
+        keep_cache: leave them there for the next run.
+        weights: where the backbone's weights are, if the model file has none that can be trained.
+        engine: what runs the frozen part.
+        progress: called after every batch that went through it.
+    """
+
+    model: Path
+    cache: Path | None
+    keep_cache: bool
+    weights: str
+    engine: str
+    progress: Callable[[Progress], None]
+
+    @property
+    def folder(self) -> Path:
+        """Where activations are kept."""
+        return self.cache if self.cache is not None else self.output.with_name(self.output.name + ".cache")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchOptions(TrainingOptions):
+    """What ``scratch`` is asked for.
+
+    Attributes:
+        size: (height, width) of the input in pixels; a single number is both.
+        plain: neither dropout nor changing images.
+        test_fraction: share held out for the test, where the source gives none.
+        decode: ``exact`` or ``fast``; see ``ffe.images.decode_fast``.
+    """
+
+    size: int | tuple[int, int]
+    plain: bool
+    test_fraction: float
+    decode: Decode
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> Self:
+        """Return the value of the keywords; there is one stage, and all of the network learns in it."""
+        for name, example in (("epochs", "30"), ("learning_rate", "1e-4")):
+            option, count = f"--{name.replace('_', '-')}", len(_STAGES[name](keywords[name]))
+            if count != 1:
+                raise SpecError(
+                    f"A network from scratch is trained in one stage, so {option} takes one value, not {count}; "
+                    f"write, for example, {option} {example}."
+                )
+        plain = {"dropout": 0.0, "augment": None} if keywords["plain"] else {"dropout": DROPOUT}
+        return super().of({**keywords, "unfreeze": ALL, **plain})
+
+
+def parts_of(asked: str | int | Iterable[str | int]) -> tuple[str, ...]:
+    """Return ``6,19``, 6, or ``["6", 19]`` as one text for each; nothing for an empty text."""
+    if isinstance(asked, str):
+        return tuple(part.strip() for part in asked.split(",")) if asked else ()
+    return tuple(map(str, asked)) if isinstance(asked, Iterable) else (str(asked),)
+
+
+def augment_of(asked: str | AugmentSpec | None) -> AugmentSpec | None:
+    """Return how images are to change; None and ``none`` = they are not.
+
+    Raises:
+        SpecError: see ``ffe.images.augment_text.parse_augment``.
+    """
+    if not isinstance(asked, str):
+        return asked
+    return None if asked == "none" else parse_augment(asked)
+
+
+def _whole_numbers(asked: str | int | Iterable[int]) -> tuple[int, ...]:
+    """Return ``15,10``, 15, or ``[15, 10]`` as numbers."""
+    try:
+        return tuple(int(part) if isinstance(part, str) else operator.index(part) for part in _values(asked))
+    except (TypeError, ValueError):
+        raise SpecError(f"--epochs is {asked!r}, but takes whole numbers; write, for example, 15 or 15,10.") from None
+
+
+def _numbers(asked: str | float | Iterable[float]) -> tuple[float, ...]:
+    """Return ``1e-4,1e-5``, 1e-4, or ``[1e-4, 1e-5]`` as numbers."""
+    try:
+        return tuple(map(float, _values(asked)))
+    except (TypeError, ValueError):
+        raise SpecError(f"--learning-rate is {asked!r}, but takes numbers; write, for example, 1e-4 or 1e-4,1e-5.") from None
+
+
+def _values(asked: Any) -> Iterable[Any]:
+    if isinstance(asked, str):
+        return asked.split(",")
+    return asked if isinstance(asked, Iterable) else (asked,)
+
+
+def _hold_of(asked: int | None, schedule: str) -> int:
+    """Return for how many epochs an exponential schedule holds; None = 10."""
+    if asked is not None and schedule != "exponential":
+        raise SpecError("--hold belongs to --schedule exponential; add that, or leave --hold out.")
+    return TrainingSpec.hold if asked is None else asked
+
+
+_STAGES: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "unfreeze": parts_of,
+    "epochs": _whole_numbers,
+    "learning_rate": _numbers,
+}
+_PATHS = {"output", "report", "tensorboard", "model", "cache"}
+
+
+@contextlib.contextmanager
+def _without_tracing_advice() -> Iterator[None]:
+    """Keep TensorFlow's advice against tracing functions anew from the user.
+
+    It counts by the code of a function, which all models share: each stage has models of its own, and traces each of
+    them once or twice.
+    """
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in str(record.msg)
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
+
+
+def _make_folder(board: Path) -> None:
+    """Make the folder for TensorBoard's logs, and write to it."""
+    if board.exists() and not board.is_dir():
+        raise ReportError(f"'{board}' is a file; name a folder for TensorBoard's logs with --tensorboard.")
+    try:
+        board.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=board) as file:
+            file.write(b"log")
+    except OSError as error:
+        raise ReportError(
+            f"TensorBoard's logs cannot be written into '{board}' ({error.strerror}); name another folder with --tensorboard."
+        ) from error
