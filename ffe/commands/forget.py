@@ -26,12 +26,11 @@ from ffe.images.sources import list_files
 from ffe.report.redact import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.splits.groups import MOST_BITS
 from ffe.splits.holdout import TRAIN, VALID
-from ffe.store.compression import compression_choice
 from ffe.store.journal import Journal
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
-from ffe.store.writer import write_store
+from ffe.store.writer import write_like
 
 OURS = (".h5", ".hdf5", ".ffe", ".html", ".htm")  # what is taken for a file of ours; all else is a photo
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -235,21 +234,8 @@ def _in_features(path: Path, known: _Known) -> _Step:
         def features(row: Row) -> np.ndarray:
             return store.raw_row(kept[row.path, row.view])
 
-        write_store(
-            place,
-            spec=store.spec,
-            grid=store.grid,
-            class_names=store.class_names,
-            rows=[rows[i] for i in kept.values()],
-            features=features,
-            skipped=[item for item, is_gone in zip(store.skipped, skipped, strict=True) if not is_gone],
-            judged_by=store.judged_by,
-            source=store.source,
-            sources=store.sources if len(store.sources) > 1 else (),
-            quantized=store.quantized(),
-            compress=compression_choice({store.compression}),
-            views=store.made_views,
-        )
+        left = [item for item, is_gone in zip(store.skipped, skipped, strict=True) if not is_gone]
+        write_like(store, place, rows=[rows[i] for i in kept.values()], features=features, skipped=left)
 
     return ForgottenFile(path, "features", tuple(sorted(names)), int(gone.sum()), near), write
 

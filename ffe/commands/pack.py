@@ -19,7 +19,7 @@ from ffe.store.journal import Journal
 from ffe.store.merge import merge, virtual_parts
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
-from ffe.store.writer import write_store
+from ffe.store.writer import write_like
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,6 @@ def pack(
             else compress or compression_choice({file.compression for store in stores for file in store.parts or (store,)})
         )
         filter_options(compression)
-        first = stores[0]
         origin = {(row.path, row.view): where for row, where in zip(merged.rows, merged.origin, strict=True)}
 
         def features(row: Row) -> Any:
@@ -113,22 +112,19 @@ def pack(
             crc32 = stores[number].crc32
             return int(crc32[i]) if virtual and crc32 is not None else None
 
-        write_store(
+        write_like(
+            stores[0],
             path,
-            spec=first.spec,
-            grid=first.grid,
             class_names=merged.class_names,
             rows=merged.rows,
             features=features,
             skipped=merged.skipped,
-            judged_by=first.judged_by if len({store.judged_by for store in stores}) == 1 else "",
+            judged_by=stores[0].judged_by if len({store.judged_by for store in stores}) == 1 else "",
             source="; ".join(merged.sources),
-            quantized=first.quantized(),
-            compress=compression,
             sources=merged.sources if len(merged.sources) > 1 else (),
+            compress=compression,
             recorded=recorded,
             parts=parts,
-            views=first.made_views,
         )
         return PackSummary(
             path,

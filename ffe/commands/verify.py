@@ -33,13 +33,14 @@ from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 from ffe.store.row_reader import UNREADABLE
 from ffe.store.schema import Row
-from ffe.store.writer import write_store
+from ffe.store.writer import write_like
 
 # how far features of one picture may lie apart, as a share of the largest: other processors add up in another order,
 # and what is rounded in between then falls on the other side at times
 _TOLERANCE = {"float32": 1e-4, "int8": 0.05, "mixed_float16": 0.02, "mixed_bfloat16": 0.1}
 _NO_LIMITS = Limits(sys.maxsize, sys.maxsize, "keep")  # pictures with the content that was extracted once
 _FLOAT16_STEP = 2.0**-10
+_CHANGED_SINCE = "its picture changed since"
 _SUFFIXES = {".h5", ".hdf5"}  # of what is a damaged feature file at worst
 
 
@@ -130,20 +131,14 @@ def verify(
         if path.suffix.lower() not in _SUFFIXES and first_bytes(path) != HDF5_SIGNATURE:
             raise StoreError(f"'{path}' is no feature file and no model; give a file that ffe wrote.") from error
         return VerifyResult(path, "features", problems=(Problem(str(error)),))
-    lock = _lock(path, spec) if repair else None
-    try:
-        with FeatureStore(path) as store:
-            pictures, backbone = _Pictures(store, source), _Backbone(store, weights, engine)
-            found = _check(store, progress)
-            if repair:
-                found = _repair(store, found, pictures, backbone)
-    finally:
-        if lock is not None:
-            lock.close()
+    with contextlib.closing(_lock(path, spec)) if repair else contextlib.nullcontext(), FeatureStore(path) as store:
+        recomputer = _Recomputer(store, source, weights, engine)
+        found = _check(store, progress)
+        if repair:
+            found = _repair(store, found, recomputer)
     if recompute:
         with FeatureStore(path) as store:
-            pictures, backbone = _Pictures(store, source), _Backbone(store, weights, engine)
-            found = _recompute(store, found, pictures, backbone, recompute, seed)
+            found = _recompute(store, found, _Recomputer(store, source, weights, engine), recompute, seed)
     return found
 
 
@@ -169,19 +164,40 @@ def _check(store: FeatureStore, progress: Callable[[int, int], None]) -> VerifyR
     return VerifyResult(store.path, "features", store.schema, len(store), store.crc32 is not None, tuple(problems), tuple(notes))
 
 
-class _Pictures:
-    """Finds the pictures that rows were made from."""
+class _Recomputer:
+    """Computes rows of a feature file anew, from the images and by the backbone that they were made from.
 
-    def __init__(self, store: FeatureStore, source: str | os.PathLike[str] | None) -> None:
-        self._store = store
-        self._given = source is not None
-        roots = [Path(source)] if source is not None else [Path(name) for name in store.sources]
-        if self._given and not roots[0].exists():
+    Attributes:
+        error: why the backbone could not be used; None = it could, or was not needed.
+    """
+
+    def __init__(self, store: FeatureStore, source: str | os.PathLike[str] | None, weights: str, engine: str) -> None:
+        roots = [Path(name) for name in (store.sources if source is None else (source,))]
+        if source is not None and not roots[0].exists():
             raise SourceError(f"There is no file or folder '{roots[0]}'; check the path.")
         self._roots = [root.parent if root.is_file() else root for root in roots]
+        self._store, self._weights, self._engine = store, weights, engine
+        self.error: FfeError | None = None
 
-    def find(self, row: int) -> Path | str:
-        """Return the picture of a row, or in words why there is none with the same content."""
+    def compute(self, rows: list[int]) -> Iterator[tuple[int, np.ndarray | str]]:
+        """Yield (row, float32 (D,)), or in words why there are no features."""
+        files = {}
+        for row in rows:
+            found = self._image_of(row)
+            if isinstance(found, str):
+                yield row, found
+            else:
+                files[row] = found
+        try:
+            for row, features in self._computed(dict(files)):
+                del files[row]
+                yield row, features
+        except FfeError as error:  # what was found so far must not be lost with it
+            self.error = error
+            yield from ((row, f"its backbone cannot be used: {str(error).rstrip('.')}") for row in files)
+
+    def _image_of(self, row: int) -> Path | str:
+        """Return the image of a row, or in words why there is none with the same content."""
         changed = False
         for root in self._roots:
             file = on_disk(root / self._store.paths[row])
@@ -191,92 +207,55 @@ class _Pictures:
                 if file_digest(file) == self._store.sha256[row]:
                     return file
                 changed = True
-        return "its picture changed since" if changed else "its picture is gone (--source names its place)"
-
-
-class _Backbone:
-    """Computes features anew, as those of a feature file were."""
-
-    def __init__(self, store: FeatureStore, weights: str, engine: str) -> None:
-        self.spec: ExtractSpec = store.spec
-        self._store = store
-        self._weights = weights
-        self._engine = engine
-        self.error: FfeError | None = None
+        return _CHANGED_SINCE if changed else "its picture is gone (--source names its place)"
 
     def _open(self) -> Engine:
-        quantized = self._store.quantized()
+        spec, quantized = self._store.spec, self._store.quantized()
         if quantized is not None:
             none = contextlib.nullcontext(None)
-            return open_saved_engine(self.spec, ir=quantized, keras_file=lambda: none, name=self._engine)
-        return open_engine(self.spec, weights_of(self.spec, self._weights), name=self._engine)
+            return open_saved_engine(spec, ir=quantized, keras_file=lambda: none, name=self._engine)
+        return open_engine(spec, weights_of(spec, self._weights), name=self._engine)
 
-    def compute(self, files: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | str]]:
-        """Yield (row, float32 (D,)) of pictures, or in words why there are no features."""
-        done = set()
-        try:
-            for row, features in self._compute(files):
-                done.add(row)
-                yield row, features
-        except FfeError as error:  # what was found so far must not be lost with it
-            self.error = error
-            why = f"its backbone cannot be used: {str(error).rstrip('.')}"
-            yield from ((row, why) for row in files if row not in done)
-
-    def _compute(self, files: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | str]]:
-        rows, preprocess, made = list(files), self.spec.preprocess, self._store.made_views
+    def _computed(self, files: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | str]]:
+        rows, spec, made = list(files), self._store.spec, self._store.made_views
         images = ImageStream(
             iter(files.values()),
-            preprocess.size,
-            how=preprocess.decode,
+            spec.preprocess.size,
+            how=spec.preprocess.decode,
             limits=_NO_LIMITS,
             views=lambda index: (int(self._store.views[rows[index]]),),
             augment=None if made is None else made.augment,
         )
         with images:
-            for batch in Pipeline(images, self._open, dtype=self.spec.dtype):
+            for batch in Pipeline(images, self._open, dtype=spec.dtype):
                 for item in batch:
                     row = rows[item.index]
                     if item.features is None:
                         yield row, f"its picture cannot be read: {item.error}"
                     elif item.sha256 != self._store.sha256[row]:
-                        yield row, "its picture changed since"
+                        yield row, _CHANGED_SINCE
                     else:
                         yield row, item.features
 
 
-def _found(pictures: _Pictures, rows: list[int]) -> tuple[dict[int, Path], dict[int, str]]:
-    """Return the pictures of rows, and for the others why they have none."""
-    found = {row: pictures.find(row) for row in rows}
-    return (
-        {row: file for row, file in found.items() if isinstance(file, Path)},
-        {row: why for row, why in found.items() if isinstance(why, str)},
-    )
-
-
-def _recompute(
-    store: FeatureStore, found: VerifyResult, pictures: _Pictures, backbone: _Backbone, count: int, seed: int
-) -> VerifyResult:
-    """Put some sound rows through the backbone again, and compare."""
+def _recompute(store: FeatureStore, found: VerifyResult, recomputer: _Recomputer, count: int, seed: int) -> VerifyResult:
+    """Put some undamaged rows through the backbone again, and compare."""
     damaged = {problem.row for problem in found.problems}
-    sound = np.asarray([row for row in range(len(store)) if row not in damaged], np.int64)
-    rows = sorted(np.random.default_rng(seed).choice(sound, min(count, len(sound)), replace=False).tolist())
-    files, missing = _found(pictures, rows)
-    spec = store.spec
-    tolerance = _TOLERANCE[spec.precision] + (_FLOAT16_STEP if spec.dtype == "float16" else 0.0)
-    problems, compared = list(found.problems), 0
-    for row, features in backbone.compute(files):
+    intact = np.asarray([row for row in range(len(store)) if row not in damaged], np.int64)
+    rows = sorted(np.random.default_rng(seed).choice(intact, min(count, len(intact)), replace=False).tolist())
+    tolerance = _TOLERANCE[store.spec.precision] + (_FLOAT16_STEP if store.spec.dtype == "float16" else 0.0)
+    problems, missing, compared = list(found.problems), dict[int, str](), 0
+    for row, features in recomputer.compute(rows):
         if isinstance(features, str):
             missing[row] = features
             continue
         compared += 1
-        stored = store.features(np.asarray([row]))[0]
-        apart = _apart(features, stored)
+        apart = _difference(features, store.features(np.asarray([row]))[0])
         if not apart <= tolerance:
-            what = f"its picture gives other features here, {_apart_text(apart, tolerance)}"
+            what = f"its picture gives other features here, {_difference_text(apart, tolerance)}"
             problems.append(Problem(what, row, store.paths[row]))
-    if backbone.error is not None and not problems:
-        raise backbone.error
+    if recomputer.error is not None and not problems:
+        raise recomputer.error
     by_cause: dict[str, list[int]] = {}
     for row, why in sorted(missing.items()):
         by_cause.setdefault(why, []).append(row)
@@ -287,16 +266,16 @@ def _recompute(
     return replace(found, problems=tuple(problems), notes=(*found.notes, *notes), recomputed=compared)
 
 
-def _apart(computed: np.ndarray, stored: np.ndarray) -> float:
+def _difference(computed: np.ndarray, stored: np.ndarray) -> float:
     """Return the largest difference as a share of the largest stored feature."""
     return float(np.abs(computed - stored).max()) / max(float(np.abs(stored).max()), 1e-12)
 
 
-def _apart_text(apart: float, tolerance: float) -> str:
+def _difference_text(apart: float, tolerance: float) -> str:
     return f"{apart:.2g} of the largest apart, where {tolerance:.2g} may be"
 
 
-def _repair(store: FeatureStore, found: VerifyResult, pictures: _Pictures, backbone: _Backbone) -> VerifyResult:
+def _repair(store: FeatureStore, found: VerifyResult, recomputer: _Recomputer) -> VerifyResult:
     """Make damaged rows again, and put the file in place in one step; rows that cannot be made again keep their checksum."""
     damaged = {problem.row: problem for problem in found.problems if problem.row is not None}
     if not damaged:
@@ -304,9 +283,8 @@ def _repair(store: FeatureStore, found: VerifyResult, pictures: _Pictures, backb
     if store.parts:
         names = "', '".join(str(part.path) for part in store.parts)
         raise StoreError(f"'{store.path}' is virtual, its features lie in other files; repair those: '{names}'.")
-    files, lost = _found(pictures, sorted(damaged))
-    made: dict[int, np.ndarray] = {}
-    for row, features in backbone.compute(files):
+    made, lost = dict[int, np.ndarray](), dict[int, str]()
+    for row, features in recomputer.compute(sorted(damaged)):
         if isinstance(features, str):
             lost[row] = features
             continue
@@ -322,7 +300,7 @@ def _repair(store: FeatureStore, found: VerifyResult, pictures: _Pictures, backb
         i = index[row.path, row.view]
         if i in made:
             return made[i]
-        return _as_it_is(store, i) if i in lost else store.raw_row(i)
+        return _damaged_row(store, i) if i in lost else store.raw_row(i)
 
     def recorded(row: Row) -> int | None:
         i = index[row.path, row.view]
@@ -331,28 +309,13 @@ def _repair(store: FeatureStore, found: VerifyResult, pictures: _Pictures, backb
         return 0 if store.crc32 is None else int(store.crc32[i])
 
     if made:
-        write_store(
-            store.path,
-            spec=store.spec,
-            grid=store.grid,
-            class_names=store.class_names,
-            rows=rows,
-            features=features_of,
-            skipped=store.skipped,
-            judged_by=store.judged_by,
-            source=store.source,
-            quantized=store.quantized(),
-            compress=store.compression,  # type: ignore[arg-type]
-            sources=store.sources if len(store.sources) > 1 else (),
-            recorded=recorded,
-            views=store.made_views,
-        )
+        write_like(store, store.path, rows=rows, features=features_of, recorded=recorded, compress=store.compression)
     others = [problem for problem in found.problems if problem.row is None]
     left = [replace(damaged[row], message=f"{damaged[row].message}, and {why}") for row, why in sorted(lost.items())]
     return replace(found, problems=(*others, *left), repaired=len(made))
 
 
-def _as_it_is(store: FeatureStore, row: int) -> np.ndarray:
+def _damaged_row(store: FeatureStore, row: int) -> np.ndarray:
     """Return a damaged row (D,) as it can be read, or NaN."""
     block = np.full((1, store.dims), np.nan, store.spec.dtype)
     try:
@@ -377,27 +340,24 @@ def _verify_model(path: Path, engine: str) -> VerifyResult:
     found = VerifyResult(path, "model", bundle.manifest.schema)
     if golden:
         try:
-            return _ask(found, bundle, head, golden, engine)
+            return _check_golden(found, bundle, head, golden, engine)
         except (LookupError, ValueError, TypeError) as error:
-            problem = Problem(f"its golden pictures cannot be used ({one_line(error)})")
-            return replace(found, problems=(problem,))
+            return replace(found, problems=(Problem(f"its golden pictures cannot be used ({one_line(error)})"),))
     if bundle.has_backbone:
-        return replace(
-            found, problems=(Problem("its test pictures are gone, so nothing shows whether it still answers as it did"),)
-        )
-    note = "its backbone is not inside the file, so there are no golden pictures to ask it about"
-    return replace(found, notes=(note,))
+        problem = Problem("its test pictures are gone, so nothing shows whether it still answers as it did")
+        return replace(found, problems=(problem,))
+    return replace(found, notes=("its backbone is not inside the file, so there are no golden pictures to ask it about",))
 
 
-def _ask(found: VerifyResult, bundle: Bundle, head: Head, golden: Mapping[str, np.ndarray], engine: str) -> VerifyResult:
+def _check_golden(found: VerifyResult, bundle: Bundle, head: Head, golden: Mapping[str, np.ndarray], engine: str) -> VerifyResult:
     """Compare what a model says of its golden pictures with what it said when it was made."""
     problems = []
     images, features, probabilities = golden["images"], golden["features"], golden["probabilities"]
     computed = Predictor(found.file, engine=engine, batch_size=max(1, len(images))).engine().extract(images)
-    apart = _apart(computed, features)
-    tolerance = _TOLERANCE[bundle.manifest.spec.precision]
+    apart, tolerance = _difference(computed, features), _TOLERANCE[bundle.manifest.spec.precision]
     if not apart <= tolerance:
-        problems.append(Problem(f"its backbone gives other features for the golden pictures, {_apart_text(apart, tolerance)}"))
+        text = _difference_text(apart, tolerance)
+        problems.append(Problem(f"its backbone gives other features for the golden pictures, {text}"))
     difference = float(np.abs(head.predict_proba(features) - probabilities).max())
     if not difference <= _TOLERANCE["float32"]:
         problems.append(Problem(f"its head gives other probabilities for the golden pictures, {difference:.2g} apart"))

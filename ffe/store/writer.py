@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,11 +21,12 @@ from ffe.base.system import reserve
 from ffe.specs import Compression, ExtractSpec, ViewsSpec, spec_digest
 from ffe.store import schema
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
-from ffe.store.compression import deflate, filter_options
+from ffe.store.compression import compression_choice, deflate, filter_options
 from ffe.store.disk_space import file_bytes, model_bytes, text_bytes
 from ffe.store.hdf5_create import create_plain, new_file, open_existing, write_head
 from ffe.store.journal import Draft
 from ffe.store.journal_records import HEAD_BYTES
+from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
 from ffe.store.virtual import Part, create_virtual, parts_text
 
@@ -55,22 +58,15 @@ def write_store(
 
     Args:
         path: the feature file; replaced if it exists.
-        spec: what made the features.
-        grid: (h, w, c) before flattening.
-        class_names: in the order of the labels.
-        rows: in any order; they are stored sorted by the digest of their path,
-            unless there are parts: then as they are given.
+        spec, grid, class_names, skipped, judged_by, source, views: see ``FeatureStore``; its ``made_views`` are the views.
+        rows: in any order; they are stored sorted by the digest of their path, unless there are parts: then as they are given.
         features: gives the features (h * w * c,) of a row.
-        skipped: files that gave no row.
-        judged_by: the program that found so.
-        source: where the images came from, for people.
         quantized: the int8 model that made the features, where there is one.
         compress: how the features are compressed; nothing is lost by it.
         sources: the folders that the paths are relative to, where they are several.
         recorded: gives the checksum of a row whose features are known to differ
             from it, so that they do not pass for sound; None for all others.
         parts: the files that hold the features, for a virtual file; all checksums are then recorded ones.
-        views: what the rows of views are; None = there are none.
         draft: a file that holds the plain features of these rows already, sorted; it becomes the feature file.
 
     Raises:
@@ -80,21 +76,21 @@ def write_store(
     filter_options(compress)  # refuses what cannot be
     if not parts:
         rows = sorted(rows, key=lambda row: (row_key(row.path), row.view))
-    dims = grid[0] * grid[1] * grid[2]
+    dims = math.prod(grid)
     dtype = np.dtype(spec.dtype)
     step = schema.chunk_rows(len(rows), dims, dtype.itemsize)
     path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
     made = temporary = path.with_name(f"{path.name}.tmp")  # one writer at a time: the journal holds a lock
-    width = 0 if parts else dims
-    size = file_bytes(len(rows), width, dtype.itemsize, text=text_bytes(rows, skipped), other=model_bytes(quantized))
+    text, model = text_bytes(rows, skipped), model_bytes(quantized)
+    size = file_bytes(len(rows), 0 if parts else dims, dtype.itemsize, text=text, other=model)
     plain = compress == "none" and not parts and bool(rows)
     data = _Features(rows, features, recorded, dims, dtype, step)
     try:
         temporary.touch()
-        room = size if draft is None else file_bytes(0, 0, 1, text=0)
-        reserve(temporary, room)  # before HDF5 comes in, which lets go of it, and after
+        new = size if draft is None else file_bytes(0, 0, 1, text=0)
+        reserve(temporary, new)  # before HDF5 comes in, which lets go of it, and after
         if plain:
-            first = create_plain(temporary, (len(rows), dims), dtype, step, room)
+            first = create_plain(temporary, (len(rows), dims), dtype, step, new)
             if draft is not None and first == HEAD_BYTES:
                 made = draft.path
                 write_head(made, temporary, first, first + len(rows) * dims * dtype.itemsize)
@@ -106,20 +102,23 @@ def write_store(
                 data.write_plain(temporary, first)
         with open_existing(made) if plain else new_file(made) as file:
             reserve(made, size)
-            file.attrs["ffe_schema"] = schema.SCHEMA
-            file.attrs["ffe_version"] = as_text(__version__)
-            file.attrs["spec"] = as_text(canonical_json(spec.to_json()).decode())
-            file.attrs["spec_digest"] = as_text(spec_digest(spec))
-            file.attrs["class_names"] = as_text(json.dumps(list(class_names), ensure_ascii=False))
-            file.attrs["grid"] = np.asarray(grid, np.int64)
-            file.attrs["source"] = as_text(source)
-            file.attrs["judged_by"] = as_text(judged_by)
-            if sources:
-                file.attrs["sources"] = as_text(json.dumps(list(sources), ensure_ascii=False))
-            if views is not None:
-                file.attrs["views"] = as_text(canonical_json(views.to_json()).decode())
+            attributes = {
+                "ffe_schema": schema.SCHEMA,
+                "ffe_version": __version__,
+                "spec": canonical_json(spec.to_json()).decode(),
+                "spec_digest": spec_digest(spec),
+                "class_names": _json(class_names),
+                "grid": np.asarray(grid, np.int64),
+                "source": source,
+                "judged_by": judged_by,
+                "sources": _json(sources) if sources else None,
+                "views": None if views is None else canonical_json(views.to_json()).decode(),
+                "parts": parts_text(parts) if parts else None,
+            }
+            for name, value in attributes.items():
+                if value is not None:
+                    file.attrs[name] = as_text(value) if isinstance(value, str) else value
             if parts:
-                file.attrs["parts"] = as_text(parts_text(parts))
                 create_virtual(file, parts, dims, dtype)
             elif not plain:
                 data.write_compressed(file, compress)
@@ -128,23 +127,39 @@ def write_store(
             file[schema.VIEW] = np.asarray([row.view for row in rows], np.int64)
             file[schema.STAT] = np.asarray([row.stat for row in rows], np.int64).reshape(-1, 2)
             file[schema.PHASH] = np.asarray([row.phash for row in rows], np.uint64)
-            for name in (schema.PATHS, schema.SHA256, schema.SPLIT, schema.GROUP):
-                attribute = {schema.PATHS: "path"}.get(name, name)
-                file[name] = schema.text_column(getattr(row, attribute) for row in rows)
+            file[schema.PATHS] = schema.text_column(row.path for row in rows)
+            for name in (schema.SHA256, schema.SPLIT, schema.GROUP):
+                file[name] = schema.text_column(getattr(row, name) for row in rows)
             file[schema.CRC32] = data.crc32
             file[schema.SKIPPED] = schema.skipped_table(skipped)
             file[schema.SKIPPED_STAT] = np.asarray([s.stat for s in skipped], np.int64).reshape(-1, 2)
             if quantized is not None:
-                untimed = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
-                untimed.set_obj_track_times(False)
-                model = h5py.Group(h5py.h5g.create(file.id, schema.BACKBONE.encode(), gcpl=untimed))
-                model["graph"] = np.frombuffer(quantized.xml, np.uint8)
-                model["weights"] = quantized.weights
-                model.attrs["record"] = as_text(canonical_json(quantized.record).decode())
+                _write_model(file, quantized)
             file.attrs["tables_sha256"] = as_text(tables_digest(file, read_tables(file)))
         put_in_place(made, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_like(store: FeatureStore, path: Path, **changes: Any) -> None:
+    """Write a feature file that says what an open one says, compressed alike, but for changes to what ``write_store`` takes."""
+    same = {name: getattr(store, name) for name in ("spec", "grid", "class_names", "skipped", "judged_by", "source")}
+    same |= {"quantized": store.quantized(), "compress": compression_choice({store.compression}), "views": store.made_views}
+    same["sources"] = store.sources if len(store.sources) > 1 else ()
+    write_store(path, **{**same, **changes})
+
+
+def _write_model(file: h5py.File, model: IrModel) -> None:
+    untimed = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    untimed.set_obj_track_times(False)
+    group = h5py.Group(h5py.h5g.create(file.id, schema.BACKBONE.encode(), gcpl=untimed))
+    group["graph"] = np.frombuffer(model.xml, np.uint8)
+    group["weights"] = model.weights
+    group.attrs["record"] = as_text(canonical_json(model.record).decode())
+
+
+def _json(texts: Sequence[str]) -> str:
+    return json.dumps(list(texts), ensure_ascii=False)
 
 
 class _Features:

@@ -18,7 +18,7 @@ from ffe.backbones.resolve import make_spec
 from ffe.base.hdf5_checks import as_text
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.commands.tune import train
-from ffe.commands.verify import verify
+from ffe.commands.verify import _Recomputer, verify
 from ffe.errors import BundleError, SourceError, SpecError, StoreError, WeightsError
 from ffe.extraction.run import extract
 from ffe.images.drawings import draw
@@ -151,10 +151,8 @@ def test_recompute_says_which_pictures_it_could_not_take(features: Path, photos:
 
 def test_recompute_is_seeded(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[int]] = []
-    from ffe.commands import verify as verifying
-
-    real = verifying._found
-    monkeypatch.setattr(verifying, "_found", lambda pictures, rows: drawn.append(rows) or real(pictures, rows))  # type: ignore[func-returns-value]
+    real = _Recomputer.compute
+    monkeypatch.setattr(_Recomputer, "compute", lambda self, rows: drawn.append(rows) or real(self, rows))  # type: ignore[func-returns-value]
     for seed in (0, 0, 1):
         verify(features, recompute=6, seed=seed)
     assert drawn[0] == drawn[1] != drawn[2]
