@@ -17,6 +17,7 @@ from ffe.backbones.trained import LEARNT
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.base.model_archive import BACKBONE
 from ffe.base.output_file import check_output as check_report
+from ffe.dataset.class_checks import check_labelled, check_readable
 from ffe.dataset.stored_rows import labelled
 from ffe.dataset.table import ImageTable, table_of_records, table_of_store
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
@@ -28,7 +29,6 @@ from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.stage_times import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import scan
-from ffe.images.unreadable import refuse_lost_classes
 from ffe.predictor import Predictor
 from ffe.report.predictions_csv import Answers, check_answers
 from ffe.report.search_page import write_page
@@ -292,8 +292,7 @@ def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
 def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progress], None]) -> _Scored:
     found = scan(path)
     records = [record for record in found.records if record.label >= 0]
-    if not records:
-        raise SourceError(f"The images of '{path}' have no labels; give one folder per class, or a CSV with labels.")
+    check_labelled(records, path)
     _check_classes(predictor, found.class_names, path)
     probabilities: list[np.ndarray] = []
     taken: list[ImageFeatures] = []
@@ -314,7 +313,7 @@ def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progre
     skipped = sorted([*(records[i].path for i in failed), *unlabelled, *(path for path, _ in found.left_out)])
     if not probabilities:
         raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")
-    refuse_lost_classes(found.class_names, records, failed)
+    check_readable(found.class_names, records, failed)
     images = table_of_records(
         [records[item.index] for item in taken],
         [item.sha256 for item in taken],

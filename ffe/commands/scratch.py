@@ -13,9 +13,9 @@ from ffe.backbones.catalog import CONVNET
 from ffe.backbones.convnet import FILTERS, build_convnet, check_size
 from ffe.bundle.build import tested_before
 from ffe.dataset.assign import Splitter
+from ffe.dataset.class_checks import check_labelled, check_two_classes
 from ffe.dataset.table import check_counts, table_of_files
 from ffe.engines.base import grid_of
-from ffe.errors import DataError, SourceError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.finish import learnt_head, learnt_spec, make_result, make_trainer, score_head, write_trained
@@ -141,9 +141,5 @@ def scratch(
 
 
 def _check_classes(found: Scan) -> None:
-    if not found.class_names:
-        raise SourceError(f"The images of '{found.root}' have no labels; give one folder per class, or a CSV with labels.")
-    if len(found.class_names) < 2:
-        raise DataError(
-            f"All images of '{found.root}' are of one class ('{found.class_names[0]}'); a network needs at least two classes."
-        )
+    check_labelled(found.class_names, found.root)
+    check_two_classes(found.class_names, f"images of '{found.root}'", "; a network needs at least two classes.")

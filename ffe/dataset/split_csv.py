@@ -13,9 +13,10 @@ import numpy as np
 
 from ffe.base.output_file import write_output
 from ffe.dataset.assign import ImageSplit, Splitter
+from ffe.dataset.class_checks import check_labelled, check_two_classes
 from ffe.dataset.load import pooled_rows
 from ffe.dataset.table import check_counts, table_of_files, table_of_store
-from ffe.errors import DataError, SourceError
+from ffe.errors import SourceError
 from ffe.images.file_names import is_text, printable
 from ffe.images.limits import Limits
 from ffe.images.sources import Scan, list_images
@@ -31,16 +32,14 @@ def check_source(found: Scan) -> None:
         SourceError: it has no labels, or a name that a CSV cannot hold.
         DataError: it has one class, or too few images of one.
     """
-    if not found.class_names:
-        raise SourceError(f"The images of '{found.root}' have no labels; give one folder per class, or a CSV with labels.")
+    check_labelled(found.class_names, found.root)
     for name in (*found.class_names, *(record.path for record in found.records)):
         if name != name.strip():
             raise SourceError(
                 f"The name '{name}' in '{found.root}' begins or ends with a space, which a CSV would not keep; "
                 "rename the file or folder."
             )
-    if len(found.class_names) < 2:
-        raise DataError(f"All images of '{found.root}' are of one class ('{found.class_names[0]}'); give at least two classes.")
+    check_two_classes(found.class_names, f"images of '{found.root}'", "; give at least two classes.")
     check_counts(found)
 
 

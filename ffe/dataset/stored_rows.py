@@ -11,6 +11,7 @@ import numpy as np
 
 from ffe.base.text import counted, few, quoted
 from ffe.dataset.assign import ImageSplit, drawn_sides
+from ffe.dataset.class_checks import check_two_classes
 from ffe.dataset.leaks import leaking, warn_of_leaks
 from ffe.dataset.load import load_rows, pooled_rows
 from ffe.dataset.table import ImageTable, table_of_store, too_few, too_few_text
@@ -149,11 +150,8 @@ def _check_classes(store: FeatureStore, labels: np.ndarray, groups: np.ndarray, 
     if not len(labels):
         raise DataError(f"No row of '{store.path}' has a label; extract from one folder per class, or from a CSV with labels.")
     different = groups_of_classes(labels, groups)
-    if len(different) < 2:
-        only = store.class_names[int(labels[0])]
-        raise DataError(
-            f"All labelled rows of '{store.path}' are of one class ('{only}'); a head needs images of at least two classes."
-        )
+    there = [store.class_names[label] for label in different]
+    check_two_classes(there, f"labelled rows of '{store.path}'", "; a head needs images of at least two classes.")
     if small := too_few(different, store.class_names, least):
         few_of = too_few_text(small, what, " of images that belong together" if what == "group" else "")
         out = "the class" if len(small) == 1 else "these classes"
@@ -185,11 +183,10 @@ def _table_of_other(store: FeatureStore, other: FeatureStore, main: ImageTable, 
             "or leave it out."
         )
     there = np.unique(table.labels)
-    if split == VALID and len(there) < 2:
-        raise DataError(
-            f"All labelled images of '{other.path}' are of one class ('{store.class_names[there[0]]}'), "
-            "by which no head can be chosen; give --valid images of every class."
-        )
+    if split == VALID:
+        names = [store.class_names[label] for label in there]
+        what = f"labelled images of '{other.path}'"
+        check_two_classes(names, what, ", by which no head can be chosen; give --valid images of every class.")
     missing = sorted(set(store.class_names) - {store.class_names[i] for i in there})
     if missing and split == VALID:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ffe.base.text import counted, few, numbered
-from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
+from ffe.dataset.class_checks import check_labelled, check_readable
+from ffe.errors import DataError, ModelMismatchError, StoreError
 from ffe.images.decode_all import decode_source
 from ffe.images.limits import Limits
 from ffe.images.sources import ImageRecord, Scan
-from ffe.images.unreadable import refuse_lost_classes
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import row_key
@@ -97,11 +97,7 @@ def check_classes(found: Scan, class_names: Sequence[str], model: str) -> None:
         SourceError: it has no labels.
         ModelMismatchError: it has a class that the model does not know, or lacks one.
     """
-    if not found.class_names:
-        raise SourceError(
-            f"The images of '{found.root}' have no labels; give one folder per class, or a CSV with labels, "
-            f"with the classes of '{model}': {', '.join(class_names)}."
-        )
+    check_labelled(found.class_names, found.root, end=f", with the classes of '{model}': {', '.join(class_names)}.")
     unknown = sorted(set(found.class_names) - set(class_names))
     missing = sorted(set(class_names) - set(found.class_names))
     if unknown or missing:
@@ -207,6 +203,6 @@ def table_of_files(
     decoded = decode_source(records, preprocess.size, preprocess.decode, limits=limits, workers=workers, progress=progress)
     failed = dict(decoded.skipped)
     unread = {i: failed[record.path] for i, record in enumerate(records) if record.path in failed}
-    refuse_lost_classes(found.class_names, records, unread)
+    check_readable(found.class_names, records, unread)
     images = table_of_records(decoded.records, decoded.sha256, decoded.phash.tolist(), found.class_names, class_names)
     return decoded.pixels, images, len(decoded.skipped) + len(found.left_out)

@@ -14,13 +14,13 @@ from ffe.backbones.resolve import with_model
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
 from ffe.base.text import REPLACE, counted, none_could
+from ffe.dataset.class_checks import check_readable
 from ffe.errors import SourceError, StaleStoreError
 from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, known, removed_text
 from ffe.extraction.missing_images import gone_after, refuse_losses, refuse_mass_loss
 from ffe.extraction.request import Job, refuse_other_spec
 from ffe.extraction.views import count_of, names_of
 from ffe.images.file_names import ByName
-from ffe.images.unreadable import refuse_lost_classes
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
 from ffe.store.disk_space import explain_full_disk, model_bytes
@@ -191,7 +191,7 @@ def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> t
             "check the paths, and that they are pictures."
         )
     kept = " Features that were computed are kept for the same command."
-    refuse_lost_classes(job.found.class_names, job.records, {i: item.message for i, item in skipped.items()}, kept)
+    check_readable(job.found.class_names, job.records, {i: item.message for i, item in skipped.items()}, kept)
     if existing is not None and changed.removed:
         refuse_mass_loss(job, existing, gone_after(job, existing, table[0]))
         dropped = counted(changed.removed, "row was", "rows were")

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import counted, few
+from ffe.dataset.class_checks import check_readable
 from ffe.errors import SourceError
 from ffe.extraction.incremental import removed_paths
 from ffe.extraction.request import Job
 from ffe.images.file_names import ByName
 from ffe.images.sources import UNLABELLED
-from ffe.images.unreadable import refuse_lost_classes
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 
@@ -27,7 +27,7 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
     A file of the same size under a new name is taken for the image, moved. ``stamps`` are those of the source's files.
 
     Raises:
-        SourceError: it has: see ``refuse_mass_loss`` and ``ffe.images.unreadable``.
+        SourceError: it has: see ``refuse_mass_loss`` and ``ffe.dataset.class_checks``.
     """
     there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP]
     if existing is not None:
@@ -49,7 +49,7 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
         for i, (record, stamp) in enumerate(zip(job.records, stamps, strict=True))
         if stamp == NO_STAMP
     }
-    refuse_lost_classes(job.found.class_names, job.records, missing)
+    check_readable(job.found.class_names, job.records, missing)
 
 
 def gone_after(job: Job, existing: FeatureStore, rows: Sequence[Row]) -> list[int]:

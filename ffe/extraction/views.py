@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.text import counted
-from ffe.errors import SourceError, SpecError
+from ffe.dataset.class_checks import check_labelled
+from ffe.errors import SpecError
 from ffe.images.augment_text import augment_text, parse_augment
 from ffe.images.sources import UNLABELLED, ImageRecord
 from ffe.specs import AugmentSpec, ViewsSpec
@@ -53,12 +54,12 @@ def check_trains(records: Sequence[ImageRecord], root: object, views: ViewsSpec 
     Raises:
         SourceError: none of them has a label.
     """
-    if views is not None and all(record.label == UNLABELLED for record in records):
-        raise SourceError(
-            f"The images of '{root}' have no labels, so none of them trains, and only those that train get views; "
-            "give one folder per class, or a CSV with labels, or do without views (--views 0)."
-        )
-    if views is not None and not any(trains(record) for record in records):
+    if views is None:
+        return
+    so = ", so none of them trains, and only those that train get views"
+    labelled = any(record.label != UNLABELLED for record in records)
+    check_labelled(labelled, root, so=so, end=", or do without views (--views 0).")
+    if not any(trains(record) for record in records):
         log.warning("no image of '%s' trains, so none gets views", root)
 
 

@@ -1,15 +1,27 @@
-"""A class of which no file can be read must not vanish."""
+"""The classes of a source, before anything is learnt from it: there are labels, of two classes or more, and none gets lost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from ffe.base.text import counted, few, quoted
-from ffe.errors import SourceError
+from ffe.errors import DataError, SourceError
 from ffe.images.sources import ImageRecord
 
 
-def refuse_lost_classes(
+def check_labelled(labelled: object, source: object, *, so: str = "", end: str = ".") -> None:
+    """Raise a SourceError where nothing is labelled; ``so`` says what follows of it, ``end`` what else may be given."""
+    if not labelled:
+        raise SourceError(f"The images of '{source}' have no labels{so}; give one folder per class, or a CSV with labels{end}")
+
+
+def check_two_classes(class_names: Sequence[str], what: str, then: str) -> None:
+    """Raise a DataError where there is one class alone; ``what`` is all of it, ``then`` ends the sentence."""
+    if len(class_names) == 1:
+        raise DataError(f"All {what} are of one class ('{class_names[0]}'){then}")
+
+
+def check_readable(
     class_names: Sequence[str], records: Sequence[ImageRecord], failed: Mapping[int, str], after: str = ""
 ) -> None:
     """Make sure that every class has an image that can be read.
