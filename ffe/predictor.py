@@ -72,11 +72,7 @@ def _views(bundle: Bundle, tta: int, augment: str | AugmentSpec | None) -> Views
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What a ``Predictor`` is asked for; its docstring says what each option means.
-
-    Raises:
-        SpecError: ``reject`` or a limit is out of range.
-    """
+    """What a ``Predictor`` is asked for; its docstring says what each option means."""
 
     weights: str = "imagenet"
     engine: str = "auto"

@@ -115,12 +115,7 @@ def _load_weights(model: keras.Model, path: Path) -> None:
 
 
 def check_layer(spec: ExtractSpec, weights: Weights) -> None:
-    """Make sure that a backbone has the layer of a spec; no weights are read, but those of a network that ffe has trained.
-
-    Raises:
-        BackboneError: it has no such layer, or is too small for the size.
-        WeightsError: the file of a trained network cannot be used.
-    """
+    """Make sure that a backbone has the layer of a spec; no weights are read, but those of a network that ffe has trained."""
     row, layer = find(spec.backbone.name), spec.backbone.layer
     if layer is None or row.name == FAKE:
         return
@@ -129,11 +124,7 @@ def check_layer(spec: ExtractSpec, weights: Weights) -> None:
 
 
 def download(row: Backbone, size: tuple[int, int]) -> None:
-    """Let Keras fetch the ImageNet weights into its own cache, with its own checks.
-
-    Raises:
-        Exception: whatever Keras raises when a download fails.
-    """
+    """Let Keras fetch the ImageNet weights into its own cache, with its own checks."""
     with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress bar to standard output
         _application(row, size, weights=IMAGENET)
 

@@ -117,11 +117,7 @@ def architecture(size: tuple[int, int]) -> keras.Model:
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
-    """Give the network, as ``architecture`` builds it, the published weights: of the package's file, or of a copy.
-
-    Raises:
-        WeightsError: it is another file.
-    """
+    """Give the network, as ``architecture`` builds it, the published weights: of the package's file, or of a copy."""
     arrays = _read(path)
     numbers = {f"block{stage}{'abcd'[i]}": 0 for stage, (repeats, *_) in enumerate(_STAGES, start=1) for i in range(repeats)}
     names = {name: f"_blocks.{number}." for number, name in enumerate(numbers)}
@@ -165,11 +161,7 @@ def read_top(path: Path) -> Top:
 
 
 def check_file(path: Path, digest: Callable[[Path], str]) -> str:
-    """Return the digest of a file of the old format of PyTorch, if it is the published one.
-
-    Raises:
-        WeightsError: it is another file; nothing of it has been read as weights.
-    """
+    """Return the digest of a file of the old format of PyTorch, if it is the published one."""
     found = digest(path)
     if found != SHA256:
         raise WeightsError(

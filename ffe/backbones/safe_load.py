@@ -60,11 +60,7 @@ def load_model(path: Path) -> keras.Model:
 
 
 def check_keras_file(path: Path) -> None:
-    """Make sure that a ``.keras`` file holds a backbone and nothing else.
-
-    Raises:
-        BackboneError: it names a class or a function that backbones are not made of, or is damaged.
-    """
+    """Make sure that a ``.keras`` file holds a backbone and nothing else."""
     try:
         with zipfile.ZipFile(path) as archive:
             found = {info.filename: info for info in archive.infolist()}

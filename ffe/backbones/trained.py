@@ -72,11 +72,7 @@ _DAMAGE = (
 
 
 def load_backbone(weights: Weights) -> keras.Model:
-    """Load a backbone from a ``.keras`` file, or from a model file; no code runs from it.
-
-    Raises:
-        WeightsError: its arrays are not those that its digest was made from.
-    """
+    """Load a backbone from a ``.keras`` file, or from a model file; no code runs from it."""
     import tempfile
 
     from ffe.backbones.safe_load import load_model

@@ -33,10 +33,9 @@ class Weights:
     """Weights that were found.
 
     Attributes:
-        kind: ``file``, ``random`` (untrained, on request), or learnt by ffe; see ``ffe.specs.BackboneSpec``.
+        kind: see ``ffe.specs.BackboneSpec``.
         sha256: digest of the file, of the recipe of the random ones, or of the arrays that were learnt.
-        path: the file: weights alone, a whole backbone (``.keras``), or a model
-            file (``.ffe``) that holds one; None for random weights.
+        path: weights alone, a whole backbone (``.keras``), or a model file (``.ffe``); None for random weights.
     """
 
     kind: WeightsKind
@@ -78,11 +77,11 @@ def resolve(
     weights: str = IMAGENET,
     download: Callable[[Backbone, tuple[int, int]], None] | None = None,
 ) -> Weights:
-    """Find the weights of a backbone.
+    """Find the weights of a backbone for an input (height, width).
 
     Args:
         row: the backbone.
-        size: input (height, width); some backbones were trained at several.
+        size: some backbones were trained at several.
         weights: ``imagenet``, ``random``, or the path of a Keras weights file.
         download: fetches the ImageNet weights into Keras's cache; tried only where the download host answers.
 

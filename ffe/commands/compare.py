@@ -24,7 +24,7 @@ from ffe.dataset.split_csv import SplitCsv, check_source
 from ffe.dataset.table import check_apart
 from ffe.errors import DataError, FfeError, SpecError, StoreError, is_sentence, memory_text, ran_out_of_memory
 from ffe.evaluation.scores import evaluate_probabilities
-from ffe.extraction.request import spec_at_hand
+from ffe.extraction.request import existing_spec
 from ffe.extraction.stage_times import Progress
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.trainer import Step
@@ -123,7 +123,7 @@ def compare(
         check_place(folder / f"{name}.ffe", overwrite=True)
     clock = Clock(started, seconds)
     if backbone is None:
-        own = spec_at_hand(folder / "features.h5")
+        own = existing_spec(folder / "features.h5")
         backbone, size = (DEFAULT, size) if own is None else (own.backbone.name, size or own.preprocess.size)
         if own is not None and backbone != DEFAULT:
             log.info("the features in '%s' were made with the backbone %s: going on with that", folder, backbone)

@@ -86,11 +86,7 @@ def _has_gpu() -> bool:
 
 
 def float_model(spec: ExtractSpec, weights: Weights) -> IrModel:
-    """Return the float32 IR model of a spec, from the cache or converted now.
-
-    Raises:
-        EngineError, BackboneError: see ``ffe.engines.openvino_convert``.
-    """
+    """Return the float32 IR model of a spec, from the cache or converted now."""
 
     def make() -> IrModel:
         from ffe.engines.openvino_convert import convert

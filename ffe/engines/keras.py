@@ -59,11 +59,7 @@ class KerasEngine:
         self._process = os.getpid()
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
-        """Hand a batch to the thread that feeds the device; see ``ffe.engines.base.Engine.start``.
-
-        Raises:
-            EngineError: in a process that was forked since the engine was made.
-        """
+        """Hand a batch to the thread that feeds the device; see ``ffe.engines.base.Engine.start``."""
         check_same_process(self._process, "The engine keras")
         return self._device.submit(self._run, images, self.batch_size).result
 

@@ -27,12 +27,7 @@ from ffe.specs import ExtractSpec, PreprocessMode
 
 
 def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
-    """Build the backbone of a spec with Keras, and turn it into a float32 IR model.
-
-    Raises:
-        EngineError: Keras does not run on TensorFlow, which OpenVINO converts from.
-        BackboneError: the backbone cannot be built; see ``ffe.backbones.keras_build``.
-    """
+    """Build the backbone of a spec with Keras, and turn it into a float32 IR model."""
     import keras
 
     if keras.config.backend() != "tensorflow":
@@ -102,16 +97,9 @@ def quantize(model: IrModel, images: np.ndarray, record: Mapping[str, Any]) -> I
     """Quantise a float32 model to int8, after training, with NNCF's defaults but for the correction of biases.
 
     That step takes a third of the time, and brought the mean cosine to the float32 features from 0.9807 to 0.9818
-    (MobileNet at 224) and from 0.9981 to 0.9981 (VGG19 at 150), on photos of dogs and cats.
+    (MobileNet at 224) and from 0.9981 to 0.9981 (VGG19 at 150), on photos of dogs and cats. The activations of the
+    images, uint8 (n, H, W, 3), RGB, set the ranges.
     https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/quantizing-models-post-training.html
-
-    Args:
-        model: float32.
-        images: uint8 (n, H, W, 3), RGB; their activations set the ranges.
-        record: what made it.
-
-    Raises:
-        EngineError: NNCF is not installed.
     """
     ov = import_openvino()
     try:

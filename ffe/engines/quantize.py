@@ -71,15 +71,9 @@ def quantized_for(
 ) -> IrModel:
     """Return the int8 model of a spec for these images: from the cache, or quantised now.
 
-    The same images, in the same order, give the same sample everywhere and the same model on one machine; whether a
-    cosine just reaches ``LEAST_COSINE`` may be another matter on another processor. Test and validation images take
-    no part. The sample is decoded exactly, so that the model serves both ways of decoding.
-
-    Args:
-        spec: of precision ``int8``.
-        weights: of the backbone.
-        records: in an order that does not depend on the labels.
-        limits: larger files take no part.
+    The same images, in the same order (which must not depend on the labels), give the same sample everywhere and the same
+    model on one machine; whether a cosine just reaches ``LEAST_COSINE`` may be another matter on another processor. Test
+    and validation images take no part. The sample is decoded exactly, so that the model serves both ways of decoding.
 
     Raises:
         SourceError: there are too few readable images.
@@ -113,10 +107,7 @@ def quantized_for(
 
 
 def _looked_at(records: Sequence[ImageRecord], limits: Limits) -> Iterator[tuple[str, int]]:
-    """Yield digest and label of the files that the sample is taken from: until enough of them look like pictures.
-
-    Looking at the headers is enough to tell one source from another, and quick.
-    """
+    """Yield digest and label of the files that the sample is taken from: until enough of them have headers of pictures."""
     sound = 0
     for sha256, label, data in _different(records, limits):
         yield sha256, label

@@ -118,9 +118,6 @@ class BatchSize:
         """Begin to compute a batch, and return a function that waits for its features, float32 (N, D).
 
         Where memory runs out they are computed again, in smaller batches.
-
-        Raises:
-            EngineError: not even one image fits.
         """
         engine, tried = self._engine, self._engine.batch_size
         try:  # the batch size may have shrunk since the batch was filled

@@ -23,7 +23,7 @@ from ffe.errors import DiskFullError
 from ffe.extraction.feature_file import Plan, in_place, open_existing, says_all
 from ffe.extraction.incremental import Known, known
 from ffe.extraction.missing_images import refuse_losses
-from ffe.extraction.request import ExtractOptions, Job, make_job, quantized_at_hand
+from ffe.extraction.request import ExtractOptions, Job, existing_quantized, make_job
 from ffe.extraction.throughput_log import remembered
 from ffe.extraction.views import count_of, names_of
 from ffe.store.disk_space import column_bytes, file_bytes, model_bytes
@@ -90,7 +90,7 @@ class Estimate:
         return {**asdict(self), "output": str(self.output)}
 
 
-def state(
+def estimate_job(
     job: Job,
     found: Known,
     existing: FeatureStore | None = None,
@@ -100,16 +100,10 @@ def state(
     quantized: IrModel | None = None,
     written: bool = False,
 ) -> Estimate:
-    """Say what a job takes.
+    """Say what a job takes, by what the feature file (``existing``) knows of the source (``found``).
 
-    Args:
-        job: what is asked for.
-        found: what the feature file knows of the source.
-        existing: that file, or None.
-        grid: (h, w, c) of the features; None = not known, but maybe to earlier runs.
-        unfinished: rows of an unfinished run.
-        quantized: the int8 model.
-        written: the feature file says all this already.
+    ``grid`` is (h, w, c) of the features, where this run knows it, ``unfinished`` the rows of an unfinished run, and
+    ``written`` says that the file says all this already.
     """
     seen, rate = remembered(job.spec, job.options.engine, views=job.views is not None)
     grid, once = grid or seen, in_place(job, existing)
@@ -157,9 +151,9 @@ def state(
     )
 
 
-def state_of(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estimate:
+def estimate_plan(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estimate:
     """Say what a plan takes; ``grid`` is (h, w, c) of the features, where the backbone has told it."""
-    return state(
+    return estimate_job(
         plan.job,
         plan.known,
         plan.existing,
@@ -179,19 +173,16 @@ def _dropped_views(job: Job, existing: FeatureStore | None) -> int:
 
 
 def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **keywords: Any) -> Estimate:
-    """Say what ``extract`` would do, check what it would check, and write nothing.
+    """Say what ``extract`` would do with the same keywords, check what it would check, and write nothing.
 
     The backbone is built, once, where no earlier run has told the shape of its features.
-
-    Args:
-        source, output, keywords: the fields of ``ExtractOptions``.
 
     Raises:
         SourceError, BackboneError, WeightsError, EngineError, StoreError, StaleStoreError: as ``extract`` would.
     """
     options = ExtractOptions(source, output, **keywords)
     job = make_job(options, download=False)
-    quantized = quantized_at_hand(job)
+    quantized = existing_quantized(job)
     spec = with_model(job.spec, quantized)
     records = [record for record in read_records(job.output) if record.spec == spec or not options.overwrite]
     for record in records:
@@ -200,7 +191,7 @@ def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **ke
         found = known(job, existing)
         refuse_losses(job, existing, found.stamps)
         known_grid = existing.grid if existing is not None else records[0].grid if records else None
-        return state(
+        return estimate_job(
             job,
             found,
             existing,

@@ -76,19 +76,7 @@ class Plan:
 
 @contextlib.contextmanager
 def open_plan(job: Job, quantized: IrModel | None, settled: Known | None = None) -> Iterator[Plan]:
-    """Take hold of the output, and see what is there already.
-
-    Args:
-        job: what is asked for.
-        quantized: the int8 model, where the spec has one.
-        settled: what need not be opened; None = as the stamps say.
-
-    Raises:
-        StaleStoreError: the output holds features of another spec.
-        StoreError: the output is no feature file, or another process writes it.
-        SourceError: most of the images that the output holds are gone, or no file of a class is there.
-        DiskFullError: there is no room for the int8 model.
-    """
+    """Take hold of the output, and see what is there; what need not be read is as ``settled``, or else as stamps say."""
     spec = with_model(job.spec, quantized)
     with explain_full_disk(job.output, lambda: model_bytes(quantized)):
         journal = Journal(job.output, spec, overwrite=job.options.overwrite)  # from here on nobody else replaces the output
@@ -106,12 +94,7 @@ def open_plan(job: Job, quantized: IrModel | None, settled: Known | None = None)
 
 @contextlib.contextmanager
 def open_existing(job: Job, spec: ExtractSpec) -> Iterator[FeatureStore | None]:
-    """Open the output, if it is there and to be gone on with.
-
-    Raises:
-        StaleStoreError: it holds features of another spec, or of another source.
-        StoreError: it is no feature file.
-    """
+    """Open the output, if it is there and to be gone on with."""
     if not job.output.exists() or job.options.overwrite:
         yield None
         return

@@ -171,12 +171,6 @@ def _compared(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[dict[
 def removed_text(existing: FeatureStore, rows: Sequence[Row], skipped: Sequence[Skipped], folder: Path) -> tuple[str, bool]:
     """Say why rows of an old file are not in the new one: ``2 files are gone and 3 are no longer listed``.
 
-    Args:
-        existing: the old file.
-        rows: of the new one.
-        skipped: files that gave no row.
-        folder: that the paths are relative to.
-
     Returns:
         The causes, and whether anything is lost: a list that names fewer files is what somebody wanted.
     """

@@ -25,9 +25,6 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
     """Make sure, before any file is read, that a source has not lost what cannot be meant.
 
     A file of the same size under a new name is taken for the image, moved. ``stamps`` are those of the source's files.
-
-    Raises:
-        SourceError: it has: see ``refuse_mass_loss`` and ``ffe.dataset.class_checks``.
     """
     there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP]
     if existing is not None:
@@ -69,16 +66,7 @@ def _unlisted(job: Job, existing: FeatureStore, names: ByName[None]) -> list[int
 
 
 def refuse_mass_loss(job: Job, existing: FeatureStore, gone: Sequence[int]) -> None:
-    """Make sure that a source has not lost most of the images of a feature file, a whole class or a whole split.
-
-    Args:
-        job: what is asked for; ``options.prune`` says that all of it is meant.
-        existing: the feature file.
-        gone: its rows whose images are gone.
-
-    Raises:
-        SourceError: it has.
-    """
+    """Refuse that the rows ``gone`` are most of a feature file, a whole class or a whole split, unless all is to be pruned."""
     plain = existing.plain.tolist()
     if job.options.prune or not gone or len(plain) < LEAST:
         return

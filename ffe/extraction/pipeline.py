@@ -11,38 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.engines.base import Engine
 from ffe.errors import DataError, DecodeError
 from ffe.extraction.batch_size import BatchSize
 from ffe.extraction.stage_times import Stages
 from ffe.images.loader import DecodedImage, ImageStream
-from ffe.images.phash import UNKNOWN
 
 _MOST_WAITING = 2048  # files that need no backbone are passed on at the latest when so many have come by
 
 
 @dataclass(frozen=True)
-class ImageFeatures:
-    """What became of one file, or of one view of it.
+class ImageFeatures(DecodedImage):
+    """What became of one file, or of one view of it, without its pixels.
 
     Attributes:
-        index: position among the files given.
-        sha256: digest of the file's content; empty if it could not be read.
         features: float32 (D,); None if they were known already, or the file failed.
-        error: why it failed, or None.
-        phash: fingerprint of the pixels; 0 if they were not decoded.
-        stat: size and time of change of the file before it was read; see ``ffe.base.file_stat``.
-        view: which view the features are of; 0 = the picture itself.
     """
 
-    index: int
-    sha256: str
-    features: np.ndarray | None
-    error: DecodeError | None = None
-    phash: int = UNKNOWN
-    stat: Stamp = NO_STAMP
-    view: int = 0
+    features: np.ndarray | None = None
 
 
 def noting(pictures: Iterable[tuple[str, Path | bytes]], names: dict[int, str]) -> Iterator[Path | bytes]:
@@ -53,11 +39,7 @@ def noting(pictures: Iterable[tuple[str, Path | bytes]], names: dict[int, str]) 
 
 
 def feature_rows(batches: Iterable[list[ImageFeatures]], dims: int, refusal: Callable[[int, DecodeError], str]) -> np.ndarray:
-    """Return float32 (N, dims), a row for every image.
-
-    Raises:
-        DecodeError: an image could not be decoded; ``refusal`` says so, of its position.
-    """
+    """Return float32 (N, dims), a row for every image; what could not be decoded raises DecodeError with its ``refusal``."""
     rows: list[np.ndarray] = []
     for item in itertools.chain.from_iterable(batches):
         if item.error is not None:
@@ -128,12 +110,7 @@ class Pipeline:
         return self._known is not None and ((sha256, view) in self._taken or self._known(sha256, view))
 
     def __iter__(self) -> Iterator[list[ImageFeatures]]:
-        """Yield what became of the files, batch by batch, in order.
-
-        Raises:
-            DataError: a feature is NaN or infinite, or becomes so in ``dtype``.
-            EngineError: there is not enough memory for one image.
-        """
+        """Yield what became of the files, batch by batch, in order."""
         waiting: list[DecodedImage] = []
         wanted = 0
         for item in self._images:
@@ -186,7 +163,4 @@ class Pipeline:
                 raise DataError(f"The backbone gave features that are NaN or too large for {self._dtype}; {hint}.")
             rows = iter(features)
         own = [None if item.pixels is None else next(rows) for item in items]
-        return [
-            ImageFeatures(item.index, item.sha256, row, item.error, item.phash, item.stat, item.view)
-            for item, row in zip(items, own, strict=True)
-        ]
+        return [ImageFeatures(**vars(replace(item, pixels=None)), features=row) for item, row in zip(items, own, strict=True)]

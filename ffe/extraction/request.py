@@ -19,7 +19,7 @@ from ffe.engines.factory import check_engine, int8_text
 from ffe.engines.model_cache import cached_path, model_key
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.extraction.batch_size import check_batch
-from ffe.extraction.views import asked_views, check_trains
+from ffe.extraction.views import check_trains, requested_views
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import ImageRecord, Scan, scan
 from ffe.specs import (
@@ -42,13 +42,7 @@ log = logging.getLogger("ffe")
 
 @dataclass(frozen=True)
 class ExtractOptions:
-    """What a user asks ``ffe.extract`` for; its docstring says what each option means.
-
-    A new option is a field here and a keyword there.
-
-    Raises:
-        SpecError: the source or the output is no path, or a limit is out of range.
-    """
+    """What a user asks ``ffe.extract`` for, whose docstring says what each option means; a new one is a field here, too."""
 
     source: str | os.PathLike[str]
     output: str | os.PathLike[str]
@@ -114,15 +108,7 @@ class Job:
 
 @collector_paused()
 def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
-    """Look at the source, find the weights, and check all that can be checked at once.
-
-    Args:
-        options: what is asked for.
-        download: fetch weights that are not on this machine.
-
-    Raises:
-        SourceError, BackboneError, WeightsError, SpecError, EngineError, StoreError: it cannot be done.
-    """
+    """Look at the source, find the weights (``download``: also elsewhere), and check all that can be checked at once."""
     path = Path(options.output)
     found = scan(options.source, path)
     check_output(path, overwrite=options.overwrite)
@@ -134,7 +120,7 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
 
         check_layer(spec, weights)
     filter_options(options.compress or "none")
-    views = asked_views(options.views, options.augment, None if options.overwrite else _views_at_hand(path))
+    views = requested_views(options.views, options.augment, None if options.overwrite else _existing_views(path))
     check_trains(found.records, found.root, views)
     if weights.kind == "random" and options.weights == "random":
         log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are for tests alone")
@@ -150,7 +136,7 @@ def _spec_and_weights(options: ExtractOptions, download: bool) -> tuple[ExtractS
     """Return what the features will be made by: what is asked for, and for the rest what the output or ``like`` has."""
     path, like = Path(options.output), None if options.like is None else Path(options.like)
     named = options.backbone is not None or is_model_file(options.weights) or options.overwrite
-    own = None if named else spec_at_hand(path, like)
+    own = None if named else existing_spec(path, like)
     precision, dtype, decode = options.precision or "float32", options.dtype or "float32", options.decode or "exact"
     if own is None:
         return make_spec(
@@ -173,7 +159,7 @@ def _spec_and_weights(options: ExtractOptions, download: bool) -> tuple[ExtractS
     return spec, weights
 
 
-def _views_at_hand(path: Path) -> ViewsSpec | None:
+def _existing_views(path: Path) -> ViewsSpec | None:
     """Return the views of the feature file that is there already, if any."""
     if not path.exists():
         return None
@@ -181,15 +167,10 @@ def _views_at_hand(path: Path) -> ViewsSpec | None:
         return store.made_views
 
 
-def spec_at_hand(path: Path, like: Path | None = None) -> ExtractSpec | None:
+def existing_spec(path: Path, like: Path | None = None) -> ExtractSpec | None:
     """Return what the features of a file are made by, which is what a user means who names no backbone.
 
-    Args:
-        path: the feature file; where there is none yet, what an unfinished run for it made.
-        like: another one, which counts where there is neither.
-
-    Raises:
-        StoreError: one of them is no feature file.
+    Where there is no such file, an unfinished run for it counts, and then another file (``like``).
     """
     runs = [] if path.exists() else read_records(path)
     if runs:
@@ -202,11 +183,7 @@ def spec_at_hand(path: Path, like: Path | None = None) -> ExtractSpec | None:
 
 
 def check_output(path: Path, *, overwrite: bool = False) -> None:
-    """Make sure, before anything slow, that the output can be written.
-
-    Raises:
-        StoreError: the output is no feature file, or its folder is missing.
-    """
+    """Make sure, before anything slow, that the output can be written."""
     if (refusal := suffix_refusal(path, "features")) is not None:
         raise StoreError(refusal)
     folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
@@ -223,15 +200,10 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
         raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
 
 
-def quantized_at_hand(job: Job) -> IrModel | None:
+def existing_quantized(job: Job) -> IrModel | None:
     """Return the int8 model that a job must take; None for other precisions, or if one is yet to be made.
 
     It is that of ``like``, a feature file, or the one that the output, or an unfinished run for it, was made with.
-
-    Raises:
-        SpecError: ``like`` is given for another precision.
-        StaleStoreError: the output, or ``like``, holds features of another spec.
-        StoreError: one of them is no feature file, or has lost its model.
     """
     like, output = job.options.like, job.output
     if job.spec.precision != "int8":
@@ -254,11 +226,7 @@ def _quantized_in(path: Path, spec: ExtractSpec, instead: str = REPLACE) -> IrMo
 
 
 def refuse_other_spec(path: Path, stored: ExtractSpec, asked: ExtractSpec, instead: str = REPLACE) -> None:
-    """Make sure that a feature file holds what is asked for.
-
-    Raises:
-        StaleStoreError: it holds features of another spec.
-    """
+    """Make sure that a feature file holds what is asked for."""
     if stored != asked:
         differences = "; ".join(spec_differences(stored, asked))
         raise StaleStoreError(f"'{path}' holds other features than these ({differences}); {instead}.")

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffe.base.system import cores
-from ffe.extraction.estimate import Estimate, state, state_of
+from ffe.extraction.estimate import Estimate, estimate_job, estimate_plan
 from ffe.extraction.feature_file import Plan, assemble, open_plan
 from ffe.extraction.incremental import Changes, known
-from ffe.extraction.request import ExtractOptions, make_job, quantized_at_hand
+from ffe.extraction.request import ExtractOptions, existing_quantized, make_job
 from ffe.extraction.stage_times import Computed, Progress, Stages, no_progress
 from ffe.extraction.throughput_log import remember
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
@@ -162,7 +162,7 @@ def extract(
     options = ExtractOptions(**{name: value for name, value in locals().items() if name not in {"announce", "progress"}})
     started = time.monotonic()
     job = make_job(options)
-    quantized = quantized_at_hand(job)
+    quantized = existing_quantized(job)
     with contextlib.ExitStack() as stack:
         images = everything = None
         if job.spec.precision == "int8" and quantized is None:
@@ -171,12 +171,12 @@ def extract(
 
             Journal(job.output, job.spec, overwrite=overwrite).close()  # refuses now what it would refuse afterwards
             everything = known(job, None)
-            _announce(state(job, everything), announce)
+            _announce(estimate_job(job, everything), announce)
             images = stack.enter_context(open_images(job, range(len(job.records))))
             images.prefetch()  # while libraries are loaded, and the backbone is quantised
             quantized = quantized_for(job.spec, job.weights, job.records, job.options.limits)
         plan = stack.enter_context(open_plan(job, quantized, everything))
-        _announce(state_of(plan), announce)
+        _announce(estimate_plan(plan), announce)
         if not plan.known.read:
             done, total = Computed(workers=workers or cores()), len(job.records)
             progress(Progress(total, total, len(job.found.left_out) + len(plan.known.skipped), 0.0, 0.0, done.stages))
@@ -187,8 +187,8 @@ def extract(
             images = stack.enter_context(open_images(job, plan.known.read))
 
         def opened(grid: tuple[int, int, int]) -> None:
-            if state_of(plan).file_bytes is None:
-                _announce(state_of(plan, grid), announce)
+            if estimate_plan(plan).file_bytes is None:
+                _announce(estimate_plan(plan, grid), announce)
 
         with _keeping(plan.journal):
             done = compute(plan, images, opened, progress)
@@ -217,7 +217,7 @@ def _finish(plan: Plan, done: Computed, started: float) -> ExtractSummary:
     job, journal, engine = plan.job, plan.journal, done.engine
     before = time.monotonic()
     rows, skipped = {**plan.known.rows, **done.rows}, {**plan.known.skipped, **done.skipped}
-    with _keeping(journal), explain_full_disk(job.output, lambda: (state_of(plan).file_bytes or 0) - journal.spared):
+    with _keeping(journal), explain_full_disk(job.output, lambda: (estimate_plan(plan).file_bytes or 0) - journal.spared):
         count, unread, changed = assemble(plan, rows, skipped)
     journal.discard()
     assembling = time.monotonic() - before

@@ -23,12 +23,8 @@ def views_text(views: ViewsSpec) -> str:
     return f"{counted(views.count, 'view')} of each image that trains ({augment_text(views.augment)})"
 
 
-def asked_views(count: int | None, augment: str | AugmentSpec | None, existing: ViewsSpec | None) -> ViewsSpec | None:
-    """Return the views that a run is to make, of what the user names and the file that is there has (``existing``).
-
-    Raises:
-        SpecError: one of count and augment is missing, or out of range.
-    """
+def requested_views(count: int | None, augment: str | AugmentSpec | None, existing: ViewsSpec | None) -> ViewsSpec | None:
+    """Return the views that a run is to make, of what the user names and the file that is there has (``existing``)."""
     spec = parse_augment(augment) if isinstance(augment, str) else augment
     if count == 0:
         if spec is not None:
@@ -49,11 +45,7 @@ def asked_views(count: int | None, augment: str | AugmentSpec | None, existing: 
 
 
 def check_trains(records: Sequence[ImageRecord], root: object, views: ViewsSpec | None) -> None:
-    """Make sure that there are images to make views of.
-
-    Raises:
-        SourceError: none of them has a label.
-    """
+    """Make sure that there are images to make views of."""
     if views is None:
         return
     so = ", so none of them trains, and only those that train get views"

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
-from ffe.extraction.estimate import state_of
+from ffe.extraction.estimate import estimate_plan
 from ffe.extraction.feature_file import Plan, in_place
 from ffe.extraction.incremental import lasting
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
@@ -49,14 +49,7 @@ def compute(
 ) -> Computed:
     """Read the files that must be read, and put the features of those whose content is new into the journal.
 
-    Args:
-        plan: what is to be done.
-        images: the files that must be read, being decoded.
-        opened: told (h, w, c) of the features once the engine is open, if it is needed.
-        progress: called after every batch.
-
-    Raises:
-        DiskFullError: the disk is full.
+    ``opened`` is told (h, w, c) of the features once the engine is open, if it is needed.
     """
     job, existing, journal, known, name = plan.job, plan.existing, plan.journal, plan.known, plan.name
     started, waited_for_disk = time.monotonic(), 0.0
@@ -82,7 +75,7 @@ def compute(
     def writing() -> Iterator[None]:
         nonlocal waited_for_disk
         before = time.monotonic()
-        with explain_full_disk(job.output, lambda: state_of(plan).needed_bytes or 0):
+        with explain_full_disk(job.output, lambda: estimate_plan(plan).needed_bytes or 0):
             yield
         waited_for_disk += time.monotonic() - before
 
