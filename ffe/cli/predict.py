@@ -40,7 +40,7 @@ def _percent(share: float) -> str:
 def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[str, str]]) -> Iterator[str]:
     """Yield image paths: those named, those in folders, those listed on standard input; note what in folders is no file."""
     from ffe.images.file_names import on_disk
-    from ffe.images.sources import list_files
+    from ffe.images.folder_walk import list_files
 
     for image in images:
         if image == "-":
@@ -48,7 +48,7 @@ def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[
         elif (folder := on_disk(Path(image))).is_dir():
             files, others = list_files(folder)
             left_out += [(str(folder / path), why) for path, why in others]
-            yield from (str(file) for _, file in files)
+            yield from map(str, files)
         else:
             yield image
 

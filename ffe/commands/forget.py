@@ -22,7 +22,7 @@ from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import Manifest
 from ffe.errors import DataError, SourceError, StoreError
 from ffe.heads.ensemble import EnsembleHead
-from ffe.images.sources import list_files
+from ffe.images.folder_walk import list_files
 from ffe.report.redact import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.splits.groups import MOST_BITS
 from ffe.splits.holdout import TRAIN, VALID
@@ -186,7 +186,7 @@ def _photo(asked: str) -> _Photo:
     if _DIGEST.fullmatch(asked.lower()):
         return _Photo(asked, {asked.lower()})
     if path.is_dir():
-        return _Photo(asked, {file_digest(file) for _, file in list_files(path)[0]}, exists=True)
+        return _Photo(asked, {file_digest(file) for file in list_files(path)[0]}, exists=True)
     return _Photo(asked, {file_digest(path)}, exists=True) if path.is_file() else _Photo(asked)
 
 

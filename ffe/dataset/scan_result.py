@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ffe.images.csv_list import Finding
+from ffe.images.records import Finding
 
 Level = Literal["refused", "warning", "note"]
 

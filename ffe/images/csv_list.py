@@ -6,15 +6,14 @@ import codecs
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from ffe.base.file_access import unopened
 from ffe.base.text import composed, counted, few
 from ffe.errors import SourceError
 from ffe.images.file_names import on_disk
+from ffe.images.records import SPLIT_NAMES, Finding, LabelledPath
 
 COLUMNS = ("path", "label", "split", "group")
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
@@ -31,65 +30,29 @@ _MARKS = (
 )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something about a source that a user should know.
-
-    Attributes:
-        level: ``refused`` (nothing is made of the source before it is mended), ``warning``, or ``note``.
-        text: what it is and what to do, in a sentence or two.
-        lines: of the CSV, from 1; empty where it is no matter of lines.
-    """
-
-    level: Literal["refused", "warning", "note"]
-    text: str
-    lines: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Line:
-    """One image of a list.
-
-    Attributes:
-        number: of the line of the file on which it starts, from 1.
-        path: as the list has it, but spelt as the disk spells it.
-        label, split, group: without spaces around them; empty = none. A split is ``train``, ``valid`` or ``test``.
-    """
-
-    number: int
-    path: str
-    label: str
-    split: str
-    group: str
-
-
 def encoding_of(head: bytes) -> str | None:
     """Return which encoding the mark at the start of a text names, or None."""
     return next((name for mark, name in _MARKS if head.startswith(mark)), None)
 
 
-def read_list(path: Path, splits: Mapping[str, str]) -> tuple[list[Line], list[Finding]]:
+def read_list(path: Path) -> tuple[list[LabelledPath], list[Finding]]:
     """Read a CSV with the columns ``path``, ``label``, and maybe ``split`` and ``group``.
 
     It is UTF-8, or UTF-16 with its mark; fields end at commas, semicolons, tabs or
     bars, whichever make the first line name the columns. Of an image that is named
     twice, the first line counts.
 
-    Args:
-        path: the file.
-        splits: what a split may be called, in small letters -> its name.
-
     Returns:
-        The images in the order of the file, and what is wrong with other lines.
+        The images in the order of the file, spelt as the disk spells them, and what is wrong with other lines.
 
     Raises:
         SourceError: nothing can be read from it.
     """
     lines = list(io.StringIO(_text(path), newline=""))
     first, delimiter, header = _header(path, lines)
-    reader = _Reader(path, header, splits)
-    reader.read(lines, first, delimiter)
-    return reader.rows, reader.findings()
+    reader = _Reader(path, header, delimiter)
+    reader.read(lines, first)
+    return reader.images, reader.findings()
 
 
 def _text(path: Path) -> str:
@@ -124,16 +87,14 @@ def _header(path: Path, lines: Sequence[str]) -> tuple[int, str, list[str]]:
     found = {delimiter: _names(line, delimiter) for delimiter in _DELIMITERS}
     delimiter = max(found, key=lambda d: (sum(column in found[d] for column in COLUMNS[:2]), len(found[d]) > 1))
     header = found[delimiter]
-    for column in COLUMNS[:2]:
-        if column not in header:
-            shown = ", ".join(header) if any(header) else "nothing"
-            raise SourceError(
-                f"The CSV '{path}' has no '{column}' column (found: {shown[:200]}); "
-                "its first line must name the columns path,label and, if you like, split and group."
-            )
-    for column in COLUMNS:
-        if header.count(column) > 1:
-            raise SourceError(f"The CSV '{path}' names the column '{column}' twice in its first line; keep one of them.")
+    if missing := [column for column in COLUMNS[:2] if column not in header]:
+        shown = ", ".join(header) if any(header) else "nothing"
+        raise SourceError(
+            f"The CSV '{path}' has no '{missing[0]}' column (found: {shown[:200]}); "
+            "its first line must name the columns path,label and, if you like, split and group."
+        )
+    if twice := [column for column in COLUMNS if header.count(column) > 1]:
+        raise SourceError(f"The CSV '{path}' names the column '{twice[0]}' twice in its first line; keep one of them.")
     return first + 1, delimiter, header
 
 
@@ -147,101 +108,90 @@ def _names(line: str, delimiter: str) -> list[str]:
 class _Reader:
     """Goes through the lines of a list, and past those that do not fit."""
 
-    def __init__(self, path: Path, header: list[str], splits: Mapping[str, str]) -> None:
-        self.rows: list[Line] = []
+    def __init__(self, path: Path, header: list[str], delimiter: str) -> None:
+        self.images: list[LabelledPath] = []
         self._path = path
         self._folder = os.path.abspath(path.parent)
         self._header = header
-        self._splits = splits
-        self._of: dict[str, Line] = {}
-        self._found: dict[str, tuple[str, list[int]]] = {}  # by kind: the sentence of the first line, and the lines
+        self._delimiter = delimiter
+        self._of: dict[str, LabelledPath] = {}  # place of a file -> the image that named it first
+        self._found: dict[str, tuple[str, list[int]]] = {}  # by kind: what is wrong with the first line, and the lines
 
     def findings(self) -> list[Finding]:
         """Return what is wrong, a sentence for each kind, in the order of the lines."""
-        kinds = sorted(self._found.values(), key=lambda found: found[1])
-        return [Finding("refused", text + _others(lines[1:]), tuple(lines)) for text, lines in kinds]
+        found = []
+        for text, lines in sorted(self._found.values(), key=lambda found: found[1]):
+            others = [f"{line:,}" for line in lines[1:]]
+            more = f" So it is with line{'s' if len(others) > 1 else ''} {few(others, _FEW)}." if others else ""
+            found.append(Finding("refused", f"Line {lines[0]:,} of '{self._path}' {text}{more}", tuple(lines)))
+        return found
 
     def _note(self, kind: str, number: int, text: str) -> None:
         self._found.setdefault(kind, (text, []))[1].append(number)
 
-    def read(self, lines: Sequence[str], start: int, delimiter: str) -> None:
+    def read(self, lines: Sequence[str], start: int) -> None:
         """Take in all lines from one on; what a quote swallowed that was left open is read anew."""
         while start < len(lines):
-            reader = csv.reader((lines[i] for i in range(start, len(lines))), delimiter=delimiter, strict=True)
+            reader = csv.reader((lines[i] for i in range(start, len(lines))), delimiter=self._delimiter, strict=True)
             ended = start
             try:
                 for row in reader:
-                    if start + reader.line_num - ended > 1 and not self._meant(row, delimiter):
+                    if start + reader.line_num - ended > 1 and not self._may_span_lines(row):
                         raise csv.Error
-                    self._take(ended + 1, row, delimiter)
+                    self._take(ended + 1, row)
                     ended = start + reader.line_num
                 return
             except csv.Error:
-                self._note(
-                    "quote",
-                    ended + 1,
-                    f"Line {ended + 1:,} of '{self._path}' opens a quote and does not close it where the field ends; "
-                    'close it, remove it, or write it twice ("") where it belongs to a name.',
+                text = (
+                    "opens a quote and does not close it where the field ends; "
+                    'close it, remove it, or write it twice ("") where it belongs to a name.'
                 )
+                self._note("quote", ended + 1, text)
                 start = ended + 1
 
-    def _meant(self, row: list[str], delimiter: str) -> bool:
+    def _may_span_lines(self, row: list[str]) -> bool:
         """Return whether a row of several lines can be meant so: a name may well hold a line break."""
         if len(row) != len(self._header):
             return False
-        return all(os.path.lexists(self._path.parent / field) for field in row if "\n" in field and delimiter in field)
+        return all(os.path.lexists(self._path.parent / field) for field in row if "\n" in field and self._delimiter in field)
 
-    def _take(self, number: int, row: list[str], delimiter: str) -> None:
+    def _take(self, number: int, row: list[str]) -> None:
         """Take in one row."""
-        where = f"Line {number:,} of '{self._path}'"
         if not any(field.strip() for field in row):
             return
         columns = len(self._header)
         if len(row) < columns or any(field.strip() for field in row[columns:]):
-            self._note(
-                "fields",
-                number,
-                f"{where} has {counted(len(row), 'field')} where the first line names {counted(columns, 'column')}; "
-                f"put quotes around a name that holds {_DELIMITERS[delimiter]}, and leave no column out.",
+            text = (
+                f"has {counted(len(row), 'field')} where the first line names {counted(columns, 'column')}; "
+                f"put quotes around a name that holds {_DELIMITERS[self._delimiter]}, and leave no column out."
             )
+            self._note("fields", number, text)
             return
         values = dict(zip(self._header, row, strict=False))
         name, label, split, group = (values.get(column, "").strip() for column in COLUMNS)
         zero = next((column for column in COLUMNS if "\0" in values.get(column, "")), None)
         if zero is not None:
-            self._note("zero", number, f"{where} has a {zero} with a zero byte; mend the line.")
+            self._note("zero", number, f"has a {zero} with a zero byte; mend the line.")
         elif not name:
-            self._note("no path", number, f"{where} has no path; fill it in or remove the line.")
-        elif split and split.lower() not in self._splits:
-            wrong = f"{where} has the split '{split}'; use train, valid or test, or leave it empty."
-            self._note(f"split {split}", number, wrong)
+            self._note("no path", number, "has no path; fill it in or remove the line.")
+        elif split and split.lower() not in SPLIT_NAMES:
+            self._note(f"split {split}", number, f"has the split '{split}'; use train, valid or test, or leave it empty.")
         elif "\\" in name and os.sep != "\\" and not os.path.lexists(self._path.parent / name):
-            self._note(
-                "backslash",
-                number,
-                f"{where} has the path '{name}', which is no file here: Windows writes backslashes; replace them by /.",
-            )
+            text = f"has the path '{name}', which is no file here: Windows writes backslashes; replace them by /."
+            self._note("backslash", number, text)
         else:
-            self._add(number, name, composed(label), self._splits[split.lower()] if split else "", composed(group))
+            if not name.isascii() and (there := on_disk(self._path.parent / name)) != self._path.parent / name:
+                name = str(there) if os.path.isabs(name) else os.path.relpath(there, self._path.parent)
+            self._add(LabelledPath(name, composed(label), SPLIT_NAMES.get(split.lower(), ""), composed(group), number))
 
-    def _add(self, number: int, name: str, label: str, split: str, group: str) -> None:
-        if not name.isascii() and (there := on_disk(self._path.parent / name)) != self._path.parent / name:
-            name = str(there) if os.path.isabs(name) else os.path.relpath(there, self._path.parent)
-        line = Line(number, name, label, split, group)
-        before = self._of.setdefault(os.path.normpath(os.path.join(self._folder, name)), line)
-        where = f"Line {number:,} of '{self._path}'"
-        if before is line:
-            self.rows.append(line)
+    def _add(self, image: LabelledPath) -> None:
+        name, label = image.path, image.label
+        before = self._of.setdefault(os.path.normpath(os.path.join(self._folder, name)), image)
+        if before is image:
+            self.images.append(image)
         elif label and before.label and label != before.label:
-            labels = f"gives '{name}' the label '{label}', and line {before.number:,} the label '{before.label}'"
-            self._note("labels", number, f"{where} {labels}; keep the right one.")
+            labels = f"gives '{name}' the label '{label}', and line {before.line:,} the label '{before.label}'"
+            self._note("labels", image.line, f"{labels}; keep the right one.")
         else:
-            twice = f"names '{name}' a second time, after line {before.number:,}; keep one line per image."
-            self._note("twice", number, f"{where} {twice}")
-
-
-def _others(lines: Sequence[int]) -> str:
-    """Return in words which other lines a sentence is true of."""
-    if not lines:
-        return ""
-    return f" So it is with line{'s' if len(lines) > 1 else ''} {few([f'{line:,}' for line in lines], _FEW)}."
+            text = f"names '{name}' a second time, after line {before.line:,}; keep one line per image."
+            self._note("twice", image.line, text)

@@ -1,49 +1,27 @@
-"""Folders, CSV files and lists of paths -> image records. No image is opened here."""
+"""Folders and CSV files -> image records. No image is opened here."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import stat
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from ffe.base.text import composed, few, near_file, quoted, url_refusal
+from ffe.base.text import composed, few, is_are, near_file, quoted, url_refusal
 from ffe.errors import SourceError
-from ffe.images.csv_list import Finding, read_list
+from ffe.images.csv_list import read_list
 from ffe.images.file_names import is_text, on_disk, printable
+from ffe.images.folder_layout import Kind, is_picture, layout_of
+from ffe.images.folder_walk import FolderWalk
+from ffe.images.records import Finding, LabelledPath, Split
 
 log = logging.getLogger("ffe")
 
 UNLABELLED = -1
-
-Split = Literal["", "train", "valid", "test"]
-
-SPLIT_NAMES: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "test": "test",
-    "testing": "test",
-}
-
-# what systems, archives and servers put beside pictures
-_NOT_IMAGES = {
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "picasa.ini"),
-    *("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information", "lost+found"),
-}
-_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".jp2")
 _SEVERAL_LABELS = (";", "|")
-
-Kind = Literal["class folders", "split folders", "splits in class folders", "csv", "flat folder"]
-_Identity = tuple[int, int]  # device and number of a folder
-_Folder = tuple[str, str, frozenset[_Identity]]  # where it lies, its relative path, the folders above it
 
 
 @dataclass(frozen=True)
@@ -74,8 +52,7 @@ class Scan:
 
     Attributes:
         root: the folder that the records' paths are relative to.
-        kind: how the source was understood: ``class folders``, ``split
-            folders``, ``splits in class folders``, ``csv`` or ``flat folder``.
+        kind: how the source was understood.
         class_names: sorted names, in the form NFC; a label is an index into them.
         records: sorted by path.
         left_out: (path, reason) of files that are no records: special files,
@@ -136,220 +113,55 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
     if path.is_dir():
         found = _scan_folder(path, None if output is None else os.path.realpath(output))
     elif path.suffix.lower() in {".csv", ".tsv"}:
-        found = _scan_csv(path)
+        lines, findings = read_list(path)
+        found = _make_scan(path.parent, "csv", lines, [], findings)
     else:
         raise SourceError(f"'{path}' is neither a folder nor a CSV file; give the folder that holds the images.")
-    if not found.records and found.findings and found.findings[0].level == "refused":
+    if found.records:
+        return found
+    if found.findings and found.findings[0].level == "refused":
         raise SourceError(found.findings[0].text)
-    if not found.records and found.kind == "csv":
+    if found.kind == "csv":
         raise SourceError(f"The CSV '{path}' lists no images; give each a line with its path and its label, under the first.")
-    if not found.records:
-        raise SourceError(f"There are no images in '{path}'; expected one folder per class with image files inside.")
-    return found
-
-
-def list_files(folder: Path, output: str | None = None) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:
-    """List all regular files below a folder, whatever its subfolders are called.
-
-    Returns:
-        (relative path, file) of each, sorted; names that are no text keep their
-        bytes, as ``os.fsdecode`` gives them; and (path, reason) of what was left out.
-
-    Raises:
-        SourceError: the folder cannot be read.
-    """
-    walk = _walk(folder, output)
-    return sorted(walk.files), sorted((printable(path), why) for path, why in walk.left_out)
-
-
-def _walk(folder: Path, output: str | None) -> _Walk:
-    try:
-        os.scandir(folder).close()
-    except OSError as error:
-        raise SourceError(f"The folder '{folder}' cannot be read: {error.strerror}.") from error
-    return _Walk(folder, output)
+    raise SourceError(f"There are no images in '{path}'; expected one folder per class with image files inside.")
 
 
 def _scan_folder(root: Path, output: str | None) -> Scan:
-    walk = _walk(root, output)
-    files: dict[str, list[_Entry]] = {}
-    loose: list[_Entry] = []
+    walk = FolderWalk(root, output)
+    files: dict[str, list[str]] = {}
+    loose: list[str] = []
     left_out = list(walk.left_out)
-    for path, file in sorted(walk.files):
+    for path in sorted(walk.files):
         if not is_text(path):
             left_out.append((path, _why_no_text(path)))
         elif "/" in path:
-            files.setdefault(path.split("/")[0], []).append((path, file))
+            files.setdefault(path.split("/")[0], []).append(path)
         else:
-            loose.append((path, file))
+            loose.append(path)
     if not files:
-        lost = _lost(root, walk, (), left_out, 1)
-        records = tuple(ImageRecord(path, file, UNLABELLED, "") for path, file in loose)
-        return Scan(root, "flat folder", (), records, _shown(left_out), tuple(lost))
-    kind, entries, problem = _layout(root, files, any(path.lower().endswith(_PICTURES) for path, _ in loose))
+        findings = list(_lost_folders(root, walk, (), left_out, 1))
+        return _make_scan(root, "flat folder", [LabelledPath(path, "") for path in loose], left_out, findings)
+    kind, entries, problem = layout_of(root, files, any(map(is_picture, loose)))
     deep = 2 if kind == "split folders" else 1
-    found = [Finding("refused", problem)] if problem else []
-    found += _lost(root, walk, [path for path, *_ in entries], left_out, deep)
-    found += _hidden(root, walk, deep)
-    left_out += [(path, "outside the class folders") for path, _ in loose]
-    used = {path for path, *_ in entries}
-    left_out += [(path, "beside the splits of its class") for those in files.values() for path, _ in those if path not in used]
-    return _labelled(root, kind, entries, left_out, found)
-
-
-_Entry = tuple[str, Path]  # relative path, file
-_Labelled = tuple[str, Path, str, str, str, int]  # the same, class name or empty, split, group, line
+    used = {entry.path for entry in entries}
+    findings = [Finding("refused", problem)] if problem else []
+    findings += _lost_folders(root, walk, used, left_out, deep)
+    findings += _hidden_folders(root, walk, deep)
+    left_out += [(path, "outside the class folders") for path in loose]
+    left_out += [(path, "beside the splits of its class") for paths in files.values() for path in paths if path not in used]
+    return _make_scan(root, kind, entries, left_out, findings)
 
 
 def _why_no_text(path: str) -> str:
-    *folders, _ = path.split("/")
-    bad = next((folder for folder in folders if not is_text(folder)), None)
+    bad = next((folder for folder in path.split("/")[:-1] if not is_text(folder)), None)
     if bad is None:
         return "the file name is not valid text; rename the file"
     return f"the folder '{printable(bad)}' has a name that is not valid text; rename the folder"
 
 
-def _shown(left_out: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((printable(path), why) for path, why in left_out))
-
-
-def _layout(root: Path, files: dict[str, list[_Entry]], loose: bool) -> tuple[Kind, list[_Labelled], str | None]:
-    """Understand a folder by the folders in it.
-
-    Args:
-        root: the folder.
-        files: those of each folder in it.
-        loose: whether there are pictures beside these folders.
-
-    Returns:
-        How it is understood, its images, and why it is refused, or None.
-    """
-    filled = sorted(files)
-    splits = {name: SPLIT_NAMES[name.lower()] for name in filled if name.lower() in SPLIT_NAMES}
-    with_classes = [name for name in splits if any(path.count("/") > 1 for path, _ in files[name])]
-    others = [name for name in filled if name not in splits]
-    plain: list[_Labelled] = [(path, file, name, "", "", 0) for name in filled for path, file in files[name]]
-    if not with_classes and others:  # "train" may well be a class, beside "bus" and "tram"
-        return _class_folders(root, files, plain, loose)
-    if not with_classes:
-        return (
-            "class folders",
-            plain,
-            f"'{root}' holds only {', '.join(splits)} and no class folders in them; "
-            "put the images into one folder per class, or list them in a CSV with the columns path,label,split.",
-        )
-    if others:
-        return (
-            "class folders",
-            plain,
-            f"'{root}' mixes split folders ({', '.join(splits)}) with other folders ({', '.join(others)}); "
-            "move the others away, or into the splits.",
-        )
-    entries: list[_Labelled] = []
-    for name, split in splits.items():
-        for path, file in files[name]:
-            parts = path.split("/")
-            entries.append((path, file, parts[1] if len(parts) > 2 else "", split, "", 0))
-    problem = None
-    if len(set(splits.values())) < len(splits):
-        problem = f"'{root}' names one split twice ({', '.join(splits)}); keep one folder for each split."
-    elif len({composed(label) for _, _, label, *_ in entries}) == 1:
-        inner, _ = _folders_in([path.split("/")[2:] for path, _, label, *_ in entries if label])
-        if len(inner) > 1:
-            problem = (
-                f"The splits of '{root}' hold one folder only, '{max(label for _, _, label, *_ in entries)}', which holds others "
-                f"({few(quoted(inner))}); if those are the classes, move them up, directly into the splits."
-            )
-    return "split folders", entries, problem
-
-
-def _class_folders(
-    root: Path, files: dict[str, list[_Entry]], plain: list[_Labelled], loose: bool
-) -> tuple[Kind, list[_Labelled], str | None]:
-    """Understand a folder of class folders: there may be splits in them, or the classes may lie deeper."""
-    inside = {name: {_part(path) for path, _ in found} for name, found in files.items()}
-    split = sorted(
-        name for name, parts in inside.items() if len({SPLIT_NAMES.get(part.lower(), "") for part in parts} - {""}) > 1
-    )
-    if split:  # then other files than pictures are no images of a class
-        inside = {
-            name: {part for part in parts if part.lower() in SPLIT_NAMES}
-            | {_part(path) for path, _ in files[name] if path.lower().endswith(_PICTURES)}
-            for name, parts in inside.items()
-        }
-    parted = sorted(name for name, parts in inside.items() if parts and all(part.lower() in SPLIT_NAMES for part in parts))
-    if not loose and (problem := _one_level_off(root, [path.split("/") for path, *_ in plain])):
-        return "class folders", plain, problem
-    of_splits = [path for name in {*split, *parted} for path, _ in files[name] if _part(path).lower() in SPLIT_NAMES]
-    pictures = [path for path in of_splits if path.lower().endswith(_PICTURES)]
-    if of_splits and all(path.count("/") > 2 for path in pictures or of_splits):
-        parted = sorted({*split, *parted})
-        problem = (
-            f"In '{root}', {few(quoted(parted))} hold{'s' if len(parted) == 1 else ''} splits with folders in them; give one of "
-            f"the folders, such as '{root / parted[0]}', or list the images in a CSV with the columns path,label,split."
-        )
-        return "class folders", plain, problem
-    if not split and len(parted) < len(files):
-        return "class folders", plain, None
-    if torn := [name for name in split if name not in parted]:
-        parts = inside[torn[0]]
-        beside = sorted(f"'{part}'" if part else "loose ones" for part in parts if part.lower() not in SPLIT_NAMES)
-        problem = (
-            f"'{root / torn[0]}' holds split folders ({', '.join(sorted(p for p in parts if p.lower() in SPLIT_NAMES))}) "
-            f"and other pictures beside them ({few(beside)}); move these into the splits, or away."
-        )
-        return "class folders", plain, problem
-    if len(parted) < len(files):
-        others = sorted(set(files) - set(parted))
-        problem = (
-            f"In '{root}', {few(quoted(split))} hold{'s' if len(split) == 1 else ''} split folders "
-            f"({', '.join(sorted(inside[split[0]]))}) and {few(quoted(others))} {'does' if len(others) == 1 else 'do'} not; "
-            "give every class the same splits, or list the images in a CSV with the columns path,label,split."
-        )
-        return "class folders", plain, problem
-    for name, parts in inside.items():
-        if len({SPLIT_NAMES[part.lower()] for part in parts}) < len(parts):
-            problem = f"'{root / name}' names one split twice ({', '.join(sorted(parts))}); keep one folder for each split."
-            return "class folders", plain, problem
-    entries: list[_Labelled] = [
-        (path, file, name, SPLIT_NAMES[_part(path).lower()], "", 0)
-        for path, file, name, *_ in plain
-        if _part(path).lower() in SPLIT_NAMES
-    ]
-    return "splits in class folders", entries, None
-
-
-def _part(path: str) -> str:
-    """Return the folder in its class that a file lies in, or below; empty = none."""
-    return path.split("/")[1] if path.count("/") > 1 else ""
-
-
-def _one_level_off(root: Path, paths: Sequence[Sequence[str]]) -> str | None:
-    """Return where the class folders or splits lie, where all images lie in one folder, in a sentence; None = in their place."""
-    place = root
-    while True:
-        tops, rest = _folders_in(paths)
-        if not tops or (len(tops) == 1 and tops[0].lower() not in SPLIT_NAMES):
-            if not tops:
-                return None
-            place, paths = place / tops[0], rest
-            continue
-        if place == root or (all(top.lower() in SPLIT_NAMES for top in tops) and not any(len(parts) > 1 for parts in rest)):
-            return None
-        return (
-            f"'{root}' holds one folder only, and '{place}' in it holds others ({few(quoted(tops))}); did you mean '{place}'? "
-            "Images that are all of one class belong directly into its folder."
-        )
-
-
-def _folders_in(paths: Sequence[Sequence[str]]) -> tuple[list[str], list[Sequence[str]]]:
-    """Return the folders that some paths begin with, and what comes behind these; none where pictures lie beside them."""
-    if any(len(parts) == 1 and parts[0].lower().endswith(_PICTURES) for parts in paths):
-        return [], []
-    return sorted({parts[0] for parts in paths if len(parts) > 1}), [parts[1:] for parts in paths if len(parts) > 1]
-
-
-def _lost(root: Path, walk: _Walk, used: Iterable[str], left_out: list[tuple[str, str]], deep: int) -> Iterator[Finding]:
+def _lost_folders(
+    root: Path, walk: FolderWalk, used: Iterable[str], left_out: list[tuple[str, str]], deep: int
+) -> Iterator[Finding]:
     """Yield the class folders, and splits, that give no image: refused where there is something in them that cannot be read.
 
     Args:
@@ -359,24 +171,20 @@ def _lost(root: Path, walk: _Walk, used: Iterable[str], left_out: list[tuple[str
         left_out: what gives none, and why; empty folders are added.
         deep: class folders lie so deep.
     """
-    filled = {"/".join(path.split("/")[:n]) for path in used for n in (1, 2)}
+    filled = {top for path in used for top in _tops(path)}
     why: dict[str, str] = {}
     for path, reason in left_out:
-        for n in (1, 2):
-            why.setdefault("/".join(path.split("/")[:n]), reason)
-    lost: list[str] = []
-    empty: list[str] = []
-    for folder in sorted(walk.folders):
-        parts = folder.split("/")
-        if len(parts) > deep or folder in filled or (len(parts) == 2 and parts[0] not in filled):
-            continue
-        (lost if folder in why else empty).append(folder)
+        for top in _tops(path):
+            why.setdefault(top, reason)
+    bare = [folder for folder in sorted(walk.folders) if folder.count("/") < deep and folder not in filled]
+    bare = [folder for folder in bare if "/" not in folder or folder.split("/")[0] in filled]
+    lost, empty = [folder for folder in bare if folder in why], [folder for folder in bare if folder not in why]
     if lost:
-        them = "this folder" if len(lost) == 1 else "these folders"
+        them, it = ("this folder", "it") if len(lost) == 1 else ("these folders", "them")
         yield Finding(
             "refused",
             f"No image can be read in {few(quoted(map(printable, lost)))} of '{root}' ({why[lost[0]]}); mend that, "
-            f"or take {them} away if nothing is to be learnt from {'it' if len(lost) == 1 else 'them'}.",
+            f"or take {them} away if nothing is to be learnt from {it}.",
         )
     if empty and filled:
         left_out += [(folder, "an empty folder") for folder in empty]
@@ -384,171 +192,55 @@ def _lost(root: Path, walk: _Walk, used: Iterable[str], left_out: list[tuple[str
         yield Finding("warning", f"{few(quoted(map(printable, empty)))} of '{root}' {are}; add images, or remove what is empty.")
 
 
-def _hidden(root: Path, walk: _Walk, deep: int) -> Iterator[Finding]:
+def _tops(path: str) -> tuple[str, str]:
+    """Return the first part of a path, and the first two."""
+    parts = path.split("/")
+    return parts[0], "/".join(parts[:2])
+
+
+def _hidden_folders(root: Path, walk: FolderWalk, deep: int) -> Iterator[Finding]:
     """Yield a note of hidden folders that stand where class folders do, and hold pictures."""
     found = []
     for folder in sorted(path for path in walk.hidden if path.count("/") < deep):
-        with contextlib.suppress(OSError), os.scandir(root / folder) as entries:
-            if any(entry.name.lower().endswith(_PICTURES) for entry in entries):
+        with contextlib.suppress(OSError):
+            if any(map(is_picture, os.listdir(root / folder))):
                 found.append(printable(folder))
     if found:
         what = "folder is" if len(found) == 1 else "folders are"
-        yield Finding(
-            "note", f"the hidden {what} passed over: {few(quoted(found))}; a name without a dot in front makes it a class"
-        )
+        text = f"the hidden {what} passed over: {few(quoted(found))}; a name without a dot in front makes it a class"
+        yield Finding("note", text)
 
 
-def _labelled(
-    root: Path,
-    kind: Kind,
-    entries: Sequence[_Labelled],
-    left_out: list[tuple[str, str]],
-    findings: list[Finding],
+def _make_scan(
+    root: Path, kind: Kind, entries: Sequence[LabelledPath], left_out: Iterable[tuple[str, str]], findings: Sequence[Finding]
 ) -> Scan:
-    """Turn images with the names of their classes into a scan with sorted classes."""
-    spelt = sorted({name for _, _, name, *_ in entries if name})
+    """Sort images and the names of their classes, and look at these names."""
+    spelt = sorted({entry.label for entry in entries if entry.label})
     class_names = tuple(sorted({composed(name) for name in spelt}))
-    index = {name: class_names.index(composed(name)) for name in spelt}
-    records = sorted(
-        (
-            ImageRecord(path, file, index.get(name, UNLABELLED), split, group, line)  # type: ignore[arg-type]
-            for path, file, name, split, group, line in entries
-        ),
-        key=lambda record: record.path,
+    index = {"": UNLABELLED} | {name: class_names.index(composed(name)) for name in spelt}
+    records = tuple(
+        ImageRecord(entry.path, root / entry.path, index[entry.label], entry.split, entry.group, entry.line)
+        for entry in sorted(entries, key=lambda entry: entry.path)
     )
-    findings += _of_names(spelt, class_names)
-    findings.sort(key=lambda finding: ("refused", "warning", "note").index(finding.level))
-    return Scan(root, kind, class_names, tuple(records), _shown(left_out), tuple(findings))
+    order = ("refused", "warning", "note").index
+    findings = sorted((*findings, *_findings_of_names(spelt, class_names)), key=lambda finding: order(finding.level))
+    out = sorted((printable(path), why) for path, why in left_out)
+    return Scan(root, kind, class_names, records, tuple(out), tuple(findings))
 
 
-def _of_names(spelt: Sequence[str], class_names: Sequence[str]) -> Iterator[Finding]:
+def _findings_of_names(spelt: Sequence[str], class_names: Sequence[str]) -> Iterator[Finding]:
     """Yield what is odd about the names of classes."""
-    if len(spelt) > len(class_names):
-        twice = sorted(name for name, count in Counter(map(composed, spelt)).items() if count > 1)
-        yield Finding(
-            "note",
-            f"the name{'s' if len(twice) > 1 else ''} {few(quoted(twice))} "
-            f"{'are' if len(twice) > 1 else 'is'} spelt in two ways that look the same; each is one class",
-        )
+    if twice := sorted(name for name, count in Counter(map(composed, spelt)).items() if count > 1):
+        names = f"the name{'s' if len(twice) > 1 else ''} {few(quoted(twice))} {is_are(len(twice))}"
+        yield Finding("note", f"{names} spelt in two ways that look the same; each is one class")
     alike: dict[str, list[str]] = {}
     for name in class_names:
         alike.setdefault(name.casefold(), []).append(name)
-    cases = [" and ".join(quoted(names)) for names in alike.values() if len(names) > 1]
-    if cases:
-        yield Finding(
-            "warning",
-            f"classes whose names differ only in capital letters: {few(cases)}; if they are one class, give them one name",
-        )
+    if cases := [" and ".join(quoted(names)) for names in alike.values() if len(names) > 1]:
+        text = f"classes whose names differ only in capital letters: {few(cases)}; if they are one class, give them one name"
+        yield Finding("warning", text)
     several = [name for name in class_names if any(all(p.strip() for p in name.split(c)) for c in _SEVERAL_LABELS if c in name)]
     if several:
-        yield Finding(
-            "warning",
-            f"{few(quoted(several))} {'counts as one class' if len(several) == 1 else 'count as one class each'}: "
-            "an image has one label in ffe; give each the label that matters, or leave such images out",
-        )
-
-
-class _Walk:
-    """Goes through the folders below one, each once in a class, and what links lead to after all else.
-
-    Attributes:
-        files: (relative path, file) of each regular file; a name that is no text keeps its bytes.
-        left_out: (path, reason) of what is none.
-        folders: relative paths of all folders, and of links to nothing that are named like folders.
-        hidden: those of hidden folders, which are not entered.
-    """
-
-    def __init__(self, root: Path, output: str | None) -> None:
-        self.files: list[tuple[str, Path]] = []
-        self.left_out: list[tuple[str, str]] = []
-        self.folders: list[str] = []
-        self.hidden: list[str] = []
-        self._output = output
-        self._seen: dict[tuple[str, _Identity], str] = {}
-        self._waiting: list[_Folder] = [(os.fspath(root), "", _above(root))]
-        self._linked: deque[_Folder] = deque()
-        while self._waiting or self._linked:
-            self._enter(*(self._waiting.pop() if self._waiting else self._linked.popleft()))
-
-    def _enter(self, folder: str, prefix: str, above: frozenset[_Identity]) -> None:
-        """Note the files of a folder, and the folders in it as those to enter next."""
-        try:
-            status = os.stat(folder)
-            identity = (status.st_dev, status.st_ino)
-            if identity in above:
-                self.left_out.append((prefix, "a link back to a folder above it"))
-                return
-            before = self._seen.setdefault((_class_of(prefix), identity), prefix)
-            if before != prefix:
-                self.left_out.append((prefix, f"the same folder as '{printable(before)}', which counts already"))
-                return
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError as error:
-            self.left_out.append((prefix, f"folder cannot be read: {error.strerror}"))
-            return
-        for entry in entries:
-            path = f"{prefix}/{entry.name}" if prefix else entry.name
-            if entry.name.startswith("."):
-                self._note_hidden(entry, path)
-            elif entry.name.lower() not in _NOT_IMAGES and not self._is_output(entry):
-                self._sort(entry, path, above | {identity})
-
-    def _note_hidden(self, entry: os.DirEntry[str], path: str) -> None:
-        with contextlib.suppress(OSError):
-            if entry.is_dir():
-                self.hidden.append(path)
-
-    def _is_output(self, entry: os.DirEntry[str]) -> bool:
-        return self._output is not None and _belongs_to(entry.path, self._output)
-
-    def _sort(self, entry: os.DirEntry[str], path: str, above: frozenset[_Identity]) -> None:
-        try:
-            mode = entry.stat().st_mode
-        except FileNotFoundError:
-            self.left_out.append((path, "a link to a file that is not there"))
-            if not os.path.splitext(path)[1]:
-                self.folders.append(path)
-            return
-        except OSError as error:
-            self.left_out.append((path, f"cannot be reached: {error.strerror}"))
-            return
-        if stat.S_ISDIR(mode):
-            self.folders.append(path)
-            (self._linked if entry.is_symlink() else self._waiting).append((entry.path, path, above))
-        elif stat.S_ISREG(mode):
-            self.files.append((path, Path(entry.path)))
-        else:
-            self.left_out.append((path, "a pipe, a device or a socket, not a file"))
-
-
-def _above(root: Path) -> frozenset[_Identity]:
-    """Return the folders that a folder lies in: links to them lead back to it."""
-    found = set()
-    for folder in Path(os.path.realpath(root)).parents:
-        with contextlib.suppress(OSError):
-            status = os.stat(folder)
-            found.add((status.st_dev, status.st_ino))
-    return frozenset(found)
-
-
-def _class_of(prefix: str) -> str:
-    """Return the part of a path that says the class: the first folder, or the first two where one of them is a split."""
-    parts = prefix.split("/")[:2]
-    return "/".join(parts if any(part.lower() in SPLIT_NAMES for part in parts) else parts[:1])
-
-
-def _belongs_to(path: str, output: str) -> bool:
-    """Return whether a file is the output, or one that is written beside it on the way."""
-    if not os.path.basename(path).startswith(os.path.basename(output)):
-        return False
-    real = os.path.realpath(path)
-    return real == output or real.startswith((f"{output}.partial", f"{output}.tmp"))
-
-
-def _scan_csv(path: Path) -> Scan:
-    lines, findings = read_list(path, SPLIT_NAMES)
-    entries: list[_Labelled] = [
-        (line.path, path.parent / line.path, line.label, line.split, line.group, line.number) for line in lines
-    ]
-    return _labelled(path.parent, "csv", entries, [], findings)
+        count = "counts as one class" if len(several) == 1 else "count as one class each"
+        has = "an image has one label in ffe; give each the label that matters, or leave such images out"
+        yield Finding("warning", f"{few(quoted(several))} {count}: {has}")

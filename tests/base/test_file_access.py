@@ -161,7 +161,7 @@ def test_lists_weights_models_and_reports_that_cannot_be_opened(
     os.link(path, features)
     text = denied(monkeypatch, path, number)
     uses: tuple[tuple[type[FfeError], Callable[[], object]], ...] = (
-        (SourceError, lambda: read_list(path, {})),
+        (SourceError, lambda: read_list(path)),
         (WeightsError, lambda: resolve(find("vgg19"), (32, 32), str(path))),
         (WeightsError, lambda: find_in_model(path)),
         (BundleError, lambda: check_place(path, overwrite=True)),

@@ -1,0 +1,39 @@
+"""What a source says of one image, the names of splits, and what a user should know of a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Split = Literal["", "train", "valid", "test"]
+
+SPLIT_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}  # what a split may be called, in small letters
+
+
+class LabelledPath(NamedTuple):
+    """An image as its source names it: empty texts = none; ``line`` of the CSV from 1, 0 = there is none."""
+
+    path: str
+    label: str
+    split: Split = ""
+    group: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a source that a user should know.
+
+    Attributes:
+        level: ``refused`` (nothing is made of the source before it is mended), ``warning``, or ``note``.
+        text: what it is and what to do, in a sentence or two.
+        lines: of the CSV, from 1; empty where it is no matter of lines.
+    """
+
+    level: Literal["refused", "warning", "note"]
+    text: str
+    lines: tuple[int, ...] = ()
