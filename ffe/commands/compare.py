@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ffe.backbones.catalog import DEFAULT, FAKE, check_size, find
+from ffe.backbones.catalog import FAKE
 from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import make_spec
-from ffe.base.clock import Clock, OutOfTimeError
+from ffe.base.clock import OutOfTimeError
 from ffe.base.output_file import check_output as check_report
 from ffe.bundle.build import check_place
-from ffe.commands.compare_runner import Callbacks, RoadRunner
+from ffe.commands.compare_runner import CompareOptions, RoadRunner
 from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
-from ffe.comparing.roads import FINETUNING, ON_BACKBONE, ROADS, Road, check_roads
+from ffe.comparing.roads import FINETUNING, ON_BACKBONE
 from ffe.dataset.assign import ImageSplit, Splitter
 from ffe.dataset.split_csv import SplitCsv, check_source
 from ffe.dataset.table import check_apart
-from ffe.errors import DataError, FfeError, SpecError, StoreError, is_sentence, memory_text, ran_out_of_memory
-from ffe.evaluation.scores import evaluate_probabilities
-from ffe.extraction.request import existing_spec
+from ffe.errors import DataError, StoreError
 from ffe.extraction.stage_times import Progress
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.trainer import Step
-from ffe.finetuning.training_options import parts_of
 from ffe.finetuning.unfreeze import count_stages
-from ffe.images.augment_text import COMPARE, parse_augment
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
+from ffe.images.augment_text import COMPARE
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import Scan, scan
 from ffe.report.compare_page import write_compare_page
-from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec, ViewsSpec
+from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.holdout import TEST
 from ffe.tuning.search import SearchProgress
-
-log = logging.getLogger("ffe")
 
 
 def compare(
@@ -108,53 +99,20 @@ def compare(
         SpecError, SourceError, DataError, StoreError, BundleError, ReportError, BackboneError: before a road is gone.
         KeyboardInterrupt: interrupted before a road was gone.
     """
-    started = time.monotonic()
-    if seconds is not None and not 0 < seconds < 1e7:
-        raise SpecError(f"a budget of {seconds:g} seconds cannot be kept; give one above 0 with --budget.")
-    if epochs is not None and not 1 <= epochs <= 10_000:
-        raise SpecError(f"epochs are {epochs}, but must be from 1 to 10000.")
-    names = check_roads(parts_of(roads))
-    changes = parse_augment(augment) if isinstance(augment, str) else augment
-    found, folder = scan(source), Path(output)
+    options = CompareOptions.of(locals())
+    found, folder = scan(source), options.output
     check_source(found)
     page = None if report is None else check_report(report)
     _make_folder(folder, found)
-    for name in names:
+    for name in options.roads:
         check_place(folder / f"{name}.ffe", overwrite=True)
-    clock = Clock(started, seconds)
-    if backbone is None:
-        own = existing_spec(folder / "features.h5")
-        backbone, size = (DEFAULT, size) if own is None else (own.backbone.name, size or own.preprocess.size)
-        if own is not None and backbone != DEFAULT:
-            log.info("the features in '%s' were made with the backbone %s: going on with that", folder, backbone)
-    told = Callbacks(progress, on_trials, on_decoded, on_epoch, on_step)
-    stages = parts_of(unfreeze)
-    if stages and FINETUNING in names and backbone != FAKE:
-        _check_stages(stages, backbone, size, weights)
-    split = SplitCsv(found, folder / "split.csv")
-    runner = RoadRunner(
-        folder=folder,
-        clock=clock,
-        budget=seconds,
-        told=told,
-        backbone=backbone,
-        size=_size_of(backbone, size),
-        weights=weights,
-        trials=trials,
-        epochs=epochs,
-        unfreeze=stages,
-        views=ViewsSpec(views, changes),
-        seed=seed,
-        workers=workers,
-        limits=Limits(max_pixels, max_bytes, truncated),
-    )
-    splitter = Splitter(found.class_names, valid_fraction, seed)
-    assigned = _split_once(split, runner, splitter, test_fraction, on_backbone=not ON_BACKBONE.isdisjoint(names))
-    runner.set_split(split, assigned)
+    _check_stages(options)
+    runner = RoadRunner(options)
+    assigned = _split_once(SplitCsv(found, folder / "split.csv"), runner, found.class_names)
     _load_libraries()
-    results = list(_run_roads(names, runner, assigned, found.class_names))
-    labels, together = assigned.labels(TEST), assigned.together(TEST)
-    compared, order, quickest = ranked(results, labels, together)
+    results = list(runner.run_all(assigned, found.class_names))
+    labels = assigned.labels(TEST)
+    compared, order, quickest = ranked(results, labels, assigned.together(TEST))
     best, second = [*order, "", ""][:2]
     by_name = {road.name: road for road in compared}
     result = CompareResult(
@@ -166,31 +124,25 @@ def compare(
         agreement=agreement_of(by_name[best], by_name[second], labels, found.class_names) if second else (),
         classes=found.class_names,
         rows=assigned.counts(),
-        backbone=backbone,
-        size=runner.size,
-        scratch_size=runner.scratch_size,
+        backbone=options.backbone,
+        size=options.size,
+        scratch_size=options.scratch_size,
         budget=seconds,
         seed=seed,
         interrupted=runner.interrupted,
-        seconds=time.monotonic() - started,
+        seconds=options.clock.elapsed,
     )
     if page is not None:
         write_compare_page(page, result, assigned, str(source))
     return result
 
 
-def _size_of(backbone: str, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    row = find(backbone)
-    side = row.size if size is None else size
-    height_width = (side, side) if isinstance(side, int) else side
-    check_size(row, height_width)
-    return height_width
-
-
-def _check_stages(unfreeze: tuple[str, ...], backbone: str, size: int | tuple[int, int] | None, weights: str) -> None:
+def _check_stages(options: CompareOptions) -> None:
     """Make sure that the backbone has the layers that fine-tuning is to train, before the roads ahead of it are gone."""
-    TrainingSpec(unfreeze=unfreeze)
-    count_stages(build(*make_spec(backbone, size, weights)), unfreeze, backbone)
+    stages, backbone = options.unfreeze, options.backbone
+    if stages and FINETUNING in options.roads and backbone != FAKE:
+        TrainingSpec(unfreeze=stages)
+        count_stages(build(*make_spec(backbone, options.size, options.weights)), stages, backbone)
 
 
 def _make_folder(folder: Path, found: Scan) -> None:
@@ -202,21 +154,24 @@ def _make_folder(folder: Path, found: Scan) -> None:
     folder.mkdir(exist_ok=True)
 
 
-def _split_once(
-    split: SplitCsv, runner: RoadRunner, splitter: Splitter, test_fraction: float, *, on_backbone: bool
-) -> ImageSplit:
+def _split_once(split: SplitCsv, runner: RoadRunner, class_names: Sequence[str]) -> ImageSplit:
     """Give each image its side, with features where a road needs them anyway."""
+    options = runner.options
+    splitter = Splitter(class_names, options.valid_fraction, options.seed)
     try:
-        if on_backbone:
+        if ON_BACKBONE.isdisjoint(options.roads):
+            preprocess, reading = PreprocessSpec(options.scratch_size, "none"), (options.limits, options.workers)
+            assigned = split.split_pixels(preprocess, splitter, options.test_fraction, *reading, runner.on_decoded)
+        else:
             runner.extract(split.path)
-            return split.split_features(runner.features, splitter, test_fraction)
-        preprocess = PreprocessSpec(runner.scratch_size, "none")
-        return split.split_pixels(preprocess, splitter, test_fraction, runner.limits, runner.workers, runner.on_decoded)
+            assigned = split.split_features(runner.features, splitter, options.test_fraction)
+        runner.set_split(split.path, assigned)
     except OutOfTimeError as error:
         raise DataError(
-            f"The {runner.budget:g} seconds were over before all images were read; features that were computed are kept, "
+            f"The {options.seconds:g} seconds were over before all images were read; features that were computed are kept, "
             "so run the same command again, or give more with --budget."
         ) from error
+    return assigned
 
 
 def _load_libraries() -> None:
@@ -225,50 +180,3 @@ def _load_libraries() -> None:
     import keras_tuner  # noqa: F401
 
     keras.backend.clear_session()
-
-
-def _run_roads(names: Sequence[str], runner: RoadRunner, assigned: ImageSplit, classes: Sequence[str]) -> Iterator[Road]:
-    """Go one road after another; yield what each came to, or why it came to nothing."""
-    for number, name in enumerate(names, start=1):
-        if runner.interrupted:
-            yield Road(name, "interrupted before its turn")
-            continue
-        if runner.clock.is_over:
-            yield Road(name, f"no time left: the {runner.budget:g} seconds were over before its turn; give more with --budget")
-            continue
-        share = runner.share(len(names) - number + 1)
-        for_it = "" if share is None else f", up to {share:.0f} s"
-        log.info("road %d of %d: %s (%s)%s", number, len(names), name, ROADS[name], for_it)
-        with contextlib.suppress(FileNotFoundError):  # what stood there is of an earlier run
-            os.unlink(runner.folder / f"{name}.ffe")
-        try:
-            road = runner.run(name, share)
-        except OutOfTimeError:
-            reason = f"the {runner.budget:g} seconds were over before it could learn; what was computed is kept for the next run"
-            yield Road(name, reason)
-        except Exception as error:
-            if not isinstance(error, (FfeError, OSError)) and not ran_out_of_memory(error):
-                raise
-            log.debug("the road %s", name, exc_info=error)
-            yield Road(name, _reason(error))
-        except KeyboardInterrupt:
-            if number == 1:
-                raise
-            runner.interrupted = True
-            yield Road(name, "interrupted")
-        else:
-            together = assigned.together(TEST)
-            evaluation = evaluate_probabilities(road.probabilities, assigned.labels(TEST), classes, groups=together)
-            yield dataclasses.replace(road, evaluation=evaluation)
-
-
-def _reason(error: Exception) -> str:
-    """Say why a road could not be gone."""
-    if is_sentence(error):
-        return str(error)
-    if ran_out_of_memory(error):
-        return memory_text(error, "give a smaller --size, or fewer --views")
-    assert isinstance(error, OSError)
-    what = " ".join((error.strerror or str(error)).split())
-    where = f" ('{error.filename}')" if error.filename else ""
-    return f"the system refused: {what}{where}; mend that, and run the same command again"

@@ -3,42 +3,49 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from ffe.backbones.catalog import DEFAULT, check_size, find
+from ffe.backbones.convnet import LEAST_SIZE
 from ffe.backbones.keras_build import build
 from ffe.base.atomic import copy_file
 from ffe.base.clock import Clock, OutOfTimeError
 from ffe.commands.finetune import finetune
 from ffe.commands.scratch import scratch
 from ffe.commands.tune import train, tune
-from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, VIEWS, Road
+from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, ROADS, VIEWS, Road, check_roads
 from ffe.dataset.assign import ImageSplit
-from ffe.dataset.split_csv import SplitCsv
-from ffe.errors import StaleStoreError
+from ffe.errors import FfeError, SpecError, StaleStoreError, is_sentence, memory_text, ran_out_of_memory
+from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import with_temperature
+from ffe.extraction.request import existing_spec
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.stage_times import Progress
 from ffe.finetuning.base_model import open_base
 from ffe.finetuning.epochs import Epoch
+from ffe.finetuning.head_layers import can_learn
 from ffe.finetuning.trainer import Step
+from ffe.finetuning.training_options import parts_of
 from ffe.finetuning.training_result import TrainingResult
+from ffe.images.augment_text import parse_augment
 from ffe.images.limits import Limits
 from ffe.specs import ViewsSpec
 from ffe.splits.holdout import TEST
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
-from ffe.tuning.search import SearchProgress, Trial
+from ffe.tuning.search import SearchProgress
 from ffe.tuning.tune_result import TuneResult
 
 log = logging.getLogger("ffe")
 
-LEAST_SIDE, MOST_SIDE = 46, 150  # of the convnet: what it can take, and what the article gave it
+_MOST_SIZE = 150  # of the convnet's input: what the article gave it
 
 _MANY = 10_000  # epochs that the time ends, or the patience
 _FIRST_STAGE = 5
@@ -46,70 +53,105 @@ _STAGES = (0.22, 0.43)  # of the layers
 _LEAST_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Callbacks:
-    """What is called on the way; see ``ffe.compare``."""
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """What ``ffe.compare`` is asked for; its docstring says what each means.
 
+    Attributes:
+        roads: in the order of ``ROADS``.
+        backbone: its name.
+        size: (height, width) of its input in pixels.
+        views: of each training image.
+        limits: larger files are skipped.
+        clock: runs since the call began.
+    """
+
+    source: str | os.PathLike[str]
+    output: Path
+    roads: tuple[str, ...]
+    backbone: str
+    size: tuple[int, int]
+    weights: str
+    seconds: float | None
+    trials: int | None
+    epochs: int | None
+    unfreeze: tuple[str, ...]
+    views: ViewsSpec
+    test_fraction: float
+    valid_fraction: float
+    seed: int
+    workers: int | None
+    limits: Limits
+    report: str | os.PathLike[str] | None
     progress: Callable[[Progress], None]
     on_trials: Callable[[SearchProgress], None]
     on_decoded: Callable[[int, int], None]
     on_epoch: Callable[[Epoch], None]
     on_step: Callable[[Step], None]
-
-
-@dataclass
-class RoadRunner:
-    """Runs roads, and remembers what the later ones take from the earlier.
-
-    Attributes:
-        folder: for everything that is kept.
-        clock, budget: of the whole comparison, and its seconds.
-        told: what is called on the way.
-        backbone, weights, trials, epochs, unfreeze, seed, workers: see ``ffe.compare``.
-        size: (height, width) of the backbone's input in pixels.
-        views: of each training image.
-        limits: larger files are skipped.
-        interrupted: whether no more roads are gone.
-    """
-
-    folder: Path
     clock: Clock
-    budget: float | None
-    told: Callbacks
-    backbone: str
-    size: tuple[int, int]
-    weights: str
-    trials: int | None
-    epochs: int | None
-    unfreeze: tuple[str, ...]
-    views: ViewsSpec
-    seed: int
-    workers: int | None
-    limits: Limits
-    interrupted: bool = False
-    _extracting: float = 0.0
-    _reused: bool = False
-    _views_reused: bool = False
-    _source: Path = field(default_factory=Path)
-    _split: dict[str, str] = field(default_factory=dict)
-    _tested: tuple[str, ...] = ()
-    _frozen: tuple[TuneResult, float] | None = None
-    _start: tuple[Path, float] | None = None
 
-    @property
-    def features(self) -> Path:
-        """The feature file of the plain images."""
-        return self.folder / "features.h5"
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> Self:
+        """Return the value of the keywords of ``ffe.compare``.
+
+        Where no backbone is named, it is that of the features in the folder, with its size.
+
+        Raises:
+            SpecError, BackboneError: one of them cannot be meant.
+        """
+        rest = dict(keywords)
+        clock, seconds, epochs = Clock(time.monotonic(), rest["seconds"]), rest["seconds"], rest["epochs"]
+        if seconds is not None and not 0 < seconds < 1e7:
+            raise SpecError(f"a budget of {seconds:g} seconds cannot be kept; give one above 0 with --budget.")
+        if epochs is not None and not 1 <= epochs <= 10_000:
+            raise SpecError(f"epochs are {epochs}, but must be from 1 to 10000.")
+        augment, output = rest.pop("augment"), Path(rest["output"])
+        backbone, size = _backbone_of(output, rest["backbone"], rest["size"])
+        rest |= {
+            "output": output,
+            "roads": check_roads(parts_of(rest["roads"])),
+            "backbone": backbone,
+            "size": size,
+            "unfreeze": parts_of(rest["unfreeze"]),
+            "views": ViewsSpec(rest["views"], parse_augment(augment) if isinstance(augment, str) else augment),
+            "limits": Limits(*(rest.pop(name) for name in ("max_pixels", "max_bytes", "truncated"))),
+        }
+        return cls(**rest, clock=clock)
 
     @property
     def scratch_size(self) -> tuple[int, int]:
         """(height, width) of the convnet's input in pixels."""
-        height, width = (max(LEAST_SIDE, min(MOST_SIDE, side)) for side in self.size)
+        height, width = (max(LEAST_SIZE, min(_MOST_SIZE, side)) for side in self.size)
         return height, width
 
-    def share(self, roads: int) -> float | None:
-        """Return the seconds that the next of so many roads may take; None = as many as it likes."""
-        return None if self.budget is None else max(_LEAST_SECONDS, (self.budget - self.clock.elapsed) / roads)
+
+class RoadRunner:
+    """Runs roads, and remembers what the later ones take from the earlier.
+
+    Attributes:
+        options: what was asked for.
+        features: the feature file of the plain images.
+        interrupted: whether no more roads are gone.
+    """
+
+    def __init__(self, options: CompareOptions) -> None:
+        self.options = options
+        self.features = options.output / "features.h5"
+        self.interrupted = False
+        self._extracting = 0.0
+        self._reused = self._views_reused = False
+        self._source = Path()
+        self._split: dict[str, str] = {}
+        self._tested: tuple[str, ...] = ()
+        self._frozen: tuple[TuneResult, float] | None = None
+        self._start: tuple[Path, float] | None = None
+        limits = options.limits
+        self._reading: dict[str, Any] = {
+            "workers": options.workers,
+            "max_pixels": limits.pixels,
+            "max_bytes": limits.bytes,
+            "truncated": limits.truncated,
+        }
 
     def extract(self, source: Path) -> None:
         """Extract the features of the plain images, or go on where an earlier run was."""
@@ -118,83 +160,103 @@ class RoadRunner:
         self._extracting += done.seconds
         self._reused = known and done.computed < done.images
 
-    def set_split(self, split: SplitCsv, assigned: ImageSplit) -> None:
-        """Take in the split, which is in its CSV by now."""
-        self._source = split.path
+    def set_split(self, source: Path, assigned: ImageSplit) -> None:
+        """Take in the split, which is in its CSV, the source, by now."""
+        self._source = source
         self._split = {assigned.images.sha256[i]: str(assigned.side[i]) for i in np.flatnonzero(assigned.side != "")}
-        self._tested = tuple(assigned.images.sha256[i] for i in assigned.rows(TEST))
+        self._tested = assigned.images.take(assigned.rows(TEST)).sha256
         if self._extracting:
             began = time.monotonic()
-            self._extract(split.path, self.features)
+            self._extract(source, self.features)
             self._extracting += time.monotonic() - began
 
-    def run(self, name: str, seconds: float | None) -> Road:
-        """Run one road.
+    def run_all(self, assigned: ImageSplit, classes: Sequence[str]) -> Iterator[Road]:
+        """Run one road after another; yield what each came to, or why it came to nothing."""
+        names = self.options.roads
+        for number, name in enumerate(names, start=1):
+            clock, seconds = self.options.clock, self.options.seconds
+            if self.interrupted:
+                yield Road(name, "interrupted before its turn")
+                continue
+            if clock.is_over:
+                yield Road(name, f"no time left: the {seconds:g} seconds were over before its turn; give more with --budget")
+                continue
+            share = None if seconds is None else max(_LEAST_SECONDS, (seconds - clock.elapsed) / (len(names) - number + 1))
+            for_it = "" if share is None else f", up to {share:.0f} s"
+            log.info("road %d of %d: %s (%s)%s", number, len(names), name, ROADS[name], for_it)
+            self._model(name).unlink(missing_ok=True)  # what stood there is of an earlier run
+            try:
+                road = self.run(name, share)
+            except OutOfTimeError:
+                reason = f"the {seconds:g} seconds were over before it could learn; what was computed is kept for the next run"
+                yield Road(name, reason)
+            except Exception as error:
+                if not isinstance(error, (FfeError, OSError)) and not ran_out_of_memory(error):
+                    raise
+                log.debug("the road %s", name, exc_info=error)
+                yield Road(name, _reason(error))
+            except KeyboardInterrupt:
+                if number == 1:
+                    raise
+                self.interrupted = True
+                yield Road(name, "interrupted")
+            else:
+                together = assigned.together(TEST)
+                evaluation = evaluate_probabilities(road.probabilities, assigned.labels(TEST), classes, groups=together)
+                yield replace(road, evaluation=evaluation)
 
-        Args:
-            name: of the road.
-            seconds: about how long it may take; None = as long as it likes.
+    def run(self, name: str, seconds: float | None) -> Road:
+        """Run one road, for about so many seconds; None = as long as it likes.
 
         Raises:
             FfeError: it cannot be gone.
             OutOfTimeError: the time of all of them is over.
         """
-        began = time.monotonic()
-        if name == FROZEN:
-            return self._search(name, self.features, None, began, seconds)
-        if name == VIEWS:
-            return self._search(name, self._with_views(), "all", began, seconds)
+        if name in {FROZEN, VIEWS}:
+            return self._search(name, seconds)
         if name in {FINETUNING, HEAD_ONLY}:
-            return self._train_on_backbone(name, began, seconds)
-        return self._train_from_scratch(name, began, seconds)
+            return self._train_on_backbone(name, seconds)
+        return self._train_from_scratch(name, seconds)
 
     def on_decoded(self, done: int, total: int) -> None:
         """Tell how many images are decoded; end where the time is over."""
-        self.told.on_decoded(done, total)
-        if done < total and self.clock.is_over:
-            raise OutOfTimeError
+        self.options.on_decoded(done, total)
+        self._check_time(done, total)
 
     def _progress(self, progress: Progress) -> None:
-        self.told.progress(progress)
-        if progress.done < progress.total and self.clock.is_over:
+        self.options.progress(progress)
+        self._check_time(progress.done, progress.total)
+
+    def _check_time(self, done: int, total: int) -> None:
+        if done < total and self.options.clock.is_over:
             raise OutOfTimeError
 
-    def _extract(self, source: Path, output: Path, **views: Any) -> ExtractSummary:
-        def again(overwrite: bool) -> ExtractSummary:
-            return extract(
-                source,
-                output,
-                backbone=self.backbone,
-                size=self.size,
-                weights=self.weights,
-                workers=self.workers,
-                max_pixels=self.limits.pixels,
-                max_bytes=self.limits.bytes,
-                truncated=self.limits.truncated,
-                overwrite=overwrite,
-                prune=True,
-                progress=self._progress,
-                **views,
-            )
+    def _model(self, name: str) -> Path:
+        return self.options.output / f"{name}.ffe"
 
+    def _extract(self, source: Path, output: Path, **views: Any) -> ExtractSummary:
+        options = self.options
+        asked = {"backbone": options.backbone, "size": options.size, "weights": options.weights, **self._reading, **views}
         try:
-            return again(overwrite=False)
+            return extract(source, output, prune=True, progress=self._progress, **asked)
         except StaleStoreError:  # an earlier comparison had another backbone, or other views
-            return again(overwrite=True)
+            return extract(source, output, prune=True, progress=self._progress, overwrite=True, **asked)
 
     def _with_views(self) -> Path:
         """Return the feature file with views; its plain rows are those that are there."""
-        path = self.folder / "views.h5"
+        path, views = self.options.output / "views.h5", self.options.views
         known = _begun(path)
         if not path.exists():
             copy_file(self.features, path)
-        done = self._extract(self._source, path, views=self.views.count, augment=self.views.augment)
+        done = self._extract(self._source, path, views=views.count, augment=views.augment)
         with FeatureStore(path) as store:
             self._views_reused = known and done.computed < len(store) - len(store.plain)
         return path
 
-    def _search(self, name: str, features: Path, views: str | None, began: float, seconds: float | None) -> Road:
-        """Search over heads on a feature file."""
+    def _search(self, name: str, seconds: float | None) -> Road:
+        """Search over heads on the features, or on those with views."""
+        began = time.monotonic()
+        features, views = (self._with_views(), "all") if name == VIEWS else (self.features, None)
         curve: list[tuple[float, float]] = []
 
         def watch(progress: SearchProgress) -> None:
@@ -202,18 +264,17 @@ class RoadRunner:
             for trial in progress.new:
                 best = max([trial.score, *(score for _, score in curve[-1:])])
                 curve.append((now - progress.elapsed + trial.finished, best))
-            self.told.on_trials(progress)
+            self.options.on_trials(progress)
 
-        used = time.monotonic() - began
         result = tune(
             features,
-            self.folder / f"{name}.ffe",
+            self._model(name),
             overwrite=True,
-            trials=self.trials,
-            budget=None if seconds is None else max(_LEAST_SECONDS, seconds - used),
-            seed=self.seed,
+            trials=self.options.trials,
+            budget=_left(seconds, began),
+            seed=self.options.seed,
             views=views,
-            weights=self.weights,
+            weights=self.options.weights,
             on_progress=watch,
         )
         road = self._road(
@@ -238,67 +299,62 @@ class RoadRunner:
             x = store.features(np.asarray([row_of[digest] for digest in self._tested], np.int64))
         return with_temperature(result.head.predict_proba(x), result.calibration.factor)
 
-    def _train_on_backbone(self, name: str, began: float, seconds: float | None) -> Road:
+    def _train_on_backbone(self, name: str, seconds: float | None) -> Road:
         """Train the head, or some of the backbone too, from the head on the frozen features."""
+        called, asked = time.monotonic(), self.options
         start, spent = self._warm_start()
+        options: dict[str, Any]
         if name == FINETUNING:
-            stages = self.unfreeze or self._stages(start)
-            last = self._epochs(15)
-            epochs = (*([last if self.epochs else _FIRST_STAGE] * (len(stages) - 1)), last)
-            options: dict[str, Any] = {"unfreeze": stages, "epochs": epochs, "schedule": "exponential", "hold": _FIRST_STAGE}
+            stages, last = asked.unfreeze or self._stages(start), self._epochs(15)
+            epochs = (*([last if asked.epochs else _FIRST_STAGE] * (len(stages) - 1)), last)
+            options = {"unfreeze": stages, "epochs": epochs, "schedule": "exponential", "hold": _FIRST_STAGE}
         else:
-            epochs = (self._epochs(15),)
-            options = {"unfreeze": ("0",), "epochs": epochs, "learning_rate": (1e-3,), "augment": self.views.augment}
-        before = self._extracting + spent
-        entered = time.monotonic()
+            options = {"unfreeze": 0, "epochs": self._epochs(15), "learning_rate": 1e-3, "augment": asked.views.augment}
+        began = time.monotonic()
         result = finetune(
             self._source,
-            self.folder / f"{name}.ffe",
-            overwrite=True,
+            self._model(name),
             model=start,
-            split=self._split,
-            budget=None if seconds is None else max(_LEAST_SECONDS, seconds - (entered - began)),
-            seed=self.seed,
-            cache=self.folder / "activations",
+            budget=_left(seconds, called),
+            cache=asked.output / "activations",
             keep_cache=True,
-            weights=self.weights,
+            weights=asked.weights,
             progress=self._progress,
-            **self._of_training(),
+            **self._training,
             **options,
         )
-        return self._trained(name, result, entered, before, starts_from=start.stem, reused=self._reused or result.reused)
+        more = {"starts_from": start.stem, "reused": self._reused or result.reused}
+        return self._trained(name, result, began, self._extracting + spent, **more)
 
-    def _train_from_scratch(self, name: str, began: float, seconds: float | None) -> Road:
+    def _train_from_scratch(self, name: str, seconds: float | None) -> Road:
+        began = time.monotonic()
         result = scratch(
             self._source,
-            self.folder / f"{name}.ffe",
-            overwrite=True,
-            size=self.scratch_size,
+            self._model(name),
+            size=self.options.scratch_size,
             plain=name == PLAIN,
-            epochs=(self._epochs(30),),
-            split=self._split,
+            epochs=self._epochs(30),
             budget=seconds,
-            seed=self.seed,
-            **self._of_training(),
+            **self._training,
         )
         return self._trained(name, result, began, 0.0)
 
-    def _of_training(self) -> dict[str, Any]:
-        """Return what every training is called with."""
+    @property
+    def _training(self) -> dict[str, Any]:
+        """What every training is called with."""
+        options = self.options
         return {
-            "workers": self.workers,
-            "max_pixels": self.limits.pixels,
-            "max_bytes": self.limits.bytes,
-            "truncated": self.limits.truncated,
+            "overwrite": True,
+            "split": self._split,
+            "seed": options.seed,
+            **self._reading,
             "on_decoded": self.on_decoded,
-            "on_epoch": self.told.on_epoch,
-            "on_step": self.told.on_step,
+            "on_epoch": options.on_epoch,
+            "on_step": options.on_step,
         }
 
     def _epochs(self, without_budget: int) -> int:
-        if self.epochs is not None:
-            return self.epochs
-        return without_budget if self.budget is None else _MANY
+        return self.options.epochs or (without_budget if self.options.seconds is None else _MANY)
 
     def _warm_start(self) -> tuple[Path, float]:
         """Return a model whose head consists of layers, and the seconds that it took.
@@ -309,23 +365,24 @@ class RoadRunner:
         if self._start is not None:
             return self._start
         began, spent, head, settings = time.monotonic(), 0.0, "logistic", {}
-        path = self.folder / "start.ffe"
+        path = self._model("start")
         if self._frozen is not None:
             result, spent = self._frozen
-            best = next(filter(_has_layers, result.leaderboard), None)
+            best = next((trial for trial in result.leaderboard if can_learn(trial.head, trial.parameters)), None)
             if best is result.leaderboard[0]:
-                path = self.folder / f"{FROZEN}.ffe"
+                path = self._model(FROZEN)
             elif best is not None:
                 head, settings = best.head, best.parameters
         if path.stem != FROZEN:
             log.info("the start of what follows is a %s head", head)
-            train(self.features, path, overwrite=True, head=head, settings=settings, seed=self.seed, weights=self.weights)
+            seed, weights = self.options.seed, self.options.weights
+            train(self.features, path, overwrite=True, head=head, settings=settings, seed=seed, weights=weights)
         self._start = path, spent + time.monotonic() - began
         return self._start
 
     def _stages(self, start: Path) -> tuple[str, ...]:
         """Return how many layers each stage of fine-tuning trains."""
-        base = open_base(start, self.weights)
+        base = open_base(start, self.options.weights)
         count = len(build(base.spec, base.found).layers)
         return tuple(str(max(1, round(share * count))) for share in _STAGES)
 
@@ -347,16 +404,23 @@ class RoadRunner:
         )
 
     def _road(self, name: str, began: float, before: float, **known: Any) -> Road:
-        """Return a road that was gone.
-
-        Args:
-            name: of the road.
-            began: ``time.monotonic()`` when it began.
-            before: seconds that it needs of what was there already.
-            known: what it came to.
-        """
-        model, own = self.folder / f"{name}.ffe", time.monotonic() - began
+        """Return a road that began at a ``time.monotonic()``, and needs the seconds ``before`` of what was there already."""
+        model, own = self._model(name), time.monotonic() - began
         return Road(name, seconds=before + own, own_seconds=own, model=model, size=model.stat().st_size, **known)
+
+
+def _backbone_of(output: Path, backbone: str | None, size: int | tuple[int, int] | None) -> tuple[str, tuple[int, int]]:
+    """Return the name of the backbone, and (height, width) of its input."""
+    if backbone is None:
+        own = existing_spec(output / "features.h5")
+        backbone, size = (DEFAULT, size) if own is None else (own.backbone.name, size or own.preprocess.size)
+        if own is not None and backbone != DEFAULT:
+            log.info("the features in '%s' were made with the backbone %s: going on with that", output, backbone)
+    row = find(backbone)
+    side = row.size if size is None else size
+    height_width = (side, side) if isinstance(side, int) else side
+    check_size(row, height_width)
+    return backbone, height_width
 
 
 def _begun(features: Path) -> bool:
@@ -364,6 +428,18 @@ def _begun(features: Path) -> bool:
     return features.exists() or has_rows(features)
 
 
-def _has_layers(trial: Trial) -> bool:
-    """Return whether a trial's head can go on learning; see ``ffe.finetuning.head_layers.check_head``."""
-    return trial.head in {"dense", "logistic"} or (trial.head == "svm" and trial.parameters["kernel"] == "linear")
+def _left(seconds: float | None, began: float) -> float | None:
+    """Return what is left of a road's seconds; None = it has as many as it likes."""
+    return None if seconds is None else max(_LEAST_SECONDS, seconds - (time.monotonic() - began))
+
+
+def _reason(error: Exception) -> str:
+    """Say why a road could not be gone."""
+    if is_sentence(error):
+        return str(error)
+    if ran_out_of_memory(error):
+        return memory_text(error, "give a smaller --size, or fewer --views")
+    assert isinstance(error, OSError)
+    what = " ".join((error.strerror or str(error)).split())
+    where = f" ('{error.filename}')" if error.filename else ""
+    return f"the system refused: {what}{where}; mend that, and run the same command again"

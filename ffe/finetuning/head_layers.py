@@ -54,14 +54,18 @@ class WarmStart:
         return LogisticHead.from_arrays(parameters, grid, {**arrays, "weights": weights, "bias": bias.astype(np.float64)})
 
 
+def can_learn(head: str, parameters: Mapping[str, Any]) -> bool:
+    """Return whether heads of a name, with these parameters, consist of layers that can go on learning."""
+    return head in {"dense", "logistic"} or (head == "svm" and parameters["kernel"] == "linear")
+
+
 def check_head(head: Head, model: str) -> None:
     """Make sure that a head consists of layers that can go on learning.
 
     Raises:
         HeadError: it does not; the message names a command that makes one that does.
     """
-    linear = isinstance(head, SvmHead) and head.parameters["kernel"] == "linear"
-    if not (isinstance(head, (DenseHead, LogisticHead)) or linear):
+    if not can_learn(head.name, head.parameters):
         what = {"svm": "an RBF svm", "ensemble": "an ensemble"}.get(head.name, f"a {head.name}")
         raise HeadError(
             f"The head of '{model}' is {what}, which has no layers that could go on learning; "
