@@ -1,4 +1,4 @@
-"""Where a page or a picture is to go, and how it gets there: whole, or not at all."""
+"""Where an output is to go, and how a page or a picture gets there: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ from pathlib import Path
 from ffe.base.atomic import atomic_write
 from ffe.base.file_access import unopened, unwritable
 from ffe.base.text import suffix_refusal
-from ffe.errors import ReportError, unwritten
+from ffe.errors import FfeError, ReportError, unwritten
+
+_EXAMPLES = {"features": "features.h5", "model": "model.ffe"}
 
 PAGE_MARK = b'<meta name="generator" content="ffe">'  # by which a page of ours is known
 PICTURE_MARK = b"ffe preview"
 _END_BYTES = 65_536  # a mark stands near the beginning, or the end
+
+
+def check_folder(path: Path, what: str, wrong: type[FfeError]) -> None:
+    """Make sure that ``features`` or a ``model`` can be written to a place, whatever is there: its ending and its folder."""
+    if (refusal := suffix_refusal(path, what)) is not None:
+        raise wrong(refusal)
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+    if path.is_dir() or not folder.is_dir():
+        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{folder}')"
+        raise wrong(f"The output '{path}' {problem}; name a file in an existing folder, such as {_EXAMPLES[what]}.")
+    if not os.access(folder, os.W_OK):
+        raise wrong(unwritable(folder, path.exists()))
 
 
 def check_output(

@@ -14,12 +14,13 @@ from ffe.backbones.catalog import FAKE
 from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import weights_of
 from ffe.backbones.weights import Weights
-from ffe.base.file_access import first_bytes, unopened, unwritable
+from ffe.base.file_access import first_bytes, unopened
 from ffe.base.model_archive import BACKBONE, HEAD_KERAS
 from ffe.base.openvino_ir import IrModel
+from ffe.base.output_file import check_folder
 from ffe.base.output_file import check_output as check_report
 from ffe.base.system import library_version
-from ffe.base.text import overwrite_refusal, suffix_refusal
+from ffe.base.text import overwrite_refusal
 from ffe.bundle.card import model_card
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
@@ -54,23 +55,14 @@ def check_output(
 
 
 def check_place(path: Path, *, overwrite: bool, inputs: Iterable[str | os.PathLike[str] | None] = ()) -> None:
-    """Make sure, before anything slow, that a model file can be written there.
+    """Make sure, before anything slow, that a model file can be written there; else a BundleError says why not.
 
     Args:
         path: the place.
         overwrite: a model that is there may be replaced; see ``ffe.base.text.overwrite_refusal``.
         inputs: files of the same command, which are never replaced; what is none does not count.
-
-    Raises:
-        BundleError: it is a folder, or lies in none, or is another file or an input, or a model that stays.
     """
-    if (refusal := suffix_refusal(path, "model")) is not None:
-        raise BundleError(refusal)
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{path.parent}')"
-        raise BundleError(f"The output '{path}' {problem}; name a file in an existing folder, such as model.ffe.")
-    if not os.access(path.parent, os.W_OK):
-        raise BundleError(unwritable(path.parent, path.exists()))
+    check_folder(path, "model", BundleError)
     if path.exists():
         if any(one is not None and os.path.exists(one) and os.path.samefile(one, path) for one in inputs):
             raise BundleError(f"'{path}' is an input of the same command, so it is not replaced; choose another output.")
@@ -86,20 +78,13 @@ def check_place(path: Path, *, overwrite: bool, inputs: Iterable[str | os.PathLi
 
 
 def check_page(report: str | os.PathLike[str] | None, output: str | os.PathLike[str] | None) -> None:
-    """Make sure, before anything slow, that a report can be written, and not onto its model.
-
-    Raises:
-        ReportError: it cannot.
-    """
+    """Make sure, before anything slow, that a report can be written, and not onto its model; else raise a ReportError."""
     if report is not None and check_report(report).resolve() == (output and Path(output).resolve()):
         raise ReportError(f"The report and the model are both to be '{report}'; give them different names.")
 
 
 def tested_before(path: str | os.PathLike[str] | None, seed: int, test_fraction: float) -> frozenset[str]:
-    """Return the digests of the images that tested in the model that is about to be replaced.
-
-    None did where there is no such model, or it was made with another seed or share for the test.
-    """
+    """Return the digests of the images that tested in the model that is about to be replaced, if seed and share are its own."""
     if path is None or not Path(path).exists() or not Path(path).stat().st_size:
         return frozenset()
     bundle = Bundle(path)

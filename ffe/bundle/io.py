@@ -75,10 +75,7 @@ class SplitRow:
 
 
 class Bundle:
-    """A model file, checked.
-
-    Args:
-        path: a file that ``ffe tune`` or ``ffe train`` wrote.
+    """A model file, checked: one that ``ffe tune``, ``train``, ``finetune`` or ``scratch`` wrote.
 
     Attributes:
         path: the file, as it was named.
@@ -147,10 +144,7 @@ class Bundle:
             raise ValueError("it does not answer with a probability for each class")
 
     def golden(self) -> dict[str, np.ndarray]:
-        """Return the golden check: ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K).
-
-        The probabilities are those of the head, before the temperature.
-        """
+        """Return ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K) before the temperature."""
         return self.arrays(GOLDEN)
 
     def splits(self) -> list[SplitRow]:
@@ -174,8 +168,7 @@ class Bundle:
             return None
         if wanted is not None and digest_of_parts(members[IR_GRAPH], members[IR_WEIGHTS]) != wanted:
             raise BundleError(f"The model file '{self.path}' holds another int8 backbone than its spec names; make it again.")
-        graph = self._read(IR_GRAPH)
-        return IrModel(graph, map_member(self.absolute, IR_WEIGHTS))
+        return IrModel(self._read(IR_GRAPH), map_member(self.absolute, IR_WEIGHTS))
 
     @contextlib.contextmanager
     def keras_file(self) -> Iterator[Path | None]:
@@ -243,21 +236,13 @@ def write_bundle(
     ir: IrModel | None = None,
     head_keras: Path | None = None,
 ) -> Manifest:
-    """Write a model file beside its final place, sync it, and rename it.
+    """Write a model file, whole or not at all; return its manifest with the ``members`` filled in.
 
     Args:
         path: the model file; replaced if it exists.
-        manifest: the record; its ``members`` are filled in here.
-        head: the fitted head.
-        golden: see ``Bundle.golden``.
-        splits: where each image went.
-        card: the model card.
-        keras_file: the backbone as a ``.keras`` file, to take along.
-        ir: the backbone as an IR model, to take along.
+        manifest, head, golden, splits, card: see ``Bundle``.
+        keras_file, ir: the backbone, to take along, as a ``.keras`` file and as an IR model.
         head_keras: the head as a ``.keras`` file, for other programs; ffe does not read it.
-
-    Returns:
-        The manifest as written.
     """
     members: dict[str, bytes | memoryview] = {
         HEAD: _npz(head.arrays()),

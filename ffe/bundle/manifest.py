@@ -23,11 +23,8 @@ class Manifest:
     """The record of a model.
 
     Attributes:
-        schema: number of the bundle's layout.
-        ffe_version: version that wrote it.
-        libraries: versions of the libraries that took part.
-        spec: what makes the features that the head takes.
-        spec_digest: their cache key.
+        schema, ffe_version, libraries: of the file's layout, of what wrote it, and of the libraries that took part.
+        spec, spec_digest: what makes the features that the head takes, and their cache key.
         grid: (h, w, c) of the features before flattening.
         head: the head and its parameters.
         class_names: column i of the probabilities is class_names[i].
@@ -80,11 +77,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, value: Any) -> Manifest:
-        """Rebuild a manifest.
-
-        Raises:
-            BundleError: it has another schema, or fields are missing.
-        """
+        """Rebuild a manifest; a BundleError says that it has another schema, or that fields are missing."""
         if not isinstance(value, dict) or "schema" not in value:
             raise BundleError("it has no schema number")
         if value["schema"] not in READABLE:
@@ -109,16 +102,13 @@ class Manifest:
             return cls(
                 schema=SCHEMA,
                 ffe_version=str(value["ffe_version"]),
-                libraries=dict(value["libraries"]),
                 spec=ExtractSpec.from_json(value["spec"]),
                 spec_digest=str(value["spec_digest"]),
                 grid=(height, width, channels),
                 head=HeadSpec.from_json(value["head"]),
                 class_names=_composed(value["class_names"]),
-                evaluation=dict(value["evaluation"]),
                 leaderboard=tuple(value["leaderboard"]),
-                search=dict(value["search"]),
-                members=dict(value["members"]),
+                **{name: dict(value[name]) for name in ("libraries", "evaluation", "search", "members")},
                 calibration=calibration,
                 reject=reject,
                 training=training,

@@ -41,15 +41,7 @@ KINDS = (*_IN_ROOT, *_BESIDE)
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """Files of one kind in one place.
-
-    Attributes:
-        kind: one of ``KINDS``, or ``weights``: Keras's own, which ffe never removes.
-        what: in words.
-        where: the folder.
-        files: how many.
-        bytes: their size.
-    """
+    """How many files of one kind lie in a folder, and their size; ``weights`` are Keras's own, which ffe never removes."""
 
     kind: str
     what: str
@@ -72,8 +64,8 @@ class _Place:
 
     def files(self) -> list[Path]:
         """Return the files of ours: what has a name that only ffe gives, and is what such a file is; others are left alone."""
-        found = {path for path in self._like(self.names) if path.is_file() and _is_ours(self.kind, path)}
-        found |= {path for partial in self._unfinished() for path in partial.iterdir() if path.is_file()}
+        found = {path for path in self._named(self.names) if path.is_file() and _is_ours(self.kind, path)}
+        found |= {path for journal in self._journals() for path in journal.iterdir() if path.is_file()}
         return sorted(found)
 
     def entry(self) -> CacheEntry:
@@ -84,42 +76,35 @@ class _Place:
         return CacheEntry(self.kind, self.what, str(self.folder), len(sizes), sum(sizes))
 
     def clear(self) -> None:
-        for partial in self._unfinished():
-            lock = lock_output(partial, partial.with_suffix(""))
-            delete_folder(partial)
+        for journal in self._journals():
+            lock = lock_output(journal, journal.with_suffix(""))
+            delete_folder(journal)
             release_output(lock)
         files = self.files()
         for path in files:
             path.unlink(missing_ok=True)
-        for folder in {path.parent for path in files} - {self.folder}:
-            _remove_if_empty(folder)
-        _remove_if_empty(self.folder)
+        for folder in (*({path.parent for path in files} - {self.folder}), self.folder):
+            with contextlib.suppress(OSError):  # it is not empty, or not there
+                folder.rmdir()
 
-    def _like(self, names: str) -> list[Path]:
+    def _named(self, names: str) -> list[Path]:
         return sorted(path for path in self.folder.glob(self.within) if re.fullmatch(names, path.name))
 
-    def _unfinished(self) -> list[Path]:
-        like = self._like(r".+-[0-9a-f]{12}\.h5\.partial") if self.kind == "activations" else []
-        return [folder for folder in like if (folder / LOCK).is_file() or (folder / DRAFT).is_file()]
+    def _journals(self) -> list[Path]:
+        """Return the folders of runs that did not finish."""
+        named = self._named(r".+-[0-9a-f]{12}\.h5\.partial") if self.kind == "activations" else []
+        return [folder for folder in named if (folder / LOCK).is_file() or (folder / DRAFT).is_file()]
 
 
 def list_cached(folders: Sequence[Path] = ()) -> list[CacheEntry]:
-    """Return what is kept: in the cache folder, beside outputs in these folders, and Keras's own weights.
-
-    Raises:
-        SourceError: there is no such folder.
-    """
+    """Return what is kept: in the cache folder, beside outputs in these folders, and Keras's own weights."""
     places = [*_in_root(), *_beside(folders)]
     places.append(_Place(WEIGHTS, "weights that Keras downloaded", keras_home() / "models", r".+\.h5"))
     return [place.entry() for place in places]
 
 
 def clear_cached(kind: str | None = None, folders: Sequence[Path] = ()) -> list[CacheEntry]:
-    """Remove what is kept, and return what that was.
-
-    Args:
-        kind: one of ``KINDS``; None = all of them.
-        folders: where outputs are that trials and activations may lie beside.
+    """Remove what is kept of a kind (None = of all), in the cache folder and beside outputs in these folders; return what it was.
 
     Raises:
         SourceError: there is no such folder.
@@ -161,8 +146,3 @@ def _is_ours(kind: str, path: Path) -> bool:
     except (FfeError, OSError, ValueError, zipfile.BadZipFile):
         return False
     return True
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # it is not, or not there
-        folder.rmdir()

@@ -29,7 +29,6 @@ from ffe.splits.holdout import TRAIN, VALID
 from ffe.store.journal import Journal
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
-from ffe.store.schema import Row
 from ffe.store.writer import write_like
 
 OURS = (".h5", ".hdf5", ".ffe", ".html", ".htm")  # what is taken for a file of ours; all else is a photo
@@ -92,11 +91,9 @@ class _Photo:
     met: bool = False
 
     def knows(self, name: str, sha256: str = "", root: Path | None = None) -> bool:
-        """Return whether an image is this photo, or a copy of it, or lies in this folder.
+        """Return whether an image is this photo, or a copy of it, or lies in this folder: see ``forget``.
 
-        It is, if it has the same content, or the same name: as it stands in the
-        file, or as the end of the path that was given. A name alone does not
-        count where both contents are known, and differ.
+        A name alone does not count where both contents are known, and differ.
         """
         stored, asked = _SECOND_FILE.sub("", name), self.asked
         here = os.path.abspath(asked).replace(os.sep, "/")
@@ -151,8 +148,7 @@ def forget(
         raise SourceError("Name the photos to forget, and the files to forget them in; for example: ffe forget a.jpg f.h5 m.ffe.")
 
     def known(name: str, sha256: str = "", root: Path | None = None) -> bool:
-        met = [photo.knows(name, sha256, root) for photo in wanted]  # all of them, so that each learns its names
-        return any(met)
+        return any([photo.knows(name, sha256, root) for photo in wanted])  # noqa: C419 - each learns its names
 
     while True:  # a digest that one file tells leads to names in the others
         before = sum(len(photo.digests | photo.names) for photo in wanted)
@@ -165,15 +161,11 @@ def forget(
             "check the name: 'ffe info MODEL --splits' lists those of a model."
         )
     if not dry_run:
-        _write({Path(os.path.realpath(found.file)): write for found, write in steps if found.photos})
+        changes = {Path(os.path.realpath(found.file)): write for found, write in steps if found.photos}
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as replaced:  # all are replaced once all are whole
+            for place, write in changes.items():
+                write(replaced.enter_context(atomic_write(place)), opened)
     return ForgetResult(tuple(found for found, _ in steps), tuple(p.asked for p in wanted if not p.met), not dry_run)
-
-
-def _write(steps: dict[Path, _Write]) -> None:
-    """Write all files anew beside their places, and put them there once all are whole."""
-    with contextlib.ExitStack() as opened, contextlib.ExitStack() as replaced:
-        for place, write in steps.items():
-            write(replaced.enter_context(atomic_write(place)), opened)
 
 
 def _several(asked: Any) -> list[Any]:
@@ -212,7 +204,7 @@ def _in_features(path: Path, known: _Known) -> _Step:
         source = Path(store.source)
         root = source.parent if source.is_file() else source
         gone = np.asarray([known(*row, root) for row in zip(store.paths, store.sha256, strict=True)], bool)
-        skipped = [known(item.path, "", root) for item in store.skipped]
+        skipped = {item.path for item in store.skipped if known(item.path, "", root)}
         if gone.any() and gone.all():
             raise DataError(f"All photos of '{path}' are to be forgotten; delete the file instead.")
         if store.parts and gone.any():
@@ -221,21 +213,14 @@ def _in_features(path: Path, known: _Known) -> _Step:
                 f"'{path}' is virtual, its photos lie in its parts; forget them in those, and pack them again: "
                 f"ffe pack {parts} -o {path} --virtual --overwrite."
             )
-        names = {store.paths[i] for i in np.flatnonzero(gone)}
-        names |= {item.path for item, is_gone in zip(store.skipped, skipped, strict=True) if is_gone}
+        names = skipped | {store.paths[i] for i in np.flatnonzero(gone)}
         near = _near(store, gone)
 
     def write(place: Path, opened: contextlib.ExitStack) -> None:
         store = opened.enter_context(FeatureStore(path))
         opened.callback(Journal(path, store.spec, overwrite=True).close)
-        kept = {(row.path, row.view): i for i, row in enumerate(store.rows()) if not gone[i]}
-        rows = store.rows()
-
-        def features(row: Row) -> np.ndarray:
-            return store.raw_row(kept[row.path, row.view])
-
-        left = [item for item, is_gone in zip(store.skipped, skipped, strict=True) if not is_gone]
-        write_like(store, place, rows=[rows[i] for i in kept.values()], features=features, skipped=left)
+        rows = [row for row, is_gone in zip(store.rows(), gone, strict=True) if not is_gone]
+        write_like(store, place, rows=rows, skipped=[item for item in store.skipped if item.path not in skipped])
 
     return ForgottenFile(path, "features", tuple(sorted(names)), int(gone.sum()), near), write
 
@@ -251,23 +236,23 @@ def _near(store: FeatureStore, gone: np.ndarray) -> tuple[str, ...]:
 def _in_model(path: Path, known: _Known) -> _Step:
     bundle = Bundle(path)
     splits = bundle.splits()
-    gone = [known(row.path, row.sha256) for row in splits]
-    left = [row for row, is_gone in zip(splits, gone, strict=True) if not is_gone]
-    names = sorted(row.path for row, is_gone in zip(splits, gone, strict=True) if is_gone)
-    learnt = any(is_gone and row.split in {TRAIN, VALID} for row, is_gone in zip(splits, gone, strict=True))
-    stays = _stays(bundle) if learnt else ""
-    return ForgottenFile(path, "model", tuple(names), stays=stays), lambda place, _: bundle.replace_splits(left, place)
+    gone = {row for row in splits if known(row.path, row.sha256)}
+    left = [row for row in splits if row not in gone]
+    stays = _stays(bundle) if any(row.split in {TRAIN, VALID} for row in gone) else ""
+    found = ForgottenFile(path, "model", tuple(sorted(row.path for row in gone)), stays=stays)
+    return found, lambda place, _: bundle.replace_splits(left, place)
 
 
 def _stays(bundle: Bundle) -> str:
     """Return what a model keeps of photos that it was fitted on, and the command that makes it again."""
     as_they_are = any(name.endswith("vectors") and array.size for name, array in bundle.arrays(HEAD).items())
     what = "features of some training photos as they are" if as_they_are else "what it has learnt from the training photos"
-    again = _again(bundle.manifest, bundle.path)
+    again = _command(bundle.manifest, bundle.path)
     return f"its {bundle.manifest.head.name} head keeps {what}; make it again without these photos: {again}"
 
 
-def _again(manifest: Manifest, path: Path) -> str:
+def _command(manifest: Manifest, path: Path) -> str:
+    """Return the command that makes a model again."""
     output = f"-o {path} --overwrite"
     if kind := manifest.training.get("kind"):
         return f"ffe scratch PHOTOS {output}" if kind == "scratch" else f"ffe finetune PHOTOS --from START.ffe {output}"

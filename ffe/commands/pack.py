@@ -91,24 +91,20 @@ def pack(
             raise StoreError(f"'{path}' cannot be virtual and one of its own parts; choose another output.")
         merged = merge(stores)
         _check_views(stores)
-        parts = []
+        compression, parts = compress or "none", []
         if virtual:
             folder = Path(os.path.realpath(path)).parent
             parts = virtual_parts(stores, merged, [_relative(store.path.resolve(), folder) for store in stores])
-        compression = (
-            "none"
-            if virtual
-            else compress or compression_choice({file.compression for store in stores for file in store.parts or (store,)})
-        )
+        elif compress is None:
+            compression = compression_choice({file.compression for store in stores for file in store.parts or (store,)})
         filter_options(compression)
-        origin = {(row.path, row.view): where for row, where in zip(merged.rows, merged.origin, strict=True)}
 
         def features(row: Row) -> Any:
-            number, i = origin[row.path, row.view]
+            number, i = merged.origin[row.path, row.view]
             return stores[number].raw_row(i)
 
         def recorded(row: Row) -> int | None:
-            number, i = origin[row.path, row.view]
+            number, i = merged.origin[row.path, row.view]
             crc32 = stores[number].crc32
             return int(crc32[i]) if virtual and crc32 is not None else None
 
@@ -126,16 +122,9 @@ def pack(
             recorded=recorded,
             parts=parts,
         )
-        return PackSummary(
-            path,
-            len(stores),
-            len(merged.rows),
-            merged.duplicates,
-            merged.class_names,
-            virtual,
-            compression,
-            path.stat().st_size,
-        )
+        size = path.stat().st_size
+        names, rows = merged.class_names, len(merged.rows)
+        return PackSummary(path, len(stores), rows, merged.duplicates, names, virtual, compression, size)
 
 
 def _check_views(stores: Sequence[FeatureStore]) -> None:

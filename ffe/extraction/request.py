@@ -11,10 +11,11 @@ from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.backbones.resolve import make_spec, weights_of
 from ffe.backbones.trained import is_model_file
 from ffe.backbones.weights import Weights
-from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened, unwritable
+from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.base.openvino_ir import IrModel
+from ffe.base.output_file import check_folder
 from ffe.base.system import collector_paused, has_vnni
-from ffe.base.text import REPLACE, suffix_refusal
+from ffe.base.text import REPLACE
 from ffe.engines.factory import check_engine, int8_text
 from ffe.engines.model_cache import cached_path, model_key
 from ffe.errors import SpecError, StaleStoreError, StoreError
@@ -184,14 +185,7 @@ def existing_spec(path: Path, like: Path | None = None) -> ExtractSpec | None:
 
 def check_output(path: Path, *, overwrite: bool = False) -> None:
     """Make sure, before anything slow, that the output can be written."""
-    if (refusal := suffix_refusal(path, "features")) is not None:
-        raise StoreError(refusal)
-    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
-    if path.is_dir() or not folder.is_dir():
-        problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{folder}')"
-        raise StoreError(f"The output '{path}' {problem}; name a file in an existing folder, such as features.h5.")
-    if not os.access(folder, os.W_OK):
-        raise StoreError(unwritable(folder, path.exists()))
+    check_folder(path, "features", StoreError)
     try:
         replaceable = not overwrite or not path.exists() or first_bytes(path) in {HDF5_SIGNATURE, b""}
     except OSError as error:

@@ -20,7 +20,7 @@ class Merged:
     Attributes:
         class_names: of all files, sorted.
         rows: file after file, with labels of these classes.
-        origin: (file, row in it) of each of them.
+        origin: (file, row in it) of each of them, by path and view.
         duplicates: images that a file before had already.
         skipped: files that gave no row in any of them, sorted by path.
         sources: the folders that paths are relative to.
@@ -28,7 +28,7 @@ class Merged:
 
     class_names: tuple[str, ...]
     rows: list[Row]
-    origin: list[tuple[int, int]]
+    origin: dict[tuple[str, int], tuple[int, int]]
     duplicates: int
     skipped: tuple[Skipped, ...]
     sources: tuple[str, ...]
@@ -36,7 +36,7 @@ class Merged:
     def runs(self, file: int) -> tuple[tuple[int, int], ...]:
         """Return (first row, how many) of what is taken from one of the files, in order."""
         runs: list[tuple[int, int]] = []
-        for number, row in self.origin:
+        for number, row in self.origin.values():
             if number != file:
                 continue
             if runs and row == sum(runs[-1]):
@@ -86,7 +86,7 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
     return Merged(
         class_names,
         list(rows.values()),
-        list(origin.values()),
+        origin,
         duplicates,
         tuple(skipped[path] for path in sorted(skipped)),
         tuple(dict.fromkeys(source for store in stores for source in store.sources)),

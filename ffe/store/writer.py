@@ -142,9 +142,12 @@ def write_store(
 
 
 def write_like(store: FeatureStore, path: Path, **changes: Any) -> None:
-    """Write a feature file that says what an open one says, compressed alike, but for changes to what ``write_store`` takes."""
+    """Write a feature file like an open one, compressed alike, but for changes to what ``write_store`` takes."""
     same = {name: getattr(store, name) for name in ("spec", "grid", "class_names", "skipped", "judged_by", "source")}
     same |= {"quantized": store.quantized(), "compress": compression_choice({store.compression}), "views": store.made_views}
+    if "features" not in changes:
+        place = {(row.path, row.view): i for i, row in enumerate(store.rows())}
+        same["features"] = lambda row: store.raw_row(place[row.path, row.view])
     same["sources"] = store.sources if len(store.sources) > 1 else ()
     write_store(path, **{**same, **changes})
 
