@@ -45,8 +45,8 @@ from ffe.base.openvino_ir import IrModel, digest_of_parts, map_member
 from ffe.bundle.manifest import Manifest
 from ffe.errors import BundleError, FfeError, one_line, unwritten
 from ffe.evaluation.temperature import with_temperature
-from ffe.heads import find_head
 from ffe.heads.base import Head
+from ffe.heads.ensemble import head_class
 from ffe.specs import spec_digest
 
 _NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
@@ -125,7 +125,7 @@ class Bundle:
         """Rebuild the fitted head."""
         manifest = self.manifest
         try:
-            head = find_head(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, self.arrays(HEAD))
+            head = head_class(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, self.arrays(HEAD))
             self._try(head)
         except BundleError:
             raise

@@ -28,17 +28,14 @@ from ffe.evaluation.reject import check_threshold, selective_scores
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.heads import HEADS, find_head
-from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead
-from ffe.heads.nystroem import LANDMARKS
 from ffe.heads.search_space import complete
-from ffe.heads.svm import EXACT_ROWS
+from ffe.heads.transform import poolings_searched
 from ffe.report.tune_page import write_report
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.store.reader import FeatureStore
 from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble_search import best_ensemble
-from ffe.tuning.first_trials import poolings_searched
 from ffe.tuning.leak_claim import leak_of
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import (
@@ -231,7 +228,7 @@ def train(
         StoreError, DataError, HeadError, WeightsError, BundleError, ReportError, SpecError: before the fit starts.
     """
     started = time.monotonic()
-    complete(_searchable(head).space, settings or {}, head)
+    complete(find_head(head).space, settings or {}, head)
     spec = SearchSpec(
         heads=(head,),
         trials=1,
@@ -246,20 +243,9 @@ def train(
     return _run(features, spec, options, lambda problem, memory, groups: [score_once(problem, spec, head, spec.fixed)], started)
 
 
-def _searchable(name: str) -> type[Head]:
-    """Return the class of a head that can be fitted by itself.
-
-    Raises:
-        HeadError: there is no such head, or it is an ensemble.
-    """
-    if name == EnsembleHead.name:
-        raise HeadError("An ensemble is made of the heads that a search found; ask for one with 'ffe tune --ensemble 3'.")
-    return find_head(name)
-
-
 def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
     """Make sure that there are such heads, that some head has each parameter that is set, and that the values fit."""
-    spaces = {head: _searchable(head).space for head in heads}
+    spaces = {head: find_head(head).space for head in heads}
     names = {head: [parameter.name for parameter in space] for head, space in spaces.items()}
     for name in settings:
         if not any(name in known for known in names.values()):
@@ -293,12 +279,8 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> Cost:
         rough_duration(cost.seconds),
         bytes_text(cost.bytes),
     )
-    if "svm" in spec.heads and len(problem.train) > EXACT_ROWS:
-        log.info(
-            "above %d training rows the svm works on an approximation of its kernel from %d of them (Nyström)",
-            EXACT_ROWS,
-            LANDMARKS,
-        )
+    for note in filter(None, (find_head(name).search_note(len(problem.train)) for name in spec.heads)):
+        log.info("%s", note)
     if "flat" not in poolings_searched(len(problem.features), problem.grid) and "pooling" not in spec.fixed:
         log.info(
             "%d features are many, so most trials look at them pooled; --set pooling=flat takes them as they are",

@@ -28,8 +28,8 @@ from ffe.finetuning.finish import features_of
 from ffe.finetuning.head_layers import WarmStart, check_head, warm_start
 from ffe.finetuning.prefetch import BatchSource
 from ffe.finetuning.training_options import FinetuneOptions
-from ffe.heads import find_head
-from ffe.heads.base import Head
+from ffe.heads.base import FitData, Head
+from ffe.heads.ensemble import head_class
 from ffe.heads.transform import pooled_dims
 from ffe.images.limits import Limits
 from ffe.predictor import Predictor
@@ -198,7 +198,5 @@ def _without(base: BaseModel, x: np.ndarray, labels: np.ndarray, seed: int, weig
             f"'{path}' was trained as a whole, on images that are to validate; "
             "give the images that it was made from, with the split of then."
         )
-    kind = find_head(base.head.name)
-    return kind(base.head.parameters, manifest.grid).fit_rowwise(
-        x, labels, len(manifest.class_names), seed=seed, class_weights=weights
-    )
+    head = head_class(base.head.name)(base.head.parameters, manifest.grid)
+    return head.fit_rowwise(x, FitData(labels, len(manifest.class_names), seed, weights))

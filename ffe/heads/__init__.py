@@ -1,7 +1,8 @@
 """Heads: small classifiers on stored features, tuned and trained on a CPU.
 
 Every fitted head is a handful of arrays and predicts with numpy alone; the
-libraries that fit it are needed for fitting only.
+libraries that fit it are needed for fitting only. A new head is one file: a
+subclass of ``ffe.heads.base.Head``, and its entry here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from ffe.base.text import did_you_mean
 from ffe.errors import HeadError
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
-from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.forest import ForestHead
 from ffe.heads.logistic import LogisticHead
 from ffe.heads.svm import SvmHead
@@ -19,13 +19,13 @@ HEADS: dict[str, type[Head]] = {head.name: head for head in (SvmHead, LogisticHe
 
 
 def find_head(name: str) -> type[Head]:
-    """Return the class of a head; an ensemble is none that a search could try, but a model may be one.
+    """Return the class of a head that can be searched; a model may be an ensemble too: ``ffe.heads.ensemble.head_class``.
 
     Raises:
         HeadError: there is no such head.
     """
-    if name == EnsembleHead.name:
-        return EnsembleHead
+    if name == "ensemble":
+        raise HeadError("An ensemble is made of the heads that a search found; ask for one with 'ffe tune --ensemble 3'.")
     if name not in HEADS:
         raise HeadError(f"There is no head '{name}'; choose from {', '.join(HEADS)}.{did_you_mean(name, HEADS)}")
     return HEADS[name]

@@ -1,103 +1,101 @@
-"""What every head promises; ``ffe.testing.HeadContract`` checks it."""
+"""What every head is and does; ``ffe.testing.HeadContract`` checks it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ffe.heads.search_space import Parameter
-from ffe.heads.transform import FeatureMap
+from ffe.heads.transform import FeatureMap, poolings_searched
+
+Grid = tuple[int, int, int]  # height, width and channels of the stored features
+Settings = dict[str, Any]
 
 
-class Head(Protocol):
-    """A classifier on flattened features.
+@dataclass(frozen=True, eq=False)
+class FitData:
+    """What a fit is told of its rows, beside their features.
+
+    Attributes:
+        labels: int64 (N,), in [0, classes), each class at least once.
+        classes: number of classes, at least 2.
+        seed: start of every random choice.
+        class_weights: float64 (classes,), how much a row of each class counts; None = all the same.
+        images: int64 (N,), the image that each row is a view of: a head that
+            trains by epochs draws one row of each image for an epoch, all
+            others take all rows; None = every head takes all rows.
+    """
+
+    labels: np.ndarray
+    classes: int
+    seed: int = 0
+    class_weights: np.ndarray | None = None
+    images: np.ndarray | None = None
+
+    @property
+    def row_weights(self) -> np.ndarray:
+        """The weight of each row by its class: float64 (N,)."""
+        return row_weights(self.labels, self.class_weights)
+
+
+@dataclass(frozen=True)
+class SearchSize:
+    """What the time and the memory of a search depend on.
+
+    Attributes:
+        rows: in the search.
+        train_rows: that the final head is fitted on.
+        fit_rows: of the fit of one part, on average.
+        epoch_rows: of an epoch, on average; fewer than ``fit_rows`` where views are drawn.
+        dims: pooled features of a row, on average over the poolings that are tried.
+        classes, parts: how many.
+        rate: float64 operations a second of all cores together.
+        cores: of this machine.
+    """
+
+    rows: int
+    train_rows: int
+    fit_rows: int
+    epoch_rows: int
+    dims: float
+    classes: int
+    parts: int
+    rate: float
+    cores: int
+
+
+class Head:
+    """A classifier on flattened features, and what a search needs to know of it.
+
+    Features go through the map first, then to the fit. A new head has a name,
+    a space, ``fit_rowwise``, ``proba_rowwise``, ``arrays`` and ``restore``, and
+    an entry in ``ffe.heads.HEADS``; everything else has a default here.
 
     Attributes:
         name: what ``--heads`` and ``--head`` take.
-        space: its parameters, with the conditions under which they exist.
+        space: its parameters, with the conditions under which they exist; ``pooling`` is one of them.
         random: whether two fits from different seeds differ, so that trying
             one set of parameters more than once tells something.
+        further_trials: sets that a search tries beyond the first ones, where no number is asked for.
+        trials_at_once: sets that are scored in one call.
         parameters: the values of the active parameters.
         map: what it does to features first.
     """
 
     name: ClassVar[str]
     space: ClassVar[tuple[Parameter, ...]]
-    random: ClassVar[bool]
+    random: ClassVar[bool] = False
+    further_trials: ClassVar[int] = 4
+    trials_at_once: ClassVar[int] = 8
+
     parameters: dict[str, Any]
     map: FeatureMap
 
-    def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
+    def __init__(self, parameters: Mapping[str, Any], grid: Grid) -> None:
         """Take values for the active parameters of ``space``, and (h, w, c) of the features."""
-        ...
-
-    def fit(
-        self,
-        features: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        class_weights: np.ndarray | None = None,
-        images: np.ndarray | None = None,
-    ) -> Self:
-        """Fit on all the rows given; nothing of them is held back for a score.
-
-        Args:
-            features: float32 (N, D), flattened from the grid.
-            labels: int64 (N,), in [0, classes), each class at least once.
-            classes: number of classes, at least 2.
-            seed: start of every random choice.
-            class_weights: float64 (classes,), how much a row of each class counts; None = all the same.
-            images: int64 (N,), the image that each row is a view of: a head that
-                trains by epochs draws one row of each image for an epoch, all
-                others take all rows; None = every head takes all rows.
-        """
-        ...
-
-    def fit_rowwise(
-        self,
-        x: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        class_weights: np.ndarray | None = None,
-        images: np.ndarray | None = None,
-    ) -> Self:
-        """Fit, as ``fit`` does, on what ``map.rowwise`` made of the features: float32 (N, d)."""
-        ...
-
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Return float64 (N, classes), in [0, 1], rows summing to 1, for float32 (N, D)."""
-        ...
-
-    def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
-        """Return probabilities, as ``predict_proba`` does, for what ``map.rowwise`` made of the features."""
-        ...
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return all that ``predict_proba`` needs, as plain arrays."""
-        ...
-
-    @classmethod
-    def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Rebuild a fitted head from ``arrays()``; it predicts the same to the last bit."""
-        ...
-
-
-class MappedHead:
-    """What all heads share: features go through the map, then to the fit.
-
-    A head is ``fit_rowwise`` and ``proba_rowwise``; the rest is here.
-    """
-
-    parameters: dict[str, Any]
-    map: FeatureMap
-
-    def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
         self.parameters = dict(parameters)
         self.map = FeatureMap(parameters, grid)
 
@@ -111,35 +109,73 @@ class MappedHead:
         class_weights: np.ndarray | None = None,
         images: np.ndarray | None = None,
     ) -> Self:
-        """Fit; see ``Head.fit``."""
-        x = self.map.rowwise(features)
-        return self.fit_rowwise(x, labels, classes, seed=seed, class_weights=class_weights, images=images)
+        """Fit on all the rows given, float32 (N, D), flattened from the grid; for the rest see ``FitData``.
 
-    def fit_rowwise(
-        self,
-        x: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        class_weights: np.ndarray | None = None,
-        images: np.ndarray | None = None,
-    ) -> Self:
-        """Fit on mapped rows; see ``Head.fit_rowwise``."""
+        Nothing of the rows is held back for a score.
+        """
+        return self.fit_rowwise(self.map.rowwise(features), FitData(labels, classes, seed, class_weights, images))
+
+    def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
+        """Fit, as ``fit`` does, on what ``map.rowwise`` made of the features: float32 (N, d)."""
         raise NotImplementedError
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Return float64 (N, classes); see ``Head.predict_proba``."""
+        """Return float64 (N, classes), in [0, 1], rows summing to 1, for float32 (N, D)."""
         return self.proba_rowwise(self.map.rowwise(features))
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
-        """Return probabilities of mapped rows; see ``Head.proba_rowwise``."""
+        """Return probabilities, as ``predict_proba`` does, for what ``map.rowwise`` made of the features."""
         raise NotImplementedError
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that ``predict_proba`` needs, as plain arrays; those of the map are among them."""
+        raise NotImplementedError
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back what ``arrays`` returned; the map has its own already.
+
+        Raises:
+            HeadError: the arrays are damaged.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def from_arrays(cls, parameters: Mapping[str, Any], grid: Grid, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Rebuild a fitted head from ``arrays()``; it predicts the same to the last bit."""
+        head = cls(parameters, grid)
+        head.map.restore(arrays)
+        head.restore(arrays)
+        return head
+
+    @classmethod
+    def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
+        """Return sets of parameters to begin a search of so many rows with, in order; what they leave out keeps its default."""
+        return [{}, *({"pooling": pooling} for pooling in poolings_searched(rows, grid))]
+
+    @classmethod
+    def fit_seconds(cls, size: SearchSize) -> float:
+        """Return about how long one fit takes: within a factor of two or three."""
+        return 400.0 * size.fit_rows * min(size.fit_rows, size.dims) * max(1, size.classes - 1) / size.rate
+
+    @classmethod
+    def search_bytes(cls, size: SearchSize) -> int:
+        """Return the memory that a search takes beside the features and what is pooled of them."""
+        return 0
+
+    @classmethod
+    def search_note(cls, train_rows: int) -> str:
+        """Return what a user should know before so many rows are searched; empty = nothing."""
+        return ""
 
 
 def row_weights(labels: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
     """Return float64 (N,), the weight of each row by its class."""
     return np.ones(len(labels)) if class_weights is None else np.asarray(class_weights, np.float64)[labels]
+
+
+def sklearn_weights(class_weights: np.ndarray | None) -> dict[int, float] | None:
+    """Return class weights (classes,) as scikit-learn takes them."""
+    return None if class_weights is None else dict(enumerate(class_weights.tolist()))
 
 
 def size_in_bytes(head: Head) -> int:

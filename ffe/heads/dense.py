@@ -10,14 +10,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import threadpoolctl
 
-from ffe.heads.base import MappedHead, row_weights
+from ffe.evaluation.temperature import softmax
+from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings
 from ffe.heads.mlp import Layers, Network, initial_layers
-from ffe.heads.probability import softmax, two_columns
+from ffe.heads.probability import two_columns
 from ffe.heads.search_space import Parameter
 from ffe.heads.transform import FEATURE_SPACE, SCALING, stored
 
+_EPOCHS = 20  # that a dense head trains for, with early stopping
 
-class DenseHead(MappedHead):
+
+class DenseHead(Head):
     """One or two small dense layers with dropout, trained by RMSprop.
 
     The space is that of https://duongnt.com/fast-feature-extraction: the extra
@@ -44,19 +47,21 @@ class DenseHead(MappedHead):
 
     _layers: Layers
 
-    def fit_rowwise(
-        self,
-        x: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        class_weights: np.ndarray | None = None,
-        images: np.ndarray | None = None,
-    ) -> Self:
-        """Fit on mapped rows, for all epochs; see ``ffe.heads.base.Head``."""
+    @classmethod
+    def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
+        """Add to the defaults what often wins; see ``Head``."""
+        return [*super().first_trials(rows, grid), {"scaling": "sqrt_l2", "learning_rate": 0.005}]
+
+    @classmethod
+    def fit_seconds(cls, size: SearchSize) -> float:
+        """Return about how long one fit takes; see ``Head``."""
+        return 600.0 * _EPOCHS * size.epoch_rows * size.dims / size.rate
+
+    def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
+        """Fit on mapped rows, for all epochs; see ``Head``."""
         x = self.map.fit_rowwise(x).settle(x)
-        network, weights = network_of(self.parameters, classes), row_weights(labels, class_weights)
+        labels, weights, seed, images = data.labels, data.row_weights, data.seed, data.images
+        network = network_of(self.parameters, data.classes)
         start = initial_layers(network, x.shape[1], seed)
         size, epochs = self.parameters["batch_size"], self.parameters["epochs"]
         if self.parameters["trainer"] == "keras":
@@ -75,7 +80,7 @@ class DenseHead(MappedHead):
         return self
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
-        """Return float64 (N, classes) for mapped rows; see ``ffe.heads.base.Head``."""
+        """Return float64 (N, classes) for mapped rows; see ``Head``."""
         x = self.map.settle(x)
         for kernel, bias in self._layers[:-1]:
             x = np.maximum(x @ kernel + bias, 0)
@@ -96,14 +101,10 @@ class DenseHead(MappedHead):
             result |= {f"kernel{i}": kernel, f"bias{i}": bias}
         return result
 
-    @classmethod
-    def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Rebuild a fitted head."""
-        head = cls(parameters, grid)
-        head.map.restore(arrays)
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back what ``arrays`` returned."""
         count = sum(name.startswith("kernel") for name in arrays)
-        head._layers = [(stored(arrays, f"kernel{i}", 2), stored(arrays, f"bias{i}", 1)) for i in range(count)]
-        return head
+        self._layers = [(stored(arrays, f"kernel{i}", 2), stored(arrays, f"bias{i}", 1)) for i in range(count)]
 
 
 def network_of(parameters: Mapping[str, Any], classes: int) -> Network:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from ffe.errors import HeadError
-from ffe.heads.base import MappedHead
+from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings, sklearn_weights
 from ffe.heads.search_space import Parameter
 from ffe.heads.transform import POOLING, stored
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MOST_DEPTH = 100_000  # a walk takes so many steps, whatever the nodes say
 
 
-class ForestHead(MappedHead):
+class ForestHead(Head):
     """scikit-learn's ``RandomForestClassifier``; trees need no scaling.
 
     The fitted trees are kept as one table of nodes and walked with numpy.
@@ -34,18 +34,22 @@ class ForestHead(MappedHead):
         Parameter("min_samples_leaf", 1, (1, 2, 4)),
     )
 
-    def fit_rowwise(
-        self,
-        x: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        class_weights: np.ndarray | None = None,
-        images: np.ndarray | None = None,
-    ) -> Self:
-        """Fit on mapped rows; see ``ffe.heads.base.Head``."""
-        model = new_forest(self.parameters, seed, class_weights).set_params(n_jobs=-1).fit(x, labels)
+    further_trials: ClassVar[int] = 0
+    trials_at_once: ClassVar[int] = 1
+
+    @classmethod
+    def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
+        """Return a single set: a forest is slow, and seldom wins; see ``Head``."""
+        return [{"trees": 100}]
+
+    @classmethod
+    def fit_seconds(cls, size: SearchSize) -> float:
+        """Return about how long one fit takes; see ``Head``."""
+        return float(3e-7 * 150 * size.fit_rows * np.log2(size.fit_rows + 1) * np.sqrt(size.dims) / size.cores)
+
+    def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
+        """Fit on mapped rows; see ``Head``."""
+        model = new_forest(self.parameters, data.seed, data.class_weights).set_params(n_jobs=-1).fit(x, data.labels)
         trees = [estimator.tree_ for estimator in model.estimators_]
         starts = np.cumsum([0, *(tree.node_count for tree in trees)])
         self._roots = starts[:-1].astype(np.int64)
@@ -62,7 +66,7 @@ class ForestHead(MappedHead):
         return self
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
-        """Return float64 (N, classes) for mapped rows; see ``ffe.heads.base.Head``."""
+        """Return float64 (N, classes) for mapped rows; see ``Head``."""
         nodes: np.ndarray = np.broadcast_to(self._roots, (len(x), len(self._roots)))
         rows = np.arange(len(x))[:, None]
         for _ in range(self._depth):
@@ -87,20 +91,17 @@ class ForestHead(MappedHead):
             "depth": np.asarray(self._depth, np.int64),
         }
 
-    @classmethod
-    def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Rebuild a fitted head."""
-        head = cls(parameters, grid)
-        head._roots, head._children = stored(arrays, "roots", 1), stored(arrays, "children", 2)
-        head._feature, head._threshold = stored(arrays, "feature", 1), stored(arrays, "threshold", 1)
-        nodes, depth = len(head._feature), int(arrays["depth"])
-        if not 0 <= depth <= min(nodes, _MOST_DEPTH) or min(head._children.min(), head._roots.min()) < 0:
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back what ``arrays`` returned."""
+        self._roots, self._children = stored(arrays, "roots", 1), stored(arrays, "children", 2)
+        self._feature, self._threshold = stored(arrays, "feature", 1), stored(arrays, "threshold", 1)
+        nodes, depth = len(self._feature), int(arrays["depth"])
+        if not 0 <= depth <= min(nodes, _MOST_DEPTH) or min(self._children.min(), self._roots.min()) < 0:
             raise HeadError("The trees of this forest are damaged; make the model again.")
-        head._shares, head._depth = stored(arrays, "shares", 2), depth
-        columns = (head._children, head._threshold, head._shares)
-        if max(head._children.max(), head._roots.max()) >= nodes or {len(column) for column in columns} != {nodes}:
+        self._shares, self._depth = stored(arrays, "shares", 2), depth
+        columns = (self._children, self._threshold, self._shares)
+        if max(self._children.max(), self._roots.max()) >= nodes or {len(column) for column in columns} != {nodes}:
             raise HeadError("The trees of this forest are damaged; make the model again.")
-        return head
 
 
 def new_forest(parameters: Mapping[str, Any], seed: int, class_weights: np.ndarray | None) -> RandomForestClassifier:
@@ -112,6 +113,6 @@ def new_forest(parameters: Mapping[str, Any], seed: int, class_weights: np.ndarr
         n_estimators=parameters["trees"],
         max_features=share if share in {"sqrt", "log2"} else float(share),
         min_samples_leaf=parameters["min_samples_leaf"],
-        class_weight=None if class_weights is None else dict(enumerate(class_weights.tolist())),
+        class_weight=sklearn_weights(class_weights),
         random_state=seed,
     )

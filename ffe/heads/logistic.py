@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
-from ffe.heads.base import MappedHead
-from ffe.heads.probability import softmax, two_columns
+from ffe.evaluation.temperature import softmax
+from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings, sklearn_weights
+from ffe.heads.probability import two_columns
 from ffe.heads.search_space import Parameter
-from ffe.heads.svm import EXACT_ROWS, inner_products
-from ffe.heads.transform import FEATURE_SPACE, stored
+from ffe.heads.svm import EXACT_ROWS, gram_bytes, inner_products
+from ffe.heads.transform import FEATURE_SPACE, is_flat_by_kernel, stored
 
 _TOLERANCE = 1e-7  # tight enough that the answer does not depend on where the fit began
 
 
-class LogisticHead(MappedHead):
+class LogisticHead(Head):
     """scikit-learn's ``LogisticRegression`` on scaled features.
 
     Where there are more features than rows, it is fitted in the coordinates of
@@ -26,48 +27,45 @@ class LogisticHead(MappedHead):
     """
 
     name: ClassVar[str] = "logistic"
-    random: ClassVar[bool] = False
     space: ClassVar[tuple[Parameter, ...]] = (
         *FEATURE_SPACE,
         Parameter("C", 100.0, low=1e-4, high=1e4, log=True, tried=(1e-3, 1e3)),
     )
 
-    def fit_rowwise(
-        self,
-        x: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        class_weights: np.ndarray | None = None,
-        images: np.ndarray | None = None,
-    ) -> Self:
-        """Fit on mapped rows; see ``ffe.heads.base.Head``. The seed is not used."""
+    @classmethod
+    def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
+        """Add to the defaults what often wins, and shares their paths; see ``Head``."""
+        flat = [{"pooling": "flat", "C": 100.0}] if is_flat_by_kernel(rows, grid) else []
+        return [*super().first_trials(rows, grid), {"scaling": "standard", "C": 0.01}, {"C": 10.0}, {"C": 1000.0}, *flat]
+
+    @classmethod
+    def search_bytes(cls, size: SearchSize) -> int:
+        """Return the memory of the Gram matrices, which an svm shares; see ``Head``."""
+        return gram_bytes(size) if size.train_rows <= EXACT_ROWS else 0
+
+    def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
+        """Fit on mapped rows; see ``Head``. The seed is not used."""
         x = self.map.fit_rowwise(x).settle(x)
         if x.shape[1] > x.shape[0]:
             coordinates, back = coordinates_of_products(inner_products(x))
         else:
             coordinates, back = x.astype(np.float64 if len(x) <= EXACT_ROWS else np.float32), None
-        ((weights, bias),) = logistic_path(coordinates, labels, [self.parameters["C"]], class_weights)
+        ((weights, bias),) = logistic_path(coordinates, data.labels, [self.parameters["C"]], data.class_weights)
         self._weights = np.asarray(weights if back is None else x.T.astype(np.float64) @ (back @ weights), np.float32)
         self._bias = np.asarray(bias, np.float64)
         return self
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
-        """Return float64 (N, classes) for mapped rows; see ``ffe.heads.base.Head``."""
+        """Return float64 (N, classes) for mapped rows; see ``Head``."""
         return linear_probabilities(self.map.settle(x), self._weights, self._bias)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return ``weights`` float32 (d, K or 1), ``bias`` float64 (K or 1,), and those of the map."""
         return {"weights": self._weights, "bias": self._bias, **self.map.arrays()}
 
-    @classmethod
-    def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Rebuild a fitted head."""
-        head = cls(parameters, grid)
-        head.map.restore(arrays)
-        head._weights, head._bias = stored(arrays, "weights", 2), stored(arrays, "bias", 1)
-        return head
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back what ``arrays`` returned."""
+        self._weights, self._bias = stored(arrays, "weights", 2), stored(arrays, "bias", 1)
 
 
 def linear_probabilities(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -106,9 +104,8 @@ def logistic_path(
     """
     from sklearn.linear_model import LogisticRegression
 
-    weights = None if class_weights is None else dict(enumerate(class_weights.tolist()))
     # not newton-cholesky, though it needs fewer steps: it changes Python's warnings, which threads share
-    model = LogisticRegression(max_iter=5000, tol=_TOLERANCE, warm_start=True, class_weight=weights)
+    model = LogisticRegression(max_iter=5000, tol=_TOLERANCE, warm_start=True, class_weight=sklearn_weights(class_weights))
     for penalty in penalties:
         model.set_params(C=penalty).fit(x, labels)
         yield model.coef_.T.copy(), model.intercept_.copy()

@@ -35,6 +35,10 @@ class Network:
         widths = [inputs, self.units, *([self.extra] if self.extra else []), self.outputs]
         return list(itertools.pairwise(widths))
 
+    def size_in_bytes(self, inputs: int) -> int:
+        """Return the bytes of its weights."""
+        return 4 * sum(a * b + b for a, b in self.shapes(inputs))
+
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 

@@ -98,7 +98,7 @@ class BatchedNetworks:
         self._orders = Orders(len(train), order_seed, images)
         self.epoch_rows = self._orders.size
         self._batch_size = batch_size
-        self.lanes = list(range(len(networks)))
+        self.training = list(range(len(networks)))
         self._kernel = np.ascontiguousarray(np.concatenate([layers[0][0] for layers in starts], axis=1))
         self._square = np.zeros_like(self._kernel)
         self._small = np.concatenate([_small_of(layers) for layers in starts])
@@ -113,8 +113,8 @@ class BatchedNetworks:
         """Train every lane for one epoch, then score the held rows."""
         rows, (shape, numbers) = self._rows, self._table
         order = self._train[next(self._orders)]
-        self.losses, self.correct = np.zeros(len(self.lanes)), np.zeros(len(self.lanes), np.int64)
-        self.scores = np.empty((len(self._held), len(self.lanes), self._outputs), np.float32)
+        self.losses, self.correct = np.zeros(len(self.training)), np.zeros(len(self.training), np.int64)
+        self.scores = np.empty((len(self._held), len(self.training), self._outputs), np.float32)
         source = (rows.x, rows.starts, rows.columns, rows.values, rows.sparse, rows.mean, rows.inverse, rows.affine)
         net = (self._kernel, self._small, shape, numbers)
         self._step = train_epoch(
@@ -134,7 +134,7 @@ class BatchedNetworks:
         self._square = np.ascontiguousarray(self._square[:, columns])
         self._small, self._small_square = self._small[entries], self._small_square[entries]
         self._random = self._random[list(positions)]
-        self.lanes = [self.lanes[i] for i in positions]
+        self.training = [self.training[i] for i in positions]
         self._networks, self._table = networks, _table(networks)
 
     def layers(self, position: int) -> Layers:

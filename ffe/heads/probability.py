@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffe.evaluation.temperature import fit_temperature, softmax
-
-__all__ = ["fit_temperature", "softmax", "two_columns"]
-
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
     """Return the logarithm of ``softmax``, float64 (N, K), exact for small probabilities too."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ffe.base.text import counted
 from ffe.errors import HeadError
-from ffe.heads.base import MappedHead, row_weights
-from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
-from ffe.heads.probability import softmax, two_columns
+from ffe.evaluation.temperature import softmax
+from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings, sklearn_weights
+from ffe.heads.nystroem import LANDMARKS, choose_landmarks, machine_path, whitener
+from ffe.heads.probability import two_columns
 from ffe.heads.search_space import Parameter
-from ffe.heads.transform import FEATURE_SPACE, stored
+from ffe.heads.transform import FEATURE_SPACE, is_flat_by_kernel, poolings_searched, stored
 
 log = logging.getLogger("ffe")
 
@@ -29,7 +30,7 @@ _VOTES_OF_PAIRS, _ONE_AGAINST_REST, _SUMS_OF_PAIRS = 0, 1, 2
 _LEAD = 1e-3  # of the answer, where the sums would answer otherwise
 
 
-class SvmHead(MappedHead):
+class SvmHead(Head):
     """scikit-learn's ``SVC``, one against one, on a kernel that is computed once.
 
     Above 6,000 rows the kernel is approximated from 1,024 of them, and the
@@ -41,43 +42,64 @@ class SvmHead(MappedHead):
     """
 
     name: ClassVar[str] = "svm"
-    random: ClassVar[bool] = False
     space: ClassVar[tuple[Parameter, ...]] = (
         *FEATURE_SPACE,
         Parameter("kernel", "rbf", ("linear", "rbf")),
         Parameter("C", 10.0, low=1e-3, high=1e3, log=True),
-        Parameter(
-            "gamma",
-            1.0,
-            low=0.05,
-            high=20.0,
-            log=True,
-            when=("kernel", ("rbf",)),
-        ),
+        Parameter("gamma", 1.0, low=0.05, high=20.0, log=True, when=("kernel", ("rbf",))),
     )
 
-    def fit_rowwise(
-        self,
-        x: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        *,
-        seed: int = 0,
-        class_weights: np.ndarray | None = None,
-        images: np.ndarray | None = None,
-    ) -> Self:
-        """Fit on mapped rows; see ``ffe.heads.base.Head``."""
+    further_trials: ClassVar[int] = 8
+    trials_at_once: ClassVar[int] = 12
+
+    @classmethod
+    def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
+        """Add to the defaults a coarse grid for each map, whose kernel is computed once for all of it; see ``Head``.
+
+        The sets were chosen on the photos of ``tests/benchmarks/bench_search.py``.
+        """
+        poolings = poolings_searched(rows, grid)
+        if rows > EXACT_ROWS:
+            return [{}, {"pooling": "avgmax"}, *_kernels([p for p in ("avg", "avgmax") if p in poolings], ("sqrt_l2",))]
+        pooled = [pooling for pooling in poolings if pooling != "max"]
+        flat = ["flat"] if is_flat_by_kernel(rows, grid) else []
+        every = [*_kernels(pooled, ("sqrt_l2", "l2", "standard")), *_kernels(flat, ("sqrt_l2", "l2"))]
+        return [*super().first_trials(rows, grid), *every]
+
+    @classmethod
+    def fit_seconds(cls, size: SearchSize) -> float:
+        """Return about how long one fit takes; see ``Head``."""
+        rows, dims, classes = size.fit_rows, size.dims, size.classes
+        if size.train_rows <= EXACT_ROWS:
+            return 2.5 * rows**2 * dims / size.rate / 3 + 6e-8 * rows**2 * (1 + classes / 4)
+        return rows * LANDMARKS * (4.0 * dims + 8.0 * LANDMARKS * (1 if classes == 2 else classes)) / size.rate
+
+    @classmethod
+    def search_bytes(cls, size: SearchSize) -> int:
+        """Return the memory of the Gram matrices, or of the kernel with the landmarks; see ``Head``."""
+        return gram_bytes(size) if size.train_rows <= EXACT_ROWS else 16 * size.fit_rows * LANDMARKS
+
+    @classmethod
+    def search_note(cls, train_rows: int) -> str:
+        """Say where the kernel is approximated; see ``Head``."""
+        if train_rows <= EXACT_ROWS:
+            return ""
+        approximation = f"an approximation of its kernel from {LANDMARKS} of them (Nyström)"
+        return f"above {EXACT_ROWS} training rows the svm works on {approximation}"
+
+    def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
+        """Fit on mapped rows; see ``Head``."""
         x = self.map.fit_rowwise(x).settle(x)
-        rbf = self.parameters["kernel"] == "rbf"
+        labels, classes, rbf = data.labels, data.classes, self.parameters["kernel"] == "rbf"
         self._classes, self._temperature = classes, 1.0
         self._gamma = gamma_of(self.parameters, x)
         self._scoring = _ONE_AGAINST_REST if classes > 2 and len(x) > EXACT_ROWS else _SUMS_OF_PAIRS
         if len(x) > EXACT_ROWS:
-            support, pairs, self._bias = self._fit_landmarks(x, labels, seed, class_weights)
+            support, pairs, self._bias = self._fit_landmarks(x, data)
         else:
             products = inner_products(x)
             kernel = rbf_kernel(products, products.diagonal(), products.diagonal(), self._gamma) if rbf else products
-            support, pairs, self._bias, converged = fit_pairs(kernel, labels, classes, self.parameters["C"], class_weights)
+            support, pairs, self._bias, converged = fit_pairs(kernel, labels, classes, self.parameters["C"], data.class_weights)
             if not converged:
                 log.warning(
                     "the svm had not converged after %s steps, so it may be worse than it could be: C = %g is much for features "
@@ -91,23 +113,20 @@ class SvmHead(MappedHead):
             self._vectors, self._pairs = np.empty((0, 0), np.float32), (x[support].T @ pairs).astype(np.float32)
         return self
 
-    def _fit_landmarks(
-        self, x: np.ndarray, labels: np.ndarray, seed: int, class_weights: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _fit_landmarks(self, x: np.ndarray, data: FitData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return landmarks (m,), coefficients (m, P) of the kernel with each, and biases (P,)."""
-        landmarks = choose_landmarks(len(x), seed)
+        landmarks = choose_landmarks(len(x), data.seed)
         back = whitener(kernel_of(x[landmarks], x[landmarks], self._gamma))
         z = kernel_rows(x, x[landmarks], self._gamma, back)
-        weights = row_weights(labels, class_weights)
         columns, biases = [], []
-        for signs in signs_of(labels, self._classes):
-            ((column, bias),) = machine_path(z, signs, [self.parameters["C"]], weights)
+        for signs in signs_of(data.labels, self._classes):
+            ((column, bias),) = machine_path(z, signs, [self.parameters["C"]], data.row_weights)
             columns.append(back @ column)
             biases.append(bias)
         return landmarks, np.stack(columns, axis=1), np.asarray(biases)
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
-        """Return float64 (N, classes) for mapped rows; see ``ffe.heads.base.Head``."""
+        """Return float64 (N, classes) for mapped rows; see ``Head``."""
         x = self.map.settle(x)
         decisions = (kernel_of(x, self._vectors, self._gamma) if len(self._vectors) else x) @ self._pairs + self._bias
         if self._scoring == _ONE_AGAINST_REST:
@@ -135,25 +154,36 @@ class SvmHead(MappedHead):
             **self.map.arrays(),
         }
 
-    @classmethod
-    def from_arrays(cls, parameters: Mapping[str, Any], grid: tuple[int, int, int], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Rebuild a fitted head; the first models had a temperature of their own, and no fourth constant."""
-        head = cls(parameters, grid)
-        head.map.restore(arrays)
-        head._vectors, head._pairs, head._bias = (
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back what ``arrays`` returned; the first models had a temperature of their own, and no fourth constant."""
+        self._vectors, self._pairs, self._bias = (
             stored(arrays, "vectors", 2),
             stored(arrays, "pairs", 2),
             stored(arrays, "bias", 1),
         )
-        classes, head._gamma, head._temperature, *rest = (float(value) for value in stored(arrays, "constants", 1))
-        head._classes, head._scoring = int(classes), int(rest[0]) if rest else _VOTES_OF_PAIRS
-        machines = head._classes if head._scoring == _ONE_AGAINST_REST else head._classes * (head._classes - 1) // 2
-        if len(head._bias) != machines:
+        classes, self._gamma, self._temperature, *rest = (float(value) for value in stored(arrays, "constants", 1))
+        self._classes, self._scoring = int(classes), int(rest[0]) if rest else _VOTES_OF_PAIRS
+        machines = self._classes if self._scoring == _ONE_AGAINST_REST else self._classes * (self._classes - 1) // 2
+        if len(self._bias) != machines:
             raise HeadError(
-                f"A svm for {counted(head._classes, 'class', 'classes')} has {counted(machines, 'machine')}, "
-                f"not {len(head._bias)}; make the model again."
+                f"A svm for {counted(self._classes, 'class', 'classes')} has {counted(machines, 'machine')}, "
+                f"not {len(self._bias)}; make the model again."
             )
-        return head
+
+
+def _kernels(poolings: Sequence[str], scalings: Sequence[str]) -> list[Settings]:
+    """Return a coarse grid of machines for each pair of pooling and scaling."""
+    result: list[Settings] = []
+    for pooling, scaling in itertools.product(poolings, scalings):
+        shared = {"pooling": pooling, "scaling": scaling}
+        result += [{**shared, "kernel": "rbf", "C": c, "gamma": gamma} for c, gamma in ((30.0, 0.1), (10.0, 0.3), (3.0, 1.0))]
+        result.append({**shared, "kernel": "linear", "C": 0.01 if scaling == "standard" else 1.0})
+    return result
+
+
+def gram_bytes(size: SearchSize) -> int:
+    """Return the memory of the Gram matrices of a search: of all rows, of each part, and of the fits that run at once."""
+    return 8 * (2 * size.rows**2 + size.parts * size.fit_rows * size.rows + 2 * size.fit_rows**2 * size.cores)
 
 
 def signs_of(labels: np.ndarray, classes: int) -> list[np.ndarray]:
@@ -214,7 +244,7 @@ def fit_pairs(
     """
     from sklearn.svm import SVC
 
-    weights = None if class_weights is None else dict(enumerate(class_weights.tolist()))
+    weights = sklearn_weights(class_weights)
     machine = SVC(C=penalty, kernel="precomputed", cache_size=500, class_weight=weights, max_iter=MOST_STEPS).fit(kernel, labels)
     converged = not machine.fit_status_
     support, coefficients = machine.support_, machine.dual_coef_

@@ -17,6 +17,10 @@ PCA = Parameter("pca", False, (False, True))
 COMPONENTS = Parameter("components", 128, (32, 64, 128, 256), when=("pca", (True,)))
 FEATURE_SPACE = (POOLING, SCALING, PCA, COMPONENTS)
 
+FLAT_FEATURES = 16_384  # with more, or with more values in all, most trials pool
+FLAT_VALUES = 40_000_000  # rows times features
+FLAT_BY_KERNEL = 160_000_000  # ... where one matrix product is all that looks at them
+
 _TINY = np.float32(1e-12)
 _BLOCK_VALUES = 1 << 22  # values worked on at once, 16 MiB
 
@@ -152,6 +156,25 @@ def pooled_dims(pooling: str, grid: tuple[int, int, int]) -> int:
     """Return how many values of a row of a grid (h, w, c) a pooling leaves."""
     height, width, channels = grid
     return {"flat": height * width * channels, "avgmax": 2 * channels}.get(pooling, channels)
+
+
+def poolings_searched(rows: int, grid: tuple[int, int, int]) -> tuple[str, ...]:
+    """Return the poolings that a search of so many rows tries.
+
+    A grid of one cell has nothing to pool. Above 16,384 features, or 40 million
+    values in all, the flat ones are left to the first trials of the heads that
+    look at them through a kernel: they cost the others too much.
+    """
+    dims = pooled_dims("flat", grid)
+    if dims == grid[2]:
+        return ("flat",)
+    pooled = ("avg", "max", "avgmax")
+    return pooled if dims > FLAT_FEATURES or rows * dims > FLAT_VALUES else ("flat", *pooled)
+
+
+def is_flat_by_kernel(rows: int, grid: tuple[int, int, int]) -> bool:
+    """Return whether flat features are too many for most trials, and not for one product of matrices."""
+    return "flat" not in poolings_searched(rows, grid) and rows * pooled_dims("flat", grid) <= FLAT_BY_KERNEL
 
 
 def _mean_and_deviation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

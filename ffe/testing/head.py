@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from ffe.heads.base import Head
+from ffe.heads.base import FitData, Head
 from ffe.heads.search_space import complete
 from ffe.heads.transform import POOLING
 
@@ -85,7 +85,7 @@ class HeadContract:
         weights = np.asarray([0.5, 1.0, 2.0])
         head = self.fitted(features, labels, class_weights=weights)
         again = type(head)(head.parameters, _GRID)
-        again.fit_rowwise(again.map.rowwise(features), labels, 3, seed=0, class_weights=weights)
+        again.fit_rowwise(again.map.rowwise(features), FitData(labels, 3, class_weights=weights))
         expected = head.predict_proba(others)
         np.testing.assert_array_equal(again.predict_proba(others), expected)
         np.testing.assert_array_equal(head.proba_rowwise(head.map.rowwise(others)), expected)

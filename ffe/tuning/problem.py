@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ffe.heads.base import FitData
+
+Part = tuple[np.ndarray, np.ndarray]  # rows to fit on, and rows to score on: int64 (n,) and (m,)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -33,7 +37,7 @@ class Problem:
     features: np.ndarray
     labels: np.ndarray
     train: np.ndarray
-    parts: Sequence[tuple[np.ndarray, np.ndarray]]
+    parts: Sequence[Part]
     classes: int
     grid: tuple[int, int, int]
     class_weights: np.ndarray | None = None
@@ -51,9 +55,10 @@ class Problem:
         views = np.isin(self.image, rows) & (self.image != np.arange(len(self.image)))
         return np.concatenate([rows, np.flatnonzero(views)])
 
-    def images(self, rows: np.ndarray) -> np.ndarray | None:
-        """Return what a fit on some rows takes as ``images``: see ``ffe.heads.base.Head.fit``."""
-        return self.image[rows] if self.image is not None and self.drawn else None
+    def fit_data(self, rows: np.ndarray, seed: int) -> FitData:
+        """Return what a fit on some rows is told of them."""
+        images = self.image[rows] if self.image is not None and self.drawn else None
+        return FitData(self.labels[rows], self.classes, seed, self.class_weights, images)
 
     @functools.cached_property
     def scored(self) -> np.ndarray:
@@ -80,15 +85,6 @@ class Outcome:
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
-def fold_parts(train: np.ndarray, folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def fold_parts(train: np.ndarray, folds: np.ndarray) -> list[Part]:
     """Return (fit, score) for every fold; ``folds`` int64 (n,) goes with the rows ``train`` (n,)."""
     return [(train[folds != k], train[folds == k]) for k in range(int(folds.max()) + 1)]
-
-
-def by_feature_map(sets: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[int]]:
-    """Group sets of parameters by what they do to the features; return positions by key."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for i, parameters in enumerate(sets):
-        key = tuple(parameters.get(name) for name in ("pooling", "scaling", "components"))
-        groups.setdefault(key, []).append(i)
-    return groups

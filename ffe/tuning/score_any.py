@@ -1,40 +1,29 @@
-"""Cross-validation by fitting each head on each part: the slow way that the fast ones are held to."""
+"""Cross-validation by fitting a head on each part: for heads without a scorer, and what the fast ones are held to."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from ffe.heads.base import Head, size_in_bytes
-from ffe.tuning.kernel_cache import KernelCache
-from ffe.tuning.problem import Outcome, Problem
+from ffe.heads.base import size_in_bytes
+from ffe.tuning.problem import Outcome
+from ffe.tuning.scoring import ScoreRequest
 
 
-def fit_each(
-    kind: type[Head], problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
-) -> list[Outcome]:
-    """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``."""
+def fit_each(request: ScoreRequest) -> list[Outcome]:
+    """Fit and score every set of parameters on every part."""
+    kind, problem = request.head, request.problem
     outcomes = []
-    for parameters in sets:
+    for parameters in request.sets:
         started, runs, sizes = time.monotonic(), [], []
-        x = views.rowwise(kind(parameters, problem.grid).map)
-        for execution in range(executions if kind.random else 1):
+        x = request.cache.rowwise(kind(parameters, problem.grid).map)
+        for execution in range(request.executions if kind.random else 1):
             probabilities = []
             for fit, score in problem.parts:
-                head = kind(parameters, problem.grid).fit_rowwise(
-                    x[fit],
-                    problem.labels[fit],
-                    problem.classes,
-                    seed=seed + execution,
-                    class_weights=problem.class_weights,
-                    images=problem.images(fit),
-                )
+                head = kind(parameters, problem.grid).fit_rowwise(x[fit], problem.fit_data(fit, request.seed + execution))
                 probabilities.append(head.proba_rowwise(x[score]))
                 sizes.append(size_in_bytes(head))
             runs.append(np.concatenate(probabilities).astype(np.float32))
-        seconds = (time.monotonic() - started) / len(sizes)
-        outcomes.append(Outcome(tuple(runs), seconds, int(np.mean(sizes))))
+        outcomes.append(Outcome(tuple(runs), (time.monotonic() - started) / len(sizes), int(np.mean(sizes))))
     return outcomes

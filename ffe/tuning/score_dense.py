@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import threadpoolctl
 
 from ffe.base.system import cores
+from ffe.evaluation.temperature import softmax
 from ffe.heads.base import row_weights
 from ffe.heads.dense import network_of
 from ffe.heads.mlp import Network, initial_layers
-from ffe.heads.probability import log_softmax, softmax, two_columns
+from ffe.heads.probability import log_softmax, two_columns
 from ffe.heads.transform import FeatureMap
-from ffe.tuning.kernel_cache import KernelCache
-from ffe.tuning.problem import Outcome, Problem, by_feature_map
+from ffe.tuning.problem import Outcome, Problem
+from ffe.tuning.scoring import ScoreRequest
+
+if TYPE_CHECKING:
+    from ffe.heads.mlp_batched import BatchedNetworks
 
 _WIDEST = 384  # columns of one group's first layers
 
 Place = tuple[int, int, int]  # set of parameters, part, execution
+Groups = list[tuple["BatchedNetworks", list[Place]]]  # each with the places of its networks
 
 
-def dense_outcomes(
-    problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
-) -> list[Outcome]:
-    """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
+def dense_outcomes(request: ScoreRequest) -> list[Outcome]:
+    """Fit and score every set of parameters on every part.
 
     All parts and executions of all sets train together, epoch by epoch. A set
     stops when the mean log loss of its scored rows has not fallen for
@@ -35,16 +39,9 @@ def dense_outcomes(
     was least; one epoch for all its parts, so that a refit can use it. Where two
     epochs are equal to the last bits, another processor may take the other one.
     """
-    outcomes: list[Outcome | None] = [None] * len(sets)
-    together = [i for i, parameters in enumerate(sets) if parameters["trainer"] == "together"]
-    for i, parameters in enumerate(sets):
-        if i not in together:
-            outcomes[i] = _by_keras(problem, views, parameters, executions, seed)
-    if together:
-        chosen = [sets[i] for i in together]
-        for i, outcome in zip(together, _together(problem, views, chosen, executions, seed), strict=True):
-            outcomes[i] = outcome
-    return [outcome for outcome in outcomes if outcome is not None]
+    batched = [parameters for parameters in request.sets if parameters["trainer"] == "together"]
+    outcomes = iter(_batched(dataclasses.replace(request, sets=batched)) if batched else ())
+    return [next(outcomes) if each["trainer"] == "together" else _by_keras(request, each) for each in request.sets]
 
 
 class _Course:
@@ -85,61 +82,54 @@ class _Course:
         return Outcome(self.runs, seconds, size, {"epochs": self.best}, self.curves)
 
 
-def _together(
-    problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
-) -> list[Outcome]:
-    networks = [network_of(parameters, problem.classes) for parameters in sets]
+def _batched(request: ScoreRequest) -> list[Outcome]:
+    """Train all networks of all sets side by side."""
+    problem, sets, executions = request.problem, request.sets, request.executions
     courses = [_Course(problem, parameters, executions) for parameters in sets]
-    groups, sizes = _groups(problem, views, sets, networks, executions, seed)
+    groups, sizes = _groups(request)
     busy = [0.0] * len(sets)
     with threadpoolctl.threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(cores()) as pool:
         while groups:
             begun = time.monotonic()
             list(pool.map(lambda group: group[0].epoch(), groups))
-            lanes: dict[int, dict[tuple[int, int], tuple[np.ndarray, float, float]]] = {}
+            found: dict[int, dict[tuple[int, int], tuple[np.ndarray, float, float]]] = {}
             for group, places in groups:
-                for position, lane in enumerate(group.lanes):
-                    i, part, run = places[lane]
+                for position, number in enumerate(group.training):
+                    i, part, run = places[number]
                     share = group.correct[position] / group.epoch_rows
-                    lanes.setdefault(i, {})[part, run] = (group.scores[:, position], group.losses[position], share)
-            for i, found in lanes.items():
-                loss, accuracy = (float(np.mean([value[k] for value in found.values()])) for k in (1, 2))
-                courses[i].record({key: value[0] for key, value in found.items()}, loss, accuracy)
-                busy[i] += (time.monotonic() - begun) / len(lanes)
+                    found.setdefault(i, {})[part, run] = (group.scores[:, position], group.losses[position], share)
+            for i, values in found.items():
+                loss, accuracy = (float(np.mean([value[k] for value in values.values()])) for k in (1, 2))
+                courses[i].record({key: value[0] for key, value in values.items()}, loss, accuracy)
+                busy[i] += (time.monotonic() - begun) / len(found)
             groups = _still_running(groups, courses)
     seconds = [value / (len(problem.parts) * executions) for value in busy]
     return [course.outcome(seconds[i], sizes[i]) for i, course in enumerate(courses)]
 
 
-def _still_running(groups: list[tuple[Any, list[Place]]], courses: Sequence[_Course]) -> list[tuple[Any, list[Place]]]:
-    """Let go of the lanes of sets that are done, and of groups without lanes."""
+def _still_running(groups: Groups, courses: Sequence[_Course]) -> Groups:
+    """Let go of the networks of sets that are done, and of groups without networks."""
     left = []
     for group, places in groups:
-        positions = [p for p, lane in enumerate(group.lanes) if courses[places[lane][0]].running]
+        positions = [p for p, number in enumerate(group.training) if courses[places[number][0]].running]
         if positions:
-            if len(positions) < len(group.lanes):
+            if len(positions) < len(group.training):
                 group.keep(positions)
             left.append((group, places))
     return left
 
 
-def _groups(
-    problem: Problem,
-    views: KernelCache,
-    sets: Sequence[Mapping[str, Any]],
-    networks: Sequence[Network],
-    executions: int,
-    seed: int,
-) -> tuple[list[tuple[Any, list[Place]]], list[int]]:
-    """Return the groups of lanes, each with the places of its lanes, and the bytes of each set's head."""
+def _groups(request: ScoreRequest) -> tuple[Groups, list[int]]:
+    """Return the groups of networks, and the bytes of each set's head."""
     from ffe.heads.mlp_batched import BatchedNetworks, Rows
 
-    groups: list[tuple[Any, list[Place]]] = []
+    problem, sets = request.problem, request.sets
+    networks = [network_of(parameters, problem.classes) for parameters in sets]
+    groups: Groups = []
     sizes = [0] * len(sets)
     weights = row_weights(problem.labels, problem.class_weights)
-    for positions in by_feature_map(sets).values():
-        feature_map = FeatureMap(sets[positions[0]], problem.grid)
-        x = views.rowwise(feature_map)
+    for feature_map, positions in request.by_feature_map():
+        x = request.cache.rowwise(feature_map)
         shared = None if feature_map.is_fitted_to_rows else Rows(x)
         for part, (fit, score) in enumerate(problem.parts):
             own = feature_map.unfitted()
@@ -148,57 +138,57 @@ def _groups(
             else:
                 own.fit_rowwise(x[fit])
                 rows = Rows(x, own.mean, own.scale) if own.components is None else Rows(own.settle(x))
-            learnt = own.size_in_bytes()
             for i in positions:
-                sizes[i] = 4 * sum(a * b + b for a, b in networks[i].shapes(rows.dims)) + learnt
+                sizes[i] = networks[i].size_in_bytes(rows.dims) + own.size_in_bytes()
             for size in sorted({sets[i]["batch_size"] for i in positions}):
                 alike = [i for i in positions if sets[i]["batch_size"] == size]
-                for run in range(executions):
+                for run in range(request.executions):
+                    seed = request.seed + run
+                    images = problem.fit_data(fit, seed).images
                     for some in _in_widths(alike, networks):
-                        starts = [initial_layers(networks[i], rows.dims, seed + run) for i in some]
+                        starts = [initial_layers(networks[i], rows.dims, seed) for i in some]
                         group = BatchedNetworks(
                             *(rows, problem.labels, weights, fit, score, [networks[i] for i in some]),
-                            *(starts, [seed + run] * len(some), seed + run, size, problem.images(fit)),
+                            *(starts, [seed] * len(some), seed, size, images),
                         )
                         groups.append((group, [(i, part, run) for i in some]))
     return groups, sizes
 
 
-def _in_widths(positions: Sequence[int], networks: Sequence[Network]) -> list[list[int]]:
-    """Deal sets into groups whose first layers have at most 384 units together."""
-    assigned: list[list[int]] = [[]]
+def _in_widths(positions: Sequence[int], networks: Sequence[Network]) -> Iterator[list[int]]:
+    """Put sets into groups whose first layers have at most 384 units together."""
+    group: list[int] = []
     for i in positions:
-        if assigned[-1] and sum(networks[j].units for j in assigned[-1]) + networks[i].units > _WIDEST:
-            assigned.append([])
-        assigned[-1].append(i)
-    return assigned
+        if group and sum(networks[j].units for j in group) + networks[i].units > _WIDEST:
+            yield group
+            group = []
+        group.append(i)
+    yield group
 
 
-def _by_keras(problem: Problem, views: KernelCache, parameters: Mapping[str, Any], executions: int, seed: int) -> Outcome:
+def _by_keras(request: ScoreRequest, parameters: Mapping[str, Any]) -> Outcome:
     """Train one set by Keras's own loop, part after part; early stopping is then a matter of choosing the epoch."""
     from ffe.heads.mlp_keras import train_with_keras
 
-    started = time.monotonic()
-    network, course = network_of(parameters, problem.classes), _Course(problem, parameters, executions)
-    weights = row_weights(problem.labels, problem.class_weights)
+    started, problem = time.monotonic(), request.problem
+    network, course = network_of(parameters, problem.classes), _Course(problem, parameters, request.executions)
     feature_map = FeatureMap(parameters, problem.grid)
-    x = views.rowwise(feature_map)
     watched: dict[tuple[int, int], list[np.ndarray]] = {}
     size = 0
-    for part, (fit, score) in enumerate(problem.parts):
-        own = feature_map.unfitted().fit_rowwise(x[fit])
-        inside, outside = own.settle(x[fit]), own.settle(x[score])
-        learnt = own.size_in_bytes()
-        size = 4 * sum(a * b + b for a, b in network.shapes(inside.shape[1])) + learnt
-        for run in range(executions):
-            start = initial_layers(network, inside.shape[1], seed + run)
-            watched[part, run] = []
+    for number, part in enumerate(problem.parts):
+        inside, outside, learnt = request.mapped(feature_map, part)
+        size = network.size_in_bytes(inside.shape[1]) + learnt
+        for run in range(request.executions):
+            seed = request.seed + run
+            data = problem.fit_data(part[0], seed)
+            start = initial_layers(network, inside.shape[1], seed)
+            watched[number, run] = []
             train_with_keras(
-                *(inside, problem.labels[fit], weights[fit], network, start, seed + run),
+                *(inside, data.labels, data.row_weights, network, start, seed),
                 *(parameters["batch_size"], parameters["epochs"]),
                 held=outside,
-                on_epoch=watched[part, run].append,
-                images=problem.images(fit),
+                on_epoch=watched[number, run].append,
+                images=data.images,
             )
     for epoch in range(parameters["epochs"]):
         if course.running:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import joblib
@@ -11,19 +10,18 @@ import numpy as np
 
 from ffe.heads.forest import new_forest
 from ffe.heads.transform import FeatureMap
-from ffe.tuning.kernel_cache import KernelCache
-from ffe.tuning.problem import Outcome, Problem
+from ffe.tuning.problem import Outcome
+from ffe.tuning.scoring import ScoreRequest
 
 
-def forest_outcomes(
-    problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
-) -> list[Outcome]:
-    """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
+def forest_outcomes(request: ScoreRequest) -> list[Outcome]:
+    """Fit and score every set of parameters on every part.
 
     A forest of 400 trees begins with the trees of one of 100 from the same
     seed, so the tallest of those that differ in ``trees`` alone is grown, and
     the others are read from its first trees.
     """
+    problem, sets, executions = request.problem, request.sets, request.executions
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, parameters in enumerate(sets):
         key = tuple(sorted((name, str(value)) for name, value in parameters.items() if name != "trees"))
@@ -32,13 +30,13 @@ def forest_outcomes(
     for positions in groups.values():
         started = time.monotonic()
         tall = max((sets[i] for i in positions), key=lambda parameters: parameters["trees"])
-        x = views.rowwise(FeatureMap(tall, problem.grid))
+        x = request.cache.rowwise(FeatureMap(tall, problem.grid))
         runs: dict[int, list[np.ndarray]] = {i: [] for i in positions}
         nodes: dict[int, list[int]] = {i: [] for i in positions}
         for execution in range(executions):
             answers: dict[int, list[np.ndarray]] = {i: [] for i in positions}
             for fit, score in problem.parts:
-                forest = new_forest(tall, seed + execution, problem.class_weights).set_params(n_jobs=-1)
+                forest = new_forest(tall, request.seed + execution, problem.class_weights).set_params(n_jobs=-1)
                 forest.fit(x[fit], problem.labels[fit])
                 held = np.ascontiguousarray(x[score], np.float32)
                 each = joblib.Parallel(n_jobs=-1, prefer="threads")(

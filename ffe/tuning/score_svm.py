@@ -2,67 +2,58 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import joblib
 import numpy as np
 import threadpoolctl
 
-from ffe.heads.probability import softmax
+from ffe.evaluation.temperature import softmax
 from ffe.heads.svm import EXACT_ROWS, class_scores, fit_pairs, inner_products, rbf_kernel
 from ffe.heads.transform import FeatureMap
-from ffe.tuning.kernel_cache import KernelCache
-from ffe.tuning.problem import Outcome, Problem, by_feature_map
+from ffe.tuning.problem import Outcome, Part, Problem
 from ffe.tuning.score_svm_nystroem import landmark_outcomes
+from ffe.tuning.scoring import PartScore, ScoreRequest
 
 
-def svm_outcomes(
-    problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
-) -> list[Outcome]:
-    """Fit and score every set of parameters on every part; see ``EVALUATE`` in ``ffe.tuning.search``.
+def svm_outcomes(request: ScoreRequest) -> list[Outcome]:
+    """Fit and score every set of parameters on every part.
 
     One Gram matrix serves all values of C and gamma and, where the map is not
     fitted to rows, all parts. The scores are those of scikit-learn's ``SVC``;
     what does not converge in a million steps is scored as it is.
     """
+    problem = request.problem
     if len(problem.train) > EXACT_ROWS:  # as the final fit will be
-        return landmark_outcomes(problem, views, sets, executions, seed)
-    outcomes: dict[int, Outcome] = {}
-    for positions in by_feature_map(sets).values():
-        started = time.monotonic()
-        feature_map = FeatureMap(sets[positions[0]], problem.grid)
-        chosen = [sets[i] for i in positions]
-        parts = [_Part(problem, views, feature_map, fit, score) for fit, score in problem.parts]
+        return landmark_outcomes(request)
+
+    def score(sets: list[Mapping[str, Any]]) -> list[list[PartScore]]:
+        feature_map = FeatureMap(sets[0], problem.grid)
+        kernels = [_PartKernel(request, feature_map, part) for part in problem.parts]
         # the libraries let go of Python's lock; with several fits under way, each gets one thread of BLAS
         with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
-            jobs = [joblib.delayed(part.fit)(parameters, problem) for parameters in chosen for part in parts]
+            jobs = [joblib.delayed(kernel.score)(parameters, problem) for parameters in sets for kernel in kernels]
             fitted = joblib.Parallel(n_jobs=-1, prefer="threads")(jobs)
-        seconds = (time.monotonic() - started) / len(jobs)
-        for k, i in enumerate(positions):
-            mine = fitted[k * len(parts) : (k + 1) * len(parts)]
-            runs = np.concatenate([probabilities for probabilities, _ in mine])
-            outcomes[i] = Outcome((runs,), seconds, int(np.mean([size for _, size in mine])))
-    return [outcomes[i] for i in range(len(sets))]
+        return [fitted[part :: len(kernels)] for part in range(len(kernels))]
+
+    return request.scored_together((positions for _, positions in request.by_feature_map()), score)
 
 
-class _Part:
+class _PartKernel:
     """The inner products of one part under one map."""
 
-    def __init__(self, problem: Problem, views: KernelCache, feature_map: FeatureMap, fit: np.ndarray, score: np.ndarray) -> None:
-        x = views.rowwise(feature_map)
-        self.labels, self.learnt = problem.labels[fit], 0
+    def __init__(self, request: ScoreRequest, feature_map: FeatureMap, part: Part) -> None:
+        fit, score = part
+        self.labels, self.learnt = request.problem.labels[fit], 0
         if feature_map.is_fitted_to_rows:
-            own = feature_map.unfitted().fit_rowwise(x[fit])
-            self.learnt = own.size_in_bytes()
-            inside, outside = own.settle(x[fit]), own.settle(x[score])
+            inside, outside, self.learnt = request.mapped(feature_map, part)
             products = inner_products(np.concatenate([inside, outside]))
             sums, self.dims = inside.sum(axis=1, dtype=np.float64), inside.shape[1]
             fit, score = np.arange(len(inside)), np.arange(len(inside), len(products))
         else:
-            products = views.products(feature_map)
-            sums, self.dims = views.row_sums(feature_map)[fit], x.shape[1]
+            products = request.cache.products(feature_map)
+            sums, self.dims = request.cache.row_sums(feature_map)[fit], request.cache.rowwise(feature_map).shape[1]
         self.square, self.across = products[np.ix_(fit, fit)], products[np.ix_(score, fit)]
         self.lengths = products.diagonal()[score]
         # what gamma_of takes from the rows themselves, here without a copy of them
@@ -70,8 +61,8 @@ class _Part:
         variance = self.square.trace() / values - (sums.sum() / values) ** 2
         self.scale = 1 / (self.dims * (variance if variance > 0 else 1.0))
 
-    def fit(self, parameters: Mapping[str, Any], problem: Problem) -> tuple[np.ndarray, int]:
-        """Return probabilities float32 (m, K) of the scored rows, and the bytes of the machine."""
+    def score(self, parameters: Mapping[str, Any], problem: Problem) -> PartScore:
+        """Fit one machine, and score it."""
         square, across = self.square, self.across
         rbf = parameters["kernel"] == "rbf"
         if rbf:

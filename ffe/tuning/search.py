@@ -14,26 +14,27 @@ import numpy as np
 from ffe.base.arrays import take_rows
 from ffe.heads import find_head
 from ffe.heads.base import Head
+from ffe.heads.ensemble import head_class
 from ffe.heads.search_space import Parameter, active, complete
-from ffe.heads.transform import POOLING
+from ffe.heads.svm import EXACT_ROWS
+from ffe.heads.transform import POOLING, poolings_searched
 from ffe.specs import SearchSpec
-from ffe.tuning.first_trials import BATCH, further, opening, poolings_searched
 from ffe.tuning.keras_tuner import TrialProposer, hyperband_trials
 from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.metrics import METRICS
 from ffe.tuning.problem import Outcome, Problem
+from ffe.tuning.score_any import fit_each
 from ffe.tuning.score_dense import dense_outcomes
 from ffe.tuning.score_forest import forest_outcomes
 from ffe.tuning.score_logistic import logistic_outcomes
 from ffe.tuning.score_svm import svm_outcomes
+from ffe.tuning.scoring import Scorer, ScoreRequest
 from ffe.tuning.trial_store import TrialStore
 
 log = logging.getLogger("ffe")
 
-Evaluate = Callable[[Problem, KernelCache, Sequence[Mapping[str, Any]], int, int], list[Outcome]]
-
-# one call scores many sets of parameters: (problem, views, sets, executions, first seed) -> an outcome for each
-EVALUATE: dict[str, Evaluate] = {
+# of the heads that are scored faster than by fitting each set on each part
+SCORERS: dict[str, Scorer] = {
     "svm": svm_outcomes,
     "logistic": logistic_outcomes,
     "dense": dense_outcomes,
@@ -125,15 +126,20 @@ class _HeadSearch:
         elif spec.seconds is not None:
             self.total = _MANY
         else:
-            self.total = hyperband_trials(epochs) if oracle == "hyperband" else len(first) + further(name, len(problem.features))
+            self.total = hyperband_trials(epochs) if oracle == "hyperband" else len(first) + self._further()
         self.asker = TrialProposer(space, oracle=oracle, trials=self.total, epochs=epochs, seed=spec.seed, first=first)
+        self.at_once = self._kind.trials_at_once
         self.done = 0
         self.seconds_each: float | None = None
+
+    def _further(self) -> int:
+        """Return how many sets KerasTuner adds to the first ones: half as many where rows are many."""
+        return self._kind.further_trials // (1 if len(self._problem.features) <= EXACT_ROWS else 2)
 
     def _first(self, searched: set[str]) -> list[dict[str, Any]]:
         """Return the sets to begin with; those that do not go with what is fixed are left out."""
         result: list[dict[str, Any]] = []
-        for settings in opening(self.name, len(self._problem.features), self._problem.grid):
+        for settings in self._kind.first_trials(len(self._problem.features), self._problem.grid):
             if all(self._fixed.get(key, value) == value for key, value in settings.items()):
                 chosen = {key: value for key, value in self._completed(settings).items() if key in searched}
                 if chosen not in result:
@@ -216,12 +222,12 @@ def search(
     memory = memory or TrialStore(None, "")
     searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
     total = None if spec.seconds is not None else sum(s.total for s in searches)
-    views, trials = KernelCache(problem), list[Trial]()
+    cache, trials = KernelCache(problem), list[Trial]()
     waiting = list(searches)
     while waiting:
         for head in list(waiting):
             elapsed = time.monotonic() - started
-            count = BATCH[head.name] if spec.trials is None else _at_once(spec.trials)
+            count = head.at_once if spec.trials is None else _at_once(spec.trials)
             if spec.seconds is not None:
                 left = spec.seconds - elapsed - (afterwards(rank(trials)[0]) if trials else 0.0)
                 count = min(count, _affordable(head, left, (expected or {}).get(head.name, 0.0), first=not trials))
@@ -230,7 +236,7 @@ def search(
                 waiting.remove(head)
                 continue
             begun, known = time.monotonic(), memory.known
-            outcomes = _evaluate(problem, views, spec, head.name, sets, memory)
+            outcomes = _evaluate(problem, cache, spec, head.name, sets, memory)
             computed = len(sets) - (memory.known - known)
             if memory.known and not known:
                 log.info("going on where an interrupted run stopped: its trials are not made again")
@@ -264,18 +270,31 @@ def _affordable(head: _HeadSearch, seconds_left: float, expected: float, *, firs
 
 
 def _evaluate(
-    problem: Problem, views: KernelCache, spec: SearchSpec, name: str, sets: Sequence[Mapping[str, Any]], memory: TrialStore
+    problem: Problem, cache: KernelCache, spec: SearchSpec, name: str, sets: Sequence[Mapping[str, Any]], memory: TrialStore
 ) -> list[Outcome]:
     executions = spec.executions if find_head(name).random else 1
     asked = [{"head": name, "sets": [dict(chosen)], "executions": executions, "seed": spec.seed} for chosen in sets]
     found = [memory.find(batch) for batch in asked]
     missing = [i for i, outcomes in enumerate(found) if outcomes is None]
     if missing:
-        outcomes = EVALUATE[name](problem, views, [sets[i] for i in missing], executions, spec.seed)
+        outcomes = score_sets(name, problem, [sets[i] for i in missing], executions, spec.seed, cache)
         for i, outcome in zip(missing, outcomes, strict=True):
             memory.keep(asked[i], [outcome])
             found[i] = [outcome]
     return [outcomes[0] for outcomes in found if outcomes is not None]
+
+
+def score_sets(
+    name: str,
+    problem: Problem,
+    sets: Sequence[Mapping[str, Any]],
+    executions: int,
+    seed: int,
+    cache: KernelCache | None = None,
+) -> list[Outcome]:
+    """Score complete sets of parameters of a head in one call, by its scorer or by fitting each set on each part."""
+    request = ScoreRequest(find_head(name), problem, cache or KernelCache(problem), sets, executions, seed)
+    return SCORERS.get(name, fit_each)(request)
 
 
 def scored_trial(
@@ -338,8 +357,7 @@ def best_of_each_head(trials: Sequence[Trial]) -> list[Trial]:
 
 def refit(problem: Problem, trial: Trial, seed: int) -> Head:
     """Fit the head of a trial on all training rows, with nothing left to find."""
-    kind = find_head(trial.head)
+    kind = head_class(trial.head)
     head = kind(complete(kind.space, trial.parameters, trial.head) if kind.space else trial.parameters, problem.grid)
     x = take_rows(head.map.rowwise(problem.features), problem.train)
-    labels, images = problem.labels[problem.train], problem.images(problem.train)
-    return head.fit_rowwise(x, labels, problem.classes, seed=seed, class_weights=problem.class_weights, images=images)
+    return head.fit_rowwise(x, problem.fit_data(problem.train, seed))

@@ -29,10 +29,8 @@ from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, SearchSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
-from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.problem import Problem, fold_parts
-from ffe.tuning.score_svm import svm_outcomes
-from ffe.tuning.search import Trial, refit, search
+from ffe.tuning.search import Trial, refit, score_sets, search
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.usefixtures("weights")]
 
@@ -147,7 +145,7 @@ def test_svm_grid_against_grid_search(features_of: Any) -> None:
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        outcomes = svm_outcomes(problem, KernelCache(problem), sets, 1, 0)
+        outcomes = score_sets("svm", problem, sets, 1, 0)
         seconds.append(time.perf_counter() - started)
     ends = np.cumsum([len(score) for _, score in parts])[:-1]
 

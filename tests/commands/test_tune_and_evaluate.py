@@ -456,7 +456,7 @@ def test_an_image_in_two_classes_counts_once_for_the_folds(tmp_path: Path, seed:
 def test_many_rows_for_the_svm_are_approximated_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: pytest.LogCaptureFixture
 ) -> None:
-    for module in ("ffe.heads.svm", "ffe.tuning.score_svm", "ffe.tuning.cost", "ffe.commands.tune"):
+    for module in ("ffe.heads.svm", "ffe.tuning.score_svm"):
         monkeypatch.setattr(f"{module}.EXACT_ROWS", 20)
     store = _store(tmp_path / "f.h5", [0, 1] * 20)
     assert _quick(store, heads=("logistic", "svm")).rows["train"] == 34

@@ -44,7 +44,7 @@ def _assert_equal_layers(ours: Layers, theirs: Layers) -> None:
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-def test_lanes_side_by_side_are_as_each_alone(sparse: bool) -> None:
+def test_networks_side_by_side_are_as_each_alone(sparse: bool) -> None:
     """Weights, scores, losses and right rows, also of those that go on after others were let go."""
     x, labels = _features(sparse)
     seeds = [3, 4, 3, 5]
@@ -62,7 +62,7 @@ def test_lanes_side_by_side_are_as_each_alone(sparse: bool) -> None:
         together.epoch()
         for group in alone:
             group.epoch()
-        assert together.lanes == kept
+        assert together.training == kept
         for position, lane in enumerate(kept):
             _assert_equal_layers(together.layers(position), alone[lane].layers(0))
             expected = alone[lane].scores[:, 0]

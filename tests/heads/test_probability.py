@@ -8,7 +8,8 @@ from scipy.special import expit
 from scipy.special import log_softmax as log_reference
 from scipy.special import softmax as reference
 
-from ffe.heads.probability import fit_temperature, log_softmax, softmax, two_columns
+from ffe.evaluation.temperature import fit_temperature, softmax
+from ffe.heads.probability import log_softmax, two_columns
 
 
 def test_softmax_equals_scipy() -> None:

@@ -4,7 +4,7 @@ The measure is Keras alone, used as its manual shows: a Sequential model,
 RMSprop, ``class_weight``. Both begin with the same weights and take the same
 rows in the same order, the last batch of an epoch short. Dropout is 0, as the
 two draw their random numbers differently; what dropout does to a lane is tested
-in ``tests/heads/test_lanes.py``.
+in ``tests/heads/test_mlp_batched.py``.
 
 The logits agree within 1e-5 of the largest one, after three epochs: both work
 in float32 and add in different orders.

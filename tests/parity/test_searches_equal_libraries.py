@@ -6,7 +6,7 @@ three or more classes with equal votes the one of the greatest confidence wins
 (``break_ties=True``). The mean accuracies are equal to the last digit.
 
 ``ffe.tuning.score_any.fit_each`` fits every head by itself. The searches share what
-they can (kernels, paths, tall forests, lanes), and come to the same
+they can (kernels, paths, tall forests, batched networks), and come to the same
 probabilities, within the tolerances stated.
 """
 
@@ -38,7 +38,8 @@ from ffe.tuning import score_logistic, score_svm
 from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.score_any import fit_each
-from ffe.tuning.search import EVALUATE, scored_trial
+from ffe.tuning.scoring import ScoreRequest
+from ffe.tuning.search import score_sets, scored_trial
 
 GRID = (2, 2, 12)
 
@@ -93,7 +94,7 @@ def _assert_equals_grid_search(problem: Problem, pooling: str, scaling: str, *, 
     chosen = [dict(zip(part, values, strict=True)) for part in grid for values in itertools.product(*part.values())]
     shared = {"pooling": pooling, "scaling": scaling}
     sets = [complete(SvmHead.space, {**shared, **values}, "svm") for values in chosen]
-    outcomes = score_svm.svm_outcomes(problem, KernelCache(problem), sets, 1, 0)
+    outcomes = score_sets("svm", problem, sets, 1, 0)
     spec = SearchSpec(("svm",))
     trials = [scored_trial(problem, spec, "svm", *item, 0.0) for item in zip(sets, outcomes, strict=True)]
 
@@ -160,7 +161,7 @@ OWN: dict[str, list[dict[str, Any]]] = {
         {"epochs": 2, "patience": 0, "dropout_rate": 0.0, "l2": 0.01},
     ],
 }
-# of a probability; the machines see kernels, and the lanes sums, that differ in their last bits, and libsvm
+# of a probability; the machines see kernels, and the networks sums, that differ in their last bits, and libsvm
 # stops at a tolerance of its own
 TOLERANCES = {"svm": 2e-3, "logistic": 1e-4, "dense": 1e-4}
 
@@ -175,10 +176,10 @@ def test_a_search_comes_to_what_each_head_comes_to(head: str, classes: int, rows
     problem, kind = problem_of(classes, rows, weighted=True), HEADS[head]
     sets = [complete(kind.space, {**mapping, **own}, head) for mapping in MAPS for own in OWN[head]]
     executions = 2 if head == "dense" else 1
-    fast = EVALUATE[head](problem, KernelCache(problem), sets, executions, 5)
+    fast = score_sets(head, problem, sets, executions, 5)
     # a dense search scores the epoch of least loss, which a single fit is told
     found = [{**parameters, **outcome.found} for parameters, outcome in zip(sets, fast, strict=True)]
-    slow = fit_each(kind, problem, KernelCache(problem), found, executions, 5)
+    slow = fit_each(ScoreRequest(kind, problem, KernelCache(problem), found, executions, 5))
     for parameters, ours, theirs in zip(found, fast, slow, strict=True):
         assert len(ours.runs) == executions
         for a, b in zip(ours.runs, theirs.runs, strict=True):
@@ -196,7 +197,7 @@ def test_a_short_forest_is_the_beginning_of_a_tall_one(classes: int) -> None:
     problem, kind = problem_of(classes, weighted=True), HEADS["forest"]
     sets = [{**complete(kind.space, {"max_features": "log2"}, "forest"), "trees": trees} for trees in (20, 11, 45)]
     sets.append({**complete(kind.space, {"min_samples_leaf": 4, "pooling": "flat"}, "forest"), "trees": 15})
-    outcomes = EVALUATE["forest"](problem, KernelCache(problem), sets, 2, 3)
+    outcomes = score_sets("forest", problem, sets, 2, 3)
     for parameters, outcome in zip(sets, outcomes, strict=True):
         x = FeatureMap(parameters, GRID).rowwise(problem.features)
         for execution, run in enumerate(outcome.runs):
@@ -217,8 +218,8 @@ def test_a_short_forest_is_the_beginning_of_a_tall_one(classes: int) -> None:
 def test_a_forest_search_comes_to_what_the_head_comes_to() -> None:
     problem, kind = problem_of(3, weighted=True), HEADS["forest"]
     sets = [{**complete(kind.space, {"pooling": pooling}, "forest"), "trees": 25} for pooling in ("flat", "max")]
-    fast = EVALUATE["forest"](problem, KernelCache(problem), sets, 1, 3)
-    slow = fit_each(kind, problem, KernelCache(problem), sets, 1, 3)
+    fast = score_sets("forest", problem, sets, 1, 3)
+    slow = fit_each(ScoreRequest(kind, problem, KernelCache(problem), sets, 1, 3))
     for ours, theirs in zip(fast, slow, strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=1e-6)
         assert ours.size == pytest.approx(theirs.size, rel=0.05)
@@ -235,12 +236,12 @@ def test_above_the_limit_an_svm_search_comes_to_what_the_head_comes_to(classes: 
         for own in ({"kernel": "linear"}, {"gamma": 0.3})
         for penalty in (30.0, 0.1, 3.0)
     ]
-    exact = score_svm.svm_outcomes(problem, KernelCache(problem), sets, 1, 2)
+    exact = score_sets("svm", problem, sets, 1, 2)
     for module in (svm, score_svm):
         monkeypatch.setattr(module, "EXACT_ROWS", 59)  # a fold is fitted on 60
     monkeypatch.setattr(nystroem, "LANDMARKS", 30)
-    found = score_svm.svm_outcomes(problem, KernelCache(problem), sets, 1, 2)
-    plain = fit_each(kind, problem, KernelCache(problem), sets, 1, 2)
+    found = score_sets("svm", problem, sets, 1, 2)
+    plain = fit_each(ScoreRequest(kind, problem, KernelCache(problem), sets, 1, 2))
     for parameters, ours, theirs in zip(sets, found, plain, strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=2e-3, err_msg=str(parameters))
         assert ours.size == pytest.approx(theirs.size, rel=0.1, abs=200)
@@ -252,11 +253,11 @@ def test_above_the_limit_logistic_regression_sees_float32(monkeypatch: pytest.Mo
     """Search and head alike, and within 2e-2 of what they answer in float64: L-BFGS stops at a tolerance of its own."""
     problem, kind = problem_of(3), HEADS["logistic"]
     sets = [complete(kind.space, {"pooling": "avgmax", "C": penalty}, "logistic") for penalty in (0.1, 3.0)]
-    exact = EVALUATE["logistic"](problem, KernelCache(problem), sets, 1, 0)
+    exact = score_sets("logistic", problem, sets, 1, 0)
     for module in (logistic, score_logistic):
         monkeypatch.setattr(module, "EXACT_ROWS", 59)
-    found = EVALUATE["logistic"](problem, KernelCache(problem), sets, 1, 0)
-    plain = fit_each(kind, problem, KernelCache(problem), sets, 1, 0)
+    found = score_sets("logistic", problem, sets, 1, 0)
+    plain = fit_each(ScoreRequest(kind, problem, KernelCache(problem), sets, 1, 0))
     for ours, theirs, before in zip(found, plain, exact, strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=2e-2)
         np.testing.assert_allclose(ours.runs[0], before.runs[0], atol=2e-2)

@@ -7,7 +7,7 @@ import pytest
 
 from ffe.testing.head import separable_rows
 from ffe.tuning.problem import Problem, fold_parts
-from ffe.tuning.search import EVALUATE
+from ffe.tuning.search import SCORERS
 
 from .fake_evaluators import FakeEvaluators
 
@@ -27,6 +27,6 @@ def problem() -> Problem:
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEvaluators:
     """Evaluators that cost nothing, for every head."""
     evaluators = FakeEvaluators()
-    for head in EVALUATE:
-        monkeypatch.setitem(EVALUATE, head, evaluators.of(head))
+    for head in SCORERS:
+        monkeypatch.setitem(SCORERS, head, evaluators.of(head))
     return evaluators

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ffe.base.digests import bytes_digest
-from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.problem import Outcome, Problem
+from ffe.tuning.scoring import ScoreRequest
 
 
 class FakeEvaluators:
@@ -36,12 +36,11 @@ class FakeEvaluators:
     def of(self, head: str) -> Any:
         """Return the evaluator of a head."""
 
-        def evaluate(
-            problem: Problem, views: KernelCache, sets: Sequence[Mapping[str, Any]], executions: int, seed: int
-        ) -> list[Outcome]:
-            self.calls.append((head, [dict(parameters) for parameters in sets], executions, seed))
-            self.clock += self.seconds * len(sets)
-            return [self._outcome(head, problem, parameters, executions, seed) for parameters in sets]
+        def evaluate(request: ScoreRequest) -> list[Outcome]:
+            executions, seed = request.executions, request.seed
+            self.calls.append((head, [dict(parameters) for parameters in request.sets], executions, seed))
+            self.clock += self.seconds * len(request.sets)
+            return [self._outcome(head, request.problem, parameters, executions, seed) for parameters in request.sets]
 
         return evaluate
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
-from ffe.evaluation.temperature import with_temperature
-from ffe.heads.probability import softmax
+from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.tuning.metrics import METRICS
 
 

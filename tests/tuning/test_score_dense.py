@@ -12,9 +12,8 @@ from ffe.heads.dense import DenseHead
 from ffe.heads.search_space import complete
 from ffe.testing.head import separable_rows
 from ffe.tuning import score_dense
-from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.problem import Outcome, Problem, fold_parts
-from ffe.tuning.score_dense import dense_outcomes
+from ffe.tuning.search import score_sets
 
 GRID = (2, 3, 4)
 
@@ -31,7 +30,7 @@ def _set(**settings: Any) -> dict[str, Any]:
 
 
 def _outcomes(problem: Problem, *sets: dict[str, Any], executions: int = 1, seed: int = 0) -> list[Outcome]:
-    return dense_outcomes(problem, KernelCache(problem), sets, executions, seed)
+    return score_sets("dense", problem, sets, executions, seed)
 
 
 def test_a_set_stops_when_the_loss_has_not_fallen_for_its_patience() -> None:
@@ -103,7 +102,7 @@ def test_neighbours_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_groups_are_no_wider_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_dense, "_WIDEST", 70)
     networks = [score_dense.network_of(_set(first_dense=units), 2) for units in (64, 4, 4, 64, 32, 32, 8)]
-    assigned = score_dense._in_widths(range(7), networks)
+    assigned = list(score_dense._in_widths(range(7), networks))
     assert assigned == [[0, 1], [2, 3], [4, 5], [6]]
 
 
@@ -131,17 +130,17 @@ def test_class_weights_count_in_training_and_not_in_the_score() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_keras_stops_where_the_lanes_stop(classes: int) -> None:
+def test_keras_stops_where_batched_networks_stop(classes: int) -> None:
     """Without dropout the two trainers give the same curve, epoch and probabilities, within 1e-4; mixed in one call, too."""
     problem = _problem(classes, parts=2)
     problem = dataclasses.replace(problem, parts=problem.parts[: 4 - classes])
     same = {"dropout_rate": 0.0, "epochs": 5, "patience": 2, "learning_rate": 0.05}
-    lanes, keras, other = _outcomes(problem, _set(**same), _set(**same, trainer="keras"), _set(epochs=2))
-    assert keras.found == lanes.found
-    assert keras.size == lanes.size
-    assert len(keras.curves["valid_loss"]) == len(lanes.curves["valid_loss"])
-    np.testing.assert_allclose(keras.curves["valid_loss"], lanes.curves["valid_loss"], rtol=1e-4)
-    np.testing.assert_allclose(keras.runs[0], lanes.runs[0], atol=1e-4)
+    batched, keras, other = _outcomes(problem, _set(**same), _set(**same, trainer="keras"), _set(epochs=2))
+    assert keras.found == batched.found
+    assert keras.size == batched.size
+    assert len(keras.curves["valid_loss"]) == len(batched.curves["valid_loss"])
+    np.testing.assert_allclose(keras.curves["valid_loss"], batched.curves["valid_loss"], rtol=1e-4)
+    np.testing.assert_allclose(keras.runs[0], batched.runs[0], atol=1e-4)
     assert len(other.curves["valid_loss"]) == 2
 
 

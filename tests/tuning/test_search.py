@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 
 from ffe.errors import HeadError
-from ffe.heads import HEADS
+from ffe.heads import HEADS, svm, transform
 from ffe.heads.dense import DenseHead
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.search_space import complete
+from ffe.heads.transform import FLAT_BY_KERNEL, FLAT_FEATURES, FLAT_VALUES, poolings_searched
 from ffe.specs import SearchSpec
-from ffe.tuning import first_trials as openings
 from ffe.tuning import search as searching
-from ffe.tuning.first_trials import FLAT_FEATURES, further, opening, poolings_searched
 from ffe.tuning.keras_tuner import hyperband_trials
 from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.metrics import METRICS
-from ffe.tuning.problem import Outcome, Problem, by_feature_map, fold_parts
-from ffe.tuning.search import EVALUATE, SearchProgress, Trial, best_of_each_head, rank, refit, score_once, search
+from ffe.tuning.problem import Outcome, Problem, fold_parts
+from ffe.tuning.scoring import ScoreRequest
+from ffe.tuning.search import SCORERS, SearchProgress, Trial, best_of_each_head, rank, refit, score_once, score_sets, search
 
 from .fake_evaluators import FakeEvaluators
 
@@ -72,9 +72,11 @@ def test_standard_and_plain_rows_share_a_view_and_others_do_not(problem: Problem
     assert len({id(rows) for rows in made.values()}) == 3
 
 
-def test_sets_are_grouped_by_what_they_do_to_features() -> None:
+def test_sets_are_grouped_by_what_they_do_to_features(problem: Problem) -> None:
     sets = [{"pooling": "avg", "scaling": "l2", "C": c} for c in (1, 2)] + [{"pooling": "avg", "scaling": "l2", "components": 32}]
-    assert list(by_feature_map(sets).values()) == [[0, 1], [2]]
+    request = ScoreRequest(HEADS["logistic"], problem, KernelCache(problem), sets, 1, 0)
+    found = [(feature_map.components, positions) for feature_map, positions in request.by_feature_map()]
+    assert found == [(None, [0, 1]), (32, [2])]
 
 
 # what is tried -----------------------------------------------------------------------------------------------------------
@@ -88,8 +90,8 @@ def test_sets_are_grouped_by_what_they_do_to_features() -> None:
         (100, (4, 4, 512), POOLINGS),
         (100, (4, 4, FLAT_FEATURES // 16), POOLINGS),
         (100, (1, 17, FLAT_FEATURES // 16), POOLINGS[1:]),
-        (openings.FLAT_VALUES // 8192, (4, 4, 512), POOLINGS),
-        (openings.FLAT_VALUES // 8192 + 1, (4, 4, 512), POOLINGS[1:]),
+        (FLAT_VALUES // 8192, (4, 4, 512), POOLINGS),
+        (FLAT_VALUES // 8192 + 1, (4, 4, 512), POOLINGS[1:]),
     ],
 )
 def test_poolings_that_make_sense(rows: int, grid: tuple[int, int, int], poolings: tuple[str, ...]) -> None:
@@ -98,8 +100,8 @@ def test_poolings_that_make_sense(rows: int, grid: tuple[int, int, int], pooling
 
 @pytest.mark.parametrize("grid", [(2, 3, 4), (1, 1, 24), (5, 5, 4096)])
 @pytest.mark.parametrize("head", HEADS)
-def test_an_opening_is_made_of_valid_sets_and_begins_with_the_defaults(head: str, grid: tuple[int, int, int]) -> None:
-    sets = opening(head, 100, grid)
+def test_the_first_trials_are_valid_sets_and_begins_with_the_defaults(head: str, grid: tuple[int, int, int]) -> None:
+    sets = HEADS[head].first_trials(100, grid)
     assert sets
     for settings in sets:
         complete(HEADS[head].space, settings, head)
@@ -119,7 +121,8 @@ def test_where_rows_are_many_fewer_sets_are_tried(
     search(small, SearchSpec((head,)))
     few = len(fake.sets)
     fake.calls.clear()
-    monkeypatch.setattr(openings, "EXACT_ROWS", 29)
+    for module in (svm, searching):
+        monkeypatch.setattr(module, "EXACT_ROWS", 29)
     search(small, SearchSpec((head,)))
     assert 1 <= len(fake.sets) <= few
     assert head == "forest" or len(fake.sets) < few
@@ -129,24 +132,24 @@ def test_where_rows_are_many_fewer_sets_are_tried(
 def test_flat_rows_of_a_large_grid_are_left_to_the_heads_that_see_kernels() -> None:
     large = (5, 5, 4096)
     assert "flat" not in poolings_searched(100, large)
-    tried = {head: {settings.get("pooling") for settings in opening(head, 100, large)} for head in HEADS}
+    tried = {head: {settings.get("pooling") for settings in HEADS[head].first_trials(100, large)} for head in HEADS}
     assert "flat" in tried["svm"]
     assert "flat" in tried["logistic"]
     assert "flat" not in tried["dense"] | tried["forest"]
-    beyond = openings.FLAT_BY_KERNEL // (25 * 4096) + 1
-    assert all(settings.get("pooling") != "flat" for head in HEADS for settings in opening(head, beyond, large))
+    beyond = FLAT_BY_KERNEL // (25 * 4096) + 1
+    assert all(settings.get("pooling") != "flat" for head in HEADS for settings in HEADS[head].first_trials(beyond, large))
 
 
 def test_flat_pooling_of_a_large_grid_is_tried_once_and_not_by_the_oracle(
     problem: Problem, fake: FakeEvaluators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openings, "FLAT_FEATURES", 20)
+    monkeypatch.setattr(transform, "FLAT_FEATURES", 20)
     search(problem, SearchSpec(("svm", "logistic"), trials=60))
     for head in ("svm", "logistic"):
         sets = [parameters for name, sets, _, _ in fake.calls if name == head for parameters in sets]
         flat = [i for i, parameters in enumerate(sets) if parameters["pooling"] == "flat"]
         assert flat
-        assert max(flat) < len(opening(head, 30, GRID))
+        assert max(flat) < len(HEADS[head].first_trials(30, GRID))
         assert len(sets) == 60
 
 
@@ -182,8 +185,8 @@ def test_without_a_number_each_head_has_its_own(problem: Problem, fake: FakeEval
     search(problem, SearchSpec(tuple(HEADS)))
     for head, kind in HEADS.items():
         sets = [parameters for name, sets, _, _ in fake.calls if name == head for parameters in sets]
-        first = {str(complete(kind.space, settings, head)) for settings in opening(head, 30, GRID)}
-        assert len(sets) == len(first) + further(head, 30)
+        first = {str(complete(kind.space, settings, head)) for settings in HEADS[head].first_trials(30, GRID)}
+        assert len(sets) == len(first) + kind.further_trials
 
 
 def test_heads_take_turns_and_report_after_each_batch(problem: Problem, fake: FakeEvaluators) -> None:
@@ -339,13 +342,13 @@ def test_the_smallest_budget_makes_one_trial(problem: Problem, clock: FakeEvalua
 
 
 def test_a_head_that_costs_too_much_leaves_time_to_the_others(problem: Problem, clock: FakeEvaluators) -> None:
-    plain = EVALUATE["dense"]
+    plain = SCORERS["dense"]
 
-    def slow(*arguments: Any) -> list[Outcome]:
+    def slow(request: ScoreRequest) -> list[Outcome]:
         clock.clock += 40
-        return plain(*arguments)
+        return plain(request)
 
-    EVALUATE["dense"] = slow  # undone with the fixture
+    SCORERS["dense"] = slow  # undone with the fixture
     search(problem, SearchSpec(("dense", "svm"), seconds=60))
     counts = {head: sum(len(sets) for name, sets, _, _ in clock.calls if name == head) for head in ("dense", "svm")}
     assert counts["dense"] == 1
@@ -363,13 +366,13 @@ def test_a_head_that_would_not_fit_is_not_begun(problem: Problem, clock: FakeEva
 
 
 def test_trials_that_take_longer_and_longer_end_near_the_time(problem: Problem, clock: FakeEvaluators) -> None:
-    plain = EVALUATE["svm"]
+    plain = SCORERS["svm"]
 
-    def slower(problem: Problem, views: Any, sets: Any, *more: Any) -> list[Outcome]:
+    def slower(request: ScoreRequest) -> list[Outcome]:
         clock.seconds *= 2
-        return plain(problem, views, sets, *more)
+        return plain(request)
 
-    EVALUATE["svm"] = slower  # undone with the fixture
+    SCORERS["svm"] = slower  # undone with the fixture
     search(problem, SearchSpec(("svm",), seconds=200.0))
     assert clock.clock - 1000 <= 200
 
@@ -433,7 +436,7 @@ def test_executions_are_averaged_for_random_heads_alone(problem: Problem, fake: 
     assert {head: (executions, seed) for head, _, executions, seed in fake.calls} == {
         head: (3 if head in {"dense", "forest"} else 1, 4) for head in HEADS
     }
-    runs = EVALUATE["forest"](problem, KernelCache(problem), [trials["forest"].parameters], 3, 4)[0].runs
+    runs = score_sets("forest", problem, [trials["forest"].parameters], 3, 4)[0].runs
     labels = problem.labels[problem.scored]
     scores = [(run[part].argmax(1) == labels[part]).mean() for run in runs for part in np.split(np.arange(30), 3)]
     assert trials["forest"].score == pytest.approx(np.mean(scores))
@@ -550,7 +553,7 @@ def test_an_error_of_a_head_comes_out_unchanged(problem: Problem, monkeypatch: p
     def broken(*arguments: Any) -> list[Outcome]:
         raise error
 
-    monkeypatch.setitem(EVALUATE, "svm", broken)
+    monkeypatch.setitem(SCORERS, "svm", broken)
     with pytest.raises(RuntimeError) as caught:
         search(problem, SearchSpec(("svm",), trials=3))
     assert caught.value is error

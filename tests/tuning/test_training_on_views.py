@@ -18,7 +18,8 @@ from ffe.tuning.cost import estimate
 from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.score_any import fit_each
-from ffe.tuning.search import EVALUATE, mean_accuracy, refit, score_once
+from ffe.tuning.scoring import ScoreRequest
+from ffe.tuning.search import mean_accuracy, refit, score_once, score_sets
 
 GRID = (1, 2, 20)
 VIEWS = 3
@@ -59,8 +60,8 @@ def test_rows_with_their_views_and_without() -> None:
     assert rows.tolist() == [3, 1, 9, 10, 11, 15, 16, 17]
     assert problem.plain(rows).tolist() == [3, 1]
     assert problem.with_views(np.asarray([5])).tolist() == [5]
-    assert problem.images(rows) is None
-    drawn = dataclasses.replace(problem, drawn=True).images(rows)
+    assert problem.fit_data(rows, 0).images is None
+    drawn = dataclasses.replace(problem, drawn=True).fit_data(rows, 0).images
     assert drawn is not None
     assert drawn.tolist() == [3, 1, 1, 1, 1, 3, 3, 3]
 
@@ -70,7 +71,7 @@ def test_a_problem_without_views_is_as_it_was() -> None:
     plain = Problem(np.zeros((6, 40), np.float32), np.zeros(6, np.int64), np.arange(6), [], 2, GRID)
     assert plain.with_views(rows) is rows
     assert plain.plain(rows) is rows
-    assert plain.images(rows) is None
+    assert plain.fit_data(rows, 0).images is None
 
 
 def test_an_epoch_has_one_row_of_each_image_and_all_rows_have_their_turn() -> None:
@@ -107,7 +108,7 @@ def test_a_head_never_sees_a_view_of_an_image_that_scores_it(head: str) -> None:
 
     def accuracy(parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
         some = dataclasses.replace(problem, parts=parts)
-        (outcome,) = EVALUATE[head](some, KernelCache(some), sets_of(head, own), 1, 0)
+        (outcome,) = score_sets(head, some, sets_of(head, own), 1, 0)
         assert outcome.runs[0].shape == (36, 2)
         return mean_accuracy(some, outcome.runs[0])
 
@@ -127,13 +128,14 @@ def test_a_search_on_views_comes_to_what_each_head_comes_to(head: str, drawn: bo
     problem, kind = problem_of(drawn=drawn), HEADS[head]
     own = {**({"pooling": mapping.get("pooling", "avg")} if head == "forest" else mapping), **FEW.get(head, {})}
     sets = sets_of(head, own)
-    fast = EVALUATE[head](problem, KernelCache(problem), sets, 1, 3)
+    fast = score_sets(head, problem, sets, 1, 3)
     found = [{**sets[0], **fast[0].found}]
-    slow = fit_each(kind, problem, KernelCache(problem), found, 1, 3)
+    slow = fit_each(ScoreRequest(kind, problem, KernelCache(problem), found, 1, 3))
     assert fast[0].runs[0].shape == (54, 2)
     np.testing.assert_allclose(fast[0].runs[0], slow[0].runs[0], atol=2e-3)
     without = [(problem.plain(fit), score) for fit, score in problem.parts]
-    plain = fit_each(kind, dataclasses.replace(problem, parts=without, drawn=False), KernelCache(problem), found, 1, 3)
+    undrawn = dataclasses.replace(problem, parts=without, drawn=False)
+    plain = fit_each(ScoreRequest(kind, undrawn, KernelCache(problem), found, 1, 3))
     assert np.abs(fast[0].runs[0] - plain[0].runs[0]).max() > 1e-3, "the views changed nothing"
 
 
@@ -143,8 +145,8 @@ def test_above_the_limit_the_machines_on_landmarks_take_views_too(monkeypatch: p
         monkeypatch.setattr(module, "EXACT_ROWS", 59)  # a part has 36 images, and with views 144 rows
     monkeypatch.setattr(nystroem, "LANDMARKS", 30)
     sets = [complete(kind.space, {"C": penalty, "gamma": 0.3}, "svm") for penalty in (30.0, 3.0)]
-    found = score_svm.svm_outcomes(problem, KernelCache(problem), sets, 1, 2)
-    for ours, theirs in zip(found, fit_each(kind, problem, KernelCache(problem), sets, 1, 2), strict=True):
+    found = score_sets("svm", problem, sets, 1, 2)
+    for ours, theirs in zip(found, fit_each(ScoreRequest(kind, problem, KernelCache(problem), sets, 1, 2)), strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=2e-3)
 
 
@@ -153,7 +155,7 @@ def test_the_final_fit_is_on_all_views_or_draws_them(drawn: bool) -> None:
     problem = problem_of(drawn=drawn)
     trial = score_once(problem, SearchSpec(("dense",)), "dense", FEW["dense"])
     head = refit(problem, trial, 3)
-    x, labels, images = problem.features[problem.train], problem.labels[problem.train], problem.images(problem.train)
+    x, labels, images = problem.features[problem.train], problem.labels[problem.train], problem.fit_data(problem.train, 0).images
     assert len(x) == 54 * (1 + VIEWS)
     assert (images is not None) == drawn
     kind = HEADS["dense"](trial.parameters, GRID)
