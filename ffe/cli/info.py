@@ -144,6 +144,7 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         facts_text,
         head_text,
         leaderboard_text,
+        leak_text,
         trained_views_text,
     )
 
@@ -189,10 +190,7 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     if search.get("comparison"):
         click.echo(f"\nBest two heads: {comparison_text(search['comparison'], *search['rivals'])}.")
     if search.get("leak"):
-        from ffe.report.tune_page import leak_text
-        from ffe.tuning.leak_claim import Leak
-
-        click.echo(f"\nTogether: {leak_text(Leak(**search['leak']), manifest.evaluation['test']['accuracy'])}")
+        click.echo(f"\nTogether: {leak_text(search['leak'], manifest.evaluation['test']['accuracy'])}")
     if manifest.training:
         click.echo("\n" + _training_text(manifest.training, spec.backbone.name))
     if where:

@@ -18,10 +18,10 @@ from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.base.model_archive import BACKBONE
 from ffe.base.output_file import check_output as check_report
 from ffe.dataset.class_checks import check_labelled, check_readable
+from ffe.dataset.image_files import image_file
 from ffe.dataset.stored_rows import labelled
 from ffe.dataset.table import ImageTable, table_of_records, table_of_store
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
-from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import SelectiveScores, above_threshold, selective_scores
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate
@@ -32,8 +32,7 @@ from ffe.images.sources import scan
 from ffe.predictor import Predictor
 from ffe.report.predictions_csv import Answers, check_answers
 from ffe.report.search_page import write_page
-from ffe.report.tune_page import calibration_view, picture_of, title_of
-from ffe.report.values import Page, Picture, Suspect
+from ffe.report.values import Page, coverage_of, pictures_of, suspects_of, title_of
 from ffe.specs import AugmentSpec, spec_differences
 from ffe.store.reader import FeatureStore
 from ffe.wording.results import answered_text, parameters_text
@@ -225,7 +224,7 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
     probabilities, labels = result.probabilities, result.labels
     measured = calibrate(probabilities, labels)
     as_it_is = replace(measured, factor=1.0, error_after=measured.error_before, after=measured.before)
-    suspects = None if result.seen else find_label_errors(probabilities, labels)
+    rows = np.arange(len(labels))
     write_page(
         place,
         Page(
@@ -240,16 +239,10 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
             },
             class_names=result.classes,
             evaluation=result.evaluation.to_json(),
-            pictures=[
-                Picture(name, file, int(label), int(row.argmax()), float(row.max()))
-                for name, file, label, row in zip(images.paths, images.files, labels, probabilities, strict=True)
-            ],
-            label_issues=None
-            if suspects is None
-            else [
-                Suspect(images.paths[s.row], images.files[s.row], s.given, s.suggested, s.probability_suggested) for s in suspects
-            ],
-            calibration=calibration_view(as_it_is, probabilities, labels),
+            pictures=pictures_of(images, rows, probabilities),
+            label_issues=None if result.seen else suspects_of(images, rows, probabilities),
+            calibration=as_it_is,
+            coverage=coverage_of(probabilities, labels),
             scored=True,
             unsure=answered_text(result.answered.to_json()) if result.answered.threshold else "",
             made={"model": str(predictor.bundle.path), "photos": data, "sha256 of the model's record": predictor.bundle.sha256},
@@ -284,7 +277,7 @@ def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
         step = 256
         for start in range(0, len(used), step):
             probabilities.append(predictor.probabilities(store.features(used[start : start + step])))
-        files = (picture_of(store.source, path, digest) for path, digest in zip(images.paths, images.sha256, strict=True))
+        files = (image_file(store.source, path, digest) for path, digest in zip(images.paths, images.sha256, strict=True))
         skipped = sorted(store.paths[row] for row in store.plain.tolist() if store.labels[row] < 0)
         return _Scored(replace(images, files=tuple(files)), np.concatenate(probabilities), skipped)
 

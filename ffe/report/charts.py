@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 from markupsafe import Markup, escape
 
 from ffe.base.text import duration, is_number, number, percent, plain
@@ -16,12 +17,13 @@ COLOURS = 8  # .k0 to .k7 in page.css
 _WIDTH, _HEIGHT = 420, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 36, 10, 46  # right: half of the longest label of a tick, "1 min 30 s"
 
+Numbers = Sequence[float] | np.ndarray
 Kind = Literal["line", "step", "dashed", "dots", "star"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
-    """One row of points.
+    """One row of N points.
 
     Attributes:
         name: for the legend.
@@ -34,13 +36,13 @@ class Line:
     """
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Numbers
+    y: Numbers
     kind: Kind = "line"
     colour: int = 0
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
-    sizes: Sequence[float] = ()
+    low: Numbers = ()
+    high: Numbers = ()
+    sizes: Numbers = ()
     hints: Sequence[str] = ()
 
 
@@ -214,24 +216,18 @@ def _axes(along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
 
 
 def _finite(line: Line) -> Line:
-    """Return a line without the points that cannot be drawn."""
-    keep = [i for i, (a, b) in enumerate(zip(line.x, line.y, strict=True)) if is_number(float(a)) and is_number(float(b))]
-    ranged = len(line.low) == len(line.high) == len(line.x)
-    ranged = ranged and all(is_number(float(v)) for i in keep for v in (line.low[i], line.high[i]))
-
-    def kept(values: Sequence[float]) -> list[float]:
-        return [float(values[i]) for i in keep] if values else []
-
-    return Line(
-        line.name,
-        [float(line.x[i]) for i in keep],
-        [float(line.y[i]) for i in keep],
-        line.kind,
-        line.colour,
-        [float(line.low[i]) for i in keep] if ranged else [],
-        [float(line.high[i]) for i in keep] if ranged else [],
-        kept(line.sizes),
-        [line.hints[i] for i in keep] if line.hints else [],
+    """Return a line without the points that cannot be drawn, as lists of numbers."""
+    x, y, low, high, sizes = (np.asarray(values, np.float64) for values in (line.x, line.y, line.low, line.high, line.sizes))
+    keep = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    ranged = len(low) == len(high) == len(x) and bool(np.isfinite([low[keep], high[keep]]).all())
+    return replace(
+        line,
+        x=x[keep].tolist(),
+        y=y[keep].tolist(),
+        low=low[keep].tolist() if ranged else [],
+        high=high[keep].tolist() if ranged else [],
+        sizes=sizes[keep].tolist() if len(sizes) else [],
+        hints=[line.hints[i] for i in keep.tolist()] if line.hints else [],
     )
 
 

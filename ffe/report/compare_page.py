@@ -20,7 +20,7 @@ from ffe.dataset.assign import ImageSplit
 from ffe.report.charts import COLOURS, Axis, Line, bar, line_chart
 from ffe.report.html import document
 from ffe.report.thumbnails import Album
-from ffe.report.tune_page import title_of
+from ffe.report.values import title_of
 from ffe.splits.holdout import TEST
 from ffe.wording.compare_text import advice, agreement_rows, behind, cells_of, meaning, note, rows_text, verdict
 

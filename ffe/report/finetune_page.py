@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from ffe._version import __version__
 from ffe.base.text import last_layers
 from ffe.dataset.assign import ImageSplit
-from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.reject import selective_scores
 from ffe.evaluation.temperature import with_temperature
 from ffe.finetuning.training_options import TrainingOptions
-from ffe.finetuning.training_result import HeadScores, Stage, TrainingResult
+from ffe.finetuning.training_result import Stage, TrainingResult
 from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import augment_text
-from ffe.report.projection import choose_rows, feature_map
+from ffe.report.projection import choose_rows, project_rows
 from ffe.report.search_page import write_page
-from ffe.report.tune_page import calibration_view, duplicates_of, title_of
-from ffe.report.values import Curves, Page, Picture, Suspect
+from ffe.report.values import Curves, Page, coverage_of, duplicates_of, pictures_of, suspects_of, title_of
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.holdout import TEST, VALID
 from ffe.wording.results import answered_text, comparison_text, kept_text, parameters_text, stage_text
@@ -47,7 +44,6 @@ def write_training_report(
     assert options.report is not None
     spec = options.spec
     images, judged = assigned.images, result.judged
-    names, files = images.paths, images.files
     testing, choosing = assigned.rows(TEST), assigned.rows(VALID)
     used = np.flatnonzero(images.labels >= 0)
     record = result.to_json()
@@ -55,7 +51,10 @@ def write_training_report(
     compared = record["comparison"]
     verdict = None if compared is None else comparison_text(compared, "the fine-tuned model", "the model before")
     height, width = features.preprocess.size
-    suspects = find_label_errors(with_temperature(judged.valid, judged.calibration.factor), images.labels[choosing])
+    calibrated = with_temperature(judged.valid, judged.calibration.factor)
+    predicted = np.full(len(images), -1)
+    predicted[choosing], predicted[testing] = judged.valid.argmax(axis=1), judged.test.argmax(axis=1)
+    chosen = used[choose_rows(len(used), spec.seed)]
     write_page(
         options.report,
         Page(
@@ -73,19 +72,12 @@ def write_training_report(
             evaluation=record["evaluation"]["test"],
             comparison=None if verdict is None else f"{verdict[:1].upper()}{verdict[1:]}.",
             curves=_curves(result),
-            pictures=[
-                Picture(names[i], files[i], int(images.labels[i]), int(row.argmax()), float(row.max()))
-                for i, row in zip(testing, judged.test, strict=True)
-            ],
-            label_issues=None
-            if suspects is None
-            else [
-                Suspect(names[choosing[s.row]], files[choosing[s.row]], s.given, s.suggested, s.probability_suggested)
-                for s in suspects
-            ],
-            calibration=calibration_view(judged.calibration, judged.valid, images.labels[choosing]),
-            duplicates=duplicates_of(assigned.groups, [names[i] for i in used], [files[i] for i in used]),
-            map=_map(assigned, judged, pooled, used, spec.seed),
+            pictures=pictures_of(images, testing, judged.test),
+            label_issues=suspects_of(images, choosing, calibrated),
+            calibration=judged.calibration,
+            coverage=coverage_of(calibrated, images.labels[choosing]),
+            duplicates=duplicates_of(assigned.groups, images.take(used)),
+            map=project_rows(pooled[chosen], chosen, images, predicted, spec.seed),
             trained=True,
             unsure=answered_text(selective_scores(judged.test, assigned.labels(TEST), reject).to_json()) if reject else "",
             made={"source": str(options.source), "stages": "; ".join(stages), **_options(spec)},
@@ -119,17 +111,6 @@ def _curves(result: TrainingResult) -> Curves:
         first=0,
         kept=epochs.index(result.best),
     )
-
-
-def _map(assigned: ImageSplit, judged: HeadScores, pooled: np.ndarray, used: np.ndarray, seed: int) -> Any:
-    images = assigned.images
-    predicted = np.full(len(images), -1)
-    for side, answers in ((VALID, judged.valid), (TEST, judged.test)):
-        predicted[assigned.rows(side)] = answers.argmax(axis=1)
-    right = (predicted == images.labels) | (predicted < 0)
-    chosen = used[choose_rows(len(used), seed)]
-    names, files = [images.paths[i] for i in chosen], [images.files[i] for i in chosen]
-    return feature_map(pooled[chosen], images.labels[chosen], names, files, right[chosen], seed=seed)
 
 
 def _options(spec: TrainingSpec) -> dict[str, str]:

@@ -11,9 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ffe.base.text import bytes_text, counted, duration, number, percent, plain, prose, short_path, span
+from ffe.base.text import bytes_text, counted, duration, number, of_a_hundred, percent, plain, prose, short_path, span
 from ffe.report.charts import bar
 from ffe.report.thumbnails import Album
+from ffe.wording.results import parameters_lines
 
 
 def document(template: str, context: Mapping[str, Any], album: Album, script: str = "") -> str:
@@ -44,7 +45,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else plain(value, 4000),
     )
-    filters = (prose, short_path, plain, counted, percent, number, span, duration, bytes_text)
+    filters = (prose, short_path, plain, counted, percent, number, span, duration, bytes_text, of_a_hundred, parameters_lines)
     environment.filters |= {function.__name__: function for function in filters}
     environment.globals["bar"] = bar
     return environment

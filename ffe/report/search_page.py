@@ -1,4 +1,4 @@
-"""The page of a search: a Page -> one HTML file."""
+"""The page of a search, a training or an evaluation: a Page -> one HTML file."""
 
 from __future__ import annotations
 
@@ -12,38 +12,29 @@ from ffe.report.values import Page
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:
-    """Write the page as one HTML file that needs nothing else; it is written beside its place, and renamed.
-
-    Args:
-        path: the HTML file; replaced if it exists.
-        page: what it shows.
-
-    Returns:
-        Bytes written.
+    """Write the page as one HTML file that needs nothing else, in the place of an older one; return its bytes.
 
     Raises:
         ReportError: the place is a folder, lies in none, or cannot be written to.
     """
-    place = check_output(path)
-    return write_output(place, render(page).encode())
+    return write_output(check_output(path), render(page).encode())
 
 
 def render(page: Page) -> str:
     """Return the page as HTML that can be written as UTF-8; equal pages give equal text."""
-    album, name_of = Album(), sections.names_of(page)
+    album, name_of = Album(), sections.names_of(page.class_names)
     context = {
         "page": page,
+        "test": page.evaluation,
         "name_of": name_of,
-        "headline": sections.headline(page),
         "leaderboard": sections.leaderboard(page.leaderboard, page.metric),
         "curves": sections.curves(page.curves),
-        "scores": sections.scores(page, name_of),
         "confusion": sections.confusion(page, name_of, album),
         "mistakes": sections.mistakes(page, name_of, album),
         "label_issues": sections.label_issues(page, name_of, album),
         "calibration": sections.calibration(page),
         "duplicates": sections.duplicates(page.duplicates, album),
         "map": sections.feature_map(page.map, name_of, album),
-        "growth": sections.growth(page.growth),
+        "growth": sections.learning_curve(page.learning_curve),
     }
     return document("page.html", context, album, "page.js")

@@ -1,25 +1,26 @@
-"""Everything that the page of a search shows, as plain values."""
+"""What the page of a search, a training or an evaluation shows, as plain values, and how they are made of columns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-__all__ = [
-    "CalibrationView",
-    "Curves",
-    "Duplicates",
-    "FeatureMap2D",
-    "GrowthView",
-    "Page",
-    "Picture",
-    "Suspect",
-]
+from ffe.base.text import counted, listed
+from ffe.dataset.table import ImageTable
+from ffe.evaluation.label_errors import find_label_errors
+from ffe.evaluation.learning_curve import LearningCurve
+from ffe.evaluation.reject import SelectiveScores, selective_scores
+from ffe.evaluation.temperature import Calibration
+from ffe.report.projection import Projection
+from ffe.splits.groups import Groups
+from ffe.wording.results import CAUSES
+
+_LONGEST_TITLE = 60
+_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Picture:
-    """A test photo and what was said of it.
+    """A photo, its label, and what was said of it.
 
     Attributes:
         path: the name to show.
@@ -64,126 +65,35 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A photo whose label may be wrong: what was fitted without it is sure of another class.
-
-    Attributes:
-        path, file: as for ``Picture``.
-        given, suggested: indices into the class names.
-        probability: of the suggested class, in [0, 1].
-    """
-
-    path: str
-    file: Path | None
-    given: int
-    suggested: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class CalibrationView:
-    """Whether a probability of 90 % means nine right of ten.
-
-    Attributes:
-        factor: what the scores were scaled by, > 0.
-        ece_before, ece_after: expected calibration error, in [0, 1].
-        before, after: (mean confidence, accuracy, count) of each bin that has photos.
-        coverage: (threshold, share answered, accuracy of the answers; None if there are none).
-        before_intervals, after_intervals, coverage_intervals: 95 % of each of these accuracies; empty = unknown.
-    """
-
-    factor: float
-    ece_before: float
-    ece_after: float
-    before: Sequence[tuple[float, float, int]] = ()
-    after: Sequence[tuple[float, float, int]] = ()
-    coverage: Sequence[tuple[float, float, float | None]] = ()
-    before_intervals: Sequence[tuple[float, float]] = ()
-    after_intervals: Sequence[tuple[float, float]] = ()
-    coverage_intervals: Sequence[tuple[float, float]] = ()
-
-
-@dataclass(frozen=True)
 class Duplicates:
-    """Photos that are the same, or nearly.
-
-    Attributes:
-        cause: in words, such as ``the same file`` or ``near copies``.
-        members: (name to show, where it lies).
-    """
+    """Photos that are the same, or nearly: why, in words, and of each the name to show and where it lies."""
 
     cause: str
     members: Sequence[tuple[str, Path | None]]
 
 
 @dataclass(frozen=True)
-class FeatureMap2D:
-    """The features of N photos, laid out on a plane.
-
-    Attributes:
-        x, y: float32 (N,), any range; a point that is not finite is left out.
-        labels: int (N,), indices into the class names; -1 = no label.
-        correct: bool (N,), whether the head was right; None = not asked.
-        paths: N names to show.
-        files: N places of pictures, or None.
-        method: how it was made, in words, such as ``PCA, 41 % of the variance``.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    labels: Sequence[int] | np.ndarray
-    correct: Sequence[bool] | np.ndarray | None
-    paths: Sequence[str]
-    files: Sequence[Path | None]
-    method: str
-
-
-@dataclass(frozen=True)
-class GrowthView:
-    """How accuracy grows with the number of training photos.
-
-    Attributes:
-        sizes: numbers of photos, > 0, rising.
-        accuracy, low, high: at each of them, in [0, 1]; low and high may be empty.
-        fit: (number of photos, accuracy) along the fitted curve; empty if there is none.
-        twice: (number of photos, accuracy, low, high) foreseen for twice as many; None if unknown.
-        sentence: what follows from it, in words.
-    """
-
-    sizes: Sequence[float]
-    accuracy: Sequence[float]
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
-    fit: Sequence[tuple[float, float]] = ()
-    twice: tuple[float, float, float, float] | None = None
-    sentence: str = ""
-
-
-@dataclass(frozen=True)
 class Page:
-    """All that the page of a search shows. What is None or empty is left out, and the page says so.
+    """All that such a page shows. What is None or empty is left out, and the page says so.
 
     Attributes:
         title: the head line.
         facts: backbone, input size, rows, features, head, version: what stands beside the head line.
         class_names: the label i means class_names[i].
-        evaluation: the test, as ``Evaluation.to_json`` gives it; keys that are missing are left out:
-            ``n``, ``accuracy``, ``balanced_accuracy``, ``log_loss``, ``auc``, ``expected_calibration_error``,
-            ``confusion`` (K rows true, K columns predicted), ``precision``, ``recall`` (K each),
-            ``intervals`` ({score: (low, high)}), ``precision_intervals``, ``recall_intervals`` (K pairs),
-            ``confusion_intervals`` (K times K pairs: photos).
-        leaderboard: the trials, best first, each with ``head``, ``score``, and where known ``spread``,
-            ``fit_seconds``, ``size`` (bytes), ``parameters``, ``finished`` (seconds since the search began).
+        evaluation: the test, from ``Evaluation.to_json``.
+        leaderboard: the trials, from ``Trial.to_json``, best first.
         metric: what the scores of the leaderboard are.
         comparison: the verdict on the best two heads, or on the model before and after, in words.
         curves: how the best dense trial learned.
         pictures: the test rows.
-        label_issues: photos whose label may be wrong, most suspicious first; None = nothing is known of that.
-        calibration: see ``CalibrationView``.
+        label_issues: photos whose label may be wrong, most suspicious first: what was fitted without them is sure of
+            another class; None = nothing is known of that.
+        calibration: what the temperature does.
+        coverage: what comes of answering from a threshold on, once it is applied.
         duplicates: groups of equal photos; None = not looked for.
         leak: what accuracy would have been claimed without keeping them together, in words.
         map: the features on a plane.
-        growth: see ``GrowthView``.
+        learning_curve: how accuracy grows with the number of training photos.
         made: command, options, seed, versions: how to make it again.
         unsure: what comes of the threshold below which the model answers "not sure", in words; empty = there is none.
         searched: whether a search chose the head, or it was given.
@@ -200,14 +110,57 @@ class Page:
     comparison: str | None = None
     curves: Curves | None = None
     pictures: Sequence[Picture] = ()
-    label_issues: Sequence[Suspect] | None = None
-    calibration: CalibrationView | None = None
+    label_issues: Sequence[Picture] | None = None
+    calibration: Calibration | None = None
+    coverage: Sequence[SelectiveScores] = ()
     duplicates: Sequence[Duplicates] | None = None
     leak: str | None = None
-    map: FeatureMap2D | None = None
-    growth: GrowthView | None = None
+    map: Projection | None = None
+    learning_curve: LearningCurve | None = None
     made: Mapping[str, str] = field(default_factory=dict)
     unsure: str = ""
     searched: bool = False
     trained: bool = False
     scored: bool = False
+
+
+def title_of(class_names: Sequence[str]) -> str:
+    """Return ``cat or dog``; for many classes, or long names, how many they are."""
+    title = listed(class_names, "or")
+    return title if len(title) <= _LONGEST_TITLE else counted(len(class_names), "class", "classes")
+
+
+def pictures_of(images: ImageTable, rows: np.ndarray, probabilities: np.ndarray) -> list[Picture]:
+    """Return some images, rows int64 (n,), with what was said of them: float64 (n, K)."""
+    return [
+        Picture(images.paths[i], images.files[i], int(images.labels[i]), int(row.argmax()), float(row.max()))
+        for i, row in zip(rows.tolist(), probabilities, strict=True)
+    ]
+
+
+def suspects_of(images: ImageTable, rows: np.ndarray, calibrated: np.ndarray) -> list[Picture] | None:
+    """Return those of some images whose label may be wrong by calibrated answers; None where these cannot tell."""
+    issues = find_label_errors(calibrated, images.labels[rows])
+    if issues is None:
+        return None
+    found = [(int(rows[issue.row]), issue) for issue in issues]
+    return [
+        Picture(images.paths[i], images.files[i], issue.given, issue.suggested, issue.probability_suggested) for i, issue in found
+    ]
+
+
+def coverage_of(calibrated: np.ndarray, labels: np.ndarray) -> list[SelectiveScores]:
+    """Return what comes of answering from some thresholds on."""
+    return [selective_scores(calibrated, labels, threshold) for threshold in _THRESHOLDS]
+
+
+def duplicates_of(groups: Groups, images: ImageTable) -> list[Duplicates]:
+    """Return the groups of images that belong together, the largest first; the images are the grouped ones."""
+    sizes = np.bincount(groups.ids)
+    return [
+        Duplicates(
+            ", ".join(CAUSES[cause] for cause in causes),
+            [(images.paths[i], images.files[i]) for i in groups.members(group)],
+        )
+        for group, causes in sorted(groups.causes.items(), key=lambda item: -int(sizes[item[0]]))
+    ]

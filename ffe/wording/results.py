@@ -14,6 +14,7 @@ from ffe.heads import HEADS
 from ffe.images.augment_text import augment_text
 from ffe.specs import AugmentSpec
 
+CAUSES = {"copies": "the same file", "re-encoded": "saved again or resized", "near": "much alike", "named": "named together"}
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
 _COLUMNS = 100
@@ -129,6 +130,17 @@ def score_text(score: float, metric: str = "accuracy") -> str:
     return f"{-score if metric == 'log_loss' else score:.4f}"
 
 
+def shown_trials(leaderboard: Sequence[Mapping[str, Any]], top: int) -> list[tuple[int, bool, Mapping[str, Any]]]:
+    """Return (rank, whether the best of its head, trial): of the first ``top``, and of the best of every other head."""
+    shown, heads = [], set()
+    for rank, trial in enumerate(leaderboard, start=1):
+        first = trial["head"] not in heads
+        heads.add(trial["head"])
+        if rank <= top or first:
+            shown.append((rank, first, trial))
+    return shown
+
+
 def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, metric: str = "accuracy") -> str:
     """Return the best trials as a table: the first ``top``, and the best of every head that is not among them.
 
@@ -137,12 +149,6 @@ def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, me
         top: how many.
         metric: what the search aimed at.
     """
-    shown: list[tuple[int, Mapping[str, Any]]] = []
-    heads: set[str] = set()
-    for rank, trial in enumerate(leaderboard, start=1):
-        if rank <= top or trial["head"] not in heads:
-            shown.append((rank, trial))
-        heads.add(trial["head"])
     rows = [
         (
             str(rank),
@@ -153,7 +159,7 @@ def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, me
             bytes_text(trial["size"]),
             tuple(parameters_lines(trial["parameters"])),
         )
-        for rank, trial in shown
+        for rank, _, trial in shown_trials(leaderboard, top)
     ]
     title = "validation" if metric == "accuracy" else METRIC_NAMES[metric]
     return table(("rank", "head", title, "spread", "fit", "size", "parameters"), rows, right=(0, 2, 3, 4, 5))
@@ -253,6 +259,30 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
     if after > before and "log_loss_after" in calibration:
         text += f", chosen for the log loss: {calibration['log_loss_before']:.3f} -> {calibration['log_loss_after']:.3f}"
     return text
+
+
+def leak_text(leak: Mapping[str, Any], accuracy: float) -> str:
+    """Return what near copies would have brought, from ``Leak.to_json``, beside the accuracy of the test."""
+    extra, valid_leaking = leak.get("extra", {}), leak.get("valid_leaking", 0)  # models of earlier versions have none
+    why = [f"{count:,} {CAUSES[cause]}" for cause, count in extra.items() if count]
+    count = sum(extra.values())
+    groups = counted(leak["groups"], "group")
+    stay = "" if leak["test_leaking"] or valid_leaking else "; each group stays on one side"
+    sentences = [f"{counted(count, 'image belongs', 'images belong')} to others ({', '.join(why)}), in {groups}{stay}."]
+    honest, claimed, clean = leak["honest"], leak["claimed"], leak["test_clean"]
+    if claimed is not None:
+        what = f"say {claimed:.4f}, which is {'too good' if claimed > honest else 'no better'}"
+        sentences.append(f"Cross-validation says {honest:.4f}; with the groups torn apart it would {what}.")
+    if valid_leaking:
+        what = counted(valid_leaking, "validation image belongs", "validation images belong")
+        sentences.append(f"The given split leaks: {what} together with images that train, so the validation is too good.")
+    if leak["test_leaking"]:
+        without = "" if clean is None else f"; without those images it would say {clean:.4f}"
+        what = counted(leak["test_leaking"], "test image belongs", "test images belong")
+        sentences.append(
+            f"The given split leaks: {what} together with images of the other splits. The test says {accuracy:.4f}{without}."
+        )
+    return " ".join(sentences)
 
 
 def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> str:

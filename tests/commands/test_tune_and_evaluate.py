@@ -21,13 +21,13 @@ from ffe.errors import BundleError, DataError, HeadError, ModelMismatchError, So
 from ffe.extraction.run import extract
 from ffe.heads import find_head
 from ffe.images.drawings import draw_folder
-from ffe.report.tune_page import leak_text
 from ffe.specs import BackboneSpec, ExtractSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.tuning.leak_claim import Leak
 from ffe.tuning.tune_result import TuneResult
+from ffe.wording.results import leak_text
 
 GRID = (4, 4, 3)
 
@@ -509,8 +509,7 @@ def test_leaks_of_a_given_split_are_told(tmp_path: Path) -> None:
     assert result.leak is not None
     assert result.leak.test_leaking == 5
     assert result.leak.test_clean is not None
-    text = leak_text(result.leak, result.evaluation.accuracy)
-    assert text is not None
+    text = leak_text(result.leak.to_json(), result.evaluation.accuracy)
     assert "one side" not in text
     assert "The given split leaks: 5 test images belong together with images of the other splits. The test says " in text
     assert text.endswith(f"without those images it would say {result.leak.test_clean:.4f}.")
@@ -557,13 +556,12 @@ ALIKE = f"{START}; each group stays on one side."
     ],
 )
 def test_leaks_in_words(changes: dict[str, Any], text: str) -> None:
-    assert leak_text(dataclasses.replace(LEAK, **changes), 0.8) == text
+    assert leak_text(dataclasses.replace(LEAK, **changes).to_json(), 0.8) == text
 
 
 def test_without_copies_nothing_is_said_of_leaks(fake_store: Path) -> None:
     result = _quick(fake_store, trials=1)
     assert result.leak is None
-    assert leak_text(result.leak, result.evaluation.accuracy) is None
 
 
 def test_a_model_that_is_replaced_keeps_its_test_images(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:

@@ -31,11 +31,11 @@ from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
 from ffe.images.decode import decode
 from ffe.predictor import Predictor
-from ffe.report import tune_page
 from ffe.specs import AugmentSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
+from ffe.tuning import learning_curve_fits
 from ffe.tuning.tune_result import TuneResult
 
 GRID = (2, 2, 12)
@@ -221,8 +221,8 @@ def test_the_report_counts_images_and_names_the_views(with_views: Path, tmp_path
         sizes.append(rest[0])
         return whole(*rest, **options)
 
-    whole = tune_page.fit_learning_curve
-    monkeypatch.setattr(tune_page, "fit_learning_curve", spying)
+    whole = learning_curve_fits.fit_learning_curve
+    monkeypatch.setattr(learning_curve_fits, "fit_learning_curve", spying)
     page, other = tmp_path / "r.html", tmp_path / "none.html"
     result = train(with_views, head="logistic", report=page)
     train(with_views, head="logistic", report=other, views="none")

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from ffe.dataset.scan_result import Advice, ClassCount, Dimensions, OtherEnding, ScanResult, SkippedFile, Spread, Twins
+from ffe.evaluation.learning_curve import fit_learning_curve
+from ffe.evaluation.reject import SelectiveScores
+from ffe.evaluation.temperature import Bin, Calibration
 from ffe.images.probe import ImageProbe
 from ffe.images.sources import ImageRecord
-from ffe.report.projection import feature_map
-from ffe.report.values import CalibrationView, Curves, Duplicates, GrowthView, Page, Picture, Suspect
+from ffe.report.projection import Projection, pca
+from ffe.report.values import Curves, Duplicates, Page, Picture
 
 
 def trial(head: str, score: float, finished: float) -> dict[str, Any]:
@@ -37,7 +40,6 @@ def full_page(pictures: Path) -> Page:
     """Every section has something to show."""
     rows = scored_rows(pictures)
     features = np.random.default_rng(0).standard_normal((len(rows), 6)).astype(np.float32)
-    files = [row.file for row in rows]
     return Page(
         title="Cats and dogs",
         facts={"Backbone": "fake", "Rows": "120 train, 40 test"},
@@ -62,37 +64,36 @@ def full_page(pictures: Path) -> Page:
         comparison="svm is better than forest:\nthe difference is 45 points.",
         curves=Curves([1.0, 0.5, 0.2], [1.1, 0.6, 0.5], [0.5, 0.8, 0.95], [0.5, 0.7, 0.8]),
         pictures=rows,
-        label_issues=[Suspect(row.path, row.file, row.true, 1 - row.true, 0.88) for row in rows[:2]],
-        calibration=CalibrationView(
-            1.5,
-            0.08,
-            0.03,
-            [(0.6, 0.5, 10), (0.9, 0.8, 30)],
-            [(0.6, 0.6, 20)],
-            [(0.5, 1.0, 0.9), (0.9, 0.4, 1.0), (1.0, 0.0, None)],
+        label_issues=[Picture(row.path, row.file, row.true, 1 - row.true, 0.88) for row in rows[:2]],
+        calibration=Calibration(
+            factor=1.5,
+            rows=40,
+            error_before=0.08,
+            error_after=0.03,
+            log_loss_before=0.5,
+            log_loss_after=0.4,
+            before=(Bin(0.5, 0.7, 10, 0.6, 0.5, (0.2, 0.8)), Bin(0.8, 1.0, 30, 0.9, 0.8, (0.6, 0.9))),
+            after=(Bin(0.5, 0.7, 20, 0.6, 0.6, (0.4, 0.8)),),
         ),
+        coverage=[
+            SelectiveScores(0.5, 1.0, 0.9, 40, (0.8, 0.95)),
+            SelectiveScores(0.9, 0.4, 1.0, 16, (0.8, 1.0)),
+            SelectiveScores(0.99, 0.0, None, 0, None),
+        ],
         duplicates=[
             Duplicates("the same file", [(row.path, row.file) for row in rows[4:6]]),
             Duplicates("near copies", [("lost/cat.jpg", Path("/nowhere/cat.jpg")), (rows[7].path, rows[7].file)]),
         ],
         leak="Without it 95.0 % would have been claimed.",
-        map=feature_map(
-            features,
-            [row.true for row in rows],
+        map=Projection(
+            pca(features, 2)[0],
+            np.asarray([row.true for row in rows]),
+            np.asarray([row.true == row.predicted for row in rows]),
             [row.path for row in rows],
-            files,
-            [row.true == row.predicted for row in rows],
-            method="pca",
+            [row.file for row in rows],
+            "PCA, 41 % of the variance",
         ),
-        growth=GrowthView(
-            [30, 60, 120],
-            [0.7, 0.8, 0.9],
-            [0.6, 0.7, 0.8],
-            [0.8, 0.9, 0.95],
-            [(30, 0.7), (240, 0.93)],
-            (240, 0.93, 0.88, 0.97),
-            "More helps.",
-        ),
+        learning_curve=fit_learning_curve([30, 60, 120], [0.7, 0.8, 0.9], [0.05, 0.05, 0.05]),
         made={"Command": "ffe tune features.h5 -o model.ffe", "Seed": "0"},
     )
 
@@ -113,20 +114,28 @@ def hostile_page(full_page: Page) -> Page:
     counts = np.zeros((4, 4), int)
     np.add.at(counts, ([row.true for row in rows], [row.predicted for row in rows]), 1)
     assert full_page.map is not None
+    assert full_page.evaluation is not None
     return replace(
         full_page,
         title=name,
         facts={name: name},
         class_names=HOSTILE,
-        evaluation={"n": 40, "accuracy": 0.25, "confusion": counts.tolist(), "recall": [0.1] * 4, "precision": [None] * 4},
+        evaluation={
+            **full_page.evaluation,
+            "confusion": counts.tolist(),
+            "confusion_intervals": None,
+            "recall": [0.1] * 4,
+            "precision": [None] * 4,
+            "precision_intervals": [None] * 4,
+            "recall_intervals": [None] * 4,
+        },
         leaderboard=[{**trial(name, 0.5, i), "parameters": {name: name}} for i in range(3)],
         comparison=name,
         pictures=[replace(row, file=None) if i < 5 else row for i, row in enumerate(rows)],
-        label_issues=[Suspect(name, None, 0, 7, 0.5), Suspect(name, Path(name), -1, 2, 0.5)],
+        label_issues=[Picture(name, None, 0, 7, 0.5), Picture(name, Path(name), -1, 2, 0.5)],
         duplicates=[Duplicates(name, [(name, None), (name, Path("a\0b"))])],
         leak=name,
-        map=replace(full_page.map, paths=[name] * 40, files=[None] * 40, labels=[i % 4 for i in range(40)], method=name),
-        growth=GrowthView([1], [0.5], sentence=name),
+        map=replace(full_page.map, paths=[name] * 40, files=[None] * 40, labels=np.arange(40) % 4, method=name),
         made={name: name},
     )
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ffe.report.charts import Axis, Line, bar, line_chart
+from ffe.report.projection import Projection
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
-from ffe.report.values import FeatureMap2D
 
 X, Y = Axis("epoch", "count"), Axis("accuracy", "percent")
 
@@ -117,32 +117,34 @@ def test_a_bar_is_as_long_as_its_share() -> None:
     assert bar(None) == bar(math.nan) == ""
 
 
-def view(count: int = 6, classes: int = 3) -> FeatureMap2D:
+def projection(count: int = 6, classes: int = 3) -> Projection:
     places = np.arange(count, dtype=np.float32)
     labels = np.arange(count) % classes
-    return FeatureMap2D(places, -places, labels, labels != 1, [f"p{i}<&" for i in range(count)], [None] * count, "PCA")
+    return Projection(
+        np.stack([places, -places], axis=1), labels, labels != 1, [f"p{i}<&" for i in range(count)], [None] * count, "PCA"
+    )
 
 
 def test_a_map_has_a_point_for_every_photo_and_a_ring_for_every_mistake() -> None:
     asked: list[int] = []
-    drawn = parsed(scatter(view(), lambda label: "abc"[label], lambda i: asked.append(i) or str(i)))  # type: ignore[func-returns-value]
+    drawn = parsed(scatter(projection(), lambda label: "abc"[label], lambda i: asked.append(i) or str(i)))  # type: ignore[func-returns-value]
     assert len(list(drawn.iter("use"))) == 6
     missed = [g for g in drawn.iter("g") if g.get("class") == "miss"]
     assert [g.get("data-picture") for g in missed] == ["1", "4"]
     assert asked == [1, 4]
     assert [g.findtext("title") for g in missed] == ["p1<& (mistake; labelled b)", "p4<& (mistake; labelled b)"]
     assert drawn.get("aria-label") == "Map of 6 photos by their features, made with PCA; 2 mistakes are ringed."
-    legend = ["".join(li.itertext()) for li in parsed(map_legend(view(), lambda label: "abc"[label])).iter("li")]
+    legend = ["".join(li.itertext()) for li in parsed(map_legend(projection(), lambda label: "abc"[label])).iter("li")]
     assert legend == ["a 2", "b 2", "c 2", "mistake 2"]
 
 
 def test_a_map_leaves_out_points_that_are_nowhere() -> None:
-    lost = replace(view(), x=np.asarray([0, np.nan, 2, 3, np.inf, 5], np.float32), correct=None)
-    assert scatter(lost, str, lambda i: None).count("<use ") == 4
-    assert scatter(replace(view(1), x=np.asarray([np.nan])), str, lambda i: None) == ""
-    assert scatter(replace(view(2), x=np.zeros(2), y=np.zeros(2)), str, lambda i: None).count("<use ") == 2
+    places = np.asarray([[0, 0], [np.nan, 0], [2, 1], [3, 0], [np.inf, 1], [5, 0]], np.float32)
+    assert scatter(replace(projection(), points=places, correct=np.ones(6, bool)), str, lambda i: None).count("<use ") == 4
+    assert scatter(replace(projection(1), points=np.full((1, 2), np.nan)), str, lambda i: None) == ""
+    assert scatter(replace(projection(2), points=np.zeros((2, 2))), str, lambda i: None).count("<use ") == 2
 
 
 def test_forty_classes_look_different() -> None:
-    assert classes_told_apart(range(40))
-    assert not classes_told_apart(range(41))
+    assert classes_told_apart(np.arange(40))
+    assert not classes_told_apart(np.arange(41))

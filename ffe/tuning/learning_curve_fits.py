@@ -1,0 +1,56 @@
+"""The learning curve of a head: it is fitted on growing shares of the training rows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ffe.evaluation.learning_curve import LearningCurve, fit_learning_curve
+from ffe.specs import SearchSpec
+from ffe.tuning.problem import Problem
+from ffe.tuning.search import Trial, score_once
+
+_SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training rows
+_FEWEST_OF_A_CLASS = 2
+
+
+def measure_learning_curve(problem: Problem, spec: SearchSpec, trial: Trial) -> LearningCurve | None:
+    """Fit a head on growing shares of the training rows of each part, and score it on the same rows each time.
+
+    Args:
+        problem: the rows.
+        spec: the search.
+        trial: one that is no ensemble.
+
+    Returns:
+        None where a class has too few rows for a share of a quarter.
+    """
+    labels = problem.labels
+    least = min(int(np.bincount(labels[problem.plain(fit)], minlength=problem.classes).min()) for fit, _ in problem.parts)
+    shares = [share for share in _SHARES if least * share >= _FEWEST_OF_A_CLASS]
+    if len(shares) < 3:
+        return None
+    # fewer rows need more epochs
+    without_epochs = {key: value for key, value in trial.parameters.items() if key != "epochs"}
+    sizes, accuracies, errors = [], [], []
+    for share in shares:
+        chosen = [_stratified(labels, problem.plain(fit), share, spec.seed) for fit, _ in problem.parts]
+        parts = [(problem.with_views(some), score) for some, (_, score) in zip(chosen, problem.parts, strict=True)]
+        smaller = dataclasses.replace(problem, parts=parts)
+        found = trial if share == 1.0 else score_once(smaller, spec, trial.head, without_epochs)
+        right = found.probabilities.argmax(axis=1) == labels[problem.scored]
+        sizes.append(int(np.mean([len(some) for some in chosen])))
+        accuracies.append(float(right.mean()))
+        errors.append(float(np.sqrt(max(right.mean() * (1 - right.mean()), 1e-6) / len(right))))
+    return fit_learning_curve(sizes, accuracies, errors, seed=spec.seed)
+
+
+def _stratified(labels: np.ndarray, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return a share of the rows, the same of every class."""
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels[rows]):
+        own = generator.permutation(rows[labels[rows] == label])
+        chosen.append(own[: max(1, round(len(own) * share))])
+    return np.sort(np.concatenate(chosen))
