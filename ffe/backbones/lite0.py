@@ -82,8 +82,7 @@ def needed_file() -> Path:
 def architecture(size: tuple[int, int]) -> keras.Model:
     """Build the network without its top, with the weights that Keras draws, for an input (height, width).
 
-    Returns:
-        A model from float32 (N, H, W, 3), RGB in [-1, 1], to (N, h, w, 1280), h and w a 32nd of H and W, rounded up.
+    It goes from float32 (N, H, W, 3), RGB in [-1, 1], to (N, h, w, 1280), h and w a 32nd of H and W, rounded up.
     """
     import keras
 

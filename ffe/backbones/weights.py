@@ -136,10 +136,7 @@ def _found(row: Backbone, path: Path) -> Weights:
 
 
 def _unreachable() -> str:
-    """Return why the download host does not answer; empty if it does.
-
-    Asked in a thread, because looking a name up knows no time limit.
-    """
+    """Return why the download host does not answer; empty if it does. Looking a name up knows no time limit, a thread does."""
     outcome = ["the download host does not answer"]
 
     def ask() -> None:

@@ -65,10 +65,6 @@ class BenchRow:
     slowest: float | None = None
     ratio: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class BenchResult:
@@ -82,7 +78,7 @@ class BenchResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``ffe bench --json`` prints."""
-        return {**vars(self), "rows": [row.to_json() for row in self.rows]}
+        return asdict(self)
 
 
 class _Bench:

@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,24 +53,32 @@ class Expected:
     limit: str
 
 
-@dataclass(frozen=True)
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checkup:
     """What ``ffe doctor`` prints; bytes, and images a second; ``vnni`` as ``ffe.base.system.has_vnni`` says."""
 
-    ffe: str
-    python: str
-    system: str
-    processor: str
-    cores: int
-    memory_bytes: int
-    free_memory_bytes: int
-    gpu_device: bool
-    vnni: bool | None
-    libraries: dict[str, str | None]
+    ffe: str = __version__
+    python: str = field(default_factory=platform.python_version)
+    system: str = field(default_factory=platform.platform)
+    processor: str = field(default_factory=_processor)
+    cores: int = field(default_factory=cores)
+    memory_bytes: int = field(default_factory=total_memory)
+    free_memory_bytes: int = field(default_factory=free_memory)
+    gpu_device: bool = field(default_factory=lambda: may_have_gpu())
+    vnni: bool | None = field(default_factory=has_vnni)
+    libraries: dict[str, str | None] = field(default_factory=lambda: {name: library_version(name) for name in _LIBRARIES})
     engines: tuple[EngineCheck, ...]
     weights_folders: tuple[str, ...]
     weights_found: tuple[str, ...]
-    cache: str
+    cache: str = field(default_factory=lambda: str(cache_folder()))
     cached_models: int
     cache_bytes: int
     decode_rates: dict[str, float]
@@ -93,35 +101,15 @@ def checkup(on_step: Callable[[str], None] = lambda step: None) -> Checkup:
     expected = tuple(_expected(files, decode_rates, on_step))
     on_step("the engines are tried; loading TensorFlow takes a few seconds")
     named = os.environ.get(WEIGHTS_DIR_VARIABLE)
-    found = (row.name for row in CATALOG.values() if find_file(row, (row.size, row.size)) is not None)
     return Checkup(
-        ffe=__version__,
-        python=platform.python_version(),
-        system=platform.platform(),
-        processor=_processor(),
-        cores=cores(),
-        memory_bytes=total_memory(),
-        free_memory_bytes=free_memory(),
-        gpu_device=may_have_gpu(),
-        vnni=has_vnni(),
-        libraries={name: library_version(name) for name in _LIBRARIES},
         engines=(_check("openvino", _check_openvino), _check("keras", _check_keras)),
         weights_folders=tuple(str(path) for path in ([Path(named)] if named else []) + [keras_home() / "models"]),
-        weights_found=tuple(found),
-        cache=str(cache_folder()),
+        weights_found=tuple(row.name for row in CATALOG.values() if find_file(row, (row.size, row.size)) is not None),
         cached_models=len(files),
         cache_bytes=sum(file.stat().st_size for file in files),
         decode_rates=decode_rates,
         expected=expected,
     )
-
-
-def _processor() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _check_openvino() -> str:

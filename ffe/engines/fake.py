@@ -10,10 +10,7 @@ from ffe.specs import ExtractSpec
 
 
 class FakeEngine:
-    """Mean colour over a 4x4 grid, in [-1, 1]: a real, if poor, feature of the picture.
-
-    Attributes: see ``ffe.engines.base.Engine``.
-    """
+    """Mean colour over a 4x4 grid, in [-1, 1]: a real, if poor, feature of the picture; see ``ffe.engines.base.Engine``."""
 
     name = "fake"
     exact = True

@@ -92,7 +92,7 @@ class OpenVinoEngine:
         compiled = self._ov.Core().compile_model(self._model, "CPU", settings)
         self.in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._free = [compiled.create_infer_request() for _ in range(self.in_flight)]
-        self._running: deque[_Call] = deque()
+        self._running: deque[_Batch] = deque()
         self._compiled_for = self.batch_size
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
@@ -106,37 +106,37 @@ class OpenVinoEngine:
                 self._compile()
             if not self._free:
                 self._end(self._running[0])
-            call = _Call(self._free.pop(), np.require(padded(images, self.batch_size), requirements=("C", "W")), len(images))
-            self._running.append(call)
-            call.request.set_input_tensor(self._ov.Tensor(call.images, shared_memory=True))
-            call.request.start_async()
-        return lambda: self._result(call)
+            batch = _Batch(self._free.pop(), np.require(padded(images, self.batch_size), requirements=("C", "W")), len(images))
+            self._running.append(batch)
+            batch.request.set_input_tensor(self._ov.Tensor(batch.images, shared_memory=True))
+            batch.request.start_async()
+        return lambda: self._result(batch)
 
     def extract(self, images: np.ndarray) -> np.ndarray:
         """Return float32 (N, h * w * c); see ``ffe.engines.base.Engine.extract``."""
         return self.start(images)()
 
-    def _result(self, call: _Call) -> np.ndarray:
+    def _result(self, batch: _Batch) -> np.ndarray:
         with self._lock:
-            self._end(call)
-        if call.error is not None:
-            raise call.error
-        assert call.features is not None
-        return call.features
+            self._end(batch)
+        if batch.error is not None:
+            raise batch.error
+        assert batch.features is not None
+        return batch.features
 
-    def _end(self, call: _Call) -> None:
-        """Wait for a call, keep what it computed or how it failed, and free its stream; once."""
-        if call not in self._running:
+    def _end(self, batch: _Batch) -> None:
+        """Wait for a batch, keep what it computed or how it failed, and free its stream; once."""
+        if batch not in self._running:
             return
         try:
-            call.request.wait()
-            features = call.request.get_output_tensor().data[: call.count]
-            call.features = np.array(features, np.float32).reshape(call.count, -1)
-            self.seconds += call.request.latency / 1000 / self.in_flight
-        except Exception as error:  # it belongs to whoever asks for this call's result
-            call.error = error
-        self._running.remove(call)
-        self._free.append(call.request)
+            batch.request.wait()
+            features = batch.request.get_output_tensor().data[: batch.count]
+            batch.features = np.array(features, np.float32).reshape(batch.count, -1)
+            self.seconds += batch.request.latency / 1000 / self.in_flight
+        except Exception as error:  # it belongs to whoever asks for this batch's result
+            batch.error = error
+        self._running.remove(batch)
+        self._free.append(batch.request)
 
 
 def _keep_for_ever() -> None:
@@ -153,7 +153,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @dataclass(eq=False)
-class _Call:
+class _Batch:
     """A batch on its way: the first ``count`` of its images are asked for."""
 
     request: openvino.InferRequest

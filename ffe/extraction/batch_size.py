@@ -26,13 +26,9 @@ _LOOK_SECONDS = 1.0
 
 
 def check_batch(batch_size: int | None, size: tuple[int, int]) -> None:
-    """Refuse a batch that surely does not fit into memory, before anything is loaded.
+    """Refuse a batch of images (height, width) that surely does not fit into memory, before anything is loaded.
 
     Counted are the pixels alone, as whole numbers and as floats, and the pictures that are decoded ahead.
-
-    Args:
-        batch_size: pictures in one call of the backbone; None = it chooses.
-        size: (height, width) of each, in pixels.
 
     Raises:
         SpecError: there is not so much memory, or the batch is below 1.
@@ -50,13 +46,9 @@ def check_batch(batch_size: int | None, size: tuple[int, int]) -> None:
 class BatchSize:
     """Makes the calls of an engine, and sets its batch size by what they show.
 
-    An engine names the sizes worth trying. Where calls take seconds, the next smaller one is taken; where larger
-    ones are named, they are tried for a few calls each, and kept while the rate rises. When memory runs low the
-    batch is halved, and never grows again.
-
-    Args:
-        engine: its ``batch_size`` is set.
-        fixed: the user named a size: it changes for want of memory only.
+    An engine names the sizes worth trying. Where calls take seconds, the next smaller one is taken; where larger ones are
+    named, they are tried for a few calls each, and kept while the rate rises. When memory runs low the batch is halved,
+    and never grows again. A size that the user named (``fixed``) changes for want of memory only.
     """
 
     def __init__(self, engine: Engine, *, fixed: bool) -> None:
@@ -84,9 +76,9 @@ class BatchSize:
             self._images += images
         if self._calls == 2 + _CALLS_A_LOOK:
             self._rates[size] = self._images / max(computing - self._seconds, 1e-9)
-            self._grow(size)
+            self._try_larger(size)
 
-    def _grow(self, size: int) -> None:
+    def _try_larger(self, size: int) -> None:
         self._calls = 0
         earlier = [n for n in self._rates if n < size]
         larger = [n for n in self._sizes if n > size]

@@ -126,13 +126,13 @@ def estimate_job(
             of_size[found.stamps[i][0]] = min(missing[i], of_size.get(found.stamps[i][0], missing[i]))
         different = sum(of_size.values()) - found.doubtful_rows - unfinished
 
-        def room(count: int, new: int) -> int:
+        def bytes_of(count: int, new: int) -> int:
             return file_bytes(count, dims, itemsize, text=text, other=model_bytes(quantized)) + max(0, new) * part
 
         held = journal_bytes(job.output) if once and unfinished else 0  # of the file itself
-        size = room(rows, 0)
-        needed = 0 if written else max(room(rows, compute) - held, file_bytes(0, 0, 1, text=0))
-        least = 0 if written else max(0, room(sum(wanted[i] for i in (*found.rows, *sure)), different) - held)
+        size = bytes_of(rows, 0)
+        needed = 0 if written else max(bytes_of(rows, compute) - held, file_bytes(0, 0, 1, text=0))
+        least = 0 if written else max(0, bytes_of(sum(wanted[i] for i in (*found.rows, *sure)), different) - held)
     return Estimate(
         output=job.output,
         images=len(job.records) + len(job.found.left_out),

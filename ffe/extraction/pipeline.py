@@ -56,14 +56,12 @@ class Pipeline:
         images: the files, being decoded.
         open_engine: opens the engine; called once, when the first image needs it.
         batch_size: images in a batch; None = what the engine and the first seconds make best.
-        dtype: type that the features are stored in; they are rounded to it
-            here, so that prediction sees what training saw.
-        known: says of a digest and a view that its features are there already.
-            Where it is given, files of equal content are computed once.
+        dtype: type that the features are stored in; they are rounded to it here, so that prediction sees what training saw.
+        known: says of a digest and a view that its features are there already. Where it is given, files of equal content
+            are computed once.
 
     Attributes:
         engine: None until the first image needed it.
-        stages: where the time went so far.
     """
 
     def __init__(

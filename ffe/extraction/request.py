@@ -23,16 +23,7 @@ from ffe.extraction.batch_size import check_batch
 from ffe.extraction.views import check_trains, requested_views
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import ImageRecord, Scan, scan
-from ffe.specs import (
-    AugmentSpec,
-    Compression,
-    Decode,
-    ExtractSpec,
-    Precision,
-    StoredDtype,
-    ViewsSpec,
-    spec_differences,
-)
+from ffe.specs import AugmentSpec, Compression, Decode, ExtractSpec, Precision, StoredDtype, ViewsSpec, spec_differences
 from ffe.store.compression import filter_options
 from ffe.store.journal_records import journal_model, read_records
 from ffe.store.reader import FeatureStore

@@ -97,10 +97,9 @@ def no_progress(_: object) -> None:
 
 @dataclass(frozen=True)
 class Computed:
-    """What the image loop of a run did.
+    """What the image loop of a run did: rows, and skipped files, by position among the records.
 
     Attributes:
-        rows, skipped: of the files that were read, by position among the records.
         count: images, and views, that went through the backbone.
         seconds: of the loop, without opening the backbone.
         engine: what ran it; None if it was not needed.
