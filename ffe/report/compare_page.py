@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,9 @@ import numpy as np
 from markupsafe import Markup
 
 from ffe._version import __version__
-from ffe.base.output_file import check_output, write_output
+from ffe.base.output_file import write_output
 from ffe.base.text import counted, duration, of_a_hundred, percent, span
 from ffe.comparing.compare_result import CompareResult
-from ffe.comparing.roads import Road
 from ffe.dataset.assign import ImageSplit
 from ffe.report.charts import COLOURS, Axis, Line, bar, line_chart
 from ffe.report.html import document
@@ -27,89 +24,66 @@ from ffe.wording.compare_text import advice, agreement_rows, behind, cells_of, m
 MAX_SHOTS = 24  # of each gallery
 
 
-@dataclass(frozen=True)
-class Differing:
-    """A test photo that one of the best two has right, and the other wrong.
-
-    Attributes:
-        path: the name to show.
-        file: where the picture lies.
-        true: name of its class.
-        said: name of the class that the wrong one gives it.
-        probability: of that class, in [0, 1].
-    """
-
-    path: str
-    file: Path | None
-    true: str
-    said: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class ComparePage:
-    """All that the page of a comparison shows.
-
-    Attributes:
-        title: the head line.
-        record: from ``CompareResult.to_json``.
-        facts: what stands below the head line.
-        only_first, only_second: photos that the best alone has right, or the second alone; the surest mistakes first.
-        made: how to make it again.
-    """
-
-    title: str
-    record: Mapping[str, Any]
-    facts: Mapping[str, str] = field(default_factory=dict)
-    only_first: Sequence[Differing] = ()
-    only_second: Sequence[Differing] = ()
-    made: Mapping[str, str] = field(default_factory=dict)
-
-
-def write_page(path: str | os.PathLike[str], page: ComparePage) -> int:
-    """Write the page as one HTML file that needs nothing else; return its bytes.
+def write_compare_page(place: Path, result: CompareResult, assigned: ImageSplit, source: str) -> None:
+    """Write the page of a comparison of these images, which come from a source, as one HTML file that needs nothing else.
 
     Raises:
-        ReportError: the place is a folder, lies in none, or cannot be written to.
+        ReportError: it cannot be written.
     """
-    place = check_output(path)
-    return write_output(place, render(page).encode())
+    write_output(place, compare_page(result, assigned, source).encode())
 
 
-def render(page: ComparePage) -> str:
-    """Return the page as HTML; equal pages give equal text."""
-    album, record = Album(), page.record
-    colours = {road["name"]: i % COLOURS for i, road in enumerate(record["roads"])}
-    best = next((road for road in record["roads"] if road["name"] == record["best"]), None)
-    galleries = (
-        (record["best"], record["second"], page.only_first, "only_first"),
-        (record["second"], record["best"], page.only_second, "only_second"),
-    )
+def compare_page(result: CompareResult, assigned: ImageSplit, source: str) -> str:
+    """Return the page as HTML; equal results give equal text."""
+    album, record = Album(), result.to_json()
+    colours = {road.name: i % COLOURS for i, road in enumerate(result.roads)}
+    best = next((road for road in record["roads"] if road["name"] == result.best), None)
+    pairs = ((result.best, result.second, "only_first"), (result.second, result.best, "only_second"))
+    counts = record["agreement"][0] if result.agreement else {}
     context = {
-        "page": page,
+        "page": {"title": f"{title_of(result.classes)}: roads compared", "facts": _facts(result), "made": _made(result, source)},
         "headline": None if best is None else _headline(best),
-        "roads": [_row(road, record["best"], colours[road["name"]]) for road in record["roads"]],
+        "roads": [_row(road, result.best, colours[road["name"]]) for road in record["roads"]],
         "sentences": [text for text in (verdict(record), advice(record)) if text],
         "notes": " ".join(text for text in (rows_text(record), note(record)) if text),
         "meaning": meaning(record),
         "chart": _chart(record["roads"], colours),
-        "agreement": agreement_rows(record) if record["agreement"] else [],
+        "agreement": agreement_rows(record) if counts else [],
         "galleries": [
             {
                 "right": right,
                 "wrong": wrong,
-                "count": record["agreement"][0][count],
-                "counted": counted(record["agreement"][0][count], "photo"),
-                "shots": [
-                    album.shot(p.file, p.path, f"{p.true}, not {p.said}", percent(p.probability), wrong=True)
-                    for p in shown[:MAX_SHOTS]
-                ],
+                "count": counts[count],
+                "counted": counted(counts[count], "photo"),
+                "shots": _mistakes(right, wrong, result, assigned, album),
             }
-            for right, wrong, shown, count in galleries
-            if record["agreement"]
+            for right, wrong, count in pairs
+            if counts
         ],
     }
     return document("compare.html", context, album)
+
+
+def _facts(result: CompareResult) -> dict[str, str]:
+    """Return what stands below the head line."""
+    (height, width), (scratch_height, scratch_width) = result.size, result.scratch_size
+    return {
+        "backbone": f"{result.backbone} at {height}x{width}",
+        "convnets from scratch": f"at {scratch_height}x{scratch_width}",
+        "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.rows.items() if count),
+        "took": duration(result.seconds) + (", interrupted" if result.interrupted else ""),
+        "ffe": __version__,
+    }
+
+
+def _made(result: CompareResult, source: str) -> dict[str, str]:
+    """Return how to make it again."""
+    return {
+        "source": source,
+        "roads": ", ".join(road.name for road in result.roads),
+        "seconds": "as long as it takes" if result.budget is None else f"{result.budget:g} s",
+        "seed": str(result.seed),
+    }
 
 
 def _headline(best: Mapping[str, Any]) -> dict[str, str]:
@@ -134,11 +108,8 @@ def _row(road: Mapping[str, Any], best: str, colour: int) -> dict[str, Any]:
         "bar": bar(test["accuracy"], test["intervals"]["accuracy"], colour),
         "interval": cells["95 %"],
         "behind": "" if road["comparison"] is None else behind(road["comparison"]),
-        "validation": cells["validation"],
-        "time": cells["time"],
         "best_at": cells["best at"],
-        "learnt": cells["learnt"],
-        "model": cells["model"],
+        **{name: cells[name] for name in ("validation", "time", "learnt", "model")},
     }
 
 
@@ -156,68 +127,19 @@ def _chart(roads: Sequence[Mapping[str, Any]], colours: Mapping[str, int]) -> Ma
         if road["curve"]
     ]
     reused = any(road["reused"] for road in roads)
-    return line_chart(
-        "Validation accuracy over time",
-        lines,
-        Axis(
-            "time, without what an earlier run had computed" if reused else "time since the first photo was read", "time", low=0
-        ),
-        Axis("validation accuracy", "percent"),
-    )
+    time = "time, without what an earlier run had computed" if reused else "time since the first photo was read"
+    accuracy = Axis("validation accuracy", "percent")
+    return line_chart("Validation accuracy over time", lines, Axis(time, "time", low=0), accuracy)
 
 
-def write_compare_page(place: Path, result: CompareResult, assigned: ImageSplit, source: str) -> None:
-    """Write the page of a comparison.
-
-    Args:
-        place: the HTML file.
-        result: what it came to.
-        assigned: the images.
-        source: where they come from, for people.
-
-    Raises:
-        ReportError: it cannot be written.
-    """
-    first, second = (result.road(name) if name else None for name in (result.best, result.second))
-    height, width = result.size
-    budget = "as long as it takes" if result.budget is None else f"{result.budget:g} s"
-    page = ComparePage(
-        title=f"{title_of(result.classes)}: roads compared",
-        record=result.to_json(),
-        facts={
-            "backbone": f"{result.backbone} at {height}x{width}",
-            "convnets from scratch": f"at {result.scratch_size[0]}x{result.scratch_size[1]}",
-            "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.rows.items() if count),
-            "took": duration(result.seconds) + (", interrupted" if result.interrupted else ""),
-            "ffe": __version__,
-        },
-        only_first=() if first is None or second is None else _differing(first, second, result, assigned),
-        only_second=() if first is None or second is None else _differing(second, first, result, assigned),
-        made={
-            "source": source,
-            "roads": ", ".join(road.name for road in result.roads),
-            "seconds": budget,
-            "seed": str(result.seed),
-        },
-    )
-    write_page(place, page)
-
-
-def _differing(right: Road, wrong: Road, result: CompareResult, assigned: ImageSplit) -> list[Differing]:
-    """Return the test images that one road has right and the other wrong.
+def _mistakes(right: str, wrong: str, result: CompareResult, assigned: ImageSplit, album: Album) -> list[Any]:
+    """Return shots of the test images that one road has right and the other wrong.
 
     The surest mistakes come first, of equal ones (to nine digits) by path.
     """
-    labels, rows = assigned.labels(TEST), assigned.rows(TEST)
-    said, sure = wrong.probabilities.argmax(axis=1), wrong.probabilities.max(axis=1)
-    places = np.flatnonzero((right.probabilities.argmax(axis=1) == labels) & (said != labels))
-    return [
-        Differing(
-            assigned.images.paths[rows[i]],
-            assigned.images.files[rows[i]],
-            result.classes[labels[i]],
-            result.classes[said[i]],
-            float(sure[i]),
-        )
-        for i in sorted(places.tolist(), key=lambda i: (-round(float(sure[i]), 9), assigned.images.paths[rows[i]]))
-    ]
+    tested, answers = assigned.images.take(assigned.rows(TEST)), result.road(wrong).probabilities
+    labels, said, sure = tested.labels, answers.argmax(axis=1), answers.max(axis=1)
+    places = np.flatnonzero((result.road(right).probabilities.argmax(axis=1) == labels) & (said != labels)).tolist()
+    chosen = sorted(places, key=lambda i: (-round(float(sure[i]), 9), tested.paths[i]))[:MAX_SHOTS]
+    notes = {i: f"{result.classes[labels[i]]}, not {result.classes[said[i]]}" for i in chosen}
+    return [album.shot(tested.files[i], tested.paths[i], notes[i], percent(float(sure[i])), wrong=True) for i in chosen]

@@ -6,9 +6,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ffe.report.compare_page import ComparePage, Differing, render
+from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
+from ffe.comparing.roads import ROADS, Road
+from ffe.dataset.assign import ImageSplit
+from ffe.dataset.table import ImageTable
+from ffe.evaluation.scores import evaluate_probabilities
+from ffe.report.compare_page import compare_page
+from ffe.splits.groups import find_groups
 from ffe.wording.compare_text import compare_text
 
 HOSTILE = '<script>alert("x")</script>\u202e\x1b'
@@ -123,16 +130,58 @@ def test_roads_that_are_right_as_often(record: dict[str, Any]) -> None:
     assert "Frozen and scratch are right as often as finetuning, which comes first because its log loss is lower." in text
 
 
-def test_one_road_alone(record: dict[str, Any]) -> None:
-    alone = {**record, "roads": record["roads"][1:2], "second": "", "quickest": "finetuning", "comparison": None, "agreement": []}
-    text = render(ComparePage("Alone", alone))
+TESTED = 280
+
+
+def trained(name: str, wrong: int, **more: Any) -> Road:
+    """A road that has the first images of the test wrong, all of class 0."""
+    probabilities = np.tile([0.9, 0.1], (TESTED, 1))
+    probabilities[:wrong] = [0.2, 0.8]
+    evaluation = evaluate_probabilities(probabilities, np.zeros(TESTED, np.int64), ["cat", HOSTILE])
+    known: dict[str, Any] = {"valid_accuracy": 0.9, "seconds": 75.0, "best_at": 35.0, "size": 4 << 20, **more}
+    return Road(name, evaluation=evaluation, curve=((30.0, 0.8), (60.0, 0.9)), probabilities=probabilities, **known)
+
+
+def page_of(folder: Path, *roads: Road) -> str:
+    """The page of roads that were tested on images that are gone."""
+    labels = np.zeros(TESTED, np.int64)
+    sha256, names = tuple(f"{i:064x}" for i in range(TESTED)), tuple(f"{HOSTILE}{i}.jpg" for i in range(TESTED))
+    empty, phash = ("",) * TESTED, np.arange(TESTED, dtype=np.uint64) << np.uint64(32)
+    images = ImageTable(names, sha256, empty, empty, tuple(folder / f"{i}.jpg" for i in range(TESTED)), labels, phash)
+    assigned = ImageSplit(images, find_groups(sha256, phash), np.full(TESTED, "test", "U5"))
+    compared, order, quickest = ranked(roads, labels, None)
+    best, second = [*order, "", ""][:2]
+    by_name = {road.name: road for road in compared}
+    result = CompareResult(
+        folder=folder,
+        roads=compared,
+        best=best,
+        second=second,
+        quickest=quickest,
+        agreement=agreement_of(by_name[best], by_name[second], labels, ("cat", HOSTILE)) if second else (),
+        classes=("cat", HOSTILE),
+        rows={"train": 900, "valid": 220, "test": TESTED, "left_out": 0},
+        backbone=HOSTILE,
+        size=(224, 224),
+        scratch_size=(150, 150),
+        budget=None,
+        seed=0,
+        interrupted=False,
+        seconds=100.0,
+    )
+    return compare_page(result, assigned, HOSTILE)
+
+
+def test_one_road_alone(tmp_path: Path) -> None:
+    text = page_of(tmp_path, trained("finetuning", 8, epochs=5, kept=0))
     assert "Only finetuning has a result." in text
     assert "McNemar" not in text
 
 
-def test_page(record: dict[str, Any], tmp_path: Path) -> None:
-    gone = [Differing(f"{HOSTILE}{i}.jpg", tmp_path / f"{i}.jpg", "cat", HOSTILE, 0.9) for i in range(30)]
-    text, reader = render(ComparePage(HOSTILE, record, {"backbone": HOSTILE}, gone, [], {"source": HOSTILE})), Reader()
+def test_page(tmp_path: Path) -> None:
+    frozen = trained("frozen", 38, trials=12, reused=True)
+    finetuning, scratch = trained("finetuning", 8, epochs=5, kept=0), trained("scratch", 84, epochs=9, kept=7)
+    text, reader = page_of(tmp_path, frozen, finetuning, scratch, Road("views", "no time left")), Reader()
     reader.feed(text)
     assert not any(tag == "script" for tag, _ in reader.tags)
     assert not set("\u202e\x1b") & set(text)
@@ -141,13 +190,14 @@ def test_page(record: dict[str, Any], tmp_path: Path) -> None:
     assert {link.removeprefix("#") for link in links} <= ids
     assert sum(tag == "img" for tag, _ in reader.tags) == 24
     for words in (
-        "97.0",
-        "what scratch is",
+        "97.1",
+        ROADS["scratch"],
         "Best at",
         "7 of 9 epochs",
-        "8 photos</small>",
+        "no time left",
+        "30 photos, 24 shown</small>",
         "There is no such photo.",
-        "27.0 (real)",
+        "27.1 (real)",
     ):
         assert words in text
     drawn = text.split('id="time"')[1].split("</section>")[0]
@@ -155,12 +205,12 @@ def test_page(record: dict[str, Any], tmp_path: Path) -> None:
     assert [name in drawn for name in ("frozen", "finetuning", "scratch", "views")] == [True, True, True, False]
 
 
-def test_page_without_a_result(record: dict[str, Any]) -> None:
+def test_page_without_a_result(record: dict[str, Any], tmp_path: Path) -> None:
+    text = page_of(tmp_path, Road("views", "no time left"))
+    for words in ("No road has a result.", "No road came far enough to be drawn.", "There are not two roads to compare."):
+        assert words in text
     nothing = {
         **record,
         **{"roads": record["roads"][3:], "best": "", "second": "", "quickest": "", "comparison": None, "agreement": []},
     }
-    text = render(ComparePage("Nothing", nothing))
-    for words in ("No road has a result.", "No road came far enough to be drawn.", "There are not two roads to compare."):
-        assert words in text
     assert compare_text(nothing).startswith("views: no time left\n\nAll learn from")
