@@ -50,7 +50,7 @@ def check_contents(
         ValueError: one of that does not hold; the text names the member.
         Exception: what h5py raises on damage.
     """
-    room = os.stat(file.filename).st_size if size is None else size
+    file_bytes = os.stat(file.filename).st_size if size is None else size
     if file.userblock_size:
         raise ValueError("other bytes come before its content")
     for name in attributes:
@@ -61,8 +61,8 @@ def check_contents(
             continue
         if not isinstance(member, h5py.Dataset):
             raise ValueError(f"'{name}' is no dataset")
-        _check_dataset(member, name, room, name in virtual)
-        if (texts := _bytes_of_texts(member, varying and size is None)) > room:
+        _check_dataset(member, name, file_bytes, name in virtual)
+        if (texts := _bytes_of_texts(member, varying and size is None)) > file_bytes:
             raise ValueError(f"the texts of '{name}' claim {texts:,} bytes, which the file does not hold")
 
 
@@ -136,7 +136,7 @@ def _find(group: h5py.Group, name: str, above: str = "") -> Any:
     return group
 
 
-def _check_dataset(dataset: h5py.Dataset, name: str, room: int, may_be_virtual: bool) -> None:
+def _check_dataset(dataset: h5py.Dataset, name: str, file_bytes: int, may_be_virtual: bool) -> None:
     properties = dataset.id.get_create_plist()
     if properties.get_external_count():
         raise ValueError(f"'{name}' keeps its values in another file, which ffe never reads")
@@ -151,7 +151,7 @@ def _check_dataset(dataset: h5py.Dataset, name: str, room: int, may_be_virtual: 
         raise ValueError(f"'{name}' is empty")
     claimed = math.prod(dataset.shape) * dataset.id.get_type().get_size()
     stored = dataset.id.get_storage_size()
-    if stored > room or claimed > (_MOST_RATIO * stored + _SLACK_BYTES if filters else stored):
+    if stored > file_bytes or claimed > (_MOST_RATIO * stored + _SLACK_BYTES if filters else stored):
         raise ValueError(f"'{name}' claims {claimed:,} bytes, which the file does not hold")
 
 

@@ -126,7 +126,11 @@ class Bundle:
         manifest = self.manifest
         try:
             head = head_class(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, self.arrays(HEAD))
-            self._try(head)
+            with np.errstate(all="ignore"):  # it answers once, so that what does not fit shows now and not among the answers
+                zeros = np.zeros((1, math.prod(manifest.grid)), np.float32)
+                answer = with_temperature(head.predict_proba(zeros), manifest.temperature)
+            if answer.shape != (1, len(manifest.class_names)) or not abs(answer.sum() - 1) < 1e-3:
+                raise ValueError("it does not answer with a probability for each class")
         except BundleError:
             raise
         except Exception as error:  # arrays that do not fit each other fail in many ways
@@ -134,14 +138,6 @@ class Bundle:
                 f"The head in the model file '{self.path}' cannot be used ({one_line(error)}); make it again."
             ) from error
         return head
-
-    def _try(self, head: Head) -> None:
-        """Let a head answer once, so that what does not fit shows now and not among the answers."""
-        nothing = np.zeros((1, math.prod(self.manifest.grid)), np.float32)
-        with np.errstate(all="ignore"):
-            answer = with_temperature(head.predict_proba(nothing), self.manifest.temperature)
-        if answer.shape != (1, len(self.manifest.class_names)) or not abs(answer.sum() - 1) < 1e-3:
-            raise ValueError("it does not answer with a probability for each class")
 
     def golden(self) -> dict[str, np.ndarray]:
         """Return ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K) before the temperature."""

@@ -88,9 +88,9 @@ class _Photo:
     digests: set[str] = field(default_factory=set)
     exists: bool = False
     names: set[str] = field(default_factory=set)
-    met: bool = False
+    found: bool = False
 
-    def knows(self, name: str, sha256: str = "", root: Path | None = None) -> bool:
+    def matches(self, name: str, sha256: str = "", root: Path | None = None) -> bool:
         """Return whether an image is this photo, or a copy of it, or lies in this folder: see ``forget``.
 
         A name alone does not count where both contents are known, and differ.
@@ -109,7 +109,7 @@ class _Photo:
             or (not sha256 and (name in self.names or stored in self.names))  # pages know names alone
         )
         if same:
-            self.met = True
+            self.found = True
             self.digests |= {sha256} - {""}
             self.names |= {stored, *(plain(text, most) for text in (stored, name) for most in PAGE_LENGTHS)}
         return same
@@ -147,15 +147,15 @@ def forget(
     if not wanted or not places:
         raise SourceError("Name the photos to forget, and the files to forget them in; for example: ffe forget a.jpg f.h5 m.ffe.")
 
-    def known(name: str, sha256: str = "", root: Path | None = None) -> bool:
-        return any([photo.knows(name, sha256, root) for photo in wanted])  # noqa: C419 - each learns its names
+    def matches(name: str, sha256: str = "", root: Path | None = None) -> bool:
+        return any([photo.matches(name, sha256, root) for photo in wanted])  # noqa: C419 - each learns its names
 
     while True:  # a digest that one file tells leads to names in the others
         before = sum(len(photo.digests | photo.names) for photo in wanted)
-        steps = [_look(place, known) for place in places]
+        steps = [_find_in(place, matches) for place in places]
         if sum(len(photo.digests | photo.names) for photo in wanted) == before:
             break
-    if not any(photo.met for photo in wanted):
+    if not any(photo.found for photo in wanted):
         raise DataError(
             f"None of the files knows '{wanted[0].asked}'{' or the others' if len(wanted) > 1 else ''}; "
             "check the name: 'ffe info MODEL --splits' lists those of a model."
@@ -165,7 +165,7 @@ def forget(
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as replaced:  # all are replaced once all are whole
             for place, write in changes.items():
                 write(replaced.enter_context(atomic_write(place)), opened)
-    return ForgetResult(tuple(found for found, _ in steps), tuple(p.asked for p in wanted if not p.met), not dry_run)
+    return ForgetResult(tuple(found for found, _ in steps), tuple(p.asked for p in wanted if not p.found), not dry_run)
 
 
 def _several(asked: Any) -> list[Any]:
@@ -182,29 +182,29 @@ def _photo(asked: str) -> _Photo:
     return _Photo(asked, {file_digest(path)}, exists=True) if path.is_file() else _Photo(asked)
 
 
-_Known = Callable[..., bool]
+_Matches = Callable[..., bool]
 _Write = Callable[[Path, contextlib.ExitStack], None]  # writes the file without the photos, and what must stay open
 _Step = tuple[ForgottenFile, _Write]
 
 
-def _look(path: Path, known: _Known) -> _Step:
+def _find_in(path: Path, matches: _Matches) -> _Step:
     """Return what a file holds of the photos, and what takes them out of it."""
     suffix = path.suffix.lower()
     if suffix == ".ffe" or is_model(path):
-        return _in_model(path, known)
+        return _in_model(path, matches)
     if suffix in {".html", ".htm"}:
-        return _in_page(path, known)
-    return _in_features(path, known)
+        return _in_page(path, matches)
+    return _in_features(path, matches)
 
 
-def _in_features(path: Path, known: _Known) -> _Step:
+def _in_features(path: Path, matches: _Matches) -> _Step:
     if has_rows(path):
         raise StoreError(f"'{path}' has an unfinished run beside it, which holds photos too; finish it first with 'ffe extract'.")
     with FeatureStore(path) as store:
         source = Path(store.source)
         root = source.parent if source.is_file() else source
-        gone = np.asarray([known(*row, root) for row in zip(store.paths, store.sha256, strict=True)], bool)
-        skipped = {item.path for item in store.skipped if known(item.path, "", root)}
+        gone = np.asarray([matches(*row, root) for row in zip(store.paths, store.sha256, strict=True)], bool)
+        skipped = {item.path for item in store.skipped if matches(item.path, "", root)}
         if gone.any() and gone.all():
             raise DataError(f"All photos of '{path}' are to be forgotten; delete the file instead.")
         if store.parts and gone.any():
@@ -233,10 +233,10 @@ def _near(store: FeatureStore, gone: np.ndarray) -> tuple[str, ...]:
     return tuple(sorted(store.paths[i] for i in rows))
 
 
-def _in_model(path: Path, known: _Known) -> _Step:
+def _in_model(path: Path, matches: _Matches) -> _Step:
     bundle = Bundle(path)
     splits = bundle.splits()
-    gone = {row for row in splits if known(row.path, row.sha256)}
+    gone = {row for row in splits if matches(row.path, row.sha256)}
     left = [row for row in splits if row not in gone]
     stays = _stays(bundle) if any(row.split in {TRAIN, VALID} for row in gone) else ""
     found = ForgottenFile(path, "model", tuple(sorted(row.path for row in gone)), stays=stays)
@@ -263,7 +263,7 @@ def _command(manifest: Manifest, path: Path) -> str:
     return f"ffe train FEATURES.h5 {output} --head {head.name}{settings}"
 
 
-def _in_page(path: Path, known: _Known) -> _Step:
+def _in_page(path: Path, matches: _Matches) -> _Step:
     if not path.is_file():
         raise SourceError(f"There is no report '{path}'; check the path.")
     try:
@@ -272,7 +272,7 @@ def _in_page(path: Path, known: _Known) -> _Step:
         raise SourceError(unopened(path, error)) from error
     if PAGE_MARK.decode() not in text:
         raise SourceError(f"'{path}' is no report of ffe; delete it, or take the photos out by hand.")
-    names = {name for name in photos_in_page(text) if known(name)}
+    names = {name for name in photos_in_page(text) if matches(name)}
 
     def write(place: Path, _: contextlib.ExitStack) -> None:
         without = without_photos(text, names.__contains__)

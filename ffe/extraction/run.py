@@ -217,7 +217,7 @@ def _finish(plan: Plan, done: Computed, started: float) -> ExtractSummary:
     job, journal, engine = plan.job, plan.journal, done.engine
     before = time.monotonic()
     rows, skipped = {**plan.known.rows, **done.rows}, {**plan.known.skipped, **done.skipped}
-    with _keeping(journal), explain_full_disk(job.output, lambda: (estimate_plan(plan).file_bytes or 0) - journal.spared):
+    with _keeping(journal), explain_full_disk(job.output, lambda: (estimate_plan(plan).file_bytes or 0) - journal.reused_bytes):
         count, unread, changed = assemble(plan, rows, skipped)
     journal.discard()
     assembling = time.monotonic() - before

@@ -51,7 +51,7 @@ class Journal:
     Attributes:
         grid: (h, w, c) of the features; None while there are none.
         seconds: time that writing took so far, in the background.
-        spared: bytes of the finished file that are on the disk already, once its draft was asked for.
+        reused_bytes: bytes of the finished file that are on the disk already, once its draft was asked for.
 
     Raises:
         StaleStoreError: there are rows of another spec.
@@ -62,7 +62,7 @@ class Journal:
         self.folder = journal_folder(output)
         self.grid: tuple[int, int, int] | None = None
         self.seconds = 0.0
-        self.spared = 0
+        self.reused_bytes = 0
         self._spec = spec
         self._names: list[str] = []  # of the rows of the draft, in order; empty for rows that are lost
         self._crc32: list[int] = []
@@ -104,7 +104,7 @@ class Journal:
             check_same_spec(output, record, self._spec)
             self._take(record, sound)
         for path in (*self.folder.glob("*.tmp*"), *self.folder.glob("*.npy")):
-            path.unlink()  # of a run that was killed, or of an earlier version: they only take room
+            path.unlink()  # of a run that was killed, or of an earlier version: they only take space
         while self._names and not self._names[-1]:
             self._names.pop()  # new rows take the place of those that are lost
             self._crc32.pop()
@@ -197,7 +197,7 @@ class Journal:
                 self._write_rows(pending)
         finally:
             if durable:
-                self._settle()
+                self._write_record()
         if not durable and len(pending) * self._row_bytes() >= _PART_BYTES:
             self._sync()  # so that little is left to wait for at the end
         self.seconds += time.monotonic() - started
@@ -210,7 +210,7 @@ class Journal:
         names, checksums = [name for name, _ in pending], []
         place: dict[str, int] = {}
         try:
-            draft.seek(self._place(first))
+            draft.seek(self._offset(first))
             for i, (name, row) in enumerate(pending):
                 if row is None:
                     row = self._stored(self._row_of[name]) if name in self._row_of else pending[place[name]][1]
@@ -220,14 +220,14 @@ class Journal:
                 draft.write(row.data)
             draft.flush()
         except BaseException:
-            self._truncate(first)  # on a full disk the records of the others need the room
+            self._truncate(first)  # on a full disk the records of the others need the space
             raise
         self._names += names
         self._crc32 += checksums
         for name, i in place.items():
             self._row_of.setdefault(name, first + i)
 
-    def _settle(self) -> None:
+    def _write_record(self) -> None:
         """Sync the draft, then write a record of the rows that are new in it: now they count for every process."""
         first, last = self._recorded, len(self._names)
         if first == last or not (self.folder / DRAFT).exists():  # it has become the feature file
@@ -267,7 +267,7 @@ class Journal:
             if file is not None:
                 file.close()  # it may try to write what it still holds
         with contextlib.suppress(OSError):
-            os.truncate(self.folder / DRAFT, self._place(rows))
+            os.truncate(self.folder / DRAFT, self._offset(rows))
 
     def _draft(self) -> BinaryIO:
         """Return the draft, open."""
@@ -281,7 +281,7 @@ class Journal:
         assert self.grid is not None
         return row_bytes(self.grid, self._spec)
 
-    def _place(self, row: int) -> int:
+    def _offset(self, row: int) -> int:
         """Return where a row begins in the draft."""
         return HEAD_BYTES + row * self._row_bytes()
 
@@ -302,7 +302,7 @@ class Journal:
         """Read a row (D,) of the draft."""
         if self._reader is None:
             self._reader = (self.folder / DRAFT).open("rb", buffering=0)
-        self._reader.seek(self._place(row))
+        self._reader.seek(self._offset(row))
         return np.frombuffer(self._reader.read(self._row_bytes()), self._spec.dtype)
 
     def draft(self, sha256: Sequence[str]) -> Draft | None:
@@ -314,7 +314,7 @@ class Journal:
         if not sha256 or list(sha256) != self._names[: len(sha256)] or not _same_disk(self.folder, self.folder.parent):
             return None
         self._close_file()
-        self.spared = taken_disk(self.folder / DRAFT)
+        self.reused_bytes = taken_disk(self.folder / DRAFT)
         return Draft(self.folder / DRAFT, np.asarray(self._crc32[: len(sha256)], np.uint32))
 
     def phash(self, sha256: str) -> int:

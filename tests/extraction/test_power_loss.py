@@ -176,7 +176,7 @@ def test_what_was_committed_outlives_a_loss_of_power(
 
     with monkeypatch.context() as patch:
         power = _Power(patch)
-        patch.setattr(Journal, "close", lambda self: (self._writer.shutdown(), self._lock.close()))
+        patch.setattr(Journal, "close", lambda self: (self._writer.shutdown(), self._lock.release()))
         patch.setattr(Journal, "commit", lambda self: None)  # nobody is there to say good-bye
         with pytest.raises(_CutError):
             extract(pictures, folder / "f.h5", backbone="fake", batch_size=5, progress=stop)
