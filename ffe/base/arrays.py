@@ -12,16 +12,12 @@ import weakref
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ffe.base.system import DISK_IS_FULL, free_memory, reserve
 from ffe.base.text import bytes_text
 from ffe.errors import DiskFullError, SpecError
-
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike
 
 log = logging.getLogger("ffe")
 
@@ -37,39 +33,22 @@ def fits_in_memory(size: int) -> bool:
 
 
 def check_fits(size: int, what: str, instead: str) -> None:
-    """Refuse, before anything is loaded or computed, what surely does not fit into memory.
-
-    Args:
-        size: bytes that it takes at the least.
-        what: what takes them, with a capital.
-        instead: what to do.
-
-    Raises:
-        SpecError: so much is not free.
-    """
+    """Raise a SpecError where ``what`` (with a capital) takes more memory than is free: ``size`` bytes at the least."""
     free = free_memory()
     if size > free:
         raise SpecError(f"{what} takes at least {bytes_text(size)} of memory, and {bytes_text(free)} are free; {instead}.")
 
 
 def empty_rows(rows: int, dims: int) -> np.ndarray:
-    """Return an array to be filled: float32 (rows, dims).
-
-    If it would take more than half of the free memory it is a memory map of a
-    temporary file, which goes when the array does.
-
-    Raises:
-        DiskFullError: the temporary folder has not the room either.
-    """
+    """Return features to be filled: float32 (rows, dims); see ``empty_array``."""
     return empty_array((rows, dims), np.float32, "features")
 
 
-def empty_array(shape: Sequence[int], dtype: DTypeLike, what: str) -> np.ndarray:
-    """Return an array to be filled, in memory or in a temporary file, as ``empty_rows`` does.
+def empty_array(shape: Sequence[int], dtype: type[np.generic], what: str) -> np.ndarray:
+    """Return an array to be filled; ``what`` it holds is in the plural.
 
-    Args:
-        shape, dtype: of the array.
-        what: it holds, in the plural.
+    If it would take more than half of the free memory it is a memory map of a
+    temporary file, which goes when the array does.
 
     Raises:
         DiskFullError: neither has the room.
@@ -123,8 +102,7 @@ def read_npz(data: bytes) -> dict[str, np.ndarray]:
             name = member.filename.removesuffix(".npy")
             if member.compress_type != zipfile.ZIP_STORED or name in arrays:
                 raise ValueError(f"'{name}' is compressed, or is in it twice")
-            content = archive.read(member)
-            file = io.BytesIO(content)
+            file = io.BytesIO(content := archive.read(member))
             read_header = _HEADERS.get(np.lib.format.read_magic(file))
             if read_header is None:
                 raise ValueError(f"'{name}' has a header of a later NumPy")

@@ -13,27 +13,13 @@ _tensorflow_is_lost = False
 
 
 def check_same_process(process: int, what: str) -> None:
-    """Refuse to wait for threads that a fork has left behind.
-
-    Args:
-        process: the one in which ``what`` began.
-
-    Raises:
-        EngineError: this is another one.
-    """
+    """Raise an EngineError where this is not the process in which ``what`` began: its threads are not here."""
     if process != os.getpid():
         raise EngineError(f"{what} cannot go on in a forked process; begin anew in each process, or {HOW_TO_START}.")
 
 
 def check_tensorflow() -> None:
-    """Refuse what would wait for ever.
-
-    Where TensorFlow has run before a fork, its threads are missing in the child,
-    and it cannot make new ones.
-
-    Raises:
-        EngineError: this is such a process.
-    """
+    """Raise an EngineError where TensorFlow ran before a fork: without its threads it would wait for ever."""
     if _tensorflow_is_lost:
         raise EngineError(
             "TensorFlow cannot work in a process that was forked from one which has used it; "

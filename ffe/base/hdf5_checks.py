@@ -67,11 +67,7 @@ def check_contents(
 
 
 def check_attribute(member: h5py.Group, name: str, *, varying: bool = False) -> None:
-    """Check an attribute of the file or a group before it is read; one that is not there is passed over.
-
-    Raises:
-        ValueError: it has too many values, or text of any length where that may not be.
-    """
+    """Raise a ValueError where an attribute that is there has too many values, or text of any length that may not ``vary``."""
     if name not in member.attrs:
         return
     found = member.attrs.get_id(name)
@@ -88,11 +84,7 @@ def as_text(text: str) -> np.ndarray:
 
 
 def read_attribute(member: h5py.Group, name: str) -> Any:
-    """Return an attribute as plain values: text of either kind as str, arrays as lists.
-
-    Raises:
-        KeyError: it is not there.
-    """
+    """Return an attribute as plain values: text of either kind as str, arrays as lists; a KeyError says that it is missing."""
     value = member.attrs[name]
     if isinstance(value, bytes):
         return value.decode()
@@ -163,11 +155,7 @@ def _bytes_of_texts(dataset: h5py.Dataset, allowed: bool) -> int:
     if not varying or not dataset.size or dataset.is_virtual:
         return 0
     count, offset = dataset.size * len(fields), dataset.id.get_offset()
-    if (
-        len(varying) < len(fields)
-        or dataset.id.get_storage_size() != _REFERENCE.itemsize * count
-        or offset is None
-        or not allowed
-    ):
+    stored = dataset.id.get_storage_size() == _REFERENCE.itemsize * count
+    if len(varying) < len(fields) or not stored or offset is None or not allowed:
         raise ValueError("its texts are stored as ffe never stored them")
     return int(np.fromfile(dataset.file.filename, _REFERENCE, count, offset=offset)["length"].sum(dtype=np.int64))

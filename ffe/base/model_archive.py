@@ -74,11 +74,7 @@ def open_archive(path: Path, needed: Collection[str], allowed: Collection[str] |
 
 
 def _directory_bytes(path: Path) -> int:
-    """Return how long a zip says that its directory is.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """Return how long a zip says that its directory is; a ValueError says that it has none."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _END_BYTES - _MOST_COMMENT_BYTES - _LOCATOR_BYTES - _END_64_BYTES))

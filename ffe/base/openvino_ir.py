@@ -29,6 +29,7 @@ RECORD = "record.json"
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _LOCAL_HEADER = 30
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
 
 _OPERATIONS = re.compile(r"opset\d{1,3}")  # OpenVINO's own; others come from libraries that a user loads
 _CONTROL = {"Loop", "TensorIterator", "If", "ReadValue", "Assign"}  # no backbone has them, and they need not end
@@ -89,16 +90,7 @@ def read_ir(path: Path) -> IrModel:
         model = IrModel(xml, map_member(path, WEIGHTS), record)
         if sha256 != model.sha256:
             raise ValueError("its content was changed")
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        LookupError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        RuntimeError,
-    ) as error:
+    except _DAMAGED as error:
         raise ValueError(f"it is damaged ({error!r})") from error
     return model
 
@@ -121,14 +113,7 @@ def map_member(path: Path, name: str) -> np.ndarray:
 
 
 def check_graph(model: IrModel) -> None:
-    """Make sure of a graph that others made: plain XML, operations that end, constants inside their block.
-
-    OpenVINO follows no entities and loads no libraries by itself; so none are
-    asked for here, and nothing is handed to its readers of other formats.
-
-    Raises:
-        ValueError: the graph is something else.
-    """
+    """Raise a ValueError unless a graph is plain XML without entities, its operations end, its constants lie in their block."""
     if b"<!" in model.xml or not model.xml.lstrip().startswith((b"<?xml", b"<net")):
         raise ValueError("its graph is not the XML that ffe writes")
     try:

@@ -29,11 +29,10 @@ _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 def cores() -> int:
     """Return the cores that this process may use; a container's quota counts."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
-        return max(1, min(count, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup of version 2, or no quota
-        return count
+    limit = _cgroup("cpu.max")
+    if len(limit) == 2 and "".join(limit).isdigit():
+        return max(1, min(count, round(int(limit[0]) / int(limit[1]))))
+    return count
 
 
 def free_memory() -> int:
@@ -41,40 +40,32 @@ def free_memory() -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        if limit != "max":
-            used = int((_CGROUP / "memory.current").read_text())
-            free = min(free, int(limit) - used + _reclaimable())
-    except (OSError, ValueError):  # no cgroup of version 2
-        pass
+    limit, used, words = _cgroup("memory.max"), _cgroup("memory.current"), _cgroup("memory.stat")
+    if "".join(limit).isdigit() and used:
+        stat = dict(zip(words[::2], words[1::2], strict=False))
+        cached = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))  # the kernel takes these back
+        free = min(free, int(limit[0]) - int(used[0]) + cached)
     return max(free, 0)
-
-
-def _reclaimable() -> int:
-    """Return the bytes of a container's memory that only cache files: the kernel takes them back when it needs them."""
-    words = (_CGROUP / "memory.stat").read_text().split()
-    stat = dict(zip(words[::2], words[1::2], strict=False))
-    return int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
 
 
 def total_memory() -> int:
     """Return the bytes of memory of the machine, or of the container."""
     import psutil
 
-    total = int(psutil.virtual_memory().total)
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-    except OSError:
-        return total
+    total, limit = int(psutil.virtual_memory().total), "".join(_cgroup("memory.max"))
     return min(total, int(limit)) if limit.isdigit() else total
 
 
-def cache_root() -> Path:
-    """Return where is kept what can be made again: ``FFE_CACHE_DIR``, or ``ffe`` in the user's cache folder.
+def _cgroup(name: str) -> list[str]:
+    """Return the words of a file of the control group that this process is in; none where there is no such file."""
+    try:
+        return (_CGROUP / name).read_text().split()
+    except (OSError, ValueError):  # no control groups of version 2
+        return []
 
-    A ``~`` is the user's home, and never the name of a folder.
-    """
+
+def cache_root() -> Path:
+    """Return where is kept what can be made again: ``FFE_CACHE_DIR`` (``~`` is the home), or the user's cache folder."""
     root = os.path.expanduser(os.environ.get(CACHE_VARIABLE, ""))
     if not root:
         import platformdirs
@@ -165,10 +156,7 @@ def _fallocate(descriptor: int, size: int) -> int:
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """Make many small values without Python looking for garbage among them, again and again: that takes half as long.
-
-    It looks for cycles only; all else goes when it is no longer used, as ever.
-    """
+    """Make many small values without Python looking for cycles of garbage among them: that takes half as long."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.abc
-import importlib.machinery
 import io
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -54,20 +53,6 @@ def hold_descriptors() -> None:
                 os.close(opened)
 
 
-class _Loader(importlib.abc.Loader):
-    """Runs another loader, and keeps TensorFlow's greetings from standard error."""
-
-    def __init__(self, loader: importlib.abc.Loader) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        with _descriptor_2_filtered():
-            self._loader.exec_module(module)
-
-
 @contextlib.contextmanager
 def _descriptor_2_filtered() -> Iterator[None]:
     """Hold back what is written to descriptor 2, and write it afterwards without greetings; all of it where there is an error.
@@ -108,17 +93,14 @@ def _descriptor_2_filtered() -> Iterator[None]:
         file.close()
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds TensorFlow where it is, and wraps its loader."""
+class _Finder:
+    """Finds TensorFlow where it is, and keeps standard error from hearing its greetings while its loader runs."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != "tensorflow":
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path) if name == "tensorflow" else None
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
+            spec.loader.exec_module = _descriptor_2_filtered()(spec.loader.exec_module)  # type: ignore[method-assign]
         return spec
 
 
@@ -129,6 +111,5 @@ def quiet_tensorflow() -> None:
     off; a user who reads photos has no use for them. Who sets
     ``TF_CPP_MIN_LOG_LEVEL`` below 3 hears them.
     """
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3" or any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        return
-    sys.meta_path.insert(0, _Finder())
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3" and _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
