@@ -47,15 +47,7 @@ def decode_source(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DecodedSource:
-    """Decode images once.
-
-    Args:
-        records: the images.
-        size: (height, width) in pixels.
-        how: ``exact`` or ``fast``.
-        limits: larger files are skipped.
-        workers: threads; None = as extraction takes them.
-        progress: called with how many are done, of how many.
+    """Decode images once: options as of ``ImageStream``; ``progress`` is called with how many are done, of how many.
 
     Raises:
         SourceError: none of them could be read.
@@ -77,8 +69,8 @@ def decode_source(
                 sha256.append(item.sha256)
                 phash.append(item.phash)
             progress(item.index + 1, len(records))
-        for remark in images.note_texts(lambda index: records[index].path):
-            log.warning("%s", remark)
+        for text in images.note_texts(lambda index: records[index].path):
+            log.warning("%s", text)
     if not kept:
         first = f" (the first, '{skipped[0][0]}': {skipped[0][1]})" if skipped else ""
         none = none_could(len(records), "image")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from ffe.base.file_stat import stamp_now
 from ffe.base.system import total_memory
 
 _BYTES_A_PIXEL = 20  # at the worst, a WebP: its two canvases, the picture inside it, Pillow's copy, and RGB
@@ -15,7 +16,6 @@ _SMALL_PIXELS = 1 << 22  # do not ask
 _SHARE = 0.5
 
 _LARGE_BYTES = 32 << 20
-
 _alone = threading.Lock()
 _changed = threading.Condition()
 _taken = 0
@@ -33,10 +33,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def reserved_memory(pixels: int) -> Iterator[None]:
-    """Wait until a picture of so many pixels fits beside the others that are being decoded, or until it is alone.
-
-    Together they take at most half of the machine's memory.
-    """
+    """Wait until a picture fits into half of the machine's memory beside the others that are decoded, or until it is alone."""
     if pixels <= _SMALL_PIXELS:
         yield
         return
@@ -56,14 +53,6 @@ def reserved_memory(pixels: int) -> Iterator[None]:
 @contextlib.contextmanager
 def one_large_file_at_once(file: Path | bytes) -> Iterator[None]:
     """Let one large file at a time be read into memory, and held there."""
-    with contextlib.ExitStack() as stack:
-        if isinstance(file, Path) and _size(file) > _LARGE_BYTES:
-            stack.enter_context(_alone)
+    large = isinstance(file, Path) and stamp_now(file)[0] > _LARGE_BYTES
+    with _alone if large else contextlib.nullcontext():
         yield
-
-
-def _size(file: Path) -> int:
-    try:
-        return os.stat(file).st_size
-    except (OSError, ValueError):  # reading it says why
-        return 0

@@ -10,9 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -23,7 +22,7 @@ from ffe.base.forks import check_same_process
 from ffe.base.system import cores
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DecodeError
-from ffe.images.decode import CUT, DARK, NOTES, UNMATCHED, decode, read_image
+from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode, read_image
 from ffe.images.decode_memory import one_large_file_at_once
 from ffe.images.limits import Limits
 from ffe.images.phash import UNKNOWN, perceptual_hash
@@ -60,29 +59,36 @@ class DecodedImage:
     view: int = 0
 
 
+@dataclass(frozen=True, eq=False)
 class _Job:
     """A file to decode, and where the outcome goes."""
 
-    def __init__(self, index: int, file: Path | bytes) -> None:
-        self.index = index
-        self.file = file
-        self.outcome: Future[list[DecodedImage]] = Future()
+    index: int
+    file: Path | bytes
+    outcome: Future[list[DecodedImage]] = field(default_factory=Future)
+
+
+# what to say of one file that was taken, and of several
+_NOTE_TEXTS = {
+    DARK: (
+        "uses only the lowest part of its 16 bits, and is nearly black to a backbone ({}); {}",
+        "use only the lowest part of their 16 bits, and are nearly black to a backbone ({}); {}",
+        "stretch the values over the whole range, or save 8 bits",
+    ),
+    UNMATCHED: (
+        "does not match its checksums, and is taken ({}); look at it, {}",
+        "do not match their checksums, and are taken ({}); look at them, {}",
+        "for the pixels may be damaged",
+    ),
+    CUT: ("is cut off and taken as far as it goes ({})", "are cut off and taken as far as they go ({})", ""),
+    ENDLESS: ("lacks its end, but no pixel, and is taken ({})", "lack their ends, but no pixels, and are taken ({})", ""),
+}
 
 
 def note_text(kind: str, names: Sequence[str]) -> str:
     """Return what to say of files that were taken, though ``ffe.images.decode`` noted something of them."""
-    files, one = counted(len(names), "file"), len(names) == 1
-    which = few(quoted(names))
-    if kind == DARK:
-        uses = "uses only the lowest part of its 16 bits, and is" if one else "use only the lowest part of their 16 bits, and are"
-        return f"{files} {uses} nearly black to a backbone ({which}); stretch the values over the whole range, or save 8 bits"
-    if kind == UNMATCHED:
-        says = "does not match its checksums, and is" if one else "do not match their checksums, and are"
-        return f"{files} {says} taken ({which}); look at {'it' if one else 'them'}, for the pixels may be damaged"
-    if kind == CUT:
-        return f"{files} {'is' if one else 'are'} cut off and taken as far as {'it goes' if one else 'they go'} ({which})"
-    lacks = "lacks its end, but no pixel, and is" if one else "lack their ends, but no pixels, and are"
-    return f"{files} {lacks} taken ({which})"
+    one, several, more = _NOTE_TEXTS[kind]
+    return f"{counted(len(names), 'file')} {(one if len(names) == 1 else several).format(few(quoted(names)), more)}"
 
 
 def default_workers() -> int:
@@ -93,8 +99,7 @@ def default_workers() -> int:
 def _yield_cores() -> None:
     """Let this thread run only where a core is idle, so that decoding never slows a backbone on the CPU.
 
-    On two cores extraction with MobileNet then runs at 0.95 of the backbone
-    alone, and at 0.89 without (``tests/benchmarks/bench_extraction.py``).
+    On two cores MobileNet then runs at 0.95 of its speed alone, without at 0.89 (``tests/benchmarks/bench_extraction.py``).
     Only Linux gives priorities to single threads.
     """
     if sys.platform == "linux":
@@ -240,10 +245,7 @@ class ImageStream:
         return augment(pixels, self._augment, sha256, view)
 
     def _look(self) -> None:
-        """Take on as many threads again, if the caller waits, and the threads wait for files.
-
-        Where they wait for cores, because other programs are busy, more of them would not help.
-        """
+        """Take on as many threads again, if the caller waits, and the threads wait for files rather than for cores."""
         now = time.monotonic()
         if not self._may_grow or now - self._looked_at < _LOOK_SECONDS:
             return
@@ -257,11 +259,7 @@ class ImageStream:
         self._looked_at, self._seen = now, seen
 
     def note_texts(self, name: Callable[[int], str]) -> list[str]:
-        """Return a sentence for each kind of file that was taken and had better be looked at; it names the first few.
-
-        Args:
-            name: of the file at a position.
-        """
+        """Return a sentence for each kind of file that was taken and had better be looked at; ``name`` of a position."""
         return [note_text(kind, [name(index) for index in sorted(where)]) for kind, where in self.noted.items() if where]
 
     def close(self) -> None:
@@ -271,5 +269,5 @@ class ImageStream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -1,15 +1,12 @@
-"""Image files -> what each of them is: its format, size and colours, and whether it can be read at all.
-
-Every file is decoded in full, as extraction does it, so that what extraction
-would skip is known before.
-"""
+"""Image files -> format, size and colours of each, and whether extraction, which decodes it in full, would skip it."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -70,12 +67,7 @@ class ImageProbe:
 
 
 def probe_files(files: Sequence[Path], *, workers: int | None = None) -> Generator[ImageProbe, None, None]:
-    """Look at files, several at a time, and yield what they are, in their order.
-
-    Args:
-        files: image files.
-        workers: threads; None = one per core.
-    """
+    """Look at files, several at a time, and yield what they are, in their order; ``workers``: None = a thread per core."""
     pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="ffe-survey")
     try:
         for i in range(0, len(files), _AT_ONCE):
@@ -86,30 +78,30 @@ def probe_files(files: Sequence[Path], *, workers: int | None = None) -> Generat
 
 def probe_file(file: Path) -> ImageProbe:
     """Return what one file is; a file that cannot be read is a value too."""
+    found = ImageProbe()
     try:
         data = read_image(file)
+        found = replace(_header(data), sha256=bytes_digest(data), bytes=len(data))
+        notes: list[str] = []
+        phash = perceptual_hash(decode(data, (_SIDE, _SIDE), notes=notes))
     except DecodeError as error:
-        return ImageProbe(error=error)
-    sha256 = bytes_digest(data)
-    kind = colours = ""
-    animated = False
-    height = width = 0
-    try:
+        return replace(found, error=error)
+    return replace(found, phash=phash if phash.bit_count() >= _LEAST_BITS else UNKNOWN, notes=tuple(notes))
+
+
+def _header(data: bytes) -> ImageProbe:
+    """Return what the header of a picture says: size, format and colours, as far as Pillow can tell."""
+    found = ImageProbe()
+    with contextlib.suppress(Exception):  # decode() says what is wrong with it
         height, width = upright_size(data)
+        found = replace(found, height=height, width=width)
         with Image.open(io.BytesIO(data)) as image:
             kind = _SAME_FORMAT.get(image.format or "", image.format or "")
             transparent = image.mode in {"RGB", "L", "P"} and "transparency" in image.info
             colours = COLOURS.get(image.mode, image.mode) + (", transparent" if transparent else "")
-            animated = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
-    except Exception:  # decode() says what is wrong with it
-        pass
-    try:
-        notes: list[str] = []
-        phash = perceptual_hash(decode(data, (_SIDE, _SIDE), notes=notes))
-    except DecodeError as error:
-        return ImageProbe(sha256, len(data), kind, colours, height, width, animated, error=error)
-    known = phash if phash.bit_count() >= _LEAST_BITS else UNKNOWN
-    return ImageProbe(sha256, len(data), kind, colours, height, width, animated, known, tuple(notes))
+            found = replace(found, format=kind, colours=colours)
+            found = replace(found, animated=bool(getattr(image, "is_animated", False)) and image.format != "MPO")
+    return found
 
 
 def ending_format(path: str) -> str:
