@@ -89,17 +89,7 @@ class Change:
 
 
 def augment(image: np.ndarray, spec: AugmentSpec, sha256: str, view: int) -> np.ndarray:
-    """Return one view of a picture.
-
-    Args:
-        image: uint8 (H, W, 3), RGB.
-        spec: how views may differ.
-        sha256: digest of the content of its file.
-        view: number of the view, >= 0; 0 = the picture itself.
-
-    Returns:
-        uint8 (H, W, 3), RGB; the very array given where nothing is changed.
-    """
+    """Return a view of a picture by its number, >= 0, and the digest of its file; arrays as those of ``apply``."""
     return apply(image, draw(spec, sha256, view), spec.fill)
 
 
@@ -143,16 +133,7 @@ def _sides(area: float, ratio: tuple[float, float], u: float) -> tuple[float, fl
 
 
 def apply(image: np.ndarray, change: Change, fill: Fill = "nearest") -> np.ndarray:
-    """Change a picture.
-
-    Args:
-        image: uint8 (H, W, 3), RGB.
-        change: what to do to it.
-        fill: what shows beyond the edge; see ``ffe.specs.AugmentSpec``.
-
-    Returns:
-        uint8 (H, W, 3), RGB; the very array given where nothing is changed.
-    """
+    """Change a picture, uint8 (H, W, 3) in RGB; the very array given comes back where nothing is changed."""
     return _moved(_coloured(image, change), change, fill)
 
 

@@ -229,7 +229,8 @@ def _decoded(
                 image.load()
                 if deep and _is_dark(image):
                     notes.append(DARK)
-                rgb = _to_rgb(_upright(image))
+                method = _UPRIGHT.get(_orientation(image))
+                rgb = _to_rgb(image.transpose(method) if method is not None else image)
                 if rgb.size != (width, height):
                     rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
                 return np.asarray(rgb, dtype=np.uint8)
@@ -263,11 +264,7 @@ def _is_dark(image: Image.Image) -> bool:
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
-    """Return the (height, width) in pixels that a picture has once it stands upright; only its header is read.
-
-    Raises:
-        DecodeError: Pillow does not know it, or it is too large.
-    """
+    """Return the (height, width) of a picture that stands upright, by its header; a DecodeError if Pillow does not know it."""
     kind = kind_of(data)
     data = checked(data, kind, MAX_PIXELS)
     try:
@@ -325,12 +322,6 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # damaged EXIF: the picture itself is sound, and 1 is what viewers assume
         return 1
     return orientation if isinstance(orientation, int) and orientation in _UPRIGHT else 1
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation."""
-    method = _UPRIGHT.get(_orientation(image))
-    return image.transpose(method) if method is not None else image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,9 +1,7 @@
-"""JPEG -> uint8 RGB of one size, the short way: decoded at a fraction of its size, then a small resize.
+"""JPEG -> uint8 RGB of one size, the short way: libjpeg-turbo decodes at n/8 of the size, n = 1 to 8, then a small resize.
 
-libjpeg-turbo decodes at n/8 of the size of a picture, n = 1 to 8, and leaves
-out most of the work; what is left to resize is little, so a filter of four
-pixels does for it. The pixels differ from those of the exact way, by two or
-three of 255 on average on photos: the way is part of the cache key.
+The pixels differ from those of the exact way, by two or three of 255 on
+average on photos: the way is part of the cache key.
 """
 
 from __future__ import annotations
@@ -18,15 +16,10 @@ _LINEAR_UP_TO = 1.5  # larger steps would skip pixels; they are averaged over ar
 
 
 def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> np.ndarray | None:
-    """Decode a JPEG file, as it lies in the file, and stretch it to a size.
-
-    Args:
-        data: content of the file, colour or grey.
-        size: (height, width) in pixels.
-        most_pixels: larger pictures are refused.
+    """Decode a JPEG file, as it lies in the file, and stretch it to a size, (height, width).
 
     Returns:
-        uint8 (height, width, 3), RGB; None if the file is too large, or CMYK.
+        uint8 (height, width, 3), RGB; None if it has more than ``most_pixels``, or is CMYK.
 
     Raises:
         ValueError: the file is not quite sound.

@@ -18,18 +18,10 @@ _SCALE = 4
 
 
 def draw(kind: Kind, number: int, size: tuple[int, int] = (128, 128)) -> Image.Image:
-    """Draw the head of a cat or of a dog: the same picture for the same arguments, on every machine.
+    """Draw the head of a cat or of a dog in RGB, of (height, width): the same for the same arguments, on every machine.
 
     Cats have pointed ears, slit pupils and whiskers; dogs have hanging ears, a
     long muzzle and a tongue. Colour, place, size and tilt vary alike for both.
-
-    Args:
-        kind: ``cat`` or ``dog``.
-        number: which of them, >= 0.
-        size: (height, width) in pixels.
-
-    Returns:
-        An RGB picture.
     """
     rng = random.Random(f"{kind} {number}")
     height, width = size
@@ -43,13 +35,8 @@ def draw(kind: Kind, number: int, size: tuple[int, int] = (128, 128)) -> Image.I
         shape = pen.ellipse if rng.random() < 0.5 else pen.rectangle
         shape((x - r, y - r, x + r, y + r), fill=_shade(rng.choice(_WALLS), rng.uniform(0.6, 1.1)))
     fur = _shade(rng.choice(_FUR), rng.uniform(0.85, 1.1))
-    head = _Head(
-        pen,
-        canvas.width * rng.uniform(0.4, 0.6),
-        canvas.height * rng.uniform(0.45, 0.6),
-        unit * rng.uniform(0.75, 1.05),
-        rng.uniform(-0.25, 0.25),
-    )
+    x, y = canvas.width * rng.uniform(0.4, 0.6), canvas.height * rng.uniform(0.45, 0.6)
+    head = _Head(pen, x, y, unit * rng.uniform(0.75, 1.05), rng.uniform(-0.25, 0.25))
     (_cat if kind == "cat" else _dog)(head, fur, rng)
     return canvas.resize((width, height), Image.Resampling.LANCZOS)
 
@@ -70,10 +57,8 @@ class _Head:
         self._cos, self._sin = math.cos(tilt), math.sin(tilt)
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
-        return (
-            self._x + self._unit * (x * self._cos - y * self._sin),
-            self._y + self._unit * (x * self._sin + y * self._cos),
-        )
+        right, down = x * self._cos - y * self._sin, x * self._sin + y * self._cos
+        return self._x + self._unit * right, self._y + self._unit * down
 
     def polygon(self, points: list[tuple[float, float]], fill: tuple[int, ...]) -> None:
         self._pen.polygon([self._at(x, y) for x, y in points], fill=fill)

@@ -81,11 +81,7 @@ _TILE_WIDTH, _TILE_LENGTH, _IMAGE_WIDTH, _IMAGE_LENGTH = 322, 323, 256, 257
 
 
 def kind_of(data: bytes) -> str:
-    """Return which of ``KINDS`` a file is, by its first bytes.
-
-    Raises:
-        DecodeError: it is none of them.
-    """
+    """Return which of ``KINDS`` a file is, by its first bytes; a DecodeError says that it is none of them."""
     if data[4:8] == b"ftyp" and data[8:12] in {b"mif1", b"msf1"} and b"avif" in data[16:64]:
         return "AVIF"
     if (kind := "PPM" if _PNM.match(data) else _begins(data, _MAGIC)) is not None:
@@ -123,19 +119,14 @@ def checked(data: bytes, kind: str, most_pixels: int) -> bytes:
     Raises:
         DecodeError: ``too-large``, ``broken`` or ``unsupported``.
     """
-    check = _CHECKS.get(kind)
     try:
-        return (check and check(data, most_pixels)) or data
+        return (kind in _CHECKS and _CHECKS[kind](data, most_pixels)) or data
     except (struct.error, IndexError, OverflowError):
         return data  # cut off: the decoder says so
 
 
 def check_pixels(width: int, height: int, most: int, file_bytes: int) -> None:
-    """Refuse a picture of more than ``most`` pixels, or of far more than its file can be about.
-
-    Raises:
-        DecodeError: ``too-large`` or ``broken``.
-    """
+    """Raise a DecodeError for a picture of more than ``most`` pixels, or of far more than its file can be about."""
     pixels = width * height
     if pixels > most:
         raise DecodeError("too-large", f"{width}x{height} pixels are more than {most:,} (--max-pixels)")
@@ -146,9 +137,7 @@ def check_pixels(width: int, height: int, most: int, file_bytes: int) -> None:
 def tags_are_bounded(data: bytes, start: int = 0) -> bool:
     """Return whether the values of a TIFF directory, such as EXIF, are no more than its file can hold without overlaps.
 
-    Args:
-        data: begins with a TIFF header at ``start``; anything else has no values.
-        start: where that is.
+    The data have a TIFF header at ``start``; anything else has no values.
     """
     held, room = 0, len(data) - start
     for number, (_, kind, count, inside, at) in enumerate(_entries(data, start)):
@@ -228,7 +217,7 @@ def _check_png(data: bytes, most_pixels: int) -> None:
 def _check_gif(data: bytes, most_pixels: int) -> None:
     """Walk over what stands before the first frame; Pillow does so byte by byte."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
-    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    at = 13 + _palette_bytes(flags)
     end = at + _GIF_HEAD_BYTES
     while at <= end:
         mark, at = data[at], at + 1
@@ -244,6 +233,10 @@ def _check_gif(data: bytes, most_pixels: int) -> None:
                 at += length + 1
             at += 1
     raise DecodeError("broken", f"more than {_GIF_HEAD_BYTES >> 20} MiB come before its first frame")
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _check_webp(data: bytes, most_pixels: int) -> None:
@@ -303,11 +296,7 @@ def _check_jpeg2000(data: bytes, most_pixels: int) -> None:
 
 
 def check_effort(kind: str, pixels: int) -> None:
-    """Refuse a picture that is decoded far more slowly than others of its size.
-
-    Raises:
-        DecodeError: ``unsupported``.
-    """
+    """Raise a DecodeError for a picture that is decoded far more slowly than others of its size."""
     if kind == "JPEG2000" and pixels > _JPEG2000_PIXELS:
         raise _slow("a JPEG 2000 picture", _JPEG2000_PIXELS)
 
@@ -328,13 +317,13 @@ def end_of(data: bytes, kind: str) -> int | None:
     if kind == "PNG":
         return next((end for _, end, name in png_chunks(data) if name == b"IEND"), len(data) + 1)
     if kind == "GIF":
-        at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+        at = 13 + _palette_bytes(data[10])
         while at < len(data):
             mark = data[at]
             if mark == 0x3B:
                 return at + 1
             if mark == 0x2C and at + 9 < len(data):
-                at += 11 + (3 << (data[at + 9] & 7) + 1 if data[at + 9] & 0x80 else 0)
+                at += 11 + _palette_bytes(data[at + 9])
             elif mark == 0x21:
                 at += 2
             elif mark:

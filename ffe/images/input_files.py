@@ -25,15 +25,11 @@ _AS_TIFF = {"I", "F"}  # all others are converted, as decoding does it
 
 
 def named_images(pictures: Picture | Iterable[Picture], max_bytes: int = MAX_BYTES) -> Iterator[tuple[str, Path | bytes]]:
-    """Return the name of each picture, and its file or the content of one.
-
-    A picture in memory is handed on as a PNG or TIFF file: its pixels are then decoded,
-    turned upright and resized as those of any other file.
+    """Yield the name of each picture, and its file or the content of one: pixels in memory are made a PNG or TIFF file.
 
     Args:
-        pictures: one, or several: a path, a ``PIL.Image``, uint8 (H, W, 3) in RGB and
-            [0, 255], the bytes of an image file, or a file that is open for reading
-            bytes. Several are asked for one by one, so they need not fit into memory.
+        pictures: one, or several, which need not fit into memory: a path, a ``PIL.Image``, uint8 (H, W, 3) in RGB
+            and [0, 255], the bytes of an image file, or a file that is open for reading bytes.
         max_bytes: of an open file no more is read than shows that it is larger.
 
     Raises:
@@ -78,10 +74,7 @@ def _file_of(image: Image.Image) -> bytes:
     if upright.mode not in _AS_PNG | _AS_TIFF:
         upright = upright.convert("RGBA" if upright.mode in {"RGBa", "La", "PA"} else "RGB")
     file = io.BytesIO()
-    if upright.mode in _AS_TIFF:
-        upright.save(file, "TIFF")
-    else:
-        upright.save(file, "PNG", compress_level=1)
+    upright.save(file, "TIFF" if upright.mode in _AS_TIFF else "PNG", compress_level=1)
     return file.getvalue()
 
 

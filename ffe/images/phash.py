@@ -29,10 +29,7 @@ _COSINES = np.rint(4096 * np.cos(np.pi / _SIDE * np.outer(np.arange(1, 9), np.ar
 
 
 def perceptual_hash(pixels: np.ndarray) -> int:
-    """Return the fingerprint of a picture; about 0.1 ms for 224×224.
-
-    Args:
-        pixels: uint8 (H, W, 3), RGB, in [0, 255]; at most 2**28 pixels.
+    """Return the fingerprint of a picture, uint8 (H, W, 3) in RGB, of at most 2**28 pixels; about 0.1 ms for 224×224.
 
     Returns:
         64 bits, in [0, 2**64): 0 means "unknown" wherever fingerprints are

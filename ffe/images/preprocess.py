@@ -20,11 +20,7 @@ SCALING = {
 
 
 def preprocess(images: np.ndarray, mode: PreprocessMode) -> np.ndarray:
-    """Scale pixel values as ``keras.applications.<model>.preprocess_input`` does.
-
-    Args:
-        images: uint8 (N, H, W, 3), RGB, in [0, 255].
-        mode: see ``ffe.specs.PreprocessSpec``.
+    """Scale pixel values, uint8 (N, H, W, 3) in RGB, as ``keras.applications.<model>.preprocess_input`` does.
 
     Returns:
         float32 (N, H, W, 3): ``tf`` RGB in [-1, 1]; ``caffe`` BGR with the
