@@ -11,17 +11,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from ffe._version import __version__
+from ffe.backbones.weights import Weights
+from ffe.base.clock import Clock
+from ffe.base.openvino_ir import IrModel
 from ffe.base.text import bytes_text, counted, did_you_mean, listed, rough_duration
 from ffe.bundle import manifest as layout
 from ffe.bundle.build import check_output, check_page, library_versions, tested_before, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
-from ffe.dataset.stored_rows import split_rows
+from ffe.dataset.stored_rows import StoredSplit, split_rows
 from ffe.errors import BundleError, HeadError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.reject import check_threshold, selective_scores
@@ -55,21 +58,47 @@ log = logging.getLogger("ffe")
 _LEAST_SECONDS = 1e-3  # of a search: one trial
 
 
-@dataclass(frozen=True)
-class _Options:
-    """What ``tune`` and ``train`` do alike."""
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """What ``tune`` or ``train`` is asked for; what is not explained here is in the docstring of ``tune``.
 
+    Attributes:
+        spec: what to try, and how it is scored.
+        folds: None = as many as suit the smallest class, at most 5.
+        searched: whether the head is searched for, or given.
+        clock: runs since the call began, to the end of the budget.
+    """
+
+    features: str | os.PathLike[str]
     output: str | os.PathLike[str] | None
+    overwrite: bool
+    spec: SearchSpec
+    folds: int | None
     valid: str | os.PathLike[str] | None
     test: str | os.PathLike[str] | None
-    folds: int | None
     weights: str
     with_backbone: bool
     reject: float
     report: str | os.PathLike[str] | None
-    is_search: bool
-    overwrite: bool
-    anonymous: bool = False
+    anonymous: bool
+    searched: bool
+    clock: Clock
+    on_progress: Callable[[SearchProgress], None] = lambda progress: None
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> Self:
+        """Return the value that the keywords of a public function stand for; those of ``SearchSpec`` become ``spec``.
+
+        Raises:
+            SpecError: one of them cannot be meant.
+        """
+        budget, folds = keywords.get("budget"), keywords["folds"]
+        clock = Clock(time.monotonic(), budget)
+        asked = {**keywords, "seconds": budget, "fixed": dict(keywords["settings"] or {}), "folds": 5 if folds is None else folds}
+        spec = SearchSpec(**{field.name: asked[field.name] for field in dataclasses.fields(SearchSpec) if field.name in asked})
+        check_threshold(keywords["reject"])
+        rest = {field.name: keywords[field.name] for field in dataclasses.fields(cls) if field.name in keywords}
+        return cls(**{**rest, "spec": spec, "clock": clock})
 
 
 def tune(
@@ -147,48 +176,9 @@ def tune(
     Raises:
         StoreError, DataError, HeadError, WeightsError, BundleError, ReportError, SpecError: before the search starts.
     """
-    started = time.monotonic()
     names = tuple(HEADS) if heads == AUTO else tuple(dict.fromkeys([heads] if isinstance(heads, str) else heads))
     _check_settings(names, settings or {})
-    spec = SearchSpec(
-        heads=names,
-        trials=trials,
-        seconds=budget,
-        oracle=oracle,  # type: ignore[arg-type]
-        metric=metric,  # type: ignore[arg-type]
-        fixed=dict(settings or {}),
-        executions=executions,
-        epochs=epochs,
-        folds=5 if folds is None else folds,
-        test_fraction=test_fraction,
-        class_weights=class_weights,  # type: ignore[arg-type]
-        ensemble=ensemble,
-        seed=seed,
-        views=views,  # type: ignore[arg-type]
-    )
-    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, True, overwrite, anonymous)
-
-    def find(problem: Problem, memory: TrialStore, groups: np.ndarray) -> list[Trial]:
-        cost = _say_cost(problem, spec)
-        _warm_up()
-        left = None if budget is None else max(_LEAST_SECONDS, started + budget - time.monotonic())
-        later = _fits_afterwards(problem, spec, groups, report is not None)
-        found = search(
-            *(problem, dataclasses.replace(spec, seconds=left), on_progress, memory),
-            expected=cost.each,
-            afterwards=lambda best: later * best.fit_seconds,
-        )
-        if untried := [name for name in spec.heads if name not in {trial.head for trial in found}]:
-            log.warning("the time was over before %s could be tried; give more with --budget", listed(untried, "or"))
-        if spec.ensemble < 2:
-            return found
-        together = best_ensemble(problem, spec, found, groups)
-        if together is None:
-            log.info("no average of up to %d heads scores higher than the best alone, so there is no ensemble", spec.ensemble)
-            return found
-        return [together, *found]
-
-    return _run(features, spec, options, find, started)
+    return _run(TuneOptions.of({**locals(), "heads": names, "searched": True}))
 
 
 def train(
@@ -227,20 +217,8 @@ def train(
     Raises:
         StoreError, DataError, HeadError, WeightsError, BundleError, ReportError, SpecError: before the fit starts.
     """
-    started = time.monotonic()
     complete(find_head(head).space, settings or {}, head)
-    spec = SearchSpec(
-        heads=(head,),
-        trials=1,
-        fixed=dict(settings or {}),
-        folds=5 if folds is None else folds,
-        test_fraction=test_fraction,
-        class_weights=class_weights,  # type: ignore[arg-type]
-        seed=seed,
-        views=views,  # type: ignore[arg-type]
-    )
-    options = _Options(output, valid, test, folds, weights, with_backbone, reject, report, False, overwrite, anonymous)
-    return _run(features, spec, options, lambda problem, memory, groups: [score_once(problem, spec, head, spec.fixed)], started)
+    return _run(TuneOptions.of({**locals(), "heads": (head,), "trials": 1, "searched": False}))
 
 
 def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
@@ -256,11 +234,34 @@ def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
         complete(space, {name: value for name, value in settings.items() if name in names[head]}, head, fill=False)
 
 
-def _fits_afterwards(problem: Problem, spec: SearchSpec, groups: np.ndarray, report: bool) -> float:
+def _search(options: TuneOptions, problem: Problem, finished: TrialStore) -> list[Trial]:
+    """Search, within the budget; return the trials, the best first, and before them an ensemble that is better."""
+    spec = options.spec
+    cost = _say_cost(problem, spec)
+    _warm_up()
+    left = None if spec.seconds is None else max(_LEAST_SECONDS, spec.seconds - options.clock.elapsed)
+    later = _fits_afterwards(problem, spec, options.report is not None)
+    found = search(
+        *(problem, dataclasses.replace(spec, seconds=left), options.on_progress, finished),
+        expected=cost.each,
+        afterwards=lambda best: later * best.fit_seconds,
+    )
+    if untried := [name for name in spec.heads if name not in {trial.head for trial in found}]:
+        log.warning("the time was over before %s could be tried; give more with --budget", listed(untried, "or"))
+    if spec.ensemble < 2:
+        return found
+    together = best_ensemble(problem, spec, found)
+    if together is None:
+        log.info("no average of up to %d heads scores higher than the best alone, so there is no ensemble", spec.ensemble)
+        return found
+    return [together, *found]
+
+
+def _fits_afterwards(problem: Problem, spec: SearchSpec, report: bool) -> float:
     """Return how many fits come after a search: of the winner on all rows, and on the parts once more for what is told of it."""
-    parts = len(problem.parts)
+    parts, groups = len(problem.parts), problem.scored_groups
     refits = max(1, spec.ensemble) * parts / max(1, parts - 1)
-    claim = parts if parts > 1 and len(np.unique(groups)) < len(groups) else 0
+    claim = parts if parts > 1 and groups is not None and len(np.unique(groups)) < len(groups) else 0
     return refits + claim + (parts if report else 0)
 
 
@@ -298,106 +299,110 @@ def _warm_up() -> None:
     threading.Thread(target=load, name="ffe-warm-up", daemon=True).start()
 
 
-def _run(
-    features: str | os.PathLike[str],
-    spec: SearchSpec,
-    options: _Options,
-    find: Callable[[Problem, TrialStore, np.ndarray], list[Trial]],
-    started: float,
-) -> TuneResult:
-    """Split the rows, find the winner, judge it, write it."""
-    check_threshold(options.reject)
+def _run(options: TuneOptions) -> TuneResult:
+    """Split the rows, find the winner, test it, write it."""
+    spec, output = options.spec, options.output
     with contextlib.ExitStack() as opened:
-        store = opened.enter_context(FeatureStore(features))
+        store = opened.enter_context(FeatureStore(options.features))
         views = views_used(store, spec)
-        found = check_output(
-            *(store, options.output, options.weights, options.with_backbone),
-            overwrite=options.overwrite,
-            inputs=(features, options.valid, options.test),
-        )
-        check_page(options.report, options.output)
-        tested = tested_before(options.output, spec.seed, spec.test_fraction)
-        valid, test = (
-            None if path is None else opened.enter_context(FeatureStore(path)) for path in (options.valid, options.test)
-        )
+        inputs = (options.features, options.valid, options.test)
+        backbone = check_output(store, output, options.weights, options.with_backbone, overwrite=options.overwrite, inputs=inputs)
+        check_page(options.report, output)
+        tested = tested_before(output, spec.seed, spec.test_fraction)
+        valid, test = (None if path is None else opened.enter_context(FeatureStore(path)) for path in inputs[1:])
         rows = split_rows(store, valid, test, spec.test_fraction, spec.seed, tested)
-        chosen = np.isin(rows.side, ("train", "valid"))
-        problem, validation = build_problem(rows, chosen, store, spec, options.folds, views)
-        memory = trial_store_of(options.output if options.is_search else None, rows, store, problem, views)
-        ids = rows.groups.ids[chosen]
-        trials = find(problem, memory, ids[problem.scored])
-        winner, labels = trials[0], problem.labels[problem.scored]
-        calibration = calibrate(winner.probabilities, labels, groups=ids[problem.scored])
-        best = best_of_each_head(trials)
-        comparison = None
-        if len(best) > 1:
-            comparison = compare(best[0].probabilities, best[1].probabilities, labels, groups=ids[problem.scored])
-        head = refit(problem, winner, spec.seed)
-        testing = rows.side == "test"
-        unseen = rows.load(testing)
-        probabilities = with_temperature(head.predict_proba(unseen), calibration.factor)
-        ids_of_test = rows.groups.ids[testing]
-        together = ids_of_test if len(np.unique(ids_of_test)) < len(ids_of_test) else None
-        evaluation = evaluate_probabilities(probabilities, rows.images.labels[testing], rows.class_names, groups=together)
-        single = next(trial for trial in trials if trial.head != EnsembleHead.name)
-        over = spec.seconds is not None and time.monotonic() - started >= spec.seconds
-        leak = leak_of(rows, chosen, problem, spec, single, probabilities, claim=not over)
-        sure = selective_scores(probabilities, rows.images.labels[testing], options.reject) if options.reject else None
-        result = TuneResult(
-            output=None if options.output is None else Path(options.output),
-            head=head,
-            leaderboard=tuple(trials),
-            evaluation=evaluation,
-            calibration=calibration,
-            rivals=tuple(trial.head for trial in best[:2]) if comparison else (),
-            comparison=comparison,
-            leak=leak,
-            answered=sure,
-            class_weights=None if problem.class_weights is None else tuple(problem.class_weights.tolist()),
-            rows=rows.counts(),
+        problem, validation = build_problem(rows, store, spec, options.folds, views)
+        finished = trial_store_of(output if options.searched else None, rows, store, problem, views)
+        if options.searched:
+            trials = _search(options, problem, finished)
+        else:
+            trials = [score_once(problem, spec, spec.heads[0], spec.fixed)]
+        result, probabilities = _tested(options, rows, problem, trials)
+        result = dataclasses.replace(
+            result,
             views=views,
             validation=validation,
-            known=memory.known,
-            seconds=time.monotonic() - started,
-            classes=rows.class_names,
+            known=finished.known,
+            seconds=options.clock.elapsed,
         )
         if result.output is not None:
-            manifest = Manifest(
-                schema=layout.SCHEMA,
-                ffe_version=__version__,
-                libraries=library_versions(),
-                spec=store.spec,
-                spec_digest=store.spec_digest,
-                grid=store.grid,
-                head=HeadSpec(head.name, head.parameters),
-                class_names=rows.class_names,
-                evaluation={"test": evaluation.to_json()},
-                leaderboard=tuple(trial.to_json() for trial in trials),
-                search={
-                    **spec.to_json(),
-                    "folds": len(problem.parts),
-                    "validation": validation,
-                    "rows": rows.counts(),
-                    "rivals": list(result.rivals),
-                    "comparison": None if comparison is None else comparison.to_json(),
-                    "leak": None if leak is None else leak.to_json(),
-                },
-                members={},
-                calibration=calibration.to_json(),
-                reject=options.reject,
-                views=None if views is None else views.to_json(),
-            )
-            columns = (rows.images.paths, rows.images.sha256, rows.side.tolist())
-            splits = [] if options.anonymous else [SplitRow(*row) for row in zip(*columns, strict=True)]
-            try:
-                write_model(result.output, manifest, head, splits, found)
-            except BundleError as error:
-                if not options.is_search:
-                    raise
-                raise BundleError(f"{error} The finished trials are kept: the same command goes on with them.") from error
+            _write(options, store, rows, problem, result, backbone)
         if options.report is not None:
             shown = rows.anonymous() if options.anonymous else rows
             written = (Path(options.report), result, shown, store, problem, spec, probabilities)
-            write_report(*written, searched=options.is_search, grown=not over)
-        memory.forget()
-        return dataclasses.replace(result, seconds=time.monotonic() - started)
+            write_report(*written, searched=options.searched, grown=not options.clock.is_over)
+        finished.forget()
+        return dataclasses.replace(result, seconds=options.clock.elapsed)
+
+
+def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: Sequence[Trial]) -> tuple[TuneResult, np.ndarray]:
+    """Fit the winner on all training rows and test it; return the result, and the probabilities of the test rows."""
+    winner, labels = trials[0], problem.labels[problem.scored]
+    calibration = calibrate(winner.probabilities, labels, groups=problem.scored_groups)
+    best = best_of_each_head(trials)[:2]
+    comparison = None
+    if len(best) > 1:
+        comparison = compare(best[0].probabilities, best[1].probabilities, labels, groups=problem.scored_groups)
+    head = refit(problem, winner, options.spec.seed)
+    testing = rows.side == "test"
+    truths, ids = rows.images.labels[testing], rows.groups.ids[testing]
+    probabilities = with_temperature(head.predict_proba(rows.load(testing)), calibration.factor)
+    groups = ids if len(np.unique(ids)) < len(ids) else None
+    evaluation = evaluate_probabilities(probabilities, truths, rows.class_names, groups=groups)
+    single = next(trial for trial in trials if trial.head != EnsembleHead.name)
+    result = TuneResult(
+        output=None if options.output is None else Path(options.output),
+        head=head,
+        leaderboard=tuple(trials),
+        evaluation=evaluation,
+        calibration=calibration,
+        rivals=tuple(trial.head for trial in best) if comparison else (),
+        comparison=comparison,
+        leak=leak_of(rows, problem, options.spec, single, probabilities, claim=not options.clock.is_over),
+        answered=selective_scores(probabilities, truths, options.reject) if options.reject else None,
+        class_weights=None if problem.class_weights is None else tuple(problem.class_weights.tolist()),
+        rows=rows.counts(),
+        classes=rows.class_names,
+    )
+    return result, probabilities
+
+
+def _write(
+    options: TuneOptions,
+    store: FeatureStore,
+    rows: StoredSplit,
+    problem: Problem,
+    result: TuneResult,
+    backbone: Weights | IrModel | None,
+) -> None:
+    """Write the model file."""
+    record = result.to_json()
+    manifest = Manifest(
+        schema=layout.SCHEMA,
+        ffe_version=__version__,
+        libraries=library_versions(),
+        spec=store.spec,
+        spec_digest=store.spec_digest,
+        grid=store.grid,
+        head=HeadSpec(result.head.name, result.head.parameters),
+        class_names=rows.class_names,
+        evaluation=record["evaluation"],
+        leaderboard=tuple(record["leaderboard"]),
+        search={
+            **options.spec.to_json(),
+            "folds": len(problem.parts),
+            **{name: record[name] for name in ("validation", "rows", "rivals", "comparison", "leak")},
+        },
+        members={},
+        calibration=record["calibration"],
+        reject=options.reject,
+        views=record["views"],
+    )
+    columns = (rows.images.paths, rows.images.sha256, rows.side.tolist())
+    splits = [] if options.anonymous else [SplitRow(*row) for row in zip(*columns, strict=True)]
+    try:
+        write_model(Path(record["output"]), manifest, result.head, splits, backbone)
+    except BundleError as error:
+        if not options.searched:
+            raise
+        raise BundleError(f"{error} The finished trials are kept: the same command goes on with them.") from error

@@ -13,7 +13,7 @@ from ffe.tuning.problem import Outcome, Problem
 from ffe.tuning.search import Trial, scored_trial
 
 
-def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial], groups: np.ndarray | None = None) -> Trial | None:
+def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -> Trial | None:
     """Average the calibrated probabilities of the best heads, if they beat the best one alone.
 
     Members are the best trial of each head and pooling, in their order; of the
@@ -24,7 +24,6 @@ def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial], g
         problem: the rows.
         spec: the search.
         trials: ranked, the best first.
-        groups: int64 (m,), which of the scored rows belong together; None = none do.
 
     Returns:
         A trial whose head is the ensemble, or None where no average scores higher.
@@ -34,7 +33,7 @@ def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial], g
         candidates.setdefault((trial.head, str(trial.parameters.get("pooling"))), trial)
     chosen = list(candidates.values())[: spec.ensemble]
     labels = problem.labels[problem.scored]
-    factors = [calibrate(trial.probabilities, labels, groups=groups).factor for trial in chosen]
+    factors = [calibrate(trial.probabilities, labels, groups=problem.scored_groups).factor for trial in chosen]
     calibrated = [with_temperature(trial.probabilities, f) for trial, f in zip(chosen, factors, strict=True)]
     best: Trial | None = None
     for count in range(2, len(chosen) + 1):

@@ -60,7 +60,6 @@ def _folds_of_single_images(problem: Problem, groups: np.ndarray) -> np.ndarray:
 
 def leak_of(
     rows: StoredSplit,
-    chosen: np.ndarray,
     problem: Problem,
     spec: SearchSpec,
     single: Trial,
@@ -76,8 +75,8 @@ def leak_of(
         return None
     claimed = None
     train = problem.plain(problem.train)
-    if claim and len(problem.parts) > 1:
-        folds = _folds_of_single_images(problem, rows.groups.ids[chosen])
+    if claim and len(problem.parts) > 1 and problem.groups is not None:
+        folds = _folds_of_single_images(problem, problem.groups)
         parts = [(problem.with_views(fit), score) for fit, score in fold_parts(train, folds)]
         naive = dataclasses.replace(problem, parts=parts)
         if all(len(score) and len(np.unique(naive.labels[fit])) == naive.classes for fit, score in naive.parts):

@@ -32,6 +32,7 @@ class Problem:
         class_weights: float64 (classes,), how much a row of each class counts; None = all the same.
         image: int64 (N,), the plain row of the image that each row shows; None = there are no views.
         drawn: heads that train by epochs draw one row of each image for an epoch.
+        groups: int64 (plain rows,), which of them belong together; None = none do.
     """
 
     features: np.ndarray
@@ -43,6 +44,7 @@ class Problem:
     class_weights: np.ndarray | None = None
     image: np.ndarray | None = None
     drawn: bool = False
+    groups: np.ndarray | None = None
 
     def plain(self, rows: np.ndarray) -> np.ndarray:
         """Return those of some rows that are no views."""
@@ -64,6 +66,11 @@ class Problem:
     def scored(self) -> np.ndarray:
         """The rows to score on, int64 (m,), part after part."""
         return np.concatenate([score for _, score in self.parts])
+
+    @property
+    def scored_groups(self) -> np.ndarray | None:
+        """Which of the scored rows belong together: int64 (m,); None = none do."""
+        return None if self.groups is None else self.groups[self.scored]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.heads.dense import DenseHead
 from ffe.specs import SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
-from ffe.splits.holdout import groups_of_classes
+from ffe.splits.holdout import TRAIN, VALID, groups_of_classes
 from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.trial_store import TrialStore
@@ -75,54 +75,63 @@ def views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
 
 
 def build_problem(
-    rows: StoredSplit,
-    chosen: np.ndarray,
-    store: FeatureStore,
-    spec: SearchSpec,
-    folds: int | None,
-    views: TrainedViews | None,
+    rows: StoredSplit, store: FeatureStore, spec: SearchSpec, folds: int | None, views: TrainedViews | None
 ) -> tuple[Problem, str]:
-    """Load the rows that a search may see, and say how they are scored."""
-    split, labels = rows.side[chosen], rows.images.labels[chosen]
-    sha256 = [digest for digest, keep in zip(rows.images.sha256, chosen, strict=True) if keep]
-    train, held = np.flatnonzero(split == "train"), np.flatnonzero(split == "valid")
+    """Load the rows that train or validate, and say how trials are scored on them.
+
+    Raises:
+        DataError: a class has too few images for folds.
+    """
+    seen = np.isin(rows.side, (TRAIN, VALID))
+    labels, groups, classes = rows.images.labels[seen], rows.groups.ids[seen], len(store.class_names)
+    train, held = (np.flatnonzero(rows.side[seen] == side) for side in (TRAIN, VALID))
     if len(held):
-        parts = [(train, held)]
-        validation = counted(len(held), "validation row")
+        parts, validation = [(train, held)], counted(len(held), "validation row")
         if folds is not None:
             log.warning("there are validation rows, so there is no cross-validation, and --folds does nothing")
     else:
-        groups = rows.groups.ids[chosen][train]
-        sizes = groups_of_classes(labels[train], groups)
-        smallest = min(sizes.values())
-        count = folds if folds is not None else min(5, smallest)
-        if count < 2:
-            alone = quoted(store.class_names[label] for label, size in sizes.items() if size == smallest)
-            have, them = ("has", "it") if len(alone) == 1 else ("each have", "them")
-            raise DataError(
-                f"In '{store.path}', {few(alone)} {have} a single training image; add images to {them}, or give --valid."
-            )
-        if count < 5 and folds is None:
-            log.warning("the smallest class has %d different training images, so there are %d folds, not 5", smallest, count)
-        digests = [sha256[i] for i in train]
-        parts = fold_parts(train, assign_folds(labels[train], digests, groups, count, spec.seed, store.class_names))
+        count = _fold_count(store, labels[train], groups[train], folds)
+        digests = [digest for digest, side in zip(rows.images.sha256, rows.side, strict=True) if side == TRAIN]
+        parts = fold_parts(train, assign_folds(labels[train], digests, groups[train], count, spec.seed, store.class_names))
         validation = f"{count}-fold cross-validation on {counted(len(train), 'row')}"
-    classes = len(store.class_names)
     weights = weights_of_classes(spec.class_weights, labels[train], classes)
     even = bool(np.allclose(weights, 1))
     if not even and spec.class_weights == AUTO:
         rarest = store.class_names[int(np.bincount(labels[train], minlength=classes).argmin())]
         log.info("the class '%s' is rare, so classes are weighted to count the same (--class-weights none: as they are)", rarest)
-    weighted = None if even else weights
-    if views is None or views.used == "none":
-        return Problem(rows.load(chosen), labels, train, parts, classes, store.grid, weighted), validation
-    table = rows.views[chosen][train]
-    more = table[table >= 0]
-    image = np.concatenate([np.arange(len(labels)), np.broadcast_to(train[:, None], table.shape)[table >= 0]])
-    features, drawn = rows.load(chosen, more), views.used == "epoch"
-    problem = Problem(features, labels[image], train, parts, classes, store.grid, weighted, image, drawn)
-    widened = [(problem.with_views(fit), score) for fit, score in parts]
-    return dataclasses.replace(problem, train=problem.with_views(train), parts=widened), validation
+    widened = views is not None and views.used != "none"
+    table = rows.views[seen][train] if widened else np.empty((len(train), 0), np.int64)
+    more = table >= 0
+    plain = Problem(
+        features=rows.load(seen, table[more]),
+        labels=labels,
+        train=train,
+        parts=parts,
+        classes=classes,
+        grid=store.grid,
+        class_weights=None if even else weights,
+        groups=groups,
+    )
+    if views is None or not widened:
+        return plain, validation
+    image = np.concatenate([np.arange(len(labels)), np.broadcast_to(train[:, None], table.shape)[more]])
+    problem = dataclasses.replace(plain, labels=labels[image], image=image, drawn=views.used == "epoch")
+    wide = [(problem.with_views(fit), score) for fit, score in parts]
+    return dataclasses.replace(problem, train=problem.with_views(train), parts=wide), validation
+
+
+def _fold_count(store: FeatureStore, labels: np.ndarray, groups: np.ndarray, folds: int | None) -> int:
+    """Return how many folds there are: as many as asked for, or 5, or fewer where a class is small."""
+    sizes = groups_of_classes(labels, groups)
+    smallest = min(sizes.values())
+    count = folds if folds is not None else min(5, smallest)
+    if count < 2:
+        alone = quoted(store.class_names[label] for label, size in sizes.items() if size == smallest)
+        have, them = ("has", "it") if len(alone) == 1 else ("each have", "them")
+        raise DataError(f"In '{store.path}', {few(alone)} {have} a single training image; add images to {them}, or give --valid.")
+    if count < 5 and folds is None:
+        log.warning("the smallest class has %d different training images, so there are %d folds, not 5", smallest, count)
+    return count
 
 
 def trial_store_of(

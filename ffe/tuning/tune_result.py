@@ -49,10 +49,10 @@ class TuneResult:
     answered: SelectiveScores | None
     class_weights: tuple[float, ...] | None
     rows: dict[str, int]
-    views: TrainedViews | None
-    validation: str
-    known: int
-    seconds: float
+    views: TrainedViews | None = None
+    validation: str = ""
+    known: int = 0
+    seconds: float = 0.0
     classes: tuple[str, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,16 +62,18 @@ class TuneResult:
             "head": self.head.name,
             "parameters": self.head.parameters,
             "evaluation": {"test": self.evaluation.to_json()},
-            "calibration": self.calibration.to_json(),
-            "rivals": list(self.rivals),
-            "comparison": None if self.comparison is None else self.comparison.to_json(),
-            "leak": None if self.leak is None else self.leak.to_json(),
-            "answered": None if self.answered is None else self.answered.to_json(),
-            "class_weights": None if self.class_weights is None else list(self.class_weights),
-            "leaderboard": [trial.to_json() for trial in self.leaderboard],
-            "rows": self.rows,
-            "views": None if self.views is None else self.views.to_json(),
-            "validation": self.validation,
-            "known": self.known,
-            "seconds": self.seconds,
+            **{name: _plain(getattr(self, name)) for name in _JSON_FIELDS},
         }
+
+
+_JSON_FIELDS = (
+    *("calibration", "rivals", "comparison", "leak", "answered", "class_weights", "leaderboard"),
+    *("rows", "views", "validation", "known", "seconds"),
+)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON takes."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.to_json() if hasattr(value, "to_json") else value
