@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from ffe.backbones.catalog import DEFAULT
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
+from tests.pages import README, blocks, missing
 
 NEXT = [
     "ffe extract photos -o features.h5",
@@ -24,6 +25,9 @@ def test_demo_goes_through_the_whole_job(tmp_path: Path, monkeypatch: pytest.Mon
     result = CliRunner().invoke(cli, ["demo"])
     assert result.exit_code == 0, result.stderr
     text = result.stdout
+    shown = next(blocks(README, "sh")).shown
+    assert shown
+    assert missing(shown, text) == []
     assert "Drew 80 pictures of cats and dogs into 'ffe-demo/pictures'." in text
     assert "$ ffe extract ffe-demo/pictures -o ffe-demo/features.h5\n" in text
     assert "random" not in text + result.stderr

@@ -1,0 +1,54 @@
+"""Draw report.png again: python docs/images/draw.py (it needs Chromium, to look at a page).
+
+What is shown is a report of ffe on its own drawings, with nothing added: six of
+them lie in the wrong folder, and the page says which. A part of it is left
+out here, so that the rest can be read.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import ffe
+from ffe.images.drawings import draw_folder
+
+COUNT = 100
+MISLABELLED = [("cat", 7), ("cat", 42), ("cat", 88), ("dog", 3), ("dog", 30), ("dog", 66)]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--window-size=1080,700",
+    "--force-device-scale-factor=1.5",
+]
+STYLE = """<style>
+body { padding: 1.25rem 1.5rem; } h1, header nav, .facts, section > p { display: none; }
+.headline { margin: 0; } main { display: grid; grid-template-columns: 23rem 1fr; gap: 0 2.5rem; }
+section { display: none; margin: 1rem 0 0; padding: .9rem 0 0; }
+#confusion, #labels, #map { display: block; } #map { grid-column: 2; grid-row: 1 / span 2; }
+section h2 { font-size: 1.1rem; } #labels { margin: 0; } .gallery { gap: .5rem 1rem; } .shot .path { display: none; }
+</style></head>"""
+
+
+def main() -> None:
+    """Draw, extract, tune, and take a picture of the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        photos, page = Path(folder) / "photos", Path(folder) / "report.html"
+        draw_folder(photos, COUNT, (224, 224))
+        for kind, number in MISLABELLED:
+            file = photos / kind / f"{kind}_{number:03d}.png"
+            file.rename(photos / ("dog" if kind == "cat" else "cat") / file.name)
+        ffe.extract(photos, Path(folder) / "features.h5")
+        ffe.tune(Path(folder) / "features.h5", Path(folder) / "model.ffe", heads=["svm", "logistic"], trials=12, report=page)
+        page.write_text(page.read_text("utf-8").replace("</head>", STYLE, 1), "utf-8")
+        browser = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
+        subprocess.run(
+            [browser, *FLAGS, f"--screenshot={Path(__file__).with_name('report.png')}", page.as_uri()],
+            check=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
