@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,13 +36,7 @@ _CSV = {".csv", ".tsv"}
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """One picture on the sheet.
-
-    Attributes:
-        path: the picture, as the source names it.
-        label: its class; None where it has none.
-        views: what was changed in each view, from view 1 on; ``unchanged`` where nothing was.
-    """
+    """One picture on the sheet: its path in the source, its class if any, and what each view changes (``unchanged``: nothing)."""
 
     path: str
     label: str | None
@@ -70,8 +64,7 @@ class PreviewResult:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Picture:
+class _Picture(NamedTuple):
     path: str
     label: str | None
     data: bytes
@@ -143,22 +136,21 @@ def preview(
 
 def _columns(cells: int, one: bool) -> int:
     """Return how many pictures stand in a row: 5, or more where that would be a tower."""
-    if not one:
-        return min(cells, _COLUMNS_OF_EACH)
-    return min(cells, max(_COLUMNS, ceil(sqrt(1.25 * cells))))
+    return min(cells, max(_COLUMNS, ceil(sqrt(1.25 * cells))) if one else _COLUMNS_OF_EACH)
 
 
 def _read(path: str, label: str | None, file: Path, size: tuple[int, int]) -> _Picture:
-    """Read one picture.
-
-    Raises:
-        DecodeError: it cannot be read; the message names it.
-    """
+    """Read one picture; the message of a DecodeError names it."""
     try:
         data = read_image(file)
         return _Picture(path, label, data, decode(data, size))
     except DecodeError as error:
         raise DecodeError(error.reason, f"'{file}' cannot be read: {error}.") from error
+
+
+def _read_record(found: Scan, record: ImageRecord, size: tuple[int, int]) -> _Picture:
+    label = None if record.label == UNLABELLED else found.class_names[record.label]
+    return _read(record.path, label, record.file, size)
 
 
 def _chosen(found: Scan, image: int | str, size: tuple[int, int]) -> _Picture:
@@ -172,11 +164,7 @@ def _chosen(found: Scan, image: int | str, size: tuple[int, int]) -> _Picture:
             f"There is no picture '{image}' in '{found.root}'; give a number from 1 to {len(found.records)}, "
             f"or a path in it, such as '{first}'."
         )
-    return _read(record.path, _name(found, record), record.file, size)
-
-
-def _name(found: Scan, record: ImageRecord) -> str | None:
-    return None if record.label == UNLABELLED else found.class_names[record.label]
+    return _read_record(found, record, size)
 
 
 def _of_each_class(found: Scan, size: tuple[int, int]) -> list[_Picture]:
@@ -203,7 +191,7 @@ def _first(found: Scan, records: Sequence[ImageRecord], count: int, size: tuple[
         if len(pictures) == count:
             break
         try:
-            pictures.append(_read(record.path, _name(found, record), record.file, size))
+            pictures.append(_read_record(found, record, size))
         except DecodeError as error:
             unread.append(str(error).rstrip("."))
     if unread:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -75,16 +75,9 @@ class Axis:
 
 
 def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, diagonal: bool = False) -> Markup:
-    """Draw lines and dots on two axes, with a legend.
+    """Return a ``<figure>`` of lines and dots on two axes, with a legend; empty if there is no finite point at all.
 
-    Args:
-        title: what stands above it.
-        lines: what to draw; those without a finite point are left out.
-        x, y: the axes.
-        diagonal: whether to draw y = x.
-
-    Returns:
-        A ``<figure>``; empty if there is no point at all.
+    ``diagonal``: whether to draw y = x, too.
     """
     shown = [line for line in map(_finite, lines) if line.x]
     if not shown:
@@ -93,11 +86,9 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, diagonal:
     heights = [v for line in shown for v in (*line.y, *line.low, *line.high)]
     up = _scale(heights, y, _HEIGHT - _BOTTOM, _TOP)
     parts = [_axes(along, up, x, y)]
-    if diagonal:
-        low, high = max(along.low, up.low), min(along.high, up.high)
-        parts.append(
-            f'<path class="even" d="M{along(low):.1f} {up(low):.1f}L{along(high):.1f} {up(high):.1f}"/>' if low < high else ""
-        )
+    low, high = max(along.low, up.low), min(along.high, up.high)
+    if diagonal and low < high:
+        parts.append(f'<path class="even" d="M{along(low):.1f} {up(low):.1f}L{along(high):.1f} {up(high):.1f}"/>')
     parts += [_draw(line, along, up, x, y) for line in shown]
     said = "; ".join(
         f"{line.name}: {y.text(line.y[0])} at {x.text(line.x[0])}"
@@ -123,7 +114,7 @@ def bar(value: float | None, interval: Sequence[float] | None = None, colour: in
         return Markup("")
     width = 100 * min(max(value, 0.0), 1.0)
     parts = f'<rect class="rail" width="100" height="10"/><rect class="fill" width="{width:.1f}" height="10"/>'
-    if interval is not None and len(interval) == 2 and all(map(is_number, interval)):
+    if interval is not None and all(map(is_number, interval)):
         low, high = (100 * min(max(end, 0.0), 1.0) for end in interval)
         parts += f'<path class="whisker" d="M{low:.1f} 5H{high:.1f}M{low:.1f} 2V8M{high:.1f} 2V8"/>'
     return Markup(
@@ -140,8 +131,7 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True)
-class _Scale:
+class _Scale(NamedTuple):
     """Numbers -> places on the picture."""
 
     low: float
@@ -208,11 +198,12 @@ def _axes(along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
     for tick in along.ticks:
         parts.append(f'<path class="grid" d="M{along(tick):.1f} {floor}v4"/>')
         parts.append(f'<text class="x" x="{along(tick):.1f}" y="{floor + 18}">{escape(x.text(tick, along.step))}</text>')
-    parts.append(f'<path class="axis" d="M{_LEFT} {floor}H{_WIDTH - _RIGHT}"/>')
-    parts.append(f'<text class="x name" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 6}">{escape(x.label)}</text>')
-    middle = (_TOP + floor) / 2
-    parts.append(f'<text class="x name" transform="translate(11 {middle:.0f}) rotate(-90)">{escape(y.label)}</text>')
-    return "".join(parts)
+    centre, middle = (_LEFT + _WIDTH - _RIGHT) / 2, (_TOP + floor) / 2
+    return (
+        f'{"".join(parts)}<path class="axis" d="M{_LEFT} {floor}H{_WIDTH - _RIGHT}"/>'
+        f'<text class="x name" x="{centre:.0f}" y="{_HEIGHT - 6}">{escape(x.label)}</text>'
+        f'<text class="x name" transform="translate(11 {middle:.0f}) rotate(-90)">{escape(y.label)}</text>'
+    )
 
 
 def _finite(line: Line) -> Line:
@@ -233,30 +224,35 @@ def _finite(line: Line) -> Line:
 
 def _draw(line: Line, along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
     points = [(along(a), up(b)) for a, b in zip(line.x, line.y, strict=True)]
+    hints = line.hints or [f"{line.name}: {y.text(b)} at {x.text(a)}" for a, b in zip(line.x, line.y, strict=True)]
+    titles = [f"<title>{escape(plain(hint))}</title>" for hint in hints]
     parts = []
-    if line.low and line.kind == "dots":
-        for (px, _), low, high in zip(points, line.low, line.high, strict=True):
-            ends = f"M{px - 4:.1f} {up(low):.1f}h8M{px - 4:.1f} {up(high):.1f}h8"
-            parts.append(f'<path class="whisker" d="M{px:.1f} {up(low):.1f}V{up(high):.1f}{ends}"/>')
-    elif line.low:
-        edge = [(px, up(hi)) for (px, _), hi in zip(points, line.high, strict=True)]
-        edge += [(px, up(lo)) for (px, _), lo in zip(points, line.low, strict=True)][::-1]
-        parts.append(f'<path class="band" d="M{"L".join(f"{px:.1f} {py:.1f}" for px, py in edge)}Z"/>')
+    ends = [(px, up(low), up(high)) for (px, _), low, high in zip(points, line.low, line.high, strict=False)]
+    if line.kind == "dots":
+        for px, low, high in ends:
+            parts.append(
+                f'<path class="whisker" d="M{px:.1f} {low:.1f}V{high:.1f}M{px - 4:.1f} {low:.1f}h8M{px - 4:.1f} {high:.1f}h8"/>'
+            )
+    elif ends:
+        edge = [(px, high) for px, _, high in ends] + [(px, low) for px, low, _ in ends][::-1]
+        parts.append(f'<path class="band" d="M{_joined(edge)}Z"/>')
     if line.kind == "star":
-        for (px, py), a, b in zip(points, line.x, line.y, strict=True):
+        for (px, py), title in zip(points, titles, strict=True):
             arms = "".join(f"M{px - dx:.1f} {py - dy:.1f}L{px + dx:.1f} {py + dy:.1f}" for dx, dy in ((0, 6), (5, 3), (5, -3)))
-            hint = f"{line.name}: {y.text(b)} at {x.text(a)}"
-            parts.append(f'<path d="{arms}"><title>{escape(plain(hint))}</title></path>')
+            parts.append(f'<path d="{arms}">{title}</path>')
     elif line.kind == "dots" or len(points) == 1:
         most = max(line.sizes, default=0) or 1
-        for i, (px, py) in enumerate(points):
-            radius = 2.5 + 4.5 * math.sqrt(max(line.sizes[i], 0) / most) if line.sizes else 4
-            hint = line.hints[i] if line.hints else f"{line.name}: {y.text(line.y[i])} at {x.text(line.x[i])}"
-            parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{radius:.1f}"><title>{escape(plain(hint))}</title></circle>')
+        radii = [2.5 + 4.5 * math.sqrt(max(size, 0) / most) for size in line.sizes] or [4.0] * len(points)
+        for (px, py), radius, title in zip(points, radii, titles, strict=True):
+            parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{radius:.1f}">{title}</circle>')
     elif line.kind == "step":
-        path = f"M{points[0][0]:.1f} {points[0][1]:.1f}" + "".join(f"H{px:.1f}V{py:.1f}" for px, py in points[1:])
-        parts.append(f'<path d="{path}"/>')
+        steps = "".join(f"H{px:.1f}V{py:.1f}" for px, py in points[1:])
+        parts.append(f'<path d="M{_joined(points[:1])}{steps}"/>')
     else:
         dashed = ' class="dashed"' if line.kind == "dashed" else ""
-        parts.append(f'<path{dashed} d="M{"L".join(f"{px:.1f} {py:.1f}" for px, py in points)}"/>')
+        parts.append(f'<path{dashed} d="M{_joined(points)}"/>')
     return f'<g class="k{line.colour % COLOURS}">{"".join(parts)}</g>'
+
+
+def _joined(points: Sequence[tuple[float, float]]) -> str:
+    return "L".join(f"{px:.1f} {py:.1f}" for px, py in points)

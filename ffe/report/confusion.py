@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ffe.report.values import Picture
 
 MAX_CLASSES = 60  # a matrix of more is no longer read; those with most mistakes are shown
@@ -45,13 +47,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What is drawn.
-
-    Attributes:
-        classes: the indices of the classes shown, in order.
-        rows: for each of them, a row of cells.
-        left_out: classes that are not shown.
-    """
+    """What is drawn: indices of the classes shown, in order; a row of cells for each; and how many classes are not shown."""
 
     classes: tuple[int, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -68,63 +64,51 @@ def matrix_of(
     confusion: Sequence[Sequence[int]],
     pictures: Sequence[Picture],
     intervals: Sequence[Sequence[Sequence[float]]] | None = None,
-    *,
-    max_pictures: int = MAX_PICTURES,
 ) -> Matrix:
     """Return the cells of a confusion matrix.
 
     Off the diagonal the most confident mistakes are shown, on it the least
-    certain right answers. Where all cells together would show too many pictures,
-    each shows fewer.
+    certain right answers; each shows fewer where all together would show too many.
 
     Args:
         confusion: K rows true, K columns predicted, counts.
         pictures: the photos counted; may be fewer.
         intervals: K times K pairs, or None.
-        max_pictures: in all cells together.
     """
-    count = len(confusion)
-    classes = list(range(count))
-    if count > MAX_CLASSES:
-        wrong = [sum(confusion[i]) + sum(row[i] for row in confusion) - 2 * confusion[i][i] for i in classes]
-        classes = sorted(sorted(classes, key=lambda i: (-wrong[i], i))[:MAX_CLASSES])
+    counts = np.asarray(confusion)
+    classes = list(range(len(counts)))
+    if len(counts) > MAX_CLASSES:
+        wrong = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+        classes = sorted(np.argsort(-wrong, kind="stable")[:MAX_CLASSES].tolist())
     inside: dict[tuple[int, int], list[Picture]] = defaultdict(list)
     chosen = set(classes)
     for picture in pictures:
         if picture.true in chosen and picture.predicted in chosen:
             inside[picture.true, picture.predicted].append(picture)
-    shown = _choose(inside, max_pictures)
-    totals = {i: sum(confusion[i]) for i in classes}
-    worst = max((_share(confusion[i][j], totals[i]) for i in classes for j in classes if i != j), default=0.0)
-    worst = max(worst, _WORST)
+    shown = _choose(inside)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    mistakes = shares[np.ix_(classes, classes)] * ~np.eye(len(classes), dtype=bool)
+    worst = max(float(mistakes.max(initial=0)), _WORST)
 
     def cell(i: int, j: int) -> Cell:
-        share = _share(confusion[i][j], totals[i])
-        scaled = share if i == j else math.sqrt(share / worst)
-        interval = None if intervals is None else intervals[i][j]
-        return Cell(i, j, int(confusion[i][j]), share, interval, math.ceil(scaled * HEATS - 1e-9), shown.get((i, j), ()))
+        share = float(shares[i, j])
+        heat = math.ceil((share if i == j else math.sqrt(share / worst)) * HEATS - 1e-9)
+        return Cell(i, j, int(counts[i, j]), share, None if intervals is None else intervals[i][j], heat, shown.get((i, j), ()))
 
-    return Matrix(tuple(classes), tuple(tuple(cell(i, j) for j in classes) for i in classes), count - len(classes))
-
-
-def _share(count: int, total: int) -> float:
-    return count / total if total else 0.0
+    return Matrix(tuple(classes), tuple(tuple(cell(i, j) for j in classes) for i in classes), len(counts) - len(classes))
 
 
-def _choose(inside: dict[tuple[int, int], list[Picture]], most: int) -> dict[tuple[int, int], tuple[Picture, ...]]:
-    """Choose what each cell shows, no more than ``most`` in all; pictures of equal probability (to nine digits) go by path."""
+def _choose(inside: dict[tuple[int, int], list[Picture]]) -> dict[tuple[int, int], tuple[Picture, ...]]:
+    """Choose what each cell shows, no more than ``MAX_PICTURES``; those of equal probability (to nine digits) go by path."""
     for wrong, right in ((MAX_WRONG, MAX_RIGHT), (12, 6), (6, 4), (3, 2), (1, 1)):
         caps = {place: right if place[0] == place[1] else wrong for place in inside}
-        if sum(min(caps[place], len(found)) for place, found in inside.items()) <= most:
+        if sum(min(caps[place], len(found)) for place, found in inside.items()) <= MAX_PICTURES:
             break
-    places = sorted(inside, key=lambda place: (-len(inside[place]), place))
     shown = {}
-    left = most
-    for place in places:
+    left = MAX_PICTURES
+    for place in sorted(inside, key=lambda place: (-len(inside[place]), place)):
         sign = 1 if place[0] == place[1] else -1
         best = sorted(inside[place], key=lambda picture: (sign * round(picture.probability, 9), picture.path))
-        best = best[: min(caps[place], left)]
-        left -= len(best)
-        if best:
-            shown[place] = tuple(best)
+        shown[place] = tuple(best[: min(caps[place], left)])
+        left -= len(shown[place])
     return shown

@@ -25,13 +25,7 @@ _LINE = 1.35  # from one line to the next, in heights
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One picture.
-
-    Attributes:
-        pixels: uint8 (H, W, 3), RGB.
-        words: what stands below it; a line is broken only between them.
-        marked: whether it stands out.
-    """
+    """One picture, uint8 (H, W, 3), RGB; the words below it, between which a line is broken; and whether it stands out."""
 
     pixels: np.ndarray
     words: Sequence[str]
@@ -40,12 +34,7 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """Pictures that belong together.
-
-    Attributes:
-        heading: what stands above them; empty = nothing.
-        tiles: pictures of one size.
-    """
+    """Pictures of one size that belong together, below a heading; empty = none."""
 
     heading: str
     tiles: Sequence[Tile]
@@ -80,17 +69,12 @@ def write_sheet(place: Path, sheet: Image.Image) -> int:
 
 
 def contact_sheet(title: str, note: str, strips: Sequence[Strip], columns: int) -> Image.Image:
-    """Draw pictures in rows.
+    """Return an RGB picture of pictures in rows, each in its own shape, with a longer side of 176 to 288 pixels.
 
     Args:
-        title: the head line.
-        note: the line below it; empty = none.
-        strips: what to draw, at least one with at least one picture, all of one size.
+        title, note: the head line and the line below it; empty = none.
+        strips: at least one with at least one picture, all of one size.
         columns: pictures in a row, >= 1; a strip of more goes on in the next row.
-
-    Returns:
-        An RGB picture. Each small picture is shown in its own shape, with a
-        longer side of 176 to 288 pixels.
     """
     height, width, _ = strips[0].tiles[0].pixels.shape
     scale = min(max(max(height, width), LEAST_SIDE), MOST_SIDE) / max(height, width)
@@ -167,24 +151,15 @@ _FONTS = (
     *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "segoeui.ttf"),
     *("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "msyh.ttc"),
 )
-
-
 _LIKE = {"×": "x", "−": "-", "–": "-", "’": "'"}
-
-
 _NO_LETTER = "\U0010fffd"  # fonts draw a box for it
 
 
 def lettering(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont]:
-    """Return a font for a text, and the text as that font can write it.
+    """Return a line as a font of so many pixels can write it, and the font.
 
-    Args:
-        text: one line.
-        size: height in pixels.
-
-    Returns:
-        The text as it is, where a font of the machine has all its letters;
-        otherwise with similar letters, or question marks, for those missing.
+    The text stays as it is where a font of the machine has all its letters;
+    else similar letters, or question marks, stand for those missing.
     """
     for name in _FONTS:
         font = _font(name, size)

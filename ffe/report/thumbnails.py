@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from ffe.base.system import cores
 from ffe.base.text import plain
 from ffe.errors import DecodeError
 
@@ -33,15 +34,10 @@ class Thumbnail:
 
 
 def thumbnail(file: Path | None, name: str, side: int = SIDE) -> Thumbnail:
-    """Return a small picture of a file, upright and in its own shape.
+    """Return a small picture of an image file, upright and in its own shape.
 
-    Args:
-        file: an image file; None = not at hand.
-        name: what to write on the grey tile where the picture cannot be shown.
-        side: pixels of the longer side.
-
-    Returns:
-        The picture as JPEG; or a grey tile, never an error, if it is gone or damaged.
+    Where there is none, or it is damaged: a grey tile with the end of its name, never an error.
+    ``side`` is the longer one, in pixels.
     """
     from PIL import Image
 
@@ -59,27 +55,10 @@ def thumbnail(file: Path | None, name: str, side: int = SIDE) -> Thumbnail:
         return _tile(name, side)
     jpeg = io.BytesIO()
     Image.fromarray(pixels).save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
-    return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", size[1], size[0], True)
-
-
-def thumbnails(files: Sequence[tuple[Path | None, str]], *, side: int = SIDE, workers: int | None = None) -> list[Thumbnail]:
-    """Return small pictures of many files, in their order.
-
-    Args:
-        files: (image file, name) of each.
-        side: pixels of the longer side.
-        workers: threads; None = one for each core.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from ffe.base.system import cores
-
-    with ThreadPoolExecutor(workers or cores()) as pool:
-        return list(pool.map(lambda item: thumbnail(item[0], item[1], side), files))
+    return Thumbnail(_uri("jpeg", jpeg.getvalue()), size[1], size[0], True)
 
 
 def _tile(name: str, side: int) -> Thumbnail:
-    """Return a grey square with the end of a name on it."""
     letters = plain(name.replace("\\", "/").rsplit("/", 1)[-1], 42)
     lines = [letters[i : i + 14] for i in range(0, len(letters), 14)][:4]
     text = "".join(f'<text x="48" y="{40 + 13 * i}">{escape(line)}</text>' for i, line in enumerate(lines))
@@ -88,19 +67,16 @@ def _tile(name: str, side: int) -> Thumbnail:
         '<rect width="96" height="96" fill="#8a8a8a"/><path d="M36 12h24v14h-24z" fill="none" stroke="#fff" stroke-width="2"/>'
         f'<g fill="#fff" font-family="system-ui,sans-serif" font-size="10" text-anchor="middle">{text}</g></svg>'
     )
-    return Thumbnail(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}", side, side, False)
+    return Thumbnail(_uri("svg+xml", svg.encode()), side, side, False)
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture on the page with what stands below it.
-
-    Attributes:
-        key: its number in the album.
-        path: its whole name.
-        notes: short lines below it.
-        wrong: whether it shows a mistake.
-    """
+    """A picture on the page: its number in the album, its whole name, short lines below it, and whether it shows a mistake."""
 
     key: int
     path: str
@@ -118,8 +94,8 @@ class Album:
     def __contains__(self, item: tuple[Path | None, str]) -> bool:
         return item in self._keys
 
-    def __len__(self) -> int:
-        return len(self._keys)
+    def __getitem__(self, key: int) -> Thumbnail:
+        return self._made[key]
 
     def key(self, file: Path | None, path: str) -> int:
         """Return the number of a picture; it is taken into the album if it is new."""
@@ -130,11 +106,9 @@ class Album:
         return Shot(self.key(file, path), path, notes, wrong)
 
     def make(self) -> None:
-        """Make all pictures that were asked for."""
-        self._made = thumbnails(list(self._keys))
-
-    def __getitem__(self, key: int) -> Thumbnail:
-        return self._made[key]
+        """Make all pictures that were asked for, in threads."""
+        with ThreadPoolExecutor(cores()) as pool:
+            self._made = list(pool.map(lambda item: thumbnail(*item), self._keys))
 
     @property
     def gone(self) -> int:

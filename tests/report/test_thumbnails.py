@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ffe.images.decode import upright_size
-from ffe.report.thumbnails import thumbnail, thumbnails
+from ffe.report.thumbnails import Album, thumbnail
 
 
 def opened(uri: str) -> Image.Image:
@@ -57,7 +57,7 @@ def test_pictures_stand_upright(tmp_path: Path, orientation: int) -> None:
 
 def test_real_photos_are_small(shared: Path) -> None:
     files = sorted((shared / "images" / "flowers" / "rose").iterdir())[:12]
-    made = thumbnails([(file, file.name) for file in files])
+    made = [thumbnail(file, file.name) for file in files]
     assert all(picture.found and max(picture.width, picture.height) == 160 for picture in made)
     assert np.mean([len(picture.uri) for picture in made]) < 8000
 
@@ -76,9 +76,11 @@ def test_what_is_gone_or_damaged_gives_a_tile_with_its_name(tmp_path: Path) -> N
     assert tile(thumbnail(None, "x" * 10_000).uri).count("<text") <= 4
 
 
-def test_many_pictures_come_in_order_however_many_threads(pictures: Path) -> None:
+def test_an_album_keeps_its_order(pictures: Path) -> None:
     files = [(file, file.name) for file in sorted(pictures.rglob("*.png"))] + [(None, "gone")]
-    one, many = thumbnails(files, workers=1), thumbnails(files, workers=8)
-    assert one == many == [thumbnail(*item) for item in files]
-    assert [picture.found for picture in many].index(False) == len(files) - 1
-    assert thumbnails([]) == []
+    album = Album()
+    keys = [album.key(*item) for item in files]
+    album.make()
+    assert keys == [album.key(*item) for item in files] == list(range(len(files)))
+    assert [album[key] for key in keys] == [thumbnail(*item) for item in files]
+    assert album.gone == 1
