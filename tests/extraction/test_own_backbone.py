@@ -22,6 +22,7 @@ from ffe.errors import StaleStoreError, WeightsError
 from ffe.extraction.estimate import dry_run
 from ffe.extraction.request import ExtractOptions, existing_spec
 from ffe.extraction.run import extract
+from ffe.predictor import PredictOptions
 from ffe.specs import ExtractSpec
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
@@ -95,3 +96,19 @@ def test_there_is_one_default() -> None:
     for command in ("extract", "compare", "scan", "bench"):
         assert DEFAULT in CliRunner().invoke(cli, [command, "--help"]).stdout, command
     assert find(DEFAULT).size == 224
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "others"),
+    [
+        (ffe.extract, ExtractOptions, {"announce", "progress"}),
+        (ffe.Predictor.__init__, PredictOptions, {"self", "bundle"}),
+    ],
+)
+def test_keywords_are_the_fields_of_one_value(function: Any, options: type, others: set[str]) -> None:
+    """A new option is a field and a keyword, with one default."""
+
+    def defaults(of: Any, without: set[str]) -> dict[str, Any]:
+        return {name: one.default for name, one in inspect.signature(of).parameters.items() if name not in without}
+
+    assert defaults(function, others) == defaults(options, set())
