@@ -28,11 +28,8 @@ def assign_folds(
     such to the first.
 
     Args:
-        labels: int64 (N,), all >= 0.
-        sha256: digest of each row's image.
-        groups: int64 (N,), equal for rows that belong together: ``Groups.ids``.
+        labels, sha256, groups, seed: as of ``ffe.splits.holdout.hold_out``.
         folds: number of folds, >= 2.
-        seed: another seed, another choice.
         class_names: for messages; None = their numbers.
 
     Returns:
@@ -52,7 +49,8 @@ def assign_folds(
     count = groups_of_classes(labels, groups)
     for label in sorted(count):
         if count[label] < folds:
-            raise DataError(_too_few(labels == label, sha256, label, count[label], folds, class_names))
+            images = len({sha256[i] for i in np.flatnonzero(labels == label).tolist()})
+            raise DataError(_too_few(_named(label, class_names), images, count[label], folds))
     keys = {digest: bytes_digest(f"fold {seed} {digest}".encode()) for digest in set(sha256)}
     fold = np.zeros(len(labels), np.int64)
     filled = np.zeros((folds, int(labels.max()) + 1), np.int64)
@@ -64,19 +62,18 @@ def assign_folds(
         filled[best] += of_rows
     alone = np.flatnonzero((filled.max(axis=0) == filled.sum(axis=0)) & (filled.sum(axis=0) > 0))
     if len(alone):
-        name = f"number {alone[0]}" if class_names is None else f"'{class_names[alone[0]]}'"
         raise DataError(
-            f"All images of the class {name} fall into one fold, because they belong together with images of other classes; "
-            "look for wrong labels, or use fewer --folds."
+            f"All images of the class {_named(int(alone[0]), class_names)} fall into one fold, because they belong together with "
+            "images of other classes; look for wrong labels, or use fewer --folds."
         )
     return fold
 
 
-def _too_few(
-    of_class: np.ndarray, sha256: Sequence[str], label: int, groups: int, folds: int, class_names: Sequence[str] | None
-) -> str:
-    name = f"number {label}" if class_names is None else f"'{class_names[label]}'"
-    images = len({sha256[i] for i in np.flatnonzero(of_class).tolist()})
+def _named(label: int, class_names: Sequence[str] | None) -> str:
+    return f"number {label}" if class_names is None else f"'{class_names[label]}'"
+
+
+def _too_few(name: str, images: int, groups: int, folds: int) -> str:
     if images < folds:
         different = counted(images, "different image")
         return f"The class {name} has {different} for {folds:,} folds; add images of it, or use fewer --folds."

@@ -112,10 +112,9 @@ def hold_out(
         for wanted in (TRAIN, TEST):
             if (side[of_class] == wanted).any():
                 continue
-            if wanted == TEST:
-                candidates = [number for number in order if number in there and not held_back[number]]
-            else:
-                candidates = [number for number in reversed(order) if number in there]
+            candidates = [number for number in order if number in there and not (wanted == TEST and held_back[number])]
+            if wanted == TRAIN:
+                candidates.reverse()
                 candidates.sort(key=lambda number: bool(known[number]))
             for candidate in candidates:
                 changed = np.where((group == candidate) & ~fixed, wanted, side)
@@ -139,8 +138,7 @@ def _bring_near(tests: np.ndarray, order: Sequence[int], sizes: np.ndarray, know
         order: the groups that may move, by their draws.
         sizes: int64 (G,), rows of each.
         known: bool (G,), those that must not leave the test.
-        limit: share that is asked, times ``_DRAWS``.
-        total: rows that it is a share of.
+        limit: share of ``total`` rows that is asked, times ``_DRAWS``.
     """
     off = sum(int(sizes[number]) for number in order if tests[number]) * _DRAWS - limit * total
     most = (math.ceil(SLACK * _DRAWS) + 1) * total  # and one for what was rounded
@@ -169,11 +167,5 @@ def _no_class_loses_a_side(labels: np.ndarray, before: np.ndarray, after: np.nda
 
 
 def groups_of_classes(labels: np.ndarray, groups: np.ndarray) -> Counter[int]:
-    """Count the groups of each class; one that stands in several classes counts for each.
-
-    Args:
-        labels: int64 (N,), all >= 0.
-        groups: int64 (N,), equal for rows that belong together.
-    """
-    pairs = np.unique(np.stack([labels, groups]), axis=1)
-    return Counter(pairs[0].tolist())
+    """Count the groups of each class, both int64 (N,); one that stands in several classes counts for each."""
+    return Counter(np.unique(np.stack([labels, groups]), axis=1)[0].tolist())
