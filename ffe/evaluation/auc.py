@@ -11,11 +11,7 @@ class WeightedAuc:
     The area is the share of pairs of a positive and a negative row in which
     the positive one has the higher score, ties counted half (Hanley and McNeil
     1982, https://doi.org/10.1148/radiology.143.1.7063747); a row of weight w
-    counts as w rows.
-
-    Args:
-        scores: float (N,).
-        positive: bool (N,).
+    counts as w rows. Takes scores float (N,) and positive bool (N,).
     """
 
     def __init__(self, scores: np.ndarray, positive: np.ndarray) -> None:
@@ -33,10 +29,9 @@ class WeightedAuc:
         self._first, self._after = np.searchsorted(steps, first), np.searchsorted(steps, after)
 
     def areas(self, weights: np.ndarray) -> np.ndarray:
-        """Return float64 (b,), in [0, 1]; NaN where all positives, or all negatives, have the weight 0.
+        """Return float64 (b,), in [0, 1], for whole weights float32 (N, b), exact for sums below 2**24.
 
-        Args:
-            weights: float32 (N, b), whole numbers; exact for sums below 2**24.
+        NaN where all positives, or all negatives, have the weight 0.
         """
         sums = np.zeros((self._sums.shape[0] + 1, weights.shape[1]), np.float32)
         np.cumsum(self._sums @ weights, axis=0, out=sums[1:])

@@ -14,13 +14,10 @@ FAIR_SHARE = 0.5  # of 1 / K: a class with less is rare
 def class_weights(weighting: str, labels: np.ndarray, classes: int) -> np.ndarray:
     """Return float64 (K,), the weight of a row of each class; their mean over the rows is 1.
 
-    Args:
-        weighting: ``balanced``: N / (K * n_k), as in scikit-learn, so that every
-            class counts as much as every other; ``none``: all 1; ``auto``:
-            balanced where the rarest class has less than half its share
-            (n_min / N < 0.5 / K), else none.
-        labels: int64 (N,), in [0, K); a class without rows gets the weight 1 and is not counted in K.
-        classes: K.
+    ``balanced``: N / (K * n_k), as in scikit-learn, so that every class counts
+    as much as every other; ``none``: all 1; ``auto``: balanced where the rarest
+    class has less than half its share (n_min / N < 0.5 / K), else none. Labels are
+    int64 (N,), in [0, K); a class without rows gets 1 and is not counted in K.
 
     Raises:
         SpecError: there is no such weighting.

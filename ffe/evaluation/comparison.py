@@ -53,25 +53,18 @@ def compare(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare the answers of two classifiers on the same rows.
+    """Compare the answers of two classifiers, float64 (N, K) each, on the same rows with labels int64 (N,) in [0, K).
 
     The interval is that of a paired bootstrap: both are scored on the same
     resamples, so that hard rows are hard for both. The test is McNemar 1947,
     https://doi.org/10.1007/BF02295996, in its exact form, recommended for two
     classifiers on one set by Dietterich 1998,
     https://doi.org/10.1162/089976698300017197; it takes rows for independent,
-    so with groups the interval is what counts, and both are asked.
+    so with ``groups``, int64 (N,), the interval is what counts, and both are asked.
 
     Where the better of the two was chosen on these very rows, as after a
     search, its lead is too good: the larger of two noisy figures tends to be
     the luckier one. An interval that leaves out 0 only just says little then.
-
-    Args:
-        probabilities_a, probabilities_b: float64 (N, K).
-        labels: int64 (N,), in [0, K).
-        groups: int64 (N,), rows that are not independent; None = each on its own.
-        resamples: for the interval.
-        seed: of the resamples.
 
     Raises:
         DataError: there are no rows, a label is no class, or the shapes differ.

@@ -19,10 +19,6 @@ _LEVELS = (0.025, 0.975)
 def group_numbers(groups: np.ndarray | None, rows: int) -> np.ndarray:
     """Return int64 (N,): for each row the number of its group, from 0 on; without groups each row is its own.
 
-    Args:
-        groups: int64 (N,), any numbers; None = rows are independent.
-        rows: N.
-
     Raises:
         DataError: there is not one group number for each row.
     """
@@ -36,20 +32,15 @@ def group_numbers(groups: np.ndarray | None, rows: int) -> np.ndarray:
 def resampled_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Yield how often each row is drawn, in blocks of resamples: the bootstrap of Efron 1979.
 
-    Whole groups are drawn, as many as there are, with replacement: rows of one
-    group (photos of one person, frames of one video) are not independent, and
-    resampling them one by one would give intervals that are too narrow. Field
-    and Welsh 2007, https://doi.org/10.1111/j.1467-9868.2007.00593.x, call it
-    the cluster bootstrap. A row in a group of its own is the ordinary bootstrap.
-
-    Args:
-        groups: int64 (N,), from ``group_numbers``.
-        resamples: how many in all.
-        seed: of the draws; blocks do not change them.
+    Whole groups (int64 (N,), from ``group_numbers``) are drawn, as many as there
+    are, with replacement: rows of one group (photos of one person, frames of one
+    video) are not independent, and resampling them one by one would give intervals
+    that are too narrow. Field and Welsh 2007,
+    https://doi.org/10.1111/j.1467-9868.2007.00593.x, call it the cluster bootstrap.
 
     Yields:
         float32 (N, b), whole numbers; the b of all blocks sum to ``resamples``,
-        and a block takes about 8 MiB.
+        and a block takes about 8 MiB. Blocks do not change the draws.
     """
     rng = np.random.default_rng(seed)
     count = int(groups.max()) + 1
@@ -65,16 +56,12 @@ def resampled_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator
 
 
 def wilson(share: float, n: float) -> Interval:
-    """Return the 95 % interval of a share seen in n independent rows.
+    """Return the 95 % interval of a share, in [0, 1], seen in n > 0 independent rows.
 
     Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953. Unlike the
     bootstrap it stays honest at a share of 0 or 1 and for a single row: 300
     right out of 300 gives 0.987 to 1. Recommended for that by Brown, Cai and
     DasGupta 2001, https://doi.org/10.1214/ss/1009213286.
-
-    Args:
-        share: in [0, 1].
-        n: rows, above 0.
     """
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * (share * (1 - share) / n + _Z**2 / (4 * n**2)) ** 0.5
@@ -97,19 +84,13 @@ def percentile_intervals(samples: np.ndarray) -> np.ndarray:
 
 
 def share_intervals(samples: np.ndarray, shares: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> list[Interval | None]:
-    """Return the interval of each share: the wider of the percentile interval and Wilson's.
+    """Return the interval of each share (M,): the wider of the percentile interval of samples (B, M) and Wilson's.
 
     Where every resample gives the same share (nothing was wrong, or nothing
     right), the percentile interval is a point, which claims too much; so would
-    it, almost, after one error in many rows. Wilson's is the outer bound there.
-    Where all resamples agree it counts groups, not rows, since groups are all
-    that is independent.
-
-    Args:
-        samples: float (B, M), NaN where a resample has no such rows.
-        shares: float (M,), as seen in the data; NaN where there were no rows.
-        rows: (M,), rows that each share is of.
-        groups: (M,), groups that those rows belong to.
+    it, almost, after one error in many rows. Wilson's, of the rows (M,) behind a
+    share, is the outer bound there; where all resamples agree it counts groups (M,),
+    since they are all that is independent. NaN: there were no rows.
     """
     result: list[Interval | None] = []
     for (low, high), share, n, g in zip(percentile_intervals(samples).T, shares, rows, groups, strict=True):

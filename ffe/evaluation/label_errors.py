@@ -12,14 +12,7 @@ from ffe.evaluation.scores import check_labels
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """A row whose label is probably wrong.
-
-    Attributes:
-        row: its number.
-        given: the label that it has.
-        suggested: the label that it probably should have.
-        probability_given, probability_suggested: of those classes, in [0, 1].
-    """
+    """A row whose label is probably wrong: its number, the label given and the one suggested, and their probabilities."""
 
     row: int
     given: int
@@ -39,25 +32,18 @@ def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[La
     """Return the rows whose label is probably wrong, the surest first; None if the answers are too unclear to tell.
 
     Confident learning, Northcutt, Jiang and Chuang 2021,
-    https://arxiv.org/abs/1911.00068: the threshold of a class is the mean
-    probability of the class over the rows that are labelled so (how sure the
-    classifier usually is of it). A row is an issue where its most probable
-    class is another than its label, reaches the threshold of that class, and
-    is clear: at least ``SURE``, and ``AHEAD`` of its label. The threshold alone
-    would let a classifier that hardly learnt anything name rows, because it is
-    as low as its answers. Where there are no issues, and fewer than half of the
-    rows have a clear answer, nothing is known of the labels. Issues are sorted
-    by the normalised margin, the probability of the label less that of the
-    other class. A class without rows is never suggested.
+    https://arxiv.org/abs/1911.00068, on probabilities float64 (N, K) of a
+    classifier that was not fitted on the rows: the threshold of a class is the mean
+    probability of the class over the rows that are labelled so. A row is an issue
+    where its most probable class is another than its label, reaches the threshold
+    of that class, and is clear: at least ``SURE``, and ``AHEAD`` of its label. (The
+    threshold alone would let a classifier that hardly learnt anything name rows.)
+    Where there are no issues, and fewer than half of the rows have a clear answer,
+    nothing is known of the labels.
 
-    Hard photos are found along with wrong labels: the list is for looking at,
-    not for relabelling unseen. A probability within last bits of a threshold may
-    be on the list of one processor and not of another; those of one margin (to
-    nine digits) come in the order of the rows.
-
-    Args:
-        probabilities: float64 (N, K), of rows that the classifier was not fitted on.
-        labels: int64 (N,), in [0, K), as given.
+    Issues are sorted by the normalised margin, the probability of the label less
+    that of the other class, to nine digits. Hard photos are found along with wrong
+    labels: the list is for looking at, not for relabelling unseen.
 
     Raises:
         DataError: there are no rows, or a label is no class.

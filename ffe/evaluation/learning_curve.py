@@ -82,17 +82,15 @@ def fit_learning_curve(
     (https://arxiv.org/abs/1712.00409). With a and b at least 0, and c
     in [0.1, 1.5]: steeper or flatter curves cannot be told from chance on so
     few points. For each c of a grid, a and b are a weighted least squares
-    problem with a closed answer: no starting point, and nothing that fails to
-    converge on three points. The intervals are a parametric bootstrap: the
-    points are drawn again from their standard errors, as if those were
-    independent, and fitted again. They hold as far as the power law does.
+    problem with a closed answer: nothing that fails to converge on three points.
+    The intervals are a parametric bootstrap: the points are drawn again from their
+    standard errors, as if those were independent, and fitted again.
 
     Args:
         sizes: photos in each fit, different, 1 or more.
         accuracies: mean accuracy of the fits of each size, in [0, 1].
         standard_errors: of those means; one that is 0 or unknown (NaN) counts as the largest of the others.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+        resamples, seed: of the bootstrap.
 
     Returns:
         A LearningCurve; without a fit for fewer than three sizes, or without any standard error.

@@ -11,8 +11,6 @@ from ffe.errors import SpecError
 from ffe.evaluation.intervals import Interval, wilson
 from ffe.evaluation.scores import check_labels
 
-_MOST_POINTS = 200
-
 
 @dataclass(frozen=True)
 class SelectiveScores:
@@ -37,15 +35,6 @@ class SelectiveScores:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class CoveragePoint:
-    """A threshold, the share of rows that reach it, and the share of wrong answers among those (the risk)."""
-
-    threshold: float
-    coverage: float
-    risk: float
-
-
 def check_threshold(threshold: float) -> float:
     """Return a threshold for the reject option.
 
@@ -59,25 +48,16 @@ def check_threshold(threshold: float) -> float:
 
 
 def above_threshold(probabilities: np.ndarray, threshold: float) -> np.ndarray:
-    """Return bool (N,): whether the best of probabilities (N, K) reaches the threshold.
-
-    A probability that is equal to it but for its last bits may be above it on one
-    processor and below it on another.
-    """
+    """Return bool (N,): whether the best of probabilities (N, K) reaches the threshold; last bits may differ by processor."""
     return probabilities.max(axis=1) >= threshold
 
 
 def selective_scores(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> SelectiveScores:
-    """Score a classifier that says "not sure" below a threshold.
-
-    Args:
-        probabilities: float64 (N, K).
-        labels: int64 (N,), in [0, K).
-        threshold: in [0, 1).
+    """Score a classifier, by probabilities float64 (N, K) and labels int64 (N,), that says "not sure" below a threshold.
 
     Raises:
         DataError: there are no rows, or a label is no class.
-        SpecError: the threshold is out of range.
+        SpecError: the threshold is not in [0, 1).
     """
     check_threshold(threshold)
     check_labels(labels, probabilities.shape[1])
@@ -87,30 +67,3 @@ def selective_scores(probabilities: np.ndarray, labels: np.ndarray, threshold: f
         return SelectiveScores(threshold, 0.0, None, 0, None)
     accuracy = float((probabilities[chosen].argmax(axis=1) == labels[chosen]).mean())
     return SelectiveScores(threshold, count / len(labels), accuracy, count, wilson(accuracy, count))
-
-
-def risk_coverage(probabilities: np.ndarray, labels: np.ndarray) -> tuple[CoveragePoint, ...]:
-    """Return the risk at every coverage, from the surest rows to all of them: at most 200 points, for a chart.
-
-    The curve of El-Yaniv and Wiener 2010, https://jmlr.org/papers/v11/el-yaniv10a.html,
-    with the best probability as confidence (Geifman and El-Yaniv 2017,
-    https://arxiv.org/abs/1705.08500). Rows of equal confidence come in together.
-
-    Args:
-        probabilities: float64 (N, K).
-        labels: int64 (N,), in [0, K).
-
-    Raises:
-        DataError: there are no rows, or a label is no class.
-    """
-    check_labels(labels, probabilities.shape[1])
-    confidence = probabilities.max(axis=1)
-    order = np.argsort(-confidence, kind="stable")
-    wrong = np.cumsum((probabilities.argmax(axis=1) != labels)[order])
-    ends = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))
-    if len(ends) > _MOST_POINTS:
-        ends = ends[np.linspace(0, len(ends) - 1, _MOST_POINTS).round().astype(np.int64)]
-    return tuple(
-        CoveragePoint(float(confidence[order[end]]), float((end + 1) / len(labels)), float(wrong[end] / (end + 1)))
-        for end in ends
-    )

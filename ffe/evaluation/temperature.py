@@ -79,14 +79,10 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray, *, smoothing: float 
     """Return the factor on scores (N, K) that gives the least log loss on labels (N,), between 0.007 and 148.
 
     Temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599: it
-    changes how sure a head is, never what it answers.
-
-    Args:
-        scores: float (N, K), logits or logarithms of probabilities.
-        labels: int64 (N,), in [0, K).
-        smoothing: share of the target that is spread over all classes. Above 0
-            the factor stays small where every row is right (Platt 1999 smooths
-            his targets for that); see ``calibrate``.
+    changes how sure a head is, never what it answers. Scores are logits or
+    logarithms of probabilities; ``smoothing`` is the share of the target that is
+    spread over all classes, so that the factor stays small where every row is right
+    (Platt 1999).
     """
     from scipy.optimize import minimize_scalar
 
@@ -105,12 +101,8 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray, *, smoothing: float 
 def with_temperature(probabilities: np.ndarray, factor: float) -> np.ndarray:
     """Return softmax(factor * log p), float64 (N, K); the most probable class of a row stays the most probable.
 
-    That holds even where two classes would round to the same number: ``argmax``
-    answers as before. The factor 1 returns the probabilities as they are.
-
-    Args:
-        probabilities: float64 (N, K), rows summing to 1; 0 is taken for 1e-15.
-        factor: above 0.
+    That holds even where two classes would round to the same number. The factor 1
+    returns the probabilities as they are; a probability of 0 is taken for 1e-15.
     """
     if factor == 1 or not len(probabilities):
         return probabilities
@@ -122,13 +114,7 @@ def with_temperature(probabilities: np.ndarray, factor: float) -> np.ndarray:
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = _BINS) -> tuple[Bin, ...]:
-    """Return the bins that hold rows, from the least sure to the surest.
-
-    Args:
-        probabilities: float64 (N, K).
-        labels: int64 (N,), in [0, K).
-        bins: of equal width, over [0, 1].
-    """
+    """Return the bins, of equal width over [0, 1], that hold rows of probabilities (N, K), from the least sure to the surest."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     found = []
@@ -145,11 +131,6 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 
     Of the best class of each row, as in Guo et al. 2017, section 2, with their
     15 bins. On few rows it is above 0 by chance even for a perfect classifier.
-
-    Args:
-        probabilities: float64 (N, K).
-        labels: int64 (N,), in [0, K).
-        bins: of equal width, over [0, 1].
     """
     return _error(reliability(probabilities, labels, bins))
 
@@ -157,21 +138,14 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 def calibrate(
     probabilities: np.ndarray, labels: np.ndarray, *, groups: np.ndarray | None = None, seed: int = 0, bins: int = _BINS
 ) -> Calibration:
-    """Fit the temperature on out-of-fold rows, and measure it on rows that it was not fitted on.
+    """Fit the temperature on rows that the classifier was not fitted on, and measure it on rows that it was not fitted on itself.
 
     The figures after it come from cross-fitting: a factor fitted on one half
-    of the rows is measured on the other half, both ways. The factor itself is
-    fitted on all rows. It is 1 where the cross-fitted log loss is not less than
-    before, and for fewer than 20 rows. A share of 1 / (N + 2) of each target is
-    spread over the classes, so that N rows that are all right do not make the
-    classifier surer than N rows can show (Platt 1999).
-
-    Args:
-        probabilities: float64 (N, K), of rows that the classifier was not fitted on.
-        labels: int64 (N,), in [0, K).
-        groups: int64 (N,); rows of one group stand in one half.
-        seed: of the halves.
-        bins: of the reliability curves.
+    of the rows (groups int64 (N,) stand in one half) is measured on the other half,
+    both ways. The factor itself is fitted on all rows. It is 1 where the cross-fitted
+    log loss is not less than before, and for fewer than 20 rows. A share of
+    1 / (N + 2) of each target is spread over the classes, so that N rows that are
+    all right do not make the classifier surer than N rows can show (Platt 1999).
     """
     numbers = group_numbers(groups, len(labels))
     before = reliability(probabilities, labels, bins)

@@ -76,12 +76,7 @@ class ForestHead(Head):
         return shares / shares.sum(axis=1, keepdims=True)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the table of n nodes.
-
-        ``roots`` int64 (trees,); ``children`` int32 (n, 2); ``feature`` int32
-        (n,); ``threshold`` float64 (n,), left if not above it; ``shares``
-        float32 (n, classes); ``depth`` int64 ().
-        """
+        """Return the table of n nodes; threshold: left if not above it; roots (trees,)."""
         return {
             "roots": self._roots,
             "children": self._children,

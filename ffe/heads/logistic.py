@@ -91,16 +91,10 @@ def coordinates_of_products(products: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def logistic_path(
     x: np.ndarray, labels: np.ndarray, penalties: Sequence[float], class_weights: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Fit for one ``C`` after the other, each from where the one before it ended.
+    """Fit for one ``C`` after the other, each from where the one before it ended; a rising order is the quickest.
 
-    Args:
-        x: float64 (n, d).
-        labels: int64 (n,).
-        penalties: values of ``C``; a rising order is the quickest.
-        class_weights: float64 (K,), or None.
-
-    Yields:
-        weights (d, K or 1) and bias (K or 1,).
+    Takes x float64 (n, d), labels int64 (n,) and class weights float64 (K,) or None;
+    yields weights (d, K or 1) and bias (K or 1,).
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -1,16 +1,15 @@
 """Small networks on shared rows, trained side by side: each as if it were alone.
 
-A *lane* is one network of one trial. The first layers of all lanes of a group
-stand side by side in one matrix, so that a batch is read once for all of them;
-RMSprop works on every weight by itself, so each lane takes the very steps that
-it would take alone. A whole epoch runs in compiled code (numba), which lets go
-of Python's lock, so groups train on several cores.
+The first layers of all networks of a group stand side by side in one matrix, so
+that a batch is read once for all of them; RMSprop works on every weight by
+itself, so each takes the very steps that it would take alone. A whole epoch runs
+in compiled code (numba), which lets go of Python's lock, so groups train on
+several cores.
 
 Features behind a ReLU are mostly zero (95 % of VGG19's at 150 pixels). Where
-few are not, the product runs over those alone, and the weights of features
-that are zero in the whole batch are not touched: their gradient is zero, so
-RMSprop leaves them and lets their mean square decay, which is made up for when
-they are next needed. The sums are the same, in another order.
+few are not, the product runs over those alone; the weights of features that are
+zero in the whole batch have no gradient, so RMSprop only lets their mean square
+decay, which is made up for when they are next needed.
 """
 
 from __future__ import annotations
@@ -55,27 +54,20 @@ class Rows:
 
 
 class BatchedNetworks:
-    """Lanes that share rows and batches.
+    """Networks that share rows and batches.
 
     Args:
-        rows: the features.
-        labels: int64 (N,), in [0, classes).
-        weights: float32 (N,), how much each row counts in the loss.
-        train: int64 (n,), the rows to fit on.
-        held: int64 (m,), the rows to score after each epoch; may be empty.
-        networks: one for each lane; all with as many outputs.
-        starts: the first weights of each lane.
-        seeds: of each lane's dropout.
-        order_seed: of the order of the rows.
-        batch_size: rows in a step.
+        rows, labels, weights: the features; int64 (N,), in [0, classes); float32 (N,), how much each row counts in the loss.
+        train, held: int64 (n,), the rows to fit on; int64 (m,), those to score after each epoch, which may be none.
+        networks, starts, seeds: each network, all with as many outputs; its first weights; and the seed of its dropout.
+        order_seed, batch_size: of the order of the rows; rows in a step.
         images: int64 (n,), the image that each of ``train`` is a view of; see ``ffe.heads.mlp.Orders``.
 
     Attributes:
         epoch_rows: training rows of an epoch.
-        lanes: positions, among the networks given, of the lanes that still train.
-        losses: float64 (lanes,), mean training loss of the last epoch, penalties left out.
-        correct: int64 (lanes,), training rows that were right in the last epoch.
-        scores: float32 (m, lanes, outputs), logits of the held rows.
+        training: positions, among the networks given, of those that still train, L in all.
+        losses, correct: of the last epoch, (L,): mean training loss, penalties left out, and training rows that were right.
+        scores: float32 (m, L, outputs), logits of the held rows.
     """
 
     def __init__(

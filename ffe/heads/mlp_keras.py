@@ -31,19 +31,14 @@ def train_with_keras(
     on_epoch: Callable[[np.ndarray], object] = lambda logits: None,
     images: np.ndarray | None = None,
 ) -> Layers:
-    """Train one network with ``keras.Model.fit``, from the same first weights and on the same batches as a lane.
+    """Train one network with ``keras.Model.fit``, from the same first weights and on the same batches as in a batch of networks.
 
     Args:
-        x: float32 (N, d).
-        labels: int64 (N,).
-        weights: float64 (N,), how much each row counts.
-        network: the network.
-        start: its first weights.
+        x, labels, weights: float32 (N, d), int64 (N,), and float64 (N,): how much each row counts.
+        network, start: the network, and its first weights.
         seed: of the dropout and of the order of the rows.
-        batch_size: rows in a step.
-        epochs: how often each row is used.
-        held: float32 (m, d), rows to score after each epoch.
-        on_epoch: takes their logits, float32 (m, outputs).
+        batch_size, epochs: rows in a step, and how often each row is used.
+        held, on_epoch: float32 (m, d), rows to score after each epoch; takes their logits, float32 (m, outputs).
         images: int64 (N,), the image that each row is a view of; see ``ffe.heads.mlp.Orders``.
 
     Returns:

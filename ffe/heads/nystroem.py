@@ -21,12 +21,9 @@ def choose_landmarks(rows: int, seed: int) -> np.ndarray:
 
 
 def whitener(kernel: np.ndarray) -> np.ndarray:
-    """Return float64 (m, r) so that ``k(x, landmarks) @ whitener`` has the kernel as inner products.
+    """Return float64 (m, r) so that ``k(x, landmarks) @ whitener`` has the kernel as inner products; from that of the landmarks.
 
     Nyström's approximation; Williams & Seeger 2001 (NIPS 13).
-
-    Args:
-        kernel: float64 (m, m), of the landmarks.
     """
     values, vectors = np.linalg.eigh(kernel)
     kept = values > values[-1] * _TINY
@@ -36,21 +33,13 @@ def whitener(kernel: np.ndarray) -> np.ndarray:
 def machine_path(
     z: np.ndarray, signs: np.ndarray, penalties: Sequence[float], weights: np.ndarray
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Solve linear machines with squared hinge loss for one ``C`` after the other.
+    """Solve linear machines with squared hinge loss for one ``C`` after the other; a rising order is the quickest.
 
     Each minimises |w|^2 / 2 + C * sum(weight * max(0, 1 - sign * (z @ w + b))^2),
     which has one minimum. Newton's steps in the primal, where every step is a
     least squares fit to the rows inside the margin: Chapelle 2007 (Training a
     support vector machine in the primal, Neural Computation 19:1155).
-
-    Args:
-        z: float32 (n, r).
-        signs: float64 (n,), -1 or 1.
-        penalties: values of ``C``; a rising order is the quickest.
-        weights: float64 (n,), how much each row counts.
-
-    Yields:
-        w float64 (r,) and b.
+    Takes z float32 (n, r), signs -1 or 1 and weights, both float64 (n,); yields w float64 (r,) and b.
     """
     dims = z.shape[1]
     solution = np.zeros(dims + 1)

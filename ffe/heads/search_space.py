@@ -76,17 +76,9 @@ def active(parameter: Parameter, values: Mapping[str, Any]) -> bool:
 
 
 def complete(space: Sequence[Parameter], settings: Mapping[str, Any], head: str, *, fill: bool = True) -> dict[str, Any]:
-    """Check settings and fill in defaults.
+    """Check settings, values or texts by name, for a head; return a value for each active parameter, and for no other.
 
-    Args:
-        space: the parameters of a head.
-        settings: values, or texts, by name.
-        head: its name, for messages.
-        fill: fill in defaults; if not, only the settings are checked.
-
-    Returns:
-        A value for each active parameter, and for no other; without ``fill``,
-        for those of the settings.
+    Without ``fill``, defaults are not filled in: only what is set is checked and returned.
 
     Raises:
         HeadError: a name is unknown or inactive, or a value does not fit.

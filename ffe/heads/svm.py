@@ -136,14 +136,12 @@ class SvmHead(Head):
         return softmax(self._temperature * scores)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the machine as arrays.
+        """Return the machine as arrays, and those of the map.
 
-        ``vectors`` float32 (m, d), empty for a linear kernel; ``pairs`` float32
-        (m or d, P) and ``bias`` float64 (P,) for the P pairs of classes, or for
-        the P classes against the rest; ``constants`` float64 (4,): classes,
-        gamma, temperature, and what decisions become: 1 = scores against the
-        rest, 2 = sums of pairs, 0 = votes of pairs, in earlier models; and
-        those of the map.
+        ``vectors`` is empty for a linear kernel; ``pairs`` (m or d, P) and ``bias`` (P,)
+        are for the P pairs of classes, or for the P classes against the rest;
+        ``constants``: classes, gamma, temperature, and what decisions become: 1 = scores
+        against the rest, 2 = sums of pairs, 0 = votes of pairs, in earlier models.
         """
         constants = [self._classes, self._gamma, self._temperature, self._scoring]
         return {

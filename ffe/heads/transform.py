@@ -128,11 +128,7 @@ class FeatureMap:
         return sum(array.nbytes for array in self.arrays().values())
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Take back what ``arrays()`` returned.
-
-        Raises:
-            HeadError: an array has another number of axes.
-        """
+        """Take back what ``arrays()`` returned; a HeadError where an array has another number of axes."""
         self.mean, self.scale, self._centre = (
             stored(arrays, name, 1) if name in arrays else None for name in ("mean", "scale", "centre")
         )
@@ -141,11 +137,7 @@ class FeatureMap:
 
 
 def stored(arrays: Mapping[str, np.ndarray], name: str, axes: int) -> np.ndarray:
-    """Return one of the arrays of a head that was kept, which must not grow when NumPy spreads it over others.
-
-    Raises:
-        HeadError: it is not there, or has another number of axes.
-    """
+    """Return an array of a kept head, whose number of axes must fit, or NumPy would spread it over others; else a HeadError."""
     array = arrays.get(name)
     if array is None or array.ndim != axes:
         raise HeadError(f"The head has no array '{name}' of {axes} axes; make the model again.")
@@ -193,8 +185,8 @@ def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     """Return the directions of most variance, float32 (d, k), k = components or fewer for few rows or columns.
 
     From the Gram matrix where there are fewer rows than columns, else from the
-    covariance: either has the same leading directions. Each is signed so that
-    its largest entry is positive, so that the result is unique.
+    covariance. Each is signed so that its largest entry is positive. scikit-learn's
+    PCA takes as long or longer, and works out the covariance in float32 throughout.
     """
     rows, dims = centred.shape
     wide = dims > rows

@@ -14,19 +14,11 @@ from ffe.tuning.search import Trial, scored_trial
 
 
 def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -> Trial | None:
-    """Average the calibrated probabilities of the best heads, if they beat the best one alone.
+    """Average the calibrated probabilities of the best heads; return the ensemble, or None where none scores higher than all.
 
-    Members are the best trial of each head and pooling, in their order; of the
-    averages of the first 2, 3, ... ``spec.ensemble`` the best is taken. It was
-    chosen on the rows that score it, as every trial was.
-
-    Args:
-        problem: the rows.
-        spec: the search.
-        trials: ranked, the best first.
-
-    Returns:
-        A trial whose head is the ensemble, or None where no average scores higher.
+    Members are the best trial of each head and pooling, in the order of the ranked
+    trials; of the averages of the first 2, 3, ... ``spec.ensemble`` the best is taken.
+    It was chosen on the rows that score it, as every trial was.
     """
     candidates: dict[tuple[str, str], Trial] = {}
     for trial in trials:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import threadpoolctl
 
 from ffe.heads.search_space import Parameter, active
-
-OracleName = Literal["bayesian", "hyperband", "random"]
-ORACLES: tuple[OracleName, ...] = ("bayesian", "hyperband", "random")
+from ffe.specs import Oracle
 
 EPOCHS = "tuner/epochs"  # KerasTuner's name for how long Hyperband lets a trial train
 
@@ -22,15 +20,7 @@ _RESTARTS = 2
 
 
 def declare(hp: Any, space: Sequence[Parameter]) -> dict[str, Any]:
-    """Declare a head's space to KerasTuner, with its conditional scopes.
-
-    Args:
-        hp: a ``keras_tuner.HyperParameters``.
-        space: the parameters, each after the one that it depends on.
-
-    Returns:
-        The values of the active parameters that a search chooses.
-    """
+    """Declare a space to ``keras_tuner.HyperParameters``, with its conditional scopes; return the active values."""
     values: dict[str, Any] = {}
     for parameter in space:
         if not parameter.searched:
@@ -63,7 +53,7 @@ def _ask(hp: Any, parameter: Parameter) -> Any:
 
 
 class TrialProposer:
-    """Asks one of KerasTuner's oracles for several sets of parameters at a time.
+    """Takes several sets of parameters at a time from one of KerasTuner's oracles.
 
     Nothing is written to disk. The oracles are KerasTuner's own; the Bayesian
     one looks for the best point of its acquisition function among 2,000 random
@@ -71,7 +61,6 @@ class TrialProposer:
 
     Args:
         space: the parameters.
-        oracle: ``bayesian``, ``hyperband`` or ``random``.
         trials: sets that will be asked for, at the most; Hyperband has a number of its own.
         epochs: the longest training, for Hyperband.
         seed: the same seed and scores lead to the same sets.
@@ -82,7 +71,7 @@ class TrialProposer:
         self,
         space: Sequence[Parameter],
         *,
-        oracle: OracleName = "bayesian",
+        oracle: Oracle = "bayesian",
         trials: int,
         epochs: int = 50,
         seed: int = 0,

@@ -176,11 +176,7 @@ def _left_to_search(space: Sequence[Parameter], fixed: Mapping[str, Any]) -> lis
 
 
 def trials_planned(problem: Problem, spec: SearchSpec) -> dict[str, int | None]:
-    """Return how many trials each head gets; None where the time decides.
-
-    Raises:
-        HeadError: there is no such head, or what is fixed does not fit it.
-    """
+    """Return how many trials each head gets, None where the time decides; a HeadError where what is fixed does not fit."""
     searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
     return {s.name: None if s.total == _MANY else s.total for s in searches}
 
@@ -194,7 +190,7 @@ def search(
     expected: Mapping[str, float] | None = None,
     afterwards: Callable[[Trial], float] = lambda best: 0.0,
 ) -> list[Trial]:
-    """Search over heads.
+    """Search over heads; return all trials, the best first; equal scores go to the smaller head.
 
     The heads take turns, each with a batch of trials, which are scored
     together. A search by number of trials is the same whenever rows, options
@@ -205,15 +201,11 @@ def search(
     in this ranking, and not in the test.
 
     Args:
-        problem: the rows.
-        spec: what to try.
+        problem, spec: the rows, and what to try.
         on_progress: called after every batch.
         memory: finished batches of an earlier run.
         expected: head -> seconds that its first trial may take; a head that would not fit any more is not begun.
         afterwards: the best trial so far -> seconds that will be needed when the search is over; they are kept free.
-
-    Returns:
-        All trials, the best first. Equal scores go to the smaller head.
 
     Raises:
         HeadError: there is no such head, or a fixed value does not fit.
@@ -328,11 +320,7 @@ def _scores_of_parts(problem: Problem, probabilities: np.ndarray, aim: Callable[
 
 
 def score_once(problem: Problem, spec: SearchSpec, name: str, settings: Mapping[str, Any]) -> Trial:
-    """Cross-validate one set of parameters; defaults fill in what is missing.
-
-    Raises:
-        HeadError: a parameter does not fit.
-    """
+    """Cross-validate one set of parameters; defaults fill in what is missing; a HeadError where one does not fit."""
     parameters = complete(find_head(name).space, settings, name)
     started = time.monotonic()
     outcome = _evaluate(problem, KernelCache(problem), spec, name, [parameters], TrialStore(None, ""))[0]

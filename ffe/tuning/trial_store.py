@@ -19,16 +19,13 @@ TRIALS = r"[0-9a-f]{32}\.(npz(\.tmp-\d+)?|\d+\.tmp)"  # names of files, unfinish
 
 
 class TrialStore:
-    """Outcomes of batches of trials, by what was asked.
+    """Outcomes of batches of trials, by what was asked; in no folder, nothing is kept.
 
     A search by number of trials asks for the same sets in the same order
     whenever it has the same rows, options and seed, so one that was interrupted
     goes through what it finished without computing anything. One by time finds
-    the sets that it meets again.
-
-    Args:
-        folder: where they are kept; None = nowhere.
-        problem: digest of the rows and of how they are split.
+    the sets that it meets again. ``problem`` is the digest of the rows and of how
+    they are split.
 
     Attributes:
         known: trials that were found again.

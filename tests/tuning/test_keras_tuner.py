@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras_tuner
 import pytest
@@ -14,8 +14,9 @@ from ffe.heads import HEADS
 from ffe.heads.dense import DenseHead
 from ffe.heads.search_space import Parameter, active, complete
 from ffe.heads.svm import SvmHead
+from ffe.specs import Oracle
 from ffe.tuning import keras_tuner as oracle
-from ffe.tuning.keras_tuner import ORACLES, TrialProposer, declare, hyperband_trials
+from ffe.tuning.keras_tuner import TrialProposer, declare, hyperband_trials
 
 NUMBERS = (
     Parameter("a", 1.0, low=0.001, high=10.0, log=True),
@@ -63,7 +64,7 @@ def test_every_set_lies_in_the_space_and_none_comes_twice(name: str, batch: int)
     assert _different(tried) == 15
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", get_args(Oracle))
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_same_seed_tries_the_same_sets(seed: int, name: str) -> None:
     """Also from the seed 0, which KerasTuner by itself takes for none."""
@@ -164,7 +165,7 @@ def test_hyperband_promotes_no_set_that_it_has_not_tried() -> None:
         seen[key] = epochs
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", get_args(Oracle))
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
 def test_conditions_hold_for_every_head_and_oracle(head: Any, name: str) -> None:
     """A parameter is in a set just where its condition holds; what is not searched is in none."""
@@ -223,7 +224,7 @@ def test_narrower_ranges_are_those_that_are_tried() -> None:
     assert max(rates) / min(rates) > 10
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", get_args(Oracle))
 def test_it_leaves_no_files_and_prints_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
