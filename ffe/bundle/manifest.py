@@ -15,6 +15,7 @@ SCHEMA = 4  # 1 had no IR members, 2 no calibration, 3 no backbones that ffe tra
 READABLE = (1, 2, 3, 4)
 _MOST_DIMS = 1 << 27  # features of a row: half a gibibyte
 
+_RECORDS = ("libraries", "evaluation", "search", "members", "calibration", "training")  # fields that are objects of JSON
 USES_OF_VIEWS = ("all", "epoch", "none")
 
 
@@ -85,35 +86,23 @@ class Manifest:
                 f"it has schema {value['schema']!r}, but this version of ffe reads schema {SCHEMA}; "
                 "use the version of ffe that wrote it"
             )
+        value = {"calibration": {"temperature": 1.0}, "reject": 0.0, "training": {}, "views": None, **value}
         try:
             _check_types(value)
-            calibration, reject = dict(value.get("calibration", {"temperature": 1.0})), float(value.get("reject", 0.0))
-            if not (0 < float(calibration["temperature"]) < math.inf and 0 <= reject < 1):
-                raise ValueError(f"temperature {calibration['temperature']!r}, reject {reject!r}")
-            height, width, channels = value["grid"]
-            views = value.get("views")
+            temperature, reject, views = float(value["calibration"]["temperature"]), float(value["reject"]), value["views"]
+            if not (0 < temperature < math.inf and 0 <= reject < 1):
+                raise ValueError(f"temperature {temperature!r}, reject {reject!r}")
             if views is not None:
                 ViewsSpec.from_json({name: item for name, item in views.items() if name != "used"})
                 if views["used"] not in USES_OF_VIEWS:
                     raise ValueError(f"views used {views['used']!r}")
-            training = dict(value.get("training", {}))
-            if (changes := _changes_in_training(training)) is not None:
+            if (changes := _changes_in_training(value["training"])) is not None:
                 AugmentSpec.from_json(changes)
-            return cls(
-                schema=SCHEMA,
-                ffe_version=str(value["ffe_version"]),
-                spec=ExtractSpec.from_json(value["spec"]),
-                spec_digest=str(value["spec_digest"]),
-                grid=(height, width, channels),
-                head=HeadSpec.from_json(value["head"]),
-                class_names=_composed(value["class_names"]),
-                leaderboard=tuple(value["leaderboard"]),
-                **{name: dict(value[name]) for name in ("libraries", "evaluation", "search", "members")},
-                calibration=calibration,
-                reject=reject,
-                training=training,
-                views=views,
-            )
+            fields: dict[str, Any] = {name: str(value[name]) for name in ("ffe_version", "spec_digest")}
+            fields |= {name: dict(value[name]) for name in _RECORDS}
+            fields |= {name: tuple(value[name]) for name in ("grid", "leaderboard")}
+            fields["spec"], fields["head"] = ExtractSpec.from_json(value["spec"]), HeadSpec.from_json(value["head"])
+            return cls(schema=SCHEMA, class_names=_composed(value["class_names"]), reject=reject, views=views, **fields)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"its manifest is incomplete ({error!r})") from error
 
@@ -130,24 +119,16 @@ def _changes_in_training(training: Mapping[str, Any]) -> Any:
 
 
 def _check_types(value: dict[str, Any]) -> None:
-    """Make sure that what the record names is of the kind that the rest of ffe takes it for.
-
-    Raises:
-        KeyError, ValueError: it is not; the text names the field.
-    """
-    grid, names, members = value["grid"], value["class_names"], value["members"]
+    """Make sure that what the record names is of the kind that the rest of ffe takes it for; else a ValueError names it."""
+    grid, names = value["grid"], value["class_names"]
     if not (isinstance(grid, (list, tuple)) and len(grid) == 3 and all(type(n) is int and n > 0 for n in grid)):
         raise ValueError(f"grid {grid!r}")
     if math.prod(grid) > _MOST_DIMS:
         raise ValueError(f"grid {grid!r} is too large")
     if not (_texts(names) and 2 <= len(set(names)) == len(names)):
         raise ValueError("class_names")
-    if not (isinstance(members, dict) and _texts(list(members.values()))):
-        raise ValueError("members")
-    if not (isinstance(value["libraries"], dict) and _texts(list(value["libraries"].values()))):
-        raise ValueError("libraries")
-    for name in ("evaluation", "search", "training"):
-        if not isinstance(value.get(name, {} if name == "training" else None), dict):
+    for name in _RECORDS:
+        if not isinstance(value[name], dict) or (name in {"libraries", "members"} and not _texts(list(value[name].values()))):
             raise ValueError(name)
     if not (isinstance(value["leaderboard"], (list, tuple)) and all(isinstance(trial, dict) for trial in value["leaderboard"])):
         raise ValueError("leaderboard")
