@@ -42,7 +42,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[s
 
 def commands() -> Iterator[str]:
     """Yield what ``--help`` says of every command."""
-    above = click.Context(cli, info_name="ffe")
+    above = click.Context(cli, info_name="ffe", **cli.context_settings)  # with its -h
     for name in COMMANDS:
         command = cli.get_command(above, name)
         assert command is not None

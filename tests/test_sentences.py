@@ -42,6 +42,7 @@ SEVERAL = {
     "progress.total",
     "step.total",
     "math.prod(shape)",  # a header that is damaged
+    "EXACT_ROWS",  # of a support vector machine
 }
 
 
