@@ -20,7 +20,7 @@ from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.finish import learnt_head, learnt_spec, make_result, make_trainer, score_head, write_trained
 from ffe.finetuning.head_layers import first_head
-from ffe.finetuning.inputs import DecodedImages, views_of
+from ffe.finetuning.inputs import DecodedImages
 from ffe.finetuning.joined_model import JoinedModel
 from ffe.finetuning.trainer import Step
 from ffe.finetuning.training_options import ScratchOptions
@@ -121,7 +121,7 @@ def scratch(
     weights = weights_of_classes(spec.class_weights, assigned.labels(TRAIN), len(names))
     start = first_head(grid_of(backbone.output_shape[1:]), len(names), spec.dropout or 0.0, seed)
     network = JoinedModel(backbone, start, seed)
-    images = DecodedImages(pixels, table.sha256, "none", views_of(spec.augment))
+    images = DecodedImages(pixels, table.sha256, "none", spec.augment)
     with contextlib.closing(images), options.logged() as logged:
         trainer = make_trainer(logged, assigned, weights)
         trainer.stage(1, network.above(""), images)

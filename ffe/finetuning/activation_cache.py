@@ -25,7 +25,7 @@ from ffe.errors import DiskFullError, FfeError, SourceError
 from ffe.extraction.run import extract
 from ffe.extraction.stage_times import Progress
 from ffe.extraction.views import count_of, views_text
-from ffe.finetuning.inputs import Activations, DecodedImages, views_of
+from ffe.finetuning.inputs import Activations, DecodedImages
 from ffe.finetuning.prefetch import BatchSource
 from ffe.finetuning.split_point import Cut
 from ffe.finetuning.training_options import FinetuneOptions
@@ -136,9 +136,7 @@ class ActivationCache:
         pixels, images = self._decoded()
         self._take_in(images)
         count = 0 if self._views is None else self._views.count
-        pictures = DecodedImages(
-            pixels, images.sha256, self._spec.preprocess.mode, views_of(self._augment), engine, cut.shape, count
-        )
+        pictures = DecodedImages(pixels, images.sha256, self._spec.preprocess.mode, self._augment, engine, cut.shape, count)
         try:
             yield pictures
         finally:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,20 @@ class Epoch:
         return asdict(self)
 
 
-class TensorBoardLog:
-    """Writes epochs as TensorBoard reads them: a run for training, and one for validation.
+@contextlib.contextmanager
+def tensorboard_log(folder: Path) -> Iterator[Callable[[Epoch], None]]:
+    """Lend what writes an epoch as TensorBoard reads it: a run for training, and one for validation.
 
     The scalars are called as Keras's own callback calls them, so that runs of
     both stand in one chart; the step is the number of the epoch over all stages.
-
-    Args:
-        folder: for the log files; made if it is missing.
     """
+    from tensorboard.summary import DirectoryOutput, Writer
 
-    def __init__(self, folder: Path) -> None:
-        from tensorboard.summary import DirectoryOutput, Writer
+    writers = {name: Writer(DirectoryOutput(str(folder / name))) for name in ("train", "validation")}
+    steps = itertools.count()
 
-        self._writers = {name: Writer(DirectoryOutput(str(folder / name))) for name in ("train", "validation")}
-        self._step = 0
-
-    def add(self, epoch: Epoch) -> None:
-        """Write one epoch."""
+    def add(epoch: Epoch) -> None:
+        step = next(steps)
         values = {
             ("train", "epoch_loss"): epoch.loss,
             ("train", "epoch_accuracy"): epoch.accuracy,
@@ -69,16 +66,14 @@ class TensorBoardLog:
         }
         for (run, name), value in values.items():
             if value is not None:
-                self._writers[run].add_scalar(name, value, self._step)
-        for writer in self._writers.values():
+                writers[run].add_scalar(name, value, step)
+        for writer in writers.values():
             writer.flush()
-        self._step += 1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for writer in self._writers.values():
+    try:
+        yield add
+    finally:
+        for writer in writers.values():
             writer.close()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,8 +15,6 @@ from ffe.images.preprocess import preprocess
 from ffe.specs import AugmentSpec, PreprocessMode
 from ffe.store.reader import FeatureStore
 
-Change = Callable[[np.ndarray, str, int], np.ndarray]
-
 
 class Activations:
     """Rows of a feature file: in memory where they fit, else read when they are needed.
@@ -25,7 +23,7 @@ class Activations:
     training they take turns from epoch to epoch, the plain one among them.
 
     Args:
-        store: the file, open as long as this is used.
+        store: open as long as this is used.
         shape: of one row, as the model takes it.
 
     Attributes:
@@ -37,33 +35,19 @@ class Activations:
         self._store = store
         self._shape = tuple(shape)
         self.plain = np.flatnonzero(store.views == 0)
-        self._turns = self._views()
+        place = {store.paths[row]: i for i, row in enumerate(self.plain)}
+        self._turns: list[list[int]] = [[] for _ in self.plain]  # rows of the views of each image, by their number
+        for row in np.argsort(store.views, kind="stable").tolist():
+            self._turns[place[store.paths[row]]].append(row)
         self.in_memory = fits_in_memory(4 * len(store) * store.dims)
         self._rows = store.features() if self.in_memory else None
 
-    def _views(self) -> list[list[int]]:
-        """Return, for each image, the rows of its views, by their number; the plain one is the first."""
-        store = self._store
-        image = {store.paths[row]: place for place, row in enumerate(self.plain)}
-        turns: list[list[int]] = [[] for _ in self.plain]
-        for row in np.argsort(store.views, kind="stable").tolist():
-            turns[image[store.paths[row]]].append(row)
-        return turns
-
     def take(self, rows: np.ndarray, view: int) -> np.ndarray:
         """Return float32 (n, *shape) of images, which are numbered as in ``plain``."""
-        wanted = np.asarray([self._row(image, view) for image in rows.tolist()], np.int64)
+        turns = [self._turns[image] for image in rows.tolist()]
+        wanted = np.asarray([each[view % len(each)] for each in turns], np.int64)
         found = self._rows[wanted] if self._rows is not None else self._store.features(wanted)
         return found.reshape(len(rows), *self._shape)
-
-    def _row(self, image: int, view: int) -> int:
-        turns = self._turns[image]
-        return turns[view % len(turns)]
-
-
-def views_of(spec: AugmentSpec | None) -> Change | None:
-    """Return what changes images as a spec says; None where there is none."""
-    return None if spec is None else lambda image, sha256, view: augment(image, spec, sha256, view)
 
 
 class DecodedImages:
@@ -73,7 +57,7 @@ class DecodedImages:
         pixels: uint8 (N, H, W, 3), RGB.
         sha256: N digests of their files.
         mode: how the model wants pixels scaled, where all of it is trained.
-        change: (image, digest, view) -> the image as it looks in that view; None = always the same.
+        change: how they look in other views than the plain one; None = always the same.
         engine: the part that stays as it is; None = there is none.
         shape: of its output for one image.
         views: so many of them take turns with the plain image; 0 = each asked for is another one.
@@ -84,7 +68,7 @@ class DecodedImages:
         pixels: np.ndarray,
         sha256: Sequence[str],
         mode: PreprocessMode,
-        change: Change | None = None,
+        change: AugmentSpec | None = None,
         engine: Engine | None = None,
         shape: Sequence[int] = (),
         views: int = 0,
@@ -119,8 +103,8 @@ class DecodedImages:
         change = self._change
         if not view or change is None:
             return self._pixels[rows]
-        views = self._threads.map(lambda row: change(self._pixels[row], self._sha256[row], view), rows.tolist())
-        return np.stack(list(views))
+        made = self._threads.map(lambda row: augment(self._pixels[row], change, self._sha256[row], view), rows.tolist())
+        return np.stack(list(made))
 
     def _through(self, engine: Engine, images: np.ndarray) -> np.ndarray:
         size = engine.batch_size

@@ -43,9 +43,7 @@ class Trainer:
         labels: int64 (N,), in [0, K).
         weights: float64 (K,), how much a row of each class counts in training.
         train, valid: int64, rows to learn from, and to choose by.
-        clock: when it has to end.
-        on_epoch: called after every epoch.
-        on_step: called after every step.
+        clock, on_epoch, on_step: see ``TrainingOptions``.
 
     Attributes:
         epochs: what happened so far.
@@ -90,35 +88,33 @@ class Trainer:
 
         Args:
             number: of the stage, from 1.
-            model: from what the source gives to logits (n, 1 or K); what may
-                learn is trainable. It holds the best weights so far.
+            model: from what the source gives to logits (n, 1 or K); it holds the best weights so far.
             source: of the rows.
 
         Raises:
             DataError: the loss is no number, and no epoch before was better than the start.
             KeyboardInterrupt: interrupted, and no epoch before was better than the start.
         """
-        spec = self._spec
-        optimizer = make_optimizer(spec.optimizer, spec.learning_rate[number - 1], spec.weight_decay)
+        spec, start, count = self._spec, self._spec.learning_rate[number - 1], self._spec.epochs[number - 1]
+        optimizer = make_optimizer(spec.optimizer, start, spec.weight_decay)
         compile_for(model, optimizer)
         if not self.epochs:
             began = time.monotonic()
-            loss, accuracy = self._validate(model, source)
-            self._note(number, 0, None, None, loss, accuracy, None, began)
+            self._add_epoch((number, 0), (None, None), self._validate(model, source), None, began)
         best, since = model.get_weights(), 0
         try:
-            for epoch in range(1, spec.epochs[number - 1] + 1):
+            for epoch in range(1, count + 1):
                 if self._clock.is_over and len(self.epochs) > 1:
                     self.out_of_time = True
                     break
                 began = time.monotonic()
-                rate = learning_rate(spec.schedule, spec.learning_rate[number - 1], epoch - 1, spec.epochs[number - 1], spec.hold)
+                rate = learning_rate(spec.schedule, start, epoch - 1, count, spec.hold)
                 optimizer.learning_rate = rate
                 trained = self._learn(model, source, number, epoch)
                 validated = self._validate(model, source)
                 if not np.isfinite([*trained, *validated]).all():
                     what = f"The loss of epoch {epoch} in stage {number} is no number any more"
-                    advice = f"give a smaller --learning-rate than {spec.learning_rate[number - 1]:g}."
+                    advice = f"give a smaller --learning-rate than {start:g}."
                     if not self.improved:
                         raise DataError(f"{what}; {advice}")
                     log.warning("%s, so the stage ends with the best weights so far; %s", what, advice)
@@ -127,7 +123,7 @@ class Trainer:
                     best, since = model.get_weights(), 0
                 else:
                     since += 1
-                self._note(number, epoch, *trained, *validated, rate, began)
+                self._add_epoch((number, epoch), trained, validated, rate, began)
                 if since == spec.patience != 0:
                     break
         except KeyboardInterrupt:
@@ -169,24 +165,19 @@ class Trainer:
         """Return loss and accuracy on the validation rows."""
         return loss_and_accuracy(logits_of(model, source, self._valid, self._spec.batch_size), self._labels[self._valid])
 
-    def _note(
+    def _add_epoch(
         self,
-        stage: int,
-        epoch: int,
-        loss: float | None,
-        accuracy: float | None,
-        valid_loss: float,
-        valid_accuracy: float,
+        which: tuple[int, int],
+        trained: tuple[float | None, float | None],
+        validated: tuple[float, float],
         rate: float | None,
         began: float,
     ) -> None:
-        """Remember an epoch, and tell of it."""
-        better = valid_loss < self._best
-        self._best = min(self._best, valid_loss)
-        seconds = time.monotonic() - began
-        self.epochs.append(
-            Epoch(stage, epoch, loss, accuracy, valid_loss, valid_accuracy, rate, seconds, self._clock.elapsed, better)
-        )
+        """Remember an epoch (stage, number), with its losses and accuracies, and tell of it."""
+        better = validated[0] < self._best
+        self._best = min(self._best, validated[0])
+        times = (time.monotonic() - began, self._clock.elapsed)
+        self.epochs.append(Epoch(*which, *trained, *validated, rate, *times, better))
         self._on_epoch(self.epochs[-1])
 
 
@@ -202,16 +193,12 @@ def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> No
             return ops.cast(ops.equal(y_pred > 0, y_true > 0.5), "float32")
         return ops.cast(ops.equal(ops.cast(ops.reshape(y_true, (-1,)), "int64"), ops.argmax(y_pred, axis=-1)), "float32")
 
-    loss = (
-        keras.losses.BinaryCrossentropy(from_logits=True)
-        if single
-        else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
+    loss = keras.losses.BinaryCrossentropy if single else keras.losses.SparseCategoricalCrossentropy
     # On TensorFlow's CPU, XLA is many times slower than the graph; see ffe.engines.keras.
     on_cpu = keras.config.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
     model.compile(
         optimizer,
-        loss,
+        loss(from_logits=True),
         metrics=[keras.metrics.MeanMetricWrapper(right, name="accuracy")],
         jit_compile=False if on_cpu else "auto",
     )
@@ -224,8 +211,7 @@ def targets(labels: np.ndarray, model: keras.Model) -> np.ndarray:
 
 def logits_of(model: keras.Model, source: BatchSource, rows: np.ndarray, size: int) -> np.ndarray:
     """Return what a model says of rows, float32 (n, ...), in their order."""
-    found = [np.asarray(model.predict_on_batch(x)) for _, x in batches(source, rows, size)]
-    return np.concatenate(found)
+    return np.concatenate([np.asarray(model.predict_on_batch(x)) for _, x in batches(source, rows, size)])
 
 
 def loss_and_accuracy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -234,6 +220,5 @@ def loss_and_accuracy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, fl
     if scores.shape[1] == 1:
         scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
     shifted = scores - scores.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=1))
-    loss = log_sum - shifted[np.arange(len(labels)), labels]
+    loss = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
     return float(loss.mean()), float((scores.argmax(axis=1) == labels).mean())

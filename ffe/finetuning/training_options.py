@@ -19,7 +19,7 @@ from ffe.base.clock import Clock
 from ffe.bundle.build import check_page, check_place
 from ffe.errors import ReportError, SpecError
 from ffe.extraction.stage_times import Progress
-from ffe.finetuning.epochs import Epoch, TensorBoardLog
+from ffe.finetuning.epochs import Epoch, tensorboard_log
 from ffe.finetuning.trainer import Step
 from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import parse_augment
@@ -29,21 +29,11 @@ from ffe.specs import AugmentSpec, Decode, TrainingSpec
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """What ``finetune`` and ``scratch`` are both asked for.
+    """What ``finetune`` and ``scratch`` are both asked for; their docstrings say what each option means.
 
     Attributes:
-        source: labelled images; see ``ffe.images.sources``.
-        output: the model file to write.
-        overwrite: replace a model that is there; see ``ffe.base.text.overwrite_refusal``.
-        spec: how to train.
-        split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out. None = no such list.
-        workers: threads that decode; None = one per core, more where files come slowly.
-        limits: files with more, or cut off, are skipped.
-        report: an HTML file to write.
-        anonymous: see ``ffe.tune``.
-        tensorboard: folder for TensorBoard's logs.
-        on_decoded: called with how many images are decoded, of how many.
-        on_epoch, on_step: called after every epoch, and every step.
+        spec: how to train: the options that ``TrainingSpec`` has, and ``budget`` as its ``seconds``.
+        limits: ``max_pixels``, ``max_bytes`` and ``truncated``.
         clock: runs since the call began.
     """
 
@@ -101,10 +91,10 @@ class TrainingOptions:
             if self.tensorboard is None:
                 yield self
                 return
-            with TensorBoardLog(self.tensorboard) as log:
+            with tensorboard_log(self.tensorboard) as add:
 
                 def on_epoch(epoch: Epoch) -> None:
-                    log.add(epoch)
+                    add(epoch)
                     self.on_epoch(epoch)
 
                 yield dataclasses.replace(self, on_epoch=on_epoch)
@@ -112,16 +102,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(TrainingOptions):
-    """What ``finetune`` is asked for.
-
-    Attributes:
-        model: the model file to start from.
-        cache: folder for activations; None = ``folder`` is beside the output, and of this output alone.
-        keep_cache: leave them there for the next run.
-        weights: where the backbone's weights are, if the model file has none that can be trained.
-        engine: what runs the frozen part.
-        progress: called after every batch that went through it.
-    """
+    """What ``finetune`` is asked for."""
 
     model: Path
     cache: Path | None
@@ -132,20 +113,13 @@ class FinetuneOptions(TrainingOptions):
 
     @property
     def folder(self) -> Path:
-        """Where activations are kept."""
+        """Where activations are kept; without ``cache`` beside the output, and for this one alone."""
         return self.cache if self.cache is not None else self.output.with_name(self.output.name + ".cache")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchOptions(TrainingOptions):
-    """What ``scratch`` is asked for.
-
-    Attributes:
-        size: (height, width) of the input in pixels; a single number is both.
-        plain: neither dropout nor changing images.
-        test_fraction: share held out for the test, where the source gives none.
-        decode: ``exact`` or ``fast``; see ``ffe.images.decode_fast``.
-    """
+    """What ``scratch`` is asked for."""
 
     size: int | tuple[int, int]
     plain: bool
@@ -174,11 +148,7 @@ def parts_of(asked: str | int | Iterable[str | int]) -> tuple[str, ...]:
 
 
 def augment_of(asked: str | AugmentSpec | None) -> AugmentSpec | None:
-    """Return how images are to change; None and ``none`` = they are not.
-
-    Raises:
-        SpecError: see ``ffe.images.augment_text.parse_augment``.
-    """
+    """Return how images are to change; None and ``none`` = they are not."""
     if not isinstance(asked, str):
         return asked
     return None if asked == "none" else parse_augment(asked)

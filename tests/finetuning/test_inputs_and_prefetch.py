@@ -10,7 +10,7 @@ import pytest
 
 from ffe.base.digests import bytes_digest
 from ffe.engines.fake import FakeEngine
-from ffe.finetuning.inputs import Activations, DecodedImages, views_of
+from ffe.finetuning.inputs import Activations, DecodedImages
 from ffe.finetuning.prefetch import batches
 from ffe.images.augment import augment
 from ffe.images.preprocess import preprocess
@@ -108,7 +108,7 @@ def test_pictures_are_scaled_where_all_of_the_network_learns(pictures: tuple[np.
 def test_pictures_change_with_the_view_and_the_same_view_is_the_same(pictures: tuple[np.ndarray, list[str]]) -> None:
     pixels, sha256 = pictures
     spec = AugmentSpec(flip=True, rotate=40, shift=0.2)
-    source = DecodedImages(pixels, sha256, "none", views_of(spec))
+    source = DecodedImages(pixels, sha256, "none", spec)
     rows = np.asarray([4, 1, 2])
     first, second = source.take(rows, 1), source.take(rows, 2)
     assert np.array_equal(first, np.stack([augment(pixels[i], spec, sha256[i], 1) for i in rows]).astype(np.float32))
@@ -122,7 +122,7 @@ def test_so_many_views_of_pictures_take_turns_with_the_plain_ones(pictures: tupl
     """As those of activations do, by the same numbers."""
     pixels, sha256 = pictures
     spec = AugmentSpec(flip=True, rotate=40, shift=0.2)
-    source, anew = (DecodedImages(pixels, sha256, "none", views_of(spec), views=count) for count in (2, 0))
+    source, anew = (DecodedImages(pixels, sha256, "none", spec, views=count) for count in (2, 0))
     rows = np.asarray([4, 1, 2])
     for view, number in ((0, 0), (1, 1), (2, 2), (3, 0), (4, 1)):
         assert np.array_equal(source.take(rows, view), anew.take(rows, number))
@@ -147,7 +147,7 @@ def test_pictures_go_through_the_frozen_part(
             return super().extract(images)
 
     engine = Counting(SPEC, 2)
-    source = DecodedImages(pixels, sha256, "none", views_of(AugmentSpec(flip=True, rotate=20)), engine, (4, 4, 3))
+    source = DecodedImages(pixels, sha256, "none", AugmentSpec(flip=True, rotate=20), engine, (4, 4, 3))
     rows = np.asarray([4, 1, 2])
     plain = source.take(rows, 0)
     assert np.array_equal(plain, FakeEngine(SPEC, 8).extract(pixels[rows]).reshape(3, 4, 4, 3))

@@ -14,7 +14,7 @@ import pytest
 
 from ffe.base.clock import Clock
 from ffe.errors import DataError, SpecError
-from ffe.finetuning.epochs import Epoch, TensorBoardLog, best_of
+from ffe.finetuning.epochs import Epoch, best_of, tensorboard_log
 from ffe.finetuning.finish import ended_early
 from ffe.finetuning.schedule import learning_rate
 from ffe.finetuning.trainer import Step, Trainer, loss_and_accuracy
@@ -206,9 +206,9 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     epochs = [Epoch(1, n, None if not n else 1 / n, 0.5, 0.3 + n, 0.9, 0.1 if n else None, 1.0, 1.0, True) for n in range(3)]
-    with TensorBoardLog(tmp_path) as log:
+    with tensorboard_log(tmp_path) as add:
         for epoch in epochs:
-            log.add(epoch)
+            add(epoch)
     found = {}
     for run in ("train", "validation"):
         accumulator = EventAccumulator(str(tmp_path / run))
