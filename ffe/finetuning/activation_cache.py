@@ -94,11 +94,7 @@ class ActivationCache:
         return (self._augment is None or self._views is not None) and cut.place != "input"
 
     def check_room(self, cuts: list[Cut]) -> None:
-        """Say, before anything slow, how much disk the activations of all stages take, and make sure that it is there.
-
-        Raises:
-            DiskFullError: it has not.
-        """
+        """Say, before anything slow, how much disk the activations of all stages take; without the room, a DiskFullError."""
         sizes = {self._path(cut): self._bytes(cut) for cut in cuts if self.keeps(cut) and not self._path(cut).exists()}
         if not sizes:
             return
@@ -223,37 +219,32 @@ class ActivationCache:
 
     def _log_stage(self, stage: Stage, cut: Cut, above: keras.Model | None, engine: Engine | None, count: int) -> None:
         """Say what a stage trains, and what it takes: disk, and about how long."""
-        name = self._spec.backbone.name
-        what = (
-            f"{last_layers(stage.layers)} of {name} {'learns' if stage.layers == 1 else 'learn'}, from {stage.first} on "
-            f"({stage.learning} {'has' if stage.learning == 1 else 'have'} weights to train)"
-            if stage.layers
-            else f"the head learns, all of {name} stays as it is"
-        )
-        images = len(self._found.records)
-        rate = None if engine is None else images_per_second(engine, self._noise(), _MEASURE_SECONDS)
+        name, images, rate = self._spec.backbone.name, len(self._found.records), 0.0
+        learn, have = "learns" if stage.layers == 1 else "learn", "has" if stage.learning == 1 else "have"
+        what = f"the head learns, all of {name} stays as it is"
+        if stage.layers:
+            layers = f"{last_layers(stage.layers)} of {name} {learn}, from {stage.first} on"
+            what = f"{layers} ({stage.learning} {have} weights to train)"
+        if engine is not None:
+            noise = np.random.default_rng(0).integers(0, 256, (_MEASURED, *self._spec.preprocess.size, 3), np.uint8)
+            rate = images_per_second(engine, noise, _MEASURE_SECONDS)
         lines = [f"stage {stage.number} of {count}: {what}"]
         if self.keeps(cut) and engine is None:
-            new = self._new(cut)
-            rest = (
-                f", but for {counted(new, 'new image, which goes', 'new images, which go')} through the part that stays first"
-                if new
-                else ""
-            )
+            new, rest = self._new(cut), ""
+            if new:
+                rest = (
+                    f", but for {counted(new, 'new image, which goes', 'new images, which go')} through the part that stays first"
+                )
             lines.append(f"the output of {cut.layer} is in '{self._path(cut)}' already{rest}")
         elif self.keeps(cut):
-            assert rate is not None
-            size = self._bytes(cut)
-            lines.append(
-                f"the output of {cut.layer} stays the same, and is computed once: {self._what()}, about "
-                f"{rough_duration(self._count() / rate)} and {bytes_text(size)}"
-            )
+            takes = f"{rough_duration(self._count() / rate)} and {bytes_text(self._bytes(cut))}"
+            lines.append(f"the output of {cut.layer} stays the same, and is computed once: {self._what()}, about {takes}")
         elif self._augment is not None and self._views is None:
             lines.append("images change in every epoch, so nothing can be kept for the next")
         else:
             lines.append("it learns from the first layer on, so nothing can be kept")
         seconds = images * self._step_seconds(above, cut)
-        if rate is not None and not self.keeps(cut):
+        if engine is not None and not self.keeps(cut):
             seconds += images / rate
         lines.append(f"an epoch takes about {rough_duration(seconds)}")
         log.info("%s", "; ".join(lines))
@@ -267,9 +258,6 @@ class ActivationCache:
         started = time.perf_counter()
         above.predict_on_batch(x)
         return _BACKWARD * (time.perf_counter() - started) / _MEASURED
-
-    def _noise(self) -> np.ndarray:
-        return np.random.default_rng(0).integers(0, 256, (_MEASURED, *self._spec.preprocess.size, 3), np.uint8)
 
     def _extracted(self, cut: Cut) -> Path:
         """Compute the activations at a cut, as far as they are not there, and return their file."""

@@ -88,11 +88,7 @@ class PreparedModel:
 
 
 def open_base(path: Path, weights: str) -> BaseModel:
-    """Open the model to start from, and find a backbone of it that can be trained.
-
-    Args:
-        path: the model file.
-        weights: where the backbone's weights are, if the file has none that can be trained.
+    """Open the model to start from, and find a backbone of it that can be trained; if the file has none, of these weights.
 
     Raises:
         BundleError, HeadError, BackboneError, WeightsError: it cannot be the start.
@@ -130,7 +126,7 @@ def prepare_model(
         DataError: an image tests that the model was trained on; or it validates, and the model cannot be fitted without it.
     """
     spec = options.spec
-    manifest, head = base.bundle.manifest, base.head
+    manifest, head, factor = base.bundle.manifest, base.head, base.bundle.manifest.temperature
     used = np.flatnonzero(images.labels >= 0)
     height, width, channels = manifest.grid
     mapped = empty_rows(len(images), pooled_dims(head.map.pooling, manifest.grid))
@@ -150,11 +146,10 @@ def prepare_model(
         )
     weights = weights_of_classes(spec.class_weights, images.labels[train], len(manifest.class_names))
     before = (
-        with_temperature(head.proba_rowwise(mapped[test]), manifest.temperature)
+        with_temperature(head.proba_rowwise(mapped[test]), factor)
         if manifest.spec.precision == "float32"
         else _answers(base, [images.files[i] for i in test], options.limits)
     )
-    factor = manifest.temperature
     seen = sum(known.get(images.sha256[i]) == TRAIN for i in valid)
     if seen or manifest.spec.precision != "float32":
         head = _without(base, mapped[train], images.labels[train], spec.seed, None if np.allclose(weights, 1) else weights)

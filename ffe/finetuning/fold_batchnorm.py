@@ -16,15 +16,12 @@ if TYPE_CHECKING:
 def fold_batchnorms(model: keras.Model) -> keras.Model:
     """Return a model of the same function that is quicker to train; both have the same variables.
 
-    A batch normalisation that is frozen multiplies and adds constants. Behind
-    a convolution without an activation the factors go into its kernel, which
-    is far smaller than what flows, and the sums into its bias. The kernel
-    itself stays the variable that learns, so that an optimizer takes the same
-    steps as without. A convolution with a 1x1 kernel is a matrix product, which
-    is quicker as such. Results differ by rounding.
-
-    Args:
-        model: functional; what is frozen must stay so.
+    A batch normalisation that is frozen, and stays so, multiplies and adds
+    constants. Behind a convolution without an activation the factors go into its
+    kernel, which is far smaller than what flows, and the sums into its bias. The
+    kernel itself stays the variable that learns, so that an optimizer takes the
+    same steps as without. A convolution with a 1x1 kernel is a matrix product,
+    which is quicker as such. Results differ by rounding.
     """
     import keras
 
@@ -37,7 +34,7 @@ def fold_batchnorms(model: keras.Model) -> keras.Model:
             before = tensor._keras_history.operation
             if _is_plain_convolution(before) and before.activation is keras.activations.linear and consumers[id(tensor)] == 1:
                 replaced[id(before)] = _folded(before, operation)
-                replaced[id(operation)] = _nothing(operation)
+                replaced[id(operation)] = _identity(operation)
     for operation in model.operations:
         if id(operation) not in replaced and _is_product(operation):
             replaced[id(operation)] = _folded(operation, None)
@@ -56,21 +53,18 @@ def _is_plain_convolution(operation: Any) -> bool:
 def _is_product(operation: Any) -> bool:
     import keras
 
-    return (
-        type(operation) is keras.layers.Conv2D
-        and _is_plain_convolution(operation)
-        and tuple(operation.kernel_size) == tuple(operation.strides) == (1, 1)
-    )
+    plain = type(operation) is keras.layers.Conv2D and _is_plain_convolution(operation)
+    return plain and tuple(operation.kernel_size) == tuple(operation.strides) == (1, 1)
 
 
-def _nothing(norm: keras.layers.Layer) -> keras.layers.Layer:
+def _identity(norm: keras.layers.Layer) -> keras.layers.Layer:
     import keras
 
-    class Nothing(keras.layers.Layer):
+    class Identity(keras.layers.Layer):  # that of Keras takes no mask, which a batch norm is called with
         def call(self, x, mask=None):  # type: ignore[no-untyped-def]
             return x
 
-    return Nothing(name=norm.name)
+    return Identity(name=norm.name)
 
 
 def _folded(convolution: keras.layers.Layer, norm: keras.layers.Layer | None) -> keras.layers.Layer:
@@ -79,8 +73,7 @@ def _folded(convolution: keras.layers.Layer, norm: keras.layers.Layer | None) ->
 
     ops = keras.ops
     scale, shift = (None, None) if norm is None else _constants(norm)
-    depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
-    product = _is_product(convolution)
+    depthwise, product = isinstance(convolution, keras.layers.DepthwiseConv2D), _is_product(convolution)
 
     class Folded(keras.layers.Layer):
         def __init__(self) -> None:
@@ -94,13 +87,12 @@ def _folded(convolution: keras.layers.Layer, norm: keras.layers.Layer | None) ->
                 kernel = ops.reshape(kernel, kernel.shape[2:])
             if scale is not None:
                 kernel = kernel * (scale[:, None] if depthwise else scale)
-            options = {"strides": convolution.strides, "padding": convolution.padding, "data_format": "channels_last"}
             if product:
                 x = ops.matmul(x, kernel)
-            elif depthwise:
-                x = ops.depthwise_conv(x, kernel, dilation_rate=convolution.dilation_rate, **options)
             else:
-                x = ops.conv(x, kernel, dilation_rate=convolution.dilation_rate, **options)
+                names = ("strides", "padding", "data_format", "dilation_rate")
+                convolve = ops.depthwise_conv if depthwise else ops.conv
+                x = convolve(x, kernel, **{name: getattr(convolution, name) for name in names})
             if convolution.use_bias:
                 x = x + (convolution.bias if scale is None else convolution.bias * scale)
             if shift is not None:

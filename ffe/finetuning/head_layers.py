@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,11 +61,7 @@ def can_learn(head: str, parameters: Mapping[str, Any]) -> bool:
 
 
 def check_head(head: Head, model: str) -> None:
-    """Make sure that a head consists of layers that can go on learning.
-
-    Raises:
-        HeadError: it does not; the message names a command that makes one that does.
-    """
+    """Make sure that the head of a model consists of layers that can go on learning; the HeadError names a command."""
     if not can_learn(head.name, head.parameters):
         what = {"svm": "an RBF svm", "ensemble": "an ensemble"}.get(head.name, f"a {head.name}")
         raise HeadError(
@@ -81,29 +78,25 @@ def warm_start(head: Head, factor: float, dropout: float | None = None, x: np.nd
     probabilities come as near to those of the votes as one factor can bring them.
 
     Args:
-        head: dense, logistic, or a linear svm.
+        head: one that ``can_learn``.
         factor: its temperature; see ``ffe.evaluation.temperature``.
         dropout: None = that of a dense head, and 0.2 for the others.
         x: float32 (n, d), rows as ``head.map.rowwise`` gives them; only such an svm needs them.
     """
-    arrays, map_ = head.arrays(), head.map
-    parameters = {name: head.parameters[name] for name in _SHAPE_OF_MAP if name in head.parameters}
+    arrays, rate = head.arrays(), head.parameters.get("dropout_rate", _LINEAR_DROPOUT) if dropout is None else dropout
+    parameters = {name: head.parameters[name] for name in (*_SHAPE_OF_MAP, *_SHAPE_OF_DENSE) if name in head.parameters}
     if isinstance(head, DenseHead):
         count = sum(name.startswith("kernel") for name in arrays)
         layers = [(arrays[f"kernel{i}"], arrays[f"bias{i}"]) for i in range(count)]
-        parameters |= {name: head.parameters[name] for name in _SHAPE_OF_DENSE if name in head.parameters}
-        rate = head.parameters["dropout_rate"] if dropout is None else dropout
+    elif isinstance(head, SvmHead):
+        layer, factor = _layer_of_svm(arrays, factor, head, x)
+        layers = [layer]
     else:
-        rate = _LINEAR_DROPOUT if dropout is None else dropout
-        if isinstance(head, SvmHead):
-            layer, factor = _layer_of_svm(arrays, factor, head, x)
-            layers = [layer]
-        else:
-            layers = [(arrays["weights"], arrays["bias"])]
+        layers = [(arrays["weights"], arrays["bias"])]
     kernel, bias = layers[-1]
     layers[-1] = (kernel * np.float32(factor), bias * factor)
     layers = [(np.asarray(kernel, np.float32), np.asarray(bias, np.float32)) for kernel, bias in layers]
-    return WarmStart(map_, layers, parameters, float(rate))
+    return WarmStart(head.map, layers, parameters, float(rate))
 
 
 def _layer_of_svm(
@@ -117,13 +110,9 @@ def _layer_of_svm(
         return (pairs, bias), own * factor
     assert x is not None
     signs = np.zeros((pairs.shape[1], count), np.float32)
-    pair = 0
-    for first in range(count):
-        for second in range(first + 1, count):
-            signs[pair, first], signs[pair, second] = 1, -1
-            pair += 1
-    settled = head.map.settle(x)
-    decisions = settled @ pairs + bias
+    for pair, (first, second) in enumerate(itertools.combinations(range(count), 2)):
+        signs[pair, first], signs[pair, second] = 1, -1
+    decisions = head.map.settle(x) @ pairs + bias
     wanted = with_temperature(softmax(own * class_scores(decisions, count)), factor)
     return (pairs @ signs, bias @ signs), _nearest_factor(decisions @ signs, wanted)
 
@@ -139,14 +128,7 @@ def _nearest_factor(scores: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def first_head(grid: tuple[int, int, int], classes: int, dropout: float, seed: int = 0) -> WarmStart:
-    """Return untrained dense layers behind the convolutions: 512 units, then one logit for two classes, else one for each.
-
-    Args:
-        grid: (h, w, c) of the convolutions' output.
-        classes: how many.
-        dropout: share of the features that are silent in a step.
-        seed: of the kernels.
-    """
+    """Return untrained layers behind convolutions (h, w, c): 512 units, then one logit for two classes, else one for each."""
     parameters = {"pooling": "flat", "scaling": "none", "pca": False, "first_dense": UNITS, "extra_dense_layer": False}
     network = Network(UNITS, 0, 1 if classes == 2 else classes, dropout, 1e-4, 0.0)
     layers = initial_layers(network, int(np.prod(grid)), seed)

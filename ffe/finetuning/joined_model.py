@@ -24,9 +24,6 @@ class JoinedModel:
             own layers take part: what they learn, they learn in this model too.
         start: the head's layers.
         seed: of the dropout.
-
-    Attributes:
-        backbone: as given.
     """
 
     def __init__(self, backbone: keras.Model, start: WarmStart, seed: int = 0) -> None:
@@ -67,10 +64,9 @@ class JoinedModel:
 
 
 def features_above(backbone: keras.Model, layer: str) -> keras.Model | None:
-    """Return the part from a layer's output (not included; empty = the input) to the features, float32 (N, D).
+    """Return the part from a layer's output (not included; empty = the input) to the features, float32 (N, D); None = nothing.
 
-    None if there is nothing in between. It has the backbone's own variables; batch norms that are frozen keep the
-    statistics that they have now.
+    It has the backbone's own variables; batch norms that are frozen keep the statistics that they have now.
     """
     import keras
 

@@ -23,10 +23,7 @@ class BatchSource(Protocol):
 def batches(source: BatchSource, order: np.ndarray, size: int, view: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows int64 (n,), what the source has for them), n = size but for the last batch.
 
-    A thread makes them, two ahead; it ends with the iterator.
-
-    Raises:
-        Exception: whatever the source raises.
+    A thread makes them, two ahead; it ends with the iterator, which raises whatever the source raises.
     """
     ready: queue.Queue[tuple[np.ndarray, np.ndarray] | BaseException | None] = queue.Queue(_AHEAD)
     stopped = threading.Event()

@@ -17,14 +17,7 @@ def learning_rate(schedule: Schedule, start: float, epoch: int, epochs: int, hol
     ``start * exp(0.1 * (hold - 1 - epoch))``. The schedule that is
     often written ``start if epoch < 10 else start * exp(0.1 * (10 - epoch))``
     stays for eleven epochs, so it is that of ``hold=11``. ``cosine`` falls from
-    the start to nearly 0 along half a wave.
-
-    Args:
-        schedule: its name.
-        start: the first one, > 0.
-        epoch: of the stage, counted from 0.
-        epochs: of the stage.
-        hold: see above.
+    the start to nearly 0 along half a wave. ``epoch`` counts from 0, of the stage's ``epochs``.
     """
     if schedule == "exponential":
         return start * math.exp(min(0.0, _FALL * (hold - 1 - epoch)))

@@ -44,9 +44,8 @@ def find_cut(model: keras.Model, learning: Sequence[keras.layers.Layer], *, from
     Args:
         model: the backbone, one input and one output.
         learning: the layers above it; none = the cut is the output.
-        from_file: whether the backbone is read from a file whenever it is needed,
-            so that all names last. If it is built, those that Keras counts up
-            (``activation_187``) are other ones each time, and cannot be named.
+        from_file: whether the backbone is read from a file, so that all names last. If it is
+            built, those that Keras counts up (``activation_187``) are other ones each time.
     """
     order = {id(operation): place for place, operation in enumerate(model.operations)}
     if not learning:

@@ -16,10 +16,7 @@ ALL = "all"
 
 
 def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
-    """Return how many layers, counted from the end of the backbone, are meant.
-
-    Layers are counted as in ``model.layers[-n:]``, the input and layers without
-    weights included.
+    """Return how many layers are meant, as in ``model.layers[-n:]``, the input and layers without weights included.
 
     Args:
         model: the backbone.
@@ -33,13 +30,13 @@ def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
     names = [layer.name for layer in model.layers]
     if wanted == ALL:
         return len(names)
-    if wanted.isdecimal():
-        if int(wanted) > len(names):
-            raise BackboneError(
-                f"The backbone '{backbone}' has {counted(len(names), 'layer')}, so {wanted} of them cannot be unfrozen; "
-                f"give at most {len(names)}, or '{ALL}'."
-            )
+    if wanted.isdecimal() and int(wanted) <= len(names):
         return int(wanted)
+    if wanted.isdecimal():
+        raise BackboneError(
+            f"The backbone '{backbone}' has {counted(len(names), 'layer')}, so {wanted} of them cannot be unfrozen; "
+            f"give at most {len(names)}, or '{ALL}'."
+        )
     if _is_number(wanted):
         raise BackboneError(
             f"{wanted} layers of the backbone '{backbone}' cannot be unfrozen; "
@@ -64,23 +61,14 @@ def _is_number(text: str) -> bool:
 
 
 def count_stages(model: keras.Model, wanted: Sequence[str], backbone: str) -> list[int]:
-    """Return how many layers each stage unfreezes; see ``count_unfrozen``.
-
-    Raises:
-        BackboneError: there are fewer layers, or none of that name.
-        SpecError: a stage unfreezes fewer than the one before it.
-    """
+    """Return how many layers each stage unfreezes; see ``count_unfrozen`` and ``check_growing``."""
     counts = [count_unfrozen(model, each, backbone) for each in wanted]
     check_growing(wanted, counts)
     return counts
 
 
 def check_growing(wanted: Sequence[str], counts: Sequence[int]) -> None:
-    """Make sure that each stage unfreezes at least as many layers as the one before it.
-
-    Raises:
-        SpecError: a stage unfreezes fewer.
-    """
+    """Make sure that each stage unfreezes at least as many layers as the one before it; else a SpecError says what to write."""
     for i in range(1, len(counts)):
         if counts[i] < counts[i - 1]:
             rising = ",".join(wanted[j] for j in sorted(range(len(counts)), key=lambda j: counts[j]))
@@ -91,16 +79,10 @@ def check_growing(wanted: Sequence[str], counts: Sequence[int]) -> None:
 
 
 def unfreeze_layers(model: keras.Model, count: int, *, batchnorm: bool = False) -> list[keras.layers.Layer]:
-    """Let the last layers of a backbone learn, and no other.
+    """Let the last layers of a backbone learn, and no other; return those that have something to learn.
 
-    Args:
-        model: the backbone.
-        count: how many layers, from the end.
-        batchnorm: whether batch normalisations among them learn, and use the
-            statistics of the batch; if not, they keep those that they have.
-
-    Returns:
-        The layers that have something to learn.
+    With ``batchnorm``, batch normalisations among them learn, and use the
+    statistics of the batch; if not, they keep those that they have.
     """
     import keras
 
