@@ -61,12 +61,7 @@ def numbered(count: int) -> tuple[str, ...]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'svm'?``, or nothing where no known name is near; capitals do not count.
-
-    Args:
-        name: what was asked for.
-        known: the names that there are.
-    """
+    """Return `` Did you mean 'svm'?``, or nothing where no known name is near; capitals do not count."""
     names = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.strip().lower(), names, n=1)
     return f" Did you mean '{names[near[0]]}'?" if near else ""
@@ -96,9 +91,7 @@ _FORMATS = {
 def suffix_refusal(path: str | os.PathLike[str], what: str) -> str | None:
     """Return what to say of an output whose ending is that of another format; None = it may stay, as any unknown one.
 
-    Args:
-        path: the output.
-        what: ``features``, ``model`` or ``report``.
+    ``what``: ``features``, ``model`` or ``report``.
     """
     stem, suffix = os.path.splitext(os.fspath(path))
     right, called, wrong = _FORMATS[what]
@@ -121,10 +114,7 @@ def overwrite_refusal(path: str | os.PathLike[str], what: str, *, overwrite: boo
     replaced. What is none of ffe's is never replaced, and neither is an input
     of the same command, but for the model that ``finetune`` goes on from.
 
-    Args:
-        path: the output.
-        what: what is there: ``feature file`` or ``model file``.
-        overwrite: whether it may be replaced.
+    ``what`` is there: ``feature file`` or ``model file``.
     """
     if overwrite or not os.path.exists(path):
         return None
@@ -157,12 +147,8 @@ def plain(text: object, longest: int = _LONGEST) -> str:
     """Return any text so that it can be written as UTF-8 and seen as it is.
 
     Control characters and undecodable bytes are shown as ``\\n`` and ``\\x80``,
-    characters that turn the direction of the text as ``\\u202e``; the middle of a
-    very long text is left out. HTML is not escaped here.
-
-    Args:
-        text: a path, a name, a sentence.
-        longest: characters that are kept.
+    characters that turn the direction of the text as ``\\u202e``; of a text that is
+    longer the middle is left out. HTML is not escaped here.
     """
     shown = str(text)
     if len(shown) > longest:
@@ -274,17 +260,11 @@ def rough_duration(seconds: float) -> str:
 
 
 def of_a_hundred(accuracy: float, interval: Sequence[float] | None, n: int) -> str:
-    """Return an accuracy in words.
+    """Return an accuracy in [0, 1], and its interval, on n photos in words.
 
-    Args:
-        accuracy: in [0, 1].
-        interval: (low, high) of it, or None.
-        n: photos tested.
-
-    Returns:
-        ``Of 100 new photos like these, about 98 would be named rightly; with 280
-        tested photos it may be 96 to 99.`` The ends are rounded to the nearest,
-        as the interval beside it is; only where both are the same they have a digit more.
+    ``Of 100 new photos like these, about 98 would be named rightly; with 280 tested
+    photos it may be 96 to 99.`` The ends are rounded to the nearest, as the interval
+    beside it is; only where both are the same they have a digit more.
     """
     nearest = round(100 * accuracy)
     about = f"about {nearest}"

@@ -33,6 +33,7 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 
 def _features(file: str, as_json: bool) -> None:
     from ffe.base.text import bytes_text
+    from ffe.engines.quantize import Fidelity
     from ffe.extraction.views import views_text
     from ffe.store.journal_records import read_records
     from ffe.store.reader import FeatureStore
@@ -48,30 +49,21 @@ def _features(file: str, as_json: bool) -> None:
             return
         spec = store.spec
         height, width, channels = store.grid
+        dims = f"{counted(store.dims, 'feature')} each ({height}x{width}x{channels})"
         lines = [
-            (
-                "rows",
-                f"{_rows_text(summary)}, with {counted(store.dims, 'feature')} each ({height}x{width}x{channels}), {spec.dtype}",
-            ),
+            ("rows", f"{_rows_text(summary)}, with {dims}, {spec.dtype}"),
+            ("views", None if store.made_views is None else views_text(store.made_views)),
             ("file", f"{bytes_text(Path(file).stat().st_size)}, {_file_text(summary)}"),
             ("source", store.source),
             ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}"),
+            ("layer", spec.backbone.layer or None),
             ("input", _input_text(spec)),
             ("precision", _precision_text(spec)),
             ("spec digest", store.spec_digest),
+            ("unfinished", _unfinished_text(rows) if rows else None),
+            ("fidelity", fidelity_text(Fidelity(**summary["fidelity"])) if summary["fidelity"] else None),
+            ("splits", ", ".join(f"{name} {count}" for name, count in summary["splits"].items()) or None),
         ]
-        if store.made_views is not None:
-            lines.insert(1, ("views", views_text(store.made_views)))
-        if rows:
-            lines.append(("unfinished", _unfinished_text(rows)))
-        if summary["fidelity"]:
-            from ffe.engines.quantize import Fidelity
-
-            lines.append(("fidelity", fidelity_text(Fidelity(**summary["fidelity"]))))
-        if spec.backbone.layer:
-            lines.insert(next(i for i, (name, _) in enumerate(lines) if name == "input"), ("layer", spec.backbone.layer))
-        if summary["splits"]:
-            lines.append(("splits", ", ".join(f"{name} {count}" for name, count in summary["splits"].items())))
         click.echo(facts_text(lines, 11) + "\n")
         counts = [*summary["class_counts"].items()]
         if summary["unlabelled"]:
@@ -117,13 +109,6 @@ def _weights_text(spec: Any) -> str:
     return f"{how}weights {spec.backbone.weights_sha256[:12]}"
 
 
-def _training_text(training: Any, backbone: str) -> str:
-    from ffe.wording.results import history_text, stage_text
-
-    lines = [f"Stage {stage['number']} trained {stage_text(stage, backbone)}." for stage in training["stages"]]
-    return "\n".join([*lines, "", history_text(training["history"])])
-
-
 def _model(file: str, splits: bool, as_json: bool) -> None:
     from ffe.bundle.io import Bundle
     from ffe.errors import one_line
@@ -136,15 +121,17 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
-    from ffe.base.text import counted, plain, share_text
+    from ffe.base.text import plain, share_text
     from ffe.wording.results import (
         calibration_text,
         comparison_text,
         evaluation_text,
         facts_text,
         head_text,
+        history_text,
         leaderboard_text,
         leak_text,
+        stage_text,
         trained_views_text,
     )
 
@@ -159,24 +146,19 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         print_json(record | ({"splits": where} if splits else {}))
         return
     spec = manifest.spec
+    inside = "inside" if bundle.has_backbone else "not inside"
     lines = [
         ("head", head_text(manifest.head.name, manifest.head.parameters)),
         ("classes", plain(", ".join(manifest.class_names))),
-        (
-            "backbone",
-            f"{spec.backbone.name}, {_weights_text(spec)}, {'inside' if bundle.has_backbone else 'not inside'} the file",
-        ),
+        ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}, {inside} the file"),
         ("input", _input_text(spec)),
         ("precision", _precision_text(spec)),
         ("digest", bundle.sha256),
         ("made with", ", ".join([f"ffe {manifest.ffe_version}", *(f"{n} {v}" for n, v in manifest.libraries.items())])),
+        ("views", None if manifest.views is None else trained_views_text(manifest.views)),
+        ("not sure", f"below {share_text(manifest.reject)}" if manifest.reject else None),
+        ("answers", calibration_text(manifest.calibration) if "error_before" in manifest.calibration else None),
     ]
-    if manifest.views is not None:
-        lines.append(("views", trained_views_text(manifest.views)))
-    if manifest.reject:
-        lines.append(("not sure", f"below {share_text(manifest.reject)}"))
-    if "error_before" in manifest.calibration:
-        lines.append(("answers", calibration_text(manifest.calibration)))
     click.echo(facts_text(lines, 11) + "\n")
     click.echo("Test: " + evaluation_text(manifest.evaluation["test"]))
     if manifest.leaderboard:
@@ -191,8 +173,9 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         click.echo(f"\nBest two heads: {comparison_text(search['comparison'], *search['rivals'])}.")
     if search.get("leak"):
         click.echo(f"\nTogether: {leak_text(search['leak'], manifest.evaluation['test']['accuracy'])}")
-    if manifest.training:
-        click.echo("\n" + _training_text(manifest.training, spec.backbone.name))
+    if training := manifest.training:
+        stages = [f"Stage {stage['number']} trained {stage_text(stage, spec.backbone.name)}." for stage in training["stages"]]
+        click.echo("\n" + "\n".join([*stages, "", history_text(training["history"])]))
     if where:
         click.echo("\nsplit\tpath")
     for path, split in where.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -57,46 +58,47 @@ def _text(result: ScanResult) -> str:
     parts = [facts_text(_facts(result), 9)]
     if result.classes:
         parts.append(_classes(result))
-    if result.skipped:
-        rows = [(file.path, file.reason, file.message_and_line()) for file in result.skipped[:_LISTED]]
-        parts.append(table(("cannot be read", "reason", "why"), rows) + _more(len(result.skipped)))
-    if result.left_out:
-        parts.append(table(("left out", "why"), result.left_out[:_LISTED]) + _more(len(result.left_out)))
-    if result.other_endings:
-        named = [(other.path, other.format) for other in result.other_endings[:_LISTED]]
-        parts.append(table(("named otherwise", "holds"), named) + _more(len(result.other_endings)))
-    if result.twins:
-        cells = []
-        for twins in result.twins[:_LISTED]:
-            rest = f" and {len(twins.paths) - 3} more" if len(twins.paths) > 3 else ""
-            cells.append((twins.cause, ", ".join(twins.paths[:3]) + rest))
-        parts.append(table(("there twice", "photos"), cells) + _more(len(result.twins)))
+    twins = [
+        (each.cause, ", ".join(each.paths[:3]) + (f" and {len(each.paths) - 3} more" if len(each.paths) > 3 else ""))
+        for each in result.twins
+    ]
+    lists: tuple[tuple[tuple[str, ...], Sequence[tuple[str, ...]]], ...] = (
+        (("cannot be read", "reason", "why"), [(file.path, file.reason, file.message_and_line()) for file in result.skipped]),
+        (("left out", "why"), result.left_out),
+        (("named otherwise", "holds"), [(other.path, other.format) for other in result.other_endings]),
+        (("there twice", "photos"), twins),
+    )
+    for header, rows in lists:
+        if rows:
+            more = f"\nand {len(rows) - _LISTED} more; --json lists all" if len(rows) > _LISTED else ""
+            parts.append(table(header, rows[:_LISTED]) + more)
     findings = [(advice.level, advice.text) for advice in result.advice]
     parts.append(facts_text(findings, 7) if findings else "Nothing stands in the way of training on these photos.")
     return "\n\n".join(parts)
 
 
-def _facts(result: ScanResult) -> list[tuple[str, str]]:
+def _facts(result: ScanResult) -> list[tuple[str, str | None]]:
     from ffe.base.text import bytes_text, counted, number
 
-    def shares(counts: dict[str, int]) -> str:
-        return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    def shares(counts: dict[str, int]) -> str | None:
+        return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or None
 
-    facts = [
+    def spread(name: str) -> str | None:
+        if result.dimensions is None:
+            return None
+        found = getattr(result.dimensions, name)
+        return f"{number(found.least)} to {number(found.most)}, median {number(found.median)}"
+
+    return [
         ("photos", f"{result.photos:,} of {counted(result.files, 'file')} ({result.kind}), {bytes_text(result.bytes)}"),
         ("looked at", f"in {duration_text(result.seconds)}"),
         ("formats", shares(result.formats)),
         ("colours", shares(result.colours)),
         ("splits", shares(result.splits)),
+        ("unlabelled", counted(result.unlabelled, "photo") if result.unlabelled else None),
+        *((name, spread(name)) for name in ("width", "height", "aspect")),
+        ("for", f"{result.backbone} at {result.size[0]}x{result.size[1]}"),
     ]
-    if result.unlabelled:
-        facts.append(("unlabelled", counted(result.unlabelled, "photo")))
-    if result.dimensions is not None:
-        for name, what in (("width", "width"), ("height", "height"), ("aspect", "aspect")):
-            spread = getattr(result.dimensions, name)
-            facts.append((what, f"{number(spread.least)} to {number(spread.most)}, median {number(spread.median)}"))
-    facts.append(("for", f"{result.backbone} at {result.size[0]}x{result.size[1]}"))
-    return [(name, value) for name, value in facts if value]
 
 
 def _classes(result: ScanResult) -> str:
@@ -135,7 +137,3 @@ def bar_text(share: float, width: int = _BAR) -> str:
         return "#" * round(share * width)
     eighths = round(8 * share * width)
     return blocks[0] * (eighths // 8) + (blocks[eighths % 8] if eighths % 8 else "")
-
-
-def _more(count: int) -> str:
-    return f"\nand {count - _LISTED} more; --json lists all" if count > _LISTED else ""

@@ -25,7 +25,6 @@ class ClassCount:
     """One class.
 
     Attributes:
-        name: the class.
         photos: how many of it can be read.
         different: how many of these are left where those that belong together count once.
         splits: split -> photos of it; empty where the source gives no splits.
@@ -55,11 +54,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Dimensions:
-    """How large the photos are, in pixels, standing upright.
+    """How large the photos are, in pixels, standing upright; the aspect is width / height.
 
     Attributes:
-        width, height: of the photos.
-        aspect: width / height.
         smaller: photos that are smaller than the backbone's input in height or width.
         elongated: photos that are more than twice as long one way as the other.
     """

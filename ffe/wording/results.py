@@ -40,14 +40,11 @@ def table(
     right: Sequence[int] = (),
     columns: int | None = _COLUMNS,
 ) -> str:
-    """Return columns of text under a header.
+    """Return columns of text under titles; a cell of several lines is a tuple of them.
 
     Args:
-        header: titles.
-        rows: cells; one of several lines is a tuple of them.
         right: positions of the columns that are flush right.
-        columns: how wide it may be: the widest cells of the other columns, and titles, are broken into several lines;
-            None = as wide as it comes.
+        columns: how wide it may be: titles, and the widest cells of the other columns, are broken; None = as wide as it comes.
     """
     cells = [[[plain(line) for line in ((cell,) if isinstance(cell, str) else cell)] for cell in row] for row in (header, *rows)]
     widths = [max(len(line) for row in cells for line in row[i]) for i in range(len(header))]
@@ -78,13 +75,12 @@ def _broken(line: str, width: int) -> list[str]:
     return textwrap.wrap(line, width, break_on_hyphens=False)
 
 
-def facts_text(facts: Sequence[tuple[str, str]], width: int = 0) -> str:
-    """Return names, and beside each its value, which is broken at spaces; what holds none stays whole, so that it can be copied.
+def facts_text(pairs: Sequence[tuple[str, str | None]], width: int = 0) -> str:
+    """Return names, in a column of at least so many characters, and beside each its value; None = it is left out.
 
-    Args:
-        facts: (name, value); a value may have several lines.
-        width: of the names, at least.
+    A value may have several lines, which are broken at spaces; what holds none stays whole, so that it can be copied.
     """
+    facts = [(name, value) for name, value in pairs if value is not None]
     width = max(width, *(len(name) for name, _ in facts))
     room = {"width": _COLUMNS - width - len(_GAP), "break_long_words": False, "break_on_hyphens": False}
     lines = []
@@ -142,13 +138,7 @@ def shown_trials(leaderboard: Sequence[Mapping[str, Any]], top: int) -> list[tup
 
 
 def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, metric: str = "accuracy") -> str:
-    """Return the best trials as a table: the first ``top``, and the best of every head that is not among them.
-
-    Args:
-        leaderboard: from ``Trial.to_json``, the best first.
-        top: how many.
-        metric: what the search aimed at.
-    """
+    """Return the trials of ``shown_trials`` as a table, from ``Trial.to_json``; ``metric``: what the search aimed at."""
     rows = [
         (
             str(rank),
@@ -169,11 +159,7 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
     """Return scores with their intervals, and the confusion matrix, at most 100 columns wide where names allow it.
 
     A matrix that is wider is left out; the worst classes and the most frequent
-    confusions stand for it. Evaluations of older models, without intervals,
-    are shown without.
-
-    Args:
-        evaluation: from ``Evaluation.to_json``.
+    confusions stand for it. Those of older models (``Evaluation.to_json``) have no intervals.
     """
     intervals = evaluation.get("intervals", {})
     groups = evaluation.get("groups")
@@ -306,10 +292,7 @@ def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> 
 def history_text(history: Sequence[Mapping[str, Any]]) -> str:
     """Return the epochs of a training as a table, from ``Epoch.to_json``; a star marks the one that was kept.
 
-    The first line says which loss and accuracy are of the training, and which of the validation.
-
-    Args:
-        history: the epochs, in order; epoch 0 is the state before the first.
+    Epoch 0 is the state before the first. The first line says what is of the training, and what of the validation.
     """
     kept = max((i for i, epoch in enumerate(history) if epoch["best"]), default=-1)
     rows = [
@@ -335,7 +318,7 @@ def kept_text(best: Mapping[str, Any], valid: int, *, unchanged: bool = False) -
     Args:
         best: the epoch, from ``Epoch.to_json``.
         valid: how many images validated.
-        unchanged: whether that is the model that was given to be trained further.
+        unchanged: whether it is the model as it was given.
     """
     if unchanged:
         return (
