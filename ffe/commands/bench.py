@@ -33,9 +33,9 @@ from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, SourceError
 from ffe.images.file_names import is_text, printable
 from ffe.images.loader import ImageStream
-from ffe.images.sources import ImageRecord, Scan, scan
+from ffe.images.sources import ImageRecord, scan
 from ffe.specs import Decode
-from ffe.store.writer import row_key
+from ffe.store.writer import in_row_order
 
 _ALONE_SECONDS = 4.0
 _ALONE_IMAGES = 64
@@ -92,7 +92,7 @@ class _Bench:
             lines = csv.writer(file)
             lines.writerow(("path", "label"))
             lines.writerows((file, record.label) for file, record in zip(files, records, strict=True))
-        self.records = _in_order(scan(self.listing))  # as the measured runs see it
+        self.records = in_row_order(scan(self.listing).records)  # as the measured runs see it
 
     def one_at_a_time(self, count: int) -> float:
         """Return the seconds that all photos would take, of a process for the first ``count``: its start-up, and its rate."""
@@ -172,7 +172,7 @@ def bench(
         SourceError, BackboneError, WeightsError, EngineError: it cannot be measured.
     """
     spec, found = make_spec(backbone, size, weights)
-    records = _in_order(scan(source))[:photos]
+    records = in_row_order(scan(source).records)[:photos]
     if len(records) < LEAST_SAMPLE:
         raise SourceError(
             f"'{source}' has {counted(len(records), 'file')}; a bench needs at least {counted(LEAST_SAMPLE, 'photo')}."
@@ -220,10 +220,6 @@ def bench(
     yardstick = measured["one at a time", "whole process"]
     rows = [_row(way, scope, count, seconds, yardstick) for (way, scope), seconds in measured.items()]
     return BenchResult(backbone, spec.preprocess.size, count, repeats, (*rows, *once))
-
-
-def _in_order(found: Scan) -> list[ImageRecord]:
-    return sorted(found.records, key=lambda record: row_key(record.path))
 
 
 def _alone(engine: Engine, pixels: np.ndarray, count: int) -> float:

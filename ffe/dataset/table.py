@@ -20,7 +20,7 @@ from ffe.images.limits import Limits
 from ffe.images.sources import ImageRecord, Scan
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
-from ffe.store.writer import row_key
+from ffe.store.writer import in_row_order
 
 _LEAST = 3  # images of a class: to train, to validate, to test
 
@@ -199,7 +199,7 @@ def table_of_files(
     Raises:
         SourceError: none could be read, or none of a class.
     """
-    records = sorted(found.records, key=lambda record: row_key(record.path))
+    records = in_row_order(found.records)
     decoded = decode_source(records, preprocess.size, preprocess.decode, limits=limits, workers=workers, progress=progress)
     failed = dict(decoded.skipped)
     unread = {i: failed[record.path] for i, record in enumerate(records) if record.path in failed}

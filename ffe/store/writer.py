@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -226,3 +227,12 @@ class _Features:
 def row_key(path: str) -> str:
     """Return what rows are sorted by: the digest of the path."""
     return bytes_digest(path.encode())
+
+
+def in_row_order(records: Iterable[_Record]) -> list[_Record]:
+    """Return the records of images, which have a ``path``, in the order of the rows of a feature file."""
+    path = attrgetter("path")
+    return sorted(records, key=lambda record: row_key(path(record)))
+
+
+_Record = TypeVar("_Record")
