@@ -58,10 +58,7 @@ _SIGNS_OF_FULL_MEMORY = (
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Return whether something failed for want of memory; every library says it in its own way.
-
-    What an error was raised from counts too.
-    """
+    """Return whether something, or what it was raised from, failed for want of memory; every library says so in its own way."""
     seen: BaseException | None = error
     while seen is not None:
         text = f"{type(seen).__name__} {seen}".lower()
@@ -77,12 +74,7 @@ def is_sentence(error: BaseException) -> bool:
 
 
 def memory_text(error: BaseException, instead: str = "") -> str:
-    """Return the sentence for ``ran_out_of_memory``.
-
-    Args:
-        error: what was raised; if it says what did not fit, so does the sentence.
-        instead: what helps: ``give a smaller --size``.
-    """
+    """Return the sentence for ``ran_out_of_memory``: what did not fit, if that is known, and what helps instead."""
     what = " ".join(str(error).split())
     said = f" ({what})" if isinstance(error, MemoryError) and 0 < len(what) <= 150 else ""
     return f"There is not enough memory{said}; {instead and instead + ', or '}close other programs."
@@ -105,13 +97,7 @@ def is_unwritten(error: OSError) -> bool:
 
 
 def unwritten(path: str | os.PathLike[str], error: OSError, what: str = "file") -> str:
-    """Return the sentence for an output that cannot be written: which file, which disk, why, and what to do.
-
-    Args:
-        path: the output.
-        error: why not.
-        what: what it is called.
-    """
+    """Return the sentence for an output that cannot be written: which file, called ``what``, why, and what to do."""
     folder = os.path.dirname(os.path.abspath(os.path.realpath(path)))
     why = _UNWRITTEN.get(error.errno or 0, f"{error.strerror or error}; mend that").format(folder=folder)
     return f"The {what} '{os.fspath(path)}' cannot be written: {why}, or choose another place."
@@ -124,8 +110,7 @@ def missing(what: str, *packages: str, instead: str = "") -> str:
 
     Args:
         what: what needs them, with a capital: ``The compression zstd``.
-        packages: their names on the package index.
-        instead: what can be done without them: ``use --compress gzip``.
+        packages, instead: their names on the package index, and what can be done without them: ``use --compress gzip``.
     """
     one = len(packages) == 1
     return (

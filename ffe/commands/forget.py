@@ -91,10 +91,7 @@ class _Photo:
     found: bool = False
 
     def matches(self, name: str, sha256: str = "", root: Path | None = None) -> bool:
-        """Return whether an image is this photo, or a copy of it, or lies in this folder: see ``forget``.
-
-        A name alone does not count where both contents are known, and differ.
-        """
+        """Return whether an image is this photo, or lies in this folder: see ``forget``; contents that differ outdo names."""
         stored, asked = _SECOND_FILE.sub("", name), self.asked
         here = os.path.abspath(asked).replace(os.sep, "/")
         there = stored if root is None else os.path.abspath(root / stored).replace(os.sep, "/")

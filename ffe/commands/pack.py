@@ -27,14 +27,12 @@ class PackSummary:
     """What was packed.
 
     Attributes:
-        output: the new file.
-        files: that went in.
-        rows: in the new file.
+        output, rows, bytes: the new file, its rows and its size.
+        files: how many went in.
         duplicates: images that stood in more than one file, kept once.
         class_names: of all files.
         virtual: whether the features stay where they are.
         compression: of the features; of a virtual file none of its own.
-        bytes: size of the new file.
     """
 
     output: Path

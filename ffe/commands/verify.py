@@ -165,11 +165,7 @@ def _check(store: FeatureStore, progress: Callable[[int, int], None]) -> VerifyR
 
 
 class _Recomputer:
-    """Computes rows of a feature file anew, from the images and by the backbone that they were made from.
-
-    Attributes:
-        error: why the backbone could not be used; None = it could, or was not needed.
-    """
+    """Computes rows of a feature file anew, as they were made; ``error`` says why its backbone could not be used, if so."""
 
     def __init__(self, store: FeatureStore, source: str | os.PathLike[str] | None, weights: str, engine: str) -> None:
         roots = [Path(name) for name in (store.sources if source is None else (source,))]

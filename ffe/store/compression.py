@@ -41,12 +41,7 @@ _NAMES = {h5py.h5z.FILTER_LZF: "lzf", GZIP: "gzip", _BLOSC: "zstd"}
 
 
 def filter_options(compress: Compression) -> dict[str, Any]:
-    """Return what ``create_dataset`` needs for a compression.
-
-    Raises:
-        SpecError: there is no such compression.
-        StoreError: its package is not installed.
-    """
+    """Return what ``create_dataset`` needs for a compression, or raise a SpecError (unknown) or StoreError (not installed)."""
     if compress not in get_args(Compression):
         raise SpecError(f"compress is {compress!r}, but must be one of {', '.join(get_args(Compression))}.")
     if compress == "zstd" and not _has(_BLOSC):

@@ -28,17 +28,10 @@ def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int,
     """Create a file of features (N, D) that have no values yet, in chunks of ``step`` rows.
 
     HDF5 allocates all chunks at once, as one piece of the file: chunk after
-    chunk, so row after row, and NaN is to fill the last chunk. Who knows where
-    the first row begins can write them without HDF5.
-
-    Args:
-        path: the file; what is there is lost.
-        shape, dtype: of the features.
-        step: rows of a chunk.
-        size: bytes to reserve before HDF5 writes; an OSError (ENOSPC) says that the disk has not so many.
-
-    Returns:
-        Where the first row begins, in bytes.
+    chunk, so row after row, and NaN is to fill the last chunk. Who knows at which
+    byte the first row begins, which is returned, can write them without HDF5.
+    Before HDF5 writes, ``size`` bytes are reserved; an OSError (ENOSPC) says that
+    the disk has not so many.
     """
     with new_file(path) as file:
         reserve(path, size)

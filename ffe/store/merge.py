@@ -47,12 +47,7 @@ class Merged:
 
 
 def merge(stores: Sequence[FeatureStore]) -> Merged:
-    """Put the rows of open feature files together.
-
-    Raises:
-        StaleStoreError: they hold features of different specs.
-        StoreError: two of them contradict each other about an image.
-    """
+    """Put the rows of open feature files together; a StoreError says that they do not fit, or contradict each other."""
     first = stores[0]
     for store in stores[1:]:
         if store.spec_digest != first.spec_digest or store.grid != first.grid:
@@ -112,11 +107,7 @@ def _check_same(old: Row, new: Row, class_names: Sequence[str], old_store: Featu
 
 
 def virtual_parts(stores: Sequence[FeatureStore], merged: Merged, names: Sequence[str]) -> list[Part]:
-    """Return what a virtual file records of its parts; ``names`` are their paths relative to it.
-
-    Raises:
-        StoreError: a part is virtual itself, or has no checksums to know it by.
-    """
+    """Return what a virtual file records of its parts, whose paths relative to it are ``names``, if they can be parts."""
     parts = []
     for number, (store, name) in enumerate(zip(stores, names, strict=True)):
         if store.parts:

@@ -246,10 +246,7 @@ class FeatureStore:
         return int(self._features.shape[1])
 
     def features(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Read features into memory, float32 (n, D).
-
-        Args:
-            rows: indices (n,), in any order; None = all, in the file's order.
+        """Return float32 (n, D) of rows (n,), in any order; None = all, in the file's order.
 
         Raises:
             StoreError: a row is damaged.
@@ -263,16 +260,13 @@ class FeatureStore:
             yield features, self.labels[rows]
 
     def shuffled(self, batch: int = 32, *, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield features and labels of all rows once, mixed: one epoch of training, in memory that stays flat.
+        """Yield (float32 (n, D), int64 (n,)) of all rows once, mixed: one epoch of training, in memory that stays flat.
 
-        Views are rows like the others. See ``ffe.store.shuffled`` for how rows are mixed.
+        Views are rows like the others, and a label of -1 is none. See ``ffe.store.shuffled`` for how rows are mixed.
 
         Args:
             batch: rows of a batch; only the last may have fewer.
             seed: another one gives another order.
-
-        Returns:
-            (float32 (n, D), int64 (n,)), n <= batch; a label of -1 = unlabelled.
 
         Raises:
             StoreError: a row is damaged.
@@ -281,11 +275,7 @@ class FeatureStore:
             yield features, self.labels[rows]
 
     def quantized(self) -> IrModel | None:
-        """Return the int8 model that made the features; None for other precisions.
-
-        Raises:
-            StoreError: it is missing, or not the one that the spec names.
-        """
+        """Return the int8 model that made the features; None for other precisions. A StoreError says that it is another one."""
         if self.spec.precision != "int8":
             return None
         try:
@@ -298,11 +288,7 @@ class FeatureStore:
         return model
 
     def raw_row(self, index: int) -> np.ndarray:
-        """Return the features (D,) of one row in the type that they are stored in.
-
-        Raises:
-            StoreError: the row is damaged.
-        """
+        """Return the features (D,) of one row in the type that they are stored in; a damaged one is a StoreError."""
         return self._rows.stored(index, 1)[0]
 
     def rows(self) -> list[Row]:
@@ -369,11 +355,7 @@ def _stamps(tables: Mapping[str, np.ndarray], name: str, rows: int) -> np.ndarra
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Return a list of names as it was read.
-
-    Raises:
-        ValueError: it is something else, or a name stands in it twice.
-    """
+    """Return a list of names as it was read; a ValueError says that it is none, or that a name stands in it twice."""
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value) or len(set(value)) < len(value):
         raise ValueError("a list of names is none")
     return tuple(value)

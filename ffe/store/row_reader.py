@@ -51,14 +51,7 @@ class RowReader:
         return result
 
     def load_into(self, result: np.ndarray, rows: np.ndarray, places: np.ndarray, *, threads: int) -> None:
-        """Read rows to given places.
-
-        Args:
-            result: float32 (m, D).
-            rows: int64 (n,), in any order.
-            places: int64 (n,), where in ``result`` each goes.
-            threads: that take part where there are many rows.
-        """
+        """Read rows int64 (n,), in any order, to places int64 (n,) in a result float32 (m, D); threads help with many."""
         jobs = self._jobs(rows)
 
         def work(job: np.ndarray) -> None:

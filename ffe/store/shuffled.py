@@ -20,18 +20,15 @@ def batches(rows: RowReader, size: int, rng: np.random.Generator | None = None) 
 
     To mix, chunks are drawn at random, as many as fill a window of 16 MiB, and
     every row is read to a place in it that is drawn at random, too. What fills
-    no batch at the end of a window is assigned out again in the next.
+    no batch at the end of a window is drawn again in the next.
 
     Args:
-        rows: of a file.
+        rows: of a file; one that is damaged is a StoreError.
         size: rows of a batch; only the last may have fewer.
         rng: mixes; None = the file's order.
 
     Returns:
         (float32 (n, D), int64 (n,)): features, and which rows they are.
-
-    Raises:
-        StoreError: a row is damaged.
     """
     (total, dims), step = rows.blocks.shape, rows.blocks.step
     chunks = np.arange(-(-total // step))

@@ -24,8 +24,7 @@ class Part:
 
     Attributes:
         file: relative to the folder of the virtual file, with ``/``.
-        rows: that it has.
-        tables_sha256: what it said of itself when it was packed; that binds its features, too.
+        rows, tables_sha256: what it said of itself when it was packed; the digest binds its features, too.
         runs: (first row, how many) of what is taken from it, in order.
     """
 

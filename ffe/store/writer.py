@@ -167,11 +167,7 @@ def _json(texts: Sequence[str]) -> str:
 
 
 class _Features:
-    """The features of the rows of a file on their way into it, chunk by chunk.
-
-    Attributes:
-        crc32: of each row, as far as they are written, uint32 (N,).
-    """
+    """The features of the rows of a file on their way into it, chunk by chunk; ``crc32`` of those written is uint32 (N,)."""
 
     def __init__(
         self,

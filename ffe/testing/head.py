@@ -16,14 +16,9 @@ _LEAST_ACCURACY = 0.9
 
 
 def separable_rows(classes: int, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Make rows that any head can tell apart in every pooling.
+    """Make ``rows`` of each of 2 to 4 classes that any head can tell apart in every pooling.
 
     Each class is bright in a channel of its own; the rest is noise.
-
-    Args:
-        classes: 2 to 4.
-        rows: rows of each class.
-        seed: another seed, other rows of the same kind.
 
     Returns:
         float32 (classes * rows, 24), a grid of (2, 3, 4), and int64 labels of mixed order.
