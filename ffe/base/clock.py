@@ -10,12 +10,7 @@ class OutOfTimeError(Exception):
 
 
 class Clock:
-    """Seconds since a call began, and whether its time is over.
-
-    Args:
-        started: ``time.monotonic()`` when it began.
-        seconds: what it may take; None = as long as it likes.
-    """
+    """Seconds since a call began, at ``time.monotonic()``, and whether the seconds that it may take are over; None = never."""
 
     def __init__(self, started: float, seconds: float | None = None) -> None:
         self._started = started

@@ -121,9 +121,8 @@ def free_disk(folder: Path) -> int:
 def reserve(path: Path, size: int) -> None:
     """Take hold of so much disk for a file that is being written; its length stays as it is.
 
-    Neither HDF5 nor a memory map survives a disk that fills up under it: the
-    process dies. So the disk must be full before, or not at all. Where the file
-    system cannot reserve, the free space is looked at.
+    A process dies where a disk fills up under HDF5 or a memory map: it must be full
+    before, or not at all. Where the file system cannot reserve, the free space is looked at.
 
     Raises:
         OSError: ENOSPC, there is not so much; EFBIG, this file system has no such large files.
@@ -169,8 +168,7 @@ def collector_paused() -> Iterator[None]:
 def has_vnni() -> bool | None:
     """Return whether the processor has instructions for products of 8-bit numbers (VNNI or AMX); None = it cannot be told.
 
-    ``ONEDNN_MAX_CPU_ISA`` counts: OpenVINO uses nothing beyond it. NumPy, which is
-    asked where there is no /proc/cpuinfo, does not know AVX-VNNI.
+    OpenVINO uses nothing beyond ``ONEDNN_MAX_CPU_ISA``. NumPy, asked where there is no /proc/cpuinfo, knows no AVX-VNNI.
     """
     if platform.machine().lower() not in {"x86_64", "amd64"}:
         return None
@@ -185,9 +183,5 @@ def has_vnni() -> bool | None:
 
 
 def may_have_gpu() -> bool:
-    """Return whether the system has the device of a GPU driver (NVIDIA, AMD, or either below Windows' Linux).
-
-    Keras knows whether it can use it. Other systems than Linux give no such sign
-    and count as without; there ``--engine keras`` asks for the GPU by name.
-    """
+    """Return whether there is the device of a GPU driver: NVIDIA, AMD, or either below Windows' Linux; others give no sign."""
     return any(device.exists() for device in _GPU_DEVICES)

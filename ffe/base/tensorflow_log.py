@@ -37,11 +37,9 @@ def text_on(raw: io.FileIO, encoding: str | None = None, errors: str | None = "b
 
 
 def hold_descriptors() -> None:
-    """Take the descriptors 0, 1 and 2 where they are closed.
+    """Take the descriptors 0, 1 and 2 where they are closed: else a file gets the number, and what libraries print.
 
-    A file that is opened while one of them is closed would get its number, and
-    whatever some library prints. What is put in their place reads as empty, and
-    cannot be written to, so that an answer is not lost in silence.
+    What is put there reads as empty and cannot be written to, so that no answer is lost in silence.
     """
     for number in (0, 1, 2):
         try:
@@ -57,8 +55,7 @@ def hold_descriptors() -> None:
 def _descriptor_2_filtered() -> Iterator[None]:
     """Hold back what is written to descriptor 2, and write it afterwards without greetings; all of it where there is an error.
 
-    What Python itself writes meanwhile, beside the import, is not held back. The stream for that stays open: who kept it,
-    as handlers of logs do, writes to standard error ever after.
+    What Python itself writes meanwhile is not held back; the stream for that stays open for handlers that kept it.
     """
     try:
         kept, file = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
@@ -107,9 +104,7 @@ class _Finder:
 def quiet_tensorflow() -> None:
     """Import TensorFlow quietly, whenever it comes to be imported.
 
-    Its C++ parts greet with lines about oneDNN and CUDA that no setting turns
-    off; a user who reads photos has no use for them. Who sets
-    ``TF_CPP_MIN_LOG_LEVEL`` below 3 hears them.
+    Its C++ parts greet with lines that no setting turns off; who sets ``TF_CPP_MIN_LOG_LEVEL`` below 3 hears them.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3" and _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)

@@ -1,15 +1,11 @@
 """A picture -> its views: mirrored, enlarged, turned, lit otherwise; always the same ones for the same content.
 
-View 0 is the picture itself. What becomes of it in view 1, 2, ... is drawn by a
-digest of its content, the number of the view and the seed of the spec, so that
-any process that makes a view makes the same one, whatever it made before; and
-a copy under another name has the same views. Each change has draws of its own:
-another range, or one change more, leaves the others as they were.
+View 0 is the picture itself. Any other is drawn by a digest of the content, the number of the view and the seed of
+the spec, so every process makes the same one. Each change has draws of its own: another range, or one change more,
+leaves the others as they were.
 
-All that moves pixels is one matrix and one interpolation (bilinear, OpenCV);
-all that changes their values is linear, and one table. One machine gives equal
-pixels every time, in threads and processes. Another processor, or another
-release of OpenCV, may round a value to the next level.
+All that moves pixels is one matrix and one bilinear interpolation; all that changes their values is one table. One
+machine gives equal pixels every time; another processor or release of OpenCV may round a value to the next level.
 """
 
 from __future__ import annotations

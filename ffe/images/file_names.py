@@ -25,10 +25,7 @@ def is_text(path: str) -> bool:
 
 
 def on_disk(path: Path) -> Path:
-    """Return a path as the disk spells it: each part that is not there may be there in another form of Unicode.
-
-    A path that is not there in any form comes back as it was.
-    """
+    """Return a path as the disk spells it, in whichever form of Unicode; one that is not there comes back as it was."""
     text = os.fspath(path)
     if text.isascii() or os.path.lexists(text):
         return path

@@ -1,13 +1,12 @@
 """What a file claims to be, read before a decoder sees it: its kind, and whether decoding it can take long.
 
-Decoders bound the memory that a picture takes by its pixels, but not the time
-that they spend on what stands around it: a few kilobytes can hold a hundred
-thousand passes over a picture, or empty blocks that are read one by one in
-Python. Files of encoders come nowhere near the limits below.
+Decoders bound memory by the pixels, but not the time that they spend on what stands around these: a few kilobytes can hold
+a hundred thousand passes over a picture, or empty blocks. Files of encoders come nowhere near the limits below.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from collections.abc import Iterator
@@ -202,16 +201,12 @@ def _check_png(data: bytes, most_pixels: int) -> None:
         raise DecodeError("broken", "it starts like a PNG file, but its header is damaged")
     width, height = struct.unpack_from(">II", data, 16)
     check_pixels(width, height, most_pixels, len(data))
-    at, profiles = 8, 0
-    for _ in range(_CHUNKS + len(data) // _BYTES_A_CHUNK):
-        length, name = struct.unpack_from(">I4s", data, at)
-        if name == b"IEND":
-            return
-        profiles += name == b"iCCP"
-        if profiles > _PROFILES:
-            raise DecodeError("broken", f"it has more than {_PROFILES} colour profiles")
-        at += 12 + length
-    raise DecodeError("broken", "it consists of far too many small chunks")
+    most = _CHUNKS + len(data) // _BYTES_A_CHUNK
+    names = [name for _, _, name in itertools.islice(png_chunks(data), most + 1)]
+    if names.count(b"iCCP") > _PROFILES:
+        raise DecodeError("broken", f"it has more than {_PROFILES} colour profiles")
+    if len(names) > most:
+        raise DecodeError("broken", "it consists of far too many small chunks")
 
 
 def _check_gif(data: bytes, most_pixels: int) -> None:

@@ -16,9 +16,7 @@ Truncated = Literal["skip", "keep"]
 
 @dataclass(frozen=True)
 class Limits:
-    """Larger files are skipped, before they are decoded, and so are pictures that are cut off.
-
-    A thread that decodes cannot be stopped, so there is no limit of time: these two bound it.
+    """Larger files are skipped before they are decoded (which bounds the time too), and so are pictures that are cut off.
 
     Attributes:
         pixels: height times width.

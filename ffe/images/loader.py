@@ -45,8 +45,8 @@ class DecodedImage:
         sha256: digest of the file's content; empty if it could not be read.
         pixels: uint8 (H, W, 3), RGB; None if it was not wanted, or failed.
         error: why it failed, or None.
-        phash: fingerprint of the pixels, see ``ffe.images.phash``; 0 where there are none.
-        stat: size and time of change of the file before it was read, see ``ffe.base.file_stat``; unknown for bytes.
+        phash: see ``ffe.images.phash``; 0 where there are no pixels.
+        stat: of the file before it was read, see ``ffe.base.file_stat``; unknown for bytes.
         view: which view the pixels are; 0 = the picture itself.
     """
 
@@ -110,10 +110,8 @@ def _yield_cores() -> None:
 class ImageStream:
     """Reads and decodes files in threads, and yields them in the order given.
 
-    Pillow, simplejpeg and OpenCV let go of Python's lock while they work, so
-    threads use all cores, and go on while the caller runs the backbone. Where
-    the caller has to wait because the threads wait for the disk or the network,
-    more threads are taken on.
+    Decoders let go of Python's lock, so threads use all cores while the caller runs the backbone. Where he
+    has to wait because the threads wait for the disk or the network, more threads are taken on.
 
     Args:
         files: paths, or the bytes of image files.
@@ -129,8 +127,7 @@ class ImageStream:
         workers: threads now.
         ahead: images decoded ahead of the caller, at the most; may be set.
         read_seconds: time that all threads together spent reading files.
-        decode_seconds: processor time that they spent decoding and resizing.
-        decoding: how long that took, waiting for a core included.
+        decode_seconds: processor time that they spent decoding and resizing; ``decoding``: with waiting for a core.
         thread_seconds: processor time of the threads, reading included.
         waited: time that the caller waited for an image.
         noted: positions of the files that ``ffe.images.decode`` noted something of, in no order.

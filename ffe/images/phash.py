@@ -4,10 +4,8 @@ It is pHash: the picture as the mean grey of 32×32 boxes, of their discrete cos
 transform the 8×8 lowest frequencies without the constant row and column, and of
 each of these whether it is above the median of them.
 
-All of it is computed in whole numbers (grey in 1/1024, cosines in 1/4096), so the
-same pixels have the same 64 bits on every processor, with every library and any
-number of threads. Files of earlier versions hold hashes from floats, which are the same but
-for 2 of the 64 bits of one photo in 700 (734 photos at two sizes, 200 drawings).
+All of it is computed in whole numbers (grey in 1/1024, cosines in 1/4096), so the same pixels have the same 64 bits
+on every machine. Files of earlier versions hold hashes from floats, the same but for 2 bits of one photo in 700.
 
 Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
 Functions" (2010), section 3.2, and ``ph_dct_imagehash`` of pHash.org.

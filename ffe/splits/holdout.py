@@ -38,9 +38,8 @@ class Sides:
 
     Attributes:
         side: str (N,), ``train``, ``test``, or empty = left out of both.
-        unstable: labels of the classes, ascending, of which chance had put no
-            image or every image into the test. One of their groups was moved,
-            and may move back when images are added.
+        unstable: labels of the classes, ascending, of which chance had put no image or every image into the test:
+            one of their groups was moved, and may move back when images are added.
         moved: rows that were moved to bring the share that tests near to what was asked; negative = out of the test.
         kept: rows that stay in the test because they tested before.
     """

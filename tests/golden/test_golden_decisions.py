@@ -103,7 +103,7 @@ def test_last_bits_do_not_choose_the_pictures_of_a_report() -> None:
     above = float(np.nextafter(0.9, 1))
     for first, second in ((0.9, above), (above, 0.9)):
         pictures = [Picture(name, None, 0, 1, p) for name, p in (("b", first), ("a", second), ("c", 0.91))]
-        assert [picture.path for picture in _choose({(0, 1): pictures}, 9)[0, 1]] == ["c", "a", "b"]
+        assert [picture.path for picture in _choose({(0, 1): pictures})[0, 1]] == ["c", "a", "b"]
 
 
 if __name__ == "__main__":
