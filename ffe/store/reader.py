@@ -262,7 +262,8 @@ class FeatureStore:
     def shuffled(self, batch: int = 32, *, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (float32 (n, D), int64 (n,)) of all rows once, mixed: one epoch of training, in memory that stays flat.
 
-        Views are rows like the others, and a label of -1 is none. See ``ffe.store.shuffled`` for how rows are mixed.
+        Chunks are drawn at random into a window of 16 MiB, and rows at random from it. Views are rows like the others,
+        and a label of -1 is none.
 
         Args:
             batch: rows of a batch; only the last may have fewer.
@@ -275,7 +276,11 @@ class FeatureStore:
             yield features, self.labels[rows]
 
     def quantized(self) -> IrModel | None:
-        """Return the int8 model that made the features; None for other precisions. A StoreError says that it is another one."""
+        """Return the int8 model that made the features; None for other precisions.
+
+        Raises:
+            StoreError: it is missing, or not the one that the spec names.
+        """
         if self.spec.precision != "int8":
             return None
         try:
