@@ -15,7 +15,7 @@ from ffe.dataset.leaks import warn_of_leaks
 from ffe.dataset.table import ImageTable
 from ffe.errors import DataError
 from ffe.splits.groups import Groups
-from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, Sides, hold_out
+from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, HoldOut, hold_out
 
 log = logging.getLogger("ffe")
 
@@ -69,7 +69,7 @@ class ImageSplit:
 
 def drawn_sides(
     images: ImageTable, groups: Groups, test_fraction: float, seed: int, tested: Collection[str] = ()
-) -> tuple[np.ndarray, Sides]:
+) -> tuple[np.ndarray, HoldOut]:
     """Give each image the side that its source gives it, or else the training; draw the test where the source gives none.
 
     Args:
@@ -85,7 +85,7 @@ def drawn_sides(
     side = np.asarray([given or TRAIN for given in images.given], "U5")
     side[images.labels < 0] = LEFT_OUT
     if (side == TEST).any():
-        return side, Sides(side)
+        return side, HoldOut(side)
     used = np.flatnonzero(images.labels >= 0)
     labelled, valid = images.take(used), side[used] == VALID
     drawn = hold_out(
@@ -211,7 +211,7 @@ class Splitter:
         return assigned
 
 
-def say_moved(sides: Sides) -> None:
+def say_moved(sides: HoldOut) -> None:
     """Say in the log what became of images otherwise than by their draw."""
     if sides.kept:
         stay, them = ("stays", "it") if sides.kept == 1 else ("stay", "them")

@@ -20,8 +20,8 @@ from ffe.images.guards import (
     check_effort,
     check_pixels,
     checked,
-    claims_more,
-    end_of,
+    end_of_file,
+    is_cut_off,
     kind_of,
     png_chunks,
     tags_are_bounded,
@@ -180,7 +180,7 @@ def decode(
         else:
             raise
     else:
-        end = end_of(data, kind)
+        end = end_of_file(data, kind)
         if end is not None and end > len(data):
             found.append(ENDLESS)
     if kind == "PNG" and not _matches_its_checksums(data):
@@ -237,7 +237,7 @@ def _decoded(
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
-        if claims_more(data, kind):
+        if is_cut_off(data, kind):
             raise DecodeError("truncated", "the picture is cut off") from error
         what = "an AVIF" if kind == "AVIF" else f"a {kind}"
         raise DecodeError("broken", f"it starts like {what} file, but its header is damaged") from error
@@ -247,7 +247,7 @@ def _decoded(
         if ran_out_of_memory(error):
             raise DecodeError("too-large", "not enough memory to decode it") from error
         text = " ".join(str(error).split()) or type(error).__name__
-        if "truncated" in text.lower() or claims_more(data, kind):
+        if "truncated" in text.lower() or is_cut_off(data, kind):
             raise DecodeError("truncated", f"the picture is cut off ({text})") from error
         raise DecodeError("broken", f"the picture is damaged ({text})") from error
     finally:

@@ -13,12 +13,12 @@ Kind = Literal["class folders", "split folders", "splits in class folders", "csv
 Layout = tuple[Kind, list[LabelledPath], str | None]  # how it is understood, its images, and why it is refused, or None
 
 _Files = Mapping[str, Sequence[str]]  # folder in the root -> relative paths of all files below it
-_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".jp2")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".jp2")
 
 
-def is_picture(name: str) -> bool:
+def has_image_suffix(name: str) -> bool:
     """Return whether a file is named like a picture."""
-    return name.lower().endswith(_PICTURES)
+    return name.lower().endswith(_IMAGE_SUFFIXES)
 
 
 def layout_of(root: Path, files: _Files, loose: bool) -> Layout:
@@ -64,7 +64,7 @@ def _class_folders(root: Path, files: _Files, plain: list[LabelledPath], loose: 
     several = sorted(name for name, parts in inside.items() if len({SPLIT_NAMES[p.lower()] for p in parts if _is_split(p)}) > 1)
     if several:  # then other files than pictures are no images of a class
         inside = {
-            name: {part for part in parts if _is_split(part)} | {_part(path) for path in files[name] if is_picture(path)}
+            name: {part for part in parts if _is_split(part)} | {_part(path) for path in files[name] if has_image_suffix(path)}
             for name, parts in inside.items()
         }
     parted = sorted(name for name, parts in inside.items() if parts and all(map(_is_split, parts)))
@@ -89,7 +89,7 @@ def _problem_of_parts(
         parted: classes with nothing but splits.
     """
     of_splits = [path for name in {*several, *parted} for path in files[name] if _is_split(_part(path))]
-    pictures = [path for path in of_splits if is_picture(path)]
+    pictures = [path for path in of_splits if has_image_suffix(path)]
     if of_splits and all(path.count("/") > 2 for path in pictures or of_splits):
         above = sorted({*several, *parted})
         return (
@@ -143,6 +143,6 @@ def _one_level_off(root: Path, paths: Sequence[Sequence[str]]) -> str | None:
 
 def _folders_in(paths: Sequence[Sequence[str]]) -> tuple[list[str], list[Sequence[str]]]:
     """Return the folders that some paths begin with, and what comes behind these; none where pictures lie beside them."""
-    if any(len(parts) == 1 and is_picture(parts[0]) for parts in paths):
+    if any(len(parts) == 1 and has_image_suffix(parts[0]) for parts in paths):
         return [], []
     return sorted({parts[0] for parts in paths if len(parts) > 1}), [parts[1:] for parts in paths if len(parts) > 1]

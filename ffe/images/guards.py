@@ -307,7 +307,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[int, int, bytes]]:
             break
 
 
-def end_of(data: bytes, kind: str) -> int | None:
+def end_of_file(data: bytes, kind: str) -> int | None:
     """Return where a PNG or GIF file ends by its blocks: behind ``len(data)`` if its end is missing, None if unknown."""
     if kind == "PNG":
         return next((end for _, end, name in png_chunks(data) if name == b"IEND"), len(data) + 1)
@@ -333,7 +333,7 @@ def end_of(data: bytes, kind: str) -> int | None:
     return None
 
 
-def claims_more(data: bytes, kind: str) -> bool:
+def is_cut_off(data: bytes, kind: str) -> bool:
     """Return whether the header of a WebP or TIFF file speaks of bytes behind its end."""
     if kind == "WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)

@@ -35,21 +35,21 @@ def named_images(pictures: Picture | Iterable[Picture], max_bytes: int = MAX_BYT
     Raises:
         SourceError: it is something else; for one of several, once it is reached.
     """
-    if _is_one(pictures):
-        return iter([_taken(pictures, max_bytes)])
+    if _is_one_image(pictures):
+        return iter([_named_image(pictures, max_bytes)])
     several = isinstance(pictures, Iterable) and not isinstance(pictures, (Mapping, Set))
     if not several or getattr(pictures, "ndim", 1) not in {1, 4}:
-        raise _refused(pictures)
-    return (_taken(picture, max_bytes) for picture in pictures)  # type: ignore[union-attr]
+        raise _not_an_image(pictures)
+    return (_named_image(picture, max_bytes) for picture in pictures)  # type: ignore[union-attr]
 
 
-def _is_one(picture: object) -> bool:
+def _is_one_image(picture: object) -> bool:
     if isinstance(picture, np.ndarray):
         return picture.ndim == 3
     return isinstance(picture, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(picture, "read")
 
 
-def _taken(picture: Any, max_bytes: int) -> tuple[str, Path | bytes]:
+def _named_image(picture: Any, max_bytes: int) -> tuple[str, Path | bytes]:
     if isinstance(picture, (str, os.PathLike)):
         name = os.fsdecode(picture)
         return name, on_disk(Path(name))
@@ -65,7 +65,7 @@ def _taken(picture: Any, max_bytes: int) -> tuple[str, Path | bytes]:
             called = getattr(picture, "name", None)
             return called if isinstance(called, str) else NAMELESS, data
         raise SourceError("A file that is open as text is no picture; open it with open(path, 'rb').")
-    raise _refused(picture)
+    raise _not_an_image(picture)
 
 
 def _file_of(image: Image.Image) -> bytes:
@@ -78,7 +78,7 @@ def _file_of(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _refused(picture: object) -> SourceError:
+def _not_an_image(picture: object) -> SourceError:
     kind = type(picture).__name__
     if isinstance(picture, np.ndarray):
         kind = f"array of {picture.dtype} {picture.shape}"

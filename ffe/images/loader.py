@@ -31,7 +31,7 @@ from ffe.specs import AugmentSpec, Decode
 LEAST_AHEAD = 16  # images that are decoded ahead, however large
 _AHEAD_BYTES = 128 << 20
 _MOST_WORKERS_A_CORE = 2
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _STARVED = 0.25  # share of the time that the caller waits for images
 _IDLE = 0.6  # share of the cores' time that this process uses
 
@@ -164,7 +164,7 @@ class ImageStream:
         self._running: deque[Future[list[DecodedImage]]] = deque()
         self._waiting: deque[_Job] = deque()
         self._process = os.getpid()
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         self._seen = (0.0, 0.0, 0.0, 0.0)
 
     def prefetch(self) -> None:
@@ -186,7 +186,7 @@ class ImageStream:
             started = time.perf_counter()
             items = self._running.popleft().result()
             self.waited += time.perf_counter() - started
-            self._look()
+            self._adapt_workers()
             self.prefetch()
             yield from items
 
@@ -241,19 +241,19 @@ class ImageStream:
 
         return augment(pixels, self._augment, sha256, view)
 
-    def _look(self) -> None:
+    def _adapt_workers(self) -> None:
         """Take on as many threads again, if the caller waits, and the threads wait for files rather than for cores."""
         now = time.monotonic()
-        if not self._may_grow or now - self._looked_at < _LOOK_SECONDS:
+        if not self._may_grow or now - self._checked_at < _CHECK_SECONDS:
             return
         seen = (self.waited, time.process_time(), self.read_seconds, self.decoding)
-        passed = now - self._looked_at
+        passed = now - self._checked_at
         waited, computed, reading, decoding = (new - old for new, old in zip(seen, self._seen, strict=True))
         if waited > _STARVED * passed and computed < _IDLE * passed * cores() and reading > decoding:
             for _ in range(min(self.workers, self._most - self.workers)):
                 self._turns.release()
                 self.workers += 1
-        self._looked_at, self._seen = now, seen
+        self._checked_at, self._seen = now, seen
 
     def note_texts(self, name: Callable[[int], str]) -> list[str]:
         """Return a sentence for each kind of file that was taken and had better be looked at; ``name`` of a position."""

@@ -14,7 +14,7 @@ from ffe.base.text import composed, few, is_are, near_file, quoted, url_refusal
 from ffe.errors import SourceError
 from ffe.images.csv_list import read_list
 from ffe.images.file_names import is_text, on_disk, printable
-from ffe.images.folder_layout import Kind, is_picture, layout_of
+from ffe.images.folder_layout import Kind, has_image_suffix, layout_of
 from ffe.images.folder_walk import FolderWalk
 from ffe.images.records import Finding, LabelledPath, Split
 
@@ -141,7 +141,7 @@ def _scan_folder(root: Path, output: str | None) -> Scan:
     if not files:
         findings = list(_lost_folders(root, walk, (), left_out, 1))
         return _make_scan(root, "flat folder", [LabelledPath(path, "") for path in loose], left_out, findings)
-    kind, entries, problem = layout_of(root, files, any(map(is_picture, loose)))
+    kind, entries, problem = layout_of(root, files, any(map(has_image_suffix, loose)))
     deep = 2 if kind == "split folders" else 1
     used = {entry.path for entry in entries}
     findings = [Finding("refused", problem)] if problem else []
@@ -203,7 +203,7 @@ def _hidden_folders(root: Path, walk: FolderWalk, deep: int) -> Iterator[Finding
     found = []
     for folder in sorted(path for path in walk.hidden if path.count("/") < deep):
         with contextlib.suppress(OSError):
-            if any(map(is_picture, os.listdir(root / folder))):
+            if any(map(has_image_suffix, os.listdir(root / folder))):
                 found.append(printable(folder))
     if found:
         what = "folder is" if len(found) == 1 else "folders are"

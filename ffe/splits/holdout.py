@@ -33,7 +33,7 @@ _DRAWS = 16**_DIGITS
 
 
 @dataclass(frozen=True, eq=False)
-class Sides:
+class HoldOut:
     """On which side each row stands.
 
     Attributes:
@@ -60,7 +60,7 @@ def hold_out(
     names: Sequence[str] | None = None,
     training: np.ndarray | None = None,
     tested: Collection[str] = (),
-) -> Sides:
+) -> HoldOut:
     """Hold out images for the test, about the same share of every class.
 
     Each group draws a number in [0, 16**13) from a digest of its first member
@@ -121,7 +121,7 @@ def hold_out(
                     side = changed
                     unstable.append(int(label))
                     break
-    return Sides(side, tuple(unstable), moved, kept)
+    return HoldOut(side, tuple(unstable), moved, kept)
 
 
 def _drawn(key: str, seed: int) -> int:

@@ -210,7 +210,7 @@ def test_more_threads_where_files_come_slowly(monkeypatch: pytest.MonkeyPatch, n
         time.sleep(0.01)
         return b"1"
 
-    monkeypatch.setattr("ffe.images.loader._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("ffe.images.loader._CHECK_SECONDS", 0.05)
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 2)
     monkeypatch.setattr("ffe.images.loader.read_image", slow_read)
     monkeypatch.setattr("ffe.images.loader.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
@@ -227,7 +227,7 @@ def test_no_more_threads_where_other_programs_are_busy(monkeypatch: pytest.Monke
         time.sleep(0.01)  # for a core
         return np.zeros((*size, 3), np.uint8)
 
-    monkeypatch.setattr("ffe.images.loader._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("ffe.images.loader._CHECK_SECONDS", 0.02)
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 2)
     monkeypatch.setattr("ffe.images.loader.decode", starved)
     with ImageStream([b"1"] * 60, (2, 2)) as images:
@@ -244,7 +244,7 @@ def test_no_more_threads_where_the_cores_are_busy(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("ffe.images.loader.time.process_time", time.monotonic)  # one core, in full use
 
-    monkeypatch.setattr("ffe.images.loader._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("ffe.images.loader._CHECK_SECONDS", 0.05)
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 1)
     monkeypatch.setattr("ffe.images.loader.decode", busy)
     with ImageStream([b"1"] * 60, (2, 2)) as images:

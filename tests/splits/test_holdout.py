@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffe.base.digests import bytes_digest
-from ffe.splits.holdout import SLACK, Sides, groups_of_classes, hold_out
+from ffe.splits.holdout import SLACK, HoldOut, groups_of_classes, hold_out
 
 
 def digests(count: int, name: str = "image") -> list[str]:
@@ -21,7 +21,7 @@ def alone(count: int) -> np.ndarray:
     return np.arange(count)
 
 
-def of(sides: Sides) -> list[str]:
+def of(sides: HoldOut) -> list[str]:
     return sides.side.tolist()
 
 
@@ -45,7 +45,7 @@ def test_the_share_held_out_is_about_that_of_every_class(fraction: float) -> Non
 ROW = st.tuples(st.integers(0, 2), st.integers(0, 40), st.sampled_from(["", "", "", "a", "b"]))
 
 
-def split(table: list[tuple[int, int, str]], joins: dict[int, int], seed: int = 0, tested: Collection[str] = ()) -> Sides:
+def split(table: list[tuple[int, int, str]], joins: dict[int, int], seed: int = 0, tested: Collection[str] = ()) -> HoldOut:
     """Split rows of a label, an image and a name; an image is of the group of that number, or of another one that it joins."""
     labels = np.asarray([label for label, *_ in table], np.int64)
     sha256 = [bytes_digest(b"%d" % image) for _, image, _ in table]
@@ -74,7 +74,7 @@ def test_what_tested_before_tests_again_whatever_is_added(data: st.DataObject) -
                 assert now[i] == "test" or _shares_a_class(everything, i, joins, after)
 
 
-def _shares_a_class(table: list[tuple[int, int, str]], row: int, joins: dict[int, int], sides: Sides) -> bool:
+def _shares_a_class(table: list[tuple[int, int, str]], row: int, joins: dict[int, int], sides: HoldOut) -> bool:
     """Return whether a row's group holds rows of a class that had to be given a side."""
     _, image, name = table[row]
 
