@@ -15,7 +15,7 @@ from ffe.bundle.build import check_place
 from ffe.commands.compare_runner import CompareOptions, RoadRunner
 from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import FINETUNING, ON_BACKBONE
-from ffe.dataset.assign import ImageSplit, Splitter
+from ffe.dataset.assign_sides import ImageSplit, Splitter
 from ffe.dataset.split_csv import SplitCsv, check_source
 from ffe.dataset.table import check_apart
 from ffe.errors import DataError, StoreError

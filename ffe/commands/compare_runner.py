@@ -21,7 +21,7 @@ from ffe.commands.finetune import finetune
 from ffe.commands.scratch import scratch
 from ffe.commands.tune import train, tune
 from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, ROADS, VIEWS, Road, check_roads
-from ffe.dataset.assign import ImageSplit
+from ffe.dataset.assign_sides import ImageSplit
 from ffe.errors import FfeError, SpecError, StaleStoreError, is_sentence, memory_text, ran_out_of_memory
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import with_temperature

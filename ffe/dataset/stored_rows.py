@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ffe.base.text import counted, few, quoted
-from ffe.dataset.assign import ImageSplit, drawn_sides
+from ffe.dataset.assign_sides import ImageSplit, drawn_sides
 from ffe.dataset.class_checks import check_two_classes
 from ffe.dataset.leaks import leaking, warn_of_leaks
-from ffe.dataset.load import load_rows, pooled_rows
+from ffe.dataset.load_features import load_rows, pooled_rows
 from ffe.dataset.table import ImageTable, table_of_store, too_few, too_few_text
 from ffe.errors import DataError, ModelMismatchError
 from ffe.specs import ViewsSpec, spec_differences

@@ -19,7 +19,7 @@ from ffe.base.arrays import empty_rows
 from ffe.base.model_archive import BACKBONE
 from ffe.base.text import counted
 from ffe.bundle.io import Bundle
-from ffe.dataset.assign import ImageSplit, Splitter
+from ffe.dataset.assign_sides import ImageSplit, Splitter
 from ffe.dataset.table import ImageTable
 from ffe.errors import BackboneError, BundleError, DataError, EngineError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes

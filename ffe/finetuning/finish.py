@@ -19,7 +19,7 @@ from ffe.bundle import manifest as layout
 from ffe.bundle.build import library_versions, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
-from ffe.dataset.assign import ImageSplit
+from ffe.dataset.assign_sides import ImageSplit
 from ffe.engines.base import grid_of
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature

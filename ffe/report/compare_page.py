@@ -13,7 +13,7 @@ from ffe._version import __version__
 from ffe.base.output_file import write_output
 from ffe.base.text import counted, duration, of_a_hundred, percent, span
 from ffe.comparing.compare_result import CompareResult
-from ffe.dataset.assign import ImageSplit
+from ffe.dataset.assign_sides import ImageSplit
 from ffe.report.charts import COLOURS, Axis, Line, bar, line_chart
 from ffe.report.html import document
 from ffe.report.thumbnails import Album

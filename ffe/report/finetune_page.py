@@ -8,7 +8,7 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.text import last_layers
-from ffe.dataset.assign import ImageSplit
+from ffe.dataset.assign_sides import ImageSplit
 from ffe.evaluation.reject import selective_scores
 from ffe.evaluation.temperature import with_temperature
 from ffe.finetuning.training_options import TrainingOptions

@@ -11,7 +11,7 @@ import numpy as np
 from ffe._version import __version__
 from ffe.base.text import counted, few, quoted, share_text
 from ffe.dataset.image_files import with_files
-from ffe.dataset.load import pooled_rows
+from ffe.dataset.load_features import pooled_rows
 from ffe.dataset.stored_rows import StoredSplit
 from ffe.dataset.table import ImageTable
 from ffe.evaluation.temperature import with_temperature

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffe.dataset.load import pooled_rows
+from ffe.dataset.load_features import pooled_rows
 from ffe.extraction.run import extract
 from ffe.specs import SearchSpec
 from ffe.splits.folds import assign_folds

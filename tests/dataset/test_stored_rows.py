@@ -274,7 +274,7 @@ def test_constant_features_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_features_that_are_no_numbers_are_refused(tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ffe.dataset.load._PIECE_BYTES", 5 * 4 * DIMS)
+    monkeypatch.setattr("ffe.dataset.load_features._PIECE_BYTES", 5 * 4 * DIMS)
     features = values(range(20))
     features[13, 200] = value
     sentence = r"The features of '0013\.png' hold NaN or infinity; make them again with 'ffe extract --overwrite'\."
@@ -284,7 +284,7 @@ def test_features_that_are_no_numbers_are_refused(tmp_path: Path, value: float, 
 
 @pytest.mark.parametrize("piece", [1, 7, 1000])
 def test_rows_are_loaded_in_order_from_all_files(tmp_path: Path, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ffe.dataset.load._PIECE_BYTES", piece * 4 * DIMS)
+    monkeypatch.setattr("ffe.dataset.load_features._PIECE_BYTES", piece * 4 * DIMS)
     main, other = values(range(30)), values(range(100, 110))
     rows = split(write(tmp_path / "f.h5", main), test=write(tmp_path / "t.h5", other, images=range(100, 110)))
     chosen = np.random.default_rng(0).random(40) < 0.5

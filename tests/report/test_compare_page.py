@@ -11,7 +11,7 @@ import pytest
 
 from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import ROADS, Road
-from ffe.dataset.assign import ImageSplit
+from ffe.dataset.assign_sides import ImageSplit
 from ffe.dataset.table import ImageTable
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.report.compare_page import compare_page

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffe.dataset.assign import ImageSplit, Splitter
+from ffe.dataset.assign_sides import ImageSplit, Splitter
 from ffe.dataset.split_csv import SplitCsv
 from ffe.dataset.table import ImageTable, table_of_files
 from ffe.errors import SourceError
