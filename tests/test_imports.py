@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ffe"
 
 HEAVY = {
     *("tensorflow", "keras", "sklearn", "h5py", "numpy", "PIL", "rich", "openvino", "matplotlib", "keras_tuner", "scipy"),
-    *("joblib", "cv2", "simplejpeg", "nncf", "numba", "psutil", "platformdirs", "jinja2", "hdf5plugin", "isal"),
+    *("joblib", "cv2", "filelock", "simplejpeg", "nncf", "numba", "psutil", "platformdirs", "jinja2", "hdf5plugin", "isal"),
 }
 
 # lowest first; the packages of one layer do not import each other

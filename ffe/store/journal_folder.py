@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-
-from filelock import BaseFileLock, FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from ffe.errors import StoreError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 DRAFT = "draft"  # the rows, where the finished file will have them
 MODEL = "backbone.zip"  # the int8 model that makes them
@@ -27,6 +29,8 @@ def lock_output(folder: Path, output: Path) -> BaseFileLock:
     Raises:
         StoreError: another process holds it, or the disk has no locks.
     """
+    from filelock import FileLock, Timeout
+
     file = folder / LOCK
     lock = FileLock(file, timeout=0, thread_local=False, fallback_to_soft=False)
     while True:
