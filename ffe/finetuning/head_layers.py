@@ -112,7 +112,7 @@ def _layer_of_svm(
     signs = np.zeros((pairs.shape[1], count), np.float32)
     for pair, (first, second) in enumerate(itertools.combinations(range(count), 2)):
         signs[pair, first], signs[pair, second] = 1, -1
-    decisions = head.map.settle(x) @ pairs + bias
+    decisions = head.map.transform_rowwise(x) @ pairs + bias
     wanted = with_temperature(softmax(own * class_scores(decisions, count)), factor)
     return (pairs @ signs, bias @ signs), _nearest_factor(decisions @ signs, wanted)
 

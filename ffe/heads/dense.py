@@ -59,7 +59,7 @@ class DenseHead(Head):
 
     def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
         """Fit on mapped rows, for all epochs; see ``Head``."""
-        x = self.map.fit_rowwise(x).settle(x)
+        x = self.map.fit_rowwise(x).transform_rowwise(x)
         labels, weights, seed, images = data.labels, data.row_weights, data.seed, data.images
         network = network_of(self.parameters, data.classes)
         start = initial_layers(network, x.shape[1], seed)
@@ -81,7 +81,7 @@ class DenseHead(Head):
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
-        x = self.map.settle(x)
+        x = self.map.transform_rowwise(x)
         for kernel, bias in self._layers[:-1]:
             x = np.maximum(x @ kernel + bias, 0)
         kernel, bias = self._layers[-1]

@@ -45,7 +45,7 @@ class LogisticHead(Head):
 
     def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
         """Fit on mapped rows; see ``Head``. The seed is not used."""
-        x = self.map.fit_rowwise(x).settle(x)
+        x = self.map.fit_rowwise(x).transform_rowwise(x)
         if x.shape[1] > x.shape[0]:
             coordinates, back = coordinates_of_products(inner_products(x))
         else:
@@ -57,7 +57,7 @@ class LogisticHead(Head):
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
-        return linear_probabilities(self.map.settle(x), self._weights, self._bias)
+        return linear_probabilities(self.map.transform_rowwise(x), self._weights, self._bias)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return ``weights`` float32 (d, K or 1), ``bias`` float64 (K or 1,), and those of the map."""

@@ -25,7 +25,7 @@ _SPARSE_BELOW = 0.15  # share of non-zero features up to which skipping zeros is
 
 
 class Rows:
-    """Features that lanes train on: dense, or only what is not zero.
+    """Features that networks train on: dense, or only what is not zero.
 
     Args:
         x: float32 (N, d).
@@ -102,7 +102,7 @@ class BatchedNetworks:
         self._table = _table(self._networks)
 
     def epoch(self) -> None:
-        """Train every lane for one epoch, then score the held rows."""
+        """Train every network for one epoch, then score the held rows."""
         rows, (shape, numbers) = self._rows, self._table
         order = self._train[next(self._orders)]
         self.losses, self.correct = np.zeros(len(self.training)), np.zeros(len(self.training), np.int64)
@@ -117,7 +117,7 @@ class BatchedNetworks:
         score(*source, self._held, *net, self.scores)
 
     def keep(self, positions: Sequence[int]) -> None:
-        """Go on with some of the lanes alone; positions among ``lanes``."""
+        """Go on with some of the networks alone; positions among ``training``."""
         networks = [self._networks[i] for i in positions]
         kernel, small = _spans(self._networks)
         columns = np.concatenate([np.arange(*kernel[i]) for i in positions])
@@ -130,7 +130,7 @@ class BatchedNetworks:
         self._networks, self._table = networks, _table(networks)
 
     def layers(self, position: int) -> Layers:
-        """Return (kernel, bias) float32 of each layer of a lane; position among ``lanes``."""
+        """Return (kernel, bias) float32 of each layer of a network; position among ``training``."""
         network = self._networks[position]
         kernel, small = (spans[position] for spans in _spans(self._networks))
         values = self._small[slice(*small)]
@@ -145,12 +145,12 @@ class BatchedNetworks:
 
 
 def _small_of(layers: Layers) -> np.ndarray:
-    """Return all but the first kernel of a lane, in one row: its bias, then kernel and bias of each other layer."""
+    """Return all but the first kernel of a network, in one row: its bias, then kernel and bias of each other layer."""
     return np.concatenate([layers[0][1], *(part.ravel() for layer in layers[1:] for part in layer)]).astype(np.float32)
 
 
 def _spans(networks: Sequence[Network]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Return (start, stop) of each lane's columns of the first kernel, and of its other weights."""
+    """Return (start, stop) of each network's columns of the first kernel, and of its other weights."""
     units = np.cumsum([0, *(n.units for n in networks)])
     sizes = np.cumsum([0, *(n.units + sum(a * b + b for a, b in n.shapes(0)[1:]) for n in networks)])
     return (

@@ -4,8 +4,8 @@ Arrays, as all of these functions take them:
     x float32 (N, d), or starts int64 (N + 1,), columns int32 and values float32
     of what is not zero; mean and inverse float32 (d,), the affine map of dense
     rows; kernel and square float32 (d, U), the first layers side by side and
-    RMSprop's mean squares; small float32, all other weights of all lanes, each
-    lane's in one piece (bias, then kernel and bias of each further layer);
+    RMSprop's mean squares; small float32, all other weights of all networks, each
+    network's in one piece (bias, then kernel and bias of each further layer);
     shape int64 (L, 5): first column, units, extra, outputs, first small weight;
     numbers float32 (L, 3): dropout, learning rate, l2.
 """
@@ -127,7 +127,7 @@ def _rmsprop_plain(weight, square, gradient, rate, decay):  # type: ignore[no-un
 
 @_compiled
 def _hidden_layers(hidden, small, shape, active, upper):  # type: ignore[no-untyped-def]
-    """Set ``active`` (b, units) and ``upper`` (b, extra) to the hidden layers of a lane, from the products (b, U)."""
+    """Set ``active`` (b, units) and ``upper`` (b, extra) to the hidden layers of a network, from the products (b, U)."""
     first, units, extra, at = shape[0], shape[1], shape[2], shape[4]
     kernel2, bias2 = at + units, at + units + units * extra
     for k in range(hidden.shape[0]):
@@ -141,8 +141,8 @@ def _hidden_layers(hidden, small, shape, active, upper):  # type: ignore[no-unty
 
 
 @_compiled
-def _head_of_lane(hidden, small, shape, active, upper, scores):  # type: ignore[no-untyped-def]
-    """Go from the first layer's products (b, U) to ``scores`` (b, outputs) of one lane; no dropout.
+def _output_layer(hidden, small, shape, active, upper, scores):  # type: ignore[no-untyped-def]
+    """Go from the first layer's products (b, U) to ``scores`` (b, outputs) of one network; no dropout.
 
     ``active`` (b, units) and ``upper`` (b, extra) take the hidden layers.
     """
@@ -184,8 +184,8 @@ def _loss_and_gradient(scores, label, weight, size):  # type: ignore[no-untyped-
 
 
 @_compiled
-def _step_of_lane(hidden, labels, weights, batch, small, square, shape, numbers, random, lane, gradient):  # type: ignore[no-untyped-def]
-    """Take one step of a lane's small layers; leave the gradient of the first layer in ``hidden``. Return (loss, right)."""
+def _step_of_network(hidden, labels, weights, batch, small, square, shape, numbers, random, network, gradient):  # type: ignore[no-untyped-def]
+    """Take one step of a network's small layers; leave the gradient of the first layer in ``hidden``. Return (loss, right)."""
     first, units, extra, outputs, at = shape[0], shape[1], shape[2], shape[3], shape[4]
     dropout, rate, l2 = numbers[0], numbers[1], numbers[2]
     below = extra if extra > 0 else units
@@ -197,7 +197,7 @@ def _step_of_lane(hidden, labels, weights, batch, small, square, shape, numbers,
     scores = np.empty((size, outputs), np.float32)
     mask = np.ones((size, below), np.float32)
     if dropout > 0:
-        state = random[lane]
+        state = random[network]
         kept = np.float32(1) / (np.float32(1) - dropout)
         for k in range(size):
             for j in range(below):
@@ -207,7 +207,7 @@ def _step_of_lane(hidden, labels, weights, batch, small, square, shape, numbers,
                 state ^= state << np.uint64(17)
                 share = np.float32(state >> np.uint64(40)) * np.float32(1 / 16777216)
                 mask[k, j] = kept if share >= dropout else np.float32(0)
-        random[lane] = state
+        random[network] = state
     _hidden_layers(hidden, small, shape, active, upper)
     last = upper if extra > 0 else active
     loss, right = 0.0, 0
@@ -314,15 +314,15 @@ def train_epoch(  # type: ignore[no-untyped-def]
     x, starts, columns, values, sparse, mean, inverse, affine, labels, weights, order, batch_size, kernel, small, shape, numbers,
     square, small_square, last, step, random, losses, correct,
 ):  # fmt: skip
-    """Train all lanes for one epoch; return the number of the last step."""
-    width, lanes = kernel.shape[1], len(shape)
+    """Train all networks for one epoch; return the number of the last step."""
+    width, networks = kernel.shape[1], len(shape)
     rates, penalties = np.empty(width, np.float32), np.empty(width, np.float32)
     widest, penalised = 0, False
-    for lane in range(lanes):
-        first, units, extra, outputs = shape[lane, 0], shape[lane, 1], shape[lane, 2], shape[lane, 3]
-        rates[first : first + units] = numbers[lane, 1]
-        penalties[first : first + units] = numbers[lane, 2]
-        penalised = penalised or numbers[lane, 2] > 0
+    for network in range(networks):
+        first, units, extra, outputs = shape[network, 0], shape[network, 1], shape[network, 2], shape[network, 3]
+        rates[first : first + units] = numbers[network, 1]
+        penalties[first : first + units] = numbers[network, 2]
+        penalised = penalised or numbers[network, 2] > 0
         below = extra if extra > 0 else units
         widest = max(widest, units + units * extra + extra + below * outputs + outputs)
     gradient = np.empty(widest, np.float32)
@@ -334,12 +334,12 @@ def train_epoch(  # type: ignore[no-untyped-def]
         hidden = np.empty((len(batch), width), np.float32)
         _gather(x, starts, columns, values, sparse, mean, inverse, affine, batch, dense)
         _first_layer(starts, columns, values, sparse, batch, dense, kernel, hidden)
-        for lane in range(lanes):
-            loss, right = _step_of_lane(
-                hidden, labels, weights, batch, small, small_square, shape[lane], numbers[lane], random, lane, gradient
+        for network in range(networks):
+            loss, right = _step_of_network(
+                hidden, labels, weights, batch, small, small_square, shape[network], numbers[network], random, network, gradient
             )
-            losses[lane] += loss
-            correct[lane] += right
+            losses[network] += loss
+            correct[network] += right
         if sparse:
             _update_sparse(starts, columns, values, batch, hidden, kernel, square, rates, penalties, penalised, last, step, head)
         else:
@@ -349,14 +349,14 @@ def train_epoch(  # type: ignore[no-untyped-def]
 
 @_compiled
 def score(x, starts, columns, values, sparse, mean, inverse, affine, held, kernel, small, shape, numbers, scores):  # type: ignore[no-untyped-def]
-    """Set ``scores`` (m, lanes, outputs) to the logits of the held rows."""
+    """Set ``scores`` (m, networks, outputs) to the logits of the held rows."""
     for start in range(0, len(held), _BLOCK):
         batch = held[start : start + _BLOCK]
         dense = np.empty((0 if sparse else len(batch), kernel.shape[0]), np.float32)
         hidden = np.empty((len(batch), kernel.shape[1]), np.float32)
         _gather(x, starts, columns, values, sparse, mean, inverse, affine, batch, dense)
         _first_layer(starts, columns, values, sparse, batch, dense, kernel, hidden)
-        for lane in range(len(shape)):
-            active = np.empty((len(batch), shape[lane, 1]), np.float32)
-            upper = np.empty((len(batch), shape[lane, 2]), np.float32)
-            _head_of_lane(hidden, small, shape[lane], active, upper, scores[start : start + len(batch), lane])
+        for network in range(len(shape)):
+            active = np.empty((len(batch), shape[network, 1]), np.float32)
+            upper = np.empty((len(batch), shape[network, 2]), np.float32)
+            _output_layer(hidden, small, shape[network], active, upper, scores[start : start + len(batch), network])

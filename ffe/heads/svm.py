@@ -89,7 +89,7 @@ class SvmHead(Head):
 
     def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
         """Fit on mapped rows; see ``Head``."""
-        x = self.map.fit_rowwise(x).settle(x)
+        x = self.map.fit_rowwise(x).transform_rowwise(x)
         labels, classes, rbf = data.labels, data.classes, self.parameters["kernel"] == "rbf"
         self._classes, self._temperature = classes, 1.0
         self._gamma = gamma_of(self.parameters, x)
@@ -127,7 +127,7 @@ class SvmHead(Head):
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
-        x = self.map.settle(x)
+        x = self.map.transform_rowwise(x)
         decisions = (kernel_of(x, self._vectors, self._gamma) if len(self._vectors) else x) @ self._pairs + self._bias
         if self._scoring == _ONE_AGAINST_REST:
             scores = decisions

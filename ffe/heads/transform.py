@@ -81,7 +81,7 @@ class FeatureMap:
             self._axes = _principal_axes(scaled - self._centre, self.components)
         return self
 
-    def settle(self, x: np.ndarray) -> np.ndarray:
+    def transform_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Do the half that was learnt: float32 (N, d) from ``rowwise`` -> float32 (N, d or components)."""
         x = self._standardised(x)
         if self._axes is not None and self._centre is not None:
@@ -94,7 +94,7 @@ class FeatureMap:
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Map float32 (N, D) to float32 (N, d), d = D, c, 2c or the number of components."""
-        return self.settle(self.rowwise(features))
+        return self.transform_rowwise(self.rowwise(features))
 
     def _standardised(self, x: np.ndarray) -> np.ndarray:
         return x if self.mean is None or self.scale is None else (x - self.mean) / self.scale

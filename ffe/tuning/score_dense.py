@@ -137,7 +137,7 @@ def _groups(request: ScoreRequest) -> tuple[Groups, list[int]]:
                 rows = shared
             else:
                 own.fit_rowwise(x[fit])
-                rows = Rows(x, own.mean, own.scale) if own.components is None else Rows(own.settle(x))
+                rows = Rows(x, own.mean, own.scale) if own.components is None else Rows(own.transform_rowwise(x))
             for i in positions:
                 sizes[i] = networks[i].size_in_bytes(rows.dims) + own.size_in_bytes()
             for size in sorted({sets[i]["batch_size"] for i in positions}):

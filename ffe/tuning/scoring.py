@@ -49,7 +49,7 @@ class ScoreRequest:
         """Fit a map on a part; return the rows to fit on and those to score on, mapped, and the bytes of what was learnt."""
         x, (fit, score) = self.cache.rowwise(feature_map), part
         own = feature_map.unfitted().fit_rowwise(x[fit])
-        return own.settle(x[fit]), own.settle(x[score]), own.size_in_bytes()
+        return own.transform_rowwise(x[fit]), own.transform_rowwise(x[score]), own.size_in_bytes()
 
     def scored_together(
         self, groups: Iterable[list[int]], score: Callable[[list[Mapping[str, Any]]], Sequence[Sequence[PartScore]]]

@@ -127,7 +127,7 @@ class _HeadSearch:
             self.total = _MANY
         else:
             self.total = hyperband_trials(epochs) if oracle == "hyperband" else len(first) + self._further()
-        self.asker = TrialProposer(space, oracle=oracle, trials=self.total, epochs=epochs, seed=spec.seed, first=first)
+        self.proposer = TrialProposer(space, oracle=oracle, trials=self.total, epochs=epochs, seed=spec.seed, first=first)
         self.at_once = self._kind.trials_at_once
         self.done = 0
         self.seconds_each: float | None = None
@@ -156,7 +156,7 @@ class _HeadSearch:
 
     def next_sets(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` complete sets of parameters."""
-        asked = self.asker.ask(min(count, self.total - self.done))
+        asked = self.proposer.ask(min(count, self.total - self.done))
         return [self._completed(values) for values in asked]
 
 
@@ -185,7 +185,7 @@ def search(
     problem: Problem,
     spec: SearchSpec,
     on_progress: Callable[[SearchProgress], None] = lambda progress: None,
-    memory: TrialStore | None = None,
+    store: TrialStore | None = None,
     *,
     expected: Mapping[str, float] | None = None,
     afterwards: Callable[[Trial], float] = lambda best: 0.0,
@@ -203,7 +203,7 @@ def search(
     Args:
         problem, spec: the rows, and what to try.
         on_progress: called after every batch.
-        memory: finished batches of an earlier run.
+        store: finished batches of an earlier run.
         expected: head -> seconds that its first trial may take; a head that would not fit any more is not begun.
         afterwards: the best trial so far -> seconds that will be needed when the search is over; they are kept free.
 
@@ -211,7 +211,7 @@ def search(
         HeadError: there is no such head, or a fixed value does not fit.
     """
     started = time.monotonic()
-    memory = memory or TrialStore(None, "")
+    store = store or TrialStore(None, "")
     searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
     total = None if spec.seconds is not None else sum(s.total for s in searches)
     cache, trials = KernelCache(problem), list[Trial]()
@@ -227,20 +227,20 @@ def search(
             if not sets:
                 waiting.remove(head)
                 continue
-            begun, known = time.monotonic(), memory.known
-            outcomes = _evaluate(problem, cache, spec, head.name, sets, memory)
-            computed = len(sets) - (memory.known - known)
-            if memory.known and not known:
+            begun, known = time.monotonic(), store.known
+            outcomes = _evaluate(problem, cache, spec, head.name, sets, store)
+            computed = len(sets) - (store.known - known)
+            if store.known and not known:
                 log.info("going on where an interrupted run stopped: its trials are not made again")
             if computed:
                 head.seconds_each = (time.monotonic() - begun) / computed
             head.done += len(sets)
             finished = time.monotonic() - started
             new = [scored_trial(problem, spec, head.name, *item, finished) for item in zip(sets, outcomes, strict=True)]
-            head.asker.tell([trial.score for trial in new])
+            head.proposer.tell([trial.score for trial in new])
             trials += new
             on_progress(SearchProgress(rank(trials), new, len(trials), total, finished, spec.seconds))
-            if head.done >= head.total or head.asker.done:
+            if head.done >= head.total or head.proposer.done:
                 waiting.remove(head)
     return rank(trials)
 
@@ -262,16 +262,16 @@ def _affordable(head: _HeadSearch, seconds_left: float, expected: float, *, firs
 
 
 def _evaluate(
-    problem: Problem, cache: KernelCache, spec: SearchSpec, name: str, sets: Sequence[Mapping[str, Any]], memory: TrialStore
+    problem: Problem, cache: KernelCache, spec: SearchSpec, name: str, sets: Sequence[Mapping[str, Any]], store: TrialStore
 ) -> list[Outcome]:
     executions = spec.executions if find_head(name).random else 1
     asked = [{"head": name, "sets": [dict(chosen)], "executions": executions, "seed": spec.seed} for chosen in sets]
-    found = [memory.find(batch) for batch in asked]
+    found = [store.find(batch) for batch in asked]
     missing = [i for i, outcomes in enumerate(found) if outcomes is None]
     if missing:
         outcomes = score_sets(name, problem, [sets[i] for i in missing], executions, spec.seed, cache)
         for i, outcome in zip(missing, outcomes, strict=True):
-            memory.keep(asked[i], [outcome])
+            store.keep(asked[i], [outcome])
             found[i] = [outcome]
     return [outcomes[0] for outcomes in found if outcomes is not None]
 

@@ -27,12 +27,12 @@ class NearestNeighboursHead(Head):
     space: ClassVar[tuple[Parameter, ...]] = (POOLING, SCALING, Parameter("k", 5, (1, 3, 5, 9)))
 
     def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
-        self._rows = self._unit(self.map.fit_rowwise(x).settle(x))
+        self._rows = self._unit(self.map.fit_rowwise(x).transform_rowwise(x))
         self._votes = np.eye(data.classes, dtype=np.float32)[data.labels] * data.row_weights[:, None].astype(np.float32)
         return self
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
-        similar = np.round(self._unit(self.map.settle(x)) @ self._rows.T, 5)
+        similar = np.round(self._unit(self.map.transform_rowwise(x)) @ self._rows.T, 5)
         nearest = np.argsort(-similar, axis=1, kind="stable")[:, : self.parameters["k"]]
         votes = self._votes[nearest].sum(axis=1, dtype=np.float64) + 1e-3
         return votes / votes.sum(axis=1, keepdims=True)

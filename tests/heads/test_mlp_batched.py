@@ -54,7 +54,7 @@ def test_networks_side_by_side_are_as_each_alone(sparse: bool) -> None:
     kept = [0, 1, 2, 3]
     for epoch in range(6):
         if epoch == 2:
-            together.keep([0, 1, 3])  # the lane with a penalty goes; lazy decay begins where rows are sparse
+            together.keep([0, 1, 3])  # the network with a penalty goes; lazy decay begins where rows are sparse
             kept = [0, 1, 3]
         elif epoch == 4:
             together.keep([1, 2])
@@ -63,15 +63,15 @@ def test_networks_side_by_side_are_as_each_alone(sparse: bool) -> None:
         for group in alone:
             group.epoch()
         assert together.training == kept
-        for position, lane in enumerate(kept):
-            _assert_equal_layers(together.layers(position), alone[lane].layers(0))
-            expected = alone[lane].scores[:, 0]
+        for position, network in enumerate(kept):
+            _assert_equal_layers(together.layers(position), alone[network].layers(0))
+            expected = alone[network].scores[:, 0]
             np.testing.assert_allclose(together.scores[:, position], expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
-            assert together.losses[position] == pytest.approx(alone[lane].losses[0], rel=1e-5)
-            assert together.correct[position] == alone[lane].correct[0]
+            assert together.losses[position] == pytest.approx(alone[network].losses[0], rel=1e-5)
+            assert together.correct[position] == alone[network].correct[0]
 
 
-def test_a_lane_that_was_let_go_stays_as_it_was() -> None:
+def test_a_network_that_was_let_go_stays_as_it_was() -> None:
     """``layers`` gives copies."""
     group = _group(*_features(False), NETWORKS[:2], [0, 1])
     group.epoch()

@@ -193,7 +193,7 @@ def test_the_map_is_its_two_halves(pooling: str, scaling: str) -> None:
     both = _map(pooling, scaling, components=4).fit(x)
     halves = _map(pooling, scaling, components=4)
     halves.fit_rowwise(halves.rowwise(x))
-    np.testing.assert_array_equal(halves.settle(halves.rowwise(others)), both.transform(others))
+    np.testing.assert_array_equal(halves.transform_rowwise(halves.rowwise(others)), both.transform(others))
     assert halves.unfitted().arrays() == {}
     assert halves.unfitted().fit(x).arrays().keys() == both.arrays().keys()
 

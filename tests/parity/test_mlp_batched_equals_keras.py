@@ -1,9 +1,9 @@
-"""A lane takes the very steps that ``keras.Model.fit`` takes.
+"""A network takes the very steps that ``keras.Model.fit`` takes.
 
 The measure is Keras alone, used as its manual shows: a Sequential model,
 RMSprop, ``class_weight``. Both begin with the same weights and take the same
 rows in the same order, the last batch of an epoch short. Dropout is 0, as the
-two draw their random numbers differently; what dropout does to a lane is tested
+two draw their random numbers differently; what dropout does to a network is tested
 in ``tests/heads/test_mlp_batched.py``.
 
 The logits agree within 1e-5 of the largest one, after three epochs: both work
@@ -74,7 +74,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "classes", "extra", "weighted"), CASES)
-def test_a_lane_ends_where_keras_ends(kind: str, classes: int, extra: int, weighted: bool) -> None:
+def test_a_network_ends_where_keras_ends(kind: str, classes: int, extra: int, weighted: bool) -> None:
     """``weighted``: with class weights, and an L2 penalty."""
     x, labels = _features(kind, classes)
     network = Network(16, extra, 1 if classes == 2 else classes, 0.0, 5e-3, 0.01 if weighted else 0.0)

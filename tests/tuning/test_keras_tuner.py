@@ -38,14 +38,14 @@ def _tried(
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Ask and tell until there is nothing more, or ``trials`` sets; return them."""
-    asker = TrialProposer(space, trials=trials, **options)
+    proposer = TrialProposer(space, trials=trials, **options)
     tried: list[dict[str, Any]] = []
     while len(tried) < trials:
-        asked = asker.ask(min(batch, trials - len(tried)))
+        asked = proposer.ask(min(batch, trials - len(tried)))
         if not asked:
             break
         tried += asked
-        asker.tell([score(values) for values in asked])
+        proposer.tell([score(values) for values in asked])
     return tried
 
 
@@ -93,11 +93,11 @@ def test_the_sets_given_come_first_and_are_told() -> None:
     assert _tried(NUMBERS, 5, first=first)[:2] == first
     assert _tried(NUMBERS, 5, first=first, batch=1)[:2] == first
     assert _tried(NUMBERS, 1, first=first) == first[:1]
-    asker = TrialProposer(NUMBERS, trials=5, first=first)
-    asker.ask(2)
-    asker.tell([0.25, 0.75])
-    asker.ask(1)
-    known = [(trial.hyperparameters.values, trial.score) for trial in asker._oracle.trials.values()][:2]
+    proposer = TrialProposer(NUMBERS, trials=5, first=first)
+    proposer.ask(2)
+    proposer.tell([0.25, 0.75])
+    proposer.ask(1)
+    known = [(trial.hyperparameters.values, trial.score) for trial in proposer._oracle.trials.values()][:2]
     assert known == [(first[0], 0.25), (first[1], 0.75)]
 
 
@@ -113,13 +113,13 @@ def test_the_sets_given_are_not_tried_again(name: str) -> None:
 def test_sets_that_the_oracle_could_not_propose_are_not_told() -> None:
     """Flat pooling of a large grid is tried in the opening, and is no choice of the search."""
     first = [{"a": 1.0, "b": 0.5, "c": "flat"}, {"a": 1.0, "b": 0.5, "c": "z"}]
-    asker = TrialProposer(NUMBERS, trials=6, first=first)
-    assert asker.ask(2) == first
-    asker.tell([0.9, 0.1])
-    further = asker.ask(3)
+    proposer = TrialProposer(NUMBERS, trials=6, first=first)
+    assert proposer.ask(2) == first
+    proposer.tell([0.9, 0.1])
+    further = proposer.ask(3)
     assert len(further) == 3
     assert all(values["c"] != "flat" for values in further)
-    told = [trial.hyperparameters.values["c"] for trial in asker._oracle.trials.values()]
+    told = [trial.hyperparameters.values["c"] for trial in proposer._oracle.trials.values()]
     assert "flat" not in told
     assert told[0] == "z"
 
@@ -128,15 +128,15 @@ def test_sets_that_the_oracle_could_not_propose_are_not_told() -> None:
 @pytest.mark.parametrize("batch", [1, 2, 10])
 def test_a_used_up_space_ends_the_search(name: str, batch: int) -> None:
     space = (Parameter("c", "x", ("x", "y", "z")),)
-    asker = TrialProposer(space, oracle=name, trials=20)
+    proposer = TrialProposer(space, oracle=name, trials=20)
     tried: list[dict[str, Any]] = []
     for _ in range(10):
-        asked = asker.ask(batch)
-        asker.tell([1.0] * len(asked))
+        asked = proposer.ask(batch)
+        proposer.tell([1.0] * len(asked))
         tried += asked
     assert sorted(values["c"] for values in tried) == ["x", "y", "z"]
-    assert asker.done
-    assert asker.ask(1) == []
+    assert proposer.done
+    assert proposer.ask(1) == []
 
 
 @pytest.mark.parametrize("epochs", [1, 4, 27])

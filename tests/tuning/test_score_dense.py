@@ -88,7 +88,7 @@ def test_neighbours_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = _problem(3)
     together = _outcomes(problem, *sets, executions=2)
     assert len({outcome.found["epochs"] for outcome in together}) > 2
-    monkeypatch.setattr(score_dense, "_WIDEST", 1)  # a group for every lane
+    monkeypatch.setattr(score_dense, "_WIDEST", 1)  # a group for every network
     apart = _outcomes(problem, *sets, executions=2)
     for i, parameters in enumerate(sets):
         alone = _outcomes(problem, parameters, executions=2)[0]

@@ -57,12 +57,12 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
     assert fake.calls == needed[:after]
     fake.calls.clear()
     memory = TrialStore(tmp_path / "memory", "rows")
-    resumed = search(problem, SPEC, memory=memory)
+    resumed = search(problem, SPEC, store=memory)
     assert fake.calls == needed[after:]
     assert memory.known == sum(len(sets) for _, sets, _, _ in needed[:after])
     assert _plain(resumed) == _plain(whole)
     fake.calls.clear()
-    assert _plain(search(problem, SPEC, memory=TrialStore(tmp_path / "memory", "rows"))) == _plain(whole)
+    assert _plain(search(problem, SPEC, store=TrialStore(tmp_path / "memory", "rows"))) == _plain(whole)
     assert fake.calls == []
 
 
@@ -77,7 +77,7 @@ def test_real_heads_resume_to_the_same_leaderboard(problem: Problem, tmp_path: P
     with pytest.raises(_InterruptedError):
         search(problem, spec, stop, TrialStore(tmp_path / "m", "rows"))
     memory = TrialStore(tmp_path / "m", "rows")
-    resumed = search(problem, spec, memory=memory)
+    resumed = search(problem, spec, store=memory)
     assert 0 < memory.known < len(whole)
     for a, b in zip(resumed, whole, strict=True):
         assert dataclasses.replace(a, finished=0, fit_seconds=0) == dataclasses.replace(b, finished=0, fit_seconds=0)
@@ -85,7 +85,7 @@ def test_real_heads_resume_to_the_same_leaderboard(problem: Problem, tmp_path: P
 
 
 def test_a_damaged_file_is_computed_again(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
-    whole = search(problem, SPEC, memory=TrialStore(tmp_path / "m", "rows"))
+    whole = search(problem, SPEC, store=TrialStore(tmp_path / "m", "rows"))
     files = sorted((tmp_path / "m").iterdir())
     assert len(files) == TRIALS
     files[0].write_bytes(files[0].read_bytes()[:-100])
@@ -94,20 +94,20 @@ def test_a_damaged_file_is_computed_again(problem: Problem, fake: FakeEvaluators
     with files[3].open("wb") as file:
         np.savez(file, meta=np.asarray([{"seconds": 1}], object))  # what it takes to read this is never run
     fake.calls.clear()
-    again = search(problem, SPEC, memory=TrialStore(tmp_path / "m", "rows"))
+    again = search(problem, SPEC, store=TrialStore(tmp_path / "m", "rows"))
     assert len(fake.sets) == 4
     assert _plain(again) == _plain(whole)
     fake.calls.clear()
-    search(problem, SPEC, memory=TrialStore(tmp_path / "m", "rows"))
+    search(problem, SPEC, store=TrialStore(tmp_path / "m", "rows"))
     assert fake.calls == [], "what was computed again was not kept"
 
 
 def test_a_file_that_was_being_written_is_not_read(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
-    search(problem, SPEC, memory=TrialStore(tmp_path / "m", "rows"))
+    search(problem, SPEC, store=TrialStore(tmp_path / "m", "rows"))
     files = sorted((tmp_path / "m").iterdir())
     files[0].rename(files[0].with_suffix(".tmp"))
     fake.calls.clear()
-    search(problem, SPEC, memory=TrialStore(tmp_path / "m", "rows"))
+    search(problem, SPEC, store=TrialStore(tmp_path / "m", "rows"))
     assert len(fake.sets) == 1
     assert len(list((tmp_path / "m").glob("*.npz"))) == TRIALS
 
@@ -128,14 +128,14 @@ def test_what_was_asked_otherwise_is_not_used(
 ) -> None:
     """Of heads whose sets and executions are the same, batches are found again; the rest is computed."""
     spec = dataclasses.replace(SPEC, heads=("dense",) if "fixed" not in changes else ("svm",))
-    search(problem, spec, memory=TrialStore(tmp_path / "m", "rows"))
+    search(problem, spec, store=TrialStore(tmp_path / "m", "rows"))
     fake.calls.clear()
     changed = dataclasses.replace(spec, **changes)
     memory = TrialStore(tmp_path / "m", digest)
     expected = search(problem, changed)
     computed = len(fake.calls)
     fake.calls.clear()
-    assert _plain(search(problem, changed, memory=memory)) == _plain(expected)
+    assert _plain(search(problem, changed, store=memory)) == _plain(expected)
     assert memory.known == 0
     assert len(fake.calls) == computed > 0
 
@@ -145,11 +145,11 @@ def test_more_time_goes_on_with_what_less_time_found(
 ) -> None:
     """The batches of a search by time depend on the clock; the trials are found again one by one."""
     monkeypatch.setattr(searching, "time", fake)
-    search(problem, SearchSpec(("svm",), seconds=25), memory=TrialStore(tmp_path / "m", "rows"))
+    search(problem, SearchSpec(("svm",), seconds=25), store=TrialStore(tmp_path / "m", "rows"))
     first = list(fake.sets)
     fake.calls.clear()
     memory = TrialStore(tmp_path / "m", "rows")
-    found = search(problem, SearchSpec(("svm",), seconds=60), memory=memory)
+    found = search(problem, SearchSpec(("svm",), seconds=60), store=memory)
     assert memory.known == len(first) > 10
     assert len(found) > len(first)
     assert not {str(parameters) for parameters in fake.sets} & {str(parameters) for parameters in first}
@@ -184,7 +184,7 @@ def test_outcomes_come_back_as_they_were(tmp_path: Path) -> None:
 def test_it_forgets(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
     memory = TrialStore(tmp_path / "m", "rows")
     memory.forget()  # nothing is there yet
-    search(problem, SPEC, memory=memory)
+    search(problem, SPEC, store=memory)
     mine = tmp_path / "m" / "mine.npz"
     mine.touch()
     memory.forget()
@@ -202,7 +202,7 @@ def test_a_memory_without_a_folder_keeps_nothing(
     memory = TrialStore(None, "")
     for _ in range(2):
         fake.calls.clear()
-        search(problem, SPEC, memory=memory)
+        search(problem, SPEC, store=memory)
         assert len(fake.sets) == TRIALS
     memory.forget()
     assert memory.known == 0
