@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -69,7 +70,9 @@ class _Commands(click.Group):
             for parameter in command.params:
                 if isinstance(parameter.type, click.Path):
                     parameter.callback = _local(parameter.callback)
-            command.params += [_quiet_option(), _debug_option()]
+            quiet = "Print results, warnings and errors alone: no progress, no notes."
+            command.params.append(_flag(["--quiet"], callback=_hush, help=quiet))
+            command.params.append(_flag(["--debug"], callback=_remember_debug, help="Show the traceback of an error."))
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -121,21 +124,17 @@ def _fail(ctx: click.Context, message: str, code: int) -> None:
     ctx.exit(code)
 
 
-def _quiet_option() -> click.Option:
-    def hush(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-        if value:
-            logging.getLogger("ffe").setLevel(logging.WARNING)
-
-    text = "Print results, warnings and errors alone: no progress, no notes."
-    return click.Option(["--quiet"], is_flag=True, expose_value=False, callback=hush, help=text)
+def _hush(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        logging.getLogger("ffe").setLevel(logging.WARNING)
 
 
-def _debug_option() -> click.Option:
-    def remember(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-        if value:
-            ctx.find_root().ensure_object(dict)["debug"] = True
+def _remember_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.find_root().ensure_object(dict)["debug"] = True
 
-    return click.Option(["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show the traceback of an error.")
+
+_flag = partial(click.Option, is_flag=True, expose_value=False)
 
 
 def _local(callback: Callable[..., Any] | None) -> Callable[..., Any]:
@@ -178,14 +177,11 @@ def cli() -> None:
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         logger.addHandler(_StderrHandler())
         logger.propagate = False
-    logger.setLevel(logging.INFO)  # --quiet raises it, see ffe.cli.show.quiet
+    logger.setLevel(logging.INFO)  # --quiet raises it, see _hush
 
 
 def _read_names_as_utf8() -> None:
-    """Start again in Python's UTF-8 mode where names of files would be read in another encoding, so with old locales.
-
-    There ``é`` is two other letters, or no text at all, and classes get wrong names.
-    """
+    """Start again in Python's UTF-8 mode under old locales, where ``é`` would be two other letters, or no text at all."""
     if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get("PYTHONUTF8") == "1" or not sys.executable:
         return
     os.environ["PYTHONUTF8"] = "1"

@@ -36,7 +36,7 @@ def command(as_json: bool) -> None:
         ("ffe", f"{found.ffe}, Python {found.python}"),
         (
             "machine",
-            f"{found.processor}, {cores}, {_gib(found.free_memory_bytes)} of {_gib(found.memory_bytes)} free",
+            f"{found.processor}, {cores}, {found.free_memory_bytes / 2**30:.1f} GiB of {found.memory_bytes / 2**30:.1f} GiB free",
         ),
         ("system", found.system),
         ("GPU", "a GPU and its driver are there" if found.gpu_device else "none found"),
@@ -65,7 +65,3 @@ def command(as_json: bool) -> None:
     distinct = {(row.backbone, row.size, row.precision): row for row in found.expected}.values()
     cells = [(row.backbone, f"{row.size[0]}x{row.size[1]}", row.precision, *rates(row), row.limit) for row in distinct]
     click.echo(table(("backbone", "size", "precision", "alone", "decode", "together", "limit"), cells, right=(3, 4, 5)))
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffe.base.text import THIN, counted, few, percent, plain, quoted
+from ffe.base.text import counted, few, plain, quoted, share_text
 from ffe.cli.options import AUGMENT_HELP, json_option, predict_options, refuse_swapped, report_option
 from ffe.cli.progress import ExtractProgress
 from ffe.cli.show import print_json
@@ -59,7 +59,7 @@ def _wrong(result: EvaluateResult) -> list[str]:
     lines = [f"Named wrongly: {counted(len(result.wrong), 'photo')} of {len(result.labels):,}, the surest first."]
     for i in result.wrong[:_FEW].tolist():
         row, truth = result.probabilities[i], result.classes[result.labels[i]]
-        said = f"is {truth}, called {result.classes[int(row.argmax())]} ({percent(row.max()).replace(THIN, ' ')})"
+        said = f"is {truth}, called {result.classes[int(row.argmax())]} ({share_text(row.max())})"
         lines.append(plain(f"  {result.paths[i]}: {said}", _LONGEST))
     if (more := len(result.wrong) - _FEW) > 0:
         lines.append(f"  and {more:,} more; --csv FILE lists all, --report FILE.html shows them")

@@ -33,7 +33,6 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 
 def _features(file: str, as_json: bool) -> None:
     from ffe.base.text import bytes_text
-    from ffe.engines.quantize import Fidelity
     from ffe.extraction.views import views_text
     from ffe.store.journal_records import read_records
     from ffe.store.reader import FeatureStore
@@ -61,7 +60,7 @@ def _features(file: str, as_json: bool) -> None:
             ("precision", _precision_text(spec)),
             ("spec digest", store.spec_digest),
             ("unfinished", _unfinished_text(rows) if rows else None),
-            ("fidelity", fidelity_text(Fidelity(**summary["fidelity"])) if summary["fidelity"] else None),
+            ("fidelity", _fidelity(summary["fidelity"])),
             ("splits", ", ".join(f"{name} {count}" for name, count in summary["splits"].items()) or None),
         ]
         click.echo(facts_text(lines, 11) + "\n")
@@ -71,6 +70,14 @@ def _features(file: str, as_json: bool) -> None:
         click.echo(table(("class", "images"), [(name, str(count)) for name, count in counts], right=(1,)))
         if store.skipped:
             click.echo("\n" + table(("skipped", "reason", "why"), [(s.path, s.reason, s.message) for s in store.skipped]))
+
+
+def _fidelity(found: dict[str, Any] | None) -> str | None:
+    if not found:
+        return None
+    from ffe.engines.quantize import Fidelity
+
+    return fidelity_text(Fidelity(**found))
 
 
 def _rows_text(summary: dict[str, Any]) -> str:

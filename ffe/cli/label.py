@@ -27,4 +27,4 @@ def command(images: tuple[str, ...], null: bool, top: int, strict: bool, as_json
     from ffe.commands.label import Labeller
 
     options["batch_size"] = options["batch_size"] or batch_of(images)
-    answer(Labeller(top=top, **options), images, null=null, top=top, strict=strict, as_json=as_json)
+    answer(Labeller(top=top, **options), images, null, top, strict, as_json)

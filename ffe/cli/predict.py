@@ -62,14 +62,14 @@ def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO,
         raise click.UsageError("Standard input can be read once only; name - once among the images.")
     left_out: list[tuple[str, str]] = []
     head = stdin.read(PEEK_BYTES) if "-" in images else b""
-    if not null and is_image(head):
+    if null or not is_image(head):
+        yield from predictor.predict(_paths(images, listed_paths(head, stdin, null=null), left_out))
+    else:
         for image in images:
             if image == "-":
                 yield from predictor.predict_bytes([head + stdin.read(predictor.limits.bytes)])
             else:
                 yield from predictor.predict(_paths((image,), iter(()), left_out))
-    else:
-        yield from predictor.predict(_paths(images, listed_paths(head, stdin, null=null), left_out))
     for path, why in left_out:
         yield Prediction(path, None, False, {}, why)
 
@@ -103,7 +103,7 @@ def command(
     options["batch_size"] = options["batch_size"] or batch_of(images, 1 + options["tta"])
     predictor = Predictor(model, **options)
     answers = None if place is None else Answers(place, predictor.class_names, "error")
-    answer(predictor, images, null=null, top=top, answers=answers, strict=strict, as_json=as_json)
+    answer(predictor, images, null, top, strict, as_json, answers)
 
 
 def batch_of(images: tuple[str, ...], views: int = 1) -> int | None:
@@ -115,12 +115,11 @@ def batch_of(images: tuple[str, ...], views: int = 1) -> int | None:
 def answer(
     predictor: Predictor,
     images: tuple[str, ...],
-    *,
     null: bool,
     top: int,
-    answers: Answers | None = None,
     strict: bool,
     as_json: bool,
+    answers: Answers | None = None,
 ) -> None:
     """Print what a predictor says of images, and leave with the code that suits it; ``answers`` takes it in too."""
     answered = failed = 0

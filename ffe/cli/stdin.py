@@ -20,13 +20,10 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def is_image(head: bytes) -> bool:
-    """Return whether standard input starts like an image rather than like a list of paths.
+    """Return whether standard input, by its first bytes, is an image rather than a list of paths.
 
     Some kinds of images start with letters, as a name may: ``BM``, ``GIF8``, ``P6``.
     What follows tells them apart: names have no control characters.
-
-    Args:
-        head: its first bytes.
     """
     if encoding_of(head) is not None:
         return False
@@ -42,12 +39,9 @@ def is_image(head: bytes) -> bool:
 
 
 def listed_paths(head: bytes, stdin: BinaryIO, *, null: bool) -> Iterator[str]:
-    """Yield the paths of a list; bytes that are no UTF-8 stay as ``os.fsdecode`` has them.
+    """Yield the paths of a list, of which ``head`` was read already; bytes that are no UTF-8 stay as ``os.fsdecode`` has them.
 
-    Args:
-        head: what was read already.
-        stdin: the rest.
-        null: whether paths end with a zero byte rather than with a line.
+    Paths end with a line, or where ``null`` is given with a zero byte.
 
     Raises:
         SourceError: it is no list.

@@ -31,12 +31,8 @@ class Answers:
     cannot be read), ``sure`` (true or false), the extra column, and
     ``probability_NAME`` of every class, in [0, 1]. A spreadsheet takes a cell
     that begins with ``=``, ``+``, ``-`` or ``@`` for a formula: such a path gets
-    ``./`` in front, such a label an apostrophe.
-
-    Args:
-        path: the CSV, from ``check_answers``.
-        class_names: of the model.
-        extra: name of a further column: ``truth`` or ``error``.
+    ``./`` in front, such a label an apostrophe. The path is from ``check_answers``;
+    the extra column is ``truth`` or ``error``.
     """
 
     def __init__(self, path: Path, class_names: Sequence[str], extra: str) -> None:

@@ -21,12 +21,7 @@ def photos_in_page(text: str) -> set[str]:
 
 
 def without_photos(text: str, wanted: Callable[[str], bool]) -> str:
-    """Return a page without some photos; counts and scores stay as they were.
-
-    Args:
-        text: the page.
-        wanted: whether the photo of a name, as the page writes it, is to go.
-    """
+    """Return a page without the photos whose names, as the page writes them, are wanted; counts and scores stay as they were."""
     keys: set[str] = set()
 
     def drop(found: re.Match[str]) -> str:

@@ -25,15 +25,12 @@ _OUTLINES = (
 
 
 def scatter(found: Projection, name_of: Callable[[int], str], thumbnail_of: Callable[[int], str | None]) -> Markup:
-    """Draw the map of features.
+    """Return the map of features as ``<svg>``; empty if no point is finite.
 
     Args:
         found: the points.
         name_of: label -> name of the class.
         thumbnail_of: number of a point -> id of the ``<img>`` that shows it, or None; asked for mistakes only.
-
-    Returns:
-        An ``<svg>``; empty if no point is finite.
     """
     places = np.asarray(found.points, np.float64)
     known = np.flatnonzero(np.isfinite(places).all(axis=1))

@@ -46,11 +46,10 @@ def write_report(
 
     Args:
         path: the HTML file.
-        result: what the search came to.
+        result, spec: what the search came to, and what it was asked to do.
         rows: all labelled rows.
         store: the main feature file, open.
         problem: the rows that the search saw.
-        spec: what it was asked to do.
         probabilities: of the test rows, calibrated, float64 (n, K).
         searched: whether the head was searched for, or given.
         grown: whether to fit it on growing shares of the photos.
