@@ -16,8 +16,8 @@ from ffe.commands.compare_runner import CompareOptions, RoadRunner
 from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import FINETUNING, ON_BACKBONE
 from ffe.dataset.assign_sides import ImageSplit, Splitter
+from ffe.dataset.class_checks import check_apart
 from ffe.dataset.split_csv import SplitCsv, check_source
-from ffe.dataset.table import check_apart
 from ffe.errors import DataError, StoreError
 from ffe.extraction.stage_times import Progress
 from ffe.finetuning.epochs import Epoch

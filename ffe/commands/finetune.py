@@ -17,7 +17,7 @@ from ffe.backbones.trained import arrays_digest, is_model_file
 from ffe.base.clock import OutOfTimeError
 from ffe.bundle.io import Bundle
 from ffe.dataset.assign_sides import ImageSplit
-from ffe.dataset.table import check_apart, check_classes, check_counts
+from ffe.dataset.class_checks import check_apart, check_classes, check_counts
 from ffe.engines.factory import check_engine
 from ffe.errors import BundleError, DataError, StoreError
 from ffe.evaluation.comparison import compare

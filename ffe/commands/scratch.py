@@ -13,8 +13,8 @@ from ffe.backbones.catalog import CONVNET
 from ffe.backbones.convnet import FILTERS, build_convnet, check_size
 from ffe.bundle.build import tested_before
 from ffe.dataset.assign_sides import Splitter
-from ffe.dataset.class_checks import check_labelled, check_two_classes
-from ffe.dataset.table import check_counts, table_of_files
+from ffe.dataset.class_checks import check_counts, check_labelled, check_two_classes
+from ffe.dataset.table import table_of_files
 from ffe.engines.base import grid_of
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.finetuning.epochs import Epoch

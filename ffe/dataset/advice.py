@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ffe.base.text import counted, few, is_are, plain, quoted
+from ffe.dataset.class_checks import least_images
 from ffe.dataset.scan_result import LEVELS, Advice, Level, ScanResult
 from ffe.evaluation.class_weights import FAIR_SHARE, class_weights
 from ffe.specs import SearchSpec
@@ -57,8 +58,7 @@ def _of_classes(found: ScanResult) -> _Said:
     if len(found.classes) == 1:
         yield "refused", f"All photos are of one class ('{found.classes[0].name}'); a head needs at least two classes."
         return
-    # one photo to train on, one to choose with, one to test on: unless a split brings the latter two
-    least = 1 + ("valid" not in found.splits) + ("test" not in found.splits)
+    least = least_images("valid" in found.splits, "test" in found.splits)
     if rare := [f"'{row.name}' ({row.different})" for row in found.classes if row.different < least]:
         needed = f"tune needs at least {least} of each class. Add some, or leave the class out."
         yield "refused", f"Too few different photos of {few(rare)}: {needed}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from ffe.base.text import counted, few, quoted
+from ffe.dataset.class_checks import too_few
 from ffe.dataset.leaks import warn_of_leaks
 from ffe.dataset.table import ImageTable
 from ffe.errors import DataError
@@ -198,9 +200,7 @@ class Splitter:
     def _checked(self, assigned: ImageSplit) -> ImageSplit:
         """Make sure that every class has images on every side, and warn of those that leak."""
         for name, wanted in (("training", TRAIN), ("validation", VALID), ("test", TEST)):
-            there = set(assigned.labels(wanted).tolist())
-            missing = [class_name for label, class_name in enumerate(self.class_names) if label not in there]
-            if missing:
+            if missing := list(too_few(Counter(assigned.labels(wanted).tolist()), self.class_names, 1)):
                 one = len(missing) == 1
                 what = f"The class {few(quoted(missing))} has" if one else f"The classes {few(quoted(missing))} have"
                 how = "give the images that the model was made from, or add" if wanted == TEST else "add"

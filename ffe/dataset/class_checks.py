@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ffe.base.text import counted, few, quoted
-from ffe.errors import DataError, SourceError
-from ffe.images.sources import ImageRecord
+from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
+from ffe.images.sources import ImageRecord, Scan
 
 
 def check_labelled(labelled: object, source: object, *, so: str = "", end: str = ".") -> None:
@@ -47,3 +50,71 @@ def check_readable(
         f"{none} of the class '{class_names[lost[0]]}' {can} be read ('{records[files[0]].path}': {failed[files[0]]}){more}; "
         f"mend them, or take what cannot be read out of the source.{after}"
     )
+
+
+def check_apart(folder: Path, found: Scan, what: str, option: str) -> None:
+    """Make sure that a folder that ffe writes into is not the one of the images, and does not lie in it.
+
+    Args:
+        folder: the folder.
+        found: the images.
+        what: what the folder is called in messages.
+        option: that names it.
+
+    Raises:
+        StoreError: it is, or does.
+    """
+    place, root = os.path.realpath(folder), os.path.realpath(found.root)
+    if found.kind != "csv" and (place == root or place.startswith(root.rstrip(os.sep) + os.sep)):
+        raise StoreError(f"The {what} '{folder}' lies among the images of '{found.root}'; name another folder with {option}.")
+
+
+def check_classes(found: Scan, class_names: Sequence[str], model: str) -> None:
+    """Make sure that a source has labels, and no other classes than a model.
+
+    Raises:
+        SourceError: it has no labels.
+        ModelMismatchError: it has a class that the model does not know, or lacks one.
+    """
+    check_labelled(found.class_names, found.root, end=f", with the classes of '{model}': {', '.join(class_names)}.")
+    unknown = sorted(set(found.class_names) - set(class_names))
+    missing = sorted(set(class_names) - set(found.class_names))
+    if unknown or missing:
+        what = f"has the class '{unknown[0]}', which" if unknown else f"has no class '{missing[0]}', which"
+        known = "does not know" if unknown else "knows"
+        raise ModelMismatchError(
+            f"'{found.root}' {what} the model '{model}' {known} (it knows {', '.join(class_names)}); "
+            "give images of the same classes, or make a model of the new ones with 'ffe tune'."
+        )
+
+
+def least_images(valid_given: bool, test_given: bool) -> int:
+    """Return how many images a class needs: one to train, and one to choose and one to test where no split brings those."""
+    return 1 + (not valid_given) + (not test_given)
+
+
+def too_few(counts: Mapping[int, int], class_names: Sequence[str], least: int) -> dict[str, int]:
+    """Return the classes that have fewer than ``least`` of what is counted, and how many each has."""
+    return {name: counts.get(label, 0) for label, name in enumerate(class_names) if counts.get(label, 0) < least}
+
+
+def too_few_text(small: Mapping[str, int], what: str, of: str = "") -> str:
+    """Return the beginning of a sentence about classes that have too few of something, such as ``image``."""
+    (name, count), *others = small.items()
+    if not others:
+        return f"The class '{name}' has only {counted(count, what)}{of}"
+    names = few([f"'{name}' ({count})" for name, count in small.items()])
+    return f"{counted(len(small), 'class has', 'classes have')} too few {what}s{of}: {names}"
+
+
+def check_counts(found: Scan) -> None:
+    """Make sure, before anything is read, that every class has an image to train, to validate and to test.
+
+    Raises:
+        DataError: one has too few.
+    """
+    least = least_images(valid_given=False, test_given=False)
+    small = too_few(Counter(record.label for record in found.records), found.class_names, least)
+    if small:
+        what = too_few_text(small, "image")
+        raise DataError(f"{what}; give every class at least {least} different ones: to train, to validate and to test.")

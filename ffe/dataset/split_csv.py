@@ -13,9 +13,9 @@ import numpy as np
 
 from ffe.base.output_file import write_output
 from ffe.dataset.assign_sides import ImageSplit, Splitter
-from ffe.dataset.class_checks import check_labelled, check_two_classes
+from ffe.dataset.class_checks import check_counts, check_labelled, check_two_classes
 from ffe.dataset.load_features import pooled_rows
-from ffe.dataset.table import check_counts, table_of_files, table_of_store
+from ffe.dataset.table import table_of_files, table_of_store
 from ffe.errors import SourceError
 from ffe.images.file_names import is_text, printable
 from ffe.images.limits import Limits

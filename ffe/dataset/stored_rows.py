@@ -11,10 +11,10 @@ import numpy as np
 
 from ffe.base.text import counted, few, quoted
 from ffe.dataset.assign_sides import ImageSplit, drawn_sides
-from ffe.dataset.class_checks import check_two_classes
+from ffe.dataset.class_checks import check_two_classes, least_images, too_few, too_few_text
 from ffe.dataset.leaks import leaking, warn_of_leaks
 from ffe.dataset.load_features import load_rows, pooled_rows
-from ffe.dataset.table import ImageTable, table_of_store, too_few, too_few_text
+from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import DataError, ModelMismatchError
 from ffe.specs import ViewsSpec, spec_differences
 from ffe.splits.groups import find_groups
@@ -92,8 +92,7 @@ def split_rows(
         have = "has no label and is left out" if len(unlabelled) == 1 else "have no label and are left out"
         log.warning("%s of '%s' %s (%s)", counted(len(unlabelled), "row"), store.path, have, few(quoted(unlabelled)))
     main = table_of_store(store, used, store.class_names)
-    # one image to train on, one to choose with, one to test on: unless a split brings the latter two
-    least = 1 + (valid is None and VALID not in main.given) + (test is None and TEST not in main.given)
+    least = least_images(valid is not None or VALID in main.given, test is not None or TEST in main.given)
     _check_classes(store, main.labels, np.unique(main.sha256, return_inverse=True)[1].reshape(-1), least, "image")
     others: list[ImageTable] = []
     stores, rows = [store], [used]

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ffe.base.text import counted, few, numbered
-from ffe.dataset.class_checks import check_labelled, check_readable
-from ffe.errors import DataError, ModelMismatchError, StoreError
+from ffe.base.text import numbered
+from ffe.dataset.class_checks import check_readable
 from ffe.images.decode_all import decode_source
 from ffe.images.limits import Limits
 from ffe.images.sources import ImageRecord, Scan
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import in_row_order
-
-_LEAST = 3  # images of a class: to train, to validate, to test
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,68 +66,6 @@ class ImageTable:
     def anonymous(self) -> ImageTable:
         """Return the same images without digests and files, and with numbers for names."""
         return replace(self, paths=numbered(len(self)), sha256=("",) * len(self), files=(None,) * len(self))
-
-
-def check_apart(folder: Path, found: Scan, what: str, option: str) -> None:
-    """Make sure that a folder that ffe writes into is not the one of the images, and does not lie in it.
-
-    Args:
-        folder: the folder.
-        found: the images.
-        what: what the folder is called in messages.
-        option: that names it.
-
-    Raises:
-        StoreError: it is, or does.
-    """
-    place, root = os.path.realpath(folder), os.path.realpath(found.root)
-    if found.kind != "csv" and (place == root or place.startswith(root.rstrip(os.sep) + os.sep)):
-        raise StoreError(f"The {what} '{folder}' lies among the images of '{found.root}'; name another folder with {option}.")
-
-
-def check_classes(found: Scan, class_names: Sequence[str], model: str) -> None:
-    """Make sure that a source has labels, and no other classes than a model.
-
-    Raises:
-        SourceError: it has no labels.
-        ModelMismatchError: it has a class that the model does not know, or lacks one.
-    """
-    check_labelled(found.class_names, found.root, end=f", with the classes of '{model}': {', '.join(class_names)}.")
-    unknown = sorted(set(found.class_names) - set(class_names))
-    missing = sorted(set(class_names) - set(found.class_names))
-    if unknown or missing:
-        what = f"has the class '{unknown[0]}', which" if unknown else f"has no class '{missing[0]}', which"
-        known = "does not know" if unknown else "knows"
-        raise ModelMismatchError(
-            f"'{found.root}' {what} the model '{model}' {known} (it knows {', '.join(class_names)}); "
-            "give images of the same classes, or make a model of the new ones with 'ffe tune'."
-        )
-
-
-def too_few(counts: Mapping[int, int], class_names: Sequence[str], least: int) -> dict[str, int]:
-    """Return the classes that have fewer than ``least`` of what is counted, and how many each has."""
-    return {name: counts.get(label, 0) for label, name in enumerate(class_names) if counts.get(label, 0) < least}
-
-
-def too_few_text(small: Mapping[str, int], what: str, of: str = "") -> str:
-    """Return the beginning of a sentence about classes that have too few of something, such as ``image``."""
-    (name, count), *others = small.items()
-    if not others:
-        return f"The class '{name}' has only {counted(count, what)}{of}"
-    names = few([f"'{name}' ({count})" for name, count in small.items()])
-    return f"{counted(len(small), 'class has', 'classes have')} too few {what}s{of}: {names}"
-
-
-def check_counts(found: Scan) -> None:
-    """Make sure, before anything is read, that every class has an image to train, to validate and to test.
-
-    Raises:
-        DataError: one has too few.
-    """
-    small = too_few(Counter(record.label for record in found.records), found.class_names, _LEAST)
-    if small:
-        what = too_few_text(small, "image")
-        raise DataError(f"{what}; give every class at least {_LEAST} different ones: to train, to validate and to test.")
 
 
 def table_of_store(store: FeatureStore, rows: np.ndarray, class_names: Sequence[str], found: Scan | None = None) -> ImageTable:
