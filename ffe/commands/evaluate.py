@@ -307,13 +307,7 @@ def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progre
     if not probabilities:
         raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")
     check_readable(found.class_names, records, failed)
-    images = table_of_records(
-        [records[item.index] for item in taken],
-        [item.sha256 for item in taken],
-        [item.phash for item in taken],
-        found.class_names,
-        predictor.class_names,
-    )
+    images = table_of_records(records, taken, found.class_names, predictor.class_names)
     return _Scored(images, np.stack(probabilities), skipped)
 
 

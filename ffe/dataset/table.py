@@ -14,6 +14,7 @@ from ffe.base.text import numbered
 from ffe.dataset.class_checks import check_readable
 from ffe.images.decode_all import decode_source
 from ffe.images.limits import Limits
+from ffe.images.loader import DecodedImage
 from ffe.images.sources import ImageRecord, Scan
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
@@ -86,25 +87,26 @@ def table_of_store(store: FeatureStore, rows: np.ndarray, class_names: Sequence[
 
 
 def table_of_records(
-    records: Sequence[ImageRecord], sha256: Sequence[str], phash: Sequence[int], names: Sequence[str], class_names: Sequence[str]
+    records: Sequence[ImageRecord], items: Sequence[DecodedImage], names: Sequence[str], class_names: Sequence[str]
 ) -> ImageTable:
     """Return the images of a source that could be read, labelled with the classes of a model.
 
     Args:
-        records: N images.
-        sha256, phash: N values: digest of each file, fingerprint of its pixels.
+        records: the images.
+        items: N of them that were decoded.
         names: of the classes of the source.
         class_names: the label i means class_names[i].
     """
     index = [class_names.index(name) for name in names]
+    read = [records[item.index] for item in items]
     return ImageTable(
-        paths=tuple(record.path for record in records),
-        sha256=tuple(sha256),
-        given=tuple(record.split for record in records),
-        named=tuple(record.group for record in records),
-        files=tuple(record.file for record in records),
-        labels=np.asarray([index[record.label] if record.label >= 0 else -1 for record in records], np.int64),
-        phash=np.asarray(phash, np.uint64),
+        paths=tuple(record.path for record in read),
+        sha256=tuple(item.sha256 for item in items),
+        given=tuple(record.split for record in read),
+        named=tuple(record.group for record in read),
+        files=tuple(record.file for record in read),
+        labels=np.asarray([index[record.label] if record.label >= 0 else -1 for record in read], np.int64),
+        phash=np.asarray([item.phash for item in items], np.uint64),
     )
 
 
@@ -133,9 +135,7 @@ def table_of_files(
         SourceError: none could be read, or none of a class.
     """
     records = in_row_order(found.records)
-    decoded = decode_source(records, preprocess.size, preprocess.decode, limits=limits, workers=workers, progress=progress)
-    failed = dict(decoded.skipped)
-    unread = {i: failed[record.path] for i, record in enumerate(records) if record.path in failed}
-    check_readable(found.class_names, records, unread)
-    images = table_of_records(decoded.records, decoded.sha256, decoded.phash.tolist(), found.class_names, class_names)
-    return decoded.pixels, images, len(decoded.skipped) + len(found.left_out)
+    size, how = preprocess.size, preprocess.decode
+    pixels, items, failed = decode_source(records, size, how, limits=limits, workers=workers, progress=progress)
+    check_readable(found.class_names, records, failed)
+    return pixels, table_of_records(records, items, found.class_names, class_names), len(failed) + len(found.left_out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,30 +12,11 @@ from ffe.base.arrays import empty_array
 from ffe.base.text import none_could
 from ffe.errors import SourceError
 from ffe.images.limits import Limits
-from ffe.images.loader import ImageStream
+from ffe.images.loader import DecodedImage, ImageStream
 from ffe.images.sources import ImageRecord
 from ffe.specs import Decode
 
 log = logging.getLogger("ffe")
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedSource:
-    """The images that could be read.
-
-    Attributes:
-        pixels: uint8 (N, H, W, 3), RGB; a memory map of a temporary file where memory is short.
-        records: N of them.
-        sha256: N digests.
-        phash: uint64 (N,).
-        skipped: (path, reason) of the others.
-    """
-
-    pixels: np.ndarray
-    records: tuple[ImageRecord, ...]
-    sha256: tuple[str, ...]
-    phash: np.ndarray
-    skipped: tuple[tuple[str, str], ...]
 
 
 def decode_source(
@@ -46,33 +27,32 @@ def decode_source(
     limits: Limits = Limits(),  # noqa: B008 (a frozen value)
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> DecodedSource:
+) -> tuple[np.ndarray, list[DecodedImage], dict[int, str]]:
     """Decode images once: options as of ``ImageStream``; ``progress`` is called with how many are done, of how many.
+
+    Returns:
+        pixels uint8 (N, H, W, 3), RGB, of those that could be read: a memory map of a temporary file where memory is short;
+        what else is known of these N; and why the others could not be read, by position.
 
     Raises:
         SourceError: none of them could be read.
         DiskFullError: neither memory nor the temporary folder has the room.
     """
     pixels = empty_array((len(records), *size, 3), np.uint8, "pixels")
-    kept: list[ImageRecord] = []
-    sha256: list[str] = []
-    phash: list[int] = []
-    skipped: list[tuple[str, str]] = []
+    read: list[DecodedImage] = []
+    failed: dict[int, str] = {}
     with ImageStream((record.file for record in records), size, how=how, workers=workers, limits=limits) as images:
         for item in images:
-            record = records[item.index]
             if item.pixels is None:
-                skipped.append((record.path, str(item.error)))
+                failed[item.index] = str(item.error)
             else:
-                pixels[len(kept)] = item.pixels
-                kept.append(record)
-                sha256.append(item.sha256)
-                phash.append(item.phash)
+                pixels[len(read)] = item.pixels
+                read.append(replace(item, pixels=None))
             progress(item.index + 1, len(records))
         for text in images.note_texts(lambda index: records[index].path):
             log.warning("%s", text)
-    if not kept:
-        first = f" (the first, '{skipped[0][0]}': {skipped[0][1]})" if skipped else ""
+    if not read:
+        first = next((f" (the first, '{records[i].path}': {why})" for i, why in failed.items()), "")
         none = none_could(len(records), "image")
         raise SourceError(f"{none} be read{first}; check the paths, and that they are pictures.")
-    return DecodedSource(pixels[: len(kept)], tuple(kept), tuple(sha256), np.asarray(phash, np.uint64), tuple(skipped))
+    return pixels[: len(read)], read, failed

@@ -28,11 +28,11 @@ def test_they_are_those_that_the_decoder_gives(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     records = scan(pictures).records[:5]
     seen: list[tuple[int, int]] = []
-    found = decode_source(records, (20, 30), progress=lambda done, total: seen.append((done, total)))
-    assert found.records == records
+    found, items, failed = decode_source(records, (20, 30), progress=lambda done, total: seen.append((done, total)))
+    assert ([item.index for item in items], failed) == ([0, 1, 2, 3, 4], {})
     assert seen == [(i, 5) for i in range(1, 6)]
-    assert found.sha256 == tuple(file_digest(record.file) for record in records)
-    for pixels, record in zip(found.pixels, records, strict=True):
+    assert [item.sha256 for item in items] == [file_digest(record.file) for record in records]
+    for pixels, record in zip(found, records, strict=True):
         np.testing.assert_array_equal(pixels, decode(record.file.read_bytes(), (20, 30)))
     assert any(tmp_path.iterdir()) == (free == 8)
     del pixels, found
@@ -71,10 +71,10 @@ def test_the_room_of_a_map_is_taken_before_it_is_filled(tmp_path: Path, monkeypa
 def test_what_cannot_be_read_leaves_no_row(pictures: Path, tmp_path: Path) -> None:
     for number, record in enumerate(scan(pictures).records[:3]):
         (tmp_path / f"{number}.png").write_bytes(b"no picture" if number == 1 else record.file.read_bytes())
-    found = decode_source(scan(tmp_path).records, (8, 8))
-    assert [record.path for record in found.records] == ["0.png", "2.png"]
-    assert found.pixels.shape == (2, 8, 8, 3)
-    assert [path for path, _ in found.skipped] == ["1.png"]
+    pixels, items, failed = decode_source(scan(tmp_path).records, (8, 8))
+    assert [item.index for item in items] == [0, 2]
+    assert pixels.shape == (2, 8, 8, 3)
+    assert list(failed) == [1]
     with pytest.raises(
         SourceError, match=r"None of the 3 images could be read \(the first, '0.png': .*check the paths, and that"
     ):
