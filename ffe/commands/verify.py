@@ -27,11 +27,10 @@ from ffe.images.limits import Limits
 from ffe.images.loader import ImageStream
 from ffe.predictor import Predictor
 from ffe.specs import ExtractSpec
-from ffe.store.check import Problem, check_store
+from ffe.store.check import Problem, check_store, read_unchecked
 from ffe.store.compression import crc32
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
-from ffe.store.row_reader import UNREADABLE
 from ffe.store.schema import Row
 from ffe.store.writer import write_like
 
@@ -294,9 +293,11 @@ def _repair(store: FeatureStore, found: VerifyResult, recomputer: _Recomputer) -
 
     def features_of(row: Row) -> np.ndarray:
         i = index[row.path, row.view]
-        if i in made:
-            return made[i]
-        return _damaged_row(store, i) if i in lost else store.raw_row(i)
+        if i in lost:
+            block = np.empty((1, store.dims), store.spec.dtype)
+            read_unchecked(store, i, block)
+            return block[0]
+        return made[i] if i in made else store.raw_row(i)
 
     def recorded(row: Row) -> int | None:
         i = index[row.path, row.view]
@@ -309,16 +310,6 @@ def _repair(store: FeatureStore, found: VerifyResult, recomputer: _Recomputer) -
     others = [problem for problem in found.problems if problem.row is None]
     left = [replace(damaged[row], message=f"{damaged[row].message}, and {why}") for row, why in sorted(lost.items())]
     return replace(found, problems=(*others, *left), repaired=len(made))
-
-
-def _damaged_row(store: FeatureStore, row: int) -> np.ndarray:
-    """Return a damaged row (D,) as it can be read, or NaN."""
-    block = np.full((1, store.dims), np.nan, store.spec.dtype)
-    try:
-        store.blocks.read(row, block)
-    except UNREADABLE:
-        block[:] = np.nan
-    return block[0]
 
 
 def _verify_model(path: Path, engine: str) -> VerifyResult:

@@ -56,6 +56,17 @@ def check_store(store: FeatureStore, progress: Callable[[int], None] = lambda do
 
 def _rows(store: FeatureStore, first: int, block: np.ndarray) -> list[Problem]:
     """Check some rows; ``block`` (n, D) is overwritten by them."""
+    same = readable = read_unchecked(store, first, block)
+    if store.crc32 is not None:
+        same = readable & (row_checksums(block) == store.crc32[first : first + len(block)])
+    finite = np.isfinite(block).all(axis=1)
+    wrong = ((~readable, UNREADABLE_ROW), (readable & ~same, CHANGED), (same & ~finite, NO_NUMBERS))
+    found = [(first + int(i), message) for rows, message in wrong for i in np.flatnonzero(rows)]
+    return [Problem(message, row, store.paths[row]) for row, message in sorted(found)]
+
+
+def read_unchecked(store: FeatureStore, first: int, block: np.ndarray) -> np.ndarray:
+    """Read rows as they are into ``block`` (n, D), NaN where they cannot be read; return bool (n,), which could."""
     readable = np.ones(len(block), bool)
     try:
         store.blocks.read(first, block)
@@ -64,14 +75,8 @@ def _rows(store: FeatureStore, first: int, block: np.ndarray) -> list[Problem]:
             try:
                 store.blocks.read(first + i, block[i : i + 1])
             except UNREADABLE:
-                readable[i] = False
-    same = readable
-    if store.crc32 is not None:
-        same = readable & (row_checksums(block) == store.crc32[first : first + len(block)])
-    finite = np.isfinite(block).all(axis=1)
-    wrong = ((~readable, UNREADABLE_ROW), (readable & ~same, CHANGED), (same & ~finite, NO_NUMBERS))
-    found = [(first + int(i), message) for rows, message in wrong for i in np.flatnonzero(rows)]
-    return [Problem(message, row, store.paths[row]) for row, message in sorted(found)]
+                readable[i], block[i] = False, np.nan
+    return readable
 
 
 def _order(store: FeatureStore) -> list[Problem]:
