@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ffe.comparing.roads import Road
-from ffe.evaluation.comparison import Comparison, compare
+from ffe.evaluation.comparison import compare
 
 MARGIN = 0.05  # of accuracy: what is less than this behind, whatever chance may do, counts as as good
 
@@ -101,23 +101,16 @@ def ranked(roads: Sequence[Road], labels: np.ndarray, groups: np.ndarray | None)
     Returns:
         The roads with their comparisons, the names of those that have a result,
         best first, and the name of the quickest of those that are as good as
-        the best; empty if there is none.
+        the best, which few images cannot tell; empty if there is none.
     """
     done = sorted((road for road in roads if road.evaluation is not None), key=lambda road: road.rank)
     if not done:
         return tuple(roads), [], ""
-    best = done[0]
-    against = {
-        road.name: compare(best.probabilities, road.probabilities, labels, groups=groups) for road in done if road is not best
-    }
+    best, *others = done
+    against = {road.name: compare(best.probabilities, road.probabilities, labels, groups=groups) for road in others}
     compared = tuple(dataclasses.replace(road, comparison=against.get(road.name)) for road in roads)
-    as_good = [road for road in done if road is best or _as_good(against[road.name])]
-    return compared, [road.name for road in done], min(as_good, key=lambda road: road.seconds).name
-
-
-def _as_good(comparison: Comparison) -> bool:
-    """Return whether the second of two classifiers is as good as the first; few images cannot tell."""
-    return not comparison.real and comparison.interval[1] < MARGIN
+    as_good = {name for name, found in against.items() if not found.real and found.interval[1] < MARGIN} | {best.name}
+    return compared, [road.name for road in done], min((r for r in done if r.name in as_good), key=lambda road: road.seconds).name
 
 
 def agreement_of(first: Road, second: Road, labels: np.ndarray, classes: Sequence[str]) -> tuple[Agreement, ...]:

@@ -37,17 +37,18 @@ if TYPE_CHECKING:
     import keras
 
 
+_BATCH = 64
+
+
 def make_trainer(options: TrainingOptions, assigned: ImageSplit, weights: np.ndarray) -> Trainer:
     """Return what trains on images that have their sides, whose classes count as much as ``weights`` float64 (K,) say."""
     sides = assigned.rows(TRAIN), assigned.rows(VALID)
     return Trainer(options.spec, assigned.images.labels, weights, *sides, options.clock, options.on_epoch, options.on_step)
 
 
-def features_of(
-    model: keras.Model | None, source: BatchSource, rows: np.ndarray, size: int = 64
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def features_of(model: keras.Model | None, source: BatchSource, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows, features float32 (n, D)) of rows int64 (N,), batch by batch; without a model, the source gives features."""
-    for some, x in batches(source, rows, size):
+    for some, x in batches(source, rows, _BATCH):
         found = x if model is None else np.asarray(model.predict_on_batch(x))
         yield some, np.ascontiguousarray(found.reshape(len(some), -1), np.float32)
 

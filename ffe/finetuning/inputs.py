@@ -54,8 +54,7 @@ class DecodedImages:
     """Decoded images, changed from epoch to epoch, and sent through the part that stays as it is.
 
     Args:
-        pixels: uint8 (N, H, W, 3), RGB.
-        sha256: N digests of their files.
+        pixels, sha256: uint8 (N, H, W, 3), RGB, and N digests of their files.
         mode: how the model wants pixels scaled, where all of it is trained.
         change: how they look in other views than the plain one; None = always the same.
         engine: the part that stays as it is; None = there is none.

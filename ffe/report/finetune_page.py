@@ -31,13 +31,10 @@ def write_training_report(
     pooled: np.ndarray,
     reject: float = 0.0,
 ) -> None:
-    """Write the page of a training.
+    """Write the page of a training where its options say.
 
     Args:
-        options: what was asked for, the page's place too.
-        result: what the training came to.
         features: of the backbone, before it.
-        assigned: the images.
         pooled: float32 (N, C), features of the images as the backbone is now, averaged over their places.
         reject: a best probability below this is "not sure"; 0 = never.
     """
@@ -92,14 +89,10 @@ def _learnt(stage: Stage) -> str:
 
 
 def _curves(result: TrainingResult) -> Curves:
-    epochs = result.epochs
-    parts = []
+    epochs, parts = result.epochs, ["epoch 0: before the first"]
     for stage in dict.fromkeys(epoch.stage for epoch in epochs if epoch.epoch):
-        places = [i for i, epoch in enumerate(epochs) if epoch.epoch and epoch.stage == stage]
-        parts.append(
-            f"stage {stage}: epochs {places[0]} to {places[-1]}" if len(places) > 1 else f"stage {stage}: epoch {places[0]}"
-        )
-    note = "; ".join(["epoch 0: before the first", *parts])
+        first, *others = (i for i, epoch in enumerate(epochs) if epoch.epoch and epoch.stage == stage)
+        parts.append(f"stage {stage}: epochs {first} to {others[-1]}" if others else f"stage {stage}: epoch {first}")
     kept = kept_text(result.best.to_json(), result.rows["valid"], unchanged=result.unchanged)
     return Curves(
         train_loss=[math.nan if epoch.loss is None else epoch.loss for epoch in epochs],
@@ -107,7 +100,7 @@ def _curves(result: TrainingResult) -> Curves:
         train_accuracy=[math.nan if epoch.accuracy is None else epoch.accuracy for epoch in epochs],
         valid_accuracy=[epoch.valid_accuracy for epoch in epochs],
         over_time=[(epoch.elapsed, epoch.valid_accuracy) for epoch in epochs],
-        note=f"The whole network, epoch by epoch; {note}. {kept} A star marks them in the charts.",
+        note=f"The whole network, epoch by epoch; {'; '.join(parts)}. {kept} A star marks them in the charts.",
         first=0,
         kept=epochs.index(result.best),
     )

@@ -14,20 +14,16 @@ COSTS = ("road", "time", "best at", "learnt", "model")
 
 def compare_text(record: Mapping[str, Any]) -> str:
     """Return the tables of roads, one of scores and one of costs, and what follows from them."""
+    best = record["best"]
     done = [road for road in record["roads"] if not road["reason"]]
+    cells = {f"{road['name']} *" if road["name"] == best else road["name"]: cells_of(road) for road in done}
     parts = []
-    if done:
-        for header, right in ((SCORES, (1, 3, 4)), (COSTS, (1, 2, 4))):
-            rows = [
-                (f"{road['name']}{' *' if road['name'] == record['best'] else ''}", *(cells[name] for name in header[1:]))
-                for road in done
-                for cells in [cells_of(road)]
-            ]
+    for header, right in ((SCORES, (1, 3, 4)), (COSTS, (1, 2, 4))):
+        if cells:
+            rows = [(name, *(row[title] for title in header[1:])) for name, row in cells.items()]
             parts.append(table(header, rows, right=right))
     parts += [f"{road['name']}: {road['reason']}" for road in record["roads"] if road["reason"]]
-    parts += [
-        sentence for sentence in (rows_text(record), verdict(record), advice(record), note(record), meaning(record)) if sentence
-    ]
+    parts += filter(None, (rows_text(record), verdict(record), advice(record), note(record), meaning(record)))
     if record["agreement"]:
         parts.append(agreement_text(record))
     return "\n\n".join(parts)
@@ -45,8 +41,8 @@ def cells_of(road: Mapping[str, Any]) -> dict[str, str]:
         "95 %": "" if interval is None else f"{share_text(interval[0]).removesuffix(' %')} to {share_text(interval[1])}",
         "behind the best": "" if compared is None else behind(compared),
         "validation": share_text(road["valid_accuracy"]),
-        "time": duration(road["seconds"]).replace(THIN, " ") + more,
-        "best at": duration(road["best_at"]).replace(THIN, " ") + more,
+        "time": _time(road["seconds"]) + more,
+        "best at": _time(road["best_at"]) + more,
         "learnt": learnt,
         "model": bytes_text(road["size"]),
     }
@@ -89,8 +85,11 @@ def advice(record: Mapping[str, Any]) -> str:
     if record["quickest"] in {"", record["best"]}:
         return ""
     road = next(road for road in record["roads"] if road["name"] == record["quickest"])
-    took = duration(road["seconds"]).replace(THIN, " ")
-    return f"As good as {record['best']}, as far as these images tell, and quicker: {road['name']}, in {took}."
+    return f"As good as {record['best']}, as far as these images tell, and quicker: {road['name']}, in {_time(road['seconds'])}."
+
+
+def _time(seconds: float) -> str:
+    return duration(seconds).replace(THIN, " ")
 
 
 def note(record: Mapping[str, Any]) -> str:
@@ -126,8 +125,7 @@ def agreement_text(record: Mapping[str, Any]) -> str:
     return table(header, agreement_rows(record), right=(1, 2, 3, 4))
 
 
-def agreement_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+def agreement_rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the rows of that table: all test images, then class by class."""
     counts = ("both", "only_first", "only_second", "neither")
-    first, *others = ((found["name"] or "all", *(f"{found[name]:,}" for name in counts)) for found in record["agreement"])
-    return [first, *others]  # type: ignore[list-item]
+    return [(found["name"] or "all", *(f"{found[name]:,}" for name in counts)) for found in record["agreement"]]
