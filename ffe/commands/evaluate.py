@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.stage_times import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import scan
-from ffe.predictor import Predictor
+from ffe.predictor import PredictOptions, Predictor
 from ffe.report.predictions_csv import Answers, check_answers
 from ffe.report.search_page import write_page
 from ffe.report.values import Page, coverage_of, pictures_of, suspects_of, title_of
@@ -147,21 +147,11 @@ def evaluate(
         ReportError: the report, or the CSV, cannot be written.
         SpecError: ``reject`` is out of range; or ``tta`` is given for a feature file, or without ``augment`` where it is needed.
     """
+    given = locals()
+    options = {option.name: given[option.name] for option in fields(PredictOptions) if option.init}
     page = None if report is None else check_report(report)
     table = None if csv is None else check_answers(csv)
-    predictor = Predictor(
-        model,
-        weights=weights,
-        engine=engine,
-        batch_size=batch_size,
-        workers=workers,
-        reject=reject,
-        max_pixels=max_pixels,
-        max_bytes=max_bytes,
-        truncated=truncated,
-        tta=tta,
-        augment=augment,
-    )
+    predictor = Predictor(model, **options)
     if unseen and not predictor.bundle.splits():
         raise SpecError(
             f"'{predictor.bundle.path}' keeps no list of its photos (--anonymous), so nothing tells which it has not seen; "
