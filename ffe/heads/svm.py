@@ -250,10 +250,9 @@ def fit_pairs(
         return support, coefficients.T, machine.intercept_, converged
     owner = labels[support]
     columns = []
-    for first in range(classes):
-        for second in range(first + 1, classes):
-            column = np.where(owner == first, coefficients[second - 1], 0.0)
-            columns.append(np.where(owner == second, coefficients[first], column))
+    for first, second in itertools.combinations(range(classes), 2):
+        column = np.where(owner == first, coefficients[second - 1], 0.0)
+        columns.append(np.where(owner == second, coefficients[first], column))
     return support, np.stack(columns, axis=1), machine.intercept_, converged
 
 

@@ -113,9 +113,7 @@ class TrialProposer:
                 if self._is_inside(values):
                     self._told.append((values, score))
             else:
-                self._oracle.update_trial(trial.trial_id, {"score": score})
-                trial.status = "COMPLETED"
-                self._oracle.end_trial(trial)
+                _complete(self._oracle, trial, score)
         self._asked = []
 
     def _is_inside(self, values: Mapping[str, Any]) -> bool:
@@ -148,11 +146,15 @@ class TrialProposer:
             oracle = _quiet(_bayesian())(max_trials=self._trials, num_initial_points=points, **common)
         for values, score in self._told:
             oracle.forced = values
-            trial = oracle.create_trial("known")
-            oracle.update_trial(trial.trial_id, {"score": score})
-            trial.status = "COMPLETED"
-            oracle.end_trial(trial)
+            _complete(oracle, oracle.create_trial("known"), score)
         return oracle
+
+
+def _complete(oracle: Any, trial: Any, score: float) -> None:
+    """Tell an oracle how a trial ended."""
+    oracle.update_trial(trial.trial_id, {"score": score})
+    trial.status = "COMPLETED"
+    oracle.end_trial(trial)
 
 
 def hyperband_trials(epochs: int) -> int:

@@ -13,11 +13,11 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.digests import bytes_digest, canonical_json
-from ffe.base.text import counted, few, quoted
+from ffe.base.text import counted, few, listed, quoted
 from ffe.dataset.stored_rows import StoredSplit
 from ffe.errors import DataError, HeadError
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
-from ffe.heads.dense import DenseHead
+from ffe.heads import HEADS
 from ffe.specs import SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
 from ffe.splits.holdout import TRAIN, VALID, groups_of_classes
@@ -66,9 +66,10 @@ def views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
                 f"or add some with 'ffe extract SOURCE -o {store.path} --views 4 --augment flip,zoom=0.8-1.2,rotate=15'."
             )
         return None
-    if spec.views == "epoch" and DenseHead.name not in spec.heads:
+    by_epochs = [name for name, kind in HEADS.items() if any(parameter.name == "epochs" for parameter in kind.space)]
+    if spec.views == "epoch" and not set(by_epochs) & set(spec.heads):
         raise HeadError(
-            f"--views epoch draws a view for each epoch, and of the heads only {DenseHead.name} trains by epochs; "
+            f"--views epoch draws a view for each epoch, and of the heads only {listed(by_epochs, 'and')} trains by epochs; "
             "search it too, or use --views all."
         )
     return TrainedViews(store.made_views, spec.views or "all")
