@@ -28,7 +28,7 @@ from ffe.finetuning.training_result import Stage, TrainingResult
 from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import SCRATCH
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.images.sources import Scan, scan
+from ffe.images.sources import scan
 from ffe.report.finetune_page import write_training_report
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec
 from ffe.splits.groups import find_groups
@@ -109,7 +109,8 @@ def scratch(
     preprocess = PreprocessSpec((size, size) if isinstance(size, int) else size, "none", decode=decode)
     check_size(preprocess.size, batch_size)
     found = scan(source, options.output)
-    _check_classes(found)
+    check_labelled(found.class_names, found.root)
+    check_two_classes(found.class_names, f"images of '{found.root}'", "; a network needs at least two classes.")
     check_counts(found)
     backbone = build_convnet(preprocess.size, seed)
     names = found.class_names
@@ -138,8 +139,3 @@ def scratch(
     if learnt.pooled is not None:
         write_training_report(options, result, features, assigned, learnt.pooled)
     return dataclasses.replace(result, seconds=options.clock.elapsed)
-
-
-def _check_classes(found: Scan) -> None:
-    check_labelled(found.class_names, found.root)
-    check_two_classes(found.class_names, f"images of '{found.root}'", "; a network needs at least two classes.")

@@ -53,16 +53,6 @@ def features_of(model: keras.Model | None, source: BatchSource, rows: np.ndarray
         yield some, np.ascontiguousarray(found.reshape(len(some), -1), np.float32)
 
 
-def pooled_of(
-    model: keras.Model | None, source: BatchSource, rows: np.ndarray, grid: tuple[int, int, int], count: int
-) -> np.ndarray:
-    """Return features averaged over the places of a grid (h, w, c), float32 (count, c); those of images not in ``rows`` are 0."""
-    pooled = np.zeros((count, grid[2]), np.float32)
-    for some, features in features_of(model, source, rows):
-        pooled[some] = features.reshape(len(some), -1, grid[2]).mean(axis=1)
-    return pooled
-
-
 def probabilities_of(head: Head, model: keras.Model | None, source: BatchSource, rows: np.ndarray) -> np.ndarray:
     """Return what a head says of rows, before a temperature: float64 (N, K)."""
     return np.concatenate([head.predict_proba(features) for _, features in features_of(model, source, rows)])
@@ -75,7 +65,8 @@ class LearntHead:
     Attributes:
         head: apart from its backbone.
         valid, test: probabilities of those images, before a temperature, float64 (n, K), in the order of the images.
-        pooled: features of all N images, averaged over their places, float32 (N, c); None = nobody asked.
+        pooled: features of all N images, averaged over their places, float32 (N, c), 0 where there is no label; None =
+            nobody asked.
     """
 
     head: Head
@@ -90,9 +81,13 @@ def learnt_head(
     """Return the head of a network as it is now, with what it says of the images that a source gives at a layer."""
     head, above = start.head(network.head_layers()), features_above(network.backbone, layer)
     valid, test = (probabilities_of(head, above, source, assigned.rows(side)) for side in (VALID, TEST))
-    used = np.flatnonzero(assigned.images.labels >= 0)
-    places = pooled_of(above, source, used, start.map.grid, len(assigned.images)) if pooled else None
-    return LearntHead(head, valid, test, places)
+    if not pooled:
+        return LearntHead(head, valid, test, None)
+    channels, labels = start.map.grid[2], assigned.images.labels
+    means = np.zeros((len(labels), channels), np.float32)
+    for rows, features in features_of(above, source, np.flatnonzero(labels >= 0)):
+        means[rows] = features.reshape(len(rows), -1, channels).mean(axis=1)
+    return LearntHead(head, valid, test, means)
 
 
 def score_head(learnt: LearntHead, assigned: ImageSplit, names: Sequence[str]) -> HeadScores:
