@@ -110,19 +110,14 @@ def _too_many_bytes(most: int) -> str:
     return f"the file has more than {amount} (--max-bytes)"
 
 
-class _PerThread:
+class _PerThread(threading.local):
     """Pillow's switch for pictures that are cut off, for each thread: on while ffe takes one, and as it was for all others."""
 
-    def __init__(self, before: bool) -> None:
-        self._before, self._here = before, threading.local()
+    def __init__(self, before: bool) -> None:  # called in each thread
+        self.before = self.on = before
 
     def __bool__(self) -> bool:
-        on = getattr(self._here, "on", None)
-        return self._before if on is None else bool(on)
-
-    def turn(self, on: bool | None) -> None:
-        """Switch it for this thread; None = as it was before."""
-        self._here.on = on
+        return self.on
 
 
 _takes_cut = _PerThread(bool(ImageFile.LOAD_TRUNCATED_IMAGES))
@@ -219,7 +214,7 @@ def _decoded(
     if how == "fast" and kind == "JPEG" and (pixels := _decode_fast(data, size, max_pixels)) is not None:
         return pixels
     height, width = size
-    _takes_cut.turn(cut)
+    _takes_cut.on = cut
     try:
         with _opened(data, kind, max_pixels) as image:
             check_pixels(image.width, image.height, max_pixels, len(data))
@@ -251,7 +246,7 @@ def _decoded(
             raise DecodeError("truncated", f"the picture is cut off ({text})") from error
         raise DecodeError("broken", f"the picture is damaged ({text})") from error
     finally:
-        _takes_cut.turn(None)
+        _takes_cut.on = _takes_cut.before
 
 
 def _is_dark(image: Image.Image) -> bool:

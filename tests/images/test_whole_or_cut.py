@@ -83,9 +83,11 @@ def test_bytes_behind_the_end_are_no_fault() -> None:
 def test_the_switch_is_afterwards_as_the_caller_had_it() -> None:
     """Who takes pictures that are cut off in his own program goes on to do so, also in a thread that ffe decoded in."""
     switch = decoding._PerThread(True)
-    switch.turn(False)
+    switch.on = False
     assert not switch
-    switch.turn(None)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: bool(switch)).result()
+    switch.on = switch.before
     assert switch
 
 
