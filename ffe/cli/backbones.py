@@ -28,7 +28,7 @@ def command(as_json: bool) -> None:
     from ffe.images.preprocess import SCALING
     from ffe.wording.results import table
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in CATALOG.values():
         file = find_file(row, (row.size, row.size))
         rows.append(
@@ -53,13 +53,12 @@ def command(as_json: bool) -> None:
         print_json(rows)
         return
 
-    def cells(row: dict[str, Any]) -> tuple[str, ...]:
-        rate = row["images_per_second"]
-        return (
+    cells = [
+        (
             row["name"],
             f"{row['imagenet_top1']:.1f} %",
             f"{row['gflops']:.1f}",
-            "" if rate is None else f"{rate:.0f}/s",
+            "" if row["images_per_second"] is None else f"{row['images_per_second']:.0f}/s",
             f"{row['parameters'] / 1e6:.1f} M",
             f"{row['features']:,}",
             bytes_text(row["weights_bytes"]),
@@ -67,9 +66,10 @@ def command(as_json: bool) -> None:
             row["licence"],
             "no" if row["weights"] is None else "yes",
         )
-
+        for row in rows
+    ]
     header = ("name", "top-1", "GFLOPs", "rate", "params", "features", "weights", "size", "licence", "here")
-    click.echo(table(header, [cells(row) for row in rows], right=(1, 2, 3, 4, 5, 6, 7)))
+    click.echo(table(header, cells, right=(1, 2, 3, 4, 5, 6, 7)))
     click.echo(f"\n{DEFAULT} is the default. --json has more: least sizes, scaling, where the weights are.")
 
 

@@ -111,7 +111,12 @@ def many_classes(full_page: Page) -> Page:
     rows = [Picture(f"{i}.png", files[i % 40], i % 40, (i % 40 + i // 200) % 40, 0.8) for i in range(600)]
     counts = np.zeros((40, 40), int)
     np.add.at(counts, ([row.true for row in rows], [row.predicted for row in rows]), 1)
-    test = {"n": 600, "accuracy": 1 / 3, "confusion": counts.tolist(), "recall": [0.3] * 40, "precision": [0.3] * 40}
+    test = {
+        **(full_page.evaluation or {}),
+        **{"n": 600, "accuracy": 1 / 3, "confusion": counts.tolist(), "confusion_intervals": None},
+        **dict.fromkeys(("recall", "precision"), [0.3] * 40),
+        **dict.fromkeys(("recall_intervals", "precision_intervals"), [None] * 40),
+    }
     return replace(full_page, class_names=names, evaluation=test, pictures=rows)
 
 
