@@ -82,26 +82,19 @@ class Spec:
 
 @dataclass(frozen=True)
 class PreprocessSpec(Spec):
-    """From the bytes of a file to the numbers that enter the backbone.
+    """From the bytes of a file to the numbers that enter the backbone."""
 
-    Attributes:
-        size: (height, width) in pixels. The whole picture is stretched to it, as
-            ``keras.utils.load_img(target_size=..., interpolation="bilinear")`` does.
-        mode: scaling of the uint8 values, named as in ``keras.applications``: ``caffe`` (BGR, ImageNet means
-            subtracted), ``tf`` ([-1, 1]), ``torch`` ([0, 1], then ImageNet mean and deviation), ``none`` ([0, 255];
-            the model scales by itself).
-        interpolation: always ``bilinear`` (Pillow's, antialiased).
-        orientation: always ``exif``: turned upright before resizing.
-        background: what shows through transparent pixels.
-        decode: ``exact`` (Pillow at full resolution), or ``fast`` (JPEG decoded
-            at a fraction of its size, see ``ffe.images.decode_fast``).
-    """
-
+    # (height, width) in pixels. The whole picture is stretched to it, as ``keras.utils.load_img(target_size=...,
+    # interpolation="bilinear")`` does
     size: tuple[int, int]
+    # scaling of the uint8 values, named as in ``keras.applications``: ``caffe`` (BGR, ImageNet means subtracted), ``tf`` ([-1,
+    # 1]), ``torch`` ([0, 1], then ImageNet mean and deviation), ``none`` ([0, 255]; the model scales by itself)
     mode: PreprocessMode
-    interpolation: str = "bilinear"
-    orientation: str = "exif"
-    background: str = "white"
+    interpolation: str = "bilinear"  # always ``bilinear`` (Pillow's, antialiased)
+    orientation: str = "exif"  # always ``exif``: turned upright before resizing
+    background: str = "white"  # what shows through transparent pixels
+    # ``exact`` (Pillow at full resolution), or ``fast`` (JPEG decoded at a fraction of its size, see
+    # ``ffe.images.decode_fast``)
     decode: Decode = "exact"
 
     def __post_init__(self) -> None:
@@ -176,15 +169,10 @@ class AugmentSpec(Spec):
 
 @dataclass(frozen=True)
 class ViewsSpec(Spec):
-    """The views that a feature file holds of each image that trains, beside the plain one.
+    """The views that a feature file holds of each image that trains, beside the plain one."""
 
-    Attributes:
-        count: of each image, 1 to 1000; their numbers are 1, 2, ..., count.
-        augment: how they differ from it.
-    """
-
-    count: int
-    augment: AugmentSpec = field(metadata={"spec": AugmentSpec})
+    count: int  # of each image, 1 to 1000; their numbers are 1, 2, ..., count
+    augment: AugmentSpec = field(metadata={"spec": AugmentSpec})  # how they differ from it
 
     def __post_init__(self) -> None:
         if not isinstance(self.count, int) or isinstance(self.count, bool) or not 1 <= self.count <= MOST_VIEWS:
@@ -210,20 +198,14 @@ def _range(value: Any, least: float, most: float, what: str) -> tuple[float, flo
 
 @dataclass(frozen=True)
 class BackboneSpec(Spec):
-    """A frozen network, cut at a layer.
+    """A frozen network, cut at a layer."""
 
-    Attributes:
-        name: a name of ``ffe.backbones.catalog``.
-        weights: ``file`` (pretrained, read from a file), ``random``, or learnt by ffe and kept in a model file:
-            ``finetuned``, or ``scratch``.
-        weights_sha256: digest of that file, of the recipe of the random ones, or of the arrays that were learnt.
-        layer: name of the layer whose output is taken; None = the last one.
-    """
-
-    name: str
+    name: str  # a name of ``ffe.backbones.catalog``
+    # ``file`` (pretrained, read from a file), ``random``, or learnt by ffe and kept in a model file: ``finetuned``, or
+    # ``scratch``
     weights: WeightsKind
-    weights_sha256: str
-    layer: str | None = None
+    weights_sha256: str  # digest of that file, of the recipe of the random ones, or of the arrays that were learnt
+    layer: str | None = None  # name of the layer whose output is taken; None = the last one
 
     def __post_init__(self) -> None:
         self._check_choices(weights=WeightsKind)
@@ -232,18 +214,13 @@ class BackboneSpec(Spec):
 
 @dataclass(frozen=True)
 class ExtractSpec(Spec):
-    """All that decides the value of a stored feature.
-
-    Attributes:
-        precision: arithmetic of the backbone: a Keras dtype policy, or ``int8``.
-        dtype: how a feature is stored.
-        quantized_sha256: digest of the int8 model; None for other precisions, and for a run that has yet to make one.
-    """
+    """All that decides the value of a stored feature."""
 
     backbone: BackboneSpec = field(metadata={"spec": BackboneSpec})
     preprocess: PreprocessSpec = field(metadata={"spec": PreprocessSpec})
-    precision: Precision = "float32"
-    dtype: StoredDtype = "float32"
+    precision: Precision = "float32"  # arithmetic of the backbone: a Keras dtype policy, or ``int8``
+    dtype: StoredDtype = "float32"  # how a feature is stored
+    # digest of the int8 model; None for other precisions, and for a run that has yet to make one
     quantized_sha256: str | None = field(default=None, metadata={"since": 2})
 
     def __post_init__(self) -> None:
@@ -273,41 +250,25 @@ def _check_budget(seconds: float | None) -> None:
 
 @dataclass(frozen=True)
 class SearchSpec(Spec):
-    """What a search over heads was asked to do.
+    """What a search over heads was asked to do."""
 
-    Attributes:
-        heads: names of ``ffe.heads``.
-        trials: parameter sets tried for each head, the default set included;
-            None = a number that suits each head, or what the time allows.
-        seconds: time for the search; None = the number of trials decides.
-        oracle: what proposes parameters: ``bayesian``, ``hyperband`` or ``random``.
-        metric: what is aimed at: ``accuracy``, ``balanced_accuracy`` or ``log_loss``.
-        fixed: parameters that are not searched, by name, for every head that has them.
-        executions: trainings of each set, from different seeds, for heads that
-            depend on one; their scores are averaged.
-        epochs: longest training of a dense head.
-        folds: parts for cross-validation.
-        test_fraction: share of the rows held out for the one final test.
-        class_weights: ``auto``, ``balanced`` or ``none``.
-        ensemble: heads that are averaged, where that wins; 0 = none.
-        seed: start of every random choice.
-        views: which rows of an image train: ``none`` but the plain one, ``all``, or in heads that train by epochs one
-            drawn for each ``epoch``; None = all that the file has.
-    """
-
-    heads: tuple[str, ...]
+    heads: tuple[str, ...]  # names of ``ffe.heads``
+    # parameter sets tried for each head, the default set included; None = a number that suits each head, or what the time
+    # allows
     trials: int | None = None
-    seconds: float | None = None
-    oracle: Oracle = "bayesian"
-    metric: Metric = "accuracy"
-    fixed: dict[str, Any] = field(default_factory=dict)
-    executions: int = 1
-    epochs: int = 50
-    folds: int = 5
-    test_fraction: float = 0.2
-    class_weights: ClassWeights = "auto"
-    ensemble: int = 0
-    seed: int = 0
+    seconds: float | None = None  # time for the search; None = the number of trials decides
+    oracle: Oracle = "bayesian"  # what proposes parameters: ``bayesian``, ``hyperband`` or ``random``
+    metric: Metric = "accuracy"  # what is aimed at: ``accuracy``, ``balanced_accuracy`` or ``log_loss``
+    fixed: dict[str, Any] = field(default_factory=dict)  # parameters that are not searched, by name, for every head that has them
+    executions: int = 1  # trainings of each set, from different seeds, for heads that depend on one; their scores are averaged
+    epochs: int = 50  # longest training of a dense head
+    folds: int = 5  # parts for cross-validation
+    test_fraction: float = 0.2  # share of the rows held out for the one final test
+    class_weights: ClassWeights = "auto"  # ``auto``, ``balanced`` or ``none``
+    ensemble: int = 0  # heads that are averaged, where that wins; 0 = none
+    seed: int = 0  # start of every random choice
+    # which rows of an image train: ``none`` but the plain one, ``all``, or in heads that train by epochs one drawn for each
+    # ``epoch``; None = all that the file has
     views: TrainingViews | None = field(default=None, metadata={"since": 5})
 
     def __post_init__(self) -> None:

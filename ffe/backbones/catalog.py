@@ -18,45 +18,30 @@ from ffe.specs import PreprocessMode
 
 @dataclass(frozen=True)
 class Backbone:
-    """One network of ``keras.applications``, EfficientNet-Lite0, the small one of ``ffe scratch``, or the fake one for tests.
+    """One network of ``keras.applications``, EfficientNet-Lite0, the small one of ``ffe scratch``, or the fake one for tests."""
 
-    Attributes:
-        name: what users type.
-        application: the function in ``keras.applications``; empty for the others.
-        size: input height and width where the user names none.
-        min_size: smallest input height and width.
-        mode: scaling of the pixel values.
-        licence: licence of the published weights.
-        parameters: of the network without its top, as Keras counts them.
-        channels: of its output; as many features once the grid is pooled.
-        gflops: arithmetic for one picture of the default size, in 10**9
-            operations: two for each multiplication in a convolution or dense layer.
-        top1: share of ImageNet's validation photos, in per cent, that the published network, top
-            included, is right on. From https://keras.io/api/applications/; of EfficientNet-Lite0
-            from its authors (see ``ffe.backbones.lite0``); of MobileNetV3 from the docstring of
-            ``keras.applications``; of the narrower MobileNets from Howard et al. 2017,
-            https://arxiv.org/abs/1704.04861 (table 6); of the narrower and wider MobileNetV2s from
-            https://github.com/tensorflow/models/tree/master/research/slim/nets/mobilenet
-            (that of 1.0 differs in both by half a point at most).
-        cache_file: name of the weights file in Keras's own cache; ``{rows}``
-            stands for the resolution that the weights were trained at.
-        alpha: width multiplier of the MobileNets.
-        trained_rows: resolutions that ``{rows}`` may take; the last is taken
-            for every other size, as Keras does.
-    """
-
-    name: str
-    application: str
-    size: int
-    min_size: int
-    mode: PreprocessMode
-    licence: str
-    parameters: int = 0
-    channels: int = 0
+    name: str  # what users type
+    application: str  # the function in ``keras.applications``; empty for the others
+    size: int  # input height and width where the user names none
+    min_size: int  # smallest input height and width
+    mode: PreprocessMode  # scaling of the pixel values
+    licence: str  # licence of the published weights
+    parameters: int = 0  # of the network without its top, as Keras counts them
+    channels: int = 0  # of its output; as many features once the grid is pooled
+    # arithmetic for one picture of the default size, in 10**9 operations: two for each multiplication in a convolution or dense
+    # layer
     gflops: float = 0.0
+    # share of ImageNet's validation photos, in per cent, that the published network, top included, is right on. From
+    # https://keras.io/api/applications/; of EfficientNet-Lite0 from its authors (see ``ffe.backbones.lite0``); of MobileNetV3
+    # from the docstring of ``keras.applications``; of the narrower MobileNets from Howard et al. 2017,
+    # https://arxiv.org/abs/1704.04861 (table 6); of the narrower and wider MobileNetV2s from
+    # https://github.com/tensorflow/models/tree/master/research/slim/nets/mobilenet (that of 1.0 differs in both by half a point
+    # at most)
     top1: float = 0.0
+    # name of the weights file in Keras's own cache; ``{rows}`` stands for the resolution that the weights were trained at
     cache_file: str = ""
-    alpha: float | None = None
+    alpha: float | None = None  # width multiplier of the MobileNets
+    # resolutions that ``{rows}`` may take; the last is taken for every other size, as Keras does
     trained_rows: tuple[int, ...] = ()
 
     def keras_cache_name(self, size: tuple[int, int]) -> str:

@@ -45,17 +45,11 @@ _STAGES = (
 
 @dataclass(frozen=True)
 class Top:
-    """The last layer of the published network: from averaged features to ImageNet's classes.
+    """The last layer of the published network: from averaged features to ImageNet's classes."""
 
-    Attributes:
-        kernel: float32 (1280, 1000).
-        bias: float32 (1000,).
-        class_names: 1,000, in ImageNet's order.
-    """
-
-    kernel: np.ndarray
-    bias: np.ndarray
-    class_names: tuple[str, ...]
+    kernel: np.ndarray  # float32 (1280, 1000)
+    bias: np.ndarray  # float32 (1000,)
+    class_names: tuple[str, ...]  # 1,000, in ImageNet's order
 
 
 def installed_file() -> Path | None:

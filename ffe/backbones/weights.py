@@ -30,17 +30,11 @@ _PROBE_SECONDS = 4.0
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that were found.
+    """Weights that were found."""
 
-    Attributes:
-        kind: see ``ffe.specs.BackboneSpec``.
-        sha256: digest of the file, of the recipe of the random ones, or of the arrays that were learnt.
-        path: weights alone, a whole backbone (``.keras``), or a model file (``.ffe``); None for random weights.
-    """
-
-    kind: WeightsKind
-    sha256: str
-    path: Path | None = None
+    kind: WeightsKind  # see ``ffe.specs.BackboneSpec``
+    sha256: str  # digest of the file, of the recipe of the random ones, or of the arrays that were learnt
+    path: Path | None = None  # weights alone, a whole backbone (``.keras``), or a model file (``.ffe``); None for random weights
 
 
 def random_weights(seed: int = 0) -> Weights:

@@ -21,41 +21,30 @@ USES_OF_VIEWS = ("all", "epoch", "none")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The record of a model.
+    """The record of a model."""
 
-    Attributes:
-        schema, ffe_version, libraries: of the file's layout, of what wrote it, and of the libraries that took part.
-        spec, spec_digest: what makes the features that the head takes, and their cache key.
-        grid: (h, w, c) of the features before flattening.
-        head: the head and its parameters.
-        class_names: column i of the probabilities is class_names[i].
-        evaluation: ``{"test": {...}}``; scores of rows that the head never saw.
-        leaderboard: the trials of the search, the best first; empty after ``ffe train``.
-        search: what the search was asked to do.
-        members: SHA-256 of every other file in the bundle.
-        calibration: ``{"temperature": factor, ...}``, as ``Calibration.to_json`` gives it; the
-            factor is what ``with_temperature`` takes, and 1, for the head as it is, in older files.
-        reject: a best probability below this is "not sure", in [0, 1); 0 = never, as in older files.
-        training: how the backbone was trained, by ``ffe finetune`` or ``ffe scratch``; empty where it was not.
-            ``base``: what it was before; ``stages``, ``history``: what happened; see ``ffe.finetuning.finish``.
-        views: those of the feature file: ``{"count": 4, "augment": {...}, "used": "all"}``; None = it had none.
-    """
-
+    # schema, ffe_version, libraries: of the file's layout, of what wrote it, and of the libraries that took part
     schema: int
     ffe_version: str
     libraries: dict[str, str]
+    # spec, spec_digest: what makes the features that the head takes, and their cache key
     spec: ExtractSpec
     spec_digest: str
-    grid: tuple[int, int, int]
-    head: HeadSpec
-    class_names: tuple[str, ...]
-    evaluation: dict[str, Any]
-    leaderboard: tuple[dict[str, Any], ...]
-    search: dict[str, Any]
-    members: dict[str, str]
+    grid: tuple[int, int, int]  # (h, w, c) of the features before flattening
+    head: HeadSpec  # the head and its parameters
+    class_names: tuple[str, ...]  # column i of the probabilities is class_names[i]
+    evaluation: dict[str, Any]  # ``{"test": {...}}``; scores of rows that the head never saw
+    leaderboard: tuple[dict[str, Any], ...]  # the trials of the search, the best first; empty after ``ffe train``
+    search: dict[str, Any]  # what the search was asked to do
+    members: dict[str, str]  # SHA-256 of every other file in the bundle
+    # ``{"temperature": factor, ...}``, as ``Calibration.to_json`` gives it; the factor is what ``with_temperature`` takes, and
+    # 1, for the head as it is, in older files
     calibration: dict[str, Any] = field(default_factory=lambda: {"temperature": 1.0})
-    reject: float = 0.0
+    reject: float = 0.0  # a best probability below this is "not sure", in [0, 1); 0 = never, as in older files
+    # how the backbone was trained, by ``ffe finetune`` or ``ffe scratch``; empty where it was not. ``base``: what it was
+    # before; ``stages``, ``history``: what happened; see ``ffe.finetuning.finish``
     training: dict[str, Any] = field(default_factory=dict)
+    # those of the feature file: ``{"count": 4, "augment": {...}, "used": "all"}``; None = it had none
     views: dict[str, Any] | None = None
 
     @property

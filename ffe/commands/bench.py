@@ -43,27 +43,18 @@ _ALONE_IMAGES = 64
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One way, measured.
+    """One way, measured."""
 
-    Attributes:
-        way: what ran.
-        scope: ``whole process`` from start to exit, ``backbone alone`` on decoded images in memory, ``decode alone``, or
-            ``once``.
-        images: photos in one measurement.
-        seconds: median of the measurements.
-        images_per_second: at that median; None for what is done once.
-        fastest, slowest: images a second of the best and the worst measurement.
-        ratio: to the one-at-a-time way, the median over the rounds; None for what is done once.
-    """
-
-    way: str
+    way: str  # what ran
+    # ``whole process`` from start to exit, ``backbone alone`` on decoded images in memory, ``decode alone``, or ``once``
     scope: str
-    images: int
-    seconds: float
-    images_per_second: float | None = None
+    images: int  # photos in one measurement
+    seconds: float  # median of the measurements
+    images_per_second: float | None = None  # at that median; None for what is done once
+    # fastest, slowest: images a second of the best and the worst measurement
     fastest: float | None = None
     slowest: float | None = None
-    ratio: float | None = None
+    ratio: float | None = None  # to the one-at-a-time way, the median over the rounds; None for what is done once
 
 
 @dataclass(frozen=True)

@@ -38,23 +38,14 @@ _SECOND_FILE = re.compile(r"(?:valid|test):")
 
 @dataclass(frozen=True)
 class ForgottenFile:
-    """What one file held of the photos.
+    """What one file held of the photos."""
 
-    Attributes:
-        file: the file.
-        kind: ``features``, ``model`` or ``report``.
-        photos: the names that were taken out, with their rows, digests, hashes or pictures.
-        rows: rows of a feature file, those of views too.
-        near: names of photos that look nearly like them, and stay.
-        stays: what of them cannot be taken out, and what to do; empty = nothing.
-    """
-
-    file: Path
-    kind: str
-    photos: tuple[str, ...]
-    rows: int = 0
-    near: tuple[str, ...] = ()
-    stays: str = ""
+    file: Path  # the file
+    kind: str  # ``features``, ``model`` or ``report``
+    photos: tuple[str, ...]  # the names that were taken out, with their rows, digests, hashes or pictures
+    rows: int = 0  # rows of a feature file, those of views too
+    near: tuple[str, ...] = ()  # names of photos that look nearly like them, and stay
+    stays: str = ""  # what of them cannot be taken out, and what to do; empty = nothing
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -60,20 +60,13 @@ _LEAST_SECONDS = 1e-3  # of a search: one trial
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions:
-    """What ``tune`` or ``train`` is asked for; what is not explained here is in the docstring of ``tune``.
-
-    Attributes:
-        spec: what to try, and how it is scored.
-        folds: None = as many as suit the smallest class, at most 5.
-        searched: whether the head is searched for, or given.
-        clock: runs since the call began, to the end of the budget.
-    """
+    """What ``tune`` or ``train`` is asked for; what is not explained here is in the docstring of ``tune``."""
 
     features: str | os.PathLike[str]
     output: str | os.PathLike[str] | None
     overwrite: bool
-    spec: SearchSpec
-    folds: int | None
+    spec: SearchSpec  # what to try, and how it is scored
+    folds: int | None  # None = as many as suit the smallest class, at most 5
     valid: str | os.PathLike[str] | None
     test: str | os.PathLike[str] | None
     weights: str
@@ -81,8 +74,8 @@ class TuneOptions:
     reject: float
     report: str | os.PathLike[str] | None
     anonymous: bool
-    searched: bool
-    clock: Clock
+    searched: bool  # whether the head is searched for, or given
+    clock: Clock  # runs since the call began, to the end of the budget
     on_progress: Callable[[SearchProgress], None] = lambda progress: None
 
     @classmethod

@@ -26,17 +26,12 @@ _OTHER_DRAW = 2**31  # seeds are smaller, so an image draws anew for the validat
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """Images, and the side of each.
+    """Images, and the side of each."""
 
-    Attributes:
-        images: N images.
-        groups: which of those that have labels belong together.
-        side: str (N,), ``train``, ``valid``, ``test``, or empty: left out, as all without a label are, and images that
-            would test and belong together with one that validates.
-    """
-
-    images: ImageTable
-    groups: Groups
+    images: ImageTable  # N images
+    groups: Groups  # which of those that have labels belong together
+    # str (N,), ``train``, ``valid``, ``test``, or empty: left out, as all without a label are, and images that would test and
+    # belong together with one that validates
     side: np.ndarray
 
     @cached_property
@@ -103,19 +98,13 @@ def drawn_sides(
 
 @dataclass(frozen=True)
 class Splitter:
-    """How the images that a network is trained on are split.
+    """How the images that a network is trained on are split."""
 
-    Attributes:
-        class_names: for messages.
-        valid_fraction: share of those that train which validates, where no image does.
-        seed: of every choice.
-        split: digest -> ``train``, ``valid`` or ``test``, which settles it: all other images are left out. None = see
-            ``split_anew`` and ``split_as_before``.
-    """
-
-    class_names: Sequence[str]
-    valid_fraction: float
-    seed: int
+    class_names: Sequence[str]  # for messages
+    valid_fraction: float  # share of those that train which validates, where no image does
+    seed: int  # of every choice
+    # digest -> ``train``, ``valid`` or ``test``, which settles it: all other images are left out. None = see ``split_anew`` and
+    # ``split_as_before``
     split: Mapping[str, str] | None = None
 
     def split_anew(

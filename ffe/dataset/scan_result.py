@@ -22,20 +22,13 @@ class Advice:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """One class.
-
-    Attributes:
-        photos: how many of it can be read.
-        different: how many of these are left where those that belong together count once.
-        splits: split -> photos of it; empty where the source gives no splits.
-        skipped: files of it that cannot be read.
-    """
+    """One class."""
 
     name: str
-    photos: int
-    different: int
-    splits: dict[str, int]
-    skipped: int
+    photos: int  # how many of it can be read
+    different: int  # how many of these are left where those that belong together count once
+    splits: dict[str, int]  # split -> photos of it; empty where the source gives no splits
+    skipped: int  # files of it that cannot be read
 
     @property
     def training(self) -> int:
@@ -54,18 +47,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Dimensions:
-    """How large the photos are, in pixels, standing upright; the aspect is width / height.
-
-    Attributes:
-        smaller: photos that are smaller than the backbone's input in height or width.
-        elongated: photos that are more than twice as long one way as the other.
-    """
+    """How large the photos are, in pixels, standing upright; the aspect is width / height."""
 
     width: Spread
     height: Spread
     aspect: Spread
-    smaller: int
-    elongated: int
+    smaller: int  # photos that are smaller than the backbone's input in height or width
+    elongated: int  # photos that are more than twice as long one way as the other
 
 
 @dataclass(frozen=True)
@@ -92,19 +80,12 @@ class OtherEnding:
 
 @dataclass(frozen=True)
 class Twins:
-    """Photos that are the same, or nearly.
+    """Photos that are the same, or nearly."""
 
-    Attributes:
-        cause: ``the same file``, or ``saved again or resized``.
-        paths: at least two.
-        labels: the class of each; None = no label.
-        splits: the split of each; empty = none.
-    """
-
-    cause: str
-    paths: tuple[str, ...]
-    labels: tuple[str | None, ...]
-    splits: tuple[str, ...]
+    cause: str  # ``the same file``, or ``saved again or resized``
+    paths: tuple[str, ...]  # at least two
+    labels: tuple[str | None, ...]  # the class of each; None = no label
+    splits: tuple[str, ...]  # the split of each; empty = none
 
 
 @dataclass(frozen=True)

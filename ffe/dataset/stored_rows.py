@@ -29,20 +29,13 @@ class StoredSplit(ImageSplit):
     """The labelled images of one to three feature files, with the side of each: their plain rows, and the views of them.
 
     The paths of a second file stand behind ``valid:`` or ``test:``; labels are those of the main file.
-
-    Attributes:
-        class_names: of the main file.
-        stores: the feature files, open.
-        origin: int64 (N, 2), (file, row in it).
-        views: int64 (N, K), the row of each view in the main file, -1 = none.
-        made_views: what the views are; None = the main file has none.
     """
 
-    class_names: tuple[str, ...]
-    stores: tuple[FeatureStore, ...]
-    origin: np.ndarray
-    views: np.ndarray
-    made_views: ViewsSpec | None
+    class_names: tuple[str, ...]  # of the main file
+    stores: tuple[FeatureStore, ...]  # the feature files, open
+    origin: np.ndarray  # int64 (N, 2), (file, row in it)
+    views: np.ndarray  # int64 (N, K), the row of each view in the main file, -1 = none
+    made_views: ViewsSpec | None  # what the views are; None = the main file has none
 
     def load(self, chosen: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
         """Read the features of some rows, a memory map where memory is short.

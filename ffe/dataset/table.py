@@ -23,23 +23,17 @@ from ffe.store.writer import in_row_order
 
 @dataclass(frozen=True, eq=False)
 class ImageTable:
-    """N images, one row for each, in columns: what a source, or a feature file of it, knows of them.
+    """N images, one row for each, in columns: what a source, or a feature file of it, knows of them."""
 
-    Attributes:
-        paths, sha256, given, named: N strings each: name within the source, digest (empty = unknown),
-            split that the source gives, name of the group that it gives.
-        files: where they lie; None = that is not known, or must not be shown.
-        labels: int64 (N,), in [0, K); -1 = unlabelled, such images take no part.
-        phash: uint64 (N,).
-    """
-
+    # paths, sha256, given, named: N strings each: name within the source, digest (empty = unknown), split that the source
+    # gives, name of the group that it gives
     paths: tuple[str, ...]
     sha256: tuple[str, ...]
     given: tuple[str, ...]
     named: tuple[str, ...]
-    files: tuple[Path | None, ...]
-    labels: np.ndarray
-    phash: np.ndarray
+    files: tuple[Path | None, ...]  # where they lie; None = that is not known, or must not be shown
+    labels: np.ndarray  # int64 (N,), in [0, K); -1 = unlabelled, such images take no part
+    phash: np.ndarray  # uint64 (N,)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -37,19 +37,14 @@ _RIDGE = 1e-2
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What int8 changed, measured on images that took no part in the quantisation.
+    """What int8 changed, measured on images that took no part in the quantisation."""
 
-    Attributes:
-        images: how many.
-        mean_cosine, worst_cosine: between the int8 and the float32 features of an image.
-        int8_accuracy, float32_accuracy: of a linear head that is fitted on all
-            those images but one and asked for that one, in turn; None where
-            there are too few labels.
-    """
-
-    images: int
+    images: int  # how many
+    # mean_cosine, worst_cosine: between the int8 and the float32 features of an image
     mean_cosine: float
     worst_cosine: float
+    # int8_accuracy, float32_accuracy: of a linear head that is fitted on all those images but one and asked for that one, in
+    # turn; None where there are too few labels
     int8_accuracy: float | None = None
     float32_accuracy: float | None = None
 

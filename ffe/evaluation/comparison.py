@@ -16,28 +16,19 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two classifiers, a and b, on the same rows.
+    """Two classifiers, a and b, on the same rows."""
 
-    Attributes:
-        n: rows.
-        accuracy_a, accuracy_b: share of right answers.
-        difference: accuracy_a - accuracy_b, in [-1, 1].
-        interval: 95 % of the difference.
-        only_a, only_b: rows that only one of them had right.
-        p_value: exact McNemar test: how likely such an uneven split of those
-            rows is if both are equally good.
-        real: whether the interval leaves out 0 and the p-value is below 0.05.
-    """
-
-    n: int
+    n: int  # rows
+    # accuracy_a, accuracy_b: share of right answers
     accuracy_a: float
     accuracy_b: float
-    difference: float
-    interval: Interval
+    difference: float  # accuracy_a - accuracy_b, in [-1, 1]
+    interval: Interval  # 95 % of the difference
+    # only_a, only_b: rows that only one of them had right
     only_a: int
     only_b: int
-    p_value: float
-    real: bool
+    p_value: float  # exact McNemar test: how likely such an uneven split of those rows is if both are equally good
+    real: bool  # whether the interval leaves out 0 and the p-value is below 0.05
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -28,23 +28,18 @@ class LearningCurvePoint:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """How accuracy grows with the number of photos, and what twice as many would bring.
+    """How accuracy grows with the number of photos, and what twice as many would bring."""
 
-    Attributes:
-        points: from few photos to all.
-        a, b, c: of the fit error(n) = a + b * n**-c; None where there is none.
-        size: what is predicted for: twice the most photos seen.
-        accuracy, interval: predicted there, with 95 %; None without a fit.
-        gain, gain_interval: over the fit at the most photos seen; None without a fit.
-    """
-
-    points: tuple[LearningCurvePoint, ...]
+    points: tuple[LearningCurvePoint, ...]  # from few photos to all
+    # a, b, c: of the fit error(n) = a + b * n**-c; None where there is none
     a: float | None
     b: float | None
     c: float | None
-    size: int
+    size: int  # what is predicted for: twice the most photos seen
+    # accuracy, interval: predicted there, with 95 %; None without a fit
     accuracy: float | None
     interval: Interval | None
+    # gain, gain_interval: over the fit at the most photos seen; None without a fit
     gain: float | None
     gain_interval: Interval | None
 

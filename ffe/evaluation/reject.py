@@ -14,21 +14,13 @@ from ffe.evaluation.scores import check_labels
 
 @dataclass(frozen=True)
 class SelectiveScores:
-    """What comes of answering only where the best probability reaches a threshold.
+    """What comes of answering only where the best probability reaches a threshold."""
 
-    Attributes:
-        threshold: in [0, 1); 0 = always answer.
-        share: of the rows that are answered, in [0, 1].
-        accuracy: share of right answers among those; None where none is answered.
-        n: rows answered.
-        interval: 95 % of the accuracy, Wilson's; None where none is answered.
-    """
-
-    threshold: float
-    share: float
-    accuracy: float | None
-    n: int
-    interval: Interval | None
+    threshold: float  # in [0, 1); 0 = always answer
+    share: float  # of the rows that are answered, in [0, 1]
+    accuracy: float | None  # share of right answers among those; None where none is answered
+    n: int  # rows answered
+    interval: Interval | None  # 95 % of the accuracy, Wilson's; None where none is answered
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""

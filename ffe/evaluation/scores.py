@@ -37,43 +37,30 @@ class Evaluation:
     interval; a perfect balanced accuracy reaches down to the mean of the lower
     ends of the recalls; a perfect AUC to the mean of Wilson's lower ends for as
     many rows as the smaller side has.
-
-    Attributes:
-        n: rows scored.
-        accuracy: share of right answers, in [0, 1].
-        balanced_accuracy: mean recall of the classes present, in [0, 1].
-        log_loss: mean negative natural logarithm of the probability of the true class.
-        auc: area under the ROC curve, in [0, 1]; for more than two classes the
-            mean of one against the rest; None where a class is absent.
-        confusion: rows true, columns predicted, in the order of class_names.
-        precision, recall: per class; None where nothing was predicted, or there was nothing to find.
-        class_names: in the order of the labels.
-        expected_calibration_error: how far confidence is from accuracy, in [0, 1]; see ``calibration``.
-        groups: how many groups the rows came from; None where rows are independent.
-        resamples: how many the intervals come from.
-        intervals: (low, high) by the name of the score: ``accuracy``,
-            ``balanced_accuracy``, ``log_loss``, ``auc``; None where there is
-            none: a single row, or no AUC in half of the resamples.
-        precision_intervals, recall_intervals: per class, None where there is no value.
-        confusion_intervals: of each cell, in images; None for more than 100 classes.
     """
 
-    n: int
-    accuracy: float
-    balanced_accuracy: float
-    log_loss: float
+    n: int  # rows scored
+    accuracy: float  # share of right answers, in [0, 1]
+    balanced_accuracy: float  # mean recall of the classes present, in [0, 1]
+    log_loss: float  # mean negative natural logarithm of the probability of the true class
+    # area under the ROC curve, in [0, 1]; for more than two classes the mean of one against the rest; None where a class is
+    # absent
     auc: float | None
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[int, ...], ...]  # rows true, columns predicted, in the order of class_names
+    # precision, recall: per class; None where nothing was predicted, or there was nothing to find
     precision: tuple[float | None, ...]
     recall: tuple[float | None, ...]
-    class_names: tuple[str, ...]
-    expected_calibration_error: float
-    groups: int | None
-    resamples: int
+    class_names: tuple[str, ...]  # in the order of the labels
+    expected_calibration_error: float  # how far confidence is from accuracy, in [0, 1]; see ``calibration``
+    groups: int | None  # how many groups the rows came from; None where rows are independent
+    resamples: int  # how many the intervals come from
+    # (low, high) by the name of the score: ``accuracy``, ``balanced_accuracy``, ``log_loss``, ``auc``; None where there is
+    # none: a single row, or no AUC in half of the resamples
     intervals: dict[str, Interval | None]
+    # precision_intervals, recall_intervals: per class, None where there is no value
     precision_intervals: tuple[Interval | None, ...]
     recall_intervals: tuple[Interval | None, ...]
-    confusion_intervals: tuple[tuple[Interval, ...], ...] | None
+    confusion_intervals: tuple[tuple[Interval, ...], ...] | None  # of each cell, in images; None for more than 100 classes
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -16,44 +16,32 @@ _BINS = 15
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows whose best probability lies in (low, high], and how often they are right.
+    """Rows whose best probability lies in (low, high], and how often they are right."""
 
-    Attributes:
-        low, high: ends, in [0, 1].
-        count: rows, at least 1.
-        confidence: mean of the best probability.
-        accuracy: share of right answers.
-        interval: 95 % of the accuracy, Wilson's.
-    """
-
+    # low, high: ends, in [0, 1]
     low: float
     high: float
-    count: int
-    confidence: float
-    accuracy: float
-    interval: Interval
+    count: int  # rows, at least 1
+    confidence: float  # mean of the best probability
+    accuracy: float  # share of right answers
+    interval: Interval  # 95 % of the accuracy, Wilson's
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a temperature does to how sure a classifier is.
+    """What a temperature does to how sure a classifier is."""
 
-    Attributes:
-        factor: what the logarithms of the probabilities are multiplied with;
-            below 1 makes the classifier less sure, above 1 surer, 1 changes
-            nothing. (Guo et al. divide by T: this is 1 / T.)
-        rows: it was fitted on.
-        error_before, error_after: expected calibration error.
-        log_loss_before, log_loss_after: mean log loss.
-        before, after: reliability curves.
-    """
-
+    # what the logarithms of the probabilities are multiplied with; below 1 makes the classifier less sure, above 1 surer, 1
+    # changes nothing. (Guo et al. divide by T: this is 1 / T.)
     factor: float
-    rows: int
+    rows: int  # it was fitted on
+    # error_before, error_after: expected calibration error
     error_before: float
     error_after: float
+    # log_loss_before, log_loss_after: mean log loss
     log_loss_before: float
     log_loss_after: float
+    # before, after: reliability curves
     before: tuple[Bin, ...]
     after: tuple[Bin, ...]
 

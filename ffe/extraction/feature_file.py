@@ -34,25 +34,15 @@ log = logging.getLogger("ffe")
 
 @dataclass(frozen=True)
 class Plan:
-    """A job with the output in its hands.
+    """A job with the output in its hands."""
 
-    Attributes:
-        job: what is asked for.
-        spec: what the features will be made by.
-        existing: the file that is there already, made by the same spec; or None.
-        known: what it knows of the source.
-        written: whether it says all that is asked for, as far as stamps tell.
-        journal: features of an unfinished run, if any, and place for new ones.
-        quantized: the int8 model, where the spec has one.
-    """
-
-    job: Job
-    spec: ExtractSpec
-    existing: FeatureStore | None
-    known: Known
-    written: bool
-    journal: Journal
-    quantized: IrModel | None = None
+    job: Job  # what is asked for
+    spec: ExtractSpec  # what the features will be made by
+    existing: FeatureStore | None  # the file that is there already, made by the same spec; or None
+    known: Known  # what it knows of the source
+    written: bool  # whether it says all that is asked for, as far as stamps tell
+    journal: Journal  # features of an unfinished run, if any, and place for new ones
+    quantized: IrModel | None = None  # the int8 model, where the spec has one
 
     @property
     def grid(self) -> tuple[int, int, int] | None:

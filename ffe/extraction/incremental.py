@@ -27,29 +27,20 @@ _LASTING = {"empty", "not-an-image", "truncated", "broken", "unsupported"}
 
 @dataclass(frozen=True)
 class Known:
-    """The files of a source, told apart by their sizes and times of change alone.
+    """The files of a source, told apart by their sizes and times of change alone."""
 
-    Attributes:
-        stamps: of every record, as it is now.
-        rows: of files that have not changed, by position.
-        skipped: files that gave no row and have not changed, by position.
-        read: positions of all others, in order: they must be read; so must
-            files that have not changed where the feature file lacks views of them.
-        missing: rows that the feature file lacks of each of ``read``, as far as stamps tell.
-        doubtful: how many of ``read`` the feature file probably holds: the same
-            path with an unknown stamp, or the size of a file that is gone.
-        doubtful_rows: rows of such files, those of views too.
-        copied: rows that the feature file has, of files that have not changed.
-    """
-
-    stamps: tuple[Stamp, ...]
-    rows: dict[int, Row]
-    skipped: dict[int, Skipped]
+    stamps: tuple[Stamp, ...]  # of every record, as it is now
+    rows: dict[int, Row]  # of files that have not changed, by position
+    skipped: dict[int, Skipped]  # files that gave no row and have not changed, by position
+    # positions of all others, in order: they must be read; so must files that have not changed where the feature file lacks
+    # views of them
     read: tuple[int, ...]
-    missing: tuple[int, ...]
+    missing: tuple[int, ...]  # rows that the feature file lacks of each of ``read``, as far as stamps tell
+    # how many of ``read`` the feature file probably holds: the same path with an unknown stamp, or the size of a file that is
+    # gone
     doubtful: int = 0
-    doubtful_rows: int = 0
-    copied: int = 0
+    doubtful_rows: int = 0  # rows of such files, those of views too
+    copied: int = 0  # rows that the feature file has, of files that have not changed
 
 
 def known(job: Job, existing: FeatureStore | None) -> Known:
@@ -122,21 +113,13 @@ def lasting(item: Skipped) -> Skipped:
 
 @dataclass(frozen=True)
 class Changes:
-    """How the rows of a new feature file differ from those of the old one; an image and its views count once.
+    """How the rows of a new feature file differ from those of the old one; an image and its views count once."""
 
-    Attributes:
-        unchanged: rows of the same path and content.
-        new: rows of paths that were not there.
-        changed: rows of the same path and another content.
-        removed: rows whose files are gone, are no longer listed, or give no row any more.
-        renamed: rows of the same content under another path, one for each path that is gone.
-    """
-
-    unchanged: int = 0
-    new: int = 0
-    changed: int = 0
-    removed: int = 0
-    renamed: int = 0
+    unchanged: int = 0  # rows of the same path and content
+    new: int = 0  # rows of paths that were not there
+    changed: int = 0  # rows of the same path and another content
+    removed: int = 0  # rows whose files are gone, are no longer listed, or give no row any more
+    renamed: int = 0  # rows of the same content under another path, one for each path that is gone
 
 
 def changes(existing: FeatureStore | None, rows: Sequence[Row]) -> Changes:

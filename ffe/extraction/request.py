@@ -69,23 +69,14 @@ class ExtractOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """What a user asks for, checked.
+    """What a user asks for, checked."""
 
-    Attributes:
-        options: as they were given.
-        found: the source.
-        records: its images, in the order of the rows.
-        spec: what the features will be made by; of int8, without the model.
-        weights: where the backbone's weights are.
-        views: that each image that trains gets, or None.
-    """
-
-    options: ExtractOptions
-    found: Scan
-    records: tuple[ImageRecord, ...]
-    spec: ExtractSpec
-    weights: Weights
-    views: ViewsSpec | None = None
+    options: ExtractOptions  # as they were given
+    found: Scan  # the source
+    records: tuple[ImageRecord, ...]  # its images, in the order of the rows
+    spec: ExtractSpec  # what the features will be made by; of int8, without the model
+    weights: Weights  # where the backbone's weights are
+    views: ViewsSpec | None = None  # that each image that trains gets, or None
 
     @property
     def output(self) -> Path:

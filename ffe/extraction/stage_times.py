@@ -17,26 +17,16 @@ _STARVED = 1.5  # times the processor time that decoding takes, where it is not 
 
 @dataclass
 class Stages:
-    """Seconds of a run, by stage; the stages overlap, so they do not add up to the run.
+    """Seconds of a run, by stage; the stages overlap, so they do not add up to the run."""
 
-    Attributes:
-        read: of all threads together, reading and hashing files.
-        decode: processor time of all threads together, decoding and resizing.
-        backbone: in which the engine was at work.
-        processor: processor time of all but the threads that read and decode: of the backbone, in the main.
-        write: writing features to disk.
-        shared: whether the backbone runs on the cores that decode.
-        decoding: how long decoding took, waiting for a core included; what reading is compared with.
-        waited_for_images, waited_for_backbone, waited_for_disk: in which the run could do nothing but wait for that stage.
-    """
-
-    read: float = 0.0
-    decode: float = 0.0
-    backbone: float = 0.0
-    write: float = 0.0
-    processor: float = 0.0
-    shared: bool = False
-    decoding: float = 0.0
+    read: float = 0.0  # of all threads together, reading and hashing files
+    decode: float = 0.0  # processor time of all threads together, decoding and resizing
+    backbone: float = 0.0  # in which the engine was at work
+    write: float = 0.0  # writing features to disk
+    processor: float = 0.0  # processor time of all but the threads that read and decode: of the backbone, in the main
+    shared: bool = False  # whether the backbone runs on the cores that decode
+    decoding: float = 0.0  # how long decoding took, waiting for a core included; what reading is compared with
+    # waited_for_images, waited_for_backbone, waited_for_disk: in which the run could do nothing but wait for that stage
     waited_for_images: float = 0.0
     waited_for_backbone: float = 0.0
     waited_for_disk: float = 0.0
@@ -97,21 +87,14 @@ def no_progress(_: object) -> None:
 
 @dataclass(frozen=True)
 class Computed:
-    """What the image loop of a run did: rows, and skipped files, by position among the records.
-
-    Attributes:
-        count: images, and views, that went through the backbone.
-        seconds: of the loop, without opening the backbone.
-        engine: what ran it; None if it was not needed.
-        workers: threads that decoded, at the end.
-    """
+    """What the image loop of a run did: rows, and skipped files, by position among the records."""
 
     rows: dict[int, Row] = field(default_factory=dict)
     skipped: dict[int, Skipped] = field(default_factory=dict)
-    count: int = 0
-    seconds: float = 0.0
-    engine: Engine | None = None
-    workers: int = 1
+    count: int = 0  # images, and views, that went through the backbone
+    seconds: float = 0.0  # of the loop, without opening the backbone
+    engine: Engine | None = None  # what ran it; None if it was not needed
+    workers: int = 1  # threads that decoded, at the end
     stages: Stages = field(default_factory=Stages)
 
     @property

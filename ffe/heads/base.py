@@ -17,22 +17,14 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class FitData:
-    """What a fit is told of its rows, beside their features.
+    """What a fit is told of its rows, beside their features."""
 
-    Attributes:
-        labels: int64 (N,), in [0, classes), each class at least once.
-        classes: number of classes, at least 2.
-        seed: start of every random choice.
-        class_weights: float64 (classes,), how much a row of each class counts; None = all the same.
-        images: int64 (N,), the image that each row is a view of: a head that
-            trains by epochs draws one row of each image for an epoch, all
-            others take all rows; None = every head takes all rows.
-    """
-
-    labels: np.ndarray
-    classes: int
-    seed: int = 0
-    class_weights: np.ndarray | None = None
+    labels: np.ndarray  # int64 (N,), in [0, classes), each class at least once
+    classes: int  # number of classes, at least 2
+    seed: int = 0  # start of every random choice
+    class_weights: np.ndarray | None = None  # float64 (classes,), how much a row of each class counts; None = all the same
+    # int64 (N,), the image that each row is a view of: a head that trains by epochs draws one row of each image for an epoch,
+    # all others take all rows; None = every head takes all rows
     images: np.ndarray | None = None
 
     @property
@@ -43,28 +35,18 @@ class FitData:
 
 @dataclass(frozen=True)
 class SearchSize:
-    """What the time and the memory of a search depend on.
+    """What the time and the memory of a search depend on."""
 
-    Attributes:
-        rows: in the search.
-        train_rows: that the final head is fitted on.
-        fit_rows: of the fit of one part, on average.
-        epoch_rows: of an epoch, on average; fewer than ``fit_rows`` where views are drawn.
-        dims: pooled features of a row, on average over the poolings that are tried.
-        classes, parts: how many.
-        rate: float64 operations a second of all cores together.
-        cores: of this machine.
-    """
-
-    rows: int
-    train_rows: int
-    fit_rows: int
-    epoch_rows: int
-    dims: float
+    rows: int  # in the search
+    train_rows: int  # that the final head is fitted on
+    fit_rows: int  # of the fit of one part, on average
+    epoch_rows: int  # of an epoch, on average; fewer than ``fit_rows`` where views are drawn
+    dims: float  # pooled features of a row, on average over the poolings that are tried
+    # classes, parts: how many
     classes: int
     parts: int
-    rate: float
-    cores: int
+    rate: float  # float64 operations a second of all cores together
+    cores: int  # of this machine
 
 
 class Head:
@@ -73,26 +55,18 @@ class Head:
     Features go through the map first, then to the fit. A new head has a name,
     a space, ``fit_rowwise``, ``proba_rowwise``, ``arrays`` and ``restore``, and
     an entry in ``ffe.heads.HEADS``; everything else has a default here.
-
-    Attributes:
-        name: what ``--heads`` and ``--head`` take.
-        space: its parameters, with the conditions under which they exist; ``pooling`` is one of them.
-        random: whether two fits from different seeds differ, so that trying
-            one set of parameters more than once tells something.
-        further_trials: sets that a search tries beyond the first ones, where no number is asked for.
-        trials_at_once: sets that are scored in one call.
-        parameters: the values of the active parameters.
-        map: what it does to features first.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # what ``--heads`` and ``--head`` take
+    # its parameters, with the conditions under which they exist; ``pooling`` is one of them
     space: ClassVar[tuple[Parameter, ...]]
+    # whether two fits from different seeds differ, so that trying one set of parameters more than once tells something
     random: ClassVar[bool] = False
-    further_trials: ClassVar[int] = 4
-    trials_at_once: ClassVar[int] = 8
+    further_trials: ClassVar[int] = 4  # sets that a search tries beyond the first ones, where no number is asked for
+    trials_at_once: ClassVar[int] = 8  # sets that are scored in one call
 
-    parameters: dict[str, Any]
-    map: FeatureMap
+    parameters: dict[str, Any]  # the values of the active parameters
+    map: FeatureMap  # what it does to features first
 
     def __init__(self, parameters: Mapping[str, Any], grid: Grid) -> None:
         """Take values for the active parameters of ``space``, and (h, w, c) of the features."""

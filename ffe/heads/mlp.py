@@ -12,23 +12,14 @@ _INITIAL, _ORDER = 1, 2  # kinds of random numbers
 
 @dataclass(frozen=True)
 class Network:
-    """Dense layers with ReLU, dropout before the last one, and how they learn.
+    """Dense layers with ReLU, dropout before the last one, and how they learn."""
 
-    Attributes:
-        units: of the first layer.
-        extra: units of a second layer; 0 = there is none.
-        outputs: 1 (sigmoid, class 1) for two classes, else one for each class.
-        dropout: share of the last hidden units that are silent in a step, in [0, 1).
-        learning_rate: of RMSprop.
-        l2: penalty on the squares of the kernels.
-    """
-
-    units: int
-    extra: int
-    outputs: int
-    dropout: float
-    learning_rate: float
-    l2: float
+    units: int  # of the first layer
+    extra: int  # units of a second layer; 0 = there is none
+    outputs: int  # 1 (sigmoid, class 1) for two classes, else one for each class
+    dropout: float  # share of the last hidden units that are silent in a step, in [0, 1)
+    learning_rate: float  # of RMSprop
+    l2: float  # penalty on the squares of the kernels
 
     def shapes(self, inputs: int) -> list[tuple[int, int]]:
         """Return (inputs, units) of each layer."""

@@ -12,32 +12,21 @@ from ffe.errors import HeadError
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter.
+    """One parameter."""
 
-    Attributes:
-        name: unique within a head.
-        default: value where neither a search nor a user chooses one.
-        choices: all the values it may take; empty for a range.
-        low, high: ends of the range, both included.
-        log: whether the range is searched in its logarithm.
-        step: distance of the values that a search tries; None = any.
-        when: (name of another parameter, its values under which this one
-            exists); None = always. The other one stands earlier in the space.
-        searched: whether a search chooses it; if not, it keeps its default
-            unless a user sets it.
-        tried: ends of the narrower range that a search tries; None = all of it.
-    """
-
-    name: str
-    default: Any
-    choices: tuple[Any, ...] = ()
+    name: str  # unique within a head
+    default: Any  # value where neither a search nor a user chooses one
+    choices: tuple[Any, ...] = ()  # all the values it may take; empty for a range
+    # low, high: ends of the range, both included
     low: float = 0.0
     high: float = 0.0
-    log: bool = False
-    step: float | None = None
+    log: bool = False  # whether the range is searched in its logarithm
+    step: float | None = None  # distance of the values that a search tries; None = any
+    # (name of another parameter, its values under which this one exists); None = always. The other one stands earlier in the
+    # space
     when: tuple[str, tuple[Any, ...]] | None = None
-    searched: bool = True
-    tried: tuple[float, float] | None = None
+    searched: bool = True  # whether a search chooses it; if not, it keeps its default unless a user sets it
+    tried: tuple[float, float] | None = None  # ends of the narrower range that a search tries; None = all of it
 
     def range_text(self) -> str:
         """Return what values it takes, for people: ``4, 8 or 16``, or ``0.001 to 1000``."""

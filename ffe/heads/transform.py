@@ -185,8 +185,7 @@ def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     """Return the directions of most variance, float32 (d, k), k = components or fewer for few rows or columns.
 
     From the Gram matrix where there are fewer rows than columns, else from the
-    covariance. Each is signed so that its largest entry is positive. scikit-learn's
-    PCA takes as long or longer, and works out the covariance in float32 throughout.
+    covariance. Each is signed so that its largest entry is positive.
     """
     rows, dims = centred.shape
     wide = dims > rows

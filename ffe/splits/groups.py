@@ -57,19 +57,13 @@ _LEAST_SCALE = 1e-3  # of the largest: features that hardly ever stir are not bl
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Which rows belong together.
+    """Which rows belong together."""
 
-    Attributes:
-        ids: int64 (N,), the group of each row, in [0, G), numbered by first row.
-        levels: for each cause, int64 (N,): the groups by this cause and those before it in ``CAUSES``.
-        causes: group -> why, for each group of more than one image.
-        links: cause -> how many pairs of different images (re-encoded, near), or
-            how many rows beyond the first of their file or name (copies, named).
-    """
-
-    ids: np.ndarray
-    levels: Mapping[str, np.ndarray]
-    causes: Mapping[int, tuple[str, ...]]
+    ids: np.ndarray  # int64 (N,), the group of each row, in [0, G), numbered by first row
+    levels: Mapping[str, np.ndarray]  # for each cause, int64 (N,): the groups by this cause and those before it in ``CAUSES``
+    causes: Mapping[int, tuple[str, ...]]  # group -> why, for each group of more than one image
+    # cause -> how many pairs of different images (re-encoded, near), or how many rows beyond the first of their file or name
+    # (copies, named)
     links: Mapping[str, int]
 
     @property

@@ -34,20 +34,14 @@ _DRAWS = 16**_DIGITS
 
 @dataclass(frozen=True, eq=False)
 class HoldOut:
-    """On which side each row stands.
+    """On which side each row stands."""
 
-    Attributes:
-        side: str (N,), ``train``, ``test``, or empty = left out of both.
-        unstable: labels of the classes, ascending, of which chance had put no image or every image into the test:
-            one of their groups was moved, and may move back when images are added.
-        moved: rows that were moved to bring the share that tests near to what was asked; negative = out of the test.
-        kept: rows that stay in the test because they tested before.
-    """
-
-    side: np.ndarray
+    side: np.ndarray  # str (N,), ``train``, ``test``, or empty = left out of both
+    # labels of the classes, ascending, of which chance had put no image or every image into the test: one of their groups was
+    # moved, and may move back when images are added
     unstable: tuple[int, ...] = ()
-    moved: int = 0
-    kept: int = 0
+    moved: int = 0  # rows that were moved to bring the share that tests near to what was asked; negative = out of the test
+    kept: int = 0  # rows that stay in the test because they tested before
 
 
 def hold_out(

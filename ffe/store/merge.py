@@ -15,23 +15,14 @@ from ffe.store.virtual import Part
 
 @dataclass(frozen=True)
 class Merged:
-    """All rows of several files, each once.
+    """All rows of several files, each once."""
 
-    Attributes:
-        class_names: of all files, sorted.
-        rows: file after file, with labels of these classes.
-        origin: (file, row in it) of each of them, by path and view.
-        duplicates: images that a file before had already.
-        skipped: files that gave no row in any of them, sorted by path.
-        sources: the folders that paths are relative to.
-    """
-
-    class_names: tuple[str, ...]
-    rows: list[Row]
-    origin: dict[tuple[str, int], tuple[int, int]]
-    duplicates: int
-    skipped: tuple[Skipped, ...]
-    sources: tuple[str, ...]
+    class_names: tuple[str, ...]  # of all files, sorted
+    rows: list[Row]  # file after file, with labels of these classes
+    origin: dict[tuple[str, int], tuple[int, int]]  # (file, row in it) of each of them, by path and view
+    duplicates: int  # images that a file before had already
+    skipped: tuple[Skipped, ...]  # files that gave no row in any of them, sorted by path
+    sources: tuple[str, ...]  # the folders that paths are relative to
 
     def runs(self, file: int) -> tuple[tuple[int, int], ...]:
         """Return (first row, how many) of what is taken from one of the files, in order."""

@@ -20,18 +20,13 @@ from ffe.store import schema
 
 @dataclass(frozen=True)
 class Part:
-    """A file that holds features of a virtual one.
+    """A file that holds features of a virtual one."""
 
-    Attributes:
-        file: relative to the folder of the virtual file, with ``/``.
-        rows, tables_sha256: what it said of itself when it was packed; the digest binds its features, too.
-        runs: (first row, how many) of what is taken from it, in order.
-    """
-
-    file: str
+    file: str  # relative to the folder of the virtual file, with ``/``
+    # rows, tables_sha256: what it said of itself when it was packed; the digest binds its features, too
     rows: int
     tables_sha256: str
-    runs: tuple[tuple[int, int], ...]
+    runs: tuple[tuple[int, int], ...]  # (first row, how many) of what is taken from it, in order
 
 
 def parts_text(parts: Sequence[Part]) -> str:

@@ -20,19 +20,12 @@ _PROBE = 384
 
 @dataclass(frozen=True)
 class Cost:
-    """An estimate.
+    """An estimate."""
 
-    Attributes:
-        trials: sets of parameters in all; None where the time decides.
-        seconds: of the search.
-        bytes: of memory, at the most.
-        each: head -> seconds of one trial.
-    """
-
-    trials: int | None
-    seconds: float
-    bytes: int
-    each: dict[str, float]
+    trials: int | None  # sets of parameters in all; None where the time decides
+    seconds: float  # of the search
+    bytes: int  # of memory, at the most
+    each: dict[str, float]  # head -> seconds of one trial
 
 
 def estimate(problem: Problem, spec: SearchSpec) -> Cost:

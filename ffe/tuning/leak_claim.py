@@ -17,28 +17,17 @@ from ffe.tuning.search import Trial, mean_accuracy, score_once
 
 @dataclass(frozen=True)
 class Leak:
-    """What would have been claimed without keeping images together that belong together.
+    """What would have been claimed without keeping images together that belong together."""
 
-    Attributes:
-        groups: of more than one image, among the labelled rows.
-        images: in such groups.
-        links: how many, by cause; see ``ffe.splits.groups``.
-        extra: images beyond the first of each group, by cause: as ``ffe scan`` counts copies.
-        honest: accuracy of the best single head in cross-validation, in [0, 1].
-        claimed: the same where folds ignore the groups; None where there was no cross-validation.
-        test_leaking: test rows that a given split has a near copy of elsewhere.
-        test_clean: accuracy on the other test rows; None where all or none leak.
-        valid_leaking: validation rows that a given split has a near copy of in the training.
-    """
-
-    groups: int
-    images: int
-    links: dict[str, int]
-    honest: float
-    claimed: float | None
-    test_leaking: int
-    test_clean: float | None
-    valid_leaking: int = 0
+    groups: int  # of more than one image, among the labelled rows
+    images: int  # in such groups
+    links: dict[str, int]  # how many, by cause; see ``ffe.splits.groups``
+    honest: float  # accuracy of the best single head in cross-validation, in [0, 1]
+    claimed: float | None  # the same where folds ignore the groups; None where there was no cross-validation
+    test_leaking: int  # test rows that a given split has a near copy of elsewhere
+    test_clean: float | None  # accuracy on the other test rows; None where all or none leak
+    valid_leaking: int = 0  # validation rows that a given split has a near copy of in the training
+    # images beyond the first of each group, by cause: as ``ffe scan`` counts copies
     extra: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -20,31 +20,18 @@ class Problem:
 
     Rows to fit on may be views of images; the plain row of each image stands
     before all views. Rows to score on are plain.
-
-    Attributes:
-        features: float32 (N, D).
-        labels: int64 (N,), in [0, classes).
-        train: int64 (n,), the rows that the final head is fitted on.
-        parts: (rows to fit on, rows to score on) of each fold; one pair where
-            there is a validation split.
-        classes: number of classes.
-        grid: (h, w, c) of the features.
-        class_weights: float64 (classes,), how much a row of each class counts; None = all the same.
-        image: int64 (N,), the plain row of the image that each row shows; None = there are no views.
-        drawn: heads that train by epochs draw one row of each image for an epoch.
-        groups: int64 (plain rows,), which of them belong together; None = none do.
     """
 
-    features: np.ndarray
-    labels: np.ndarray
-    train: np.ndarray
-    parts: Sequence[Part]
-    classes: int
-    grid: tuple[int, int, int]
-    class_weights: np.ndarray | None = None
-    image: np.ndarray | None = None
-    drawn: bool = False
-    groups: np.ndarray | None = None
+    features: np.ndarray  # float32 (N, D)
+    labels: np.ndarray  # int64 (N,), in [0, classes)
+    train: np.ndarray  # int64 (n,), the rows that the final head is fitted on
+    parts: Sequence[Part]  # (rows to fit on, rows to score on) of each fold; one pair where there is a validation split
+    classes: int  # number of classes
+    grid: tuple[int, int, int]  # (h, w, c) of the features
+    class_weights: np.ndarray | None = None  # float64 (classes,), how much a row of each class counts; None = all the same
+    image: np.ndarray | None = None  # int64 (N,), the plain row of the image that each row shows; None = there are no views
+    drawn: bool = False  # heads that train by epochs draw one row of each image for an epoch
+    groups: np.ndarray | None = None  # int64 (plain rows,), which of them belong together; None = none do
 
     def plain(self, rows: np.ndarray) -> np.ndarray:
         """Return those of some rows that are no views."""
@@ -75,20 +62,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one set of parameters came to.
+    """What one set of parameters came to."""
 
-    Attributes:
-        runs: probabilities of the scored rows, float32 (m, classes), of each execution.
-        seconds: one fit, on average.
-        size: bytes of the fitted head.
-        found: parameters that the fits themselves found (the epoch to stop at).
-        curves: by name, a value for each epoch; empty where there are no epochs.
-    """
-
-    runs: tuple[np.ndarray, ...]
-    seconds: float
-    size: int
-    found: Mapping[str, Any] = field(default_factory=dict)
+    runs: tuple[np.ndarray, ...]  # probabilities of the scored rows, float32 (m, classes), of each execution
+    seconds: float  # one fit, on average
+    size: int  # bytes of the fitted head
+    found: Mapping[str, Any] = field(default_factory=dict)  # parameters that the fits themselves found (the epoch to stop at)
+    # by name, a value for each epoch; empty where there are no epochs
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 

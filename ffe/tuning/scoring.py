@@ -19,23 +19,14 @@ PartScore = tuple[np.ndarray, int]  # probabilities float32 (m, classes) of the 
 
 @dataclass(frozen=True, eq=False)
 class ScoreRequest:
-    """Sets of parameters of one head, to be fitted and scored on every part.
+    """Sets of parameters of one head, to be fitted and scored on every part."""
 
-    Attributes:
-        head: its class.
-        problem: the rows and parts.
-        cache: what trials share.
-        sets: complete sets of parameters.
-        executions: fits of each set, from one seed after the other.
-        seed: of the first execution.
-    """
-
-    head: type[Head]
-    problem: Problem
-    cache: KernelCache
-    sets: Sequence[Mapping[str, Any]]
-    executions: int
-    seed: int
+    head: type[Head]  # its class
+    problem: Problem  # the rows and parts
+    cache: KernelCache  # what trials share
+    sets: Sequence[Mapping[str, Any]]  # complete sets of parameters
+    executions: int  # fits of each set, from one seed after the other
+    seed: int  # of the first execution
 
     def by_feature_map(self) -> Iterator[tuple[FeatureMap, list[int]]]:
         """Yield what the sets do to features, each way once, with the positions of its sets."""

@@ -48,29 +48,19 @@ _MANY = 10_000  # trials that no budget allows
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of parameters, scored.
+    """One set of parameters, scored."""
 
-    Attributes:
-        head: name of the head.
-        parameters: values of the active parameters; those that the fit found
-            (the epoch to stop at) included, ready for a refit.
-        score: mean over the parts and executions of what the search aims at; higher is better.
-        spread: standard deviation over them; None where there was one alone.
-        fit_seconds: one fit, on average.
-        size: bytes of the fitted head.
-        finished: seconds from the start of the search.
-        probabilities: of the scored rows, float32 (m, classes), of the first execution.
-        curves: by name, a value for each epoch; empty where there are no epochs.
-    """
-
-    head: str
+    head: str  # name of the head
+    # values of the active parameters; those that the fit found (the epoch to stop at) included, ready for a refit
     parameters: dict[str, Any]
-    score: float
-    spread: float | None
-    fit_seconds: float
-    size: int
-    finished: float = 0.0
+    score: float  # mean over the parts and executions of what the search aims at; higher is better
+    spread: float | None  # standard deviation over them; None where there was one alone
+    fit_seconds: float  # one fit, on average
+    size: int  # bytes of the fitted head
+    finished: float = 0.0  # seconds from the start of the search
+    # of the scored rows, float32 (m, classes), of the first execution
     probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False, compare=False)
+    # by name, a value for each epoch; empty where there are no epochs
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:

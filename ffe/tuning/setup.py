@@ -33,15 +33,10 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class TrainedViews:
-    """The views that a feature file has, and what they were used for.
+    """The views that a feature file has, and what they were used for."""
 
-    Attributes:
-        made: how many of each image, and how they differ.
-        used: ``all``, ``epoch`` or ``none``; see ``ffe.specs.SearchSpec``.
-    """
-
-    made: ViewsSpec
-    used: str
+    made: ViewsSpec  # how many of each image, and how they differ
+    used: str  # ``all``, ``epoch`` or ``none``; see ``ffe.specs.SearchSpec``
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
