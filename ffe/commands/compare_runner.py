@@ -55,40 +55,31 @@ _LEAST_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """What ``ffe.compare`` is asked for; its docstring says what each means.
-
-    Attributes:
-        roads: in the order of ``ROADS``.
-        backbone: its name.
-        size: (height, width) of its input in pixels.
-        views: of each training image.
-        limits: larger files are skipped.
-        clock: runs since the call began.
-    """
+    """What ``ffe.compare`` is asked for; its docstring says what each means."""
 
     source: str | os.PathLike[str]
     output: Path
-    roads: tuple[str, ...]
-    backbone: str
-    size: tuple[int, int]
+    roads: tuple[str, ...]  # in the order of ``ROADS``
+    backbone: str  # its name
+    size: tuple[int, int]  # (height, width) of its input in pixels
     weights: str
     seconds: float | None
     trials: int | None
     epochs: int | None
     unfreeze: tuple[str, ...]
-    views: ViewsSpec
+    views: ViewsSpec  # of each training image
     test_fraction: float
     valid_fraction: float
     seed: int
     workers: int | None
-    limits: Limits
+    limits: Limits  # larger files are skipped
     report: str | os.PathLike[str] | None
     progress: Callable[[Progress], None]
     on_trials: Callable[[SearchProgress], None]
     on_decoded: Callable[[int, int], None]
     on_epoch: Callable[[Epoch], None]
     on_step: Callable[[Step], None]
-    clock: Clock
+    clock: Clock  # runs since the call began
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> Self:

@@ -18,14 +18,10 @@ MARGIN = 0.05  # of accuracy: what is less than this behind, whatever chance may
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often two classifiers are right on the same test images of one class, or of all.
+    """How often two classifiers are right on the same test images of one class, or of all."""
 
-    Attributes:
-        name: of the class; empty = all images.
-        both, only_first, only_second, neither: images that both had right, the first alone, the second alone, or none.
-    """
-
-    name: str
+    name: str  # of the class; empty = all images
+    # both, only_first, only_second, neither: images that both had right, the first alone, the second alone, or none
     both: int
     only_first: int
     only_second: int

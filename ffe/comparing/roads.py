@@ -42,44 +42,26 @@ def check_roads(names: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Road:
-    """What one road came to.
+    """What one road came to."""
 
-    Attributes:
-        name: of ``ROADS``.
-        reason: why there is no result; empty = there is one. The rest is unknown then.
-        evaluation: scores on the test images; None = unknown.
-        valid_accuracy: of what was kept, on the validation images, in [0, 1].
-        seconds: all that it takes, what it starts from included.
-        own_seconds: without what it starts from.
-        best_at: how many of ``seconds`` were over when that was learnt which was kept.
-        starts_from: name of the road whose model it goes on from; empty = none.
-        reused: whether features or activations of an earlier run were at hand, so that ``seconds`` lack them.
-        epochs: of training; None = it has none.
-        kept: how many of them made the weights that were kept; 0 = none was better than what the road began with.
-        trials: of the search; None = it has none.
-        model: the model file.
-        size: its bytes.
-        curve: (seconds, validation accuracy), as the time goes on: of the best trial so far, or of each epoch.
-        comparison: of the best road and this one; None for the best.
-        probabilities: of the test images, float64 (m, K).
-    """
-
-    name: str
-    reason: str = ""
-    evaluation: Evaluation | None = None
-    valid_accuracy: float | None = None
-    seconds: float = 0.0
-    own_seconds: float = 0.0
-    best_at: float = 0.0
-    starts_from: str = ""
-    reused: bool = False
-    epochs: int | None = None
-    kept: int | None = None
-    trials: int | None = None
-    model: Path | None = None
-    size: int | None = None
+    name: str  # of ``ROADS``
+    reason: str = ""  # why there is no result; empty = there is one. The rest is unknown then
+    evaluation: Evaluation | None = None  # scores on the test images; None = unknown
+    valid_accuracy: float | None = None  # of what was kept, on the validation images, in [0, 1]
+    seconds: float = 0.0  # all that it takes, what it starts from included
+    own_seconds: float = 0.0  # without what it starts from
+    best_at: float = 0.0  # how many of ``seconds`` were over when that was learnt which was kept
+    starts_from: str = ""  # name of the road whose model it goes on from; empty = none
+    reused: bool = False  # whether features or activations of an earlier run were at hand, so that ``seconds`` lack them
+    epochs: int | None = None  # of training; None = it has none
+    kept: int | None = None  # how many of them made the weights that were kept; 0 = none was better than what the road began with
+    trials: int | None = None  # of the search; None = it has none
+    model: Path | None = None  # the model file
+    size: int | None = None  # its bytes
+    # (seconds, validation accuracy), as the time goes on: of the best trial so far, or of each epoch
     curve: tuple[tuple[float, float], ...] = ()
-    comparison: Comparison | None = None
+    comparison: Comparison | None = None  # of the best road and this one; None for the best
+    # of the test images, float64 (m, K)
     probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False, compare=False)
 
     @property

@@ -45,19 +45,12 @@ log = logging.getLogger("ffe")
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The model that is fine-tuned.
+    """The model that is fine-tuned."""
 
-    Attributes:
-        bundle: its file.
-        head: its head.
-        spec: of its features, in float32.
-        found: where its backbone is.
-    """
-
-    bundle: Bundle
-    head: Head
-    spec: ExtractSpec
-    found: Weights
+    bundle: Bundle  # its file
+    head: Head  # its head
+    spec: ExtractSpec  # of its features, in float32
+    found: Weights  # where its backbone is
 
     @property
     def from_file(self) -> bool:
@@ -72,19 +65,12 @@ class BaseModel:
 
 @dataclass(frozen=True, eq=False)
 class PreparedModel:
-    """What is known before the first step.
+    """What is known before the first step."""
 
-    Attributes:
-        assigned: the images, and the side of each.
-        start: the layers to start from.
-        before: what the model says of the test images, float64 (n, K); None = it cannot be asked here.
-        class_weights: float64 (K,).
-    """
-
-    assigned: ImageSplit
-    start: WarmStart
-    before: np.ndarray | None
-    class_weights: np.ndarray
+    assigned: ImageSplit  # the images, and the side of each
+    start: WarmStart  # the layers to start from
+    before: np.ndarray | None  # what the model says of the test images, float64 (n, K); None = it cannot be asked here
+    class_weights: np.ndarray  # float64 (K,)
 
 
 def open_base(path: Path, weights: str) -> BaseModel:

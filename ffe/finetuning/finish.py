@@ -60,18 +60,13 @@ def probabilities_of(head: Head, model: keras.Model | None, source: BatchSource,
 
 @dataclass(frozen=True, eq=False)
 class LearntHead:
-    """A head after a training, and what it says through the backbone as that is now.
+    """A head after a training, and what it says through the backbone as that is now."""
 
-    Attributes:
-        head: apart from its backbone.
-        valid, test: probabilities of those images, before a temperature, float64 (n, K), in the order of the images.
-        pooled: features of all N images, averaged over their places, float32 (N, c), 0 where there is no label; None =
-            nobody asked.
-    """
-
-    head: Head
+    head: Head  # apart from its backbone
+    # valid, test: probabilities of those images, before a temperature, float64 (n, K), in the order of the images
     valid: np.ndarray
     test: np.ndarray
+    # features of all N images, averaged over their places, float32 (N, c), 0 where there is no label; None = nobody asked
     pooled: np.ndarray | None
 
 

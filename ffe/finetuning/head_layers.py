@@ -26,22 +26,15 @@ _LINEAR_DROPOUT = 0.2
 
 @dataclass(frozen=True, eq=False)
 class WarmStart:
-    """Dense layers behind a map of the features.
+    """Dense layers behind a map of the features."""
 
-    Attributes:
-        map: what happens to the features first; fitted, and constant from now on.
-        layers: (kernel, bias) float32 of each layer, ReLU between them. The last
-            gives logits: one, of class 1, for two classes, else one for each class.
-        parameters: what a head that is made of it again will call its parameters.
-        dropout: share of the values before the last layer that are silent in a step.
-        drop_features: whether ``dropout`` silences the features instead, before the first layer.
-    """
-
-    map: FeatureMap
+    map: FeatureMap  # what happens to the features first; fitted, and constant from now on
+    # (kernel, bias) float32 of each layer, ReLU between them. The last gives logits: one, of class 1, for two classes, else one
+    # for each class
     layers: Layers
-    parameters: Mapping[str, Any]
-    dropout: float
-    drop_features: bool = False
+    parameters: Mapping[str, Any]  # what a head that is made of it again will call its parameters
+    dropout: float  # share of the values before the last layer that are silent in a step
+    drop_features: bool = False  # whether ``dropout`` silences the features instead, before the first layer
 
     def head(self, layers: Layers) -> Head:
         """Return a head with other layers of the same shapes."""

@@ -20,17 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a backbone falls into a part that stays and a part that learns.
+    """Where a backbone falls into a part that stays and a part that learns."""
 
-    Attributes:
-        place: ``input``: all of it learns; ``output``: none of it does; else ``inside``.
-        layer: the last layer of the part that stays; empty at the input.
-        shape: of its output for one image.
-    """
-
-    place: Literal["input", "inside", "output"]
-    layer: str
-    shape: tuple[int, ...]
+    place: Literal["input", "inside", "output"]  # ``input``: all of it learns; ``output``: none of it does; else ``inside``
+    layer: str  # the last layer of the part that stays; empty at the input
+    shape: tuple[int, ...]  # of its output for one image
 
     @property
     def values(self) -> int:

@@ -29,28 +29,22 @@ from ffe.specs import AugmentSpec, Decode, TrainingSpec
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """What ``finetune`` and ``scratch`` are both asked for; their docstrings say what each option means.
-
-    Attributes:
-        spec: how to train: the options that ``TrainingSpec`` has, and ``budget`` as its ``seconds``.
-        limits: ``max_pixels``, ``max_bytes`` and ``truncated``.
-        clock: runs since the call began.
-    """
+    """What ``finetune`` and ``scratch`` are both asked for; their docstrings say what each option means."""
 
     source: str | os.PathLike[str]
     output: Path
     overwrite: bool
-    spec: TrainingSpec
+    spec: TrainingSpec  # how to train: the options that ``TrainingSpec`` has, and ``budget`` as its ``seconds``
     split: Mapping[str, str] | None
     workers: int | None
-    limits: Limits
+    limits: Limits  # ``max_pixels``, ``max_bytes`` and ``truncated``
     report: Path | None
     anonymous: bool
     tensorboard: Path | None
     on_decoded: Callable[[int, int], None]
     on_epoch: Callable[[Epoch], None]
     on_step: Callable[[Step], None]
-    clock: Clock
+    clock: Clock  # runs since the call began
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> Self:

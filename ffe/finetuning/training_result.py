@@ -17,23 +17,14 @@ from ffe.heads.base import Head
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage was to train.
+    """What a stage was to train."""
 
-    Attributes:
-        number: from 1.
-        unfreeze: as it was asked for.
-        layers: of the backbone, counted from its end, that are unfrozen.
-        first: the first of them; empty if there are none.
-        learning: how many of them have weights that learn.
-        cut: the last layer of the part that stays as it is; empty = there is none.
-    """
-
-    number: int
-    unfreeze: str
-    layers: int
-    first: str
-    learning: int
-    cut: str
+    number: int  # from 1
+    unfreeze: str  # as it was asked for
+    layers: int  # of the backbone, counted from its end, that are unfrozen
+    first: str  # the first of them; empty if there are none
+    learning: int  # how many of them have weights that learn
+    cut: str  # the last layer of the part that stays as it is; empty = there is none
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -42,21 +33,13 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class HeadScores:
-    """A head, judged.
+    """A head, judged."""
 
-    Attributes:
-        calibration: its temperature, fitted on the validation images.
-        evaluation: its scores on the test images.
-        valid: its probabilities of the validation images, before the temperature, float64 (n, K).
-        test: its probabilities of the test images, with it, float64 (m, K).
-        tested: m digests of the test images, in the order of ``test``.
-    """
-
-    calibration: Calibration
-    evaluation: Evaluation
-    valid: np.ndarray
-    test: np.ndarray
-    tested: tuple[str, ...]
+    calibration: Calibration  # its temperature, fitted on the validation images
+    evaluation: Evaluation  # its scores on the test images
+    valid: np.ndarray  # its probabilities of the validation images, before the temperature, float64 (n, K)
+    test: np.ndarray  # its probabilities of the test images, with it, float64 (m, K)
+    tested: tuple[str, ...]  # m digests of the test images, in the order of ``test``
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,33 +37,22 @@ _LEAST_DEVIATION = 1.0  # of 255: a flat channel stays flat
 
 @dataclass(frozen=True)
 class Change:
-    """What was drawn for one view.
+    """What was drawn for one view."""
 
-    Attributes:
-        flip, vflip: whether it is mirrored left to right, or upside down.
-        zoom: share of the sides that is shown.
-        zoom_at: where, (x, y) in [0, 1]: 0.5 = in the middle.
-        crop: share of the width, and of the height, that is shown.
-        crop_at: as ``zoom_at``.
-        rotate: degrees, counter-clockwise.
-        shift: share of the width to the right, and of the height downwards.
-        shear: degrees.
-        brightness, contrast: factors.
-        normalize: whether each channel gets the mean and deviation of ImageNet.
-    """
-
+    # flip, vflip: whether it is mirrored left to right, or upside down
     flip: bool = False
     vflip: bool = False
-    zoom: float = 1.0
-    zoom_at: tuple[float, float] = (0.5, 0.5)
-    crop: tuple[float, float] = (1.0, 1.0)
-    crop_at: tuple[float, float] = (0.5, 0.5)
-    rotate: float = 0.0
-    shift: tuple[float, float] = (0.0, 0.0)
-    shear: float = 0.0
+    zoom: float = 1.0  # share of the sides that is shown
+    zoom_at: tuple[float, float] = (0.5, 0.5)  # where, (x, y) in [0, 1]: 0.5 = in the middle
+    crop: tuple[float, float] = (1.0, 1.0)  # share of the width, and of the height, that is shown
+    crop_at: tuple[float, float] = (0.5, 0.5)  # as ``zoom_at``
+    rotate: float = 0.0  # degrees, counter-clockwise
+    shift: tuple[float, float] = (0.0, 0.0)  # share of the width to the right, and of the height downwards
+    shear: float = 0.0  # degrees
+    # brightness, contrast: factors
     brightness: float = 1.0
     contrast: float = 1.0
-    normalize: bool = False
+    normalize: bool = False  # whether each channel gets the mean and deviation of ImageNet
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -16,17 +16,11 @@ Truncated = Literal["skip", "keep"]
 
 @dataclass(frozen=True)
 class Limits:
-    """Larger files are skipped before they are decoded (which bounds the time too), and so are pictures that are cut off.
+    """Larger files are skipped before they are decoded (which bounds the time too), and so are pictures that are cut off."""
 
-    Attributes:
-        pixels: height times width.
-        bytes: of the file.
-        truncated: ``keep`` takes pictures that lack pixels, with what their decoder puts in their place.
-    """
-
-    pixels: int = MAX_PIXELS
-    bytes: int = MAX_BYTES
-    truncated: Truncated = "skip"
+    pixels: int = MAX_PIXELS  # height times width
+    bytes: int = MAX_BYTES  # of the file
+    truncated: Truncated = "skip"  # ``keep`` takes pictures that lack pixels, with what their decoder puts in their place
 
     def __post_init__(self) -> None:
         for option, value in (("max_pixels", self.pixels), ("max_bytes", self.bytes)):

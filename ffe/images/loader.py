@@ -38,25 +38,15 @@ _IDLE = 0.6  # share of the cores' time that this process uses
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """What became of one file, or of one view of it.
+    """What became of one file, or of one view of it."""
 
-    Attributes:
-        index: position among the files given.
-        sha256: digest of the file's content; empty if it could not be read.
-        pixels: uint8 (H, W, 3), RGB; None if it was not wanted, or failed.
-        error: why it failed, or None.
-        phash: see ``ffe.images.phash``; 0 where there are no pixels.
-        stat: of the file before it was read, see ``ffe.base.file_stat``; unknown for bytes.
-        view: which view the pixels are; 0 = the picture itself.
-    """
-
-    index: int
-    sha256: str
-    pixels: np.ndarray | None
-    error: DecodeError | None = None
-    phash: int = UNKNOWN
-    stat: Stamp = NO_STAMP
-    view: int = 0
+    index: int  # position among the files given
+    sha256: str  # digest of the file's content; empty if it could not be read
+    pixels: np.ndarray | None  # uint8 (H, W, 3), RGB; None if it was not wanted, or failed
+    error: DecodeError | None = None  # why it failed, or None
+    phash: int = UNKNOWN  # see ``ffe.images.phash``; 0 where there are no pixels
+    stat: Stamp = NO_STAMP  # of the file before it was read, see ``ffe.base.file_stat``; unknown for bytes
+    view: int = 0  # which view the pixels are; 0 = the picture itself
 
 
 @dataclass(frozen=True, eq=False)

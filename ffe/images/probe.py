@@ -40,30 +40,19 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class ImageProbe:
-    """What a file is.
+    """What a file is."""
 
-    Attributes:
-        sha256: digest of its content; empty if it could not be read.
-        bytes: its size on the disk; 0 if it could not be read.
-        format: ``JPEG``, ``PNG`` ..., by its content; empty if unknown.
-        colours: how its pixels are kept, in words; see ``COLOURS``.
-        height, width: pixels, once it stands upright; 0 if unknown.
-        animated: whether it has more pictures than the first, which is taken.
-        phash: fingerprint, see ``ffe.images.phash``; 0 if it cannot be decoded, or shows nothing.
-        notes: what ``ffe.images.decode`` noted of it.
-        error: why extraction would skip it, or None.
-    """
-
-    sha256: str = ""
-    bytes: int = 0
-    format: str = ""
-    colours: str = ""
+    sha256: str = ""  # digest of its content; empty if it could not be read
+    bytes: int = 0  # its size on the disk; 0 if it could not be read
+    format: str = ""  # ``JPEG``, ``PNG`` ..., by its content; empty if unknown
+    colours: str = ""  # how its pixels are kept, in words; see ``COLOURS``
+    # height, width: pixels, once it stands upright; 0 if unknown
     height: int = 0
     width: int = 0
-    animated: bool = False
-    phash: int = UNKNOWN
-    notes: tuple[str, ...] = ()
-    error: DecodeError | None = None
+    animated: bool = False  # whether it has more pictures than the first, which is taken
+    phash: int = UNKNOWN  # fingerprint, see ``ffe.images.phash``; 0 if it cannot be decoded, or shows nothing
+    notes: tuple[str, ...] = ()  # what ``ffe.images.decode`` noted of it
+    error: DecodeError | None = None  # why extraction would skip it, or None
 
 
 def probe_files(files: Sequence[Path], *, workers: int | None = None) -> Generator[ImageProbe, None, None]:

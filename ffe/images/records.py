@@ -26,14 +26,9 @@ class LabelledPath(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a source that a user should know.
+    """Something about a source that a user should know."""
 
-    Attributes:
-        level: ``refused`` (nothing is made of the source before it is mended), ``warning``, or ``note``.
-        text: what it is and what to do, in a sentence or two.
-        lines: of the CSV, from 1; empty where it is no matter of lines.
-    """
-
+    # ``refused`` (nothing is made of the source before it is mended), ``warning``, or ``note``
     level: Literal["refused", "warning", "note"]
-    text: str
-    lines: tuple[int, ...] = ()
+    text: str  # what it is and what to do, in a sentence or two
+    lines: tuple[int, ...] = ()  # of the CSV, from 1; empty where it is no matter of lines

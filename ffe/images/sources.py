@@ -26,24 +26,15 @@ _SEVERAL_LABELS = (";", "|")
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image file that a source names.
+    """One image file that a source names."""
 
-    Attributes:
-        path: relative to the source, with ``/`` between the parts; unique.
-        file: where the file lies.
-        label: index into ``Scan.class_names``; -1 = unlabelled.
-        split: ``train``, ``valid``, ``test``, or empty where the source gives none.
-        group: name of what must not be torn apart by a split (a burst, a patient,
-            a video), or empty where the source gives none.
-        line: of the CSV that names it, from 1; 0 = none does.
-    """
-
-    path: str
-    file: Path
-    label: int
-    split: Split
+    path: str  # relative to the source, with ``/`` between the parts; unique
+    file: Path  # where the file lies
+    label: int  # index into ``Scan.class_names``; -1 = unlabelled
+    split: Split  # ``train``, ``valid``, ``test``, or empty where the source gives none
+    # name of what must not be torn apart by a split (a burst, a patient, a video), or empty where the source gives none
     group: str = ""
-    line: int = 0
+    line: int = 0  # of the CSV that names it, from 1; 0 = none does
 
 
 @dataclass(frozen=True)

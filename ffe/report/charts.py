@@ -23,45 +23,31 @@ Kind = Literal["line", "step", "dashed", "dots", "star"]
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One row of N points.
+    """One row of N points."""
 
-    Attributes:
-        name: for the legend.
-        x, y: numbers; a point that is not finite is left out.
-        kind: ``line``, ``step`` (holds until the next point), ``dashed``, ``dots``, or ``star``.
-        colour: in [0, COLOURS).
-        low, high: ends of the interval around each y; empty = none.
-        sizes: how much each dot stands for; empty = all alike.
-        hints: words that are shown over each dot; empty = its numbers.
-    """
-
-    name: str
+    name: str  # for the legend
+    # x, y: numbers; a point that is not finite is left out
     x: Numbers
     y: Numbers
-    kind: Kind = "line"
-    colour: int = 0
+    kind: Kind = "line"  # ``line``, ``step`` (holds until the next point), ``dashed``, ``dots``, or ``star``
+    colour: int = 0  # in [0, COLOURS)
+    # low, high: ends of the interval around each y; empty = none
     low: Numbers = ()
     high: Numbers = ()
-    sizes: Numbers = ()
-    hints: Sequence[str] = ()
+    sizes: Numbers = ()  # how much each dot stands for; empty = all alike
+    hints: Sequence[str] = ()  # words that are shown over each dot; empty = its numbers
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What a direction means.
+    """What a direction means."""
 
-    Attributes:
-        label: in words.
-        unit: how its numbers are written.
-        low, high: where it ends at the latest, whatever the numbers are; None = where they end.
-        log: whether equal steps are equal factors.
-    """
-
-    label: str
-    unit: Literal["number", "count", "percent", "time"] = "number"
+    label: str  # in words
+    unit: Literal["number", "count", "percent", "time"] = "number"  # how its numbers are written
+    # low, high: where it ends at the latest, whatever the numbers are; None = where they end
     low: float | None = None
     high: float | None = None
-    log: bool = False
+    log: bool = False  # whether equal steps are equal factors
 
     def text(self, value: float, step: float = 0.0) -> str:
         """Return a number on this axis for people; with a step, with as many digits as its ticks need."""

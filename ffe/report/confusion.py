@@ -20,24 +20,16 @@ _WORST = 0.1  # the share of a class from which on its mistakes have the stronge
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
+    """One cell."""
 
-    Attributes:
-        true, predicted: its place, indices into the class names.
-        count: photos in it.
-        share: of the photos of the true class, in [0, 1].
-        interval: (low, high) of the number of photos, or None.
-        heat: 0 (none) to HEATS; shares on the diagonal, and for mistakes relative to the worst cell (a tenth, at least).
-        pictures: those to show.
-    """
-
+    # true, predicted: its place, indices into the class names
     true: int
     predicted: int
-    count: int
-    share: float
-    interval: Sequence[float] | None
-    heat: int
-    pictures: tuple[Picture, ...]
+    count: int  # photos in it
+    share: float  # of the photos of the true class, in [0, 1]
+    interval: Sequence[float] | None  # (low, high) of the number of photos, or None
+    heat: int  # 0 (none) to HEATS; shares on the diagonal, and for mistakes relative to the worst cell (a tenth, at least)
+    pictures: tuple[Picture, ...]  # those to show
 
     @property
     def right(self) -> bool:

@@ -17,23 +17,14 @@ _BEFORE_UMAP = 50  # dimensions that UMAP starts from
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """The features of N photos, laid out on a plane.
+    """The features of N photos, laid out on a plane."""
 
-    Attributes:
-        points: float32 (N, 2), any range; a point that is not finite is left out.
-        labels: int (N,), indices into the class names; -1 = no label.
-        correct: bool (N,), whether the head was right, or was not asked.
-        paths: N names to show.
-        files: N places of pictures, or None.
-        method: how it was made, in words, such as ``PCA, 41 % of the variance``.
-    """
-
-    points: np.ndarray
-    labels: np.ndarray
-    correct: np.ndarray
-    paths: Sequence[str]
-    files: Sequence[Path | None]
-    method: str
+    points: np.ndarray  # float32 (N, 2), any range; a point that is not finite is left out
+    labels: np.ndarray  # int (N,), indices into the class names; -1 = no label
+    correct: np.ndarray  # bool (N,), whether the head was right, or was not asked
+    paths: Sequence[str]  # N names to show
+    files: Sequence[Path | None]  # N places of pictures, or None
+    method: str  # how it was made, in words, such as ``PCA, 41 % of the variance``
 
 
 def choose_rows(count: int, seed: int = 0, limit: int = MAX_POINTS) -> np.ndarray:

@@ -19,18 +19,13 @@ _QUALITY = 70
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small picture.
+    """A small picture."""
 
-    Attributes:
-        uri: ``data:image/jpeg;base64,...``, or an SVG tile for a picture that is gone.
-        width, height: pixels, in [1, side].
-        found: whether it shows the picture.
-    """
-
-    uri: str
+    uri: str  # ``data:image/jpeg;base64,...``, or an SVG tile for a picture that is gone
+    # width, height: pixels, in [1, side]
     width: int
     height: int
-    found: bool
+    found: bool  # whether it shows the picture
 
 
 def thumbnail(file: Path | None, name: str, side: int = SIDE) -> Thumbnail:

@@ -25,25 +25,18 @@ _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 @dataclass(frozen=True)
 class Curves:
-    """How a dense head, or a whole network, learned.
+    """How a dense head, or a whole network, learned."""
 
-    Attributes:
-        train_loss, valid_loss: one number for each epoch, >= 0; empty if unknown, as NaN is.
-        train_accuracy, valid_accuracy: one share for each epoch, in [0, 1]; empty if unknown, as NaN is.
-        over_time: (seconds since the beginning, validation accuracy); empty if unknown.
-        note: what was trained when, in words; empty = the best dense head of a search.
-        first: the number of the first epoch; 0 = the state before any.
-        kept: place among these of the epoch whose weights were kept, from 0 on; None = unknown.
-    """
-
+    # train_loss, valid_loss: one number for each epoch, >= 0; empty if unknown, as NaN is
     train_loss: Sequence[float] = ()
     valid_loss: Sequence[float] = ()
+    # train_accuracy, valid_accuracy: one share for each epoch, in [0, 1]; empty if unknown, as NaN is
     train_accuracy: Sequence[float] = ()
     valid_accuracy: Sequence[float] = ()
-    over_time: Sequence[tuple[float, float]] = ()
-    note: str = ""
-    first: int = 1
-    kept: int | None = None
+    over_time: Sequence[tuple[float, float]] = ()  # (seconds since the beginning, validation accuracy); empty if unknown
+    note: str = ""  # what was trained when, in words; empty = the best dense head of a search
+    first: int = 1  # the number of the first epoch; 0 = the state before any
+    kept: int | None = None  # place among these of the epoch whose weights were kept, from 0 on; None = unknown
 
 
 @dataclass(frozen=True)
@@ -74,54 +67,32 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Page:
-    """All that such a page shows. What is None or empty is left out, and the page says so.
+    """All that such a page shows. What is None or empty is left out, and the page says so."""
 
-    Attributes:
-        title: the head line.
-        facts: backbone, input size, rows, features, head, version: what stands beside the head line.
-        class_names: the label i means class_names[i].
-        evaluation: the test, from ``Evaluation.to_json``.
-        leaderboard: the trials, from ``Trial.to_json``, best first.
-        metric: what the scores of the leaderboard are.
-        comparison: the verdict on the best two heads, or on the model before and after, in words.
-        curves: how the best dense trial learned.
-        pictures: the test rows.
-        label_issues: photos whose label may be wrong, most suspicious first: what was fitted without them is sure of
-            another class; None = nothing is known of that.
-        calibration: what the temperature does.
-        coverage: what comes of answering from a threshold on, once it is applied.
-        duplicates: groups of equal photos; None = not looked for.
-        leak: what accuracy would have been claimed without keeping them together, in words.
-        map: the features on a plane.
-        learning_curve: how accuracy grows with the number of training photos.
-        made: command, options, seed, versions: how to make it again.
-        unsure: what comes of the threshold below which the model answers "not sure", in words; empty = there is none.
-        searched: whether a search chose the head, or it was given.
-        trained: whether it is a network that learnt, and not a head alone.
-        scored: whether a finished model was scored on photos, and nothing was made.
-    """
-
-    title: str
+    title: str  # the head line
+    # backbone, input size, rows, features, head, version: what stands beside the head line
     facts: Mapping[str, str] = field(default_factory=dict)
-    class_names: Sequence[str] = ()
-    evaluation: Mapping[str, Any] | None = None
-    leaderboard: Sequence[Mapping[str, Any]] = ()
-    metric: str = "accuracy"
-    comparison: str | None = None
-    curves: Curves | None = None
-    pictures: Sequence[Picture] = ()
+    class_names: Sequence[str] = ()  # the label i means class_names[i]
+    evaluation: Mapping[str, Any] | None = None  # the test, from ``Evaluation.to_json``
+    leaderboard: Sequence[Mapping[str, Any]] = ()  # the trials, from ``Trial.to_json``, best first
+    metric: str = "accuracy"  # what the scores of the leaderboard are
+    comparison: str | None = None  # the verdict on the best two heads, or on the model before and after, in words
+    curves: Curves | None = None  # how the best dense trial learned
+    pictures: Sequence[Picture] = ()  # the test rows
+    # photos whose label may be wrong, most suspicious first: what was fitted without them is sure of another class; None =
+    # nothing is known of that
     label_issues: Sequence[Picture] | None = None
-    calibration: Calibration | None = None
-    coverage: Sequence[SelectiveScores] = ()
-    duplicates: Sequence[Duplicates] | None = None
-    leak: str | None = None
-    map: Projection | None = None
-    learning_curve: LearningCurve | None = None
-    made: Mapping[str, str] = field(default_factory=dict)
-    unsure: str = ""
-    searched: bool = False
-    trained: bool = False
-    scored: bool = False
+    calibration: Calibration | None = None  # what the temperature does
+    coverage: Sequence[SelectiveScores] = ()  # what comes of answering from a threshold on, once it is applied
+    duplicates: Sequence[Duplicates] | None = None  # groups of equal photos; None = not looked for
+    leak: str | None = None  # what accuracy would have been claimed without keeping them together, in words
+    map: Projection | None = None  # the features on a plane
+    learning_curve: LearningCurve | None = None  # how accuracy grows with the number of training photos
+    made: Mapping[str, str] = field(default_factory=dict)  # command, options, seed, versions: how to make it again
+    unsure: str = ""  # what comes of the threshold below which the model answers "not sure", in words; empty = there is none
+    searched: bool = False  # whether a search chose the head, or it was given
+    trained: bool = False  # whether it is a network that learnt, and not a head alone
+    scored: bool = False  # whether a finished model was scored on photos, and nothing was made
 
 
 def title_of(class_names: Sequence[str]) -> str:
