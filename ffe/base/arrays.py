@@ -45,13 +45,9 @@ def empty_rows(rows: int, dims: int) -> np.ndarray:
 
 
 def empty_array(shape: Sequence[int], dtype: type[np.generic], what: str) -> np.ndarray:
-    """Return an array to be filled; ``what`` it holds is in the plural.
+    """Return an array to be filled; ``what`` it holds is in the plural. A DiskFullError says that there is no room.
 
-    If it would take more than half of the free memory it is a memory map of a
-    temporary file, which goes when the array does.
-
-    Raises:
-        DiskFullError: neither has the room.
+    If it would take more than half of the free memory it is a memory map of a temporary file, which goes when the array does.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if fits_in_memory(size):
@@ -91,11 +87,7 @@ def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def read_npz(data: bytes) -> dict[str, np.ndarray]:
-    """Read an ``.npz`` archive of plain numbers, as ``np.savez`` writes it: no objects, nothing compressed.
-
-    Raises:
-        ValueError: it is damaged, or holds something else, or claims more than it holds.
-    """
+    """Read an ``.npz`` archive of plain numbers, as ``np.savez`` writes it; a ValueError says that it is anything else."""
     arrays = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for member in archive.infolist():

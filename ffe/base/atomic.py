@@ -27,12 +27,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Lend a temporary name beside a file; what the block writes there takes the file's place when the block ends well.
-
-    Args:
-        path: the file; a link stays one, and what it points at is replaced.
-        durable: as for ``put_in_place``.
-    """
+    """Lend a temporary name beside a file; what is written there takes the file's place (that of a link's target) at the end."""
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
@@ -45,12 +40,9 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def put_in_place(made: Path, path: Path, *, durable: bool = True) -> None:
-    """Rename a finished file over another one, whose mode, and owner where that is allowed, it keeps.
+    """Rename a finished file over another one, no link, whose mode, and owner where that is allowed, it keeps.
 
-    Args:
-        made: the finished file, on the same disk.
-        path: where it goes; a link that it is would be lost, so give what it points at.
-        durable: wait until the content, and then the name, are on the disk.
+    ``durable``: wait until the content, and then the name, are on the disk.
     """
     if durable:
         with made.open("rb+") as file:

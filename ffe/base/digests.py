@@ -9,11 +9,7 @@ from typing import IO, Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return JSON as UTF-8 with sorted keys and no spaces: equal values, equal bytes.
-
-    Raises:
-        ValueError: the value holds NaN or infinity.
-    """
+    """Return JSON as UTF-8 with sorted keys and no spaces: equal values, equal bytes; a ValueError for NaN or infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -23,11 +19,7 @@ def bytes_digest(data: bytes | memoryview) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content, read in pieces.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Return the SHA-256 of a file's content, read in pieces."""
     with path.open("rb") as file:
         return stream_digest(file)
 

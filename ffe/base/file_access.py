@@ -30,11 +30,7 @@ _WHAT_HELPS = {
 
 
 def first_bytes(path: Path, count: int = 8) -> bytes:
-    """Return how a file begins; pipes and devices, which may keep one waiting, are not opened.
-
-    Raises:
-        OSError: it is no ordinary file, or it cannot be read.
-    """
+    """Return how a file begins; pipes and devices, which may keep one waiting, are not opened, and give an OSError too."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
     with path.open("rb") as file:
@@ -42,11 +38,7 @@ def first_bytes(path: Path, count: int = 8) -> bytes:
 
 
 def is_zip(path: Path) -> bool:
-    """Return whether a file is a zip, as models are.
-
-    Raises:
-        OSError: it cannot be read; ``zipfile.is_zipfile`` would say that it is none.
-    """
+    """Return whether a file is a zip; an OSError where it cannot be read (``zipfile.is_zipfile`` would say that it is none)."""
     with path.open("rb") as file:
         file.seek(-min(file.seek(0, os.SEEK_END), _ZIP_END_BYTES), os.SEEK_END)
         file.read()
@@ -60,14 +52,10 @@ def check_kind(
     wrong: type[FfeError],
     unreadable: type[FfeError] | None = None,
 ) -> None:
-    """Make sure that there is a file of a kind, told from its first and last bytes.
+    """Make sure that there is a file of a kind, ``hdf5`` or ``zip``, told from its first and last bytes.
 
-    Args:
-        path: as the user named it.
-        kind: ``hdf5`` or ``zip``.
-        sentences: what to say, with ``{path}``, where it is ``unnamed``, a ``folder``, ``missing``, ``empty``, ``hdf5``, ``zip``
-            or some ``other`` file.
-        wrong, unreadable: what is raised, where the file is of another kind, and where it cannot be opened; None = the same.
+    ``sentences`` say, with ``{path}``, that it is ``unnamed``, a ``folder``, ``missing``, ``empty``, ``hdf5``, ``zip`` or some
+    ``other`` file: ``wrong`` is raised with them, and ``unreadable`` (None = the same) where it cannot be opened.
     """
     place = Path(path)
     try:

@@ -22,9 +22,7 @@ _WORTH_BYTES = 8 << 20  # smaller files are hashed sooner than a note about them
 def stamp_of(status: os.stat_result) -> Stamp:
     """Return (size in bytes, ns since 1970 of the later of the two times of change).
 
-    mtime alone does not tell: archives, ``cp -p`` and tools that edit metadata
-    set it back. ctime, the change of the file's entry, cannot be set; where a
-    system has none, it is the time of creation and never the later one for long.
+    Tools set mtime back; ctime, the change of the file's entry, cannot be set, and is the time of creation on some systems.
     """
     return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
@@ -38,12 +36,9 @@ def stamp_now(path: str | os.PathLike[str]) -> Stamp:
 
 
 def stamp_to_keep(path: str | os.PathLike[str]) -> Stamp:
-    """Return the stamp of a file that is about to be read, for comparison at a later time.
+    """Return the stamp of a file that is about to be read; ``NO_STAMP`` if it changed within the last two seconds, or later.
 
-    ``NO_STAMP`` if it changed within the last two seconds, or in the future: it
-    may change once more within one tick of the file system's clock, and would
-    look the same. Git does so with its index,
-    https://git-scm.com/docs/racy-git
+    It may change again within one tick of the file system's clock. Git does so, https://git-scm.com/docs/racy-git
     """
     now = time.time_ns()
     stamp = stamp_now(path)
@@ -51,11 +46,7 @@ def stamp_to_keep(path: str | os.PathLike[str]) -> Stamp:
 
 
 def remembered_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content; of a large one that has not changed since, from a note in the cache folder.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Return the SHA-256 of a file's content; of a large one that has not changed since, from a note in the cache folder."""
     real = os.path.realpath(path)
     stamp = stamp_to_keep(real)
     if stamp == NO_STAMP or stamp[0] < _WORTH_BYTES:

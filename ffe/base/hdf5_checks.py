@@ -31,24 +31,17 @@ def check_contents(
     varying: bool = False,
     size: int | None = None,
 ) -> None:
-    """Check what will be read of a file, before it is.
+    """Check what will be read of a file: a ValueError names the member, and h5py raises any kind on damage.
 
-    Its values lie in this very file, behind known filters, and fill no more
-    memory than the bytes of the file account for. Members are looked up one by
-    one: HDF5 1.14 crashes where it goes through the names of a damaged group.
+    Its values lie in this very file, behind known filters, and fill no more memory than its bytes account for. Members are looked
+    up one by one: HDF5 1.14 crashes where it goes through the names of a damaged group.
 
     Args:
         file: open.
-        names: paths of datasets, below groups or not; those that the file lacks are passed over.
-        attributes: names of attributes of the file, likewise.
+        names, attributes: paths of datasets, and names of attributes of the file; those that it lacks are passed over.
         virtual: those of the datasets that may show other files' rows.
-        varying: whether texts may have any length. HDF5 keeps those in heaps
-            without checksums, and hangs on a damaged one.
+        varying: whether texts may have any length. HDF5 keeps those in heaps without checksums, and hangs on a damaged one.
         size: bytes of the file, where it lies in memory.
-
-    Raises:
-        ValueError: one of that does not hold; the text names the member.
-        Exception: what h5py raises on damage.
     """
     file_bytes = os.stat(file.filename).st_size if size is None else size
     if file.userblock_size:
@@ -92,12 +85,9 @@ def read_attribute(member: h5py.Group, name: str) -> Any:
 
 
 def names_of_datasets(group: h5py.Group, depth: int, above: str = "", seen: set[int] | None = None) -> Iterator[str]:
-    """Yield the paths of all datasets below a group, at most so many groups deep; none may have two names.
+    """Yield the paths of all datasets below a group, whole by ``check_contents``, at most so many groups deep.
 
-    The file should be known to be whole: see ``check_contents``.
-
-    Raises:
-        ValueError: something in it is neither a group nor a dataset, or no direct link, or too deep, or has two names.
+    A ValueError says that something is neither group nor dataset, no direct link, too deep, or has two names.
     """
     seen = set() if seen is None else seen
     for name in list(group):

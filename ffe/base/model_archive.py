@@ -41,15 +41,10 @@ def identity(path: Path) -> Identity:
 
 
 def open_archive(path: Path, needed: Collection[str], allowed: Collection[str] | None) -> zipfile.ZipFile:
-    """Open a model file.
-
-    Args:
-        path: the file.
-        needed: names that it must have.
-        allowed: names that it may have beside them; None = any.
+    """Open a model file that has the members ``needed``, and beside them none but ``allowed`` (None = any).
 
     Raises:
-        BundleError: it has other members, or they are compressed, encrypted, links or folders.
+        BundleError: it has others, or they are compressed, encrypted, links or folders.
         OSError, ValueError, zipfile.BadZipFile: it is no zip, or damaged.
     """
     if _directory_bytes(path) > _MOST_DIRECTORY_BYTES:

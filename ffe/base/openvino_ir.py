@@ -77,12 +77,7 @@ def write_ir(path: Path, model: IrModel) -> None:
 
 
 def read_ir(path: Path) -> IrModel:
-    """Read a file that ``write_ir`` wrote, and check its digest.
-
-    Raises:
-        ValueError: it is damaged.
-        OSError: it cannot be read.
-    """
+    """Read a file that ``write_ir`` wrote, and check its digest; a ValueError says that it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             xml, record = archive.read(GRAPH), json.loads(archive.read(RECORD))
@@ -96,11 +91,7 @@ def read_ir(path: Path) -> IrModel:
 
 
 def map_member(path: Path, name: str) -> np.ndarray:
-    """Return a member of a zip as uint8 (n,); one that is stored plainly is read when it is used.
-
-    Raises:
-        KeyError: there is no such member.
-    """
+    """Return a member of a zip as uint8 (n,); one that is stored plainly is read when it is used. A KeyError: there is none."""
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED or info.file_size == 0:

@@ -32,16 +32,9 @@ def check_folder(path: Path, what: str, wrong: type[FfeError]) -> None:
 def check_output(
     path: str | os.PathLike[str], what: str = "report", example: str = "report.html", mark: bytes = PAGE_MARK
 ) -> Path:
-    """Return where a report is to go, before hours of work are spent on what it shows.
+    """Return where a report is to go, before hours of work are spent on what it shows; a ReportError says why it cannot.
 
-    Args:
-        path: the place.
-        what: what it is called in messages.
-        example: the name of such a file.
-        mark: what a file that may be replaced has in it.
-
-    Raises:
-        ReportError: the place is a folder, lies in none, cannot be written to, or holds anything but ffe's own.
+    ``what`` and ``example`` are for messages; ``mark`` is what a file that may be replaced has in it.
     """
     place = Path(path)
     if mark == PAGE_MARK and (refusal := suffix_refusal(place, "report")) is not None:
@@ -72,11 +65,7 @@ def _may_be_replaced(place: Path, mark: bytes) -> bool:
 
 
 def write_output(place: Path, content: bytes, what: str = "report") -> int:
-    """Write a file whole, or not at all; return its bytes.
-
-    Raises:
-        ReportError: it cannot be written.
-    """
+    """Write a file whole, or not at all; return its bytes. A ReportError says why it cannot be written."""
     try:
         with atomic_write(place, durable=False) as temporary:
             return temporary.write_bytes(content)

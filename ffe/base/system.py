@@ -119,13 +119,10 @@ def free_disk(folder: Path) -> int:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Take hold of so much disk for a file that is being written; its length stays as it is.
+    """Take hold of so much disk for a file that is being written; its length stays. An OSError says that there is not so much.
 
-    A process dies where a disk fills up under HDF5 or a memory map: it must be full
-    before, or not at all. Where the file system cannot reserve, the free space is looked at.
-
-    Raises:
-        OSError: ENOSPC, there is not so much; EFBIG, this file system has no such large files.
+    A process dies where a disk fills up under HDF5 or a memory map: it must be full before, or not at all. Where the file system
+    cannot reserve, the free space is looked at.
     """
     with path.open("rb+") as file:
         code = _fallocate(file.fileno(), size)

@@ -37,15 +37,12 @@ def text_on(raw: io.FileIO, encoding: str | None = None, errors: str | None = "b
 
 
 def hold_descriptors() -> None:
-    """Take the descriptors 0, 1 and 2 where they are closed: else a file gets the number, and what libraries print.
-
-    What is put there reads as empty and cannot be written to, so that no answer is lost in silence.
-    """
+    """Take the descriptors 0, 1 and 2 where they are closed: else a file gets the number, and what libraries print."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDONLY)
+            opened = os.open(os.devnull, os.O_RDONLY)  # cannot be written to, so that no answer is lost in silence
             if opened != number:
                 os.dup2(opened, number)
                 os.close(opened)

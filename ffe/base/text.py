@@ -105,16 +105,11 @@ REPLACE = "choose another output, or replace it with --overwrite"
 
 
 def overwrite_refusal(path: str | os.PathLike[str], what: str, *, overwrite: bool) -> str | None:
-    """Return what to say of an output that exists; None = there is none, or it was asked for.
+    """Return what to say of a ``feature file`` or ``model file`` that exists; None = there is none, or it was asked for.
 
-    The rule for all commands: what takes long to make, feature files and
-    models, is replaced only where ``overwrite`` is given, and refused before
-    anything is computed. A feature file of the same spec is brought up to date
-    instead. Pages, pictures and tables of ffe are made again in seconds, and
-    replaced. What is none of ffe's is never replaced, and neither is an input
-    of the same command, but for the model that ``finetune`` goes on from.
-
-    ``what`` is there: ``feature file`` or ``model file``.
+    The rule for all commands: what takes long to make is replaced only where ``overwrite`` is given, and refused before anything
+    is computed; a feature file of the same spec is brought up to date instead. Pages, pictures and tables of ffe are replaced.
+    What is none of ffe's never is, nor an input of the same command, but for the model that ``finetune`` goes on from.
     """
     if overwrite or not os.path.exists(path):
         return None
@@ -144,11 +139,10 @@ _BREAKS = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def plain(text: object, longest: int = _LONGEST) -> str:
-    """Return any text so that it can be written as UTF-8 and seen as it is.
+    """Return any text so that it can be written as UTF-8 and seen as it is; HTML is not escaped.
 
-    Control characters and undecodable bytes are shown as ``\\n`` and ``\\x80``,
-    characters that turn the direction of the text as ``\\u202e``; of a text that is
-    longer the middle is left out. HTML is not escaped here.
+    Control characters and undecodable bytes are shown as ``\\n`` and ``\\x80``, characters that turn the direction of the text as
+    ``\\u202e``; of a text that is longer the middle is left out.
     """
     shown = str(text)
     if len(shown) > longest:
@@ -260,11 +254,9 @@ def rough_duration(seconds: float) -> str:
 
 
 def of_a_hundred(accuracy: float, interval: Sequence[float] | None, n: int) -> str:
-    """Return an accuracy in [0, 1], and its interval, on n photos in words.
+    """Return an accuracy in [0, 1], and its interval, on n photos in words; its ends have a digit only where they are the same.
 
-    ``Of 100 new photos like these, about 98 would be named rightly; with 280 tested
-    photos it may be 96 to 99.`` The ends are rounded to the nearest, as the interval
-    beside it is; only where both are the same they have a digit more.
+    ``Of 100 new photos like these, about 98 would be named rightly; with 280 tested photos it may be 96 to 99.``
     """
     nearest = round(100 * accuracy)
     about = f"about {nearest}"

@@ -57,10 +57,7 @@ def check_output(
 def check_place(path: Path, *, overwrite: bool, inputs: Iterable[str | os.PathLike[str] | None] = ()) -> None:
     """Make sure, before anything slow, that a model file can be written there; else a BundleError says why not.
 
-    Args:
-        path: the place.
-        overwrite: a model that is there may be replaced; see ``ffe.base.text.overwrite_refusal``.
-        inputs: files of the same command, which are never replaced; what is none does not count.
+    ``inputs`` are files of the same command, which are never replaced, even with ``overwrite``.
     """
     check_folder(path, "model", BundleError)
     if path.exists():

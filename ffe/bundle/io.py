@@ -1,11 +1,7 @@
-"""Write and read ``.ffe`` files.
+"""Write and read ``.ffe`` files: zips of known names, of which nothing is pickled, or unpacked under a name from the file.
 
-A bundle is a zip of known names. Nothing in it is pickled, nothing is unpacked
-under a name from the file, and every member is checked against its digest
-before anything is made of it. The digests stand in the manifest, and that of
-the manifest in the comment of the zip. So any accident is found; whoever means
-harm can write digests that are right. What tells his file from another is
-``Bundle.sha256``, if the other's is known from elsewhere.
+Every member is checked against its digest in the manifest, and that against the comment of the zip. So any accident is found.
+Whoever means harm can write digests that are right: what tells his file from another is ``Bundle.sha256``.
 """
 
 from __future__ import annotations
@@ -234,11 +230,8 @@ def write_bundle(
 ) -> Manifest:
     """Write a model file, whole or not at all; return its manifest with the ``members`` filled in.
 
-    Args:
-        path: the model file; replaced if it exists.
-        manifest, head, golden, splits, card: see ``Bundle``.
-        keras_file, ir: the backbone, to take along, as a ``.keras`` file and as an IR model.
-        head_keras: the head as a ``.keras`` file, for other programs; ffe does not read it.
+    ``keras_file`` and ``ir`` are the backbone, to take along; ``head_keras`` is the head for other programs, which ffe does not
+    read.
     """
     members: dict[str, bytes | memoryview] = {
         HEAD: _npz(head.arrays()),

@@ -104,13 +104,7 @@ def list_cached(folders: Sequence[Path] = ()) -> list[CacheEntry]:
 
 
 def clear_cached(kind: str | None = None, folders: Sequence[Path] = ()) -> list[CacheEntry]:
-    """Remove what is kept of a kind (None = of all), in the cache folder and beside outputs in these folders; return what it was.
-
-    Raises:
-        SourceError: there is no such folder.
-        StoreError: another process is computing activations.
-        OSError: something cannot be removed.
-    """
+    """Remove what is kept of a kind, None = of all, in the cache folder and beside outputs in ``folders``; return what it was."""
     places = [place for place in (*_in_root(), *_beside(folders)) if kind in (None, place.kind)]
     removed = [place.entry() for place in places]
     for place in places:

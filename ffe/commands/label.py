@@ -48,12 +48,7 @@ def label(images: Picture | Iterable[Picture], *, top: int = TOP, engine: str = 
 
 
 class Labeller(Predictor):
-    """Predicts ImageNet's classes; see ``label``.
-
-    Args:
-        top: how many classes a prediction names.
-        options: of ``Predictor``, but for ``weights``, ``reject`` and views.
-    """
+    """Predicts ImageNet's classes, see ``label``; ``options`` are those of ``Predictor``, but for weights, reject and views."""
 
     def __init__(self, *, top: int = TOP, **options: Any) -> None:
         if not 1 <= top <= 1000:

@@ -36,10 +36,8 @@ NO_NUMBERS = "its features hold NaN or infinity"
 def check_store(store: FeatureStore, progress: Callable[[int], None] = lambda done: None) -> list[Problem]:
     """Return what is wrong with an open feature file, by row; ``progress`` is called with the number of rows done.
 
-    Opening has checked the schema, the shapes, the labels, and the digests of
-    the spec and the tables. Here it is the checksum of every row (where the file
-    has them), that features are finite numbers, the order of the rows, that no
-    view is missing, and the int8 model.
+    Opening has checked the schema, the shapes, the labels, and the digests. Here it is the checksum of every row (where there
+    is one), finite numbers, the order of the rows, missing views, and the int8 model.
     """
     problems = _order(store)
     try:

@@ -28,10 +28,8 @@ def read_tables(file: h5py.File) -> dict[str, np.ndarray]:
 def tables_digest(file: h5py.File, tables: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256 over all that a feature file says, but for the features themselves, 64 hexadecimal digits.
 
-    It covers ``schema.ATTRIBUTES`` and ``schema.TABLES`` (as ``read_tables``
-    gives them) with their types, the shape and type of the features, and the
-    record of an int8 model (whose own digest stands in the spec). /crc32 is
-    among the tables, so the digest binds the features, too.
+    It covers ``schema.ATTRIBUTES``, ``schema.TABLES`` with their types, shape and type of the features, and the record of an
+    int8 model, whose own digest stands in the spec.
     """
     features = file[schema.FEATURES]
     head = {

@@ -1,11 +1,7 @@
 """Rows of the features of a file, as they are stored: where they lie, and how to get them quickly.
 
-``Blocks`` are the stored rows of one dataset, or of several files. They have
-
-    shape           (N, D)
-    dtype           float32 or float16
-    step            rows of a chunk; a read that begins and ends at its multiples reads nothing twice
-    whole_chunks    whether one row of a chunk costs the whole chunk: it is compressed
+``Blocks`` are those of one dataset, or of several files, with a ``shape`` (N, D) and a ``dtype``. A read that begins and ends at
+multiples of ``step`` reads nothing twice; ``whole_chunks`` says that one row costs its whole chunk, which is compressed.
 """
 
 from __future__ import annotations
@@ -27,10 +23,8 @@ _MOST_PLACES = 1024  # that one system call takes
 class DatasetBlocks:
     """The rows of one HDF5 dataset.
 
-    HDF5 copies every chunk once on its way, inflates with the system's zlib, and
-    does one thing at a time. Where the chunks are plain, or behind gzip alone,
-    and this process holds an ordinary descriptor of the file, they are read
-    around it: plain ones right into their place. In all other cases HDF5 reads.
+    HDF5 copies every chunk once on its way, and inflates with the system's zlib, one at a time. So where chunks are plain or
+    behind gzip alone, and this process holds an ordinary descriptor of the file, they are read around it.
     """
 
     def __init__(self, dataset: h5py.Dataset) -> None:
@@ -46,14 +40,9 @@ class DatasetBlocks:
         self._last: tuple[int, np.ndarray] | None = None  # an inflated chunk, for rows that are read one by one
 
     def read(self, first: int, out: Target) -> None:
-        """Read the rows from ``first`` on.
+        """Fill ``out``, in C order and of the stored type, (n, D) or a list of n places (D,), with the rows from ``first`` on.
 
-        Args:
-            first: row number.
-            out: what to fill, in C order and of the stored type: (n, D), or a list of n places (D,).
-
-        Raises:
-            OSError, RuntimeError, ValueError: they cannot be read.
+        OSError, RuntimeError and ValueError say that they cannot be read.
         """
         if not self._dataset:
             raise ValueError("the file is closed")

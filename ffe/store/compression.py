@@ -1,10 +1,7 @@
-"""Lossless filters that the features of a file may stand behind.
+"""Lossless filters that the features of a file may stand behind; plain ones, the default, are read many times faster.
 
-Features behind ReLU are mostly zeros, in runs: what finds runs makes them a
-third to a fifteenth of their size. Shuffling the bytes first, which helps
-dense numbers, tears the runs apart and is left out; see
-``tests/benchmarks/bench_store.py``. Reading plain features is many times
-faster, so that is the default.
+Features behind ReLU are mostly zeros, in runs. Shuffling the bytes first, which helps dense numbers, tears the runs apart and is
+left out; see ``tests/benchmarks/bench_store.py``.
 """
 
 from __future__ import annotations

@@ -21,11 +21,9 @@ _CHUNK = 1 << 10
 
 
 def file_bytes(rows: int, dims: int, itemsize: int, *, text: int, other: int = 0) -> int:
-    """Return the bytes that a feature file takes, or a little more.
+    """Return the bytes that a feature file takes, or a little more; ``dims`` is 0 where the features lie in other files.
 
-    Args:
-        rows, dims, itemsize: of its features; dims is 0 where they lie in other files.
-        text, other: bytes of all its texts (see ``text_bytes``), and of the int8 model.
+    ``text`` is that of ``text_bytes``, and ``other`` that of ``model_bytes``.
     """
     step = schema.chunk_rows(max(rows, 1), max(dims, 1), itemsize)
     chunks = -(-rows // step)
@@ -51,12 +49,7 @@ def model_bytes(model: IrModel | None) -> int:
 
 @contextlib.contextmanager
 def explain_full_disk(output: Path, needed: Callable[[], int]) -> Iterator[None]:
-    """Turn the error of a full disk into a DiskFullError that says how much is missing.
-
-    Args:
-        output: the feature file.
-        needed: gives the bytes that are still to be written; called once the disk is full.
-    """
+    """Turn the error of a full disk into a DiskFullError that says how much is missing of the bytes ``needed`` still."""
     try:
         yield
     except OSError as error:

@@ -25,13 +25,10 @@ def open_existing(path: Path) -> h5py.File:
 
 
 def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int, size: int) -> int:
-    """Create a file of features (N, D) that have no values yet, in chunks of ``step`` rows.
+    """Create a file of features (N, D) that have no values yet, in chunks of ``step`` rows; return where the first begins.
 
-    HDF5 allocates all chunks at once, as one piece of the file: chunk after
-    chunk, so row after row, and NaN is to fill the last chunk. Who knows at which
-    byte the first row begins, which is returned, can write them without HDF5.
-    Before HDF5 writes, ``size`` bytes are reserved; an OSError (ENOSPC) says that
-    the disk has not so many.
+    HDF5 allocates all chunks at once, as one piece of the file, so rows can be written there without it. ``size`` bytes are
+    reserved before HDF5 writes; NaN is to fill the last chunk.
     """
     with new_file(path) as file:
         reserve(path, size)

@@ -1,14 +1,7 @@
-"""Features that are computed but not yet in a finished file: ``OUTPUT.partial/``.
+"""Features that are computed but not yet in a finished file: ``OUTPUT.partial/``; see docs/design/journal.md.
 
-A run appends features under the digest of their image, and they go to disk
-once: into a draft of the feature file, each row where the finished file will
-have it, because images are read in the order of its rows. Every few seconds the
-draft is synced, and then a record that names the new rows is written, synced
-and renamed into place. Rows without a record do not count, and a row counts
-only with the checksum that its record has, so a run that is killed at any
-instant leaves only whole rows behind, and the next run of the same command
-finds them here. At the end the draft becomes the file, if its rows stand in
-order; see ``Journal.draft``.
+Features go to disk once, into a draft of the feature file. Rows count once a record that names them, with their checksums, is
+synced and renamed into place. At the end the draft becomes the file, if its rows stand in order.
 """
 
 from __future__ import annotations
@@ -41,12 +34,7 @@ _COMMIT_SECONDS = 5.0
 
 
 class Journal:
-    """The rows of one unfinished run, beside the feature file that is being made.
-
-    Args:
-        output: the feature file.
-        spec: what makes the features.
-        overwrite: throw rows of another spec away.
+    """The rows of one unfinished run, beside the feature file that is being made; ``overwrite`` throws rows of another spec away.
 
     Attributes:
         grid: (h, w, c) of the features; None while there are none.
@@ -138,13 +126,10 @@ class Journal:
         grid: tuple[int, int, int],
         phash: Sequence[int] | None = None,
     ) -> None:
-        """Take in the features of n images; commit if it is time. The rows are kept, not copied.
+        """Take in the features of n images, in the order of the finished file; commit if it is time. Rows are kept, not copied.
 
-        Args:
-            sha256: digest of each image, in the order of the rows of the finished file.
-            features: n rows, float32 (h * w * c,); None = those that are here already under that digest.
-            grid: (h, w, c).
-            phash: perceptual hash of each image that has features; None = unknown.
+        ``features`` are n rows float32 (h * w * c,), or None for those that are here already under that digest. ``phash`` is the
+        perceptual hash of each image that has features.
         """
         self.grid = grid
         for i, (name, row) in enumerate(zip(sha256, features, strict=True)):
@@ -306,11 +291,7 @@ class Journal:
         return np.frombuffer(self._reader.read(self._row_bytes()), self._spec.dtype)
 
     def draft(self, sha256: Sequence[str]) -> Draft | None:
-        """Return the draft, if its rows are those of these images, in their order; all must be flushed.
-
-        Rows behind them are left to be overwritten. None where rows stand otherwise, as after an interruption
-        during which the images have changed.
-        """
+        """Return the draft, if its rows, all flushed, begin with those of these images, in their order; else None."""
         if not sha256 or list(sha256) != self._names[: len(sha256)] or not _same_disk(self.folder, self.folder.parent):
             return None
         self._close_file()

@@ -24,11 +24,7 @@ def journal_folder(output: Path) -> Path:
 
 
 def lock_output(folder: Path, output: Path) -> BaseFileLock:
-    """Take the lock of an output, which is held until it is released, or the process ends.
-
-    Raises:
-        StoreError: another process holds it, or the disk has no locks.
-    """
+    """Take the lock of an output until it is released, or the process ends; a StoreError says why it cannot be had."""
     from filelock import FileLock, Timeout
 
     file = folder / LOCK

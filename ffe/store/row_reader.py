@@ -21,12 +21,9 @@ _MOST_THREADS = 4
 
 
 class RowReader:
-    """Reads features of a file; a row that is damaged is a StoreError that names it.
+    """Reads features of a file; a row that is damaged is a StoreError that names it, by the ``path`` and the ``names`` (N,).
 
-    Args:
-        blocks: the stored rows.
-        crc32: uint32 (N,), the checksum that each row must have; None = they are not checked.
-        path, names: the file and its N rows, for messages.
+    ``crc32``, uint32 (N,), is the checksum that each row must have; None = they are not checked.
     """
 
     def __init__(self, blocks: Blocks, crc32: np.ndarray | None, path: Path, names: Sequence[str]) -> None:

@@ -1,42 +1,7 @@
-"""Names, types and the schema number of a feature file.
+"""Names, types and the schema number of a feature file; docs/reference/feature-file.md has the whole format.
 
-    /features   (N, D) float32 or float16, chunks (rows, D), fill NaN; plain, or
-                behind one lossless filter (see ffe.store.compression)
-    /data       soft link to /features, for tools that expect data and labels
-    /labels     (N,) int64, -1 = unlabelled, else an index into class_names
-    /paths      (N,) UTF-8, relative to the source, with "/"
-    /sha256     (N,) 64 hexadecimal digits of the image file's content
-    /split      (N,) "train", "valid", "test", or empty
-    /view       (N,) int64, 0 = the plain image; the views of it follow in order
-    /phash      (N,) uint64, perceptual hash of the decoded pixels, 0 = unknown
-    /group      (N,) name of what a split must not tear apart, or empty
-    /stat       (N, 2) int64, size in bytes and time of change in ns of the image
-                file when it was read (see ffe.base.file_stat), -1 = unknown
-    /crc32      (N,) uint32, CRC-32 of the bytes of each row of /features
-    /skipped    (M,) of (path, reason, message)
-    /skipped_stat  (M, 2) int64, the same of the skipped files
-    /backbone   only for int8: the quantised model that made the features, as
-                uint8 arrays graph (XML) and weights, and its record (JSON) as attribute
-    attributes  ffe_schema, ffe_version, spec (JSON), spec_digest, class_names,
-                grid (h, w, c), source, judged_by (the program that found that
-                the skipped files give no row), tables_sha256; with views also
-                views (JSON: how many, and how they differ); in a packed file
-                also sources (JSON: all of them), in a virtual one parts (JSON)
-
-Text is stored as UTF-8 of a fixed length, as long as the longest: a damaged
-byte of it is then a wrong letter, and no wrong address for HDF5 to follow. So
-are the attributes; h5py returns them as bytes.
-``tables_sha256`` is over all of ``ATTRIBUTES`` and ``TABLES``, and /crc32 over
-the features, so every byte that is read can be held against what was written;
-see ``ffe.store.checksums``.
-
-Files of schema 2 lack /stat and /skipped_stat: all stamps are then unknown.
-Some lack /phash and /group too: all hashes are then unknown, and no row has a
-group.
-
-Rows are sorted by the SHA-256 of their path: a shuffled order that depends on
-nothing else, so that reading chunk after chunk is a shuffled read. Only in a
-virtual file, whose features lie in other files, they stand part after part.
+Attributes are text of a fixed length too; h5py returns them as bytes. ``tables_sha256`` is over all of ``ATTRIBUTES`` and
+``TABLES``, /crc32 among them, so every byte that is read can be held against what was written.
 """
 
 from __future__ import annotations

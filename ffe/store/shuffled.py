@@ -16,19 +16,10 @@ _AHEAD = 2  # windows that are being read while one is used
 
 
 def batches(rows: RowReader, size: int, rng: np.random.Generator | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield all rows once; the next are read while a batch is used.
+    """Yield features float32 (n, D) and row numbers int64 (n,) of all rows once, n <= ``size``; the next are read meanwhile.
 
-    To mix, chunks are drawn at random, as many as fill a window of 16 MiB, and
-    every row is read to a place in it that is drawn at random, too. What fills
-    no batch at the end of a window is drawn again in the next.
-
-    Args:
-        rows: of a file; one that is damaged is a StoreError.
-        size: rows of a batch; only the last may have fewer.
-        rng: mixes; None = the file's order.
-
-    Returns:
-        (float32 (n, D), int64 (n,)): features, and which rows they are.
+    To mix, with ``rng``, chunks are drawn at random, as many as fill a window of 16 MiB, and every row is read to a place in it
+    that is drawn at random, too. What fills no batch at the end of a window is drawn again in the next.
     """
     (total, dims), step = rows.blocks.shape, rows.blocks.step
     chunks = np.arange(-(-total // step))

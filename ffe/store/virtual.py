@@ -1,8 +1,6 @@
 """Virtual feature files: small columns of their own, and features that lie in other files, their parts.
 
-HDF5 shows the features of all parts as one dataset, and fill values where a
-part is missing. So the file records its parts, and ffe opens and checks every
-one of them before it believes anything, and reads the features from them.
+HDF5 would show fill values where a part is missing, so ffe opens and checks every part that the file records.
 """
 
 from __future__ import annotations

@@ -51,22 +51,19 @@ def write_store(
     views: ViewsSpec | None = None,
     draft: Draft | None = None,
 ) -> None:
-    """Write a feature file beside its final place, sync it, and rename it.
+    """Write a feature file beside its final place, sync it, and rename it: readers see the old file or the new one, never a half.
 
-    Readers see the old file or the new one, never a half. Memory holds one
-    chunk of features, whatever the number of rows. Plain features are written
-    around HDF5, which would copy them once more.
+    Memory holds one chunk of features. Plain features are written around HDF5, which would copy them once more. What is not
+    named here is as in ``FeatureStore``, whose ``made_views`` are the views.
 
     Args:
         path: the feature file; replaced if it exists.
-        spec, grid, class_names, skipped, judged_by, source, views: see ``FeatureStore``; its ``made_views`` are the views.
         rows: in any order; they are stored sorted by the digest of their path, unless there are parts: then as they are given.
         features: gives the features (h * w * c,) of a row.
         quantized: the int8 model that made the features, where there is one.
-        compress: how the features are compressed; nothing is lost by it.
         sources: the folders that the paths are relative to, where they are several.
-        recorded: gives the checksum of a row whose features are known to differ
-            from it, so that they do not pass for sound; None for all others.
+        recorded: gives the checksum of a row whose features are known to differ from it, so that they do not pass for sound;
+            None for all others.
         parts: the files that hold the features, for a virtual file; all checksums are then recorded ones.
         draft: a file that holds the plain features of these rows already, sorted; it becomes the feature file.
 
