@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ffe._version import __version__
-from ffe.base.text import did_you_mean, url_refusal
+from ffe.base.text import did_you_mean, plain, url_refusal
 from ffe.cli.streams import ANSWERS, hold_standard_streams, unprinted
 from ffe.errors import is_sentence, is_unwritten, memory_text, ran_out_of_memory, unwritten
 
@@ -33,26 +33,22 @@ _LONGEST_MESSAGE = 4000
 _ARGUMENTS = "ffe.arguments"
 
 _AFTER_INTERRUPTION = {
-    "extract": "; run the same command again to go on",
-    "tune": "; run the same command again to go on",
+    **dict.fromkeys(("extract", "tune"), "; run the same command again to go on"),
     "finetune": "; no model was written; activations that were computed are kept for the same command",
     "scratch": "; no model was written",
     "compare": "; features that were computed are kept for the same command",
 }
 
-_LESS_OF_PICTURES = "give a smaller --batch-size or --max-pixels, or fewer --workers"
-_LESS_TO_LEARN = "give a smaller --batch-size"
 _LESS_MEMORY = {
     "scan": "move the largest photos away",
     "preview": "give a smaller --size, or fewer --views",
     "extract": "give a smaller --size, --batch-size or --max-pixels, or fewer --workers",
     "tune": "take fewer values of each photo with --set pooling=avg, or fewer --heads",
     "train": "take fewer values of each photo with --set pooling=avg",
-    "finetune": f"{_LESS_TO_LEARN}, or let fewer layers learn with --unfreeze",
-    "scratch": f"{_LESS_TO_LEARN} or --size",
+    "finetune": "give a smaller --batch-size, or let fewer layers learn with --unfreeze",
+    "scratch": "give a smaller --batch-size or --size",
     "compare": "give a smaller --size, or fewer --views",
-    "evaluate": _LESS_OF_PICTURES,
-    "predict": _LESS_OF_PICTURES,
+    **dict.fromkeys(("evaluate", "predict"), "give a smaller --batch-size or --max-pixels, or fewer --workers"),
 }
 
 
@@ -97,31 +93,29 @@ class _Commands(click.Group):
             raise
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except KeyboardInterrupt:
-            if ctx.obj.get("debug"):
-                raise
-            _fail(ctx, f"interrupted{_AFTER_INTERRUPTION.get(ctx.invoked_subcommand or '', '')}", INTERRUPTED)
-        except Exception as error:
+        except (KeyboardInterrupt, Exception) as error:
             if ctx.obj.get("debug") or (isinstance(error, OSError) and (error.errno == errno.EPIPE or error.filename == ANSWERS)):
                 raise
-            if is_sentence(error):
-                _fail(ctx, str(error), REFUSED)
-            if ran_out_of_memory(error):
-                _fail(ctx, memory_text(error, _LESS_MEMORY.get(ctx.invoked_subcommand or "", "")), REFUSED)
-            if isinstance(error, OSError):
-                if error.filename and is_unwritten(error):
-                    _fail(ctx, unwritten(os.fsdecode(error.filename), error), REFUSED)
-                where = f" ('{error.filename}')" if error.filename else ""
-                _fail(ctx, f"{error.strerror or error}{where}; mend that and run the command again.", REFUSED)
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            _fail(ctx, f"this should not happen: {text[:300]}; --debug shows where, please report it.", BROKEN)
+            message, code = _sentence(error, ctx.invoked_subcommand or "")
+            click.echo(f"ffe: {plain(message, _LONGEST_MESSAGE)}", err=True)  # names in it may hold anything
+            ctx.exit(code)
 
 
-def _fail(ctx: click.Context, message: str, code: int) -> None:
-    from ffe.base.text import plain
-
-    click.echo(f"ffe: {plain(message, _LONGEST_MESSAGE)}", err=True)  # names in it may hold anything
-    ctx.exit(code)
+def _sentence(error: BaseException, command: str) -> tuple[str, int]:
+    """Return what to say of an error, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted{_AFTER_INTERRUPTION.get(command, '')}", INTERRUPTED
+    if is_sentence(error):
+        return str(error), REFUSED
+    if ran_out_of_memory(error):
+        return memory_text(error, _LESS_MEMORY.get(command, "")), REFUSED
+    if isinstance(error, OSError):
+        if error.filename and is_unwritten(error):
+            return unwritten(os.fsdecode(error.filename), error), REFUSED
+        where = f" ('{error.filename}')" if error.filename else ""
+        return f"{error.strerror or error}{where}; mend that and run the command again.", REFUSED
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"this should not happen: {text[:300]}; --debug shows where, please report it.", BROKEN
 
 
 def _hush(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -157,8 +151,6 @@ class _StderrHandler(logging.Handler):
     """Prints what the library has to say to standard error, whichever that is at the time."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from ffe.base.text import plain
-
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         # not click.echo, which would write past a live display instead of above it
         print(prefix + plain(record.getMessage(), _LONGEST_MESSAGE), file=sys.stderr)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffe.base.file_access import is_model
-from ffe.base.text import counted
+from ffe.base.text import bytes_text, counted, plain, share_text
 from ffe.cli.options import json_option
 from ffe.cli.show import fidelity_text, print_json
-from ffe.errors import BundleError, StoreError
+from ffe.errors import BundleError, StoreError, one_line
 
 if TYPE_CHECKING:
     from ffe.bundle.io import Bundle
@@ -32,7 +32,7 @@ def command(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _features(file: str, as_json: bool) -> None:
-    from ffe.base.text import bytes_text
+    from ffe.engines.quantize import Fidelity
     from ffe.extraction.views import views_text
     from ffe.store.journal_records import read_records
     from ffe.store.reader import FeatureStore
@@ -60,7 +60,7 @@ def _features(file: str, as_json: bool) -> None:
             ("precision", _precision_text(spec)),
             ("spec digest", store.spec_digest),
             ("unfinished", _unfinished_text(rows) if rows else None),
-            ("fidelity", _fidelity(summary["fidelity"])),
+            ("fidelity", fidelity_text(Fidelity(**summary["fidelity"])) if summary["fidelity"] else None),
             ("splits", ", ".join(f"{name} {count}" for name, count in summary["splits"].items()) or None),
         ]
         click.echo(facts_text(lines, 11) + "\n")
@@ -70,14 +70,6 @@ def _features(file: str, as_json: bool) -> None:
         click.echo(table(("class", "images"), [(name, str(count)) for name, count in counts], right=(1,)))
         if store.skipped:
             click.echo("\n" + table(("skipped", "reason", "why"), [(s.path, s.reason, s.message) for s in store.skipped]))
-
-
-def _fidelity(found: dict[str, Any] | None) -> str | None:
-    if not found:
-        return None
-    from ffe.engines.quantize import Fidelity
-
-    return fidelity_text(Fidelity(**found))
 
 
 def _rows_text(summary: dict[str, Any]) -> str:
@@ -118,7 +110,6 @@ def _weights_text(spec: Any) -> str:
 
 def _model(file: str, splits: bool, as_json: bool) -> None:
     from ffe.bundle.io import Bundle
-    from ffe.errors import one_line
 
     bundle = Bundle(file)
     try:
@@ -128,61 +119,46 @@ def _model(file: str, splits: bool, as_json: bool) -> None:
 
 
 def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
-    from ffe.base.text import plain, share_text
-    from ffe.wording.results import (
-        calibration_text,
-        comparison_text,
-        evaluation_text,
-        facts_text,
-        head_text,
-        history_text,
-        leaderboard_text,
-        leak_text,
-        stage_text,
-        trained_views_text,
-    )
+    from ffe.wording import results as text
 
     manifest = bundle.manifest
     where = {row.path: row.split or "left-out" for row in bundle.splits()} if splits else {}
     if as_json:
-        record = manifest.to_json()
-        record["parameters"] = record["head"]["parameters"]
-        record["head"] = manifest.head.name
-        record["has_backbone"] = bundle.has_backbone
-        record["digest"] = bundle.sha256
+        head = {"head": manifest.head.name, "parameters": manifest.head.parameters}
+        record = manifest.to_json() | head | {"has_backbone": bundle.has_backbone, "digest": bundle.sha256}
         print_json(record | ({"splits": where} if splits else {}))
         return
     spec = manifest.spec
     inside = "inside" if bundle.has_backbone else "not inside"
     lines = [
-        ("head", head_text(manifest.head.name, manifest.head.parameters)),
+        ("head", text.head_text(manifest.head.name, manifest.head.parameters)),
         ("classes", plain(", ".join(manifest.class_names))),
         ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}, {inside} the file"),
         ("input", _input_text(spec)),
         ("precision", _precision_text(spec)),
         ("digest", bundle.sha256),
         ("made with", ", ".join([f"ffe {manifest.ffe_version}", *(f"{n} {v}" for n, v in manifest.libraries.items())])),
-        ("views", None if manifest.views is None else trained_views_text(manifest.views)),
+        ("views", None if manifest.views is None else text.trained_views_text(manifest.views)),
         ("not sure", f"below {share_text(manifest.reject)}" if manifest.reject else None),
-        ("answers", calibration_text(manifest.calibration) if "error_before" in manifest.calibration else None),
+        ("answers", text.calibration_text(manifest.calibration) if "error_before" in manifest.calibration else None),
     ]
-    click.echo(facts_text(lines, 11) + "\n")
-    click.echo("Test: " + evaluation_text(manifest.evaluation["test"]))
+    search, test = manifest.search, manifest.evaluation["test"]
+    click.echo(f"{text.facts_text(lines, 11)}\n\nTest: {text.evaluation_text(test)}")
     if manifest.leaderboard:
-        click.echo(f"\nValidation: {manifest.search['validation']}\n")
-        click.echo(leaderboard_text(manifest.leaderboard, metric=manifest.search.get("metric", "accuracy")))
+        board = text.leaderboard_text(manifest.leaderboard, metric=search.get("metric", "accuracy"))
         click.echo(
-            f"{counted(len(manifest.leaderboard), 'trial')} (--json has all). "
+            f"\nValidation: {search['validation']}\n\n{board}\n{counted(len(manifest.leaderboard), 'trial')} (--json has all). "
             "Spread: deviation over the folds; fit: one fit; size: the head alone."
         )
-    search = manifest.search
     if search.get("comparison"):
-        click.echo(f"\nBest two heads: {comparison_text(search['comparison'], *search['rivals'])}.")
+        click.echo(f"\nBest two heads: {text.comparison_text(search['comparison'], *search['rivals'])}.")
     if search.get("leak"):
-        click.echo(f"\nTogether: {leak_text(search['leak'], manifest.evaluation['test']['accuracy'])}")
+        click.echo(f"\nTogether: {text.leak_text(search['leak'], test['accuracy'])}")
     if training := manifest.training:
-        stages = [f"Stage {stage['number']} trained {stage_text(stage, spec.backbone.name)}." for stage in training["stages"]]
-        click.echo("\n" + "\n".join([*stages, "", history_text(training["history"])]))
+        stages = [
+            f"Stage {stage['number']} trained {text.stage_text(stage, spec.backbone.name)}." for stage in training["stages"]
+        ]
+        click.echo("\n" + "\n".join([*stages, "", text.history_text(training["history"])]))
     if where:
         click.echo("\nsplit\tpath")
     for path, split in where.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ffe.base.text import counted
@@ -17,15 +19,7 @@ from ffe.cli.show import print_json
 @click.option("--views", type=click.IntRange(1, 199), help="Views of each picture.  [default: 19 of one, 7 of each class]")
 @click.option("--image", help="One picture of SOURCE: its path in it, or its number, from 1 on.")
 @json_option(help="Print what was drawn as JSON.")
-def command(
-    source: str,
-    output: str,
-    augment: str,
-    size: int | tuple[int, int] | None,
-    views: int | None,
-    image: str | None,
-    as_json: bool,
-) -> None:
+def command(source: str, output: str, size: int | tuple[int, int] | None, as_json: bool, **options: Any) -> None:
     """Draw photos beside their augmented views: mirrored, enlarged, turned, lit otherwise.
 
     Of one IMAGE, it and 19 views of it. Of a SOURCE (see 'ffe extract --help'),
@@ -35,11 +29,10 @@ def command(
     """
     from ffe.commands.preview import preview
 
-    result = preview(source, output, augment=augment, size=size or 224, views=views, image=image)
+    result = preview(source, output, size=size or 224, **options)
     if as_json:
         print_json(result.to_json())
         return
-    what = f"'{result.rows[0].path}'" if len(result.rows) == 1 else counted(len(result.rows), "picture")
-    click.echo(
-        f"{result.output}: {what} and {counted(len(result.rows[0].views), 'view')}{' of each' if len(result.rows) > 1 else ''}"
-    )
+    one = len(result.rows) == 1
+    what = f"'{result.rows[0].path}'" if one else counted(len(result.rows), "picture")
+    click.echo(f"{result.output}: {what} and {counted(len(result.rows[0].views), 'view')}{'' if one else ' of each'}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,9 +29,7 @@ _LISTED = 20
 @report_option(help="Also write a page with charts and pictures, such as scan.html.")
 @strict_option(help="Leave with code 1 if files cannot be read or are left out.")
 @json_option(help="Print everything as JSON.")
-def command(
-    source: str, backbone: str, size: int | tuple[int, int] | None, report: str | None, strict: bool, as_json: bool
-) -> None:
+def command(source: str, report: str | None, strict: bool, as_json: bool, **options: Any) -> None:
     """Look at every photo of SOURCE: classes, sizes, formats, files that cannot be read, copies, and what to do about it.
 
     SOURCE is what 'ffe extract' takes. Every file is decoded once, and none is
@@ -40,7 +38,7 @@ def command(
     from ffe.commands.scan import scan
 
     with CountProgress("files") as progress:
-        result = scan(source, backbone=backbone, size=size, report=report, on_look=progress)
+        result = scan(source, report=report, on_look=progress, **options)
     if as_json:
         print_json(result.to_json())
     else:
@@ -58,10 +56,8 @@ def _text(result: ScanResult) -> str:
     parts = [facts_text(_facts(result), 9)]
     if result.classes:
         parts.append(_classes(result))
-    twins = [
-        (each.cause, ", ".join(each.paths[:3]) + (f" and {len(each.paths) - 3} more" if len(each.paths) > 3 else ""))
-        for each in result.twins
-    ]
+    more = (f" and {len(each.paths) - 3} more" if len(each.paths) > 3 else "" for each in result.twins)
+    twins = [(each.cause, ", ".join(each.paths[:3]) + rest) for each, rest in zip(result.twins, more, strict=True)]
     lists: tuple[tuple[tuple[str, ...], Sequence[tuple[str, ...]]], ...] = (
         (("cannot be read", "reason", "why"), [(file.path, file.reason, file.message_and_line()) for file in result.skipped]),
         (("left out", "why"), result.left_out),
@@ -70,8 +66,8 @@ def _text(result: ScanResult) -> str:
     )
     for header, rows in lists:
         if rows:
-            more = f"\nand {len(rows) - _LISTED} more; --json lists all" if len(rows) > _LISTED else ""
-            parts.append(table(header, rows[:_LISTED]) + more)
+            unlisted = f"\nand {len(rows) - _LISTED} more; --json lists all" if len(rows) > _LISTED else ""
+            parts.append(table(header, rows[:_LISTED]) + unlisted)
     findings = [(advice.level, advice.text) for advice in result.advice]
     parts.append(facts_text(findings, 7) if findings else "Nothing stands in the way of training on these photos.")
     return "\n\n".join(parts)
@@ -112,20 +108,13 @@ def _classes(result: ScanResult) -> str:
         by_size = sorted(shown, key=lambda row: (-row.photos, row.name))
         shown = by_size[: _CLASSES // 2] + by_size[-_CLASSES // 2 :]
         note = f"\nthe {_CLASSES // 2} largest and the {_CLASSES // 2} smallest of {len(by_size)} classes; --json lists all"
-    splits = list(shown[0].splits)
     skipped = any(row.skipped for row in shown)
-    header = ("class", "photos", *splits, *(["unreadable"] if skipped else []), "")
+    counts = [{"photos": row.photos, **row.splits, **({"unreadable": row.skipped} if skipped else {})} for row in shown]
     rows = [
-        (
-            shorten(row.name),
-            f"{row.photos:,}",
-            *(f"{row.splits[name]:,}" for name in splits),
-            *([f"{row.skipped:,}"] if skipped else []),
-            bar_text(row.photos / most),
-        )
-        for row in shown
+        (shorten(row.name), *(f"{number:,}" for number in count.values()), bar_text(row.photos / most))
+        for row, count in zip(shown, counts, strict=True)
     ]
-    return table(header, rows, right=range(1, len(header) - 1)) + note
+    return table(("class", *counts[0], ""), rows, right=range(1, len(counts[0]) + 1)) + note
 
 
 def bar_text(share: float, width: int = _BAR) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffe.base.text import counted, duration_text
+from ffe.base.text import bytes_text, counted, duration_text
 
 if TYPE_CHECKING:
     from ffe.engines.quantize import Fidelity
@@ -37,19 +37,17 @@ def print_json(value: Any) -> None:
 
 def stages_text(stages: Stages) -> str:
     """Return ``all threads: read 0.2 s, decode 4.1 s, backbone 9.8 s, write 0.4 s; limited by the backbone``."""
-    seconds = ", ".join(f"{name} {getattr(stages, name):.1f} s" for name in ("read", "decode", "backbone", "write"))
-    limit = {"read": "reading files", "decode": "decoding", "backbone": "the backbone", "write": "writing"}[stages.limit]
+    work = {"read": "reading files", "decode": "decoding", "backbone": "the backbone", "write": "writing"}
+    seconds = ", ".join(f"{name} {getattr(stages, name):.1f} s" for name in work)
     shares = ""
     if stages.shares is not None:
         backbone, decode = stages.shares
         shares = f"; of the processor's time the backbone took {backbone:.0%}, decoding {decode:.0%}"
-    return f"all threads: {seconds}{shares}; limited by {limit}"
+    return f"all threads: {seconds}{shares}; limited by {work[stages.limit]}"
 
 
 def estimate_text(estimate: Estimate) -> list[str]:
     """Return what a run will take, in two lines: images and time, and disk."""
-    from ffe.base.text import bytes_text
-
     images = [f"{estimate.compute:,} to compute", f"{estimate.copied:,} copied from the file"]
     if estimate.dropped:
         images.append(f"{counted(estimate.dropped, 'view')} in it not asked for any more: thrown away")
@@ -59,17 +57,14 @@ def estimate_text(estimate: Estimate) -> list[str]:
         images.append(f"{estimate.unfinished:,} in an unfinished run")
     images.append(f"{estimate.skipped:,} skipped so far")
     time = "time unknown until the first batches" if estimate.seconds is None else f"about {duration_text(estimate.seconds)}"
-    free = f"{bytes_text(estimate.free_bytes)} free"
-    if estimate.file_bytes is None or estimate.needed_bytes is None:
-        disk = "size unknown until the backbone is loaded"
-    elif estimate.needed_bytes == 0:
-        disk = f"{bytes_text(estimate.file_bytes)}, nothing to write"
-    else:
-        disk = f"{bytes_text(estimate.file_bytes)}, needs {bytes_text(estimate.needed_bytes)} while it is made"
+    disk = "size unknown until the backbone is loaded"
+    if estimate.file_bytes is not None and estimate.needed_bytes is not None:
+        needed = f"needs {bytes_text(estimate.needed_bytes)} while it is made" if estimate.needed_bytes else "nothing to write"
+        disk = f"{bytes_text(estimate.file_bytes)}, {needed}"
     files = counted(estimate.images, "file") + (f" and {counted(estimate.views, 'view')}" if estimate.views else "")
     return [
         f"{files}: {', '.join(images)}" + (f"; {time}" if estimate.compute else ""),
-        f"{estimate.output}: {disk}; {free}",
+        f"{estimate.output}: {disk}; {bytes_text(estimate.free_bytes)} free",
     ]
 
 
@@ -90,12 +85,9 @@ def changes_text(changes: Changes) -> str:
 
 def fidelity_text(fidelity: Fidelity) -> str:
     """Return what int8 changed, in one line."""
-    text = (
-        f"int8 against float32 on {counted(fidelity.images, 'held-back image')}: "
-        f"cosine {fidelity.mean_cosine:.4f} on average, {fidelity.worst_cosine:.4f} at worst"
-    )
-    if fidelity.int8_accuracy is None or fidelity.float32_accuracy is None:
+    cosines = f"cosine {fidelity.mean_cosine:.4f} on average, {fidelity.worst_cosine:.4f} at worst"
+    text = f"int8 against float32 on {counted(fidelity.images, 'held-back image')}: {cosines}"
+    int8, float32 = fidelity.int8_accuracy, fidelity.float32_accuracy
+    if int8 is None or float32 is None:
         return text
-    return (
-        f"{text}; a linear head is right on {fidelity.int8_accuracy:.1%} with int8, {fidelity.float32_accuracy:.1%} with float32"
-    )
+    return f"{text}; a linear head is right on {int8:.1%} with int8, {float32:.1%} with float32"

@@ -20,31 +20,25 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def is_image(head: bytes) -> bool:
-    """Return whether standard input, by its first bytes, is an image rather than a list of paths.
-
-    Some kinds of images start with letters, as a name may: ``BM``, ``GIF8``, ``P6``.
-    What follows tells them apart: names have no control characters.
-    """
-    if encoding_of(head) is not None:
-        return False
+    """Return whether standard input, by its first bytes, is an image rather than a list of paths."""
     from ffe.images.guards import kind_of
 
+    if encoding_of(head) is not None:
+        return False
     try:
         kind = kind_of(head)
     except DecodeError as error:
         return error.reason == "unsupported"  # a picture, though of a kind that ffe does not read
     if kind == "PPM":
         return _PNM.match(head) is not None
+    # some images start with letters, as a name may (BM, GIF8); but names have no control characters
     return not head[:2].isalpha() or _CONTROL.search(head[:32]) is not None
 
 
 def listed_paths(head: bytes, stdin: BinaryIO, *, null: bool) -> Iterator[str]:
     """Yield the paths of a list, of which ``head`` was read already; bytes that are no UTF-8 stay as ``os.fsdecode`` has them.
 
-    Paths end with a line, or where ``null`` is given with a zero byte.
-
-    Raises:
-        SourceError: it is no list.
+    Paths end with a line, or where ``null`` is given with a zero byte. A SourceError says that it is no list.
     """
     end = b"\0" if null else b"\n"
     rest = b""

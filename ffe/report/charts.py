@@ -61,10 +61,7 @@ class Axis:
 
 
 def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, diagonal: bool = False) -> Markup:
-    """Return a ``<figure>`` of lines and dots on two axes, with a legend; empty if there is no finite point at all.
-
-    ``diagonal``: whether to draw y = x, too.
-    """
+    """Return a ``<figure>`` of lines and dots on two axes, and of y = x if asked for; empty if there is no finite point."""
     shown = [line for line in map(_finite, lines) if line.x]
     if not shown:
         return Markup("")
@@ -74,7 +71,7 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, diagonal:
     parts = [_axes(along, up, x, y)]
     low, high = max(along.low, up.low), min(along.high, up.high)
     if diagonal and low < high:
-        parts.append(f'<path class="even" d="M{along(low):.1f} {up(low):.1f}L{along(high):.1f} {up(high):.1f}"/>')
+        parts.append(f'<path class="even" d="M{along.at(low):.1f} {up.at(low):.1f}L{along.at(high):.1f} {up.at(high):.1f}"/>')
     parts += [_draw(line, along, up, x, y) for line in shown]
     said = "; ".join(
         f"{line.name}: {y.text(line.y[0])} at {x.text(line.x[0])}"
@@ -124,10 +121,7 @@ class _Scale(NamedTuple):
     high: float
     ticks: tuple[float, ...]
     step: float
-    place: Callable[[float], float]
-
-    def __call__(self, value: float) -> float:
-        return self.place(value)
+    at: Callable[[float], float]
 
 
 def _scale(values: Sequence[float], axis: Axis, start: float, end: float) -> _Scale:
@@ -178,12 +172,12 @@ def _nice(step: float, *, whole: bool = False) -> float:
 def _axes(along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
     floor = _HEIGHT - _BOTTOM
     parts = []
-    for tick in up.ticks:
-        parts.append(f'<path class="grid" d="M{_LEFT} {up(tick):.1f}H{_WIDTH - _RIGHT}"/>')
-        parts.append(f'<text class="y" x="{_LEFT - 6}" y="{up(tick) + 4:.1f}">{escape(y.text(tick, up.step))}</text>')
-    for tick in along.ticks:
-        parts.append(f'<path class="grid" d="M{along(tick):.1f} {floor}v4"/>')
-        parts.append(f'<text class="x" x="{along(tick):.1f}" y="{floor + 18}">{escape(x.text(tick, along.step))}</text>')
+    for tick, place in zip(up.ticks, map(up.at, up.ticks), strict=True):
+        parts.append(f'<path class="grid" d="M{_LEFT} {place:.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text class="y" x="{_LEFT - 6}" y="{place + 4:.1f}">{escape(y.text(tick, up.step))}</text>')
+    for tick, place in zip(along.ticks, map(along.at, along.ticks), strict=True):
+        parts.append(f'<path class="grid" d="M{place:.1f} {floor}v4"/>')
+        parts.append(f'<text class="x" x="{place:.1f}" y="{floor + 18}">{escape(x.text(tick, along.step))}</text>')
     centre, middle = (_LEFT + _WIDTH - _RIGHT) / 2, (_TOP + floor) / 2
     return (
         f'{"".join(parts)}<path class="axis" d="M{_LEFT} {floor}H{_WIDTH - _RIGHT}"/>'
@@ -194,26 +188,20 @@ def _axes(along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
 
 def _finite(line: Line) -> Line:
     """Return a line without the points that cannot be drawn, as lists of numbers."""
-    x, y, low, high, sizes = (np.asarray(values, np.float64) for values in (line.x, line.y, line.low, line.high, line.sizes))
-    keep = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-    ranged = len(low) == len(high) == len(x) and bool(np.isfinite([low[keep], high[keep]]).all())
-    return replace(
-        line,
-        x=x[keep].tolist(),
-        y=y[keep].tolist(),
-        low=low[keep].tolist() if ranged else [],
-        high=high[keep].tolist() if ranged else [],
-        sizes=sizes[keep].tolist() if len(sizes) else [],
-        hints=[line.hints[i] for i in keep.tolist()] if line.hints else [],
-    )
+    columns = {name: np.asarray(getattr(line, name), np.float64) for name in ("x", "y", "low", "high", "sizes")}
+    keep = np.flatnonzero(np.isfinite(columns["x"]) & np.isfinite(columns["y"]))
+    kept = {name: values[keep].tolist() if len(values) else [] for name, values in columns.items()}
+    if len(line.low) != len(line.high) or not np.isfinite([*kept["low"], *kept["high"]]).all():
+        kept |= {"low": [], "high": []}
+    return replace(line, **kept, hints=[line.hints[i] for i in keep.tolist()] if line.hints else [])
 
 
 def _draw(line: Line, along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
-    points = [(along(a), up(b)) for a, b in zip(line.x, line.y, strict=True)]
+    points = [(along.at(a), up.at(b)) for a, b in zip(line.x, line.y, strict=True)]
     hints = line.hints or [f"{line.name}: {y.text(b)} at {x.text(a)}" for a, b in zip(line.x, line.y, strict=True)]
     titles = [f"<title>{escape(plain(hint))}</title>" for hint in hints]
     parts = []
-    ends = [(px, up(low), up(high)) for (px, _), low, high in zip(points, line.low, line.high, strict=False)]
+    ends = [(px, up.at(low), up.at(high)) for (px, _), low, high in zip(points, line.low, line.high, strict=False)]
     if line.kind == "dots":
         for px, low, high in ends:
             parts.append(

@@ -57,15 +57,10 @@ def matrix_of(
     pictures: Sequence[Picture],
     intervals: Sequence[Sequence[Sequence[float]]] | None = None,
 ) -> Matrix:
-    """Return the cells of a confusion matrix.
+    """Return the cells of a confusion matrix of counts: K rows true, K columns predicted; ``intervals``: K times K pairs.
 
-    Off the diagonal the most confident mistakes are shown, on it the least
-    certain right answers; each shows fewer where all together would show too many.
-
-    Args:
-        confusion: K rows true, K columns predicted, counts.
-        pictures: the photos counted; may be fewer.
-        intervals: K times K pairs, or None.
+    Of the photos counted, as far as they are at hand, a cell shows the most confident mistakes, or on the diagonal
+    the least certain right answers; fewer where all together would be too many.
     """
     counts = np.asarray(confusion)
     classes = list(range(len(counts)))

@@ -41,11 +41,7 @@ class Strip:
 
 
 def check_picture(path: str | Path) -> Path:
-    """Return where a picture is to go.
-
-    Raises:
-        ReportError: it cannot be written there, or its ending is of no picture format.
-    """
+    """Return where a picture is to go; a ReportError says that it cannot, or that its ending is of no picture format."""
     place = check_output(path, "picture", "grid.png", PICTURE_MARK)
     kind = Image.registered_extensions().get(place.suffix.lower())
     if kind not in Image.SAVE or kind in {"PDF", "HDF5"}:
@@ -54,11 +50,7 @@ def check_picture(path: str | Path) -> Path:
 
 
 def write_sheet(place: Path, sheet: Image.Image) -> int:
-    """Write a sheet in the format of its ending; return the bytes.
-
-    Raises:
-        ReportError: it cannot be written.
-    """
+    """Write a sheet in the format of its ending; return the bytes."""
     content, exif = io.BytesIO(), sheet.getexif()
     exif[ExifTags.Base.Software] = PICTURE_MARK.decode()
     try:
@@ -69,12 +61,9 @@ def write_sheet(place: Path, sheet: Image.Image) -> int:
 
 
 def contact_sheet(title: str, note: str, strips: Sequence[Strip], columns: int) -> Image.Image:
-    """Return an RGB picture of pictures in rows, each in its own shape, with a longer side of 176 to 288 pixels.
+    """Return an RGB picture of strips, a title and a note (empty = none) above them; all pictures are of one size.
 
-    Args:
-        title, note: the head line and the line below it; empty = none.
-        strips: at least one with at least one picture, all of one size.
-        columns: pictures in a row, >= 1; a strip of more goes on in the next row.
+    Each has its own shape, with a longer side of 176 to 288 pixels. A strip of more than ``columns`` goes on in the next row.
     """
     height, width, _ = strips[0].tiles[0].pixels.shape
     scale = min(max(max(height, width), LEAST_SIDE), MOST_SIDE) / max(height, width)
@@ -156,11 +145,7 @@ _NO_LETTER = "\U0010fffd"  # fonts draw a box for it
 
 
 def lettering(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont]:
-    """Return a line as a font of so many pixels can write it, and the font.
-
-    The text stays as it is where a font of the machine has all its letters;
-    else similar letters, or question marks, stand for those missing.
-    """
+    """Return a line as a font of so many pixels can write it, and the font; similar letters, or ?, stand for those missing."""
     for name in _FONTS:
         font = _font(name, size)
         if font is not None and all(_has(name, size, letter) for letter in set(text)):

@@ -18,14 +18,7 @@ from ffe.wording.results import parameters_lines
 
 
 def document(template: str, context: Mapping[str, Any], album: Album, script: str = "") -> str:
-    """Return a page from its template, once the pictures of its album are made.
-
-    Args:
-        template: a file beside ``page.html``.
-        context: what it shows.
-        album: its pictures.
-        script: the file beside it that runs in the page; empty = none may.
-    """
+    """Return a page from its template, once its pictures are made; ``script`` is the file that runs in it, empty = none may."""
     album.make()
     code = _part(script) if script else ""
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()

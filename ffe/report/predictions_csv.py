@@ -16,11 +16,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def check_answers(path: str | os.PathLike[str]) -> Path:
-    """Return where answers are to go, before hours of work are spent on them.
-
-    Raises:
-        ReportError: they cannot be written there.
-    """
+    """Return where answers are to go, before hours of work are spent on them; a ReportError says why they cannot."""
     return check_output(path, "table of answers", "answers.csv", _MARK)
 
 

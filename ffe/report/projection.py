@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,24 +37,21 @@ def choose_rows(count: int, seed: int = 0, limit: int = MAX_POINTS) -> np.ndarra
 
 
 def project_rows(features: np.ndarray, chosen: np.ndarray, images: ImageTable, predicted: np.ndarray, seed: int) -> Projection:
-    """Lay images out on a plane by their features, so that those with like features lie near each other.
+    """Lay images out on a plane, so that those with like features lie near each other; one seed gives one map.
 
-    Args:
-        features: float (n, D), finite, of the chosen images.
-        chosen: int64 (n,), at least one.
-        images: all N.
-        predicted: int64 (N,), what the head says; -1 = it was not asked.
-        seed: the same seed gives the same map.
+    ``features``, float (n, D), finite, are of the images ``chosen``, int64 (n,), n >= 1; ``predicted``, int64 (N,), is
+    what the head says of all of them, -1 = it was not asked.
     """
     points, method = project(features, seed)
-    correct = (predicted == images.labels) | (predicted < 0)
-    shown = images.take(chosen)
-    return Projection(points, shown.labels, correct[chosen], shown.paths, shown.files, method)
+    shown, said = images.take(chosen), predicted[chosen]
+    return Projection(points, shown.labels, (said == shown.labels) | (said < 0), shown.paths, shown.files, method)
 
 
 def project(features: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
     """Return float32 (N, 2) of features (N, D), N >= 1, by UMAP where it is installed, else by PCA; and how, in words."""
-    umap = _umap()
+    umap: Any = None
+    with contextlib.suppress(Exception):  # it may be missing, and numba refuses versions of numpy in its own ways
+        umap = importlib.import_module("umap")
     scores, shares = pca(features, _BEFORE_UMAP if umap else 2, seed)
     neighbours = min(15, len(scores) - 1)
     if umap is None or neighbours < 2:
@@ -65,16 +64,9 @@ def project(features: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
 
 
 def pca(features: np.ndarray, dims: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the principal components of rows.
+    """Return the principal components of features, float (N, D), finite: float32 (N, n), n = min(dims, N, D).
 
-    Args:
-        features: float (N, D), finite.
-        dims: components wanted.
-        seed: of the random directions by which large matrices are decomposed.
-
-    Returns:
-        float32 (N, min(dims, N, D)), the component of most variance first; and of that length, the share of the
-        variance that each holds, in [0, 1].
+    The one of most variance comes first. With them, (n,), the share of the variance that each holds, in [0, 1].
     """
     from sklearn.decomposition import PCA
 
@@ -83,12 +75,3 @@ def pca(features: np.ndarray, dims: int, seed: int = 0) -> tuple[np.ndarray, np.
         return np.zeros((len(features), kept), np.float32), np.zeros(kept)
     found = PCA(kept, random_state=seed)
     return found.fit_transform(np.asarray(features, np.float32)), found.explained_variance_ratio_
-
-
-def _umap() -> Any:
-    """Return the module umap; None where it is missing, or cannot be loaded."""
-    try:
-        import umap
-    except Exception:  # numba refuses versions of numpy in its own ways
-        return None
-    return umap

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 from markupsafe import Markup
 
@@ -31,16 +30,7 @@ _Photos = Sequence[tuple[ImageRecord, ImageProbe]]
 
 
 def write_scan_page(path: str | os.PathLike[str], result: ScanResult, photos: _Photos) -> int:
-    """Write the page of a scan as one HTML file that needs nothing else; return its bytes.
-
-    Args:
-        path: the HTML file.
-        result: what was found.
-        photos: all that can be read.
-
-    Raises:
-        ReportError: the place is a folder, lies in none, or cannot be written to.
-    """
+    """Write the page of a scan as one HTML file that needs nothing else; return its bytes. ``photos``: all that can be read."""
     return write_output(check_output(path), render(result, photos).encode())
 
 
@@ -54,7 +44,7 @@ def render(result: ScanResult, photos: _Photos) -> str:
         "title": f"The photos of {os.path.basename(os.path.abspath(result.source))}",
         "about": _facts(result),
         "samples": [
-            (name, [album.shot(file, path) for path, file in chosen]) for name, chosen in _samples(result, photos) if chosen
+            (name, [album.shot(r.file, r.path) for r, _ in chosen]) for name, chosen in _samples(result, photos) if chosen
         ],
         "chart": _size_chart([(look.width, look.height) for _, look in photos], result.size),
         "duplicates": duplicates(groups, album),
@@ -63,21 +53,19 @@ def render(result: ScanResult, photos: _Photos) -> str:
     return document("scan.html", context, album)
 
 
-def _samples(result: ScanResult, photos: _Photos) -> list[tuple[str, list[tuple[str, Path]]]]:
+def _samples(result: ScanResult, photos: _Photos) -> list[tuple[str, _Photos]]:
     """Return some photos of each class, evenly spread over all of it; without classes, of all."""
     if not result.classes:
         return [("", _spread_over(photos, SAMPLES_UNLABELLED))]
     each = max(1, min(SAMPLES_OF_ONE, MAX_SAMPLES // len(result.classes)))
-    of_class: list[list[tuple[ImageRecord, ImageProbe]]] = [[] for _ in result.classes]
+    of_class: dict[int, list[tuple[ImageRecord, ImageProbe]]] = defaultdict(list)
     for photo in photos:
-        if photo[0].label >= 0:
-            of_class[photo[0].label].append(photo)
-    return [(row.name, _spread_over(own, each)) for row, own in zip(result.classes, of_class, strict=True)]
+        of_class[photo[0].label].append(photo)
+    return [(row.name, _spread_over(of_class[label], each)) for label, row in enumerate(result.classes)]
 
 
-def _spread_over(photos: _Photos, count: int) -> list[tuple[str, Path]]:
-    chosen = [photos[i * len(photos) // count] for i in range(count)] if len(photos) > count else photos
-    return [(record.path, record.file) for record, _ in chosen]
+def _spread_over(photos: _Photos, count: int) -> _Photos:
+    return [photos[i * len(photos) // count] for i in range(count)] if len(photos) > count else photos
 
 
 def _size_chart(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> Markup:
@@ -85,7 +73,8 @@ def _size_chart(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> Mark
     dots = Counter(sizes)
     step = 1.02
     while len(dots) > MAX_DOTS:  # sizes that differ by a few per cent become one
-        dots = Counter((_rounded(width, step), _rounded(height, step)) for width, height in sizes)
+        rounded = [[round(step ** round(math.log(length, step))) for length in pair] for pair in sizes]
+        dots = Counter((width, height) for width, height in rounded)
         step *= 1.05
     if not dots:
         return Markup("")
@@ -98,10 +87,6 @@ def _size_chart(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> Mark
         Line(f"the input, {size[0]}x{size[1]}", [size[1]], [size[0]], "dots", 1),
     ]
     return line_chart("Width and height of the photos", lines, Axis("width", log=apart), Axis("height", log=apart))
-
-
-def _rounded(length: int, step: float) -> int:
-    return round(step ** round(math.log(length, step)))
 
 
 def _cause(twins: Twins) -> str:

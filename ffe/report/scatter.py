@@ -27,10 +27,7 @@ _OUTLINES = (
 def scatter(found: Projection, name_of: Callable[[int], str], thumbnail_of: Callable[[int], str | None]) -> Markup:
     """Return the map of features as ``<svg>``; empty if no point is finite.
 
-    Args:
-        found: the points.
-        name_of: label -> name of the class.
-        thumbnail_of: number of a point -> id of the ``<img>`` that shows it, or None; asked for mistakes only.
+    Of a mistake, ``thumbnail_of`` the number of its point is the id of the ``<img>`` that shows it, or None.
     """
     places = np.asarray(found.points, np.float64)
     known = np.flatnonzero(np.isfinite(places).all(axis=1))
@@ -52,20 +49,16 @@ def scatter(found: Projection, name_of: Callable[[int], str], thumbnail_of: Call
 
 def map_legend(found: Projection, name_of: Callable[[int], str]) -> Markup:
     """Return the legend of a map: the classes that are on it, and how mistakes look."""
-    items = "".join(
-        f"<li>{_sample(label)}<bdi>{escape(plain(name_of(label), 60))}</bdi> <small>{count:,}</small></li>"
+    key = '<svg class="{}" viewBox="-9 -9 18 18" aria-hidden="true">{}</svg>'
+    items = [
+        f"{key.format(f'key {_colour(label)}', _OUTLINES[label % SHAPES])}"
+        f"<bdi>{escape(plain(name_of(label), 60))}</bdi> <small>{count:,}</small>"
         for label, count in zip(*(column.tolist() for column in np.unique(found.labels, return_counts=True)), strict=True)
-    )
+    ]
     if not found.correct.all():
-        items += (
-            '<li><svg class="key" viewBox="-9 -9 18 18" aria-hidden="true"><circle class="ring" r="7.5"/></svg>'
-            f"mistake <small>{(~found.correct).sum():,}</small></li>"
-        )
-    return Markup(f'<ul class="legend">{items}</ul>')
-
-
-def _sample(label: int) -> str:
-    return f'<svg class="key {_colour(label)}" viewBox="-9 -9 18 18" aria-hidden="true">{_OUTLINES[label % SHAPES]}</svg>'
+        ring = key.format("key", '<circle class="ring" r="7.5"/>')
+        items.append(f"{ring}mistake <small>{(~found.correct).sum():,}</small>")
+    return Markup(f'<ul class="legend">{"".join(f"<li>{item}</li>" for item in items)}</ul>')
 
 
 def _colour(label: int) -> str:

@@ -12,11 +12,7 @@ from ffe.report.values import Page
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:
-    """Write the page as one HTML file that needs nothing else, in the place of an older one; return its bytes.
-
-    Raises:
-        ReportError: the place is a folder, lies in none, or cannot be written to.
-    """
+    """Write the page as one HTML file that needs nothing else, in the place of an older one; return its bytes."""
     return write_output(check_output(path), render(page).encode())
 
 

@@ -22,47 +22,46 @@ class Thumbnail:
     """A small picture."""
 
     uri: str  # ``data:image/jpeg;base64,...``, or an SVG tile for a picture that is gone
-    # width, height: pixels, in [1, side]
+    # width, height: pixels, in [1, SIDE]
     width: int
     height: int
     found: bool  # whether it shows the picture
 
 
-def thumbnail(file: Path | None, name: str, side: int = SIDE) -> Thumbnail:
+def thumbnail(file: Path | None, name: str) -> Thumbnail:
     """Return a small picture of an image file, upright and in its own shape.
 
     Where there is none, or it is damaged: a grey tile with the end of its name, never an error.
-    ``side`` is the longer one, in pixels.
     """
     from PIL import Image
 
     from ffe.images.decode import decode, read_image, upright_size
 
     if file is None:
-        return _tile(name, side)
+        return _tile(name)
     try:
         data = read_image(file)
         height, width = upright_size(data)
-        scale = side / max(height, width, side)
+        scale = SIDE / max(height, width, SIDE)
         size = max(1, round(height * scale)), max(1, round(width * scale))
         pixels = decode(data, size, "fast")
     except (DecodeError, ValueError):  # a null character in a path is a ValueError
-        return _tile(name, side)
+        return _tile(name)
     jpeg = io.BytesIO()
     Image.fromarray(pixels).save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
     return Thumbnail(_uri("jpeg", jpeg.getvalue()), size[1], size[0], True)
 
 
-def _tile(name: str, side: int) -> Thumbnail:
+def _tile(name: str) -> Thumbnail:
     letters = plain(name.replace("\\", "/").rsplit("/", 1)[-1], 42)
     lines = [letters[i : i + 14] for i in range(0, len(letters), 14)][:4]
     text = "".join(f'<text x="48" y="{40 + 13 * i}">{escape(line)}</text>' for i, line in enumerate(lines))
     svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{side}" height="{side}" viewBox="0 0 96 96">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{SIDE}" height="{SIDE}" viewBox="0 0 96 96">'
         '<rect width="96" height="96" fill="#8a8a8a"/><path d="M36 12h24v14h-24z" fill="none" stroke="#fff" stroke-width="2"/>'
         f'<g fill="#fff" font-family="system-ui,sans-serif" font-size="10" text-anchor="middle">{text}</g></svg>'
     )
-    return Thumbnail(_uri("svg+xml", svg.encode()), side, side, False)
+    return Thumbnail(_uri("svg+xml", svg.encode()), SIDE, SIDE, False)
 
 
 def _uri(kind: str, data: bytes) -> str:

@@ -40,19 +40,12 @@ def write_report(
     probabilities: np.ndarray,
     *,
     searched: bool,
-    grown: bool = True,
+    grown: bool,
 ) -> None:
-    """Write the page of a search.
+    """Write the page of a search, of its spec, on all labelled ``rows`` of the main feature file, open.
 
-    Args:
-        path: the HTML file.
-        result, spec: what the search came to, and what it was asked to do.
-        rows: all labelled rows.
-        store: the main feature file, open.
-        problem: the rows that the search saw.
-        probabilities: of the test rows, calibrated, float64 (n, K).
-        searched: whether the head was searched for, or given.
-        grown: whether to fit it on growing shares of the photos.
+    ``problem`` has the rows that the search saw. ``probabilities``, float64 (n, K), are of the test rows, calibrated.
+    The head was ``searched`` for, or given; where ``grown``, it is fitted on growing shares of the photos too.
     """
     images = _shown(rows)
     trials, winner = result.leaderboard, result.leaderboard[0]

@@ -41,20 +41,13 @@ class Curves:
 
 @dataclass(frozen=True)
 class Picture:
-    """A photo, its label, and what was said of it.
+    """A photo, its label, and what was said of it; both are indices into the class names."""
 
-    Attributes:
-        path: the name to show.
-        file: where the picture lies; None = it is not at hand.
-        true, predicted: indices into the class names.
-        probability: of the predicted class, in [0, 1].
-    """
-
-    path: str
-    file: Path | None
+    path: str  # the name to show
+    file: Path | None  # where the picture lies; None = it is not at hand
     true: int
     predicted: int
-    probability: float
+    probability: float  # of the predicted class, in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -114,10 +107,8 @@ def suspects_of(images: ImageTable, rows: np.ndarray, calibrated: np.ndarray) ->
     issues = find_label_errors(calibrated, images.labels[rows])
     if issues is None:
         return None
-    found = [(int(rows[issue.row]), issue) for issue in issues]
-    return [
-        Picture(images.paths[i], images.files[i], issue.given, issue.suggested, issue.probability_suggested) for i, issue in found
-    ]
+    found = [(int(rows[issue.row]), (issue.given, issue.suggested, issue.probability_suggested)) for issue in issues]
+    return [Picture(images.paths[i], images.files[i], *said) for i, said in found]
 
 
 def coverage_of(calibrated: np.ndarray, labels: np.ndarray) -> list[SelectiveScores]:
@@ -130,8 +121,7 @@ def duplicates_of(groups: Groups, images: ImageTable) -> list[Duplicates]:
     sizes = np.bincount(groups.ids)
     return [
         Duplicates(
-            ", ".join(CAUSES[cause] for cause in causes),
-            [(images.paths[i], images.files[i]) for i in groups.members(group)],
+            ", ".join(map(CAUSES.__getitem__, causes)), [(images.paths[i], images.files[i]) for i in groups.members(group)]
         )
         for group, causes in sorted(groups.causes.items(), key=lambda item: -int(sizes[item[0]]))
     ]
