@@ -56,7 +56,7 @@ class Engine(Protocol):
 
     def extract(self, images: np.ndarray) -> np.ndarray:
         """Return ``start(images)()``."""
-        ...
+        return self.start(images)()
 
 
 def grid_of(shape: Sequence[int]) -> tuple[int, int, int]:

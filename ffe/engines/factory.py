@@ -46,11 +46,7 @@ def int8_text(vnni: bool | None) -> str:
 
 
 def check_engine(name: str, precision: Precision = "float32") -> None:
-    """Check what a user typed.
-
-    Raises:
-        EngineError: there is no such engine, it is not installed, or it has no such precision.
-    """
+    """Raise an EngineError if there is no such engine, it is not installed, or it has no such precision."""
     if name not in ENGINES:
         raise EngineError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
     if (name == "openvino" or precision == "int8") and not has_openvino():
@@ -123,13 +119,9 @@ def open_engine(
     batch_size: int | None = None,
     quantized: IrModel | None = None,
 ) -> Engine:
-    """Build the backbone of a spec and put it on an engine.
+    """Build the backbone of a spec and put it on an engine, one of ``ENGINES``.
 
-    Args:
-        spec: says what to build; ``weights`` are its own.
-        name: ``auto``, ``keras`` or ``openvino``.
-        batch_size: images in one call; None = the engine's own choice.
-        quantized: the int8 model, where the spec has one.
+    ``batch_size`` None is the engine's own choice; ``quantized`` is the int8 model, where the spec has one.
 
     Raises:
         EngineError: there is no such engine, or it cannot run this here.
@@ -156,16 +148,9 @@ def open_saved_engine(
     name: str = "auto",
     batch_size: int | None = None,
 ) -> Engine:
-    """Put a backbone that was saved on an engine.
+    """Put a backbone that was saved on an engine: as the IR model, or the ``.keras`` file that ``keras_file`` lends, if any.
 
-    Args:
-        spec: what it was built from.
-        ir: the backbone as an IR model, if there is one.
-        keras_file: lends it as a ``.keras`` file, or None if there is none.
-        name, batch_size: see ``open_engine``.
-
-    Raises:
-        EngineError: there is no such engine, or not in a form that it takes.
+    The others are as of ``open_engine``; an EngineError says that the engine takes neither form.
     """
     chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:

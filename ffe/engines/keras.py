@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe.base.forks import check_same_process
-from ffe.engines.base import grid_of, padded
+from ffe.engines.base import Engine, grid_of, padded
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
 from ffe.specs import ExtractSpec, PreprocessMode
 
@@ -19,19 +19,15 @@ if TYPE_CHECKING:
     import keras
 
 
-class KerasEngine:
+class KerasEngine(Engine):
     """Runs a Keras model; uint8 goes to the device and is scaled there.
 
     Keras's backends share the sums of a batch among threads in their own ways: on processors without AVX-512,
     TensorFlow's rows differed in their last bit (1e-7) with the fill of the batch and with their neighbours. So
     ``exact`` is False, everywhere.
 
-    Args:
-        model: from float32 (N, H, W, 3), scaled, to features of any rank.
-        spec: what the model was built from.
-        batch_size: every call is padded to it, so that one graph is traced.
-
-    Attributes: see ``ffe.engines.base.Engine``; ``backbone`` is the model.
+    ``model`` goes from float32 (N, H, W, 3), scaled, to features of any rank; it stays as ``backbone``. Every call is
+    padded to ``batch_size``, so that one graph is traced.
     """
 
     name = "keras"
@@ -62,10 +58,6 @@ class KerasEngine:
         """Hand a batch to the thread that feeds the device; see ``ffe.engines.base.Engine.start``."""
         check_same_process(self._process, "The engine keras")
         return self._device.submit(self._run, images, self.batch_size).result
-
-    def extract(self, images: np.ndarray) -> np.ndarray:
-        """Return float32 (N, h * w * c); see ``ffe.engines.base.Engine.extract``."""
-        return self.start(images)()
 
     def _run(self, images: np.ndarray, batch_size: int) -> np.ndarray:
         started = time.perf_counter()

@@ -15,7 +15,7 @@ import numpy as np
 
 from ffe.base.openvino_ir import IrModel, check_graph
 from ffe.base.system import cores
-from ffe.engines.base import grid_of, padded
+from ffe.engines.base import Engine, grid_of, padded
 from ffe.errors import EngineError, one_line
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ def import_openvino() -> Any:
     """Import OpenVINO without its usage reports: where the package that sends them is missing, they are not sent.
 
     https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
-
-    Raises:
-        EngineError: it cannot be imported.
     """
     if "openvino_telemetry" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -45,14 +42,12 @@ def import_openvino() -> Any:
     return openvino
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Engine):
     """Runs an IR model, float32 or int8, on the CPU; the scaling of the pixels is part of the model.
 
     As many batches, each padded to ``batch_size``, are in flight as OpenVINO has streams, so that no core waits for
     the slowest layer of another's batch. With a batch size of 1 all cores work on the one image instead: a single
-    photo is answered soonest so.
-
-    Attributes: see ``ffe.engines.base.Engine``; ``size`` is the (height, width) that the model takes.
+    photo is answered soonest so. ``size`` is the (height, width) that the model takes.
     """
 
     name = "openvino"
@@ -111,10 +106,6 @@ class OpenVinoEngine:
             batch.request.set_input_tensor(self._ov.Tensor(batch.images, shared_memory=True))
             batch.request.start_async()
         return lambda: self._result(batch)
-
-    def extract(self, images: np.ndarray) -> np.ndarray:
-        """Return float32 (N, h * w * c); see ``ffe.engines.base.Engine.extract``."""
-        return self.start(images)()
 
     def _result(self, batch: _Batch) -> np.ndarray:
         with self._lock:

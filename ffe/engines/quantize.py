@@ -69,10 +69,7 @@ def quantized_for(
     The same images, in the same order (which must not depend on the labels), give the same sample everywhere and the same
     model on one machine; whether a cosine just reaches ``LEAST_COSINE`` may be another matter on another processor. Test
     and validation images take no part. The sample is decoded exactly, so that the model serves both ways of decoding.
-
-    Raises:
-        SourceError: there are too few readable images.
-        EngineError: int8 would change the features too much; or see ``ffe.engines``.
+    Too few readable images are a SourceError, features that change too much an EngineError.
     """
     key = {"model": model_key(spec), "sample": list(_looked_at(records, limits)), "recipe": _RECIPE}
 

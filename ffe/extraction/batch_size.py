@@ -29,9 +29,6 @@ def check_batch(batch_size: int | None, size: tuple[int, int]) -> None:
     """Refuse a batch of images (height, width) that surely does not fit into memory, before anything is loaded.
 
     Counted are the pixels alone, as whole numbers and as floats, and the pictures that are decoded ahead.
-
-    Raises:
-        SpecError: there is not so much memory, or the batch is below 1.
     """
     if batch_size is not None and batch_size < 1:
         raise SpecError(f"batch_size is {batch_size}, but must be at least 1.")

@@ -25,7 +25,7 @@ from ffe.extraction.incremental import Known, known
 from ffe.extraction.missing_images import refuse_losses
 from ffe.extraction.request import ExtractOptions, Job, existing_quantized, make_job
 from ffe.extraction.throughput_log import remembered
-from ffe.extraction.views import count_of, names_of
+from ffe.extraction.views import count_of, names_of, shared_count
 from ffe.store.disk_space import column_bytes, file_bytes, model_bytes
 from ffe.store.journal_records import RECORD_ROW, Record, check_same_spec, journal_bytes, read_records
 from ffe.store.reader import FeatureStore
@@ -37,47 +37,27 @@ _PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run is about to do.
+    """What a run is about to do."""
 
-    Attributes:
-        output: the feature file.
-        images: files that the source names.
-        views: rows of views that the finished file holds, at the most, beside those of the images.
-        compute: images, and views, to compute, at the most.
-        copied: rows that the feature file holds, of files that have not changed, and that stay.
-        check: files to read and compare by content: the feature file probably holds their rows.
-        unfinished: rows that an unfinished run has left; of these images, if there are no more than are missing.
-        skipped: files known to give no row.
-        file_bytes: size of the finished file; None = not known before the backbone is loaded.
-        needed_bytes: what must be free meanwhile: the file; and where it is compressed, or another
-            is there already, the new rows once more until it is whole.
-        least_bytes: the same if files of equal size are copies, and only files named like pictures are some.
-        free_bytes: what is free.
-        seconds: how long the images take; None = no run like this was seen here.
-        dropped: rows of views that the feature file holds and that go, for they are not asked for.
-    """
-
-    output: Path
-    images: int
-    views: int
-    compute: int
-    copied: int
-    check: int
-    unfinished: int
-    skipped: int
-    file_bytes: int | None
+    output: Path  # the feature file
+    images: int  # files that the source names
+    views: int  # rows of views that the finished file holds, at the most, beside those of the images
+    compute: int  # images, and views, to compute, at the most
+    copied: int  # rows that the feature file holds, of files that have not changed, and that stay
+    check: int  # files to read and compare by content: the feature file probably holds their rows
+    unfinished: int  # rows that an unfinished run has left; of these images, if there are no more than are missing
+    skipped: int  # files known to give no row
+    file_bytes: int | None  # size of the finished file; None = not known before the backbone is loaded
+    # what must be free meanwhile: the file; and where it is compressed, or another is there already, the new rows once more
+    # until it is whole
     needed_bytes: int | None
-    least_bytes: int
-    free_bytes: int
-    seconds: float | None
-    dropped: int = 0
+    least_bytes: int  # the same if files of equal size are copies, and only files named like pictures are some
+    free_bytes: int  # what is free
+    seconds: float | None  # how long the images take; None = no run like this was seen here
+    dropped: int = 0  # rows of views that the feature file holds and that go, for they are not asked for
 
     def refuse(self) -> None:
-        """Make sure that the run is not surely in vain.
-
-        Raises:
-            DiskFullError: what it needs is more than what is free.
-        """
+        """Raise a DiskFullError if the run is surely in vain: it needs more than what is free."""
         if self.least_bytes > self.free_bytes:
             raise DiskFullError(
                 f"The disk of '{self.output}' has {bytes_text(self.free_bytes)} free, but at least "
@@ -147,7 +127,7 @@ def estimate_job(
         least_bytes=least,
         free_bytes=free_disk(Path(os.path.realpath(job.output)).parent),
         seconds=0.0 if compute == 0 else None if rate is None else compute / rate,
-        dropped=_dropped_views(job, existing),
+        dropped=0 if existing is None else int((existing.views > shared_count(job.views, existing.made_views)).sum()),
     )
 
 
@@ -164,21 +144,10 @@ def estimate_plan(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estim
     )
 
 
-def _dropped_views(job: Job, existing: FeatureStore | None) -> int:
-    """Count the views in a feature file that are not asked for any more: they differ otherwise, or have higher numbers."""
-    if existing is None or existing.made_views is None:
-        return 0
-    alike = job.views is not None and job.views.augment == existing.made_views.augment
-    return int((existing.views > (job.views.count if alike and job.views is not None else 0)).sum())
-
-
 def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **keywords: Any) -> Estimate:
-    """Say what ``extract`` would do with the same keywords, check what it would check, and write nothing.
+    """Say what ``extract`` would do with the same keywords, check and refuse what it would, and write nothing.
 
     The backbone is built, once, where no earlier run has told the shape of its features.
-
-    Raises:
-        SourceError, BackboneError, WeightsError, EngineError, StoreError, StaleStoreError: as ``extract`` would.
     """
     options = ExtractOptions(source, output, **keywords)
     job = make_job(options, download=False)

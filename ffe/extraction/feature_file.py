@@ -149,11 +149,7 @@ def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped
 
 @collector_paused()
 def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[int, list[Skipped], Changes]:
-    """Put the feature file in place, unless the one that is there says all this already.
-
-    Returns:
-        How many rows it has, the files that gave none, and what changed.
-    """
+    """Put the feature file in place, unless it says all this already: its rows, the files that gave none, what changed."""
     job, existing, journal = plan.job, plan.existing, plan.journal
     table, counts = table_of(job, rows, skipped), counts_of(job, rows)
     changed = Changes(unchanged=len(rows)) if plan.written else changes(existing, table[0])

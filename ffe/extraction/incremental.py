@@ -14,7 +14,7 @@ from ffe._version import __version__
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import counted, listed
 from ffe.extraction.request import Job
-from ffe.extraction.views import count_of
+from ffe.extraction.views import count_of, shared_count
 from ffe.images.file_names import ByName
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
@@ -57,7 +57,7 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     trusted = existing.source == job.source and not job.options.rehash
     places = ByName((existing.paths[i], i) for i in existing.plain.tolist())
     made = existing.made_views
-    alike = views.count if views is not None and made is not None and views.augment == made.augment else 0
+    alike = shared_count(views, made)
     held = _views_held(existing, alike)
     stored: list[Stamp] = [(size, changed) for size, changed in existing.stat.tolist()]
     sha256, phash = existing.sha256, existing.phash.tolist()
@@ -152,10 +152,9 @@ def _compared(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[dict[
 
 
 def removed_text(existing: FeatureStore, rows: Sequence[Row], skipped: Sequence[Skipped], folder: Path) -> tuple[str, bool]:
-    """Say why rows of an old file are not in the new one: ``2 files are gone and 3 are no longer listed``.
+    """Say why rows of an old file are not in the new one, ``2 files are gone and 3 are no longer listed``.
 
-    Returns:
-        The causes, and whether anything is lost: a list that names fewer files is what somebody wanted.
+    And whether anything is lost: a list that names fewer files is what somebody wanted.
     """
     paths = removed_paths(existing, rows)
     unreadable = {item.path for item in skipped}.intersection(paths)

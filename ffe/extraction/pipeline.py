@@ -6,7 +6,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,9 @@ _MOST_WAITING = 2048  # files that need no backbone are passed on at the latest 
 
 @dataclass(frozen=True)
 class ImageFeatures(DecodedImage):
-    """What became of one file, or of one view of it, without its pixels.
+    """What became of one file, or of one view of it, without its pixels."""
 
-    Attributes:
-        features: float32 (D,); None if they were known already, or the file failed.
-    """
-
-    features: np.ndarray | None = None
+    features: np.ndarray | None = None  # float32 (D,); None if they were known already, or the file failed
 
 
 def noting(pictures: Iterable[tuple[str, Path | bytes]], names: dict[int, str]) -> Iterator[Path | bytes]:
@@ -49,73 +45,57 @@ def feature_rows(batches: Iterable[list[ImageFeatures]], dims: int, refusal: Cal
     return np.stack(rows) if rows else np.empty((0, dims), np.float32)
 
 
+@dataclass(eq=False)
 class Pipeline:
-    """Pushes files through the backbone in batches, several at once, in order.
+    """Pushes files through the backbone in batches, several at once, in order."""
 
-    Args:
-        images: the files, being decoded.
-        open_engine: opens the engine; called once, when the first image needs it.
-        batch_size: images in a batch; None = what the engine and the first seconds make best.
-        dtype: type that the features are stored in; they are rounded to it here, so that prediction sees what training saw.
-        known: says of a digest and a view that its features are there already. Where it is given, files of equal content
-            are computed once.
+    images: ImageStream  # the files, being decoded
+    open_engine: Callable[[], Engine]  # called once, when the first image needs it
+    _: KW_ONLY
+    batch_size: int | None = None  # images in a batch; None = what the engine and the first seconds make best
+    dtype: str = "float32"  # that features are stored in; they are rounded to it here, so prediction sees what training saw
+    # says of (digest, view) that its features are there already; where it is given, equal files are computed once
+    known: Callable[[str, int], bool] | None = None
+    engine: Engine | None = field(default=None, init=False)  # None until the first image needed it
 
-    Attributes:
-        engine: None until the first image needed it.
-    """
-
-    def __init__(
-        self,
-        images: ImageStream,
-        open_engine: Callable[[], Engine],
-        *,
-        batch_size: int | None = None,
-        dtype: str = "float32",
-        known: Callable[[str, int], bool] | None = None,
-    ) -> None:
-        self.engine: Engine | None = None
-        self._images = images
-        self._open_engine = open_engine
-        self._batch_size = batch_size
-        self._dtype = dtype
-        self._known = known
+    def __post_init__(self) -> None:
         self._taken: set[tuple[str, int]] = set()
         self._sizer: BatchSize | None = None
         self._running: deque[tuple[list[DecodedImage], Callable[[], np.ndarray] | None]] = deque()
         self._waited = 0.0
         self._idle = self._others()
-        images.known = self._skip
+        self.images.known = self._skip
 
     @property
     def stages(self) -> Stages:
         """Where the time went so far."""
         return Stages(
-            read=self._images.read_seconds,
-            decode=self._images.decode_seconds,
-            decoding=self._images.decoding,
+            read=self.images.read_seconds,
+            decode=self.images.decode_seconds,
+            decoding=self.images.decoding,
             backbone=0.0 if self.engine is None else self.engine.seconds,
             processor=max(0.0, self._others() - self._idle),
             shared=self.engine is not None and self.engine.on_cpu,
-            waited_for_images=self._images.waited,
+            waited_for_images=self.images.waited,
             waited_for_backbone=self._waited,
         )
 
     def _others(self) -> float:
         """Return the processor time of all threads but those that read and decode."""
-        return time.process_time() - self._images.thread_seconds
+        return time.process_time() - self.images.thread_seconds
 
     def _skip(self, sha256: str, view: int) -> bool:
-        return self._known is not None and ((sha256, view) in self._taken or self._known(sha256, view))
+        return self.known is not None and ((sha256, view) in self._taken or self.known(sha256, view))
 
     def __iter__(self) -> Iterator[list[ImageFeatures]]:
         """Yield what became of the files, batch by batch, in order."""
         waiting: list[DecodedImage] = []
         wanted = 0
-        for item in self._images:
+        for item in self.images:
             if item.pixels is not None and self._skip(item.sha256, item.view):  # an equal file came by since it was decoded
                 item = replace(item, pixels=None)
             if item.pixels is not None:
-                if self._known is not None:
+                if self.known is not None:
                     self._taken.add((item.sha256, item.view))
                 wanted += 1
                 self._open()
@@ -131,9 +111,9 @@ class Pipeline:
     def _open(self) -> None:
         if self.engine is None:
             before = self._others()
-            self.engine = self._open_engine()
+            self.engine = self.open_engine()
             self._idle += self._others() - before
-            self._sizer = BatchSize(self.engine, fixed=self._batch_size is not None)
+            self._sizer = BatchSize(self.engine, fixed=self.batch_size is not None)
 
     def _start(self, items: list[DecodedImage]) -> Iterator[list[ImageFeatures]]:
         """Start a batch; yield an earlier one if there are as many on their way as the engine takes."""
@@ -144,7 +124,7 @@ class Pipeline:
         if pixels:
             assert self._sizer is not None
             if self._sizer.memory_is_low():
-                self._images.ahead = max(2, self._images.ahead // 2)
+                self.images.ahead = max(2, self.images.ahead // 2)
             result = self._sizer.start(np.stack(pixels))
         self._running.append((items, result))
 
@@ -155,10 +135,10 @@ class Pipeline:
             features = result()
             self._waited += time.perf_counter() - started
             with np.errstate(over="ignore"):  # what does not fit is refused below
-                features = features.astype(self._dtype, copy=False).astype(np.float32, copy=False)
+                features = features.astype(self.dtype, copy=False).astype(np.float32, copy=False)
             if not np.isfinite(features).all():
-                hint = "use --dtype float32" if self._dtype != "float32" else "check the weights, or use --precision float32"
-                raise DataError(f"The backbone gave features that are NaN or too large for {self._dtype}; {hint}.")
+                hint = "use --dtype float32" if self.dtype != "float32" else "check the weights, or use --precision float32"
+                raise DataError(f"The backbone gave features that are NaN or too large for {self.dtype}; {hint}.")
             rows = iter(features)
         own = [None if item.pixels is None else next(rows) for item in items]
         return [ImageFeatures(**vars(replace(item, pixels=None)), features=row) for item, row in zip(items, own, strict=True)]

@@ -63,22 +63,14 @@ class Stages:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
-
-    Attributes:
-        done, total: images, with all their views.
-        skipped: files so far that gave no row.
-        rate: images a second that go through the backbone, with their views; 0 before the first.
-        remaining: seconds left, if the rest must be computed.
-        stages: seconds spent in each stage so far.
-    """
+    """How far a run is; ``done`` and ``total`` are images, with all their views."""
 
     done: int
     total: int
-    skipped: int
-    rate: float
-    remaining: float
-    stages: Stages
+    skipped: int  # files so far that gave no row
+    rate: float  # images a second that go through the backbone, with their views; 0 before the first
+    remaining: float  # seconds left, if the rest must be computed
+    stages: Stages  # seconds spent in each stage so far
 
 
 def no_progress(_: object) -> None:

@@ -65,6 +65,11 @@ def count_of(record: ImageRecord, views: ViewsSpec | None) -> int:
     return views.count if views is not None and trains(record) else 0
 
 
+def shared_count(asked: ViewsSpec | None, made: ViewsSpec | None) -> int:
+    """Return the highest number of a view that is asked for, where a feature file has such views; 0 where these differ."""
+    return asked.count if asked is not None and made is not None and asked.augment == made.augment else 0
+
+
 def names_of(augment: AugmentSpec | None) -> Callable[[str, int], str]:
     """Return what names features by what made them: (digest of the content, view) -> name.
 
