@@ -60,11 +60,7 @@ class Spec:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Rebuild a spec from ``to_json()``.
-
-        Raises:
-            SpecError: a field is missing, unknown or out of range.
-        """
+        """Rebuild a spec from ``to_json()``; a field that is missing, unknown or out of range is a SpecError."""
         fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         needed = {name for name, f in fields.items() if "since" not in f.metadata}
         if not isinstance(value, dict) or not needed <= set(value) <= set(fields):

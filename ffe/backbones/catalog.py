@@ -155,11 +155,7 @@ _OTHERS = {
 
 
 def find(name: str) -> Backbone:
-    """Return the row of a backbone.
-
-    Raises:
-        BackboneError: there is no such name; the message offers the nearest.
-    """
+    """Return the row of a backbone; a BackboneError offers the nearest name."""
     row = _OTHERS.get(name) or CATALOG.get(name.lower())
     if row is None:
         raise BackboneError(f"There is no backbone '{name}'; 'ffe backbones' lists all of them.{did_you_mean(name, CATALOG)}")
@@ -167,11 +163,7 @@ def find(name: str) -> Backbone:
 
 
 def check_size(row: Backbone, size: tuple[int, int]) -> None:
-    """Check an input (height, width).
-
-    Raises:
-        BackboneError: it is smaller than the backbone takes.
-    """
+    """Raise a BackboneError for an input (height, width) that is smaller than the backbone takes."""
     if min(size) < row.min_size:
         raise BackboneError(
             f"The backbone '{row.name}' takes pictures of at least {row.min_size} pixels; "

@@ -24,10 +24,6 @@ def check_size(size: tuple[int, int], batch_size: int) -> None:
 
     Counted are the weights, the gradients and the optimizer's means of the first dense layer, in which nearly all of
     them are, and what one batch leaves behind each layer.
-
-    Raises:
-        BackboneError: it is too small.
-        SpecError: there is not enough memory.
     """
     if min(size) < LEAST_SIZE:
         raise BackboneError(

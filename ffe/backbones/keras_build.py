@@ -30,15 +30,7 @@ _EFFICIENTNET_STD = (0.229, 0.224, 0.225)
 
 
 def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
-    """Build the frozen backbone of a spec.
-
-    Args:
-        spec: names the backbone, the layer, the input size and the precision.
-        weights: found by ``ffe.backbones.weights.resolve``.
-
-    Returns:
-        A model from float32 (N, H, W, 3), scaled as ``spec.preprocess.mode``
-        says, to the output of the layer, float32 of any rank.
+    """Build the frozen backbone of a spec: from float32 (N, H, W, 3), scaled by its mode, to float32 of any rank.
 
     Raises:
         BackboneError: the size is too small, or there is no such layer.

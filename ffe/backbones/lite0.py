@@ -60,11 +60,7 @@ def installed_file() -> Path | None:
 
 
 def needed_file() -> Path:
-    """Return the weights file of the installed package.
-
-    Raises:
-        WeightsError: the package is not installed.
-    """
+    """Return the weights file of the installed package; without one, a WeightsError says how to install it."""
     if path := installed_file():
         return path
     raise WeightsError(
@@ -143,11 +139,7 @@ def _weights_of(arrays: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
 
 
 def read_top(path: Path) -> Top:
-    """Return the top of the published network.
-
-    Raises:
-        WeightsError: it is another file.
-    """
+    """Return the top of the published network; another file is a WeightsError."""
     arrays = _read(path)
     names = Path(__file__).with_name("imagenet_classes.txt").read_text("utf-8").splitlines()
     return Top(arrays["_fc.weight"].T, arrays["_fc.bias"], tuple(names))

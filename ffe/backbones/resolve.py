@@ -24,15 +24,9 @@ def make_spec(
     *,
     download: bool = True,
 ) -> tuple[ExtractSpec, Weights]:
-    """Turn what a user asks for into a spec, and find the weights.
+    """Turn what a user asks for (see ``ffe.extract``) into a spec, and find the weights; ``download``: also elsewhere.
 
-    Args:
-        backbone: a name of the catalogue, or a model file (``.ffe``): its backbone, with its size and layer;
-            None = that of the weights, if they are in a model file, or the default.
-        size: input side or (height, width); None = the backbone's default.
-        weights: ``imagenet``, ``random``, or a path; that of a model file stands for its backbone.
-        layer, precision, dtype, decode: see ``ExtractSpec``.
-        download: fetch weights that are not on this machine.
+    A model file (``.ffe``) as ``backbone``, or as ``weights``, stands for its backbone, with its size and layer.
 
     Raises:
         BackboneError, WeightsError, SpecError: the wish cannot be met.
@@ -69,12 +63,7 @@ def _backbone_in_model(backbone: str, size: tuple[int, int] | None, weights: str
 
 
 def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool = True) -> Weights:
-    """Find the very weights that a spec was made with.
-
-    Args:
-        spec: of a feature file or a bundle.
-        weights: ``imagenet`` (looked for), or a path: of weights, or of a model file that holds the backbone.
-        download: fetch weights that are not on this machine.
+    """Find the very weights that a spec was made with; ``weights`` and ``download`` are as of ``make_spec``.
 
     Raises:
         WeightsError: they are not on this machine, or are others.

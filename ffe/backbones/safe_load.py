@@ -43,12 +43,7 @@ _ALLOWED = {
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a backbone that was saved as a ``.keras`` file: no code runs from it.
-
-    Raises:
-        BackboneError: it holds something else than a backbone.
-        EngineError: TensorFlow cannot work here, see ``ffe.base.forks``.
-    """
+    """Load a backbone that was saved as a ``.keras`` file: no code runs from it; what is no backbone is a BackboneError."""
     check_tensorflow()
     import keras
 

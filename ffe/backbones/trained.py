@@ -29,10 +29,7 @@ def is_model_file(text: str) -> bool:
 
 
 def find_in_model(path: Path) -> tuple[Weights, ExtractSpec]:
-    """Find the backbone in a model file, and check its digest; nothing of it is loaded.
-
-    Returns:
-        The file as a source of weights, and what the model's features are made by.
+    """Return a model file as a source of weights, and the model's spec; the digest is checked, and nothing is loaded.
 
     Raises:
         WeightsError: there is no such file, it is damaged, or it holds no backbone to build from.

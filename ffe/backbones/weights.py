@@ -71,13 +71,9 @@ def resolve(
     weights: str = IMAGENET,
     download: Callable[[Backbone, tuple[int, int]], None] | None = None,
 ) -> Weights:
-    """Find the weights of a backbone for an input (height, width).
+    """Find the weights of a backbone for an input (height, width): ``imagenet``, ``random``, or the path of a file.
 
-    Args:
-        row: the backbone.
-        size: some backbones were trained at several.
-        weights: ``imagenet``, ``random``, or the path of a Keras weights file.
-        download: fetches the ImageNet weights into Keras's cache; tried only where the download host answers.
+    ``download`` fetches those of ImageNet into Keras's cache; it is tried only where the download host answers.
 
     Raises:
         WeightsError: there are none; the message says where they were looked for and how to get them.

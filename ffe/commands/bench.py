@@ -149,18 +149,8 @@ def bench(
 ) -> BenchResult:
     """Measure every way from photos to features, in turn, ``repeats`` times.
 
-    The one-at-a-time way gets fewer photos, because it is slow; its seconds for
-    all of them are reckoned from its start-up and its rate.
-
-    Args:
-        source, backbone, size, weights: see ``ffe.extract``.
-        photos: how many of the source to take, at the most.
-        slow_photos: how many the one-at-a-time way gets, at the most.
-        repeats: measurements of each way.
-        on_step: told what is measured next.
-
-    Raises:
-        SourceError, BackboneError, WeightsError, EngineError: it cannot be measured.
+    At most ``photos`` of the source are taken (see ``ffe.extract``). The one-at-a-time way gets only ``slow_photos``, because
+    it is slow; its seconds for all of them are reckoned from its start-up and its rate.
     """
     spec, found = make_spec(backbone, size, weights)
     records = in_row_order(scan(source).records)[:photos]

@@ -90,11 +90,7 @@ class Checkup:
 
 
 def checkup(on_step: Callable[[str], None] = lambda step: None) -> Checkup:
-    """Look at the machine, try the engines, and measure decoding and the cached backbones for about a second each.
-
-    Args:
-        on_step: told what is looked at, or measured, next.
-    """
+    """Look at the machine, try the engines, and measure decoding and the cached backbones for about a second each."""
     files = sorted(cache_folder().glob("*.zip")) if cache_folder().is_dir() else []
     on_step("decoding is measured, for about two seconds")
     decode_rates = {how: rate for how in get_args(Decode) if (rate := _decode_rate(how)) is not None}

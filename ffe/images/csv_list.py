@@ -40,13 +40,8 @@ def read_list(path: Path) -> tuple[list[LabelledPath], list[Finding]]:
 
     It is UTF-8, or UTF-16 with its mark; fields end at commas, semicolons, tabs or
     bars, whichever make the first line name the columns. Of an image that is named
-    twice, the first line counts.
-
-    Returns:
-        The images in the order of the file, spelt as the disk spells them, and what is wrong with other lines.
-
-    Raises:
-        SourceError: nothing can be read from it.
+    twice, the first line counts. The images come in the order of the file, spelt as
+    the disk spells them, with what is wrong with other lines.
     """
     lines = list(io.StringIO(_text(path), newline=""))
     first, delimiter, header = _header(path, lines)

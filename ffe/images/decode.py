@@ -57,12 +57,8 @@ _FIRST_ON_ITS_SIDE = 5  # from here on height and width change places
 def read_image(file: str | os.PathLike[str] | bytes, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the bytes of an image file; bytes are returned as they are.
 
-    Links are followed; pipes, devices and sockets are never read. Of a file
-    whose first bytes are those of no picture, nothing more is read.
-
-    Raises:
-        DecodeError: the file is missing, is no file, cannot be read, is empty, is no picture, has more than
-            ``max_bytes``, or grows while it is read.
+    Links are followed; pipes, devices and sockets are never read. Of a file whose first bytes are those of no picture,
+    nothing more is read. What cannot be had, or has more than ``max_bytes``, is a DecodeError.
     """
     if isinstance(file, bytes):
         if len(file) > max_bytes:
@@ -144,17 +140,11 @@ def decode(
     Args:
         data: content of an image file of one of ``ffe.images.guards.KINDS``; its first bytes say which.
         size: (height, width) in pixels.
-        how: ``exact``, or ``fast``: JPEG files take a shorter way to nearly the
-            same pixels, see ``ffe.images.decode_fast``; all others are decoded exactly.
-        max_pixels: larger pictures are refused, before they are decoded.
+        how: ``fast``: JPEG files take the way of ``ffe.images.decode_fast``; all others are decoded exactly.
         notes: takes those of ``NOTES`` that are so.
-        truncated: ``keep`` takes pictures that lack pixels too, where their decoder gives some.
 
     Returns:
-        uint8 (height, width, 3), RGB, in [0, 255].
-
-    Raises:
-        DecodeError: with a reason that a person understands.
+        uint8 (height, width, 3), RGB, in [0, 255]; a DecodeError says what is wrong so that a person understands it.
     """
     found: list[str] = []
     kind = kind_of(data)

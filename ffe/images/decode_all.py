@@ -32,11 +32,7 @@ def decode_source(
 
     Returns:
         pixels uint8 (N, H, W, 3), RGB, of those that could be read: a memory map of a temporary file where memory is short;
-        what else is known of these N; and why the others could not be read, by position.
-
-    Raises:
-        SourceError: none of them could be read.
-        DiskFullError: neither memory nor the temporary folder has the room.
+        what else is known of these N; and why the others could not be read, by position. That none could is a SourceError.
     """
     pixels = empty_array((len(records), *size, 3), np.uint8, "pixels")
     read: list[DecodedImage] = []

@@ -16,13 +16,9 @@ _LINEAR_UP_TO = 1.5  # larger steps would skip pixels; they are averaged over ar
 
 
 def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> np.ndarray | None:
-    """Decode a JPEG file, as it lies in the file, and stretch it to a size, (height, width).
+    """Decode a JPEG file, as it lies in the file, and stretch it to a size: uint8 (height, width, 3), RGB.
 
-    Returns:
-        uint8 (height, width, 3), RGB; None if it has more than ``most_pixels``, or is CMYK.
-
-    Raises:
-        ValueError: the file is not quite sound.
+    None if it has more than ``most_pixels``, or is CMYK; a ValueError if it is not quite sound.
     """
     height, width = size
     full_height, full_width, colours, _ = simplejpeg.decode_jpeg_header(data)

@@ -44,11 +44,7 @@ def on_disk(path: Path) -> Path:
 
 
 class ByName(Generic[_T]):
-    """Values by name: those of the very name, else those of one that looks the same.
-
-    Args:
-        items: (name, value) of each; of equal names the last counts.
-    """
+    """Values by name: those of the very name, else those of one that looks the same; of equal names the last counts."""
 
     def __init__(self, items: Iterable[tuple[str, _T]]) -> None:
         self._exact = dict(items)

@@ -27,7 +27,6 @@ def layout_of(root: Path, files: _Files, loose: bool) -> Layout:
     others = [name for name in sorted(files) if not _is_split(name)]
     plain = [LabelledPath(path, name) for name in sorted(files) for path in files[name]]
     names = ", ".join(splits)
-    problem: str | None
     with_classes = any(_part(path) for name in splits for path in files[name])
     if others and not with_classes:  # "train" may well be a class, beside "bus" and "tram"
         return _class_folders(root, files, plain, loose)
@@ -47,7 +46,6 @@ def layout_of(root: Path, files: _Files, loose: bool) -> Layout:
     labels = {entry.label for entry in entries}
     if len({entry.split for entry in entries}) < len(splits):
         return "split folders", entries, f"'{root}' names one split twice ({names}); keep one folder for each split."
-    problem = None
     if len({composed(label) for label in labels}) == 1:
         inner, _ = _folders_in([entry.path.split("/")[2:] for entry in entries if entry.label])
         if len(inner) > 1:
@@ -55,7 +53,8 @@ def layout_of(root: Path, files: _Files, loose: bool) -> Layout:
                 f"The splits of '{root}' hold one folder only, '{max(labels)}', which holds others "
                 f"({few(quoted(inner))}); if those are the classes, move them up, directly into the splits."
             )
-    return "split folders", entries, problem
+            return "split folders", entries, problem
+    return "split folders", entries, None
 
 
 def _class_folders(root: Path, files: _Files, plain: list[LabelledPath], loose: bool) -> Layout:
@@ -81,12 +80,8 @@ def _problem_of_parts(
 ) -> str | None:
     """Return what is wrong with the splits in class folders, or None.
 
-    Args:
-        root: the source.
-        files: of each class.
-        inside: the folders in each class; empty = files that lie in none.
-        several: classes with more than one split.
-        parted: classes with nothing but splits.
+    ``inside`` has the folders in each class (empty = files that lie in none), ``several`` the classes with more than one
+    split, ``parted`` those with nothing but splits.
     """
     of_splits = [path for name in {*several, *parted} for path in files[name] if _is_split(_part(path))]
     pictures = [path for path in of_splits if has_image_suffix(path)]

@@ -23,37 +23,22 @@ _Folder = tuple[str, str, frozenset[_Identity]]  # where it lies, its relative p
 
 
 def list_files(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Return all regular files below a folder, sorted, whatever its subfolders are called; and (path, reason) of the rest.
-
-    Raises:
-        SourceError: the folder cannot be read.
-    """
+    """Return all regular files below a folder, sorted, whatever its subfolders are called; and (path, reason) of the rest."""
     walk = FolderWalk(folder)
     return [folder / path for path in sorted(walk.files)], sorted((printable(path), why) for path, why in walk.left_out)
 
 
 class FolderWalk:
-    """Goes through the folders below one, each once in a class, and what links lead to after all else.
+    """Goes through the folders below ``root``, each once in a class, and what links lead to after all else.
 
-    Args:
-        root: where it begins.
-        output: real path of a file that is being made; it and what is written beside it on the way are passed over.
-
-    Attributes:
-        files: relative paths of regular files; a name that is no text keeps its bytes, as ``os.fsdecode`` gives them.
-        left_out: (path, reason) of what is none.
-        folders: relative paths of all folders, and of links to nothing that are named like folders.
-        hidden: those of hidden folders, which are not entered.
-
-    Raises:
-        SourceError: ``root`` cannot be read.
+    ``output`` is the real path of a file that is being made; it and what is written beside it on the way are passed over.
     """
 
     def __init__(self, root: Path, output: str | None = None) -> None:
-        self.files: list[str] = []
-        self.left_out: list[tuple[str, str]] = []
-        self.folders: list[str] = []
-        self.hidden: list[str] = []
+        self.files: list[str] = []  # relative; a name that is no text keeps its bytes, as ``os.fsdecode`` gives them
+        self.left_out: list[tuple[str, str]] = []  # (path, reason) of what is no regular file
+        self.folders: list[str] = []  # and links to nothing that are named like folders
+        self.hidden: list[str] = []  # hidden folders, which are not entered
         self._output = output
         self._seen: dict[tuple[str, _Identity], str] = {}
         self._waiting: list[_Folder] = [(os.fspath(root), "", _above(root))]

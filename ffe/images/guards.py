@@ -105,18 +105,10 @@ def _unread(name: str) -> DecodeError:
 
 
 def checked(data: bytes, kind: str, most_pixels: int) -> bytes:
-    """Refuse a file that would take a decoder long, or more memory than its pixels need.
+    """Return the content of a file that takes a decoder no longer, and no more memory, than its pixels need.
 
-    Args:
-        data: content of the file.
-        kind: of ``kind_of``.
-        most_pixels: larger pictures are refused, where the header says their size plainly.
-
-    Returns:
-        The content; without its EXIF, if that claims more than it can hold.
-
-    Raises:
-        DecodeError: ``too-large``, ``broken`` or ``unsupported``.
+    It is without its EXIF, if that claims more than it can hold. Other files are a DecodeError; so are pictures of more
+    than ``most_pixels``, where the header says their size plainly.
     """
     try:
         return (kind in _CHECKS and _CHECKS[kind](data, most_pixels)) or data
@@ -134,10 +126,7 @@ def check_pixels(width: int, height: int, most: int, file_bytes: int) -> None:
 
 
 def tags_are_bounded(data: bytes, start: int = 0) -> bool:
-    """Return whether the values of a TIFF directory, such as EXIF, are no more than its file can hold without overlaps.
-
-    The data have a TIFF header at ``start``; anything else has no values.
-    """
+    """Return whether the values of a TIFF directory at ``start``, such as EXIF, are no more than its file can hold apart."""
     held, room = 0, len(data) - start
     for number, (_, kind, count, inside, at) in enumerate(_entries(data, start)):
         size = _WIDTHS.get(kind, 0) * count

@@ -103,24 +103,8 @@ class ImageStream:
     Decoders let go of Python's lock, so threads use all cores while the caller runs the backbone. Where he
     has to wait because the threads wait for the disk or the network, more threads are taken on.
 
-    Args:
-        files: paths, or the bytes of image files.
-        size: (height, width) in pixels.
-        how: ``exact`` or ``fast``; see ``ffe.images.decode``.
-        workers: threads; None = one per core, and up to two where reading is slow.
-        known: says of a digest and a view that its pixels are not wanted.
-        limits: larger files become errors.
-        views: says which views of the file at a position are wanted; the file is decoded once for all of them.
-        augment: how they differ from the picture; None = there are none but it.
-
-    Attributes:
-        workers: threads now.
-        ahead: images decoded ahead of the caller, at the most; may be set.
-        read_seconds: time that all threads together spent reading files.
-        decode_seconds: processor time that they spent decoding and resizing; ``decoding``: with waiting for a core.
-        thread_seconds: processor time of the threads, reading included.
-        waited: time that the caller waited for an image.
-        noted: positions of the files that ``ffe.images.decode`` noted something of, in no order.
+    ``size`` is (height, width) in pixels. ``known`` says of a digest and a view that its pixels are not wanted, ``views``
+    which views of the file at a position are; it is decoded once for all of them. ``augment`` None = there are none.
     """
 
     def __init__(
@@ -136,10 +120,12 @@ class ImageStream:
         augment: AugmentSpec | None = None,
     ) -> None:
         self.known = known
-        self.workers = workers or default_workers()
-        self.ahead = max(LEAST_AHEAD, min(1024, _AHEAD_BYTES // (size[0] * size[1] * 3)))
+        self.workers = workers or default_workers()  # threads now; up to two a core where reading is slow and none is named
+        self.ahead = max(LEAST_AHEAD, min(1024, _AHEAD_BYTES // (size[0] * size[1] * 3)))  # of the caller; may be set
+        # of all threads together: reading files; processor time of decoding and resizing (``decoding``: with waiting for a
+        # core), and of all that they do. ``waited``: of the caller, for an image
         self.read_seconds = self.decode_seconds = self.thread_seconds = self.decoding = self.waited = 0.0
-        self.noted: dict[str, list[int]] = {kind: [] for kind in NOTES}
+        self.noted: dict[str, list[int]] = {kind: [] for kind in NOTES}  # positions of files by what was noted, in no order
         self._files = enumerate(files)
         self._size = size
         self._how = how

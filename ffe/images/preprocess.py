@@ -20,12 +20,10 @@ SCALING = {
 
 
 def preprocess(images: np.ndarray, mode: PreprocessMode) -> np.ndarray:
-    """Scale pixel values, uint8 (N, H, W, 3) in RGB, as ``keras.applications.<model>.preprocess_input`` does.
+    """Scale pixel values, uint8 (N, H, W, 3) in RGB, as ``keras.applications.<model>.preprocess_input`` does, to float32.
 
-    Returns:
-        float32 (N, H, W, 3): ``tf`` RGB in [-1, 1]; ``caffe`` BGR with the
-        ImageNet means subtracted, in [-123.68, 151.061]; ``torch`` RGB,
-        standardised, about [-2.2, 2.7]; ``none`` RGB in [0, 255].
+    ``tf`` RGB in [-1, 1]; ``caffe`` BGR less the ImageNet means, in [-123.68, 151.061]; ``torch`` RGB, standardised, about
+    [-2.2, 2.7]; ``none`` RGB in [0, 255].
     """
     x = images.astype(np.float32)
     if mode == "tf":

@@ -39,24 +39,16 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a source holds.
+    """What a source holds."""
 
-    Attributes:
-        root: the folder that the records' paths are relative to.
-        kind: how the source was understood.
-        class_names: sorted names, in the form NFC; a label is an index into them.
-        records: sorted by path.
-        left_out: (path, reason) of files that are no records: special files,
-            names that are no text, files outside the class folders, class folders without files.
-        findings: what a user should know of it, the gravest first.
-    """
-
-    root: Path
-    kind: Kind
-    class_names: tuple[str, ...]
-    records: tuple[ImageRecord, ...]
+    root: Path  # the folder that the records' paths are relative to
+    kind: Kind  # how the source was understood
+    class_names: tuple[str, ...]  # sorted names, in the form NFC; a label is an index into them
+    records: tuple[ImageRecord, ...]  # sorted by path
+    # (path, reason) of files that are no records: special files, names that are no text, files outside the class folders, class
+    # folders without files
     left_out: tuple[tuple[str, str], ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()  # what a user should know of it, the gravest first
 
 
 def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
@@ -70,11 +62,7 @@ def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
     ``group``; its paths are relative to the CSV. Hidden files are passed over. Links are
     followed; a loop of links ends, and a folder that is reached twice within a class
     counts once. Names that look the same are the same: they are compared in the form NFC.
-
-    Args:
-        source: the folder or CSV.
-        output: a file that is being made from the source; where it lies inside
-            the folder, it and what is written beside it are no images.
+    ``output`` is a file that is being made from the source; inside the folder it is no image.
 
     Raises:
         SourceError: the source is missing, empty, or can be read in two ways; a line of
@@ -91,11 +79,7 @@ def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
 
 
 def list_images(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
-    """List the images of a source as ``scan`` does, but refuse nothing that can be looked at: it becomes a finding.
-
-    Raises:
-        SourceError: the source is missing or empty, or no list of images.
-    """
+    """List the images of a source as ``scan`` does, but refuse nothing that can be looked at: it becomes a finding."""
     if not os.fspath(source):
         raise SourceError("The source is empty; name the folder or CSV of the images (is a variable unset?).")
     path = on_disk(Path(source))
@@ -155,12 +139,8 @@ def _lost_folders(
 ) -> Iterator[Finding]:
     """Yield the class folders, and splits, that give no image: refused where there is something in them that cannot be read.
 
-    Args:
-        root: the source.
-        walk: what lies in it.
-        used: paths of the images.
-        left_out: what gives none, and why; empty folders are added.
-        deep: class folders lie so deep.
+    ``used`` has the paths of the images, ``left_out`` what gives none, and why; empty folders are added. Class folders lie
+    ``deep`` folders deep.
     """
     filled = {top for path in used for top in _tops(path)}
     why: dict[str, str] = {}
