@@ -139,11 +139,7 @@ def _leave(result: Any) -> None:
 
 
 class EpochProgress(Display):
-    """Shows a training: a line for each epoch, and on a terminal how far the running one is.
-
-    Attributes:
-        callbacks: what to call when, as ``ffe.finetune`` and ``ffe.scratch`` name it.
-    """
+    """Shows a training: a line for each epoch, and on a terminal how far the running one is."""
 
     def __init__(self) -> None:
         super().__init__()

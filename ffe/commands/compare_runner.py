@@ -83,13 +83,7 @@ class CompareOptions:
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> Self:
-        """Return the value of the keywords of ``ffe.compare``.
-
-        Where no backbone is named, it is that of the features in the folder, with its size.
-
-        Raises:
-            SpecError, BackboneError: one of them cannot be meant.
-        """
+        """Return the value of the keywords of ``ffe.compare``; without a backbone, that of the features in the folder."""
         rest = dict(keywords)
         clock, seconds, epochs = Clock(time.monotonic(), rest["seconds"]), rest["seconds"], rest["epochs"]
         if seconds is not None and not 0 < seconds < 1e7:
@@ -117,13 +111,7 @@ class CompareOptions:
 
 
 class RoadRunner:
-    """Runs roads, and remembers what the later ones take from the earlier.
-
-    Attributes:
-        options: what was asked for.
-        features: the feature file of the plain images.
-        interrupted: whether no more roads are gone.
-    """
+    """Runs roads, and remembers what the later ones take from the earlier."""
 
     def __init__(self, options: CompareOptions) -> None:
         self.options = options
@@ -197,12 +185,7 @@ class RoadRunner:
                 yield replace(road, evaluation=evaluation)
 
     def run(self, name: str, seconds: float | None) -> Road:
-        """Run one road, for about so many seconds; None = as long as it likes.
-
-        Raises:
-            FfeError: it cannot be gone.
-            OutOfTimeError: the time of all of them is over.
-        """
+        """Run one road, for about so many seconds; None = as long as it likes."""
         if name in {FROZEN, VIEWS}:
             return self._search(name, seconds)
         if name in {FINETUNING, HEAD_ONLY}:
@@ -350,8 +333,7 @@ class RoadRunner:
     def _warm_start(self) -> tuple[Path, float]:
         """Return a model whose head consists of layers, and the seconds that it took.
 
-        It is the best one of the search over frozen features, or a logistic
-        regression where there was no search.
+        It is the best of the search over frozen features, or a logistic regression where there was none.
         """
         if self._start is not None:
             return self._start

@@ -87,17 +87,10 @@ class CompareResult:
 
 
 def ranked(roads: Sequence[Road], labels: np.ndarray, groups: np.ndarray | None) -> tuple[tuple[Road, ...], list[str], str]:
-    """Compare all roads with the best of them.
+    """Compare all roads with the best of them, on test images with labels int64 (m,) and groups int64 (m,).
 
-    Args:
-        roads: all of them.
-        labels: int64 (m,), of the test images.
-        groups: int64 (m,), test images that belong together; None = each stands alone.
-
-    Returns:
-        The roads with their comparisons, the names of those that have a result,
-        best first, and the name of the quickest of those that are as good as
-        the best, which few images cannot tell; empty if there is none.
+    Return the roads with their comparisons, the names of those that have a result, best first, and the name of the quickest of
+    those that are as good as the best, which few images cannot tell; empty if there is none.
     """
     done = sorted((road for road in roads if road.evaluation is not None), key=lambda road: road.rank)
     if not done:

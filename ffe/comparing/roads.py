@@ -29,11 +29,7 @@ ON_BACKBONE = {FROZEN, VIEWS, FINETUNING, HEAD_ONLY}
 
 
 def check_roads(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of roads in the order of ``ROADS``, each once; all of them if none is named.
-
-    Raises:
-        SpecError: there is no such road.
-    """
+    """Return names of roads in the order of ``ROADS``, each once; all of them if none is named."""
     for name in names:
         if name not in ROADS:
             raise SpecError(f"There is no road '{name}'; choose among {', '.join(ROADS)}.{did_you_mean(name, ROADS)}")

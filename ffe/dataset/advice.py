@@ -22,12 +22,10 @@ _Said = Iterator[tuple[Level, str]]
 
 
 def advise(found: ScanResult, min_size: int, remarks: Sequence[str] = ()) -> tuple[Advice, ...]:
-    """Return what to do, the gravest first.
+    """Return what to do, the gravest first, from all that a scan found but its own advice.
 
-    Args:
-        found: what the scan found; its own advice is not read.
-        min_size: pixels that the backbone needs in either direction.
-        remarks: on files that are taken and had better be looked at, each a sentence without its end.
+    ``min_size``: pixels that the backbone needs in either direction; ``remarks``: sentences, without their ends, on files that
+    are taken and had better be looked at.
     """
     said = [
         *((finding.level, _sentence(finding.text)) for finding in found.findings),

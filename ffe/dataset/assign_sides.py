@@ -69,15 +69,8 @@ def drawn_sides(
 ) -> tuple[np.ndarray, HoldOut]:
     """Give each image the side that its source gives it, or else the training; draw the test where the source gives none.
 
-    Args:
-        images: N images; those without a label are left out.
-        groups: of those that have labels.
-        test_fraction: share that tests, where the source gives no such images.
-        seed: of the draw.
-        tested: digests of images that tested in the model that is replaced, and test again.
-
-    Returns:
-        str (N,), the side of each; and what was drawn, for those with labels.
+    ``groups`` are of the images that have labels; the others are left out. ``tested``: digests of images that tested in the
+    model that is replaced, and test again. Return the sides, str (N,), and what was drawn, for those with labels.
     """
     side = np.asarray([given or TRAIN for given in images.given], "U5")
     side[images.labels < 0] = LEFT_OUT
@@ -110,15 +103,10 @@ class Splitter:
     def split_anew(
         self, images: ImageTable, groups: Groups, test_fraction: float, *, once: bool = False, tested: Collection[str] = ()
     ) -> ImageSplit:
-        """Split images as the source does, or by their content.
+        """Split images as the source does, or by their content; see ``drawn_sides``.
 
-        Args:
-            images, groups, test_fraction, tested: see ``drawn_sides``.
-            once: whether copies of an image that the source puts on several sides are left out of all but the first of
-                training, validation and test.
-
-        Raises:
-            DataError: a class has no image on one of the sides.
+        With ``once``, copies of an image that the source puts on several sides are left out of all but the first of training,
+        validation and test. A DataError where a class has no image on one of the sides.
         """
         if self.split is not None:
             return self._as_split(images, groups, self.split)
@@ -127,21 +115,13 @@ class Splitter:
         return self._checked(_without_copies(assigned) if once else assigned)
 
     def split_as_before(self, images: ImageTable, groups: Groups, known: Mapping[str, str]) -> ImageSplit:
-        """Split images as they were when a model was made.
+        """Split images as they were when a model was made; ``known`` has the side of each digest of it.
 
         Images that the model was not made with train, unless the source gives them
         another side, or they belong together with images that test or validate: then
         so do they, or are left out where those stand on several sides, or the source
         wants them elsewhere. Where the model had no validation images, a share of those that
         train validate from now on, whole groups at a time.
-
-        Args:
-            images: the images.
-            groups: of those that have labels.
-            known: digest -> ``train``, ``valid``, ``test`` or empty, of the model's images.
-
-        Raises:
-            DataError: a class has no image on one of the sides.
         """
         if self.split is not None:
             return self._as_split(images, groups, self.split)

@@ -29,14 +29,7 @@ def check_readable(
 ) -> None:
     """Make sure that every class has an image that can be read.
 
-    Args:
-        class_names: of the source.
-        records: its images.
-        failed: position of each that cannot be read, and why not.
-        after: a sentence that ends the message.
-
-    Raises:
-        SourceError: a class has none.
+    ``failed`` has the position of each that cannot, and why not; ``after`` is a sentence that ends the message.
     """
     readable = {record.label for i, record in enumerate(records) if i not in failed}
     lost = [label for label in range(len(class_names)) if label not in readable]
@@ -53,29 +46,14 @@ def check_readable(
 
 
 def check_apart(folder: Path, found: Scan, what: str, option: str) -> None:
-    """Make sure that a folder that ffe writes into is not the one of the images, and does not lie in it.
-
-    Args:
-        folder: the folder.
-        found: the images.
-        what: what the folder is called in messages.
-        option: that names it.
-
-    Raises:
-        StoreError: it is, or does.
-    """
+    """Make sure that a folder that ffe writes into, named by ``option``, is not the one of the images, and not in it."""
     place, root = os.path.realpath(folder), os.path.realpath(found.root)
     if found.kind != "csv" and (place == root or place.startswith(root.rstrip(os.sep) + os.sep)):
         raise StoreError(f"The {what} '{folder}' lies among the images of '{found.root}'; name another folder with {option}.")
 
 
 def check_classes(found: Scan, class_names: Sequence[str], model: str) -> None:
-    """Make sure that a source has labels, and no other classes than a model.
-
-    Raises:
-        SourceError: it has no labels.
-        ModelMismatchError: it has a class that the model does not know, or lacks one.
-    """
+    """Make sure that a source has labels, and no other classes than a model."""
     check_labelled(found.class_names, found.root, end=f", with the classes of '{model}': {', '.join(class_names)}.")
     unknown = sorted(set(found.class_names) - set(class_names))
     missing = sorted(set(class_names) - set(found.class_names))
@@ -108,11 +86,7 @@ def too_few_text(small: Mapping[str, int], what: str, of: str = "") -> str:
 
 
 def check_counts(found: Scan) -> None:
-    """Make sure, before anything is read, that every class has an image to train, to validate and to test.
-
-    Raises:
-        DataError: one has too few.
-    """
+    """Make sure, before anything is read, that every class has an image to train, to validate and to test."""
     least = least_images(valid_given=False, test_given=False)
     small = too_few(Counter(record.label for record in found.records), found.class_names, least)
     if small:

@@ -32,14 +32,10 @@ _SENTENCES = {
 
 
 def leaking(split: np.ndarray, groups: Groups, cause: str = "named") -> np.ndarray:
-    """Return which test images belong to one that trains or chooses: bool (N,).
+    """Return which test images belong to one that trains or chooses: bool (N,), from their sides, str (N,).
 
-    Only splits that a source brings leak; where ffe makes the split, no image does.
-
-    Args:
-        split: str (N,), ``train``, ``valid``, ``test``, or empty.
-        groups: which of them belong together.
-        cause: the last of ``ffe.splits.groups.CAUSES`` that counts.
+    Only splits that a source brings leak; where ffe makes the split, no image does. ``cause`` is the last of
+    ``ffe.splits.groups.CAUSES`` that counts.
     """
     ids = groups.levels[cause]
     seen = np.isin(split, ("train", "valid"))
@@ -53,12 +49,9 @@ def flattering(split: np.ndarray, groups: Groups) -> np.ndarray:
 
 
 def warn_of_leaks(split: np.ndarray, groups: Groups, images: ImageTable) -> None:
-    """Say in the log how many test images leak, and why; how many validation images do; and how many images have several labels.
+    """Say in the log how many test images leak, and why; how many validation images do; and how many have several labels.
 
-    Args:
-        split: str (N,), ``train``, ``valid``, ``test``, or empty.
-        groups: which of them belong together.
-        images: N images, all of them labelled.
+    All N images have labels; ``split`` str (N,) is the side of each, empty = none.
     """
     sha256, names = images.sha256, images.paths
 

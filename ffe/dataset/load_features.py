@@ -15,16 +15,10 @@ _PIECE_BYTES = 16 << 20
 
 
 def load_rows(stores: Sequence[FeatureStore], origin: np.ndarray) -> np.ndarray:
-    """Read the features of some rows, file by file, chunk by chunk.
+    """Read the features of some rows of files of one spec, chunk by chunk: float32 (n, D), in the order of ``origin``.
 
-    Args:
-        stores: open feature files of one spec.
-        origin: int64 (n, 2), (file, row in it); the rows of a file ascend.
-
-    Returns:
-        float32 (n, D), in the order of ``origin``. If they take more than half
-        of the free memory it is a memory map of a temporary file, which goes
-        when the array does.
+    ``origin`` int64 (n, 2) is (file, row in it); the rows of a file ascend. If they take more than half of the free memory,
+    the result is a memory map of a temporary file, which goes when the array does.
     """
     result = empty_rows(len(origin), stores[0].dims)
     for number, store in enumerate(stores):
@@ -35,18 +29,9 @@ def load_rows(stores: Sequence[FeatureStore], origin: np.ndarray) -> np.ndarray:
 
 
 def pooled_rows(stores: Sequence[FeatureStore], origin: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Read the average-pooled features of some rows, and check them all.
+    """Read some rows as ``load_rows`` does, averaged over height and width: float32 (n, C); ``names`` are for messages.
 
-    Args:
-        stores: open feature files of one spec.
-        origin: int64 (n, 2), (file, row in it); the rows of a file ascend.
-        names: n names, for messages.
-
-    Returns:
-        float32 (n, C): the mean over height and width.
-
-    Raises:
-        DataError: a row holds NaN or infinity, or all rows hold the same.
+    A DataError where a row holds NaN or infinity, or all rows hold the same.
     """
     parts = []
     first, differ = None, False

@@ -26,12 +26,7 @@ from ffe.store.reader import FeatureStore
 
 
 def check_source(found: Scan) -> None:
-    """Make sure that a source can be split, before anything is read.
-
-    Raises:
-        SourceError: it has no labels, or a name that a CSV cannot hold.
-        DataError: it has one class, or too few images of one.
-    """
+    """Make sure that a source can be split, before anything is read."""
     check_labelled(found.class_names, found.root)
     for name in (*found.class_names, *(record.path for record in found.records)):
         if name != name.strip():
@@ -46,12 +41,7 @@ def check_source(found: Scan) -> None:
 class SplitCsv:
     """The labelled images of a source, listed in a CSV that says on which side each stands.
 
-    Args:
-        found: the source.
-        path: the CSV to write; what an earlier run wrote there is the start, so that nothing is read twice.
-
-    Attributes:
-        path: the CSV.
+    What an earlier run wrote there is the start, so that nothing is read twice.
     """
 
     def __init__(self, found: Scan, path: Path) -> None:
@@ -67,11 +57,7 @@ class SplitCsv:
         self._write(before)
 
     def split_features(self, features: Path, splitter: Splitter, test_fraction: float) -> ImageSplit:
-        """Deal the images whose features were extracted from the CSV.
-
-        Raises:
-            DataError: a class has no image on one of the sides, or features are no numbers.
-        """
+        """Deal the images whose features were extracted from the CSV."""
         with FeatureStore(features) as store:
             rows = store.plain
             photos = table_of_store(store, rows, self._found.class_names, list_images(self.path))
@@ -89,11 +75,7 @@ class SplitCsv:
         workers: int | None,
         progress: Callable[[int, int], None],
     ) -> ImageSplit:
-        """Deal the images without features: near copies are known by their perceptual hash alone.
-
-        Raises:
-            DataError: a class has no image on one of the sides.
-        """
+        """Deal the images without features: near copies are known by their perceptual hash alone."""
         _, photos, _ = table_of_files(list_images(self.path), self._found.class_names, preprocess, limits, workers, progress)
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, names=photos.named)
@@ -118,11 +100,7 @@ class SplitCsv:
 
 
 def _names(files: Sequence[Path], folder: Path) -> list[str]:
-    """Return each file's path relative to a folder; the whole path where links give two files the same.
-
-    Raises:
-        SourceError: one is no text.
-    """
+    """Return each file's path relative to a folder; the whole path where links give two files the same."""
     root, names, seen = os.path.realpath(folder), [], set()
     for file in files:
         name = os.path.relpath(os.path.join(os.path.realpath(file.parent), file.name), root)

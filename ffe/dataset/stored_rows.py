@@ -38,14 +38,9 @@ class StoredSplit(ImageSplit):
     made_views: ViewsSpec | None  # what the views are; None = the main file has none
 
     def load(self, chosen: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
-        """Read the features of some rows, a memory map where memory is short.
+        """Read the features of the chosen rows, bool (N,), and behind them of views, int64 (m,) rows of the main file.
 
-        Args:
-            chosen: bool (N,).
-            views: int64 (m,), rows of views in the main file, which come behind them.
-
-        Returns:
-            float32 (n + m, D).
+        float32 (n + m, D), a memory map where memory is short.
         """
         more = np.empty(0, np.int64) if views is None else views
         return load_rows(self.stores, np.concatenate([self.origin[chosen], np.stack([np.zeros_like(more), more], 1)]))
@@ -65,19 +60,9 @@ def split_rows(
 ) -> StoredSplit:
     """Gather labelled rows and decide who trains, chooses and tests.
 
-    Splits that the files bring are kept. Without a test split, about
-    ``test_fraction`` of the training rows are held out; see ``ffe.splits``.
-
-    Args:
-        store: the main feature file.
-        valid, test: feature files with further rows, for choosing and for the test; all stay open while features are read.
-        test_fraction: in (0, 1).
-        seed: of the hold-out.
-        tested: digests of images that tested in the model that is replaced, and test again.
-
-    Raises:
-        DataError: the rows cannot be split, or their features are no numbers.
-        ModelMismatchError: the files hold other features, or other classes.
+    Splits that the files bring are kept. Without a test split, about ``test_fraction`` of the training rows are held out; see
+    ``ffe.splits``. ``valid`` and ``test`` hold further rows, for choosing and for the test; all files stay open while features
+    are read. ``tested``: digests of images that tested in the model that is replaced, and test again.
     """
     used = labelled(store)
     unlabelled = sorted(store.paths[row] for row in np.setdiff1d(store.plain, used).tolist())

@@ -64,13 +64,9 @@ class ImageTable:
 
 
 def table_of_store(store: FeatureStore, rows: np.ndarray, class_names: Sequence[str], found: Scan | None = None) -> ImageTable:
-    """Return the images of some rows of a feature file, labelled with the classes of a model.
+    """Return the images of some rows int64 (N,) of a feature file; the label i means ``class_names[i]``.
 
-    Args:
-        store: of the same source.
-        rows: int64 (N,), one for each image.
-        class_names: the label i means class_names[i].
-        found: the source, for the places of the files; without it they are not known.
+    ``found`` is its source, for the places of the files; without it they are not known.
     """
     index = np.asarray([class_names.index(name) for name in store.class_names] + [-1], np.int64)
     columns = (store.paths, store.sha256, store.split, store.group)
@@ -83,14 +79,7 @@ def table_of_store(store: FeatureStore, rows: np.ndarray, class_names: Sequence[
 def table_of_records(
     records: Sequence[ImageRecord], items: Sequence[DecodedImage], names: Sequence[str], class_names: Sequence[str]
 ) -> ImageTable:
-    """Return the images of a source that could be read, labelled with the classes of a model.
-
-    Args:
-        records: the images.
-        items: N of them that were decoded.
-        names: of the classes of the source.
-        class_names: the label i means class_names[i].
-    """
+    """Return the images of a source that could be read, with ``names`` for its classes; label i means ``class_names[i]``."""
     index = [class_names.index(name) for name in names]
     read = [records[item.index] for item in items]
     return ImageTable(
@@ -112,21 +101,9 @@ def table_of_files(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, ImageTable, int]:
-    """Decode all images of a source, in the order of a feature file.
+    """Decode all images of a source, in the order of a feature file; the label i means ``class_names[i]``.
 
-    Args:
-        found: the source.
-        class_names: the label i means class_names[i].
-        preprocess: size and way of decoding.
-        limits: larger files are skipped.
-        workers: threads.
-        progress: called with how many are done, of how many.
-
-    Returns:
-        pixels uint8 (N, H, W, 3), the images, and how many files gave none.
-
-    Raises:
-        SourceError: none could be read, or none of a class.
+    Return pixels uint8 (N, H, W, 3), the images, and how many files gave none. A SourceError where a class has none.
     """
     records = in_row_order(found.records)
     size, how = preprocess.size, preprocess.decode

@@ -50,16 +50,7 @@ _MARK = "made-for-one-run.txt"  # in a folder of activations: what goes when the
 class ActivationCache:
     """Lends each stage its rows, and finds out on the way what images there are.
 
-    Args:
-        options: where activations lie, how images change, and what reads them and runs the part that stays as it is.
-        found: the source of the images.
-        class_names: the label i means class_names[i].
-        spec: of the backbone's features, in float32.
-        weights: where the backbone is.
-
-    Attributes:
-        skipped: files that could not be read.
-        reused: whether activations of an earlier run were at hand.
+    ``spec`` is of the backbone's features, in float32; the label i means ``class_names[i]``.
     """
 
     def __init__(
@@ -94,7 +85,7 @@ class ActivationCache:
         return (self._augment is None or self._views is not None) and cut.place != "input"
 
     def check_room(self, cuts: list[Cut]) -> None:
-        """Say, before anything slow, how much disk the activations of all stages take; without the room, a DiskFullError."""
+        """Say, before anything slow, how much disk all stages take; a DiskFullError where there is not so much."""
         sizes = {self._path(cut): self._bytes(cut) for cut in cuts if self.keeps(cut) and not self._path(cut).exists()}
         if not sizes:
             return
@@ -112,9 +103,7 @@ class ActivationCache:
     def rows(self, stage: Stage, cut: Cut, above: keras.Model | None, count: int) -> Iterator[BatchSource]:
         """Lend the rows of a stage, one of ``count``; ``above`` is the part of the backbone above its cut.
 
-        Raises:
-            OutOfTimeError: the time is over, and a stage before had its rows.
-            SourceError: the images are others than in the stage before.
+        An OutOfTimeError where the time is over and a stage before had its rows; a SourceError where the images changed since.
         """
         engine = None
         if cut.place != "input" and not (self.keeps(cut) and self._path(cut).exists()):

@@ -74,11 +74,7 @@ class PreparedModel:
 
 
 def open_base(path: Path, weights: str) -> BaseModel:
-    """Open the model to start from, and find a backbone of it that can be trained; if the file has none, of these weights.
-
-    Raises:
-        BundleError, HeadError, BackboneError, WeightsError: it cannot be the start.
-    """
+    """Open the model to start from, and find a backbone of it that can be trained; if the file has none, of these weights."""
     bundle = Bundle(path)
     head = bundle.head()
     check_head(head, str(path))
@@ -101,15 +97,7 @@ def prepare_model(
 ) -> PreparedModel:
     """Look at all images once, through the model as it is: who belongs together, who trains, and where the head starts.
 
-    Args:
-        base: the model.
-        images: of the source.
-        source: of the rows of the first stage.
-        above: from what it gives to features; None = it gives features.
-        options: how to train.
-
-    Raises:
-        DataError: an image tests that the model was trained on; or it validates, and the model cannot be fitted without it.
+    ``source`` gives the rows of the first stage, and ``above`` makes features of them; None = they are features.
     """
     spec = options.spec
     manifest, head, factor = base.bundle.manifest, base.head, base.bundle.manifest.temperature

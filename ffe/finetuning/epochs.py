@@ -12,30 +12,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of a stage; or the state before the first, whose number is 0.
+    """One epoch of a stage; or the state before the first, whose number is 0."""
 
-    Attributes:
-        stage: number of the stage, from 1.
-        epoch: number within the stage, from 1; 0 = before the first step of the first stage.
-        loss, accuracy: mean over the images as they were trained on, dropout and
-            changing weights included; None in epoch 0.
-        valid_loss, valid_accuracy: of the validation images, after the epoch.
-        learning_rate: of its steps; None in epoch 0.
-        seconds: the epoch, validation included.
-        elapsed: seconds since the whole call began, all preparation included.
-        best: whether its weights were the best of all so far.
-    """
-
-    stage: int
-    epoch: int
-    loss: float | None
-    accuracy: float | None
-    valid_loss: float
+    stage: int  # its number, from 1
+    epoch: int  # number within the stage, from 1; 0 = before the first step of the first stage
+    loss: float | None  # mean over the images as they were trained on, dropout and changing weights included; None in epoch 0
+    accuracy: float | None  # likewise
+    valid_loss: float  # of the validation images, after the epoch
     valid_accuracy: float
-    learning_rate: float | None
-    seconds: float
-    elapsed: float
-    best: bool
+    learning_rate: float | None  # of its steps; None in epoch 0
+    seconds: float  # the epoch, validation included
+    elapsed: float  # seconds since the whole call began, all preparation included
+    best: bool  # whether its weights were the best of all so far
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -46,8 +34,7 @@ class Epoch:
 def tensorboard_log(folder: Path) -> Iterator[Callable[[Epoch], None]]:
     """Lend what writes an epoch as TensorBoard reads it: a run for training, and one for validation.
 
-    The scalars are called as Keras's own callback calls them, so that runs of
-    both stand in one chart; the step is the number of the epoch over all stages.
+    Scalars have the names of Keras's own callback, so that runs of both stand in one chart; the step counts epochs of all stages.
     """
     from tensorboard.summary import DirectoryOutput, Writer
 

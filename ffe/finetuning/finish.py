@@ -98,11 +98,9 @@ def score_head(learnt: LearntHead, assigned: ImageSplit, names: Sequence[str]) -
 def scores_as_before(judged: HeadScores, test: np.ndarray, evaluation: Evaluation, factor: float) -> HeadScores:
     """Return what is known of a model that no training made better.
 
-    Args:
-        judged: the layers that the training started from. They say of the
-            validation images what the model would say that had not seen them.
-        test, evaluation: what the model itself says of the test images, float64 (m, K), and its scores.
-        factor: its temperature, which is in those layers already.
+    ``judged`` are the layers that the training started from: they say of the validation images what the model would say that had
+    not seen them. ``test`` float64 (m, K) is what the model itself says of the test images, ``evaluation`` its scores, and
+    ``factor`` its temperature, which is in those layers already.
     """
     start = judged.calibration
     kept = replace(start, factor=factor, error_after=start.error_before, log_loss_after=start.log_loss_before, after=start.before)
@@ -161,10 +159,7 @@ def write_trained(
 ) -> None:
     """Write a model whose backbone was trained, and makes ``features`` now.
 
-    Args:
-        base: what the model was before; empty = there was none.
-        reject: a best probability below this is "not sure".
-        test_fraction: share that was asked for the test; None = the sides are those of the model before.
+    ``base`` is what the model was before, empty = there was none; ``test_fraction`` None = the sides are those of that one.
     """
     asked = {} if test_fraction is None else {"test_fraction": test_fraction}
     learnt = result.to_json()

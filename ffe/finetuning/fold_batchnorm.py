@@ -14,14 +14,11 @@ if TYPE_CHECKING:
 
 
 def fold_batchnorms(model: keras.Model) -> keras.Model:
-    """Return a model of the same function that is quicker to train; both have the same variables.
+    """Return a model of the same function, with the same variables, that is quicker to train; results differ by rounding.
 
-    A batch normalisation that is frozen, and stays so, multiplies and adds
-    constants. Behind a convolution without an activation the factors go into its
-    kernel, which is far smaller than what flows, and the sums into its bias. The
-    kernel itself stays the variable that learns, so that an optimizer takes the
-    same steps as without. A convolution with a 1x1 kernel is a matrix product,
-    which is quicker as such. Results differ by rounding.
+    Behind a convolution without an activation, the factors of a frozen batch normalisation go into its kernel, which is far
+    smaller than what flows, and the sums into its bias. The kernel itself stays the variable that learns, so that an optimizer
+    takes the same steps as without. A convolution with a 1x1 kernel is a matrix product, which is quicker as such.
     """
     import keras
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,18 +19,10 @@ from ffe.store.reader import FeatureStore
 
 
 class Activations:
-    """Rows of a feature file: in memory where they fit, else read when they are needed.
+    """Rows of a feature file, open as long as this is used: in memory where they fit, else read when they are needed.
 
-    Rows of one image are its views. The plain one is asked for by view 0; in
-    training they take turns from epoch to epoch, the plain one among them.
-
-    Args:
-        store: open as long as this is used.
-        shape: of one row, as the model takes it.
-
-    Attributes:
-        plain: int64 (n,), the row of the plain view of each image, in the order of the file.
-        in_memory: whether all rows were read.
+    Rows of one image are its views. The plain one is asked for by view 0; in training they take turns from epoch to epoch,
+    the plain one among them. ``plain`` int64 (n,) is the row of the plain view of each image, in the order of the file.
     """
 
     def __init__(self, store: FeatureStore, shape: Sequence[int]) -> None:
@@ -50,65 +44,49 @@ class Activations:
         return found.reshape(len(rows), *self._shape)
 
 
+@dataclass(eq=False)
 class DecodedImages:
-    """Decoded images, changed from epoch to epoch, and sent through the part that stays as it is.
+    """Decoded images, changed from epoch to epoch, and sent through the part that stays as it is."""
 
-    Args:
-        pixels, sha256: uint8 (N, H, W, 3), RGB, and N digests of their files.
-        mode: how the model wants pixels scaled, where all of it is trained.
-        change: how they look in other views than the plain one; None = always the same.
-        engine: the part that stays as it is; None = there is none.
-        shape: of its output for one image.
-        views: so many of them take turns with the plain image; 0 = each asked for is another one.
-    """
+    pixels: np.ndarray  # uint8 (N, H, W, 3), RGB
+    sha256: Sequence[str]  # N digests of their files
+    mode: PreprocessMode  # how the model wants pixels scaled, where all of it is trained
+    change: AugmentSpec | None = None  # how they look in other views than the plain one; None = always the same
+    engine: Engine | None = None  # the part that stays as it is; None = there is none
+    shape: tuple[int, ...] = ()  # of its output for one image
+    views: int = 0  # so many of them take turns with the plain image; 0 = each asked for is another one
 
-    def __init__(
-        self,
-        pixels: np.ndarray,
-        sha256: Sequence[str],
-        mode: PreprocessMode,
-        change: AugmentSpec | None = None,
-        engine: Engine | None = None,
-        shape: Sequence[int] = (),
-        views: int = 0,
-    ) -> None:
-        self._pixels = pixels
-        self._sha256 = sha256
-        self._mode = mode
-        self._change = change
-        self._engine = engine
-        self._shape = tuple(shape)
-        self._views = views
+    def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(cores(), thread_name_prefix="ffe-views")
         self._plain: dict[int, np.ndarray] = {}
-        self._keeps = engine is not None and fits_in_memory(4 * len(pixels) * int(np.prod(self._shape)))
+        self._keeps = self.engine is not None and fits_in_memory(4 * len(self.pixels) * math.prod(self.shape))
 
     def take(self, rows: np.ndarray, view: int) -> np.ndarray:
         """Return float32 (n, *shape); scaled pixels (n, H, W, 3) where all of the model is trained."""
-        if self._views:
-            view %= 1 + self._views
-        if self._engine is None:
-            return preprocess(self._images(rows, view), self._mode)
-        changes = bool(view) and self._change is not None
+        if self.views:
+            view %= 1 + self.views
+        if self.engine is None:
+            return preprocess(self._images(rows, view), self.mode)
+        changes = bool(view) and self.change is not None
         if changes or not self._keeps:
-            return self._through(self._engine, self._images(rows, view))
+            return self._through(self.engine, self._images(rows, view))
         missing = np.asarray([row for row in rows.tolist() if row not in self._plain], np.int64)
         if len(missing):
-            found = self._through(self._engine, self._images(missing, 0))
+            found = self._through(self.engine, self._images(missing, 0))
             self._plain.update(zip(missing.tolist(), found, strict=True))
         return np.stack([self._plain[row] for row in rows.tolist()])
 
     def _images(self, rows: np.ndarray, view: int) -> np.ndarray:
-        change = self._change
+        change = self.change
         if not view or change is None:
-            return self._pixels[rows]
-        made = self._threads.map(lambda row: augment(self._pixels[row], change, self._sha256[row], view), rows.tolist())
+            return self.pixels[rows]
+        made = self._threads.map(lambda row: augment(self.pixels[row], change, self.sha256[row], view), rows.tolist())
         return np.stack(list(made))
 
     def _through(self, engine: Engine, images: np.ndarray) -> np.ndarray:
         size = engine.batch_size
         running = [engine.start(images[start : start + size]) for start in range(0, len(images), size)]
-        return np.concatenate([call() for call in running]).reshape(len(images), *self._shape)
+        return np.concatenate([call() for call in running]).reshape(len(images), *self.shape)
 
     def close(self) -> None:
         """Stop the threads."""

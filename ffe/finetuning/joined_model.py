@@ -17,13 +17,9 @@ if TYPE_CHECKING:
 
 
 class JoinedModel:
-    """A backbone, and a head's layers on its features.
+    """A backbone, from scaled float32 (N, H, W, 3) to features of any rank, and a head's layers on its features.
 
-    Args:
-        backbone: from float32 (N, H, W, 3), scaled, to features of any rank. Its
-            own layers take part: what they learn, they learn in this model too.
-        start: the head's layers.
-        seed: of the dropout.
+    The backbone's own layers take part: what they learn, they learn in this model too.
     """
 
     def __init__(self, backbone: keras.Model, start: WarmStart, seed: int = 0) -> None:

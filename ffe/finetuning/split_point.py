@@ -33,13 +33,10 @@ class Cut:
 
 
 def find_cut(model: keras.Model, learning: Sequence[keras.layers.Layer], *, from_file: bool = False) -> Cut:
-    """Return the highest place below all layers that learn through which a single tensor flows.
+    """Return the highest place below all layers that learn through which a single tensor flows; none learns: the output.
 
-    Args:
-        model: the backbone, one input and one output.
-        learning: the layers above it; none = the cut is the output.
-        from_file: whether the backbone is read from a file, so that all names last. If it is
-            built, those that Keras counts up (``activation_187``) are other ones each time.
+    All names last where the backbone was read ``from_file``; where it is built, those that Keras counts up (``activation_187``)
+    are other ones each time.
     """
     order = {id(operation): place for place, operation in enumerate(model.operations)}
     if not learning:

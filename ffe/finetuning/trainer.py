@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,44 +35,25 @@ class Step:
     total: int
 
 
+@dataclass(eq=False)
 class Trainer:
-    """Trains the parts of one network, stage after stage.
+    """Trains the parts of one network, stage after stage."""
 
-    Args:
-        spec: how.
-        labels: int64 (N,), in [0, K).
-        weights: float64 (K,), how much a row of each class counts in training.
-        train, valid: int64, rows to learn from, and to choose by.
-        clock, on_epoch, on_step: see ``TrainingOptions``.
+    spec: TrainingSpec
+    labels: np.ndarray  # int64 (N,), in [0, K)
+    weights: np.ndarray  # float64 (K,), how much a row of each class counts in training
+    train: np.ndarray  # int64, rows to learn from
+    valid: np.ndarray  # int64, rows to choose by
+    clock: Clock
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None
+    on_step: Callable[[Step], None] = lambda step: None
+    epochs: list[Epoch] = field(default_factory=list, init=False)  # what happened so far
+    out_of_time: bool = field(default=False, init=False)  # whether the clock ended it before its epochs or the patience did
+    interrupted: bool = field(default=False, init=False)  # whether Ctrl-C did
 
-    Attributes:
-        epochs: what happened so far.
-        out_of_time: whether the clock ended it before its epochs or the patience did.
-        interrupted: whether Ctrl-C did.
-    """
-
-    def __init__(
-        self,
-        spec: TrainingSpec,
-        labels: np.ndarray,
-        weights: np.ndarray,
-        train: np.ndarray,
-        valid: np.ndarray,
-        clock: Clock,
-        on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-        on_step: Callable[[Step], None] = lambda step: None,
-    ) -> None:
-        self.epochs: list[Epoch] = []
-        self.out_of_time = self.interrupted = False
-        self._spec = spec
-        self._labels = labels
-        self._weights = weights
-        self._train, self._valid = train, valid
-        self._clock = clock
-        self._on_epoch, self._on_step = on_epoch, on_step
-        self._orders = Orders(len(train), spec.seed)
-        self._best = np.inf
-        self._view = 0
+    def __post_init__(self) -> None:
+        self._orders = Orders(len(self.train), self.spec.seed)
+        self._best, self._view = np.inf, 0
 
     @property
     def improved(self) -> bool:
@@ -80,22 +61,14 @@ class Trainer:
         return any(told.best for told in self.epochs if told.epoch)
 
     def stage(self, number: int, model: keras.Model, source: BatchSource) -> None:
-        """Train one stage; the model ends with the best weights of all epochs so far.
+        """Train one stage, from 1; the model ends with the best weights of all epochs so far.
 
-        Ctrl-C ends it likewise, once there are weights that are better than the start.
+        It takes what the source gives to logits (n, 1 or K), and holds the best weights so far. Ctrl-C ends it likewise, once
+        there are weights that are better than the start; before, it is raised, as is a DataError where the loss is no number.
         Of equal losses the earlier epoch is kept; where two are equal but for their
         last bits, another processor may keep the other one.
-
-        Args:
-            number: of the stage, from 1.
-            model: from what the source gives to logits (n, 1 or K); it holds the best weights so far.
-            source: of the rows.
-
-        Raises:
-            DataError: the loss is no number, and no epoch before was better than the start.
-            KeyboardInterrupt: interrupted, and no epoch before was better than the start.
         """
-        spec, start, count = self._spec, self._spec.learning_rate[number - 1], self._spec.epochs[number - 1]
+        spec, start, count = self.spec, self.spec.learning_rate[number - 1], self.spec.epochs[number - 1]
         optimizer = make_optimizer(spec.optimizer, start, spec.weight_decay)
         compile_for(model, optimizer)
         if not self.epochs:
@@ -104,7 +77,7 @@ class Trainer:
         best, since = model.get_weights(), 0
         try:
             for epoch in range(1, count + 1):
-                if self._clock.is_over and len(self.epochs) > 1:
+                if self.clock.is_over and len(self.epochs) > 1:
                     self.out_of_time = True
                     break
                 began = time.monotonic()
@@ -131,11 +104,7 @@ class Trainer:
         model.set_weights(best)
 
     def interrupt(self) -> None:
-        """Take in that the user wants it to end.
-
-        Raises:
-            KeyboardInterrupt: no epoch was better than the start, so there is nothing to keep.
-        """
+        """Take in that the user wants it to end; a KeyboardInterrupt where no epoch was better, so that nothing is to be kept."""
         if not self.improved:
             raise KeyboardInterrupt
         self.interrupted = True
@@ -143,27 +112,25 @@ class Trainer:
 
     def _learn(self, model: keras.Model, source: BatchSource, number: int, epoch: int) -> tuple[float, float]:
         """Take the steps of one epoch; return loss and accuracy over them."""
-        order = self._train[next(self._orders)]
-        size = self._spec.batch_size
+        order, size = self.train[next(self._orders)], self.spec.batch_size
         total = -(-len(order) // size)
         self._view += 1
         sums, seen = np.zeros(2), 0
         for done, (rows, x) in enumerate(batches(source, order, size, self._view), start=1):
             model.reset_metrics()  # some versions of Keras do so by themselves, others go on adding up
-            labels = self._labels[rows]
-            of_batch: Any = model.train_on_batch(x, targets(labels, model), sample_weight=self._weights[labels])
+            labels = self.labels[rows]
+            of_batch: Any = model.train_on_batch(x, targets(labels, model), sample_weight=self.weights[labels])
             sums += len(rows) * np.asarray(of_batch, np.float64)
             seen += len(rows)
-            self._on_step(Step(number, epoch, done, total))
-            if self._clock.is_over:
+            self.on_step(Step(number, epoch, done, total))
+            if self.clock.is_over:
                 self.out_of_time = self.out_of_time or done < total
                 break
         loss, accuracy = (sums / seen).tolist()
         return loss, accuracy
 
     def _validate(self, model: keras.Model, source: BatchSource) -> tuple[float, float]:
-        """Return loss and accuracy on the validation rows."""
-        return loss_and_accuracy(logits_of(model, source, self._valid, self._spec.batch_size), self._labels[self._valid])
+        return loss_and_accuracy(logits_of(model, source, self.valid, self.spec.batch_size), self.labels[self.valid])
 
     def _add_epoch(
         self,
@@ -176,9 +143,9 @@ class Trainer:
         """Remember an epoch (stage, number), with its losses and accuracies, and tell of it."""
         better = validated[0] < self._best
         self._best = min(self._best, validated[0])
-        times = (time.monotonic() - began, self._clock.elapsed)
+        times = (time.monotonic() - began, self.clock.elapsed)
         self.epochs.append(Epoch(*which, *trained, *validated, rate, *times, better))
-        self._on_epoch(self.epochs[-1])
+        self.on_epoch(self.epochs[-1])
 
 
 def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:

@@ -48,11 +48,7 @@ class TrainingOptions:
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> Self:
-        """Return the value that the keywords of a public function stand for; those of ``TrainingSpec`` become ``spec``.
-
-        Raises:
-            SpecError: one of them cannot be meant.
-        """
+        """Return the value of the keywords of a public function; those of ``TrainingSpec`` become ``spec``."""
         rest = dict(keywords)
         clock = Clock(time.monotonic(), rest["budget"])
         names = {field.name for field in dataclasses.fields(TrainingSpec)} & rest.keys()
@@ -68,11 +64,7 @@ class TrainingOptions:
         return cls(**{**rest, **paths}, spec=spec, limits=limits, clock=clock)
 
     def check_outputs(self, *inputs: str | os.PathLike[str]) -> None:
-        """Make sure, before anything slow, that the files can be written, and that no input is one of them.
-
-        Raises:
-            BundleError, ReportError: one of them cannot.
-        """
+        """Make sure, before anything slow, that the files can be written, and that no input is one of them."""
         check_place(self.output, overwrite=self.overwrite, inputs=(self.source, *inputs))
         check_page(self.report, self.output)
         if self.tensorboard is not None:
@@ -187,11 +179,7 @@ _PATHS = {"output", "report", "tensorboard", "model", "cache"}
 
 @contextlib.contextmanager
 def _without_tracing_advice() -> Iterator[None]:
-    """Keep TensorFlow's advice against tracing functions anew from the user.
-
-    It counts by the code of a function, which all models share: each stage has models of its own, and traces each of
-    them once or twice.
-    """
+    """Keep TensorFlow's advice against tracing anew from the user: each stage has models of its own, which it takes for one."""
 
     def wanted(record: logging.LogRecord) -> bool:
         return "triggered tf.function retracing" not in str(record.msg)

@@ -18,14 +18,8 @@ ALL = "all"
 def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
     """Return how many layers are meant, as in ``model.layers[-n:]``, the input and layers without weights included.
 
-    Args:
-        model: the backbone.
-        wanted: a number; ``all``; the name of a layer; or the beginning of the
-            names of a block, such as ``block5``: the first layer that has it, and all behind it.
-        backbone: its name, for messages.
-
-    Raises:
-        BackboneError: there are fewer layers, or none of that name.
+    ``wanted`` is a number; ``all``; the name of a layer; or the beginning of the names of a block, such as ``block5``:
+    the first layer that has it, and all behind it. Messages name the ``backbone``.
     """
     names = [layer.name for layer in model.layers]
     if wanted == ALL:
@@ -81,8 +75,7 @@ def check_growing(wanted: Sequence[str], counts: Sequence[int]) -> None:
 def unfreeze_layers(model: keras.Model, count: int, *, batchnorm: bool = False) -> list[keras.layers.Layer]:
     """Let the last layers of a backbone learn, and no other; return those that have something to learn.
 
-    With ``batchnorm``, batch normalisations among them learn, and use the
-    statistics of the batch; if not, they keep those that they have.
+    With ``batchnorm``, batch normalisations among them learn, and use the batch's statistics; else they keep their own.
     """
     import keras
 

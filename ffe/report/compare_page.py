@@ -25,11 +25,7 @@ MAX_SHOTS = 24  # of each gallery
 
 
 def write_compare_page(place: Path, result: CompareResult, assigned: ImageSplit, source: str) -> None:
-    """Write the page of a comparison of these images, which come from a source, as one HTML file that needs nothing else.
-
-    Raises:
-        ReportError: it cannot be written.
-    """
+    """Write the page of a comparison of these images, which come from a source, as one HTML file that needs nothing else."""
     write_output(place, compare_page(result, assigned, source).encode())
 
 
@@ -133,10 +129,7 @@ def _chart(roads: Sequence[Mapping[str, Any]], colours: Mapping[str, int]) -> Ma
 
 
 def _mistakes(right: str, wrong: str, result: CompareResult, assigned: ImageSplit, album: Album) -> list[Any]:
-    """Return shots of the test images that one road has right and the other wrong.
-
-    The surest mistakes come first, of equal ones (to nine digits) by path.
-    """
+    """Return shots of the test images that one road has right and the other wrong, the surest mistakes first, then by path."""
     tested, answers = assigned.images.take(assigned.rows(TEST)), result.road(wrong).probabilities
     labels, said, sure = tested.labels, answers.argmax(axis=1), answers.max(axis=1)
     places = np.flatnonzero((result.road(right).probabilities.argmax(axis=1) == labels) & (said != labels)).tolist()

@@ -33,10 +33,8 @@ def write_training_report(
 ) -> None:
     """Write the page of a training where its options say.
 
-    Args:
-        features: of the backbone, before it.
-        pooled: float32 (N, C), features of the images as the backbone is now, averaged over their places.
-        reject: a best probability below this is "not sure"; 0 = never.
+    ``features`` are of the backbone before it; ``pooled`` float32 (N, C) are those of the images as it is now, averaged over
+    their places; with ``reject``, a best probability below is "not sure".
     """
     assert options.report is not None
     spec = options.spec

@@ -564,7 +564,7 @@ def test_activations_of_views_take_turns(
     class Remembered(DecodedImages):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            turns.append(self._views)
+            turns.append(self.views)
 
     monkeypatch.setattr("ffe.finetuning.activation_cache.DecodedImages", Remembered)
     finetune(split_pictures, tmp_path / "u.ffe", model=small[0], unfreeze="all", epochs=1, augment=change, views=2)

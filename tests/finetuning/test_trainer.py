@@ -196,7 +196,7 @@ def test_the_rates_of_the_schedule_are_the_optimizers() -> None:
     spec = TrainingSpec(("0",), (3,), (0.1,), schedule="cosine", batch_size=30, patience=0)
     trainer, model = trainer_for(spec, source), one_layer()
     seen = []
-    trainer._on_step = lambda step: seen.append(float(model.optimizer.learning_rate))
+    trainer.on_step = lambda step: seen.append(float(model.optimizer.learning_rate))
     trainer.stage(1, model, source)
     assert seen == pytest.approx([0.1, 0.075, 0.025])
     assert [epoch.learning_rate for epoch in trainer.epochs[1:]] == pytest.approx(seen)
