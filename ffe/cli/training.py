@@ -105,14 +105,20 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
 
 
 def print_trained(result: Any, report: str | None, as_json: bool) -> None:
-    """Print what a training came to."""
-    from ffe.wording.results import calibration_text, comparison_text, evaluation_text, history_text, kept_text
-
+    """Print what a training came to, and leave with the code of an interrupted command where it was."""
     record = result.to_json()
     if as_json:
         print_json(record)
-        _leave(result)
-        return
+    else:
+        _print_text(result, record, report)
+    if result.interrupted:
+        click.echo(f"ffe: interrupted; the best weights until then are in '{result.output}'", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _print_text(result: Any, record: dict[str, Any], report: str | None) -> None:
+    from ffe.wording.results import calibration_text, comparison_text, evaluation_text, history_text, kept_text
+
     click.echo(history_text(record["history"]) + "\n")
     if result.ended_early is not None:
         click.echo(f"{result.ended_early[0].upper()}{result.ended_early[1:]}.")
@@ -128,14 +134,6 @@ def print_trained(result: Any, report: str | None, as_json: bool) -> None:
     if report is not None:
         click.echo(f"{report}: the report")
     click.echo(f"{result.output}: written in {duration_text(result.seconds)}")
-    _leave(result)
-
-
-def _leave(result: Any) -> None:
-    """Say that the training was interrupted, and leave with that code, as every command that was."""
-    if result.interrupted:
-        click.echo(f"ffe: interrupted; the best weights until then are in '{result.output}'", err=True)
-        sys.exit(INTERRUPTED)
 
 
 class EpochProgress(Display):

@@ -12,7 +12,8 @@ from ffe.backbones.resolve import make_spec
 from ffe.base.clock import OutOfTimeError
 from ffe.base.output_file import check_output as check_report
 from ffe.bundle.build import check_place
-from ffe.commands.compare_runner import CompareOptions, RoadRunner
+from ffe.commands.compare_runner import RoadRunner
+from ffe.comparing.compare_options import CompareOptions
 from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import FINETUNING, ON_BACKBONE
 from ffe.dataset.assign_sides import ImageSplit, Splitter

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from ffe.backbones.catalog import DEFAULT, check_size, find
-from ffe.backbones.convnet import LEAST_SIZE
 from ffe.backbones.keras_build import build
 from ffe.base.atomic import copy_file
-from ffe.base.clock import Clock, OutOfTimeError
+from ffe.base.clock import OutOfTimeError
 from ffe.commands.finetune import finetune
 from ffe.commands.scratch import scratch
 from ffe.commands.tune import train, tune
-from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, ROADS, VIEWS, Road, check_roads
+from ffe.comparing.compare_options import CompareOptions
+from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, ROADS, VIEWS, Road
 from ffe.dataset.assign_sides import ImageSplit
-from ffe.errors import FfeError, SpecError, StaleStoreError, is_sentence, memory_text, ran_out_of_memory
+from ffe.errors import FfeError, StaleStoreError, is_sentence, memory_text, ran_out_of_memory
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import with_temperature
-from ffe.extraction.request import existing_spec
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.stage_times import Progress
 from ffe.finetuning.base_model import open_base
-from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.head_layers import can_learn
-from ffe.finetuning.trainer import Step
-from ffe.finetuning.training_options import parts_of
 from ffe.finetuning.training_result import TrainingResult
-from ffe.images.augment_text import parse_augment
-from ffe.images.limits import Limits
-from ffe.specs import ViewsSpec
 from ffe.splits.holdout import TEST
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
@@ -45,69 +36,10 @@ from ffe.tuning.tune_result import TuneResult
 
 log = logging.getLogger("ffe")
 
-_MOST_SIZE = 150  # of the convnet's input: what the article gave it
-
 _MANY = 10_000  # epochs that the time ends, or the patience
 _FIRST_STAGE = 5
 _STAGES = (0.22, 0.43)  # of the layers
 _LEAST_SECONDS = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareOptions:
-    """What ``ffe.compare`` is asked for; its docstring says what each means."""
-
-    source: str | os.PathLike[str]
-    output: Path
-    roads: tuple[str, ...]  # in the order of ``ROADS``
-    backbone: str  # its name
-    size: tuple[int, int]  # (height, width) of its input in pixels
-    weights: str
-    seconds: float | None
-    trials: int | None
-    epochs: int | None
-    unfreeze: tuple[str, ...]
-    views: ViewsSpec  # of each training image
-    test_fraction: float
-    valid_fraction: float
-    seed: int
-    workers: int | None
-    limits: Limits  # larger files are skipped
-    report: str | os.PathLike[str] | None
-    progress: Callable[[Progress], None]
-    on_trials: Callable[[SearchProgress], None]
-    on_decoded: Callable[[int, int], None]
-    on_epoch: Callable[[Epoch], None]
-    on_step: Callable[[Step], None]
-    clock: Clock  # runs since the call began
-
-    @classmethod
-    def of(cls, keywords: Mapping[str, Any]) -> Self:
-        """Return the value of the keywords of ``ffe.compare``; without a backbone, that of the features in the folder."""
-        rest = dict(keywords)
-        clock, seconds, epochs = Clock(time.monotonic(), rest["seconds"]), rest["seconds"], rest["epochs"]
-        if seconds is not None and not 0 < seconds < 1e7:
-            raise SpecError(f"a budget of {seconds:g} seconds cannot be kept; give one above 0 with --budget.")
-        if epochs is not None and not 1 <= epochs <= 10_000:
-            raise SpecError(f"epochs are {epochs}, but must be from 1 to 10000.")
-        augment, output = rest.pop("augment"), Path(rest["output"])
-        backbone, size = _backbone_of(output, rest["backbone"], rest["size"])
-        rest |= {
-            "output": output,
-            "roads": check_roads(parts_of(rest["roads"])),
-            "backbone": backbone,
-            "size": size,
-            "unfreeze": parts_of(rest["unfreeze"]),
-            "views": ViewsSpec(rest["views"], parse_augment(augment) if isinstance(augment, str) else augment),
-            "limits": Limits(*(rest.pop(name) for name in ("max_pixels", "max_bytes", "truncated"))),
-        }
-        return cls(**rest, clock=clock)
-
-    @property
-    def scratch_size(self) -> tuple[int, int]:
-        """(height, width) of the convnet's input in pixels."""
-        height, width = (max(LEAST_SIZE, min(_MOST_SIZE, side)) for side in self.size)
-        return height, width
 
 
 class RoadRunner:
@@ -115,8 +47,8 @@ class RoadRunner:
 
     def __init__(self, options: CompareOptions) -> None:
         self.options = options
-        self.features = options.output / "features.h5"
-        self.interrupted = False
+        self.features = options.output / "features.h5"  # of the plain images
+        self.interrupted = False  # whether no more roads are gone
         self._extracting = 0.0
         self._reused = self._views_reused = False
         self._source = Path()
@@ -124,13 +56,7 @@ class RoadRunner:
         self._tested: tuple[str, ...] = ()
         self._frozen: tuple[TuneResult, float] | None = None
         self._start: tuple[Path, float] | None = None
-        limits = options.limits
-        self._reading: dict[str, Any] = {
-            "workers": options.workers,
-            "max_pixels": limits.pixels,
-            "max_bytes": limits.bytes,
-            "truncated": limits.truncated,
-        }
+        self._reading: dict[str, Any] = {"workers": options.workers, **options.limits.keywords}
 
     def extract(self, source: Path) -> None:
         """Extract the features of the plain images, or go on where an earlier run was."""
@@ -380,20 +306,6 @@ class RoadRunner:
         """Return a road that began at a ``time.monotonic()``, and needs the seconds ``before`` of what was there already."""
         model, own = self._model(name), time.monotonic() - began
         return Road(name, seconds=before + own, own_seconds=own, model=model, size=model.stat().st_size, **known)
-
-
-def _backbone_of(output: Path, backbone: str | None, size: int | tuple[int, int] | None) -> tuple[str, tuple[int, int]]:
-    """Return the name of the backbone, and (height, width) of its input."""
-    if backbone is None:
-        own = existing_spec(output / "features.h5")
-        backbone, size = (DEFAULT, size) if own is None else (own.backbone.name, size or own.preprocess.size)
-        if own is not None and backbone != DEFAULT:
-            log.info("the features in '%s' were made with the backbone %s: going on with that", output, backbone)
-    row = find(backbone)
-    side = row.size if size is None else size
-    height_width = (side, side) if isinstance(side, int) else side
-    check_size(row, height_width)
-    return backbone, height_width
 
 
 def _begun(features: Path) -> bool:

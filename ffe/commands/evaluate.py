@@ -39,6 +39,8 @@ from ffe.wording.results import answered_text, parameters_text
 
 log = logging.getLogger("ffe")
 
+_BATCH = 256  # rows of a feature file
+
 
 @dataclass(frozen=True)
 class EvaluateResult:
@@ -70,9 +72,8 @@ class EvaluateResult:
     def wrong(self) -> np.ndarray:
         """The images that were named wrongly, int64 (M,), the surest mistake first, of equal ones (to nine digits) by path."""
         rows = np.flatnonzero(self.probabilities.argmax(axis=1) != self.labels) if len(self.labels) else self.labels
-        return np.asarray(
-            sorted(rows.tolist(), key=lambda i: (-round(float(self.probabilities[i].max()), 9), self.paths[i])), np.int64
-        )
+        surest = sorted(rows.tolist(), key=lambda i: (-round(float(self.probabilities[i].max()), 9), self.paths[i]))
+        return np.asarray(surest, np.int64)
 
     def answers(self) -> list[dict[str, Any]]:
         """Return every answer as plain values: path, truth, label, sure, probabilities by class name."""
@@ -184,9 +185,11 @@ def evaluate(
             ", or belong together with such images" if left_out.intersection(scored.images.sha256) else "",
         )
     images, probabilities = scored.images, scored.probabilities
-    groups = _same_images(images.sha256)
+    different, copies = np.unique(np.asarray(images.sha256), return_inverse=True)
     result = EvaluateResult(
-        evaluate_probabilities(probabilities, images.labels, predictor.class_names, groups=groups),
+        evaluate_probabilities(
+            probabilities, images.labels, predictor.class_names, groups=copies if len(different) < len(images) else None
+        ),
         int(seen.sum()),
         len(scored.skipped),
         selective_scores(probabilities, images.labels, predictor.reject),
@@ -240,12 +243,6 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
     )
 
 
-def _same_images(digests: Sequence[str]) -> np.ndarray | None:
-    """Return int64 (N,), one number for all copies of an image; None where there are no copies."""
-    different, numbers = np.unique(np.asarray(digests), return_inverse=True)
-    return None if len(different) == len(digests) else numbers
-
-
 def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
     manifest = predictor.bundle.manifest
     with FeatureStore(path) as store:
@@ -263,10 +260,8 @@ def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
         _check_classes(predictor, store.class_names, path)
         used = labelled(store)
         images = table_of_store(store, used, predictor.class_names)
-        probabilities = [np.empty((0, len(manifest.class_names)))]
-        step = 256
-        for start in range(0, len(used), step):
-            probabilities.append(predictor.probabilities(store.features(used[start : start + step])))
+        features = (store.features(used[start : start + _BATCH]) for start in range(0, len(used), _BATCH))
+        probabilities = [np.empty((0, len(manifest.class_names))), *map(predictor.probabilities, features)]
         files = (image_file(store.source, path, digest) for path, digest in zip(images.paths, images.sha256, strict=True))
         skipped = sorted(store.paths[row] for row in store.plain.tolist() if store.labels[row] < 0)
         return _Scored(replace(images, files=tuple(files)), np.concatenate(probabilities), skipped)
@@ -304,8 +299,7 @@ def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progre
 def _check_classes(predictor: Predictor, class_names: Sequence[str], path: Path) -> None:
     """Make sure that the model knows the classes of the data."""
     known = predictor.class_names
-    unknown = sorted(set(class_names) - set(known))
-    if unknown:
+    if unknown := sorted(set(class_names) - set(known)):
         raise ModelMismatchError(
             f"'{path}' has the class '{unknown[0]}', which the model '{predictor.bundle.path}' does not know "
             f"(it knows {', '.join(known)}); score it on those classes."

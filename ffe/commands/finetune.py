@@ -151,7 +151,7 @@ def finetune(
     plan = _plan(backbone, base, options.spec)
     activations.check_room([cut for _, cut in plan])
     untouched = arrays_digest(backbone)
-    with activations.tidied(), options.logged() as logged:
+    with activations.made.tidied(), options.logged() as logged:
         result, assigned, pooled = _train(base, backbone, plan, activations, logged)
     features = base.spec
     if arrays_digest(backbone) != untouched:
@@ -258,7 +258,7 @@ def _train(
             )
         head, judged = base.head, scores_as_before(judged, before, was, base.bundle.manifest.temperature)
     result = make_result(
-        *(options, trainer, assigned, model.class_weights, head, judged),
+        *(options, trainer, assigned, head, judged),
         stages=tuple(stage for stage, _ in plan[: trainer.epochs[-1].stage]),
         before=was,
         comparison=comparison,

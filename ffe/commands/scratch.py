@@ -77,26 +77,18 @@ def scratch(
 
     Args:
         source: labelled images; see ``ffe.images.sources``.
-        output: the model file to write.
-        overwrite: replace a model that is there; see ``ffe.base.text.overwrite_refusal``.
         size: input side, or (height, width), in pixels, at least 46.
         plain: neither dropout nor changing images.
         augment: how images change, also as ``--augment`` takes it; None = they do not.
+        output, overwrite, report, anonymous, tensorboard, on_decoded, on_epoch, on_step: see ``ffe.finetune``.
         epochs, learning_rate, schedule, hold, optimizer, weight_decay, batch_size, patience, class_weights,
             valid_fraction, seed: see ``ffe.specs.TrainingSpec``; there is one stage.
         test_fraction: share held out for the test, where the source gives none.
-        split: digest of an image file -> ``train``, ``valid`` or ``test``; all other images are left out.
-            None = what the source gives, or a choice by content.
-        budget: about so many seconds, from the start of the call; the best weights so far are kept when they are
-            over. Decoding, one step, and what validates and tests go on all the same.
+        split: as for ``ffe.finetune``; None = what the source gives, or a choice by content.
+        budget: as for ``ffe.finetune``; decoding, one step, and what validates and tests go on all the same.
         decode: ``exact`` or ``fast``; see ``ffe.images.decode_fast``.
         workers: threads that decode; None = one per core, more where files come slowly.
         max_pixels, max_bytes, truncated: files with more, or cut off, are skipped; see ``ffe.images.limits``.
-        report: an HTML file to write.
-        anonymous: see ``ffe.tune``.
-        tensorboard: folder for TensorBoard's logs.
-        on_decoded: called with how many images are decoded, of how many.
-        on_epoch, on_step: called after every epoch, and every step.
 
     Raises:
         SourceError, BackboneError, SpecError, BundleError, ReportError: before anything slow starts.
@@ -129,9 +121,7 @@ def scratch(
         learnt = learnt_head(network, start, "", images, assigned, pooled=options.report is not None)
     stage = Stage(1, ALL, len(backbone.layers), backbone.layers[0].name, len(FILTERS), "")
     judged = score_head(learnt, assigned, names)
-    result = make_result(
-        options, trainer, assigned, weights, learnt.head, judged, stages=(stage,), classes=names, skipped=skipped
-    )
+    result = make_result(options, trainer, assigned, learnt.head, judged, stages=(stage,), classes=names, skipped=skipped)
     features = learnt_spec(ExtractSpec(BackboneSpec(CONVNET, "scratch", ""), preprocess), "scratch", backbone)
     if anonymous:
         assigned = assigned.anonymous()

@@ -28,7 +28,7 @@ def advise(found: ScanResult, min_size: int, remarks: Sequence[str] = ()) -> tup
     are taken and had better be looked at.
     """
     said = [
-        *((finding.level, _sentence(finding.text)) for finding in found.findings),
+        *((f.level, f.text if f.text.endswith(".") else f"{f.text[:1].upper()}{f.text[1:]}.") for f in found.findings),
         *_of_classes(found),
         *_of_balance(found),
         *_of_files(found),
@@ -37,10 +37,6 @@ def advise(found: ScanResult, min_size: int, remarks: Sequence[str] = ()) -> tup
         *_of_kinds(found, remarks),
     ]
     return tuple(Advice(level, text) for level, text in sorted(said, key=lambda pair: LEVELS.index(pair[0])))
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
 
 
 def _of_classes(found: ScanResult) -> _Said:

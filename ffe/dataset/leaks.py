@@ -14,19 +14,23 @@ from ffe.splits.holdout import TEST, TRAIN, VALID
 
 log = logging.getLogger("ffe")
 
-# for one image, and for more
-_SENTENCES = {
+# of one image of the test split, of more, and of both
+_LEAKS = {
+    "copies": ("stands", "stand", "in the test split and in another one, so the test score is too good"),
     "re-encoded": (
-        "1 image of the test split is an image of another one, saved again or resized, so the test score is too good",
-        "%d images of the test split are images of another one, saved again or resized, so the test score is too good",
+        "of the test split is an image",
+        "of the test split are images",
+        "of another one, saved again or resized, so the test score is too good",
     ),
     "near": (
-        "1 image of the test split looks nearly like an image of another one, so the test score may be too good",
-        "%d images of the test split look nearly like images of another one, so the test score may be too good",
+        "of the test split looks nearly like an image",
+        "of the test split look nearly like images",
+        "of another one, so the test score may be too good",
     ),
     "named": (
-        "1 image of the test split belongs to a group that another one has too, so the test score is too good",
-        "%d images of the test split belong to groups that another one has too, so the test score is too good",
+        "of the test split belongs to a group",
+        "of the test split belong to groups",
+        "that another one has too, so the test score is too good",
     ),
 }
 
@@ -55,40 +59,29 @@ def warn_of_leaks(split: np.ndarray, groups: Groups, images: ImageTable) -> None
     """
     sha256, names = images.sha256, images.paths
 
-    def warn(rows: np.ndarray, one: str, many: str) -> None:
-        sentence = one if len(rows) == 1 else many % len(rows)
-        log.warning("%s (%s)", sentence, few(quoted(sorted(names[row] for row in rows.tolist()))))
+    def warn(rows: np.ndarray, one: str, many: str, rest: str) -> None:
+        what = f"1 image {one}" if len(rows) == 1 else f"{len(rows)} images {many}"
+        log.warning("%s %s (%s)", what, rest, few(quoted(sorted(names[row] for row in rows.tolist()))))
 
     def once(rows: Iterable[int]) -> np.ndarray:
         """Return one row of each image: that of the least name."""
         return np.asarray(list({sha256[row]: row for row in sorted(rows, key=lambda row: names[row], reverse=True)}.values()))
 
-    said = leaking(split, groups, "copies")
-    if said.any():
-        warn(
-            once(np.flatnonzero(said).tolist()),
-            "1 image stands in the test split and in another one, so the test score is too good",
-            "%d images stand in the test split and in another one, so the test score is too good",
-        )
-    for cause, (one, many) in _SENTENCES.items():
+    said = np.zeros(len(split), bool)
+    for cause, sentence in _LEAKS.items():
         more = leaking(split, groups, cause) & ~said
         if more.any():
-            warn(np.flatnonzero(more), one, many)
+            rows = np.flatnonzero(more)
+            warn(once(rows.tolist()) if cause == "copies" else rows, *sentence)
         said |= more
     known = np.flatnonzero(flattering(split, groups))
     if len(known):
-        warn(
-            known,
-            "1 image of the validation split belongs together with images that train, so its scores are too good",
-            "%d images of the validation split belong together with images that train, so its scores are too good",
-        )
+        so = "together with images that train, so its scores are too good"
+        warn(known, "of the validation split belongs", "of the validation split belong", so)
     classes: dict[str, set[int]] = {}
     for digest, label in zip(sha256, images.labels.tolist(), strict=True):
         classes.setdefault(digest, set()).add(label)
     twice = {digest for digest, found in classes.items() if len(found) > 1}
     if twice:
-        warn(
-            once(i for i in range(len(sha256)) if sha256[i] in twice),
-            "1 image stands in more than one class; look for wrong labels",
-            "%d images stand in more than one class; look for wrong labels",
-        )
+        rows = once(i for i in range(len(sha256)) if sha256[i] in twice)
+        warn(rows, "stands", "stand", "in more than one class; look for wrong labels")

@@ -15,7 +15,7 @@ from ffe.base.output_file import write_output
 from ffe.dataset.assign_sides import ImageSplit, Splitter
 from ffe.dataset.class_checks import check_counts, check_labelled, check_two_classes
 from ffe.dataset.load_features import pooled_rows
-from ffe.dataset.table import table_of_files, table_of_store
+from ffe.dataset.table import ImageTable, table_of_files, table_of_store
 from ffe.errors import SourceError
 from ffe.images.file_names import is_text, printable
 from ffe.images.limits import Limits
@@ -62,9 +62,7 @@ class SplitCsv:
             rows = store.plain
             photos = table_of_store(store, rows, self._found.class_names, list_images(self.path))
             pooled = pooled_rows([store], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
-        photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
-        groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)
-        return self._settled(splitter.split_anew(photos, groups, test_fraction, once=True))
+        return self._split(photos, pooled, splitter, test_fraction)
 
     def split_pixels(
         self,
@@ -77,12 +75,13 @@ class SplitCsv:
     ) -> ImageSplit:
         """Deal the images without features: near copies are known by their perceptual hash alone."""
         _, photos, _ = table_of_files(list_images(self.path), self._found.class_names, preprocess, limits, workers, progress)
-        photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
-        groups = find_groups(photos.sha256, photos.phash, names=photos.named)
-        return self._settled(splitter.split_anew(photos, groups, test_fraction, once=True))
+        return self._split(photos, None, splitter, test_fraction)
 
-    def _settled(self, assigned: ImageSplit) -> ImageSplit:
+    def _split(self, photos: ImageTable, pooled: np.ndarray | None, splitter: Splitter, test_fraction: float) -> ImageSplit:
         """Write the sides into the CSV; an image that is left out, or cannot be read, is not in it any more."""
+        photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
+        groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)
+        assigned = splitter.split_anew(photos, groups, test_fraction, once=True)
         sides = zip(assigned.images.paths, assigned.side.tolist(), strict=True)
         self._write({path: side for path, side in sides if side}, only=True)
         return assigned

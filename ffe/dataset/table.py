@@ -40,23 +40,20 @@ class ImageTable:
 
     def take(self, rows: np.ndarray) -> ImageTable:
         """Return some of the images: int64 (n,), in this order."""
-        texts = (self.paths, self.sha256, self.given, self.named)
-        paths, sha256, given, named = (tuple(column[i] for i in rows.tolist()) for column in texts)
-        files = tuple(self.files[i] for i in rows.tolist())
-        return ImageTable(paths, sha256, given, named, files, self.labels[rows], self.phash[rows])
+        places = rows.tolist()
+
+        def part(column: Any) -> Any:
+            return column[rows] if isinstance(column, np.ndarray) else tuple(column[i] for i in places)
+
+        return ImageTable(*map(part, vars(self).values()))
 
     def joined_with(self, others: Sequence[ImageTable]) -> ImageTable:
         """Return these images, and those of other tables behind them."""
-        tables = (self, *others)
 
-        def column(name: str) -> tuple[Any, ...]:
-            return tuple(itertools.chain.from_iterable(getattr(table, name) for table in tables))
+        def joined(*parts: Any) -> Any:
+            return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else tuple(itertools.chain(*parts))
 
-        return ImageTable(
-            *(column("paths"), column("sha256"), column("given"), column("named"), column("files")),
-            labels=np.concatenate([table.labels for table in tables]),
-            phash=np.concatenate([table.phash for table in tables]),
-        )
+        return ImageTable(*map(joined, *(vars(table).values() for table in (self, *others))))
 
     def anonymous(self) -> ImageTable:
         """Return the same images without digests and files, and with numbers for names."""

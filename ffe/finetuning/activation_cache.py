@@ -21,11 +21,12 @@ from ffe.dataset.table import ImageTable, table_of_files, table_of_store
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
 from ffe.engines.throughput import images_per_second
-from ffe.errors import DiskFullError, FfeError, SourceError
+from ffe.errors import DiskFullError, SourceError
 from ffe.extraction.run import extract
 from ffe.extraction.stage_times import Progress
 from ffe.extraction.views import count_of, views_text
 from ffe.finetuning.inputs import Activations, DecodedImages
+from ffe.finetuning.made_files import MadeFiles
 from ffe.finetuning.prefetch import BatchSource
 from ffe.finetuning.split_point import Cut
 from ffe.finetuning.training_options import FinetuneOptions
@@ -33,7 +34,7 @@ from ffe.finetuning.training_result import Stage
 from ffe.images.sources import Scan
 from ffe.specs import ExtractSpec, ViewsSpec, spec_digest
 from ffe.store.disk_space import column_bytes, file_bytes
-from ffe.store.journal_records import RECORD_ROW, delete_journal, has_rows, journal_bytes
+from ffe.store.journal_records import RECORD_ROW, has_rows, journal_bytes
 from ffe.store.reader import FeatureStore
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ log = logging.getLogger("ffe")
 _MEASURED = 8  # images
 _MEASURE_SECONDS = 0.5
 _BACKWARD = 3  # a step of training, in forward passes
-_MARK = "made-for-one-run.txt"  # in a folder of activations: what goes when the run has what it needs; "." = the folder too
 
 
 class ActivationCache:
@@ -56,8 +56,8 @@ class ActivationCache:
     def __init__(
         self, options: FinetuneOptions, found: Scan, class_names: tuple[str, ...], spec: ExtractSpec, weights: Weights
     ) -> None:
-        self.skipped = 0
-        self.reused = False
+        self.skipped = 0  # files that could not be read
+        self.reused = False  # whether activations of an earlier run were at hand
         self._images: ImageTable | None = None
         self._options = options
         self._folder = options.folder
@@ -69,10 +69,7 @@ class ActivationCache:
         self._augment = training.augment
         self._views = ViewsSpec(training.views, training.augment) if training.augment is not None and training.views else None
         self._pixels: np.ndarray | None = None
-        self._made: list[Path] = []
-        self._there: list[Path] = []
-        self._made_folder = False
-        self._marks: set[str] = set()
+        self.made = MadeFiles(options)
 
     @property
     def images(self) -> ImageTable:
@@ -127,56 +124,6 @@ class ActivationCache:
         finally:
             pictures.close()
 
-    @contextlib.contextmanager
-    def tidied(self) -> Iterator[None]:
-        """Delete, in the end, what was made here: activations, if they are not to be kept, and a folder that is empty.
-
-        They stay where the run can go on with them: after an interruption, and on a full disk. A folder of one output's
-        own has their names in a file, so that the run that goes on with them deletes them, if it succeeds.
-        """
-        if self._own:
-            with contextlib.suppress(OSError, ValueError):
-                self._marks = set((self._folder / _MARK).read_text("utf-8").split("\n")) - {""}
-        try:
-            yield
-        except DiskFullError:
-            raise
-        except FfeError:
-            self._forget(self._made)
-            raise
-        else:
-            left = [path for path in self._there if path.name in self._marks]
-            self._there = [path for path in self._there if path not in left]
-            self._forget([*self._made, *left])
-
-    @property
-    def _own(self) -> bool:
-        """Whether the folder serves one output alone; then what an interrupted run left goes with the one that needed it."""
-        return self._options.cache is None
-
-    def _forget(self, files: list[Path]) -> None:
-        whole = self._made_folder or "." in self._marks
-        if not self._options.keep_cache:
-            for path in files:
-                path.unlink(missing_ok=True)
-                delete_journal(path)
-            if self._there:
-                log.info("activations that an earlier run left stay in '%s'; delete what you need no more", self._folder)
-        if self._own:
-            self._mark(self._marks - {path.name for path in files})
-        if whole:
-            with contextlib.suppress(OSError):
-                self._folder.rmdir()
-
-    def _mark(self, names: set[str]) -> None:
-        """Write which activations were made for this run alone; without that file, they stay."""
-        self._marks, place = names, self._folder / _MARK
-        with contextlib.suppress(OSError):
-            if names - {"."}:
-                place.write_text("\n".join(sorted(names)), "utf-8")
-            else:
-                place.unlink(missing_ok=True)
-
     def _spec_at(self, cut: Cut) -> ExtractSpec:
         """Return what makes the activations at a cut; at the output, those are the features of the model."""
         layer = self._spec.backbone.layer if cut.place == "output" else cut.layer
@@ -197,12 +144,6 @@ class ActivationCache:
         """Return how many images and views go through the part that stays."""
         return len(self._found.records) + sum(count_of(record, self._views) for record in self._found.records)
 
-    def _new(self, cut: Cut) -> int:
-        """Return how many images the file of the activations at a cut does not have."""
-        with FeatureStore(self._path(cut)) as store:
-            known = set(store.paths) | {item.path for item in store.skipped}
-        return sum(record.path not in known for record in self._found.records)
-
     def _what(self) -> str:
         return counted(len(self._found.records), "image") + ("" if self._views is None else f" and {views_text(self._views)}")
 
@@ -219,8 +160,9 @@ class ActivationCache:
             rate = images_per_second(engine, noise, _MEASURE_SECONDS)
         lines = [f"stage {stage.number} of {count}: {what}"]
         if self.keeps(cut) and engine is None:
-            new, rest = self._new(cut), ""
-            if new:
+            with FeatureStore(self._path(cut)) as store:
+                known, rest = {*store.paths, *(item.path for item in store.skipped)}, ""
+            if new := sum(record.path not in known for record in self._found.records):
                 rest = (
                     f", but for {counted(new, 'new image, which goes', 'new images, which go')} through the part that stays first"
                 )
@@ -250,29 +192,21 @@ class ActivationCache:
 
     def _extracted(self, cut: Cut) -> Path:
         """Compute the activations at a cut, as far as they are not there, and return their file."""
-        if not self._folder.is_dir():
-            self._folder.mkdir()
-            self._made_folder = True
-        path, spec = self._path(cut), self._spec_at(cut)
-        if path not in self._made:
+        path, spec, options = self._path(cut), self._spec_at(cut), self._options
+        if self.made.add(path):
             self.reused |= path.exists() or has_rows(path)
-            (self._there if path.exists() else self._made).append(path)
-            if self._own and not self._options.keep_cache and path in self._made:
-                self._mark(self._marks | {path.name, *(["."] if self._made_folder else [])})
         from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
         extract(
-            self._options.source,
+            options.source,
             path,
             backbone=str(self._weights.path) if from_model else spec.backbone.name,
             size=spec.preprocess.size,
             weights="imagenet" if from_model else str(self._weights.path or "random"),
             layer=spec.backbone.layer,
-            engine=self._options.engine,
+            engine=options.engine,
             decode=spec.preprocess.decode,
-            workers=self._options.workers,
-            max_pixels=self._options.limits.pixels,
-            max_bytes=self._options.limits.bytes,
-            truncated=self._options.limits.truncated,
+            workers=options.workers,
+            **options.limits.keywords,
             views=0 if self._views is None else self._views.count,
             augment=None if self._views is None else self._views.augment,
             prune=True,

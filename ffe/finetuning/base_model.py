@@ -110,7 +110,8 @@ def prepare_model(
         pooled[rows] = features.reshape(len(rows), height * width, channels).mean(axis=1)
     labelled = images.take(used)
     groups = find_groups(labelled.sha256, labelled.phash, pooled[used], labelled.named)
-    known = _known(base.bundle)
+    rank = {TEST: 1, VALID: 2, TRAIN: 3}  # of a file that stood on several sides, where the model learnt most from it
+    known = {row.sha256: row.split for row in sorted(base.bundle.splits(), key=lambda row: rank.get(row.split, 0))}
     splitter = Splitter(manifest.class_names, spec.valid_fraction, spec.seed, options.split)
     assigned = splitter.split_as_before(images, groups, known)
     train, valid, test = (assigned.rows(side) for side in (TRAIN, VALID, TEST))
@@ -139,12 +140,6 @@ def prepare_model(
     return PreparedModel(assigned, warm_start(head, factor, spec.dropout, mapped[train]), before, weights)
 
 
-def _known(bundle: Bundle) -> dict[str, str]:
-    """Return the side of each digest; of a file that stood on several sides, the one where the model learnt most from it."""
-    order = {TEST: 1, VALID: 2, TRAIN: 3}
-    return {row.sha256: row.split for row in sorted(bundle.splits(), key=lambda row: order.get(row.split, 0))}
-
-
 def _answers(base: BaseModel, files: Sequence[Path], limits: Limits) -> np.ndarray | None:
     """Return what a model says through its own backbone, whose features are not those of the one that is trained."""
     precision = base.bundle.manifest.spec.precision
@@ -152,7 +147,7 @@ def _answers(base: BaseModel, files: Sequence[Path], limits: Limits) -> np.ndarr
         if not base.bundle.has_backbone:
             raise EngineError("it is not in the model file")
         log.info("asking the model about the %d images that test, through its own %s backbone", len(files), precision)
-        predictor = Predictor(base.bundle.path, max_pixels=limits.pixels, max_bytes=limits.bytes, truncated=limits.truncated)
+        predictor = Predictor(base.bundle.path, **limits.keywords)
         return np.stack([row for batch in predictor.answers(files) for _, row in batch if row is not None])
     except EngineError as error:
         log.warning("How good the model was before is not said: its %s backbone cannot run here (%s).", precision, error)

@@ -90,9 +90,8 @@ def score_head(learnt: LearntHead, assigned: ImageSplit, names: Sequence[str]) -
     calibration = calibrate(learnt.valid, assigned.labels(VALID), groups=assigned.ids[assigned.rows(VALID)])
     answers = with_temperature(learnt.test, calibration.factor)
     evaluation = evaluate_probabilities(answers, assigned.labels(TEST), names, groups=assigned.together(TEST))
-    return HeadScores(
-        calibration, evaluation, learnt.valid, answers, tuple(assigned.images.sha256[i] for i in assigned.rows(TEST))
-    )
+    tested = tuple(assigned.images.sha256[i] for i in assigned.rows(TEST))
+    return HeadScores(calibration, evaluation, learnt.valid, answers, tested)
 
 
 def scores_as_before(judged: HeadScores, test: np.ndarray, evaluation: Evaluation, factor: float) -> HeadScores:
@@ -108,38 +107,21 @@ def scores_as_before(judged: HeadScores, test: np.ndarray, evaluation: Evaluatio
 
 
 def make_result(
-    options: TrainingOptions,
-    trainer: Trainer,
-    assigned: ImageSplit,
-    weights: np.ndarray,
-    head: Head,
-    judged: HeadScores,
-    **more: Any,
+    options: TrainingOptions, trainer: Trainer, assigned: ImageSplit, head: Head, judged: HeadScores, **more: Any
 ) -> TrainingResult:
-    """Return what a training came to; ``weights`` are those of the classes, float64 (K,), and ``more`` is known to the caller."""
+    """Return what a training came to; ``more`` is known to the caller."""
     return TrainingResult(
         output=options.output,
         head=head,
         epochs=tuple(trainer.epochs),
         judged=judged,
-        class_weights=None if np.allclose(weights, 1) else tuple(weights.tolist()),
+        class_weights=None if np.allclose(trainer.weights, 1) else tuple(trainer.weights.tolist()),
         rows=assigned.counts(),
         seconds=options.clock.elapsed,
-        ended_early=ended_early(trainer, options.spec),
+        ended_early=trainer.ended_early,
         interrupted=trainer.interrupted,
         **more,
     )
-
-
-def ended_early(trainer: Trainer, spec: TrainingSpec) -> str | None:
-    """Return that the time was over, or that it was interrupted; None where the epochs or the patience ended the training."""
-    if not (trainer.out_of_time or trainer.interrupted):
-        return None
-    last, stages = trainer.epochs[-1], len(spec.unfreeze)
-    time = "time was" if spec.seconds is None else f"{spec.seconds:g} s were"
-    ended = "command was interrupted" if trainer.interrupted else f"{time} over"
-    where = f"epoch {last.epoch} of {spec.epochs[last.stage - 1]}" + (f" in stage {last.stage} of {stages}" if stages > 1 else "")
-    return f"the {ended} after {where}, so the training ended there, and the best weights so far are kept"
 
 
 def learnt_spec(was: ExtractSpec, kind: WeightsKind, backbone: keras.Model) -> ExtractSpec:

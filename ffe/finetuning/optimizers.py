@@ -9,8 +9,6 @@ from ffe.specs import Optimizer
 if TYPE_CHECKING:
     import keras
 
-_NO_DECAY = ("bias", "gamma", "beta")
-
 
 def make_optimizer(name: Optimizer, learning_rate: float, weight_decay: float = 0.0) -> keras.optimizers.Optimizer:
     """Return an optimizer; weights shrink by ``weight_decay`` times the learning rate in a step, biases and norms do not."""
@@ -24,7 +22,7 @@ def make_optimizer(name: Optimizer, learning_rate: float, weight_decay: float = 
     else:
         optimizer = keras.optimizers.Adam(**options)
     if weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=list(_NO_DECAY))
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
-_AHEAD = 2
+_AHEAD = 3  # batches
 
 
 class BatchSource(Protocol):
@@ -23,37 +23,17 @@ class BatchSource(Protocol):
 def batches(source: BatchSource, order: np.ndarray, size: int, view: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows int64 (n,), what the source has for them), n = size but for the last batch.
 
-    A thread makes them, two ahead; it ends with the iterator, which raises whatever the source raises.
+    A thread makes them, a few ahead; it ends with the iterator, which raises whatever the source raises.
     """
-    ready: queue.Queue[tuple[np.ndarray, np.ndarray] | BaseException | None] = queue.Queue(_AHEAD)
-    stopped = threading.Event()
-
-    def put(item: tuple[np.ndarray, np.ndarray] | BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for start in range(0, len(order), size):
-                if stopped.is_set():
-                    return
-                rows = order[start : start + size]
-                put((rows, source.take(rows, view)))
-            put(None)
-        except BaseException as error:  # it belongs to whoever asks for the next batch
-            put(error)
-
-    worker = threading.Thread(target=work, name="ffe-batches", daemon=True)
-    worker.start()
+    worker = ThreadPoolExecutor(1, thread_name_prefix="ffe-batches")
+    begun: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
     try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        for start in range(0, len(order) + _AHEAD * size, size):
+            if start < len(order):
+                rows = order[start : start + size]
+                begun.append((rows, worker.submit(source.take, rows, view)))
+            if start >= _AHEAD * size and begun:
+                rows, made = begun.popleft()
+                yield rows, made.result()
     finally:
-        stopped.set()
-        worker.join()
+        worker.shutdown(cancel_futures=True)

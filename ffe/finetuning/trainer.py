@@ -60,6 +60,18 @@ class Trainer:
         """Whether an epoch was better than the start."""
         return any(told.best for told in self.epochs if told.epoch)
 
+    @property
+    def ended_early(self) -> str | None:
+        """That the time was over, or that it was interrupted; None where the epochs or the patience ended the training."""
+        if not (self.out_of_time or self.interrupted):
+            return None
+        spec, last, stages = self.spec, self.epochs[-1], len(self.spec.unfreeze)
+        time_was = "time was" if spec.seconds is None else f"{spec.seconds:g} s were"
+        ended = "command was interrupted" if self.interrupted else f"{time_was} over"
+        where = f"epoch {last.epoch} of {spec.epochs[last.stage - 1]}"
+        where += f" in stage {last.stage} of {stages}" if stages > 1 else ""
+        return f"the {ended} after {where}, so the training ended there, and the best weights so far are kept"
+
     def stage(self, number: int, model: keras.Model, source: BatchSource) -> None:
         """Train one stage, from 1; the model ends with the best weights of all epochs so far.
 

@@ -24,7 +24,7 @@ from ffe.finetuning.trainer import Step
 from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import parse_augment
 from ffe.images.limits import Limits
-from ffe.specs import AugmentSpec, Decode, TrainingSpec
+from ffe.specs import Decode, TrainingSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +53,11 @@ class TrainingOptions:
         clock = Clock(time.monotonic(), rest["budget"])
         names = {field.name for field in dataclasses.fields(TrainingSpec)} & rest.keys()
         asked = {name: rest.pop(name) for name in names}
+        changes = None if asked["augment"] == "none" else asked["augment"]
         asked |= {
             **{name: read(asked[name]) for name, read in _STAGES.items()},
             "hold": _hold_of(asked["hold"], asked["schedule"]),
-            "augment": augment_of(asked["augment"]),
+            "augment": parse_augment(changes) if isinstance(changes, str) else changes,
         }
         spec = TrainingSpec(**asked, seconds=rest.pop("budget"))
         limits = Limits(*(rest.pop(name) for name in ("max_pixels", "max_bytes", "truncated")))
@@ -133,33 +134,17 @@ def parts_of(asked: str | int | Iterable[str | int]) -> tuple[str, ...]:
     return tuple(map(str, asked)) if isinstance(asked, Iterable) else (str(asked),)
 
 
-def augment_of(asked: str | AugmentSpec | None) -> AugmentSpec | None:
-    """Return how images are to change; None and ``none`` = they are not."""
-    if not isinstance(asked, str):
-        return asked
-    return None if asked == "none" else parse_augment(asked)
-
-
-def _whole_numbers(asked: str | int | Iterable[int]) -> tuple[int, ...]:
+def _numbers(asked: Any, kind: Callable[[Any], Any], option: str, takes: str) -> tuple[Any, ...]:
     """Return ``15,10``, 15, or ``[15, 10]`` as numbers."""
+    values = asked.split(",") if isinstance(asked, str) else asked if isinstance(asked, Iterable) else (asked,)
     try:
-        return tuple(int(part) if isinstance(part, str) else operator.index(part) for part in _values(asked))
+        return tuple(map(kind, values))
     except (TypeError, ValueError):
-        raise SpecError(f"--epochs is {asked!r}, but takes whole numbers; write, for example, 15 or 15,10.") from None
+        raise SpecError(f"{option} is {asked!r}, but takes {takes}.") from None
 
 
-def _numbers(asked: str | float | Iterable[float]) -> tuple[float, ...]:
-    """Return ``1e-4,1e-5``, 1e-4, or ``[1e-4, 1e-5]`` as numbers."""
-    try:
-        return tuple(map(float, _values(asked)))
-    except (TypeError, ValueError):
-        raise SpecError(f"--learning-rate is {asked!r}, but takes numbers; write, for example, 1e-4 or 1e-4,1e-5.") from None
-
-
-def _values(asked: Any) -> Iterable[Any]:
-    if isinstance(asked, str):
-        return asked.split(",")
-    return asked if isinstance(asked, Iterable) else (asked,)
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, str) else operator.index(value)
 
 
 def _hold_of(asked: int | None, schedule: str) -> int:
@@ -171,8 +156,8 @@ def _hold_of(asked: int | None, schedule: str) -> int:
 
 _STAGES: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "unfreeze": parts_of,
-    "epochs": _whole_numbers,
-    "learning_rate": _numbers,
+    "epochs": lambda asked: _numbers(asked, _whole, "--epochs", "whole numbers; write, for example, 15 or 15,10"),
+    "learning_rate": lambda asked: _numbers(asked, float, "--learning-rate", "numbers; write, for example, 1e-4 or 1e-4,1e-5"),
 }
 _PATHS = {"output", "report", "tensorboard", "model", "cache"}
 

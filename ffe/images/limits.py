@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ffe.errors import SpecError
 
@@ -28,3 +28,8 @@ class Limits:
                 raise SpecError(f"{option} is {value!r}, but must be a whole number of at least 1.")
         if self.truncated not in get_args(Truncated):
             raise SpecError(f"truncated is {self.truncated!r}, but must be 'skip' or 'keep'.")
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """As the public functions name them."""
+        return {"max_pixels": self.pixels, "max_bytes": self.bytes, "truncated": self.truncated}

@@ -34,10 +34,16 @@ def compare_page(result: CompareResult, assigned: ImageSplit, source: str) -> st
     album, record = Album(), result.to_json()
     colours = {road.name: i % COLOURS for i, road in enumerate(result.roads)}
     best = next((road for road in record["roads"] if road["name"] == result.best), None)
-    pairs = ((result.best, result.second, "only_first"), (result.second, result.best, "only_second"))
     counts = record["agreement"][0] if result.agreement else {}
+    only_first, only_second = (result.best, result.second, "only_first"), (result.second, result.best, "only_second")
+    made = {
+        "source": source,
+        "roads": ", ".join(road.name for road in result.roads),
+        "seconds": "as long as it takes" if result.budget is None else f"{result.budget:g} s",
+        "seed": str(result.seed),
+    }
     context = {
-        "page": {"title": f"{title_of(result.classes)}: roads compared", "facts": _facts(result), "made": _made(result, source)},
+        "page": {"title": f"{title_of(result.classes)}: roads compared", "facts": _facts(result), "made": made},
         "headline": None if best is None else _headline(best),
         "roads": [_row(road, result.best, colours[road["name"]]) for road in record["roads"]],
         "sentences": [text for text in (verdict(record), advice(record)) if text],
@@ -53,8 +59,7 @@ def compare_page(result: CompareResult, assigned: ImageSplit, source: str) -> st
                 "counted": counted(counts[count], "photo"),
                 "shots": _mistakes(right, wrong, result, assigned, album),
             }
-            for right, wrong, count in pairs
-            if counts
+            for right, wrong, count in ((only_first, only_second) if counts else ())
         ],
     }
     return document("compare.html", context, album)
@@ -69,16 +74,6 @@ def _facts(result: CompareResult) -> dict[str, str]:
         "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.rows.items() if count),
         "took": duration(result.seconds) + (", interrupted" if result.interrupted else ""),
         "ffe": __version__,
-    }
-
-
-def _made(result: CompareResult, source: str) -> dict[str, str]:
-    """Return how to make it again."""
-    return {
-        "source": source,
-        "roads": ", ".join(road.name for road in result.roads),
-        "seconds": "as long as it takes" if result.budget is None else f"{result.budget:g} s",
-        "seed": str(result.seed),
     }
 
 

@@ -15,7 +15,6 @@ import pytest
 from ffe.base.clock import Clock
 from ffe.errors import DataError, SpecError
 from ffe.finetuning.epochs import Epoch, best_of, tensorboard_log
-from ffe.finetuning.finish import ended_early
 from ffe.finetuning.schedule import learning_rate
 from ffe.finetuning.trainer import Step, Trainer, loss_and_accuracy
 from ffe.specs import TrainingSpec
@@ -111,7 +110,7 @@ def test_a_budget_ends_an_epoch_in_its_middle(monkeypatch: pytest.MonkeyPatch) -
     assert len(trainer.epochs) < 10
     assert trainer.epochs[-1].epoch >= 1
     last = trainer.epochs[-1].epoch
-    assert ended_early(trainer, spec) == (
+    assert trainer.ended_early == (
         f"the 1.5 s were over after epoch {last} of 1000, so the training ended there, and the best weights so far are kept"
     )
 
@@ -122,7 +121,7 @@ def test_epochs_and_patience_are_no_end_of_time(seconds: float | None) -> None:
     spec = TrainingSpec(("0",), (2,), (0.1,), batch_size=8, seconds=seconds)
     trainer = trainer_for(spec, source, Clock(time.monotonic(), seconds))
     trainer.stage(1, one_layer(), source)
-    assert ended_early(trainer, spec) is None
+    assert trainer.ended_early is None
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:

@@ -1,0 +1,86 @@
+"""The activations that one run makes, and which of them go when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from ffe.errors import DiskFullError, FfeError
+from ffe.finetuning.training_options import FinetuneOptions
+from ffe.store.journal_records import delete_journal
+
+log = logging.getLogger("ffe")
+
+_LIST = "made-for-one-run.txt"  # in a folder of activations: what goes when the run has what it needs; "." = the folder too
+
+
+class MadeFiles:
+    """What a run makes in the folder of its activations, and deletes in the end if it is not to be kept."""
+
+    def __init__(self, options: FinetuneOptions) -> None:
+        self._folder = options.folder
+        self._keeps = options.keep_cache
+        self._own = options.cache is None  # whether the folder serves one output alone
+        self._made: list[Path] = []
+        self._there: list[Path] = []
+        self._made_folder = False
+        self._listed: set[str] = set()
+
+    def add(self, path: Path) -> bool:
+        """Take in a file that is about to be made, or to be completed; return whether it is new here."""
+        if not self._folder.is_dir():
+            self._folder.mkdir()
+            self._made_folder = True
+        if path in self._made or path in self._there:
+            return False
+        (self._there if path.exists() else self._made).append(path)
+        if self._own and not self._keeps and path in self._made:
+            self._write_list(self._listed | {path.name, *(["."] if self._made_folder else [])})
+        return True
+
+    @contextlib.contextmanager
+    def tidied(self) -> Iterator[None]:
+        """Delete, in the end, what was made here, if it is not to be kept, and a folder that is empty.
+
+        Files stay where the run can go on with them: after an interruption, and on a full disk. A folder of one output's
+        own has their names in a list, so that the run that goes on with them deletes them, if it succeeds.
+        """
+        if self._own:
+            with contextlib.suppress(OSError, ValueError):
+                self._listed = set((self._folder / _LIST).read_text("utf-8").split("\n")) - {""}
+        try:
+            yield
+        except DiskFullError:
+            raise
+        except FfeError:
+            self._delete(self._made)
+            raise
+        else:
+            left = [path for path in self._there if path.name in self._listed]
+            self._there = [path for path in self._there if path not in left]
+            self._delete([*self._made, *left])
+
+    def _delete(self, files: list[Path]) -> None:
+        whole = self._made_folder or "." in self._listed
+        if not self._keeps:
+            for path in files:
+                path.unlink(missing_ok=True)
+                delete_journal(path)
+            if self._there:
+                log.info("activations that an earlier run left stay in '%s'; delete what you need no more", self._folder)
+        if self._own:
+            self._write_list(self._listed - {path.name for path in files})
+        if whole:
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()
+
+    def _write_list(self, names: set[str]) -> None:
+        """Write which activations were made for this run alone; without that file, they stay."""
+        self._listed, place = names, self._folder / _LIST
+        with contextlib.suppress(OSError):
+            if names - {"."}:
+                place.write_text("\n".join(sorted(names)), "utf-8")
+            else:
+                place.unlink(missing_ok=True)
