@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import logging
 import os
 import threading
@@ -41,14 +42,7 @@ from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble_search import best_ensemble
 from ffe.tuning.leak_claim import leak_of
 from ffe.tuning.problem import Problem
-from ffe.tuning.search import (
-    SearchProgress,
-    Trial,
-    best_of_each_head,
-    refit,
-    score_once,
-    search,
-)
+from ffe.tuning.search import SearchProgress, Trial, best_of_each_head, refit, score_once, search
 from ffe.tuning.setup import AUTO, build_problem, trial_store_of, views_used
 from ffe.tuning.trial_store import TrialStore
 from ffe.tuning.tune_result import TuneResult
@@ -285,11 +279,7 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> Cost:
 
 def _warm_up() -> None:
     """Load KerasTuner, which the search needs later, while its first trials run."""
-
-    def load() -> None:
-        import keras_tuner  # noqa: F401
-
-    threading.Thread(target=load, name="ffe-warm-up", daemon=True).start()
+    threading.Thread(target=importlib.import_module, args=("keras_tuner",), name="ffe-warm-up", daemon=True).start()
 
 
 def _run(options: TuneOptions) -> TuneResult:
@@ -311,15 +301,10 @@ def _run(options: TuneOptions) -> TuneResult:
         else:
             trials = [score_once(problem, spec, spec.heads[0], spec.fixed)]
         result, probabilities = _tested(options, rows, problem, trials)
-        result = dataclasses.replace(
-            result,
-            views=views,
-            validation=validation,
-            known=finished.known,
-            seconds=options.clock.elapsed,
-        )
+        spent, known = options.clock.elapsed, finished.known
+        result = dataclasses.replace(result, views=views, validation=validation, known=known, seconds=spent)
         if result.output is not None:
-            _write(options, store, rows, problem, result, backbone)
+            _write(options, store, rows, len(problem.parts), result, backbone)
         if options.report is not None:
             shown = rows.anonymous() if options.anonymous else rows
             written = (Path(options.report), result, shown, store, problem, spec, probabilities)
@@ -364,12 +349,13 @@ def _write(
     options: TuneOptions,
     store: FeatureStore,
     rows: StoredSplit,
-    problem: Problem,
+    folds: int,
     result: TuneResult,
     backbone: Weights | IrModel | None,
 ) -> None:
     """Write the model file."""
     record = result.to_json()
+    about = {name: record[name] for name in ("validation", "rows", "rivals", "comparison", "leak")}
     manifest = Manifest(
         schema=layout.SCHEMA,
         ffe_version=__version__,
@@ -381,11 +367,7 @@ def _write(
         class_names=rows.class_names,
         evaluation=record["evaluation"],
         leaderboard=tuple(record["leaderboard"]),
-        search={
-            **options.spec.to_json(),
-            "folds": len(problem.parts),
-            **{name: record[name] for name in ("validation", "rows", "rivals", "comparison", "leak")},
-        },
+        search={**options.spec.to_json(), "folds": folds, **about},
         members={},
         calibration=record["calibration"],
         reject=options.reject,

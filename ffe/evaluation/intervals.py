@@ -37,10 +37,7 @@ def resampled_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator
     video) are not independent, and resampling them one by one would give intervals
     that are too narrow. Field and Welsh 2007,
     https://doi.org/10.1111/j.1467-9868.2007.00593.x, call it the cluster bootstrap.
-
-    Yields:
-        float32 (N, b), whole numbers; the b of all blocks sum to ``resamples``,
-        and a block takes about 8 MiB. Blocks do not change the draws.
+    Blocks are float32 (N, b), whole numbers, of about 8 MiB; they do not change the draws.
     """
     rng = np.random.default_rng(seed)
     count = int(groups.max()) + 1

@@ -81,14 +81,9 @@ def fit_learning_curve(
     The intervals are a parametric bootstrap: the points are drawn again from their
     standard errors, as if those were independent, and fitted again.
 
-    Args:
-        sizes: photos in each fit, different, 1 or more.
-        accuracies: mean accuracy of the fits of each size, in [0, 1].
-        standard_errors: of those means; one that is 0 or unknown (NaN) counts as the largest of the others.
-        resamples, seed: of the bootstrap.
-
-    Returns:
-        A LearningCurve; without a fit for fewer than three sizes, or without any standard error.
+    Accuracies, in [0, 1], are the means of the fits on ``sizes`` photos; a standard
+    error of them that is 0 or unknown (NaN) counts as the largest of the others. For fewer
+    than three sizes, or without any standard error, there is no fit.
 
     Raises:
         DataError: the three do not have one length, or a size is not above 0 or comes twice.

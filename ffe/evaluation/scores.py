@@ -10,14 +10,7 @@ import numpy as np
 
 from ffe.errors import DataError
 from ffe.evaluation.auc import WeightedAuc
-from ffe.evaluation.intervals import (
-    Interval,
-    group_numbers,
-    percentile_intervals,
-    resampled_weights,
-    share_intervals,
-    wilson,
-)
+from ffe.evaluation.intervals import Interval, group_numbers, percentile_intervals, resampled_weights, share_intervals, wilson
 from ffe.evaluation.temperature import LEAST, expected_calibration_error
 
 SCORES = ("accuracy", "balanced_accuracy", "log_loss", "auc")  # those of ``intervals``
@@ -76,14 +69,10 @@ def evaluate_probabilities(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Evaluation:
-    """Score predictions.
+    """Score probabilities float64 (N, K), rows summing to 1, by labels int64 (N,) in [0, K), and K names.
 
-    Args:
-        probabilities: float64 (N, K), rows summing to 1.
-        labels: int64 (N,), in [0, K).
-        class_names: K names.
-        groups: int64 (N,), rows that are not independent have the same number; see ``intervals.resampled_weights``.
-        resamples, seed: of the intervals. 25,000 rows of 2 classes take about two seconds and 60 MB.
+    Rows that are not independent have the same number in ``groups``, int64 (N,); see ``intervals.resampled_weights``.
+    The intervals of 25,000 rows of 2 classes take about two seconds and 60 MB.
 
     Raises:
         DataError: there are no rows, a label is no class, or the groups do not fit.

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import threadpoolctl
 
-from ffe.evaluation.temperature import softmax
 from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings
-from ffe.heads.mlp import Layers, Network, initial_layers
-from ffe.heads.probability import two_columns
+from ffe.heads.mlp import Layers, initial_layers, network_of
+from ffe.heads.probability import probabilities_of
 from ffe.heads.search_space import Parameter
 from ffe.heads.transform import FEATURE_SPACE, SCALING, stored
 
@@ -60,21 +59,18 @@ class DenseHead(Head):
     def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
         """Fit on mapped rows, for all epochs; see ``Head``."""
         x = self.map.fit_rowwise(x).transform_rowwise(x)
-        labels, weights, seed, images = data.labels, data.row_weights, data.seed, data.images
-        network = network_of(self.parameters, data.classes)
-        start = initial_layers(network, x.shape[1], seed)
-        size, epochs = self.parameters["batch_size"], self.parameters["epochs"]
         if self.parameters["trainer"] == "keras":
             from ffe.heads.mlp_keras import train_with_keras
 
-            self._layers = train_with_keras(x, labels, weights, network, start, seed, size, epochs, images=images)
+            self._layers = train_with_keras(x, data, self.parameters)
             return self
         from ffe.heads.mlp_batched import BatchedNetworks, Rows
 
-        everything, nothing = np.arange(len(x)), np.arange(0)
-        group = BatchedNetworks(Rows(x), labels, weights, everything, nothing, [network], [start], [seed], seed, size, images)
+        network = network_of(self.parameters, data.classes)
+        networks = [network], [initial_layers(network, x.shape[1], data.seed)], [data.seed]
+        group = BatchedNetworks(Rows(x), data, *networks, self.parameters["batch_size"], np.arange(len(x)), np.arange(0))
         with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
-            for _ in range(epochs):
+            for _ in range(self.parameters["epochs"]):
                 group.epoch()
         self._layers = group.layers(0)
         return self
@@ -85,8 +81,7 @@ class DenseHead(Head):
         for kernel, bias in self._layers[:-1]:
             x = np.maximum(x @ kernel + bias, 0)
         kernel, bias = self._layers[-1]
-        scores = x @ kernel + bias
-        return softmax(scores if scores.shape[1] > 1 else two_columns(scores[:, 0]))
+        return probabilities_of(x @ kernel + bias)
 
     def save_keras(self, path: Path) -> None:
         """Write the head as an ordinary ``.keras`` model: features float32 (N, D) -> probabilities (N, classes)."""
@@ -105,15 +100,3 @@ class DenseHead(Head):
         """Take back what ``arrays`` returned."""
         count = sum(name.startswith("kernel") for name in arrays)
         self._layers = [(stored(arrays, f"kernel{i}", 2), stored(arrays, f"bias{i}", 1)) for i in range(count)]
-
-
-def network_of(parameters: Mapping[str, Any], classes: int) -> Network:
-    """Return the network that the parameters of a dense head describe."""
-    return Network(
-        units=parameters["first_dense"],
-        extra=parameters.get("extra_dense", 0),
-        outputs=1 if classes == 2 else classes,
-        dropout=parameters["dropout_rate"],
-        learning_rate=parameters["learning_rate"],
-        l2=parameters["l2"],
-    )

@@ -15,7 +15,7 @@ from ffe.heads.transform import POOLING, stored
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
 
-
+_AXES = {"roots": 1, "children": 2, "feature": 1, "threshold": 1, "shares": 2}  # of each array of a table of trees
 _MOST_DEPTH = 100_000  # a walk takes so many steps, whatever the nodes say
 
 
@@ -51,51 +51,43 @@ class ForestHead(Head):
         """Fit on mapped rows; see ``Head``."""
         model = new_forest(self.parameters, data.seed, data.class_weights).set_params(n_jobs=-1).fit(x, data.labels)
         trees = [estimator.tree_ for estimator in model.estimators_]
-        starts = np.cumsum([0, *(tree.node_count for tree in trees)])
-        self._roots = starts[:-1].astype(np.int64)
-        offsets = np.repeat(self._roots, [tree.node_count for tree in trees])
+        counts = [tree.node_count for tree in trees]
+        roots = np.cumsum([0, *counts])[:-1].astype(np.int64)
         children = np.concatenate([np.stack([tree.children_left, tree.children_right], 1) for tree in trees])
-        # a leaf is its own child, so that a walk may go on past it
-        nodes = np.arange(len(children))
-        self._children = np.where(children < 0, nodes[:, None], children + offsets[:, None]).astype(np.int32)
-        self._feature = np.concatenate([np.maximum(tree.feature, 0) for tree in trees]).astype(np.int32)
-        self._threshold = np.concatenate([tree.threshold for tree in trees])
-        values = np.concatenate([tree.value[:, 0, :] for tree in trees])
-        self._shares = (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
-        self._depth = max(tree.max_depth for tree in trees)
+        nodes, values = np.arange(len(children)), np.concatenate([tree.value[:, 0, :] for tree in trees])
+        self._table = {
+            "roots": roots,
+            # a leaf is its own child, so that a walk may go on past it
+            "children": np.where(children < 0, nodes[:, None], children + np.repeat(roots, counts)[:, None]).astype(np.int32),
+            "feature": np.concatenate([np.maximum(tree.feature, 0) for tree in trees]).astype(np.int32),
+            "threshold": np.concatenate([tree.threshold for tree in trees]),
+            "shares": (values / values.sum(axis=1, keepdims=True)).astype(np.float32),
+            "depth": np.asarray(max(tree.max_depth for tree in trees), np.int64),
+        }
         return self
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
-        nodes: np.ndarray = np.broadcast_to(self._roots, (len(x), len(self._roots)))
-        rows = np.arange(len(x))[:, None]
-        for _ in range(self._depth):
-            right = x[rows, self._feature[nodes]] > self._threshold[nodes]
-            nodes = self._children[nodes, right.astype(np.int8)]
-        shares = self._shares[nodes].mean(axis=1, dtype=np.float64)
+        table, rows = self._table, np.arange(len(x))[:, None]
+        nodes: np.ndarray = np.broadcast_to(table["roots"], (len(x), len(table["roots"])))
+        for _ in range(int(table["depth"])):
+            right = x[rows, table["feature"][nodes]] > table["threshold"][nodes]
+            nodes = table["children"][nodes, right.astype(np.int8)]
+        shares = table["shares"][nodes].mean(axis=1, dtype=np.float64)
         return shares / shares.sum(axis=1, keepdims=True)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the table of n nodes; threshold: left if not above it; roots (trees,)."""
-        return {
-            "roots": self._roots,
-            "children": self._children,
-            "feature": self._feature,
-            "threshold": self._threshold,
-            "shares": self._shares,
-            "depth": np.asarray(self._depth, np.int64),
-        }
+        return self._table
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take back what ``arrays`` returned."""
-        self._roots, self._children = stored(arrays, "roots", 1), stored(arrays, "children", 2)
-        self._feature, self._threshold = stored(arrays, "feature", 1), stored(arrays, "threshold", 1)
-        nodes, depth = len(self._feature), int(arrays["depth"])
-        if not 0 <= depth <= min(nodes, _MOST_DEPTH) or min(self._children.min(), self._roots.min()) < 0:
-            raise HeadError("The trees of this forest are damaged; make the model again.")
-        self._shares, self._depth = stored(arrays, "shares", 2), depth
-        columns = (self._children, self._threshold, self._shares)
-        if max(self._children.max(), self._roots.max()) >= nodes or {len(column) for column in columns} != {nodes}:
+        self._table = {name: stored(arrays, name, axes) for name, axes in _AXES.items()} | {"depth": arrays["depth"]}
+        roots, children = self._table["roots"], self._table["children"]
+        nodes = len(self._table["feature"])
+        sound = 0 <= int(arrays["depth"]) <= min(nodes, _MOST_DEPTH) and min(children.min(), roots.min()) >= 0
+        sound = sound and max(children.max(), roots.max()) < nodes
+        if not sound or any(len(self._table[name]) != nodes for name in ("children", "threshold", "shares")):
             raise HeadError("The trees of this forest are damaged; make the model again.")
 
 

@@ -7,9 +7,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from ffe.evaluation.temperature import softmax
 from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings, sklearn_weights
-from ffe.heads.probability import two_columns
+from ffe.heads.probability import probabilities_of
 from ffe.heads.search_space import Parameter
 from ffe.heads.svm import EXACT_ROWS, gram_bytes, inner_products
 from ffe.heads.transform import FEATURE_SPACE, is_flat_by_kernel, stored
@@ -70,8 +69,7 @@ class LogisticHead(Head):
 
 def linear_probabilities(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Return float64 (N, K) of x (N, d), weights (d, K or 1) and bias (K or 1,)."""
-    scores = x @ weights + bias
-    return softmax(scores if scores.shape[1] > 1 else two_columns(scores[:, 0]))
+    return probabilities_of(x @ weights + bias)
 
 
 def coordinates_of_products(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

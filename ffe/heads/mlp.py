@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,18 @@ class Network:
 Layers = list[tuple[np.ndarray, np.ndarray]]
 
 
+def network_of(parameters: Mapping[str, Any], classes: int) -> Network:
+    """Return the network that the parameters of a dense head describe."""
+    return Network(
+        units=parameters["first_dense"],
+        extra=parameters.get("extra_dense", 0),
+        outputs=1 if classes == 2 else classes,
+        dropout=parameters["dropout_rate"],
+        learning_rate=parameters["learning_rate"],
+        l2=parameters["l2"],
+    )
+
+
 def initial_layers(network: Network, inputs: int, seed: int) -> Layers:
     """Return (kernel (n, m), bias (m,)) float32 of each layer: Glorot uniform kernels, biases of zero."""
     generator = np.random.default_rng([seed, _INITIAL])
@@ -47,19 +61,12 @@ def initial_layers(network: Network, inputs: int, seed: int) -> Layers:
 class Orders:
     """The order of n rows in each epoch; the same for the same seed.
 
-    Args:
-        rows: their number, n.
-        seed: another one, other orders.
-        images: int64 (n,), the image that each row is a view of: an epoch has
-            one row of each image, drawn evenly; None = all rows.
-
-    Attributes:
-        size: rows in an epoch.
+    With ``images``, int64 (n,), the image that each row is a view of, an epoch has one row of each image, drawn evenly.
     """
 
     def __init__(self, rows: int, seed: int, images: np.ndarray | None = None) -> None:
         self._generator = np.random.default_rng([seed, _ORDER])
-        self.size = rows
+        self.size = rows  # in an epoch
         self._views: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         if images is not None:
             _, first, count = np.unique(np.sort(images), return_index=True, return_counts=True)

@@ -14,10 +14,12 @@ decay, which is made up for when they are next needed.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
+from ffe.heads.base import FitData
 from ffe.heads.mlp import Layers, Network, Orders
 from ffe.heads.mlp_kernels import score, train_epoch
 
@@ -25,12 +27,7 @@ _SPARSE_BELOW = 0.15  # share of non-zero features up to which skipping zeros is
 
 
 class Rows:
-    """Features that networks train on: dense, or only what is not zero.
-
-    Args:
-        x: float32 (N, d).
-        mean, scale: float32 (d,), taken off and divided by as a row is used; None = as it is.
-    """
+    """Features float32 (N, d) that networks train on: dense, standardised as they are used; or only what is not zero."""
 
     def __init__(self, x: np.ndarray, mean: np.ndarray | None = None, scale: np.ndarray | None = None) -> None:
         self.dims = x.shape[1]
@@ -40,57 +37,43 @@ class Rows:
         self.inverse = np.zeros(1, np.float32) if scale is None else (1 / scale).astype(np.float32)
         sample = self.x[:: max(1, len(x) // 64)]
         self.sparse = not self.affine and np.count_nonzero(sample) < _SPARSE_BELOW * sample.size
+        self.starts, self.columns, self.values = np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1, np.float32)
         if self.sparse:
-            counts = np.fromiter((np.count_nonzero(row) for row in self.x), np.int64, len(self.x))
-            self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-            self.columns = np.empty(self.starts[-1], np.int32)
-            self.values = np.empty(self.starts[-1], np.float32)
-            for i, row in enumerate(self.x):
-                found = np.flatnonzero(row)
-                self.columns[self.starts[i] : self.starts[i + 1]] = found
-                self.values[self.starts[i] : self.starts[i + 1]] = row[found]
-        else:
-            self.starts, self.columns, self.values = np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1, np.float32)
+            found = [np.flatnonzero(row).astype(np.int32) for row in self.x]
+            self.starts = np.cumsum([0, *map(len, found)], dtype=np.int64)
+            self.columns = np.concatenate(found)
+            self.values = np.concatenate([row[columns] for row, columns in zip(self.x, found, strict=True)])
 
 
 class BatchedNetworks:
-    """Networks that share rows and batches.
+    """Networks, all with as many outputs, that share rows and batches; each has its first weights, and a seed for its dropout.
 
-    Args:
-        rows, labels, weights: the features; int64 (N,), in [0, classes); float32 (N,), how much each row counts in the loss.
-        train, held: int64 (n,), the rows to fit on; int64 (m,), those to score after each epoch, which may be none.
-        networks, starts, seeds: each network, all with as many outputs; its first weights; and the seed of its dropout.
-        order_seed, batch_size: of the order of the rows; rows in a step.
-        images: int64 (n,), the image that each of ``train`` is a view of; see ``ffe.heads.mlp.Orders``.
-
-    Attributes:
-        epoch_rows: training rows of an epoch.
-        training: positions, among the networks given, of those that still train, L in all.
-        losses, correct: of the last epoch, (L,): mean training loss, penalties left out, and training rows that were right.
-        scores: float32 (m, L, outputs), logits of the held rows.
+    ``data`` is of the rows ``train``, int64 (n,); those of ``held``, int64 (m,), which may be none, are scored after each epoch.
     """
+
+    losses: np.ndarray  # of the last epoch, (L,): mean training loss, penalties left out
+    correct: np.ndarray  # ... and training rows that were right
+    scores: np.ndarray  # float32 (m, L, outputs), logits of the held rows
 
     def __init__(
         self,
         rows: Rows,
-        labels: np.ndarray,
-        weights: np.ndarray,
-        train: np.ndarray,
-        held: np.ndarray,
+        data: FitData,
         networks: Sequence[Network],
         starts: Sequence[Layers],
         seeds: Sequence[int],
-        order_seed: int,
         batch_size: int,
-        images: np.ndarray | None = None,
+        train: np.ndarray,
+        held: np.ndarray,
     ) -> None:
-        self._rows, self._labels, self._weights = rows, labels.astype(np.int64), weights.astype(np.float32)
-        self._train, self._held = train.astype(np.int64), held.astype(np.int64)
+        self._rows, self._train, self._held = rows, train.astype(np.int64), held.astype(np.int64)
+        self._labels, self._weights = np.zeros(len(rows.x), np.int64), np.zeros(len(rows.x), np.float32)
+        self._labels[train], self._weights[train] = data.labels, data.row_weights
         self._networks = list(networks)
-        self._orders = Orders(len(train), order_seed, images)
+        self._orders = Orders(len(train), data.seed, data.images)
         self.epoch_rows = self._orders.size
         self._batch_size = batch_size
-        self.training = list(range(len(networks)))
+        self.training = list(range(len(networks)))  # positions, among the networks given, of those that still train: L in all
         self._kernel = np.ascontiguousarray(np.concatenate([layers[0][0] for layers in starts], axis=1))
         self._square = np.zeros_like(self._kernel)
         self._small = np.concatenate([_small_of(layers) for layers in starts])
@@ -118,21 +101,20 @@ class BatchedNetworks:
 
     def keep(self, positions: Sequence[int]) -> None:
         """Go on with some of the networks alone; positions among ``training``."""
-        networks = [self._networks[i] for i in positions]
-        kernel, small = _spans(self._networks)
-        columns = np.concatenate([np.arange(*kernel[i]) for i in positions])
-        entries = np.concatenate([np.arange(*small[i]) for i in positions])
+        spans = _spans(self._networks)
+        columns, entries = (np.concatenate([np.arange(*spans[i][kind]) for i in positions]) for kind in (0, 1))
         self._kernel = np.ascontiguousarray(self._kernel[:, columns])
         self._square = np.ascontiguousarray(self._square[:, columns])
         self._small, self._small_square = self._small[entries], self._small_square[entries]
         self._random = self._random[list(positions)]
         self.training = [self.training[i] for i in positions]
-        self._networks, self._table = networks, _table(networks)
+        self._networks = [self._networks[i] for i in positions]
+        self._table = _table(self._networks)
 
     def layers(self, position: int) -> Layers:
         """Return (kernel, bias) float32 of each layer of a network; position among ``training``."""
         network = self._networks[position]
-        kernel, small = (spans[position] for spans in _spans(self._networks))
+        kernel, small = _spans(self._networks)[position]
         values = self._small[slice(*small)]
         found: Layers = [(self._kernel[:, slice(*kernel)].copy(), values[: network.units].copy())]
         at = network.units
@@ -149,20 +131,15 @@ def _small_of(layers: Layers) -> np.ndarray:
     return np.concatenate([layers[0][1], *(part.ravel() for layer in layers[1:] for part in layer)]).astype(np.float32)
 
 
-def _spans(networks: Sequence[Network]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _spans(networks: Sequence[Network]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Return (start, stop) of each network's columns of the first kernel, and of its other weights."""
-    units = np.cumsum([0, *(n.units for n in networks)])
-    sizes = np.cumsum([0, *(n.units + sum(a * b + b for a, b in n.shapes(0)[1:]) for n in networks)])
-    return (
-        list(zip(units[:-1].tolist(), units[1:].tolist(), strict=True)),
-        list(zip(sizes[:-1].tolist(), sizes[1:].tolist(), strict=True)),
-    )
+    kinds = ((n.units for n in networks), (n.size_in_bytes(0) // 4 for n in networks))
+    return list(zip(*(itertools.pairwise(itertools.accumulate(sizes, initial=0)) for sizes in kinds), strict=True))
 
 
 def _table(networks: Sequence[Network]) -> tuple[np.ndarray, np.ndarray]:
     """Return int64 (L, 5): first column, units, extra, outputs, first other weight; and float32 (L, 3): dropout, rate, l2."""
-    kernel, small = _spans(networks)
-    shape = [(k[0], n.units, n.extra, n.outputs, s[0]) for n, k, s in zip(networks, kernel, small, strict=True)]
+    shape = [(k[0], n.units, n.extra, n.outputs, s[0]) for n, (k, s) in zip(networks, _spans(networks), strict=True)]
     return np.asarray(shape, np.int64), np.asarray([(n.dropout, n.learning_rate, n.l2) for n in networks], np.float32)
 
 

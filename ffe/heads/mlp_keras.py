@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ffe.base.forks import check_tensorflow
-from ffe.heads.mlp import Layers, Network, Orders
+from ffe.heads.base import FitData
+from ffe.heads.mlp import Layers, Orders, initial_layers, network_of
 from ffe.heads.transform import FeatureMap
 
 if TYPE_CHECKING:
@@ -19,43 +21,29 @@ _STEEP = 1e-6
 
 def train_with_keras(
     x: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    network: Network,
-    start: Layers,
-    seed: int,
-    batch_size: int,
-    epochs: int,
-    *,
+    data: FitData,
+    parameters: Mapping[str, Any],
     held: np.ndarray | None = None,
     on_epoch: Callable[[np.ndarray], object] = lambda logits: None,
-    images: np.ndarray | None = None,
 ) -> Layers:
     """Train one network with ``keras.Model.fit``, from the same first weights and on the same batches as in a batch of networks.
 
-    Args:
-        x, labels, weights: float32 (N, d), int64 (N,), and float64 (N,): how much each row counts.
-        network, start: the network, and its first weights.
-        seed: of the dropout and of the order of the rows.
-        batch_size, epochs: rows in a step, and how often each row is used.
-        held, on_epoch: float32 (m, d), rows to score after each epoch; takes their logits, float32 (m, outputs).
-        images: int64 (N,), the image that each row is a view of; see ``ffe.heads.mlp.Orders``.
-
-    Returns:
-        (kernel, bias) float32 of each layer.
+    Takes rows float32 (N, d) and the parameters of a dense head; after each epoch ``on_epoch`` gets the logits
+    float32 (m, outputs) of the rows ``held``, float32 (m, d). Returns (kernel, bias) float32 of each layer.
     """
     check_tensorflow()
     import keras
 
+    network = network_of(parameters, data.classes)
     penalty = keras.regularizers.L2(network.l2) if network.l2 else None
     layers: list[keras.layers.Layer] = [keras.Input((x.shape[1],))]
     for units in (network.units, *([network.extra] if network.extra else [])):
         layers.append(keras.layers.Dense(units, activation="relu", kernel_regularizer=penalty))
-    layers.append(keras.layers.Dropout(network.dropout, seed=seed))
+    layers.append(keras.layers.Dropout(network.dropout, seed=data.seed))
     layers.append(keras.layers.Dense(network.outputs, kernel_regularizer=penalty))
     model = keras.Sequential(layers)
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
-    for layer, values in zip(dense, start, strict=True):
+    for layer, values in zip(dense, initial_layers(network, x.shape[1], data.seed), strict=True):
         layer.set_weights(list(values))
     model.compile(
         optimizer=keras.optimizers.RMSprop(network.learning_rate),
@@ -64,11 +52,10 @@ def train_with_keras(
         else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    targets = labels.astype(np.float32)[:, None] if network.outputs == 1 else labels
-    orders = Orders(len(x), seed, images)
-    for _ in range(epochs):
-        order = next(orders)
-        model.fit(x[order], targets[order], sample_weight=weights[order], batch_size=batch_size, shuffle=False, verbose=0)
+    targets = data.labels.astype(np.float32)[:, None] if network.outputs == 1 else data.labels
+    weights, options = data.row_weights, {"batch_size": parameters["batch_size"], "shuffle": False, "verbose": 0}
+    for order in itertools.islice(Orders(len(x), data.seed, data.images), parameters["epochs"]):
+        model.fit(x[order], targets[order], sample_weight=weights[order], **options)
         if held is not None:
             on_epoch(model.predict(held, verbose=0))
     return [(np.array(layer.get_weights()[0]), np.array(layer.get_weights()[1])) for layer in dense]

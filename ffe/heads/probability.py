@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ffe.evaluation.temperature import softmax
+
+
+def probabilities_of(scores: np.ndarray) -> np.ndarray:
+    """Return float64 (N, classes) for scores (N, classes), or for those of class 1 alone, (N, 1)."""
+    return softmax(scores if scores.shape[1] > 1 else two_columns(scores[:, 0]))
+
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
     """Return the logarithm of ``softmax``, float64 (N, K), exact for small probabilities too."""

@@ -143,22 +143,14 @@ class SvmHead(Head):
         ``constants``: classes, gamma, temperature, and what decisions become: 1 = scores
         against the rest, 2 = sums of pairs, 0 = votes of pairs, in earlier models.
         """
-        constants = [self._classes, self._gamma, self._temperature, self._scoring]
-        return {
-            "vectors": self._vectors,
-            "pairs": self._pairs,
-            "bias": self._bias,
-            "constants": np.asarray(constants, np.float64),
-            **self.map.arrays(),
-        }
+        constants = np.asarray([self._classes, self._gamma, self._temperature, self._scoring], np.float64)
+        machine = {"vectors": self._vectors, "pairs": self._pairs, "bias": self._bias, "constants": constants}
+        return {**machine, **self.map.arrays()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take back what ``arrays`` returned; the first models had a temperature of their own, and no fourth constant."""
-        self._vectors, self._pairs, self._bias = (
-            stored(arrays, "vectors", 2),
-            stored(arrays, "pairs", 2),
-            stored(arrays, "bias", 1),
-        )
+        axes = (("vectors", 2), ("pairs", 2), ("bias", 1))
+        self._vectors, self._pairs, self._bias = (stored(arrays, *array) for array in axes)
         classes, self._gamma, self._temperature, *rest = (float(value) for value in stored(arrays, "constants", 1))
         self._classes, self._scoring = int(classes), int(rest[0]) if rest else _VOTES_OF_PAIRS
         machines = self._classes if self._scoring == _ONE_AGAINST_REST else self._classes * (self._classes - 1) // 2

@@ -34,11 +34,8 @@ class FeatureMap:
     components) comes after it.
 
     ``sqrt_l2`` is the signed square root and L2 normalisation of Perronnin et
-    al. 2010 (Improving the Fisher kernel, ECCV).
-
-    Args:
-        parameters: ``pooling``, and where the head has them ``scaling``, ``pca`` and ``components``.
-        grid: (h, w, c) of the stored features.
+    al. 2010 (Improving the Fisher kernel, ECCV). Takes the parameters of a head,
+    of which it reads its own, and the grid (h, w, c) of the stored features.
     """
 
     def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
@@ -53,8 +50,7 @@ class FeatureMap:
 
     def unfitted(self) -> FeatureMap:
         """Return the same map, with nothing learnt."""
-        parameters = {"pooling": self.pooling, "scaling": self.scaling, "components": self.components}
-        return FeatureMap(parameters, self.grid)
+        return FeatureMap({"pooling": self.pooling, "scaling": self.scaling, "components": self.components}, self.grid)
 
     @property
     def is_fitted_to_rows(self) -> bool:

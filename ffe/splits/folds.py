@@ -20,21 +20,12 @@ def assign_folds(
     seed: int,
     class_names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Deal rows into folds of about equal size and equal share of every class.
+    """Return the fold of each row, int64 (N,) in [0, folds), with about equal size and equal share of every class.
 
     Groups are assigned whole, the largest first, those of one size in the order of
     a keyed digest; each to the fold that has the fewest rows of its class (of
     its rarest one, where it has several), of such folds to the smallest one, of
-    such to the first.
-
-    Args:
-        labels, sha256, groups, seed: as of ``ffe.splits.holdout.hold_out``.
-        folds: number of folds, >= 2.
-        class_names: for messages; None = their numbers.
-
-    Returns:
-        int64 (N,), the fold of each row, in [0, folds); the order of the rows
-        and the numbers of the groups do not matter.
+    such to the first. Columns as of ``ffe.splits.holdout.hold_out``; ``class_names`` are for messages.
 
     Raises:
         DataError: there are more folds than groups, or than groups of one class.

@@ -1,18 +1,6 @@
 """Images that must stand on one side of a split, because they show the same thing.
 
-A file of photos often holds copies: the same file twice, one saved again or
-resized, the frames of a burst. Where one trains and the other tests, the score
-is too good. Two images belong together, for one of four causes:
-
-==========  ====================================================================
-copies      their files are equal
-re-encoded  their perceptual hashes differ in at most 6 of 64 bits, and their
-            features have a cosine of at least 0.5
-near        their features have a cosine of at least 0.77
-named       the source puts them into one group: a burst, a patient, a video
-==========  ====================================================================
-
-and whatever belongs to the same third image belongs together too.
+The four causes, and how well each kind of copy is found: docs/design/splits.md.
 
 The cosine is that of average-pooled features after a signed square root, each
 of them then shifted and scaled to mean 0 and variance 1 over the images at
@@ -22,15 +10,9 @@ all the same. So the spread of the cosines is measured, as σ = median/0.6745;
 directions of 1/σ² dimensions have such a spread, and a cosine that those would
 reach by chance is not enough either: anywhere among all pairs with a
 probability of 0.01 (near), or by a given pair with one of 0.001 (re-encoded).
-Photos have a σ of 0.11 to 0.13, and the bounds above hold; random networks have
-one of 0.35, and the bounds rise to 0.99 and 0.87.
-
-Copies, names and hashes are compared in whole numbers. Cosines are floats: a pair
-within a millionth of a bound may be joined on one processor and not on another, as
-the features themselves differ there. Nothing is rounded, because a rounded cosine
-has such a bound too.
-
-How well each kind of copy is found was measured: docs/design/splits.md.
+Photos have a σ of 0.11 to 0.13, and the bounds hold; random networks have one
+of 0.35, and the bounds rise to 0.99 and 0.87. A pair within a millionth of a
+bound may be joined on one processor and not on another.
 """
 
 from __future__ import annotations
@@ -93,19 +75,12 @@ def find_groups(
     features: np.ndarray | None = None,
     names: Sequence[str] | None = None,
 ) -> Groups:
-    """Find the images that must stay together.
+    """Find the images that must stay together; the order of the rows decides nothing but the numbers of the groups.
 
-    All pairs are compared, block by block: 25,000 rows of 1,024 features take
-    11 s on two cores, and 190 MiB beside the features.
-
-    Args:
-        sha256: digest of each row's image.
-        phash: uint64 (N,), perceptual hashes, 0 = unknown; see ``ffe.images.phash``.
-        features: float32 (N, C), average-pooled, finite. Without them no image
-            counts as near, and as re-encoded only if at most 2 bits differ.
-        names: group of each row, empty = none.
-
-    The groups depend on the order of the rows by their numbers only.
+    Takes perceptual hashes uint64 (N,), 0 = unknown, and average-pooled features
+    float32 (N, C), finite: without them no image counts as near, and as re-encoded
+    only if at most 2 bits differ. An empty name is none. All pairs are compared, block by block:
+    25,000 rows of 1,024 features take 11 s on two cores, and 190 MiB beside the features.
     """
     first, image = _different(sha256)
     links = {cause: _Links(len(first)) for cause in CAUSES}
@@ -114,12 +89,8 @@ def find_groups(
         rows = [(seen.setdefault(name, int(i)), int(i)) for name, i in zip(names, image, strict=True) if name]
         links["named"].add(*np.asarray(rows, np.int64).reshape(-1, 2).T)
         links["named"].count -= len(seen)
-    _compare(
-        None if phash is None else phash[first],
-        None if features is None else _standardised(features, first),
-        sorted(range(len(first)), key=lambda i: sha256[int(first[i])])[:_SAMPLE],
-        links,
-    )
+    hashes, x = (None if phash is None else phash[first]), (None if features is None else _standardised(features, first))
+    _compare(hashes, x, sorted(range(len(first)), key=lambda i: sha256[int(first[i])])[:_SAMPLE], links)
     levels: dict[str, np.ndarray] = {}
     together = _Links(len(first))
     for cause in CAUSES:

@@ -1,18 +1,4 @@
-"""Which rows train, and which test. Pure functions over columns.
-
-Every choice is made by a keyed digest of an image's content, or of the name of
-its group where the source gives one, in whole numbers. So it depends neither on
-the order of the rows nor on their paths, nor on the processor. Images that
-belong together stand on one side: the one that their first member draws, that
-is the smallest name of a group, or without names the smallest digest.
-
-So an image that is added moves no other one, with three exceptions. It may join
-a group and be its new first member, or join two groups to one; the share that
-tests may leave the bounds of ``SLACK``; a class may be too small for chance.
-What tested before stays in the test all the same, where the caller names it:
-``tune``, ``train`` and ``scratch`` name the test images of the model that they
-replace. Under another name a model remembers nothing, and the test is drawn anew.
-"""
+"""Which rows train, and which test: decided by keyed digests, in whole numbers; docs/design/splits.md says what follows."""
 
 from __future__ import annotations
 
@@ -58,24 +44,16 @@ def hold_out(
     """Hold out images for the test, about the same share of every class.
 
     Each group draws a number in [0, 16**13) from a digest of its first member
-    and the seed, and tests if that is below ``fraction`` of 16**13. Where the
-    share of the rows that test is then off by more than ``SLACK``, the groups
-    whose draws were nearest to it change sides, one by one, as long as that helps.
+    (the smallest name, or without names the smallest digest) and the seed, and
+    tests if that is below ``fraction``, in (0, 1), of 16**13. Where the share of
+    the rows that test is then off by more than ``SLACK``, the groups whose draws
+    were nearest to it change sides, one by one, as long as that helps. Where a
+    class has two groups or more, at least one of them trains and at least one tests.
 
-    Args:
-        labels: int64 (N,), all >= 0.
-        sha256: digest of each row's image; copies must be of one group.
-        groups: int64 (N,), equal for rows that belong together: ``Groups.ids``.
-        fraction: share to hold out, in (0, 1).
-        seed: another seed, another choice.
-        names: named group of each row, empty = none.
-        training: bool (N,), rows that must not test; None = no such rows. What
-            belongs to them and would test is left out.
-        tested: digests of images that tested before: they and what belongs to them test.
-
-    Returns:
-        A side for every row. Where a class has two groups or more, at least one
-        of them trains and at least one tests.
+    Labels are int64 (N,), all >= 0; ``groups`` int64 (N,) are ``Groups.ids``, and
+    copies are of one group; an empty name is none. Rows of ``training``, bool (N,),
+    must not test, and what belongs to them and would test is left out. Images whose
+    digests are in ``tested`` tested before: they and what belongs to them test.
     """
     fixed = np.zeros(len(labels), bool) if training is None else training
     group = np.unique(groups, return_inverse=True)[1].reshape(-1)
@@ -126,12 +104,9 @@ def _drawn(key: str, seed: int) -> int:
 def _bring_near(tests: np.ndarray, order: Sequence[int], sizes: np.ndarray, known: np.ndarray, limit: int, total: int) -> int:
     """Move groups until the share that tests is within ``SLACK``, in whole numbers; return how many rows came into the test.
 
-    Args:
-        tests: bool (G,), changed in place.
-        order: the groups that may move, by their draws.
-        sizes: int64 (G,), rows of each.
-        known: bool (G,), those that must not leave the test.
-        limit: share of ``total`` rows that is asked, times ``_DRAWS``.
+    Changes ``tests`` bool (G,) in place. ``order`` has the groups that may move, by
+    their draws; those of ``known`` bool (G,) stay in the test; ``limit`` is the share
+    of ``total`` rows that is asked, times ``_DRAWS``.
     """
     off = sum(int(sizes[number]) for number in order if tests[number]) * _DRAWS - limit * total
     most = (math.ceil(SLACK * _DRAWS) + 1) * total  # and one for what was rounded

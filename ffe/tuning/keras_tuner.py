@@ -58,13 +58,8 @@ class TrialProposer:
     Nothing is written to disk. The oracles are KerasTuner's own; the Bayesian
     one looks for the best point of its acquisition function among 2,000 random
     ones instead of by 50 runs of L-BFGS-B, which takes a hundredth of the time.
-
-    Args:
-        space: the parameters.
-        trials: sets that will be asked for, at the most; Hyperband has a number of its own.
-        epochs: the longest training, for Hyperband.
-        seed: the same seed and scores lead to the same sets.
-        first: values to try before the oracle's own.
+    At most ``trials`` sets will be asked for, ``first`` before the oracle's own;
+    Hyperband has a number of its own, which depends on ``epochs``, the longest training.
     """
 
     def __init__(

@@ -16,15 +16,9 @@ _FEWEST_OF_A_CLASS = 2
 
 
 def measure_learning_curve(problem: Problem, spec: SearchSpec, trial: Trial) -> LearningCurve | None:
-    """Fit a head on growing shares of the training rows of each part, and score it on the same rows each time.
+    """Fit the head of a trial, no ensemble, on growing shares of each part's training rows; score it on the same rows each time.
 
-    Args:
-        problem: the rows.
-        spec: the search.
-        trial: one that is no ensemble.
-
-    Returns:
-        None where a class has too few rows for a share of a quarter.
+    Returns None where a class has too few rows for a share of a quarter.
     """
     labels = problem.labels
     least = min(int(np.bincount(labels[problem.plain(fit)], minlength=problem.classes).min()) for fit, _ in problem.parts)

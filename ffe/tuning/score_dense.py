@@ -13,9 +13,7 @@ import threadpoolctl
 
 from ffe.base.system import cores
 from ffe.evaluation.temperature import softmax
-from ffe.heads.base import row_weights
-from ffe.heads.dense import network_of
-from ffe.heads.mlp import Network, initial_layers
+from ffe.heads.mlp import Network, initial_layers, network_of
 from ffe.heads.probability import log_softmax, two_columns
 from ffe.heads.transform import FeatureMap
 from ffe.tuning.problem import Outcome, Problem
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from ffe.heads.mlp_batched import BatchedNetworks
 
 _WIDEST = 384  # columns of one group's first layers
+_CURVES = ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy")
 
 Place = tuple[int, int, int]  # set of parameters, part, execution
 Groups = list[tuple["BatchedNetworks", list[Place]]]  # each with the places of its networks
@@ -50,9 +49,7 @@ class _Course:
     def __init__(self, problem: Problem, parameters: Mapping[str, Any], executions: int) -> None:
         self._problem, self._executions = problem, executions
         self._patience, self._epochs = parameters["patience"], parameters["epochs"]
-        self.curves: dict[str, list[float]] = {
-            name: [] for name in ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy")
-        }
+        self.curves: dict[str, list[float]] = {name: [] for name in _CURVES}
         self.best = 0
         self.runs: tuple[np.ndarray, ...] = ()
 
@@ -127,7 +124,6 @@ def _groups(request: ScoreRequest) -> tuple[Groups, list[int]]:
     networks = [network_of(parameters, problem.classes) for parameters in sets]
     groups: Groups = []
     sizes = [0] * len(sets)
-    weights = row_weights(problem.labels, problem.class_weights)
     for feature_map, positions in request.by_feature_map():
         x = request.cache.rowwise(feature_map)
         shared = None if feature_map.is_fitted_to_rows else Rows(x)
@@ -143,14 +139,11 @@ def _groups(request: ScoreRequest) -> tuple[Groups, list[int]]:
             for size in sorted({sets[i]["batch_size"] for i in positions}):
                 alike = [i for i in positions if sets[i]["batch_size"] == size]
                 for run in range(request.executions):
-                    seed = request.seed + run
-                    images = problem.fit_data(fit, seed).images
+                    data = problem.fit_data(fit, request.seed + run)
                     for some in _in_widths(alike, networks):
-                        starts = [initial_layers(networks[i], rows.dims, seed) for i in some]
-                        group = BatchedNetworks(
-                            *(rows, problem.labels, weights, fit, score, [networks[i] for i in some]),
-                            *(starts, [seed] * len(some), seed, size, images),
-                        )
+                        starts = [initial_layers(networks[i], rows.dims, data.seed) for i in some]
+                        those = [networks[i] for i in some], starts, [data.seed] * len(some)
+                        group = BatchedNetworks(rows, data, *those, size, fit, score)
                         groups.append((group, [(i, part, run) for i in some]))
     return groups, sizes
 
@@ -171,25 +164,16 @@ def _by_keras(request: ScoreRequest, parameters: Mapping[str, Any]) -> Outcome:
     from ffe.heads.mlp_keras import train_with_keras
 
     started, problem = time.monotonic(), request.problem
-    network, course = network_of(parameters, problem.classes), _Course(problem, parameters, request.executions)
-    feature_map = FeatureMap(parameters, problem.grid)
+    course, feature_map = _Course(problem, parameters, request.executions), FeatureMap(parameters, problem.grid)
     watched: dict[tuple[int, int], list[np.ndarray]] = {}
     size = 0
     for number, part in enumerate(problem.parts):
         inside, outside, learnt = request.mapped(feature_map, part)
-        size = network.size_in_bytes(inside.shape[1]) + learnt
+        size = network_of(parameters, problem.classes).size_in_bytes(inside.shape[1]) + learnt
         for run in range(request.executions):
-            seed = request.seed + run
-            data = problem.fit_data(part[0], seed)
-            start = initial_layers(network, inside.shape[1], seed)
             watched[number, run] = []
-            train_with_keras(
-                *(inside, data.labels, data.row_weights, network, start, seed),
-                *(parameters["batch_size"], parameters["epochs"]),
-                held=outside,
-                on_epoch=watched[number, run].append,
-                images=data.images,
-            )
+            data = problem.fit_data(part[0], request.seed + run)
+            train_with_keras(inside, data, parameters, outside, watched[number, run].append)
     for epoch in range(parameters["epochs"]):
         if course.running:
             course.record({key: logits[epoch] for key, logits in watched.items()}, float("nan"), float("nan"))

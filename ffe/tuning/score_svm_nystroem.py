@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ffe.evaluation.temperature import softmax
 from ffe.heads.base import row_weights
 from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
-from ffe.heads.probability import two_columns
+from ffe.heads.probability import probabilities_of
 from ffe.heads.svm import gamma_of, kernel_of, kernel_rows, signs_of
 from ffe.heads.transform import FeatureMap
 from ffe.tuning.problem import Outcome, Part
@@ -55,6 +54,5 @@ def _part(request: ScoreRequest, feature_map: FeatureMap, rising: Sequence[Mappi
     found = []
     for k in range(len(rising)):
         scores = np.stack([held @ path[k][0] + path[k][1] for path in each], axis=1)
-        probabilities = softmax(two_columns(scores[:, 0]) if problem.classes == 2 else scores)
-        found.append((probabilities.astype(np.float32), 4 * values + learnt))
+        found.append((probabilities_of(scores).astype(np.float32), 4 * values + learnt))
     return found

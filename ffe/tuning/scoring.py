@@ -45,15 +45,7 @@ class ScoreRequest:
     def scored_together(
         self, groups: Iterable[list[int]], score: Callable[[list[Mapping[str, Any]]], Sequence[Sequence[PartScore]]]
     ) -> list[Outcome]:
-        """Score groups of sets, whose time is shared evenly.
-
-        Args:
-            groups: positions of sets.
-            score: sets -> for each part the score of each set.
-
-        Returns:
-            An outcome for each set, in order.
-        """
+        """Score groups of positions of sets, whose time is shared evenly; ``score`` returns for each part that of each set."""
         outcomes: dict[int, Outcome] = {}
         for positions in groups:
             started = time.monotonic()

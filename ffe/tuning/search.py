@@ -70,22 +70,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class SearchProgress:
-    """How far a search is.
+    """How far a search is."""
 
-    Attributes:
-        trials: all so far, the best first.
-        new: those of the last batch.
-        done, total: trials done, and those that there will be at the most; a
-            total of None where the time decides.
-        elapsed, budget: seconds; a budget of None where the number of trials decides.
-    """
-
-    trials: Sequence[Trial]
-    new: Sequence[Trial]
-    done: int
-    total: int | None
-    elapsed: float
-    budget: float | None
+    trials: Sequence[Trial]  # all so far, the best first
+    new: Sequence[Trial]  # those of the last batch
+    done: int  # trials
+    total: int | None  # that there will be at the most; None where the time decides
+    elapsed: float  # seconds
+    budget: float | None  # seconds; None where the number of trials decides
 
 
 class _HeadSearch:
@@ -115,16 +107,14 @@ class _HeadSearch:
             self.total = spec.trials
         elif spec.seconds is not None:
             self.total = _MANY
-        else:
-            self.total = hyperband_trials(epochs) if oracle == "hyperband" else len(first) + self._further()
+        elif oracle == "hyperband":
+            self.total = hyperband_trials(epochs)
+        else:  # KerasTuner adds half as many sets where rows are many
+            self.total = len(first) + self._kind.further_trials // (1 if len(problem.features) <= EXACT_ROWS else 2)
         self.proposer = TrialProposer(space, oracle=oracle, trials=self.total, epochs=epochs, seed=spec.seed, first=first)
         self.at_once = self._kind.trials_at_once
         self.done = 0
         self.seconds_each: float | None = None
-
-    def _further(self) -> int:
-        """Return how many sets KerasTuner adds to the first ones: half as many where rows are many."""
-        return self._kind.further_trials // (1 if len(self._problem.features) <= EXACT_ROWS else 2)
 
     def _first(self, searched: set[str]) -> list[dict[str, Any]]:
         """Return the sets to begin with; those that do not go with what is fixed are left out."""
@@ -190,12 +180,9 @@ def search(
     head picks its epoch on the rows that score it, which flatters it a little
     in this ranking, and not in the test.
 
-    Args:
-        problem, spec: the rows, and what to try.
-        on_progress: called after every batch.
-        store: finished batches of an earlier run.
-        expected: head -> seconds that its first trial may take; a head that would not fit any more is not begun.
-        afterwards: the best trial so far -> seconds that will be needed when the search is over; they are kept free.
+    ``store`` has the finished batches of an earlier run. A head whose ``expected``
+    seconds for a first trial do not fit any more is not begun; the seconds that
+    ``afterwards`` tells for the best trial so far are kept free.
 
     Raises:
         HeadError: there is no such head, or a fixed value does not fit.
@@ -209,7 +196,7 @@ def search(
     while waiting:
         for head in list(waiting):
             elapsed = time.monotonic() - started
-            count = head.at_once if spec.trials is None else _at_once(spec.trials)
+            count = head.at_once if spec.trials is None else max(2, min(_MOST_AT_ONCE, spec.trials // _CALLS))
             if spec.seconds is not None:
                 left = spec.seconds - elapsed - (afterwards(rank(trials)[0]) if trials else 0.0)
                 count = min(count, _affordable(head, left, (expected or {}).get(head.name, 0.0), first=not trials))
@@ -233,11 +220,6 @@ def search(
             if head.done >= head.total or head.proposer.done:
                 waiting.remove(head)
     return rank(trials)
-
-
-def _at_once(trials: int) -> int:
-    """Return how many of a number of trials are scored in one call."""
-    return max(2, min(_MOST_AT_ONCE, trials // _CALLS))
 
 
 def _affordable(head: _HeadSearch, seconds_left: float, expected: float, *, first: bool) -> int:

@@ -48,12 +48,7 @@ class TrainedViews:
 
 
 def views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
-    """Say what the views of a file are used for; None where it has none.
-
-    Raises:
-        DataError: views are asked for that the file has not.
-        HeadError: they are to be drawn for each epoch, and no head trains by epochs.
-    """
+    """Return what the views of a file are used for, None where it has none; refuse what cannot be done with them."""
     if store.made_views is None:
         if spec.views in {"all", "epoch"}:
             raise DataError(
@@ -73,11 +68,7 @@ def views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
 def build_problem(
     rows: StoredSplit, store: FeatureStore, spec: SearchSpec, folds: int | None, views: TrainedViews | None
 ) -> tuple[Problem, str]:
-    """Load the rows that train or validate, and say how trials are scored on them.
-
-    Raises:
-        DataError: a class has too few images for folds.
-    """
+    """Load the rows that train or validate, and say how trials are scored on them."""
     seen = np.isin(rows.side, (TRAIN, VALID))
     labels, groups, classes = rows.images.labels[seen], rows.groups.ids[seen], len(store.class_names)
     train, held = (np.flatnonzero(rows.side[seen] == side) for side in (TRAIN, VALID))
@@ -98,16 +89,8 @@ def build_problem(
     widened = views is not None and views.used != "none"
     table = rows.views[seen][train] if widened else np.empty((len(train), 0), np.int64)
     more = table >= 0
-    plain = Problem(
-        features=rows.load(seen, table[more]),
-        labels=labels,
-        train=train,
-        parts=parts,
-        classes=classes,
-        grid=store.grid,
-        class_weights=None if even else weights,
-        groups=groups,
-    )
+    features, class_weights = rows.load(seen, table[more]), None if even else weights
+    plain = Problem(features, labels, train, parts, classes, store.grid, class_weights, groups=groups)
     if views is None or not widened:
         return plain, validation
     image = np.concatenate([np.arange(len(labels)), np.broadcast_to(train[:, None], table.shape)[more]])

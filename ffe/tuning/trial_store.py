@@ -26,14 +26,11 @@ class TrialStore:
     goes through what it finished without computing anything. One by time finds
     the sets that it meets again. ``problem`` is the digest of the rows and of how
     they are split.
-
-    Attributes:
-        known: trials that were found again.
     """
 
     def __init__(self, folder: Path | None, problem: str) -> None:
         self._folder, self._problem = folder, problem
-        self.known = 0
+        self.known = 0  # trials that were found again
 
     def find(self, batch: Mapping[str, Any]) -> list[Outcome] | None:
         """Return the outcomes of a batch, in order; None if it was not finished, or its file is damaged."""

@@ -18,41 +18,23 @@ from ffe.tuning.setup import TrainedViews
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search, or a training, came to.
+    """What a search, or a training, came to."""
 
-    Attributes:
-        output: the model file; None if none was asked for.
-        head: the fitted winner.
-        leaderboard: all trials, the best first; the one trial of ``train``.
-        evaluation: scores on the test rows, which nothing had seen before.
-        calibration: what the temperature does, on the rows that scored the winner.
-        rivals: the two heads that the comparison is about; empty where there is one alone.
-        comparison: of the best trial and the best of another head, on the rows that scored them.
-        leak: what near copies would have brought; None where there are none.
-        answered: share and accuracy above the threshold, on the test rows.
-        class_weights: of each class; None = all the same.
-        rows: how many images went to train, valid and test, and how many were left out.
-        views: of the training images; None where the feature file has none.
-        validation: what the trials were scored on, for people.
-        known: trials that an interrupted run had finished.
-        seconds: the whole call.
-    """
-
-    output: Path | None
-    head: Head
-    leaderboard: tuple[Trial, ...]
-    evaluation: Evaluation
-    calibration: Calibration
-    rivals: tuple[str, ...]
-    comparison: Comparison | None
-    leak: Leak | None
-    answered: SelectiveScores | None
-    class_weights: tuple[float, ...] | None
-    rows: dict[str, int]
-    views: TrainedViews | None = None
-    validation: str = ""
-    known: int = 0
-    seconds: float = 0.0
+    output: Path | None  # the model file; None if none was asked for
+    head: Head  # the fitted winner
+    leaderboard: tuple[Trial, ...]  # all trials, the best first; the one trial of ``train``
+    evaluation: Evaluation  # scores on the test rows, which nothing had seen before
+    calibration: Calibration  # what the temperature does, on the rows that scored the winner
+    rivals: tuple[str, ...]  # the two heads that the comparison is about; empty where there is one alone
+    comparison: Comparison | None  # of the best trial and the best of another head, on the rows that scored them
+    leak: Leak | None  # what near copies would have brought; None where there are none
+    answered: SelectiveScores | None  # share and accuracy above the threshold, on the test rows
+    class_weights: tuple[float, ...] | None  # of each class; None = all the same
+    rows: dict[str, int]  # how many images went to train, valid and test, and how many were left out
+    views: TrainedViews | None = None  # of the training images; None where the feature file has none
+    validation: str = ""  # what the trials were scored on, for people
+    known: int = 0  # trials that an interrupted run had finished
+    seconds: float = 0.0  # the whole call
     classes: tuple[str, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ffe.heads import mlp_batched
+from ffe.heads.base import FitData
 from ffe.heads.mlp import Layers, Network, Orders, initial_layers
 from ffe.heads.mlp_batched import BatchedNetworks, Rows
 
@@ -34,7 +35,7 @@ def _features(sparse: bool) -> tuple[np.ndarray, np.ndarray]:
 def _group(x: np.ndarray, labels: np.ndarray, networks: Sequence[Network], seeds: Sequence[int]) -> BatchedNetworks:
     starts = [initial_layers(network, x.shape[1], seed) for network, seed in zip(networks, seeds, strict=True)]
     train, held = np.arange(ROWS), np.arange(ROWS, ROWS + HELD)
-    return BatchedNetworks(Rows(x), labels, np.ones(len(x)), train, held, networks, starts, seeds, 9, BATCH)
+    return BatchedNetworks(Rows(x), FitData(labels[train], 3, 9), networks, starts, seeds, BATCH, train, held)
 
 
 def _assert_equal_layers(ours: Layers, theirs: Layers) -> None:
@@ -127,7 +128,7 @@ def _dropped(dropout: float, seed: int, label: int, rows: int) -> float:
     network = Network(1, 0, 1, dropout, 0.0, 0.0)
     start = [(np.zeros((1, 1), np.float32), np.ones(1, np.float32)), (np.full((1, 1), 0.1, np.float32), np.zeros(1, np.float32))]
     x, labels = np.zeros((rows, 1), np.float32), np.full(rows, label)
-    group = BatchedNetworks(Rows(x), labels, np.ones(rows), np.arange(rows), np.arange(1), [network], [start], [seed], 0, 32)
+    group = BatchedNetworks(Rows(x), FitData(labels, 2), [network], [start], [seed], 32, np.arange(rows), np.arange(1))
     group.epoch()
     assert group.scores[0, 0, 0] == pytest.approx(0.1, rel=1e-6)  # none is dropped from the rows that are scored
     return float(group.losses[0])
@@ -158,7 +159,7 @@ def test_the_seed_decides_what_is_dropped() -> None:
     found = []
     for seed in (1, 1, 2):
         train, none = np.arange(ROWS), np.arange(0)
-        group = BatchedNetworks(Rows(x), labels, np.ones(len(x)), train, none, [network], [start], [seed], 0, BATCH)
+        group = BatchedNetworks(Rows(x), FitData(labels[train], 3), [network], [start], [seed], BATCH, train, none)
         group.epoch()
         group.epoch()
         found.append(group.layers(0)[0][0])
@@ -171,7 +172,8 @@ def test_what_is_dropped_changes_from_step_to_step() -> None:
     network = Network(4, 0, 1, 0.5, 0.0, 0.0)
     start = initial_layers(network, 3, 0)
     x = np.ones((8, 3), np.float32)
-    group = BatchedNetworks(Rows(x), np.zeros(8), np.ones(8), np.arange(8), np.arange(0), [network], [start], [0], 0, 8)
+    data = FitData(np.zeros(8, np.int64), 2)
+    group = BatchedNetworks(Rows(x), data, [network], [start], [0], 8, np.arange(8), np.arange(0))
     losses = []
     for _ in range(4):
         group.epoch()

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import pytest
 
+from ffe.heads.base import FitData
 from ffe.heads.dense import DenseHead
 from ffe.heads.mlp import Layers, Network, Orders, initial_layers
 from ffe.heads.mlp_batched import BatchedNetworks, Rows
@@ -85,7 +86,8 @@ def test_a_network_ends_where_keras_ends(kind: str, classes: int, extra: int, we
     assert rows.affine == (kind == "affine")
     start = initial_layers(network, DIMS, SEED)
     train, held = np.arange(ROWS), np.arange(ROWS, ROWS + HELD)
-    group = BatchedNetworks(rows, labels, by_class[labels], train, held, [network], [start], [0], SEED, BATCH)
+    data = FitData(labels[train], classes, SEED, by_class)
+    group = BatchedNetworks(rows, data, [network], [start], [0], BATCH, train, held)
     for _ in range(EPOCHS):
         group.epoch()
 
@@ -112,7 +114,8 @@ def test_the_losses_of_an_epoch_are_those_of_keras(classes: int) -> None:
     network = Network(16, 0, 1 if classes == 2 else classes, 0.0, 5e-3, 0.0)
     start = initial_layers(network, DIMS, SEED)
     order, none = np.arange(ROWS), np.arange(0)
-    group = BatchedNetworks(Rows(x), labels, np.ones(len(x)), order, none, [network], [start], [0], SEED, BATCH)
+    data = FitData(labels[order], classes, SEED)
+    group = BatchedNetworks(Rows(x), data, [network], [start], [0], BATCH, order, none)
     group.epoch()
 
     order = next(Orders(ROWS, SEED))
