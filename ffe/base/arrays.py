@@ -39,12 +39,7 @@ def check_fits(size: int, what: str, instead: str) -> None:
         raise SpecError(f"{what} takes at least {bytes_text(size)} of memory, and {bytes_text(free)} are free; {instead}.")
 
 
-def empty_rows(rows: int, dims: int) -> np.ndarray:
-    """Return features to be filled: float32 (rows, dims); see ``empty_array``."""
-    return empty_array((rows, dims), np.float32, "features")
-
-
-def empty_array(shape: Sequence[int], dtype: type[np.generic], what: str) -> np.ndarray:
+def empty_array(shape: Sequence[int], dtype: type[np.generic] = np.float32, what: str = "features") -> np.ndarray:
     """Return an array to be filled; ``what`` it holds is in the plural. A DiskFullError says that there is no room.
 
     If it would take more than half of the free memory it is a memory map of a temporary file, which goes when the array does.
@@ -79,7 +74,7 @@ def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return some rows of float32 (N, d), int64 (n,) -> float32 (n, d); as it is where they are all of them, in order."""
     if len(rows) == len(x) and np.array_equal(rows, np.arange(len(x))):
         return x
-    result = empty_rows(len(rows), x.shape[1])
+    result = empty_array((len(rows), x.shape[1]))
     step = max(1, _BLOCK_VALUES // x.shape[1])
     for start in range(0, len(rows), step):
         result[start : start + step] = x[rows[start : start + step]]

@@ -19,20 +19,16 @@ RACY_NS = 2_000_000_000
 _WORTH_BYTES = 8 << 20  # smaller files are hashed sooner than a note about them is found
 
 
-def stamp_of(status: os.stat_result) -> Stamp:
-    """Return (size in bytes, ns since 1970 of the later of the two times of change).
+def stamp_now(path: str | os.PathLike[str]) -> Stamp:
+    """Return (size in bytes, ns since 1970 of the later of the two times of change); ``NO_STAMP`` if it cannot be reached.
 
     Tools set mtime back; ctime, the change of the file's entry, cannot be set, and is the time of creation on some systems.
     """
-    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
-
-
-def stamp_now(path: str | os.PathLike[str]) -> Stamp:
-    """Return the stamp of a file; ``NO_STAMP`` if it cannot be reached."""
     try:
-        return stamp_of(os.stat(path))
+        status = os.stat(path)
     except (OSError, ValueError):
         return NO_STAMP
+    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def stamp_to_keep(path: str | os.PathLike[str]) -> Stamp:

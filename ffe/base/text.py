@@ -132,10 +132,16 @@ _NOTHING = "–"
 
 _LONGEST = 300
 
-# what turns the direction of the text around it: shown by its number, so that a name cannot pass for another
-_TURNING = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-
-_BREAKS = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+# what turns the direction of the text around it, and breaks of lines: shown by number, so that a name cannot pass for another
+_TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029)
+_NO_CHARACTERS = (*range(0xFDD0, 0xFDF0), *(code for first in range(0xFFFE, 0x110000, 0x10000) for code in (first, first + 1)))
+_SHOWN = {
+    **dict.fromkeys((*range(0xD800, 0xE000), *_NO_CHARACTERS), "\ufffd"),
+    **{0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)},  # of a file name that is not UTF-8
+    **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
+    **{code: f"\\u{code:04x}" for code in _TURNING},
+    **str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"}),
+}
 
 
 def plain(text: object, longest: int = _LONGEST) -> str:
@@ -148,22 +154,7 @@ def plain(text: object, longest: int = _LONGEST) -> str:
     if len(shown) > longest:
         half = longest // 2
         shown = f"{shown[:half]} … {shown[-half:]}"
-    return "".join(map(_visible, shown)) if not (shown.isascii() and shown.isprintable()) else shown
-
-
-def _visible(letter: str) -> str:
-    code = ord(letter)
-    if letter in _BREAKS:
-        return _BREAKS[letter]
-    if code < 0x20 or 0x7F <= code < 0xA0:
-        return f"\\x{code:02x}"
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    if code in _TURNING or code in {0x2028, 0x2029}:
-        return f"\\u{code:04x}"
-    if 0xD800 <= code <= 0xDFFF or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF:
-        return "\ufffd"
-    return letter
+    return shown.translate(_SHOWN)
 
 
 def prose(text: object) -> str:

@@ -200,7 +200,7 @@ class Bundle:
         record = json.loads(members.pop(MANIFEST))
         members[SPLITS] = _splits_json(splits)
         record["members"][SPLITS] = bytes_digest(members[SPLITS])
-        _write_archive(place or self.absolute, _readable_json(record), members)
+        _write_archive(place or self.absolute, record, members)
 
     def _read(self, name: str) -> bytes:
         """Read a member of the very file that was checked."""
@@ -246,12 +246,13 @@ def write_bundle(
     if ir is not None:
         members |= {IR_GRAPH: ir.xml, IR_WEIGHTS: ir.weights.data}
     manifest = replace(manifest, members={name: bytes_digest(data) for name, data in members.items()})
-    _write_archive(path, _readable_json(manifest.to_json()), members)
+    _write_archive(path, manifest.to_json(), members)
     return manifest
 
 
-def _write_archive(path: Path, record: bytes, members: Mapping[str, bytes | memoryview]) -> None:
-    """Write the zip, whole or not at all; the record is that of the members."""
+def _write_archive(path: Path, manifest: Mapping[str, Any], members: Mapping[str, bytes | memoryview]) -> None:
+    """Write the zip, whole or not at all; the manifest is that of the members."""
+    record = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
     try:
         with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, data in {MANIFEST: record, **members}.items():
@@ -269,7 +270,3 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
-
-
-def _readable_json(value: Any) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False).encode()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ffe.base.arrays import empty_rows
+from ffe.base.arrays import empty_array
 from ffe.base.text import counted
 from ffe.errors import DataError
 from ffe.store.reader import FeatureStore
@@ -20,7 +20,7 @@ def load_rows(stores: Sequence[FeatureStore], origin: np.ndarray) -> np.ndarray:
     ``origin`` int64 (n, 2) is (file, row in it); the rows of a file ascend. If they take more than half of the free memory,
     the result is a memory map of a temporary file, which goes when the array does.
     """
-    result = empty_rows(len(origin), stores[0].dims)
+    result = empty_array((len(origin), stores[0].dims))
     for number, store in enumerate(stores):
         places = np.flatnonzero(origin[:, 0] == number)
         for start, features in _pieces(store, origin[places, 1]):

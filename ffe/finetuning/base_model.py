@@ -15,7 +15,7 @@ from ffe.backbones.catalog import FAKE
 from ffe.backbones.resolve import weights_of
 from ffe.backbones.trained import find_in_model
 from ffe.backbones.weights import Weights
-from ffe.base.arrays import empty_rows
+from ffe.base.arrays import empty_array
 from ffe.base.model_archive import BACKBONE
 from ffe.base.text import counted
 from ffe.bundle.io import Bundle
@@ -103,7 +103,7 @@ def prepare_model(
     manifest, head, factor = base.bundle.manifest, base.head, base.bundle.manifest.temperature
     used = np.flatnonzero(images.labels >= 0)
     height, width, channels = manifest.grid
-    mapped = empty_rows(len(images), pooled_dims(head.map.pooling, manifest.grid))
+    mapped = empty_array((len(images), pooled_dims(head.map.pooling, manifest.grid)))
     pooled = np.empty((len(images), channels), np.float32)
     for rows, features in features_of(above, source, used):
         mapped[rows] = head.map.rowwise(features)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ffe.errors import DiskFullError, FfeError
 from ffe.finetuning.training_options import FinetuneOptions
-from ffe.store.journal_records import delete_journal
+from ffe.store.journal_folder import delete_folder, journal_folder
 
 log = logging.getLogger("ffe")
 
@@ -67,7 +67,7 @@ class MadeFiles:
         if not self._keeps:
             for path in files:
                 path.unlink(missing_ok=True)
-                delete_journal(path)
+                delete_folder(journal_folder(path))
             if self._there:
                 log.info("activations that an earlier run left stay in '%s'; delete what you need no more", self._folder)
         if self._own:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ffe.base.arrays import empty_rows
+from ffe.base.arrays import empty_array
 from ffe.errors import HeadError
 from ffe.heads.search_space import Parameter
 
@@ -61,7 +61,7 @@ class FeatureMap:
         """Do the half that needs no fitting: float32 (N, D) -> float32 (N, d), d = D, c or 2c; in blocks of rows."""
         if self.pooling == "flat" and self.scaling in {"none", "standard"}:
             return features
-        result = empty_rows(len(features), pooled_dims(self.pooling, self.grid))
+        result = empty_array((len(features), pooled_dims(self.pooling, self.grid)))
         step = max(1, _BLOCK_VALUES // features.shape[1])
         for start in range(0, len(features), step):
             result[start : start + step] = self._normalised(self._pool(features[start : start + step]))

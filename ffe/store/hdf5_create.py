@@ -43,13 +43,6 @@ def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int,
         return int(data.get_chunk_info_by_coord((0, 0)).byte_offset)
 
 
-def write_head(draft: Path, head: Path, first: int, rows_end: int) -> None:
-    """Put what ``create_plain`` has made before the rows of a draft, from byte ``first`` on; what lies behind them is lost."""
-    with draft.open("rb+") as file, head.open("rb") as created:
-        file.write(created.read(first))
-        file.truncate(rows_end)
-
-
 def _access() -> h5py.h5p.PropFAID:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import time
-import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from ffe.base.openvino_ir import IrModel, read_ir, write_ir
 from ffe.base.system import taken_disk
 from ffe.errors import StoreError
 from ffe.specs import ExtractSpec
+from ffe.store.compression import crc32
 from ffe.store.journal_folder import DRAFT, MODEL, delete_folder, journal_folder, lock_output, release_output
 from ffe.store.journal_records import HEAD_BYTES, Record, check_same_spec, intact_rows, read_record, row_bytes
 
@@ -107,9 +107,9 @@ class Journal:
         last = record.first + len(sound)
         self._names += [""] * (last - len(self._names))
         self._crc32 += [0] * (last - len(self._crc32))
-        for row, name, crc32, whole in zip(range(record.first, last), record.names, record.crc32, sound, strict=True):
+        for row, name, checksum, whole in zip(range(record.first, last), record.names, record.crc32, sound, strict=True):
             if whole:
-                self._names[row], self._crc32[row] = name, crc32
+                self._names[row], self._crc32[row] = name, checksum
                 self._row_of.setdefault(name, row)
         self._phash.update(zip(record.names, record.phash, strict=True))
 
@@ -192,7 +192,7 @@ class Journal:
         draft, first = self._draft(), len(self._names)
         new = {name for name, row in pending if row is not None}
         pending = [item for item in pending if item[0] in new or item[0] in self._row_of]  # no copies of rows that were lost
-        names, checksums = [name for name, _ in pending], []
+        names, checksums = [name for name, _ in pending], list[int]()
         place: dict[str, int] = {}
         try:
             draft.seek(self._offset(first))
@@ -201,7 +201,7 @@ class Journal:
                     row = self._stored(self._row_of[name]) if name in self._row_of else pending[place[name]][1]
                 assert row is not None
                 place.setdefault(name, i)
-                checksums.append(_checksum(row))
+                checksums.append(crc32(row))
                 draft.write(row.data)
             draft.flush()
         except BaseException:
@@ -335,8 +335,3 @@ class Draft:
 def _same_disk(*folders: Path) -> bool:
     """Return whether a file can be renamed from one folder into the other: one of them may be a link."""
     return len({os.stat(folder).st_dev for folder in folders}) == 1
-
-
-def _checksum(row: np.ndarray) -> int:
-    """Return the CRC-32 of the bytes of a row, which the finished file will have."""
-    return zlib.crc32(row.data)

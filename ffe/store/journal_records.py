@@ -16,7 +16,7 @@ from ffe.base.openvino_ir import IrModel, read_ir
 from ffe.base.system import taken_disk
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.specs import ExtractSpec, spec_differences
-from ffe.store.journal_folder import DRAFT, MODEL, delete_folder, journal_folder
+from ffe.store.journal_folder import DRAFT, MODEL, journal_folder
 
 HEAD_BYTES = 2048  # where the first row of a draft begins; before it HDF5 says what the file is
 RECORD_ROW = 128  # bytes of a record for each row
@@ -103,8 +103,3 @@ def journal_model(output: Path) -> IrModel | None:
         return None
     except OSError as error:
         raise StoreError(unopened(journal_folder(output) / MODEL, error)) from error
-
-
-def delete_journal(output: Path) -> None:
-    """Delete what an unfinished run for ``output`` has left; the run must have ended."""
-    delete_folder(journal_folder(output))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import h5py
 import numpy as np
@@ -25,11 +25,6 @@ class Part:
     rows: int
     tables_sha256: str
     runs: tuple[tuple[int, int], ...]  # (first row, how many) of what is taken from it, in order
-
-
-def parts_text(parts: Sequence[Part]) -> str:
-    """Return the parts as the attribute of a virtual file."""
-    return json.dumps([asdict(part) for part in parts], ensure_ascii=False)
 
 
 def read_parts(file: h5py.File) -> list[Part]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,12 +25,12 @@ from ffe.store import schema
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.compression import compression_choice, deflate, filter_options
 from ffe.store.disk_space import file_bytes, model_bytes, text_bytes
-from ffe.store.hdf5_create import create_plain, new_file, open_existing, write_head
+from ffe.store.hdf5_create import create_plain, new_file, open_existing
 from ffe.store.journal import Draft
 from ffe.store.journal_records import HEAD_BYTES
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
-from ffe.store.virtual import Part, create_virtual, parts_text
+from ffe.store.virtual import Part, create_virtual
 
 
 def write_store(
@@ -91,10 +92,8 @@ def write_store(
             first = create_plain(temporary, (len(rows), dims), dtype, step, new)
             if draft is not None and first == HEAD_BYTES:
                 made = draft.path
-                write_head(made, temporary, first, first + len(rows) * dims * dtype.itemsize)
+                data.complete(draft, temporary, first)
                 temporary.unlink()
-                data.crc32 = draft.crc32
-                data.fill_up(made)
             else:
                 reserve(temporary, size)
                 data.write_plain(temporary, first)
@@ -105,13 +104,13 @@ def write_store(
                 "ffe_version": __version__,
                 "spec": canonical_json(spec.to_json()).decode(),
                 "spec_digest": spec_digest(spec),
-                "class_names": _json(class_names),
+                "class_names": _json(list(class_names)),
                 "grid": np.asarray(grid, np.int64),
                 "source": source,
                 "judged_by": judged_by,
-                "sources": _json(sources) if sources else None,
+                "sources": _json(list(sources)) if sources else None,
                 "views": None if views is None else canonical_json(views.to_json()).decode(),
-                "parts": parts_text(parts) if parts else None,
+                "parts": _json([asdict(part) for part in parts]) if parts else None,
             }
             for name, value in attributes.items():
                 if value is not None:
@@ -159,35 +158,33 @@ def _write_model(file: h5py.File, model: IrModel) -> None:
     group.attrs["record"] = as_text(canonical_json(model.record).decode())
 
 
-def _json(texts: Sequence[str]) -> str:
-    return json.dumps(list(texts), ensure_ascii=False)
+def _json(values: list[Any]) -> str:
+    return json.dumps(values, ensure_ascii=False)
 
 
+@dataclass
 class _Features:
     """The features of the rows of a file on their way into it, chunk by chunk; ``crc32`` of those written is uint32 (N,)."""
 
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        features: Callable[[Row], np.ndarray],
-        recorded: Callable[[Row], int | None],
-        dims: int,
-        dtype: np.dtype,
-        step: int,
-    ) -> None:
-        self._rows, self._features = rows, features
-        self._dims, self._dtype, self._step = dims, dtype, step
-        checksums = [recorded(row) for row in rows]
+    rows: Sequence[Row]
+    features: Callable[[Row], np.ndarray]
+    recorded: Callable[[Row], int | None]
+    dims: int
+    dtype: np.dtype
+    step: int
+
+    def __post_init__(self) -> None:
+        checksums = [self.recorded(row) for row in self.rows]
         self._believed = np.asarray([checksum is None for checksum in checksums], bool)
         self.crc32 = np.asarray([checksum or 0 for checksum in checksums], np.uint32)
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the first row and the features (step, D) of each chunk, NaN behind the last row."""
-        for start in range(0, len(self._rows), self._step):
-            some = self._rows[start : start + self._step]
-            block = np.empty((self._step, self._dims), self._dtype)
+        for start in range(0, len(self.rows), self.step):
+            some = self.rows[start : start + self.step]
+            block = np.empty((self.step, self.dims), self.dtype)
             block[len(some) :] = np.nan
-            np.stack([self._features(row) for row in some], out=block[: len(some)])
+            np.stack([self.features(row) for row in some], out=block[: len(some)])
             end = start + len(some)
             np.copyto(self.crc32[start:end], row_checksums(block[: len(some)]), where=self._believed[start:end])
             yield start, block
@@ -199,21 +196,25 @@ class _Features:
             for _, block in self._blocks():
                 file.write(block.data)
 
-    def fill_up(self, path: Path) -> None:
-        """Write NaN behind the last row, which ends the file, so that its chunk is full."""
-        with path.open("ab") as file:
-            file.write(np.full((-len(self._rows) % self._step, self._dims), np.nan, self._dtype).data)
+    def complete(self, draft: Draft, head: Path, first: int) -> None:
+        """Put what ``create_plain`` has made before the rows of a draft, which begin at byte ``first``, and NaN behind them."""
+        self.crc32 = draft.crc32
+        with draft.path.open("rb+") as file, head.open("rb") as created:
+            file.write(created.read(first))
+            file.truncate(first + len(self.rows) * self.dims * self.dtype.itemsize)
+            file.seek(0, os.SEEK_END)
+            file.write(np.full((-len(self.rows) % self.step, self.dims), np.nan, self.dtype).data)
 
     def write_compressed(self, file: h5py.File, compress: Compression) -> None:
         """Write all chunks behind a filter."""
-        shape, chunks = (len(self._rows), self._dims), (self._step, self._dims)
+        shape, chunks = (len(self.rows), self.dims), (self.step, self.dims)
         options = filter_options(compress)
-        data = file.create_dataset(schema.FEATURES, shape, self._dtype, chunks=chunks, fillvalue=np.nan, **options)
+        data = file.create_dataset(schema.FEATURES, shape, self.dtype, chunks=chunks, fillvalue=np.nan, **options)
         for start, block in self._blocks():
             if compress == "gzip":
                 data.id.write_direct_chunk((start, 0), deflate(block))  # several times as fast as HDF5's own
             else:
-                count = min(self._step, shape[0] - start)
+                count = min(self.step, shape[0] - start)
                 data[start : start + count] = block[:count]
 
 

@@ -71,7 +71,7 @@ class _FullDisk:
 
 
 PLACES = {  # what is written where, a module and a name through which it is, and its calls for a commit of four rows
-    "rows": (journal, "_checksum", 4),
+    "rows": (journal, "crc32", 4),
     "sync": (journal, "sync", 1),
     "record": (journal, "atomic_write", 1),
     "record's sync": (atomic, "sync", 1),
@@ -96,7 +96,7 @@ def test_copies_of_rows_that_found_no_room(
     run(source, tmp_path / "undisturbed.h5")
     monkeypatch.setattr(journal, "_PART_BYTES", 1)  # no commit comes before
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "_checksum", _FullDisk(journal._checksum, lost))
+        patch.setattr(journal, "crc32", _FullDisk(journal.crc32, lost))
         with pytest.raises(DiskFullError, match=SENTENCE):
             run(source, output)
     assert sum(len(record.names) for record in read_records(output)) >= kept

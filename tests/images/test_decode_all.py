@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffe.base.arrays import empty_rows
+from ffe.base.arrays import empty_array
 from ffe.base.digests import file_digest
 from ffe.base.system import taken_disk
 from ffe.errors import DiskFullError, SourceError
@@ -48,7 +48,7 @@ def test_where_neither_memory_nor_the_temporary_disk_has_room_it_is_said(
     monkeypatch.setattr("ffe.base.system._fallocate", lambda descriptor, size: errno.ENOSPC)
     for make, sentence in (
         (lambda: decode_source(scan(pictures).records[:5], (20, 30)), "The pixels take 8.8 KiB"),
-        (lambda: empty_rows(3, 4), "The features take 48 B"),
+        (lambda: empty_array((3, 4)), "The features take 48 B"),
     ):
         with pytest.raises(DiskFullError) as raised:
             make()
@@ -62,7 +62,7 @@ def test_where_neither_memory_nor_the_temporary_disk_has_room_it_is_said(
 def test_the_room_of_a_map_is_taken_before_it_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: 8)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    array = empty_rows(1 << 10, 1 << 10)
+    array = empty_array((1 << 10, 1 << 10))
     (file,) = tmp_path.rglob("features")
     assert array.shape == (1 << 10, 1 << 10)
     assert taken_disk(file) >= array.nbytes == file.stat().st_size

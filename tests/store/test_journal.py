@@ -348,7 +348,7 @@ def test_a_full_disk_gets_back_what_was_half_written(output: Path, monkeypatch: 
     journal = Journal(output, SPEC)
     journal.append(NAMES[:3], ROWS[:3], GRID)
     journal.flush()
-    checksum, left = journal_module._checksum, [4]
+    checksum, left = journal_module.crc32, [4]
 
     def full(row: np.ndarray) -> int:
         left[0] -= 1
@@ -357,7 +357,7 @@ def test_a_full_disk_gets_back_what_was_half_written(output: Path, monkeypatch: 
         return checksum(row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module, "_checksum", full)
+        patch.setattr(journal_module, "crc32", full)
         journal.append(NAMES[3:], ROWS[3:], GRID)
         with pytest.raises(OSError, match="No space left"):
             journal.flush()
