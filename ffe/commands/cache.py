@@ -98,26 +98,23 @@ class _Place:
 
 def list_cached(folders: Sequence[Path] = ()) -> list[CacheEntry]:
     """Return what is kept: in the cache folder, beside outputs in these folders, and Keras's own weights."""
-    places = [*_in_root(), *_beside(folders)]
-    places.append(_Place(WEIGHTS, "weights that Keras downloaded", keras_home() / "models", r".+\.h5"))
-    return [place.entry() for place in places]
+    weights = _Place(WEIGHTS, "weights that Keras downloaded", keras_home() / "models", r".+\.h5")
+    return [place.entry() for place in (*_places(folders), weights)]
 
 
 def clear_cached(kind: str | None = None, folders: Sequence[Path] = ()) -> list[CacheEntry]:
     """Remove what is kept of a kind, None = of all, in the cache folder and beside outputs in ``folders``; return what it was."""
-    places = [place for place in (*_in_root(), *_beside(folders)) if kind in (None, place.kind)]
+    places = [place for place in _places(folders) if kind in (None, place.kind)]
     removed = [place.entry() for place in places]
     for place in places:
         place.clear()
     return [each for each in removed if each.files]
 
 
-def _in_root() -> Iterator[_Place]:
+def _places(folders: Iterable[Path]) -> Iterator[_Place]:
+    """Yield the places in the cache folder, then those beside outputs in these folders."""
     for kind, (what, name, within, names) in _IN_ROOT.items():
         yield _Place(kind, what, cache_root() / name, names, within)
-
-
-def _beside(folders: Iterable[Path]) -> Iterator[_Place]:
     for folder in folders:
         if not folder.is_dir():
             raise SourceError(f"There is no folder '{folder}'; name folders that outputs of ffe are in.")

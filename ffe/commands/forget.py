@@ -180,9 +180,7 @@ def _find_in(path: Path, matches: _Matches) -> _Step:
     suffix = path.suffix.lower()
     if suffix == ".ffe" or is_model(path):
         return _in_model(path, matches)
-    if suffix in {".html", ".htm"}:
-        return _in_page(path, matches)
-    return _in_features(path, matches)
+    return _in_page(path, matches) if suffix in {".html", ".htm"} else _in_features(path, matches)
 
 
 def _in_features(path: Path, matches: _Matches) -> _Step:

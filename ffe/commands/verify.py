@@ -132,7 +132,14 @@ def verify(
         return VerifyResult(path, "features", problems=(Problem(str(error)),))
     with contextlib.closing(_lock(path, spec)) if repair else contextlib.nullcontext(), FeatureStore(path) as store:
         recomputer = _Recomputer(store, source, weights, engine)
-        found = _check(store, progress)
+        problems = check_store(store, lambda done: progress(done, len(store)))
+        found = VerifyResult(path, "features", store.schema, len(store), store.crc32 is not None, tuple(problems))
+        if not found.checksums:
+            note = (
+                f"the file has schema {store.schema}, and with it no checksums: a damaged feature shows only where it is no "
+                f"number; extract again, or 'ffe pack {path} -o NEW.h5', to add them"
+            )
+            found = replace(found, notes=(note,))
         if repair:
             found = _repair(store, found, recomputer)
     if recompute:
@@ -152,17 +159,6 @@ def _lock(path: Path, spec: ExtractSpec) -> Journal:
         ) from error
 
 
-def _check(store: FeatureStore, progress: Callable[[int, int], None]) -> VerifyResult:
-    problems = check_store(store, lambda done: progress(done, len(store)))
-    notes = []
-    if store.crc32 is None:
-        notes.append(
-            f"the file has schema {store.schema}, and with it no checksums: a damaged feature shows only where it is no number; "
-            f"extract again, or 'ffe pack {store.path} -o NEW.h5', to add them"
-        )
-    return VerifyResult(store.path, "features", store.schema, len(store), store.crc32 is not None, tuple(problems), tuple(notes))
-
-
 class _Recomputer:
     """Computes rows of a feature file anew, as they were made; ``error`` says why its backbone could not be used, if so."""
 
@@ -176,13 +172,9 @@ class _Recomputer:
 
     def compute(self, rows: list[int]) -> Iterator[tuple[int, np.ndarray | str]]:
         """Yield (row, float32 (D,)), or in words why there are no features."""
-        files = {}
-        for row in rows:
-            found = self._image_of(row)
-            if isinstance(found, str):
-                yield row, found
-            else:
-                files[row] = found
+        found = {row: self._image_of(row) for row in rows}
+        yield from ((row, why) for row, why in found.items() if isinstance(why, str))
+        files = {row: file for row, file in found.items() if isinstance(file, Path)}
         try:
             for row, features in self._computed(dict(files)):
                 del files[row]
@@ -290,6 +282,7 @@ def _repair(store: FeatureStore, found: VerifyResult, recomputer: _Recomputer) -
             made[row] = stored
     rows = store.rows()
     index = {(row.path, row.view): i for i, row in enumerate(rows)}
+    checksums = {i: 0 if store.crc32 is None else int(store.crc32[i]) for i in lost}
 
     def features_of(row: Row) -> np.ndarray:
         i = index[row.path, row.view]
@@ -300,10 +293,7 @@ def _repair(store: FeatureStore, found: VerifyResult, recomputer: _Recomputer) -
         return made[i] if i in made else store.raw_row(i)
 
     def recorded(row: Row) -> int | None:
-        i = index[row.path, row.view]
-        if i not in lost:
-            return None
-        return 0 if store.crc32 is None else int(store.crc32[i])
+        return checksums.get(index[row.path, row.view])
 
     if made:
         write_like(store, store.path, rows=rows, features=features_of, recorded=recorded, compress=store.compression)
@@ -325,15 +315,15 @@ def _verify_model(path: Path, engine: str) -> VerifyResult:
     except BundleError as error:
         return VerifyResult(path, "model", problems=(Problem(str(error)),))
     found = VerifyResult(path, "model", bundle.manifest.schema)
+    if not golden and not bundle.has_backbone:
+        return replace(found, notes=("its backbone is not inside the file, so there are no golden pictures to ask it about",))
+    problem = "its test pictures are gone, so nothing shows whether it still answers as it did"
     if golden:
         try:
             return _check_golden(found, bundle, head, golden, engine)
         except (LookupError, ValueError, TypeError) as error:
-            return replace(found, problems=(Problem(f"its golden pictures cannot be used ({one_line(error)})"),))
-    if bundle.has_backbone:
-        problem = Problem("its test pictures are gone, so nothing shows whether it still answers as it did")
-        return replace(found, problems=(problem,))
-    return replace(found, notes=("its backbone is not inside the file, so there are no golden pictures to ask it about",))
+            problem = f"its golden pictures cannot be used ({one_line(error)})"
+    return replace(found, problems=(Problem(problem),))
 
 
 def _check_golden(found: VerifyResult, bundle: Bundle, head: Head, golden: Mapping[str, np.ndarray], engine: str) -> VerifyResult:

@@ -97,10 +97,8 @@ class FeatureStore:
         try:
             try:
                 return h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
-            except BlockingIOError:
-                raise
             except OSError as error:
-                if "lock" not in str(error):  # nor where it is open already without one
+                if isinstance(error, BlockingIOError) or "lock" not in str(error):  # nor where it is open already without one
                     raise
                 return h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES, locking=False)
         except BlockingIOError as error:
