@@ -109,39 +109,26 @@ class AugmentSpec(Spec):
     """How the views of a picture may differ from it; ``ffe.images.augment`` makes them.
 
     A pair (low, high) is a range that each view draws evenly from; None, False and 0 = no such change.
-
-    Attributes:
-        flip, vflip: mirrored left to right, or upside down, in half of the views.
-        zoom: share of the picture's sides that is shown, in [0.1, 10]: below 1
-            enlarges, at a place drawn at random; above 1 makes smaller.
-        crop: share of the picture's area that is shown, in [0.01, 1], at a place drawn at random.
-        ratio: of ``crop``: width to height of what is shown, each as a share of the picture's own, in [0.1, 10]; its
-            logarithm is drawn evenly.
-        rotate: up to so many degrees either way, in [0, 180].
-        shift: by up to this share of the width and of the height either way, in [0, 1].
-        shear: up to so many degrees either way, in [0, 60].
-        fill: what shows beyond the edge: the ``nearest`` pixel, a mirror
-            (``reflect``), black (``constant``), or the other side (``wrap``).
-        brightness: factor of the values, in [0, 10].
-        contrast: factor of their distance from the picture's mean, in [0, 10].
-        normalize: each channel gets the mean and deviation of ImageNet, in every view but the picture itself, so that
-            scaling as ``torch`` does makes it the picture less its mean, by its deviation.
-        seed: another seed, other views; in [0, 2**31).
     """
 
-    flip: bool = False
-    vflip: bool = False
+    flip: bool = False  # mirrored left to right, in half of the views
+    vflip: bool = False  # mirrored upside down, in half of the views
+    # share of the picture's sides that is shown, in [0.1, 10]: below 1 enlarges, at a place drawn at random; above 1 shrinks
     zoom: tuple[float, float] | None = None
-    crop: tuple[float, float] | None = None
+    crop: tuple[float, float] | None = None  # share of its area that is shown, in [0.01, 1], at a place drawn at random
+    # of ``crop``: width to height of what is shown, each as a share of the picture's own, in [0.1, 10]; its logarithm is drawn
+    # evenly
     ratio: tuple[float, float] = (0.75, 4 / 3)
-    rotate: float = 0.0
-    shift: float = 0.0
-    shear: float = 0.0
-    fill: Fill = "nearest"
-    brightness: tuple[float, float] | None = None
-    contrast: tuple[float, float] | None = None
+    rotate: float = 0.0  # up to so many degrees either way, in [0, 180]
+    shift: float = 0.0  # by up to this share of the width and of the height either way, in [0, 1]
+    shear: float = 0.0  # up to so many degrees either way, in [0, 60]
+    fill: Fill = "nearest"  # beyond the edge: that pixel, a mirror (``reflect``), black (``constant``), the other side (``wrap``)
+    brightness: tuple[float, float] | None = None  # factor of the values, in [0, 10]
+    contrast: tuple[float, float] | None = None  # factor of their distance from the picture's mean, in [0, 10]
+    # each channel gets the mean and deviation of ImageNet, in every view but the picture itself, so that scaling as ``torch``
+    # does makes it the picture less its mean, by its deviation
     normalize: bool = False
-    seed: int = 0
+    seed: int = 0  # another seed, other views; in [0, 2**31)
 
     def __post_init__(self) -> None:
         for name in ("flip", "vflip", "normalize"):
@@ -291,48 +278,30 @@ class SearchSpec(Spec):
 class TrainingSpec(Spec):
     """How a network is trained, stage by stage.
 
-    ``epochs`` and ``learning_rate`` have one value for each stage; a single one
-    is taken for all of them.
-
-    Attributes:
-        unfreeze: for each stage, what of the backbone learns: a number of layers
-            from the end, the name of a layer or block, or ``all``; 0 = the head alone.
-        epochs: most epochs of each stage.
-        learning_rate: where each stage begins.
-        schedule: how it goes on, epoch by epoch; see ``ffe.finetuning.schedule``.
-        hold: epochs of a stage before an exponential schedule falls.
-        optimizer: ``adam`` or ``rmsprop``, begun anew in each stage.
-        weight_decay: share of the learning rate by which kernels shrink in a step (decoupled, as in AdamW).
-        dropout: share of the values before the head's last layer that are silent
-            in a step; None = what suits the head.
-        batch_size: images in a step.
-        patience: epochs without a better validation loss that end a stage; 0 = none do.
-        batchnorm: whether unfrozen batch normalisations learn, and use the statistics of the batch.
-        class_weights: ``auto``, ``balanced`` or ``none``.
-        valid_fraction: share of the training images that choose, where no split is given.
-        seconds: when the training ends at the latest, counted from the start; None = no such limit.
-        seed: start of every random choice.
-        augment: how images change from epoch to epoch; None = they stay as they are.
-        views: of each training image, whose activations are kept and take turns with its own from
-            epoch to epoch; 0 = images change anew in each one.
+    ``epochs`` and ``learning_rate`` have one value for each stage; a single one is taken for all of them.
     """
 
+    # for each stage, what of the backbone learns: a number of layers from the end, the name of a layer or block, or ``all``;
+    # 0 = the head alone
     unfreeze: tuple[str, ...]
-    epochs: tuple[int, ...] = (15,)
-    learning_rate: tuple[float, ...] = (1e-4,)
-    schedule: Schedule = "constant"
-    hold: int = 10
-    optimizer: Optimizer = "adam"
-    weight_decay: float = 0.0
-    dropout: float | None = None
-    batch_size: int = 32
-    patience: int = 5
-    batchnorm: bool = False
+    epochs: tuple[int, ...] = (15,)  # most epochs of each stage
+    learning_rate: tuple[float, ...] = (1e-4,)  # where each stage begins
+    schedule: Schedule = "constant"  # how it goes on, epoch by epoch; see ``ffe.finetuning.schedule``
+    hold: int = 10  # epochs of a stage before an exponential schedule falls
+    optimizer: Optimizer = "adam"  # begun anew in each stage
+    weight_decay: float = 0.0  # share of the learning rate by which kernels shrink in a step (decoupled, as in AdamW)
+    dropout: float | None = None  # share of the values before the head's last layer silent in a step; None = what suits the head
+    batch_size: int = 32  # images in a step
+    patience: int = 5  # epochs without a better validation loss that end a stage; 0 = none do
+    batchnorm: bool = False  # whether unfrozen batch normalisations learn, and use the statistics of the batch
     class_weights: ClassWeights = "auto"
-    valid_fraction: float = 0.2
-    seconds: float | None = None
-    seed: int = 0
+    valid_fraction: float = 0.2  # share of the training images that choose, where no split is given
+    seconds: float | None = None  # when the training ends at the latest, counted from the start; None = no such limit
+    seed: int = 0  # start of every random choice
+    # how images change from epoch to epoch; None = they stay as they are
     augment: AugmentSpec | None = field(default=None, metadata={"spec": AugmentSpec, "since": 1})
+    # of each training image, whose activations are kept and take turns with its own from epoch to epoch; 0 = images change anew
+    # in each one
     views: int = 0
 
     def __post_init__(self) -> None:

@@ -162,9 +162,7 @@ def bench(
     slow, measured = min(slow_photos, count), defaultdict[tuple[str, str], list[float]](list)
     with (
         tempfile.TemporaryDirectory(prefix="ffe-bench-") as name,
-        mock.patch.dict(
-            os.environ, {CACHE_VARIABLE: str(Path(name) / "cache")}
-        ),  # so that what the user has cached changes nothing
+        mock.patch.dict(os.environ, {CACHE_VARIABLE: str(Path(name) / "cache")}),  # not what the user has cached
     ):
         runs = _Bench(records, backbone, spec.preprocess.size, weights, Path(name))
         pixels = runs.pixels()

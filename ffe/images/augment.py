@@ -155,9 +155,8 @@ def _moved(image: np.ndarray, change: Change, fill: Fill) -> np.ndarray:
 def source_of(change: Change, height: int, width: int) -> np.ndarray:
     """Return where each pixel of a view comes from: float64 (2, 3), (x, y, 1) of the view -> (x, y) of the picture.
 
-    The picture is turned about its centre, shifted, sheared, enlarged, cropped
-    and mirrored, in this order; the first four are those of Keras's
-    ``ImageDataGenerator``, and in its order.
+    The picture is turned about its centre, shifted, sheared, enlarged, cropped and mirrored, in this order; the first four
+    are those of Keras's ``ImageDataGenerator``, and in its order.
     """
     angle, shear = math.radians(change.rotate), math.radians(change.shear)
     cos, sin = math.cos(angle), math.sin(angle)

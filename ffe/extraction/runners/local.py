@@ -67,9 +67,8 @@ def compute(
         return name(sha256, view) in plan.stored or name(sha256, view) in journal
 
     def phash(sha256: str) -> int:
-        return (
-            journal.phash(sha256) if existing is None or sha256 not in plan.stored else int(existing.phash[plan.stored[sha256]])
-        )
+        row = plan.stored.get(sha256)
+        return journal.phash(sha256) if existing is None or row is None else int(existing.phash[row])
 
     @contextlib.contextmanager
     def writing() -> Iterator[None]:
