@@ -36,13 +36,11 @@ def command(source: str, as_json: bool, **options: Any) -> None:
         return
     cells = []
     for row in result.rows:
-        if row.images_per_second is None:
-            cells.append((row.way, row.scope, f"{row.seconds:.1f}", "", "", ""))
-            continue
-        span = f"{row.slowest:.1f} to {row.fastest:.1f}"
-        cells.append((row.way, row.scope, f"{row.seconds:.1f}", f"{row.images_per_second:.1f}", span, f"{row.ratio:.1f}x"))
+        rates = ("", "", "")
+        if row.images_per_second is not None:
+            rates = (f"{row.images_per_second:.1f}", f"{row.slowest:.1f} to {row.fastest:.1f}", f"{row.ratio:.1f}x")
+        cells.append((row.way, row.scope, f"{row.seconds:.1f}", *rates))
     height, width = result.size
     click.echo(f"{result.backbone} at {height}x{width}, {counted(result.photos, 'photo')}, median of {result.repeats}\n")
-    click.echo(
-        table(("way", "what", "seconds", "images/s", "slowest to fastest", "against one at a time"), cells, right=(2, 3, 4, 5))
-    )
+    header = ("way", "what", "seconds", "images/s", "slowest to fastest", "against one at a time")
+    click.echo(table(header, cells, right=(2, 3, 4, 5)))

@@ -32,11 +32,10 @@ def command(output: str) -> None:
     from ffe.predictor import Predictor
 
     folder = Path(output)
-    pictures, features, model, new = folder / "pictures", folder / "features.h5", folder / "model.ffe", folder / "new.png"
-    report = folder / "report.html"
+    names = ("pictures", "features.h5", "model.ffe", "new.png", "report.html", ".ffe-demo")
+    pictures, features, model, new, report, marker = (folder / name for name in names)
     if folder.exists() and not folder.is_dir():
         raise SourceError(f"'{folder}' is a file; name a folder with --output.")
-    marker = folder / ".ffe-demo"
     if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
         raise SourceError(f"The folder '{folder}' has files that are not the demo's; name a new folder with --output.")
     folder.mkdir(parents=True, exist_ok=True)

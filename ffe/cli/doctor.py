@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from ffe.base.text import counted
 from ffe.cli.options import json_option
 from ffe.cli.show import note, print_json
-
-if TYPE_CHECKING:
-    from ffe.commands.doctor import Expected
 
 
 @click.command(short_help="Show this machine, the engines that work on it, and what to expect.")
@@ -30,23 +25,16 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(found.to_json())
         return
-    libraries = ", ".join(f"{name} {version or 'missing'}" for name, version in found.libraries.items())
     cores = counted(found.cores, "core")
+    memory = f"{found.free_memory_bytes / 2**30:.1f} GiB of {found.memory_bytes / 2**30:.1f} GiB free"
     rows = [
         ("ffe", f"{found.ffe}, Python {found.python}"),
-        (
-            "machine",
-            f"{found.processor}, {cores}, {found.free_memory_bytes / 2**30:.1f} GiB of {found.memory_bytes / 2**30:.1f} GiB free",
-        ),
+        ("machine", f"{found.processor}, {cores}, {memory}"),
         ("system", found.system),
         ("GPU", "a GPU and its driver are there" if found.gpu_device else "none found"),
         ("int8", int8_text(found.vnni)),
-        ("libraries", libraries),
-    ]
-    rows += [
-        (f"engine {engine.name}", f"{'works' if engine.works else 'DOES NOT WORK'}: {engine.detail}") for engine in found.engines
-    ]
-    rows += [
+        ("libraries", ", ".join(f"{name} {version or 'missing'}" for name, version in found.libraries.items())),
+        *((f"engine {one.name}", f"{'works' if one.works else 'DOES NOT WORK'}: {one.detail}") for one in found.engines),
         ("weights", "looked for in " + ", then ".join(found.weights_folders)),
         ("", "found: " + (", ".join(found.weights_found) or "none")),
         ("models", f"{found.cached_models} in {found.cache}, {found.cache_bytes / 2**20:.0f} MiB"),
@@ -57,11 +45,10 @@ def command(as_json: bool) -> None:
         click.echo("\nNo backbone is in the cache yet; after the first 'ffe extract' this says what to expect of it.")
         return
     click.echo(f"\nWhat to expect, in images a second ({cores} at work, photos of 500x375, exact decoding):\n")
-
-    def rates(row: Expected) -> tuple[str, ...]:
-        return tuple(f"{rate:.0f}" for rate in (row.backbone_rate, row.decode_rate, row.rate))
-
     # a backbone may be in the cache more than once, with other weights; it runs as fast
-    distinct = {(row.backbone, row.size, row.precision): row for row in found.expected}.values()
-    cells = [(row.backbone, f"{row.size[0]}x{row.size[1]}", row.precision, *rates(row), row.limit) for row in distinct]
+    distinct = {(row.backbone, f"{row.size[0]}x{row.size[1]}", row.precision): row for row in found.expected}
+    cells = [
+        (*which, *(f"{rate:.0f}" for rate in (row.backbone_rate, row.decode_rate, row.rate)), row.limit)
+        for which, row in distinct.items()
+    ]
     click.echo(table(("backbone", "size", "precision", "alone", "decode", "together", "limit"), cells, right=(3, 4, 5)))

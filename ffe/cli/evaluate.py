@@ -38,9 +38,8 @@ def command(model: str, data: str, answers: bool, as_json: bool, **options: Any)
     with ExtractProgress() as progress:
         result = evaluate(model, data, progress=progress, **options)
     if result.skipped:
-        names = few(quoted(map(plain, result.skipped_files)))
         was = counted(result.skipped, "image was", "images were")
-        click.echo(f"{was} left out ({names}): no label, or not readable", err=True)
+        click.echo(f"{was} left out ({few(quoted(map(plain, result.skipped_files)))}): no label, or not readable", err=True)
     if as_json:
         print_json(result.to_json(answers=answers))
     else:

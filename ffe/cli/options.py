@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, get_args
 
@@ -56,11 +57,7 @@ class Amount(click.ParamType):
 
 
 def refuse_swapped(model: str, others: tuple[str, ...], command: str) -> None:
-    """Name the model file that stands among the others, behind what stands where the model file is wanted.
-
-    Raises:
-        click.UsageError: there is one.
-    """
+    """Refuse what stands where the model file is wanted, if a model file stands among the others."""
     if is_model_file(model):
         return
     for i, other in enumerate(others):
@@ -70,11 +67,7 @@ def refuse_swapped(model: str, others: tuple[str, ...], command: str) -> None:
 
 
 def refuse_model(features: str, output: str, command: str) -> None:
-    """Name a model file that stands where the feature file is wanted, if the output shows that they are swapped.
-
-    Raises:
-        click.UsageError: they are.
-    """
+    """Refuse a model file that stands where the feature file is wanted, if the output shows that they are swapped."""
     if is_model_file(features) and not is_model_file(output):
         replace = " --overwrite" if Path(features).exists() else ""
         raise click.UsageError(f"The feature file comes first; write 'ffe {command} {output} -o {features}{replace}'.")
@@ -97,14 +90,11 @@ def _time_budget(ctx: click.Context, parameter: click.Parameter, value: str | No
     if value is None:
         return None
     number = value.strip().rstrip("smhin")
-    unit = value.strip()[len(number) :] or "s"
-    try:
-        seconds = float(number) * _UNITS[unit]
-    except (KeyError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < 1e7:
-        raise click.BadParameter(f"'{value}' is no time; write, for example, --budget 60s, 5m or 1h.")
-    return seconds
+    with contextlib.suppress(KeyError, ValueError):
+        seconds = float(number) * _UNITS[value.strip()[len(number) :] or "s"]
+        if 0 < seconds < 1e7:
+            return seconds
+    raise click.BadParameter(f"'{value}' is no time; write, for example, --budget 60s, 5m or 1h.")
 
 
 def _image_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
@@ -121,13 +111,7 @@ def _image_size(ctx: click.Context, parameter: click.Parameter, value: str | Non
 
 def together(*options: Decorator) -> Decorator:
     """Return what adds several options to a command, in this order."""
-
-    def add(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+    return lambda command: reduce(lambda so_far, option: option(so_far), reversed(options), command)
 
 
 def _parse_settings(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

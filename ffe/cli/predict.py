@@ -26,15 +26,10 @@ _FEW = 8
 def prediction_text(prediction: Prediction, top: int = 3) -> str:
     """Return ``photo.jpg: cat 98.2%, dog 1.8%``, or ``photo.jpg: not sure (cat 54.0%, dog 46.0%)``."""
     best = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:top]
-    answer = ", ".join(f"{name} {_percent(share)}" for name, share in best)
+    # never 0 or 100: no model is that sure
+    shares = (">99.9%" if share > 0.999 else "<0.1%" if share < 0.001 else f"{share:.1%}" for _, share in best)
+    answer = ", ".join(f"{name} {share}" for (name, _), share in zip(best, shares, strict=True))
     return plain(f"{prediction.path}: {answer if prediction.sure else f'not sure ({answer})'}", LONGEST_LINE)
-
-
-def _percent(share: float) -> str:
-    """Return ``98.2%``, and never 0 or 100: no model is that sure."""
-    if share > 0.999:
-        return ">99.9%"
-    return "<0.1%" if share < 0.001 else f"{share:.1%}"
 
 
 def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[str, str]]) -> Iterator[str]:
@@ -122,10 +117,9 @@ def answer(
     answers: Answers | None = None,
 ) -> None:
     """Print what a predictor says of images, and leave with the code that suits it; ``answers`` takes it in too."""
-    answered = failed = 0
+    failed = []
     for prediction in _predictions(predictor, images, sys.stdin.buffer, null=null):
-        failed += prediction.error is not None
-        answered += prediction.error is None
+        failed.append(prediction.error is not None)
         if answers is not None:
             said = list(prediction.probabilities.values())
             answers.add(prediction.path, prediction.label, prediction.sure, prediction.error, said)
@@ -137,8 +131,8 @@ def answer(
             click.echo(plain(f"{prediction.path}: cannot be read: {prediction.error}", LONGEST_LINE), err=True)
     if answers is not None:
         answers.write()
-    if not answered:
+    if all(failed):
         click.echo("ffe: No image could be read; give JPEG, PNG or other picture files.", err=True)
         sys.exit(REFUSED)
-    if failed and strict:
+    if any(failed) and strict:
         sys.exit(DONE_BUT_SKIPPED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -32,7 +31,7 @@ class Display:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     @property
@@ -77,11 +76,9 @@ class ExtractProgress(Display):
 
     def announce(self, estimate: Estimate) -> None:
         """Print what a run will take; of a second time, what is new."""
-        if quiet():
-            return
         lines = estimate_text(estimate)
         for line in lines:
-            if line not in self._announced:
+            if line not in self._announced and not quiet():
                 print(line, file=sys.stderr)  # above the bar, if it is there already
         self._announced = lines
 

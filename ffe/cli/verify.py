@@ -48,15 +48,12 @@ def command(file: str, as_json: bool, **options: object) -> None:
             click.echo(problem.text())
         for text in found.notes:
             note(f"note: {text}")
-        again = ""
-        if found.recomputed:
-            again = f"; {found.recomputed} {'rows' if found.kind == 'features' else 'golden pictures'} computed again"
-        checked = counted(found.rows, "row") if found.rows is not None else "the file"
+        what = "rows" if found.kind == "features" else "golden pictures"
+        again = f"; {found.recomputed} {what} computed again" if found.recomputed else ""
+        checked = f"{counted(found.rows, 'row') if found.rows is not None else 'the file'} checked"
+        verdict = f"all right, {checked}" if found.checksums else f"nothing wrong to be seen, but it has no checksums; {checked}"
         if not found.ok:
-            click.echo(f"{file}: NOT RIGHT, {counted(len(found.problems), 'problem')}{again}")
-        elif found.checksums:
-            click.echo(f"{file}: all right, {checked} checked{again}")
-        else:
-            click.echo(f"{file}: nothing wrong to be seen, but it has no checksums; {checked} checked{again}")
+            verdict = f"NOT RIGHT, {counted(len(found.problems), 'problem')}"
+        click.echo(f"{file}: {verdict}{again}")
     if not found.ok:
         sys.exit(3)

@@ -45,19 +45,12 @@ class PreviewRow:
 
 @dataclass(frozen=True)
 class PreviewResult:
-    """What ``ffe preview`` drew.
+    """What ``ffe preview`` drew."""
 
-    Attributes:
-        output: the picture.
-        augment: the changes, as ``--augment`` takes them.
-        size: (height, width) of each view, as a backbone would see it.
-        rows: the pictures.
-    """
-
-    output: str
-    augment: str
-    size: tuple[int, int]
-    rows: tuple[PreviewRow, ...]
+    output: str  # the picture
+    augment: str  # the changes, as ``--augment`` takes them
+    size: tuple[int, int]  # (height, width) of each view, as a backbone would see it
+    rows: tuple[PreviewRow, ...]  # the pictures
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``ffe preview --json`` prints."""
@@ -114,7 +107,7 @@ def preview(
     if path.is_file() and path.suffix.lower() not in _CSV:
         if image is not None:
             raise SourceError(f"'{path}' is a picture already; leave --image out, or give the folder that holds it.")
-        chosen = [_read(path.name, None, path, side)]
+        chosen = [_read(ImageRecord(path.name, path, UNLABELLED, ""), (), side)]
     else:
         found = scan(path, place)
         chosen = _of_each_class(found, side) if image is None else [_chosen(found, image, side)]
@@ -130,27 +123,21 @@ def preview(
         rows.append(PreviewRow(picture.path, picture.label, tuple(map(", ".join, words))))
     text = augment_text(spec)
     note = f"{text.replace(',', ', ')}  ({side[0]}x{side[1]} pixels)"
-    write_sheet(place, contact_sheet(chosen[0].path if one else path.name or str(path), note, strips, _columns(count + 1, one)))
+    cells = count + 1
+    columns = max(_COLUMNS, ceil(sqrt(1.25 * cells))) if one else _COLUMNS_OF_EACH  # rows of 5 alone could make a tower
+    title = chosen[0].path if one else path.name or str(path)
+    write_sheet(place, contact_sheet(title, note, strips, min(cells, columns)))
     return PreviewResult(str(place), text, side, tuple(rows))
 
 
-def _columns(cells: int, one: bool) -> int:
-    """Return how many pictures stand in a row: 5, or more where that would be a tower."""
-    return min(cells, max(_COLUMNS, ceil(sqrt(1.25 * cells))) if one else _COLUMNS_OF_EACH)
-
-
-def _read(path: str, label: str | None, file: Path, size: tuple[int, int]) -> _Picture:
+def _read(record: ImageRecord, class_names: Sequence[str], size: tuple[int, int]) -> _Picture:
     """Read one picture; the message of a DecodeError names it."""
+    label = None if record.label == UNLABELLED else class_names[record.label]
     try:
-        data = read_image(file)
-        return _Picture(path, label, data, decode(data, size))
+        data = read_image(record.file)
+        return _Picture(record.path, label, data, decode(data, size))
     except DecodeError as error:
-        raise DecodeError(error.reason, f"'{file}' cannot be read: {error}.") from error
-
-
-def _read_record(found: Scan, record: ImageRecord, size: tuple[int, int]) -> _Picture:
-    label = None if record.label == UNLABELLED else found.class_names[record.label]
-    return _read(record.path, label, record.file, size)
+        raise DecodeError(error.reason, f"'{record.file}' cannot be read: {error}.") from error
 
 
 def _chosen(found: Scan, image: int | str, size: tuple[int, int]) -> _Picture:
@@ -159,12 +146,11 @@ def _chosen(found: Scan, image: int | str, size: tuple[int, int]) -> _Picture:
     if record is None and str(image).isdecimal() and 1 <= int(image) <= len(found.records):
         record = found.records[int(image) - 1]
     if record is None:
-        first = found.records[0].path
         raise SourceError(
             f"There is no picture '{image}' in '{found.root}'; give a number from 1 to {len(found.records)}, "
-            f"or a path in it, such as '{first}'."
+            f"or a path in it, such as '{found.records[0].path}'."
         )
-    return _read_record(found, record, size)
+    return _read(record, found.class_names, size)
 
 
 def _of_each_class(found: Scan, size: tuple[int, int]) -> list[_Picture]:
@@ -172,12 +158,11 @@ def _of_each_class(found: Scan, size: tuple[int, int]) -> list[_Picture]:
     of_class: dict[int, list[ImageRecord]] = {}
     for record in found.records:
         of_class.setdefault(record.label, []).append(record)
-    if not found.class_names:
-        pictures = _first(found, of_class[UNLABELLED], UNLABELLED_PICTURES, size)
-    else:
-        if len(found.class_names) > MOST_CLASSES:
-            log.info("the first %d of %d classes are shown; --image shows one picture", MOST_CLASSES, len(found.class_names))
-        pictures = [p for label in range(len(found.class_names))[:MOST_CLASSES] for p in _first(found, of_class[label], 1, size)]
+    if len(found.class_names) > MOST_CLASSES:
+        log.info("the first %d of %d classes are shown; --image shows one picture", MOST_CLASSES, len(found.class_names))
+    shown = range(len(found.class_names))[:MOST_CLASSES] or [UNLABELLED]
+    most = 1 if found.class_names else UNLABELLED_PICTURES
+    pictures = [picture for label in shown for picture in _first(found, of_class[label], most, size)]
     if not pictures:
         raise SourceError(f"No picture in '{found.root}' could be read; 'ffe scan' says why.")
     return pictures
@@ -191,7 +176,7 @@ def _first(found: Scan, records: Sequence[ImageRecord], count: int, size: tuple[
         if len(pictures) == count:
             break
         try:
-            pictures.append(_read_record(found, record, size))
+            pictures.append(_read(record, found.class_names, size))
         except DecodeError as error:
             unread.append(str(error).rstrip("."))
     if unread:

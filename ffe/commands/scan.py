@@ -77,13 +77,12 @@ def _result(
     source: str, listed: Scan, looks: Sequence[ImageProbe], photos: Sequence[Photo], backbone: str, size: tuple[int, int]
 ) -> ScanResult:
     """Return what was found, without advice and time; ``looks`` are of all files, ``photos`` those that can be read."""
-    splits = [record.split for record, _ in photos]
+    splits, good = [record.split for record, _ in photos], [look for _, look in photos]
     groups = None
     if photos:
-        digests, names = [look.sha256 for _, look in photos], [record.group for record, _ in photos]
-        groups = find_groups(digests, np.asarray([look.phash for _, look in photos], np.uint64), None, names)
+        hashes, names = np.asarray([look.phash for look in good], np.uint64), [record.group for record, _ in photos]
+        groups = find_groups([look.sha256 for look in good], hashes, None, names)
     bad = [(record, look.error) for record, look in zip(listed.records, looks, strict=True) if look.error is not None]
-    good = [look for _, look in photos]
     return ScanResult(
         source=source,
         kind=listed.kind,
@@ -115,7 +114,7 @@ def _result(
 
 def _counted(names: Iterable[str]) -> dict[str, int]:
     """Return name -> how often, the most frequent first."""
-    return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
+    return dict(Counter(sorted(names)).most_common())
 
 
 def _classes(
@@ -139,13 +138,8 @@ def _spread(values: np.ndarray) -> Spread:
 def _dimensions(looks: Sequence[ImageProbe], size: tuple[int, int]) -> Dimensions:
     height, width = np.asarray([(look.height, look.width) for look in looks]).T
     aspect = width / height
-    return Dimensions(
-        width=_spread(width),
-        height=_spread(height),
-        aspect=_spread(aspect),
-        smaller=int(((height < size[0]) | (width < size[1])).sum()),
-        elongated=int(((aspect > 2) | (aspect < 0.5)).sum()),
-    )
+    smaller, elongated = (height < size[0]) | (width < size[1]), (aspect > 2) | (aspect < 0.5)
+    return Dimensions(_spread(width), _spread(height), _spread(aspect), int(smaller.sum()), int(elongated.sum()))
 
 
 def _twins(class_names: Sequence[str], photos: Sequence[Photo], groups: Groups) -> tuple[Twins, ...]:

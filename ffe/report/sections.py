@@ -34,12 +34,8 @@ NameOf = Callable[[int], str]
 def names_of(class_names: Sequence[str]) -> NameOf:
     """Return what names a label, also one that has no class."""
 
-    def name_of(label: int) -> str:
-        if 0 <= label < len(class_names):
-            return class_names[label]
-        return "no label" if label < 0 else f"class {label}"
-
-    return name_of
+    known = dict(enumerate(class_names))
+    return lambda label: known.get(label, "no label" if label < 0 else f"class {label}")
 
 
 def leaderboard(trials: Sequence[Mapping[str, Any]], metric: str = "accuracy") -> dict[str, Any] | None:
@@ -50,8 +46,8 @@ def leaderboard(trials: Sequence[Mapping[str, Any]], metric: str = "accuracy") -
     which = f"The best of {counted(count, 'trial')}"
     if count == len(rows):
         which = "The only trial" if count == 1 else f"All {count:,} trials"
-    which += f", by {METRIC_NAMES[metric]} in validation"
-    return {"rows": rows, "count": count, "which": which, "chart": _search_chart(trials, metric)}
+    by = f", by {METRIC_NAMES[metric]} in validation"
+    return {"rows": rows, "count": count, "which": which + by, "chart": _search_chart(trials, metric)}
 
 
 def _search_chart(trials: Sequence[Mapping[str, Any]], metric: str) -> Markup:
@@ -153,9 +149,8 @@ def calibration(page: Page) -> dict[str, Any] | None:
     """Return the reliability chart, accuracy against the share answered, and a sentence on that."""
     if page.calibration is None:
         return None
-    bins = [("before", page.calibration.before, 1), ("after", page.calibration.after, 0)]
+    lines = [_reliability("before", page.calibration.before, 1), _reliability("after", page.calibration.after, 0)]
     axis, right = Axis("probability given", "percent", high=1), Axis("share right", "percent", high=1)
-    lines = [_reliability(name, row, colour) for name, row, colour in bins]
     answered, sentence = Markup(""), ""
     if known := [row for row in page.coverage if row.accuracy is not None and row.interval is not None]:
         points = [row.share for row in known], [row.accuracy or 0.0 for row in known]
@@ -180,20 +175,13 @@ def calibration(page: Page) -> dict[str, Any] | None:
 
 
 def _reliability(name: str, bins: Sequence[Bin], colour: int) -> Line:
-    return Line(
-        name,
-        [found.confidence for found in bins],
-        [found.accuracy for found in bins],
-        "dots",
-        colour,
-        [found.interval[0] for found in bins],
-        [found.interval[1] for found in bins],
-        sizes=[found.count for found in bins],
-        hints=[
-            f"{name}: {counted(found.count, 'photo')} with {percent(found.confidence)}, of which {percent(found.accuracy)} right"
-            for found in bins
-        ],
-    )
+    columns = np.asarray([(row.confidence, row.accuracy, *row.interval, row.count) for row in bins]).reshape(-1, 5)
+    confidence, accuracy, low, high, sizes = columns.T
+    hints = [
+        f"{name}: {counted(row.count, 'photo')} with {percent(row.confidence)}, of which {percent(row.accuracy)} right"
+        for row in bins
+    ]
+    return Line(name, confidence, accuracy, "dots", colour, low, high, sizes, hints)
 
 
 def duplicates(groups: Sequence[Duplicates] | None, album: Album) -> dict[str, Any] | None:

@@ -40,11 +40,9 @@ def table(
     right: Sequence[int] = (),
     columns: int | None = _COLUMNS,
 ) -> str:
-    """Return columns of text under titles; a cell of several lines is a tuple of them.
+    """Return columns of text under titles, those at ``right`` flush right; a cell of several lines is a tuple of them.
 
-    Args:
-        right: positions of the columns that are flush right.
-        columns: how wide it may be: titles, and the widest cells of the other columns, are broken; None = as wide as it comes.
+    Where it would be wider than so many ``columns``, titles, and the widest cells that are not flush right, are broken.
     """
     cells = [[[plain(line) for line in ((cell,) if isinstance(cell, str) else cell)] for cell in row] for row in (header, *rows)]
     widths = [max(len(line) for row in cells for line in row[i]) for i in range(len(header))]
@@ -70,9 +68,7 @@ def table(
 
 def _broken(line: str, width: int) -> list[str]:
     """Return a line in parts of at most so many characters, broken at spaces where there are some."""
-    if len(line) <= width:
-        return [line]
-    return textwrap.wrap(line, width, break_on_hyphens=False)
+    return [line] if len(line) <= width else textwrap.wrap(line, width, break_on_hyphens=False)
 
 
 def facts_text(pairs: Sequence[tuple[str, str | None]], width: int = 0) -> str:
@@ -116,9 +112,7 @@ def head_text(name: str, parameters: Mapping[str, Any]) -> str:
 
 
 def _value_text(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:{'.0f' if abs(value) >= 1000 else '.3g'}}" if isinstance(value, float) else str(value)
 
 
 def score_text(score: float, metric: str = "accuracy") -> str:
@@ -156,10 +150,9 @@ def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, me
 
 
 def evaluation_text(evaluation: Mapping[str, Any]) -> str:
-    """Return scores with their intervals, and the confusion matrix, at most 100 columns wide where names allow it.
+    """Return scores with their intervals (older models have none), and the confusion matrix; from ``Evaluation.to_json``.
 
-    A matrix that is wider is left out; the worst classes and the most frequent
-    confusions stand for it. Those of older models (``Evaluation.to_json``) have no intervals.
+    A matrix that is wider than 100 columns is left out; the worst classes and most frequent confusions stand for it.
     """
     intervals = evaluation.get("intervals", {})
     groups = evaluation.get("groups")
@@ -210,17 +203,12 @@ def _worst_classes(evaluation: Mapping[str, Any]) -> str:
 
 
 def _most_confused(evaluation: Mapping[str, Any]) -> str:
-    names = evaluation["class_names"]
-    pairs = [
-        (count, true, guess)
-        for true, row in enumerate(evaluation["confusion"])
-        for guess, count in enumerate(row)
-        if true != guess
-    ]
-    most = sorted((pair for pair in pairs if pair[0]), key=lambda pair: -pair[0])[:_WORST]
+    names, confusion = evaluation["class_names"], evaluation["confusion"]
+    pairs = [(true, guess) for true, row in enumerate(confusion) for guess, count in enumerate(row) if count and true != guess]
+    most = sorted(pairs, key=lambda pair: -confusion[pair[0]][pair[1]])[:_WORST]
     if not most:
         return "No image was taken for another class."
-    rows = [(shorten(names[true]), shorten(names[guess]), str(count)) for count, true, guess in most]
+    rows = [(shorten(names[true]), shorten(names[guess]), str(confusion[true][guess])) for true, guess in most]
     return "The most frequent confusions:\n\n" + table(("true", "predicted", "images"), rows, right=(2,))
 
 
@@ -283,9 +271,10 @@ def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> 
         verdict = f"{name_a} may be better than {name_b}, more photos would tell"
     else:
         verdict = f"no real difference between {name_a} and {name_b}"
+    p = "< 0.001" if comparison["p_value"] < 0.001 else f"= {comparison['p_value']:.2g}"
     return (
         f"{verdict}: {share_text(a)} and {share_text(b)} of the same {counted(rows, 'image')} right, "
-        f"{difference:.1f} points apart (95 %: {low:z.1f} to {high:z.1f}; p {_p_text(comparison['p_value'])})"
+        f"{difference:.1f} points apart (95 %: {low:z.1f} to {high:z.1f}; p {p})"
     )
 
 
@@ -313,20 +302,16 @@ def history_text(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def kept_text(best: Mapping[str, Any], valid: int, *, unchanged: bool = False) -> str:
-    """Return which weights of a training are kept, and why; the star is that of ``history_text``.
+    """Return which weights of a training are kept, those of the ``best`` epoch or the model as it was given, and why.
 
-    Args:
-        best: the epoch, from ``Epoch.to_json``.
-        valid: how many images validated.
-        unchanged: whether it is the model as it was given.
+    The epoch is from ``Epoch.to_json``, the star that of ``history_text``; so many ``valid`` images validated.
     """
+    images = counted(valid, "image")
     if unchanged:
-        return (
-            f"No epoch had less validation loss than the model had before (*), on {counted(valid, 'image')}: "
-            "it stays as it was, and the new file is a copy of its file."
-        )
+        why = f"No epoch had less validation loss than the model had before (*), on {images}"
+        return f"{why}: it stays as it was, and the new file is a copy of its file."
     when = f"of stage {best['stage']}, epoch {best['epoch']}" if best["epoch"] else "before the first epoch"
-    return f"The weights {when} are kept (*): the lowest validation loss, on {counted(valid, 'image')}."
+    return f"The weights {when} are kept (*): the lowest validation loss, on {images}."
 
 
 def stage_text(stage: Mapping[str, Any], backbone: str) -> str:
@@ -335,10 +320,6 @@ def stage_text(stage: Mapping[str, Any], backbone: str) -> str:
         return f"the head, all of {backbone} as it was"
     below = f"; below {stage['cut']} it stayed as it was" if stage["cut"] else ""
     return f"{last_layers(stage['layers'])} of {backbone}, from {stage['first']} on{below}"
-
-
-def _p_text(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.2g}"
 
 
 def trained_views_text(views: Mapping[str, Any]) -> str:
