@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ffe.base.text import bytes_text
 from ffe.cli.options import json_option
 from ffe.cli.show import print_json
 
@@ -24,7 +25,6 @@ def command(as_json: bool) -> None:
     """
     from ffe.backbones.catalog import CATALOG, DEFAULT
     from ffe.backbones.weights import find_file
-    from ffe.base.text import bytes_text
     from ffe.images.preprocess import SCALING
     from ffe.wording.results import table
 

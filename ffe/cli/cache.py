@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ffe.base.text import bytes_text
 from ffe.cli.options import json_option
 from ffe.cli.show import print_json
 
@@ -52,7 +53,6 @@ def command(folders: tuple[Path, ...], clear: str | None, as_json: bool) -> None
 
 
 def _print(found: list[CacheEntry]) -> None:
-    from ffe.base.text import bytes_text
     from ffe.wording.results import table
 
     cells = [(each.kind, each.what, f"{each.files:,}", bytes_text(each.bytes), each.where) for each in found]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ffe.base.text import counted
+from ffe.base.text import bytes_text, counted
 from ffe.cli.predict import prediction_text
 from ffe.cli.progress import ExtractProgress, TrialsProgress
 from ffe.cli.tune import print_result
@@ -23,7 +23,6 @@ def command(output: str) -> None:
     Works without a network, on real features: the backbone and its weights come
     with ffe. Says at the end what to do with photos of your own.
     """
-    from ffe.base.text import bytes_text
     from ffe.commands.tune import tune
     from ffe.engines.model_cache import cache_folder
     from ffe.errors import SourceError

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ffe.backbones.catalog import DEFAULT
-from ffe.base.text import counted, duration_text
+from ffe.base.text import counted, duration_text, few, plain, quoted
 from ffe.cli.options import (
     AUGMENT_HELP,
     compress_option,
@@ -81,17 +81,14 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
     from ffe.extraction.run import extract
 
     with ExtractProgress() as progress:
-        announce = progress.announce
-        summary = extract(source, output, announce=announce, progress=progress, **options)
+        summary = extract(source, output, announce=progress.announce, progress=progress, **options)
     if as_json:
         print_json(summary.to_json())
     else:
         unit = "images" if summary.views is None else "rows"
-        rate = f", {summary.images_per_second:.1f} {unit}/s" if summary.computed else ""
+        took = duration_text(summary.seconds) + (f", {summary.images_per_second:.1f} {unit}/s" if summary.computed else "")
         rows = rows_text(summary.rows, summary.images, summary.views)
-        click.echo(
-            f"{output}: {rows}, {summary.computed} computed, {summary.skipped} skipped, in {duration_text(summary.seconds)}{rate}"
-        )
+        click.echo(f"{output}: {rows}, {summary.computed} computed, {summary.skipped} skipped, in {took}")
         if summary.changes.new < summary.images:
             click.echo(changes_text(summary.changes))
         if summary.computed:
@@ -103,8 +100,6 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         elif summary.computed:
             note(f"Next: ffe tune {output} -o model.ffe")
     if summary.skipped:
-        from ffe.base.text import few, plain, quoted
-
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))
         names = few(quoted(map(plain, summary.skipped_files)))
         click.echo(f"skipped: {reasons} ({names}); 'ffe info {output}' says why", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ffe.base.text import counted
+from ffe.base.text import bytes_text, counted
 from ffe.cli.options import compress_option, json_option, output_option, overwrite_option
 from ffe.cli.show import print_json
 
@@ -23,7 +23,6 @@ def command(files: tuple[str, ...], output: str, as_json: bool, **options: objec
     file it adds checksums to a file of an earlier version, compresses it, or
     makes one file of a virtual one. Every row is checked on the way.
     """
-    from ffe.base.text import bytes_text
     from ffe.commands.pack import pack
 
     summary = pack(files, output, **options)  # type: ignore[arg-type]
@@ -32,6 +31,5 @@ def command(files: tuple[str, ...], output: str, as_json: bool, **options: objec
         return
     twice = f", {counted(summary.duplicates, 'duplicate row')} left out" if summary.duplicates else ""
     how = "virtual: keep the files beside it" if summary.virtual else f"compression {summary.compression}"
-    click.echo(
-        f"{output}: {counted(summary.rows, 'row')} of {counted(summary.files, 'file')}{twice}, {bytes_text(summary.bytes)}, {how}"
-    )
+    rows = f"{counted(summary.rows, 'row')} of {counted(summary.files, 'file')}{twice}"
+    click.echo(f"{output}: {rows}, {bytes_text(summary.bytes)}, {how}")

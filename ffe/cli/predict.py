@@ -117,9 +117,9 @@ def answer(
     answers: Answers | None = None,
 ) -> None:
     """Print what a predictor says of images, and leave with the code that suits it; ``answers`` takes it in too."""
-    failed = []
+    failed: set[bool] = set()
     for prediction in _predictions(predictor, images, sys.stdin.buffer, null=null):
-        failed.append(prediction.error is not None)
+        failed.add(prediction.error is not None)
         if answers is not None:
             said = list(prediction.probabilities.values())
             answers.add(prediction.path, prediction.label, prediction.sure, prediction.error, said)

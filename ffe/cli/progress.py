@@ -128,12 +128,9 @@ class TrialsProgress(Display):
             from rich.live import Live
 
             # redrawn four times a second, so that the clock runs while trials do; what is printed meanwhile stands above it
+            console = Console(stderr=True)
             self._live = Live(
-                console=Console(stderr=True),
-                transient=True,
-                redirect_stdout=False,
-                refresh_per_second=4,
-                get_renderable=self._drawn,
+                console=console, transient=True, redirect_stdout=False, refresh_per_second=4, get_renderable=self._drawn
             )
             self._live.start()
         return self

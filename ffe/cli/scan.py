@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffe.backbones.catalog import DEFAULT
-from ffe.base.text import duration_text
+from ffe.base.text import bytes_text, counted, duration_text, number, shorten
 from ffe.cli.options import json_option, report_option, size_option, strict_option
 from ffe.cli.progress import CountProgress
 from ffe.cli.show import note, print_json
@@ -74,8 +74,6 @@ def _text(result: ScanResult) -> str:
 
 
 def _facts(result: ScanResult) -> list[tuple[str, str | None]]:
-    from ffe.base.text import bytes_text, counted, number
-
     def shares(counts: dict[str, int]) -> str | None:
         return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or None
 
@@ -98,7 +96,6 @@ def _facts(result: ScanResult) -> list[tuple[str, str | None]]:
 
 
 def _classes(result: ScanResult) -> str:
-    from ffe.base.text import shorten
     from ffe.wording.results import table
 
     most = max(row.photos for row in result.classes) or 1
@@ -111,7 +108,7 @@ def _classes(result: ScanResult) -> str:
     skipped = any(row.skipped for row in shown)
     counts = [{"photos": row.photos, **row.splits, **({"unreadable": row.skipped} if skipped else {})} for row in shown]
     rows = [
-        (shorten(row.name), *(f"{number:,}" for number in count.values()), bar_text(row.photos / most))
+        (shorten(row.name), *(f"{many:,}" for many in count.values()), bar_text(row.photos / most))
         for row, count in zip(shown, counts, strict=True)
     ]
     return table(("class", *counts[0], ""), rows, right=range(1, len(counts[0]) + 1)) + note

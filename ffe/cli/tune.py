@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
 
-from ffe.base.text import duration_text
+from ffe.base.text import counted, duration_text
 from ffe.cli.options import (
     Share,
     anonymous_option,
@@ -67,9 +68,6 @@ shared_options = together(
 
 def print_result(result: Any, output: str, report: str | None, as_json: bool, metric: str = "accuracy") -> None:
     """Print what a search, which aimed at the metric, or a training came to: the winner, its score, and what to do next."""
-    import shlex
-
-    from ffe.base.text import counted
     from ffe.wording.results import METRIC_NAMES, answered_text, interval_text, parameters_lines, score_text
 
     if as_json:
@@ -85,8 +83,8 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
     which = f", {leaking} of them with copies elsewhere" if leaking else " not seen before"
     test = result.evaluation.to_json()
     accuracy = f"accuracy {test['accuracy']:.4f}{interval_text(test['intervals'].get('accuracy'))}"
-    few = "; so few tell little" if result.evaluation.n < _FEW else ""
-    lines.append(f"Test on {counted(result.evaluation.n, 'image')}{which}: {accuracy}{few}")
+    few = "; so few tell little" if test["n"] < _FEW else ""
+    lines.append(f"Test on {counted(test['n'], 'image')}{which}: {accuracy}{few}")
     if result.answered is not None:
         lines.append(answered_text(result.answered.to_json()))
     model = shlex.quote(output)

@@ -51,7 +51,6 @@ def leaderboard(trials: Sequence[Mapping[str, Any]], metric: str = "accuracy") -
 
 
 def _search_chart(trials: Sequence[Mapping[str, Any]], metric: str) -> Markup:
-    heads = list(dict.fromkeys(trial["head"] for trial in trials))
     timed = [trial for trial in trials if trial["finished"] is not None and math.isfinite(trial["score"])]
     timed.sort(key=lambda trial: (trial["finished"], trial["score"]))
     if len(timed) < 2:
@@ -62,7 +61,7 @@ def _search_chart(trials: Sequence[Mapping[str, Any]], metric: str) -> Markup:
     drawn = [trial for trial in timed if trial["score"] >= lowest]
     sign = -1 if metric == "log_loss" else 1
     lines = [Line("best so far", [trial["finished"] for trial in timed], sign * np.maximum(best, lowest), "step", 6)]
-    for i, head in enumerate(heads):
+    for i, head in enumerate(dict.fromkeys(trial["head"] for trial in trials)):
         own = [trial for trial in drawn if trial["head"] == head]
         times, heights = [trial["finished"] for trial in own], [sign * trial["score"] for trial in own]
         lines.append(Line(head, times, heights, "dots", i if i < 6 else i + 1))
@@ -108,19 +107,14 @@ def confusion(page: Page, name_of: NameOf, album: Album) -> dict[str, Any] | Non
     def shots(cell: Cell) -> list[Shot]:
         return [album.shot(p.file, p.path, percent(p.probability), wrong=not cell.right) for p in cell.pictures]
 
-    return {
-        "matrix": matrix,
-        "panels": [(cell, shots(cell)) for cell in matrix.filled],
-        "upright": len(matrix.classes) > 6,
-        "label": lambda cell: cell_label(cell, name_of),
-    }
+    def label(cell: Cell) -> str:
+        """Return ``cat called dog: 12 photos (4.3 %; 95 %: 6 to 20 photos)``."""
+        within = f"; 95{THIN}%: {text} photos" if (text := span(cell.interval, share=False)) else ""
+        called = "rightly" if cell.right else name_of(cell.predicted)
+        return f"{name_of(cell.true)} called {called}: {counted(cell.count, 'photo')} ({percent(cell.share)}{within})"
 
-
-def cell_label(cell: Cell, name_of: NameOf) -> str:
-    """Return a cell in words: ``cat called dog: 12 photos (4.3 %; 95 %: 6 to 20 photos)``."""
-    within = f"; 95{THIN}%: {text} photos" if (text := span(cell.interval, share=False)) else ""
-    called = "rightly" if cell.right else name_of(cell.predicted)
-    return f"{name_of(cell.true)} called {called}: {counted(cell.count, 'photo')} ({percent(cell.share)}{within})"
+    panels = [(cell, shots(cell)) for cell in matrix.filled]
+    return {"matrix": matrix, "panels": panels, "upright": len(matrix.classes) > 6, "label": label}
 
 
 def mistakes(page: Page, name_of: NameOf, album: Album) -> dict[str, Any] | None:
@@ -189,15 +183,10 @@ def duplicates(groups: Sequence[Duplicates] | None, album: Album) -> dict[str, A
     if groups is None:
         return None
     shown = sorted(groups, key=lambda group: -len(group.members))[:MAX_GROUPS]
-    return {
-        "count": len(groups),
-        "photos": sum(len(group.members) for group in groups),
-        "left_out": len(groups) - len(shown),
-        "groups": [
-            (group.cause, len(group.members), [album.shot(file, path) for path, file in group.members[:MAX_MEMBERS]])
-            for group in shown
-        ],
-    }
+    photos = sum(len(group.members) for group in groups)
+    shots = [[album.shot(file, path) for path, file in group.members[:MAX_MEMBERS]] for group in shown]
+    rows = [(group.cause, len(group.members), own) for group, own in zip(shown, shots, strict=True)]
+    return {"count": len(groups), "photos": photos, "left_out": len(groups) - len(shown), "groups": rows}
 
 
 def feature_map(found: Projection | None, name_of: NameOf, album: Album) -> dict[str, Any] | None:
@@ -242,5 +231,4 @@ def learning_curve(found: LearningCurve | None) -> dict[str, Any] | None:
         rows.append((found.size, found.accuracy, low, high))
     axes = Axis("training photos", "count", log=True), Axis("accuracy", "percent")
     chart = line_chart("Accuracy by number of training photos", lines, *axes)
-    sentence = f"{found.sentence[:1].upper()}{found.sentence[1:]}."
-    return {"chart": chart, "sentence": sentence, "rows": rows}
+    return {"chart": chart, "sentence": f"{found.sentence[:1].upper()}{found.sentence[1:]}.", "rows": rows}

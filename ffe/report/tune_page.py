@@ -58,7 +58,7 @@ def write_report(
     calibrated = with_temperature(winner.probabilities, result.calibration.factor)
     chosen = choose_rows(len(images), spec.seed)
     pooled = pooled_rows(rows.stores, rows.origin[chosen], [images.paths[i] for i in chosen])
-    verdict = None if result.comparison is None else comparison_text(result.comparison.to_json(), *result.rivals)
+    verdict = "" if result.comparison is None else comparison_text(result.comparison.to_json(), *result.rivals)
     single = next(trial for trial in trials if trial.head != EnsembleHead.name)
     page = Page(
         title=title_of(rows.class_names),
@@ -67,7 +67,7 @@ def write_report(
         evaluation=result.evaluation.to_json(),
         leaderboard=[trial.to_json() for trial in trials],
         metric=spec.metric,
-        comparison=None if verdict is None else f"Best two heads: {verdict}.",
+        comparison=f"Best two heads: {verdict}." if verdict else None,
         curves=None if curves is None else Curves(**curves),  # type: ignore[arg-type]
         pictures=pictures_of(images, testing, probabilities),
         label_issues=suspects_of(images, scored, calibrated),
@@ -102,10 +102,9 @@ def _shown(rows: StoredSplit) -> ImageTable:
 
 def _facts(result: TuneResult, store: FeatureStore, problem: Problem) -> dict[str, str]:
     height, width = store.spec.preprocess.size
-    counts = result.rows
     return {
         "backbone": f"{store.spec.backbone.name} at {height}x{width}",
-        "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count),
+        "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.rows.items() if count),
         **({} if result.views is None else {"views": result.views.text()}),
         "features": f"{problem.features.shape[1]:,} of each photo",
         "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
@@ -115,7 +114,7 @@ def _facts(result: TuneResult, store: FeatureStore, problem: Problem) -> dict[st
 
 
 def _made(spec: SearchSpec, store: FeatureStore, problem: Problem, result: TuneResult) -> dict[str, str]:
-    made = {
+    made: dict[str, str | None] = {
         "date": time.strftime("%Y-%m-%d"),
         "photos": store.source,
         "feature file": str(store.path),
@@ -127,13 +126,9 @@ def _made(spec: SearchSpec, store: FeatureStore, problem: Problem, result: TuneR
         "folds": str(len(problem.parts)) if len(problem.parts) > 1 else "none: validation rows were given",
         "class weights": spec.class_weights,
         "seed": str(spec.seed),
+        "time for the search": None if spec.seconds is None else f"{spec.seconds:g} s",
+        "not searched": " ".join(f"{name}={value}" for name, value in spec.fixed.items()) or None,
+        "ensemble of up to": str(spec.ensemble) if spec.ensemble else None,
+        "not sure below": None if result.answered is None else share_text(result.answered.threshold),
     }
-    if spec.seconds is not None:
-        made["time for the search"] = f"{spec.seconds:g} s"
-    if spec.fixed:
-        made["not searched"] = " ".join(f"{name}={value}" for name, value in spec.fixed.items())
-    if spec.ensemble:
-        made["ensemble of up to"] = str(spec.ensemble)
-    if result.answered is not None:
-        made["not sure below"] = share_text(result.answered.threshold)
-    return made
+    return {name: value for name, value in made.items() if value is not None}

@@ -24,13 +24,7 @@ _LEVEL = 0.05  # of the p-value of a comparison, as in ffe.evaluation.comparison
 _LONGEST_FACT = 4000
 _WORST = 10
 _LEARNT = ("loss", "accuracy", "valid_loss", "valid_accuracy")
-_SCORE_NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "log_loss": "log loss",
-    "auc": "AUC",
-    "expected_calibration_error": "calibration error",
-}
+_SCORE_NAMES = {**METRIC_NAMES, "auc": "AUC", "expected_calibration_error": "calibration error"}
 
 
 def table(
@@ -78,13 +72,13 @@ def facts_text(pairs: Sequence[tuple[str, str | None]], width: int = 0) -> str:
     """
     facts = [(name, value) for name, value in pairs if value is not None]
     width = max(width, *(len(name) for name, _ in facts))
-    room = {"width": _COLUMNS - width - len(_GAP), "break_long_words": False, "break_on_hyphens": False}
+    room = _COLUMNS - width - len(_GAP)
     lines = []
     for name, value in facts:
-        parts = [part for line in value.split("\n") for part in textwrap.wrap(plain(line, _LONGEST_FACT), **room) or [""]]  # type: ignore[arg-type]
-        lines += [
-            f"{title:<{width}}{_GAP}{part}".rstrip() for title, part in zip([name, *[""] * len(parts)], parts, strict=False)
-        ]
+        whole = [plain(line, _LONGEST_FACT) for line in value.split("\n")]
+        parts = [textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False) or [""] for line in whole]
+        titles = itertools.chain([name], itertools.repeat(""))
+        lines += [f"{title:<{width}}{_GAP}{part}".rstrip() for part, title in zip(itertools.chain(*parts), titles, strict=False)]
     return "\n".join(lines)
 
 
