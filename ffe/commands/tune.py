@@ -74,11 +74,7 @@ class TuneOptions:
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> Self:
-        """Return the value that the keywords of a public function stand for; those of ``SearchSpec`` become ``spec``.
-
-        Raises:
-            SpecError: one of them cannot be meant.
-        """
+        """Return the value that the keywords of a public function stand for; those of ``SearchSpec`` become ``spec``."""
         budget, folds = keywords.get("budget"), keywords["folds"]
         clock = Clock(time.monotonic(), budget)
         asked = {**keywords, "seconds": budget, "fixed": dict(keywords["settings"] or {}), "folds": 5 if folds is None else folds}
@@ -235,13 +231,10 @@ def _search(options: TuneOptions, problem: Problem, finished: TrialStore) -> lis
     )
     if untried := [name for name in spec.heads if name not in {trial.head for trial in found}]:
         log.warning("the time was over before %s could be tried; give more with --budget", listed(untried, "or"))
-    if spec.ensemble < 2:
-        return found
-    together = best_ensemble(problem, spec, found)
-    if together is None:
+    together = None if spec.ensemble < 2 else best_ensemble(problem, spec, found)
+    if spec.ensemble >= 2 and together is None:
         log.info("no average of up to %d heads scores higher than the best alone, so there is no ensemble", spec.ensemble)
-        return found
-    return [together, *found]
+    return found if together is None else [together, *found]
 
 
 def _fits_afterwards(problem: Problem, spec: SearchSpec, report: bool) -> float:

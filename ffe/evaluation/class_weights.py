@@ -18,10 +18,6 @@ def class_weights(weighting: str, labels: np.ndarray, classes: int) -> np.ndarra
     as much as every other; ``none``: all 1; ``auto``: balanced where the rarest
     class has less than half its share (n_min / N < 0.5 / K), else none. Labels are
     int64 (N,), in [0, K); a class without rows gets 1 and is not counted in K.
-
-    Raises:
-        SpecError: there is no such weighting.
-        DataError: there are no rows, or a label is no class.
     """
     if weighting not in WEIGHTINGS:
         raise SpecError(f"There are no class weights '{weighting}'; use {', '.join(WEIGHTINGS[:-1])} or {WEIGHTINGS[-1]}.")

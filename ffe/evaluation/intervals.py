@@ -17,11 +17,7 @@ _LEVELS = (0.025, 0.975)
 
 
 def group_numbers(groups: np.ndarray | None, rows: int) -> np.ndarray:
-    """Return int64 (N,): for each row the number of its group, from 0 on; without groups each row is its own.
-
-    Raises:
-        DataError: there is not one group number for each row.
-    """
+    """Return int64 (N,): for each row the number of its group, from 0 on; without groups each row is its own."""
     if groups is None:
         return np.arange(rows)
     if len(groups) != rows:

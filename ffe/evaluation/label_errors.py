@@ -44,9 +44,6 @@ def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[La
     Issues are sorted by the normalised margin, the probability of the label less
     that of the other class, to nine digits. Hard photos are found along with wrong
     labels: the list is for looking at, not for relabelling unseen.
-
-    Raises:
-        DataError: there are no rows, or a label is no class.
     """
     classes = probabilities.shape[1]
     check_labels(labels, classes)

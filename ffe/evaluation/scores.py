@@ -83,13 +83,13 @@ def evaluate_probabilities(
     once = counts.weighted(np.ones((len(labels), 1), np.float32))
     drawn = [counts.weighted(weights) for weights in resampled_weights(numbers, resamples, seed)]
     samples = {name: np.concatenate([block[name] for block in drawn]) for name in once}
-    cells = once["cells"][0]
-    confusion = counts.matrix(cells).astype(np.int64)
+    confusion = np.zeros(len(class_names) ** 2, np.int64)
+    confusion[counts.seen] = np.rint(once["cells"][0].astype(np.float64) * len(labels))
     intervals, by_class = _intervals(counts, once, samples, numbers)
     return Evaluation(
         n=len(labels),
         **{name: _or_none(once[name][0]) for name in SCORES},  # type: ignore[arg-type]
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        confusion=tuple(tuple(row) for row in confusion.reshape(len(class_names), -1).tolist()),
         precision=tuple(_or_none(value) for value in once["precision"][0]),
         recall=tuple(_or_none(value) for value in once["recall"][0]),
         class_names=tuple(class_names),
@@ -139,24 +139,16 @@ class _Counts:
         total, right = cells.sum(axis=1), cells @ self._right
         recall, precision = _ratio(right, cells @ self._of_true), _ratio(right, cells @ self._of_guessed)
         present = ~np.isnan(recall)
-        auc = np.full(weights.shape[1], np.nan)
-        if self._rankings:
-            auc = np.mean([ranking.areas(weights) for ranking in self._rankings], axis=0)
+        areas = [ranking.areas(weights) for ranking in self._rankings]
         return {
             "accuracy": right.sum(axis=1) / total,
             "balanced_accuracy": np.where(present, recall, 0).sum(axis=1) / present.sum(axis=1),
             "log_loss": np.einsum("i,ib->b", self._losses, weights) / total,
-            "auc": auc,
+            "auc": np.mean(areas, axis=0) if areas else np.full(weights.shape[1], np.nan),
             "precision": precision,
             "recall": recall,
             "cells": (cells / total[:, None]).astype(np.float32),
         }
-
-    def matrix(self, shares: np.ndarray) -> np.ndarray:
-        """Return float64 (K, K), in rows, from shares (cells seen,)."""
-        matrix = np.zeros(self.classes**2)
-        matrix[self.seen] = np.rint(shares.astype(np.float64) * len(self.labels))
-        return matrix.reshape(self.classes, self.classes)
 
 
 def _intervals(

@@ -57,9 +57,5 @@ class EnsembleHead(Head):
 
 
 def head_class(name: str) -> type[Head]:
-    """Return the class of a head that a model may have: an ensemble, or one of ``ffe.heads.HEADS``.
-
-    Raises:
-        HeadError: there is no such head.
-    """
+    """Return the class of a head that a model may have: an ensemble, or one of ``ffe.heads.HEADS``; else a HeadError."""
     return EnsembleHead if name == EnsembleHead.name else find_head(name)

@@ -118,22 +118,17 @@ class SvmHead(Head):
         landmarks = choose_landmarks(len(x), data.seed)
         back = whitener(kernel_of(x[landmarks], x[landmarks], self._gamma))
         z = kernel_rows(x, x[landmarks], self._gamma, back)
-        columns, biases = [], []
-        for signs in signs_of(data.labels, self._classes):
-            ((column, bias),) = machine_path(z, signs, [self.parameters["C"]], data.row_weights)
-            columns.append(back @ column)
-            biases.append(bias)
-        return landmarks, np.stack(columns, axis=1), np.asarray(biases)
+        signs, penalties = signs_of(data.labels, self._classes), [self.parameters["C"]]
+        machines = [machine for each in signs for machine in machine_path(z, each, penalties, data.row_weights)]
+        return landmarks, np.stack([back @ column for column, _ in machines], axis=1), np.asarray([bias for _, bias in machines])
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
         x = self.map.transform_rowwise(x)
         decisions = (kernel_of(x, self._vectors, self._gamma) if len(self._vectors) else x) @ self._pairs + self._bias
-        if self._scoring == _ONE_AGAINST_REST:
-            scores = decisions
-        else:
-            scores = (votes_of_pairs if self._scoring == _VOTES_OF_PAIRS else class_scores)(decisions, self._classes)
-        return softmax(self._temperature * scores)
+        if self._scoring != _ONE_AGAINST_REST:
+            decisions = (votes_of_pairs if self._scoring == _VOTES_OF_PAIRS else class_scores)(decisions, self._classes)
+        return softmax(self._temperature * decisions)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the machine as arrays, and those of the map.
@@ -241,10 +236,10 @@ def fit_pairs(
     if classes == 2:
         return support, coefficients.T, machine.intercept_, converged
     owner = labels[support]
-    columns = []
-    for first, second in itertools.combinations(range(classes), 2):
-        column = np.where(owner == first, coefficients[second - 1], 0.0)
-        columns.append(np.where(owner == second, coefficients[first], column))
+    columns = [
+        np.where(owner == second, coefficients[first], np.where(owner == first, coefficients[second - 1], 0.0))
+        for first, second in itertools.combinations(range(classes), 2)
+    ]
     return support, np.stack(columns, axis=1), machine.intercept_, converged
 
 

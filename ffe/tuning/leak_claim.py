@@ -63,19 +63,14 @@ def leak_of(
     if not rows.groups.count:
         return None
     claimed = None
-    train = problem.plain(problem.train)
     if claim and len(problem.parts) > 1 and problem.groups is not None:
         folds = _folds_of_single_images(problem, problem.groups)
-        parts = [(problem.with_views(fit), score) for fit, score in fold_parts(train, folds)]
-        naive = dataclasses.replace(problem, parts=parts)
+        parts = fold_parts(problem.plain(problem.train), folds)
+        naive = dataclasses.replace(problem, parts=[(problem.with_views(fit), score) for fit, score in parts])
         if all(len(score) and len(np.unique(naive.labels[fit])) == naive.classes for fit, score in naive.parts):
             claimed = score_once(naive, spec, single.head, single.parameters)
     testing = rows.side == "test"
-    leaking = rows.leaking()[testing]
-    clean = None
-    if leaking.any() and not leaking.all():
-        right = probabilities.argmax(axis=1) == rows.images.labels[testing]
-        clean = float(right[~leaking].mean())
+    leaking, right = rows.leaking()[testing], probabilities.argmax(axis=1) == rows.images.labels[testing]
     return Leak(
         groups=rows.groups.count,
         images=rows.groups.images,
@@ -83,7 +78,7 @@ def leak_of(
         honest=mean_accuracy(problem, single.probabilities),
         claimed=None if claimed is None else mean_accuracy(naive, claimed.probabilities),
         test_leaking=int(leaking.sum()),
-        test_clean=clean,
+        test_clean=float(right[~leaking].mean()) if leaking.any() and not leaking.all() else None,
         valid_leaking=int(flattering(rows.side, rows.groups).sum()),
         extra=rows.groups.extra,
     )

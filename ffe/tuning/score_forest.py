@@ -31,10 +31,9 @@ def forest_outcomes(request: ScoreRequest) -> list[Outcome]:
         started = time.monotonic()
         tall = max((sets[i] for i in positions), key=lambda parameters: parameters["trees"])
         x = request.cache.rowwise(FeatureMap(tall, problem.grid))
-        runs: dict[int, list[np.ndarray]] = {i: [] for i in positions}
+        answers: dict[int, list[np.ndarray]] = {i: [] for i in positions}  # of each part of each execution
         nodes: dict[int, list[int]] = {i: [] for i in positions}
         for execution in range(executions):
-            answers: dict[int, list[np.ndarray]] = {i: [] for i in positions}
             for fit, score in problem.parts:
                 forest = new_forest(tall, request.seed + execution, problem.class_weights).set_params(n_jobs=-1)
                 forest.fit(x[fit], problem.labels[fit])
@@ -48,11 +47,11 @@ def forest_outcomes(request: ScoreRequest) -> list[Outcome]:
                     trees = sets[i]["trees"]
                     answers[i].append((sums[trees - 1] / trees).astype(np.float32))
                     nodes[i].append(int(counts[trees - 1]))
-            for i in positions:
-                runs[i].append(np.concatenate(answers[i]))
-        fits = executions * len(problem.parts) * sum(sets[i]["trees"] for i in positions)
+        parts = len(problem.parts)
+        fits = executions * parts * sum(sets[i]["trees"] for i in positions)
         for i in positions:
             seconds = (time.monotonic() - started) * sets[i]["trees"] / fits
             size = int(np.mean(nodes[i])) * (20 + 4 * problem.classes)
-            outcomes[i] = Outcome(tuple(runs[i]), seconds, size)
+            runs = tuple(np.concatenate(answers[i][run * parts : (run + 1) * parts]) for run in range(executions))
+            outcomes[i] = Outcome(runs, seconds, size)
     return [outcomes[i] for i in range(len(sets))]
