@@ -25,3 +25,8 @@ class Clock:
     def is_over(self) -> bool:
         """Whether the time is used up."""
         return self._seconds is not None and self.elapsed >= self._seconds
+
+    def check(self, done: int, total: int) -> None:
+        """Raise an OutOfTimeError where the time is used up, and not all is done."""
+        if done < total and self.is_over:
+            raise OutOfTimeError

@@ -8,7 +8,7 @@ import click
 
 from ffe.cli.options import Share, engine_option, output_option, weights_option
 from ffe.cli.progress import ExtractProgress
-from ffe.cli.training import EpochProgress, epochs_option, print_trained, training_options
+from ffe.cli.training import EpochProgress, print_trained, training_options
 
 
 @click.command(short_help="Train a model's backbone further, stage by stage.")
@@ -21,7 +21,7 @@ from ffe.cli.training import EpochProgress, epochs_option, print_trained, traini
     metavar="N[,N...]",
     help="What learns in each stage: layers from the end of the backbone, the name of a layer or block, or all; 0 = the head.",
 )
-@epochs_option("15", stages=True)
+@click.option("--epochs", default="15", show_default=True, metavar="N[,N...]", help="Most epochs, of each stage or of all.")
 @click.option("--dropout", type=Share(0, 0.95), help="Before the last layer.  [default: the head's own, or 0.2]")
 @click.option(
     "--train-batchnorm", "batchnorm", is_flag=True, help="Let batch normalisations learn too, and use each batch's statistics."

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from ffe.cli.options import output_option, size_option, test_fraction_option
-from ffe.cli.training import EpochProgress, epochs_option, print_trained, training_options
+from ffe.cli.training import EpochProgress, print_trained, training_options
 from ffe.images.augment_text import SCRATCH
 
 
@@ -16,7 +16,7 @@ from ffe.images.augment_text import SCRATCH
 @click.argument("source", type=click.Path())
 @output_option()
 @size_option(help="Input side in pixels, or HEIGHTxWIDTH.  [default: 150]")
-@epochs_option("30", stages=False)
+@click.option("--epochs", default="30", show_default=True, metavar="N", help="Most epochs.")
 @click.option(
     "--augment",
     default=SCRATCH,

@@ -31,17 +31,6 @@ if TYPE_CHECKING:
     from ffe.finetuning.trainer import Step
 
 
-def epochs_option(default: str, *, stages: bool) -> Callable[[Any], Any]:
-    """Return ``--epochs``, of one training or of several stages."""
-    return click.option(
-        "--epochs",
-        default=default,
-        show_default=True,
-        metavar="N[,N...]" if stages else "N",
-        help="Most epochs, of each stage or of all." if stages else "Most epochs.",
-    )
-
-
 def training_options(optimizer: str, batch_size: int, patience: int, *, stages: bool) -> Callable[[Any], Any]:
     """Return what adds the options that ``finetune`` and ``scratch`` have in common, of one training or of several stages."""
     return together(
@@ -61,9 +50,7 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
             help="How the learning rate changes; exponential: times exp(-0.1) in each epoch after the first --hold.",
         ),
         click.option(
-            "--hold",
-            type=click.IntRange(0, 10_000),
-            help="Epochs before an exponential schedule falls.  [default: 10]",
+            "--hold", type=click.IntRange(0, 10_000), help="Epochs before an exponential schedule falls.  [default: 10]"
         ),
         click.option(
             "--optimizer",

@@ -11,6 +11,7 @@ from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import make_spec
 from ffe.base.clock import OutOfTimeError
 from ffe.base.output_file import check_output as check_report
+from ffe.base.output_file import write_output
 from ffe.bundle.build import check_place
 from ffe.commands.compare_runner import RoadRunner
 from ffe.comparing.compare_options import CompareOptions
@@ -27,7 +28,7 @@ from ffe.finetuning.unfreeze import count_stages
 from ffe.images.augment_text import COMPARE
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import Scan, scan
-from ffe.report.compare_page import write_compare_page
+from ffe.report.compare_page import compare_page
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.holdout import TEST
 from ffe.tuning.search import SearchProgress
@@ -134,7 +135,7 @@ def compare(
         seconds=options.clock.elapsed,
     )
     if page is not None:
-        write_compare_page(page, result, assigned, str(source))
+        write_output(page, compare_page(result, assigned, str(source)).encode())
     return result
 
 

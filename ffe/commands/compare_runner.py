@@ -121,15 +121,11 @@ class RoadRunner:
     def on_decoded(self, done: int, total: int) -> None:
         """Tell how many images are decoded; end where the time is over."""
         self.options.on_decoded(done, total)
-        self._check_time(done, total)
+        self.options.clock.check(done, total)
 
     def _progress(self, progress: Progress) -> None:
         self.options.progress(progress)
-        self._check_time(progress.done, progress.total)
-
-    def _check_time(self, done: int, total: int) -> None:
-        if done < total and self.options.clock.is_over:
-            raise OutOfTimeError
+        self.options.clock.check(progress.done, progress.total)
 
     def _model(self, name: str) -> Path:
         return self.options.output / f"{name}.ffe"
@@ -205,7 +201,11 @@ class RoadRunner:
         start, spent = self._warm_start()
         options: dict[str, Any]
         if name == FINETUNING:
-            stages, last = asked.unfreeze or self._stages(start), self._epochs(15)
+            stages, last = asked.unfreeze, self._epochs(15)
+            if not stages:
+                base = open_base(start, asked.weights)
+                count = len(build(base.spec, base.found).layers)
+                stages = tuple(str(max(1, round(share * count))) for share in _STAGES)
             epochs = (*([last if asked.epochs else _FIRST_STAGE] * (len(stages) - 1)), last)
             options = {"unfreeze": stages, "epochs": epochs, "schedule": "exponential", "hold": _FIRST_STAGE}
         else:
@@ -278,12 +278,6 @@ class RoadRunner:
             train(self.features, path, overwrite=True, head=head, settings=settings, seed=seed, weights=weights)
         self._start = path, spent + time.monotonic() - began
         return self._start
-
-    def _stages(self, start: Path) -> tuple[str, ...]:
-        """Return how many layers each stage of fine-tuning trains."""
-        base = open_base(start, self.options.weights)
-        count = len(build(base.spec, base.found).layers)
-        return tuple(str(max(1, round(share * count))) for share in _STAGES)
 
     def _trained(self, name: str, result: TrainingResult, began: float, before: float, **more: Any) -> Road:
         self.interrupted = self.interrupted or result.interrupted

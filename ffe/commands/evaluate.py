@@ -100,13 +100,8 @@ class EvaluateResult:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """N labelled images, float64 (N, K): what the model says of them, and the paths of those that it says nothing of."""
-
-    images: ImageTable
-    probabilities: np.ndarray
-    skipped: list[str]
+# labelled images, what the model says of them, float64 (N, K), and the paths of those that it says nothing of
+_Scored = tuple[ImageTable, np.ndarray, list[str]]
 
 
 def evaluate(
@@ -165,39 +160,38 @@ def evaluate(
         raise SourceError(unopened(path, error)) from error
     if predictor.views is not None and stored:
         raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
-    scored = _predict_stored(predictor, path) if stored else _predict_images(predictor, path, progress)
+    images, probabilities, skipped = _predict_stored(predictor, path) if stored else _predict_images(predictor, path, progress)
     splits = predictor.bundle.splits()
     known = {row.sha256 for row in splits if row.split != "test"}
     left_out = {row.sha256 for row in splits if not row.split}
-    seen = np.asarray([digest in known for digest in scored.images.sha256], bool)
+    seen = np.asarray([digest in known for digest in images.sha256], bool)
     if not splits:
         log.warning("the model keeps no list of its photos (--anonymous), so it is not known whether it was fitted on these")
     if unseen:
         others, seen = np.flatnonzero(~seen), seen[~seen]
         if not len(others):
             raise DataError(f"The model was fitted or chosen on every image of '{path}'; score it on others.")
-        scored = replace(scored, images=scored.images.take(others), probabilities=scored.probabilities[others])
+        images, probabilities = images.take(others), probabilities[others]
     elif seen.any():
         log.warning(
             "%d of the %d images were used to fit or choose this model%s, so the scores are too good; --unseen leaves them out",
             seen.sum(),
             len(seen),
-            ", or belong together with such images" if left_out.intersection(scored.images.sha256) else "",
+            ", or belong together with such images" if left_out.intersection(images.sha256) else "",
         )
-    images, probabilities = scored.images, scored.probabilities
     different, copies = np.unique(np.asarray(images.sha256), return_inverse=True)
     result = EvaluateResult(
         evaluate_probabilities(
             probabilities, images.labels, predictor.class_names, groups=copies if len(different) < len(images) else None
         ),
         int(seen.sum()),
-        len(scored.skipped),
+        len(skipped),
         selective_scores(probabilities, images.labels, predictor.reject),
         predictor.class_names,
         images.paths,
         images.labels,
         probabilities,
-        tuple(scored.skipped),
+        tuple(skipped),
     )
     if table is not None:
         answers = Answers(table, result.classes, "truth")
@@ -264,7 +258,7 @@ def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
         probabilities = [np.empty((0, len(manifest.class_names))), *map(predictor.probabilities, features)]
         files = (image_file(store.source, path, digest) for path, digest in zip(images.paths, images.sha256, strict=True))
         skipped = sorted(store.paths[row] for row in store.plain.tolist() if store.labels[row] < 0)
-        return _Scored(replace(images, files=tuple(files)), np.concatenate(probabilities), skipped)
+        return replace(images, files=tuple(files)), np.concatenate(probabilities), skipped
 
 
 def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progress], None]) -> _Scored:
@@ -292,8 +286,7 @@ def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progre
     if not probabilities:
         raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")
     check_readable(found.class_names, records, failed)
-    images = table_of_records(records, taken, found.class_names, predictor.class_names)
-    return _Scored(images, np.stack(probabilities), skipped)
+    return table_of_records(records, taken, found.class_names, predictor.class_names), np.stack(probabilities), skipped
 
 
 def _check_classes(predictor: Predictor, class_names: Sequence[str], path: Path) -> None:

@@ -21,10 +21,8 @@ def load_rows(stores: Sequence[FeatureStore], origin: np.ndarray) -> np.ndarray:
     the result is a memory map of a temporary file, which goes when the array does.
     """
     result = empty_array((len(origin), stores[0].dims))
-    for number, store in enumerate(stores):
-        places = np.flatnonzero(origin[:, 0] == number)
-        for start, features in _pieces(store, origin[places, 1]):
-            result[places[start : start + len(features)]] = features
+    for _, places, features in _pieces(stores, origin):
+        result[places] = features
     return result
 
 
@@ -35,17 +33,15 @@ def pooled_rows(stores: Sequence[FeatureStore], origin: np.ndarray, names: Seque
     """
     parts = []
     first, differ = None, False
-    for number, store in enumerate(stores):
-        places = np.flatnonzero(origin[:, 0] == number)
+    for store, places, features in _pieces(stores, origin):
         height, width, channels = store.grid
-        for start, features in _pieces(store, origin[places, 1]):
-            sound = np.isfinite(features).all(axis=1)
-            if not sound.all():
-                name = names[int(places[start + int(np.argmin(sound))])]
-                raise DataError(f"The features of '{name}' hold NaN or infinity; make them again with 'ffe extract --overwrite'.")
-            first = features[0].copy() if first is None else first
-            differ = differ or bool((features != first).any())
-            parts.append(features.reshape(len(features), height * width, channels).mean(axis=1))
+        sound = np.isfinite(features).all(axis=1)
+        if not sound.all():
+            name = names[int(places[int(np.argmin(sound))])]
+            raise DataError(f"The features of '{name}' hold NaN or infinity; make them again with 'ffe extract --overwrite'.")
+        first = features[0].copy() if first is None else first
+        differ = differ or bool((features != first).any())
+        parts.append(features.reshape(len(features), height * width, channels).mean(axis=1))
     if len(origin) > 1 and not differ:
         raise DataError(
             f"All {counted(len(origin), 'row')} of '{stores[0].path}' hold the same features, so nothing can be learnt from "
@@ -54,7 +50,10 @@ def pooled_rows(stores: Sequence[FeatureStore], origin: np.ndarray, names: Seque
     return np.concatenate(parts)
 
 
-def _pieces(store: FeatureStore, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    step = max(1, _PIECE_BYTES // (4 * store.dims))
-    for start in range(0, len(rows), step):
-        yield start, store.features(rows[start : start + step])
+def _pieces(stores: Sequence[FeatureStore], origin: np.ndarray) -> Iterator[tuple[FeatureStore, np.ndarray, np.ndarray]]:
+    """Yield (file, places in ``origin``, features of them), file by file."""
+    for number, store in enumerate(stores):
+        places, step = np.flatnonzero(origin[:, 0] == number), max(1, _PIECE_BYTES // (4 * store.dims))
+        for start in range(0, len(places), step):
+            some = places[start : start + step]
+            yield store, some, store.features(origin[some, 1])

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe.backbones.weights import Weights
-from ffe.base.clock import OutOfTimeError
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.system import free_disk
 from ffe.base.text import bytes_text, counted, last_layers, rough_duration
@@ -234,8 +233,8 @@ class ActivationCache:
 
     def _check_time(self, done: int, total: int) -> None:
         """End the preparation of a later stage when the time is over; the first has to have its rows."""
-        if self._images is not None and done < total and self._options.clock.is_over:
-            raise OutOfTimeError
+        if self._images is not None:
+            self._options.clock.check(done, total)
 
     def _take_in(self, images: ImageTable) -> None:
         before = self._images

@@ -38,11 +38,7 @@ class JoinedModel:
             x = layer(x)
             self._dense.append(layer)
         self._logits = x
-        self.set_head(start.layers)
-
-    def set_head(self, layers: Layers) -> None:
-        """Give the head's layers other values."""
-        for layer, values in zip(self._dense, layers, strict=True):
+        for layer, values in zip(self._dense, start.layers, strict=True):
             layer.set_weights(list(values))
 
     def head_layers(self) -> Layers:

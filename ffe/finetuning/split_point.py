@@ -1,8 +1,4 @@
-"""The highest place below the layers that learn through which a single tensor flows.
-
-What lies below that place stays as it is, so its output can be computed once
-and kept; only what lies above it has to run in every epoch.
-"""
+"""Where a backbone is cut: what lies below stays as it is, so its output is kept; what lies above runs in every epoch."""
 
 from __future__ import annotations
 
@@ -41,7 +37,10 @@ def find_cut(model: keras.Model, learning: Sequence[keras.layers.Layer], *, from
     order = {id(operation): place for place, operation in enumerate(model.operations)}
     if not learning:
         return Cut("output", model.outputs[0]._keras_history.operation.name, tuple(model.output_shape[1:]))
-    reached = _reach(model, order)
+    reached = list(range(len(order)))  # the last operation that takes the output of each
+    for taker, tensors in inputs_of(model).items():
+        for place in (order[id(tensor._keras_history.operation)] for tensor in tensors):
+            reached[place] = max(reached[place], order[taker])
     best = None
     furthest = 0  # the last operation that needs an output of one before this
     weighs = False  # whether anything so far is worth doing once only
@@ -68,13 +67,3 @@ def _can_be_named(operation: Any, from_file: bool) -> bool:
         return False
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(operation).__name__).lower()
     return from_file or re.fullmatch(rf"{words}(_\d+)?", operation.name) is None
-
-
-def _reach(model: keras.Model, order: dict[int, int]) -> list[int]:
-    """Return for each operation the place of the last one that takes its output; its own place if there is none."""
-    reached = list(range(len(order)))
-    for taker, tensors in inputs_of(model).items():
-        for tensor in tensors:
-            place = order[id(tensor._keras_history.operation)]
-            reached[place] = max(reached[place], order[taker])
-    return reached

@@ -142,7 +142,8 @@ class Trainer:
         return loss, accuracy
 
     def _validate(self, model: keras.Model, source: BatchSource) -> tuple[float, float]:
-        return loss_and_accuracy(logits_of(model, source, self.valid, self.spec.batch_size), self.labels[self.valid])
+        logits = [np.asarray(model.predict_on_batch(x)) for _, x in batches(source, self.valid, self.spec.batch_size)]
+        return loss_and_accuracy(np.concatenate(logits), self.labels[self.valid])
 
     def _add_epoch(
         self,
@@ -186,11 +187,6 @@ def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> No
 def targets(labels: np.ndarray, model: keras.Model) -> np.ndarray:
     """Return labels int64 (n,) as the loss takes them: float32 (n, 1) for one logit, else as they are."""
     return labels.astype(np.float32)[:, None] if model.output_shape[-1] == 1 else labels
-
-
-def logits_of(model: keras.Model, source: BatchSource, rows: np.ndarray, size: int) -> np.ndarray:
-    """Return what a model says of rows, float32 (n, ...), in their order."""
-    return np.concatenate([np.asarray(model.predict_on_batch(x)) for _, x in batches(source, rows, size)])
 
 
 def loss_and_accuracy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

@@ -53,10 +53,12 @@ class TrainingOptions:
         clock = Clock(time.monotonic(), rest["budget"])
         names = {field.name for field in dataclasses.fields(TrainingSpec)} & rest.keys()
         asked = {name: rest.pop(name) for name in names}
+        if asked["hold"] is not None and asked["schedule"] != "exponential":
+            raise SpecError("--hold belongs to --schedule exponential; add that, or leave --hold out.")
         changes = None if asked["augment"] == "none" else asked["augment"]
         asked |= {
             **{name: read(asked[name]) for name, read in _STAGES.items()},
-            "hold": _hold_of(asked["hold"], asked["schedule"]),
+            "hold": TrainingSpec.hold if asked["hold"] is None else asked["hold"],
             "augment": parse_augment(changes) if isinstance(changes, str) else changes,
         }
         spec = TrainingSpec(**asked, seconds=rest.pop("budget"))
@@ -145,13 +147,6 @@ def _numbers(asked: Any, kind: Callable[[Any], Any], option: str, takes: str) ->
 
 def _whole(value: Any) -> int:
     return int(value) if isinstance(value, str) else operator.index(value)
-
-
-def _hold_of(asked: int | None, schedule: str) -> int:
-    """Return for how many epochs an exponential schedule holds; None = 10."""
-    if asked is not None and schedule != "exponential":
-        raise SpecError("--hold belongs to --schedule exponential; add that, or leave --hold out.")
-    return TrainingSpec.hold if asked is None else asked
 
 
 _STAGES: dict[str, Callable[[Any], tuple[Any, ...]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -31,7 +32,8 @@ def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
             f"The backbone '{backbone}' has {counted(len(names), 'layer')}, so {wanted} of them cannot be unfrozen; "
             f"give at most {len(names)}, or '{ALL}'."
         )
-    if _is_number(wanted):
+    with contextlib.suppress(ValueError):
+        float(wanted)
         raise BackboneError(
             f"{wanted} layers of the backbone '{backbone}' cannot be unfrozen; "
             f"give a whole number from 0 (the head alone) to {len(names)}, or '{ALL}'."
@@ -44,14 +46,6 @@ def count_unfrozen(model: keras.Model, wanted: str, backbone: str) -> int:
             f"{did_you_mean(wanted, names)}"
         )
     return len(names) - places[0]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def count_stages(model: keras.Model, wanted: Sequence[str], backbone: str) -> list[int]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from ffe._version import __version__
-from ffe.base.output_file import write_output
 from ffe.base.text import counted, duration, of_a_hundred, percent, span
 from ffe.comparing.compare_result import CompareResult
 from ffe.dataset.assign_sides import ImageSplit
@@ -24,13 +22,8 @@ from ffe.wording.compare_text import advice, agreement_rows, behind, cells_of, m
 MAX_SHOTS = 24  # of each gallery
 
 
-def write_compare_page(place: Path, result: CompareResult, assigned: ImageSplit, source: str) -> None:
-    """Write the page of a comparison of these images, which come from a source, as one HTML file that needs nothing else."""
-    write_output(place, compare_page(result, assigned, source).encode())
-
-
 def compare_page(result: CompareResult, assigned: ImageSplit, source: str) -> str:
-    """Return the page as HTML; equal results give equal text."""
+    """Return the page of a comparison of images that come from a source as HTML; equal results give equal text."""
     album, record = Album(), result.to_json()
     colours = {road.name: i % COLOURS for i, road in enumerate(result.roads)}
     best = next((road for road in record["roads"] if road["name"] == result.best), None)
@@ -44,7 +37,7 @@ def compare_page(result: CompareResult, assigned: ImageSplit, source: str) -> st
     }
     context = {
         "page": {"title": f"{title_of(result.classes)}: roads compared", "facts": _facts(result), "made": made},
-        "headline": None if best is None else _headline(best),
+        "headline": None if best is None else _headline(best["name"], best["evaluation"]),
         "roads": [_row(road, result.best, colours[road["name"]]) for road in record["roads"]],
         "sentences": [text for text in (verdict(record), advice(record)) if text],
         "notes": " ".join(text for text in (rows_text(record), note(record)) if text),
@@ -77,15 +70,10 @@ def _facts(result: CompareResult) -> dict[str, str]:
     }
 
 
-def _headline(best: Mapping[str, Any]) -> dict[str, str]:
-    test = best["evaluation"]
-    interval = test["intervals"]["accuracy"]
-    return {
-        "name": best["name"],
-        "accuracy": percent(test["accuracy"]),
-        "interval": span(interval),
-        "words": of_a_hundred(test["accuracy"], interval, test["n"]),
-    }
+def _headline(name: str, test: Mapping[str, Any]) -> dict[str, str]:
+    accuracy, interval = test["accuracy"], test["intervals"]["accuracy"]
+    words = of_a_hundred(accuracy, interval, test["n"])
+    return {"name": name, "accuracy": percent(accuracy), "interval": span(interval), "words": words}
 
 
 def _row(road: Mapping[str, Any], best: str, colour: int) -> dict[str, Any]:

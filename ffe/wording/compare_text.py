@@ -18,14 +18,14 @@ def compare_text(record: Mapping[str, Any]) -> str:
     done = [road for road in record["roads"] if not road["reason"]]
     cells = {f"{road['name']} *" if road["name"] == best else road["name"]: cells_of(road) for road in done}
     parts = []
-    for header, right in ((SCORES, (1, 3, 4)), (COSTS, (1, 2, 4))):
-        if cells:
-            rows = [(name, *(row[title] for title in header[1:])) for name, row in cells.items()]
-            parts.append(table(header, rows, right=right))
+    for header, right in ((SCORES, (1, 3, 4)), (COSTS, (1, 2, 4))) if cells else ():
+        rows = [(name, *(row[title] for title in header[1:])) for name, row in cells.items()]
+        parts.append(table(header, rows, right=right))
     parts += [f"{road['name']}: {road['reason']}" for road in record["roads"] if road["reason"]]
     parts += filter(None, (rows_text(record), verdict(record), advice(record), note(record), meaning(record)))
     if record["agreement"]:
-        parts.append(agreement_text(record))
+        titles = ("test images", "both right", f"only {best}", f"only {record['second']}", "both wrong")
+        parts.append(table(titles, agreement_rows(record), right=(1, 2, 3, 4)))
     return "\n\n".join(parts)
 
 
@@ -118,14 +118,7 @@ def meaning(record: Mapping[str, Any]) -> str:
     )
 
 
-def agreement_text(record: Mapping[str, Any]) -> str:
-    """Return how often each of the best two is right where the other is wrong."""
-    first, second = record["best"], record["second"]
-    header = ("test images", "both right", f"only {first}", f"only {second}", "both wrong")
-    return table(header, agreement_rows(record), right=(1, 2, 3, 4))
-
-
 def agreement_rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the rows of that table: all test images, then class by class."""
+    """Return how often each of the best two is right where the other is wrong: all test images, then class by class."""
     counts = ("both", "only_first", "only_second", "neither")
     return [(found["name"] or "all", *(f"{found[name]:,}" for name in counts)) for found in record["agreement"]]
