@@ -44,10 +44,8 @@ def _of_classes(found: ScanResult) -> _Said:
     if not found.photos:
         return
     if not found.classes:
-        yield (
-            "note",
-            "No photo has a label, so nothing can be learnt from them; put them into one folder per class to train on them.",
-        )
+        nothing = "No photo has a label, so nothing can be learnt from them"
+        yield "note", f"{nothing}; put them into one folder per class to train on them."
         return
     if len(found.classes) == 1:
         yield "refused", f"All photos are of one class ('{found.classes[0].name}'); a head needs at least two classes."

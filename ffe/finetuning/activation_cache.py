@@ -46,29 +46,28 @@ _MEASURE_SECONDS = 0.5
 _BACKWARD = 3  # a step of training, in forward passes
 
 
+@dataclasses.dataclass(eq=False)
 class ActivationCache:
     """Lends each stage its rows, and finds out on the way what images there are.
 
     ``spec`` is of the backbone's features, in float32; the label i means ``class_names[i]``.
     """
 
-    def __init__(
-        self, options: FinetuneOptions, found: Scan, class_names: tuple[str, ...], spec: ExtractSpec, weights: Weights
-    ) -> None:
-        self.skipped = 0  # files that could not be read
-        self.reused = False  # whether activations of an earlier run were at hand
+    options: FinetuneOptions
+    found: Scan
+    class_names: tuple[str, ...]
+    spec: ExtractSpec
+    weights: Weights
+    skipped: int = 0  # files that could not be read
+    reused: bool = False  # whether activations of an earlier run were at hand
+
+    def __post_init__(self) -> None:
         self._images: ImageTable | None = None
-        self._options = options
-        self._folder = options.folder
-        self._found = found
-        self._class_names = class_names
-        self._spec = spec
-        self._weights = weights
-        training = options.spec
+        training, self._folder = self.options.spec, self.options.folder
         self._augment = training.augment
         self._views = ViewsSpec(training.views, training.augment) if training.augment is not None and training.views else None
         self._pixels: np.ndarray | None = None
-        self.made = MadeFiles(options)
+        self.made = MadeFiles(self.options)
 
     @property
     def images(self) -> ImageTable:
@@ -103,7 +102,7 @@ class ActivationCache:
         """
         engine = None
         if cut.place != "input" and not (self.keeps(cut) and self._path(cut).exists()):
-            engine = open_engine(self._spec_at(cut), self._weights, name=self._options.engine)
+            engine = open_engine(self._spec_at(cut), self.weights, name=self.options.engine)
         self._log_stage(stage, cut, above, engine, count)
         if self.keeps(cut):
             with FeatureStore(self._extracted(cut)) as store:
@@ -111,13 +110,13 @@ class ActivationCache:
                 if not rows.in_memory:
                     log.info("they do not fit into memory, so they are read from '%s' in every epoch", store.path)
                 self.skipped = len(store.skipped)
-                self._take_in(table_of_store(store, rows.plain, self._class_names, self._found))
+                self._take_in(table_of_store(store, rows.plain, self.class_names, self.found))
                 yield rows
             return
         pixels, images = self._decoded()
         self._take_in(images)
         count = 0 if self._views is None else self._views.count
-        pictures = DecodedImages(pixels, images.sha256, self._spec.preprocess.mode, self._augment, engine, cut.shape, count)
+        pictures = DecodedImages(pixels, images.sha256, self.spec.preprocess.mode, self._augment, engine, cut.shape, count)
         try:
             yield pictures
         finally:
@@ -125,43 +124,43 @@ class ActivationCache:
 
     def _spec_at(self, cut: Cut) -> ExtractSpec:
         """Return what makes the activations at a cut; at the output, those are the features of the model."""
-        layer = self._spec.backbone.layer if cut.place == "output" else cut.layer
-        return dataclasses.replace(self._spec, backbone=dataclasses.replace(self._spec.backbone, layer=layer))
+        layer = self.spec.backbone.layer if cut.place == "output" else cut.layer
+        return dataclasses.replace(self.spec, backbone=dataclasses.replace(self.spec.backbone, layer=layer))
 
     def _path(self, cut: Cut) -> Path:
         views = "" if self._views is None else canonical_json(self._views.to_json()).decode()
-        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {Path(self._options.source).resolve()}{views}".encode())
+        what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {Path(self.options.source).resolve()}{views}".encode())
         return self._folder / f"{cut.layer.replace('/', '-')}-{what[:12]}.h5"
 
     def _bytes(self, cut: Cut) -> int:
         """Return what the file of the activations at a cut takes, until it is whole."""
-        rows, records = self._count(), self._found.records
+        rows, records = self._count(), self.found.records
         text = sum(column_bytes(column) for column in zip(*((r.path, r.group) for r in records), strict=True))
         return file_bytes(rows, cut.values, 4, text=text * rows // len(records)) + rows * RECORD_ROW
 
     def _count(self) -> int:
         """Return how many images and views go through the part that stays."""
-        return len(self._found.records) + sum(count_of(record, self._views) for record in self._found.records)
+        return len(self.found.records) + sum(count_of(record, self._views) for record in self.found.records)
 
     def _what(self) -> str:
-        return counted(len(self._found.records), "image") + ("" if self._views is None else f" and {views_text(self._views)}")
+        return counted(len(self.found.records), "image") + ("" if self._views is None else f" and {views_text(self._views)}")
 
     def _log_stage(self, stage: Stage, cut: Cut, above: keras.Model | None, engine: Engine | None, count: int) -> None:
         """Say what a stage trains, and what it takes: disk, and about how long."""
-        name, images, rate = self._spec.backbone.name, len(self._found.records), 0.0
+        name, images, rate = self.spec.backbone.name, len(self.found.records), 0.0
         learn, have = "learns" if stage.layers == 1 else "learn", "has" if stage.learning == 1 else "have"
         what = f"the head learns, all of {name} stays as it is"
         if stage.layers:
             layers = f"{last_layers(stage.layers)} of {name} {learn}, from {stage.first} on"
             what = f"{layers} ({stage.learning} {have} weights to train)"
         if engine is not None:
-            noise = np.random.default_rng(0).integers(0, 256, (_MEASURED, *self._spec.preprocess.size, 3), np.uint8)
+            noise = np.random.default_rng(0).integers(0, 256, (_MEASURED, *self.spec.preprocess.size, 3), np.uint8)
             rate = images_per_second(engine, noise, _MEASURE_SECONDS)
         lines = [f"stage {stage.number} of {count}: {what}"]
         if self.keeps(cut) and engine is None:
             with FeatureStore(self._path(cut)) as store:
                 known, rest = {*store.paths, *(item.path for item in store.skipped)}, ""
-            if new := sum(record.path not in known for record in self._found.records):
+            if new := sum(record.path not in known for record in self.found.records):
                 rest = (
                     f", but for {counted(new, 'new image, which goes', 'new images, which go')} through the part that stays first"
                 )
@@ -191,16 +190,16 @@ class ActivationCache:
 
     def _extracted(self, cut: Cut) -> Path:
         """Compute the activations at a cut, as far as they are not there, and return their file."""
-        path, spec, options = self._path(cut), self._spec_at(cut), self._options
+        path, spec, options = self._path(cut), self._spec_at(cut), self.options
         if self.made.add(path):
             self.reused |= path.exists() or has_rows(path)
-        from_model = self._weights.path is not None and self._weights.path.suffix == ".ffe"
+        from_model = self.weights.path is not None and self.weights.path.suffix == ".ffe"
         extract(
             options.source,
             path,
-            backbone=str(self._weights.path) if from_model else spec.backbone.name,
+            backbone=str(self.weights.path) if from_model else spec.backbone.name,
             size=spec.preprocess.size,
-            weights="imagenet" if from_model else str(self._weights.path or "random"),
+            weights="imagenet" if from_model else str(self.weights.path or "random"),
             layer=spec.backbone.layer,
             engine=options.engine,
             decode=spec.preprocess.decode,
@@ -216,28 +215,28 @@ class ActivationCache:
     def _decoded(self) -> tuple[np.ndarray, ImageTable]:
         """Decode all images, the first time."""
         if self._pixels is None:
-            options = self._options
+            options = self.options
             decoded = table_of_files(
-                self._found, self._class_names, self._spec.preprocess, options.limits, options.workers, self._on_decoded
+                self.found, self.class_names, self.spec.preprocess, options.limits, options.workers, self._on_decoded
             )
             self._pixels, self._images_of_pixels, self.skipped = decoded
         return self._pixels, self._images_of_pixels
 
     def _progress(self, now: Progress) -> None:
-        self._options.progress(now)
+        self.options.progress(now)
         self._check_time(now.done, now.total)
 
     def _on_decoded(self, done: int, total: int) -> None:
-        self._options.on_decoded(done, total)
+        self.options.on_decoded(done, total)
         self._check_time(done, total)
 
     def _check_time(self, done: int, total: int) -> None:
         """End the preparation of a later stage when the time is over; the first has to have its rows."""
         if self._images is not None:
-            self._options.clock.check(done, total)
+            self.options.clock.check(done, total)
 
     def _take_in(self, images: ImageTable) -> None:
         before = self._images
         if before is not None and (before.paths, before.sha256) != (images.paths, images.sha256):
-            raise SourceError(f"The images of '{self._found.root}' were changed between two stages; run the command again.")
+            raise SourceError(f"The images of '{self.found.root}' were changed between two stages; run the command again.")
         self._images = images

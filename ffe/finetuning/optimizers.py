@@ -15,12 +15,8 @@ def make_optimizer(name: Optimizer, learning_rate: float, weight_decay: float = 
     import keras
 
     options: dict[str, Any] = {"learning_rate": learning_rate, "weight_decay": weight_decay or None}
-    if name == "rmsprop":
-        optimizer = keras.optimizers.RMSprop(**options)
-    elif keras.config.backend() == "tensorflow":
-        optimizer = _adam_in_one_pass()(**options)
-    else:
-        optimizer = keras.optimizers.Adam(**options)
+    adam = _adam_in_one_pass if keras.config.backend() == "tensorflow" else lambda: keras.optimizers.Adam
+    optimizer = keras.optimizers.RMSprop(**options) if name == "rmsprop" else adam()(**options)
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
