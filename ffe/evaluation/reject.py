@@ -28,11 +28,7 @@ class SelectiveScores:
 
 
 def check_threshold(threshold: float) -> float:
-    """Return a threshold for the reject option.
-
-    Raises:
-        SpecError: it is not in [0, 1).
-    """
+    """Return a threshold for the reject option, in [0, 1); else raise a SpecError."""
     if not 0 <= threshold < 1:
         hint = f"did you mean {threshold / 100:g}?" if 1 < threshold < 100 else "0 = always answer."
         raise SpecError(f"A probability to answer from must be at least 0 and below 1, not {threshold:g}; {hint}")
@@ -45,12 +41,7 @@ def above_threshold(probabilities: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def selective_scores(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> SelectiveScores:
-    """Score a classifier, by probabilities float64 (N, K) and labels int64 (N,), that says "not sure" below a threshold.
-
-    Raises:
-        DataError: there are no rows, or a label is no class.
-        SpecError: the threshold is not in [0, 1).
-    """
+    """Score a classifier, by probabilities float64 (N, K) and labels int64 (N,), that says "not sure" below a threshold."""
     check_threshold(threshold)
     check_labels(labels, probabilities.shape[1])
     chosen = above_threshold(probabilities, threshold)

@@ -26,9 +26,7 @@ def assign_folds(
     a keyed digest; each to the fold that has the fewest rows of its class (of
     its rarest one, where it has several), of such folds to the smallest one, of
     such to the first. Columns as of ``ffe.splits.holdout.hold_out``; ``class_names`` are for messages.
-
-    Raises:
-        DataError: there are more folds than groups, or than groups of one class.
+    A DataError where there are more folds than groups, or than groups of one class.
     """
     order = np.argsort(groups, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)

@@ -183,9 +183,6 @@ def search(
     ``store`` has the finished batches of an earlier run. A head whose ``expected``
     seconds for a first trial do not fit any more is not begun; the seconds that
     ``afterwards`` tells for the best trial so far are kept free.
-
-    Raises:
-        HeadError: there is no such head, or a fixed value does not fit.
     """
     started = time.monotonic()
     store = store or TrialStore(None, "")
