@@ -108,8 +108,8 @@ def split_rows(
     warn_of_leaks(side, groups, images)
     if missing := list(too_few(Counter(images.labels[side == TRAIN].tolist()), store.class_names, 1)):
         what, has, it = ("class", "has", "it") if len(missing) == 1 else ("classes", "have", "them")
-        named = f"The {what} {few(quoted(missing))} {has}"
-        raise DataError(f"{named} no training rows in '{store.path}'; give {it} some, or drop the {what}.")
+        no_rows = f"The {what} {few(quoted(missing))} {has} no training rows"
+        raise DataError(f"{no_rows} in '{store.path}'; give {it} some, or drop the {what}.")
     views = store.rows_of_views(used)
     views = np.concatenate([views, np.full((len(images) - len(used), views.shape[1]), -1, np.int64)])
     return StoredSplit(images, groups, side, store.class_names, tuple(stores), origin, views, store.made_views)
