@@ -64,7 +64,7 @@ def python() -> Iterator[str]:
             results |= {kind.__name__: kind for kind in returned(thing)}
     yield from ("## What the functions return", "")
     for name in sorted(results):
-        yield from (f"### {name}", "", *markdown(inspect.getdoc(results[name]) or ""))
+        yield from (f"### {name}", "", *markdown(inspect.getdoc(results[name]) or ""), *fields(results[name]))
     yield from ("## Errors", "", "All of them are in `ffe.errors`.", "", *error_tree(errors.FfeError))
 
 
@@ -82,6 +82,20 @@ def members(kind: type) -> Iterator[str]:
             yield from (f"### {kind.__name__}.{name}", "", *markdown(inspect.getdoc(member) or ""))
         elif inspect.isfunction(member):
             yield from (f"### {kind.__name__}.{name}()", "", *described(name, member))
+
+
+def fields(kind: type) -> Iterator[str]:
+    """Yield what the comments on or behind the fields of a class say; one may begin with the names that it is for."""
+    found = re.findall(r"^((?:    # .+\n)*)    (\w+): [^#\n]+(?:  # (.+))?$", inspect.getsource(kind), re.MULTILINE)
+    said = {name: behind or " ".join(above.replace("    # ", "").split()) for above, name, behind in found}
+    if any(said.values()):
+        yield from ("**Attributes**", "")
+        for name, text in said.items():
+            names, colon, rest = text.partition(": ")
+            several = colon and name in names.split(", ")
+            if text:
+                yield f"- `{names if several else name}`: {(rest if several else text).removesuffix('.')}."
+        yield ""
 
 
 def signature(name: str, thing: Any) -> str:

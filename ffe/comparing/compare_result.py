@@ -34,42 +34,27 @@ class Agreement:
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What a comparison of roads came to.
+    """What a comparison of roads came to."""
 
-    Attributes:
-        folder: where the models lie.
-        roads: in the order in which they were gone.
-        best, second: names of the two with the highest accuracy on the test images, the one with the lower log loss
-            first where that is equal; empty = there are not so many.
-        quickest: the one that took the least time of those that are as good as the best, as far as the test
-            images tell: the difference is not real, and with its interval below 5 points; empty = there is no best.
-        agreement: of the best two, over all test images, then class by class; empty where there are not two.
-        classes: names of the classes.
-        rows: how many images train, validate and test, and how many are left out.
-        backbone: its name.
-        size: (height, width) of its input in pixels.
-        scratch_size: (height, width) of the input of the small convnets in pixels.
-        budget: seconds that there were; None = as many as it takes.
-        seed: of every random choice.
-        interrupted: whether it was ended before all roads were gone.
-        seconds: the whole call.
-    """
-
-    folder: Path
-    roads: tuple[Road, ...]
+    folder: Path  # where the models lie
+    roads: tuple[Road, ...]  # in the order in which they were gone
+    # best, second: names of the two with the highest accuracy on the test images, the one with the lower log loss first where
+    # that is equal; empty = there are not so many
     best: str
     second: str
+    # the one that took the least time of those that are as good as the best, as far as the test images tell: the difference is
+    # not real, and with its interval below 5 points; empty = there is no best
     quickest: str
-    agreement: tuple[Agreement, ...]
-    classes: tuple[str, ...]
-    rows: dict[str, int]
-    backbone: str
-    size: tuple[int, int]
-    scratch_size: tuple[int, int]
-    budget: float | None
-    seed: int
-    interrupted: bool
-    seconds: float
+    agreement: tuple[Agreement, ...]  # of the best two, over all test images, then class by class; empty where there are not two
+    classes: tuple[str, ...]  # names of the classes
+    rows: dict[str, int]  # how many images train, validate and test, and how many are left out
+    backbone: str  # its name
+    size: tuple[int, int]  # (height, width) of its input in pixels
+    scratch_size: tuple[int, int]  # (height, width) of the input of the small convnets in pixels
+    budget: float | None  # seconds that there were; None = as many as it takes
+    seed: int  # of every random choice
+    interrupted: bool  # whether it was ended before all roads were gone
+    seconds: float  # the whole call
 
     def road(self, name: str) -> Road:
         """Return a road by its name."""

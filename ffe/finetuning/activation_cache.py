@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Iterator
@@ -62,11 +63,10 @@ class ActivationCache:
     reused: bool = False  # whether activations of an earlier run were at hand
 
     def __post_init__(self) -> None:
-        self._images: ImageTable | None = None
-        training, self._folder = self.options.spec, self.options.folder
-        self._augment = training.augment
+        training = self.options.spec
         self._views = ViewsSpec(training.views, training.augment) if training.augment is not None and training.views else None
-        self._pixels: np.ndarray | None = None
+        self._always_new = training.augment is not None and self._views is None  # whether images change in every epoch
+        self._images: ImageTable | None = None
         self.made = MadeFiles(self.options)
 
     @property
@@ -77,7 +77,7 @@ class ActivationCache:
 
     def keeps(self, cut: Cut) -> bool:
         """Return whether the activations at a cut are kept."""
-        return (self._augment is None or self._views is not None) and cut.place != "input"
+        return not self._always_new and cut.place != "input"
 
     def check_room(self, cuts: list[Cut]) -> None:
         """Say, before anything slow, how much disk all stages take; a DiskFullError where there is not so much."""
@@ -85,9 +85,10 @@ class ActivationCache:
         if not sizes:
             return
         needed = sum(max(0, size - journal_bytes(path)) for path, size in sizes.items())  # a draft becomes the file
-        free = free_disk(self._folder if self._folder.is_dir() else self._folder.parent)
+        folder = self.options.folder
+        free = free_disk(folder if folder.is_dir() else folder.parent)
         what = f"The activations of {self._what()}"
-        where = f"{bytes_text(needed)} in '{self._folder}', where {bytes_text(free)} are free"
+        where = f"{bytes_text(needed)} in '{folder}', where {bytes_text(free)} are free"
         if needed > free:
             raise DiskFullError(
                 f"{what} would take {where}; name a folder on another disk with --cache, or unfreeze fewer layers."
@@ -113,14 +114,13 @@ class ActivationCache:
                 self._take_in(table_of_store(store, rows.plain, self.class_names, self.found))
                 yield rows
             return
-        pixels, images = self._decoded()
+        pixels, images = self._decoded
         self._take_in(images)
-        count = 0 if self._views is None else self._views.count
-        pictures = DecodedImages(pixels, images.sha256, self.spec.preprocess.mode, self._augment, engine, cut.shape, count)
-        try:
+        change, count = self.options.spec.augment, 0 if self._views is None else self._views.count
+        with contextlib.closing(
+            DecodedImages(pixels, images.sha256, self.spec.preprocess.mode, change, engine, cut.shape, count)
+        ) as pictures:
             yield pictures
-        finally:
-            pictures.close()
 
     def _spec_at(self, cut: Cut) -> ExtractSpec:
         """Return what makes the activations at a cut; at the output, those are the features of the model."""
@@ -130,7 +130,7 @@ class ActivationCache:
     def _path(self, cut: Cut) -> Path:
         views = "" if self._views is None else canonical_json(self._views.to_json()).decode()
         what = bytes_digest(f"{spec_digest(self._spec_at(cut))} {Path(self.options.source).resolve()}{views}".encode())
-        return self._folder / f"{cut.layer.replace('/', '-')}-{what[:12]}.h5"
+        return self.options.folder / f"{cut.layer.replace('/', '-')}-{what[:12]}.h5"
 
     def _bytes(self, cut: Cut) -> int:
         """Return what the file of the activations at a cut takes, until it is whole."""
@@ -147,10 +147,10 @@ class ActivationCache:
 
     def _log_stage(self, stage: Stage, cut: Cut, above: keras.Model | None, engine: Engine | None, count: int) -> None:
         """Say what a stage trains, and what it takes: disk, and about how long."""
-        name, images, rate = self.spec.backbone.name, len(self.found.records), 0.0
-        learn, have = "learns" if stage.layers == 1 else "learn", "has" if stage.learning == 1 else "have"
+        name, rate = self.spec.backbone.name, 0.0
         what = f"the head learns, all of {name} stays as it is"
         if stage.layers:
+            learn, have = "learns" if stage.layers == 1 else "learn", "has" if stage.learning == 1 else "have"
             layers = f"{last_layers(stage.layers)} of {name} {learn}, from {stage.first} on"
             what = f"{layers} ({stage.learning} {have} weights to train)"
         if engine is not None:
@@ -159,23 +159,21 @@ class ActivationCache:
         lines = [f"stage {stage.number} of {count}: {what}"]
         if self.keeps(cut) and engine is None:
             with FeatureStore(self._path(cut)) as store:
-                known, rest = {*store.paths, *(item.path for item in store.skipped)}, ""
+                known = {*store.paths, *(item.path for item in store.skipped)}
+            there = f"the output of {cut.layer} is in '{self._path(cut)}' already"
             if new := sum(record.path not in known for record in self.found.records):
-                rest = (
-                    f", but for {counted(new, 'new image, which goes', 'new images, which go')} through the part that stays first"
-                )
-            lines.append(f"the output of {cut.layer} is in '{self._path(cut)}' already{rest}")
+                go = counted(new, "new image, which goes", "new images, which go")
+                there += f", but for {go} through the part that stays first"
+            lines.append(there)
         elif self.keeps(cut):
             takes = f"{rough_duration(self._count() / rate)} and {bytes_text(self._bytes(cut))}"
             lines.append(f"the output of {cut.layer} stays the same, and is computed once: {self._what()}, about {takes}")
-        elif self._augment is not None and self._views is None:
+        elif self._always_new:
             lines.append("images change in every epoch, so nothing can be kept for the next")
         else:
             lines.append("it learns from the first layer on, so nothing can be kept")
-        seconds = images * self._step_seconds(above, cut)
-        if engine is not None and not self.keeps(cut):
-            seconds += images / rate
-        lines.append(f"an epoch takes about {rough_duration(seconds)}")
+        seconds = self._step_seconds(above, cut) + (1 / rate if engine is not None and not self.keeps(cut) else 0.0)
+        lines.append(f"an epoch takes about {rough_duration(len(self.found.records) * seconds)}")
         log.info("%s", "; ".join(lines))
 
     def _step_seconds(self, above: keras.Model | None, cut: Cut) -> float:
@@ -212,15 +210,14 @@ class ActivationCache:
         )
         return path
 
+    @functools.cached_property
     def _decoded(self) -> tuple[np.ndarray, ImageTable]:
-        """Decode all images, the first time."""
-        if self._pixels is None:
-            options = self.options
-            decoded = table_of_files(
-                self.found, self.class_names, self.spec.preprocess, options.limits, options.workers, self._on_decoded
-            )
-            self._pixels, self._images_of_pixels, self.skipped = decoded
-        return self._pixels, self._images_of_pixels
+        """All images, decoded: uint8 (N, H, W, 3), RGB, and what they are."""
+        preprocess, options = self.spec.preprocess, self.options
+        pixels, images, self.skipped = table_of_files(
+            self.found, self.class_names, preprocess, options.limits, options.workers, self._on_decoded
+        )
+        return pixels, images
 
     def _progress(self, now: Progress) -> None:
         self.options.progress(now)

@@ -44,43 +44,26 @@ class HeadScores:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What a training came to.
+    """What a training came to."""
 
-    Attributes:
-        output: the model file.
-        head: the head, apart from its backbone.
-        stages: what each was to train.
-        epochs: what happened.
-        judged: its scores, and what it says of the images that validate and test.
-        before: scores of the model that was fine-tuned, on the same test images; None = there was none.
-        comparison: of the two; None = there was none.
-        class_weights: of each class; None = all the same.
-        rows: how many images train, validate and test, and how many are left out.
-        skipped: files that could not be read.
-        seconds: the whole call.
-        classes: names of the classes.
-        reused: whether activations of an earlier run were at hand.
-        ended_early: that the time was over, or that it was interrupted, in a sentence without its full stop; None = neither.
-        interrupted: whether Ctrl-C ended the training; the best weights until then are the result.
-        unchanged: whether no epoch was better than the model that was fine-tuned, so that the output is a copy of its file.
-            The scores are those of that model then, and there is no comparison.
-    """
-
-    output: Path
-    head: Head
-    stages: tuple[Stage, ...]
-    epochs: tuple[Epoch, ...]
-    judged: HeadScores
-    before: Evaluation | None = None
-    comparison: Comparison | None = None
-    class_weights: tuple[float, ...] | None
-    rows: dict[str, int]
-    skipped: int
-    seconds: float
-    classes: tuple[str, ...]
-    reused: bool = False
+    output: Path  # the model file
+    head: Head  # the head, apart from its backbone
+    stages: tuple[Stage, ...]  # what each was to train
+    epochs: tuple[Epoch, ...]  # what happened
+    judged: HeadScores  # its scores, and what it says of the images that validate and test
+    before: Evaluation | None = None  # scores of the model that was fine-tuned, on the same test images; None = there was none
+    comparison: Comparison | None = None  # of the two; None = there was none
+    class_weights: tuple[float, ...] | None  # of each class; None = all the same
+    rows: dict[str, int]  # how many images train, validate and test, and how many are left out
+    skipped: int  # files that could not be read
+    seconds: float  # the whole call
+    classes: tuple[str, ...]  # names of the classes
+    reused: bool = False  # whether activations of an earlier run were at hand
+    # that the time was over, or that it was interrupted, in a sentence without its full stop; None = neither
     ended_early: str | None = None
-    interrupted: bool = False
+    interrupted: bool = False  # whether Ctrl-C ended the training; the best weights until then are the result
+    # whether no epoch was better than the model that was fine-tuned, so that the output is a copy of its file. The scores
+    # are those of that model then, and there is no comparison
     unchanged: bool = False
 
     @property
