@@ -252,8 +252,7 @@ class Predictor:
         wanted = range(1 if views is None else 1 + views.count)
         images = ImageStream(
             files,
-            spec.preprocess.size,
-            how=spec.preprocess.decode,
+            spec.preprocess,
             workers=self.workers,
             limits=self.limits,
             views=lambda index: wanted,

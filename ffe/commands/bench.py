@@ -34,7 +34,7 @@ from ffe.errors import EngineError, SourceError
 from ffe.images.file_names import is_text, printable
 from ffe.images.loader import ImageStream
 from ffe.images.sources import ImageRecord, scan
-from ffe.specs import Decode
+from ffe.specs import Decode, PreprocessSpec
 from ffe.store.writer import in_row_order
 
 _ALONE_SECONDS = 4.0
@@ -115,14 +115,15 @@ class _Bench:
     def decode(self, how: Decode) -> float:
         """Return the seconds that all threads take to read and decode the photos."""
         started = time.perf_counter()
-        with ImageStream((record.file for record in self.records), self.size, how=how) as images:
+        with ImageStream((record.file for record in self.records), PreprocessSpec(self.size, "none", decode=how)) as images:
             for _ in images:
                 pass
         return time.perf_counter() - started
 
     def pixels(self) -> np.ndarray:
         """Return some of the photos, decoded."""
-        with ImageStream((record.file for record in self.records[: 2 * _ALONE_IMAGES]), self.size) as images:
+        files = (record.file for record in self.records[: 2 * _ALONE_IMAGES])
+        with ImageStream(files, PreprocessSpec(self.size, "none")) as images:
             found = [item.pixels for item in images if item.pixels is not None][:_ALONE_IMAGES]
         if not found:
             raise SourceError("None of the photos could be decoded; check that the source holds pictures.")

@@ -207,8 +207,7 @@ class _Recomputer:
         rows, spec, made = list(files), self._store.spec, self._store.made_views
         images = ImageStream(
             iter(files.values()),
-            spec.preprocess.size,
-            how=spec.preprocess.decode,
+            spec.preprocess,
             limits=_NO_LIMITS,
             views=lambda index: (int(self._store.views[rows[index]]),),
             augment=None if made is None else made.augment,

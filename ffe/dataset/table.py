@@ -103,7 +103,6 @@ def table_of_files(
     Return pixels uint8 (N, H, W, 3), the images, and how many files gave none. A SourceError where a class has none.
     """
     records = in_row_order(found.records)
-    size, how = preprocess.size, preprocess.decode
-    pixels, items, failed = decode_source(records, size, how, limits=limits, workers=workers, progress=progress)
+    pixels, items, failed = decode_source(records, preprocess, limits=limits, workers=workers, progress=progress)
     check_readable(found.class_names, records, failed)
     return pixels, table_of_records(records, items, found.class_names, class_names), len(failed) + len(found.left_out)

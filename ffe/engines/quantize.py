@@ -129,7 +129,7 @@ def _sample(records: Sequence[ImageRecord], size: tuple[int, int], limits: Limit
     images, labels = [], []
     for _, label, data in _different(records, limits):
         with contextlib.suppress(DecodeError):
-            images.append(decode(data, size, max_pixels=limits.pixels, truncated=limits.truncated))
+            images.append(decode(data, size, limits=limits))
             labels.append(label)
         if len(images) == SAMPLE:
             break

@@ -92,9 +92,9 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if not self.__sklearn_is_fitted__():
             self.fit(X)
         names: dict[int, str] = {}
-        limits, preprocess = Limits(self.max_pixels, self.max_bytes, self.truncated), self.spec_.preprocess
+        limits = Limits(self.max_pixels, self.max_bytes, self.truncated)
         files = noting(named_images(_column(X), limits.bytes), names)
-        with ImageStream(files, preprocess.size, how=preprocess.decode, workers=self.workers, limits=limits) as images:
+        with ImageStream(files, self.spec_.preprocess, workers=self.workers, limits=limits) as images:
             return feature_rows(
                 Pipeline(images, self._opened, batch_size=self.batch_size),
                 self.n_features_out_,

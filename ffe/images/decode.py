@@ -17,7 +17,6 @@ from ffe.errors import DecodeError, ran_out_of_memory
 from ffe.images.decode_memory import reserved_memory
 from ffe.images.guards import (
     HEAD_BYTES,
-    check_effort,
     check_pixels,
     checked,
     end_of_file,
@@ -26,7 +25,7 @@ from ffe.images.guards import (
     png_chunks,
     tags_are_bounded,
 )
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
+from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.specs import Decode
 
 _METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 64 KiB
@@ -55,10 +54,9 @@ _FIRST_ON_ITS_SIDE = 5  # from here on height and width change places
 
 
 def read_image(file: str | os.PathLike[str] | bytes, max_bytes: int = MAX_BYTES) -> bytes:
-    """Return the bytes of an image file; bytes are returned as they are.
+    """Return the bytes of an image file; what cannot be had, or has more than ``max_bytes``, is a DecodeError.
 
-    Links are followed; pipes, devices and sockets are never read. Of a file whose first bytes are those of no picture,
-    nothing more is read. What cannot be had, or has more than ``max_bytes``, is a DecodeError.
+    Pipes, devices and sockets are never read; of a file whose first bytes are those of no picture, nothing more is.
     """
     if isinstance(file, bytes):
         if len(file) > max_bytes:
@@ -124,24 +122,15 @@ def decode(
     data: bytes,
     size: tuple[int, int],
     how: Decode = "exact",
-    max_pixels: int = MAX_PIXELS,
+    limits: Limits = Limits(),  # noqa: B008 (a frozen value)
     notes: list[str] | None = None,
-    truncated: Truncated = "skip",
 ) -> np.ndarray:
     """Decode one image as ``keras.utils.load_img(target_size=size, interpolation="bilinear")`` does, turned upright.
 
-    The first frame is taken; EXIF orientation is applied; transparent pixels
-    show white; 16-bit grey is scaled to 8 bits; the whole picture is stretched
-    to ``size`` with Pillow's bilinear filter. The range of the values is never
-    stretched: what uses a small part of it stays dark. A file that lacks its end,
-    but none of its pixels, is taken; one that lacks some is not, in any format,
-    unless that is asked for.
-
-    Args:
-        data: content of an image file of one of ``ffe.images.guards.KINDS``; its first bytes say which.
-        size: (height, width) in pixels.
-        how: ``fast``: JPEG files take the way of ``ffe.images.decode_fast``; all others are decoded exactly.
-        notes: takes those of ``NOTES`` that are so.
+    The first frame is taken; EXIF orientation is applied; transparent pixels show white; 16-bit grey is scaled to 8 bits,
+    and what uses a small part of them stays dark; the whole picture is stretched to ``size``, (height, width) in pixels.
+    A file that lacks its end, but none of its pixels, is taken. With ``fast``, JPEG files take the way of
+    ``ffe.images.decode_fast``. ``notes`` takes those of ``NOTES`` that are so.
 
     Returns:
         uint8 (height, width, 3), RGB, in [0, 255]; a DecodeError says what is wrong so that a person understands it.
@@ -149,16 +138,16 @@ def decode(
     found: list[str] = []
     kind = kind_of(data)
     try:
-        pixels = _decoded(data, kind, size, how, max_pixels, found)
+        pixels = _decoded(data, kind, size, how, limits.pixels, found)
     except DecodeError as error:
         if error.reason != "truncated":
             raise
         if kind == "JPEG" and _lacks_its_end_alone(data):
-            pixels = _decoded(data + _JPEG_END, kind, size, how, max_pixels, found)
+            pixels = _decoded(data + _JPEG_END, kind, size, how, limits.pixels, found)
             found.append(ENDLESS)
-        elif truncated == "keep":
+        elif limits.truncated == "keep":
             try:
-                pixels = _decoded(data, kind, size, "exact", max_pixels, found, cut=True)
+                pixels = _decoded(data, kind, size, "exact", limits.pixels, found, cut=True)
             except DecodeError:
                 raise error from None
             found.append(CUT)
@@ -207,8 +196,7 @@ def _decoded(
     _takes_cut.on = cut
     try:
         with _opened(data, kind, max_pixels) as image:
-            check_pixels(image.width, image.height, max_pixels, len(data))
-            check_effort(kind, image.width * image.height)
+            check_pixels(image.width, image.height, max_pixels, len(data), kind)
             deep = image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
             with reserved_memory(image.width * image.height):
                 image.load()
@@ -226,8 +214,6 @@ def _decoded(
             raise DecodeError("truncated", "the picture is cut off") from error
         what = "an AVIF" if kind == "AVIF" else f"a {kind}"
         raise DecodeError("broken", f"it starts like {what} file, but its header is damaged") from error
-    except Image.DecompressionBombError as error:
-        raise DecodeError("too-large", f"more than {max_pixels:,} pixels (--max-pixels)") from error
     except Exception as error:  # Pillow's plugins raise all sorts on damaged files
         if ran_out_of_memory(error):
             raise DecodeError("too-large", "not enough memory to decode it") from error
@@ -258,8 +244,6 @@ def upright_size(data: bytes) -> tuple[int, int]:
             # Pillow turns TIFF files by itself, some versions when they are opened and others when they are loaded
             width, height = (image.tag_v2[256], image.tag_v2[257]) if kind == "TIFF" else image.size  # type: ignore[attr-defined]
             return (width, height) if lying else (height, width)
-    except Image.DecompressionBombError as error:
-        raise DecodeError("too-large", f"more than {MAX_PIXELS:,} pixels (--max-pixels)") from error
     except Exception as error:  # Pillow's plugins raise all sorts on damaged files
         raise DecodeError("not-an-image", "Pillow cannot read its header") from error
 
@@ -270,6 +254,8 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         Image.MAX_IMAGE_PIXELS = max_pixels  # for the whole process; Pillow refuses twice as many
     try:
         return Image.open(io.BytesIO(data), formats=(kind,))
+    except Image.DecompressionBombError as error:
+        raise DecodeError("too-large", f"more than {max_pixels:,} pixels (--max-pixels)") from error
     except KeyError as error:  # an older Pillow
         raise DecodeError("unsupported", f"this version of Pillow reads no {kind} files; install a newer one") from error
 

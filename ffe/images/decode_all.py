@@ -14,15 +14,14 @@ from ffe.errors import SourceError
 from ffe.images.limits import Limits
 from ffe.images.loader import DecodedImage, ImageStream
 from ffe.images.sources import ImageRecord
-from ffe.specs import Decode
+from ffe.specs import PreprocessSpec
 
 log = logging.getLogger("ffe")
 
 
 def decode_source(
     records: Sequence[ImageRecord],
-    size: tuple[int, int],
-    how: Decode = "exact",
+    preprocess: PreprocessSpec,
     *,
     limits: Limits = Limits(),  # noqa: B008 (a frozen value)
     workers: int | None = None,
@@ -34,10 +33,10 @@ def decode_source(
         pixels uint8 (N, H, W, 3), RGB, of those that could be read: a memory map of a temporary file where memory is short;
         what else is known of these N; and why the others could not be read, by position. That none could is a SourceError.
     """
-    pixels = empty_array((len(records), *size, 3), np.uint8, "pixels")
+    pixels = empty_array((len(records), *preprocess.size, 3), np.uint8, "pixels")
     read: list[DecodedImage] = []
     failed: dict[int, str] = {}
-    with ImageStream((record.file for record in records), size, how=how, workers=workers, limits=limits) as images:
+    with ImageStream((record.file for record in records), preprocess, workers=workers, limits=limits) as images:
         for item in images:
             if item.pixels is None:
                 failed[item.index] = str(item.error)

@@ -1,7 +1,6 @@
 """What a file claims to be, read before a decoder sees it: its kind, and whether decoding it can take long.
 
-Decoders bound memory by the pixels, but not the time that they spend on what stands around these: a few kilobytes can hold
-a hundred thousand passes over a picture, or empty blocks. Files of encoders come nowhere near the limits below.
+Decoders bound memory by the pixels, but not the time that a hundred thousand empty blocks of a few kilobytes take.
 """
 
 from __future__ import annotations
@@ -105,24 +104,22 @@ def _unread(name: str) -> DecodeError:
 
 
 def checked(data: bytes, kind: str, most_pixels: int) -> bytes:
-    """Return the content of a file that takes a decoder no longer, and no more memory, than its pixels need.
-
-    It is without its EXIF, if that claims more than it can hold. Other files are a DecodeError; so are pictures of more
-    than ``most_pixels``, where the header says their size plainly.
-    """
+    """Return the content, without EXIF that cannot be; what takes more time or memory than its pixels need is a DecodeError."""
     try:
         return (kind in _CHECKS and _CHECKS[kind](data, most_pixels)) or data
     except (struct.error, IndexError, OverflowError):
         return data  # cut off: the decoder says so
 
 
-def check_pixels(width: int, height: int, most: int, file_bytes: int) -> None:
-    """Raise a DecodeError for a picture of more than ``most`` pixels, or of far more than its file can be about."""
+def check_pixels(width: int, height: int, most: int, file_bytes: int, kind: str = "") -> None:
+    """Raise a DecodeError for a picture of more than ``most`` pixels, of far more than its file can be about, or a slow one."""
     pixels = width * height
     if pixels > most:
         raise DecodeError("too-large", f"{width}x{height} pixels are more than {most:,} (--max-pixels)")
     if pixels > _FEW_PIXELS and pixels > _PIXELS_A_BYTE * file_bytes:
         raise DecodeError("broken", f"{width}x{height} pixels cannot stand in {file_bytes:,} bytes; its header is damaged")
+    if kind == "JPEG2000" and pixels > _JPEG2000_PIXELS:
+        raise _slow("a JPEG 2000 picture", _JPEG2000_PIXELS)
 
 
 def tags_are_bounded(data: bytes, start: int = 0) -> bool:
@@ -275,14 +272,7 @@ def _check_jpeg2000(data: bytes, most_pixels: int) -> None:
     if start < 0:
         raise DecodeError("broken", "it starts like a JPEG 2000 file, but holds no picture")
     width, height, left, top = struct.unpack_from(">IIII", data, start + 8)
-    check_pixels(max(0, width - left), max(0, height - top), most_pixels, len(data))
-    check_effort("JPEG2000", (width - left) * (height - top))
-
-
-def check_effort(kind: str, pixels: int) -> None:
-    """Raise a DecodeError for a picture that is decoded far more slowly than others of its size."""
-    if kind == "JPEG2000" and pixels > _JPEG2000_PIXELS:
-        raise _slow("a JPEG 2000 picture", _JPEG2000_PIXELS)
+    check_pixels(max(0, width - left), max(0, height - top), most_pixels, len(data), "JPEG2000")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -10,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -26,7 +27,7 @@ from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode, read
 from ffe.images.decode_memory import one_large_file_at_once
 from ffe.images.limits import Limits
 from ffe.images.phash import UNKNOWN, perceptual_hash
-from ffe.specs import AugmentSpec, Decode
+from ffe.specs import AugmentSpec, PreprocessSpec
 
 LEAST_AHEAD = 16  # images that are decoded ahead, however large
 _AHEAD_BYTES = 128 << 20
@@ -47,15 +48,6 @@ class DecodedImage:
     phash: int = UNKNOWN  # see ``ffe.images.phash``; 0 where there are no pixels
     stat: Stamp = NO_STAMP  # of the file before it was read, see ``ffe.base.file_stat``; unknown for bytes
     view: int = 0  # which view the pixels are; 0 = the picture itself
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """A file to decode, and where the outcome goes."""
-
-    index: int
-    file: Path | bytes
-    outcome: Future[list[DecodedImage]] = field(default_factory=Future)
 
 
 # what to say of one file that was taken, and of several
@@ -103,16 +95,15 @@ class ImageStream:
     Decoders let go of Python's lock, so threads use all cores while the caller runs the backbone. Where he
     has to wait because the threads wait for the disk or the network, more threads are taken on.
 
-    ``size`` is (height, width) in pixels. ``known`` says of a digest and a view that its pixels are not wanted, ``views``
-    which views of the file at a position are; it is decoded once for all of them. ``augment`` None = there are none.
+    ``known`` says of a digest and a view that its pixels are not wanted, ``views`` which views of the file at a position are;
+    it is decoded once for all of them. ``augment`` None = there are none.
     """
 
     def __init__(
         self,
         files: Iterable[Path | bytes],
-        size: tuple[int, int],
+        preprocess: PreprocessSpec,
         *,
-        how: Decode = "exact",
         workers: int | None = None,
         known: Callable[[str, int], bool] = lambda sha256, view: False,
         limits: Limits = Limits(),  # noqa: B008 (a frozen value)
@@ -121,14 +112,13 @@ class ImageStream:
     ) -> None:
         self.known = known
         self.workers = workers or default_workers()  # threads now; up to two a core where reading is slow and none is named
-        self.ahead = max(LEAST_AHEAD, min(1024, _AHEAD_BYTES // (size[0] * size[1] * 3)))  # of the caller; may be set
+        self.ahead = max(LEAST_AHEAD, min(1024, _AHEAD_BYTES // (math.prod(preprocess.size) * 3)))  # of the caller; may be set
         # of all threads together: reading files; processor time of decoding and resizing (``decoding``: with waiting for a
         # core), and of all that they do. ``waited``: of the caller, for an image
         self.read_seconds = self.decode_seconds = self.thread_seconds = self.decoding = self.waited = 0.0
         self.noted: dict[str, list[int]] = {kind: [] for kind in NOTES}  # positions of files by what was noted, in no order
         self._files = enumerate(files)
-        self._size = size
-        self._how = how
+        self._preprocess = preprocess
         self._limits = limits
         self._views = views
         self._augment = augment
@@ -138,7 +128,7 @@ class ImageStream:
         self._most = _MOST_WORKERS_A_CORE * cores() if self._may_grow else self.workers
         self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
         self._running: deque[Future[list[DecodedImage]]] = deque()
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[tuple[int, Path | bytes, Future[list[DecodedImage]]]] = deque()  # what to decode
         self._process = os.getpid()
         self._checked_at = time.monotonic()
         self._seen = (0.0, 0.0, 0.0, 0.0)
@@ -146,12 +136,12 @@ class ImageStream:
     def prefetch(self) -> None:
         """Begin to decode, before the first image is asked for."""
         while len(self._running) < self.ahead:
-            following = next(self._files, None)
-            if following is None:
+            index_and_file = next(self._files, None)
+            if index_and_file is None:
                 return
-            job = _Job(*following)
-            self._running.append(job.outcome)
-            self._waiting.append(job)
+            outcome: Future[list[DecodedImage]] = Future()
+            self._running.append(outcome)
+            self._waiting.append((*index_and_file, outcome))
             self._pool.submit(self._work)
 
     def __iter__(self) -> Iterator[DecodedImage]:
@@ -169,29 +159,28 @@ class ImageStream:
     def _work(self) -> None:
         """Do the job that has waited longest; taken inside the turn, so that the first files are done first."""
         with self._turns:
-            job = self._waiting.popleft()
+            index, file, outcome = self._waiting.popleft()
             try:
-                with one_large_file_at_once(job.file):
-                    job.outcome.set_result(self._decoded(job.index, job.file))
+                with one_large_file_at_once(file):
+                    outcome.set_result(self._decoded(index, file))
             except BaseException as error:
-                job.outcome.set_exception(error)
+                outcome.set_exception(error)
 
     def _decoded(self, index: int, file: Path | bytes) -> list[DecodedImage]:
-        thread_started, read_started, decode_started, read_seconds = time.thread_time(), time.perf_counter(), None, 0.0
+        thread_started, started, read, decode_started = time.thread_time(), time.perf_counter(), None, 0.0
         sha256, stat = "", NO_STAMP
         try:
             if not isinstance(file, bytes):
                 stat = stamp_to_keep(file)
             data = read_image(file, self._limits.bytes)
             sha256 = bytes_digest(data)
-            read_seconds = time.perf_counter() - read_started
-            decode_started = time.thread_time()
+            read, decode_started = time.perf_counter(), time.thread_time()
             views = self._views(index)
             wanted = {view for view in views if not self.known(sha256, view)}
             if not wanted:
                 return [DecodedImage(index, sha256, None, stat=stat, view=view) for view in views]
             notes: list[str] = []
-            pixels = decode(data, self._size, self._how, self._limits.pixels, notes, self._limits.truncated)
+            pixels = decode(data, self._preprocess.size, self._preprocess.decode, self._limits, notes)
             with self._lock:
                 for note in notes:
                     self.noted[note].append(index)
@@ -201,14 +190,13 @@ class ImageStream:
         except DecodeError as error:
             return [DecodedImage(index, sha256, None, error, stat=stat)]
         finally:
+            thread_ended, ended = time.thread_time(), time.perf_counter()
             with self._lock:
-                self.thread_seconds += time.thread_time() - thread_started
-                if decode_started is None:
-                    self.read_seconds += time.perf_counter() - read_started
-                else:
-                    self.read_seconds += read_seconds
-                    self.decoding += time.perf_counter() - read_started - read_seconds
-                    self.decode_seconds += time.thread_time() - decode_started
+                self.thread_seconds += thread_ended - thread_started
+                self.read_seconds += (read or ended) - started
+                if read is not None:
+                    self.decoding += ended - read
+                    self.decode_seconds += thread_ended - decode_started
 
     def _view(self, pixels: np.ndarray, sha256: str, view: int) -> np.ndarray:
         if view == 0 or self._augment is None:

@@ -20,6 +20,7 @@ from ffe.extraction.transformer import FeatureExtractor
 from ffe.images import decode_memory
 from ffe.images.loader import ImageStream
 from ffe.predictor import Predictor
+from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 from tests.engines.test_openvino import float_ir
 
@@ -80,7 +81,7 @@ def test_locks_that_another_thread_held_are_free(pictures: Path) -> None:
 
 
 def test_pictures_that_are_being_read_are_not_waited_for(pictures: Path) -> None:
-    with ImageStream(sorted(pictures.glob("*/*.png")), (8, 8)) as images:
+    with ImageStream(sorted(pictures.glob("*/*.png")), PreprocessSpec((8, 8), "none")) as images:
         items = iter(images)
         next(items)
         expected = (

@@ -22,6 +22,7 @@ from ffe.backbones.resolve import make_spec
 from ffe.engines.factory import open_engine
 from ffe.extraction.run import extract
 from ffe.images.loader import ImageStream
+from ffe.specs import PreprocessSpec
 
 ROUNDS = 5
 BATCH = 32
@@ -40,7 +41,7 @@ def test_extraction_against_bare_forward_pass(
     spec, weights = make_spec(backbone, size)
     engine = open_engine(spec, weights, name="keras", batch_size=BATCH)
     monkeypatch.setattr("ffe.extraction.runners.local.open_engine", lambda *args, **options: engine)
-    with ImageStream(files[:BATCH], (size, size)) as images:
+    with ImageStream(files[:BATCH], PreprocessSpec((size, size), "none")) as images:
         batch = np.stack([item.pixels for item in images if item.pixels is not None])
     engine.extract(batch)
 

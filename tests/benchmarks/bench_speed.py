@@ -23,6 +23,7 @@ from ffe.engines.factory import open_engine
 from ffe.engines.throughput import images_per_second
 from ffe.extraction.run import extract
 from ffe.images.loader import ImageStream
+from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 
 pytestmark = pytest.mark.benchmark
@@ -103,7 +104,7 @@ def test_end_to_end_against_the_engine_alone(
     _, found = make_spec(backbone, size)
     engine = open_engine(spec, found, quantized=quantized)
     files = sorted((shared / "images" / "dogs_vs_cats").glob("*/*.jpg"))[:64]
-    with ImageStream(files, (size, size)) as images:
+    with ImageStream(files, PreprocessSpec((size, size), "none")) as images:
         pixels = np.stack([item.pixels for item in images if item.pixels is not None])
     ratios = []
     for number in range(ROUNDS):

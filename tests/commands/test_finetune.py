@@ -126,7 +126,7 @@ def files_of(pictures: Path, model: Path, split: str) -> list[Path]:
 
 
 def pixels_of(files: list[Path], side: int = SIZE) -> np.ndarray:
-    with ImageStream(files, (side, side)) as images:
+    with ImageStream(files, PreprocessSpec((side, side), "none")) as images:
         return np.stack([item.pixels for item in images if item.pixels is not None])
 
 

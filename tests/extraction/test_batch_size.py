@@ -59,7 +59,7 @@ def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> py
 
 def rows_of(pictures: Path, engine: FakeEngine, batch_size: int | None = None) -> np.ndarray:
     files = sorted(pictures.glob("*/*.png"))
-    with ImageStream(files, (16, 16)) as images:
+    with ImageStream(files, PreprocessSpec((16, 16), "none")) as images:
         items = [item for batch in Pipeline(images, lambda: engine, batch_size=batch_size) for item in batch]
     assert [item.index for item in items] == list(range(len(files)))
     return np.stack([item.features for item in items if item.features is not None])

@@ -17,6 +17,7 @@ from ffe.images.decode import decode
 from ffe.images.decode_all import decode_source
 from ffe.images.limits import Limits
 from ffe.images.sources import scan
+from ffe.specs import PreprocessSpec
 
 
 @pytest.mark.parametrize("free", [1 << 30, 8])
@@ -28,7 +29,8 @@ def test_they_are_those_that_the_decoder_gives(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     records = scan(pictures).records[:5]
     seen: list[tuple[int, int]] = []
-    found, items, failed = decode_source(records, (20, 30), progress=lambda done, total: seen.append((done, total)))
+    preprocess = PreprocessSpec((20, 30), "none")
+    found, items, failed = decode_source(records, preprocess, progress=lambda done, total: seen.append((done, total)))
     assert ([item.index for item in items], failed) == ([0, 1, 2, 3, 4], {})
     assert seen == [(i, 5) for i in range(1, 6)]
     assert [item.sha256 for item in items] == [file_digest(record.file) for record in records]
@@ -47,7 +49,7 @@ def test_where_neither_memory_nor_the_temporary_disk_has_room_it_is_said(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("ffe.base.system._fallocate", lambda descriptor, size: errno.ENOSPC)
     for make, sentence in (
-        (lambda: decode_source(scan(pictures).records[:5], (20, 30)), "The pixels take 8.8 KiB"),
+        (lambda: decode_source(scan(pictures).records[:5], PreprocessSpec((20, 30), "none")), "The pixels take 8.8 KiB"),
         (lambda: empty_array((3, 4)), "The features take 48 B"),
     ):
         with pytest.raises(DiskFullError) as raised:
@@ -71,11 +73,11 @@ def test_the_room_of_a_map_is_taken_before_it_is_filled(tmp_path: Path, monkeypa
 def test_what_cannot_be_read_leaves_no_row(pictures: Path, tmp_path: Path) -> None:
     for number, record in enumerate(scan(pictures).records[:3]):
         (tmp_path / f"{number}.png").write_bytes(b"no picture" if number == 1 else record.file.read_bytes())
-    pixels, items, failed = decode_source(scan(tmp_path).records, (8, 8))
+    pixels, items, failed = decode_source(scan(tmp_path).records, PreprocessSpec((8, 8), "none"))
     assert [item.index for item in items] == [0, 2]
     assert pixels.shape == (2, 8, 8, 3)
     assert list(failed) == [1]
     with pytest.raises(
         SourceError, match=r"None of the 3 images could be read \(the first, '0.png': .*check the paths, and that"
     ):
-        decode_source(scan(tmp_path).records, (8, 8), limits=Limits(bytes=5))
+        decode_source(scan(tmp_path).records, PreprocessSpec((8, 8), "none"), limits=Limits(bytes=5))

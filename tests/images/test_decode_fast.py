@@ -12,6 +12,7 @@ from PIL import Image
 from ffe.errors import DecodeError
 from ffe.images.decode import decode
 from ffe.images.drawings import draw
+from ffe.images.limits import Limits
 from ffe.specs import Decode
 
 
@@ -111,7 +112,7 @@ def test_damaged_files_have_the_reason_that_the_exact_way_gives(damage: object) 
 
 def test_too_large_pictures_are_refused() -> None:
     with pytest.raises(DecodeError, match=r"^160x120 pixels are more than 10,000 \(--max-pixels\)$"):
-        decode(jpeg(photo((120, 160))), (32, 32), "fast", 100 * 100)
+        decode(jpeg(photo((120, 160))), (32, 32), "fast", Limits(100 * 100))
 
 
 def test_damaged_exif_counts_as_upright() -> None:

@@ -15,6 +15,7 @@ from ffe.errors import DecodeError
 from ffe.images.decode import decode
 from ffe.images.drawings import draw
 from ffe.images.guards import tags_are_bounded
+from ffe.images.limits import Limits
 from ffe.specs import Decode
 
 CAT = draw("cat", 4, (48, 64))
@@ -247,9 +248,9 @@ def test_floods_are_refused_at_once(name: str, how: Decode) -> None:
 def test_the_larger_a_picture_the_fewer_passes(how: Decode) -> None:
     """Twenty over the largest picture, and so more over smaller ones."""
     data = jpeg_of_many_scans(60)
-    assert decode(data, (48, 64), how, 64 * 64 * 3).shape == (48, 64, 3)
+    assert decode(data, (48, 64), how, Limits(64 * 64 * 3)).shape == (48, 64, 3)
     with pytest.raises(DecodeError, match=r"^it passes over its 4,096 pixels more than 40 times; save it again$"):
-        decode(data, (48, 64), how, 64 * 64 * 2)
+        decode(data, (48, 64), how, Limits(64 * 64 * 2))
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_pillows_own_limit_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # it refuses twice as many
     buffer = io.BytesIO()
     draw("cat", 0, (64, 64)).save(buffer, "PNG")
-    assert decode(buffer.getvalue(), (8, 8), max_pixels=5000).shape == (8, 8, 3)
+    assert decode(buffer.getvalue(), (8, 8), limits=Limits(5000)).shape == (8, 8, 3)
     assert Image.MAX_IMAGE_PIXELS == 5000
 
 

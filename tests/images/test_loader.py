@@ -15,13 +15,14 @@ from ffe.base.digests import bytes_digest
 from ffe.images.decode import decode
 from ffe.images.loader import DecodedImage, ImageStream, default_workers
 from ffe.images.phash import perceptual_hash
+from ffe.specs import Decode, PreprocessSpec
 
 
 def stream(
-    files: Iterable[Path | bytes], size: tuple[int, int], ahead: int | None = None, **options: Any
+    files: Iterable[Path | bytes], size: tuple[int, int], ahead: int | None = None, how: Decode = "exact", **options: Any
 ) -> Generator[DecodedImage, None, None]:
     """What callers do with an ImageStream."""
-    with ImageStream(files, size, **options) as images:
+    with ImageStream(files, PreprocessSpec(size, "none", decode=how), **options) as images:
         if ahead is not None:
             images.ahead = ahead
         yield from images
@@ -150,7 +151,7 @@ def test_default_workers_are_few() -> None:
 
 def test_prefetch_decodes_before_anybody_asks(pictures: Path) -> None:
     files = files_of(pictures)
-    with ImageStream(files, (16, 16), workers=2) as images:
+    with ImageStream(files, PreprocessSpec((16, 16), "none"), workers=2) as images:
         images.prefetch()
         deadline = time.monotonic() + 120
         while images.decode_seconds == 0 and time.monotonic() < deadline:
@@ -183,7 +184,7 @@ def test_the_first_files_are_decoded_first(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("ffe.images.loader.decode", noting)
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 1)
-    with ImageStream([b"%d" % i for i in range(100)], (2, 2)) as images:
+    with ImageStream([b"%d" % i for i in range(100)], PreprocessSpec((2, 2), "none")) as images:
         assert len(list(images)) == 100
     assert done == list(range(100))
 
@@ -195,7 +196,7 @@ def test_time_is_kept_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("ffe.images.loader.read_image", slow_read)
     monkeypatch.setattr("ffe.images.loader.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
-    with ImageStream([Path("a")] * 10, (2, 2), workers=1) as images:
+    with ImageStream([Path("a")] * 10, PreprocessSpec((2, 2), "none"), workers=1) as images:
         assert len(list(images)) == 10
     assert images.read_seconds >= 0.2
     assert images.decode_seconds < images.read_seconds
@@ -214,7 +215,7 @@ def test_more_threads_where_files_come_slowly(monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 2)
     monkeypatch.setattr("ffe.images.loader.read_image", slow_read)
     monkeypatch.setattr("ffe.images.loader.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
-    with ImageStream([Path("a")] * 200, (2, 2), workers=named) as images:
+    with ImageStream([Path("a")] * 200, PreprocessSpec((2, 2), "none"), workers=named) as images:
         assert images.workers == 2
         assert [item.index for item in images] == list(range(200))
         assert images.workers == (4 if grows else 2)  # twice the cores, and no more
@@ -230,7 +231,7 @@ def test_no_more_threads_where_other_programs_are_busy(monkeypatch: pytest.Monke
     monkeypatch.setattr("ffe.images.loader._CHECK_SECONDS", 0.02)
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 2)
     monkeypatch.setattr("ffe.images.loader.decode", starved)
-    with ImageStream([b"1"] * 60, (2, 2)) as images:
+    with ImageStream([b"1"] * 60, PreprocessSpec((2, 2), "none")) as images:
         list(images)
         assert images.workers == 2
 
@@ -247,6 +248,6 @@ def test_no_more_threads_where_the_cores_are_busy(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("ffe.images.loader._CHECK_SECONDS", 0.05)
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 1)
     monkeypatch.setattr("ffe.images.loader.decode", busy)
-    with ImageStream([b"1"] * 60, (2, 2)) as images:
+    with ImageStream([b"1"] * 60, PreprocessSpec((2, 2), "none")) as images:
         list(images)
         assert images.workers == 1

@@ -22,6 +22,7 @@ from ffe.extraction.run import extract
 from ffe.images import decode as decoding
 from ffe.images.decode import CUT, DARK, ENDLESS, UNMATCHED, decode
 from ffe.images.drawings import draw
+from ffe.images.limits import Limits
 from ffe.images.loader import note_text
 from ffe.predictor import Predictor
 
@@ -60,7 +61,7 @@ def test_all_pixels_there_is_taken_and_all_else_is_not(name: str, options: dict[
         assert caught.value.reason == "truncated"
         if name != "WEBP":  # whose decoder gives nothing of a picture that is cut off
             notes = []
-            kept = decode(whole[:-missing], (32, 32), how, notes=notes, truncated="keep")
+            kept = decode(whole[:-missing], (32, 32), how, notes=notes, limits=Limits(truncated="keep"))
             assert notes == [CUT]
             apart = np.abs(kept.astype(int) - expected)  # BMP files begin at the bottom, progressive JPEG files are coarse
             assert (apart <= 40).mean() > 0.2
@@ -69,7 +70,7 @@ def test_all_pixels_there_is_taken_and_all_else_is_not(name: str, options: dict[
 def test_a_picture_without_its_directory_is_cut_off_and_cannot_be_kept() -> None:
     data = saved(draw("cat", 3, (60, 60)), "TIFF", compression="tiff_lzw")
     with pytest.raises(DecodeError) as caught:
-        decode(data[: len(data) // 2], (32, 32), truncated="keep")
+        decode(data[: len(data) // 2], (32, 32), limits=Limits(truncated="keep"))
     assert caught.value.reason == "truncated"
 
 
@@ -103,7 +104,7 @@ def test_keeping_is_of_one_thread_and_one_picture(monkeypatch: pytest.MonkeyPatc
         return image_open(*arguments)
 
     monkeypatch.setattr(decoding, "_opened", opened)
-    decode(data, (32, 32), truncated="keep")
+    decode(data, (32, 32), limits=Limits(truncated="keep"))
     assert seen
     assert not any(seen)
     with pytest.raises(OSError, match="truncated"):

@@ -26,11 +26,9 @@ log = logging.getLogger("ffe")
 
 def open_images(job: Job, positions: Sequence[int]) -> ImageStream:
     """Return the images of some records, being decoded as soon as they are asked for."""
-    preprocess = job.spec.preprocess
     images = ImageStream(
         (job.records[i].file for i in positions),
-        preprocess.size,
-        how=preprocess.decode,
+        job.spec.preprocess,
         workers=job.options.workers,
         limits=job.options.limits,
         views=lambda index: range(1 + count_of(job.records[positions[index]], job.views)),
