@@ -18,8 +18,7 @@ from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.base.model_archive import BACKBONE
 from ffe.base.output_file import check_output as check_report
 from ffe.dataset.class_checks import check_labelled, check_readable
-from ffe.dataset.image_files import image_file
-from ffe.dataset.stored_rows import labelled
+from ffe.dataset.stored_rows import image_file, labelled
 from ffe.dataset.table import ImageTable, table_of_records, table_of_store
 from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
 from ffe.evaluation.reject import SelectiveScores, above_threshold, selective_scores
@@ -256,7 +255,7 @@ def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
         images = table_of_store(store, used, predictor.class_names)
         features = (store.features(used[start : start + _BATCH]) for start in range(0, len(used), _BATCH))
         probabilities = [np.empty((0, len(manifest.class_names))), *map(predictor.probabilities, features)]
-        files = (image_file(store.source, path, digest) for path, digest in zip(images.paths, images.sha256, strict=True))
+        files = (image_file(store, row) for row in used.tolist())
         skipped = sorted(store.paths[row] for row in store.plain.tolist() if store.labels[row] < 0)
         return replace(images, files=tuple(files)), np.concatenate(probabilities), skipped
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from ffe.base.text import counted, few, is_are, plain, quoted
 from ffe.dataset.class_checks import least_images
-from ffe.dataset.scan_result import LEVELS, Advice, Level, ScanResult
+from ffe.dataset.scan_result import Advice, ScanResult
 from ffe.evaluation.class_weights import FAIR_SHARE, class_weights
+from ffe.images.records import LEVELS, Level
 from ffe.specs import SearchSpec
 
 _STEP = 32  # most backbones halve their input five times
@@ -24,8 +25,7 @@ _Said = Iterator[tuple[Level, str]]
 def advise(found: ScanResult, min_size: int, remarks: Sequence[str] = ()) -> tuple[Advice, ...]:
     """Return what to do, the gravest first, from all that a scan found but its own advice.
 
-    ``min_size``: pixels that the backbone needs in either direction; ``remarks``: sentences, without their ends, on files that
-    are taken and had better be looked at.
+    ``min_size``: pixels that the backbone needs in either direction; ``remarks``: on files that had better be looked at.
     """
     said = [
         *((f.level, f.text if f.text.endswith(".") else f"{f.text[:1].upper()}{f.text[1:]}.") for f in found.findings),

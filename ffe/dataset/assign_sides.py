@@ -67,10 +67,10 @@ class ImageSplit:
 def drawn_sides(
     images: ImageTable, groups: Groups, test_fraction: float, seed: int, tested: Collection[str] = ()
 ) -> tuple[np.ndarray, HoldOut]:
-    """Give each image the side that its source gives it, or else the training; draw the test where the source gives none.
+    """Return the sides, str (N,), that the source gives, or else the training, and what was drawn where it gives no test.
 
-    ``groups`` are of the images that have labels; the others are left out. ``tested``: digests of images that tested in the
-    model that is replaced, and test again. Return the sides, str (N,), and what was drawn, for those with labels.
+    ``groups``, and what was drawn, are of the images that have labels; the others are left out. ``tested``: digests of images
+    that tested in the model that is replaced, and test again.
     """
     side = np.asarray([given or TRAIN for given in images.given], "U5")
     side[images.labels < 0] = LEFT_OUT
@@ -85,7 +85,7 @@ def drawn_sides(
         tested=tested,
     )
     side[used] = np.where(valid, VALID, drawn.side)
-    say_moved(drawn)
+    _say_moved(drawn)
     return side, drawn
 
 
@@ -103,10 +103,9 @@ class Splitter:
     def split_anew(
         self, images: ImageTable, groups: Groups, test_fraction: float, *, once: bool = False, tested: Collection[str] = ()
     ) -> ImageSplit:
-        """Split images as the source does, or by their content; see ``drawn_sides``.
+        """Split images as ``drawn_sides`` does; a DataError where a class has no image on one of the sides.
 
-        With ``once``, copies of an image that the source puts on several sides are left out of all but the first of training,
-        validation and test. A DataError where a class has no image on one of the sides.
+        ``once``: copies of an image that the source puts on several sides stay on the first of training, validation and test.
         """
         if self.split is not None:
             return self._as_split(images, groups, self.split)
@@ -117,11 +116,8 @@ class Splitter:
     def split_as_before(self, images: ImageTable, groups: Groups, known: Mapping[str, str]) -> ImageSplit:
         """Split images as they were when a model was made; ``known`` has the side of each digest of it.
 
-        Images that the model was not made with train, unless the source gives them
-        another side, or they belong together with images that test or validate: then
-        so do they, or are left out where those stand on several sides, or the source
-        wants them elsewhere. Where the model had no validation images, a share of those that
-        train validate from now on, whole groups at a time.
+        Other images train, unless the source gives them another side, or they belong together with images that test or
+        validate: then so do they, or are left out where those stand on several sides, or the source wants them elsewhere.
         """
         if self.split is not None:
             return self._as_split(images, groups, self.split)
@@ -180,7 +176,7 @@ class Splitter:
         return assigned
 
 
-def say_moved(sides: HoldOut) -> None:
+def _say_moved(sides: HoldOut) -> None:
     """Say in the log what became of images otherwise than by their draw."""
     if sides.kept:
         stay, them = ("stays", "it") if sides.kept == 1 else ("stay", "them")

@@ -27,10 +27,7 @@ def check_two_classes(class_names: Sequence[str], what: str, then: str) -> None:
 def check_readable(
     class_names: Sequence[str], records: Sequence[ImageRecord], failed: Mapping[int, str], after: str = ""
 ) -> None:
-    """Make sure that every class has an image that can be read.
-
-    ``failed`` has the position of each that cannot, and why not; ``after`` is a sentence that ends the message.
-    """
+    """Make sure that every class has an image outside ``failed``, position -> why not; ``after`` ends the message."""
     readable = {record.label for i, record in enumerate(records) if i not in failed}
     lost = [label for label in range(len(class_names)) if label not in readable]
     if not lost:

@@ -36,11 +36,7 @@ _LEAKS = {
 
 
 def leaking(split: np.ndarray, groups: Groups, cause: str = "named") -> np.ndarray:
-    """Return which test images belong to one that trains or chooses: bool (N,), from their sides, str (N,).
-
-    Only splits that a source brings leak; where ffe makes the split, no image does. ``cause`` is the last of
-    ``ffe.splits.groups.CAUSES`` that counts.
-    """
+    """Return which test images belong to one that trains or chooses: bool (N,); ``cause`` is the last of ``CAUSES`` to count."""
     ids = groups.levels[cause]
     seen = np.isin(split, ("train", "valid"))
     return (split == TEST) & (np.bincount(ids, seen) > 0)[ids]
@@ -53,10 +49,7 @@ def flattering(split: np.ndarray, groups: Groups) -> np.ndarray:
 
 
 def warn_of_leaks(split: np.ndarray, groups: Groups, images: ImageTable) -> None:
-    """Say in the log how many test images leak, and why; how many validation images do; and how many have several labels.
-
-    All N images have labels; ``split`` str (N,) is the side of each, empty = none.
-    """
+    """Say in the log which test images leak, and why; which validation images do; and which have several labels."""
     sha256, names = images.sha256, images.paths
 
     def warn(rows: np.ndarray, one: str, many: str, rest: str) -> None:

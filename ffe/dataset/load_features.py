@@ -15,10 +15,9 @@ _PIECE_BYTES = 16 << 20
 
 
 def load_rows(stores: Sequence[FeatureStore], origin: np.ndarray) -> np.ndarray:
-    """Read the features of some rows of files of one spec, chunk by chunk: float32 (n, D), in the order of ``origin``.
+    """Read the features of rows of files of one spec: float32 (n, D), or where memory is short a memory map of them.
 
-    ``origin`` int64 (n, 2) is (file, row in it); the rows of a file ascend. If they take more than half of the free memory,
-    the result is a memory map of a temporary file, which goes when the array does.
+    ``origin`` int64 (n, 2) is (file, row in it); the rows of a file ascend.
     """
     result = empty_array((len(origin), stores[0].dims))
     for _, places, features in _pieces(stores, origin):

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from ffe.images.records import Finding
-
-Level = Literal["refused", "warning", "note"]
-
-LEVELS: tuple[Level, ...] = ("refused", "warning", "note")
+from ffe.images.records import Finding, Level
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from ffe.base.digests import file_digest
 from ffe.base.text import counted, few, quoted
 from ffe.dataset.assign_sides import ImageSplit, drawn_sides
 from ffe.dataset.class_checks import check_two_classes, least_images, too_few, too_few_text
@@ -16,6 +19,7 @@ from ffe.dataset.leaks import leaking, warn_of_leaks
 from ffe.dataset.load_features import load_rows, pooled_rows
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import DataError, ModelMismatchError
+from ffe.images.file_names import on_disk
 from ffe.specs import ViewsSpec, spec_differences
 from ffe.splits.groups import find_groups
 from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes
@@ -38,12 +42,13 @@ class StoredSplit(ImageSplit):
     made_views: ViewsSpec | None  # what the views are; None = the main file has none
 
     def load(self, chosen: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
-        """Read the features of the chosen rows, bool (N,), and behind them of views, int64 (m,) rows of the main file.
-
-        float32 (n + m, D), a memory map where memory is short.
-        """
+        """Read chosen rows, bool (N,), then views, int64 (m,) rows of the main file: float32 (n + m, D), maybe a memory map."""
         more = np.empty(0, np.int64) if views is None else views
         return load_rows(self.stores, np.concatenate([self.origin[chosen], np.stack([np.zeros_like(more), more], 1)]))
+
+    def files(self) -> tuple[Path | None, ...]:
+        """Return where the images lie, as far as their feature files tell; the files may be gone by now."""
+        return tuple(image_file(self.stores[i], row) for i, row in self.origin.tolist())
 
     def leaking(self, cause: str = "named") -> np.ndarray:
         """Return which test rows belong to one that trains or chooses: bool (N,); see ``ffe.dataset.leaks``."""
@@ -58,11 +63,10 @@ def split_rows(
     seed: int,
     tested: Collection[str] = (),
 ) -> StoredSplit:
-    """Gather labelled rows and decide who trains, chooses and tests.
+    """Gather labelled rows and decide who trains, chooses and tests; splits that the files bring are kept.
 
-    Splits that the files bring are kept. Without a test split, about ``test_fraction`` of the training rows are held out; see
-    ``ffe.splits``. ``valid`` and ``test`` hold further rows, for choosing and for the test; all files stay open while features
-    are read. ``tested``: digests of images that tested in the model that is replaced, and test again.
+    ``valid`` and ``test`` hold further rows, for choosing and for the test; all files stay open while features are read.
+    ``test_fraction`` and ``tested`` as of ``drawn_sides``.
     """
     used = labelled(store)
     unlabelled = sorted(store.paths[row] for row in np.setdiff1d(store.plain, used).tolist())
@@ -118,6 +122,17 @@ def split_rows(
 def labelled(store: FeatureStore) -> np.ndarray:
     """Return the plain rows that have a label: int64 (n,), ascending."""
     return np.flatnonzero((store.labels >= 0) & (store.views == 0))
+
+
+def image_file(store: FeatureStore, row: int) -> Path | None:
+    """Return where the image of a row lies; None where it must not be shown: a file from somebody else must not show others."""
+    root, name = Path(store.source), Path(store.paths[row])
+    file = (root.parent if root.is_file() else root) / name
+    inside = not name.is_absolute() and ".." not in name.parts
+    with contextlib.suppress(OSError):
+        if inside or (file.is_file() and file_digest(file) == store.sha256[row]):
+            return on_disk(file)
+    return None
 
 
 def _check_classes(store: FeatureStore, labels: np.ndarray, groups: np.ndarray, least: int, what: str) -> None:

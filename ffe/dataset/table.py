@@ -61,10 +61,7 @@ class ImageTable:
 
 
 def table_of_store(store: FeatureStore, rows: np.ndarray, class_names: Sequence[str], found: Scan | None = None) -> ImageTable:
-    """Return the images of some rows int64 (N,) of a feature file; the label i means ``class_names[i]``.
-
-    ``found`` is its source, for the places of the files; without it they are not known.
-    """
+    """Return the images of rows int64 (N,); label i means ``class_names[i]``. ``found``, the source, tells where files lie."""
     index = np.asarray([class_names.index(name) for name in store.class_names] + [-1], np.int64)
     columns = (store.paths, store.sha256, store.split, store.group)
     paths, sha256, given, named = (tuple(column[i] for i in rows.tolist()) for column in columns)

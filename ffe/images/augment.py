@@ -1,9 +1,5 @@
 """A picture -> its views: mirrored, enlarged, turned, lit otherwise; always the same ones for the same content.
 
-View 0 is the picture itself. Any other is drawn by a digest of the content, the number of the view and the seed of
-the spec, so every process makes the same one. Each change has draws of its own: another range, or one change more,
-leaves the others as they were.
-
 All that moves pixels is one matrix and one bilinear interpolation; all that changes their values is one table. One
 machine gives equal pixels every time; another processor or release of OpenCV may round a value to the next level.
 """
@@ -79,7 +75,7 @@ def augment(image: np.ndarray, spec: AugmentSpec, sha256: str, view: int) -> np.
 
 
 def draw(spec: AugmentSpec, sha256: str, view: int) -> Change:
-    """Return what a view of the picture with this digest does to it; view 0 does nothing."""
+    """Return what a view does, drawn by digest, view and seed; each change has its own draws. View 0 is the picture itself."""
     if view == 0:
         return Change()
     key = f"view {view} {spec.seed} {sha256}".encode()

@@ -38,8 +38,7 @@ _NAMES = (*DEFAULTS, "ratio", "fill", "seed")
 def parse_augment(text: str) -> AugmentSpec:
     """Read changes, separated by commas, each a name, ``name=value`` or ``name=low-high``; what cannot be is a SpecError.
 
-    A single number f means 1 - f to 1 + f for ``zoom``, ``brightness`` and
-    ``contrast``, as in Keras's ``zoom_range``, and f to 1 for ``crop``.
+    A single number f means 1 - f to 1 + f for ``zoom``, ``brightness`` and ``contrast``, as in Keras, and f to 1 for ``crop``.
     """
     values: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):

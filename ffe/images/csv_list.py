@@ -36,12 +36,9 @@ def encoding_of(head: bytes) -> str | None:
 
 
 def read_list(path: Path) -> tuple[list[LabelledPath], list[Finding]]:
-    """Read a CSV with the columns ``path``, ``label``, and maybe ``split`` and ``group``.
+    """Return the images of a CSV in its order, spelt as the disk spells them, and what is wrong with other lines.
 
-    It is UTF-8, or UTF-16 with its mark; fields end at commas, semicolons, tabs or
-    bars, whichever make the first line name the columns. Of an image that is named
-    twice, the first line counts. The images come in the order of the file, spelt as
-    the disk spells them, with what is wrong with other lines.
+    It is UTF-8, or UTF-16 with its mark. Of an image that is named twice, the first line counts.
     """
     lines = list(io.StringIO(_text(path), newline=""))
     first, delimiter, header = _header(path, lines)

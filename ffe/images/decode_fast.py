@@ -1,7 +1,6 @@
 """JPEG -> uint8 RGB of one size, the short way: libjpeg-turbo decodes at n/8 of the size, n = 1 to 8, then a small resize.
 
-The pixels differ from those of the exact way, by two or three of 255 on
-average on photos: the way is part of the cache key.
+The pixels differ from those of the exact way, by two or three of 255 on average on photos: the way is part of the cache key.
 """
 
 from __future__ import annotations

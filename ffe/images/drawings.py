@@ -18,11 +18,7 @@ _SCALE = 4
 
 
 def draw(kind: Kind, number: int, size: tuple[int, int] = (128, 128)) -> Image.Image:
-    """Draw the head of a cat or of a dog in RGB, of (height, width): the same for the same arguments, on every machine.
-
-    Cats have pointed ears, slit pupils and whiskers; dogs have hanging ears, a
-    long muzzle and a tongue. Colour, place, size and tilt vary alike for both.
-    """
+    """Draw the head of a cat or of a dog in RGB, of (height, width): the same for the same arguments, on every machine."""
     rng = random.Random(f"{kind} {number}")
     height, width = size
     canvas = Image.new("RGB", (width * _SCALE, height * _SCALE), rng.choice(_WALLS))

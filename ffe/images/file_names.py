@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import UserDict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from ffe.base.text import composed
 
@@ -43,27 +44,21 @@ def on_disk(path: Path) -> Path:
     return found
 
 
-class ByName(Generic[_T]):
+class ByName(UserDict[str, _T]):
     """Values by name: those of the very name, else those of one that looks the same; of equal names the last counts."""
 
     def __init__(self, items: Iterable[tuple[str, _T]]) -> None:
-        self._exact = dict(items)
-        self._alike = {composed(name): name for name in self._exact if not name.isascii()}
+        super().__init__(items)
+        self._alike = {composed(name): name for name in self.data if not name.isascii()}
 
-    def __contains__(self, name: str) -> bool:
-        return self.spelt(name) is not None
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.spelt(name) is not None
 
-    def items(self) -> Iterable[tuple[str, _T]]:
-        """Return each name and its value, in the order in which they came."""
-        return self._exact.items()
+    def __missing__(self, name: str) -> _T:
+        return self.data[self.spelt(name) or name]
 
     def spelt(self, name: str) -> str | None:
         """Return a name as it is spelt here; None = there is none like it."""
-        if name in self._exact:
+        if name in self.data:
             return name
         return None if name.isascii() else self._alike.get(composed(name))
-
-    def get(self, name: str) -> _T | None:
-        """Return the value of a name, or None."""
-        spelt = self.spelt(name)
-        return None if spelt is None else self._exact[spelt]

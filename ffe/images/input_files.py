@@ -27,8 +27,8 @@ _AS_TIFF = {"I", "F"}  # all others are converted, as decoding does it
 def named_images(pictures: Picture | Iterable[Picture], max_bytes: int = MAX_BYTES) -> Iterator[tuple[str, Path | bytes]]:
     """Yield the name of each picture, and its file or the content of one: pixels in memory are made a PNG or TIFF file.
 
-    They are one, or several, which need not fit into memory. Arrays are uint8 (H, W, 3) in RGB; of an open file no more is
-    read than shows that it has more than ``max_bytes``. Anything else is a SourceError, once it is reached.
+    They are one, or several, which need not fit into memory. Arrays are uint8 (H, W, 3) in RGB; of an open file no more than
+    ``max_bytes`` and one is read. Anything else is a SourceError, once it is reached.
     """
     if _is_one_image(pictures):
         return iter([_named_image(pictures, max_bytes)])

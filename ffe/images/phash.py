@@ -1,14 +1,11 @@
 """Decoded pixels -> 64 bits that stay nearly the same when a picture is saved again, or resized.
 
-It is pHash: the picture as the mean grey of 32×32 boxes, of their discrete cosine
-transform the 8×8 lowest frequencies without the constant row and column, and of
-each of these whether it is above the median of them.
+It is pHash: the picture as the mean grey of 32×32 boxes, of their discrete cosine transform the 8×8 lowest frequencies
+without the constant row and column, and of each of these whether it is above the median of them. All of it is computed in
+whole numbers (grey in 1/1024, cosines in 1/4096), so the same pixels have the same 64 bits on every machine.
 
-All of it is computed in whole numbers (grey in 1/1024, cosines in 1/4096), so the same pixels have the same 64 bits
-on every machine. Files of earlier versions hold hashes from floats, the same but for 2 bits of one photo in 700.
-
-Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
-Functions" (2010), section 3.2, and ``ph_dct_imagehash`` of pHash.org.
+Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section 3.2, and
+``ph_dct_imagehash`` of pHash.org.
 """
 
 from __future__ import annotations
@@ -29,8 +26,7 @@ _COSINES = np.rint(4096 * np.cos(np.pi / _SIDE * np.outer(np.arange(1, 9), np.ar
 def perceptual_hash(pixels: np.ndarray) -> int:
     """Return the fingerprint of a picture, uint8 (H, W, 3) in RGB, of at most 2**28 pixels, in [0, 2**64).
 
-    0 means "unknown" wherever fingerprints are kept: a picture that does not change from left to right, or from top to
-    bottom, has no such frequencies. It takes about 0.1 ms for 224×224.
+    0 is "unknown": a picture that does not change from left to right, or from top to bottom, has no such frequencies.
     """
     height, width, _ = pixels.shape
     rows = pixels.reshape(height, 3 * width)

@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -70,7 +71,7 @@ def probe_file(file: Path) -> ImageProbe:
     found = ImageProbe()
     try:
         data = read_image(file)
-        found = replace(_header(data), sha256=bytes_digest(data), bytes=len(data))
+        found = ImageProbe(bytes_digest(data), len(data), **_header(data))
         notes: list[str] = []
         phash = perceptual_hash(decode(data, (_SIDE, _SIDE), notes=notes))
     except DecodeError as error:
@@ -78,18 +79,16 @@ def probe_file(file: Path) -> ImageProbe:
     return replace(found, phash=phash if phash.bit_count() >= _LEAST_BITS else UNKNOWN, notes=tuple(notes))
 
 
-def _header(data: bytes) -> ImageProbe:
-    """Return what the header of a picture says: size, format and colours, as far as Pillow can tell."""
-    found = ImageProbe()
+def _header(data: bytes) -> dict[str, Any]:
+    """Return what the header of a picture says, by the fields of ``ImageProbe``, as far as Pillow can tell."""
+    found: dict[str, Any] = {}
     with contextlib.suppress(Exception):  # decode() says what is wrong with it
-        height, width = upright_size(data)
-        found = replace(found, height=height, width=width)
+        found["height"], found["width"] = upright_size(data)
         with Image.open(io.BytesIO(data)) as image:
-            kind = _SAME_FORMAT.get(image.format or "", image.format or "")
             transparent = image.mode in {"RGB", "L", "P"} and "transparency" in image.info
-            colours = COLOURS.get(image.mode, image.mode) + (", transparent" if transparent else "")
-            found = replace(found, format=kind, colours=colours)
-            found = replace(found, animated=bool(getattr(image, "is_animated", False)) and image.format != "MPO")
+            found["format"] = _SAME_FORMAT.get(image.format or "", image.format or "")
+            found["colours"] = COLOURS.get(image.mode, image.mode) + (", transparent" if transparent else "")
+            found["animated"] = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
     return found
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 Split = Literal["", "train", "valid", "test"]
+# nothing is made of a source before what is refused is mended
+Level = Literal["refused", "warning", "note"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -28,7 +31,6 @@ class LabelledPath(NamedTuple):
 class Finding:
     """Something about a source that a user should know."""
 
-    # ``refused`` (nothing is made of the source before it is mended), ``warning``, or ``note``
-    level: Literal["refused", "warning", "note"]
+    level: Level
     text: str  # what it is and what to do, in a sentence or two
     lines: tuple[int, ...] = ()  # of the CSV, from 1; empty where it is no matter of lines

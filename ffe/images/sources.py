@@ -16,7 +16,7 @@ from ffe.images.csv_list import read_list
 from ffe.images.file_names import is_text, on_disk, printable
 from ffe.images.folder_layout import Kind, has_image_suffix, layout_of
 from ffe.images.folder_walk import FolderWalk
-from ffe.images.records import Finding, LabelledPath, Split
+from ffe.images.records import LEVELS, Finding, LabelledPath, Split
 
 log = logging.getLogger("ffe")
 
@@ -52,21 +52,10 @@ class Scan:
 
 
 def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
-    """List the images of a source, and say what is odd about it.
+    """List the images of a folder or CSV, and say in the log what is odd about it; what must be mended is a SourceError.
 
-    A folder is understood by its subfolders: one per class; or one per split
-    (``train``, ``valid``, ``val``, ``validation``, ``test``) with class folders
-    inside; or one per class with split folders inside; or none at all (a flat,
-    unlabelled folder).
-    A CSV has the columns ``path`` and ``label``, and may have ``split`` and
-    ``group``; its paths are relative to the CSV. Hidden files are passed over. Links are
-    followed; a loop of links ends, and a folder that is reached twice within a class
-    counts once. Names that look the same are the same: they are compared in the form NFC.
-    ``output`` is a file that is being made from the source; inside the folder it is no image.
-
-    Raises:
-        SourceError: the source is missing, empty, or can be read in two ways; a line of
-            the CSV cannot be used; a whole class cannot be read.
+    A folder may hold class folders, splits of class folders, class folders of splits, or images alone. Hidden files are passed
+    over; links are followed. ``output`` is a file that is being made from the source; inside the folder it is no image.
     """
     found = list_images(source, output)
     refused = [finding for finding in found.findings if finding.level == "refused"]
@@ -137,10 +126,9 @@ def _why_no_text(path: str) -> str:
 def _lost_folders(
     root: Path, walk: FolderWalk, used: Iterable[str], left_out: list[tuple[str, str]], deep: int
 ) -> Iterator[Finding]:
-    """Yield the class folders, and splits, that give no image: refused where there is something in them that cannot be read.
+    """Yield the class folders, ``deep`` folders deep, and splits, that give no image: refused where they are not empty.
 
-    ``used`` has the paths of the images, ``left_out`` what gives none, and why; empty folders are added. Class folders lie
-    ``deep`` folders deep.
+    ``used`` has the paths of the images, ``left_out`` what gives none, and why; empty folders are added.
     """
     filled = {top for path in used for top in _tops(path)}
     why: dict[str, str] = {}
@@ -193,8 +181,7 @@ def _make_scan(
         ImageRecord(entry.path, root / entry.path, index[entry.label], entry.split, entry.group, entry.line)
         for entry in sorted(entries, key=lambda entry: entry.path)
     )
-    order = ("refused", "warning", "note").index
-    findings = sorted((*findings, *_findings_of_names(spelt, class_names)), key=lambda finding: order(finding.level))
+    findings = sorted((*findings, *_findings_of_names(spelt, class_names)), key=lambda finding: LEVELS.index(finding.level))
     out = sorted((printable(path), why) for path, why in left_out)
     return Scan(root, kind, class_names, records, tuple(out), tuple(findings))
 

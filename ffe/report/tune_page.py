@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ffe._version import __version__
 from ffe.base.text import counted, few, quoted, share_text
-from ffe.dataset.image_files import with_files
 from ffe.dataset.load_features import pooled_rows
 from ffe.dataset.stored_rows import StoredSplit
 from ffe.dataset.table import ImageTable
@@ -88,7 +88,7 @@ def _shown(rows: StoredSplit) -> ImageTable:
     """Return the images with the places of their files, and warn of those that are gone; anonymous rows show none."""
     if not any(rows.images.sha256):
         return rows.images
-    images = with_files(rows)
+    images = replace(rows.images, files=rows.files())
     gone = [path for path, file in zip(images.paths, images.files, strict=True) if file is None or not file.is_file()]
     if gone:
         log.warning(

@@ -18,15 +18,13 @@ def assign_folds(
     groups: np.ndarray,
     folds: int,
     seed: int,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str],
 ) -> np.ndarray:
     """Return the fold of each row, int64 (N,) in [0, folds), with about equal size and equal share of every class.
 
-    Groups are assigned whole, the largest first, those of one size in the order of
-    a keyed digest; each to the fold that has the fewest rows of its class (of
-    its rarest one, where it has several), of such folds to the smallest one, of
-    such to the first. Columns as of ``ffe.splits.holdout.hold_out``; ``class_names`` are for messages.
-    A DataError where there are more folds than groups, or than groups of one class.
+    Groups are assigned whole, the largest first, those of one size in the order of a keyed digest; each to the fold that has
+    the fewest rows of its rarest class, of such to the smallest, of such to the first. Columns as of ``hold_out``. A DataError
+    where there are more folds than groups, or than groups of one class.
     """
     order = np.argsort(groups, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
@@ -39,7 +37,7 @@ def assign_folds(
     for label in sorted(count):
         if count[label] < folds:
             images = len({sha256[i] for i in np.flatnonzero(labels == label).tolist()})
-            raise DataError(_too_few(_named(label, class_names), images, count[label], folds))
+            raise DataError(_too_few(class_names[label], images, count[label], folds))
     keys = {digest: bytes_digest(f"fold {seed} {digest}".encode()) for digest in set(sha256)}
     fold = np.zeros(len(labels), np.int64)
     filled = np.zeros((folds, int(labels.max()) + 1), np.int64)
@@ -52,21 +50,17 @@ def assign_folds(
     alone = np.flatnonzero((filled.max(axis=0) == filled.sum(axis=0)) & (filled.sum(axis=0) > 0))
     if len(alone):
         raise DataError(
-            f"All images of the class {_named(int(alone[0]), class_names)} fall into one fold, because they belong together with "
+            f"All images of the class '{class_names[alone[0]]}' fall into one fold, because they belong together with "
             "images of other classes; look for wrong labels, or use fewer --folds."
         )
     return fold
 
 
-def _named(label: int, class_names: Sequence[str] | None) -> str:
-    return f"number {label}" if class_names is None else f"'{class_names[label]}'"
-
-
 def _too_few(name: str, images: int, groups: int, folds: int) -> str:
     if images < folds:
         different = counted(images, "different image")
-        return f"The class {name} has {different} for {folds:,} folds; add images of it, or use fewer --folds."
+        return f"The class '{name}' has {different} for {folds:,} folds; add images of it, or use fewer --folds."
     return (
-        f"The {counted(images, 'image')} of the class {name} form only {counted(groups, 'group')} that must stay together, "
+        f"The {counted(images, 'image')} of the class '{name}' form only {counted(groups, 'group')} that must stay together, "
         f"for {folds:,} folds; add other images of it, or use fewer --folds."
     )

@@ -1,19 +1,4 @@
-"""Images that must stand on one side of a split, because they show the same thing.
-
-The four causes, and how well each kind of copy is found: docs/design/splits.md.
-
-The cosine is that of average-pooled features after a signed square root, each
-of them then shifted and scaled to mean 0 and variance 1 over the images at
-hand: what all images share counts for nothing, and a few large features do not
-decide. Features of random networks, and of drawn pictures, remain much alike
-all the same. So the spread of the cosines is measured, as σ = median/0.6745;
-directions of 1/σ² dimensions have such a spread, and a cosine that those would
-reach by chance is not enough either: anywhere among all pairs with a
-probability of 0.01 (near), or by a given pair with one of 0.001 (re-encoded).
-Photos have a σ of 0.11 to 0.13, and the bounds hold; random networks have one
-of 0.35, and the bounds rise to 0.99 and 0.87. A pair within a millionth of a
-bound may be joined on one processor and not on another.
-"""
+"""Images that must stand on one side of a split, because they show the same thing; docs/design/splits.md has the causes."""
 
 from __future__ import annotations
 
@@ -29,8 +14,8 @@ LEAST_COSINE = 0.5
 NEAR_COSINE = 0.77
 
 _ALONE_BITS = 2  # without features
-_CHANCE_ANYWHERE = 0.01
-_CHANCE_OF_A_PAIR = 0.001
+_CHANCE_ANYWHERE = 0.01  # that one of all pairs is near
+_CHANCE_OF_A_PAIR = 0.001  # that a given pair is re-encoded
 _BLOCK = 2048
 _SAMPLE = 2000
 _MOST_LINKS = 1 << 20
@@ -77,10 +62,9 @@ def find_groups(
 ) -> Groups:
     """Find the images that must stay together; the order of the rows decides nothing but the numbers of the groups.
 
-    Takes perceptual hashes uint64 (N,), 0 = unknown, and average-pooled features
-    float32 (N, C), finite: without them no image counts as near, and as re-encoded
-    only if at most 2 bits differ. An empty name is none. All pairs are compared, block by block:
-    25,000 rows of 1,024 features take 11 s on two cores, and 190 MiB beside the features.
+    Takes perceptual hashes uint64 (N,), 0 = unknown, and average-pooled features float32 (N, C), finite: without them no image
+    counts as near, and as re-encoded only if at most 2 bits differ. An empty name is none. All pairs are compared: 25,000 rows
+    of 1,024 features take 11 s on two cores, and 190 MiB beside the features.
     """
     first, image = _different(sha256)
     links = {cause: _Links(len(first)) for cause in CAUSES}
@@ -146,9 +130,7 @@ def _different(sha256: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 def _numbered(labels: np.ndarray) -> np.ndarray:
     """Number groups by their first row."""
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse.reshape(-1)]
+    return np.argsort(np.argsort(first))[inverse.reshape(-1)]
 
 
 def _standardised(features: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -165,7 +147,11 @@ def _standardised(features: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _bounds(x: np.ndarray, sample: Sequence[int]) -> tuple[float, float]:
-    """Return the least cosine for re-encoded, and for near: the stated ones, or more where chance would reach them."""
+    """Return the least cosine for re-encoded, and for near: the stated ones, or more where chance would reach them.
+
+    The spread σ of the cosines, median/0.6745, is that of directions of 1/σ² dimensions: 0.11 to 0.13 for photos, whose bounds
+    hold; 0.35 for random networks, whose bounds rise to 0.87 and 0.99.
+    """
     from scipy.special import betaincinv
 
     if len(sample) < 2:

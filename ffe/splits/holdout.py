@@ -41,18 +41,10 @@ def hold_out(
     training: np.ndarray | None = None,
     tested: Collection[str] = (),
 ) -> HoldOut:
-    """Hold out images for the test, about the same share of every class.
+    """Hold out about ``fraction``, in (0, 1), of the images of every class, whole groups; docs/design/splits.md has the rules.
 
-    Each group draws a number in [0, 16**13) from a digest of its first member
-    (the smallest name, or without names the smallest digest) and the seed, and
-    tests if that is below ``fraction``, in (0, 1), of 16**13. Where the share of
-    the rows that test is then off by more than ``SLACK``, the groups whose draws
-    were nearest to it change sides, one by one, as long as that helps. Where a
-    class has two groups or more, at least one of them trains and at least one tests.
-
-    Labels are int64 (N,), all >= 0; ``groups`` int64 (N,) are ``Groups.ids``, and
-    copies are of one group; an empty name is none. Rows of ``training``, bool (N,),
-    must not test, and what belongs to them and would test is left out. Images whose
+    Labels are int64 (N,), all >= 0; ``groups`` int64 (N,) are ``Groups.ids``, and copies are of one group; an empty name is
+    none. Rows of ``training``, bool (N,), must not test, and what belongs to them and would test is left out. Images whose
     digests are in ``tested`` tested before: they and what belongs to them test.
     """
     fixed = np.zeros(len(labels), bool) if training is None else training
@@ -69,7 +61,7 @@ def hold_out(
     tests[[number for number in order if drawn[number] < limit]] = True
     known = np.zeros(count, bool)
     known[group[[row for row in np.flatnonzero(~fixed).tolist() if sha256[row] in tested]]] = True
-    kept = sum(sha256[row] in tested for row in np.flatnonzero(known[group] & ~tests[group]).tolist()) if tested else 0
+    kept = sum(sha256[row] in tested for row in np.flatnonzero(known[group] & ~tests[group]).tolist())
     tests |= known
     held_back = np.bincount(group[fixed], minlength=count) > 0  # rows that must not test belong to them
     sizes = np.bincount(group, minlength=count)
@@ -104,9 +96,8 @@ def _drawn(key: str, seed: int) -> int:
 def _bring_near(tests: np.ndarray, order: Sequence[int], sizes: np.ndarray, known: np.ndarray, limit: int, total: int) -> int:
     """Move groups until the share that tests is within ``SLACK``, in whole numbers; return how many rows came into the test.
 
-    Changes ``tests`` bool (G,) in place. ``order`` has the groups that may move, by
-    their draws; those of ``known`` bool (G,) stay in the test; ``limit`` is the share
-    of ``total`` rows that is asked, times ``_DRAWS``.
+    Changes ``tests`` bool (G,) in place. ``order`` has the groups that may move, by their draws; those of ``known`` bool (G,)
+    stay in the test; ``limit`` is the share of ``total`` rows that is asked, times ``_DRAWS``.
     """
     off = sum(int(sizes[number]) for number in order if tests[number]) * _DRAWS - limit * total
     most = (math.ceil(SLACK * _DRAWS) + 1) * total  # and one for what was rounded

@@ -77,7 +77,7 @@ class Images:
         labels, count, each = self.labels[chosen], len(chosen), self.x.shape[1]
         digests = [self._sha256[i] for i in chosen]
         train = np.arange(count)
-        parts = fold_parts(train, assign_folds(labels, digests, self._groups[chosen], 5, 0))
+        parts = fold_parts(train, assign_folds(labels, digests, self._groups[chosen], 5, 0, self.class_names))
         grid = (1, 1, self.x.shape[2])
         if views == "none":
             return Problem(self.x[chosen, 0], labels, train, parts, len(self.class_names), grid)
