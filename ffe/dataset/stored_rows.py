@@ -15,7 +15,7 @@ from ffe.base.digests import file_digest
 from ffe.base.text import counted, few, quoted
 from ffe.dataset.assign_sides import ImageSplit, drawn_sides
 from ffe.dataset.class_checks import check_two_classes, least_images, too_few, too_few_text
-from ffe.dataset.leaks import leaking, warn_of_leaks
+from ffe.dataset.leaks import warn_of_leaks
 from ffe.dataset.load_features import load_rows, pooled_rows
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import DataError, ModelMismatchError
@@ -49,10 +49,6 @@ class StoredSplit(ImageSplit):
     def files(self) -> tuple[Path | None, ...]:
         """Return where the images lie, as far as their feature files tell; the files may be gone by now."""
         return tuple(image_file(self.stores[i], row) for i, row in self.origin.tolist())
-
-    def leaking(self, cause: str = "named") -> np.ndarray:
-        """Return which test rows belong to one that trains or chooses: bool (N,); see ``ffe.dataset.leaks``."""
-        return leaking(self.side, self.groups, cause)
 
 
 def split_rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from ffe.base.text import numbered
+from ffe.base.arrays import empty_array
+from ffe.base.text import none_could, numbered
 from ffe.dataset.class_checks import check_readable
-from ffe.images.decode_all import decode_source
+from ffe.errors import SourceError
 from ffe.images.limits import Limits
-from ffe.images.loader import DecodedImage
+from ffe.images.loader import DecodedImage, ImageStream
 from ffe.images.sources import ImageRecord, Scan
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import in_row_order
+
+log = logging.getLogger("ffe")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +99,30 @@ def table_of_files(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, ImageTable, int]:
-    """Decode all images of a source, in the order of a feature file; the label i means ``class_names[i]``.
+    """Decode all images of a source, in the order of a feature file; ``progress`` is called with how many are done, of how many.
 
-    Return pixels uint8 (N, H, W, 3), the images, and how many files gave none. A SourceError where a class has none.
+    Returns:
+        pixels uint8 (N, H, W, 3), RGB, a memory map of a temporary file where memory is short; the images, whose label i means
+        ``class_names[i]``; and how many files gave none. A SourceError where a class has none.
     """
     records = in_row_order(found.records)
-    pixels, items, failed = decode_source(records, preprocess, limits=limits, workers=workers, progress=progress)
+    pixels = empty_array((len(records), *preprocess.size, 3), np.uint8, "pixels")
+    read: list[DecodedImage] = []
+    failed: dict[int, str] = {}
+    with ImageStream((record.file for record in records), preprocess, workers=workers, limits=limits) as images:
+        for item in images:
+            if item.pixels is None:
+                failed[item.index] = str(item.error)
+            else:
+                pixels[len(read)] = item.pixels
+                read.append(replace(item, pixels=None))
+            progress(item.index + 1, len(records))
+        for text in images.note_texts(lambda index: records[index].path):
+            log.warning("%s", text)
+    if not read:
+        first = next((f" (the first, '{records[i].path}': {why})" for i, why in failed.items()), "")
+        none = none_could(len(records), "image")
+        raise SourceError(f"{none} be read{first}; check the paths, and that they are pictures.")
     check_readable(found.class_names, records, failed)
-    return pixels, table_of_records(records, items, found.class_names, class_names), len(failed) + len(found.left_out)
+    table = table_of_records(records, read, found.class_names, class_names)
+    return pixels[: len(read)], table, len(failed) + len(found.left_out)

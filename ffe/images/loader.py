@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import sys
@@ -118,10 +119,9 @@ class ImageStream:
         self._limits = limits
         self._views = views
         self._augment = augment
-        self._may_grow = workers is None
         self._turns = threading.Semaphore(self.workers)
         self._lock = threading.Lock()
-        self._most = _MOST_WORKERS_A_CORE * cores() if self._may_grow else self.workers
+        self._most = _MOST_WORKERS_A_CORE * cores() if workers is None else self.workers
         self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
         self._running: deque[Future[list[DecodedImage]]] = deque()
         self._waiting: deque[tuple[int, Path | bytes, Future[list[DecodedImage]]]] = deque()  # what to decode
@@ -131,13 +131,10 @@ class ImageStream:
 
     def prefetch(self) -> None:
         """Begin to decode, before the first image is asked for."""
-        while len(self._running) < self.ahead:
-            index_and_file = next(self._files, None)
-            if index_and_file is None:
-                return
+        for index, file in itertools.islice(self._files, max(0, self.ahead - len(self._running))):
             outcome: Future[list[DecodedImage]] = Future()
             self._running.append(outcome)
-            self._waiting.append((*index_and_file, outcome))
+            self._waiting.append((index, file, outcome))
             self._pool.submit(self._work)
 
     def __iter__(self) -> Iterator[DecodedImage]:
@@ -204,7 +201,7 @@ class ImageStream:
     def _adapt_workers(self) -> None:
         """Take on as many threads again, if the caller waits, and the threads wait for files rather than for cores."""
         now = time.monotonic()
-        if not self._may_grow or now - self._checked_at < _CHECK_SECONDS:
+        if self.workers >= self._most or now - self._checked_at < _CHECK_SECONDS:
             return
         seen = (self.waited, time.process_time(), self.read_seconds, self.decoding)
         passed = now - self._checked_at

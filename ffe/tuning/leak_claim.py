@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ffe.dataset.leaks import flattering
+from ffe.dataset.leaks import flattering, leaking
 from ffe.dataset.stored_rows import StoredSplit
 from ffe.specs import SearchSpec
 from ffe.tuning.problem import Problem, fold_parts
@@ -70,15 +70,15 @@ def leak_of(
         if all(len(score) and len(np.unique(naive.labels[fit])) == naive.classes for fit, score in naive.parts):
             claimed = score_once(naive, spec, single.head, single.parameters)
     testing = rows.side == "test"
-    leaking, right = rows.leaking()[testing], probabilities.argmax(axis=1) == rows.images.labels[testing]
+    leaks, right = leaking(rows.side, rows.groups)[testing], probabilities.argmax(axis=1) == rows.images.labels[testing]
     return Leak(
         groups=rows.groups.count,
         images=rows.groups.images,
         links=dict(rows.groups.links),
         honest=mean_accuracy(problem, single.probabilities),
         claimed=None if claimed is None else mean_accuracy(naive, claimed.probabilities),
-        test_leaking=int(leaking.sum()),
-        test_clean=float(right[~leaking].mean()) if leaking.any() and not leaking.all() else None,
+        test_leaking=int(leaks.sum()),
+        test_clean=float(right[~leaks].mean()) if leaks.any() and not leaks.all() else None,
         valid_leaking=int(flattering(rows.side, rows.groups).sum()),
         extra=rows.groups.extra,
     )

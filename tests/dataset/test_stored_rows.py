@@ -13,6 +13,7 @@ import pytest
 
 from ffe.backbones.resolve import make_spec
 from ffe.base.digests import bytes_digest
+from ffe.dataset.leaks import leaking
 from ffe.dataset.stored_rows import StoredSplit, split_rows
 from ffe.errors import DataError
 from ffe.store.reader import FeatureStore
@@ -102,7 +103,7 @@ def test_what_belongs_together_stands_on_one_side(tmp_path: Path) -> None:
         assert sides[i] == sides[60 + i]
     for start in (90, 100, 110):
         assert len(set(sides[start : start + 10])) == 1
-    assert not rows.leaking().any()
+    assert not leaking(rows.side, rows.groups).any()
 
 
 def test_four_near_copies_of_each_photo_waste_none(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_four_near_copies_of_each_photo_waste_none(tmp_path: Path) -> None:
     assert rows.groups.count == 150
     assert rows.counts()["left_out"] == 0
     assert 0.15 <= rows.counts()["test"] / 750 <= 0.25
-    assert not rows.leaking().any()
+    assert not leaking(rows.side, rows.groups).any()
 
 
 def test_what_was_moved_or_kept_is_said(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
@@ -164,8 +165,8 @@ def test_leaks_of_given_splits_are_counted_by_cause(tmp_path: Path, warnings: py
     splits = ["train"] * 20 + ["valid"] * 20 + ["test"] * 20
     rows = split(write(tmp_path / "f.h5", features, images=images, names=names, phash=phash, splits=splits))
     assert by_name(rows, rows.side) == splits
-    assert [i for i, leaks in enumerate(by_name(rows, rows.leaking())) if leaks] == [40, 41, 42, 43, 44]
-    assert [i for i, leaks in enumerate(by_name(rows, rows.leaking("re-encoded"))) if leaks] == [40, 41]
+    assert [i for i, leaks in enumerate(by_name(rows, leaking(rows.side, rows.groups))) if leaks] == [40, 41, 42, 43, 44]
+    assert [i for i, leaks in enumerate(by_name(rows, leaking(rows.side, rows.groups, "re-encoded"))) if leaks] == [40, 41]
     sentences = [
         "1 image stands in the test split and in another one, so the test score is too good",
         "1 image of the test split is an image of another one, saved again or resized, so the test score is too good",
@@ -199,7 +200,7 @@ def test_leaks_between_files_are_found(tmp_path: Path) -> None:
     features = values(range(100, 110))
     features[3] = values([7])[0] * np.float32(1.02)
     rows = split(main, test=write(tmp_path / "t.h5", features, images=range(100, 110)))
-    assert [rows.images.paths[i] for i in np.flatnonzero(rows.leaking())] == ["test:0003.png"]
+    assert [rows.images.paths[i] for i in np.flatnonzero(leaking(rows.side, rows.groups))] == ["test:0003.png"]
 
 
 @pytest.mark.parametrize("name", ["valid", "test"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,18 @@ import pytest
 from ffe.base.arrays import empty_array
 from ffe.base.digests import file_digest
 from ffe.base.system import taken_disk
+from ffe.dataset.table import table_of_files
 from ffe.errors import DiskFullError, SourceError
 from ffe.images.decode import decode
-from ffe.images.decode_all import decode_source
 from ffe.images.limits import Limits
-from ffe.images.sources import scan
+from ffe.images.sources import Scan, scan
 from ffe.specs import PreprocessSpec
+from ffe.store.writer import in_row_order
+
+
+def first_cats(pictures: Path) -> Scan:
+    found = scan(pictures / "cat")
+    return replace(found, records=found.records[:5])
 
 
 @pytest.mark.parametrize("free", [1 << 30, 8])
@@ -27,13 +34,14 @@ def test_they_are_those_that_the_decoder_gives(
     """In memory, or in a temporary file that goes with the array."""
     monkeypatch.setattr("ffe.base.arrays.free_memory", lambda: free)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    records = scan(pictures).records[:5]
+    five = first_cats(pictures)
     seen: list[tuple[int, int]] = []
     preprocess = PreprocessSpec((20, 30), "none")
-    found, items, failed = decode_source(records, preprocess, progress=lambda done, total: seen.append((done, total)))
-    assert ([item.index for item in items], failed) == ([0, 1, 2, 3, 4], {})
+    found, images, skipped = table_of_files(five, (), preprocess, Limits(), progress=lambda *now: seen.append(now))
+    records = in_row_order(five.records)
+    assert (images.paths, skipped) == (tuple(record.path for record in records), 0)
     assert seen == [(i, 5) for i in range(1, 6)]
-    assert [item.sha256 for item in items] == [file_digest(record.file) for record in records]
+    assert list(images.sha256) == [file_digest(record.file) for record in records]
     for pixels, record in zip(found, records, strict=True):
         np.testing.assert_array_equal(pixels, decode(record.file.read_bytes(), (20, 30)))
     assert any(tmp_path.iterdir()) == (free == 8)
@@ -49,7 +57,7 @@ def test_where_neither_memory_nor_the_temporary_disk_has_room_it_is_said(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("ffe.base.system._fallocate", lambda descriptor, size: errno.ENOSPC)
     for make, sentence in (
-        (lambda: decode_source(scan(pictures).records[:5], PreprocessSpec((20, 30), "none")), "The pixels take 8.8 KiB"),
+        (lambda: table_of_files(first_cats(pictures), (), PreprocessSpec((20, 30), "none"), Limits()), "The pixels take 8.8 KiB"),
         (lambda: empty_array((3, 4)), "The features take 48 B"),
     ):
         with pytest.raises(DiskFullError) as raised:
@@ -73,11 +81,11 @@ def test_the_room_of_a_map_is_taken_before_it_is_filled(tmp_path: Path, monkeypa
 def test_what_cannot_be_read_leaves_no_row(pictures: Path, tmp_path: Path) -> None:
     for number, record in enumerate(scan(pictures).records[:3]):
         (tmp_path / f"{number}.png").write_bytes(b"no picture" if number == 1 else record.file.read_bytes())
-    pixels, items, failed = decode_source(scan(tmp_path).records, PreprocessSpec((8, 8), "none"))
-    assert [item.index for item in items] == [0, 2]
+    found, preprocess = scan(tmp_path), PreprocessSpec((8, 8), "none")
+    pixels, images, skipped = table_of_files(found, (), preprocess, Limits())
+    assert (images.paths, skipped) == (("0.png", "2.png"), 1)
     assert pixels.shape == (2, 8, 8, 3)
-    assert list(failed) == [1]
     with pytest.raises(
         SourceError, match=r"None of the 3 images could be read \(the first, '0.png': .*check the paths, and that"
     ):
-        decode_source(scan(tmp_path).records, PreprocessSpec((8, 8), "none"), limits=Limits(bytes=5))
+        table_of_files(found, (), preprocess, Limits(bytes=5))
