@@ -66,11 +66,9 @@ def check_head(head: Head, model: str) -> None:
 def warm_start(head: Head, factor: float, dropout: float | None = None, x: np.ndarray | None = None) -> WarmStart:
     """Return the layers of a head that ``can_learn``; its temperature goes into the last, so that they answer as the model does.
 
-    A linear svm of more than two classes votes, which no layer can do: its
-    layer sums the decision values of each class instead, scaled so that the
-    probabilities come as near to those of the votes as one factor can bring them.
-    Only such a one needs ``x``: float32 (n, d), rows as ``head.map.rowwise`` gives
-    them. ``dropout`` None = that of a dense head, and 0.2 for the others.
+    A linear svm of more than two classes votes, which no layer can do: its layer sums the decision values of each class instead,
+    scaled so that the probabilities come as near to those of the votes as one factor can bring them. Only such a one needs ``x``:
+    float32 (n, d), rows as ``head.map.rowwise`` gives them. ``dropout`` None = that of a dense head, and 0.2 for the others.
     """
     arrays, rate = head.arrays(), head.parameters.get("dropout_rate", _LINEAR_DROPOUT) if dropout is None else dropout
     parameters = {name: head.parameters[name] for name in (*_SHAPE_OF_MAP, *_SHAPE_OF_DENSE) if name in head.parameters}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,10 +30,10 @@ class Activations:
         self._store = store
         self._shape = tuple(shape)
         self.plain = np.flatnonzero(store.views == 0)
-        place = {store.paths[row]: i for i, row in enumerate(self.plain)}
-        self._turns: list[list[int]] = [[] for _ in self.plain]  # rows of the views of each image, by their number
+        rows_of: dict[str, list[int]] = defaultdict(list)  # by their views' number
         for row in np.argsort(store.views, kind="stable").tolist():
-            self._turns[place[store.paths[row]]].append(row)
+            rows_of[store.paths[row]].append(row)
+        self._turns = [rows_of[store.paths[row]] for row in self.plain]
         self.in_memory = fits_in_memory(4 * len(store) * store.dims)
         self._rows = store.features() if self.in_memory else None
 
@@ -67,8 +68,7 @@ class DecodedImages:
             view %= 1 + self.views
         if self.engine is None:
             return preprocess(self._images(rows, view), self.mode)
-        changes = bool(view) and self.change is not None
-        if changes or not self._keeps:
+        if (view and self.change is not None) or not self._keeps:
             return self._through(self.engine, self._images(rows, view))
         missing = np.asarray([row for row in rows.tolist() if row not in self._plain], np.int64)
         if len(missing):

@@ -30,23 +30,19 @@ class JoinedModel:
         x = map_features(keras.layers.Flatten(name="features")(backbone.outputs[0]), start.map)
         if start.dropout and start.drop_features:
             x = keras.layers.Dropout(start.dropout, seed=seed)(x)
-        for i, (kernel, _) in enumerate(start.layers):
+        for i, (kernel, bias) in enumerate(start.layers):
             last = i == len(start.layers) - 1
             if last and start.dropout and not start.drop_features:
                 x = keras.layers.Dropout(start.dropout, seed=seed)(x)
             layer = keras.layers.Dense(kernel.shape[1], activation=None if last else "relu", name=f"head{i}")
             x = layer(x)
+            layer.set_weights([kernel, bias])
             self._dense.append(layer)
         self._logits = x
-        for layer, values in zip(self._dense, start.layers, strict=True):
-            layer.set_weights(list(values))
 
     def head_layers(self) -> Layers:
         """Return (kernel, bias) float32 of the head's layers as they are now."""
-        import keras
-
-        to_numpy = keras.ops.convert_to_numpy
-        return [(np.array(to_numpy(layer.kernel)), np.array(to_numpy(layer.bias))) for layer in self._dense]
+        return [(np.array(kernel), np.array(bias)) for kernel, bias in (layer.get_weights() for layer in self._dense)]
 
     def above(self, layer: str) -> keras.Model:
         """Return the part from a layer's output (not included; empty = the input) to the logits, made quick to train."""

@@ -23,8 +23,7 @@ class MadeFiles:
         self._folder = options.folder
         self._keeps = options.keep_cache
         self._own = options.cache is None  # whether the folder serves one output alone
-        self._made: list[Path] = []
-        self._there: list[Path] = []
+        self._made_here: dict[Path, bool] = {}  # each file; False = it was there, whole
         self._made_folder = False
         self._listed: set[str] = set()
 
@@ -33,10 +32,10 @@ class MadeFiles:
         if not self._folder.is_dir():
             self._folder.mkdir()
             self._made_folder = True
-        if path in self._made or path in self._there:
+        if path in self._made_here:
             return False
-        (self._there if path.exists() else self._made).append(path)
-        if self._own and not self._keeps and path in self._made:
+        self._made_here[path] = not path.exists()
+        if self._own and not self._keeps and self._made_here[path]:
             self._write_list(self._listed | {path.name, *(["."] if self._made_folder else [])})
         return True
 
@@ -55,12 +54,10 @@ class MadeFiles:
         except DiskFullError:
             raise
         except FfeError:
-            self._delete(self._made)
+            self._delete([path for path, made in self._made_here.items() if made])
             raise
         else:
-            left = [path for path in self._there if path.name in self._listed]
-            self._there = [path for path in self._there if path not in left]
-            self._delete([*self._made, *left])
+            self._delete([path for path, made in self._made_here.items() if made or path.name in self._listed])
 
     def _delete(self, files: list[Path]) -> None:
         whole = self._made_folder or "." in self._listed
@@ -68,7 +65,7 @@ class MadeFiles:
             for path in files:
                 path.unlink(missing_ok=True)
                 delete_folder(journal_folder(path))
-            if self._there:
+            if len(files) < len(self._made_here):
                 log.info("activations that an earlier run left stay in '%s'; delete what you need no more", self._folder)
         if self._own:
             self._write_list(self._listed - {path.name for path in files})

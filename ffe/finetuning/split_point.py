@@ -45,19 +45,13 @@ def find_cut(model: keras.Model, learning: Sequence[keras.layers.Layer], *, from
     furthest = 0  # the last operation that needs an output of one before this
     weighs = False  # whether anything so far is worth doing once only
     for place, operation in enumerate(model.operations[: min(order[id(layer)] for layer in learning)]):
-        weighs = weighs or _has_kernel(operation)
+        weighs = weighs or any(weight.name.endswith("kernel") for weight in getattr(operation, "weights", ()))
         if furthest <= place and weighs and _can_be_named(operation, from_file):
             best = operation
         furthest = max(furthest, reached[place])
     if best is None:
         return Cut("input", "", tuple(model.input_shape[1:]))
     return Cut("inside", best.name, tuple(int(n) for n in tensor_of(model, best.name).shape[1:]))
-
-
-def _has_kernel(operation: Any) -> bool:
-    import keras
-
-    return isinstance(operation, keras.layers.Layer) and any(weight.name.endswith("kernel") for weight in operation.weights)
 
 
 def _can_be_named(operation: Any, from_file: bool) -> bool:

@@ -77,8 +77,7 @@ class Trainer:
 
         It takes what the source gives to logits (n, 1 or K), and holds the best weights so far. Ctrl-C ends it likewise, once
         there are weights that are better than the start; before, it is raised, as is a DataError where the loss is no number.
-        Of equal losses the earlier epoch is kept; where two are equal but for their
-        last bits, another processor may keep the other one.
+        Of losses that differ in their last bits alone, another processor may find another one the least.
         """
         spec, start, count = self.spec, self.spec.learning_rate[number - 1], self.spec.epochs[number - 1]
         optimizer = make_optimizer(spec.optimizer, start, spec.weight_decay)
@@ -131,7 +130,8 @@ class Trainer:
         for done, (rows, x) in enumerate(batches(source, order, size, self._view), start=1):
             model.reset_metrics()  # some versions of Keras do so by themselves, others go on adding up
             labels = self.labels[rows]
-            of_batch: Any = model.train_on_batch(x, targets(labels, model), sample_weight=self.weights[labels])
+            wanted = labels.astype(np.float32)[:, None] if model.output_shape[-1] == 1 else labels
+            of_batch: Any = model.train_on_batch(x, wanted, sample_weight=self.weights[labels])
             sums += len(rows) * np.asarray(of_batch, np.float64)
             seen += len(rows)
             self.on_step(Step(number, epoch, done, total))
@@ -182,11 +182,6 @@ def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> No
         metrics=[keras.metrics.MeanMetricWrapper(right, name="accuracy")],
         jit_compile=False if on_cpu else "auto",
     )
-
-
-def targets(labels: np.ndarray, model: keras.Model) -> np.ndarray:
-    """Return labels int64 (n,) as the loss takes them: float32 (n, 1) for one logit, else as they are."""
-    return labels.astype(np.float32)[:, None] if model.output_shape[-1] == 1 else labels
 
 
 def loss_and_accuracy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

@@ -76,17 +76,20 @@ class TrainingOptions:
     @contextlib.contextmanager
     def logged(self) -> Iterator[Self]:
         """Lend the same options, whose epochs go into TensorBoard's logs too, if they are wanted."""
-        with _without_tracing_advice():
+        with contextlib.ExitStack() as stack:
+            tensorflow = logging.getLogger("tensorflow")
+            tensorflow.addFilter(_is_no_tracing_advice)
+            stack.callback(tensorflow.removeFilter, _is_no_tracing_advice)
             if self.tensorboard is None:
                 yield self
                 return
-            with tensorboard_log(self.tensorboard) as add:
+            add = stack.enter_context(tensorboard_log(self.tensorboard))
 
-                def on_epoch(epoch: Epoch) -> None:
-                    add(epoch)
-                    self.on_epoch(epoch)
+            def on_epoch(epoch: Epoch) -> None:
+                add(epoch)
+                self.on_epoch(epoch)
 
-                yield dataclasses.replace(self, on_epoch=on_epoch)
+            yield dataclasses.replace(self, on_epoch=on_epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,19 +160,9 @@ _STAGES: dict[str, Callable[[Any], tuple[Any, ...]]] = {
 _PATHS = {"output", "report", "tensorboard", "model", "cache"}
 
 
-@contextlib.contextmanager
-def _without_tracing_advice() -> Iterator[None]:
-    """Keep TensorFlow's advice against tracing anew from the user: each stage has models of its own, which it takes for one."""
-
-    def wanted(record: logging.LogRecord) -> bool:
-        return "triggered tf.function retracing" not in str(record.msg)
-
-    logger = logging.getLogger("tensorflow")
-    logger.addFilter(wanted)
-    try:
-        yield
-    finally:
-        logger.removeFilter(wanted)
+def _is_no_tracing_advice(record: logging.LogRecord) -> bool:
+    """Return whether the user is to read it: TensorFlow takes the models of the stages for one that is traced anew each time."""
+    return "triggered tf.function retracing" not in str(record.msg)
 
 
 def _make_folder(board: Path) -> None:

@@ -15,9 +15,9 @@ from ffe.dataset.assign_sides import ImageSplit
 from ffe.report.charts import COLOURS, Axis, Line, bar, line_chart
 from ffe.report.html import document
 from ffe.report.thumbnails import Album
-from ffe.report.values import title_of
+from ffe.report.values import photos_fact, title_of
 from ffe.splits.holdout import TEST
-from ffe.wording.compare_text import advice, agreement_rows, behind, cells_of, meaning, note, rows_text, verdict
+from ffe.wording.compare_text import advice, agreement_rows, cells_of, meaning, note, rows_text, verdict
 
 MAX_SHOTS = 24  # of each gallery
 
@@ -28,7 +28,14 @@ def compare_page(result: CompareResult, assigned: ImageSplit, source: str) -> st
     colours = {road.name: i % COLOURS for i, road in enumerate(result.roads)}
     best = next((road for road in record["roads"] if road["name"] == result.best), None)
     counts = record["agreement"][0] if result.agreement else {}
-    only_first, only_second = (result.best, result.second, "only_first"), (result.second, result.best, "only_second")
+    (height, width), (scratch_height, scratch_width) = result.size, result.scratch_size
+    facts = {
+        "backbone": f"{result.backbone} at {height}x{width}",
+        "convnets from scratch": f"at {scratch_height}x{scratch_width}",
+        "photos": photos_fact(result.rows),
+        "took": duration(result.seconds) + (", interrupted" if result.interrupted else ""),
+        "ffe": __version__,
+    }
     made = {
         "source": source,
         "roads": ", ".join(road.name for road in result.roads),
@@ -36,7 +43,7 @@ def compare_page(result: CompareResult, assigned: ImageSplit, source: str) -> st
         "seed": str(result.seed),
     }
     context = {
-        "page": {"title": f"{title_of(result.classes)}: roads compared", "facts": _facts(result), "made": made},
+        "page": {"title": f"{title_of(result.classes)}: roads compared", "facts": facts, "made": made},
         "headline": None if best is None else _headline(best["name"], best["evaluation"]),
         "roads": [_row(road, result.best, colours[road["name"]]) for road in record["roads"]],
         "sentences": [text for text in (verdict(record), advice(record)) if text],
@@ -52,22 +59,14 @@ def compare_page(result: CompareResult, assigned: ImageSplit, source: str) -> st
                 "counted": counted(counts[count], "photo"),
                 "shots": _mistakes(right, wrong, result, assigned, album),
             }
-            for right, wrong, count in ((only_first, only_second) if counts else ())
+            for right, wrong, count in (
+                (result.best, result.second, "only_first"),
+                (result.second, result.best, "only_second"),
+            )
+            if counts
         ],
     }
     return document("compare.html", context, album)
-
-
-def _facts(result: CompareResult) -> dict[str, str]:
-    """Return what stands below the head line."""
-    (height, width), (scratch_height, scratch_width) = result.size, result.scratch_size
-    return {
-        "backbone": f"{result.backbone} at {height}x{width}",
-        "convnets from scratch": f"at {scratch_height}x{scratch_width}",
-        "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.rows.items() if count),
-        "took": duration(result.seconds) + (", interrupted" if result.interrupted else ""),
-        "ffe": __version__,
-    }
 
 
 def _headline(name: str, test: Mapping[str, Any]) -> dict[str, str]:
@@ -80,16 +79,8 @@ def _row(road: Mapping[str, Any], best: str, colour: int) -> dict[str, Any]:
     row = {"name": road["name"], "what": road["what"], "reason": road["reason"], "colour": colour, "best": road["name"] == best}
     if road["reason"]:
         return row
-    cells, test = cells_of(road), road["evaluation"]
-    return {
-        **row,
-        "accuracy": cells["test accuracy"],
-        "bar": bar(test["accuracy"], test["intervals"]["accuracy"], colour),
-        "interval": cells["95 %"],
-        "behind": "" if road["comparison"] is None else behind(road["comparison"]),
-        "best_at": cells["best at"],
-        **{name: cells[name] for name in ("validation", "time", "learnt", "model")},
-    }
+    test = road["evaluation"]
+    return {**row, "cells": cells_of(road), "bar": bar(test["accuracy"], test["intervals"]["accuracy"], colour)}
 
 
 def _chart(roads: Sequence[Mapping[str, Any]], colours: Mapping[str, int]) -> Markup:

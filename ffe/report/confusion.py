@@ -63,10 +63,8 @@ def matrix_of(
     the least certain right answers; fewer where all together would be too many.
     """
     counts = np.asarray(confusion)
-    classes = list(range(len(counts)))
-    if len(counts) > MAX_CLASSES:
-        wrong = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-        classes = sorted(np.argsort(-wrong, kind="stable")[:MAX_CLASSES].tolist())
+    wrong = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    classes = sorted(np.argsort(-wrong, kind="stable")[:MAX_CLASSES].tolist())
     inside: dict[tuple[int, int], list[Picture]] = defaultdict(list)
     chosen = set(classes)
     for picture in pictures:

@@ -109,13 +109,13 @@ def _step(height: int) -> int:
 
 def _lines(words: Sequence[str], room: int) -> list[str]:
     """Return the caption of a picture, in lines that fit below it."""
-    lines: list[str] = []
-    for word in words:
-        longer = f"{lines[-1]}, {word}" if lines else word
-        if not lines or _width(f"{longer},", _CAPTION) > room:
-            lines = [*lines[:-1], *([f"{lines[-1]},"] if lines else []), word]
+    lines = [*words[:1]]
+    for word in words[1:]:
+        if _width(f"{lines[-1]}, {word},", _CAPTION) > room:
+            lines[-1] += ","
+            lines.append(word)
         else:
-            lines[-1] = longer
+            lines[-1] += f", {word}"
     return lines
 
 
@@ -140,26 +140,26 @@ _FONTS = (
     *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "segoeui.ttf"),
     *("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "msyh.ttc"),
 )
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _LIKE = {"×": "x", "−": "-", "–": "-", "’": "'"}
 _NO_LETTER = "\U0010fffd"  # fonts draw a box for it
 
 
-def lettering(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont]:
+def lettering(text: str, size: int) -> tuple[str, _Font]:
     """Return a line as a font of so many pixels can write it, and the font; similar letters, or ?, stand for those missing."""
-    for name in _FONTS:
-        font = _font(name, size)
-        if font is not None and all(_has(name, size, letter) for letter in set(text)):
+    fonts = [font for name in _FONTS if (font := _font(name, size)) is not None] or [_own_font(size)]
+    for font in fonts:
+        if all(_has(font, letter) for letter in set(text)):
             return text, font
-    usual = next((name for name in _FONTS if _font(name, size) is not None), "")
-    letters = (c if _has(usual, size, c) else _LIKE.get(c, "?") for c in text)
-    return "".join(letters), _font(usual, size) or ImageFont.load_default(size)
+    return "".join(letter if _has(fonts[0], letter) else _LIKE.get(letter, "?") for letter in text), fonts[0]
+
+
+_own_font = lru_cache(ImageFont.load_default)
 
 
 @lru_cache
-def _font(name: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont | None:
-    """Return a font of the machine, or Pillow's own for no name; None where there is none."""
-    if not name:
-        return ImageFont.load_default(size)
+def _font(name: str, size: int) -> _Font | None:
+    """Return a font of the machine; None where there is none."""
     try:
         return ImageFont.truetype(name, size)
     except (OSError, ImportError):  # no such file, or a Pillow without FreeType
@@ -167,7 +167,5 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont 
 
 
 @lru_cache(4096)
-def _has(name: str, size: int, letter: str) -> bool:
-    """Return whether a font can write a letter."""
-    font = _font(name, size)
-    return font is not None and (letter.isspace() or bytes(font.getmask(letter)) != bytes(font.getmask(_NO_LETTER)))
+def _has(font: _Font, letter: str) -> bool:
+    return letter.isspace() or bytes(font.getmask(letter)) != bytes(font.getmask(_NO_LETTER))

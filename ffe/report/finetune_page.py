@@ -17,7 +17,7 @@ from ffe.finetuning.unfreeze import ALL
 from ffe.images.augment_text import augment_text
 from ffe.report.projection import choose_rows, project_rows
 from ffe.report.search_page import write_page
-from ffe.report.values import Curves, Page, coverage_of, duplicates_of, pictures_of, suspects_of, title_of
+from ffe.report.values import Curves, Page, coverage_of, duplicates_of, photos_fact, pictures_of, suspects_of, title_of
 from ffe.specs import ExtractSpec, TrainingSpec
 from ffe.splits.holdout import TEST, VALID
 from ffe.wording.results import answered_text, comparison_text, kept_text, parameters_text, stage_text
@@ -56,7 +56,7 @@ def write_training_report(
             title=title_of(result.classes),
             facts={
                 "backbone": f"{features.backbone.name} at {height}x{width}",
-                "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.rows.items() if count),
+                "photos": photos_fact(result.rows),
                 "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
                 "trained": "nothing: it is the model that was given"
                 if result.unchanged

@@ -23,12 +23,9 @@ def check_answers(path: str | os.PathLike[str]) -> Path:
 class Answers:
     """Collects answers, and writes them: a line for each picture, UTF-8; bytes of names that are not stay as they are.
 
-    Columns: ``path``, ``label`` (what the model says; empty where the picture
-    cannot be read), ``sure`` (true or false), the extra column, and
-    ``probability_NAME`` of every class, in [0, 1]. A spreadsheet takes a cell
-    that begins with ``=``, ``+``, ``-`` or ``@`` for a formula: such a path gets
-    ``./`` in front, such a label an apostrophe. The path is from ``check_answers``;
-    the extra column is ``truth`` or ``error``.
+    Columns: ``path``, ``label`` (what the model says; empty where the picture cannot be read), ``sure`` (true or false), the
+    extra column (``truth`` or ``error``), and ``probability_NAME`` of every class, in [0, 1]. A spreadsheet takes a cell that
+    begins with ``=``, ``+``, ``-`` or ``@`` for a formula: such a path gets ``./`` in front, such a label an apostrophe.
     """
 
     def __init__(self, path: Path, class_names: Sequence[str], extra: str) -> None:

@@ -34,10 +34,26 @@ def scatter(found: Projection, name_of: Callable[[int], str], thumbnail_of: Call
     if not len(known):
         return Markup("")
     px, py = _place(places[:, 0], known, _MARGIN, _WIDTH - _MARGIN), _place(places[:, 1], known, _HEIGHT - _MARGIN, _MARGIN)
-    right = known[found.correct[known]].tolist()
-    missed = known[~found.correct[known]].tolist()
-    points = "".join(_point(found, i, px[i], py[i]) for i in right)
-    rings = "".join(_mistake(found, i, px[i], py[i], name_of, thumbnail_of(i)) for i in missed)
+    labels, missed = found.labels.tolist(), known[~found.correct[known]].tolist()
+
+    def look(i: int) -> str:
+        return f'class="{_colour(labels[i])}" href="#shape{labels[i] % SHAPES}"'
+
+    def point(i: int) -> str:
+        title = escape(plain(found.paths[i], 120))
+        return f'<use {look(i)} x="{px[i]:.1f}" y="{py[i]:.1f}"><title>{title}</title></use>'
+
+    def mistake(i: int) -> str:
+        thumbnail = thumbnail_of(i)
+        shown = f' data-picture="{escape(thumbnail)}"' if thumbnail is not None else ""
+        title = f"{plain(found.paths[i], 120)} (mistake; labelled {plain(name_of(labels[i]), 60)})"
+        return (
+            f'<g class="miss" transform="translate({px[i]:.1f} {py[i]:.1f})"{shown}><title>{escape(title)}</title>'
+            f'<circle class="ring" r="7.5"/><use {look(i)}/></g>'
+        )
+
+    points = "".join(map(point, known[found.correct[known]].tolist()))
+    rings = "".join(map(mistake, missed))
     ringed = counted(len(missed), "mistake is", "mistakes are")
     said = f"Map of {counted(len(known), 'photo')} by their features, made with {found.method}; {ringed} ringed."
     return Markup(
@@ -70,24 +86,6 @@ def _place(values: np.ndarray, known: np.ndarray, start: float, end: float) -> n
     if high <= low:
         return np.full(len(values), (start + end) / 2)
     return start + (values - low) / (high - low) * (end - start)
-
-
-def _point(found: Projection, i: int, x: float, y: float) -> str:
-    label = int(found.labels[i])
-    return (
-        f'<use class="{_colour(label)}" href="#shape{label % SHAPES}" x="{x:.1f}" y="{y:.1f}">'
-        f"<title>{escape(plain(found.paths[i], 120))}</title></use>"
-    )
-
-
-def _mistake(found: Projection, i: int, x: float, y: float, name_of: Callable[[int], str], thumbnail: str | None) -> str:
-    label = int(found.labels[i])
-    shown = f' data-picture="{escape(thumbnail)}"' if thumbnail is not None else ""
-    title = f"{plain(found.paths[i], 120)} (mistake; labelled {plain(name_of(label), 60)})"
-    return (
-        f'<g class="miss" transform="translate({x:.1f} {y:.1f})"{shown}><title>{escape(title)}</title>'
-        f'<circle class="ring" r="7.5"/><use class="{_colour(label)}" href="#shape{label % SHAPES}"/></g>'
-    )
 
 
 def classes_told_apart(labels: np.ndarray) -> bool:

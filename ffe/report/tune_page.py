@@ -18,7 +18,7 @@ from ffe.evaluation.temperature import with_temperature
 from ffe.heads.ensemble import EnsembleHead
 from ffe.report.projection import choose_rows, project_rows
 from ffe.report.search_page import write_page
-from ffe.report.values import Curves, Page, coverage_of, duplicates_of, pictures_of, suspects_of, title_of
+from ffe.report.values import Curves, Page, coverage_of, duplicates_of, photos_fact, pictures_of, suspects_of, title_of
 from ffe.specs import SearchSpec
 from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.store.reader import FeatureStore
@@ -104,7 +104,7 @@ def _facts(result: TuneResult, store: FeatureStore, problem: Problem) -> dict[st
     height, width = store.spec.preprocess.size
     return {
         "backbone": f"{store.spec.backbone.name} at {height}x{width}",
-        "photos": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in result.rows.items() if count),
+        "photos": photos_fact(result.rows),
         **({} if result.views is None else {"views": result.views.text()}),
         "features": f"{problem.features.shape[1]:,} of each photo",
         "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",

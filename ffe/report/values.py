@@ -94,6 +94,11 @@ def title_of(class_names: Sequence[str]) -> str:
     return title if len(title) <= _LONGEST_TITLE else counted(len(class_names), "class", "classes")
 
 
+def photos_fact(rows: Mapping[str, int]) -> str:
+    """Return ``120 train, 30 valid, 40 test, 2 left out``."""
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in rows.items() if count)
+
+
 def pictures_of(images: ImageTable, rows: np.ndarray, probabilities: np.ndarray) -> list[Picture]:
     """Return some images, rows int64 (n,), with what was said of them: float64 (n, K)."""
     return [
