@@ -30,7 +30,9 @@ class FitData:
     @property
     def row_weights(self) -> np.ndarray:
         """The weight of each row by its class: float64 (N,)."""
-        return row_weights(self.labels, self.class_weights)
+        return (
+            np.ones(len(self.labels)) if self.class_weights is None else np.asarray(self.class_weights, np.float64)[self.labels]
+        )
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,6 @@ class Head:
         return ""
 
 
-def row_weights(labels: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
-    """Return float64 (N,), the weight of each row by its class."""
-    return np.ones(len(labels)) if class_weights is None else np.asarray(class_weights, np.float64)[labels]
-
-
 def sklearn_weights(class_weights: np.ndarray | None) -> dict[int, float] | None:
     """Return class weights (classes,) as scikit-learn takes them."""
     return None if class_weights is None else dict(enumerate(class_weights.tolist()))
-
-
-def size_in_bytes(head: Head) -> int:
-    """Return the bytes of a fitted head's arrays."""
-    return sum(array.nbytes for array in head.arrays().values())

@@ -11,7 +11,7 @@ import numpy as np
 import threadpoolctl
 
 from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings
-from ffe.heads.mlp import Layers, initial_layers, network_of
+from ffe.heads.mlp import Layers, network_of
 from ffe.heads.probability import probabilities_of
 from ffe.heads.search_space import Parameter
 from ffe.heads.transform import FEATURE_SPACE, SCALING, stored
@@ -66,9 +66,8 @@ class DenseHead(Head):
             return self
         from ffe.heads.mlp_batched import BatchedNetworks, Rows
 
-        network = network_of(self.parameters, data.classes)
-        networks = [network], [initial_layers(network, x.shape[1], data.seed)], [data.seed]
-        group = BatchedNetworks(Rows(x), data, *networks, self.parameters["batch_size"], np.arange(len(x)), np.arange(0))
+        networks = [network_of(self.parameters, data.classes)]
+        group = BatchedNetworks(Rows(x), data, networks, self.parameters["batch_size"], np.arange(len(x)), np.arange(0))
         with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
             for _ in range(self.parameters["epochs"]):
                 group.epoch()

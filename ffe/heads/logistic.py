@@ -56,7 +56,7 @@ class LogisticHead(Head):
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
-        return linear_probabilities(self.map.transform_rowwise(x), self._weights, self._bias)
+        return probabilities_of(self.map.transform_rowwise(x) @ self._weights + self._bias)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return ``weights`` float32 (d, K or 1), ``bias`` float64 (K or 1,), and those of the map."""
@@ -65,11 +65,6 @@ class LogisticHead(Head):
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take back what ``arrays`` returned."""
         self._weights, self._bias = stored(arrays, "weights", 2), stored(arrays, "bias", 1)
-
-
-def linear_probabilities(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Return float64 (N, K) of x (N, d), weights (d, K or 1) and bias (K or 1,)."""
-    return probabilities_of(x @ weights + bias)
 
 
 def coordinates_of_products(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +82,7 @@ def coordinates_of_products(products: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def logistic_path(
-    x: np.ndarray, labels: np.ndarray, penalties: Sequence[float], class_weights: np.ndarray | None = None
+    x: np.ndarray, labels: np.ndarray, penalties: Sequence[float], class_weights: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Fit for one ``C`` after the other, each from where the one before it ended; a rising order is the quickest.
 

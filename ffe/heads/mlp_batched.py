@@ -1,10 +1,8 @@
 """Small networks on shared rows, trained side by side: each as if it were alone.
 
-The first layers of all networks of a group stand side by side in one matrix, so
-that a batch is read once for all of them; RMSprop works on every weight by
-itself, so each takes the very steps that it would take alone. A whole epoch runs
-in compiled code (numba), which lets go of Python's lock, so groups train on
-several cores.
+Their first layers stand side by side in one matrix, so that a batch is read once
+for all of them. A whole epoch runs in compiled code (numba), which lets go of
+Python's lock, so groups train on several cores.
 
 Features behind a ReLU are mostly zero (95 % of VGG19's at 150 pixels). Where
 few are not, the product runs over those alone; the weights of features that are
@@ -20,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ffe.heads.base import FitData
-from ffe.heads.mlp import Layers, Network, Orders
+from ffe.heads.mlp import Layers, Network, Orders, initial_layers
 from ffe.heads.mlp_kernels import score, train_epoch
 
 _SPARSE_BELOW = 0.15  # share of non-zero features up to which skipping zeros is faster
@@ -46,9 +44,10 @@ class Rows:
 
 
 class BatchedNetworks:
-    """Networks, all with as many outputs, that share rows and batches; each has its first weights, and a seed for its dropout.
+    """Networks, all with as many outputs, that share rows and batches.
 
-    ``data`` is of the rows ``train``, int64 (n,); those of ``held``, int64 (m,), which may be none, are scored after each epoch.
+    ``data`` is of the rows ``train``, int64 (n,), and its seed decides the first weights, the batches and the dropout of each
+    network; the rows ``held``, int64 (m,), which may be none, are scored after each epoch.
     """
 
     losses: np.ndarray  # of the last epoch, (L,): mean training loss, penalties left out
@@ -60,8 +59,6 @@ class BatchedNetworks:
         rows: Rows,
         data: FitData,
         networks: Sequence[Network],
-        starts: Sequence[Layers],
-        seeds: Sequence[int],
         batch_size: int,
         train: np.ndarray,
         held: np.ndarray,
@@ -74,11 +71,12 @@ class BatchedNetworks:
         self.epoch_rows = self._orders.size
         self._batch_size = batch_size
         self.training = list(range(len(networks)))  # positions, among the networks given, of those that still train: L in all
+        starts = [initial_layers(network, rows.dims, data.seed) for network in networks]
         self._kernel = np.ascontiguousarray(np.concatenate([layers[0][0] for layers in starts], axis=1))
         self._square = np.zeros_like(self._kernel)
         self._small = np.concatenate([_small_of(layers) for layers in starts])
         self._small_square = np.zeros_like(self._small)
-        self._random = np.asarray([_scrambled(seed) for seed in seeds], np.uint64)
+        self._random = np.full(len(networks), _scrambled(data.seed), np.uint64)
         self._last = np.zeros(rows.dims, np.int64)
         self._step = 0
         self._outputs = networks[0].outputs

@@ -220,7 +220,7 @@ def rbf_kernel(products: np.ndarray, squares_a: np.ndarray, squares_b: np.ndarra
 
 
 def fit_pairs(
-    kernel: np.ndarray, labels: np.ndarray, classes: int, penalty: float, class_weights: np.ndarray | None = None
+    kernel: np.ndarray, labels: np.ndarray, classes: int, penalty: float, class_weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """Fit on a Gram matrix; return (support (m,), pairs (m, P), bias (P,), whether it converged in ``MOST_STEPS``).
 

@@ -48,10 +48,6 @@ class FeatureMap:
         self._centre: np.ndarray | None = None
         self._axes: np.ndarray | None = None
 
-    def unfitted(self) -> FeatureMap:
-        """Return the same map, with nothing learnt."""
-        return FeatureMap({"pooling": self.pooling, "scaling": self.scaling, "components": self.components}, self.grid)
-
     @property
     def is_fitted_to_rows(self) -> bool:
         """Whether the map depends on the rows that it is fitted on."""
@@ -84,14 +80,6 @@ class FeatureMap:
             x = (x - self._centre) @ self._axes
         return x
 
-    def fit(self, features: np.ndarray) -> Self:
-        """Learn from the features float32 (N, D) of the training rows."""
-        return self.fit_rowwise(self.rowwise(features)) if self.is_fitted_to_rows else self
-
-    def transform(self, features: np.ndarray) -> np.ndarray:
-        """Map float32 (N, D) to float32 (N, d), d = D, c, 2c or the number of components."""
-        return self.transform_rowwise(self.rowwise(features))
-
     def _standardised(self, x: np.ndarray) -> np.ndarray:
         return x if self.mean is None or self.scale is None else (x - self.mean) / self.scale
 
@@ -119,10 +107,6 @@ class FeatureMap:
         learnt = {"mean": self.mean, "scale": self.scale, "centre": self._centre, "axes": self._axes}
         return {name: array for name, array in learnt.items() if array is not None}
 
-    def size_in_bytes(self) -> int:
-        """Return the bytes of what was learnt."""
-        return sum(array.nbytes for array in self.arrays().values())
-
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take back what ``arrays()`` returned; a HeadError where an array has another number of axes."""
         self.mean, self.scale, self._centre = (
@@ -138,6 +122,11 @@ def stored(arrays: Mapping[str, np.ndarray], name: str, axes: int) -> np.ndarray
     if array is None or array.ndim != axes:
         raise HeadError(f"The head has no array '{name}' of {axes} axes; make the model again.")
     return array
+
+
+def size_in_bytes(arrays: Mapping[str, np.ndarray]) -> int:
+    """Return the bytes of the arrays of a fitted head or map."""
+    return sum(array.nbytes for array in arrays.values())
 
 
 def pooled_dims(pooling: str, grid: tuple[int, int, int]) -> int:

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from ffe.heads.base import size_in_bytes
+from ffe.heads.transform import size_in_bytes
 from ffe.tuning.problem import Outcome
 from ffe.tuning.scoring import ScoreRequest
 
@@ -23,7 +23,7 @@ def fit_each(request: ScoreRequest) -> list[Outcome]:
             for fit, score in problem.parts:
                 head = kind(parameters, problem.grid).fit_rowwise(x[fit], problem.fit_data(fit, request.seed + execution))
                 probabilities.append(head.proba_rowwise(x[score]))
-                sizes.append(size_in_bytes(head))
+                sizes.append(size_in_bytes(head.arrays()))
             runs.append(np.concatenate(probabilities).astype(np.float32))
         outcomes.append(Outcome(tuple(runs), (time.monotonic() - started) / len(sizes), int(np.mean(sizes))))
     return outcomes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +14,9 @@ import threadpoolctl
 
 from ffe.base.system import cores
 from ffe.evaluation.temperature import softmax
-from ffe.heads.mlp import Network, initial_layers, network_of
-from ffe.heads.probability import log_softmax, two_columns
-from ffe.heads.transform import FeatureMap
+from ffe.heads.mlp import Network, network_of
+from ffe.heads.probability import two_columns
+from ffe.heads.transform import FeatureMap, size_in_bytes
 from ffe.tuning.problem import Outcome, Problem
 from ffe.tuning.scoring import ScoreRequest
 
@@ -61,6 +62,8 @@ class _Course:
 
     def record(self, scores: Mapping[tuple[int, int], np.ndarray], loss: float, accuracy: float) -> None:
         """Take in an epoch: logits float32 (m, outputs) by (part, execution), and how the training rows did."""
+        from scipy.special import log_softmax
+
         parts = range(len(self._problem.parts))
         runs = [np.concatenate([scores[part, run] for part in parts]) for run in range(self._executions)]
         runs = [np.nan_to_num(two_columns(run[:, 0]) if run.shape[1] == 1 else run, posinf=1e30, neginf=-1e30) for run in runs]
@@ -68,7 +71,9 @@ class _Course:
         rows = np.arange(len(labels))
         self.curves["train_loss"].append(loss)
         self.curves["train_accuracy"].append(accuracy)
-        self.curves["valid_loss"].append(float(np.mean([-log_softmax(run)[rows, labels].mean() for run in runs])))
+        self.curves["valid_loss"].append(
+            float(np.mean([-log_softmax(run.astype(np.float64), axis=1)[rows, labels].mean() for run in runs]))
+        )
         self.curves["valid_accuracy"].append(float(np.mean([(run.argmax(1) == labels).mean() for run in runs])))
         if self.curves["valid_loss"][-1] <= min(self.curves["valid_loss"]):
             self.best = len(self.curves["valid_loss"])
@@ -128,22 +133,20 @@ def _groups(request: ScoreRequest) -> tuple[Groups, list[int]]:
         x = request.cache.rowwise(feature_map)
         shared = None if feature_map.is_fitted_to_rows else Rows(x)
         for part, (fit, score) in enumerate(problem.parts):
-            own = feature_map.unfitted()
+            own = copy.copy(feature_map)
             if shared is not None:
                 rows = shared
             else:
                 own.fit_rowwise(x[fit])
                 rows = Rows(x, own.mean, own.scale) if own.components is None else Rows(own.transform_rowwise(x))
             for i in positions:
-                sizes[i] = networks[i].size_in_bytes(rows.dims) + own.size_in_bytes()
+                sizes[i] = networks[i].size_in_bytes(rows.dims) + size_in_bytes(own.arrays())
             for size in sorted({sets[i]["batch_size"] for i in positions}):
                 alike = [i for i in positions if sets[i]["batch_size"] == size]
                 for run in range(request.executions):
                     data = problem.fit_data(fit, request.seed + run)
                     for some in _in_widths(alike, networks):
-                        starts = [initial_layers(networks[i], rows.dims, data.seed) for i in some]
-                        those = [networks[i] for i in some], starts, [data.seed] * len(some)
-                        group = BatchedNetworks(rows, data, *those, size, fit, score)
+                        group = BatchedNetworks(rows, data, [networks[i] for i in some], size, fit, score)
                         groups.append((group, [(i, part, run) for i in some]))
     return groups, sizes
 

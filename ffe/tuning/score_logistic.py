@@ -9,7 +9,8 @@ import joblib
 import numpy as np
 import threadpoolctl
 
-from ffe.heads.logistic import coordinates_of_products, linear_probabilities, logistic_path
+from ffe.heads.logistic import coordinates_of_products, logistic_path
+from ffe.heads.probability import probabilities_of
 from ffe.heads.svm import EXACT_ROWS, inner_products
 from ffe.heads.transform import FeatureMap
 from ffe.tuning.problem import Outcome, Part
@@ -66,5 +67,5 @@ def _part(request: ScoreRequest, feature_map: FeatureMap, part: Part, penalties:
     found = []
     for weights, bias in logistic_path(coordinates, problem.labels[fit], penalties, problem.class_weights):
         size = 4 * dims * weights.shape[1] + 8 * weights.shape[1] + learnt
-        found.append((linear_probabilities(held, weights, bias).astype(np.float32), size))
+        found.append((probabilities_of(held @ weights + bias).astype(np.float32), size))
     return found

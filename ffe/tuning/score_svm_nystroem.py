@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ffe.heads.base import row_weights
 from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
 from ffe.heads.probability import probabilities_of
 from ffe.heads.svm import gamma_of, kernel_of, kernel_rows, signs_of
@@ -43,13 +42,13 @@ def _part(request: ScoreRequest, feature_map: FeatureMap, rising: Sequence[Mappi
     """Score each ``C`` on a part."""
     problem = request.problem
     inside, outside, learnt = request.mapped(feature_map, part)
-    labels = problem.labels[part[0]]
-    landmarks = inside[choose_landmarks(len(inside), request.seed)]
+    data = problem.fit_data(part[0], request.seed)
+    landmarks = inside[choose_landmarks(len(inside), data.seed)]
     gamma = gamma_of(rising[0], inside)
     back = whitener(kernel_of(landmarks, landmarks, gamma))
     z, held = kernel_rows(inside, landmarks, gamma, back), kernel_rows(outside, landmarks, gamma, back)
-    weights, penalties = row_weights(labels, problem.class_weights), [parameters["C"] for parameters in rising]
-    each = [list(machine_path(z, signs, penalties, weights)) for signs in signs_of(labels, problem.classes)]
+    penalties = [parameters["C"] for parameters in rising]
+    each = [list(machine_path(z, signs, penalties, data.row_weights)) for signs in signs_of(data.labels, data.classes)]
     values = len(landmarks) * (landmarks.shape[1] + len(each)) if gamma else landmarks.shape[1] * len(each)
     found = []
     for k in range(len(rising)):

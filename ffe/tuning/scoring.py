@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ffe.heads.base import Head
-from ffe.heads.transform import FeatureMap
+from ffe.heads.transform import FeatureMap, size_in_bytes
 from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.problem import Outcome, Part, Problem
 
@@ -39,8 +40,8 @@ class ScoreRequest:
     def mapped(self, feature_map: FeatureMap, part: Part) -> tuple[np.ndarray, np.ndarray, int]:
         """Fit a map on a part; return the rows to fit on and those to score on, mapped, and the bytes of what was learnt."""
         x, (fit, score) = self.cache.rowwise(feature_map), part
-        own = feature_map.unfitted().fit_rowwise(x[fit])
-        return own.transform_rowwise(x[fit]), own.transform_rowwise(x[score]), own.size_in_bytes()
+        own = copy.copy(feature_map).fit_rowwise(x[fit])
+        return own.transform_rowwise(x[fit]), own.transform_rowwise(x[score]), size_in_bytes(own.arrays())
 
     def scored_together(
         self, groups: Iterable[list[int]], score: Callable[[list[Mapping[str, Any]]], Sequence[Sequence[PartScore]]]

@@ -68,7 +68,7 @@ def test_a_linear_svm_that_votes_starts_near_its_votes() -> None:
     head, features = fitted("svm", 4, 200, kernel="linear", pooling="flat")
     start = warm_start(head, FACTOR, x=head.map.rowwise(features))
     ((kernel, bias),) = start.layers
-    said = softmax(head.map.transform(features) @ kernel + bias)
+    said = softmax(head.map.transform_rowwise(head.map.rowwise(features)) @ kernel + bias)
     voted = with_temperature(head.predict_proba(features), FACTOR)
     assert kernel.shape == (24, 4)
     assert (said.argmax(1) == voted.argmax(1)).mean() >= 0.95

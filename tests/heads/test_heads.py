@@ -13,13 +13,14 @@ from hypothesis.extra.numpy import arrays
 from ffe.errors import HeadError
 from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.heads import HEADS, find_head, nystroem, svm
-from ffe.heads.base import Head, row_weights, size_in_bytes
+from ffe.heads.base import FitData, Head
 from ffe.heads.dense import DenseHead
 from ffe.heads.ensemble import EnsembleHead, head_class
 from ffe.heads.forest import ForestHead
 from ffe.heads.logistic import LogisticHead
 from ffe.heads.search_space import complete
 from ffe.heads.svm import SvmHead
+from ffe.heads.transform import size_in_bytes
 from ffe.testing.head import HeadContract, separable_rows
 
 GRID = (2, 3, 4)
@@ -97,7 +98,7 @@ def test_an_unknown_head_is_named_with_the_known_ones() -> None:
 def test_size_counts_the_bytes_of_the_arrays() -> None:
     head = LogisticHead(complete(LogisticHead.space, {"scaling": "standard"}, "logistic"), GRID).fit(*separable_rows(3, 10), 3)
     # weights (4, 3) float32, bias (3,) float64, mean and scale (4,) float32
-    assert size_in_bytes(head) == 4 * 3 * 4 + 3 * 8 + 2 * 4 * 4
+    assert size_in_bytes(head.arrays()) == 4 * 3 * 4 + 3 * 8 + 2 * 4 * 4
 
 
 def _dense(**settings: Any) -> DenseHead:
@@ -107,8 +108,8 @@ def _dense(**settings: Any) -> DenseHead:
 
 def test_rows_count_by_their_class() -> None:
     labels = np.asarray([0, 2, 1, 2])
-    np.testing.assert_array_equal(row_weights(labels, None), np.ones(4))
-    np.testing.assert_array_equal(row_weights(labels, np.asarray([1.0, 2.0, 5.0])), [1, 5, 2, 5])
+    np.testing.assert_array_equal(FitData(labels, 3).row_weights, np.ones(4))
+    np.testing.assert_array_equal(FitData(labels, 3, class_weights=np.asarray([1.0, 2.0, 5.0])).row_weights, [1, 5, 2, 5])
 
 
 def test_dense_trains_for_all_its_epochs() -> None:
@@ -163,7 +164,7 @@ def test_svms_of_the_first_models_still_predict(constants: list[float]) -> None:
     features, labels = separable_rows(3, 15)
     head = SvmHead(complete(SvmHead.space, {"kernel": "linear"}, "svm"), GRID).fit(features, labels, 3)
     kept = head.arrays()
-    decisions = head.map.transform(features) @ kept["pairs"] + kept["bias"]
+    decisions = head.map.transform_rowwise(head.map.rowwise(features)) @ kept["pairs"] + kept["bias"]
     kept["constants"] = np.asarray([3, 0.0, *constants])
     old = SvmHead.from_arrays({"pooling": "avg", "scaling": "sqrt_l2", "kernel": "linear", "C": 10.0}, GRID, kept)
     np.testing.assert_allclose(old.predict_proba(features), softmax(2.5 * svm.votes_of_pairs(decisions, 3)), atol=1e-12)
@@ -202,7 +203,7 @@ def test_an_ensemble_predicts_the_mean_of_its_calibrated_members() -> None:
         member = find_head(about["head"])(about["parameters"], GRID).fit(features, labels, 3, seed=4, class_weights=weights)
         expected += with_temperature(member.predict_proba(others), about["temperature"]) / 2
     np.testing.assert_allclose(ensemble.predict_proba(others), expected, atol=1e-12)
-    assert size_in_bytes(ensemble) == sum(size_in_bytes(member) for member in ensemble._members)
+    assert size_in_bytes(ensemble.arrays()) == sum(size_in_bytes(member.arrays()) for member in ensemble._members)
     assert {name.partition(".")[0] for name in ensemble.arrays()} == {"0", "1"}
 
 

@@ -123,7 +123,7 @@ def test_a_head_on_landmarks_is_these_machines(classes: int, kernel: str, monkey
     weights = np.linspace(0.5, 2, classes)
     head = SvmHead(parameters, GRID).fit(features, labels, classes, class_weights=weights)
 
-    x = head.map.transform(features).astype(np.float64)
+    x = head.map.transform_rowwise(head.map.rowwise(features)).astype(np.float64)
     gram = x @ x.T if kernel == "linear" else rbf_kernel(x, gamma=1 / (x.shape[1] * x.var()))
     values, vectors = np.linalg.eigh(gram)
     kept = values > values[-1] * 1e-6

@@ -41,8 +41,11 @@ def _overlapping(classes: int, rows: int, seed: int) -> tuple[np.ndarray, np.nda
 
 
 def _scaled(scaling: str, features: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    fitted = FeatureMap({"pooling": "flat", "scaling": scaling}, GRID).fit(features)
-    return fitted.transform(features).astype(np.float64), fitted.transform(others).astype(np.float64)
+    feature_map = FeatureMap({"pooling": "flat", "scaling": scaling}, GRID)
+    halves = [feature_map.rowwise(x) for x in (features, others)]
+    feature_map.fit_rowwise(halves[0])
+    first, second = (feature_map.transform_rowwise(x).astype(np.float64) for x in halves)
+    return first, second
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -87,7 +87,7 @@ def test_a_network_ends_where_keras_ends(kind: str, classes: int, extra: int, we
     start = initial_layers(network, DIMS, SEED)
     train, held = np.arange(ROWS), np.arange(ROWS, ROWS + HELD)
     data = FitData(labels[train], classes, SEED, by_class)
-    group = BatchedNetworks(rows, data, [network], [start], [0], BATCH, train, held)
+    group = BatchedNetworks(rows, data, [network], BATCH, train, held)
     for _ in range(EPOCHS):
         group.epoch()
 
@@ -115,7 +115,7 @@ def test_the_losses_of_an_epoch_are_those_of_keras(classes: int) -> None:
     start = initial_layers(network, DIMS, SEED)
     order, none = np.arange(ROWS), np.arange(0)
     data = FitData(labels[order], classes, SEED)
-    group = BatchedNetworks(Rows(x), data, [network], [start], [0], BATCH, order, none)
+    group = BatchedNetworks(Rows(x), data, [network], BATCH, order, none)
     group.epoch()
 
     order = next(Orders(ROWS, SEED))

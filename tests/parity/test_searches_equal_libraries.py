@@ -98,7 +98,7 @@ def _assert_equals_grid_search(problem: Problem, pooling: str, scaling: str, *, 
     spec = SearchSpec(("svm",))
     trials = [scored_trial(problem, spec, "svm", *item, 0.0) for item in zip(sets, outcomes, strict=True)]
 
-    pooled = FeatureMap({**shared, "scaling": "none" if scaling == "standard" else scaling}, problem.grid).transform(
+    pooled = FeatureMap({**shared, "scaling": "none" if scaling == "standard" else scaling}, problem.grid).rowwise(
         problem.features
     )
     expected = _grid_search(problem, pooled, scaling, grid)
