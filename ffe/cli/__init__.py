@@ -156,7 +156,7 @@ class _StderrHandler(logging.Handler):
         print(prefix + plain(record.getMessage(), _LONGEST_MESSAGE), file=sys.stderr)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="ffe")
 def cli() -> None:
     """Turn labelled photos into a good classifier, on an ordinary machine.

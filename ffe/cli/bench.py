@@ -14,12 +14,12 @@ from ffe.cli.show import note, print_json
 
 @click.command(short_help="Measure how fast this machine extracts, by every way it has.")
 @click.argument("source", type=click.Path())
-@click.option("--backbone", default=DEFAULT, show_default=True, help="A name that 'ffe backbones' lists.")
+@click.option("--backbone", default=DEFAULT, help="A name that 'ffe backbones' lists.")
 @size_option()
 @weights_option(help="imagenet, random, or the path of a weights file.")
-@click.option("--photos", type=click.IntRange(20), default=1000, show_default=True, help="Photos to take, at the most.")
-@click.option("--slow-photos", type=click.IntRange(1), default=100, show_default=True, help="Photos that the slow way gets.")
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each way.")
+@click.option("--photos", type=click.IntRange(20), default=1000, help="Photos to take, at the most.")
+@click.option("--slow-photos", type=click.IntRange(1), default=100, help="Photos that the slow way gets.")
+@click.option("--repeats", type=click.IntRange(1), default=3, help="Measurements of each way.")
 @json_option(help="Print the table as JSON.")
 def command(source: str, as_json: bool, **options: Any) -> None:
     """Measure every way from the photos of SOURCE to features: one at a time, in batches, float32, int8, decoding alone.

@@ -47,7 +47,9 @@ The roads, which --roads chooses among:
 @click.command(short_help="Compare ways to a classifier on the same photos.", epilog=ROADS_HELP + AUGMENT_HELP)
 @click.argument("source", type=click.Path())
 @output_option(help="The folder for models and features; made if missing.")
-@click.option("--roads", default="", metavar="NAME[,NAME...]", help="Which to compare; see below.  [default: all]")
+@click.option(
+    "--roads", default="", show_default=False, metavar="NAME[,NAME...]", help="Which to compare; see below.  [default: all]"
+)
 @click.option("--backbone", help=f"A name that 'ffe backbones' lists.  [default: that of OUTPUT, or {DEFAULT}]")
 @size_option()
 @weights_option(help="Of the backbone: imagenet, random (untrained), or the path of a weights file.")
@@ -60,14 +62,14 @@ The roads, which --roads chooses among:
 @click.option(
     "--unfreeze",
     default="",
+    show_default=False,
     metavar="N[,N...]",
     help="Stages of fine-tuning, as for 'ffe finetune'.  [default: the last 22 %, then 43 % of the layers]",
 )
-@click.option("--views", type=click.IntRange(1, 1000), default=4, show_default=True, help="Of each training image.")
+@click.option("--views", type=click.IntRange(1, 1000), default=4, help="Of each training image.")
 @click.option(
     "--augment",
     default=COMPARE,
-    show_default=True,
     help="How images change for views and head-only; see below.",
 )
 @test_fraction_option

@@ -16,7 +16,7 @@ _COUNT = 40
 
 
 @click.command(short_help="See the whole job on drawn pictures, in under two minutes.")
-@click.option("-o", "--output", default="ffe-demo", show_default=True, type=click.Path(), help="Folder for what the demo makes.")
+@click.option("-o", "--output", default="ffe-demo", type=click.Path(), help="Folder for what the demo makes.")
 def command(output: str) -> None:
     """Draw cats and dogs, extract, tune two heads, and predict one picture.
 

@@ -21,7 +21,7 @@ from ffe.cli.training import EpochProgress, print_trained, training_options
     metavar="N[,N...]",
     help="What learns in each stage: layers from the end of the backbone, the name of a layer or block, or all; 0 = the head.",
 )
-@click.option("--epochs", default="15", show_default=True, metavar="N[,N...]", help="Most epochs, of each stage or of all.")
+@click.option("--epochs", default="15", metavar="N[,N...]", help="Most epochs, of each stage or of all.")
 @click.option("--dropout", type=Share(0, 0.95), help="Before the last layer.  [default: the head's own, or 0.2]")
 @click.option(
     "--train-batchnorm", "batchnorm", is_flag=True, help="Let batch normalisations learn too, and use each batch's statistics."
@@ -31,7 +31,6 @@ from ffe.cli.training import EpochProgress, print_trained, training_options
     "--views",
     type=click.IntRange(0, 1000),
     default=0,
-    show_default=True,
     help="Views of each training image, computed once, that take turns; 0 = with --augment, images change anew in each epoch.",
 )
 @click.option("--cache", type=click.Path(), help="Folder for activations.  [default: beside the output]")

@@ -13,7 +13,7 @@ from ffe.cli.predict import answer, batch_of
 @click.command(short_help="Say what is on any photos, without a model of your own.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-...")
 @null_option
-@click.option("--top", type=click.IntRange(1, 1000), default=5, show_default=True, help="Classes to name for each image.")
+@click.option("--top", type=click.IntRange(1, 1000), default=5, help="Classes to name for each image.")
 @engine_option()
 @images_options
 @strict_option()

@@ -131,19 +131,15 @@ report_option = partial(
     click.option, "--report", type=click.Path(), help="Write a page (.html) with scores, pictures of the mistakes, and charts."
 )
 strict_option = partial(click.option, "--strict", is_flag=True, help="Leave with code 1 if an image could not be read.")
-weights_option = partial(click.option, "--weights", default="imagenet", show_default=True)
-engine_option = partial(
-    click.option, "--engine", default="auto", show_default=True, help="What runs the backbone: auto, keras or openvino."
-)
+weights_option = partial(click.option, "--weights", default="imagenet")
+engine_option = partial(click.option, "--engine", default="auto", help="What runs the backbone: auto, keras or openvino.")
 size_option = partial(
     click.option, "--size", callback=_image_size, help="Input side in pixels, or HEIGHTxWIDTH.  [default: the backbone's own]"
 )
 budget_option = partial(click.option, "--budget", callback=_time_budget, metavar="TIME")
 settings_option = partial(click.option, "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=_parse_settings)
 
-seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Start of every random choice."
-)
+seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Start of every random choice.")
 
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace what -o names: a feature file with other features, or a model."
@@ -157,7 +153,6 @@ class_weights_option = click.option(
     "--class-weights",
     type=click.Choice(("auto", "balanced", "none")),
     default="auto",
-    show_default=True,
     help="auto: balanced where the rarest class has under half its share.",
 )
 
@@ -165,7 +160,6 @@ test_fraction_option = click.option(
     "--test-fraction",
     type=Share(0, 0.5, min_open=True),
     default=0.2,
-    show_default=True,
     help="Share held out for the test where no split is given.",
 )
 
@@ -173,7 +167,6 @@ valid_fraction_option = click.option(
     "--valid-fraction",
     type=Share(0.01, 0.5),
     default=0.2,
-    show_default=True,
     help="Share of the other images that validates, where no split is given.",
 )
 
@@ -200,17 +193,21 @@ limit_options = together(
         "--max-pixels",
         type=Amount(1000),
         default=MAX_PIXELS,
+        show_default=False,
         help=f"Skip pictures of more pixels, such as 200M for 200 million.  [default: {MAX_PIXELS:,}]",
     ),
     click.option(
-        "--max-bytes", type=Amount(1024), default=MAX_BYTES, help="Skip larger files, such as 500M for 500 MiB.  [default: 1G]"
+        "--max-bytes",
+        type=Amount(1024),
+        default=MAX_BYTES,
+        show_default=False,
+        help="Skip larger files, such as 500M for 500 MiB.  [default: 1G]",
     ),
     click.option(
         "--truncated",
         type=click.Choice(get_args(Truncated)),
         default="skip",
-        help="Pictures that are cut off: skip them, or keep them with what their decoder puts where pixels are missing.  "
-        "[default: skip]",
+        help="Pictures that are cut off: skip them, or keep them with what their decoder puts where pixels are missing.",
     ),
 )
 
@@ -221,6 +218,7 @@ predict_options = together(
         "--tta",
         type=click.IntRange(0, 1000),
         default=0,
+        show_default=False,
         metavar="VIEWS",
         help="Ask about so many views of each image too, and average the answers.",
     ),

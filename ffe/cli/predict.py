@@ -73,7 +73,7 @@ def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO,
 @click.argument("model", type=click.Path())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-...")
 @null_option
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to show for each image.")
+@click.option("--top", type=click.IntRange(1), default=3, help="Classes to show for each image.")
 @predict_options
 @click.option("--csv", "table", type=click.Path(), help="Write a CSV too: path, label, sure, error, probabilities.")
 @strict_option()

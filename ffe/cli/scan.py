@@ -24,7 +24,7 @@ _LISTED = 20
 
 @click.command(short_help="Look at photos before anything is learnt from them.")
 @click.argument("source", type=click.Path())
-@click.option("--backbone", default=DEFAULT, show_default=True, help="What the photos are for: a name of 'ffe backbones'.")
+@click.option("--backbone", default=DEFAULT, help="What the photos are for: a name of 'ffe backbones'.")
 @size_option()
 @report_option(help="Also write a page with charts and pictures, such as scan.html.")
 @strict_option(help="Leave with code 1 if files cannot be read or are left out.")

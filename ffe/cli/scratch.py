@@ -16,11 +16,10 @@ from ffe.images.augment_text import SCRATCH
 @click.argument("source", type=click.Path())
 @output_option()
 @size_option(help="Input side in pixels, or HEIGHTxWIDTH.  [default: 150]")
-@click.option("--epochs", default="30", show_default=True, metavar="N", help="Most epochs.")
+@click.option("--epochs", default="30", metavar="N", help="Most epochs.")
 @click.option(
     "--augment",
     default=SCRATCH,
-    show_default=True,
     metavar="CHANGES",
     help="How images change in every epoch; none = they do not.",
 )

@@ -38,7 +38,6 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
         click.option(
             "--learning-rate",
             default="1e-4",
-            show_default=True,
             metavar="RATE[,RATE...]" if stages else "RATE",
             help="Where each stage begins." if stages else "Where it begins.",
         ),
@@ -46,7 +45,6 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
             "--schedule",
             type=click.Choice(("constant", "exponential", "cosine")),
             default="constant",
-            show_default=True,
             help="How the learning rate changes; exponential: times exp(-0.1) in each epoch after the first --hold.",
         ),
         click.option(
@@ -56,24 +54,19 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
             "--optimizer",
             type=click.Choice(("adam", "rmsprop")),
             default=optimizer,
-            show_default=True,
             help="How steps are taken" + ("; it begins anew in each stage." if stages else "."),
         ),
         click.option(
             "--weight-decay",
             type=click.FloatRange(0, 10),
             default=0.0,
-            show_default=True,
             help="Share of the learning rate by which kernels shrink in a step.",
         ),
-        click.option(
-            "--batch-size", type=click.IntRange(1, 4096), default=batch_size, show_default=True, help="Images in a step."
-        ),
+        click.option("--batch-size", type=click.IntRange(1, 4096), default=batch_size, help="Images in a step."),
         click.option(
             "--patience",
             type=click.IntRange(0, 10_000),
             default=patience,
-            show_default=True,
             help=f"End {'a stage' if stages else 'it'} after so many epochs without a better validation loss; 0 = never.",
         ),
         class_weights_option,

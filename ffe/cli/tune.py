@@ -43,7 +43,6 @@ shared_options = together(
         "--reject",
         type=Share(0, 1, max_open=True),
         default=0.0,
-        show_default=True,
         help="Answer 'not sure' below this probability.",
     ),
     report_option(),
@@ -59,7 +58,6 @@ shared_options = together(
     click.option(
         "--with-backbone/--without-backbone",
         default=True,
-        show_default=True,
         help="Put the backbone into the model file, so that it predicts anywhere.",
     ),
     json_option(),
@@ -98,31 +96,25 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
 @click.command(short_help="Search over heads on stored features; write the best as a model.")
 @click.argument("features", type=click.Path())
 @output_option()
-@click.option("--heads", default="auto", show_default=True, help="auto = all, or some of svm,logistic,dense,forest.")
+@click.option("--heads", default="auto", help="auto = all, or some of svm,logistic,dense,forest.")
 @click.option("--trials", type=click.IntRange(1), help="Parameter sets tried for each head.  [default: what suits each]")
 @budget_option(help="Time for the search: 60s, 5m, 1h.  [default: by trials]")
 @click.option(
     "--oracle",
     type=click.Choice(("bayesian", "hyperband", "random")),
     default="bayesian",
-    show_default=True,
     help="Which of KerasTuner's oracles proposes parameters.",
 )
 @click.option(
     "--metric",
     type=click.Choice(("accuracy", "balanced_accuracy", "log_loss")),
     default="accuracy",
-    show_default=True,
     help="What the search aims at.",
 )
 @settings_option(help="A parameter that is not searched.")
-@click.option(
-    "--executions", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each set, for dense and forest."
-)
-@click.option("--epochs", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Longest training of a dense head.")
-@click.option(
-    "--ensemble", type=click.IntRange(0, 10), default=0, show_default=True, help="Average up to so many heads, where that wins."
-)
+@click.option("--executions", type=click.IntRange(1), default=1, help="Trainings of each set, for dense and forest.")
+@click.option("--epochs", type=click.IntRange(1, 10_000), default=50, help="Longest training of a dense head.")
+@click.option("--ensemble", type=click.IntRange(0, 10), default=0, help="Average up to so many heads, where that wins.")
 @shared_options
 def command(features: str, output: str, heads: str, as_json: bool, **options: Any) -> None:
     """Search over heads on FEATURES, refit the best on all training rows, test it once, write a model.

@@ -18,6 +18,7 @@ from ffe.cli.show import note, print_json
     "--recompute",
     type=click.IntRange(0),
     default=0,
+    show_default=False,
     metavar="N",
     help="Also put N rows, drawn at random, through the backbone again, and compare.",
 )
@@ -25,7 +26,7 @@ from ffe.cli.show import note, print_json
 @weights_option(help="imagenet, or the path of a weights file.")
 @engine_option()
 @click.option("--repair", is_flag=True, help="Make damaged rows again, from pictures whose content is still the same.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws other rows for --recompute.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Draws other rows for --recompute.")
 @json_option(help="Print the findings as JSON.")
 def command(file: str, as_json: bool, **options: object) -> None:
     """Check every promise of a feature file or a model file, and name what is damaged.
