@@ -54,7 +54,7 @@ The roads, which --roads chooses among:
 @size_option()
 @weights_option(help="Of the backbone: imagenet, random (untrained), or the path of a weights file.")
 @budget_option(
-    help="Time for everything, 5m or 1h: each road has an equal share of what is left at its turn.  [default: as it takes]",
+    help="Time for everything, 5m or 1h: each road has an equal share of what is left at its turn.  [default: as it takes]"
 )
 @click.option("--seconds", type=float, hidden=True)  # the name of --budget in the first version
 @click.option("--trials", type=click.IntRange(1), help="Trials of each head in a search.  [default: what suits, or fits]")
@@ -67,11 +67,7 @@ The roads, which --roads chooses among:
     help="Stages of fine-tuning, as for 'ffe finetune'.  [default: the last 22 %, then 43 % of the layers]",
 )
 @click.option("--views", type=click.IntRange(1, 1000), default=4, help="Of each training image.")
-@click.option(
-    "--augment",
-    default=COMPARE,
-    help="How images change for views and head-only; see below.",
-)
+@click.option("--augment", default=COMPARE, help="How images change for views and head-only; see below.")
 @test_fraction_option
 @valid_fraction_option
 @seed_option

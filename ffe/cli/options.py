@@ -157,10 +157,7 @@ class_weights_option = click.option(
 )
 
 test_fraction_option = click.option(
-    "--test-fraction",
-    type=Share(0, 0.5, min_open=True),
-    default=0.2,
-    help="Share held out for the test where no split is given.",
+    "--test-fraction", type=Share(0, 0.5, min_open=True), default=0.2, help="Share held out for the test where no split is given."
 )
 
 valid_fraction_option = click.option(
@@ -177,15 +174,11 @@ compress_option = click.option(
 )
 
 batch_size_option = click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    help="Images in one call of the backbone.  [default: what suits the engine]",
+    "--batch-size", type=click.IntRange(1), help="Images in one call of the backbone.  [default: what suits the engine]"
 )
 
 workers_option = click.option(
-    "--workers",
-    type=click.IntRange(1),
-    help="Threads that decode images.  [default: one per core, more where files come slowly]",
+    "--workers", type=click.IntRange(1), help="Threads that decode images.  [default: one per core, more where files come slowly]"
 )
 
 limit_options = together(

@@ -17,12 +17,7 @@ from ffe.images.augment_text import SCRATCH
 @output_option()
 @size_option(help="Input side in pixels, or HEIGHTxWIDTH.  [default: 150]")
 @click.option("--epochs", default="30", metavar="N", help="Most epochs.")
-@click.option(
-    "--augment",
-    default=SCRATCH,
-    metavar="CHANGES",
-    help="How images change in every epoch; none = they do not.",
-)
+@click.option("--augment", default=SCRATCH, metavar="CHANGES", help="How images change in every epoch; none = they do not.")
 @click.option("--plain", is_flag=True, help="Neither dropout nor changing images.")
 @test_fraction_option
 @training_options("rmsprop", 20, 0, stages=False)

@@ -72,7 +72,7 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
         class_weights_option,
         valid_fraction_option,
         budget_option(
-            help="Stop learning after about 60s, 5m or 1h; not what comes before the first step. The best so far is kept.",
+            help="Stop learning after about 60s, 5m or 1h; not what comes before the first step. The best so far is kept."
         ),
         seed_option,
         workers_option,

@@ -39,12 +39,7 @@ shared_options = together(
     click.option("--test", type=click.Path(), callback=feature_file, help="A feature file of test rows."),
     test_fraction_option,
     class_weights_option,
-    click.option(
-        "--reject",
-        type=Share(0, 1, max_open=True),
-        default=0.0,
-        help="Answer 'not sure' below this probability.",
-    ),
+    click.option("--reject", type=Share(0, 1, max_open=True), default=0.0, help="Answer 'not sure' below this probability."),
     report_option(),
     anonymous_option,
     seed_option,
