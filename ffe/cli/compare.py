@@ -13,8 +13,8 @@ from ffe.cli import INTERRUPTED, REFUSED
 from ffe.cli.options import (
     AUGMENT_HELP,
     budget_option,
+    decode_options,
     json_option,
-    limit_options,
     output_option,
     report_option,
     seed_option,
@@ -22,7 +22,6 @@ from ffe.cli.options import (
     test_fraction_option,
     valid_fraction_option,
     weights_option,
-    workers_option,
 )
 from ffe.cli.progress import Display, ExtractProgress
 from ffe.cli.show import note, print_json
@@ -71,8 +70,7 @@ The roads, which --roads chooses among:
 @test_fraction_option
 @valid_fraction_option
 @seed_option
-@workers_option
-@limit_options
+@decode_options
 @report_option(help="Write a page (.html) with the table, the curves and the photos that differ.")
 @json_option()
 def command(source: str, output: str, as_json: bool, budget: float | None, **options: Any) -> None:

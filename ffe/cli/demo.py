@@ -46,7 +46,7 @@ def command(output: str) -> None:
     click.echo(f"$ ffe extract {pictures} -o {features}")
     with ExtractProgress() as progress:
         summary = extract(pictures, features, overwrite=True, progress=progress)
-    click.echo(f"{features}: {counted(summary.rows, 'row')}, {summary.skipped} skipped\n")
+    click.echo(f"{features}: {counted(summary.rows, 'row')}, {summary.skipped:,} skipped\n")
 
     click.echo(f"$ ffe tune {features} -o {model} --heads logistic,dense --trials 4 --epochs 30 --report {report} --overwrite")
     with TrialsProgress() as view:

@@ -22,7 +22,7 @@ from ffe.cli.options import (
     weights_option,
 )
 from ffe.cli.progress import ExtractProgress
-from ffe.cli.show import changes_text, estimate_text, fidelity_text, note, print_json, rows_text, stages_text
+from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_text, stages_text
 
 
 @click.command(short_help="Push every image once through a backbone, into a feature file.", epilog=AUGMENT_HELP)
@@ -88,9 +88,10 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         unit = "images" if summary.views is None else "rows"
         took = duration_text(summary.seconds) + (f", {summary.images_per_second:.1f} {unit}/s" if summary.computed else "")
         rows = rows_text(summary.rows, summary.images, summary.views)
-        click.echo(f"{output}: {rows}, {summary.computed} computed, {summary.skipped} skipped, in {took}")
+        click.echo(f"{output}: {rows}, {summary.computed:,} computed, {summary.skipped:,} skipped, in {took}")
         if summary.changes.new < summary.images:
-            click.echo(changes_text(summary.changes))
+            counts = ("unchanged", "new", "changed", "removed", "renamed")
+            click.echo(", ".join(f"{getattr(summary.changes, name):,} {name}" for name in counts))
         if summary.computed:
             note(f"{stages_text(summary.stages)}; {counted(summary.workers, 'thread')} decoded")
         if summary.fidelity is not None:
@@ -100,7 +101,7 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         elif summary.computed:
             note(f"Next: ffe tune {output} -o model.ffe")
     if summary.skipped:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))
         names = few(quoted(map(plain, summary.skipped_files)))
         click.echo(f"skipped: {reasons} ({names}); 'ffe info {output}' says why", err=True)
         if strict:

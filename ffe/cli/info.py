@@ -39,8 +39,9 @@ def _features(file: str, as_json: bool) -> None:
     from ffe.wording.results import facts_text, table
 
     rows = len({name for record in read_records(Path(file)) for name in record.names})
+    unfinished = f"an unfinished run with {counted(rows, 'row')} lies beside it; run the same 'ffe extract' again to go on"
     if rows and not Path(file).exists():
-        raise StoreError(f"'{file}' is not finished: {_unfinished_text(rows)}.")
+        raise StoreError(f"'{file}' is not finished: {unfinished}.")
     with FeatureStore(file) as store:
         summary = store.summary() | ({"unfinished_rows": rows} if rows else {})
         if as_json:
@@ -48,9 +49,11 @@ def _features(file: str, as_json: bool) -> None:
             return
         spec = store.spec
         height, width, channels = store.grid
+        images, views = summary["images"], summary["rows"] - summary["images"]
+        kinds = f" ({counted(images, 'image')} and {counted(views, 'view')})" if summary["views"] else ""
         dims = f"{counted(store.dims, 'feature')} each ({height}x{width}x{channels})"
         lines = [
-            ("rows", f"{_rows_text(summary)}, with {dims}, {spec.dtype}"),
+            ("rows", f"{summary['rows']:,}{kinds}, with {dims}, {spec.dtype}"),
             ("views", None if store.made_views is None else views_text(store.made_views)),
             ("file", f"{bytes_text(Path(file).stat().st_size)}, {_file_text(summary)}"),
             ("source", store.source),
@@ -59,27 +62,17 @@ def _features(file: str, as_json: bool) -> None:
             ("input", _input_text(spec)),
             ("precision", _precision_text(spec)),
             ("spec digest", store.spec_digest),
-            ("unfinished", _unfinished_text(rows) if rows else None),
+            ("unfinished", unfinished if rows else None),
             ("fidelity", fidelity_text(Fidelity(**summary["fidelity"])) if summary["fidelity"] else None),
-            ("splits", ", ".join(f"{name} {count}" for name, count in summary["splits"].items()) or None),
+            ("splits", ", ".join(f"{name} {count:,}" for name, count in summary["splits"].items()) or None),
         ]
         click.echo(facts_text(lines, 11) + "\n")
         counts = [*summary["class_counts"].items()]
         if summary["unlabelled"]:
             counts.append(("(unlabelled)", summary["unlabelled"]))
-        click.echo(table(("class", "images"), [(name, str(count)) for name, count in counts], right=(1,)))
+        click.echo(table(("class", "images"), [(name, f"{count:,}") for name, count in counts], right=(1,)))
         if store.skipped:
             click.echo("\n" + table(("skipped", "reason", "why"), [(s.path, s.reason, s.message) for s in store.skipped]))
-
-
-def _rows_text(summary: dict[str, Any]) -> str:
-    """Return ``1800``, or ``9000 (1800 images and 7200 views)``."""
-    rows, images = summary["rows"], summary["images"]
-    return f"{rows} ({counted(images, 'image')} and {counted(rows - images, 'view')})" if summary["views"] else str(rows)
-
-
-def _unfinished_text(rows: int) -> str:
-    return f"an unfinished run with {counted(rows, 'row')} lies beside it; run the same 'ffe extract' again to go on"
 
 
 def _file_text(summary: dict[str, Any]) -> str:
@@ -155,10 +148,10 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     if search.get("leak"):
         click.echo(f"\nTogether: {text.leak_text(search['leak'], test['accuracy'])}")
     if training := manifest.training:
-        stages = [
-            f"Stage {stage['number']} trained {text.stage_text(stage, spec.backbone.name)}." for stage in training["stages"]
-        ]
-        click.echo("\n" + "\n".join([*stages, "", text.history_text(training["history"])]))
+        click.echo()
+        for stage in training["stages"]:
+            click.echo(f"Stage {stage['number']} trained {text.stage_text(stage, spec.backbone.name)}.")
+        click.echo("\n" + text.history_text(training["history"]))
     if where:
         click.echo("\nsplit\tpath")
     for path, split in where.items():

@@ -6,18 +6,16 @@ from typing import Any
 
 import click
 
-from ffe.cli.options import engine_option, images_options, json_option, null_option, strict_option
-from ffe.cli.predict import answer, batch_of
+from ffe.cli.options import engine_option, images_options
+from ffe.cli.predict import answer, answer_options, batch_of, images_arguments
 
 
 @click.command(short_help="Say what is on any photos, without a model of your own.")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-...")
-@null_option
+@images_arguments
 @click.option("--top", type=click.IntRange(1, 1000), default=5, help="Classes to name for each image.")
 @engine_option()
 @images_options
-@strict_option()
-@json_option(help="Print one JSON object a line: path, label, sure, probabilities, error.")
+@answer_options
 def command(images: tuple[str, ...], null: bool, top: int, strict: bool, as_json: bool, **options: Any) -> None:
     """Say which of ImageNet's 1,000 classes are on images: files, whole folders, or - for standard input.
 

@@ -173,15 +173,12 @@ compress_option = click.option(
     help="How stored features are compressed, without loss; zstd needs the package hdf5plugin.  [default: as before, or none]",
 )
 
-batch_size_option = click.option(
-    "--batch-size", type=click.IntRange(1), help="Images in one call of the backbone.  [default: what suits the engine]"
-)
-
-workers_option = click.option(
-    "--workers", type=click.IntRange(1), help="Threads that decode images.  [default: one per core, more where files come slowly]"
-)
-
-limit_options = together(
+decode_options = together(
+    click.option(
+        "--workers",
+        type=click.IntRange(1),
+        help="Threads that decode images.  [default: one per core, more where files come slowly]",
+    ),
     click.option(
         "--max-pixels",
         type=Amount(1000),
@@ -204,7 +201,12 @@ limit_options = together(
     ),
 )
 
-images_options = together(batch_size_option, workers_option, limit_options)
+images_options = together(
+    click.option(
+        "--batch-size", type=click.IntRange(1), help="Images in one call of the backbone.  [default: what suits the engine]"
+    ),
+    decode_options,
+)
 
 predict_options = together(
     click.option(
@@ -224,10 +226,6 @@ predict_options = together(
     weights_option(help="Where the backbone's weights are, for a model without its backbone."),
     engine_option(),
     images_options,
-)
-
-null_option = click.option(
-    "-0", "--null", is_flag=True, help="Paths on standard input end with a zero byte, as 'find -print0' writes them."
 )
 
 AUGMENT_HELP = """\b

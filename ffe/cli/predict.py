@@ -11,16 +11,28 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from ffe.base.text import plain
-from ffe.cli import DONE_BUT_SKIPPED, REFUSED
-from ffe.cli.options import AUGMENT_HELP, json_option, null_option, predict_options, refuse_swapped, strict_option
+from ffe.cli import DONE_BUT_SKIPPED
+from ffe.cli.options import AUGMENT_HELP, json_option, predict_options, refuse_swapped, strict_option, together
 from ffe.cli.show import print_json
 from ffe.cli.stdin import LONGEST_LINE, PEEK_BYTES, is_image, listed_paths
+from ffe.errors import SourceError
 
 if TYPE_CHECKING:
     from ffe.predictor import Prediction, Predictor
     from ffe.report.predictions_csv import Answers
 
 _FEW = 8
+
+# those of label too
+images_arguments = together(
+    click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-..."),
+    click.option(
+        "-0", "--null", is_flag=True, help="Paths on standard input end with a zero byte, as 'find -print0' writes them."
+    ),
+)
+answer_options = together(
+    strict_option(), json_option(help="Print one JSON object a line: path, label, sure, probabilities, error.")
+)
 
 
 def prediction_text(prediction: Prediction, top: int = 3) -> str:
@@ -71,13 +83,11 @@ def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO,
 
 @click.command(short_help="Say what is on images.", epilog=AUGMENT_HELP)
 @click.argument("model", type=click.Path())
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-...")
-@null_option
+@images_arguments
 @click.option("--top", type=click.IntRange(1), default=3, help="Classes to show for each image.")
 @predict_options
 @click.option("--csv", "table", type=click.Path(), help="Write a CSV too: path, label, sure, error, probabilities.")
-@strict_option()
-@json_option(help="Print one JSON object a line: path, label, sure, probabilities, error.")
+@answer_options
 def command(
     model: str, images: tuple[str, ...], null: bool, top: int, table: str | None, strict: bool, as_json: bool, **options: Any
 ) -> None:
@@ -131,8 +141,9 @@ def answer(
             click.echo(plain(f"{prediction.path}: cannot be read: {prediction.error}", LONGEST_LINE), err=True)
     if answers is not None:
         answers.write()
+    if not failed and images == ("-",):
+        raise SourceError("Standard input is empty; send one image to it, or a list of paths with one on each line.")
     if all(failed):
-        click.echo("ffe: No image could be read; give JPEG, PNG or other picture files.", err=True)
-        sys.exit(REFUSED)
+        raise SourceError("No image could be read; give JPEG, PNG or other picture files.")
     if any(failed) and strict:
         sys.exit(DONE_BUT_SKIPPED)

@@ -13,7 +13,6 @@ from ffe.base.text import bytes_text, counted, duration_text
 if TYPE_CHECKING:
     from ffe.engines.quantize import Fidelity
     from ffe.extraction.estimate import Estimate
-    from ffe.extraction.incremental import Changes
     from ffe.extraction.stage_times import Stages
     from ffe.specs import ViewsSpec
 
@@ -75,12 +74,6 @@ def rows_text(rows: int, images: int, views: ViewsSpec | None) -> str:
     each = f"{counted(views.count, 'view')} each"
     which = " with" if rows == images * (1 + views.count) else ", of which those that train have"
     return f"{counted(rows, 'row')}: {counted(images, 'image')}{which} {each}"
-
-
-def changes_text(changes: Changes) -> str:
-    """Return ``10,000 unchanged, 3 new, 1 changed, 2 removed, 1 renamed``."""
-    counts = ("unchanged", "new", "changed", "removed", "renamed")
-    return ", ".join(f"{getattr(changes, name):,} {name}" for name in counts)
 
 
 def fidelity_text(fidelity: Fidelity) -> str:

@@ -14,14 +14,13 @@ from ffe.cli.options import (
     anonymous_option,
     budget_option,
     class_weights_option,
+    decode_options,
     json_option,
-    limit_options,
     overwrite_option,
     report_option,
     seed_option,
     together,
     valid_fraction_option,
-    workers_option,
 )
 from ffe.cli.progress import Display
 from ffe.cli.show import note, print_json
@@ -75,8 +74,7 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
             help="Stop learning after about 60s, 5m or 1h; not what comes before the first step. The best so far is kept."
         ),
         seed_option,
-        workers_option,
-        limit_options,
+        decode_options,
         report_option(help="Write a page (.html) with scores, mistakes and charts."),
         anonymous_option,
         click.option("--tensorboard", type=click.Path(), help="Write logs for TensorBoard into this folder."),

@@ -26,10 +26,9 @@ from ffe.cli.options import (
     weights_option,
 )
 from ffe.cli.progress import TrialsProgress
-from ffe.cli.show import print_json
+from ffe.cli.show import print_json, quiet
 
 _FEW = 20  # test images
-
 
 # those of train too
 shared_options = together(
@@ -84,7 +83,8 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
     lines.append(f"{output}: written in {duration_text(result.seconds)}; 'ffe info {model}' shows all scores and trials")
     if report is not None:
         lines.append(f"{report}: the report, with all scores and the mistakes")
-    lines.append(f"Next: ffe predict {model} PHOTO")
+    if not quiet():
+        lines.append(f"Next: ffe predict {model} PHOTO")
     click.echo("\n".join(lines))
 
 

@@ -49,6 +49,15 @@ def test_info_of_features_as_text(fake_store: Path) -> None:
     assert result.stdout.endswith("cat        20\ndog        20\n")
 
 
+def test_info_writes_thousands_with_commas(fake_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = FeatureStore.summary
+    many = {"rows": 1200, "class_counts": {"cat": 1200}}
+    monkeypatch.setattr(FeatureStore, "summary", lambda store: summary(store) | many)
+    lines = _run("info", fake_store).stdout.splitlines()
+    assert lines[0].startswith("rows         1,200, with ")
+    assert lines[-1].split() == ["cat", "1,200"]
+
+
 def test_info_names_skipped_files(pictures: Path, tmp_path: Path) -> None:
     rows = [f"{pictures / kind / f'{kind}_000.png'},{kind}\n" for kind in ("cat", "dog")]
     (tmp_path / "list.csv").write_text("".join(["path,label\n", *rows, "none.png,dog\n"]))

@@ -119,7 +119,8 @@ def test_predict_with_no_good_image_is_refused(fake_bundle: Path, bad: Path, opt
 def test_predict_with_an_empty_list_is_refused(fake_bundle: Path) -> None:
     result = _run("predict", fake_bundle, "-", stdin=b"")
     assert (result.exit_code, result.stdout) == (3, "")
-    assert result.stderr == "ffe: No image could be read; give JPEG, PNG or other picture files.\n"
+    said = "Standard input is empty; send one image to it, or a list of paths with one on each line."
+    assert result.stderr == f"ffe: {said}\n"
 
 
 def test_predict_without_images_is_a_usage_error(fake_bundle: Path) -> None:
