@@ -23,8 +23,6 @@ Optimizer = Literal["adam", "rmsprop"]
 Schedule = Literal["constant", "exponential", "cosine"]
 Fill = Literal["nearest", "reflect", "constant", "wrap"]
 Compression = Literal["none", "lzf", "gzip", "zstd"]  # of a feature file: lossless, so no part of any spec
-
-
 Metric = Literal["accuracy", "balanced_accuracy", "log_loss"]
 Oracle = Literal["bayesian", "hyperband", "random"]
 ClassWeights = Literal["auto", "balanced", "none"]
@@ -34,8 +32,7 @@ TrainingViews = Literal["all", "epoch", "none"]
 class Spec:
     """Turns a frozen dataclass into JSON values and back.
 
-    A field that came later (``metadata={"since": 2}``) is left out of the JSON
-    while it is None, so that files of earlier versions keep their digests.
+    A field that came later (``metadata={"since": 2}``) is left out while it is None, so that older files keep their digests.
     """
 
     def _check_choices(self, **choices: Any) -> None:
@@ -53,10 +50,8 @@ class Spec:
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings, numbers, booleans and None."""
         value: dict[str, Any] = dataclasses.asdict(self)  # type: ignore[call-overload]
-        for field_ in dataclasses.fields(self):  # type: ignore[arg-type]
-            if "since" in field_.metadata and value[field_.name] is None:
-                del value[field_.name]
-        return value
+        later = {f.name for f in dataclasses.fields(self) if "since" in f.metadata}  # type: ignore[arg-type]
+        return {name: item for name, item in value.items() if item is not None or name not in later}
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -65,14 +60,10 @@ class Spec:
         needed = {name for name, f in fields.items() if "since" not in f.metadata}
         if not isinstance(value, dict) or not needed <= set(value) <= set(fields):
             raise SpecError(f"a {cls.__name__} needs the fields {', '.join(fields)}, got {value!r}.")
-        converted: dict[str, Any] = {}
+        converted = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
         for name, item in value.items():
-            nested = fields[name].metadata.get("spec")
-            if nested is not None:
-                item = nested.from_json(item)
-            elif isinstance(item, list):
-                item = tuple(item)
-            converted[name] = item
+            if nested := fields[name].metadata.get("spec"):
+                converted[name] = nested.from_json(item)
         return cls(**converted)
 
 
@@ -370,8 +361,6 @@ def spec_differences(stored: ExtractSpec, asked: ExtractSpec, words: tuple[str, 
 
 
 _KIND = "backbone.weights"
-
-
 _KINDS = {
     "file": "weights from a file",
     "random": "random weights",

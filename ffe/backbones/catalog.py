@@ -64,7 +64,6 @@ class Backbone:
 
 LITE0 = "efficientnetlite0"
 DEFAULT = LITE0  # of all commands: its weights come with the installation
-
 FAKE = "fake"
 CONVNET = "convnet"
 
@@ -163,7 +162,7 @@ def find(name: str) -> Backbone:
 
 
 def check_size(row: Backbone, size: tuple[int, int]) -> None:
-    """Raise a BackboneError for an input (height, width) that is smaller than the backbone takes."""
+    """Refuse an input (height, width) that is smaller than the backbone takes."""
     if min(size) < row.min_size:
         raise BackboneError(
             f"The backbone '{row.name}' takes pictures of at least {row.min_size} pixels; "

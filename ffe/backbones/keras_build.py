@@ -7,7 +7,6 @@ import sys
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import numpy as np
 
@@ -32,10 +31,7 @@ _EFFICIENTNET_STD = (0.229, 0.224, 0.225)
 def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
     """Build the frozen backbone of a spec: from float32 (N, H, W, 3), scaled by its mode, to float32 of any rank.
 
-    Raises:
-        BackboneError: the size is too small, or there is no such layer.
-        WeightsError: the weights do not fit the backbone.
-        EngineError: TensorFlow cannot work here, see ``ffe.base.forks``.
+    A size that is too small, or a layer that is not there, is a BackboneError; weights that do not fit are a WeightsError.
     """
     check_tensorflow()
     import keras
@@ -96,6 +92,8 @@ def _load_weights(model: keras.Model, path: Path) -> None:
     except OSError as error:
         if "lock" not in str(error):
             raise
+        from unittest import mock
+
         import h5py
 
         class Unlocked(h5py.File):

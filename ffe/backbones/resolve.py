@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from ffe.backbones import keras_build
 from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.backbones.trained import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
@@ -26,10 +27,8 @@ def make_spec(
 ) -> tuple[ExtractSpec, Weights]:
     """Turn what a user asks for (see ``ffe.extract``) into a spec, and find the weights; ``download``: also elsewhere.
 
-    A model file (``.ffe``) as ``backbone``, or as ``weights``, stands for its backbone, with its size and layer.
-
-    Raises:
-        BackboneError, WeightsError, SpecError: the wish cannot be met.
+    A model file (``.ffe``) as ``backbone``, or as ``weights``, stands for its backbone, with its size and layer. A wish that
+    cannot be met is a BackboneError, WeightsError or SpecError.
     """
     height_width = (size, size) if isinstance(size, int) else size
     if backbone is None:
@@ -41,7 +40,7 @@ def make_spec(
     row = find(backbone)
     preprocess = PreprocessSpec(height_width or (row.size, row.size), row.mode, decode=decode)
     check_size(row, preprocess.size)
-    found = resolve(row, preprocess.size, weights, download=_download if download else None)
+    found = resolve(row, preprocess.size, weights, download=keras_build.download if download else None)
     return ExtractSpec(BackboneSpec(row.name, found.kind, found.sha256, layer), preprocess, precision, dtype), found
 
 
@@ -63,11 +62,7 @@ def _backbone_in_model(backbone: str, size: tuple[int, int] | None, weights: str
 
 
 def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool = True) -> Weights:
-    """Find the very weights that a spec was made with; ``weights`` and ``download`` are as of ``make_spec``.
-
-    Raises:
-        WeightsError: they are not on this machine, or are others.
-    """
+    """Find the very weights that a spec was made with, as ``make_spec`` does; others, or none, are a WeightsError."""
     row = find(spec.backbone.name)
     if is_model_file(weights):
         found, of_model = find_in_model(Path(weights))
@@ -83,7 +78,7 @@ def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool =
             f"{spec.backbone.weights_sha256[:12]}); pass that file with --weights MODEL.ffe."
         )
     wanted = "random" if spec.backbone.weights == "random" else weights
-    found = resolve(row, spec.preprocess.size, wanted, download=_download if download else None)
+    found = resolve(row, spec.preprocess.size, wanted, download=keras_build.download if download else None)
     if found.path is None and spec.backbone.weights != "random":
         raise WeightsError("The features were made with pretrained weights, not random ones; leave --weights random out.")
     if found.sha256 != spec.backbone.weights_sha256:
@@ -92,12 +87,6 @@ def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool =
             f"the features ({spec.backbone.weights_sha256[:12]}); pass the right file with --weights PATH."
         )
     return found
-
-
-def _download(*arguments: object) -> None:
-    from ffe.backbones.keras_build import download
-
-    download(*arguments)  # type: ignore[arg-type]
 
 
 def with_model(spec: ExtractSpec, quantized: IrModel | None) -> ExtractSpec:

@@ -101,11 +101,7 @@ def _load(file: io.BytesIO, size: int) -> Any:
 
 
 def read_arrays(data: bytes) -> dict[str, np.ndarray]:
-    """Return the tensors of a file, by name: float32 or int64 arrays of their own, contiguous.
-
-    Raises:
-        ValueError: it is no such file, is cut off or goes on after its end, or names anything but tensors.
-    """
+    """Return the tensors of a file, by name: float32 or int64 arrays of their own, contiguous; any other file is a ValueError."""
     file = io.BytesIO(data)
     try:
         head = [_load(file, len(data)) for _ in range(3)]

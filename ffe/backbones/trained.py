@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import keras
 
 MODEL_SUFFIX = ".ffe"
-
 LEARNT = ("finetuned", "scratch")  # kinds of weights that exist in model files alone
 
 
@@ -31,8 +30,7 @@ def is_model_file(text: str) -> bool:
 def find_in_model(path: Path) -> tuple[Weights, ExtractSpec]:
     """Return a model file as a source of weights, and the model's spec; the digest is checked, and nothing is loaded.
 
-    Raises:
-        WeightsError: there is no such file, it is damaged, or it holds no backbone to build from.
+    A file that is not there, is damaged, or holds no backbone to build from is a WeightsError.
     """
     if not path.is_file():
         problem = f"'{path}' is a folder; give a model file" if path.is_dir() else f"There is no model file '{path}'; give one"

@@ -73,10 +73,8 @@ def resolve(
 ) -> Weights:
     """Find the weights of a backbone for an input (height, width): ``imagenet``, ``random``, or the path of a file.
 
-    ``download`` fetches those of ImageNet into Keras's cache; it is tried only where the download host answers.
-
-    Raises:
-        WeightsError: there are none; the message says where they were looked for and how to get them.
+    ``download`` fetches those of ImageNet into Keras's cache; it is tried only where the download host answers. Where there
+    are none, a WeightsError says where they were looked for and how to get them.
     """
     if weights == RANDOM or row.name == FAKE:
         return random_weights()

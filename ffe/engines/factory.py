@@ -64,11 +64,8 @@ def _choose(name: str, precision: Precision) -> str:
     check_engine(name, precision)
     if name != "auto":
         return name
-    if precision == "int8":
-        return "openvino"
-    if precision != "float32" or not has_openvino() or _has_gpu():
-        return "keras"
-    return "openvino"
+    needs_keras = precision != "int8" and (precision != "float32" or not has_openvino() or _has_gpu())
+    return "keras" if needs_keras else "openvino"
 
 
 def _has_gpu() -> bool:
@@ -121,11 +118,8 @@ def open_engine(
 ) -> Engine:
     """Build the backbone of a spec and put it on an engine, one of ``ENGINES``.
 
-    ``batch_size`` None is the engine's own choice; ``quantized`` is the int8 model, where the spec has one.
-
-    Raises:
-        EngineError: there is no such engine, or it cannot run this here.
-        BackboneError: the backbone cannot be built; see ``ffe.backbones.keras_build``.
+    ``batch_size`` None is the engine's own choice; ``quantized`` is the int8 model, where the spec has one. An engine that
+    there is not, or that cannot run this here, is an EngineError.
     """
     chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
@@ -148,10 +142,7 @@ def open_saved_engine(
     name: str = "auto",
     batch_size: int | None = None,
 ) -> Engine:
-    """Put a backbone that was saved on an engine: as the IR model, or the ``.keras`` file that ``keras_file`` lends, if any.
-
-    The others are as of ``open_engine``; an EngineError says that the engine takes neither form.
-    """
+    """Put a saved backbone on an engine, as ``open_engine`` does: an IR model, or the file that ``keras_file`` lends."""
     chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)

@@ -12,7 +12,7 @@ from ffe.engines.base import Engine
 
 
 def images_per_second(engine: Engine, pixels: np.ndarray, seconds: float) -> float:
-    """Run an engine on images in memory, uint8 (n, H, W, 3), again and again, for so many seconds at the least.
+    """Return the rate of an engine on images in memory, uint8 (n, H, W, 3), over so many seconds at the least.
 
     As many calls are in flight as it takes; one is made before the clock starts.
     """

@@ -26,10 +26,7 @@ _LOOK_SECONDS = 1.0
 
 
 def check_batch(batch_size: int | None, size: tuple[int, int]) -> None:
-    """Refuse a batch of images (height, width) that surely does not fit into memory, before anything is loaded.
-
-    Counted are the pixels alone, as whole numbers and as floats, and the pictures that are decoded ahead.
-    """
+    """Refuse a batch of images (height, width) whose pixels alone, with those decoded ahead, surely do not fit into memory."""
     if batch_size is not None and batch_size < 1:
         raise SpecError(f"batch_size is {batch_size}, but must be at least 1.")
     count = batch_size or 1
@@ -43,9 +40,9 @@ def check_batch(batch_size: int | None, size: tuple[int, int]) -> None:
 class BatchSize:
     """Makes the calls of an engine, and sets its batch size by what they show.
 
-    An engine names the sizes worth trying. Where calls take seconds, the next smaller one is taken; where larger ones are
-    named, they are tried for a few calls each, and kept while the rate rises. When memory runs low the batch is halved,
-    and never grows again. A size that the user named (``fixed``) changes for want of memory only.
+    Of the sizes that the engine names, the next smaller one is taken where calls take seconds; larger ones are tried for a
+    few calls each, and kept while the rate rises. When memory runs low the batch is halved, and never grows again. A size
+    that the user named (``fixed``) changes for want of memory only.
     """
 
     def __init__(self, engine: Engine, *, fixed: bool) -> None:
@@ -104,10 +101,7 @@ class BatchSize:
         log.warning("%s, so batches have %d images from now on", why, self._engine.batch_size)
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
-        """Begin to compute a batch, and return a function that waits for its features, float32 (N, D).
-
-        Where memory runs out they are computed again, in smaller batches.
-        """
+        """Begin a batch, and return a function that waits for its features, float32 (N, D); halved where memory runs out."""
         engine, tried = self._engine, self._engine.batch_size
         try:  # the batch size may have shrunk since the batch was filled
             result = engine.start(images) if len(images) <= tried else lambda: self._in_pieces(images)

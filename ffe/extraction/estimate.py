@@ -82,8 +82,7 @@ def estimate_job(
 ) -> Estimate:
     """Say what a job takes, by what the feature file (``existing``) knows of the source (``found``).
 
-    ``grid`` is (h, w, c) of the features, where this run knows it, ``unfinished`` the rows of an unfinished run, and
-    ``written`` says that the file says all this already.
+    ``grid`` is (h, w, c) of the features, if known; ``unfinished`` counts rows; ``written``: the file says all this already.
     """
     seen, rate = remembered(job.spec, job.options.engine, views=job.views is not None)
     grid, once = grid or seen, in_place(job, existing)

@@ -133,10 +133,10 @@ def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped
     views = [view for count in counts for view in range(1 + count)]
     if existing.made_views != job.views or existing.views.tolist() != views:
         return False
-    stats, plain = existing.stat.tolist(), existing.plain.tolist()
-    labels = existing.labels.tolist()
+    stats, labels = existing.stat.tolist(), existing.labels.tolist()
     stored = [
-        (existing.paths[i], existing.sha256[i], labels[i], existing.split[i], existing.group[i], tuple(stats[i])) for i in plain
+        (existing.paths[i], existing.sha256[i], labels[i], existing.split[i], existing.group[i], tuple(stats[i]))
+        for i in existing.plain.tolist()
     ]
     return (
         existing.class_names == job.found.class_names

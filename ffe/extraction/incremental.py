@@ -46,8 +46,8 @@ class Known:
 def known(job: Job, existing: FeatureStore | None) -> Known:
     """See which files of a source need not be opened, by the feature file that was made from it earlier.
 
-    Equal stamps say that a file is the same, unless the source is another folder, or all files are to be read.
-    Of what was skipped because it is cut off, ``truncated="keep"`` looks again; rows that were kept stay anyway.
+    Equal stamps say that a file is the same, unless the source is another folder, or all files are to be read. With
+    ``truncated="keep"`` files that were cut off are read again.
     """
     records, views = job.records, job.views
     stamps = tuple(stamp_now(record.file) for record in records)
@@ -125,11 +125,10 @@ class Changes:
 def changes(existing: FeatureStore | None, rows: Sequence[Row]) -> Changes:
     """Count what changed; without an old file all rows are new."""
     before, after, gone = _compared(existing, rows)
-    stayed = [path for path in before if path in after]
-    removed = len(gone)
-    renamed = len(before) - len(stayed) - removed
-    unchanged = sum(before[path] == after[path] for path in stayed)
-    return Changes(unchanged, len(after) - len(stayed) - renamed, len(stayed) - unchanged, removed, renamed)
+    stayed = before.keys() & after.keys()
+    renamed = len(before) - len(stayed) - len(gone)
+    unchanged = len(before.items() & after.items())
+    return Changes(unchanged, len(after) - len(stayed) - renamed, len(stayed) - unchanged, len(gone), renamed)
 
 
 def removed_paths(existing: FeatureStore | None, rows: Sequence[Row]) -> list[str]:
@@ -152,10 +151,7 @@ def _compared(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[dict[
 
 
 def removed_text(existing: FeatureStore, rows: Sequence[Row], skipped: Sequence[Skipped], folder: Path) -> tuple[str, bool]:
-    """Say why rows of an old file are not in the new one, ``2 files are gone and 3 are no longer listed``.
-
-    And whether anything is lost: a list that names fewer files is what somebody wanted.
-    """
+    """Say why rows of an old file are not in the new one, and whether any is lost: a shorter list is what somebody wanted."""
     paths = removed_paths(existing, rows)
     unreadable = {item.path for item in skipped}.intersection(paths)
     unlisted = sum(path not in unreadable and (folder / path).exists() for path in paths)

@@ -22,10 +22,7 @@ SHARE = 0.5  # of its images, above which it is one
 
 
 def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stamp]) -> None:
-    """Make sure, before any file is read, that a source has not lost what cannot be meant.
-
-    A file of the same size under a new name is taken for the image, moved. ``stamps`` are those of the source's files.
-    """
+    """Make sure, by the ``stamps`` of its files, that a source has not lost what cannot be meant; one moved has its old size."""
     there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP]
     if existing is not None:
         names = ByName((job.records[i].path, None) for i in there)

@@ -103,7 +103,11 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
 
         check_layer(spec, weights)
     filter_options(options.compress or "none")
-    views = requested_views(options.views, options.augment, None if options.overwrite else _existing_views(path))
+    made = None
+    if path.exists() and not options.overwrite:
+        with FeatureStore(path) as store:
+            made = store.made_views
+    views = requested_views(options.views, options.augment, made)
     check_trains(found.records, found.root, views)
     if weights.kind == "random" and options.weights == "random":
         log.warning("THE BACKBONE IS UNTRAINED (--weights random): its features are for tests alone")
@@ -142,19 +146,8 @@ def _spec_and_weights(options: ExtractOptions, download: bool) -> tuple[ExtractS
     return spec, weights
 
 
-def _existing_views(path: Path) -> ViewsSpec | None:
-    """Return the views of the feature file that is there already, if any."""
-    if not path.exists():
-        return None
-    with FeatureStore(path) as store:
-        return store.made_views
-
-
 def existing_spec(path: Path, like: Path | None = None) -> ExtractSpec | None:
-    """Return what the features of a file are made by, which is what a user means who names no backbone.
-
-    Where there is no such file, an unfinished run for it counts, and then another file (``like``).
-    """
+    """Return what the features of a file are made by; without one, of an unfinished run for it, and then of ``like``."""
     runs = [] if path.exists() else read_records(path)
     if runs:
         return replace(runs[0].spec, quantized_sha256=None)
@@ -177,10 +170,7 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
 
 
 def existing_quantized(job: Job) -> IrModel | None:
-    """Return the int8 model that a job must take; None for other precisions, or if one is yet to be made.
-
-    It is that of ``like``, a feature file, or the one that the output, or an unfinished run for it, was made with.
-    """
+    """Return the int8 model of a job: that of ``like``, of the output, or of its unfinished run; None if there is none yet."""
     like, output = job.options.like, job.output
     if job.spec.precision != "int8":
         if like is not None:

@@ -33,11 +33,7 @@ class Stages:
 
     @property
     def limit(self) -> Stage:
-        """The stage that the run waited for longest.
-
-        Where decoding waits for cores that the backbone shares, the two hold each other up: then it is the one of
-        them that takes more of the processor.
-        """
+        """The stage that the run waited for longest; of two that share the cores, the one that takes more of the processor."""
         images: Stage = "read" if self.read > self.decoding else "decode"
         waits: list[tuple[float, Stage]] = [
             (self.waited_for_backbone, "backbone"),

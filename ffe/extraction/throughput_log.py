@@ -21,8 +21,7 @@ _LEAST_IMAGES = 100  # fewer tell little about a rate
 def remembered(spec: ExtractSpec, engine: str, *, views: bool = False) -> tuple[tuple[int, int, int] | None, float | None]:
     """Return the grid (h, w, c) of a spec's features, and images a second on this machine; None = not known yet.
 
-    ``engine`` is as the user asked for it; ``views`` says whether each file is decoded for several views: where no
-    such run is known, one without counts.
+    ``engine`` is as the user named it; ``views``: each file is decoded for several, or, where no such run is known, for one.
     """
     content = _read(_note(spec))
     grid = rate = None

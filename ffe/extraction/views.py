@@ -71,9 +71,6 @@ def shared_count(asked: ViewsSpec | None, made: ViewsSpec | None) -> int:
 
 
 def names_of(augment: AugmentSpec | None) -> Callable[[str, int], str]:
-    """Return what names features by what made them: (digest of the content, view) -> name.
-
-    A plain picture is named by its digest alone; a view by the digest of its augmentation too, which no other one has.
-    """
+    """Return what names features by what made them, a view's augmentation too: (digest of the content, view) -> name."""
     made = "" if augment is None else bytes_digest(canonical_json(augment.to_json()))[:16]
     return lambda sha256, view: f"{sha256} {view} {made}" if view else sha256

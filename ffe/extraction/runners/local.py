@@ -45,10 +45,7 @@ def compute(
     opened: Callable[[tuple[int, int, int]], None],
     progress: Callable[[Progress], None],
 ) -> Computed:
-    """Read the files that must be read, and put the features of those whose content is new into the journal.
-
-    ``opened`` is told (h, w, c) of the features once the engine is open, if it is needed.
-    """
+    """Read the files of a plan, and put the features of new content into the journal; an engine that opens tells its grid."""
     job, existing, journal, known, name = plan.job, plan.existing, plan.journal, plan.known, plan.name
     started, waited_for_disk = time.monotonic(), 0.0
 
