@@ -27,10 +27,6 @@ class Agreement:
     only_second: int
     neither: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
 class CompareResult:
@@ -67,7 +63,7 @@ class CompareResult:
             "folder": str(self.folder),
             "roads": [road.to_json() for road in self.roads],
             "comparison": self.road(self.second).to_json()["comparison"] if self.second else None,
-            "agreement": [agreement.to_json() for agreement in self.agreement],
+            "agreement": [dataclasses.asdict(agreement) for agreement in self.agreement],
         }
 
 

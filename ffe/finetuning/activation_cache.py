@@ -49,15 +49,12 @@ _BACKWARD = 3  # a step of training, in forward passes
 
 @dataclasses.dataclass(eq=False)
 class ActivationCache:
-    """Lends each stage its rows, and finds out on the way what images there are.
-
-    ``spec`` is of the backbone's features, in float32; the label i means ``class_names[i]``.
-    """
+    """Lends each stage its rows, and finds out on the way what images there are."""
 
     options: FinetuneOptions
     found: Scan
-    class_names: tuple[str, ...]
-    spec: ExtractSpec
+    class_names: tuple[str, ...]  # the label i means ``class_names[i]``
+    spec: ExtractSpec  # of the backbone's features, in float32
     weights: Weights
     skipped: int = 0  # files that could not be read
     reused: bool = False  # whether activations of an earlier run were at hand

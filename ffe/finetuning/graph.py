@@ -11,10 +11,7 @@ if TYPE_CHECKING:
 
 
 def tensor_of(model: keras.Model, layer: str) -> Any:
-    """Return the symbolic output of a layer as it stands in this model; empty = the model's input.
-
-    Not ``layer.output``: a layer that takes part in several models has several.
-    """
+    """Return the symbolic output of a layer in this model (``layer.output`` may be of another); empty = the model's input."""
     if not layer:
         return model.inputs[0]
     for tensor in _tensors(model):

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 
 class JoinedModel:
-    """A backbone, from scaled float32 (N, H, W, 3) to features of any rank, and a head's layers on its features.
-
-    The backbone's own layers take part: what they learn, they learn in this model too.
-    """
+    """A backbone, from scaled float32 (N, H, W, 3) to features of any rank, whose own layers learn; and a head's layers on it."""
 
     def __init__(self, backbone: keras.Model, start: WarmStart, seed: int = 0) -> None:
         import keras

@@ -23,10 +23,7 @@ def make_optimizer(name: Optimizer, learning_rate: float, weight_decay: float = 
 
 
 def _adam_in_one_pass() -> type[keras.optimizers.Adam]:
-    """Return Keras's Adam with TensorFlow's own kernel for the step.
-
-    Keras's takes ten passes over the weights: for the last block of VGG19 at 150 pixels as long as learning from the images.
-    """
+    """Return Keras's Adam with TensorFlow's own kernel: Keras's takes ten passes, for block5 of VGG19 as long as all else."""
     import keras
     import tensorflow as tf
 

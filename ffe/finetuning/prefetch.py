@@ -17,7 +17,6 @@ class BatchSource(Protocol):
 
     def take(self, rows: np.ndarray, view: int) -> np.ndarray:
         """Return (n, ...) for rows int64 (n,), as the model takes them; view 0 = the plain images."""
-        ...
 
 
 def batches(source: BatchSource, order: np.ndarray, size: int, view: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ffe")
 
+_Scores = tuple[float, float]  # loss and accuracy
+
 
 @dataclass(frozen=True)
 class Step:
@@ -84,7 +86,7 @@ class Trainer:
         compile_for(model, optimizer)
         if not self.epochs:
             began = time.monotonic()
-            self._add_epoch((number, 0), (None, None), self._validate(model, source), None, began)
+            self._add_epoch((number, 0), None, self._validate(model, source), None, began)
         best, since = model.get_weights(), 0
         try:
             for epoch in range(1, count + 1):
@@ -121,7 +123,7 @@ class Trainer:
         self.interrupted = True
         log.warning("interrupted; the best weights so far are tested and written, and Ctrl-C once more ends at once")
 
-    def _learn(self, model: keras.Model, source: BatchSource, number: int, epoch: int) -> tuple[float, float]:
+    def _learn(self, model: keras.Model, source: BatchSource, number: int, epoch: int) -> _Scores:
         """Take the steps of one epoch; return loss and accuracy over them."""
         order, size = self.train[next(self._orders)], self.spec.batch_size
         total = -(-len(order) // size)
@@ -141,23 +143,19 @@ class Trainer:
         loss, accuracy = (sums / seen).tolist()
         return loss, accuracy
 
-    def _validate(self, model: keras.Model, source: BatchSource) -> tuple[float, float]:
+    def _validate(self, model: keras.Model, source: BatchSource) -> _Scores:
         logits = [np.asarray(model.predict_on_batch(x)) for _, x in batches(source, self.valid, self.spec.batch_size)]
         return loss_and_accuracy(np.concatenate(logits), self.labels[self.valid])
 
     def _add_epoch(
-        self,
-        which: tuple[int, int],
-        trained: tuple[float | None, float | None],
-        validated: tuple[float, float],
-        rate: float | None,
-        began: float,
+        self, which: tuple[int, int], trained: _Scores | None, validated: _Scores, rate: float | None, began: float
     ) -> None:
-        """Remember an epoch (stage, number), with its losses and accuracies, and tell of it."""
+        """Remember an epoch (stage, number), and tell of it."""
         better = validated[0] < self._best
         self._best = min(self._best, validated[0])
         times = (time.monotonic() - began, self.clock.elapsed)
-        self.epochs.append(Epoch(*which, *trained, *validated, rate, *times, better))
+        loss, accuracy = trained or (None, None)
+        self.epochs.append(Epoch(*which, loss, accuracy, *validated, rate, *times, better))
         self.on_epoch(self.epochs[-1])
 
 
@@ -184,7 +182,7 @@ def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> No
     )
 
 
-def loss_and_accuracy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def loss_and_accuracy(logits: np.ndarray, labels: np.ndarray) -> _Scores:
     """Return the mean cross entropy and the share of right answers of logits (n, 1 or K)."""
     scores = logits.astype(np.float64)
     if scores.shape[1] == 1:

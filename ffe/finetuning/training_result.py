@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,6 @@ class Stage:
     first: str  # the first of them; empty if there are none
     learning: int  # how many of them have weights that learn
     cut: str  # the last layer of the part that stays as it is; empty = there is none
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +78,7 @@ class TrainingResult:
             "output": str(self.output),
             "head": self.head.name,
             "parameters": self.head.parameters,
-            "stages": [stage.to_json() for stage in self.stages],
+            "stages": [asdict(stage) for stage in self.stages],
             "history": [epoch.to_json() for epoch in self.epochs],
             "best": self.best.to_json(),
             "ended_early": self.ended_early,

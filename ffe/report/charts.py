@@ -150,7 +150,6 @@ def _scale(values: Sequence[float], axis: Axis, start: float, end: float) -> _Sc
 def _log_scale(low: float, high: float, start: float, end: float) -> _Scale:
     low, high = low / 1.1, high * 1.1
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks: list[float] = []
     for leads in ((1, 2, 5), (1, 3), (1,)):
         ticks = [lead * 10.0**power for power in decades for lead in leads if low <= lead * 10.0**power <= high]
         if len(ticks) <= 7:

@@ -29,10 +29,7 @@ class Thumbnail:
 
 
 def thumbnail(file: Path | None, name: str) -> Thumbnail:
-    """Return a small picture of an image file, upright and in its own shape.
-
-    Where there is none, or it is damaged: a grey tile with the end of its name, never an error.
-    """
+    """Return a small upright picture of an image file; a grey tile with the end of its name where it is gone or damaged."""
     from PIL import Image
 
     from ffe.images.decode import decode, read_image, upright_size

@@ -49,6 +49,7 @@ def write_report(
     """
     images = _shown(rows)
     trials, winner = result.leaderboard, result.leaderboard[0]
+    height, width = store.spec.preprocess.size
     testing = np.flatnonzero(rows.side == TEST)
     scored = np.flatnonzero(np.isin(rows.side, (TRAIN, VALID)))[problem.scored]
     predicted = np.full(len(images), -1)
@@ -62,7 +63,15 @@ def write_report(
     single = next(trial for trial in trials if trial.head != EnsembleHead.name)
     page = Page(
         title=title_of(rows.class_names),
-        facts=_facts(result, store, problem),
+        facts={
+            "backbone": f"{store.spec.backbone.name} at {height}x{width}",
+            "photos": photos_fact(result.rows),
+            **({} if result.views is None else {"views": result.views.text()}),
+            "features": f"{problem.features.shape[1]:,} of each photo",
+            "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
+            "validation": result.validation,
+            "ffe": __version__,
+        },
         class_names=rows.class_names,
         evaluation=result.evaluation.to_json(),
         leaderboard=[trial.to_json() for trial in trials],
@@ -98,19 +107,6 @@ def _shown(rows: StoredSplit) -> ImageTable:
             "it" if len(gone) == 1 else "them",
         )
     return images
-
-
-def _facts(result: TuneResult, store: FeatureStore, problem: Problem) -> dict[str, str]:
-    height, width = store.spec.preprocess.size
-    return {
-        "backbone": f"{store.spec.backbone.name} at {height}x{width}",
-        "photos": photos_fact(result.rows),
-        **({} if result.views is None else {"views": result.views.text()}),
-        "features": f"{problem.features.shape[1]:,} of each photo",
-        "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
-        "validation": result.validation,
-        "ffe": __version__,
-    }
 
 
 def _made(spec: SearchSpec, store: FeatureStore, problem: Problem, result: TuneResult) -> dict[str, str]:
