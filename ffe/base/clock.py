@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 
 class OutOfTimeError(Exception):
     """The time is over, and what is under way has no result yet."""
 
 
+@dataclass(frozen=True)
 class Clock:
     """Seconds since a call began, at ``time.monotonic()``, and whether the seconds that it may take are over; None = never."""
 
-    def __init__(self, started: float, seconds: float | None = None) -> None:
-        self._started = started
-        self._seconds = seconds
+    started: float
+    seconds: float | None = None
 
     @property
     def elapsed(self) -> float:
         """Seconds so far."""
-        return time.monotonic() - self._started
+        return time.monotonic() - self.started
 
     @property
     def is_over(self) -> bool:
         """Whether the time is used up."""
-        return self._seconds is not None and self.elapsed >= self._seconds
+        return self.seconds is not None and self.elapsed >= self.seconds
 
     def check(self, done: int, total: int) -> None:
         """Raise an OutOfTimeError where the time is used up, and not all is done."""

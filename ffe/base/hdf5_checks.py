@@ -12,10 +12,7 @@ import numpy as np
 
 # HDF5's numbers of filters that ffe or Keras write; it would look for the libraries of others on this machine.
 # 32001 is Blosc, https://github.com/HDFGroup/hdf5_plugins
-_FILTERS = {
-    *(h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF),
-    32001,
-}
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF, 32001}
 _MOST_RATIO = 1100  # deflate cannot do more
 _SLACK_BYTES = 1 << 24
 _MOST_VALUES = 1 << 16  # of an attribute
@@ -33,15 +30,9 @@ def check_contents(
 ) -> None:
     """Check what will be read of a file: a ValueError names the member, and h5py raises any kind on damage.
 
-    Its values lie in this very file, behind known filters, and fill no more memory than its bytes account for. Members are looked
-    up one by one: HDF5 1.14 crashes where it goes through the names of a damaged group.
-
-    Args:
-        file: open.
-        names, attributes: paths of datasets, and names of attributes of the file; those that it lacks are passed over.
-        virtual: those of the datasets that may show other files' rows.
-        varying: whether texts may have any length. HDF5 keeps those in heaps without checksums, and hangs on a damaged one.
-        size: bytes of the file, where it lies in memory.
+    Members that it lacks are passed over. They are looked up one by one: HDF5 1.14 crashes where it goes through the names of a
+    damaged group. ``virtual`` are datasets that may show other files' rows; ``size`` is that of a file in memory, in bytes.
+    ``varying`` allows texts of any length, which HDF5 keeps in heaps without checksums; it hangs on a damaged one.
     """
     file_bytes = os.stat(file.filename).st_size if size is None else size
     if file.userblock_size:
@@ -49,8 +40,7 @@ def check_contents(
     for name in attributes:
         check_attribute(file, name, varying=varying)
     for name in names:
-        member = _find(file, name)
-        if member is None:
+        if (member := _find(file, name)) is None:
             continue
         if not isinstance(member, h5py.Dataset):
             raise ValueError(f"'{name}' is no dataset")

@@ -1,8 +1,4 @@
-"""The zip of a model file, looked at from outside: a few known names, each once, stored plainly, and nothing else.
-
-Nothing is ever unpacked under a name of the file. What is stored plainly
-cannot be larger than the file.
-"""
+"""The zip of a model file, looked at from outside: a few known names, each once, stored plainly, and nothing else."""
 
 from __future__ import annotations
 
@@ -43,24 +39,22 @@ def identity(path: Path) -> Identity:
 def open_archive(path: Path, needed: Collection[str], allowed: Collection[str] | None) -> zipfile.ZipFile:
     """Open a model file that has the members ``needed``, and beside them none but ``allowed`` (None = any).
 
-    Raises:
-        BundleError: it has others, or they are compressed, encrypted, links or folders.
-        OSError, ValueError, zipfile.BadZipFile: it is no zip, or damaged.
+    A BundleError says that it is another zip; OSError, ValueError and BadZipFile, that it is none, or damaged.
     """
     if _directory_bytes(path) > _MOST_DIRECTORY_BYTES:
         raise BundleError("it is not one of ffe's")
     archive = zipfile.ZipFile(path)
     try:
         members = archive.infolist()
-        names = [member.filename for member in members]
-        if not set(needed) <= set(names) <= {*needed, *(names if allowed is None else allowed)} or len(names) != len(set(names)):
+        names = {member.filename for member in members}
+        if not {*needed} <= names <= {*needed, *(names if allowed is None else allowed)} or len(names) != len(members):
             raise BundleError("it is not one of ffe's")
         for member in members:
-            mode = member.external_attr >> 16
+            # what is stored plainly cannot be larger than the file
             plain = member.compress_type == zipfile.ZIP_STORED and member.file_size == member.compress_size
             if not plain or member.flag_bits & _ENCRYPTED or member.filename != member.orig_filename:
                 raise BundleError(f"its member '{member.filename}' is not stored as ffe stores it")
-            if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
+            if stat.S_IFMT(member.external_attr >> 16) not in {0, stat.S_IFREG}:
                 raise BundleError(f"its member '{member.filename}' is no plain file")
     except BaseException:
         archive.close()

@@ -1,7 +1,6 @@
-"""A network in OpenVINO's intermediate representation (IR): a value, and one file.
+"""A network in OpenVINO's intermediate representation: XML that points into one block of constants; reading it runs no code.
 
-The graph is XML, and points into one block of constants. Reading it runs no
-code. https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
+https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 """
 
 from __future__ import annotations
@@ -45,17 +44,11 @@ _BITS = {
 
 @dataclass(frozen=True, eq=False)
 class IrModel:
-    """A network from uint8 (N, H, W, 3), RGB, not yet scaled, to float32 features of any rank.
+    """A network from uint8 (N, H, W, 3), RGB, not yet scaled, to float32 features of any rank."""
 
-    Attributes:
-        xml: the graph.
-        weights: uint8 (n,), its constants.
-        record: what made it, as JSON values; no part of the digest.
-    """
-
-    xml: bytes
-    weights: np.ndarray
-    record: Mapping[str, Any] = field(default_factory=dict)
+    xml: bytes  # the graph
+    weights: np.ndarray  # uint8 (n,), its constants
+    record: Mapping[str, Any] = field(default_factory=dict)  # what made it, as JSON values; no part of the digest
 
     @cached_property
     def sha256(self) -> str:

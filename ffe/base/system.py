@@ -121,12 +121,11 @@ def free_disk(folder: Path) -> int:
 def reserve(path: Path, size: int) -> None:
     """Take hold of so much disk for a file that is being written; its length stays. An OSError says that there is not so much.
 
-    A process dies where a disk fills up under HDF5 or a memory map: it must be full before, or not at all. Where the file system
-    cannot reserve, the free space is looked at.
+    A process dies where a disk fills up under HDF5 or a memory map: it must be full before, or not at all.
     """
     with path.open("rb+") as file:
         code = _fallocate(file.fileno(), size)
-    if code in _UNSUPPORTED:
+    if code in _UNSUPPORTED:  # by the file system
         code = errno.ENOSPC if free_disk(path.parent) < size - taken_disk(path) else 0
     if code:
         raise OSError(code, os.strerror(code), str(path))

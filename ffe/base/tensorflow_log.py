@@ -1,4 +1,4 @@
-"""Keep what TensorFlow writes to standard error while it is imported away from the user: on the command line and in Python."""
+"""Keep what TensorFlow writes to standard error while it is imported away from the user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from typing import Any
 _GREETING = re.compile(
     rb"WARNING: All log messages before absl::|[IWE]\d{4} [\d:.]+ |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |To enable the following instr"
 )
-_NOTHING = re.compile(rb"(?!)")  # matches no line
 
 
 class Lossy(io.FileIO):
@@ -67,13 +66,11 @@ def _descriptor_2_filtered() -> Iterator[None]:
             sys.stderr = text_on(beside, stream.encoding, stream.errors)
     except (AttributeError, OSError, ValueError):  # it is closed, or no file
         pass
-    greetings = _GREETING
     os.dup2(file.fileno(), 2)
+    imported = False
     try:
         yield
-    except BaseException:
-        greetings = _NOTHING
-        raise
+        imported = True
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -83,7 +80,7 @@ def _descriptor_2_filtered() -> Iterator[None]:
             beside.__init__(2, "w", closefd=False)  # type: ignore[misc]  # opens it anew, and closes its descriptor
         file.seek(0)
         with contextlib.suppress(OSError):  # standard error is a pipe that nobody reads
-            os.write(2, b"".join(line for line in file if not greetings.match(line)))
+            os.write(2, b"".join(line for line in file if not (imported and _GREETING.match(line))))
         file.close()
 
 

@@ -39,10 +39,9 @@ def listed(names: Sequence[str], last: str) -> str:
 
 def few(names: Sequence[str], most: int = 3) -> str:
     """Return the first names and how many more there are: ``a``, ``a, b and c``, or ``a, b, c and 7 more``."""
-    shown = list(names[:most])
     if len(names) > most:
-        shown.append(f"{len(names) - most:,} more")
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+        names = [*names[:most], f"{len(names) - most:,} more"]
+    return listed(names, "and") if names else ""
 
 
 def quoted(names: Iterable[str]) -> list[str]:
@@ -107,9 +106,8 @@ REPLACE = "choose another output, or replace it with --overwrite"
 def overwrite_refusal(path: str | os.PathLike[str], what: str, *, overwrite: bool) -> str | None:
     """Return what to say of a ``feature file`` or ``model file`` that exists; None = there is none, or it was asked for.
 
-    The rule for all commands: what takes long to make is replaced only where ``overwrite`` is given, and refused before anything
-    is computed; a feature file of the same spec is brought up to date instead. Pages, pictures and tables of ffe are replaced.
-    What is none of ffe's never is, nor an input of the same command, but for the model that ``finetune`` goes on from.
+    What takes long to make is replaced only where ``overwrite`` is given. Pages, pictures and tables of ffe always are, files
+    that are none of ffe's never.
     """
     if overwrite or not os.path.exists(path):
         return None
@@ -117,11 +115,8 @@ def overwrite_refusal(path: str | os.PathLike[str], what: str, *, overwrite: boo
 
 
 def url_refusal(path: str | os.PathLike[str]) -> str | None:
-    """Return what to say of a URL where a file or folder is wanted; None = it is none.
-
-    ``pathlib`` makes ``https:/example.org`` of ``https://example.org``, which is known too.
-    """
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text := os.fspath(path)):
+    """Return what to say of a URL where a file or folder is wanted; None = it is none."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text := os.fspath(path)):  # pathlib leaves one slash of two
         return None
     return f"'{text}' is a URL, and ffe works with files on this machine only; download it first, and give the file or folder."
 
@@ -129,8 +124,6 @@ def url_refusal(path: str | os.PathLike[str]) -> str | None:
 THIN = "\u202f"  # a narrow space that does not break
 
 _NOTHING = "–"
-
-_LONGEST = 300
 
 # what turns the direction of the text around it, and breaks of lines: shown by number, so that a name cannot pass for another
 _TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029)
@@ -144,11 +137,10 @@ _SHOWN = {
 }
 
 
-def plain(text: object, longest: int = _LONGEST) -> str:
-    """Return any text so that it can be written as UTF-8 and seen as it is; HTML is not escaped.
+def plain(text: object, longest: int = 300) -> str:
+    """Return any text so that it can be written as UTF-8 and seen as it is, its middle left out where it is longer.
 
-    Control characters and undecodable bytes are shown as ``\\n`` and ``\\x80``, characters that turn the direction of the text as
-    ``\\u202e``; of a text that is longer the middle is left out.
+    Control characters and undecodable bytes become ``\\n`` and ``\\x80``; HTML is not escaped.
     """
     shown = str(text)
     if len(shown) > longest:
@@ -177,10 +169,8 @@ def percent(value: float | None, digits: int = 1) -> str:
     if value is None or not math.isfinite(value):
         return _NOTHING
     least = 10.0**-digits
-    text = f"{100 * value:.{digits}f}"
-    if value in (0, 1):
-        text = f"{100 * value:.0f}"
-    elif float(text) == 100 and value < 1:
+    text = f"{100 * value:.{0 if value in (0, 1) else digits}f}"
+    if float(text) == 100 and value < 1:
         text = f">{100 - least:.{digits}f}"
     elif float(text) == 0 and value > 0:
         text = f"<{least:.{digits}f}"

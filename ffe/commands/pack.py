@@ -115,7 +115,7 @@ def pack(
             skipped=merged.skipped,
             judged_by=stores[0].judged_by if len({store.judged_by for store in stores}) == 1 else "",
             source="; ".join(merged.sources),
-            sources=merged.sources if len(merged.sources) > 1 else (),
+            sources=merged.sources,
             compress=compression,
             recorded=recorded,
             parts=parts,

@@ -27,7 +27,7 @@ from ffe.specs import AugmentSpec, Compression, Decode, ExtractSpec, Precision, 
 from ffe.store.compression import filter_options
 from ffe.store.journal_records import journal_model, read_records
 from ffe.store.reader import FeatureStore
-from ffe.store.writer import in_row_order
+from ffe.store.writer import row_key
 
 log = logging.getLogger("ffe")
 
@@ -116,7 +116,7 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
         log.log(logging.WARNING if vnni is False else logging.INFO, "%s", int8_text(vnni))
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
-    return Job(options, found, tuple(in_row_order(found.records)), spec, weights, views)
+    return Job(options, found, tuple(sorted(found.records, key=lambda record: row_key(record.path))), spec, weights, views)
 
 
 def _spec_and_weights(options: ExtractOptions, download: bool) -> tuple[ExtractSpec, Weights]:

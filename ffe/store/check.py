@@ -28,17 +28,8 @@ class Problem:
         return self.message if self.row is None else f"row {self.row}, '{self.path}': {self.message}"
 
 
-CHANGED = "its features are not those that were written"
-UNREADABLE_ROW = "its features cannot be read"
-NO_NUMBERS = "its features hold NaN or infinity"
-
-
 def check_store(store: FeatureStore, progress: Callable[[int], None] = lambda done: None) -> list[Problem]:
-    """Return what is wrong with an open feature file, by row; ``progress`` is called with the number of rows done.
-
-    Opening has checked the schema, the shapes, the labels, and the digests. Here it is the checksum of every row (where there
-    is one), finite numbers, the order of the rows, missing views, and the int8 model.
-    """
+    """Return what opening a feature file has not found wrong with it, by row; ``progress`` takes the number of rows done."""
     problems = _order(store)
     try:
         store.quantized()
@@ -58,7 +49,11 @@ def _rows(store: FeatureStore, first: int, block: np.ndarray) -> list[Problem]:
     if store.crc32 is not None:
         same = readable & (row_checksums(block) == store.crc32[first : first + len(block)])
     finite = np.isfinite(block).all(axis=1)
-    wrong = ((~readable, UNREADABLE_ROW), (readable & ~same, CHANGED), (same & ~finite, NO_NUMBERS))
+    wrong = (
+        (~readable, "its features cannot be read"),
+        (readable & ~same, "its features are not those that were written"),
+        (same & ~finite, "its features hold NaN or infinity"),
+    )
     found = [(first + int(i), message) for rows, message in wrong for i in np.flatnonzero(rows)]
     return [Problem(message, row, store.paths[row]) for row, message in sorted(found)]
 
@@ -79,9 +74,9 @@ def read_unchecked(store: FeatureStore, first: int, block: np.ndarray) -> np.nda
 
 def _order(store: FeatureStore) -> list[Problem]:
     """Check that rows stand sorted by the digest of their path, and no path twice; parts of a virtual file are checked alone."""
-    if len(set(zip(store.paths, store.views.tolist(), strict=True))) < len(store):
-        return [Problem("it has two rows of one image")]
     keys = [(row_key(path), view) for path, view in zip(store.paths, store.views.tolist(), strict=True)]
+    if len(set(keys)) < len(keys):
+        return [Problem("it has two rows of one image")]
     if not store.parts and keys != sorted(keys):
         return [Problem("its rows do not stand in the order that their paths give them")]
     return _views(store)

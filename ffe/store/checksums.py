@@ -26,10 +26,9 @@ def read_tables(file: h5py.File) -> dict[str, np.ndarray]:
 
 
 def tables_digest(file: h5py.File, tables: Mapping[str, np.ndarray]) -> str:
-    """Return the SHA-256 over all that a feature file says, but for the features themselves, 64 hexadecimal digits.
+    """Return the SHA-256 over all that a feature file says, but for the features, 64 hexadecimal digits.
 
-    It covers ``schema.ATTRIBUTES``, ``schema.TABLES`` with their types, shape and type of the features, and the record of an
-    int8 model, whose own digest stands in the spec.
+    Of an int8 model it covers the record only: the spec has the digest of the rest.
     """
     features = file[schema.FEATURES]
     head = {
@@ -39,9 +38,8 @@ def tables_digest(file: h5py.File, tables: Mapping[str, np.ndarray]) -> str:
         "tables": {name: [_type(table.dtype), list(table.shape)] for name, table in tables.items()},
     }
     digest = hashlib.sha256(canonical_json(head))
-    for name in schema.TABLES:
-        if name in tables:
-            digest.update(tables[name].tobytes())
+    for table in tables.values():
+        digest.update(table.tobytes())
     return digest.hexdigest()
 
 

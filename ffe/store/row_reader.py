@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +21,14 @@ _WORTH_SCATTERING = 16 << 10
 _MOST_THREADS = 4
 
 
+@dataclass(frozen=True)
 class RowReader:
-    """Reads features of a file; a row that is damaged is a StoreError that names it, by the ``path`` and the ``names`` (N,).
+    """Reads features of a file; a row that is damaged is a StoreError that names it."""
 
-    ``crc32``, uint32 (N,), is the checksum that each row must have; None = they are not checked.
-    """
-
-    def __init__(self, blocks: Blocks, crc32: np.ndarray | None, path: Path, names: Sequence[str]) -> None:
-        self.blocks = blocks
-        self._crc32 = crc32
-        self._path = path
-        self._names = names
+    blocks: Blocks
+    crc32: np.ndarray | None  # uint32 (N,), which each row must have; None = they are not checked
+    path: Path
+    names: Sequence[str]  # of the rows
 
     def stored(self, first: int, count: int) -> np.ndarray:
         """Return rows (count, D) in the type that they are stored in."""
@@ -42,7 +40,7 @@ class RowReader:
         """Return float32 (n, D) of the rows int64 (n,), in any order; None = all. What is no row is an IndexError."""
         wanted = np.arange(self.blocks.shape[0]) if rows is None else np.asarray(rows, np.int64)
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.blocks.shape[0]:
-            raise IndexError(f"'{self._path}' has the rows 0 to {self.blocks.shape[0] - 1}.")
+            raise IndexError(f"'{self.path}' has the rows 0 to {self.blocks.shape[0] - 1}.")
         result = np.empty((len(wanted), self.blocks.shape[1]), np.float32)
         self.load_into(result, wanted, np.arange(len(wanted)), threads=cores())
         return result
@@ -54,14 +52,12 @@ class RowReader:
         def work(job: np.ndarray) -> None:
             self._read(rows[job], result, places[job])
 
-        threads = min(threads, _MOST_THREADS)
         if threads == 1 or 4 * len(rows) * result.shape[1] < _WORTH_THREADS:
             for job in jobs:
                 work(job)
             return
-        with ThreadPoolExecutor(threads, thread_name_prefix="ffe-rows") as pool:
-            for _ in pool.map(work, jobs):
-                pass
+        with ThreadPoolExecutor(min(threads, _MOST_THREADS), thread_name_prefix="ffe-rows") as pool:
+            list(pool.map(work, jobs))  # raises what a job has raised
 
     def _jobs(self, rows: np.ndarray) -> list[np.ndarray]:
         """Part wanted rows into reads of neighbours: each is int64 (m,), indices into ``rows``, ascending by row."""
@@ -91,15 +87,15 @@ class RowReader:
             self.blocks.read(first, out)
         except UNREADABLE as error:
             raise self._damaged(first) from error
-        if self._crc32 is not None:
-            wrong = row_checksums(out) != self._crc32[first : first + len(out)]
+        if self.crc32 is not None:
+            wrong = row_checksums(out) != self.crc32[first : first + len(out)]
             if wrong.any():
                 raise self._damaged(first + int(wrong.argmax()))
 
     def _damaged(self, row: int) -> StoreError:
         return StoreError(
-            f"The features of '{self._names[row]}', row {row} of '{self._path}', are damaged; "
-            f"'ffe verify {self._path} --repair' makes them again."
+            f"The features of '{self.names[row]}', row {row} of '{self.path}', are damaged; "
+            f"'ffe verify {self.path} --repair' makes them again."
         )
 
 

@@ -1,8 +1,4 @@
-"""Names, types and the schema number of a feature file; docs/reference/feature-file.md has the whole format.
-
-Attributes are text of a fixed length too; h5py returns them as bytes. ``tables_sha256`` is over all of ``ATTRIBUTES`` and
-``TABLES``, /crc32 among them, so every byte that is read can be held against what was written.
-"""
+"""Names, types and the schema number of a feature file; docs/reference/feature-file.md has the whole format."""
 
 from __future__ import annotations
 

@@ -32,13 +32,9 @@ def read_parts(file: h5py.File) -> list[Part]:
     if "parts" not in file.attrs:
         return []
     parts = [Part(**{**value, "runs": tuple(map(tuple, value["runs"]))}) for value in json.loads(read_attribute(file, "parts"))]
-    mapped = [
-        (source.file_name, _bounds(source.src_space), _bounds(source.vspace))
-        for source in file[schema.FEATURES].virtual_sources()
-    ]
-    if mapped != [
-        (_name(part), (first, first + count - 1), (start, start + count - 1)) for part, first, count, start in _mapping(parts)
-    ]:
+    shown = [(one.file_name, _bounds(one.src_space), _bounds(one.vspace)) for one in file[schema.FEATURES].virtual_sources()]
+    recorded = [(_name(part), (first, first + n - 1), (start, start + n - 1)) for part, first, n, start in _mapping(parts)]
+    if shown != recorded:
         raise ValueError("its virtual dataset and its parts contradict each other")
     return parts
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -58,11 +57,8 @@ def write_store(
     named here is as in ``FeatureStore``, whose ``made_views`` are the views.
 
     Args:
-        path: the feature file; replaced if it exists.
         rows: in any order; they are stored sorted by the digest of their path, unless there are parts: then as they are given.
         features: gives the features (h * w * c,) of a row.
-        quantized: the int8 model that made the features, where there is one.
-        sources: the folders that the paths are relative to, where they are several.
         recorded: gives the checksum of a row whose features are known to differ from it, so that they do not pass for sound;
             None for all others.
         parts: the files that hold the features, for a virtual file; all checksums are then recorded ones.
@@ -104,11 +100,11 @@ def write_store(
                 "ffe_version": __version__,
                 "spec": canonical_json(spec.to_json()).decode(),
                 "spec_digest": spec_digest(spec),
-                "class_names": _json(list(class_names)),
+                "class_names": _json(class_names),
                 "grid": np.asarray(grid, np.int64),
                 "source": source,
                 "judged_by": judged_by,
-                "sources": _json(list(sources)) if sources else None,
+                "sources": _json(sources) if len(sources) > 1 else None,
                 "views": None if views is None else canonical_json(views.to_json()).decode(),
                 "parts": _json([asdict(part) for part in parts]) if parts else None,
             }
@@ -140,12 +136,11 @@ def write_store(
 
 def write_like(store: FeatureStore, path: Path, **changes: Any) -> None:
     """Write a feature file like an open one, compressed alike, but for changes to what ``write_store`` takes."""
-    same = {name: getattr(store, name) for name in ("spec", "grid", "class_names", "skipped", "judged_by", "source")}
+    same = {name: getattr(store, name) for name in ("spec", "grid", "class_names", "skipped", "judged_by", "source", "sources")}
     same |= {"quantized": store.quantized(), "compress": compression_choice({store.compression}), "views": store.made_views}
     if "features" not in changes:
         place = {(row.path, row.view): i for i, row in enumerate(store.rows())}
         same["features"] = lambda row: store.raw_row(place[row.path, row.view])
-    same["sources"] = store.sources if len(store.sources) > 1 else ()
     write_store(path, **{**same, **changes})
 
 
@@ -158,7 +153,7 @@ def _write_model(file: h5py.File, model: IrModel) -> None:
     group.attrs["record"] = as_text(canonical_json(model.record).decode())
 
 
-def _json(values: list[Any]) -> str:
+def _json(values: Sequence[Any]) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
@@ -219,14 +214,5 @@ class _Features:
 
 
 def row_key(path: str) -> str:
-    """Return what rows are sorted by: the digest of the path."""
+    """Return what the rows of a feature file are sorted by: the digest of the path."""
     return bytes_digest(path.encode())
-
-
-def in_row_order(records: Iterable[_Record]) -> list[_Record]:
-    """Return the records of images, which have a ``path``, in the order of the rows of a feature file."""
-    path = attrgetter("path")
-    return sorted(records, key=lambda record: row_key(path(record)))
-
-
-_Record = TypeVar("_Record")
