@@ -104,13 +104,9 @@ def unwritten(path: str | os.PathLike[str], error: OSError, what: str = "file") 
 
 
 def missing(what: str, *packages: str, instead: str = "") -> str:
-    """Return the sentence for packages that are not installed.
+    """Return the sentence for packages that are not installed; ``what`` needs them, ``instead`` does without them.
 
-    It names them, and no extra of ours: that is right wherever ffe came from.
-
-    Args:
-        what: what needs them, with a capital: ``The compression zstd``.
-        packages, instead: their names on the package index, and what can be done without them: ``use --compress gzip``.
+    It names them as the package index does, and no extra of ours: that is right wherever ffe came from.
     """
     one = len(packages) == 1
     return (

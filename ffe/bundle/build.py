@@ -55,10 +55,7 @@ def check_output(
 
 
 def check_place(path: Path, *, overwrite: bool, inputs: Iterable[str | os.PathLike[str] | None] = ()) -> None:
-    """Make sure, before anything slow, that a model file can be written there; else a BundleError says why not.
-
-    ``inputs`` are files of the same command, which are never replaced, even with ``overwrite``.
-    """
+    """Make sure, before anything slow, that a model file can be written there; ``inputs`` of the command are never replaced."""
     check_folder(path, "model", BundleError)
     if path.exists():
         if any(one is not None and os.path.exists(one) and os.path.samefile(one, path) for one in inputs):

@@ -228,10 +228,9 @@ def write_bundle(
     ir: IrModel | None = None,
     head_keras: Path | None = None,
 ) -> Manifest:
-    """Write a model file, whole or not at all; return its manifest with the ``members`` filled in.
+    """Write a model file, whole or not at all, with the backbone (``keras_file``, ``ir``); return its manifest with ``members``.
 
-    ``keras_file`` and ``ir`` are the backbone, to take along; ``head_keras`` is the head for other programs, which ffe does not
-    read.
+    ``head_keras`` is the head for other programs, which ffe does not read.
     """
     members: dict[str, bytes | memoryview] = {
         HEAD: _npz(head.arrays()),

@@ -23,12 +23,10 @@ USES_OF_VIEWS = ("all", "epoch", "none")
 class Manifest:
     """The record of a model."""
 
-    # schema, ffe_version, libraries: of the file's layout, of what wrote it, and of the libraries that took part
     schema: int
     ffe_version: str
-    libraries: dict[str, str]
-    # spec, spec_digest: what makes the features that the head takes, and their cache key
-    spec: ExtractSpec
+    libraries: dict[str, str]  # versions of those that took part
+    spec: ExtractSpec  # what makes the features that the head takes
     spec_digest: str
     grid: tuple[int, int, int]  # (h, w, c) of the features before flattening
     head: HeadSpec  # the head and its parameters

@@ -10,19 +10,7 @@ import click
 from ffe.backbones.catalog import DEFAULT
 from ffe.base.text import counted
 from ffe.cli import INTERRUPTED, REFUSED
-from ffe.cli.options import (
-    AUGMENT_HELP,
-    budget_option,
-    decode_options,
-    json_option,
-    output_option,
-    report_option,
-    seed_option,
-    size_option,
-    test_fraction_option,
-    valid_fraction_option,
-    weights_option,
-)
+from ffe.cli import options as shared
 from ffe.cli.progress import Display, ExtractProgress
 from ffe.cli.show import note, print_json
 from ffe.cli.training import EpochProgress
@@ -43,16 +31,16 @@ The roads, which --roads chooses among:
 """
 
 
-@click.command(short_help="Compare ways to a classifier on the same photos.", epilog=ROADS_HELP + AUGMENT_HELP)
+@click.command(short_help="Compare ways to a classifier on the same photos.", epilog=ROADS_HELP + shared.AUGMENT_HELP)
 @click.argument("source", type=click.Path())
-@output_option(help="The folder for models and features; made if missing.")
+@shared.output_option(help="The folder for models and features; made if missing.")
 @click.option(
     "--roads", default="", show_default=False, metavar="NAME[,NAME...]", help="Which to compare; see below.  [default: all]"
 )
 @click.option("--backbone", help=f"A name that 'ffe backbones' lists.  [default: that of OUTPUT, or {DEFAULT}]")
-@size_option()
-@weights_option(help="Of the backbone: imagenet, random (untrained), or the path of a weights file.")
-@budget_option(
+@shared.size_option()
+@shared.weights_option(help="Of the backbone: imagenet, random (untrained), or the path of a weights file.")
+@shared.budget_option(
     help="Time for everything, 5m or 1h: each road has an equal share of what is left at its turn.  [default: as it takes]"
 )
 @click.option("--seconds", type=float, hidden=True)  # the name of --budget in the first version
@@ -67,12 +55,12 @@ The roads, which --roads chooses among:
 )
 @click.option("--views", type=click.IntRange(1, 1000), default=4, help="Of each training image.")
 @click.option("--augment", default=COMPARE, help="How images change for views and head-only; see below.")
-@test_fraction_option
-@valid_fraction_option
-@seed_option
-@decode_options
-@report_option(help="Write a page (.html) with the table, the curves and the photos that differ.")
-@json_option()
+@shared.test_fraction_option
+@shared.valid_fraction_option
+@shared.seed_option
+@shared.decode_options
+@shared.report_option(help="Write a page (.html) with the table, the curves and the photos that differ.")
+@shared.json_option()
 def command(source: str, output: str, as_json: bool, budget: float | None, **options: Any) -> None:
     """Go several roads from the labelled images of SOURCE to a classifier, and compare what they come to.
 

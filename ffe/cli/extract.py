@@ -9,33 +9,22 @@ import click
 
 from ffe.backbones.catalog import DEFAULT
 from ffe.base.text import counted, duration_text, few, plain, quoted
-from ffe.cli.options import (
-    AUGMENT_HELP,
-    compress_option,
-    engine_option,
-    images_options,
-    json_option,
-    output_option,
-    overwrite_option,
-    size_option,
-    strict_option,
-    weights_option,
-)
+from ffe.cli import options as shared
 from ffe.cli.progress import ExtractProgress
 from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_text, stages_text
 
 
-@click.command(short_help="Push every image once through a backbone, into a feature file.", epilog=AUGMENT_HELP)
+@click.command(short_help="Push every image once through a backbone, into a feature file.", epilog=shared.AUGMENT_HELP)
 @click.argument("source", type=click.Path())
-@output_option(help="The feature file (HDF5) to write.")
+@shared.output_option(help="The feature file (HDF5) to write.")
 @click.option(
     "--backbone",
     help=f"A name that 'ffe backbones' lists, or a model file: its backbone.  [default: that of OUTPUT, or {DEFAULT}]",
 )
-@size_option()
-@weights_option(help="imagenet, random (untrained), or the path of a weights file, or of a model file.")
+@shared.size_option()
+@shared.weights_option(help="imagenet, random (untrained), or the path of a weights file, or of a model file.")
 @click.option("--layer", help="Take the output of this layer.  [default: the last]")
-@engine_option()
+@shared.engine_option()
 @click.option(
     "--precision",
     type=click.Choice(["float32", "int8", "mixed_float16", "mixed_bfloat16"]),
@@ -52,20 +41,20 @@ from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_te
     type=click.Choice(["float32", "float16"]),
     help="Type of the stored features.  [default: that of OUTPUT, or float32]",
 )
-@compress_option
-@images_options
+@shared.compress_option
+@shared.images_options
 @click.option(
     "--views",
     type=click.IntRange(0, 1000),
     help="Changed copies of each image that trains, in rows of their own; 0 drops them.  [default: as before, or none]",
 )
 @click.option("--augment", help="How the views differ; see below.  [default: as before]")
-@overwrite_option
+@shared.overwrite_option
 @click.option("--rehash", is_flag=True, help="Read all files, also those whose size and time of change are as they were.")
 @click.option("--prune", is_flag=True, help="Drop rows of photos that are gone, however many: else most of them is refused.")
 @click.option("--dry-run", is_flag=True, help="Only say what there is to do, and what it takes.")
-@strict_option(help="Leave with code 1 if files were skipped.")
-@json_option()
+@shared.strict_option(help="Leave with code 1 if files were skipped.")
+@shared.json_option()
 def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool, **options: Any) -> None:
     """Push every image of SOURCE once through a frozen backbone, into a feature file.
 

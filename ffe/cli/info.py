@@ -59,8 +59,7 @@ def _features(file: str, as_json: bool) -> None:
             ("source", store.source),
             ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}"),
             ("layer", spec.backbone.layer or None),
-            ("input", _input_text(spec)),
-            ("precision", _precision_text(spec)),
+            *_spec_lines(spec),
             ("spec digest", store.spec_digest),
             ("unfinished", unfinished if rows else None),
             ("fidelity", fidelity_text(Fidelity(**summary["fidelity"])) if summary["fidelity"] else None),
@@ -82,16 +81,18 @@ def _file_text(summary: dict[str, Any]) -> str:
     return f"{compressed}, {'with' if summary['checksums'] else 'without'} checksums"
 
 
+def _spec_lines(spec: Any) -> list[tuple[str, str]]:
+    """Return what both kinds of file say of the input and the arithmetic of their backbone."""
+    model = "" if spec.quantized_sha256 is None else f", model {spec.quantized_sha256[:12]}"
+    return [("input", _input_text(spec)), ("precision", spec.precision + model)]
+
+
 def _input_text(spec: Any) -> str:
     from ffe.images.preprocess import SCALING
 
     height, width = spec.preprocess.size
     decoded = {"exact": "decoded exactly", "fast": "decoded fast"}[spec.preprocess.decode]
     return f"{height}x{width}, {SCALING[spec.preprocess.mode]}, {decoded}"
-
-
-def _precision_text(spec: Any) -> str:
-    return spec.precision if spec.quantized_sha256 is None else f"{spec.precision}, model {spec.quantized_sha256[:12]}"
 
 
 def _weights_text(spec: Any) -> str:
@@ -127,8 +128,7 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         ("head", text.head_text(manifest.head.name, manifest.head.parameters)),
         ("classes", plain(", ".join(manifest.class_names))),
         ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}, {inside} the file"),
-        ("input", _input_text(spec)),
-        ("precision", _precision_text(spec)),
+        *_spec_lines(spec),
         ("digest", bundle.sha256),
         ("made with", ", ".join([f"ffe {manifest.ffe_version}", *(f"{n} {v}" for n, v in manifest.libraries.items())])),
         ("views", None if manifest.views is None else text.trained_views_text(manifest.views)),

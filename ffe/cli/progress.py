@@ -60,6 +60,13 @@ class Display:
         if done == total:
             self.stop()
 
+    def count(self, what: str, done: int, total: int) -> None:
+        """Show how many of how many are done: a bar on a terminal, elsewhere a line now and then."""
+        if self.on_terminal:
+            self.show(done, total, what)
+        elif self.due():
+            note(f"{done}/{total} {what}")
+
     def stop(self) -> None:
         """End what is live."""
         if self._live is not None:
@@ -107,10 +114,7 @@ class CountProgress(Display):
 
     def __call__(self, done: int, total: int) -> None:
         """Take in one step."""
-        if self.on_terminal:
-            self.show(done, total, self._what)
-        elif self.due():
-            note(f"{done}/{total} {self._what}")
+        self.count(self._what, done, total)
 
 
 class TrialsProgress(Display):

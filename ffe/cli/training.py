@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffe.base.text import counted, duration_text
 from ffe.cli import INTERRUPTED
-from ffe.cli.options import (
-    anonymous_option,
-    budget_option,
-    class_weights_option,
-    decode_options,
-    json_option,
-    overwrite_option,
-    report_option,
-    seed_option,
-    together,
-    valid_fraction_option,
-)
+from ffe.cli import options as shared
 from ffe.cli.progress import Display
 from ffe.cli.show import note, print_json
 
@@ -32,8 +22,8 @@ if TYPE_CHECKING:
 
 def training_options(optimizer: str, batch_size: int, patience: int, *, stages: bool) -> Callable[[Any], Any]:
     """Return what adds the options that ``finetune`` and ``scratch`` have in common, of one training or of several stages."""
-    return together(
-        overwrite_option,
+    return shared.together(
+        shared.overwrite_option,
         click.option(
             "--learning-rate",
             default="1e-4",
@@ -68,17 +58,17 @@ def training_options(optimizer: str, batch_size: int, patience: int, *, stages: 
             default=patience,
             help=f"End {'a stage' if stages else 'it'} after so many epochs without a better validation loss; 0 = never.",
         ),
-        class_weights_option,
-        valid_fraction_option,
-        budget_option(
+        shared.class_weights_option,
+        shared.valid_fraction_option,
+        shared.budget_option(
             help="Stop learning after about 60s, 5m or 1h; not what comes before the first step. The best so far is kept."
         ),
-        seed_option,
-        decode_options,
-        report_option(help="Write a page (.html) with scores, mistakes and charts."),
-        anonymous_option,
+        shared.seed_option,
+        shared.decode_options,
+        shared.report_option(help="Write a page (.html) with scores, mistakes and charts."),
+        shared.anonymous_option,
         click.option("--tensorboard", type=click.Path(), help="Write logs for TensorBoard into this folder."),
-        json_option(),
+        shared.json_option(),
     )
 
 
@@ -119,13 +109,8 @@ class EpochProgress(Display):
 
     def __init__(self) -> None:
         super().__init__()
-        self.callbacks: dict[str, Any] = {"on_decoded": self._decoded, "on_epoch": self._epoch, "on_step": self._step}
-
-    def _decoded(self, done: int, total: int) -> None:
-        if self.on_terminal:
-            self.show(done, total, "images decoded")
-        elif self.due():
-            note(f"{done}/{total} images decoded")
+        decoded = partial(self.count, "images decoded")
+        self.callbacks: dict[str, Any] = {"on_decoded": decoded, "on_epoch": self._epoch, "on_step": self._step}
 
     def _epoch(self, epoch: Epoch) -> None:
         self.stop()

@@ -8,53 +8,39 @@ from typing import Any
 import click
 
 from ffe.base.text import counted, duration_text
-from ffe.cli.options import (
-    Share,
-    anonymous_option,
-    budget_option,
-    class_weights_option,
-    feature_file,
-    json_option,
-    output_option,
-    overwrite_option,
-    refuse_model,
-    report_option,
-    seed_option,
-    settings_option,
-    test_fraction_option,
-    together,
-    weights_option,
-)
+from ffe.cli import options as shared
 from ffe.cli.progress import TrialsProgress
 from ffe.cli.show import print_json, quiet
 
 _FEW = 20  # test images
 
 # those of train too
-shared_options = together(
-    overwrite_option,
+shared_options = shared.together(
+    shared.overwrite_option,
     click.option("--folds", type=click.IntRange(2), help="Parts for cross-validation.  [default: 5, fewer for small classes]"),
-    click.option("--valid", type=click.Path(), callback=feature_file, help="A feature file of validation rows."),
-    click.option("--test", type=click.Path(), callback=feature_file, help="A feature file of test rows."),
-    test_fraction_option,
-    class_weights_option,
-    click.option("--reject", type=Share(0, 1, max_open=True), default=0.0, help="Answer 'not sure' below this probability."),
-    report_option(),
-    anonymous_option,
-    seed_option,
+    click.option("--valid", type=click.Path(), callback=shared.feature_file, help="A feature file of validation rows."),
+    click.option("--test", type=click.Path(), callback=shared.feature_file, help="A feature file of test rows."),
+    shared.test_fraction_option,
+    shared.class_weights_option,
+    click.option(
+        "--reject", type=shared.Share(0, 1, max_open=True), default=0.0, help="Answer 'not sure' below this probability."
+    ),
+    shared.report_option(),
+    shared.anonymous_option,
+    shared.seed_option,
     click.option(
         "--views",
         type=click.Choice(("all", "epoch", "none")),
         help="Of a file with views, what trains: all rows of an image, in dense heads one drawn for each epoch, "
         "or none but the plain one.  [default: all]",
     ),
-    weights_option(help="Where the backbone's weights are: imagenet, or a path."),
+    shared.weights_option(help="Where the backbone's weights are: imagenet, or a path."),
     click.option(
         "--with-backbone/--without-backbone",
         default=True,
         help="Put the backbone into the model file, so that it predicts anywhere.",
     ),
-    json_option(),
+    shared.json_option(),
 )
 
 
@@ -90,10 +76,10 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
 
 @click.command(short_help="Search over heads on stored features; write the best as a model.")
 @click.argument("features", type=click.Path())
-@output_option()
+@shared.output_option()
 @click.option("--heads", default="auto", help="auto = all, or some of svm,logistic,dense,forest.")
 @click.option("--trials", type=click.IntRange(1), help="Parameter sets tried for each head.  [default: what suits each]")
-@budget_option(help="Time for the search: 60s, 5m, 1h.  [default: by trials]")
+@shared.budget_option(help="Time for the search: 60s, 5m, 1h.  [default: by trials]")
 @click.option(
     "--oracle",
     type=click.Choice(("bayesian", "hyperband", "random")),
@@ -106,7 +92,7 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
     default="accuracy",
     help="What the search aims at.",
 )
-@settings_option(help="A parameter that is not searched.")
+@shared.settings_option(help="A parameter that is not searched.")
 @click.option("--executions", type=click.IntRange(1), default=1, help="Trainings of each set, for dense and forest.")
 @click.option("--epochs", type=click.IntRange(1, 10_000), default=50, help="Longest training of a dense head.")
 @click.option("--ensemble", type=click.IntRange(0, 10), default=0, help="Average up to so many heads, where that wins.")
@@ -121,7 +107,7 @@ def command(features: str, output: str, heads: str, as_json: bool, **options: An
     """
     from ffe.commands.tune import tune
 
-    refuse_model(features, output, "tune")
+    shared.refuse_model(features, output, "tune")
     names: Any = "auto" if heads.strip() == "auto" else [name.strip() for name in heads.split(",") if name.strip()]
     with TrialsProgress(options["metric"]) as view:
         result = tune(features, output, heads=names, on_progress=view, **options)

@@ -66,10 +66,7 @@ def _broken(line: str, width: int) -> list[str]:
 
 
 def facts_text(pairs: Sequence[tuple[str, str | None]], width: int = 0) -> str:
-    """Return names, in a column of at least so many characters, and beside each its value; None = it is left out.
-
-    A value may have several lines, which are broken at spaces; what holds none stays whole, so that it can be copied.
-    """
+    """Return names, in a column of at least ``width``, beside their values, which are broken at spaces alone; None = left out."""
     facts = [(name, value) for name, value in pairs if value is not None]
     width = max(width, *(len(name) for name, _ in facts))
     room = _COLUMNS - width - len(_GAP)
@@ -144,10 +141,7 @@ def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, me
 
 
 def evaluation_text(evaluation: Mapping[str, Any]) -> str:
-    """Return scores with their intervals (older models have none), and the confusion matrix; from ``Evaluation.to_json``.
-
-    A matrix that is wider than 100 columns is left out; the worst classes and most frequent confusions stand for it.
-    """
+    """Return scores with their intervals (older models have none), and the confusion matrix or, if too wide, the worst of it."""
     intervals = evaluation.get("intervals", {})
     groups = evaluation.get("groups")
     lines = [counted(evaluation["n"], "image") + (f" in {counted(groups, 'group')}" if groups else "")]
@@ -166,14 +160,16 @@ def interval_text(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f" (95 %: {interval[0]:.4f} to {interval[1]:.4f})"
 
 
-def _shares(evaluation: Mapping[str, Any], name: str) -> list[str]:
-    """Return precision or recall of each class, as ``0.979 (0.95-1.00)``."""
-    values = evaluation[name]
-    intervals = evaluation.get(f"{name}_intervals") or [None] * len(values)
-    return [
-        "" if value is None else f"{value:.3f}" + ("" if interval is None else f" ({interval[0]:.2f}-{interval[1]:.2f})")
-        for value, interval in zip(values, intervals, strict=True)
-    ]
+def _shares(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return precision and recall of each class, each as ``0.979 (0.95-1.00)``."""
+
+    def texts(name: str) -> Iterator[str]:
+        values = evaluation[name]
+        for value, interval in zip(values, evaluation.get(f"{name}_intervals") or [None] * len(values), strict=True):
+            span = "" if interval is None else f" ({interval[0]:.2f}-{interval[1]:.2f})"
+            yield "" if value is None else f"{value:.3f}{span}"
+
+    return list(zip(texts("precision"), texts("recall"), strict=True))
 
 
 def _matrix(evaluation: Mapping[str, Any], *, numbered: bool = False) -> str:
@@ -182,14 +178,13 @@ def _matrix(evaluation: Mapping[str, Any], *, numbered: bool = False) -> str:
     titles = [str(i) for i in range(1, len(names) + 1)] if numbered else names
     width = len(str(len(names)))
     labels = [f"{title:>{width}} {name}" for title, name in zip(titles, names, strict=True)] if numbered else names
-    shares = zip(_shares(evaluation, "precision"), _shares(evaluation, "recall"), strict=True)
-    rows = [(label, *map(str, row), *share) for label, row, share in zip(labels, confusion, shares, strict=True)]
+    rows = [(label, *map(str, row), *share) for label, row, share in zip(labels, confusion, _shares(evaluation), strict=True)]
     return table(("true \\ predicted", *titles, "precision", "recall"), rows, right=range(1, len(titles) + 1), columns=None)
 
 
 def _worst_classes(evaluation: Mapping[str, Any]) -> str:
     names, recall = evaluation["class_names"], evaluation["recall"]
-    shares = list(zip(_shares(evaluation, "precision"), _shares(evaluation, "recall"), strict=True))
+    shares = _shares(evaluation)
     worst = sorted((i for i in range(len(names)) if recall[i] is not None), key=lambda i: recall[i])[:_WORST]
     rows = [(shorten(names[i]), str(sum(evaluation["confusion"][i])), *shares[i]) for i in worst]
     title = f"The {len(rows)} classes of {len(names)} that are found least often (the whole matrix: --json):"
@@ -273,10 +268,7 @@ def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> 
 
 
 def history_text(history: Sequence[Mapping[str, Any]]) -> str:
-    """Return the epochs of a training as a table, from ``Epoch.to_json``; a star marks the one that was kept.
-
-    Epoch 0 is the state before the first. The first line says what is of the training, and what of the validation.
-    """
+    """Return the epochs of a training as a table, from ``Epoch.to_json``; a star marks the one kept, 0 is before the first."""
     kept = max((i for i, epoch in enumerate(history) if epoch["best"]), default=-1)
     rows = [
         (
@@ -296,10 +288,7 @@ def history_text(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def kept_text(best: Mapping[str, Any], valid: int, *, unchanged: bool = False) -> str:
-    """Return which weights of a training are kept, those of the ``best`` epoch or the model as it was given, and why.
-
-    The epoch is from ``Epoch.to_json``, the star that of ``history_text``; so many ``valid`` images validated.
-    """
+    """Return which weights are kept, of the ``best`` epoch (``Epoch.to_json``) or as given; ``valid``: images that validated."""
     images = counted(valid, "image")
     if unchanged:
         why = f"No epoch had less validation loss than the model had before (*), on {images}"
