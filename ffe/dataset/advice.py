@@ -119,12 +119,10 @@ def _of_twins(found: ScanResult) -> _Said:
         more = [f"{len(mixed) - _FEW_NAMED:,} more"] if len(mixed) > _FEW_NAMED else []
         stand = counted(len(mixed), "photo stands", "photos stand")
         yield "warning", f"{stand} in more than one class ({'; '.join(shown + more)}); look for wrong labels."
-    leaking = sum(split == "test" and len(set(twins.splits)) > 1 for twins in found.twins for split in twins.splits)
-    if leaking:
+    if leaking := sum(split == "test" and len(set(twins.splits)) > 1 for twins in found.twins for split in twins.splits):
         what = counted(leaking, "test photo is a copy", "test photos are copies")
         yield "warning", f"{what} of photos in other splits, so the test score will be too good; remove one of each."
-    choosing = sum(split == "valid" and "train" in twins.splits for twins in found.twins for split in twins.splits)
-    if choosing:
+    if choosing := sum(split == "valid" and "train" in twins.splits for twins in found.twins for split in twins.splits):
         what = counted(choosing, "validation photo is a copy", "validation photos are copies")
         yield "warning", f"{what} of training photos, so what is chosen by them will look too good; remove one of each."
     extra = sum(len(twins.paths) - 1 for twins in found.twins)

@@ -56,8 +56,7 @@ class ImageSplit:
 
     def counts(self) -> dict[str, int]:
         """Return how many images stand on each side."""
-        sides = {"train": TRAIN, "valid": VALID, "test": TEST, "left_out": LEFT_OUT}
-        return {name: int((self.side == side).sum()) for name, side in sides.items()}
+        return {side or "left_out": int((self.side == side).sum()) for side in (TRAIN, VALID, TEST, LEFT_OUT)}
 
     def anonymous(self) -> Self:
         """Return the same split of images without names, digests and files."""
@@ -133,15 +132,13 @@ class Splitter:
             follows = together & free & ~elsewhere[groups.ids]
             side[used[follows]] = holding
             side[used[together & ~follows]] = LEFT_OUT
-            for rows, does in ((follows, what), (together & ~follows, "")):
+            follow, left = (f"{what}s too", f"{what} too"), ("is left out", "are left out")
+            for rows, (one, many) in ((follows, follow), (together & ~follows, left)):
                 if count := int(rows.sum()):
+                    does = counted(count, f"new image {one}", f"new images {many}")
                     belong = f"{'it belongs' if count == 1 else 'they belong'} together with images that {what}"
-                    does = does and (f"{does}s too" if count == 1 else f"{does} too")
-                    left = does or ("is left out" if count == 1 else "are left out")
-                    named = few(quoted(sorted(images.paths[i] for i in used[rows].tolist())))
-                    log.info("%s %s: %s (%s)", counted(count, "new image"), left, belong, named)
-        joined = int((side[used[new]] == TRAIN).sum())
-        if joined:
+                    log.info("%s: %s (%s)", does, belong, few(quoted(sorted(images.paths[i] for i in used[rows].tolist()))))
+        if joined := int((side[used[new]] == TRAIN).sum()):
             are = "image is new to the model; it takes" if joined == 1 else "images are new to the model; they take"
             log.info("%d %s part in the training", joined, are)
         return self._checked(self._with_validation(ImageSplit(images, groups, side)))
@@ -200,8 +197,7 @@ def _without_copies(assigned: ImageSplit) -> ImageSplit:
         rows = assigned.rows(name)
         side[[i for i in rows if sha256[i] in taken]] = LEFT_OUT
         taken.update(sha256[i] for i in rows)
-    left_out = np.flatnonzero(side != assigned.side).tolist()
-    if left_out:
+    if left_out := np.flatnonzero(side != assigned.side).tolist():
         log.warning(
             "%s left out: the same file trains, or validates, and also stands on another side (%s)",
             counted(len(left_out), "image is", "images are"),

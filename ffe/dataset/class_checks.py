@@ -85,7 +85,6 @@ def too_few_text(small: Mapping[str, int], what: str, of: str = "") -> str:
 def check_counts(found: Scan) -> None:
     """Make sure, before anything is read, that every class has an image to train, to validate and to test."""
     least = least_images(valid_given=False, test_given=False)
-    small = too_few(Counter(record.label for record in found.records), found.class_names, least)
-    if small:
+    if small := too_few(Counter(record.label for record in found.records), found.class_names, least):
         what = too_few_text(small, "image")
         raise DataError(f"{what}; give every class at least {least} different ones: to train, to validate and to test.")

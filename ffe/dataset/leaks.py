@@ -74,7 +74,6 @@ def warn_of_leaks(split: np.ndarray, groups: Groups, images: ImageTable) -> None
     classes: dict[str, set[int]] = {}
     for digest, label in zip(sha256, images.labels.tolist(), strict=True):
         classes.setdefault(digest, set()).add(label)
-    twice = {digest for digest, found in classes.items() if len(found) > 1}
-    if twice:
+    if twice := {digest for digest, found in classes.items() if len(found) > 1}:
         rows = once(i for i in range(len(sha256)) if sha256[i] in twice)
         warn(rows, "stands", "stand", "in more than one class; look for wrong labels")

@@ -39,10 +39,7 @@ def check_source(found: Scan) -> None:
 
 
 class SplitCsv:
-    """The labelled images of a source, listed in a CSV that says on which side each stands.
-
-    What an earlier run wrote there is the start, so that nothing is read twice.
-    """
+    """The labelled images of a source, and the side of each, in a CSV; what an earlier run wrote there is the start."""
 
     def __init__(self, found: Scan, path: Path) -> None:
         self.path = path
@@ -100,14 +97,13 @@ class SplitCsv:
 
 def _names(files: Sequence[Path], folder: Path) -> list[str]:
     """Return each file's path relative to a folder; the whole path where links give two files the same."""
-    root, names, seen = os.path.realpath(folder), [], set()
+    root, names = os.path.realpath(folder), dict[str, Path]()
     for file in files:
         name = os.path.relpath(os.path.join(os.path.realpath(file.parent), file.name), root)
-        name = str(file.absolute()) if name in seen else name
+        name = str(file.absolute()) if name in names else name
         if not is_text(name):
             raise SourceError(
                 f"The name '{printable(name)}' is not valid text, which a CSV cannot hold; rename the file or folder."
             )
-        seen.add(name)
-        names.append(name)
-    return names
+        names[name] = file
+    return list(names)

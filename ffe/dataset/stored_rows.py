@@ -65,8 +65,7 @@ def split_rows(
     ``test_fraction`` and ``tested`` as of ``drawn_sides``.
     """
     used = labelled(store)
-    unlabelled = sorted(store.paths[row] for row in np.setdiff1d(store.plain, used).tolist())
-    if unlabelled:
+    if unlabelled := sorted(store.paths[row] for row in np.setdiff1d(store.plain, used).tolist()):
         have = "has no label and is left out" if len(unlabelled) == 1 else "have no label and are left out"
         log.warning("%s of '%s' %s (%s)", counted(len(unlabelled), "row"), store.path, have, few(quoted(unlabelled)))
     main = table_of_store(store, used, store.class_names)
@@ -153,8 +152,7 @@ def _table_of_other(store: FeatureStore, other: FeatureStore, main: ImageTable, 
             f"'{other.path}' and '{store.path}' hold different features ({differences}); "
             "extract both with the same options, and an int8 file with --like the other."
         )
-    unknown = sorted(set(other.class_names) - set(store.class_names))
-    if unknown:
+    if unknown := sorted(set(other.class_names) - set(store.class_names)):
         raise ModelMismatchError(
             f"'{other.path}' has the class '{unknown[0]}', which '{store.path}' has not; give both the same classes."
         )

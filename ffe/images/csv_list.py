@@ -103,7 +103,6 @@ class _Reader:
     def __init__(self, path: Path, header: list[str], delimiter: str) -> None:
         self.images: list[LabelledPath] = []
         self._path = path
-        self._folder = os.path.abspath(path.parent)
         self._header = header
         self._delimiter = delimiter
         self._of: dict[str, LabelledPath] = {}  # place of a file -> the image that named it first
@@ -178,7 +177,7 @@ class _Reader:
 
     def _add(self, image: LabelledPath) -> None:
         name, label = image.path, image.label
-        before = self._of.setdefault(os.path.normpath(os.path.join(self._folder, name)), image)
+        before = self._of.setdefault(os.path.abspath(self._path.parent / name), image)
         if before is image:
             self.images.append(image)
         elif label and before.label and label != before.label:

@@ -19,9 +19,9 @@ from ffe.images.guards import (
     HEAD_BYTES,
     check_pixels,
     checked,
-    end_of_file,
     is_cut_off,
     kind_of,
+    lacks_its_end,
     png_chunks,
     tags_are_bounded,
 )
@@ -135,32 +135,29 @@ def decode(
     Returns:
         uint8 (height, width, 3), RGB, in [0, 255]; a DecodeError says what is wrong so that a person understands it.
     """
-    found: list[str] = []
+    notes = [] if notes is None else notes
     kind = kind_of(data)
     try:
-        pixels = _decoded(data, kind, size, how, limits.pixels, found)
+        pixels = _decoded(data, kind, size, how, limits.pixels, notes)
     except DecodeError as error:
         if error.reason != "truncated":
             raise
         if kind == "JPEG" and _lacks_its_end_alone(data):
-            pixels = _decoded(data + _JPEG_END, kind, size, how, limits.pixels, found)
-            found.append(ENDLESS)
+            pixels = _decoded(data + _JPEG_END, kind, size, how, limits.pixels, notes)
+            notes.append(ENDLESS)
         elif limits.truncated == "keep":
             try:
-                pixels = _decoded(data, kind, size, "exact", limits.pixels, found, cut=True)
+                pixels = _decoded(data, kind, size, "exact", limits.pixels, notes, cut=True)
             except DecodeError:
                 raise error from None
-            found.append(CUT)
+            notes.append(CUT)
         else:
             raise
     else:
-        end = end_of_file(data, kind)
-        if end is not None and end > len(data):
-            found.append(ENDLESS)
+        if lacks_its_end(data, kind):
+            notes.append(ENDLESS)
     if kind == "PNG" and not _matches_its_checksums(data):
-        found.append(UNMATCHED)
-    if notes is not None:
-        notes += found
+        notes.append(UNMATCHED)
     return pixels
 
 

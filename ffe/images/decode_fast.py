@@ -15,10 +15,7 @@ _LINEAR_UP_TO = 1.5  # larger steps would skip pixels; they are averaged over ar
 
 
 def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> np.ndarray | None:
-    """Decode a JPEG file, as it lies in the file, and stretch it to a size: uint8 (height, width, 3), RGB.
-
-    None if it has more than ``most_pixels``, or is CMYK; a ValueError if it is not quite sound.
-    """
+    """Return a JPEG file at a size, uint8 (height, width, 3), RGB; None if it is large or CMYK, a ValueError if unsound."""
     height, width = size
     full_height, full_width, colours, _ = simplejpeg.decode_jpeg_header(data)
     if full_height * full_width > most_pixels or colours not in {"Gray", "YCbCr", "RGB"}:

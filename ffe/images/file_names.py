@@ -34,12 +34,9 @@ def on_disk(path: Path) -> Path:
     for part in path.parts[1 if path.anchor else 0 :]:
         if not part.isascii() and not os.path.lexists(found / part):
             try:
-                alike = sorted(name for name in os.listdir(found) if composed(name) == composed(part))
-            except OSError:
+                part = min(name for name in os.listdir(found) if composed(name) == composed(part))
+            except (OSError, ValueError):  # no such folder, or no such name in it
                 return path
-            if not alike:
-                return path
-            part = alike[0]
         found /= part
     return found
 

@@ -78,10 +78,9 @@ def _class_folders(root: Path, files: _Files, plain: list[LabelledPath], loose: 
 def _problem_of_parts(
     root: Path, files: _Files, inside: Mapping[str, set[str]], several: Sequence[str], parted: Sequence[str]
 ) -> str | None:
-    """Return what is wrong with the splits in class folders, or None.
+    """Return what is wrong with the splits in class folders; ``inside``: the folders of each class, empty = files in none.
 
-    ``inside`` has the folders in each class (empty = files that lie in none), ``several`` the classes with more than one
-    split, ``parted`` those with nothing but splits.
+    ``several`` are the classes with more than one split, ``parted`` those with nothing but splits.
     """
     of_splits = [path for name in {*several, *parted} for path in files[name] if _is_split(_part(path))]
     pictures = [path for path in of_splits if has_image_suffix(path)]

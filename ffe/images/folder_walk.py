@@ -29,10 +29,7 @@ def list_files(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
 
 
 class FolderWalk:
-    """Goes through the folders below ``root``, each once in a class, and what links lead to after all else.
-
-    ``output`` is the real path of a file that is being made; it and what is written beside it on the way are passed over.
-    """
+    """Goes through the folders below ``root``, each once in a class, linked ones last; passes over ``output``, a real path."""
 
     def __init__(self, root: Path, output: str | None = None) -> None:
         self.files: list[str] = []  # relative; a name that is no text keeps its bytes, as ``os.fsdecode`` gives them

@@ -286,30 +286,25 @@ def png_chunks(data: bytes) -> Iterator[tuple[int, int, bytes]]:
             break
 
 
-def end_of_file(data: bytes, kind: str) -> int | None:
-    """Return where a PNG or GIF file ends by its blocks: behind ``len(data)`` if its end is missing, None if unknown."""
+def lacks_its_end(data: bytes, kind: str) -> bool:
+    """Return whether the end of a PNG or GIF file is missing, by its blocks; of other files that is not known."""
     if kind == "PNG":
-        return next((end for _, end, name in png_chunks(data) if name == b"IEND"), len(data) + 1)
-    if kind == "GIF":
-        at = 13 + _palette_bytes(data[10])
-        while at < len(data):
-            mark = data[at]
-            if mark == 0x3B:
-                return at + 1
-            if mark == 0x2C and at + 9 < len(data):
-                at += 11 + _palette_bytes(data[at + 9])
-            elif mark == 0x21:
-                at += 2
-            elif mark:
-                return None
-            else:  # zero bytes between blocks
-                at += 1
-                continue
-            while at < len(data) and data[at]:
-                at += 1 + data[at]
-            at += 1
-        return len(data) + 1
-    return None
+        return not any(name == b"IEND" and end <= len(data) for _, end, name in png_chunks(data))
+    if kind != "GIF":
+        return False
+    at = 13 + _palette_bytes(data[10])
+    while at < len(data):
+        mark = data[at]
+        if mark == 0x2C and at + 9 < len(data):
+            at += 11 + _palette_bytes(data[at + 9])
+        elif mark == 0x21:
+            at += 2
+        elif mark:  # 0x3B is the end; zero bytes may stand between blocks
+            return False
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+        at += 1
+    return True
 
 
 def is_cut_off(data: bytes, kind: str) -> bool:

@@ -10,7 +10,6 @@ from ffe.errors import SpecError
 MAX_PIXELS = 178_956_970  # where Pillow's own guard against bombs ends; cameras of up to 151 megapixels are below
 MAX_BYTES = 1 << 30  # such a picture with 16 bits a colour, not compressed
 
-
 Truncated = Literal["skip", "keep"]
 
 

@@ -178,7 +178,11 @@ class ImageStream:
                 for note in notes:
                     self.noted[note].append(index)
             phash = perceptual_hash(pixels)
-            made = {view: self._view(pixels, sha256, view) for view in wanted}
+            made = dict.fromkeys(wanted, pixels)
+            if self._augment is not None:
+                from ffe.images.augment import augment  # it loads OpenCV
+
+                made = {view: augment(pixels, self._augment, sha256, view) for view in wanted}
             return [DecodedImage(index, sha256, made.get(view), None, phash, stat, view) for view in views]
         except DecodeError as error:
             return [DecodedImage(index, sha256, None, error, stat=stat)]
@@ -190,13 +194,6 @@ class ImageStream:
                 if read is not None:
                     self.decoding += ended - read
                     self.decode_seconds += thread_ended - decode_started
-
-    def _view(self, pixels: np.ndarray, sha256: str, view: int) -> np.ndarray:
-        if view == 0 or self._augment is None:
-            return pixels
-        from ffe.images.augment import augment  # it loads OpenCV
-
-        return augment(pixels, self._augment, sha256, view)
 
     def _adapt_workers(self) -> None:
         """Take on as many threads again, if the caller waits, and the threads wait for files rather than for cores."""

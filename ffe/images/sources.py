@@ -58,8 +58,7 @@ def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
     over; links are followed. ``output`` is a file that is being made from the source; inside the folder it is no image.
     """
     found = list_images(source, output)
-    refused = [finding for finding in found.findings if finding.level == "refused"]
-    if refused:
+    if refused := [finding for finding in found.findings if finding.level == "refused"]:
         more = f" 'ffe scan {source}' lists {len(refused) - 1} more." if len(refused) > 1 else ""
         raise SourceError(refused[0].text + more)
     for finding in found.findings:
