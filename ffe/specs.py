@@ -71,8 +71,7 @@ class Spec:
 class PreprocessSpec(Spec):
     """From the bytes of a file to the numbers that enter the backbone."""
 
-    # (height, width) in pixels. The whole picture is stretched to it, as ``keras.utils.load_img(target_size=...,
-    # interpolation="bilinear")`` does
+    # (height, width) in pixels; the whole picture is stretched to it, as by ``keras.utils.load_img`` with ``bilinear``
     size: tuple[int, int]
     # scaling of the uint8 values, named as in ``keras.applications``: ``caffe`` (BGR, ImageNet means subtracted), ``tf`` ([-1,
     # 1]), ``torch`` ([0, 1], then ImageNet mean and deviation), ``none`` ([0, 255]; the model scales by itself)
@@ -80,9 +79,7 @@ class PreprocessSpec(Spec):
     interpolation: str = "bilinear"  # always ``bilinear`` (Pillow's, antialiased)
     orientation: str = "exif"  # always ``exif``: turned upright before resizing
     background: str = "white"  # what shows through transparent pixels
-    # ``exact`` (Pillow at full resolution), or ``fast`` (JPEG decoded at a fraction of its size, see
-    # ``ffe.images.decode_fast``)
-    decode: Decode = "exact"
+    decode: Decode = "exact"  # Pillow at full resolution, or ``fast`` (JPEG at a fraction of it; ``ffe.images.decode_fast``)
 
     def __post_init__(self) -> None:
         size = tuple(self.size) if isinstance(self.size, (tuple, list)) else ()
@@ -107,8 +104,7 @@ class AugmentSpec(Spec):
     # share of the picture's sides that is shown, in [0.1, 10]: below 1 enlarges, at a place drawn at random; above 1 shrinks
     zoom: tuple[float, float] | None = None
     crop: tuple[float, float] | None = None  # share of its area that is shown, in [0.01, 1], at a place drawn at random
-    # of ``crop``: width to height of what is shown, each as a share of the picture's own, in [0.1, 10]; its logarithm is drawn
-    # evenly
+    # of ``crop``: width to height of what is shown, over that of the picture, in [0.1, 10]; its logarithm is drawn evenly
     ratio: tuple[float, float] = (0.75, 4 / 3)
     rotate: float = 0.0  # up to so many degrees either way, in [0, 180]
     shift: float = 0.0  # by up to this share of the width and of the height either way, in [0, 1]
@@ -116,8 +112,7 @@ class AugmentSpec(Spec):
     fill: Fill = "nearest"  # beyond the edge: that pixel, a mirror (``reflect``), black (``constant``), the other side (``wrap``)
     brightness: tuple[float, float] | None = None  # factor of the values, in [0, 10]
     contrast: tuple[float, float] | None = None  # factor of their distance from the picture's mean, in [0, 10]
-    # each channel gets the mean and deviation of ImageNet, in every view but the picture itself, so that scaling as ``torch``
-    # does makes it the picture less its mean, by its deviation
+    # each channel gets ImageNet's mean and deviation, in every view but the plain one: scaled as ``torch``, they become 0 and 1
     normalize: bool = False
     seed: int = 0  # another seed, other views; in [0, 2**31)
 
@@ -175,9 +170,7 @@ class BackboneSpec(Spec):
     """A frozen network, cut at a layer."""
 
     name: str  # a name of ``ffe.backbones.catalog``
-    # ``file`` (pretrained, read from a file), ``random``, or learnt by ffe and kept in a model file: ``finetuned``, or
-    # ``scratch``
-    weights: WeightsKind
+    weights: WeightsKind  # ``file`` (pretrained), ``random``, or learnt and kept in a model file: ``finetuned``, ``scratch``
     weights_sha256: str  # digest of that file, of the recipe of the random ones, or of the arrays that were learnt
     layer: str | None = None  # name of the layer whose output is taken; None = the last one
 
@@ -227,8 +220,7 @@ class SearchSpec(Spec):
     """What a search over heads was asked to do."""
 
     heads: tuple[str, ...]  # names of ``ffe.heads``
-    # parameter sets tried for each head, the default set included; None = a number that suits each head, or what the time
-    # allows
+    # parameter sets tried for each head, the default set included; None = as suits each head, or as the time allows
     trials: int | None = None
     seconds: float | None = None  # time for the search; None = the number of trials decides
     oracle: Oracle = "bayesian"  # what proposes parameters: ``bayesian``, ``hyperband`` or ``random``
@@ -241,8 +233,7 @@ class SearchSpec(Spec):
     class_weights: ClassWeights = "auto"  # ``auto``, ``balanced`` or ``none``
     ensemble: int = 0  # heads that are averaged, where that wins; 0 = none
     seed: int = 0  # start of every random choice
-    # which rows of an image train: ``none`` but the plain one, ``all``, or in heads that train by epochs one drawn for each
-    # ``epoch``; None = all that the file has
+    # which views train: ``none``, ``all``, or in heads that train by epochs one drawn for each ``epoch``; None = all there are
     views: TrainingViews | None = field(default=None, metadata={"since": 5})
 
     def __post_init__(self) -> None:
@@ -272,8 +263,7 @@ class TrainingSpec(Spec):
     ``epochs`` and ``learning_rate`` have one value for each stage; a single one is taken for all of them.
     """
 
-    # for each stage, what of the backbone learns: a number of layers from the end, the name of a layer or block, or ``all``;
-    # 0 = the head alone
+    # what of the backbone learns in each stage: a number of layers from the end, a layer or block by name, ``all``; 0 = nothing
     unfreeze: tuple[str, ...]
     epochs: tuple[int, ...] = (15,)  # most epochs of each stage
     learning_rate: tuple[float, ...] = (1e-4,)  # where each stage begins
@@ -291,8 +281,7 @@ class TrainingSpec(Spec):
     seed: int = 0  # start of every random choice
     # how images change from epoch to epoch; None = they stay as they are
     augment: AugmentSpec | None = field(default=None, metadata={"spec": AugmentSpec, "since": 1})
-    # of each training image, whose activations are kept and take turns with its own from epoch to epoch; 0 = images change anew
-    # in each one
+    # of each training image; their kept activations take turns with its own, epoch by epoch; 0 = images change anew in each
     views: int = 0
 
     def __post_init__(self) -> None:

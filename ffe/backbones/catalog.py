@@ -1,9 +1,6 @@
-"""The backbones, as rows of data. Nothing heavy is imported here.
+"""The backbones, as rows of data: names, sizes, scaling and cache files as in Keras 3 (https://keras.io/api/applications/).
 
-Names, default sizes, smallest sizes, scaling and cache file names are those of
-``keras.applications`` in Keras 3 (https://keras.io/api/applications/). The
-licences are those that the weights were published under, as that page and the
-original publications state them.
+The licences are those that the weights were published under, as that page and the original publications state them.
 """
 
 from __future__ import annotations
@@ -28,8 +25,7 @@ class Backbone:
     licence: str  # licence of the published weights
     parameters: int = 0  # of the network without its top, as Keras counts them
     channels: int = 0  # of its output; as many features once the grid is pooled
-    # arithmetic for one picture of the default size, in 10**9 operations: two for each multiplication in a convolution or dense
-    # layer
+    # arithmetic for one picture of the default size, in 10**9 operations: two for each multiplication
     gflops: float = 0.0
     # share of ImageNet's validation photos, in per cent, that the published network, top included, is right on. From
     # https://keras.io/api/applications/; of EfficientNet-Lite0 from its authors (see ``ffe.backbones.lite0``); of MobileNetV3

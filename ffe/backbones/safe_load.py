@@ -1,9 +1,7 @@
 """A backbone in a ``.keras`` file that others made: layers by name from a list, weights that lie in the file itself.
 
-Such a file names classes of Python, which Keras imports and calls. Its safe
-mode keeps out lambdas; here everything is kept out that no backbone of the
-catalogue is made of, before Keras sees the file.
-https://keras.io/guides/serialization_and_saving/
+Keras imports and calls the classes that such a file names, and its safe mode keeps out lambdas alone; here everything is kept
+out that no backbone of the catalogue is made of. https://keras.io/guides/serialization_and_saving/
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """Arrays out of a file that PyTorch wrote before version 1.6, without PyTorch, and without running anything from it.
 
-Such a file is five pickles (a magic number, the version, facts about the
-machine, the tensors, the keys of their storages) and then the storages: for
-each key its length as int64 and its values. A pickle can name any function of
-Python and have it called, and can change the objects that it is given. Here
-four names are known, each stands for a piece of data that nothing can change,
-and all others are refused, as are instructions that such a file does not need.
+Such a file is five pickles (a magic number, the version, facts about the machine, the tensors, the keys of their storages) and
+then the storages: for each key its length as int64 and its values. A pickle can have any function of Python called, and change
+the objects that it is given. Here four names are known, each for a piece of data that nothing can change; all others are refused,
+as are instructions that such a file does not need.
 https://github.com/pytorch/pytorch/blob/v2.0.0/torch/serialization.py (``_legacy_load``)
 """
 

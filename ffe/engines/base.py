@@ -66,8 +66,5 @@ def grid_of(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def padded(images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Return ``images`` with black ones behind them, to fill a batch.
-
-    One size of batch means one compiled graph, and kernels that do not depend on how full their batch is.
-    """
+    """Return ``images`` with black ones behind them: one size of batch is one graph, whose kernels see no half-full batch."""
     return np.pad(images, [(0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)]) if len(images) < batch_size else images

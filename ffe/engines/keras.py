@@ -20,14 +20,10 @@ if TYPE_CHECKING:
 
 
 class KerasEngine(Engine):
-    """Runs a Keras model; uint8 goes to the device and is scaled there.
+    """Runs a Keras model from float32 (N, H, W, 3), scaled, to features of any rank; uint8 is scaled on the device.
 
-    Keras's backends share the sums of a batch among threads in their own ways: on processors without AVX-512,
-    TensorFlow's rows differed in their last bit (1e-7) with the fill of the batch and with their neighbours. So
-    ``exact`` is False, everywhere.
-
-    ``model`` goes from float32 (N, H, W, 3), scaled, to features of any rank; it stays as ``backbone``. Every call is
-    padded to ``batch_size``, so that one graph is traced.
+    It is not ``exact``: on processors without AVX-512, TensorFlow's rows differed in their last bit (1e-7) with the fill of
+    the batch and with their neighbours. Every call is padded to ``batch_size``, so that one graph is traced.
     """
 
     name = "keras"

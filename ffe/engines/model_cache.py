@@ -30,10 +30,9 @@ def model_key(spec: ExtractSpec) -> str:
     return f"{spec_digest(plain)}-{_CONVERTER}"
 
 
-def cached_path(spec: ExtractSpec) -> Path | None:
-    """Return where the float32 model of a spec is kept; None if it is not."""
-    path = cache_folder() / f"{model_key(spec)}.zip"
-    return path if path.is_file() else None
+def is_cached(spec: ExtractSpec) -> bool:
+    """Return whether the float32 model of a spec is kept."""
+    return (cache_folder() / f"{model_key(spec)}.zip").is_file()
 
 
 def cached(name: str) -> IrModel | None:

@@ -43,8 +43,7 @@ class Fidelity:
     # mean_cosine, worst_cosine: between the int8 and the float32 features of an image
     mean_cosine: float
     worst_cosine: float
-    # int8_accuracy, float32_accuracy: of a linear head that is fitted on all those images but one and asked for that one, in
-    # turn; None where there are too few labels
+    # int8_accuracy, float32_accuracy: of a linear head, leaving one out in turn; None where there are too few labels
     int8_accuracy: float | None = None
     float32_accuracy: float | None = None
 
@@ -66,10 +65,9 @@ def quantized_for(
 ) -> IrModel:
     """Return the int8 model of a spec for these images: from the cache, or quantised now.
 
-    The same images, in the same order (which must not depend on the labels), give the same sample everywhere and the same
-    model on one machine; whether a cosine just reaches ``LEAST_COSINE`` may be another matter on another processor. Test
-    and validation images take no part. The sample is decoded exactly, so that the model serves both ways of decoding.
-    Too few readable images are a SourceError, features that change too much an EngineError.
+    The same images, in the same order, which must not depend on the labels, give the same model on one machine. Test and
+    validation images take no part. The sample is decoded exactly, so that the model serves both ways of decoding. Too few
+    readable images are a SourceError, features that change too much an EngineError.
     """
     key = {"model": model_key(spec), "sample": list(_looked_at(records, limits)), "recipe": _RECIPE}
 

@@ -48,8 +48,7 @@ class Estimate:
     unfinished: int  # rows that an unfinished run has left; of these images, if there are no more than are missing
     skipped: int  # files known to give no row
     file_bytes: int | None  # size of the finished file; None = not known before the backbone is loaded
-    # what must be free meanwhile: the file; and where it is compressed, or another is there already, the new rows once more
-    # until it is whole
+    # what must be free meanwhile: the file, and the new rows once more where it is compressed, or another is there already
     needed_bytes: int | None
     least_bytes: int  # the same if files of equal size are copies, and only files named like pictures are some
     free_bytes: int  # what is free

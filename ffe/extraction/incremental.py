@@ -32,12 +32,10 @@ class Known:
     stamps: tuple[Stamp, ...]  # of every record, as it is now
     rows: dict[int, Row]  # of files that have not changed, by position
     skipped: dict[int, Skipped]  # files that gave no row and have not changed, by position
-    # positions of all others, in order: they must be read; so must files that have not changed where the feature file lacks
-    # views of them
+    # positions of all others, in order, and of unchanged files of which the feature file lacks views: they must be read
     read: tuple[int, ...]
     missing: tuple[int, ...]  # rows that the feature file lacks of each of ``read``, as far as stamps tell
-    # how many of ``read`` the feature file probably holds: the same path with an unknown stamp, or the size of a file that is
-    # gone
+    # how many of ``read`` the feature file probably holds: a known path with an unknown stamp, or the size of a file that is gone
     doubtful: int = 0
     doubtful_rows: int = 0  # rows of such files, those of views too
     copied: int = 0  # rows that the feature file has, of files that have not changed

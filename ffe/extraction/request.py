@@ -17,7 +17,7 @@ from ffe.base.output_file import check_folder
 from ffe.base.system import collector_paused, has_vnni
 from ffe.base.text import REPLACE
 from ffe.engines.factory import check_engine, int8_text
-from ffe.engines.model_cache import cached_path, model_key
+from ffe.engines.model_cache import is_cached, model_key
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.views import check_trains, requested_views
@@ -98,7 +98,7 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
     spec, weights = _spec_and_weights(options, download)
     check_batch(options.batch_size, spec.preprocess.size)
     check_engine(options.engine, spec.precision)
-    if spec.backbone.layer is not None and cached_path(spec) is None:
+    if spec.backbone.layer is not None and not is_cached(spec):
         from ffe.backbones.keras_build import check_layer
 
         check_layer(spec, weights)
@@ -162,11 +162,10 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
     """Make sure, before anything slow, that the output can be written."""
     check_folder(path, "features", StoreError)
     try:
-        replaceable = not overwrite or not path.exists() or first_bytes(path) in {HDF5_SIGNATURE, b""}
+        if overwrite and path.exists() and first_bytes(path) not in {HDF5_SIGNATURE, b""}:
+            raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
     except OSError as error:
         raise StoreError(unopened(path, error)) from error
-    if not replaceable:
-        raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
 
 
 def existing_quantized(job: Job) -> IrModel | None:

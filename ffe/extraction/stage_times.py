@@ -35,12 +35,8 @@ class Stages:
     def limit(self) -> Stage:
         """The stage that the run waited for longest; of two that share the cores, the one that takes more of the processor."""
         images: Stage = "read" if self.read > self.decoding else "decode"
-        waits: list[tuple[float, Stage]] = [
-            (self.waited_for_backbone, "backbone"),
-            (self.waited_for_images, images),
-            (self.waited_for_disk, "write"),
-        ]
-        _, longest = max(waits, key=lambda wait: wait[0])
+        waits = {"backbone": self.waited_for_backbone, images: self.waited_for_images, "write": self.waited_for_disk}
+        longest: Stage = max(waits, key=waits.__getitem__)
         if longest in {"decode", "backbone"} and self.shared and self.decoding > _STARVED * self.decode:
             return "decode" if self.decode > self.processor else "backbone"
         return longest
