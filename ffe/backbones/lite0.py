@@ -48,6 +48,14 @@ class Top:
     bias: np.ndarray  # float32 (1000,)
     class_names: tuple[str, ...]  # 1,000, in ImageNet's order
 
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Return float64 (N, 1000) of float32 features (N, h * w * 1280)."""
+        from scipy.special import softmax
+
+        averaged = features.reshape(len(features), -1, FEATURES).mean(axis=1)
+        found: np.ndarray = softmax((averaged @ self.kernel + self.bias).astype("float64"), axis=1)
+        return found
+
 
 def installed_file() -> Path | None:
     """Return the weights file of the installed package; None if there is none. Nothing of the package is imported."""

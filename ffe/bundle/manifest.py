@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ffe._version import __version__
 from ffe.base.text import composed
 from ffe.errors import BundleError
 from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec, ViewsSpec
@@ -19,22 +20,22 @@ _RECORDS = ("libraries", "evaluation", "search", "members", "calibration", "trai
 USES_OF_VIEWS = ("all", "epoch", "none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The record of a model."""
 
-    schema: int
-    ffe_version: str
-    libraries: dict[str, str]  # versions of those that took part
+    schema: int = SCHEMA
+    ffe_version: str = __version__
+    libraries: dict[str, str] = field(default_factory=dict)  # versions of those that took part
     spec: ExtractSpec  # what makes the features that the head takes
     spec_digest: str
     grid: tuple[int, int, int]  # (h, w, c) of the features before flattening
     head: HeadSpec  # the head and its parameters
     class_names: tuple[str, ...]  # column i of the probabilities is class_names[i]
-    evaluation: dict[str, Any]  # ``{"test": {...}}``; scores of rows that the head never saw
-    leaderboard: tuple[dict[str, Any], ...]  # the trials of the search, the best first; empty after ``ffe train``
-    search: dict[str, Any]  # what the search was asked to do
-    members: dict[str, str]  # SHA-256 of every other file in the bundle
+    evaluation: dict[str, Any] = field(default_factory=dict)  # ``{"test": {...}}``; scores of rows that the head never saw
+    leaderboard: tuple[dict[str, Any], ...] = ()  # the trials of the search, the best first; empty after ``ffe train``
+    search: dict[str, Any] = field(default_factory=dict)  # what the search was asked to do
+    members: dict[str, str] = field(default_factory=dict)  # SHA-256 of every other file in the bundle
     # ``{"temperature": factor, ...}``, as ``Calibration.to_json`` gives it; the factor is what ``with_temperature`` takes, and
     # 1, for the head as it is, in older files
     calibration: dict[str, Any] = field(default_factory=lambda: {"temperature": 1.0})
@@ -89,7 +90,7 @@ class Manifest:
             fields |= {name: dict(value[name]) for name in _RECORDS}
             fields |= {name: tuple(value[name]) for name in ("grid", "leaderboard")}
             fields["spec"], fields["head"] = ExtractSpec.from_json(value["spec"]), HeadSpec.from_json(value["head"])
-            return cls(schema=SCHEMA, class_names=_composed(value["class_names"]), reject=reject, views=views, **fields)
+            return cls(class_names=_composed(value["class_names"]), reject=reject, views=views, **fields)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"its manifest is incomplete ({error!r})") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,11 @@ def command(folders: tuple[Path, ...], clear: str | None, as_json: bool) -> None
     places = folders or (Path(),)
     if clear is None:
         found = cache.list_cached(places)
-        print_json({"kept": [each.to_json() for each in found]}) if as_json else _print(found)
+        print_json({"kept": [asdict(each) for each in found]}) if as_json else _print(found)
         return
     gone = cache.clear_cached(None if clear == "all" else clear, places)
     if as_json:
-        print_json({"cleared": [each.to_json() for each in gone]})
+        print_json({"cleared": [asdict(each) for each in gone]})
     elif gone:
         click.echo("Removed:\n")
         _print(gone)

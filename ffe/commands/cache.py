@@ -6,9 +6,8 @@ import contextlib
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ffe.backbones.weights import keras_home
 from ffe.base.system import cache_root
@@ -48,10 +47,6 @@ class CacheEntry:
     where: str
     files: int
     bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.keras_build import build
@@ -18,16 +17,16 @@ from ffe.comparing.compare_options import CompareOptions
 from ffe.comparing.compare_result import CompareResult, agreement_of, ranked
 from ffe.comparing.roads import FINETUNING, ON_BACKBONE
 from ffe.dataset.assign_sides import ImageSplit, Splitter
-from ffe.dataset.class_checks import check_apart
+from ffe.dataset.class_checks import check_own_folder
 from ffe.dataset.split_csv import SplitCsv, check_source
-from ffe.errors import DataError, StoreError
+from ffe.errors import DataError
 from ffe.extraction.stage_times import Progress
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.trainer import Step
 from ffe.finetuning.unfreeze import count_stages
 from ffe.images.augment_text import COMPARE
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.images.sources import Scan, scan
+from ffe.images.sources import scan
 from ffe.report.compare_page import compare_page
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.holdout import TEST
@@ -105,13 +104,18 @@ def compare(
     found, folder = scan(source), options.output
     check_source(found)
     page = None if report is None else check_report(report)
-    _make_folder(folder, found)
+    check_own_folder(folder, found, "output", "-o", "create it first", holds=" for the models")
+    folder.mkdir(exist_ok=True)
     for name in options.roads:
         check_place(folder / f"{name}.ffe", overwrite=True)
     _check_stages(options)
     runner = RoadRunner(options)
     assigned = _split_once(SplitCsv(found, folder / "split.csv"), runner, found.class_names)
-    _load_libraries()
+
+    import keras  # before the first of the roads, which would seem slow with it
+    import keras_tuner  # noqa: F401
+
+    keras.backend.clear_session()
     results = list(runner.run_all(assigned, found.class_names))
     labels = assigned.labels(TEST)
     compared, order, quickest = ranked(results, labels, assigned.together(TEST))
@@ -147,15 +151,6 @@ def _check_stages(options: CompareOptions) -> None:
         count_stages(build(*make_spec(backbone, options.size, options.weights)), stages, backbone)
 
 
-def _make_folder(folder: Path, found: Scan) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"The output '{folder}' is a file; name a folder for the models with -o.")
-    if not folder.parent.is_dir():
-        raise StoreError(f"The output '{folder}' lies in a folder that does not exist ('{folder.parent}'); create it first.")
-    check_apart(folder, found, "output", "-o")
-    folder.mkdir(exist_ok=True)
-
-
 def _split_once(split: SplitCsv, runner: RoadRunner, class_names: Sequence[str]) -> ImageSplit:
     """Give each image its side, with features where a road needs them anyway."""
     options = runner.options
@@ -174,11 +169,3 @@ def _split_once(split: SplitCsv, runner: RoadRunner, class_names: Sequence[str])
             "so run the same command again, or give more with --budget."
         ) from error
     return assigned
-
-
-def _load_libraries() -> None:
-    """Load what the roads need before the first of them, which would otherwise seem slow."""
-    import keras
-    import keras_tuner  # noqa: F401
-
-    keras.backend.clear_session()

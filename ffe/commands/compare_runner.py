@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,9 @@ class RoadRunner:
         self._extracting = 0.0
         self._reused = self._views_reused = False
         self._source = Path()
-        self._split: dict[str, str] = {}
         self._tested: tuple[str, ...] = ()
         self._frozen: tuple[TuneResult, float] | None = None
-        self._start: tuple[Path, float] | None = None
+        self._training: dict[str, Any] = {}  # what every training is called with
         self._reading: dict[str, Any] = {"workers": options.workers, **options.limits.keywords}
 
     def extract(self, source: Path) -> None:
@@ -67,8 +67,16 @@ class RoadRunner:
 
     def set_split(self, source: Path, assigned: ImageSplit) -> None:
         """Take in the split, which is in its CSV, the source, by now."""
-        self._source = source
-        self._split = {assigned.images.sha256[i]: str(assigned.side[i]) for i in np.flatnonzero(assigned.side != "")}
+        options, self._source = self.options, source
+        self._training = {
+            "overwrite": True,
+            "split": {assigned.images.sha256[i]: str(assigned.side[i]) for i in np.flatnonzero(assigned.side != "")},
+            "seed": options.seed,
+            **self._reading,
+            "on_decoded": self.on_decoded,
+            "on_epoch": options.on_epoch,
+            "on_step": options.on_step,
+        }
         self._tested = assigned.images.take(assigned.rows(TEST)).sha256
         if self._extracting:
             began = time.monotonic()
@@ -198,7 +206,7 @@ class RoadRunner:
     def _train_on_backbone(self, name: str, seconds: float | None) -> Road:
         """Train the head, or some of the backbone too, from the head on the frozen features."""
         called, asked = time.monotonic(), self.options
-        start, spent = self._warm_start()
+        start, spent = self._warm_start
         options: dict[str, Any]
         if name == FINETUNING:
             stages, last = asked.unfreeze, self._epochs(15)
@@ -239,30 +247,12 @@ class RoadRunner:
         )
         return self._trained(name, result, began, 0.0)
 
-    @property
-    def _training(self) -> dict[str, Any]:
-        """What every training is called with."""
-        options = self.options
-        return {
-            "overwrite": True,
-            "split": self._split,
-            "seed": options.seed,
-            **self._reading,
-            "on_decoded": self.on_decoded,
-            "on_epoch": options.on_epoch,
-            "on_step": options.on_step,
-        }
-
     def _epochs(self, without_budget: int) -> int:
         return self.options.epochs or (without_budget if self.options.seconds is None else _MANY)
 
+    @cached_property
     def _warm_start(self) -> tuple[Path, float]:
-        """Return a model whose head consists of layers, and the seconds that it took.
-
-        It is the best of the search over frozen features, or a logistic regression where there was none.
-        """
-        if self._start is not None:
-            return self._start
+        """The best model of the frozen features whose head has layers, or else a logistic one, and the seconds that it took."""
         began, spent, head, settings = time.monotonic(), 0.0, "logistic", {}
         path = self._model("start")
         if self._frozen is not None:
@@ -276,8 +266,7 @@ class RoadRunner:
             log.info("the start of what follows is a %s head", head)
             seed, weights = self.options.seed, self.options.weights
             train(self.features, path, overwrite=True, head=head, settings=settings, seed=seed, weights=weights)
-        self._start = path, spent + time.monotonic() - began
-        return self._start
+        return path, spent + time.monotonic() - began
 
     def _trained(self, name: str, result: TrainingResult, began: float, before: float, **more: Any) -> Road:
         self.interrupted = self.interrupted or result.interrupted

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -152,10 +152,9 @@ def _decode_rate(how: Decode) -> float | None:
     return count / (time.perf_counter() - started)
 
 
-def _expected(files: list[Path], decode_rates: dict[str, float], on_step: Callable[[str], None]) -> list[Expected]:
+def _expected(files: list[Path], decode_rates: dict[str, float], on_step: Callable[[str], None]) -> Iterator[Expected]:
     from ffe.engines.openvino import OpenVinoEngine
 
-    expected = []
     for number, file in enumerate(files, start=1):
         on_step(f"backbone {number} of {len(files)} in the cache is measured, for about a second")
         try:
@@ -169,5 +168,4 @@ def _expected(files: list[Path], decode_rates: dict[str, float], on_step: Callab
         both = 1 / (1 / rate + 1 / decode_rate)  # on a CPU they share the cores
         limit = "backbone" if rate < decode_rate else "decode"
         name, precision = str(model.record.get("backbone", "?")), "int8" if "fidelity" in model.record else "float32"
-        expected.append(Expected(name, size, precision, rate, decode_rate, both, limit))
-    return expected
+        yield Expected(name, size, precision, rate, decode_rate, both, limit)

@@ -43,34 +43,22 @@ _BATCH = 256  # rows of a feature file
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """Scores of a model on data.
+    """Scores of a model on data."""
 
-    Attributes:
-        evaluation: the scores.
-        seen: rows among them that the model was fitted or chosen on, or that belong together with such.
-        skipped: images that could not be read, and unlabelled ones.
-        answered: what comes of the reject option.
-        classes: names of the classes.
-        paths: N names of the images, as the data has them.
-        labels: int64 (N,), their true classes.
-        probabilities: float64 (N, K), what the model says.
-        skipped_files: paths of what was skipped.
-    """
-
-    evaluation: Evaluation
-    seen: int
-    skipped: int
-    answered: SelectiveScores
-    classes: tuple[str, ...] = field(default=(), repr=False)
-    paths: tuple[str, ...] = field(default=(), repr=False)
-    labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
-    probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False, compare=False)
-    skipped_files: tuple[str, ...] = field(default=(), repr=False)
+    evaluation: Evaluation  # the scores
+    seen: int  # rows among them that the model was fitted or chosen on, or that belong together with such
+    skipped: int  # images that could not be read, and unlabelled ones
+    answered: SelectiveScores  # what comes of the reject option
+    classes: tuple[str, ...] = field(repr=False)  # their names
+    paths: tuple[str, ...] = field(repr=False)  # N names of the images, as the data has them
+    labels: np.ndarray = field(repr=False, compare=False)  # int64 (N,), their true classes
+    probabilities: np.ndarray = field(repr=False, compare=False)  # float64 (N, K), what the model says
+    skipped_files: tuple[str, ...] = field(repr=False)  # paths of what was skipped
 
     @property
     def wrong(self) -> np.ndarray:
         """The images that were named wrongly, int64 (M,), the surest mistake first, of equal ones (to nine digits) by path."""
-        rows = np.flatnonzero(self.probabilities.argmax(axis=1) != self.labels) if len(self.labels) else self.labels
+        rows = np.flatnonzero(self.probabilities.argmax(axis=1) != self.labels)
         surest = sorted(rows.tolist(), key=lambda i: (-round(float(self.probabilities[i].max()), 9), self.paths[i]))
         return np.asarray(surest, np.int64)
 

@@ -17,9 +17,9 @@ from ffe.backbones.trained import arrays_digest, is_model_file
 from ffe.base.clock import OutOfTimeError
 from ffe.bundle.io import Bundle
 from ffe.dataset.assign_sides import ImageSplit
-from ffe.dataset.class_checks import check_apart, check_classes, check_counts
+from ffe.dataset.class_checks import check_classes, check_counts, check_own_folder
 from ffe.engines.factory import check_engine
-from ffe.errors import BundleError, DataError, StoreError
+from ffe.errors import BundleError, DataError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.batch_size import check_batch
@@ -35,7 +35,7 @@ from ffe.finetuning.training_options import FinetuneOptions
 from ffe.finetuning.training_result import Stage, TrainingResult
 from ffe.finetuning.unfreeze import count_stages, unfreeze_layers
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.images.sources import Scan, scan
+from ffe.images.sources import scan
 from ffe.report.finetune_page import write_training_report
 from ffe.specs import AugmentSpec, TrainingSpec
 from ffe.splits.holdout import TEST
@@ -145,7 +145,7 @@ def finetune(
     manifest = base.bundle.manifest
     check_classes(found, manifest.class_names, str(model))
     check_counts(found)
-    _check_folder(options.folder, found)
+    check_own_folder(options.folder, found, "cache", "--cache", "create it, or name another")
     activations = ActivationCache(options, found, manifest.class_names, base.spec, base.found)
     backbone = build(base.spec, base.found)
     plan = _plan(backbone, base, options.spec)
@@ -181,17 +181,6 @@ def _check_model(model: Path, source: Path) -> None:
             f"write 'ffe finetune {model} --from {source}', and what else you want."
         )
     raise BundleError(f"'{model}' is a folder; --from takes a model file (.ffe), such as 'ffe tune' writes.")
-
-
-def _check_folder(folder: Path, found: Scan) -> None:
-    """Make sure that activations may lie in a folder, and that it is no folder of images."""
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"The cache '{folder}' is a file; name a folder with --cache.")
-    if not folder.parent.is_dir():
-        raise StoreError(
-            f"The cache '{folder}' lies in a folder that does not exist ('{folder.parent}'); create it, or name another."
-        )
-    check_apart(folder, found, "cache", "--cache")
 
 
 def _plan(backbone: keras.Model, base: BaseModel, spec: TrainingSpec) -> list[tuple[Stage, Cut]]:

@@ -47,28 +47,18 @@ class ForgottenFile:
     near: tuple[str, ...] = ()  # names of photos that look nearly like them, and stay
     stays: str = ""  # what of them cannot be taken out, and what to do; empty = nothing
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {**asdict(self), "file": str(self.file)}
-
 
 @dataclass(frozen=True)
 class ForgetResult:
-    """What was forgotten.
+    """What was forgotten."""
 
-    Attributes:
-        files: what each file held, in the order given.
-        unknown: photos that none of the files knows.
-        written: whether the files were changed; False = a dry run.
-    """
-
-    files: tuple[ForgottenFile, ...]
-    unknown: tuple[str, ...]
-    written: bool
+    files: tuple[ForgottenFile, ...]  # what each file held, in the order given
+    unknown: tuple[str, ...]  # photos that none of the files knows
+    written: bool  # whether the files were changed; False = a dry run
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``ffe forget --json`` prints."""
-        return {"files": [file.to_json() for file in self.files], "unknown": list(self.unknown), "written": self.written}
+        return {**asdict(self), "files": [{**asdict(file), "file": str(file.file)} for file in self.files]}
 
 
 @dataclass
@@ -261,7 +251,6 @@ def _in_page(path: Path, matches: _Matches) -> _Step:
     names = {name for name in photos_in_page(text) if matches(name)}
 
     def write(place: Path, _: contextlib.ExitStack) -> None:
-        without = without_photos(text, names.__contains__)
-        write_output(place, without.encode("utf-8", "surrogateescape"))
+        write_output(place, without_photos(text, names.__contains__).encode("utf-8", "surrogateescape"))
 
-    return ForgottenFile(path, "report", tuple(sorted(plain(name) for name in names))), write
+    return ForgottenFile(path, "report", tuple(sorted(map(plain, names)))), write

@@ -7,15 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.special import softmax
-
-from ffe._version import __version__
 from ffe.backbones import lite0
 from ffe.backbones.catalog import LITE0
 from ffe.backbones.resolve import make_spec
 from ffe.bundle.io import Bundle
-from ffe.bundle.manifest import SCHEMA, Manifest
+from ffe.bundle.manifest import Manifest
 from ffe.errors import SpecError
 from ffe.images.input_files import Picture
 from ffe.predictor import Prediction, Predictor
@@ -81,30 +77,13 @@ class _ImageNet(Bundle):
         spec, _ = make_spec(LITE0, weights=str(path))
         height, width = (-(-side // 32) for side in spec.preprocess.size)
         self.manifest = Manifest(
-            schema=SCHEMA,
-            ffe_version=__version__,
-            libraries={},
             spec=spec,
             spec_digest=spec_digest(spec),
             grid=(height, width, lite0.FEATURES),
             head=HeadSpec("imagenet", {}),
             class_names=self._top.class_names,
-            evaluation={},
-            leaderboard=(),
-            search={},
-            members={},
         )
 
     def head(self) -> Any:
         """Return the network's own top."""
-        return _Head(self._top)
-
-
-class _Head:
-    def __init__(self, top: lite0.Top) -> None:
-        self._top = top
-
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Return float64 (N, 1000) of float32 features (N, h * w * 1280)."""
-        averaged = features.reshape(len(features), -1, lite0.FEATURES).mean(axis=1)
-        return np.asarray(softmax((averaged @ self._top.kernel + self._top.bias).astype(np.float64), axis=1))
+        return self._top

@@ -24,25 +24,16 @@ from ffe.store.writer import write_like
 
 @dataclass(frozen=True)
 class PackSummary:
-    """What was packed.
+    """What was packed."""
 
-    Attributes:
-        output, rows, bytes: the new file, its rows and its size.
-        files: how many went in.
-        duplicates: images that stood in more than one file, kept once.
-        class_names: of all files.
-        virtual: whether the features stay where they are.
-        compression: of the features; of a virtual file none of its own.
-    """
-
-    output: Path
-    files: int
-    rows: int
-    duplicates: int
-    class_names: tuple[str, ...]
-    virtual: bool
-    compression: str
-    bytes: int
+    output: Path  # the new file
+    files: int  # how many went in
+    rows: int  # of the new file
+    duplicates: int  # images that stood in more than one file, kept once
+    class_names: tuple[str, ...]  # of all files
+    virtual: bool  # whether the features stay where they are
+    compression: str  # of the features; of a virtual file none of its own
+    bytes: int  # size of the new file
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``ffe pack --json`` prints."""

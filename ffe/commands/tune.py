@@ -16,12 +16,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ffe._version import __version__
 from ffe.backbones.weights import Weights
 from ffe.base.clock import Clock
 from ffe.base.openvino_ir import IrModel
 from ffe.base.text import bytes_text, counted, did_you_mean, listed, rough_duration
-from ffe.bundle import manifest as layout
 from ffe.bundle.build import check_output, check_page, library_versions, tested_before, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
@@ -37,6 +35,7 @@ from ffe.heads.search_space import complete
 from ffe.heads.transform import poolings_searched
 from ffe.report.tune_page import write_report
 from ffe.specs import HeadSpec, SearchSpec
+from ffe.splits.holdout import TEST
 from ffe.store.reader import FeatureStore
 from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble_search import best_ensemble
@@ -310,22 +309,17 @@ def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: S
     """Fit the winner on all training rows and test it; return the result, and the probabilities of the test rows."""
     winner, labels = trials[0], problem.labels[problem.scored]
     calibration = calibrate(winner.probabilities, labels, groups=problem.scored_groups)
-    best = best_of_each_head(trials)[:2]
-    comparison = None
+    best, comparison = best_of_each_head(trials)[:2], None
     if len(best) > 1:
         comparison = compare(best[0].probabilities, best[1].probabilities, labels, groups=problem.scored_groups)
-    head = refit(problem, winner, options.spec.seed)
-    testing = rows.side == "test"
-    truths, ids = rows.images.labels[testing], rows.groups.ids[testing]
-    probabilities = with_temperature(head.predict_proba(rows.load(testing)), calibration.factor)
-    groups = ids if len(np.unique(ids)) < len(ids) else None
-    evaluation = evaluate_probabilities(probabilities, truths, rows.class_names, groups=groups)
+    head, truths = refit(problem, winner, options.spec.seed), rows.labels(TEST)
+    probabilities = with_temperature(head.predict_proba(rows.load(rows.side == TEST)), calibration.factor)
     single = next(trial for trial in trials if trial.head != EnsembleHead.name)
     result = TuneResult(
         output=None if options.output is None else Path(options.output),
         head=head,
         leaderboard=tuple(trials),
-        evaluation=evaluation,
+        evaluation=evaluate_probabilities(probabilities, truths, rows.class_names, groups=rows.together(TEST)),
         calibration=calibration,
         rivals=tuple(trial.head for trial in best) if comparison else (),
         comparison=comparison,
@@ -350,8 +344,6 @@ def _write(
     record = result.to_json()
     about = {name: record[name] for name in ("validation", "rows", "rivals", "comparison", "leak")}
     manifest = Manifest(
-        schema=layout.SCHEMA,
-        ffe_version=__version__,
         libraries=library_versions(),
         spec=store.spec,
         spec_digest=store.spec_digest,
@@ -361,7 +353,6 @@ def _write(
         evaluation=record["evaluation"],
         leaderboard=tuple(record["leaderboard"]),
         search={**options.spec.to_json(), "folds": folds, **about},
-        members={},
         calibration=record["calibration"],
         reject=options.reject,
         views=record["views"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -45,29 +46,17 @@ _SUFFIXES = {".h5", ".hdf5"}  # of what is a damaged feature file at worst
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        file: that was checked.
-        kind: ``features`` or ``model``.
-        schema: of the file; None where it could not be opened.
-        rows: of a feature file that could be opened.
-        checksums: whether the file can tell every damage; earlier versions of ffe wrote none.
-        problems: what is not right with the file.
-        notes: what could not be checked, and why.
-        recomputed: rows, or golden pictures, that were put through the backbone again.
-        repaired: rows that were damaged, and are not any more.
-    """
-
-    file: Path
+    file: Path  # that was checked
     kind: Literal["features", "model"]
-    schema: int | None = None
-    rows: int | None = None
-    checksums: bool = True
-    problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()
-    recomputed: int = 0
-    repaired: int = 0
+    schema: int | None = None  # of the file; None where it could not be opened
+    rows: int | None = None  # of a feature file that could be opened
+    checksums: bool = True  # whether the file can tell every damage; earlier versions of ffe wrote none
+    problems: tuple[Problem, ...] = ()  # what is not right with the file
+    notes: tuple[str, ...] = ()  # what could not be checked, and why
+    recomputed: int = 0  # rows, or golden pictures, that were put through the backbone again
+    repaired: int = 0  # rows that were damaged, and are not any more
 
     @property
     def ok(self) -> bool:
@@ -119,14 +108,12 @@ def verify(
         return _verify_model(path, engine)
     if recompute < 0:
         raise SpecError(f"recompute is {recompute}, but must be at least 0.")
-    if not path.is_file():
-        FeatureStore(path).close()  # says what is wrong
     try:
         with FeatureStore(path) as store:
             spec = store.spec
-    except StoreInUseError:
-        raise
     except StoreError as error:
+        if isinstance(error, StoreInUseError) or not path.is_file():
+            raise
         if path.suffix.lower() not in _SUFFIXES and first_bytes(path) != HDF5_SIGNATURE:
             raise StoreError(f"'{path}' is no feature file and no model; give a file that ffe wrote.") from error
         return VerifyResult(path, "features", problems=(Problem(str(error)),))
@@ -230,35 +217,27 @@ def _recompute(store: FeatureStore, found: VerifyResult, recomputer: _Recomputer
     intact = np.asarray([row for row in range(len(store)) if row not in damaged], np.int64)
     rows = sorted(np.random.default_rng(seed).choice(intact, min(count, len(intact)), replace=False).tolist())
     tolerance = _TOLERANCE[store.spec.precision] + (_FLOAT16_STEP if store.spec.dtype == "float16" else 0.0)
-    problems, missing, compared = list(found.problems), dict[int, str](), 0
+    problems, missing, compared = list(found.problems), defaultdict[str, list[int]](list), 0
     for row, features in recomputer.compute(rows):
         if isinstance(features, str):
-            missing[row] = features
+            missing[features].append(row)
             continue
         compared += 1
-        apart = _difference(features, store.features(np.asarray([row]))[0])
-        if not apart <= tolerance:
-            what = f"its picture gives other features here, {_difference_text(apart, tolerance)}"
-            problems.append(Problem(what, row, store.paths[row]))
+        if apart := _difference(features, store.features(np.asarray([row]))[0], tolerance):
+            problems.append(Problem(f"its picture gives other features here, {apart}", row, store.paths[row]))
     if recomputer.error is not None and not problems:
         raise recomputer.error
-    by_cause: dict[str, list[int]] = {}
-    for row, why in sorted(missing.items()):
-        by_cause.setdefault(why, []).append(row)
     notes = []
-    for why, missed in by_cause.items():
+    for missed, why in sorted((sorted(rows), why) for why, rows in missing.items()):
         names = few([f"row {row}, '{store.paths[row]}'" for row in missed])
         notes.append(f"{names} {'was' if len(missed) == 1 else 'were'} not computed again: {why}")
     return replace(found, problems=tuple(problems), notes=(*found.notes, *notes), recomputed=compared)
 
 
-def _difference(computed: np.ndarray, stored: np.ndarray) -> float:
-    """Return the largest difference as a share of the largest stored feature."""
-    return float(np.abs(computed - stored).max()) / max(float(np.abs(stored).max()), 1e-12)
-
-
-def _difference_text(apart: float, tolerance: float) -> str:
-    return f"{apart:.2g} of the largest apart, where {tolerance:.2g} may be"
+def _difference(computed: np.ndarray, stored: np.ndarray, tolerance: float) -> str:
+    """Say how far features lie apart, as a share of the largest stored one; empty = within the tolerance."""
+    apart = float(np.abs(computed - stored).max()) / max(float(np.abs(stored).max()), 1e-12)
+    return "" if apart <= tolerance else f"{apart:.2g} of the largest apart, where {tolerance:.2g} may be"
 
 
 def _repair(store: FeatureStore, found: VerifyResult, recomputer: _Recomputer) -> VerifyResult:
@@ -303,8 +282,6 @@ def _repair(store: FeatureStore, found: VerifyResult, recomputer: _Recomputer) -
 
 def _verify_model(path: Path, engine: str) -> VerifyResult:
     """Check the digests of a model file, and ask it about its golden pictures."""
-    if not path.is_file():
-        Bundle(path)  # says what is wrong
     try:
         bundle = Bundle(path)
         head, golden = bundle.head(), bundle.golden()
@@ -312,6 +289,8 @@ def _verify_model(path: Path, engine: str) -> VerifyResult:
         bundle.card()
         bundle.ir()
     except BundleError as error:
+        if not path.is_file():
+            raise
         return VerifyResult(path, "model", problems=(Problem(str(error)),))
     found = VerifyResult(path, "model", bundle.manifest.schema)
     if not golden and not bundle.has_backbone:
@@ -330,10 +309,8 @@ def _check_golden(found: VerifyResult, bundle: Bundle, head: Head, golden: Mappi
     problems = []
     images, features, probabilities = golden["images"], golden["features"], golden["probabilities"]
     computed = Predictor(found.file, engine=engine, batch_size=max(1, len(images))).engine().extract(images)
-    apart, tolerance = _difference(computed, features), _TOLERANCE[bundle.manifest.spec.precision]
-    if not apart <= tolerance:
-        text = _difference_text(apart, tolerance)
-        problems.append(Problem(f"its backbone gives other features for the golden pictures, {text}"))
+    if apart := _difference(computed, features, _TOLERANCE[bundle.manifest.spec.precision]):
+        problems.append(Problem(f"its backbone gives other features for the golden pictures, {apart}"))
     difference = float(np.abs(head.predict_proba(features) - probabilities).max())
     if not difference <= _TOLERANCE["float32"]:
         problems.append(Problem(f"its head gives other probabilities for the golden pictures, {difference:.2g} apart"))

@@ -42,8 +42,12 @@ def check_readable(
     )
 
 
-def check_apart(folder: Path, found: Scan, what: str, option: str) -> None:
-    """Make sure that a folder that ffe writes into, named by ``option``, is not the one of the images, and not in it."""
+def check_own_folder(folder: Path, found: Scan, what: str, option: str, then: str, holds: str = "") -> None:
+    """Make sure that a folder named by ``option`` can be made, and is not the one of the images, and not in it."""
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"The {what} '{folder}' is a file; name a folder{holds} with {option}.")
+    if not folder.parent.is_dir():
+        raise StoreError(f"The {what} '{folder}' lies in a folder that does not exist ('{folder.parent}'); {then}.")
     place, root = os.path.realpath(folder), os.path.realpath(found.root)
     if found.kind != "csv" and (place == root or place.startswith(root.rstrip(os.sep) + os.sep)):
         raise StoreError(f"The {what} '{folder}' lies among the images of '{found.root}'; name another folder with {option}.")

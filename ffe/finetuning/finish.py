@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffe._version import __version__
 from ffe.backbones.trained import arrays_digest
 from ffe.backbones.weights import Weights
 from ffe.base.model_archive import BACKBONE
 from ffe.base.text import counted
-from ffe.bundle import manifest as layout
 from ffe.bundle.build import library_versions, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
@@ -146,8 +144,6 @@ def write_trained(
     asked = {} if test_fraction is None else {"test_fraction": test_fraction}
     learnt = result.to_json()
     manifest = Manifest(
-        schema=layout.SCHEMA,
-        ffe_version=__version__,
         libraries=library_versions(),
         spec=features,
         spec_digest=spec_digest(features),
@@ -155,9 +151,7 @@ def write_trained(
         head=HeadSpec(result.head.name, result.head.parameters),
         class_names=result.classes,
         evaluation=learnt["evaluation"],
-        leaderboard=(),
         search={"rows": result.rows, "validation": counted(result.rows["valid"], "validation row"), "seed": spec.seed, **asked},
-        members={},
         calibration=learnt["calibration"],
         reject=reject,
         views={"count": spec.views, "augment": spec.to_json()["augment"], "used": "epoch"} if spec.views else None,
