@@ -62,10 +62,7 @@ class Road:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What roads with a result are sorted by: the highest accuracy on the test images first, then the lowest log loss.
-
-        Both to nine digits, so that last bits decide nothing; equal roads stay in their order.
-        """
+        """The highest accuracy on the test images first, then the lowest log loss: to nine digits, last bits decide nothing."""
         assert self.evaluation is not None
         return -round(self.evaluation.accuracy, 9), round(self.evaluation.log_loss, 9)
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,7 +134,7 @@ class ActivationCache:
         """Return what the file of the activations at a cut takes, until it is whole."""
         rows, records = self._count(), self.found.records
         text = sum(column_bytes(column) for column in zip(*((r.path, r.group) for r in records), strict=True))
-        return file_bytes(rows, cut.values, 4, text=text * rows // len(records)) + rows * RECORD_ROW
+        return file_bytes(rows, math.prod(cut.shape), 4, text=text * rows // len(records)) + rows * RECORD_ROW
 
     def _count(self) -> int:
         """Return how many images and views go through the part that stays."""

@@ -93,11 +93,10 @@ def score_head(learnt: LearntHead, assigned: ImageSplit, names: Sequence[str]) -
 
 
 def scores_as_before(judged: HeadScores, test: np.ndarray, evaluation: Evaluation, factor: float) -> HeadScores:
-    """Return what is known of a model that no training made better.
+    """Return what is known of a model that no training made better, from what it says of the ``test`` images, float64 (m, K).
 
-    ``judged`` are the layers that the training started from: they say of the validation images what the model would say that had
-    not seen them. ``test`` float64 (m, K) is what the model itself says of the test images, ``evaluation`` its scores, and
-    ``factor`` its temperature, which is in those layers already.
+    ``judged`` are the layers that the training started from, with the model's temperature, ``factor``, in them: they say of the
+    validation images what the model would say that had not seen them.
     """
     start = judged.calibration
     kept = replace(start, factor=factor, error_after=start.error_before, log_loss_after=start.log_loss_before, after=start.before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +20,6 @@ class Cut:
     place: Literal["input", "inside", "output"]  # ``input``: all of it learns; ``output``: none of it does; else ``inside``
     layer: str  # the last layer of the part that stays; empty at the input
     shape: tuple[int, ...]  # of its output for one image
-
-    @property
-    def values(self) -> int:
-        """How many values its output has for one image."""
-        return math.prod(self.shape)
 
 
 def find_cut(model: keras.Model, learning: Sequence[keras.layers.Layer], *, from_file: bool = False) -> Cut:

@@ -62,10 +62,7 @@ def project(features: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
 
 
 def pca(features: np.ndarray, dims: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the principal components of features, float (N, D), finite: float32 (N, n), n = min(dims, N, D).
-
-    The one of most variance comes first. With them, (n,), the share of the variance that each holds, in [0, 1].
-    """
+    """Return the first min(dims, N, D) principal components of features, float (N, D): float32 (N, n), and the share of each."""
     from sklearn.decomposition import PCA
 
     kept = min(dims, *features.shape)

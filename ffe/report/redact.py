@@ -11,13 +11,13 @@ _FIGURE = re.compile(r'<li><figure class="[^"]*" title="([^"]*)">.*?</figure></l
 _POINT = re.compile(r"<use [^>]*><title>([^<]*)</title></use>")
 _MISTAKE = re.compile(r'<g class="miss"[^>]*><title>([^<]*)</title>.*?</g>')
 _LINE = re.compile(r'<tr><td class="parameters"><bdi>([^<]*)</bdi></td>.*?</tr>\n?', re.DOTALL)
+_PHOTOS = (_FIGURE, _POINT, _MISTAKE, _LINE)
 _KEY = re.compile(r'data-picture="(\d+)"')
 
 
 def photos_in_page(text: str) -> set[str]:
     """Return the names of all photos that a page shows or lists, as it writes them: long ones are shortened."""
-    names = {html.unescape(found) for pattern in (_FIGURE, _POINT, _LINE) for found in pattern.findall(text)}
-    return names | {_of_mistake(html.unescape(found)) for found in _MISTAKE.findall(text)}
+    return {_name(found) for pattern in _PHOTOS for found in pattern.finditer(text)}
 
 
 def without_photos(text: str, wanted: Callable[[str], bool]) -> str:
@@ -25,18 +25,18 @@ def without_photos(text: str, wanted: Callable[[str], bool]) -> str:
     keys: set[str] = set()
 
     def drop(found: re.Match[str]) -> str:
-        name = html.unescape(found[1])
-        if not wanted(_of_mistake(name) if found.re is _MISTAKE else name):
+        if not wanted(_name(found)):
             return found[0]
         keys.update(_KEY.findall(found[0]))
         return ""
 
-    for pattern in (_FIGURE, _POINT, _MISTAKE, _LINE):
+    for pattern in _PHOTOS:
         text = pattern.sub(drop, text)
     if not keys:
         return text
     return re.sub(rf'<img [^>]*data-picture="(?:{"|".join(sorted(keys))})"[^>]*>', "", text)
 
 
-def _of_mistake(title: str) -> str:
-    return title.rsplit(" (mistake; labelled ", 1)[0]
+def _name(found: re.Match[str]) -> str:
+    name = html.unescape(found[1])
+    return name.rsplit(" (mistake; labelled ", 1)[0] if found.re is _MISTAKE else name

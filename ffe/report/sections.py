@@ -33,7 +33,6 @@ NameOf = Callable[[int], str]
 
 def names_of(class_names: Sequence[str]) -> NameOf:
     """Return what names a label, also one that has no class."""
-
     known = dict(enumerate(class_names))
     return lambda label: known.get(label, "no label" if label < 0 else f"class {label}")
 

@@ -72,8 +72,7 @@ class Page:
     comparison: str | None = None  # the verdict on the best two heads, or on the model before and after, in words
     curves: Curves | None = None  # how the best dense trial learned
     pictures: Sequence[Picture] = ()  # the test rows
-    # photos whose label may be wrong, most suspicious first: what was fitted without them is sure of another class; None =
-    # nothing is known of that
+    # photos whose label may be wrong, most suspicious first; None = nothing is known of that
     label_issues: Sequence[Picture] | None = None
     calibration: Calibration | None = None  # what the temperature does
     coverage: Sequence[SelectiveScores] = ()  # what comes of answering from a threshold on, once it is applied
