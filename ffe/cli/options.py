@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any, get_args
@@ -54,6 +54,18 @@ class Amount(click.ParamType):
         if not (digits.isascii() and digits.isdigit()) or len(digits) > 15 or int(digits) < 1:
             self.fail(f"'{value}' is no amount; give a whole number above 0, such as 500000 or 200M.", param, ctx)
         return int(digits) * factor
+
+
+def check_heads(option: str, names: Iterable[str]) -> None:
+    """Refuse a head that there is not, as click refuses what is none of its choices."""
+    from ffe.errors import HeadError
+    from ffe.heads import find_head
+
+    try:
+        for name in names:
+            find_head(name)
+    except HeadError as error:
+        raise click.BadParameter(str(error), click.get_current_context(), param_hint=f"'{option}'") from error
 
 
 def refuse_swapped(model: str, others: tuple[str, ...], command: str) -> None:

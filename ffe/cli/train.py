@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ffe.cli.options import output_option, refuse_model, settings_option
+from ffe.cli.options import check_heads, output_option, refuse_model, settings_option
 from ffe.cli.tune import print_result, shared_options
 
 
@@ -20,6 +20,7 @@ def command(features: str, output: str, head: str, settings: dict[str, str], as_
     """Fit one head on FEATURES with the parameters of --set, test it once, write a model."""
     from ffe.commands.tune import train
 
+    check_heads("--head", [head])
     refuse_model(features, output, "train")
     result = train(features, output, head=head, settings=settings, **options)
     print_result(result, output, options["report"], as_json)

@@ -109,6 +109,7 @@ def command(features: str, output: str, heads: str, as_json: bool, **options: An
 
     shared.refuse_model(features, output, "tune")
     names: Any = "auto" if heads.strip() == "auto" else [name.strip() for name in heads.split(",") if name.strip()]
+    shared.check_heads("--heads", () if names == "auto" else names)
     with TrialsProgress(options["metric"]) as view:
         result = tune(features, output, heads=names, on_progress=view, **options)
     print_result(result, output, options["report"], as_json, options["metric"])

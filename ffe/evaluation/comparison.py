@@ -36,13 +36,7 @@ class Comparison:
 
 
 def compare(
-    probabilities_a: np.ndarray,
-    probabilities_b: np.ndarray,
-    labels: np.ndarray,
-    *,
-    groups: np.ndarray | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
+    probabilities_a: np.ndarray, probabilities_b: np.ndarray, labels: np.ndarray, *, groups: np.ndarray | None = None
 ) -> Comparison:
     """Compare the answers of two classifiers, float64 (N, K) each, on the same rows with labels int64 (N,) in [0, K).
 
@@ -69,7 +63,7 @@ def compare(
     gain = right_a.astype(np.float32) - right_b.astype(np.float32)
     only_a, only_b = int((gain > 0).sum()), int((gain < 0).sum())
     numbers = group_numbers(groups, len(labels))
-    drawn = [gain @ weights / weights.sum(axis=0) for weights in resampled_weights(numbers, resamples, seed)]
+    drawn = [gain @ weights / weights.sum(axis=0) for weights in resampled_weights(numbers)]
     low, high = (float(end[0]) for end in percentile_intervals(np.concatenate(drawn)[:, None].astype(np.float64)))
     difference = float(gain.mean(dtype=np.float64))
     if low == high:  # no resample differs, which is no proof that no row would

@@ -11,6 +11,8 @@ from ffe.errors import DataError
 
 Interval = tuple[float, float]
 
+RESAMPLES = 2000
+
 _BLOCK_BYTES = 8 << 20
 _Z = 1.959963984540054  # the 97.5 % point of the normal distribution
 _LEVELS = (0.025, 0.975)
@@ -25,8 +27,8 @@ def group_numbers(groups: np.ndarray | None, rows: int) -> np.ndarray:
     return np.unique(groups, return_inverse=True)[1].reshape(-1)
 
 
-def resampled_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each row is drawn, in blocks of resamples: the bootstrap of Efron 1979.
+def resampled_weights(groups: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield how often each row is drawn, in blocks of 2,000 resamples in all: the bootstrap of Efron 1979.
 
     Whole groups (int64 (N,), from ``group_numbers``) are drawn, as many as there
     are, with replacement: rows of one group (photos of one person, frames of one
@@ -35,12 +37,12 @@ def resampled_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator
     https://doi.org/10.1111/j.1467-9868.2007.00593.x, call it the cluster bootstrap.
     Blocks are float32 (N, b), whole numbers, of about 8 MiB; they do not change the draws.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     count = int(groups.max()) + 1
     own = count == len(groups) and bool((groups == np.arange(count)).all())
     block = max(1, _BLOCK_BYTES // (4 * len(groups)))
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
+    for start in range(0, RESAMPLES, block):
+        size = min(block, RESAMPLES - start)
         drawn = rng.integers(0, count, (size, count))
         drawn += np.arange(size)[:, None] * count
         weights = np.bincount(drawn.reshape(-1), minlength=size * count).reshape(size, count)

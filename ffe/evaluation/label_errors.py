@@ -56,12 +56,9 @@ def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[La
     others = probabilities[rows, best]
     clear = (others >= SURE) & (others - own >= AHEAD)
     issues = np.flatnonzero((best != labels) & clear & (others >= thresholds[best]))
-    if not len(issues) and not _mostly_clear(probabilities):
-        return None
+    if not len(issues):
+        second, first = np.sort(probabilities, axis=1)[:, -2:].T
+        if np.mean((first >= SURE) & (first - second >= AHEAD)) < 0.5:
+            return None
     issues = issues[np.argsort(np.round((own - others)[issues], 9), kind="stable")]
     return tuple(LabelIssue(int(i), int(labels[i]), int(best[i]), float(own[i]), float(others[i])) for i in issues)
-
-
-def _mostly_clear(probabilities: np.ndarray) -> bool:
-    second, best = np.sort(probabilities, axis=1)[:, -2:].T
-    return bool(np.mean((best >= SURE) & (best - second >= AHEAD)) >= 0.5)

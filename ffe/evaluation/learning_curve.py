@@ -13,6 +13,7 @@ from ffe.evaluation.intervals import Interval
 
 _EXPONENTS = np.linspace(0.1, 1.5, 57)
 _FEWEST = 3
+_RESAMPLES = 1000
 _WIDE = 0.03  # a gain known no better than from nothing to this cannot be told
 _SMALL = 0.0005  # rounds to 0.0 points
 
@@ -63,12 +64,7 @@ class LearningCurve:
 
 
 def fit_learning_curve(
-    sizes: Sequence[int],
-    accuracies: Sequence[float],
-    standard_errors: Sequence[float],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
+    sizes: Sequence[int], accuracies: Sequence[float], standard_errors: Sequence[float], *, seed: int = 0
 ) -> LearningCurve:
     """Fit error(n) = a + b * n**-c, and predict what twice as many photos bring.
 
@@ -92,18 +88,16 @@ def fit_learning_curve(
         raise DataError("A growth curve needs a size, an accuracy and a standard error for each point; give as many of each.")
     if min(sizes) < 1 or len(set(sizes)) < len(sizes):
         raise DataError("The sizes of a growth curve must be above 0 and different; give each one once.")
-    points = tuple(
-        LearningCurvePoint(int(n), float(y), float(s)) for n, y, s in sorted(zip(sizes, accuracies, standard_errors, strict=True))
-    )
+    spreads = np.nan_to_num(standard_errors, posinf=0.0).tolist()
+    points = tuple(LearningCurvePoint(*point) for point in sorted(zip(sizes, accuracies, spreads, strict=True)))
     n = np.asarray([point.size for point in points], np.float64)
     error = 1 - np.asarray([point.accuracy for point in points])
-    spread = np.nan_to_num([point.standard_error for point in points], posinf=0.0)
-    points = tuple(LearningCurvePoint(p.size, p.accuracy, float(s)) for p, s in zip(points, spread, strict=True))
+    spread = np.asarray([point.standard_error for point in points])
     twice = 2 * points[-1].size
     if len(points) < _FEWEST or not (spread > 0).any():
         return LearningCurve(points, None, None, None, twice, None, None, None, None)
     spread[spread <= 0] = spread.max()
-    drawn = np.random.default_rng(seed).normal(error, spread, (resamples, len(n)))
+    drawn = np.random.default_rng(seed).normal(error, spread, (_RESAMPLES, len(n)))
     a, b, c = _fit(n, np.vstack([error, np.clip(drawn, 0, 1)]), spread)
     later, now = (np.clip(a + b * size**-c, 0, 1) for size in (float(twice), n[-1]))
     gain = now - later
@@ -121,8 +115,8 @@ def fit_learning_curve(
     )
 
 
-def _fit(n: np.ndarray, errors: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a, b, c, each (B,), of least weighted squares for errors (B, P) at n (P,)."""
+def _fit(n: np.ndarray, errors: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return a, b, c, float64 (3, B), of least weighted squares for errors (B, P) at n (P,)."""
     weights = spread**-2 / (spread**-2).sum()
     best = np.full(len(errors), np.inf)
     found = np.zeros((3, len(errors)))
@@ -137,4 +131,4 @@ def _fit(n: np.ndarray, errors: np.ndarray, spread: np.ndarray) -> tuple[np.ndar
         better = squares < best
         best[better] = squares[better]
         found[:, better] = np.stack([a, b, np.full(len(errors), c)])[:, better]
-    return found[0], found[1], found[2]
+    return found

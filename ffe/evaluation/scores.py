@@ -10,8 +10,16 @@ import numpy as np
 
 from ffe.errors import DataError
 from ffe.evaluation.auc import WeightedAuc
-from ffe.evaluation.intervals import Interval, group_numbers, percentile_intervals, resampled_weights, share_intervals, wilson
-from ffe.evaluation.temperature import LEAST, expected_calibration_error
+from ffe.evaluation.intervals import (
+    RESAMPLES,
+    Interval,
+    group_numbers,
+    percentile_intervals,
+    resampled_weights,
+    share_intervals,
+    wilson,
+)
+from ffe.evaluation.temperature import LEAST, calibration_error, reliability
 
 SCORES = ("accuracy", "balanced_accuracy", "log_loss", "auc")  # those of ``intervals``
 MOST_CELL_CLASSES = 100  # with more, the intervals of the confusion matrix would be most of a model's record
@@ -61,13 +69,7 @@ class Evaluation:
 
 
 def evaluate_probabilities(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    *,
-    groups: np.ndarray | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
+    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str], *, groups: np.ndarray | None = None
 ) -> Evaluation:
     """Score probabilities float64 (N, K), rows summing to 1, by labels int64 (N,) in [0, K), and K names.
 
@@ -81,7 +83,7 @@ def evaluate_probabilities(
     numbers = group_numbers(groups, len(labels))
     counts = _Counts(probabilities, labels, len(class_names))
     once = counts.weighted(np.ones((len(labels), 1), np.float32))
-    drawn = [counts.weighted(weights) for weights in resampled_weights(numbers, resamples, seed)]
+    drawn = [counts.weighted(weights) for weights in resampled_weights(numbers)]
     samples = {name: np.concatenate([block[name] for block in drawn]) for name in once}
     confusion = np.zeros(len(class_names) ** 2, np.int64)
     confusion[counts.seen] = np.rint(once["cells"][0].astype(np.float64) * len(labels))
@@ -93,9 +95,9 @@ def evaluate_probabilities(
         precision=tuple(_or_none(value) for value in once["precision"][0]),
         recall=tuple(_or_none(value) for value in once["recall"][0]),
         class_names=tuple(class_names),
-        expected_calibration_error=expected_calibration_error(probabilities, labels),
+        expected_calibration_error=calibration_error(reliability(probabilities, labels)),
         groups=None if groups is None else int(numbers.max()) + 1,
-        resamples=resamples,
+        resamples=RESAMPLES,
         intervals=intervals,
         precision_intervals=tuple(by_class["precision"]),
         recall_intervals=tuple(by_class["recall"]),

@@ -11,7 +11,7 @@ from ffe.evaluation.intervals import Interval, group_numbers, wilson
 
 LEAST = 1e-15  # what a probability is taken for, at least, where its logarithm is asked for
 _FEWEST_ROWS = 20  # with fewer, a factor would be fitted to chance
-_BINS = 15
+BINS = 15
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray, *, smoothing: float 
 
     def loss(log_factor: float) -> float:
         probabilities = softmax(scores * np.exp(log_factor))
-        true = -np.log(np.maximum(probabilities[rows, labels], 1e-15)).mean()
+        true = -np.log(np.maximum(probabilities[rows, labels], LEAST)).mean()
         if not smoothing:
             return float(true)
-        return float((1 - smoothing) * true + smoothing * -np.log(np.maximum(probabilities, 1e-15)).mean())
+        return float((1 - smoothing) * true + smoothing * -np.log(np.maximum(probabilities, LEAST)).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded").x))
 
@@ -101,31 +101,29 @@ def with_temperature(probabilities: np.ndarray, factor: float) -> np.ndarray:
     return scaled
 
 
-def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = _BINS) -> tuple[Bin, ...]:
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Bin, ...]:
     """Return the bins, of equal width over [0, 1], that hold rows of probabilities (N, K), from the least sure to the surest."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     found = []
     for number in np.unique(place).tolist():
         chosen = place == number
-        count, accuracy = int(chosen.sum()), float(right[chosen].mean())
-        mean = float(confidence[chosen].mean())
-        found.append(Bin(number / bins, (number + 1) / bins, count, mean, accuracy, wilson(accuracy, count)))
+        count, accuracy, mean = int(chosen.sum()), float(right[chosen].mean()), float(confidence[chosen].mean())
+        found.append(Bin(number / BINS, (number + 1) / BINS, count, mean, accuracy, wilson(accuracy, count)))
     return tuple(found)
 
 
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = _BINS) -> float:
-    """Return the mean distance of confidence and accuracy over bins of equal width, in [0, 1].
+def calibration_error(bins: tuple[Bin, ...]) -> float:
+    """Return the expected calibration error: the mean distance of confidence and accuracy over the rows of all bins, in [0, 1].
 
     Of the best class of each row, as in Guo et al. 2017, section 2, with their
     15 bins. On few rows it is above 0 by chance even for a perfect classifier.
     """
-    return _error(reliability(probabilities, labels, bins))
+    total = sum(part.count for part in bins)
+    return sum(part.count * abs(part.confidence - part.accuracy) for part in bins) / total if total else 0.0
 
 
-def calibrate(
-    probabilities: np.ndarray, labels: np.ndarray, *, groups: np.ndarray | None = None, seed: int = 0, bins: int = _BINS
-) -> Calibration:
+def calibrate(probabilities: np.ndarray, labels: np.ndarray, *, groups: np.ndarray | None = None) -> Calibration:
     """Fit the temperature on rows that the classifier was not fitted on, and measure it on rows that it was not fitted on itself.
 
     The figures after it come from cross-fitting: a factor fitted on one half
@@ -136,21 +134,21 @@ def calibrate(
     all right do not make the classifier surer than N rows can show (Platt 1999).
     """
     numbers = group_numbers(groups, len(labels))
-    before = reliability(probabilities, labels, bins)
+    before = reliability(probabilities, labels)
     factor, fitted = 1.0, probabilities
     if len(labels) >= _FEWEST_ROWS and numbers.max() > 0:
-        half = (np.random.default_rng(seed).permutation(int(numbers.max()) + 1) % 2)[numbers] == 1
+        half = (np.random.default_rng(0).permutation(int(numbers.max()) + 1) % 2)[numbers] == 1
         crossed = np.empty_like(probabilities)
         for chosen in (half, ~half):
             crossed[~chosen] = with_temperature(probabilities[~chosen], _fit(probabilities[chosen], labels[chosen]))
         if _log_loss(crossed, labels) < _log_loss(probabilities, labels):
             factor, fitted = _fit(probabilities, labels), crossed
-    after = reliability(fitted, labels, bins)
+    after = reliability(fitted, labels)
     return Calibration(
         factor=factor,
         rows=len(labels),
-        error_before=_error(before),
-        error_after=_error(after),
+        error_before=calibration_error(before),
+        error_after=calibration_error(after),
         log_loss_before=_log_loss(probabilities, labels),
         log_loss_after=_log_loss(fitted, labels),
         before=before,
@@ -164,8 +162,3 @@ def _fit(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def _log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(-log_probabilities(probabilities)[np.arange(len(labels)), labels].mean())
-
-
-def _error(bins: tuple[Bin, ...]) -> float:
-    total = sum(part.count for part in bins)
-    return sum(part.count * abs(part.confidence - part.accuracy) for part in bins) / total if total else 0.0

@@ -25,7 +25,7 @@ from ffe.store.reader import FeatureStore
 from ffe.tuning.learning_curve_fits import measure_learning_curve
 from ffe.tuning.problem import Problem
 from ffe.tuning.tune_result import TuneResult
-from ffe.wording.results import METRIC_NAMES, answered_text, comparison_text, leak_text, parameters_text
+from ffe.wording.results import METRIC_NAMES, answered_text, comparison_text, leak_text, parameters_text, trained_views_text
 
 log = logging.getLogger("ffe")
 
@@ -66,7 +66,7 @@ def write_report(
         facts={
             "backbone": f"{store.spec.backbone.name} at {height}x{width}",
             "photos": photos_fact(result.rows),
-            **({} if result.views is None else {"views": result.views.text()}),
+            **({} if result.views is None else {"views": trained_views_text(result.views.to_json())}),
             "features": f"{problem.features.shape[1]:,} of each photo",
             "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
             "validation": result.validation,

@@ -48,12 +48,11 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     heads = {name: find_head(name) for name in spec.heads}
     each = {name: float(kind.fit_seconds(size) * parts * (spec.executions if kind.random else 1)) for name, kind in heads.items()}
     planned = trials_planned(problem, spec)
-    total = None if None in planned.values() else sum(filter(None, planned.values()))
-    needed = float(sum(each[name] * (trials or 0) for name, trials in planned.items()))
-    seconds = needed if spec.seconds is None else spec.seconds
+    needed = float(sum(each[name] * trials for name, trials in planned.items()))
+    trials, seconds = (sum(planned.values()), needed) if spec.seconds is None else (None, spec.seconds)
     pooled = 4 * count * sum(dims) + 8 * count * max(dims) // 4
     own = max(kind.search_bytes(size) for kind in heads.values())  # Gram matrices are shared
-    return Cost(None if spec.seconds is not None else total, seconds, problem.features.nbytes + pooled + own + (700 << 20), each)
+    return Cost(trials, seconds, problem.features.nbytes + pooled + own + (700 << 20), each)
 
 
 def _rate() -> float:

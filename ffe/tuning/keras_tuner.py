@@ -133,8 +133,8 @@ class TrialProposer:
             "hyperparameters": hp,
         }
         if self._name == "hyperband":
-            return _quiet(keras_tuner.oracles.HyperbandOracle)(max_epochs=self._epochs, **common)
-        if self._name == "random":
+            oracle = _quiet(keras_tuner.oracles.HyperbandOracle)(max_epochs=self._epochs, **common)
+        elif self._name == "random":
             oracle = _quiet(keras_tuner.oracles.RandomSearchOracle)(max_trials=self._trials, **common)
         else:
             points = len(self._told) + max(2, min(self._trials // 3 - len(self._told), 3 * len(self._space)))

@@ -11,7 +11,6 @@ import numpy as np
 from ffe.base.system import free_memory
 from ffe.heads.svm import inner_products
 from ffe.heads.transform import FeatureMap
-from ffe.tuning.problem import Problem
 
 _KEPT_SHARE = 0.2  # of the free memory, for arrays that several trials share
 _KEPT_AT_LEAST = 256 << 20
@@ -23,8 +22,8 @@ class KernelCache:
     The arrays used last are kept, up to a fifth of the memory that is free.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, features: np.ndarray) -> None:
+        self._features = features
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.RLock()
         self._limit = max(_KEPT_AT_LEAST, int(free_memory() * _KEPT_SHARE))
@@ -32,9 +31,9 @@ class KernelCache:
     def rowwise(self, feature_map: FeatureMap) -> np.ndarray:
         """Return float32 (N, d): the half of the map that needs no fitting, of all rows."""
         if feature_map.pooling == "flat" and feature_map.scaling in {"none", "standard"}:
-            return self.problem.features
+            return self._features
         scaling = "none" if feature_map.scaling == "standard" else feature_map.scaling
-        return self._keep(("rows", feature_map.pooling, scaling), lambda: feature_map.rowwise(self.problem.features))
+        return self._keep(("rows", feature_map.pooling, scaling), lambda: feature_map.rowwise(self._features))
 
     def products(self, feature_map: FeatureMap) -> np.ndarray:
         """Return the Gram matrix float64 (N, N) of ``rowwise``."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from ffe.evaluation.learning_curve import LearningCurve, fit_learning_curve
 from ffe.specs import SearchSpec
+from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import Trial, score_once
 
@@ -27,12 +28,12 @@ def measure_learning_curve(problem: Problem, spec: SearchSpec, trial: Trial) -> 
         return None
     # fewer rows need more epochs
     without_epochs = {key: value for key, value in trial.parameters.items() if key != "epochs"}
-    sizes, accuracies, errors = [], [], []
+    sizes, accuracies, errors, cache = [], [], [], KernelCache(problem.features)
     for share in shares:
         chosen = [_stratified(labels, problem.plain(fit), share, spec.seed) for fit, _ in problem.parts]
         parts = [(problem.with_views(some), score) for some, (_, score) in zip(chosen, problem.parts, strict=True)]
         smaller = dataclasses.replace(problem, parts=parts)
-        found = trial if share == 1.0 else score_once(smaller, spec, trial.head, without_epochs)
+        found = trial if share == 1.0 else score_once(smaller, spec, trial.head, without_epochs, cache)
         right = found.probabilities.argmax(axis=1) == labels[problem.scored]
         sizes.append(int(np.mean([len(some) for some in chosen])))
         accuracies.append(float(right.mean()))

@@ -85,7 +85,7 @@ class _HeadSearch:
 
     def __init__(self, problem: Problem, spec: SearchSpec, name: str) -> None:
         self.name, self._kind = name, find_head(name)
-        self._problem, self._spec = problem, spec
+        self._problem = problem
         poolings = poolings_searched(len(problem.features), problem.grid)
         names = {p.name for p in self._kind.space}
         self._fixed = {key: value for key, value in spec.fixed.items() if key in names}
@@ -112,8 +112,7 @@ class _HeadSearch:
         else:  # KerasTuner adds half as many sets where rows are many
             self.total = len(first) + self._kind.further_trials // (1 if len(problem.features) <= EXACT_ROWS else 2)
         self.proposer = TrialProposer(space, oracle=oracle, trials=self.total, epochs=epochs, seed=spec.seed, first=first)
-        self.at_once = self._kind.trials_at_once
-        self.done = 0
+        self.at_once, self.done = self._kind.trials_at_once, 0
         self.seconds_each: float | None = None
 
     def _first(self, searched: set[str]) -> list[dict[str, Any]]:
@@ -155,10 +154,9 @@ def _left_to_search(space: Sequence[Parameter], fixed: Mapping[str, Any]) -> lis
     return list(left.values())
 
 
-def trials_planned(problem: Problem, spec: SearchSpec) -> dict[str, int | None]:
-    """Return how many trials each head gets, None where the time decides; a HeadError where what is fixed does not fit."""
-    searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
-    return {s.name: None if s.total == _MANY else s.total for s in searches}
+def trials_planned(problem: Problem, spec: SearchSpec) -> dict[str, int]:
+    """Return how many trials each head gets at the most; a HeadError where what is fixed does not fit."""
+    return {name: _HeadSearch(problem, spec, name).total for name in spec.heads}
 
 
 def search(
@@ -185,10 +183,10 @@ def search(
     ``afterwards`` tells for the best trial so far are kept free.
     """
     started = time.monotonic()
-    store = store or TrialStore(None, "")
+    store = store or TrialStore()
     searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
     total = None if spec.seconds is not None else sum(s.total for s in searches)
-    cache, trials = KernelCache(problem), list[Trial]()
+    cache, trials = KernelCache(problem.features), list[Trial]()
     waiting = list(searches)
     while waiting:
         for head in list(waiting):
@@ -235,26 +233,21 @@ def _evaluate(
 ) -> list[Outcome]:
     executions = spec.executions if find_head(name).random else 1
     asked = [{"head": name, "sets": [dict(chosen)], "executions": executions, "seed": spec.seed} for chosen in sets]
-    found = [store.find(batch) for batch in asked]
-    missing = [i for i, outcomes in enumerate(found) if outcomes is None]
+    found = [store.find(each) for each in asked]
+    missing = [i for i, outcome in enumerate(found) if outcome is None]
     if missing:
         outcomes = score_sets(name, problem, [sets[i] for i in missing], executions, spec.seed, cache)
         for i, outcome in zip(missing, outcomes, strict=True):
-            store.keep(asked[i], [outcome])
-            found[i] = [outcome]
-    return [outcomes[0] for outcomes in found if outcomes is not None]
+            store.keep(asked[i], outcome)
+            found[i] = outcome
+    return [outcome for outcome in found if outcome is not None]
 
 
 def score_sets(
-    name: str,
-    problem: Problem,
-    sets: Sequence[Mapping[str, Any]],
-    executions: int,
-    seed: int,
-    cache: KernelCache | None = None,
+    name: str, problem: Problem, sets: Sequence[Mapping[str, Any]], executions: int, seed: int, cache: KernelCache | None = None
 ) -> list[Outcome]:
     """Score complete sets of parameters of a head in one call, by its scorer or by fitting each set on each part."""
-    request = ScoreRequest(find_head(name), problem, cache or KernelCache(problem), sets, executions, seed)
+    request = ScoreRequest(find_head(name), problem, cache or KernelCache(problem.features), sets, executions, seed)
     return SCORERS.get(name, fit_each)(request)
 
 
@@ -288,11 +281,13 @@ def _scores_of_parts(problem: Problem, probabilities: np.ndarray, aim: Callable[
     return [aim(part, truth) for part, truth in zip(np.split(probabilities, ends), truths, strict=True)]
 
 
-def score_once(problem: Problem, spec: SearchSpec, name: str, settings: Mapping[str, Any]) -> Trial:
+def score_once(
+    problem: Problem, spec: SearchSpec, name: str, settings: Mapping[str, Any], cache: KernelCache | None = None
+) -> Trial:
     """Cross-validate one set of parameters; defaults fill in what is missing; a HeadError where one does not fit."""
-    parameters = complete(find_head(name).space, settings, name)
-    started = time.monotonic()
-    outcome = _evaluate(problem, KernelCache(problem), spec, name, [parameters], TrialStore(None, ""))[0]
+    kind, started = find_head(name), time.monotonic()
+    parameters = complete(kind.space, settings, name)
+    (outcome,) = score_sets(name, problem, [parameters], spec.executions if kind.random else 1, spec.seed, cache)
     return scored_trial(problem, spec, name, parameters, outcome, time.monotonic() - started)
 
 

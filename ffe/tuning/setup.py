@@ -24,7 +24,6 @@ from ffe.splits.holdout import TRAIN, VALID, groups_of_classes
 from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.trial_store import TrialStore
-from ffe.wording.results import trained_views_text
 
 log = logging.getLogger("ffe")
 
@@ -41,10 +40,6 @@ class TrainedViews:
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {**self.made.to_json(), "used": self.used}
-
-    def text(self) -> str:
-        """Return ``4 of each training image (flip,rotate=15)``, and how they train."""
-        return trained_views_text(self.to_json())
 
 
 def views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
@@ -118,7 +113,7 @@ def trial_store_of(
 ) -> TrialStore:
     """Return where finished trials are kept: beside the output, under a digest of all that decides their scores."""
     if output is None:
-        return TrialStore(None, "")
+        return TrialStore()
     about = {
         "version": __version__,
         "spec": store.spec_digest,

@@ -57,7 +57,7 @@ def place(tmp_path: Path, fake_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copy(fake_store, tmp_path / FILES["activations"])
     shutil.copy(fake_store, tmp_path / "work/exp.cache/sub" / Path(FILES["activations"]).name)
     shutil.copy(fake_store, tmp_path / "work/activations/mine.h5")
-    TrialStore(tmp_path / "work/m.ffe.search", "rows").keep({}, [Outcome((np.zeros(2),), 0.0, 1, {}, {})])
+    TrialStore(tmp_path / "work/m.ffe.search", "rows").keep({}, Outcome((np.zeros(2),), 0.0, 1, {}, {}))
     (made,) = (path for path in (tmp_path / "work/m.ffe.search").iterdir() if path != tmp_path / FILES["trials"])
     made.replace(tmp_path / FILES["trials"])
     monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "cache"))

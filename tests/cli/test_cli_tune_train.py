@@ -206,11 +206,6 @@ def test_a_setting_without_name_or_value_is_a_usage_error(fake_store: Path, tmp_
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--head", "tree"), "ffe: There is no head 'tree'; choose from svm, logistic, dense, forest.\n"),
-        (
-            ("--head", "ensemble"),
-            "ffe: An ensemble is made of the heads that a search found; ask for one with 'ffe tune --ensemble 3'.\n",
-        ),
         (
             ("--head", "svm", "--set", "c=1"),
             "ffe: The head 'svm' has no parameter 'c'; it has pooling, scaling, pca, components, kernel, C, gamma. "
@@ -224,10 +219,27 @@ def test_train_refuses_what_no_head_has(fake_store: Path, tmp_path: Path, option
     assert (result.exit_code, result.stdout, result.stderr) == (3, "", sentence)
 
 
-def test_tune_refuses_an_unknown_head_and_an_empty_list(fake_store: Path, tmp_path: Path) -> None:
-    result = _run("tune", fake_store, "-o", tmp_path / "m.ffe", "--heads", "svm,tree")
-    assert (result.exit_code, result.stdout) == (3, "")
-    assert result.stderr == "ffe: There is no head 'tree'; choose from svm, logistic, dense, forest.\n"
+@pytest.mark.parametrize(
+    ("command", "options", "sentence"),
+    [
+        ("train", ("--head", "tree"), "There is no head 'tree'; choose from svm, logistic, dense, forest."),
+        ("tune", ("--heads", "svm,tree"), "There is no head 'tree'; choose from svm, logistic, dense, forest."),
+        *(
+            (command, options, "An ensemble is made of the heads that a search found; ask for one with 'ffe tune --ensemble 3'.")
+            for command, options in (("train", ("--head", "ensemble")), ("tune", ("--heads", "svm,ensemble")))
+        ),
+    ],
+)
+def test_an_unknown_head_is_a_usage_error(
+    fake_store: Path, tmp_path: Path, command: str, options: tuple[str, str], sentence: str
+) -> None:
+    result = _run(command, fake_store, "-o", tmp_path / "m.ffe", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"Usage: cli {command} ")
+    assert result.stderr.endswith(f"Error: Invalid value for '{options[0]}': {sentence}\n")
+
+
+def test_tune_refuses_an_empty_list(fake_store: Path, tmp_path: Path) -> None:
     result = _run("tune", fake_store, "-o", tmp_path / "m.ffe", "--heads", ",")
     assert (result.exit_code, result.stderr) == (
         3,
@@ -310,14 +322,6 @@ def test_a_setting_that_fits_no_head_is_refused_at_once(tmp_path: Path, settings
     options = [word for setting in settings for word in ("--set", setting)]
     result = _run("tune", tmp_path / "never-read.h5", "-o", tmp_path / "m.ffe", "--heads", "svm,forest", *options)
     assert (result.exit_code, result.stdout, result.stderr) == (3, "", f"ffe: {sentence}\n")
-
-
-def test_an_ensemble_is_no_head_to_search(tmp_path: Path) -> None:
-    result = _run("tune", tmp_path / "never-read.h5", "-o", tmp_path / "m.ffe", "--heads", "svm,ensemble")
-    assert (result.exit_code, result.stdout) == (3, "")
-    assert result.stderr == (
-        "ffe: An ensemble is made of the heads that a search found; ask for one with 'ffe tune --ensemble 3'.\n"
-    )
 
 
 def test_the_oracle_is_kept_and_decides(fake_store: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ def test_wilson_equals_scipy(right: int, n: int) -> None:
 def test_each_resample_draws_as_many_groups_as_there_are_and_whole_ones() -> None:
     groups = group_numbers(np.asarray([7, 7, -3, 100, 100, 100]), 6)
     assert groups.tolist() == [1, 1, 0, 2, 2, 2]
-    weights = np.hstack(list(resampled_weights(groups, 400, 0)))
-    assert weights.shape == (6, 400)
+    weights = np.hstack(list(resampled_weights(groups)))
+    assert weights.shape == (6, 2000)
     assert weights.dtype == np.float32
     np.testing.assert_array_equal(weights[0], weights[1])
     np.testing.assert_array_equal(weights[3], weights[5])
@@ -31,9 +31,10 @@ def test_each_resample_draws_as_many_groups_as_there_are_and_whole_ones() -> Non
 @pytest.mark.parametrize("groups", [None, np.arange(50) // 4])
 def test_blocks_do_not_change_the_draws(groups: np.ndarray | None, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = group_numbers(groups, 50)
-    whole = list(resampled_weights(numbers, 30, 3))
+    monkeypatch.setattr(intervals, "RESAMPLES", 30)
+    whole = list(resampled_weights(numbers))
     monkeypatch.setattr(intervals, "_BLOCK_BYTES", 4 * 50 * 7)
-    parts = list(resampled_weights(numbers, 30, 3))
+    parts = list(resampled_weights(numbers))
     assert [part.shape[1] for part in parts] == [7, 7, 7, 7, 2]
     np.testing.assert_array_equal(np.hstack(parts), whole[0])
 

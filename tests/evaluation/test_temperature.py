@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ffe.evaluation import temperature
 from ffe.evaluation.temperature import (
     calibrate,
-    expected_calibration_error,
+    calibration_error,
     log_probabilities,
     reliability,
     softmax,
@@ -118,17 +119,18 @@ def test_the_answer_stays_where_two_classes_round_to_the_same(factor: float) -> 
     assert (with_temperature(probabilities, factor).argmax(axis=1) == 1).all()
 
 
-def test_calibration_error_and_bins_by_hand() -> None:
+def test_calibration_error_and_bins_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(temperature, "BINS", 4)
     probabilities = np.asarray([[0.9, 0.1], [0.92, 0.08], [0.4, 0.6], [0.3, 0.7]])
     labels = np.asarray([0, 1, 1, 1])
-    low, high = reliability(probabilities, labels, bins=4)
+    bins = low, high = reliability(probabilities, labels)
     assert (low.low, low.high, low.count, low.confidence, low.accuracy) == (0.5, 0.75, 2, pytest.approx(0.65), 1.0)
     assert (high.low, high.high, high.count, high.confidence, high.accuracy) == (0.75, 1.0, 2, pytest.approx(0.91), 0.5)
     assert high.interval == pytest.approx((0.0945, 0.9055), abs=1e-4)
-    assert expected_calibration_error(probabilities, labels, bins=4) == pytest.approx((0.35 + 0.41) / 2)
+    assert calibration_error(bins) == pytest.approx((0.35 + 0.41) / 2)
 
 
 def test_certainty_falls_into_the_last_bin() -> None:
     (only,) = reliability(np.asarray([[1.0, 0.0]]), np.asarray([0]))
     assert (only.high, only.count) == (1.0, 1)
-    assert expected_calibration_error(np.asarray([[1.0, 0.0]]), np.asarray([0])) == 0
+    assert calibration_error((only,)) == 0

@@ -37,6 +37,7 @@ from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.tuning import learning_curve_fits
 from ffe.tuning.tune_result import TuneResult
+from ffe.wording.results import trained_views_text
 
 GRID = (2, 2, 12)
 CHANGES = "flip,zoom=0.6-1.2,brightness=0.7-1.3"
@@ -99,7 +100,7 @@ def test_without_its_views_a_file_trains_as_one_that_has_none(
     assert scores(left_out) == scores(none)
     assert none.views is None
     assert left_out.views is not None
-    assert left_out.views.text() == "3 of each training image (flip), not used"
+    assert trained_views_text(left_out.views.to_json()) == "3 of each training image (flip), not used"
     assert scores(tune(with_views, **options)) != scores(none)
 
 

@@ -179,7 +179,7 @@ def test_a_search_comes_to_what_each_head_comes_to(head: str, classes: int, rows
     fast = score_sets(head, problem, sets, executions, 5)
     # a dense search scores the epoch of least loss, which a single fit is told
     found = [{**parameters, **outcome.found} for parameters, outcome in zip(sets, fast, strict=True)]
-    slow = fit_each(ScoreRequest(kind, problem, KernelCache(problem), found, executions, 5))
+    slow = fit_each(ScoreRequest(kind, problem, KernelCache(problem.features), found, executions, 5))
     for parameters, ours, theirs in zip(found, fast, slow, strict=True):
         assert len(ours.runs) == executions
         for a, b in zip(ours.runs, theirs.runs, strict=True):
@@ -219,7 +219,7 @@ def test_a_forest_search_comes_to_what_the_head_comes_to() -> None:
     problem, kind = problem_of(3, weighted=True), HEADS["forest"]
     sets = [{**complete(kind.space, {"pooling": pooling}, "forest"), "trees": 25} for pooling in ("flat", "max")]
     fast = score_sets("forest", problem, sets, 1, 3)
-    slow = fit_each(ScoreRequest(kind, problem, KernelCache(problem), sets, 1, 3))
+    slow = fit_each(ScoreRequest(kind, problem, KernelCache(problem.features), sets, 1, 3))
     for ours, theirs in zip(fast, slow, strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=1e-6)
         assert ours.size == pytest.approx(theirs.size, rel=0.05)
@@ -241,7 +241,7 @@ def test_above_the_limit_an_svm_search_comes_to_what_the_head_comes_to(classes: 
         monkeypatch.setattr(module, "EXACT_ROWS", 59)  # a fold is fitted on 60
     monkeypatch.setattr(nystroem, "LANDMARKS", 30)
     found = score_sets("svm", problem, sets, 1, 2)
-    plain = fit_each(ScoreRequest(kind, problem, KernelCache(problem), sets, 1, 2))
+    plain = fit_each(ScoreRequest(kind, problem, KernelCache(problem.features), sets, 1, 2))
     for parameters, ours, theirs in zip(sets, found, plain, strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=2e-3, err_msg=str(parameters))
         assert ours.size == pytest.approx(theirs.size, rel=0.1, abs=200)
@@ -257,7 +257,7 @@ def test_above_the_limit_logistic_regression_sees_float32(monkeypatch: pytest.Mo
     for module in (logistic, score_logistic):
         monkeypatch.setattr(module, "EXACT_ROWS", 59)
     found = score_sets("logistic", problem, sets, 1, 0)
-    plain = fit_each(ScoreRequest(kind, problem, KernelCache(problem), sets, 1, 0))
+    plain = fit_each(ScoreRequest(kind, problem, KernelCache(problem.features), sets, 1, 0))
     for ours, theirs, before in zip(found, plain, exact, strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=2e-2)
         np.testing.assert_allclose(ours.runs[0], before.runs[0], atol=2e-2)

@@ -50,7 +50,7 @@ def test_fold_parts_score_every_row_once() -> None:
 
 
 def test_views_are_computed_once_and_the_oldest_makes_room(problem: Problem) -> None:
-    views = KernelCache(problem)
+    views = KernelCache(problem.features)
     maps = [DenseHead(complete(DenseHead.space, {"pooling": pooling}, "dense"), GRID).map for pooling in POOLINGS]
     assert views.rowwise(maps[0]) is problem.features
     first = views.rowwise(maps[1])
@@ -63,7 +63,7 @@ def test_views_are_computed_once_and_the_oldest_makes_room(problem: Problem) -> 
 
 
 def test_standard_and_plain_rows_share_a_view_and_others_do_not(problem: Problem) -> None:
-    views = KernelCache(problem)
+    views = KernelCache(problem.features)
     made = {
         scaling: views.rowwise(DenseHead(complete(DenseHead.space, {"pooling": "avg", "scaling": scaling}, ""), GRID).map)
         for scaling in ("standard", "none", "l2", "sqrt_l2")
@@ -74,7 +74,7 @@ def test_standard_and_plain_rows_share_a_view_and_others_do_not(problem: Problem
 
 def test_sets_are_grouped_by_what_they_do_to_features(problem: Problem) -> None:
     sets = [{"pooling": "avg", "scaling": "l2", "C": c} for c in (1, 2)] + [{"pooling": "avg", "scaling": "l2", "components": 32}]
-    request = ScoreRequest(HEADS["logistic"], problem, KernelCache(problem), sets, 1, 0)
+    request = ScoreRequest(HEADS["logistic"], problem, KernelCache(problem.features), sets, 1, 0)
     found = [(feature_map.components, positions) for feature_map, positions in request.by_feature_map()]
     assert found == [(None, [0, 1]), (32, [2])]
 

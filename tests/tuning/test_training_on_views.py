@@ -130,12 +130,12 @@ def test_a_search_on_views_comes_to_what_each_head_comes_to(head: str, drawn: bo
     sets = sets_of(head, own)
     fast = score_sets(head, problem, sets, 1, 3)
     found = [{**sets[0], **fast[0].found}]
-    slow = fit_each(ScoreRequest(kind, problem, KernelCache(problem), found, 1, 3))
+    slow = fit_each(ScoreRequest(kind, problem, KernelCache(problem.features), found, 1, 3))
     assert fast[0].runs[0].shape == (54, 2)
     np.testing.assert_allclose(fast[0].runs[0], slow[0].runs[0], atol=2e-3)
     without = [(problem.plain(fit), score) for fit, score in problem.parts]
     undrawn = dataclasses.replace(problem, parts=without, drawn=False)
-    plain = fit_each(ScoreRequest(kind, undrawn, KernelCache(problem), found, 1, 3))
+    plain = fit_each(ScoreRequest(kind, undrawn, KernelCache(problem.features), found, 1, 3))
     assert np.abs(fast[0].runs[0] - plain[0].runs[0]).max() > 1e-3, "the views changed nothing"
 
 
@@ -146,7 +146,7 @@ def test_above_the_limit_the_machines_on_landmarks_take_views_too(monkeypatch: p
     monkeypatch.setattr(nystroem, "LANDMARKS", 30)
     sets = [complete(kind.space, {"C": penalty, "gamma": 0.3}, "svm") for penalty in (30.0, 3.0)]
     found = score_sets("svm", problem, sets, 1, 2)
-    for ours, theirs in zip(found, fit_each(ScoreRequest(kind, problem, KernelCache(problem), sets, 1, 2)), strict=True):
+    for ours, theirs in zip(found, fit_each(ScoreRequest(kind, problem, KernelCache(problem.features), sets, 1, 2)), strict=True):
         np.testing.assert_allclose(ours.runs[0], theirs.runs[0], atol=2e-3)
 
 

@@ -158,27 +158,26 @@ def test_more_time_goes_on_with_what_less_time_found(
 
 def test_outcomes_come_back_as_they_were(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    outcomes = [
-        Outcome(
-            (rng.random((5, 3), np.float32), rng.random((5, 3), np.float32)), 0.1, 3, {"epochs": 4}, {"a": [0.1, float("nan")]}
-        ),
-        Outcome((rng.random((5, 3), np.float32),), 2.5, 10**12),
-    ]
-    batch = {"head": "svm", "sets": [{"C": 0.1}, {"C": 1 / 3}], "executions": 1, "seed": 0}
+    runs = rng.random((2, 5, 3), np.float32)
+    outcomes = {
+        0.1: Outcome(tuple(runs), 0.1, 3, {"epochs": 4}, {"a": [0.1, float("nan")]}),
+        1 / 3: Outcome((rng.random((5, 3), np.float32),), 2.5, 10**12),
+    }
     memory = TrialStore(tmp_path / "m", "rows")
-    assert memory.find(batch) is None
-    memory.keep(batch, outcomes)
-    found = memory.find(batch)
-    assert found is not None
-    assert memory.known == 2
-    for ours, theirs in zip(found, outcomes, strict=True):
+    for known, (penalty, theirs) in enumerate(outcomes.items()):
+        asked = {"head": "svm", "sets": [{"C": penalty}], "executions": 1, "seed": 0}
+        assert memory.find(asked) is None
+        memory.keep(asked, theirs)
+        ours = memory.find(asked)
+        assert ours is not None
+        assert memory.known == known + 1
         assert len(ours.runs) == len(theirs.runs)
         for a, b in zip(ours.runs, theirs.runs, strict=True):
             np.testing.assert_array_equal(a, b)
             assert a.dtype == np.float32
         assert (ours.seconds, ours.size, dict(ours.found)) == (theirs.seconds, theirs.size, dict(theirs.found))
         assert str(dict(ours.curves)) == str(dict(theirs.curves))
-    assert memory.find({**batch, "seed": 1}) is None
+        assert memory.find({**asked, "seed": 1}) is None
 
 
 def test_it_forgets(problem: Problem, fake: FakeEvaluators, tmp_path: Path) -> None:
