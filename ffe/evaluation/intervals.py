@@ -65,10 +65,7 @@ def wilson(share: float, n: float) -> Interval:
 
 
 def percentile_intervals(samples: np.ndarray) -> np.ndarray:
-    """Return float64 (2, M), the 2.5 % and 97.5 % points of each column of samples (B, M); NaN samples are left out.
-
-    A column without samples gives NaN.
-    """
+    """Return float64 (2, M), the 2.5 % and 97.5 % points of each column of samples (B, M), NaN left out; of none, NaN."""
     found = np.full((2, samples.shape[1]), np.nan)
     for column in range(samples.shape[1]):  # one at a time: a partition needs a copy
         values = samples[:, column]
@@ -81,11 +78,9 @@ def percentile_intervals(samples: np.ndarray) -> np.ndarray:
 def share_intervals(samples: np.ndarray, shares: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> list[Interval | None]:
     """Return the interval of each share (M,): the wider of the percentile interval of samples (B, M) and Wilson's.
 
-    Where every resample gives the same share (nothing was wrong, or nothing
-    right), the percentile interval is a point, which claims too much; so would
-    it, almost, after one error in many rows. Wilson's, of the rows (M,) behind a
-    share, is the outer bound there; where all resamples agree it counts groups (M,),
-    since they are all that is independent. NaN: there were no rows.
+    Where (almost) every resample gives the same share, the percentile interval
+    claims too much. Wilson's, of the rows (M,) behind a share, is the outer bound;
+    where all resamples agree it counts groups (M,). NaN: there were no rows.
     """
     result: list[Interval | None] = []
     for (low, high), share, n, g in zip(percentile_intervals(samples).T, shares, rows, groups, strict=True):

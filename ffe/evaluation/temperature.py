@@ -87,10 +87,9 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray, *, smoothing: float 
 
 
 def with_temperature(probabilities: np.ndarray, factor: float) -> np.ndarray:
-    """Return softmax(factor * log p), float64 (N, K); the most probable class of a row stays the most probable.
+    """Return softmax(factor * log p), float64 (N, K), p itself for the factor 1; a probability of 0 is taken for 1e-15.
 
-    That holds even where two classes would round to the same number. The factor 1
-    returns the probabilities as they are; a probability of 0 is taken for 1e-15.
+    The most probable class of a row stays so, even where two classes would round to the same number.
     """
     if factor == 1 or not len(probabilities):
         return probabilities

@@ -1,8 +1,6 @@
-"""Heads: small classifiers on stored features, tuned and trained on a CPU.
+"""Heads: small classifiers on stored features. A new one is a file with a subclass of ``Head``, and its entry here.
 
-Every fitted head is a handful of arrays and predicts with numpy alone; the
-libraries that fit it are needed for fitting only. A new head is one file: a
-subclass of ``ffe.heads.base.Head``, and its entry here.
+A fitted head is a handful of arrays and predicts with numpy alone.
 """
 
 from __future__ import annotations

@@ -22,10 +22,8 @@ _EPOCHS = 20  # that a dense head trains for, with early stopping
 class DenseHead(Head):
     """One or two small dense layers with dropout, trained by RMSprop.
 
-    The space is that of https://duongnt.com/fast-feature-extraction: the extra
-    layer exists only where the first has 32 or 64 units. Training is
-    ``ffe.heads.mlp_batched``, or Keras's own loop where ``trainer`` is ``keras``. The
-    fitted network is kept as arrays and predicts with numpy.
+    The space is that of https://duongnt.com/fast-feature-extraction. Training is
+    ``ffe.heads.mlp_batched``, or Keras's own loop where ``trainer`` is ``keras``.
     """
 
     name: ClassVar[str] = "dense"

@@ -15,11 +15,9 @@ from ffe.heads.transform import FeatureMap
 
 
 class EnsembleHead(Head):
-    """The mean of the calibrated probabilities of its members.
+    """The mean of the calibrated probabilities of its members; a search makes it from its best trials.
 
-    Its one parameter is ``members``: a list of ``{"head", "parameters",
-    "temperature"}``. It is never searched; a search makes it from its best
-    trials (``ffe.tuning.ensemble_search``).
+    Its one parameter is ``members``: a list of ``{"head", "parameters", "temperature"}``.
     """
 
     name: ClassVar[str] = "ensemble"

@@ -20,10 +20,7 @@ _MOST_DEPTH = 100_000  # a walk takes so many steps, whatever the nodes say
 
 
 class ForestHead(Head):
-    """scikit-learn's ``RandomForestClassifier``; trees need no scaling.
-
-    The fitted trees are kept as one table of nodes and walked with numpy.
-    """
+    """scikit-learn's ``RandomForestClassifier``, kept as one table of nodes that numpy walks; trees need no scaling."""
 
     name: ClassVar[str] = "forest"
     random: ClassVar[bool] = True

@@ -68,12 +68,10 @@ class LogisticHead(Head):
 
 
 def coordinates_of_products(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (z, back) for the Gram matrix float64 (n, n) of rows x.
+    """Return z and back, both float64 (n, r), for the Gram matrix float64 (n, n) of rows x.
 
-    z float64 (n, r) has the same inner products as the rows: with x @ x.T =
-    U S U.T it is U sqrt(S). back (n, r) is U / sqrt(S): ``(y @ x.T) @ back``
-    are the coordinates of other rows y, and ``x.T @ back @ w`` takes weights w
-    of z to weights of x.
+    z has the same inner products as the rows. ``(y @ x.T) @ back`` are the coordinates
+    of other rows y, and ``x.T @ back @ w`` takes weights w of z to weights of x.
     """
     values, vectors = np.linalg.eigh(products)
     kept = values > values[-1] * 1e-10
@@ -86,8 +84,7 @@ def logistic_path(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Fit for one ``C`` after the other, each from where the one before it ended; a rising order is the quickest.
 
-    Takes x float64 (n, d), labels int64 (n,) and class weights float64 (K,) or None;
-    yields weights (d, K or 1) and bias (K or 1,).
+    Takes x float64 (n, d) and labels int64 (n,); yields weights (d, K or 1) and bias (K or 1,).
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -142,10 +142,7 @@ def _hidden_layers(hidden, small, shape, active, upper):  # type: ignore[no-unty
 
 @_compiled
 def _output_layer(hidden, small, shape, active, upper, scores):  # type: ignore[no-untyped-def]
-    """Go from the first layer's products (b, U) to ``scores`` (b, outputs) of one network; no dropout.
-
-    ``active`` (b, units) and ``upper`` (b, extra) take the hidden layers.
-    """
+    """Go from the first layer's products (b, U) to ``scores`` (b, outputs) of one network, as ``_hidden_layers``; no dropout."""
     units, extra, outputs, at = shape[1], shape[2], shape[3], shape[4]
     below = extra if extra > 0 else units
     kernel3 = at + units + units * extra + extra

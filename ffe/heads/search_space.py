@@ -35,11 +35,7 @@ class Parameter:
         return f"{self.low:g} to {self.high:g}"
 
     def parse(self, value: Any) -> Any:
-        """Turn a value, or the text that a user typed for it, into a value of this parameter.
-
-        Raises:
-            HeadError: it is none of the choices, or outside the range.
-        """
+        """Turn a value, or the text that a user typed for it, into a value of this parameter; a HeadError if it does not fit."""
         if self.choices:
             for choice in self.choices:
                 if value == choice or str(value).lower() == str(choice).lower():
@@ -65,12 +61,9 @@ def active(parameter: Parameter, values: Mapping[str, Any]) -> bool:
 
 
 def complete(space: Sequence[Parameter], settings: Mapping[str, Any], head: str, *, fill: bool = True) -> dict[str, Any]:
-    """Check settings, values or texts by name, for a head; return a value for each active parameter, and for no other.
+    """Check settings, values or texts by name, for a head; return a value for each active parameter, or for those set alone.
 
-    Without ``fill``, defaults are not filled in: only what is set is checked and returned.
-
-    Raises:
-        HeadError: a name is unknown or inactive, or a value does not fit.
+    A HeadError where a name is unknown or inactive, or a value does not fit.
     """
     names = [parameter.name for parameter in space]
     for name in settings:

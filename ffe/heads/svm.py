@@ -54,10 +54,7 @@ class SvmHead(Head):
 
     @classmethod
     def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
-        """Add to the defaults a coarse grid for each map, whose kernel is computed once for all of it; see ``Head``.
-
-        The sets were chosen on the photos of ``tests/benchmarks/bench_search.py``.
-        """
+        """Add to the defaults a coarse grid for each map, chosen on the photos of ``tests/benchmarks/bench_search.py``."""
         poolings = poolings_searched(rows, grid)
         if rows > EXACT_ROWS:
             return [{}, {"pooling": "avgmax"}, *_kernels([p for p in ("avg", "avgmax") if p in poolings], ("sqrt_l2",))]
@@ -246,9 +243,8 @@ def fit_pairs(
 def class_scores(decisions: np.ndarray, classes: int) -> np.ndarray:
     """Turn decision values (N, P) of pairs into scores (N, classes) whose softmax says how sure the answer is.
 
-    The score of a class is the sum of its decision values against the others.
-    The best class is the one with the most votes, as in scikit-learn; where the
-    sums say otherwise, they are close, and its score is put just above theirs.
+    The score of a class is the sum of its decision values against the others. The class with
+    the most votes, scikit-learn's answer, is put just above them where the sums say otherwise.
     """
     if classes == 2:
         return two_columns(decisions[:, 0])
@@ -261,11 +257,9 @@ def class_scores(decisions: np.ndarray, classes: int) -> np.ndarray:
 
 
 def votes_of_pairs(decisions: np.ndarray, classes: int) -> np.ndarray:
-    """Turn decision values (N, P) of pairs into votes (N, classes).
+    """Turn decision values (N, P) of pairs into votes (N, classes), as scikit-learn's ``decision_function_shape='ovr'``.
 
-    As scikit-learn's ``decision_function_shape='ovr'``: within equal votes the
-    summed confidence counts, squeezed below a third of a vote. Good for the
-    answer, useless for how sure it is: the winner has the same score everywhere.
+    Within equal votes the summed confidence counts, squeezed below a third of a vote.
     """
     if classes == 2:
         return two_columns(decisions[:, 0])

@@ -28,10 +28,8 @@ _BLOCK_VALUES = 1 << 22  # values worked on at once, 16 MiB
 class FeatureMap:
     """Pooling over the grid, then scaling, then PCA; fitted on training rows alone.
 
-    The map has two halves. What happens to each row by itself (pooling, L2
-    normalisation) needs no fitting, so a search does it once for all folds.
-    What is learnt from the training rows (mean and deviation, principal
-    components) comes after it.
+    What happens to each row by itself (pooling, L2 normalisation) needs no fitting,
+    so a search does it once for all folds. What is learnt comes after it.
 
     ``sqrt_l2`` is the signed square root and L2 normalisation of Perronnin et
     al. 2010 (Improving the Fisher kernel, ECCV). Takes the parameters of a head,
@@ -136,11 +134,9 @@ def pooled_dims(pooling: str, grid: tuple[int, int, int]) -> int:
 
 
 def poolings_searched(rows: int, grid: tuple[int, int, int]) -> tuple[str, ...]:
-    """Return the poolings that a search of so many rows tries.
+    """Return the poolings that a search of so many rows tries; a grid of one cell has nothing to pool.
 
-    A grid of one cell has nothing to pool. Above 16,384 features, or 40 million
-    values in all, the flat ones are left to the first trials of the heads that
-    look at them through a kernel: they cost the others too much.
+    Many flat features are left to the first trials of heads with a kernel: they cost the others too much.
     """
     dims = pooled_dims("flat", grid)
     if dims == grid[2]:
@@ -169,8 +165,7 @@ def _mean_and_deviation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     """Return the directions of most variance, float32 (d, k), k = components or fewer for few rows or columns.
 
-    From the Gram matrix where there are fewer rows than columns, else from the
-    covariance. Each is signed so that its largest entry is positive.
+    Each is signed so that its largest entry is positive.
     """
     rows, dims = centred.shape
     wide = dims > rows

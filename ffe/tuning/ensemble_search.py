@@ -18,7 +18,6 @@ def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -
 
     Members are the best trial of each head and pooling, in the order of the ranked
     trials; of the averages of the first 2, 3, ... ``spec.ensemble`` the best is taken.
-    It was chosen on the rows that score it, as every trial was.
     """
     candidates: dict[tuple[str, str], Trial] = {}
     for trial in trials:

@@ -17,10 +17,7 @@ _KEPT_AT_LEAST = 256 << 20
 
 
 class KernelCache:
-    """What several trials share: pooled and normalised rows, and their inner products.
-
-    The arrays used last are kept, up to a fifth of the memory that is free.
-    """
+    """What several trials share; the arrays used last are kept, up to a fifth of the memory that is free."""
 
     def __init__(self, features: np.ndarray) -> None:
         self._features = features

@@ -56,10 +56,7 @@ def leak_of(
     *,
     claim: bool = True,
 ) -> Leak | None:
-    """Say what the winner would have claimed if images that belong together stood on both sides.
-
-    The claim takes the fits of the winner once more; without it, what leaks is counted only.
-    """
+    """Count what leaks, and say what the winner would have claimed: a claim takes its fits once more."""
     if not rows.groups.count:
         return None
     claimed = None

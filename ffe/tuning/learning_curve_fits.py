@@ -17,10 +17,7 @@ _FEWEST_OF_A_CLASS = 2
 
 
 def measure_learning_curve(problem: Problem, spec: SearchSpec, trial: Trial) -> LearningCurve | None:
-    """Fit the head of a trial, no ensemble, on growing shares of each part's training rows; score it on the same rows each time.
-
-    Returns None where a class has too few rows for a share of a quarter.
-    """
+    """Fit the head of a trial, no ensemble, on growing shares of each part; None where a class has too few rows for a quarter."""
     labels = problem.labels
     least = min(int(np.bincount(labels[problem.plain(fit)], minlength=problem.classes).min()) for fit, _ in problem.parts)
     shares = [share for share in _SHARES if least * share >= _FEWEST_OF_A_CLASS]

@@ -16,11 +16,7 @@ Part = tuple[np.ndarray, np.ndarray]  # rows to fit on, and rows to score on: in
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows, and which of them to fit and to score on.
-
-    Rows to fit on may be views of images; the plain row of each image stands
-    before all views. Rows to score on are plain.
-    """
+    """Rows, and which of them to fit and to score on; only those to fit on may be views, behind the plain rows of all images."""
 
     features: np.ndarray  # float32 (N, D)
     labels: np.ndarray  # int64 (N,), in [0, classes)

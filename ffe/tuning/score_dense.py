@@ -31,13 +31,10 @@ Groups = list[tuple["BatchedNetworks", list[Place]]]  # each with the places of 
 
 
 def dense_outcomes(request: ScoreRequest) -> list[Outcome]:
-    """Fit and score every set of parameters on every part.
+    """Train all parts and executions of all sets together, epoch by epoch.
 
-    All parts and executions of all sets train together, epoch by epoch. A set
-    stops when the mean log loss of its scored rows has not fallen for
-    ``patience`` epochs (0 = never), and is scored at the epoch where that loss
-    was least; one epoch for all its parts, so that a refit can use it. Where two
-    epochs are equal to the last bits, another processor may take the other one.
+    A set stops when the mean log loss of its scored rows has not fallen for ``patience`` epochs (0 = never), and is
+    scored at the epoch where that loss was least; one epoch for all its parts, so that a refit can use it.
     """
     batched = [parameters for parameters in request.sets if parameters["trainer"] == "together"]
     outcomes = iter(_batched(dataclasses.replace(request, sets=batched)) if batched else ())

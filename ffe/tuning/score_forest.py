@@ -15,11 +15,9 @@ from ffe.tuning.scoring import ScoreRequest
 
 
 def forest_outcomes(request: ScoreRequest) -> list[Outcome]:
-    """Fit and score every set of parameters on every part.
+    """Grow the tallest of the forests that differ in ``trees`` alone, and read the others from its first trees.
 
-    A forest of 400 trees begins with the trees of one of 100 from the same
-    seed, so the tallest of those that differ in ``trees`` alone is grown, and
-    the others are read from its first trees.
+    From the same seed, a forest of 400 trees begins with those of one of 100.
     """
     problem, sets, executions = request.problem, request.sets, request.executions
     groups: dict[tuple[Any, ...], list[int]] = {}

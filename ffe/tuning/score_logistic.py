@@ -18,12 +18,7 @@ from ffe.tuning.scoring import PartScore, ScoreRequest
 
 
 def logistic_outcomes(request: ScoreRequest) -> list[Outcome]:
-    """Fit and score every set of parameters on every part.
-
-    The values of ``C`` of one map are fitted in rising order, each from where
-    the one before it ended; with more features than rows, in the coordinates
-    of the rows' span.
-    """
+    """Fit the values of ``C`` of one map in rising order; with more features than rows, in the coordinates of the rows' span."""
     problem = request.problem
 
     def score(rising: list[Mapping[str, Any]]) -> list[list[PartScore]]:

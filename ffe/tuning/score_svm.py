@@ -18,11 +18,9 @@ from ffe.tuning.scoring import PartScore, ScoreRequest
 
 
 def svm_outcomes(request: ScoreRequest) -> list[Outcome]:
-    """Fit and score every set of parameters on every part.
+    """Fit all values of C and gamma on one Gram matrix, which serves all parts where the map is not fitted to rows.
 
-    One Gram matrix serves all values of C and gamma and, where the map is not
-    fitted to rows, all parts. The scores are those of scikit-learn's ``SVC``;
-    what does not converge in a million steps is scored as it is.
+    What does not converge in a million steps is scored as it is.
     """
     problem = request.problem
     if len(problem.train) > EXACT_ROWS:  # as the final fit will be

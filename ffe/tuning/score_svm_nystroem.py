@@ -16,10 +16,7 @@ from ffe.tuning.scoring import PartScore, ScoreRequest
 
 
 def landmark_outcomes(request: ScoreRequest) -> list[Outcome]:
-    """Fit and score every set of parameters on every part.
-
-    The machines of one map and kernel are solved in rising order of ``C``, each from the one before it.
-    """
+    """Solve the machines of one map and kernel in rising order of ``C``, each from the one before it."""
 
     def score(rising: list[Mapping[str, Any]]) -> list[list[PartScore]]:
         feature_map = FeatureMap(rising[0], request.problem.grid)

@@ -170,13 +170,10 @@ def search(
 ) -> list[Trial]:
     """Search over heads; return all trials, the best first; equal scores go to the smaller head.
 
-    The heads take turns, each with a batch of trials, which are scored
-    together. A search by number of trials is the same whenever rows, options
-    and seed are, on one machine; one by time makes as many as fit, and begins
-    alike. What is tried after the first batches follows from scores in floats,
-    so another processor may come to try other parameters. A dense
-    head picks its epoch on the rows that score it, which flatters it a little
-    in this ranking, and not in the test.
+    The heads take turns, each with a batch of trials, which are scored together.
+    A search by number of trials is the same whenever rows, options and seed are,
+    on one machine: what is tried later follows from scores in floats. A dense
+    head picks its epoch on the rows that score it, which flatters it a little here.
 
     ``store`` has the finished batches of an earlier run. A head whose ``expected``
     seconds for a first trial do not fit any more is not begun; the seconds that
@@ -292,10 +289,7 @@ def score_once(
 
 
 def rank(trials: Sequence[Trial]) -> list[Trial]:
-    """Sort trials, the best first; equal scores (to nine digits) go to the smaller head, then by name.
-
-    So last bits decide nothing here, but for those that change an answer.
-    """
+    """Sort trials, the best first; equal scores (to nine digits, so no last bit decides) go to the smaller head, then by name."""
     return sorted(trials, key=lambda t: (-round(t.score, 9), t.size, t.head, sorted(map(str, t.parameters.items()))))
 
 
