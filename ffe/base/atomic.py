@@ -40,10 +40,7 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def put_in_place(made: Path, path: Path, *, durable: bool = True) -> None:
-    """Rename a finished file over another one, no link, whose mode, and owner where that is allowed, it keeps.
-
-    ``durable``: wait until the content, and then the name, are on the disk.
-    """
+    """Rename a finished file over another one, no link, whose mode, and owner where that is allowed, it keeps."""
     if durable:
         with made.open("rb+") as file:
             sync(file.fileno())

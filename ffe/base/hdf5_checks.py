@@ -75,10 +75,7 @@ def read_attribute(member: h5py.Group, name: str) -> Any:
 
 
 def names_of_datasets(group: h5py.Group, depth: int, above: str = "", seen: set[int] | None = None) -> Iterator[str]:
-    """Yield the paths of all datasets below a group, whole by ``check_contents``, at most so many groups deep.
-
-    A ValueError says that something is neither group nor dataset, no direct link, too deep, or has two names.
-    """
+    """Yield the paths of all datasets below a group, at most so many groups deep; a ValueError where it holds anything else."""
     seen = set() if seen is None else seen
     for name in list(group):
         member, path = _find(group, name, above), above + name

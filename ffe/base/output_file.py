@@ -32,10 +32,7 @@ def check_folder(path: Path, what: str, wrong: type[FfeError]) -> None:
 def check_output(
     path: str | os.PathLike[str], what: str = "report", example: str = "report.html", mark: bytes = PAGE_MARK
 ) -> Path:
-    """Return where a report is to go, before hours of work are spent on what it shows; a ReportError says why it cannot.
-
-    ``what`` and ``example`` are for messages; ``mark`` is what a file that may be replaced has in it.
-    """
+    """Return where a report is to go; a ReportError says why it cannot. ``mark`` is in a file that may be replaced."""
     place = Path(path)
     if mark == PAGE_MARK and (refusal := suffix_refusal(place, "report")) is not None:
         raise ReportError(refusal)

@@ -162,10 +162,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def has_vnni() -> bool | None:
-    """Return whether the processor has instructions for products of 8-bit numbers (VNNI or AMX); None = it cannot be told.
-
-    OpenVINO uses nothing beyond ``ONEDNN_MAX_CPU_ISA``. NumPy, asked where there is no /proc/cpuinfo, knows no AVX-VNNI.
-    """
+    """Return whether OpenVINO may use instructions for products of 8-bit numbers (VNNI or AMX); None = it cannot be told."""
     if platform.machine().lower() not in {"x86_64", "amd64"}:
         return None
     if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _ISAS_WITHOUT_VNNI:
@@ -174,7 +171,7 @@ def has_vnni() -> bool | None:
         flags = next(line for line in _CPUINFO.read_text("utf-8", "replace").splitlines() if line.startswith("flags")).split()
         return not _INT8_FLAGS.isdisjoint(flags)
     except (OSError, StopIteration):
-        features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
+        features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__  # which knows no AVX-VNNI
         return True if features.get("AVX512VNNI") else None
 
 

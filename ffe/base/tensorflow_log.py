@@ -96,9 +96,6 @@ class _Finder:
 
 
 def quiet_tensorflow() -> None:
-    """Import TensorFlow quietly, whenever it comes to be imported.
-
-    Its C++ parts greet with lines that no setting turns off; who sets ``TF_CPP_MIN_LOG_LEVEL`` below 3 hears them.
-    """
+    """Import TensorFlow quietly, whenever it comes to be imported, unless ``TF_CPP_MIN_LOG_LEVEL`` is set below 3."""
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3" and _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)

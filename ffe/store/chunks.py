@@ -1,7 +1,6 @@
-"""Rows of the features of a file, as they are stored: where they lie, and how to get them quickly.
+"""Rows of the features of one dataset, or of several files, as they are stored: where they lie, and how to get them quickly.
 
-``Blocks`` are those of one dataset, or of several files, with a ``shape`` (N, D) and a ``dtype``. A read that begins and ends at
-multiples of ``step`` reads nothing twice; ``whole_chunks`` says that one row costs its whole chunk, which is compressed.
+A read between multiples of ``step`` reads nothing twice; ``whole_chunks``: one row costs its whole chunk, which is compressed.
 """
 
 from __future__ import annotations
@@ -21,11 +20,7 @@ _MOST_PLACES = 1024  # that one system call takes
 
 
 class DatasetBlocks:
-    """The rows of one HDF5 dataset.
-
-    HDF5 copies every chunk once on its way, and inflates with the system's zlib, one at a time. So where chunks are plain or
-    behind gzip alone, and this process holds an ordinary descriptor of the file, they are read around it.
-    """
+    """The rows of one HDF5 dataset, read around HDF5, which would copy every chunk once more, where they are plain or gzip."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self.shape: tuple[int, int] = dataset.shape
@@ -40,10 +35,7 @@ class DatasetBlocks:
         self._last: tuple[int, np.ndarray] | None = None  # an inflated chunk, for rows that are read one by one
 
     def read(self, first: int, out: Target) -> None:
-        """Fill ``out``, in C order and of the stored type, (n, D) or a list of n places (D,), with the rows from ``first`` on.
-
-        OSError, RuntimeError and ValueError say that they cannot be read.
-        """
+        """Fill ``out``, (n, D) or a list of n places (D,), in C order and of the stored type, with the rows from ``first`` on."""
         if not self._dataset:
             raise ValueError("the file is closed")
         if self._places is None:
@@ -79,14 +71,14 @@ class DatasetBlocks:
     def _inflated(self, chunk: int) -> np.ndarray:
         """Return the rows (step, D) of a chunk behind gzip."""
         assert self._places is not None
-        if (last := self._last) is not None and last[0] == chunk:
-            return last[1]
-        place, size = self._places[chunk].tolist()
-        packed = memoryview(bytearray(size))
-        _read_fully(self._descriptor, packed, place)
-        rows = np.frombuffer(inflate(packed, self.step * self._row_bytes), self.dtype).reshape(self.step, -1)
-        self._last = chunk, rows
-        return rows
+        last = self._last  # once: another thread may put its own there
+        if last is None or last[0] != chunk:
+            place, size = self._places[chunk].tolist()
+            packed = memoryview(bytearray(size))
+            _read_fully(self._descriptor, packed, place)
+            rows = np.frombuffer(inflate(packed, self.step * self._row_bytes), self.dtype).reshape(self.step, -1)
+            self._last = last = chunk, rows
+        return last[1]
 
 
 class JoinedBlocks:

@@ -1,7 +1,6 @@
 """Lossless filters that the features of a file may stand behind; plain ones, the default, are read many times faster.
 
-Features behind ReLU are mostly zeros, in runs. Shuffling the bytes first, which helps dense numbers, tears the runs apart and is
-left out; see ``tests/benchmarks/bench_store.py``.
+None shuffles the bytes first: that tears the runs of zeros behind ReLU apart; see ``tests/benchmarks/bench_store.py``.
 """
 
 from __future__ import annotations

@@ -21,13 +21,9 @@ _CHUNK = 1 << 10
 
 
 def file_bytes(rows: int, dims: int, itemsize: int, *, text: int, other: int = 0) -> int:
-    """Return the bytes that a feature file takes, or a little more; ``dims`` is 0 where the features lie in other files.
-
-    ``text`` is that of ``text_bytes``, and ``other`` that of ``model_bytes``.
-    """
+    """Return the bytes that a feature file takes, or a little more; ``dims`` is 0 where the features lie in other files."""
     step = schema.chunk_rows(max(rows, 1), max(dims, 1), itemsize)
-    chunks = -(-rows // step)
-    return _FIXED + chunks * (step * dims * itemsize + _CHUNK) + rows * _ROW + text + other
+    return _FIXED + -(-rows // step) * (step * dims * itemsize + _CHUNK) + rows * _ROW + text + other
 
 
 def text_bytes(rows: Sequence[schema.Row], skipped: Sequence[schema.Skipped]) -> int:

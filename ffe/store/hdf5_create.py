@@ -27,8 +27,7 @@ def open_existing(path: Path) -> h5py.File:
 def create_plain(path: Path, shape: tuple[int, int], dtype: np.dtype, step: int, size: int) -> int:
     """Create a file of features (N, D) that have no values yet, in chunks of ``step`` rows; return where the first begins.
 
-    HDF5 allocates all chunks at once, as one piece of the file, so rows can be written there without it. ``size`` bytes are
-    reserved before HDF5 writes; NaN is to fill the last chunk.
+    HDF5 allocates all chunks at once, as one piece of the file; ``size`` bytes are reserved before it writes.
     """
     with new_file(path) as file:
         reserve(path, size)

@@ -1,8 +1,4 @@
-"""Features that are computed but not yet in a finished file: ``OUTPUT.partial/``; see docs/design/journal.md.
-
-Features go to disk once, into a draft of the feature file. Rows count once a record that names them, with their checksums, is
-synced and renamed into place. At the end the draft becomes the file, if its rows stand in order.
-"""
+"""Features that are computed but not yet in a finished file: ``OUTPUT.partial/``; see docs/design/journal.md."""
 
 from __future__ import annotations
 
@@ -79,15 +75,12 @@ class Journal:
             raise StoreError(unopened(Path(error.filename or self.folder), error)) from error
 
     def _read(self, output: Path, overwrite: bool) -> None:
+        draft = self.folder / DRAFT
         for path in sorted(self.folder.glob("*.json")):
             self._records = max(self._records, int(path.stem) if path.stem.isdecimal() else 0)
             record = read_record(path)
-            if record is None or (overwrite and record.spec != self._spec):
+            if record is None or (overwrite and record.spec != self._spec) or not any(sound := intact_rows(draft, record)):
                 path.unlink()  # its features are computed again
-                continue
-            sound = intact_rows(self.folder / DRAFT, record)
-            if not any(sound):
-                path.unlink()
                 continue
             check_same_spec(output, record, self._spec)
             self._take(record, sound)
@@ -99,7 +92,7 @@ class Journal:
         self._recorded = self._rows = len(self._names)
         self._taken.update(self._row_of)
         if not self._row_of:
-            (self.folder / DRAFT).unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
 
     def _take(self, record: Record, sound: Sequence[bool]) -> None:
         """Take in those rows of a record that are sound."""
@@ -128,8 +121,7 @@ class Journal:
     ) -> None:
         """Take in the features of n images, in the order of the finished file; commit if it is time. Rows are kept, not copied.
 
-        ``features`` are n rows float32 (h * w * c,), or None for those that are here already under that digest. ``phash`` is the
-        perceptual hash of each image that has features.
+        ``features`` are n rows float32 (h * w * c,), or None for those that are here already under that digest.
         """
         self.grid = grid
         for i, (name, row) in enumerate(zip(sha256, features, strict=True)):

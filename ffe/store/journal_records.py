@@ -86,7 +86,7 @@ def read_records(output: Path) -> list[Record]:
 
 
 def has_rows(output: Path) -> bool:
-    """Return whether an unfinished run for ``output`` has left features behind."""
+    """Return whether an unfinished run has left features behind."""
     return any(journal_folder(output).glob("*.json"))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ffe.base.text import composed
 from ffe.errors import StaleStoreError, StoreError
 from ffe.specs import spec_differences
@@ -26,15 +28,9 @@ class Merged:
 
     def runs(self, file: int) -> tuple[tuple[int, int], ...]:
         """Return (first row, how many) of what is taken from one of the files, in order."""
-        runs: list[tuple[int, int]] = []
-        for number, row in self.origin.values():
-            if number != file:
-                continue
-            if runs and row == sum(runs[-1]):
-                runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-            else:
-                runs.append((row, 1))
-        return tuple(runs)
+        rows = np.asarray([row for number, row in self.origin.values() if number == file], np.int64)
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        return tuple((int(run[0]), len(run)) for run in runs if len(run))
 
 
 def merge(stores: Sequence[FeatureStore]) -> Merged:

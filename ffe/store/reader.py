@@ -25,8 +25,7 @@ from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.chunks import Blocks, DatasetBlocks, JoinedBlocks
 from ffe.store.compression import check_readable, compression_of
 from ffe.store.row_reader import RowReader
-from ffe.store.schema import Row, Skipped
-from ffe.store.shuffled import batches
+from ffe.store.schema import Row, Skipped, text_of
 from ffe.store.virtual import Part, read_parts
 
 _CHUNK_CACHE_BYTES = 8 << 20  # for rows that are read one by one from compressed chunks
@@ -120,6 +119,7 @@ class FeatureStore:
             raise StoreError(f"'{self.path}' was not written by ffe; make a feature file with 'ffe extract'.")
         check_attribute(file, "ffe_schema")
         self.schema = int(read_attribute(file, "ffe_schema"))
+        varying = self.schema < schema.FIXED_TEXT_SINCE
         if self.schema not in schema.READABLE:
             raise StoreError(
                 f"'{self.path}' has schema {self.schema}, but this version of ffe reads schema {schema.SCHEMA}; "
@@ -130,10 +130,10 @@ class FeatureStore:
             (schema.FEATURES, *schema.TABLES, *schema.BACKBONE_PARTS),
             (*schema.ATTRIBUTES, "tables_sha256"),
             virtual={schema.FEATURES} if "parts" in file.attrs else (),
-            varying=self.schema < schema.FIXED_TEXT_SINCE,
+            varying=varying,
         )
         if schema.BACKBONE in file:
-            check_attribute(file[schema.BACKBONE], "record", varying=self.schema < schema.FIXED_TEXT_SINCE)
+            check_attribute(file[schema.BACKBONE], "record", varying=varying)
         attrs = {name: read_attribute(file, name) for name in schema.ATTRIBUTES if name in file.attrs}
         sums = self.schema >= schema.CHECKSUMS_SINCE
         self.tables_sha256 = str(read_attribute(file, "tables_sha256")) if sums else None
@@ -152,11 +152,9 @@ class FeatureStore:
         self._read_labels(_texts(json.loads(attrs["class_names"])), tables[schema.LABELS])
         count = len(self.labels)
         self.views: np.ndarray = tables[schema.VIEW]
-        self.paths, self.sha256, self.split = (
-            schema.text_of(tables[name]) for name in (schema.PATHS, schema.SHA256, schema.SPLIT)
-        )
+        self.paths, self.sha256, self.split = (text_of(tables[name]) for name in (schema.PATHS, schema.SHA256, schema.SPLIT))
         self.phash: np.ndarray = tables.get(schema.PHASH, np.zeros(count, np.uint64)).astype(np.uint64, casting="safe")
-        self.group = tuple(map(composed, schema.text_of(tables[schema.GROUP]))) if schema.GROUP in tables else ("",) * count
+        self.group = tuple(map(composed, text_of(tables[schema.GROUP]))) if schema.GROUP in tables else ("",) * count
         self.crc32: np.ndarray | None = tables[schema.CRC32] if sums else None
         self.stat = _stamps(tables, schema.STAT, count)
         skipped = tables[schema.SKIPPED].tolist()
@@ -254,7 +252,7 @@ class FeatureStore:
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (float32 (n, D), int64 (n,)) from the first row to the last, n <= size."""
-        for features, rows in batches(self._rows, size):
+        for features, rows in self._rows.batches(size):
             yield features, self.labels[rows]
 
     def shuffled(self, batch: int = 32, *, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -270,7 +268,7 @@ class FeatureStore:
         Raises:
             StoreError: a row is damaged.
         """
-        for features, rows in batches(self._rows, batch, np.random.default_rng(seed)):
+        for features, rows in self._rows.batches(batch, np.random.default_rng(seed)):
             yield features, self.labels[rows]
 
     def quantized(self) -> IrModel | None:

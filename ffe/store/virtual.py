@@ -1,10 +1,8 @@
-"""Virtual feature files: small columns of their own, and features that lie in other files, their parts.
-
-HDF5 would show fill values where a part is missing, so ffe opens and checks every part that the file records.
-"""
+"""Virtual feature files: small columns of their own, and features that lie in other files, their parts."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,12 +49,9 @@ def create_virtual(file: h5py.File, parts: Sequence[Part], dims: int, dtype: np.
 
 def _mapping(parts: Sequence[Part]) -> list[tuple[Part, int, int, int]]:
     """Return (part, first row in it, how many, first row in the virtual file) of all runs."""
-    result, start = [], 0
-    for part in parts:
-        for first, count in part.runs:
-            result.append((part, first, count, start))
-            start += count
-    return result
+    runs = [(part, first, count) for part in parts for first, count in part.runs]
+    starts = itertools.accumulate((count for _, _, count in runs), initial=0)
+    return [(*run, start) for run, start in zip(runs, starts, strict=False)]
 
 
 def _name(part: Part) -> str:
