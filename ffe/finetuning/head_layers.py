@@ -29,8 +29,7 @@ class WarmStart:
     """Dense layers behind a map of the features."""
 
     map: FeatureMap  # what happens to the features first; fitted, and constant from now on
-    # (kernel, bias) float32 of each layer, ReLU between them. The last gives logits: one, of class 1, for two classes, else one
-    # for each class
+    # (kernel, bias) float32 of each layer, ReLU between them; the last gives one logit, of class 1, for two classes, else K
     layers: Layers
     parameters: Mapping[str, Any]  # what a head that is made of it again will call its parameters
     dropout: float  # share of the values before the last layer that are silent in a step
@@ -76,7 +75,7 @@ def warm_start(head: Head, factor: float, dropout: float | None = None, x: np.nd
         count = sum(name.startswith("kernel") for name in arrays)
         layers = [(arrays[f"kernel{i}"], arrays[f"bias{i}"]) for i in range(count)]
     elif isinstance(head, SvmHead):
-        layer, factor = _layer_of_svm(arrays, factor, head, x)
+        layer, factor = _layer_of_svm(head, factor, x)
         layers = [layer]
     else:
         layers = [(arrays["weights"], arrays["bias"])]
@@ -86,10 +85,9 @@ def warm_start(head: Head, factor: float, dropout: float | None = None, x: np.nd
     return WarmStart(head.map, layers, parameters, float(rate))
 
 
-def _layer_of_svm(
-    arrays: Mapping[str, np.ndarray], factor: float, head: Head, x: np.ndarray | None
-) -> tuple[tuple[np.ndarray, np.ndarray], float]:
+def _layer_of_svm(head: SvmHead, factor: float, x: np.ndarray | None) -> tuple[tuple[np.ndarray, np.ndarray], float]:
     """Return (weights (d, K or 1), bias) of a linear svm, and the factor on both."""
+    arrays = head.arrays()
     pairs, bias = arrays["pairs"], arrays["bias"]
     classes, _, own, *rest = arrays["constants"].tolist()
     count = int(classes)
