@@ -19,6 +19,7 @@ from ffe.comparing.roads import FINETUNING, ON_BACKBONE
 from ffe.dataset.assign_sides import ImageSplit, Splitter
 from ffe.dataset.class_checks import check_own_folder
 from ffe.dataset.split_csv import SplitCsv, check_source
+from ffe.dataset.table import table_of_files
 from ffe.errors import DataError
 from ffe.extraction.stage_times import Progress
 from ffe.finetuning.epochs import Epoch
@@ -26,7 +27,7 @@ from ffe.finetuning.trainer import Step
 from ffe.finetuning.unfreeze import count_stages
 from ffe.images.augment_text import COMPARE
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.images.sources import scan
+from ffe.images.sources import list_images, scan
 from ffe.report.compare_page import compare_page
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.holdout import TEST
@@ -158,7 +159,8 @@ def _split_once(split: SplitCsv, runner: RoadRunner, class_names: Sequence[str])
     try:
         if ON_BACKBONE.isdisjoint(options.roads):
             preprocess, reading = PreprocessSpec(options.scratch_size, "none"), (options.limits, options.workers)
-            assigned = split.split_pixels(preprocess, splitter, options.test_fraction, *reading, runner.on_decoded)
+            _, images, _ = table_of_files(list_images(split.path), class_names, preprocess, *reading, runner.on_decoded)
+            assigned = split.split(images, None, splitter, options.test_fraction)
         else:
             runner.extract(split.path)
             assigned = split.split_features(runner.features, splitter, options.test_fraction)

@@ -23,10 +23,7 @@ _Said = Iterator[tuple[Level, str]]
 
 
 def advise(found: ScanResult, min_size: int, remarks: Sequence[str] = ()) -> tuple[Advice, ...]:
-    """Return what to do, the gravest first, from all that a scan found but its own advice.
-
-    ``min_size``: pixels that the backbone needs in either direction; ``remarks``: on files that had better be looked at.
-    """
+    """Return what to do, the gravest first; ``min_size``: pixels that the backbone needs, ``remarks``: on files to look at."""
     said = [
         *((f.level, f.text if f.text.endswith(".") else f"{f.text[:1].upper()}{f.text[1:]}.") for f in found.findings),
         *_of_classes(found),

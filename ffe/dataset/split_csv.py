@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,10 @@ from ffe.base.output_file import write_output
 from ffe.dataset.assign_sides import ImageSplit, Splitter
 from ffe.dataset.class_checks import check_counts, check_labelled, check_two_classes
 from ffe.dataset.load_features import pooled_rows
-from ffe.dataset.table import ImageTable, table_of_files, table_of_store
+from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import SourceError
 from ffe.images.file_names import is_text, printable
-from ffe.images.limits import Limits
 from ffe.images.sources import Scan, list_images
-from ffe.specs import PreprocessSpec
 from ffe.splits.groups import find_groups
 from ffe.store.reader import FeatureStore
 
@@ -59,23 +57,10 @@ class SplitCsv:
             rows = store.plain
             photos = table_of_store(store, rows, self._found.class_names, list_images(self.path))
             pooled = pooled_rows([store], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
-        return self._split(photos, pooled, splitter, test_fraction)
+        return self.split(photos, pooled, splitter, test_fraction)
 
-    def split_pixels(
-        self,
-        preprocess: PreprocessSpec,
-        splitter: Splitter,
-        test_fraction: float,
-        limits: Limits,
-        workers: int | None,
-        progress: Callable[[int, int], None],
-    ) -> ImageSplit:
-        """Deal the images without features: near copies are known by their perceptual hash alone."""
-        _, photos, _ = table_of_files(list_images(self.path), self._found.class_names, preprocess, limits, workers, progress)
-        return self._split(photos, None, splitter, test_fraction)
-
-    def _split(self, photos: ImageTable, pooled: np.ndarray | None, splitter: Splitter, test_fraction: float) -> ImageSplit:
-        """Write the sides into the CSV; an image that is left out, or cannot be read, is not in it any more."""
+    def split(self, photos: ImageTable, pooled: np.ndarray | None, splitter: Splitter, test_fraction: float) -> ImageSplit:
+        """Write the sides into the CSV, which loses what cannot be read or is left out; without ``pooled`` hashes tell copies."""
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)
         assigned = splitter.split_anew(photos, groups, test_fraction, once=True)

@@ -35,9 +35,8 @@ _LEAST_DEVIATION = 1.0  # of 255: a flat channel stays flat
 class Change:
     """What was drawn for one view."""
 
-    # flip, vflip: whether it is mirrored left to right, or upside down
-    flip: bool = False
-    vflip: bool = False
+    flip: bool = False  # whether it is mirrored left to right
+    vflip: bool = False  # whether it is mirrored upside down
     zoom: float = 1.0  # share of the sides that is shown
     zoom_at: tuple[float, float] = (0.5, 0.5)  # where, (x, y) in [0, 1]: 0.5 = in the middle
     crop: tuple[float, float] = (1.0, 1.0)  # share of the width, and of the height, that is shown
@@ -45,9 +44,8 @@ class Change:
     rotate: float = 0.0  # degrees, counter-clockwise
     shift: tuple[float, float] = (0.0, 0.0)  # share of the width to the right, and of the height downwards
     shear: float = 0.0  # degrees
-    # brightness, contrast: factors
-    brightness: float = 1.0
-    contrast: float = 1.0
+    brightness: float = 1.0  # a factor
+    contrast: float = 1.0  # a factor
     normalize: bool = False  # whether each channel gets the mean and deviation of ImageNet
 
     @property

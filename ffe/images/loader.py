@@ -213,12 +213,8 @@ class ImageStream:
         """Return a sentence for each kind of file that was taken and had better be looked at; ``name`` of a position."""
         return [note_text(kind, [name(index) for index in sorted(where)]) for kind, where in self.noted.items() if where]
 
-    def close(self) -> None:
-        """Stop the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -47,9 +47,8 @@ class ImageProbe:
     bytes: int = 0  # its size on the disk; 0 if it could not be read
     format: str = ""  # ``JPEG``, ``PNG`` ..., by its content; empty if unknown
     colours: str = ""  # how its pixels are kept, in words; see ``COLOURS``
-    # height, width: pixels, once it stands upright; 0 if unknown
-    height: int = 0
-    width: int = 0
+    height: int = 0  # pixels, once it stands upright; 0 if unknown
+    width: int = 0  # likewise
     animated: bool = False  # whether it has more pictures than the first, which is taken
     phash: int = UNKNOWN  # fingerprint, see ``ffe.images.phash``; 0 if it cannot be decoded, or shows nothing
     notes: tuple[str, ...] = ()  # what ``ffe.images.decode`` noted of it
