@@ -68,16 +68,14 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return False
 
 
-def is_sentence(error: BaseException) -> bool:
-    """Return whether an error of ours says what happened: not that something else is wrong where memory was short."""
-    return isinstance(error, FfeError) and ("memory" in str(error) or not ran_out_of_memory(error))
-
-
-def memory_text(error: BaseException, instead: str = "") -> str:
-    """Return the sentence for ``ran_out_of_memory``: what did not fit, if that is known, and what helps instead."""
+def sentence_of(error: BaseException, less_memory: str) -> str | None:
+    """Return the sentence of an error of ours, or for want of memory, with what takes ``less_memory``; None = it has none."""
+    ours = isinstance(error, FfeError)
+    if not ran_out_of_memory(error) or (ours and "memory" in str(error)):
+        return str(error) if ours else None
     what = " ".join(str(error).split())
     said = f" ({what})" if isinstance(error, MemoryError) and 0 < len(what) <= 150 else ""
-    return f"There is not enough memory{said}; {instead and instead + ', or '}close other programs."
+    return f"There is not enough memory{said}; {less_memory and less_memory + ', or '}close other programs."
 
 
 _UNWRITTEN = {

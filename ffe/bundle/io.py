@@ -20,23 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from ffe.base import model_archive as layout
 from ffe.base.arrays import read_npz
 from ffe.base.atomic import atomic_write, copy_file
 from ffe.base.digests import bytes_digest, canonical_json, stream_digest
 from ffe.base.file_access import check_kind, unopened
-from ffe.base.model_archive import (
-    BACKBONE,
-    CARD,
-    GOLDEN,
-    HEAD,
-    HEAD_KERAS,
-    IR_GRAPH,
-    IR_WEIGHTS,
-    MANIFEST,
-    SPLITS,
-    identity,
-    open_archive,
-)
 from ffe.base.openvino_ir import IrModel, digest_of_parts, map_member
 from ffe.bundle.manifest import Manifest
 from ffe.errors import BundleError, FfeError, one_line, unwritten
@@ -45,8 +33,8 @@ from ffe.heads.base import Head
 from ffe.heads.ensemble import head_class
 from ffe.specs import spec_digest
 
-_NEEDED = {MANIFEST, HEAD, GOLDEN, CARD, SPLITS}
-_BACKBONES = {BACKBONE, IR_GRAPH, IR_WEIGHTS}
+_NEEDED = {layout.MANIFEST, layout.HEAD, layout.GOLDEN, layout.CARD, layout.SPLITS}
+_BACKBONES = {layout.BACKBONE, layout.IR_GRAPH, layout.IR_WEIGHTS}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SEAL = b"sha256 of manifest.json: "
 _MOST_MANIFEST_BYTES = 64 << 20
@@ -88,16 +76,16 @@ class Bundle:
         self.path = Path(path)
         self.absolute = Path(os.path.abspath(path))
         try:
-            self._identity = identity(self.path)
-            with open_archive(self.path, _NEEDED, _BACKBONES | {HEAD_KERAS}) as archive:
-                if archive.getinfo(MANIFEST).file_size > _MOST_MANIFEST_BYTES:
+            self._identity = layout.identity(self.path)
+            with layout.open_archive(self.path, _NEEDED, _BACKBONES | {layout.HEAD_KERAS}) as archive:
+                if archive.getinfo(layout.MANIFEST).file_size > _MOST_MANIFEST_BYTES:
                     raise BundleError("its manifest is too long")
-                record = archive.read(MANIFEST)
+                record = archive.read(layout.MANIFEST)
                 self.sha256 = bytes_digest(record)
                 if archive.comment not in {b"", _SEAL + self.sha256.encode()}:  # the first versions sealed nothing
                     raise BundleError("its manifest or its end was changed after it was written")
                 self.manifest = Manifest.from_json(json.loads(record))
-                if set(self.manifest.members) != set(archive.namelist()) - {MANIFEST}:
+                if set(self.manifest.members) != set(archive.namelist()) - {layout.MANIFEST}:
                     raise BundleError("its members are not those of its manifest")
                 for name, digest in self.manifest.members.items():
                     with archive.open(name) as member:
@@ -119,16 +107,14 @@ class Bundle:
 
     def head(self) -> Head:
         """Rebuild the fitted head."""
-        manifest = self.manifest
+        manifest, arrays = self.manifest, self.arrays(layout.HEAD)
         try:
-            head = head_class(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, self.arrays(HEAD))
+            head = head_class(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, arrays)
             with np.errstate(all="ignore"):  # it answers once, so that what does not fit shows now and not among the answers
                 zeros = np.zeros((1, math.prod(manifest.grid)), np.float32)
                 answer = with_temperature(head.predict_proba(zeros), manifest.temperature)
             if answer.shape != (1, len(manifest.class_names)) or not abs(answer.sum() - 1) < 1e-3:
                 raise ValueError("it does not answer with a probability for each class")
-        except BundleError:
-            raise
         except Exception as error:  # arrays that do not fit each other fail in many ways
             raise BundleError(
                 f"The head in the model file '{self.path}' cannot be used ({one_line(error)}); make it again."
@@ -137,12 +123,12 @@ class Bundle:
 
     def golden(self) -> dict[str, np.ndarray]:
         """Return ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K) before the temperature."""
-        return self.arrays(GOLDEN)
+        return self.arrays(layout.GOLDEN)
 
     def splits(self) -> list[SplitRow]:
         """Return where each image of the feature files went."""
         try:
-            rows = [SplitRow(*row) for row in json.loads(self._read(SPLITS))]
+            rows = [SplitRow(*row) for row in json.loads(self._read(layout.SPLITS))]
             if not all(isinstance(text, str) for row in rows for text in (row.path, row.sha256, row.split)):
                 raise TypeError("not text")
         except (ValueError, TypeError, RecursionError) as error:
@@ -151,34 +137,33 @@ class Bundle:
 
     def card(self) -> str:
         """Return the model card, Markdown."""
-        return self._read(CARD).decode("utf-8", "replace")
+        return self._read(layout.CARD).decode("utf-8", "replace")
 
     def ir(self) -> IrModel | None:
         """Return the backbone as an IR model, or None; its constants are read when they are used."""
         members, wanted = self.manifest.members, self.manifest.spec.quantized_sha256
-        if not {IR_GRAPH, IR_WEIGHTS} <= set(members):
+        if not {layout.IR_GRAPH, layout.IR_WEIGHTS} <= set(members):
             return None
-        if wanted is not None and digest_of_parts(members[IR_GRAPH], members[IR_WEIGHTS]) != wanted:
+        if wanted is not None and digest_of_parts(members[layout.IR_GRAPH], members[layout.IR_WEIGHTS]) != wanted:
             raise BundleError(f"The model file '{self.path}' holds another int8 backbone than its spec names; make it again.")
-        return IrModel(self._read(IR_GRAPH), map_member(self.absolute, IR_WEIGHTS))
+        return IrModel(self._read(layout.IR_GRAPH), map_member(self.absolute, layout.IR_WEIGHTS))
 
     @contextlib.contextmanager
     def keras_file(self) -> Iterator[Path | None]:
         """Lend the backbone as a ``.keras`` file, for as long as the context lasts; None if there is none."""
-        if BACKBONE not in self.manifest.members:
+        if layout.BACKBONE not in self.manifest.members:
             yield None
             return
         with tempfile.TemporaryDirectory(prefix="ffe-bundle-") as folder:
-            path = Path(folder) / BACKBONE
-            path.write_bytes(self._read(BACKBONE))
+            path = Path(folder) / layout.BACKBONE
+            path.write_bytes(self._read(layout.BACKBONE))
             yield path
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read a member of arrays; pickled objects are refused."""
+        content = self._read(name)
         try:
-            return read_npz(self._read(name))
-        except BundleError:
-            raise
+            return read_npz(content)
         except Exception as error:  # headers of arrays are read by Python's own parser, which raises many kinds
             raise BundleError(
                 f"The model file '{self.path}' holds no plain arrays in '{name}' ({one_line(error)}); make it again."
@@ -186,7 +171,7 @@ class Bundle:
 
     def copy(self, path: Path) -> None:
         """Write the very file that was checked once more: all of it, or nothing."""
-        self._read(CARD)
+        self._read(layout.CARD)
         try:
             copy_file(self.absolute, path)
         except OSError as error:
@@ -196,10 +181,10 @@ class Bundle:
         """Put another list of images into the file, or into a copy of it, in one step; all else stays, to the bit."""
         with zipfile.ZipFile(self.absolute) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
-        self._read(CARD)  # it is still the file that was checked
-        record = json.loads(members.pop(MANIFEST))
-        members[SPLITS] = _splits_json(splits)
-        record["members"][SPLITS] = bytes_digest(members[SPLITS])
+        self._read(layout.CARD)  # it is still the file that was checked
+        record = json.loads(members.pop(layout.MANIFEST))
+        members[layout.SPLITS] = _splits_json(splits)
+        record["members"][layout.SPLITS] = bytes_digest(members[layout.SPLITS])
         _write_archive(place or self.absolute, record, members)
 
     def _read(self, name: str) -> bytes:
@@ -207,7 +192,7 @@ class Bundle:
         try:
             with zipfile.ZipFile(self.absolute) as archive:
                 content = archive.read(name)
-            if identity(self.absolute) == self._identity:
+            if layout.identity(self.absolute) == self._identity:
                 return content
         except (FileNotFoundError, zipfile.BadZipFile, KeyError):
             pass
@@ -233,17 +218,17 @@ def write_bundle(
     ``head_keras`` is the head for other programs, which ffe does not read.
     """
     members: dict[str, bytes | memoryview] = {
-        HEAD: _npz(head.arrays()),
-        GOLDEN: _npz(golden),
-        SPLITS: _splits_json(splits),
-        CARD: card.encode(),
+        layout.HEAD: _npz(head.arrays()),
+        layout.GOLDEN: _npz(golden),
+        layout.SPLITS: _splits_json(splits),
+        layout.CARD: card.encode(),
     }
     if keras_file is not None:
-        members[BACKBONE] = keras_file.read_bytes()
+        members[layout.BACKBONE] = keras_file.read_bytes()
     if head_keras is not None:
-        members[HEAD_KERAS] = head_keras.read_bytes()
+        members[layout.HEAD_KERAS] = head_keras.read_bytes()
     if ir is not None:
-        members |= {IR_GRAPH: ir.xml, IR_WEIGHTS: ir.weights.data}
+        members |= {layout.IR_GRAPH: ir.xml, layout.IR_WEIGHTS: ir.weights.data}
     manifest = replace(manifest, members={name: bytes_digest(data) for name, data in members.items()})
     _write_archive(path, manifest.to_json(), members)
     return manifest
@@ -254,7 +239,7 @@ def _write_archive(path: Path, manifest: Mapping[str, Any], members: Mapping[str
     record = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
     try:
         with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            for name, data in {MANIFEST: record, **members}.items():
+            for name, data in {layout.MANIFEST: record, **members}.items():
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
             archive.comment = _SEAL + bytes_digest(record).encode()
     except OSError as error:

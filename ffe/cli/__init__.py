@@ -16,7 +16,7 @@ import click
 from ffe._version import __version__
 from ffe.base.text import did_you_mean, plain, url_refusal
 from ffe.cli.streams import ANSWERS, hold_standard_streams, unprinted
-from ffe.errors import is_sentence, is_unwritten, memory_text, ran_out_of_memory, unwritten
+from ffe.errors import is_unwritten, sentence_of, unwritten
 
 COMMANDS = (
     *("scan", "preview", "extract", "info", "verify", "pack", "forget", "tune", "train", "finetune", "scratch", "compare"),
@@ -105,10 +105,8 @@ def _sentence(error: BaseException, command: str) -> tuple[str, int]:
     """Return what to say of an error, and the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted{_AFTER_INTERRUPTION.get(command, '')}", INTERRUPTED
-    if is_sentence(error):
-        return str(error), REFUSED
-    if ran_out_of_memory(error):
-        return memory_text(error, _LESS_MEMORY.get(command, "")), REFUSED
+    if (sentence := sentence_of(error, _LESS_MEMORY.get(command, ""))) is not None:
+        return sentence, REFUSED
     if isinstance(error, OSError):
         if error.filename and is_unwritten(error):
             return unwritten(os.fsdecode(error.filename), error), REFUSED

@@ -15,8 +15,6 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
-Decorator = Callable[[Any], Any]
-
 
 class Share(click.FloatRange):
     """A share, such as 0.8; what is meant in per cent is named."""
@@ -121,7 +119,7 @@ def _image_size(ctx: click.Context, parameter: click.Parameter, value: str | Non
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def together(*options: Decorator) -> Decorator:
+def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return what adds several options to a command, in this order."""
     return lambda command: reduce(lambda so_far, option: option(so_far), reversed(options), command)
 

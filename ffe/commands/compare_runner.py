@@ -21,7 +21,7 @@ from ffe.commands.tune import train, tune
 from ffe.comparing.compare_options import CompareOptions
 from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, ROADS, VIEWS, Road
 from ffe.dataset.assign_sides import ImageSplit
-from ffe.errors import FfeError, StaleStoreError, is_sentence, memory_text, ran_out_of_memory
+from ffe.errors import FfeError, StaleStoreError, ran_out_of_memory, sentence_of
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.run import ExtractSummary, extract
@@ -303,10 +303,8 @@ def _left(seconds: float | None, began: float) -> float | None:
 
 def _reason(error: Exception) -> str:
     """Say why a road could not be gone."""
-    if is_sentence(error):
-        return str(error)
-    if ran_out_of_memory(error):
-        return memory_text(error, "give a smaller --size, or fewer --views")
+    if (sentence := sentence_of(error, "give a smaller --size, or fewer --views")) is not None:
+        return sentence
     assert isinstance(error, OSError)
     what = " ".join((error.strerror or str(error)).split())
     where = f" ('{error.filename}')" if error.filename else ""

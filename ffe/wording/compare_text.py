@@ -68,16 +68,11 @@ def verdict(record: Mapping[str, Any]) -> str:
     """Return whether the best two really differ; empty where there are not two."""
     if record["comparison"] is None:
         return f"Only {record['best']} has a result." if record["best"] else "No road has a result."
-    return f"The best two: {comparison_text(record['comparison'], record['best'], record['second'])}.{_tie(record)}"
-
-
-def _tie(record: Mapping[str, Any]) -> str:
-    """Return why the best comes before others that are right as often; empty where there are none."""
-    equal = [road["name"] for road in record["roads"] if road["comparison"] and not road["comparison"]["difference"]]
-    if not equal:
-        return ""
-    others = listed(equal, "and").capitalize()
-    return f" {others} {is_are(len(equal))} right as often as {record['best']}, which comes first because its log loss is lower."
+    best, tie = record["best"], ""
+    if equal := [road["name"] for road in record["roads"] if road["comparison"] and not road["comparison"]["difference"]]:
+        others = f"{listed(equal, 'and').capitalize()} {is_are(len(equal))}"
+        tie = f" {others} right as often as {best}, which comes first because its log loss is lower."
+    return f"The best two: {comparison_text(record['comparison'], best, record['second'])}.{tie}"
 
 
 def advice(record: Mapping[str, Any]) -> str:
