@@ -105,18 +105,6 @@ class ExtractProgress(Display):
             click.echo(f"{progress.done}/{progress.total} images, {rate}{skipped}{'' if last else left}{stages}", err=True)
 
 
-class CountProgress(Display):
-    """Shows how many of how many are done; ``what`` is counted."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__()
-        self._what = what
-
-    def __call__(self, done: int, total: int) -> None:
-        """Take in one step."""
-        self.count(self._what, done, total)
-
-
 class TrialsProgress(Display):
     """Shows a search as a leaderboard that changes; ``metric`` is what the search aims at."""
 

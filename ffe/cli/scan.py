@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ import click
 from ffe.backbones.catalog import DEFAULT
 from ffe.base.text import bytes_text, counted, duration_text, number, shorten
 from ffe.cli.options import json_option, report_option, size_option, strict_option
-from ffe.cli.progress import CountProgress
+from ffe.cli.progress import Display
 from ffe.cli.show import note, print_json
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def command(source: str, report: str | None, strict: bool, as_json: bool, **opti
     """
     from ffe.commands.scan import scan
 
-    with CountProgress("files") as progress:
-        result = scan(source, report=report, on_look=progress, **options)
+    with Display() as display:
+        result = scan(source, report=report, on_look=partial(display.count, "files"), **options)
     if as_json:
         print_json(result.to_json())
     else:

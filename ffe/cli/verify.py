@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import click
 
 from ffe.base.text import counted
 from ffe.cli.options import engine_option, json_option, weights_option
-from ffe.cli.progress import CountProgress
+from ffe.cli.progress import Display
 from ffe.cli.show import note, print_json
 
 
@@ -38,8 +39,8 @@ def command(file: str, as_json: bool, **options: object) -> None:
     """
     from ffe.commands.verify import verify
 
-    with CountProgress("rows checked") as progress:
-        found = verify(file, progress=progress, **options)  # type: ignore[arg-type]
+    with Display() as display:
+        found = verify(file, progress=partial(display.count, "rows checked"), **options)  # type: ignore[arg-type]
     if as_json:
         print_json(found.to_json())
     else:

@@ -111,8 +111,8 @@ def test_progress_of_a_slow_scan(capsys: pytest.CaptureFixture[str], monkeypatch
     from ffe.cli import progress as shown
 
     monkeypatch.setattr(shown, "PLAIN_SECONDS", 0.0)
-    with shown.CountProgress("files") as progress:
-        progress(3, 10)
+    with shown.Display() as display:
+        display.count("files", 3, 10)
     assert capsys.readouterr().err == "3/10 files\n"
 
 
