@@ -175,7 +175,7 @@ def scored(names: list[str], rows: int = 300, groups: np.ndarray | None = None) 
     labels = rng.integers(0, len(names), rows)
     scores = rng.normal(size=(rows, len(names)))
     scores[np.arange(rows), labels] += 2.5
-    found = evaluate_probabilities(softmax(scores), labels, names, groups=groups, resamples=100)
+    found = evaluate_probabilities(softmax(scores), labels, names, groups=groups)
     return json.loads(json.dumps(found.to_json()))
 
 
@@ -224,7 +224,7 @@ def test_many_classes_are_shown_by_the_worst_and_the_most_confused() -> None:
 
 def test_no_confusion_at_all_is_said() -> None:
     names = [f"class{i}" for i in range(40)]
-    found = evaluate_probabilities(np.eye(40), np.arange(40), names, resamples=10)
+    found = evaluate_probabilities(np.eye(40), np.arange(40), names)
     assert evaluation_text(found.to_json()).endswith("\n\nNo image was taken for another class.")
 
 
