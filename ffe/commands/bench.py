@@ -35,7 +35,7 @@ from ffe.images.file_names import is_text, printable
 from ffe.images.loader import ImageStream
 from ffe.images.sources import ImageRecord, scan
 from ffe.specs import Decode, PreprocessSpec
-from ffe.store.writer import row_key
+from ffe.store.writer import in_row_order
 
 _ALONE_SECONDS = 4.0
 _ALONE_IMAGES = 64
@@ -83,7 +83,7 @@ class _Bench:
             lines = csv.writer(file)
             lines.writerow(("path", "label"))
             lines.writerows((file, record.label) for file, record in zip(files, records, strict=True))
-        self.records = sorted(scan(self.listing).records, key=lambda record: row_key(record.path))  # as the measured runs see it
+        self.records = in_row_order(scan(self.listing).records)  # as the measured runs see it
 
     def one_at_a_time(self, count: int) -> float:
         """Return the seconds that all photos would take, of a process for the first ``count``: its start-up, and its rate."""
@@ -154,7 +154,7 @@ def bench(
     it is slow; its seconds for all of them are reckoned from its start-up and its rate.
     """
     spec, found = make_spec(backbone, size, weights)
-    records = sorted(scan(source).records, key=lambda record: row_key(record.path))[:photos]
+    records = in_row_order(scan(source).records)[:photos]
     if len(records) < LEAST_SAMPLE:
         raise SourceError(
             f"'{source}' has {counted(len(records), 'file')}; a bench needs at least {counted(LEAST_SAMPLE, 'photo')}."

@@ -15,7 +15,7 @@ from ffe.backbones.convnet import LEAST_SIZE
 from ffe.base.clock import Clock
 from ffe.comparing.roads import check_roads
 from ffe.errors import SpecError
-from ffe.extraction.request import existing_spec
+from ffe.extraction.request import existing_specs
 from ffe.extraction.stage_times import Progress
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.trainer import Step
@@ -90,7 +90,7 @@ class CompareOptions:
 def _backbone_of(output: Path, backbone: str | None, size: int | tuple[int, int] | None) -> tuple[str, tuple[int, int]]:
     """Return the name of the backbone, and (height, width) of its input."""
     if backbone is None:
-        own = existing_spec(output / "features.h5")
+        own, _ = existing_specs(output / "features.h5")
         backbone, size = (DEFAULT, size) if own is None else (own.backbone.name, size or own.preprocess.size)
         if own is not None and backbone != DEFAULT:
             log.info("the features in '%s' were made with the backbone %s: going on with that", output, backbone)

@@ -20,7 +20,7 @@ from ffe.images.loader import DecodedImage, ImageStream
 from ffe.images.sources import ImageRecord, Scan
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
-from ffe.store.writer import row_key
+from ffe.store.writer import in_row_order
 
 log = logging.getLogger("ffe")
 
@@ -105,7 +105,7 @@ def table_of_files(
         pixels uint8 (N, H, W, 3), RGB, a memory map of a temporary file where memory is short; the images, whose label i means
         ``class_names[i]``; and how many files gave none. A SourceError where a class has none.
     """
-    records = sorted(found.records, key=lambda record: row_key(record.path))
+    records = in_row_order(found.records)
     pixels = empty_array((len(records), *preprocess.size, 3), np.uint8, "pixels")
     read: list[DecodedImage] = []
     failed: dict[int, str] = {}

@@ -27,7 +27,7 @@ from ffe.specs import AugmentSpec, Compression, Decode, ExtractSpec, Precision, 
 from ffe.store.compression import filter_options
 from ffe.store.journal_records import journal_model, read_records
 from ffe.store.reader import FeatureStore
-from ffe.store.writer import row_key
+from ffe.store.writer import in_row_order
 
 log = logging.getLogger("ffe")
 
@@ -95,7 +95,8 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
     path = Path(options.output)
     found = scan(options.source, path)
     check_output(path, overwrite=options.overwrite)
-    spec, weights = _spec_and_weights(options, download)
+    own, made = (None, None) if options.overwrite else existing_specs(path)
+    spec, weights = _spec_and_weights(options, own, download)
     check_batch(options.batch_size, spec.preprocess.size)
     check_engine(options.engine, spec.precision)
     if spec.backbone.layer is not None and not is_cached(spec):
@@ -103,10 +104,6 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
 
         check_layer(spec, weights)
     filter_options(options.compress or "none")
-    made = None
-    if path.exists() and not options.overwrite:
-        with FeatureStore(path) as store:
-            made = store.made_views
     views = requested_views(options.views, options.augment, made)
     check_trains(found.records, found.root, views)
     if weights.kind == "random" and options.weights == "random":
@@ -116,16 +113,17 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
         log.log(logging.WARNING if vnni is False else logging.INFO, "%s", int8_text(vnni))
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
-    return Job(options, found, tuple(sorted(found.records, key=lambda record: row_key(record.path))), spec, weights, views)
+    return Job(options, found, tuple(in_row_order(found.records)), spec, weights, views)
 
 
-def _spec_and_weights(options: ExtractOptions, download: bool) -> tuple[ExtractSpec, Weights]:
-    """Return what the features will be made by: what is asked for, and for the rest what the output or ``like`` has."""
+def _spec_and_weights(options: ExtractOptions, own: ExtractSpec | None, download: bool) -> tuple[ExtractSpec, Weights]:
+    """Return what the features will be made by: what is asked for, and for the rest what the output (``own``) or ``like`` has."""
     path, like = Path(options.output), None if options.like is None else Path(options.like)
     named = options.backbone is not None or is_model_file(options.weights) or options.overwrite
-    own = None if named else existing_spec(path, like)
+    if own is None and like is not None and like.exists() and not named:
+        own, _ = existing_specs(like)
     precision, dtype, decode = options.precision or "float32", options.dtype or "float32", options.decode or "exact"
-    if own is None:
+    if own is None or named:
         return make_spec(
             options.backbone, options.size, options.weights, options.layer, precision, dtype, decode, download=download
         )
@@ -146,16 +144,13 @@ def _spec_and_weights(options: ExtractOptions, download: bool) -> tuple[ExtractS
     return spec, weights
 
 
-def existing_spec(path: Path, like: Path | None = None) -> ExtractSpec | None:
-    """Return what the features of a file are made by; without one, of an unfinished run for it, and then of ``like``."""
-    runs = [] if path.exists() else read_records(path)
-    if runs:
-        return replace(runs[0].spec, quantized_sha256=None)
-    for file in (path, like):
-        if file is not None and file.exists():
-            with FeatureStore(file) as store:
-                return replace(store.spec, quantized_sha256=None)
-    return None
+def existing_specs(path: Path) -> tuple[ExtractSpec | None, ViewsSpec | None]:
+    """Return what makes the features of a file, and its views; where there is no file, those of an unfinished run for it."""
+    if path.exists():
+        with FeatureStore(path) as store:
+            return replace(store.spec, quantized_sha256=None), store.made_views
+    runs = read_records(path)
+    return replace(runs[0].spec, quantized_sha256=None) if runs else None, None
 
 
 def check_output(path: Path, *, overwrite: bool = False) -> None:

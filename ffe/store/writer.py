@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -216,3 +216,8 @@ class _Features:
 def row_key(path: str) -> str:
     """Return what the rows of a feature file are sorted by: the digest of the path."""
     return bytes_digest(path.encode())
+
+
+def in_row_order(records: Iterable[Any]) -> list[Any]:
+    """Return the records of images, which have a ``path``, in the order of the rows of a feature file."""
+    return sorted(records, key=lambda record: row_key(record.path))

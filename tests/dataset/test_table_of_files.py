@@ -19,7 +19,7 @@ from ffe.images.decode import decode
 from ffe.images.limits import Limits
 from ffe.images.sources import Scan, scan
 from ffe.specs import PreprocessSpec
-from ffe.store.writer import row_key
+from ffe.store.writer import in_row_order
 
 
 def first_cats(pictures: Path) -> Scan:
@@ -38,7 +38,7 @@ def test_they_are_those_that_the_decoder_gives(
     seen: list[tuple[int, int]] = []
     preprocess = PreprocessSpec((20, 30), "none")
     found, images, skipped = table_of_files(five, (), preprocess, Limits(), progress=lambda *now: seen.append(now))
-    records = sorted(five.records, key=lambda record: row_key(record.path))
+    records = in_row_order(five.records)
     assert (images.paths, skipped) == (tuple(record.path for record in records), 0)
     assert seen == [(i, 5) for i in range(1, 6)]
     assert list(images.sha256) == [file_digest(record.file) for record in records]

@@ -30,7 +30,7 @@ from ffe.images.limits import Limits
 from ffe.images.sources import ImageRecord, scan
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
-from ffe.store.writer import row_key
+from ffe.store.writer import in_row_order
 
 OPTIONS: dict[str, Any] = {"backbone": "mobilenet_0.25", "size": 32, "weights": "random"}
 
@@ -40,7 +40,7 @@ def run(source: Path, output: Path, **options: Any) -> Any:
 
 
 def records_of(source: Path) -> list[ImageRecord]:
-    return sorted(scan(source).records, key=lambda record: row_key(record.path))
+    return in_row_order(scan(source).records)
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from ffe.cli import cli
 from ffe.commands.bench import bench
 from ffe.errors import StaleStoreError, WeightsError
 from ffe.extraction.estimate import dry_run
-from ffe.extraction.request import ExtractOptions, existing_spec
+from ffe.extraction.request import ExtractOptions, existing_specs
 from ffe.extraction.run import extract
 from ffe.predictor import PredictOptions
 from ffe.specs import ExtractSpec
@@ -53,7 +53,7 @@ def test_a_files_own_options_are_taken(source: Path, tmp_path: Path, caplog: pyt
         assert dry_run(source, path).compute == 0
         done = extract(source, path)
     assert (done.computed, done.rows) == (0, 7)
-    assert spec_of(path) == made == existing_spec(path)
+    assert spec_of(path) == made == existing_specs(path)[0]
     said = f"'{path}' was made with the backbone fake at 40x48: going on with that"
     assert [record.getMessage() for record in caplog.records].count(said) == 2
     result = CliRunner().invoke(cli, ["extract", str(source), "-o", str(path)])
@@ -85,7 +85,7 @@ def test_weights_are_those_of_the_file_or_refused(source: Path, tmp_path: Path) 
 def test_a_new_file_has_the_default(source: Path, tmp_path: Path) -> None:
     spec = make_spec()[0]
     assert (spec.backbone.name, spec.preprocess.size, spec.backbone.weights) == (DEFAULT, (224, 224), "file")
-    assert existing_spec(tmp_path / "none.h5") is None
+    assert existing_specs(tmp_path / "none.h5") == (None, None)
 
 
 def test_there_is_one_default() -> None:
