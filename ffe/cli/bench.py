@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -32,7 +33,7 @@ def command(source: str, as_json: bool, **options: Any) -> None:
 
     result = bench(source, on_step=note, **options)
     if as_json:
-        print_json(result.to_json())
+        print_json(asdict(result))
         return
     cells = []
     for row in result.rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from ffe.base.text import counted
@@ -23,7 +25,7 @@ def command(as_json: bool) -> None:
 
     found = checkup(note)
     if as_json:
-        print_json(found.to_json())
+        print_json(asdict(found))
         return
     cores = counted(found.cores, "core")
     memory = f"{found.free_memory_bytes / 2**30:.1f} GiB of {found.memory_bytes / 2**30:.1f} GiB free"

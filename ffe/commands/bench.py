@@ -14,10 +14,9 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -66,10 +65,6 @@ class BenchResult:
     photos: int
     repeats: int
     rows: tuple[BenchRow, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``ffe bench --json`` prints."""
-        return asdict(self)
 
 
 class _Bench:

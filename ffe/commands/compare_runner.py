@@ -51,7 +51,7 @@ class RoadRunner:
         self.features = options.output / "features.h5"  # of the plain images
         self.interrupted = False  # whether no more roads are gone
         self._extracting = 0.0
-        self._reused = self._views_reused = False
+        self._reused = False
         self._source = Path()
         self._tested: tuple[str, ...] = ()
         self._frozen: tuple[TuneResult, float] | None = None
@@ -60,7 +60,7 @@ class RoadRunner:
 
     def extract(self, source: Path) -> None:
         """Extract the features of the plain images, or go on where an earlier run was."""
-        known = _begun(self.features)
+        known = self.features.exists() or has_rows(self.features)
         done = self._extract(source, self.features)
         self._extracting += done.seconds
         self._reused = known and done.computed < done.images
@@ -146,21 +146,20 @@ class RoadRunner:
         except StaleStoreError:  # an earlier comparison had another backbone, or other views
             return extract(source, output, prune=True, progress=self._progress, overwrite=True, **asked)
 
-    def _with_views(self) -> Path:
-        """Return the feature file with views; its plain rows are those that are there."""
+    def _with_views(self) -> tuple[Path, bool]:
+        """Return the feature file with views, whose plain rows are those that are there; and whether views of it were at hand."""
         path, views = self.options.output / "views.h5", self.options.views
-        known = _begun(path)
+        known = path.exists() or has_rows(path)
         if not path.exists():
             copy_file(self.features, path)
         done = self._extract(self._source, path, views=views.count, augment=views.augment)
         with FeatureStore(path) as store:
-            self._views_reused = known and done.computed < len(store) - len(store.plain)
-        return path
+            return path, known and done.computed < len(store) - len(store.plain)
 
     def _search(self, name: str, seconds: float | None) -> Road:
         """Search over heads on the features, or on those with views."""
         began = time.monotonic()
-        features, views = (self._with_views(), "all") if name == VIEWS else (self.features, None)
+        features, reused = self._with_views() if name == VIEWS else (self.features, False)
         curve: list[tuple[float, float]] = []
 
         def watch(progress: SearchProgress) -> None:
@@ -177,7 +176,7 @@ class RoadRunner:
             trials=self.options.trials,
             budget=_left(seconds, began),
             seed=self.options.seed,
-            views=views,
+            views="all" if name == VIEWS else None,
             weights=self.options.weights,
             on_progress=watch,
         )
@@ -185,7 +184,7 @@ class RoadRunner:
             name,
             began,
             self._extracting,
-            reused=self._reused or (name == VIEWS and self._views_reused),
+            reused=self._reused or reused,
             valid_accuracy=result.leaderboard[0].score,
             trials=len(result.leaderboard),
             best_at=min(at for at, share in curve if share == curve[-1][1]),
@@ -289,11 +288,6 @@ class RoadRunner:
         """Return a road that began at a ``time.monotonic()``, and needs the seconds ``before`` of what was there already."""
         model, own = self._model(name), time.monotonic() - began
         return Road(name, seconds=before + own, own_seconds=own, model=model, size=model.stat().st_size, **known)
-
-
-def _begun(features: Path) -> bool:
-    """Return whether an earlier run has written a feature file, or parts of it."""
-    return features.exists() or has_rows(features)
 
 
 def _left(seconds: float | None, began: float) -> float | None:

@@ -8,9 +8,9 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -83,10 +83,6 @@ class Checkup:
     cache_bytes: int
     decode_rates: dict[str, float]
     expected: tuple[Expected, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``ffe doctor --json`` prints."""
-        return asdict(self)
 
 
 def checkup(on_step: Callable[[str], None] = lambda step: None) -> Checkup:

@@ -135,7 +135,8 @@ def evaluate(
     page = None if report is None else check_report(report)
     table = None if csv is None else check_answers(csv)
     predictor = Predictor(model, **options)
-    if unseen and not predictor.bundle.splits():
+    splits = predictor.bundle.splits()
+    if unseen and not splits:
         raise SpecError(
             f"'{predictor.bundle.path}' keeps no list of its photos (--anonymous), so nothing tells which it has not seen; "
             "leave --unseen out."
@@ -148,7 +149,6 @@ def evaluate(
     if predictor.views is not None and stored:
         raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
     images, probabilities, skipped = _predict_stored(predictor, path) if stored else _predict_images(predictor, path, progress)
-    splits = predictor.bundle.splits()
     known = {row.sha256 for row in splits if row.split != "test"}
     left_out = {row.sha256 for row in splits if not row.split}
     seen = np.asarray([digest in known for digest in images.sha256], bool)

@@ -19,7 +19,6 @@ from ffe.base.model_archive import HEAD
 from ffe.base.output_file import PAGE_MARK, write_output
 from ffe.base.text import plain
 from ffe.bundle.io import Bundle
-from ffe.bundle.manifest import Manifest
 from ffe.errors import DataError, SourceError, StoreError
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.folder_walk import list_files
@@ -223,20 +222,15 @@ def _stays(bundle: Bundle) -> str:
     """Return what a model keeps of photos that it was fitted on, and the command that makes it again."""
     as_they_are = any(name.endswith("vectors") and array.size for name, array in bundle.arrays(HEAD).items())
     what = "features of some training photos as they are" if as_they_are else "what it has learnt from the training photos"
-    again = _command(bundle.manifest, bundle.path)
-    return f"its {bundle.manifest.head.name} head keeps {what}; make it again without these photos: {again}"
-
-
-def _command(manifest: Manifest, path: Path) -> str:
-    """Return the command that makes a model again."""
-    output = f"-o {path} --overwrite"
-    if kind := manifest.training.get("kind"):
-        return f"ffe scratch PHOTOS {output}" if kind == "scratch" else f"ffe finetune PHOTOS --from START.ffe {output}"
-    head = manifest.head
-    if head.name == EnsembleHead.name:
-        return f"ffe tune FEATURES.h5 {output}"
-    settings = "".join(f" --set {name}={value}" for name, value in head.parameters.items())
-    return f"ffe train FEATURES.h5 {output} --head {head.name}{settings}"
+    head, output, kind = bundle.manifest.head, f"-o {bundle.path} --overwrite", bundle.manifest.training.get("kind")
+    if kind:
+        again = f"ffe scratch PHOTOS {output}" if kind == "scratch" else f"ffe finetune PHOTOS --from START.ffe {output}"
+    elif head.name == EnsembleHead.name:
+        again = f"ffe tune FEATURES.h5 {output}"
+    else:
+        settings = "".join(f" --set {name}={value}" for name, value in head.parameters.items())
+        again = f"ffe train FEATURES.h5 {output} --head {head.name}{settings}"
+    return f"its {head.name} head keeps {what}; make it again without these photos: {again}"
 
 
 def _in_page(path: Path, matches: _Matches) -> _Step:

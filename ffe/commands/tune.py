@@ -247,13 +247,11 @@ def _fits_afterwards(problem: Problem, spec: SearchSpec, report: bool) -> float:
 def _say_cost(problem: Problem, spec: SearchSpec) -> Cost:
     """Say what the search will take, before it starts."""
     cost = estimate(problem, spec)
-    trials = "as many trials as fit" if cost.trials is None else counted(cost.trials, "trial")
-    fits = "once" if len(problem.parts) == 1 else f"{len(problem.parts)} times"
     log.info(
         "searching %s: %s, each fitted %s on about %d %s; the search takes about %s and %s of memory",
         ", ".join(spec.heads),
-        trials,
-        fits,
+        "as many trials as fit" if cost.trials is None else counted(cost.trials, "trial"),
+        "once" if len(problem.parts) == 1 else f"{len(problem.parts)} times",
         round(float(np.mean([len(problem.plain(fit)) for fit, _ in problem.parts]))),
         "rows" if problem.image is None else "images and their views",
         rough_duration(cost.seconds),
