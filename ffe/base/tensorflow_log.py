@@ -49,10 +49,7 @@ def hold_descriptors() -> None:
 
 @contextlib.contextmanager
 def _descriptor_2_filtered() -> Iterator[None]:
-    """Hold back what is written to descriptor 2, and write it afterwards without greetings; all of it where there is an error.
-
-    What Python itself writes meanwhile is not held back; the stream for that stays open for handlers that kept it.
-    """
+    """Hold back what is not Python's on descriptor 2, and write it afterwards without greetings; all of it after an error."""
     try:
         kept, file = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
     except OSError:  # there is no standard error, or no place for a file: nothing is held back
@@ -77,7 +74,7 @@ def _descriptor_2_filtered() -> Iterator[None]:
         if beside is not None:
             sys.stderr.flush()
             sys.stderr = stream
-            beside.__init__(2, "w", closefd=False)  # type: ignore[misc]  # opens it anew, and closes its descriptor
+            beside.__init__(2, "w", closefd=False)  # type: ignore[misc]  # stays open for handlers that kept it
         file.seek(0)
         with contextlib.suppress(OSError):  # standard error is a pipe that nobody reads
             os.write(2, b"".join(line for line in file if not (imported and _GREETING.match(line))))

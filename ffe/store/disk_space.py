@@ -28,9 +28,9 @@ def file_bytes(rows: int, dims: int, itemsize: int, *, text: int, other: int = 0
 
 def text_bytes(rows: Sequence[schema.Row], skipped: Sequence[schema.Skipped]) -> int:
     """Return the bytes of all texts of a table, digests and splits left out."""
-    columns = [[row.path for row in rows], [row.group for row in rows]]
-    columns += [[item.path for item in skipped], [item.reason for item in skipped], [item.message for item in skipped]]
-    return sum(column_bytes(column) for column in columns) + _ROW * len(skipped)
+    columns = [[getattr(row, name) for row in rows] for name in ("path", "group")]
+    columns += [[getattr(item, name) for item in skipped] for name in ("path", "reason", "message")]
+    return sum(map(column_bytes, columns)) + _ROW * len(skipped)
 
 
 def column_bytes(texts: Sequence[str]) -> int:

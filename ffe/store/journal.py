@@ -32,21 +32,14 @@ _COMMIT_SECONDS = 5.0
 class Journal:
     """The rows of one unfinished run, beside the feature file that is being made; ``overwrite`` throws rows of another spec away.
 
-    Attributes:
-        grid: (h, w, c) of the features; None while there are none.
-        seconds: time that writing took so far, in the background.
-        reused_bytes: bytes of the finished file that are on the disk already, once its draft was asked for.
-
-    Raises:
-        StaleStoreError: there are rows of another spec.
-        StoreError: another process is writing the same output.
+    A StaleStoreError says that there are such rows; a StoreError, that another process is writing the same output.
     """
 
     def __init__(self, output: Path, spec: ExtractSpec, *, overwrite: bool = False) -> None:
         self.folder = journal_folder(output)
-        self.grid: tuple[int, int, int] | None = None
-        self.seconds = 0.0
-        self.reused_bytes = 0
+        self.grid: tuple[int, int, int] | None = None  # (h, w, c) of the features; None while there are none
+        self.seconds = 0.0  # that writing took so far, in the background
+        self.reused_bytes = 0  # of the finished file that are on the disk already, once its draft was asked for
         self._spec = spec
         self._names: list[str] = []  # of the rows of the draft, in order; empty for rows that are lost
         self._crc32: list[int] = []
