@@ -6,12 +6,12 @@ import numpy as np
 
 
 class WeightedAuc:
-    """Rows in the order of a score, ready to be weighted.
+    """Rows by a score float (N,) and whether they are positive, bool (N,), ready to be weighted.
 
     The area is the share of pairs of a positive and a negative row in which
     the positive one has the higher score, ties counted half (Hanley and McNeil
     1982, https://doi.org/10.1148/radiology.143.1.7063747); a row of weight w
-    counts as w rows. Takes scores float (N,) and positive bool (N,).
+    counts as w rows.
     """
 
     def __init__(self, scores: np.ndarray, positive: np.ndarray) -> None:

@@ -48,11 +48,8 @@ def compare(
     so with ``groups``, int64 (N,), the interval is what counts, and both are asked.
 
     Where the better of the two was chosen on these very rows, as after a
-    search, its lead is too good: the larger of two noisy figures tends to be
-    the luckier one. An interval that leaves out 0 only just says little then.
-
-    Raises:
-        DataError: there are no rows, a label is no class, or the shapes differ.
+    search, an interval that leaves out 0 only just says little: it was the luckier one.
+    A DataError where there are no rows, a label is no class, or the shapes differ.
     """
     if probabilities_a.shape != probabilities_b.shape or len(probabilities_a) != len(labels):
         raise DataError("The two classifiers were not asked about the same rows and classes; score both on the same ones.")

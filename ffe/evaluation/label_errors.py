@@ -38,12 +38,8 @@ def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[La
     where its most probable class is another than its label, reaches the threshold
     of that class, and is clear: at least ``SURE``, and ``AHEAD`` of its label. (The
     threshold alone would let a classifier that hardly learnt anything name rows.)
-    Where there are no issues, and fewer than half of the rows have a clear answer,
-    nothing is known of the labels.
-
     Issues are sorted by the normalised margin, the probability of the label less
-    that of the other class, to nine digits. Hard photos are found along with wrong
-    labels: the list is for looking at, not for relabelling unseen.
+    that of the other class, to nine digits. Hard photos are found along with them.
     """
     classes = probabilities.shape[1]
     check_labels(labels, classes)

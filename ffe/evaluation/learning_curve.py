@@ -79,10 +79,8 @@ def fit_learning_curve(
 
     Accuracies, in [0, 1], are the means of the fits on ``sizes`` photos; a standard
     error of them that is 0 or unknown (NaN) counts as the largest of the others. For fewer
-    than three sizes, or without any standard error, there is no fit.
-
-    Raises:
-        DataError: the three do not have one length, or a size is not above 0 or comes twice.
+    than three sizes, or without any standard error, there is no fit; a DataError where the
+    three do not have one length, or a size is not above 0 or comes twice.
     """
     if not len(sizes) == len(accuracies) == len(standard_errors) or not len(sizes):
         raise DataError("A growth curve needs a size, an accuracy and a standard error for each point; give as many of each.")

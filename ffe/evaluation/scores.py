@@ -75,9 +75,7 @@ def evaluate_probabilities(
 
     Rows that are not independent have the same number in ``groups``, int64 (N,); see ``intervals.resampled_weights``.
     The intervals of 25,000 rows of 2 classes take about two seconds and 60 MB.
-
-    Raises:
-        DataError: there are no rows, a label is no class, or the groups do not fit.
+    A DataError where there are no rows, a label is no class, or the groups do not fit.
     """
     check_labels(labels, len(class_names))
     numbers = group_numbers(groups, len(labels))

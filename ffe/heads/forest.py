@@ -46,7 +46,7 @@ class ForestHead(Head):
 
     def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
         """Fit on mapped rows; see ``Head``."""
-        model = new_forest(self.parameters, data.seed, data.class_weights).set_params(n_jobs=-1).fit(x, data.labels)
+        model = new_forest(self.parameters, data.seed, data.class_weights).fit(x, data.labels)
         trees = [estimator.tree_ for estimator in model.estimators_]
         counts = [tree.node_count for tree in trees]
         roots = np.cumsum([0, *counts])[:-1].astype(np.int64)
@@ -99,4 +99,5 @@ def new_forest(parameters: Mapping[str, Any], seed: int, class_weights: np.ndarr
         min_samples_leaf=parameters["min_samples_leaf"],
         class_weight=sklearn_weights(class_weights),
         random_state=seed,
+        n_jobs=-1,
     )

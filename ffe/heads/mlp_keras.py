@@ -82,11 +82,7 @@ def as_keras_model(feature_map: FeatureMap, layers: Layers) -> keras.Model:
 
 
 def map_features(x: keras.KerasTensor, feature_map: FeatureMap) -> keras.KerasTensor:
-    """Do with symbolic features (N, D) what a fitted map does; what it has learnt is constant, not to be trained.
-
-    The square root has no gradient where its argument is below a millionth: it
-    would be infinite at 0, and features after a ReLU often are.
-    """
+    """Do with symbolic features (N, D) what a fitted map does; what it has learnt is constant, not to be trained."""
     import keras
 
     ops = keras.ops
@@ -101,7 +97,7 @@ def map_features(x: keras.KerasTensor, feature_map: FeatureMap) -> keras.KerasTe
         x = parts[0] if len(parts) == 1 else keras.layers.Concatenate()(parts)
     if feature_map.scaling == "sqrt_l2":
         size = ops.abs(x)
-        steep = size < _STEEP
+        steep = size < _STEEP  # no gradient there: it would be infinite at 0, which features after a ReLU often are
         root = ops.where(steep, ops.sqrt(ops.stop_gradient(size)), ops.sqrt(ops.where(steep, ops.ones_like(size), size)))
         x = ops.sign(x) * root
     if feature_map.scaling in {"l2", "sqrt_l2"}:

@@ -20,6 +20,7 @@ def forest_outcomes(request: ScoreRequest) -> list[Outcome]:
     From the same seed, a forest of 400 trees begins with those of one of 100.
     """
     problem, sets, executions = request.problem, request.sets, request.executions
+    parts = len(problem.parts)
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, parameters in enumerate(sets):
         key = tuple(sorted((name, str(value)) for name, value in parameters.items() if name != "trees"))
@@ -33,8 +34,7 @@ def forest_outcomes(request: ScoreRequest) -> list[Outcome]:
         nodes: dict[int, list[int]] = {i: [] for i in positions}
         for execution in range(executions):
             for fit, score in problem.parts:
-                forest = new_forest(tall, request.seed + execution, problem.class_weights).set_params(n_jobs=-1)
-                forest.fit(x[fit], problem.labels[fit])
+                forest = new_forest(tall, request.seed + execution, problem.class_weights).fit(x[fit], problem.labels[fit])
                 held = np.ascontiguousarray(x[score], np.float32)
                 each = joblib.Parallel(n_jobs=-1, prefer="threads")(
                     joblib.delayed(tree.predict_proba)(held) for tree in forest.estimators_
@@ -45,7 +45,6 @@ def forest_outcomes(request: ScoreRequest) -> list[Outcome]:
                     trees = sets[i]["trees"]
                     answers[i].append((sums[trees - 1] / trees).astype(np.float32))
                     nodes[i].append(int(counts[trees - 1]))
-        parts = len(problem.parts)
         fits = executions * parts * sum(sets[i]["trees"] for i in positions)
         for i in positions:
             seconds = (time.monotonic() - started) * sets[i]["trees"] / fits
