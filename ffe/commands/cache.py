@@ -29,11 +29,7 @@ _IN_ROOT = {
 # what lies beside outputs: kind -> (what it is, names of folders, names of files)
 _BESIDE = {
     "trials": ("finished trials of searches that were interrupted", ("*.search",), TRIALS),
-    "activations": (
-        "activations of fine-tuning",
-        ("*.cache", "activations"),
-        r".+-[0-9a-f]{12}\.h5|made-for-one-run\.txt",
-    ),
+    "activations": ("activations of fine-tuning", ("*.cache", "activations"), r".+-[0-9a-f]{12}\.h5|made-for-one-run\.txt"),
 }
 KINDS = (*_IN_ROOT, *_BESIDE)
 
