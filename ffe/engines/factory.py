@@ -125,9 +125,8 @@ def open_engine(
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
     if chosen == "openvino":
-        if name == "openvino" or quantized is not None:
-            return _on_openvino(spec, quantized or float_model(spec, weights), batch_size)
-        if (ir := float_model_if_any(spec, weights)) is not None:
+        ir = quantized or (float_model if name == "openvino" else float_model_if_any)(spec, weights)
+        if ir is not None:
             return _on_openvino(spec, ir, batch_size)
     from ffe.backbones.keras_build import build
 

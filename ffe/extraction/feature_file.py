@@ -17,7 +17,7 @@ from ffe.base.text import REPLACE, counted, none_could
 from ffe.dataset.class_checks import check_readable
 from ffe.errors import SourceError, StaleStoreError
 from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, known, removed_text
-from ffe.extraction.missing_images import gone_after, refuse_losses, refuse_mass_loss
+from ffe.extraction.missing_images import lost_rows, refuse_losses, refuse_mass_loss
 from ffe.extraction.request import Job, refuse_other_spec
 from ffe.extraction.views import count_of, names_of
 from ffe.images.file_names import ByName
@@ -152,7 +152,7 @@ def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> t
     """Put the feature file in place, unless it says all this already: its rows, the files that gave none, what changed."""
     job, existing, journal = plan.job, plan.existing, plan.journal
     table, counts = table_of(job, rows, skipped), counts_of(job, rows)
-    changed = Changes(unchanged=len(rows)) if plan.written else changes(existing, table[0])
+    changed, removed = (Changes(unchanged=len(rows)), []) if plan.written else changes(existing, table[0])
     if not rows or plan.grid is None:
         first = table[1][0]
         raise SourceError(
@@ -161,10 +161,10 @@ def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> t
         )
     kept = " Features that were computed are kept for the same command."
     check_readable(job.found.class_names, job.records, {i: item.message for i, item in skipped.items()}, kept)
-    if existing is not None and changed.removed:
-        refuse_mass_loss(job, existing, gone_after(job, existing, table[0]))
-        dropped = counted(changed.removed, "row was", "rows were")
-        why, lost = removed_text(existing, *table, job.found.root)
+    if existing is not None and removed:
+        refuse_mass_loss(job, existing, lost_rows(job, existing, set(removed)))
+        dropped = counted(len(removed), "row was", "rows were")
+        why, lost = removed_text(removed, table[1], job.found.root)
         log.log(logging.WARNING if lost else logging.INFO, "%s dropped from '%s': %s", dropped, job.output, why)
 
     def features(row: Row) -> np.ndarray:

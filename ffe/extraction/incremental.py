@@ -120,22 +120,11 @@ class Changes:
     renamed: int = 0  # rows of the same content under another path, one for each path that is gone
 
 
-def changes(existing: FeatureStore | None, rows: Sequence[Row]) -> Changes:
-    """Count what changed; without an old file all rows are new."""
-    before, after, gone = _compared(existing, rows)
-    stayed = before.keys() & after.keys()
-    renamed = len(before) - len(stayed) - len(gone)
-    unchanged = len(before.items() & after.items())
-    return Changes(unchanged, len(after) - len(stayed) - renamed, len(stayed) - unchanged, len(gone), renamed)
+def changes(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[Changes, list[str]]:
+    """Count what changed, and return the paths of an old file that no row has any more, and whose content is under no other.
 
-
-def removed_paths(existing: FeatureStore | None, rows: Sequence[Row]) -> list[str]:
-    """Return the paths of an old file that no row has any more, and whose content has not come under another path."""
-    return _compared(existing, rows)[2]
-
-
-def _compared(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Return {path: digest} of an old file, and of rows, and ``removed_paths``; a path that looks like an old one is that one."""
+    Without an old file all rows are new; a path that looks like an old one is that one.
+    """
     old = ByName(() if existing is None else zip(existing.paths, existing.sha256, strict=True))
     before, after = dict(old.items()), {old.spelt(row.path) or row.path: row.sha256 for row in rows}
     come = Counter(sha256 for path, sha256 in after.items() if path not in before)
@@ -145,12 +134,15 @@ def _compared(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[dict[
             come[before[path]] -= 1
         else:
             removed.append(path)
-    return before, after, removed
+    stayed = before.keys() & after.keys()
+    renamed = len(before) - len(stayed) - len(removed)
+    unchanged = len(before.items() & after.items())
+    new = len(after) - len(stayed) - renamed
+    return Changes(unchanged, new, len(stayed) - unchanged, len(removed), renamed), removed
 
 
-def removed_text(existing: FeatureStore, rows: Sequence[Row], skipped: Sequence[Skipped], folder: Path) -> tuple[str, bool]:
+def removed_text(paths: Sequence[str], skipped: Sequence[Skipped], folder: Path) -> tuple[str, bool]:
     """Say why rows of an old file are not in the new one, and whether any is lost: a shorter list is what somebody wanted."""
-    paths = removed_paths(existing, rows)
     unreadable = {item.path for item in skipped}.intersection(paths)
     unlisted = sum(path not in unreadable and (folder / path).exists() for path in paths)
     causes = [

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import counted, few
 from ffe.dataset.class_checks import check_readable
 from ffe.errors import SourceError
-from ffe.extraction.incremental import removed_paths
 from ffe.extraction.request import Job
 from ffe.images.file_names import ByName
 from ffe.images.sources import UNLABELLED
 from ffe.store.reader import FeatureStore
-from ffe.store.schema import Row
 
 LEAST = 10  # images of a file, below which nothing is a mass
 SHARE = 0.5  # of its images, above which it is one
@@ -30,7 +28,7 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
         new = Counter(stamps[i][0] for i in there if job.records[i].path not in known)
         sizes = existing.stat[:, 0].tolist()
         gone, unknown = [], 0  # an image of no known size may be any of the new files
-        for row in _unlisted(job, existing, names):
+        for row in lost_rows(job, existing, {path for path in existing.paths if path not in names}):
             if new[sizes[row]] > 0:
                 new[sizes[row]] -= 1
             elif sizes[row] < 0 and unknown < new.total():
@@ -46,19 +44,13 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
     check_readable(job.found.class_names, job.records, missing)
 
 
-def gone_after(job: Job, existing: FeatureStore, rows: Sequence[Row]) -> list[int]:
-    """Return the rows of a feature file whose images are in none of the new rows, under no name; views do not count."""
-    removed = set(removed_paths(existing, rows))
-    return [row for row in _unlisted(job, existing, ByName((row.path, None) for row in rows)) if existing.paths[row] in removed]
-
-
-def _unlisted(job: Job, existing: FeatureStore, names: ByName[None]) -> list[int]:
-    """Return the rows of images that are not among some; but for those that lie where they lay, and are not asked for."""
+def lost_rows(job: Job, existing: FeatureStore, paths: Set[str]) -> list[int]:
+    """Return the rows of images of some paths; but for those that lie where they lay, and are not asked for."""
     asked = ByName((record.path, None) for record in job.records)
     return [
         row
         for row in existing.plain.tolist()
-        if (path := existing.paths[row]) not in names and (path in asked or not (job.found.root / path).exists())
+        if (path := existing.paths[row]) in paths and (path in asked or not (job.found.root / path).exists())
     ]
 
 
