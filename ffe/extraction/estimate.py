@@ -172,7 +172,7 @@ def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **ke
 def _asked_for(job: Job, records: Sequence[Record]) -> int:
     """Count the rows of an unfinished run that this one can use: those of views that differ otherwise, it cannot."""
     plain = names_of(None)
-    suffixes = () if job.views is None else tuple(names_of(job.views.augment)("", v) for v in range(1, 1 + job.views.count))
+    suffixes = () if job.views is None else tuple(names_of(job.views)("", v) for v in range(1, 1 + job.views.count))
     names = {name for record in records for name in record.names}
     return sum(name == plain(name[:64], 0) or name.endswith(suffixes) for name in names)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -52,7 +52,7 @@ class Plan:
     @cached_property
     def name(self) -> Callable[[str, int], str]:
         """What features are kept under: (digest, view) -> name."""
-        return names_of(None if self.job.views is None else self.job.views.augment)
+        return names_of(self.job.views)
 
     @cached_property
     def stored(self) -> dict[str, int]:
@@ -60,7 +60,7 @@ class Plan:
         existing = self.existing
         if existing is None or self.written:
             return {}
-        name = names_of(None if existing.made_views is None else existing.made_views.augment)
+        name = names_of(existing.made_views)
         return {name(*key): i for i, key in enumerate(zip(existing.sha256, existing.views.tolist(), strict=True))}
 
 
@@ -100,20 +100,17 @@ def open_existing(job: Job, spec: ExtractSpec) -> Iterator[FeatureStore | None]:
         yield existing
 
 
-def table_of(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[Skipped]]:
-    """Return the rows of the images, without views, and the skipped files, in the order of the feature file."""
+def _table(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[int], list[Skipped]]:
+    """Return the rows of the images, how many views each has, and the skipped files, in the order of the feature file."""
     left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
-    return [rows[i] for i in sorted(rows)], sorted([*left_out, *skipped.values()], key=lambda item: item.path)
+    positions = sorted(rows)
+    counts = [count_of(job.records[i], job.views) for i in positions]
+    return [rows[i] for i in positions], counts, sorted([*left_out, *skipped.values()], key=lambda item: item.path)
 
 
 def says_all(job: Job, existing: FeatureStore | None, found: Known) -> bool:
     """Return whether the existing file says all that a job asks for, as far as stamps tell."""
-    return not found.read and same_table(job, existing, *table_of(job, found.rows, found.skipped), counts_of(job, found.rows))
-
-
-def counts_of(job: Job, rows: dict[int, Row]) -> list[int]:
-    """Return how many views each image has, in the order of the feature file."""
-    return [count_of(job.records[i], job.views) for i in sorted(rows)]
+    return not found.read and _same_table(job, existing, *_table(job, found.rows, found.skipped))
 
 
 def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
@@ -126,7 +123,7 @@ def in_place(job: Job, existing: FeatureStore | None) -> bool:
     return existing is None and compression_of(job, existing) == "none"
 
 
-def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped: list[Skipped], counts: Sequence[int]) -> bool:
+def _same_table(job: Job, existing: FeatureStore | None, rows: list[Row], counts: list[int], skipped: list[Skipped]) -> bool:
     """Return whether the existing file says all this already; views stand behind their images, and say what those say."""
     if existing is None or existing.schema < SCHEMA or existing.parts or existing.compression != compression_of(job, existing):
         return False
@@ -151,12 +148,12 @@ def same_table(job: Job, existing: FeatureStore | None, rows: list[Row], skipped
 def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[int, list[Skipped], Changes]:
     """Put the feature file in place, unless it says all this already: its rows, the files that gave none, what changed."""
     job, existing, journal = plan.job, plan.existing, plan.journal
-    table, counts = table_of(job, rows, skipped), counts_of(job, rows)
-    changed, removed = (Changes(unchanged=len(rows)), []) if plan.written else changes(existing, table[0])
+    images, counts, unread = _table(job, rows, skipped)
+    changed, removed = (Changes(unchanged=len(rows)), []) if plan.written else changes(existing, images)
     if not rows or plan.grid is None:
-        first = table[1][0]
+        first = unread[0]
         raise SourceError(
-            f"{none_could(len(table[1]), 'file')} be read (the first, '{job.found.root / first.path}': {first.message}); "
+            f"{none_could(len(unread), 'file')} be read (the first, '{job.found.root / first.path}': {first.message}); "
             "check the paths, and that they are pictures."
         )
     kept = " Features that were computed are kept for the same command."
@@ -164,15 +161,15 @@ def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> t
     if existing is not None and removed:
         refuse_mass_loss(job, existing, lost_rows(job, existing, set(removed)))
         dropped = counted(len(removed), "row was", "rows were")
-        why, lost = removed_text(removed, table[1], job.found.root)
+        why, lost = removed_text(removed, unread, job.found.root)
         log.log(logging.WARNING if lost else logging.INFO, "%s dropped from '%s': %s", dropped, job.output, why)
 
     def features(row: Row) -> np.ndarray:
         name = plan.name(row.sha256, row.view)
         return existing.raw_row(plan.stored[name]) if existing is not None and name in plan.stored else journal.row(name)
 
-    if not plan.written and not same_table(job, existing, *table, counts):
-        each = ((row, view) for row, count in zip(table[0], counts, strict=True) for view in range(1 + count))
+    if not plan.written and not _same_table(job, existing, images, counts, unread):
+        each = ((row, view) for row, count in zip(images, counts, strict=True) for view in range(1 + count))
         all_rows = [replace(row, view=view) if view else row for row, view in each]
         in_order = [plan.name(row.sha256, row.view) for row in all_rows]
         write_store(
@@ -182,7 +179,7 @@ def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> t
             class_names=job.found.class_names,
             rows=all_rows,
             features=features,
-            skipped=table[1],
+            skipped=unread,
             judged_by=JUDGED_BY,
             source=job.source,
             quantized=plan.quantized,
@@ -190,4 +187,4 @@ def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> t
             views=job.views,
             draft=journal.draft(in_order) if in_place(job, existing) else None,
         )
-    return len(counts) + sum(counts), table[1], changed
+    return len(counts) + sum(counts), unread, changed

@@ -70,7 +70,7 @@ def shared_count(asked: ViewsSpec | None, made: ViewsSpec | None) -> int:
     return asked.count if asked is not None and made is not None and asked.augment == made.augment else 0
 
 
-def names_of(augment: AugmentSpec | None) -> Callable[[str, int], str]:
+def names_of(views: ViewsSpec | None) -> Callable[[str, int], str]:
     """Return what names features by what made them, a view's augmentation too: (digest of the content, view) -> name."""
-    made = "" if augment is None else bytes_digest(canonical_json(augment.to_json()))[:16]
+    made = "" if views is None else bytes_digest(canonical_json(views.augment.to_json()))[:16]
     return lambda sha256, view: f"{sha256} {view} {made}" if view else sha256
