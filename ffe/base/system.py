@@ -19,6 +19,7 @@ DISK_IS_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # numbers
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
+_MEMINFO = Path("/proc/meminfo")
 _INT8_FLAGS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"}
 _ISAS_WITHOUT_VNNI = {"SSE41", "AVX", "AVX2", "AVX512_CORE"}
 _KEEP_SIZE = 1  # of fallocate(2): take the blocks, leave the length as it is
@@ -37,9 +38,7 @@ def cores() -> int:
 
 def free_memory() -> int:
     """Return the bytes of memory that can be taken without swapping; a container's limit counts."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
+    _, free = _memory()
     limit, used, words = _cgroup("memory.max"), _cgroup("memory.current"), _cgroup("memory.stat")
     if "".join(limit).isdigit() and used:
         stat = dict(zip(words[::2], words[1::2], strict=False))
@@ -50,10 +49,20 @@ def free_memory() -> int:
 
 def total_memory() -> int:
     """Return the bytes of memory of the machine, or of the container."""
+    (total, _), limit = _memory(), "".join(_cgroup("memory.max"))
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _memory() -> tuple[int, int]:
+    """Return the bytes of memory of the machine, and of what is available; where Linux tells, psutil need not load."""
+    with contextlib.suppress(OSError, LookupError, ValueError):
+        lines = (line.split() for line in _MEMINFO.read_text().splitlines())
+        found = {words[0]: int(words[1]) << 10 for words in lines}
+        return found["MemTotal:"], min(found["MemTotal:"], found["MemAvailable:"])
     import psutil
 
-    total, limit = int(psutil.virtual_memory().total), "".join(_cgroup("memory.max"))
-    return min(total, int(limit)) if limit.isdigit() else total
+    memory = psutil.virtual_memory()
+    return int(memory.total), int(memory.available)
 
 
 def _cgroup(name: str) -> list[str]:

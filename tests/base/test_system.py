@@ -24,8 +24,12 @@ def test_a_containers_quota_of_cores_counts(monkeypatch: pytest.MonkeyPatch, tmp
     assert machine.cores() == expected
 
 
-def test_memory_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", ["", "MemTotal: 2 kB", "no: numbers", None])
+def test_memory_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str | None) -> None:
     monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    if told is not None:  # no Linux, or one that tells nothing of use
+        (tmp_path / "meminfo").write_text(told)
+        monkeypatch.setattr(machine, "_MEMINFO", tmp_path / "meminfo")
     assert machine.total_memory() == psutil.virtual_memory().total
     assert 0 < machine.free_memory() <= machine.total_memory()
 
