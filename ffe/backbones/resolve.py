@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ffe.backbones import keras_build
 from ffe.backbones.catalog import DEFAULT, check_size, find
+from ffe.backbones.registry import Wish, source_of
 from ffe.backbones.trained import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
 from ffe.base.openvino_ir import IrModel
@@ -23,12 +26,13 @@ def make_spec(
     dtype: StoredDtype = "float32",
     decode: Decode = "exact",
     *,
+    changes: Mapping[str, Any] | None = None,
     download: bool = True,
 ) -> tuple[ExtractSpec, Weights]:
     """Turn what a user asks for (see ``ffe.extract``) into a spec, and find the weights; ``download``: also elsewhere.
 
-    A model file (``.ffe``) as ``backbone``, or as ``weights``, stands for its backbone, with its size and layer. A wish that
-    cannot be met is a BackboneError, WeightsError or SpecError.
+    A model file (``.ffe``) as ``backbone``, or as ``weights``, stands for its backbone, with its size and layer. ``changes`` are
+    fields of the ``PreprocessSpec`` that the user names. A wish that cannot be met is a BackboneError, WeightsError or SpecError.
     """
     height_width = (size, size) if isinstance(size, int) else size
     if backbone is None:
@@ -37,6 +41,14 @@ def make_spec(
         found, of_model = _backbone_in_model(backbone, height_width, weights)
         source = replace(of_model.backbone, layer=layer or of_model.backbone.layer)
         return ExtractSpec(source, replace(of_model.preprocess, decode=decode), precision, dtype), found
+    if (library := source_of(backbone)) is not None:
+        wish = Wish(backbone, height_width, weights, layer, changes or {}, download)
+        made, preprocess, found = library.resolve(wish)
+        return ExtractSpec(made, replace(preprocess, decode=decode), precision, dtype), found
+    if changes:
+        raise BackboneError(
+            f"How pictures are prepared for the backbone '{backbone}' is fixed; leave --{' and --'.join(sorted(changes))} out."
+        )
     row = find(backbone)
     preprocess = PreprocessSpec(height_width or (row.size, row.size), row.mode, decode=decode)
     check_size(row, preprocess.size)
@@ -63,7 +75,7 @@ def _backbone_in_model(backbone: str, size: tuple[int, int] | None, weights: str
 
 def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool = True) -> Weights:
     """Find the very weights that a spec was made with, as ``make_spec`` does; others, or none, are a WeightsError."""
-    row = find(spec.backbone.name)
+    name = spec.backbone.name
     if is_model_file(weights):
         found, of_model = find_in_model(Path(weights))
         if of_model.backbone != replace(spec.backbone, layer=of_model.backbone.layer):
@@ -74,16 +86,19 @@ def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool =
         return found
     if spec.backbone.weights in LEARNT:
         raise WeightsError(
-            f"The backbone of these features was trained by ffe, and exists in its model file alone ({row.name}, weights "
+            f"The backbone of these features was trained by ffe, and exists in its model file alone ({name}, weights "
             f"{spec.backbone.weights_sha256[:12]}); pass that file with --weights MODEL.ffe."
         )
     wanted = "random" if spec.backbone.weights == "random" else weights
-    found = resolve(row, spec.preprocess.size, wanted, download=keras_build.download if download else None)
+    if (source := source_of(name)) is not None:
+        found = source.find_weights(spec.backbone, wanted, download=download)
+    else:
+        found = resolve(find(name), spec.preprocess.size, wanted, download=keras_build.download if download else None)
     if found.path is None and spec.backbone.weights != "random":
         raise WeightsError("The features were made with pretrained weights, not random ones; leave --weights random out.")
     if found.sha256 != spec.backbone.weights_sha256:
         raise WeightsError(
-            f"The weights of '{row.name}' in '{found.path}' (SHA-256 {found.sha256[:12]}) are not those that made "
+            f"The weights of '{name}' in '{found.path}' (SHA-256 {found.sha256[:12]}) are not those that made "
             f"the features ({spec.backbone.weights_sha256[:12]}); pass the right file with --weights PATH."
         )
     return found

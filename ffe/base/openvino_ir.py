@@ -9,6 +9,7 @@ import json
 import math
 import re
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ffe.base.digests import bytes_digest, canonical_json
+from ffe.errors import EngineError, one_line
 
 GRAPH = "graph.xml"
 WEIGHTS = "weights.bin"
@@ -40,6 +42,22 @@ _BITS = {
     **dict.fromkeys(("i4", "u4"), 4),
     "u1": 1,
 }
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its usage reports: where the package that sends them is missing, they are not sent.
+
+    https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
+    """
+    if "openvino_telemetry" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except Exception as error:  # a missing system library shows as ImportError or OSError, an old CPU as others
+        raise EngineError(
+            f"OpenVINO does not work on this machine ({one_line(error)}); 'ffe doctor' shows more, or use --engine keras."
+        ) from error
+    return openvino
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.keras_build import build
+from ffe.backbones.registry import source_of
 from ffe.backbones.resolve import weights_of
 from ffe.backbones.weights import Weights
 from ffe.base.file_access import first_bytes, unopened
@@ -24,7 +25,7 @@ from ffe.base.text import overwrite_refusal
 from ffe.bundle.card import model_card
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
-from ffe.engines.factory import float_model_if_any, open_saved_engine
+from ffe.engines.factory import float_model, float_model_if_any, open_saved_engine
 from ffe.errors import BundleError, ReportError
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
@@ -101,6 +102,8 @@ def write_model(path: Path, manifest: Manifest, head: Head, splits: list[SplitRo
     with tempfile.TemporaryDirectory(prefix="ffe-bundle-") as folder:
         if isinstance(found, IrModel):
             ir = found
+        elif found is not None and source_of(spec.backbone.name) is not None:
+            ir = float_model(spec, found)
         elif found is not None and spec.backbone.name != FAKE:
             file = Path(folder) / BACKBONE
             build(spec, found).save(file)

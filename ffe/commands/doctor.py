@@ -106,7 +106,7 @@ def checkup(on_step: Callable[[str], None] = lambda step: None) -> Checkup:
 
 def _check_openvino() -> str:
     """Compile and run a model of one node; return what it ran on."""
-    from ffe.engines.openvino import import_openvino
+    from ffe.base.openvino_ir import import_openvino
 
     ov = import_openvino()
     image = ov.opset13.parameter([1, 4], ov.Type.f32)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ffe.backbones.catalog import FAKE
+from ffe.backbones.registry import source_of
 from ffe.backbones.trained import LEARNT
 from ffe.backbones.weights import Weights
 from ffe.base.forks import check_tensorflow
@@ -59,6 +60,15 @@ def check_engine(name: str, precision: Precision = "float32") -> None:
         raise EngineError(f"The engine openvino has no precision {precision}; use --engine keras, or --precision float32.")
 
 
+def check_foreign(backbone: str, name: str, precision: Precision) -> None:
+    """Raise an EngineError if a backbone that is none of Keras's cannot run so."""
+    check_engine("openvino" if name == "auto" else name, precision)
+    if name == "keras":
+        raise EngineError(
+            f"The backbone '{backbone}' is none of Keras's, so the engine keras cannot run it; use --engine openvino."
+        )
+
+
 def _choose(name: str, precision: Precision) -> str:
     """Return ``keras`` or ``openvino``: where there is no GPU, OpenVINO is the faster."""
     check_engine(name, precision)
@@ -98,7 +108,7 @@ def float_model_if_any(spec: ExtractSpec, weights: Weights) -> IrModel | None:
     """Return the float32 IR model of a spec; None where OpenVINO has none, which is said if it is a failure."""
     if spec.precision != "float32" or spec.backbone.name == FAKE or not has_openvino():
         return None
-    from ffe.engines.openvino import import_openvino
+    from ffe.base.openvino_ir import import_openvino
 
     try:
         import_openvino()
@@ -121,6 +131,9 @@ def open_engine(
     ``batch_size`` None is the engine's own choice; ``quantized`` is the int8 model, where the spec has one. An engine that
     there is not, or that cannot run this here, is an EngineError.
     """
+    if source_of(spec.backbone.name) is not None:
+        check_foreign(spec.backbone.name, name, spec.precision)
+        return _on_openvino(spec, quantized or float_model(spec, weights), batch_size)
     chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)

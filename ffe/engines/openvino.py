@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffe.base.openvino_ir import IrModel, check_graph
+from ffe.base.openvino_ir import IrModel, check_graph, import_openvino
 from ffe.base.system import cores
 from ffe.engines.base import Engine, grid_of, padded
 from ffe.errors import EngineError, one_line
@@ -24,22 +23,6 @@ if TYPE_CHECKING:
 BATCH_SIZE = 8
 
 _engines: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
-
-
-def import_openvino() -> Any:
-    """Import OpenVINO without its usage reports: where the package that sends them is missing, they are not sent.
-
-    https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
-    """
-    if "openvino_telemetry" not in sys.modules:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    try:
-        import openvino
-    except Exception as error:  # a missing system library shows as ImportError or OSError, an old CPU as others
-        raise EngineError(
-            f"OpenVINO does not work on this machine ({one_line(error)}); 'ffe doctor' shows more, or use --engine keras."
-        ) from error
-    return openvino
 
 
 class OpenVinoEngine(Engine):

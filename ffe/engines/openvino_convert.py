@@ -1,4 +1,4 @@
-"""Keras model -> OpenVINO IR, and float32 -> int8."""
+"""A backbone of any library -> OpenVINO IR, and float32 -> int8."""
 
 from __future__ import annotations
 
@@ -15,19 +15,31 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.keras_build import build
+from ffe.backbones.registry import Network, source_of
 from ffe.backbones.weights import Weights
-from ffe.base.openvino_ir import IrModel
+from ffe.base.openvino_ir import IrModel, import_openvino
 from ffe.base.system import free_disk
 from ffe.base.text import bytes_text
 from ffe.engines.model_cache import model_key
-from ffe.engines.openvino import import_openvino
 from ffe.errors import EngineError, missing, one_line
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
-from ffe.specs import ExtractSpec, PreprocessMode
+from ffe.specs import ExtractSpec, PreprocessSpec
 
 
 def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
-    """Build the backbone of a spec with Keras, and turn it into a float32 IR model."""
+    """Build the backbone of a spec in its own library, and turn it into a float32 IR model."""
+    ov = import_openvino()
+    source = source_of(spec.backbone.name)
+    record = {"backbone": spec.backbone.name, "key": model_key(spec), "openvino": ov.__version__}
+    if source is None:
+        return to_ir(_with_scaling(_from_keras(spec, weights), "NHWC", spec.preprocess), record)
+    network = source.to_openvino(spec.backbone, spec.preprocess.size, weights)
+    model = _with_scaling(network.model, network.input_layout, spec.preprocess)
+    return to_ir(_as_rows(model, network), {**record, "layout": network.layout.to_json()})
+
+
+def _from_keras(spec: ExtractSpec, weights: Weights) -> Any:
+    """Return an ``openvino.Model`` of a backbone of Keras, from float32 (N, H, W, 3), scaled."""
     import keras
 
     if keras.config.backend() != "tensorflow":
@@ -35,29 +47,25 @@ def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
             f"OpenVINO converts from TensorFlow, but Keras runs on {keras.config.backend()}; "
             "set KERAS_BACKEND=tensorflow for the first run, or use --engine keras."
         )
-    ov = import_openvino()
     model = build(replace(spec, precision="float32", quantized_sha256=None), weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # OpenVINO calls the model with a list of one input
         try:
-            converted = ov.convert_model(model)
+            return import_openvino().convert_model(model)
         except Exception as error:  # OpenVINO raises many kinds where it does not know a layer
             raise EngineError(_failed("convert", spec.backbone.name, error, "--engine keras")) from error
-    return to_ir(
-        _with_scaling(converted, spec.preprocess.mode),
-        {"backbone": spec.backbone.name, "key": model_key(spec), "openvino": ov.__version__},
-    )
 
 
-def _with_scaling(model: Any, mode: PreprocessMode) -> Any:
-    """Put in front of a model what ``ffe.images.preprocess`` does: uint8 RGB in, scaled floats on."""
+def _with_scaling(model: Any, layout: str, preprocess: PreprocessSpec) -> Any:
+    """Put in front of a model what ``ffe.images.preprocess`` does: uint8 (N, H, W, 3), RGB, in; scaled floats on."""
     ov = import_openvino()
     from openvino.preprocess import PrePostProcessor
 
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    steps.input().model().set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout(layout))
     scaling = steps.input().preprocess().convert_element_type(ov.Type.f32)
+    mode = preprocess.mode
     if mode == "caffe":
         scaling.reverse_channels().mean(list(CAFFE_BGR_MEAN))
     elif mode == "tf":
@@ -66,6 +74,21 @@ def _with_scaling(model: Any, mode: PreprocessMode) -> Any:
         mean, deviation = (np.asarray(values) * 255 for values in (TORCH_RGB_MEAN, TORCH_RGB_STD))
         scaling.mean(mean.tolist()).scale(deviation.tolist())
     return steps.build()
+
+
+def _as_rows(model: Any, network: Network) -> Any:
+    """Flatten the outputs of a model, channels innermost, and put them side by side: float32 (N, D)."""
+    ov = import_openvino()
+    from openvino import opset13 as ops
+
+    rows = []
+    for output, axes in zip(model.outputs, network.output_layouts, strict=True):
+        node = output.get_node().input_value(0)
+        if axes == "NCHW":
+            node = ops.transpose(node, np.array([0, 2, 3, 1])).output(0)
+        rows.append(ops.reshape(node, np.array([0, -1]), special_zero=True))
+    joined = ops.concat(rows, 1) if len(rows) > 1 else rows[0]
+    return ov.Model([joined], model.get_parameters(), "features")
 
 
 def _failed(what: str, backbone: str, error: Exception, instead: str) -> str:

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.catalog import FAKE
+from ffe.backbones.registry import source_of
 from ffe.backbones.resolve import with_model
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import free_disk
 from ffe.base.text import bytes_text
 from ffe.engines.base import grid_of
+from ffe.engines.factory import open_engine
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
 from ffe.extraction.feature_file import Plan, in_place, open_existing, says_all
@@ -181,6 +183,8 @@ def _grid(job: Job) -> tuple[int, int, int]:
     """Build a backbone to see the shape of its features."""
     if job.spec.backbone.name == FAKE:
         return FakeEngine.grid
+    if source_of(job.spec.backbone.name) is not None:
+        return open_engine(replace(job.spec, precision="float32"), job.weights).grid
     log.info("loading the backbone %s to see the shape of its features", job.spec.backbone.name)
     from ffe.backbones.keras_build import build
 

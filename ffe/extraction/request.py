@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
+from ffe.backbones.registry import source_of
 from ffe.backbones.resolve import make_spec, weights_of
 from ffe.backbones.trained import is_model_file
 from ffe.backbones.weights import Weights
@@ -16,7 +17,7 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_folder
 from ffe.base.system import collector_paused, has_vnni
 from ffe.base.text import REPLACE
-from ffe.engines.factory import check_engine, int8_text
+from ffe.engines.factory import check_engine, check_foreign, int8_text
 from ffe.engines.model_cache import is_cached, model_key
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.extraction.batch_size import check_batch
@@ -99,7 +100,10 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
     spec, weights = _spec_and_weights(options, own, download)
     check_batch(options.batch_size, spec.preprocess.size)
     check_engine(options.engine, spec.precision)
-    if spec.backbone.layer is not None and not is_cached(spec):
+    foreign = source_of(spec.backbone.name) is not None  # resolving it has checked the layer
+    if foreign:
+        check_foreign(spec.backbone.name, options.engine, spec.precision)
+    if spec.backbone.layer is not None and not foreign and not is_cached(spec):
         from ffe.backbones.keras_build import check_layer
 
         check_layer(spec, weights)
@@ -136,7 +140,8 @@ def _spec_and_weights(options: ExtractOptions, own: ExtractSpec | None, download
         options.precision or own.precision,
         options.dtype or own.dtype,
     )
-    check_size(find(own.backbone.name), spec.preprocess.size)
+    if source_of(own.backbone.name) is None:
+        check_size(find(own.backbone.name), spec.preprocess.size)
     usual = find(DEFAULT)
     if spec == own and (own.backbone.name, *size) != (DEFAULT, usual.size, usual.size):
         whose = path if path.exists() or like is None else like

@@ -156,7 +156,7 @@ def test_doctor_says_what_does_not_work(doctor_cache: Path, monkeypatch: pytest.
     def broken() -> object:
         raise ImportError("libtbb.so.12: cannot open shared object file")
 
-    monkeypatch.setattr("ffe.engines.openvino.import_openvino", broken)
+    monkeypatch.setattr("ffe.base.openvino_ir.import_openvino", broken)
     result = CliRunner().invoke(cli, ["doctor"])
     assert result.exit_code == 0
     assert "DOES NOT WORK: ImportError: libtbb.so.12: cannot open shared object file" in result.stdout

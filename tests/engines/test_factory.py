@@ -169,7 +169,7 @@ def test_an_openvino_that_does_not_load_is_a_sentence_and_auto_goes_on(
 
 
 def test_a_backbone_that_openvino_does_not_know_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ffe.engines.openvino import import_openvino
+    from ffe.base.openvino_ir import import_openvino
     from ffe.engines.openvino_convert import convert, quantize
 
     def fails(*rest: object, **options: object) -> None:

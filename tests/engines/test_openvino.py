@@ -12,10 +12,10 @@ import pytest
 
 from ffe.backbones.keras_build import build
 from ffe.backbones.weights import random_weights
-from ffe.base.openvino_ir import IrModel
+from ffe.base.openvino_ir import IrModel, import_openvino
 from ffe.engines.base import Engine
 from ffe.engines.keras import KerasEngine
-from ffe.engines.openvino import OpenVinoEngine, import_openvino
+from ffe.engines.openvino import OpenVinoEngine
 from ffe.engines.openvino_convert import _with_scaling, convert, quantize, to_ir
 from ffe.images.preprocess import preprocess
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessMode, PreprocessSpec
@@ -104,7 +104,7 @@ def test_every_mode_is_scaled_like_the_reference(mode: PreprocessMode) -> None:
     ov = import_openvino()
     pixels = ov.opset13.parameter([-1, 32, 32, 3], ov.Type.f32)
     pooled = ov.opset13.reduce_mean(pixels, np.asarray([1, 2]), keep_dims=True)
-    engine = OpenVinoEngine(to_ir(_with_scaling(ov.Model([pooled], [pixels]), mode), {}), 4)
+    engine = OpenVinoEngine(to_ir(_with_scaling(ov.Model([pooled], [pixels]), "NHWC", PreprocessSpec((32, 32), mode)), {}), 4)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     assert engine.grid == (1, 1, 3)
     np.testing.assert_allclose(engine.extract(images), preprocess(images, mode).mean(axis=(1, 2)), rtol=0, atol=2e-4)
@@ -195,7 +195,7 @@ def test_quantisation_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None
 def test_nothing_reports_home() -> None:
     """Neither OpenVINO's converter nor NNCF finds the package that sends usage reports."""
     code = (
-        "import sys\nfrom ffe.engines.openvino import import_openvino\nimport_openvino()\n"
+        "import sys\nfrom ffe.base.openvino_ir import import_openvino\nimport_openvino()\n"
         "import openvino.tools.ovc.telemetry_utils as utils\nassert utils.tm.__name__.endswith('telemetry_stub'), utils.tm\n"
         "import nncf.telemetry.wrapper as wrapper\nassert 'Mock' in type(wrapper.telemetry).__name__\n"
         "assert sys.modules['openvino_telemetry'] is None\n"

@@ -1,0 +1,72 @@
+"""Where backbones come from besides Keras: one module each, found by how a name begins, or how a file's name ends.
+
+A module has the functions of ``Source``. Its networks run through OpenVINO, which they are converted to once; after
+that nothing of the library that they came from is needed. The backbones of Keras are rows of ``ffe.backbones.catalog``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+from ffe.backbones.weights import Weights
+from ffe.base.feature_layout import FeatureLayout
+from ffe.specs import BackboneSpec, PreprocessSpec
+
+# how a name begins, and the module of this package that knows such backbones
+SOURCES = {
+    "timm:": "timm",
+    "hf:": "huggingface",
+    "keras-hub:": "keras_hub",
+    "onnx:": "model_file",
+    "openvino:": "model_file",
+    "keras:": "model_file",
+}
+# files that are a backbone, and how the names of their specs begin
+FILES = {".onnx": "onnx:", ".xml": "openvino:", ".keras": "keras:"}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks of a backbone; see ``ffe.extract``."""
+
+    name: str  # with its beginning, or the path of a file
+    size: tuple[int, int] | None = None  # (height, width) in pixels; None = the backbone's own
+    weights: str = "imagenet"  # ``imagenet`` (those that the source has), ``random``, or a path
+    layer: str | None = None  # names of layers, joined by commas; None = the last
+    changes: Mapping[str, Any] = field(default_factory=dict)  # fields of ``PreprocessSpec`` that the user names
+    download: bool = True  # whether weights may be fetched
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone as OpenVINO has it, before scaling is put in front of it."""
+
+    model: Any  # ``openvino.Model`` from one float32 input, scaled, to an output for each layer of the spec, in that order
+    input_layout: Literal["NCHW", "NHWC"]
+    # the axes of each output: a grid (``NCHW``, ``NHWC``), tokens (``NTC``), a vector (``NC``)
+    output_layouts: tuple[Literal["NCHW", "NHWC", "NTC", "NC"], ...]
+    layout: FeatureLayout  # of a row, a part for each output
+
+
+class Source(Protocol):
+    """What a module of a source has."""
+
+    def resolve(self, wish: Wish) -> tuple[BackboneSpec, PreprocessSpec, Weights]:
+        """Find what a user asks for; a BackboneError or WeightsError says in a sentence why it cannot be had."""
+
+    def find_weights(self, spec: BackboneSpec, weights: str, *, download: bool) -> Weights:
+        """Find weights for a spec that was made before; whether they are the same is checked by the caller."""
+
+    def to_openvino(self, backbone: BackboneSpec, size: tuple[int, int], weights: Weights) -> Network:
+        """Build the network, and turn it into an OpenVINO model that is proven equal to it."""
+
+
+def source_of(name: str) -> Source | None:
+    """Return the source of a backbone, by its name or its file; None = Keras's catalogue."""
+    beginning = FILES.get(Path(name).suffix.lower()) or name[: name.find(":") + 1]
+    module = SOURCES.get(beginning)
+    return None if module is None else cast(Source, importlib.import_module(f"ffe.backbones.{module}"))
