@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.text import counted
 from ffe.errors import SpecError
 
-PreprocessMode = Literal["caffe", "tf", "torch", "none"]
+PreprocessMode = Literal["caffe", "tf", "torch", "none", "normalize"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
+Resize = Literal["stretch", "shortest", "longest"]
+Channels = Literal["rgb", "bgr", "gray"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "int8"]
 Decode = Literal["exact", "fast"]
 StoredDtype = Literal["float32", "float16"]
@@ -50,8 +54,12 @@ class Spec:
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings, numbers, booleans and None."""
         value: dict[str, Any] = dataclasses.asdict(self)  # type: ignore[call-overload]
-        later = {f.name for f in dataclasses.fields(self) if "since" in f.metadata}  # type: ignore[arg-type]
-        return {name: item for name, item in value.items() if item is not None or name not in later}
+        for f in dataclasses.fields(self):  # type: ignore[arg-type]
+            if "since" in f.metadata and value[f.name] is None:
+                del value[f.name]
+            elif "spec" in f.metadata:
+                value[f.name] = getattr(self, f.name).to_json()
+        return value
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -71,25 +79,57 @@ class Spec:
 class PreprocessSpec(Spec):
     """From the bytes of a file to the numbers that enter the backbone."""
 
-    # (height, width) in pixels; the whole picture is stretched to it, as by ``keras.utils.load_img`` with ``bilinear``
-    size: tuple[int, int]
+    size: tuple[int, int]  # (height, width) in pixels of what the network is given
     # scaling of the uint8 values, named as in ``keras.applications``: ``caffe`` (BGR, ImageNet means subtracted), ``tf`` ([-1,
-    # 1]), ``torch`` ([0, 1], then ImageNet mean and deviation), ``none`` ([0, 255]; the model scales by itself)
+    # 1]), ``torch`` ([0, 1], then ImageNet mean and deviation), ``none`` ([0, 255]; the model scales by itself); or
+    # ``normalize`` ([0, 1], then ``mean`` and ``std``)
     mode: PreprocessMode
-    interpolation: str = "bilinear"  # always ``bilinear`` (Pillow's, antialiased)
+    interpolation: Interpolation = "bilinear"  # Pillow's filter of that name, antialiased
     orientation: str = "exif"  # always ``exif``: turned upright before resizing
     background: str = "white"  # what shows through transparent pixels
     decode: Decode = "exact"  # Pillow at full resolution, or ``fast`` (JPEG at a fraction of it; ``ffe.images.decode_fast``)
+    # of ``normalize``: for each channel that the network is given, in its order, of values in [0, 1]; else None
+    mean: tuple[float, ...] | None = field(default=None, metadata={"since": 6})
+    std: tuple[float, ...] | None = field(default=None, metadata={"since": 6})
+    # how the whole picture is brought to ``size / crop``: None = stretched to it, as ``keras.utils.load_img`` does; ``shortest``:
+    # its shortest side is, and its shape stays; ``longest``: its longest side is, and what is missing is filled
+    resize: Resize | None = field(default=None, metadata={"since": 6})
+    crop: float | None = field(default=None, metadata={"since": 6})  # share of that, in (0, 1), that is cut out at the centre
+    channels: Channels | None = field(default=None, metadata={"since": 6})  # that the network is given; None = RGB
 
     def __post_init__(self) -> None:
         size = tuple(self.size) if isinstance(self.size, (tuple, list)) else ()
         if len(size) != 2 or not all(isinstance(n, int) and 0 < n <= 8192 for n in size):
             raise SpecError(f"size is {self.size!r}, but must be two whole numbers from 1 to 8192.")
         object.__setattr__(self, "size", size)
-        self._check_choices(mode=PreprocessMode, decode=Decode)
-        for name, only in (("interpolation", "bilinear"), ("orientation", "exif"), ("background", "white")):
+        self._check_choices(mode=PreprocessMode, decode=Decode, interpolation=Interpolation)
+        for name, usual in (("resize", "stretch"), ("crop", 1), ("channels", "rgb")):
+            if getattr(self, name) == usual:  # one spec, one digest
+                object.__setattr__(self, name, None)
+        if self.resize is not None:
+            self._check_choices(resize=Resize)
+        if self.channels is not None:
+            self._check_choices(channels=Channels)
+        if self.crop is not None and not (_is_number(self.crop) and 0 < self.crop < 1):
+            raise SpecError(f"crop is {self.crop!r}, but must be a share above 0, up to 1.")
+        self._check_normalization()
+        for name, only in (("orientation", "exif"), ("background", "white")):
             if getattr(self, name) != only:
                 raise SpecError(f"{name} is {getattr(self, name)!r}, but this version of ffe knows only {only!r}.")
+
+    def _check_normalization(self) -> None:
+        count = 1 if self.channels == "gray" else 3
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if self.mode != "normalize":
+                if value is not None:
+                    raise SpecError(f"{name} belongs to the mode normalize, not to {self.mode}.")
+                continue
+            numbers = tuple(value) if isinstance(value, (tuple, list)) else ()
+            if len(numbers) != count or not all(map(_is_number, numbers)) or (name == "std" and min(numbers) <= 0):
+                above = " above 0" if name == "std" else ""
+                raise SpecError(f"{name} is {value!r}, but must be {counted(count, 'number')}{above}, one for each channel.")
+            object.__setattr__(self, name, tuple(map(float, numbers)))
 
 
 @dataclass(frozen=True)

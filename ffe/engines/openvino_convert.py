@@ -59,12 +59,16 @@ def _from_keras(spec: ExtractSpec, weights: Weights) -> Any:
 def _with_scaling(model: Any, layout: str, preprocess: PreprocessSpec) -> Any:
     """Put in front of a model what ``ffe.images.preprocess`` does: uint8 (N, H, W, 3), RGB, in; scaled floats on."""
     ov = import_openvino()
-    from openvino.preprocess import PrePostProcessor
+    from openvino.preprocess import ColorFormat, PrePostProcessor
 
     steps = PrePostProcessor(model)
-    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ColorFormat.RGB)
     steps.input().model().set_layout(ov.Layout(layout))
     scaling = steps.input().preprocess().convert_element_type(ov.Type.f32)
+    if preprocess.channels == "gray":
+        scaling.convert_color(ColorFormat.GRAY)
+    elif preprocess.channels == "bgr":
+        scaling.reverse_channels()
     mode = preprocess.mode
     if mode == "caffe":
         scaling.reverse_channels().mean(list(CAFFE_BGR_MEAN))
@@ -72,6 +76,9 @@ def _with_scaling(model: Any, layout: str, preprocess: PreprocessSpec) -> Any:
         scaling.mean([127.5] * 3).scale([127.5] * 3)
     elif mode == "torch":
         mean, deviation = (np.asarray(values) * 255 for values in (TORCH_RGB_MEAN, TORCH_RGB_STD))
+        scaling.mean(mean.tolist()).scale(deviation.tolist())
+    elif mode == "normalize":
+        mean, deviation = (np.asarray(values) * 255 for values in (preprocess.mean, preprocess.std))
         scaling.mean(mean.tolist()).scale(deviation.tolist())
     return steps.build()
 
