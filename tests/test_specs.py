@@ -101,8 +101,8 @@ def test_every_field_counts_and_is_named(changed: ExtractSpec, difference: str) 
         (lambda: PreprocessSpec((1.5, 2), "tf"), r"size is \(1\.5, 2\), but must be two whole numbers"),  # type: ignore[arg-type]
         (lambda: PreprocessSpec((5, 5), "vgg"), "mode is 'vgg', but must be one of caffe, tf, torch, none"),  # type: ignore[arg-type]
         (
-            lambda: PreprocessSpec((5, 5), "tf", interpolation="nearest"),
-            "interpolation is 'nearest', but this version of ffe knows only 'bilinear'",
+            lambda: PreprocessSpec((5, 5), "tf", interpolation="cubic"),
+            "interpolation is 'cubic', but must be one of bilinear, bicubic, lanczos, nearest",
         ),
         (lambda: PreprocessSpec((5, 5), "tf", decode="draft"), "decode is 'draft', but must be one of exact, fast"),
         (lambda: BackboneSpec("vgg19", "web", ""), "weights is 'web', but must be one of file, random"),  # type: ignore[arg-type]
