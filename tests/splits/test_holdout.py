@@ -100,7 +100,8 @@ def test_groups_stand_whole_and_the_share_is_near(sizes: list[int], fraction: fl
     for number in range(len(sizes)):
         assert len(set(sides.side[groups == number])) == 1
     assert set(sides.side) == {"train", "test"}  # none is left out
-    assert sides.unstable == ()
+    if fraction >= 0.25:  # of a small share, a class of fifty groups may have none
+        assert sides.unstable == ()
     assert abs((sides.side == "test").mean() - fraction) <= SLACK + 1e-12
     other = hold_out(labels[order], [sha256[i] for i in order], 1000 - groups[order], fraction, seed)
     np.testing.assert_array_equal(other.side, sides.side[order])
