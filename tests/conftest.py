@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights but those that a test names."""
-    monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda: "no network in tests")
+    monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda url: "no network in tests")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ffe"
 HEAVY = {
     *("tensorflow", "keras", "sklearn", "h5py", "numpy", "PIL", "rich", "openvino", "matplotlib", "keras_tuner", "scipy"),
     *("joblib", "cv2", "filelock", "simplejpeg", "nncf", "numba", "psutil", "platformdirs", "jinja2", "hdf5plugin", "isal"),
+    *("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors"),
 }
 
 # lowest first; the packages of one layer do not import each other

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ffe.backbones import lite0
@@ -96,11 +97,8 @@ def resolve(
     if row.name == LITE0:
         return _found(row, lite0.needed_file())
     failure = ""
-    if download is not None and not (failure := _unreachable()):
-        try:
-            download(row, size)
-        except Exception as error:  # Keras raises bare Exception when a download breaks off
-            failure = f"the download failed: {' '.join(str(error).split())}"
+    if download is not None:
+        failure = fetched(_PROBE_URL, partial(download, row, size))
         if found := find_file(row, size):
             return _found(row, found)
     looked = ", ".join(f"'{path}'" for path in candidates(row, size))
@@ -123,14 +121,25 @@ def _found(row: Backbone, path: Path) -> Weights:
         raise WeightsError(unopened(path, error)) from error
 
 
-def _unreachable() -> str:
+def fetched(url: str, fetch: Callable[[], object]) -> str:
+    """Fetch something, if the host of ``url`` answers within seconds; return what went wrong, empty = nothing."""
+    if failure := _unreachable(url):
+        return failure
+    try:
+        fetch()
+    except Exception as error:  # Keras raises bare Exception when a download breaks off
+        return f"the download failed: {' '.join(str(error).split())}"
+    return ""
+
+
+def _unreachable(url: str) -> str:
     """Return why the download host does not answer; empty if it does. Looking a name up knows no time limit, a thread does."""
     outcome = ["the download host does not answer"]
 
     def ask() -> None:
         import urllib.request
 
-        request = urllib.request.Request(_PROBE_URL, method="HEAD")
+        request = urllib.request.Request(url, method="HEAD")
         try:
             urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
             outcome[0] = ""

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from ffe.base.atomic import atomic_write
 from ffe.base.digests import bytes_digest, canonical_json, file_digest
@@ -48,13 +49,22 @@ def remembered_digest(path: Path) -> str:
     if stamp == NO_STAMP or stamp[0] < _WORTH_BYTES:
         return file_digest(path)
     note = cache_root() / "digests" / f"{bytes_digest(os.fsencode(real))[:32]}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
-        content = json.loads(note.read_text("utf-8"))
+    content = read_note(note)
+    with contextlib.suppress(ValueError, TypeError, LookupError):
         if content["stamp"] == list(stamp) and len(bytes.fromhex(content["sha256"])) == 32:
             return str(content["sha256"])
     digest = file_digest(path)
     write_note(note, {"stamp": list(stamp), "sha256": digest})
     return digest
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Return what ``write_note`` wrote; empty = there is nothing, or it cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(path.read_text("utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
 
 
 def write_note(path: Path, content: object) -> None:

@@ -24,6 +24,7 @@ _IN_ROOT = {
     "models": ("converted and quantised backbones", "models", "*", rf"{_DIGESTED}\.zip(\.tmp-\d+)?"),
     "compiled": ("compiled code of dense heads", "numba", "*/*", r".+\.nb[ic](\.tmp\..+)?"),
     "runs": ("rates and sizes that earlier runs showed", "runs", "*", rf"{_DIGESTED}\.json(\.tmp-\d+)?"),
+    "facts": ("what timm and transformers say of their models", "facts", "*", rf"{_DIGESTED}\.json(\.tmp-\d+)?"),
     "digests": ("digests of large files", "digests", "*", rf"{_DIGESTED}\.json(\.tmp-\d+)?"),
 }
 # what lies beside outputs: kind -> (what it is, names of folders, names of files)

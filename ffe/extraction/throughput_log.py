@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 from ffe.base.digests import bytes_digest, canonical_json
-from ffe.base.file_stat import write_note
+from ffe.base.file_stat import read_note, write_note
 from ffe.base.system import cache_root, cores
 from ffe.engines.model_cache import model_key
 from ffe.specs import ExtractSpec
@@ -23,7 +21,7 @@ def remembered(spec: ExtractSpec, engine: str, *, views: bool = False) -> tuple[
 
     ``engine`` is as the user named it; ``views``: each file is decoded for several, or, where no such run is known, for one.
     """
-    content = _read(_note(spec))
+    content = read_note(_note(spec))
     grid = rate = None
     with contextlib.suppress(ValueError, TypeError, LookupError):
         height, width, channels = (int(n) for n in content["grid"])
@@ -39,20 +37,12 @@ def remember(
     spec: ExtractSpec, engine: str, grid: tuple[int, int, int], images: int, rate: float, *, views: bool = False
 ) -> None:
     """Keep what a run of so many images showed: the grid (h, w, c), and images a second unless there were but a few."""
-    content = _read(_note(spec))
+    content = read_note(_note(spec))
     rates = content["rates"] if isinstance(content.get("rates"), dict) else {}
     if images >= _LEAST_IMAGES:
         rates = {**rates, _here(spec, engine, views): round(rate, 3)}
     if {"grid": list(grid), "rates": rates} != content:
         write_note(_note(spec), {"grid": list(grid), "rates": rates})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(path.read_text("utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}
 
 
 def _note(spec: ExtractSpec) -> Path:

@@ -105,7 +105,7 @@ def test_missing_weights_say_where_and_what_to_do(tmp_path: Path, monkeypatch: p
 
 
 def test_failed_download_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights_module, "_unreachable", lambda: "")
+    monkeypatch.setattr(weights_module, "_unreachable", lambda url: "")
 
     def download(row: Backbone, size: tuple[int, int]) -> None:
         raise Exception("URL fetch failure:\n 404 -- Not Found")
@@ -117,7 +117,7 @@ def test_failed_download_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_download_that_works_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(weights_module, "_unreachable", lambda: "")
+    monkeypatch.setattr(weights_module, "_unreachable", lambda url: "")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
 
     def download(row: Backbone, size: tuple[int, int]) -> None:
@@ -141,7 +141,7 @@ def test_host_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
     try:
-        assert UNREACHABLE() == "the download host does not answer"
+        assert UNREACHABLE(weights_module._PROBE_URL) == "the download host does not answer"
     finally:
         release.set()
 
@@ -158,7 +158,7 @@ def test_host_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, error: OSE
         raise error
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
-    answer = UNREACHABLE()
+    answer = UNREACHABLE(weights_module._PROBE_URL)
     assert answer.startswith("the download host cannot be reached: ")
     assert reason in answer
 
@@ -174,7 +174,7 @@ def test_host_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         return Response()
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
-    assert UNREACHABLE() == ""
+    assert UNREACHABLE(weights_module._PROBE_URL) == ""
     assert asked == [("HEAD", True, weights_module._PROBE_SECONDS)]
 
 

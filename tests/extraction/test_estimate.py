@@ -194,7 +194,7 @@ def test_a_dry_run_refuses_what_the_run_would(source: Path, output: Path) -> Non
 
 
 def test_a_dry_run_downloads_nothing(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda: "")
+    monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda url: "")
     monkeypatch.setattr("ffe.backbones.keras_build.download", lambda *arguments: pytest.fail("nothing may be fetched"))
     with pytest.raises(WeightsError, match="are not on this machine"):
         dry_run(source, output, backbone="mobilenet_0.25")

@@ -1,0 +1,213 @@
+"""A network of PyTorch -> OpenVINO, proven equal; which of its outputs are taken, and how their values lie."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+
+from ffe.backbones.registry import Network
+from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.feature_layout import FeatureLayout, Part
+from ffe.base.file_stat import read_note, write_note
+from ffe.base.openvino_ir import import_openvino
+from ffe.base.system import cache_root, library_version
+from ffe.errors import BackboneError, EngineError, one_line
+from ffe.specs import Interpolation, PreprocessSpec
+
+TOLERANCE = 1e-3  # of the largest feature: how far a converted network may be from the one that it was made of
+
+Axes = Literal["NCHW", "NHWC", "NTC", "NC"]
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """A network of PyTorch, in evaluation mode."""
+
+    name: str  # of the backbone, as the user gives it
+    module: Any  # ``torch.nn.Module``, from float32 (N, 3, H, W), scaled
+    features: Callable[[Any], Any]  # from a batch to what it gives before pooling: a tensor, or a sequence of them
+    whole: Callable[[Any], Any]  # from a batch to its last output, through all layers
+    prefix: int = 0  # tokens before the grid, where it gives tokens
+    grids: Literal["NCHW", "NHWC"] = "NCHW"  # axes of its grids, where their shapes do not show them
+
+
+def layers_of(layer: str | None) -> tuple[str, ...]:
+    """Return the names of the layers that a user asks for; none = the last output before pooling."""
+    return () if layer is None else tuple(name.strip() for name in layer.split(","))
+
+
+def check_layers(model: TorchModel, layers: Sequence[str]) -> None:
+    """Raise a BackboneError, with the nearest names, if a network does not have a layer."""
+    names = [name for name, _ in model.module.named_modules() if name]
+    for layer in layers:
+        if layer not in names:
+            near = difflib.get_close_matches(layer, names, n=3) or [name for name, _ in model.module.named_children()]
+            raise BackboneError(f"The backbone '{model.name}' has no layer '{layer}'; names near it are {', '.join(near)}.")
+
+
+def outputs(model: TorchModel, layers: Sequence[str]) -> Any:
+    """Return a ``torch.nn.Module`` from a batch to a tuple of tensors: those of the layers, or the features without any."""
+    import torch
+
+    class Outputs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = model.module
+
+        def forward(self, batch: Any) -> tuple[Any, ...]:
+            if not layers:
+                return _tensors(model.features(batch))
+            taken: dict[str, Any] = {}
+            hooks = [
+                self.network.get_submodule(layer).register_forward_hook(
+                    lambda _module, _inputs, output, layer=layer: taken.__setitem__(layer, _tensors(output)[0])
+                )
+                for layer in layers
+            ]
+            try:
+                model.whole(batch)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            for layer in layers:
+                if layer not in taken:
+                    raise BackboneError(f"The layer '{layer}' of the backbone '{model.name}' takes no part; name another one.")
+            return tuple(taken[layer] for layer in layers)
+
+    return Outputs().eval()
+
+
+def _tensors(value: Any) -> tuple[Any, ...]:
+    import torch
+
+    found = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if not found or not isinstance(found[0], torch.Tensor):
+        raise BackboneError(f"gives {type(value).__name__}, not tensors")
+    return tuple(item for item in found if isinstance(item, torch.Tensor))
+
+
+def shapes(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Return the shapes of the outputs for one picture; a network on the device ``meta`` computes no values for it."""
+    import torch
+
+    device = next(model.module.parameters()).device
+    with torch.no_grad():
+        return [tuple(tensor.shape) for tensor in outputs(model, layers)(torch.zeros(1, 3, *size, device=device))]
+
+
+def part_of(model: TorchModel, shape: Sequence[int], size: tuple[int, int]) -> tuple[Axes, Part]:
+    """Return the axes of an output of ``shape``, batch included, for a picture of (height, width), and its part of a row.
+
+    A grid has the shape of the picture: where that leaves two ways to read it, or the number of tokens none, what the
+    network says decides.
+    """
+    if len(shape) == 2:
+        return "NC", Part(1, 1, shape[1])
+    if len(shape) == 3:
+        _, tokens, channels = shape
+        for prefix in dict.fromkeys((model.prefix, 0)):
+            height = round(math.sqrt(max(tokens - prefix, 0) * size[0] / size[1]))
+            width = (tokens - prefix) // height if height else 0
+            if width and height * width == tokens - prefix and abs(height * size[1] - width * size[0]) <= max(size):
+                return "NTC", Part(height, width, channels, prefix)
+        return "NTC", Part(tokens, 1, channels)
+    if len(shape) == 4:
+        first, last = (abs(math.log(a / b * size[1] / size[0])) for a, b in (shape[2:], shape[1:3]))
+        axes: Axes = model.grids if math.isclose(first, last) else "NCHW" if first < last else "NHWC"
+        height, width, channels = (*shape[2:], shape[1]) if axes == "NCHW" else shape[1:]
+        return axes, Part(height, width, channels)
+    raise BackboneError(
+        f"The backbone '{model.name}' gives an output of {len(shape)} axes there, no grid and no tokens; name another --layer."
+    )
+
+
+def check_patches(model: TorchModel, size: tuple[int, int], patch: tuple[int, int]) -> None:
+    """Raise a BackboneError if a network cuts pictures of (height, width) into patches of (height, width), and some is left."""
+    near = [max(round(pixels / step), 1) * step for pixels, step in zip(size, patch, strict=True)]
+    if tuple(near) != tuple(size):
+        raise BackboneError(
+            f"The backbone '{model.name}' cuts pictures into patches of {patch[0]}x{patch[1]} pixels, and {size[0]}x{size[1]} is "
+            f"no multiple of that; give --size {near[0]}x{near[1]}."
+        )
+
+
+def preprocess_spec(backbone: str, facts: Mapping[str, Any], changes: Mapping[str, Any]) -> PreprocessSpec:
+    """Return how pictures are prepared: as a library says (fields of ``PreprocessSpec``), but for what the user names."""
+    fields = {"mode": "normalize", **facts, **changes}
+    if fields["interpolation"] not in get_args(Interpolation):
+        raise BackboneError(
+            f"The backbone '{backbone}' resizes pictures by '{fields['interpolation']}', which ffe does not have; name a filter "
+            f"with --interpolation ({', '.join(get_args(Interpolation))})."
+        )
+    if fields.get("channels") == "gray":
+        raise BackboneError(f"The backbone '{backbone}' takes three channels, not one; leave --channels gray out.")
+    return PreprocessSpec(**fields)
+
+
+def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) -> Network:
+    """Convert a network for pictures of (height, width), and compare what it gives for two random ones.
+
+    Raises:
+        EngineError: OpenVINO cannot convert it, or what it made of it gives other features.
+    """
+    import torch
+
+    ov = import_openvino()
+    module, generator = outputs(model, layers), np.random.default_rng(0)
+    example, images = (torch.from_numpy(generator.standard_normal((count, 3, *size), np.float32)) for count in (1, 2))
+    with torch.no_grad(), _quiet():
+        expected = [tensor.numpy() for tensor in module(images)]
+        try:
+            converted = ov.convert_model(module, example_input=example, input=[-1, 3, *size])
+            compiled = ov.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32})
+            found = list(compiled(images.numpy()).values())
+        except Exception as error:  # OpenVINO raises many kinds where it does not know an operation
+            raise EngineError(
+                f"OpenVINO cannot convert the backbone '{model.name}' ({one_line(error)}); choose another backbone."
+            ) from error
+    for ours, theirs in zip(found, expected, strict=True):
+        largest = float(np.abs(theirs).max())
+        difference = float(np.abs(ours - theirs).max()) / largest if ours.shape == theirs.shape and largest else math.nan
+        if not difference <= TOLERANCE:
+            raise EngineError(
+                f"OpenVINO converts the backbone '{model.name}' wrongly: a feature is off by {difference:.1%} of the largest, "
+                f"where {TOLERANCE:.1%} is allowed; choose another backbone."
+            )
+    axes, parts = zip(*(part_of(model, values.shape, size) for values in expected), strict=True)
+    return Network(converted, "NCHW", axes, FeatureLayout(parts))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to oneself what PyTorch and OpenVINO say of each other while a network is traced."""
+    level = logging.getLogger().manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(level)
+
+
+def remembered(library: str, key: Mapping[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return JSON values that a library says of a model, from a note in the cache folder, so that it need not be loaded.
+
+    A note holds for one version of the library; where that is gone, for ever.
+    """
+    version = library_version(library)
+    note = cache_root() / "facts" / f"{bytes_digest(canonical_json([library, key]))[:32]}.json"
+    content = read_note(note)
+    if isinstance(content.get("facts"), dict) and version in {content.get("version"), None}:
+        return cast(dict[str, Any], content["facts"])
+    facts = find()
+    write_note(note, {"version": version, "facts": facts})
+    return facts
