@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -19,7 +20,7 @@ from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.base.file_stat import read_note, write_note
 from ffe.base.openvino_ir import import_openvino
 from ffe.base.system import cache_root, library_version
-from ffe.errors import BackboneError, EngineError, one_line
+from ffe.errors import BackboneError, EngineError, WeightsError, one_line
 from ffe.specs import Interpolation, PreprocessSpec
 
 TOLERANCE = 1e-3  # of the largest feature: how far a converted network may be from the one that it was made of
@@ -157,6 +158,7 @@ def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) 
 
     Raises:
         EngineError: OpenVINO cannot convert it, or what it made of it gives other features.
+        WeightsError: it gives no numbers, or nothing.
     """
     import torch
 
@@ -175,7 +177,12 @@ def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) 
             ) from error
     for ours, theirs in zip(found, expected, strict=True):
         largest = float(np.abs(theirs).max())
-        difference = float(np.abs(ours - theirs).max()) / largest if ours.shape == theirs.shape and largest else math.nan
+        if not 0 < largest < math.inf:
+            raise WeightsError(
+                f"The weights of the backbone '{model.name}' are not whole: what it gives for a picture is {largest}; "
+                "give a file that was made of it."
+            )
+        difference = float(np.abs(ours - theirs).max()) / largest if ours.shape == theirs.shape else math.inf
         if not difference <= TOLERANCE:
             raise EngineError(
                 f"OpenVINO converts the backbone '{model.name}' wrongly: a feature is off by {difference:.1%} of the largest, "
@@ -198,13 +205,17 @@ def _quiet() -> Iterator[None]:
             logging.disable(level)
 
 
+def note_of(key: Any) -> Path:
+    """Return where in the cache folder a note about JSON values is kept."""
+    return cache_root() / "facts" / f"{bytes_digest(canonical_json(key))[:32]}.json"
+
+
 def remembered(library: str, key: Mapping[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return JSON values that a library says of a model, from a note in the cache folder, so that it need not be loaded.
 
     A note holds for one version of the library; where that is gone, for ever.
     """
-    version = library_version(library)
-    note = cache_root() / "facts" / f"{bytes_digest(canonical_json([library, key]))[:32]}.json"
+    version, note = library_version(library), note_of([library, key])
     content = read_note(note)
     if isinstance(content.get("facts"), dict) and version in {content.get("version"), None}:
         return cast(dict[str, Any], content["facts"])
