@@ -19,6 +19,7 @@ PreprocessMode = Literal["caffe", "tf", "torch", "none", "normalize"]
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 Resize = Literal["stretch", "shortest", "longest"]
 Channels = Literal["rgb", "bgr", "gray"]
+Placement = Literal["timm", "huggingface"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "int8"]
 Decode = Literal["exact", "fast"]
 StoredDtype = Literal["float32", "float16"]
@@ -91,11 +92,16 @@ class PreprocessSpec(Spec):
     # of ``normalize``: for each channel that the network is given, in its order, of values in [0, 1]; else None
     mean: tuple[float, ...] | None = field(default=None, metadata={"since": 6})
     std: tuple[float, ...] | None = field(default=None, metadata={"since": 6})
-    # how the whole picture is brought to ``size / crop``: None = stretched to it, as ``keras.utils.load_img`` does; ``shortest``:
-    # its shortest side is, and its shape stays; ``longest``: its longest side is, and what is missing is filled
+    # how the whole picture is brought to ``size / crop``, rounded down: None = stretched to it, as ``keras.utils.load_img`` does;
+    # ``shortest``: its shortest side is, and its shape stays; ``longest``: its longest side is, and what is missing is filled
+    # with the colour that scaling turns into 0
     resize: Resize | None = field(default=None, metadata={"since": 6})
-    crop: float | None = field(default=None, metadata={"since": 6})  # share of that, in (0, 1), that is cut out at the centre
-    channels: Channels | None = field(default=None, metadata={"since": 6})  # that the network is given; None = RGB
+    crop: float | None = field(default=None, metadata={"since": 6})  # share of that, in [0.01, 1), that is cut out at the centre
+    # that the network is given; None = RGB. Only of ``tf``, ``none`` and ``normalize``: the other modes name their own
+    channels: Channels | None = field(default=None, metadata={"since": 6})
+    # by whose rule the odd pixel goes: None = timm's (of an odd rest the half is rounded to the even number; a picture that is
+    # filled up stands in the middle), or ``huggingface`` (rounded down; filled at the right and at the bottom)
+    placement: Placement | None = field(default=None, metadata={"since": 6})
 
     def __post_init__(self) -> None:
         size = tuple(self.size) if isinstance(self.size, (tuple, list)) else ()
@@ -110,12 +116,23 @@ class PreprocessSpec(Spec):
             self._check_choices(resize=Resize)
         if self.channels is not None:
             self._check_choices(channels=Channels)
-        if self.crop is not None and not (_is_number(self.crop) and 0 < self.crop < 1):
-            raise SpecError(f"crop is {self.crop!r}, but must be a share above 0, up to 1.")
+            if self.mode in {"caffe", "torch"}:
+                raise SpecError(f"channels is {self.channels!r}, but the mode {self.mode} has its own; leave it out.")
+        if self.crop is not None and not (_is_number(self.crop) and 0.01 <= self.crop < 1):
+            raise SpecError(f"crop is {self.crop!r}, but must be a share from 0.01 to 1.")
+        if self.placement == "timm" or self.whole:
+            object.__setattr__(self, "placement", None)
+        if self.placement is not None:
+            self._check_choices(placement=Placement)
         self._check_normalization()
         for name, only in (("orientation", "exif"), ("background", "white")):
             if getattr(self, name) != only:
                 raise SpecError(f"{name} is {getattr(self, name)!r}, but this version of ffe knows only {only!r}.")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the network is given the whole picture and nothing else, stretched to its size."""
+        return self.resize is None and self.crop is None
 
     def _check_normalization(self) -> None:
         count = 1 if self.channels == "gray" else 3

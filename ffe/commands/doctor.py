@@ -25,7 +25,7 @@ from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, one_line
 from ffe.images.decode import decode
 from ffe.images.drawings import draw
-from ffe.specs import Decode
+from ffe.specs import Decode, PreprocessSpec
 
 _LIBRARIES = ("tensorflow", "keras", "openvino", "nncf", "h5py", "numpy", "pillow", "opencv-python-headless", "simplejpeg")
 _MEASURE_SECONDS = 1.0
@@ -136,14 +136,14 @@ def _decode_rate(how: Decode) -> float | None:
     """Return JPEG pictures of 500x375 that one core decodes to 224x224, a second; None if it cannot."""
     buffer = io.BytesIO()
     draw("dog", 0, (375, 500)).save(buffer, "JPEG", quality=90)
-    data = buffer.getvalue()
+    data, preprocess = buffer.getvalue(), PreprocessSpec((224, 224), "none", decode=how)
     try:
-        decode(data, (224, 224), how)
+        decode(data, preprocess)
     except ImportError:  # its library is missing: the line of libraries says so
         return None
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < _MEASURE_SECONDS:
-        decode(data, (224, 224), how)
+        decode(data, preprocess)
         count += 1
     return count / (time.perf_counter() - started)
 

@@ -135,7 +135,7 @@ def _read(record: ImageRecord, class_names: Sequence[str], size: tuple[int, int]
     label = None if record.label == UNLABELLED else class_names[record.label]
     try:
         data = read_image(record.file)
-        return _Picture(record.path, label, data, decode(data, size))
+        return _Picture(record.path, label, data, decode(data, PreprocessSpec(size, "none")))
     except DecodeError as error:
         raise DecodeError(error.reason, f"'{record.file}' cannot be read: {error}.") from error
 

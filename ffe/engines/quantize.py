@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ffe.errors import DecodeError, EngineError, SourceError
 from ffe.images.decode import decode, read_image, upright_size
 from ffe.images.limits import Limits
 from ffe.images.sources import UNLABELLED, ImageRecord
-from ffe.specs import ExtractSpec
+from ffe.specs import ExtractSpec, PreprocessSpec
 
 log = logging.getLogger("ffe")
 
@@ -74,7 +74,7 @@ def quantized_for(
     def make() -> IrModel:
         from ffe.engines.openvino_convert import quantize
 
-        images, labels = _sample(records, spec.preprocess.size, limits)
+        images, labels = _sample(records, replace(spec.preprocess, decode="exact"), limits)
         count = round(_RANGES * len(images))
         log.info("calibrating int8 on %d images, once; the model is kept for the next time", count)
         plain = float_model(spec, weights)
@@ -122,12 +122,12 @@ def _different(records: Sequence[ImageRecord], limits: Limits) -> Iterator[tuple
                 yield sha256, record.label, data
 
 
-def _sample(records: Sequence[ImageRecord], size: tuple[int, int], limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+def _sample(records: Sequence[ImageRecord], preprocess: PreprocessSpec, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
     """Decode the first images that can be decoded: uint8 (n, H, W, 3), and their labels (n,)."""
     images, labels = [], []
     for _, label, data in _different(records, limits):
         with contextlib.suppress(DecodeError):
-            images.append(decode(data, size, limits=limits))
+            images.append(decode(data, preprocess, limits))
             labels.append(label)
         if len(images) == SAMPLE:
             break

@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ from ffe.images.guards import (
     tags_are_bounded,
 )
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
-from ffe.specs import Decode
+from ffe.images.phash import perceptual_hash
+from ffe.images.resize import resized
+from ffe.specs import PreprocessSpec
 
 _METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 64 KiB
 _STRIP_PIXELS = 1 << 22  # colours are converted so many at a time, so that no copy of a large picture is made
@@ -50,6 +53,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_WHOLE = (128, 128)  # of the copy that the fingerprint is taken from: four pixels for each of its boxes
 _FIRST_ON_ITS_SIDE = 5  # from here on height and width change places
 
 
@@ -120,34 +124,50 @@ ImageFile.LOAD_TRUNCATED_IMAGES = _takes_cut  # type: ignore[assignment]
 
 def decode(
     data: bytes,
-    size: tuple[int, int],
-    how: Decode = "exact",
+    preprocess: PreprocessSpec,
     limits: Limits = Limits(),  # noqa: B008 (a frozen value)
     notes: list[str] | None = None,
 ) -> np.ndarray:
-    """Decode one image as ``keras.utils.load_img(target_size=size, interpolation="bilinear")`` does, turned upright.
+    """Decode one image, turned upright, and bring it to the size of a spec, whose scaling is left to the engine.
 
     The first frame is taken; EXIF orientation is applied; transparent pixels show white; 16-bit grey is scaled to 8 bits,
-    and what uses a small part of them stays dark; the whole picture is stretched to ``size``, (height, width) in pixels.
-    A file that lacks its end, but none of its pixels, is taken. With ``fast``, JPEG files take the way of
-    ``ffe.images.decode_fast``. ``notes`` takes those of ``NOTES`` that are so.
+    and what uses a small part of them stays dark; ``ffe.images.resize`` does the rest: where the spec names nothing else,
+    what ``keras.utils.load_img(target_size=size, interpolation="bilinear")`` does. A file that lacks its end, but none of its
+    pixels, is taken. With ``fast``, JPEG files take the way of ``ffe.images.decode_fast``. ``notes`` takes those of ``NOTES``
+    that are so.
 
     Returns:
         uint8 (height, width, 3), RGB, in [0, 255]; a DecodeError says what is wrong so that a person understands it.
     """
-    notes = [] if notes is None else notes
+    return _checked_and_decoded(data, preprocess, limits, [] if notes is None else notes)[0]
+
+
+def decode_with_hash(
+    data: bytes,
+    preprocess: PreprocessSpec,
+    limits: Limits = Limits(),  # noqa: B008 (a frozen value)
+    notes: list[str] | None = None,
+) -> tuple[np.ndarray, int]:
+    """Decode one image as ``decode`` does; also return the fingerprint of all of it, whatever the spec cuts off."""
+    pixels, whole = _checked_and_decoded(data, preprocess, limits, [] if notes is None else notes)
+    return pixels, perceptual_hash(whole)
+
+
+def _checked_and_decoded(
+    data: bytes, preprocess: PreprocessSpec, limits: Limits, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
     kind = kind_of(data)
     try:
-        pixels = _decoded(data, kind, size, how, limits.pixels, notes)
+        pixels = _decoded(data, kind, preprocess, limits.pixels, notes)
     except DecodeError as error:
         if error.reason != "truncated":
             raise
         if kind == "JPEG" and _lacks_its_end_alone(data):
-            pixels = _decoded(data + _JPEG_END, kind, size, how, limits.pixels, notes)
+            pixels = _decoded(data + _JPEG_END, kind, preprocess, limits.pixels, notes)
             notes.append(ENDLESS)
         elif limits.truncated == "keep":
             try:
-                pixels = _decoded(data, kind, size, "exact", limits.pixels, notes, cut=True)
+                pixels = _decoded(data, kind, replace(preprocess, decode="exact"), limits.pixels, notes, cut=True)
             except DecodeError:
                 raise error from None
             notes.append(CUT)
@@ -184,12 +204,12 @@ def _lacks_its_end_alone(data: bytes) -> bool:
 
 
 def _decoded(
-    data: bytes, kind: str, size: tuple[int, int], how: Decode, max_pixels: int, notes: list[str], *, cut: bool = False
-) -> np.ndarray:
+    data: bytes, kind: str, preprocess: PreprocessSpec, max_pixels: int, notes: list[str], *, cut: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the network is given, and the whole picture, stretched; both uint8 (H, W, 3)."""
     data = checked(data, kind, max_pixels)
-    if how == "fast" and kind == "JPEG" and (pixels := _decode_fast(data, size, max_pixels)) is not None:
+    if preprocess.decode == "fast" and kind == "JPEG" and (pixels := _decode_fast(data, preprocess, max_pixels)) is not None:
         return pixels
-    height, width = size
     _takes_cut.on = cut
     try:
         with _opened(data, kind, max_pixels) as image:
@@ -201,9 +221,7 @@ def _decoded(
                     notes.append(DARK)
                 method = _UPRIGHT.get(_orientation(image))
                 rgb = _to_rgb(image.transpose(method) if method is not None else image)
-                if rgb.size != (width, height):
-                    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-                return np.asarray(rgb, dtype=np.uint8)
+                return _both(rgb, preprocess, rgb.size[::-1])
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
@@ -257,9 +275,17 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         raise DecodeError("unsupported", f"this version of Pillow reads no {kind} files; install a newer one") from error
 
 
-def _decode_fast(data: bytes, size: tuple[int, int], max_pixels: int) -> np.ndarray | None:
-    """Return the pixels of a JPEG file by the short way; None for whatever is odd about it."""
-    from ffe.images.decode_fast import decode_jpeg
+def _both(picture: Image.Image, preprocess: PreprocessSpec, full: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a network is given of an upright picture, and a small copy of all of it; the same where that is the whole."""
+    pixels = resized(picture, preprocess, full)
+    if preprocess.whole:
+        return pixels, pixels
+    return pixels, np.asarray(picture.resize(_WHOLE, Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def _decode_fast(data: bytes, preprocess: PreprocessSpec, max_pixels: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the pixels of a JPEG file by the short way, as ``_decoded`` does; None for whatever is odd about it."""
+    from ffe.images.decode_fast import decode_reduced, shrunk
 
     orientation = 1
     head = data[:_METADATA_BYTES]
@@ -269,15 +295,22 @@ def _decode_fast(data: bytes, size: tuple[int, int], max_pixels: int) -> np.ndar
                 orientation = _orientation(image)
         except Exception:  # the exact way says what is wrong with it
             return None
+    lying, method = orientation >= _FIRST_ON_ITS_SIDE, _UPRIGHT.get(orientation)
     try:
-        pixels = decode_jpeg(data, size if orientation < _FIRST_ON_ITS_SIDE else size[::-1], max_pixels)
+        if (found := decode_reduced(data, preprocess, lying, max_pixels)) is None:
+            return None
+        pixels, full = found
+        if preprocess.whole and preprocess.interpolation == "bilinear":
+            pixels = shrunk(pixels, preprocess.size[::-1] if lying else preprocess.size)
+            if method is not None:
+                pixels = np.asarray(Image.fromarray(pixels).transpose(method))
+            return pixels, pixels
+        picture = Image.fromarray(pixels)
+        return _both(picture if method is None else picture.transpose(method), preprocess, full)
     except ValueError:  # simplejpeg takes sound files only; Pillow says what to make of the others
         return None
     except Exception as error:  # OpenCV's own, and a want of memory: another way would give other pixels
         raise DecodeError("too-large", f"not enough memory to decode it ({type(error).__name__})") from error
-    if pixels is None or orientation not in _UPRIGHT:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -24,10 +24,10 @@ from ffe.base.forks import check_same_process
 from ffe.base.system import cores
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DecodeError
-from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode, read_image
+from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode_with_hash, read_image
 from ffe.images.decode_memory import one_large_file_at_once
 from ffe.images.limits import Limits
-from ffe.images.phash import UNKNOWN, perceptual_hash
+from ffe.images.phash import UNKNOWN
 from ffe.specs import AugmentSpec, PreprocessSpec
 
 LEAST_AHEAD = 16  # images that are decoded ahead, however large
@@ -173,11 +173,10 @@ class ImageStream:
             if not wanted:
                 return [DecodedImage(index, sha256, None, stat=stat, view=view) for view in views]
             notes: list[str] = []
-            pixels = decode(data, self._preprocess.size, self._preprocess.decode, self._limits, notes)
+            pixels, phash = decode_with_hash(data, self._preprocess, self._limits, notes)
             with self._lock:
                 for note in notes:
                     self.noted[note].append(index)
-            phash = perceptual_hash(pixels)
             made = dict.fromkeys(wanted, pixels)
             if self._augment is not None:
                 from ffe.images.augment import augment  # it loads OpenCV

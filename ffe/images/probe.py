@@ -14,12 +14,13 @@ from PIL import Image
 
 from ffe.base.digests import bytes_digest
 from ffe.errors import DecodeError
-from ffe.images.decode import decode, read_image, upright_size
+from ffe.images.decode import decode_with_hash, read_image, upright_size
 from ffe.images.loader import default_workers
-from ffe.images.phash import UNKNOWN, perceptual_hash
+from ffe.images.phash import UNKNOWN
+from ffe.specs import PreprocessSpec
 
 _AT_ONCE = 8192  # files handed to the threads, so that memory stays flat
-_SIDE = 128  # for the fingerprint: four pixels for each of its boxes
+_SMALL = PreprocessSpec((128, 128), "none")  # for the fingerprint: four pixels for each of its boxes
 _LEAST_BITS = 16  # of 32 that a picture with any detail sets: flat ones would all be copies of each other
 _SAME_FORMAT = {"MPO": "JPEG"}  # several JPEG pictures in one file, of which the first is taken
 
@@ -72,7 +73,7 @@ def probe_file(file: Path) -> ImageProbe:
         data = read_image(file)
         found = ImageProbe(bytes_digest(data), len(data), **_header(data))
         notes: list[str] = []
-        phash = perceptual_hash(decode(data, (_SIDE, _SIDE), notes=notes))
+        _, phash = decode_with_hash(data, _SMALL, notes=notes)
     except DecodeError as error:
         return replace(found, error=error)
     return replace(found, phash=phash if phash.bit_count() >= _LEAST_BITS else UNKNOWN, notes=tuple(notes))
@@ -81,7 +82,7 @@ def probe_file(file: Path) -> ImageProbe:
 def _header(data: bytes) -> dict[str, Any]:
     """Return what the header of a picture says, by the fields of ``ImageProbe``, as far as Pillow can tell."""
     found: dict[str, Any] = {}
-    with contextlib.suppress(Exception):  # decode() says what is wrong with it
+    with contextlib.suppress(Exception):  # decoding says what is wrong with it
         found["height"], found["width"] = upright_size(data)
         with Image.open(io.BytesIO(data)) as image:
             transparent = image.mode in {"RGB", "L", "P"} and "transparency" in image.info

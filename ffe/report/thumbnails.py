@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 from ffe.base.system import cores
 from ffe.base.text import plain
 from ffe.errors import DecodeError
+from ffe.specs import PreprocessSpec
 
 SIDE = 160  # pixels of the longer side: more than a gallery shows, so that a photo can be enlarged
 _QUALITY = 70
@@ -41,7 +42,7 @@ def thumbnail(file: Path | None, name: str) -> Thumbnail:
         height, width = upright_size(data)
         scale = SIDE / max(height, width, SIDE)
         size = max(1, round(height * scale)), max(1, round(width * scale))
-        pixels = decode(data, size, "fast")
+        pixels = decode(data, PreprocessSpec(size, "none", decode="fast"))
     except (DecodeError, ValueError):  # a null character in a path is a ValueError
         return _tile(name)
     jpeg = io.BytesIO()

@@ -18,6 +18,7 @@ from ffe.cli import cli
 from ffe.errors import BackboneError, DecodeError, EngineError, FfeError, SpecError, WeightsError, ran_out_of_memory
 from ffe.images.decode import decode, read_image
 from ffe.images.drawings import draw
+from ffe.specs import PreprocessSpec
 
 ERRORS = [
     MemoryError("Unable to allocate 5.46 TiB for an array with shape (750000000000,) and data type float64"),
@@ -91,7 +92,7 @@ def test_a_picture_that_does_not_fit_is_not_called_damaged(
     data = (tmp_path / "a.png").read_bytes()
     monkeypatch.setattr("ffe.images.decode._to_rgb", _raising(error))
     with pytest.raises(DecodeError, match=r"^not enough memory to decode it$") as caught:
-        decode(data, (8, 8))
+        decode(data, PreprocessSpec((8, 8), "none"))
     assert caught.value.reason == "too-large"
     monkeypatch.setattr("ffe.images.decode.kind_of", _raising(MemoryError()))
     with pytest.raises(DecodeError, match=r"^not enough memory to read it$"):

@@ -19,7 +19,7 @@ from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
 from ffe.images.decode import decode
 from ffe.report.contact_sheet import Strip
-from ffe.specs import AugmentSpec
+from ffe.specs import AugmentSpec, PreprocessSpec
 
 CHANGES = "flip,zoom,rotate=15,brightness"
 
@@ -47,7 +47,7 @@ def test_one_picture_and_its_views_in_four_rows_of_five(pictures: Path, tmp_path
     assert [(row.path, row.label, len(row.views)) for row in result.rows] == [("cat_003.png", None, 19)]
     (strip,) = strips
     data = file.read_bytes()
-    pixels = decode(data, (40, 60))
+    pixels = decode(data, PreprocessSpec((40, 60), "none"))
     for view, tile in enumerate(strip.tiles):
         np.testing.assert_array_equal(tile.pixels, augment(pixels, parse_augment(CHANGES), bytes_digest(data), view))
         assert tile.marked == (view == 0)

@@ -43,7 +43,7 @@ def test_they_are_those_that_the_decoder_gives(
     assert seen == [(i, 5) for i in range(1, 6)]
     assert list(images.sha256) == [file_digest(record.file) for record in records]
     for pixels, record in zip(found, records, strict=True):
-        np.testing.assert_array_equal(pixels, decode(record.file.read_bytes(), (20, 30)))
+        np.testing.assert_array_equal(pixels, decode(record.file.read_bytes(), PreprocessSpec((20, 30), "none")))
     assert any(tmp_path.iterdir()) == (free == 8)
     del pixels, found
     assert not any(tmp_path.iterdir())

@@ -29,6 +29,7 @@ from ffe.images.drawings import draw
 from ffe.images.limits import Limits
 from ffe.images.sources import ImageRecord, scan
 from ffe.predictor import Predictor
+from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import in_row_order
 
@@ -73,7 +74,7 @@ def test_the_model_travels_in_the_store(store: Path, pictures: Path) -> None:
         engine = open_engine(file.spec, random_weights(), quantized=quantized)
         from ffe.images.decode import decode
 
-        pixels = np.stack([decode((pictures / path).read_bytes(), (32, 32)) for path in file.paths[:8]])
+        pixels = np.stack([decode((pictures / path).read_bytes(), PreprocessSpec((32, 32), "none")) for path in file.paths[:8]])
         np.testing.assert_array_equal(engine.extract(pixels), file.features(np.arange(8)))
     with h5py.File(store) as plain:
         assert plain["backbone/graph"].dtype == np.uint8
@@ -107,7 +108,7 @@ def test_the_fidelity_is_that_of_the_features(pictures: Path, store: Path, tmp_p
 def test_images_of_test_and_valid_take_no_part(pictures: Path) -> None:
     records = records_of(pictures)
     split = [replace(record, split="test" if i % 3 == 0 else "train") for i, record in enumerate(records)]
-    sample, _ = quantize._sample(split, (32, 32), Limits())
+    sample, _ = quantize._sample(split, PreprocessSpec((32, 32), "none"), Limits())
     assert len(sample) == sum(record.split == "train" for record in split)
 
 

@@ -23,9 +23,10 @@ from ffe.engines.factory import open_engine
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DataError, EngineError, SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.run import ExtractSummary, Progress, extract
-from ffe.images.decode import decode
+from ffe.images.decode import decode, decode_with_hash
 from ffe.images.drawings import draw
 from ffe.images.phash import perceptual_hash
+from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 
 OPEN_ENGINE = "ffe.extraction.runners.local.open_engine"
@@ -65,7 +66,7 @@ def expected_table(source: Path) -> dict[str, tuple[str, str, bytes]]:
     rows = {}
     for file in source.glob("*/*.png"):
         data = file.read_bytes()
-        features = engine.extract(decode(data, (32, 32))[None])[0]
+        features = engine.extract(decode(data, PreprocessSpec((32, 32), "none"))[None])[0]
         rows[file.relative_to(source).as_posix()] = (file.parent.name, bytes_digest(data), features.tobytes())
     return rows
 
@@ -356,13 +357,13 @@ def test_memory_does_not_grow_with_the_source(pictures: Path, output: Path, monk
 
     lock, held, peak = threading.Lock(), 0, 0
 
-    def counting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
+    def counting(data: bytes, preprocess: PreprocessSpec, *rest: object) -> tuple[np.ndarray, int]:
         nonlocal held, peak
-        pixels = decode(data, size)
+        found = decode_with_hash(data, preprocess)
         with lock:
             held += 1
             peak = max(peak, held)
-        return pixels
+        return found
 
     class Engine(_Interrupts):
         def extract(self, images: np.ndarray) -> np.ndarray:
@@ -373,7 +374,7 @@ def test_memory_does_not_grow_with_the_source(pictures: Path, output: Path, monk
             return rows
 
     monkeypatch.setattr("ffe.images.loader._AHEAD_BYTES", 0)  # then 16 images
-    monkeypatch.setattr("ffe.images.loader.decode", counting)
+    monkeypatch.setattr("ffe.images.loader.decode_with_hash", counting)
     monkeypatch.setattr(OPEN_ENGINE, lambda *rest, **options: Engine(open_engine(*rest, **options), -1))
     assert run(pictures, output, workers=4).computed == 40
     assert held == 0
@@ -437,7 +438,8 @@ def test_every_row_has_the_fingerprint_of_its_pixels(source: Path, output: Path)
     shutil.copy(source / "dog" / "dog_000.png", source / "cat" / "copy.png")  # decoded once, whichever comes first
     run(source, output)
     expected = {
-        file.relative_to(source).as_posix(): perceptual_hash(decode(file.read_bytes(), (32, 32))) for file in source.glob("*/*")
+        file.relative_to(source).as_posix(): perceptual_hash(decode(file.read_bytes(), PreprocessSpec((32, 32), "none")))
+        for file in source.glob("*/*")
     }
     assert hashes(output) == expected
     draw("dog", 77, (48, 48)).save(source / "dog" / "new.png")

@@ -27,9 +27,9 @@ from ffe.images import augment as augmenting
 from ffe.images import loader
 from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
-from ffe.images.decode import decode
+from ffe.images.decode import decode, decode_with_hash
 from ffe.images.drawings import draw
-from ffe.specs import ViewsSpec
+from ffe.specs import PreprocessSpec, ViewsSpec
 from ffe.store import journal
 from ffe.store.check import check_store
 from ffe.store.reader import FeatureStore
@@ -75,7 +75,7 @@ def test_each_row_of_a_view_is_the_backbone_on_that_view(source: Path, output: P
         assert store.made_views == ViewsSpec(3, spec) == summary.views
         assert store.views.tolist() == [0, 1, 2, 3] * 12
         for row in range(len(store)):
-            pixels = decode((source / store.paths[row]).read_bytes(), (32, 32))
+            pixels = decode((source / store.paths[row]).read_bytes(), PreprocessSpec((32, 32), "none"))
             view = augment(pixels, spec, store.sha256[row], int(store.views[row]))
             np.testing.assert_array_equal(store.features(np.asarray([row]))[0], FakeEngine(store.spec, 8).extract(view[None])[0])
         for name in ("paths", "sha256", "split", "group"):
@@ -119,11 +119,11 @@ def test_plain_rows_of_a_real_backbone_do_not_change(source: Path, output: Path,
 def test_a_file_is_decoded_once_for_all_of_its_views(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
 
-    def counting(data: bytes, *rest: Any) -> np.ndarray:
+    def counting(data: bytes, *rest: Any) -> tuple[np.ndarray, int]:
         decoded.append(data)
-        return decode(data, *rest)
+        return decode_with_hash(data, *rest)
 
-    monkeypatch.setattr(loader, "decode", counting)
+    monkeypatch.setattr(loader, "decode_with_hash", counting)
     with_views(source, output)
     assert len(decoded) == 12
 

@@ -51,15 +51,15 @@ def test_the_text_says_who_took_the_processor() -> None:
 @pytest.mark.parametrize(
     ("slow", "limit"),
     [
-        ("ffe.images.loader.decode", "decode"),
+        ("ffe.images.loader.decode_with_hash", "decode"),
         ("ffe.images.loader.read_image", "read"),
         ("ffe.engines.fake.FakeEngine.extract", "backbone"),
     ],
 )
 def test_a_run_names_its_bottleneck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str, limit: str) -> None:
-    from ffe.images.decode import decode, read_image
+    from ffe.images.decode import decode_with_hash, read_image
 
-    inner = {"decode": decode, "read": read_image, "backbone": FakeEngine.extract}[limit]
+    inner = {"decode": decode_with_hash, "read": read_image, "backbone": FakeEngine.extract}[limit]
 
     def slowed(*arguments: object, **options: object) -> object:
         time.sleep(0.15)  # more than all else takes on a busy machine

@@ -31,7 +31,7 @@ from ffe.images.augment import augment
 from ffe.images.augment_text import parse_augment
 from ffe.images.decode import decode
 from ffe.predictor import Predictor
-from ffe.specs import AugmentSpec, ViewsSpec
+from ffe.specs import AugmentSpec, PreprocessSpec, ViewsSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
@@ -275,7 +275,7 @@ def by_hand(model: Path, file: Path, changes: str, views: int) -> np.ndarray:
     """Return the mean of the probabilities of a picture and of its views: float64 (K,)."""
     bundle = Bundle(model)
     data = file.read_bytes()
-    pixels = decode(data, (32, 32))
+    pixels = decode(data, PreprocessSpec((32, 32), "none"))
     pictures = [augment(pixels, parse_augment(changes), bytes_digest(data), view) for view in range(1 + views)]
     features = FakeEngine(bundle.manifest.spec, 8).extract(np.stack(pictures))
     return with_temperature(bundle.head().predict_proba(features), bundle.manifest.temperature).mean(axis=0)

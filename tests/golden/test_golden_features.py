@@ -66,13 +66,13 @@ def test_features_of_the_stored_pixels(golden: dict[str, Any], features: np.ndar
 
 def test_features_of_the_jpeg(golden: dict[str, Any], features: np.ndarray) -> None:
     """Tolerance: 5 % of the norm."""
-    decoded = features_of(decode(golden["jpeg"], (32, 32)))
+    decoded = features_of(decode(golden["jpeg"], PreprocessSpec((32, 32), "none")))
     assert np.linalg.norm(decoded - features) <= LOOSE * golden["norm"]
 
 
 def test_pixels_of_the_jpeg(golden: dict[str, Any]) -> None:
     """Tolerance: 3 levels of 255."""
-    assert np.abs(decode(golden["jpeg"], (32, 32)).astype(int) - golden["pixels"]).max() <= 3
+    assert np.abs(decode(golden["jpeg"], PreprocessSpec((32, 32), "none")).astype(int) - golden["pixels"]).max() <= 3
 
 
 def test_spec_digest_never_changes_by_accident() -> None:
@@ -90,7 +90,7 @@ def _write() -> None:
     """Measure, and store what was measured."""
     buffer = io.BytesIO()
     draw("cat", 0, (64, 64)).save(buffer, "JPEG", quality=90)
-    pixels = decode(buffer.getvalue(), (32, 32))
+    pixels = decode(buffer.getvalue(), PreprocessSpec((32, 32), "none"))
     features = features_of(pixels)
     content = {
         "about": "features of mobilenet_0.25 with random weights, seed 0, at 32x32: every 12th value, mean, deviation and norm",

@@ -24,6 +24,7 @@ from PIL import Image, features
 from ffe.errors import DecodeError
 from ffe.images.decode import decode
 from ffe.images.drawings import draw
+from ffe.specs import PreprocessSpec
 
 _EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
@@ -146,7 +147,7 @@ def main() -> None:
     files = good_files([Path(name) for name in sys.argv[5:]])
     warnings.simplefilter("ignore")
     for data in files:
-        decode(data, (64, 64), how)  # type: ignore[arg-type]
+        decode(data, PreprocessSpec((64, 64), "none", decode=how))  # type: ignore[arg-type]
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     before = _peak_mib()
     for index in range(first, first + count):
@@ -154,7 +155,7 @@ def main() -> None:
         data = variant(files, seed, index)
         started = time.process_time()
         try:
-            pixels = decode(data, (64, 64), how)  # type: ignore[arg-type]
+            pixels = decode(data, PreprocessSpec((64, 64), "none", decode=how))  # type: ignore[arg-type]
             outcome = "picture" if pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8 else f"no picture: {pixels.shape}"
         except DecodeError as error:
             outcome = error.reason if str(error) else "an empty sentence"

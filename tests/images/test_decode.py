@@ -15,6 +15,7 @@ from PIL import Image
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image
 from ffe.images.drawings import draw
+from ffe.specs import PreprocessSpec
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -25,7 +26,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 def reason_of(data: bytes) -> str:
     with pytest.raises(DecodeError) as caught:
-        decode(data, (16, 16))
+        decode(data, PreprocessSpec((16, 16), "none"))
     assert str(caught.value)
     return caught.value.reason
 
@@ -48,7 +49,7 @@ def test_equals_keras_bit_for_bit(tmp_path: Path, size: tuple[int, int]) -> None
     path = tmp_path / "cat.jpg"
     draw("cat", 0, (64, 96)).save(path, quality=90)
     expected = np.asarray(keras.utils.load_img(path, target_size=size, interpolation="bilinear"), np.uint8)
-    decoded = decode(read_image(path), size)
+    decoded = decode(read_image(path), PreprocessSpec(size, "none"))
     assert decoded.dtype == np.uint8
     assert decoded.shape == (*size, 3)
     np.testing.assert_array_equal(decoded, expected)
@@ -74,9 +75,9 @@ def test_every_exif_orientation_is_turned_upright(orientation: int) -> None:
     stored = upright if turn is None else upright.transpose(turn)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    expected = decode(encoded(upright), (24, 40))
-    np.testing.assert_array_equal(decode(encoded(stored, exif=exif), (24, 40)), expected)
-    jpeg = decode(encoded(stored, "JPEG", quality=100, subsampling=0, exif=exif), (24, 40))
+    expected = decode(encoded(upright), PreprocessSpec((24, 40), "none"))
+    np.testing.assert_array_equal(decode(encoded(stored, exif=exif), PreprocessSpec((24, 40), "none")), expected)
+    jpeg = decode(encoded(stored, "JPEG", quality=100, subsampling=0, exif=exif), PreprocessSpec((24, 40), "none"))
     assert np.abs(jpeg.astype(int) - expected).max() <= 4
 
 
@@ -85,7 +86,7 @@ def test_unknown_orientation_counts_as_none(orientation: int) -> None:
     picture = draw("cat", 2, (32, 32))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    np.testing.assert_array_equal(decode(encoded(picture, exif=exif), (32, 32)), np.asarray(picture))
+    np.testing.assert_array_equal(decode(encoded(picture, exif=exif), PreprocessSpec((32, 32), "none")), np.asarray(picture))
 
 
 def test_damaged_exif_counts_as_none() -> None:
@@ -93,35 +94,37 @@ def test_damaged_exif_counts_as_none() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = encoded(picture, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-        np.testing.assert_array_equal(decode(data, (32, 32)), np.asarray(picture))
+        np.testing.assert_array_equal(decode(data, PreprocessSpec((32, 32), "none")), np.asarray(picture))
 
 
 def test_cmyk_jpeg() -> None:
     picture = draw("cat", 3, (32, 32))
-    decoded = decode(encoded(picture.convert("CMYK"), "JPEG", quality=100, subsampling=0), (32, 32))
+    decoded = decode(encoded(picture.convert("CMYK"), "JPEG", quality=100, subsampling=0), PreprocessSpec((32, 32), "none"))
     assert np.abs(decoded.astype(int) - np.asarray(picture)).max() <= 8
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     values = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
-    decoded = decode(encoded(Image.fromarray(values)), (16, 16))
+    decoded = decode(encoded(Image.fromarray(values)), PreprocessSpec((16, 16), "none"))
     np.testing.assert_array_equal(decoded, np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2))
 
 
 def test_eight_bit_grey_has_three_equal_channels() -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    np.testing.assert_array_equal(decode(encoded(Image.fromarray(values)), (16, 16)), np.repeat(values[..., None], 3, axis=2))
+    np.testing.assert_array_equal(
+        decode(encoded(Image.fromarray(values)), PreprocessSpec((16, 16), "none")), np.repeat(values[..., None], 3, axis=2)
+    )
 
 
 def test_one_bit() -> None:
     values = np.indices((16, 16)).sum(0) % 2 == 0
-    decoded = decode(encoded(Image.fromarray(values)), (16, 16))
+    decoded = decode(encoded(Image.fromarray(values)), PreprocessSpec((16, 16), "none"))
     np.testing.assert_array_equal(decoded, np.repeat(values[..., None] * np.uint8(255), 3, axis=2))
 
 
 def test_palette() -> None:
     picture = draw("dog", 0, (32, 32)).quantize(16)
-    np.testing.assert_array_equal(decode(encoded(picture), (32, 32)), np.asarray(picture.convert("RGB")))
+    np.testing.assert_array_equal(decode(encoded(picture), PreprocessSpec((32, 32), "none")), np.asarray(picture.convert("RGB")))
 
 
 def test_alpha_shows_white() -> None:
@@ -130,7 +133,7 @@ def test_alpha_shows_white() -> None:
     pixels[:8, :, 3] = 255
     pixels[8:, :8, 3] = 0
     pixels[8:, 8:, 3] = 51  # one fifth
-    decoded = decode(encoded(Image.fromarray(pixels)), (16, 16))
+    decoded = decode(encoded(Image.fromarray(pixels)), PreprocessSpec((16, 16), "none"))
     assert (decoded[:8] == (200, 0, 0)).all()
     assert (decoded[8:, :8] == 255).all()
     assert np.abs(decoded[8:, 8:].astype(int) - (244, 204, 204)).max() <= 1
@@ -141,25 +144,29 @@ def test_transparent_palette_colour_shows_white() -> None:
     indices[:, 8:] = 1
     picture = Image.fromarray(indices, "P")
     picture.putpalette([10, 20, 30, 40, 50, 60])
-    decoded = decode(encoded(picture, transparency=0), (16, 16))
+    decoded = decode(encoded(picture, transparency=0), PreprocessSpec((16, 16), "none"))
     assert (decoded[:, :8] == 255).all()
     assert (decoded[:, 8:] == (40, 50, 60)).all()
 
 
 def test_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
-    decoded = decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=40), (16, 16))
+    decoded = decode(
+        encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=40), PreprocessSpec((16, 16), "none")
+    )
     assert (decoded == (255, 0, 0)).all()
 
 
 def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
     data = encoded(draw("cat", 0, (32, 32)), "JPEG")
     (tmp_path / "cat.png").write_bytes(data)
-    np.testing.assert_array_equal(decode(read_image(tmp_path / "cat.png"), (32, 32)), decode(data, (32, 32)))
+    np.testing.assert_array_equal(
+        decode(read_image(tmp_path / "cat.png"), PreprocessSpec((32, 32), "none")), decode(data, PreprocessSpec((32, 32), "none"))
+    )
 
 
 def test_picture_of_one_pixel() -> None:
-    assert (decode(encoded(Image.new("RGB", (1, 1), (1, 2, 3))), (8, 8)) == (1, 2, 3)).all()
+    assert (decode(encoded(Image.new("RGB", (1, 1), (1, 2, 3))), PreprocessSpec((8, 8), "none")) == (1, 2, 3)).all()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -209,6 +216,9 @@ def test_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
 def test_photos_of_all_orientations_show_the_same(shared: Path) -> None:
     """Hopper's portrait is stored in seven ways; upright, all of them look the same."""
     folder = shared / "images" / "odd"
-    views = [decode(read_image(folder / f"hopper_orientation_{n}.jpg"), (64, 64)).astype(int) for n in range(2, 9)]
+    views = [
+        decode(read_image(folder / f"hopper_orientation_{n}.jpg"), PreprocessSpec((64, 64), "none")).astype(int)
+        for n in range(2, 9)
+    ]
     for view in views[1:]:
         assert np.abs(view - views[0]).mean() < 4

@@ -13,7 +13,7 @@ from ffe.errors import DecodeError
 from ffe.images.decode import decode
 from ffe.images.drawings import draw
 from ffe.images.limits import Limits
-from ffe.specs import Decode
+from ffe.specs import Decode, PreprocessSpec
 
 
 def photo(size: tuple[int, int] = (375, 500)) -> Image.Image:
@@ -35,7 +35,10 @@ def jpeg(image: Image.Image, orientation: int | None = None, **options: object) 
 
 
 def difference(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    return np.abs(decode(data, size, "fast").astype(int) - decode(data, size, "exact").astype(int))
+    return np.abs(
+        decode(data, PreprocessSpec(size, "none", decode="fast")).astype(int)
+        - decode(data, PreprocessSpec(size, "none")).astype(int)
+    )
 
 
 @pytest.mark.parametrize("source", [(375, 500), (500, 375), (224, 224), (230, 900), (1500, 2000), (100, 80)])
@@ -72,7 +75,7 @@ def test_turned_upright(orientation: int) -> None:
 
 def test_grey_becomes_rgb() -> None:
     data = jpeg(photo().convert("L"))
-    pixels = decode(data, (64, 64), "fast")
+    pixels = decode(data, PreprocessSpec((64, 64), "none", decode="fast"))
     assert (pixels[..., 0] == pixels[..., 1]).all()
     assert difference(data, (64, 64)).mean() < 3
 
@@ -104,22 +107,22 @@ def _garbage(data: bytes) -> bytes:
 def test_damaged_files_have_the_reason_that_the_exact_way_gives(damage: object) -> None:
     data = damage(jpeg(photo((120, 160))))  # type: ignore[operator]
     with pytest.raises(DecodeError) as exact:
-        decode(data, (32, 32), "exact")
+        decode(data, PreprocessSpec((32, 32), "none"))
     with pytest.raises(DecodeError) as fast:
-        decode(data, (32, 32), "fast")
+        decode(data, PreprocessSpec((32, 32), "none", decode="fast"))
     assert (fast.value.reason, str(fast.value)) == (exact.value.reason, str(exact.value))
 
 
 def test_too_large_pictures_are_refused() -> None:
     with pytest.raises(DecodeError, match=r"^160x120 pixels are more than 10,000 \(--max-pixels\)$"):
-        decode(jpeg(photo((120, 160))), (32, 32), "fast", Limits(100 * 100))
+        decode(jpeg(photo((120, 160))), PreprocessSpec((32, 32), "none", decode="fast"), Limits(100 * 100))
 
 
 def test_damaged_exif_counts_as_upright() -> None:
     data = jpeg(photo((120, 160)), 6)
     start = data.index(b"Exif") + 6
     broken = data[:start] + b"\xff" * 8 + data[start + 8 :]
-    assert decode(broken, (60, 80), "fast").shape == (60, 80, 3)
+    assert decode(broken, PreprocessSpec((60, 80), "none", decode="fast")).shape == (60, 80, 3)
     assert difference(broken, (60, 80)).mean() < 3
 
 
@@ -140,6 +143,6 @@ def test_odd_pictures_have_the_same_fate_both_ways(shared: Path) -> None:
 
 def fate(data: bytes, how: Decode) -> np.ndarray | str:
     try:
-        return decode(data, (64, 64), how)
+        return decode(data, PreprocessSpec((64, 64), "none", decode=how))
     except DecodeError as error:
         return error.reason

@@ -16,7 +16,7 @@ from ffe.images.decode import decode
 from ffe.images.drawings import draw
 from ffe.images.guards import tags_are_bounded
 from ffe.images.limits import Limits
-from ffe.specs import Decode
+from ffe.specs import Decode, PreprocessSpec
 
 CAT = draw("cat", 4, (48, 64))
 MIB = 1 << 20
@@ -228,7 +228,7 @@ FLOODS: dict[str, tuple[Callable[[], bytes], str, str]] = {
 def test_floods_are_refused(name: str, how: Decode) -> None:
     make, reason, sentence = FLOODS[name]
     with pytest.raises(DecodeError) as caught:
-        decode(make(), (32, 32), how)
+        decode(make(), PreprocessSpec((32, 32), "none", decode=how))
     assert (caught.value.reason, str(caught.value)) == (reason, sentence)
 
 
@@ -240,7 +240,7 @@ def test_floods_are_refused_at_once(name: str, how: Decode) -> None:
     data = FLOODS[name][0]()
     started = time.process_time()
     with pytest.raises(DecodeError):
-        decode(data, (32, 32), how)
+        decode(data, PreprocessSpec((32, 32), "none", decode=how))
     assert time.process_time() - started < 20
 
 
@@ -248,9 +248,9 @@ def test_floods_are_refused_at_once(name: str, how: Decode) -> None:
 def test_the_larger_a_picture_the_fewer_passes(how: Decode) -> None:
     """Twenty over the largest picture, and so more over smaller ones."""
     data = jpeg_of_many_scans(60)
-    assert decode(data, (48, 64), how, Limits(64 * 64 * 3)).shape == (48, 64, 3)
+    assert decode(data, PreprocessSpec((48, 64), "none", decode=how), Limits(64 * 64 * 3)).shape == (48, 64, 3)
     with pytest.raises(DecodeError, match=r"^it passes over its 4,096 pixels more than 40 times; save it again$"):
-        decode(data, (48, 64), how, Limits(64 * 64 * 2))
+        decode(data, PreprocessSpec((48, 64), "none", decode=how), Limits(64 * 64 * 2))
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,10 @@ def test_the_larger_a_picture_the_fewer_passes(how: Decode) -> None:
 @pytest.mark.parametrize("how", ["exact", "fast"])
 def test_a_jpeg_loses_its_exif_where_that_claims_too_much(what: bytes, how: Decode) -> None:
     """As damaged EXIF does: the picture itself is sound."""
-    np.testing.assert_array_equal(decode(in_jpeg(what), (48, 64), how), decode(encoded("JPEG"), (48, 64), how))
+    np.testing.assert_array_equal(
+        decode(in_jpeg(what), PreprocessSpec((48, 64), "none", decode=how)),
+        decode(encoded("JPEG"), PreprocessSpec((48, 64), "none", decode=how)),
+    )
 
 
 SOUND = {
@@ -285,7 +288,7 @@ SOUND = {
 @pytest.mark.parametrize("how", ["exact", "fast"])
 @pytest.mark.parametrize("name", SOUND)
 def test_what_encoders_may_write_is_read(name: str, how: Decode) -> None:
-    assert decode(SOUND[name], (48, 64), how).shape == (48, 64, 3)
+    assert decode(SOUND[name], PreprocessSpec((48, 64), "none", decode=how)).shape == (48, 64, 3)
 
 
 def test_tags_of_either_byte_order_and_of_big_tiff() -> None:

@@ -21,6 +21,7 @@ from ffe.images.decode import decode
 from ffe.images.decode_memory import one_large_file_at_once, reserved_memory
 from ffe.images.drawings import draw
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
+from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 
 
@@ -118,7 +119,7 @@ def test_pillows_own_limit_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # it refuses twice as many
     buffer = io.BytesIO()
     draw("cat", 0, (64, 64)).save(buffer, "PNG")
-    assert decode(buffer.getvalue(), (8, 8), limits=Limits(5000)).shape == (8, 8, 3)
+    assert decode(buffer.getvalue(), PreprocessSpec((8, 8), "none"), limits=Limits(5000)).shape == (8, 8, 3)
     assert Image.MAX_IMAGE_PIXELS == 5000
 
 

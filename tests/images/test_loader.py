@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ffe.base.digests import bytes_digest
-from ffe.images.decode import decode
+from ffe.images.decode import decode, decode_with_hash
 from ffe.images.loader import DecodedImage, ImageStream, default_workers
 from ffe.images.phash import perceptual_hash
 from ffe.specs import Decode, PreprocessSpec
@@ -28,6 +28,11 @@ def stream(
         yield from images
 
 
+def blank(data: bytes, preprocess: PreprocessSpec, *rest: object) -> tuple[np.ndarray, int]:
+    """A decoder that is done at once."""
+    return np.zeros((*preprocess.size, 3), np.uint8), 0
+
+
 def files_of(pictures: Path) -> list[Path]:
     return sorted(pictures.glob("*/*.png"))
 
@@ -41,15 +46,15 @@ def test_every_file_in_the_order_given(pictures: Path, workers: int) -> None:
         assert item.error is None
         assert item.sha256 == bytes_digest(file.read_bytes())
         assert item.pixels is not None
-        np.testing.assert_array_equal(item.pixels, decode(file.read_bytes(), (16, 16)))
+        np.testing.assert_array_equal(item.pixels, decode(file.read_bytes(), PreprocessSpec((16, 16), "none")))
 
 
 def test_order_holds_when_the_first_is_the_slowest(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_first(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
+    def slow_first(data: bytes, preprocess: PreprocessSpec, *rest: object) -> tuple[np.ndarray, int]:
         time.sleep(0.2 if data == b"0" else 0)
-        return np.full((*size, 3), int(data), np.uint8)
+        return np.full((*preprocess.size, 3), int(data), np.uint8), 0
 
-    monkeypatch.setattr("ffe.images.loader.decode", slow_first)
+    monkeypatch.setattr("ffe.images.loader.decode_with_hash", slow_first)
     items = list(stream([b"%d" % i for i in range(10)], (2, 2), workers=4))
     assert [int(item.pixels[0, 0, 0]) for item in items if item.pixels is not None] == list(range(10))
 
@@ -58,7 +63,7 @@ def test_decoded_pixels_have_a_fingerprint_and_others_have_none(pictures: Path) 
     files = [*files_of(pictures)[:3], pictures / "none.png"]
     skipped = bytes_digest(files[1].read_bytes())
     items = list(stream(files, (40, 40), known=lambda sha256, view: sha256 == skipped))
-    pixels = [decode(file.read_bytes(), (40, 40)) for file in files[:3]]
+    pixels = [decode(file.read_bytes(), PreprocessSpec((40, 40), "none")) for file in files[:3]]
     assert [item.phash for item in items] == [perceptual_hash(pixels[0]), 0, perceptual_hash(pixels[2]), 0]
 
 
@@ -83,11 +88,11 @@ def test_known_content_is_read_and_not_decoded(pictures: Path, monkeypatch: pyte
     first, second = files_of(pictures)[:2]
     decoded: list[bytes] = []
 
-    def counting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
+    def counting(data: bytes, preprocess: PreprocessSpec, *rest: object) -> tuple[np.ndarray, int]:
         decoded.append(data)
-        return decode(data, size)
+        return decode_with_hash(data, preprocess)
 
-    monkeypatch.setattr("ffe.images.loader.decode", counting)
+    monkeypatch.setattr("ffe.images.loader.decode_with_hash", counting)
     digest = bytes_digest(first.read_bytes())
     items = list(stream([first, second], (16, 16), known=lambda sha256, view: sha256 == digest))
     assert items[0].sha256 == digest
@@ -101,14 +106,14 @@ def test_never_more_than_ahead_images_wait(monkeypatch: pytest.MonkeyPatch) -> N
     """Memory stays flat: a slow caller holds the workers back."""
     lock, decoded, taken, peak = threading.Lock(), 0, 0, 0
 
-    def counting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
+    def counting(data: bytes, preprocess: PreprocessSpec, *rest: object) -> tuple[np.ndarray, int]:
         nonlocal decoded, peak
         with lock:
             decoded += 1
             peak = max(peak, decoded - taken)
-        return np.zeros((*size, 3), np.uint8)
+        return blank(data, preprocess)
 
-    monkeypatch.setattr("ffe.images.loader.decode", counting)
+    monkeypatch.setattr("ffe.images.loader.decode_with_hash", counting)
     for _ in stream((b"%d" % i for i in range(60)), (2, 2), workers=8, ahead=6):
         time.sleep(0.002)
         with lock:
@@ -163,11 +168,11 @@ def test_prefetch_decodes_before_anybody_asks(pictures: Path) -> None:
 def test_fast_decoding_reaches_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     ways: list[str] = []
 
-    def noting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
-        ways.append(how)
-        return np.zeros((*size, 3), np.uint8)
+    def noting(data: bytes, preprocess: PreprocessSpec, *rest: object) -> tuple[np.ndarray, int]:
+        ways.append(preprocess.decode)
+        return blank(data, preprocess)
 
-    monkeypatch.setattr("ffe.images.loader.decode", noting)
+    monkeypatch.setattr("ffe.images.loader.decode_with_hash", noting)
     list(stream([b"1"], (2, 2)))
     list(stream([b"1"], (2, 2), how="fast"))
     assert ways == ["exact", "fast"]
@@ -177,12 +182,12 @@ def test_the_first_files_are_decoded_first(monkeypatch: pytest.MonkeyPatch) -> N
     """Also where more threads stand by than may work at once."""
     done: list[int] = []
 
-    def noting(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
+    def noting(data: bytes, preprocess: PreprocessSpec, *rest: object) -> tuple[np.ndarray, int]:
         done.append(int(data))
         time.sleep(0.001)
-        return np.zeros((*size, 3), np.uint8)
+        return blank(data, preprocess)
 
-    monkeypatch.setattr("ffe.images.loader.decode", noting)
+    monkeypatch.setattr("ffe.images.loader.decode_with_hash", noting)
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 1)
     with ImageStream([b"%d" % i for i in range(100)], PreprocessSpec((2, 2), "none")) as images:
         assert len(list(images)) == 100
@@ -195,7 +200,7 @@ def test_time_is_kept_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
         return b"1"
 
     monkeypatch.setattr("ffe.images.loader.read_image", slow_read)
-    monkeypatch.setattr("ffe.images.loader.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
+    monkeypatch.setattr("ffe.images.loader.decode_with_hash", blank)
     with ImageStream([Path("a")] * 10, PreprocessSpec((2, 2), "none"), workers=1) as images:
         assert len(list(images)) == 10
     assert images.read_seconds >= 0.2
@@ -214,7 +219,7 @@ def test_more_threads_where_files_come_slowly(monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setattr("ffe.images.loader._CHECK_SECONDS", 0.05)
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 2)
     monkeypatch.setattr("ffe.images.loader.read_image", slow_read)
-    monkeypatch.setattr("ffe.images.loader.decode", lambda data, size, how, *limits: np.zeros((*size, 3), np.uint8))
+    monkeypatch.setattr("ffe.images.loader.decode_with_hash", blank)
     with ImageStream([Path("a")] * 200, PreprocessSpec((2, 2), "none"), workers=named) as images:
         assert images.workers == 2
         assert [item.index for item in images] == list(range(200))
@@ -224,13 +229,13 @@ def test_more_threads_where_files_come_slowly(monkeypatch: pytest.MonkeyPatch, n
 def test_no_more_threads_where_other_programs_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process gets little of its cores, so its threads take long to decode; they wait for no file."""
 
-    def starved(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
+    def starved(data: bytes, preprocess: PreprocessSpec, *rest: object) -> tuple[np.ndarray, int]:
         time.sleep(0.01)  # for a core
-        return np.zeros((*size, 3), np.uint8)
+        return blank(data, preprocess)
 
     monkeypatch.setattr("ffe.images.loader._CHECK_SECONDS", 0.02)
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 2)
-    monkeypatch.setattr("ffe.images.loader.decode", starved)
+    monkeypatch.setattr("ffe.images.loader.decode_with_hash", starved)
     with ImageStream([b"1"] * 60, PreprocessSpec((2, 2), "none")) as images:
         list(images)
         assert images.workers == 2
@@ -239,15 +244,15 @@ def test_no_more_threads_where_other_programs_are_busy(monkeypatch: pytest.Monke
 def test_no_more_threads_where_the_cores_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoding is the limit: more threads would not help."""
 
-    def busy(data: bytes, size: tuple[int, int], how: str, *limits: int) -> np.ndarray:
+    def busy(data: bytes, preprocess: PreprocessSpec, *rest: object) -> tuple[np.ndarray, int]:
         time.sleep(0.01)
-        return np.zeros((*size, 3), np.uint8)
+        return blank(data, preprocess)
 
     monkeypatch.setattr("ffe.images.loader.time.process_time", time.monotonic)  # one core, in full use
 
     monkeypatch.setattr("ffe.images.loader._CHECK_SECONDS", 0.05)
     monkeypatch.setattr("ffe.images.loader.cores", lambda: 1)
-    monkeypatch.setattr("ffe.images.loader.decode", busy)
+    monkeypatch.setattr("ffe.images.loader.decode_with_hash", busy)
     with ImageStream([b"1"] * 60, PreprocessSpec((2, 2), "none")) as images:
         list(images)
         assert images.workers == 1

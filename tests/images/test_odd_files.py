@@ -14,7 +14,7 @@ from ffe.cli import cli
 from ffe.commands.tune import train
 from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image
-from ffe.specs import Decode
+from ffe.specs import Decode, PreprocessSpec
 from ffe.store.reader import FeatureStore
 
 Colour = tuple[int, int, int]
@@ -81,7 +81,7 @@ def test_every_file_is_named_here(odd: Path) -> None:
 @pytest.mark.parametrize("how", ["exact", "fast"])
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_right_picture(odd: Path, name: str, how: Decode) -> None:
-    pixels = decode(read_image(odd / name), (64, 64), how)
+    pixels = decode(read_image(odd / name), PreprocessSpec((64, 64), "none", decode=how))
     quarters = pixels.reshape(2, 32, 2, 32, 3).mean(axis=(1, 3)).reshape(4, 3)
     np.testing.assert_allclose(quarters, PICTURES[name], atol=4)
 
@@ -90,7 +90,7 @@ def test_the_right_picture(odd: Path, name: str, how: Decode) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_the_right_reason(odd: Path, name: str, how: Decode) -> None:
     with pytest.raises(DecodeError) as caught:
-        decode(read_image(odd / name), (64, 64), how)
+        decode(read_image(odd / name), PreprocessSpec((64, 64), "none", decode=how))
     assert (caught.value.reason, str(caught.value)) == REFUSED[name]
 
 

@@ -15,7 +15,7 @@ from ffe.errors import DecodeError
 from ffe.images.decode import decode, read_image, upright_size
 from ffe.images.drawings import draw
 from ffe.images.guards import KINDS, kind_of
-from ffe.specs import Decode
+from ffe.specs import Decode, PreprocessSpec
 
 SIZE = (48, 64)
 CAT = draw("cat", 4, SIZE)
@@ -30,7 +30,7 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 def off(data: bytes, expected: Image.Image, how: Decode) -> np.ndarray:
     """Return how far each pixel is from the picture that was meant."""
-    return np.abs(decode(data, SIZE, how).astype(int) - np.asarray(expected.convert("RGB")))
+    return np.abs(decode(data, PreprocessSpec(SIZE, "none", decode=how)).astype(int) - np.asarray(expected.convert("RGB")))
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -149,7 +149,10 @@ def test_every_orientation(orientation: int, how: Decode) -> None:
 def test_content_decides_and_not_the_name(tmp_path: Path, kind: str, name: str, how: Decode) -> None:
     data = encoded(CAT, kind)
     (tmp_path / name).write_bytes(data)
-    np.testing.assert_array_equal(decode(read_image(tmp_path / name), SIZE, how), decode(data, SIZE, how))
+    np.testing.assert_array_equal(
+        decode(read_image(tmp_path / name), PreprocessSpec(SIZE, "none", decode=how)),
+        decode(data, PreprocessSpec(SIZE, "none", decode=how)),
+    )
 
 
 OTHERS = {
@@ -177,7 +180,7 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, name: str, how: Decode) 
     data, sentence = OTHERS[name]
     (tmp_path / "photo.jpg").write_bytes(data + b"\0" * 100)
     with pytest.raises(DecodeError) as caught:
-        decode(read_image(tmp_path / "photo.jpg"), SIZE, how)
+        decode(read_image(tmp_path / "photo.jpg"), PreprocessSpec(SIZE, "none", decode=how))
     assert (caught.value.reason, str(caught.value)) == ("unsupported", sentence)
 
 
@@ -203,7 +206,7 @@ def test_text_that_is_called_jpg_is_no_picture(tmp_path: Path, text: str, senten
 
 def test_a_damaged_avif_has_its_article() -> None:
     with pytest.raises(DecodeError, match=r"^it starts like an AVIF file, but its header is damaged$"):
-        decode(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", SIZE, "exact")
+        decode(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", PreprocessSpec(SIZE, "none"))
 
 
 def test_only_the_plugin_of_its_kind_sees_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +215,9 @@ def test_only_the_plugin_of_its_kind_sees_a_file(monkeypatch: pytest.MonkeyPatch
     opened = Image.open
     monkeypatch.setattr(Image, "open", lambda *rest, formats: asked.append(formats) or opened(*rest, formats=formats))
     for kind in ("PNG", "JPEG", "GIF"):
-        decode(encoded(CAT, kind), SIZE)
+        decode(encoded(CAT, kind), PreprocessSpec(SIZE, "none"))
     with pytest.raises(DecodeError):
-        decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", SIZE)
+        decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", PreprocessSpec(SIZE, "none"))
     assert asked == [("PNG",), ("JPEG",), ("GIF",)]
 
 
@@ -229,13 +232,13 @@ def test_a_pillow_that_lacks_a_kind_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     Image.init()
     monkeypatch.delitem(Image.OPEN, "WEBP")
     with pytest.raises(DecodeError, match=r"^this version of Pillow reads no WEBP files; install a newer one$") as caught:
-        decode(data, SIZE)
+        decode(data, PreprocessSpec(SIZE, "none"))
     assert caught.value.reason == "unsupported"
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_large_pictures_are_converted_in_strips_to_the_same_pixels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data, *_ = MADE[name]
-    whole = decode(data, SIZE)
+    whole = decode(data, PreprocessSpec(SIZE, "none"))
     monkeypatch.setattr(decoding, "_STRIP_PIXELS", 5 * SIZE[1])
-    np.testing.assert_array_equal(decode(data, SIZE), whole)
+    np.testing.assert_array_equal(decode(data, PreprocessSpec(SIZE, "none")), whole)

@@ -13,6 +13,7 @@ from ffe.images.decode import decode
 from ffe.images.drawings import draw
 from ffe.images.phash import UNKNOWN
 from ffe.images.probe import ending_format, probe_file, probe_files
+from ffe.specs import PreprocessSpec
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_every_odd_file_is_judged_as_extraction_judges_it(shared: Path) -> None:
     files = sorted(file for file in (shared / "images" / "odd").iterdir() if file.is_file())
     for file, found in zip(files, probe_files(files), strict=True):
         try:
-            decode(file.read_bytes(), (32, 32))
+            decode(file.read_bytes(), PreprocessSpec((32, 32), "none"))
             reason = None
         except Exception as error:
             reason = error.reason  # type: ignore[attr-defined]

@@ -25,6 +25,7 @@ from ffe.images.drawings import draw
 from ffe.images.limits import Limits
 from ffe.images.loader import note_text
 from ffe.predictor import Predictor
+from ffe.specs import PreprocessSpec
 
 FORMATS: list[tuple[str, dict[str, Any], int]] = [  # name, options, bytes behind the last pixel
     ("JPEG", {}, 2),
@@ -49,19 +50,23 @@ def saved(image: Image.Image, name: str, **options: Any) -> bytes:
 def test_all_pixels_there_is_taken_and_all_else_is_not(name: str, options: dict[str, Any], behind: int, how: Any) -> None:
     whole = saved(draw("cat", 3, (160, 160)), name, **options)
     notes: list[str] = []
-    expected = decode(whole, (32, 32), how, notes=notes)
+    expected = decode(whole, PreprocessSpec((32, 32), "none", decode=how), notes=notes)
     assert notes == []
     for missing in range(1, behind + 1):
         notes = []
-        np.testing.assert_array_equal(decode(whole[:-missing], (32, 32), how, notes=notes), expected)
+        np.testing.assert_array_equal(
+            decode(whole[:-missing], PreprocessSpec((32, 32), "none", decode=how), notes=notes), expected
+        )
         assert notes == [ENDLESS]
     for missing in (behind + len(whole) // 8, len(whole) // 2):
         with pytest.raises(DecodeError) as caught:
-            decode(whole[:-missing], (32, 32), how)
+            decode(whole[:-missing], PreprocessSpec((32, 32), "none", decode=how))
         assert caught.value.reason == "truncated"
         if name != "WEBP":  # whose decoder gives nothing of a picture that is cut off
             notes = []
-            kept = decode(whole[:-missing], (32, 32), how, notes=notes, limits=Limits(truncated="keep"))
+            kept = decode(
+                whole[:-missing], PreprocessSpec((32, 32), "none", decode=how), notes=notes, limits=Limits(truncated="keep")
+            )
             assert notes == [CUT]
             apart = np.abs(kept.astype(int) - expected)  # BMP files begin at the bottom, progressive JPEG files are coarse
             assert (apart <= 40).mean() > 0.2
@@ -70,14 +75,14 @@ def test_all_pixels_there_is_taken_and_all_else_is_not(name: str, options: dict[
 def test_a_picture_without_its_directory_is_cut_off_and_cannot_be_kept() -> None:
     data = saved(draw("cat", 3, (60, 60)), "TIFF", compression="tiff_lzw")
     with pytest.raises(DecodeError) as caught:
-        decode(data[: len(data) // 2], (32, 32), limits=Limits(truncated="keep"))
+        decode(data[: len(data) // 2], PreprocessSpec((32, 32), "none"), limits=Limits(truncated="keep"))
     assert caught.value.reason == "truncated"
 
 
 def test_bytes_behind_the_end_are_no_fault() -> None:
     for name in ("PNG", "GIF", "JPEG"):
         notes: list[str] = []
-        decode(saved(draw("cat", 3, (60, 60)), name) + b"IEND and more", (32, 32), notes=notes)
+        decode(saved(draw("cat", 3, (60, 60)), name) + b"IEND and more", PreprocessSpec((32, 32), "none"), notes=notes)
         assert notes == []
 
 
@@ -104,7 +109,7 @@ def test_keeping_is_of_one_thread_and_one_picture(monkeypatch: pytest.MonkeyPatc
         return image_open(*arguments)
 
     monkeypatch.setattr(decoding, "_opened", opened)
-    decode(data, (32, 32), limits=Limits(truncated="keep"))
+    decode(data, PreprocessSpec((32, 32), "none"), limits=Limits(truncated="keep"))
     assert seen
     assert not any(seen)
     with pytest.raises(OSError, match="truncated"):
@@ -117,7 +122,7 @@ def test_values_that_use_the_lower_bits_alone_are_noted(bits: int, kind: str) ->
     values = np.linspace(0, 2**bits - 1, 64 * 64).reshape(64, 64)
     deep = values.astype(np.int32) if "32" in kind else values.astype(np.uint16)
     notes: list[str] = []
-    decode(saved(Image.fromarray(deep), kind.partition(" ")[0]), (32, 32), notes=notes)
+    decode(saved(Image.fromarray(deep), kind.partition(" ")[0]), PreprocessSpec((32, 32), "none"), notes=notes)
     assert notes == ([DARK] if bits == 12 else [])
 
 
@@ -126,7 +131,7 @@ def test_values_that_use_the_lower_bits_alone_are_noted(bits: int, kind: str) ->
 def test_colours_that_use_the_lower_bits_alone_are_noted(bits: int, kind: str) -> None:
     values = np.linspace(0, 2**bits - 1, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint16)
     notes: list[str] = []
-    decode(cv2.imencode(f".{kind}", values)[1].tobytes(), (32, 32), notes=notes)
+    decode(cv2.imencode(f".{kind}", values)[1].tobytes(), PreprocessSpec((32, 32), "none"), notes=notes)
     assert notes == ([DARK] if bits == 12 else [])
 
 
@@ -136,13 +141,15 @@ def test_a_wrong_checksum_is_noted(behind: int, expected: list[str]) -> None:
     at = len(whole) - 13  # the last byte of the checksum of the pixels
     damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 : at + 1 + behind]
     notes: list[str] = []
-    np.testing.assert_array_equal(decode(damaged, (32, 32), notes=notes), decode(whole, (32, 32)))
+    np.testing.assert_array_equal(
+        decode(damaged, PreprocessSpec((32, 32), "none"), notes=notes), decode(whole, PreprocessSpec((32, 32), "none"))
+    )
     assert notes == expected
 
 
 def test_a_dark_photo_of_8_bits_is_a_dark_photo() -> None:
     notes: list[str] = []
-    decode(saved(Image.new("L", (64, 64), 3), "PNG"), (32, 32), notes=notes)
+    decode(saved(Image.new("L", (64, 64), 3), "PNG"), PreprocessSpec((32, 32), "none"), notes=notes)
     assert notes == []
 
 

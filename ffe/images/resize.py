@@ -1,0 +1,90 @@
+"""A whole picture -> the pixels that a network is given: stretched, cut or filled, as a ``PreprocessSpec`` says.
+
+The sizes and places are those of timm and of Hugging Face (``PreprocessSpec.placement``), and the filters Pillow's, which is what
+timm uses: its pixels are these. Of a strip that would become very long only what is shown is computed, so that 1x20,000 pixels
+take no more memory than a photo; a value may be off by one or two of 255 then.
+https://github.com/huggingface/pytorch-image-models/blob/v1.0.31/timm/data/transforms_factory.py (transforms_imagenet_eval),
+https://github.com/huggingface/transformers/blob/v5.24.0/src/transformers/image_processing_backends.py
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN
+from ffe.specs import PreprocessSpec
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# a picture is resized as a whole to so many pixels at most, or to so many times its size
+_MOST_PIXELS = 1 << 22
+_MOST_TIMES = 8
+# of the modes that have their own, in [0, 255]: the colour, RGB, that scaling turns into 0
+_ZEROS = {
+    "none": (0.0, 0.0, 0.0),
+    "tf": (127.5, 127.5, 127.5),
+    "caffe": CAFFE_BGR_MEAN[::-1],
+    "torch": tuple(255 * value for value in TORCH_RGB_MEAN),
+}
+
+
+def resized_size(full: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
+    """Return the (height, width) that a whole picture of (height, width) is brought to, before anything is cut off or filled."""
+    height, width = full
+    goal = math.floor(spec.size[0] / (spec.crop or 1)), math.floor(spec.size[1] / (spec.crop or 1))
+    if spec.resize is None:
+        return goal
+    if spec.resize == "shortest" and goal[0] == goal[1]:
+        long = int(goal[0] * max(full) / min(full))
+        return (goal[0], long) if height <= width else (long, goal[0])
+    if spec.resize == "longest" and spec.placement == "huggingface":
+        scale = min(goal[0] / height, goal[1] / width)
+        return max(1, int(height * scale)), max(1, int(width * scale))
+    ratio = (min if spec.resize == "shortest" else max)(height / goal[0], width / goal[1])
+    return max(1, round(height / ratio)), max(1, round(width / ratio))
+
+
+def resized(picture: Image.Image, spec: PreprocessSpec, full: tuple[int, int] | None = None) -> np.ndarray:
+    """Return what a network is given of a picture that stands upright, in RGB: uint8 (H, W, 3).
+
+    ``full`` is the (height, width) of the picture in its file, if this is a smaller copy of it.
+    """
+    height, width = resized_size(full or (picture.height, picture.width), spec)
+    top, rows, above = _window(height, spec.size[0], spec)
+    left, columns, before = _window(width, spec.size[1], spec)
+    filter_ = _FILTERS[spec.interpolation]
+    if height * width <= max(_MOST_PIXELS, _MOST_TIMES * spec.size[0] * spec.size[1]):
+        shown = picture.resize((width, height), filter_)
+        if (height, width) != (rows, columns):
+            shown = shown.crop((left, top, left + columns, top + rows))
+    else:
+        across, down = picture.width / width, picture.height / height
+        box = (left * across, top * down, (left + columns) * across, (top + rows) * down)
+        shown = picture.resize((columns, rows), filter_, box)
+    if (rows, columns) != spec.size:
+        filled = Image.new("RGB", spec.size[::-1], _fill(spec))
+        filled.paste(shown, (before, above))
+        shown = filled
+    return np.asarray(shown, dtype=np.uint8)
+
+
+def _window(length: int, wanted: int, spec: PreprocessSpec) -> tuple[int, int, int]:
+    """Return of one side: the first pixel that is shown, how many are, and how many are filled before them."""
+    rest, theirs = length - wanted, spec.placement == "huggingface"
+    if rest < 0:
+        return 0, length, 0 if theirs else -rest // 2
+    return rest // 2 if theirs else round(rest / 2), wanted, 0
+
+
+def _fill(spec: PreprocessSpec) -> tuple[int, int, int]:
+    """Return the colour, RGB, that scaling turns into 0, as near as 8 bits come to it."""
+    zeros = _ZEROS.get(spec.mode) or tuple(255 * value for value in spec.mean or ())
+    red, green, blue = (min(255, max(0, round(value))) for value in (zeros if len(zeros) == 3 else zeros * 3))
+    return (blue, green, red) if spec.channels == "bgr" else (red, green, blue)
