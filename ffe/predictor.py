@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -193,7 +192,7 @@ class Predictor:
         """
         names: dict[int, str] = {}
         batches = self._compute(noting(named_images(images, self.limits.bytes), names))
-        dims = math.prod(self.bundle.manifest.grid)
+        dims = self.bundle.manifest.layout.dims
         return feature_rows(batches, dims, lambda index, error: f"'{names[index]}' cannot be read: {error}.")
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
@@ -281,7 +280,7 @@ class Predictor:
 
                 found = weights_of(spec, self._options.weights)
                 self._engine = open_engine(spec, found, name=name, batch_size=self.batch_size)
-            if self._engine.grid != bundle.manifest.grid:
+            if self._engine.layout != bundle.manifest.layout:
                 raise BundleError(
                     f"The backbone in the model file '{bundle.path}' gives other features than its head takes; make it again."
                 )

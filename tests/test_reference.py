@@ -13,6 +13,7 @@ import pytest
 
 from ffe import cli
 from ffe.base import model_archive
+from ffe.base.feature_layout import FeatureLayout
 from ffe.bundle import manifest
 from ffe.heads import HEADS
 from ffe.heads.search_space import complete
@@ -106,7 +107,7 @@ def test_arrays_of_a_head_are_named(name: str) -> None:
     space = HEADS[name].space
     settings = {key: value for key, value in wanted.items() if key in {parameter.name for parameter in space}}
     features, labels = separable_rows(3, 12)
-    head = HEADS[name](complete(space, settings, name), (2, 3, 4)).fit(features, labels, 3)
+    head = HEADS[name](complete(space, settings, name), FeatureLayout.of_shape((2, 3, 4))).fit(features, labels, 3)
     for array in head.arrays():
         assert f"`{array}`" in text, array
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Self
@@ -38,11 +39,33 @@ class FeatureLayout:
         """Values that are left of a row where each part is averaged over its grid."""
         return sum(part.channels for part in self.parts)
 
+    @property
+    def grid(self) -> tuple[int, int, int] | None:
+        """(h, w, c) where a row is one grid without tokens; else None."""
+        part = self.parts[0]
+        return (part.height, part.width, part.channels) if len(self.parts) == 1 and not part.prefix else None
+
+    def __str__(self) -> str:
+        """Say it in words: ``7x7x1280``, ``257 tokens of 384 (class token, 16x16)``, ``2 layers: 14x14x256; 7x7x1280``."""
+        texts = []
+        for part in self.parts:
+            grid, registers = f"{part.height}x{part.width}", part.prefix - 1
+            if not part.prefix:
+                texts.append(f"{grid}x{part.channels}")
+                continue
+            before = "class token" + (f", {registers} register{'s' * (registers > 1)}" if registers else "")
+            texts.append(f"{part.prefix + part.height * part.width} tokens of {part.channels} ({before}, {grid})")
+        return texts[0] if len(texts) == 1 else f"{len(texts)} layers: {'; '.join(texts)}"
+
     def to_json(self) -> list[Any]:
         """Return [h, w, c] for one grid without tokens, as in older files; else [h, w, c, prefix] for each part."""
-        if len(self.parts) == 1 and not self.parts[0].prefix:
-            return list(astuple(self.parts[0])[:3])
-        return [list(astuple(part)) for part in self.parts]
+        return [list(astuple(part)) for part in self.parts] if self.grid is None else list(self.grid)
+
+    @classmethod
+    def of_shape(cls, shape: Sequence[int]) -> Self:
+        """Return the layout of an output of ``shape``, the batch left out: a grid, or a vector, which is a grid of one cell."""
+        *space, channels = (int(n) for n in shape)
+        return cls((Part(space[0] if space else 1, math.prod(space[1:]), channels),))
 
     @classmethod
     def from_json(cls, value: Any) -> Self:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import math
 import os
 import tempfile
 import zipfile
@@ -109,9 +108,9 @@ class Bundle:
         """Rebuild the fitted head."""
         manifest, arrays = self.manifest, self.arrays(layout.HEAD)
         try:
-            head = head_class(manifest.head.name).from_arrays(manifest.head.parameters, manifest.grid, arrays)
+            head = head_class(manifest.head.name).from_arrays(manifest.head.parameters, manifest.layout, arrays)
             with np.errstate(all="ignore"):  # it answers once, so that what does not fit shows now and not among the answers
-                zeros = np.zeros((1, math.prod(manifest.grid)), np.float32)
+                zeros = np.zeros((1, manifest.layout.dims), np.float32)
                 answer = with_temperature(head.predict_proba(zeros), manifest.temperature)
             if answer.shape != (1, len(manifest.class_names)) or not abs(answer.sum() - 1) < 1e-3:
                 raise ValueError("it does not answer with a probability for each class")
@@ -146,7 +145,9 @@ class Bundle:
             return None
         if wanted is not None and digest_of_parts(members[layout.IR_GRAPH], members[layout.IR_WEIGHTS]) != wanted:
             raise BundleError(f"The model file '{self.path}' holds another int8 backbone than its spec names; make it again.")
-        return IrModel(self._read(layout.IR_GRAPH), map_member(self.absolute, layout.IR_WEIGHTS))
+        return IrModel(
+            self._read(layout.IR_GRAPH), map_member(self.absolute, layout.IR_WEIGHTS), {"layout": self.manifest.layout.to_json()}
+        )
 
     @contextlib.contextmanager
     def keras_file(self) -> Iterator[Path | None]:

@@ -8,12 +8,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ffe._version import __version__
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.text import composed
 from ffe.errors import BundleError
 from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec, ViewsSpec
 
-SCHEMA = 4  # 1 had no IR members, 2 no calibration, 3 no backbones that ffe trained; such files are read as they are
-READABLE = (1, 2, 3, 4)
+# 1 had no IR members, 2 no calibration, 3 no backbones that ffe trained, 4 no tokens and one layer alone; such files are read
+# as they are
+SCHEMA = 5
+READABLE = (1, 2, 3, 4, 5)
+_LAYOUTS_SINCE = 5
 _MOST_DIMS = 1 << 27  # features of a row: half a gibibyte
 
 _RECORDS = ("libraries", "evaluation", "search", "members", "calibration", "training")  # fields that are objects of JSON
@@ -24,12 +28,11 @@ USES_OF_VIEWS = ("all", "epoch", "none")
 class Manifest:
     """The record of a model."""
 
-    schema: int = SCHEMA
     ffe_version: str = __version__
     libraries: dict[str, str] = field(default_factory=dict)  # versions of those that took part
     spec: ExtractSpec  # what makes the features that the head takes
     spec_digest: str
-    grid: tuple[int, int, int]  # (h, w, c) of the features before flattening
+    layout: FeatureLayout  # of a row of features; named ``grid`` in the file
     head: HeadSpec  # the head and its parameters
     class_names: tuple[str, ...]  # column i of the probabilities is class_names[i]
     evaluation: dict[str, Any] = field(default_factory=dict)  # ``{"test": {...}}``; scores of rows that the head never saw
@@ -57,9 +60,15 @@ class Manifest:
         """The factor on the logarithms of the head's probabilities."""
         return float(self.calibration["temperature"])
 
+    @property
+    def schema(self) -> int:
+        """The schema that it is written in: one grid needs no more than earlier versions of ffe read."""
+        return SCHEMA if self.layout.grid is None else _LAYOUTS_SINCE - 1
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        value = {**asdict(self), "spec": self.spec.to_json()}
+        fields = {"grid" if name == "layout" else name: value for name, value in asdict(self).items()}
+        value = {"schema": self.schema, **fields, "spec": self.spec.to_json(), "grid": self.layout.to_json()}
         if self.views is None:
             del value["views"]
         return value
@@ -88,7 +97,8 @@ class Manifest:
                 AugmentSpec.from_json(changes)
             fields: dict[str, Any] = {name: str(value[name]) for name in ("ffe_version", "spec_digest")}
             fields |= {name: dict(value[name]) for name in _RECORDS}
-            fields |= {name: tuple(value[name]) for name in ("grid", "leaderboard")}
+            fields |= {name: tuple(value[name]) for name in ("leaderboard",)}
+            fields["layout"] = FeatureLayout.from_json(value["grid"])
             fields["spec"], fields["head"] = ExtractSpec.from_json(value["spec"]), HeadSpec.from_json(value["head"])
             return cls(class_names=_composed(value["class_names"]), reject=reject, views=views, **fields)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -109,9 +119,7 @@ def _changes_in_training(training: Mapping[str, Any]) -> Any:
 def _check_types(value: dict[str, Any]) -> None:
     """Make sure that what the record names is of the kind that the rest of ffe takes it for; else a ValueError names it."""
     grid, names = value["grid"], value["class_names"]
-    if not (isinstance(grid, (list, tuple)) and len(grid) == 3 and all(type(n) is int and n > 0 for n in grid)):
-        raise ValueError(f"grid {grid!r}")
-    if math.prod(grid) > _MOST_DIMS:
+    if FeatureLayout.from_json(grid).dims > _MOST_DIMS:
         raise ValueError(f"grid {grid!r} is too large")
     if not (_texts(names) and 2 <= len(set(names)) == len(names)):
         raise ValueError("class_names")

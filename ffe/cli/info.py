@@ -48,10 +48,9 @@ def _features(file: str, as_json: bool) -> None:
             print_json(summary)
             return
         spec = store.spec
-        height, width, channels = store.grid
         images, views = summary["images"], summary["rows"] - summary["images"]
         kinds = f" ({counted(images, 'image')} and {counted(views, 'view')})" if summary["views"] else ""
-        dims = f"{counted(store.dims, 'feature')} each ({height}x{width}x{channels})"
+        dims = f"{counted(store.dims, 'feature')} each ({store.layout})"
         lines = [
             ("rows", f"{summary['rows']:,}{kinds}, with {dims}, {spec.dtype}"),
             ("views", None if store.made_views is None else views_text(store.made_views)),

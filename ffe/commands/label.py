@@ -10,6 +10,7 @@ from typing import Any
 from ffe.backbones import lite0
 from ffe.backbones.catalog import LITE0
 from ffe.backbones.resolve import make_spec
+from ffe.base.feature_layout import FeatureLayout
 from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import Manifest
 from ffe.errors import SpecError
@@ -79,7 +80,7 @@ class _ImageNet(Bundle):
         self.manifest = Manifest(
             spec=spec,
             spec_digest=spec_digest(spec),
-            grid=(height, width, lite0.FEATURES),
+            layout=FeatureLayout.of_shape((height, width, lite0.FEATURES)),
             head=HeadSpec("imagenet", {}),
             class_names=self._top.class_names,
         )

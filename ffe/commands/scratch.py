@@ -11,11 +11,11 @@ import numpy as np
 
 from ffe.backbones.catalog import CONVNET
 from ffe.backbones.convnet import FILTERS, build_convnet, check_size
+from ffe.base.feature_layout import FeatureLayout
 from ffe.bundle.build import tested_before
 from ffe.dataset.assign_sides import Splitter
 from ffe.dataset.class_checks import check_counts, check_labelled, check_two_classes
 from ffe.dataset.table import table_of_files
-from ffe.engines.base import grid_of
 from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.finish import learnt_head, learnt_spec, make_result, make_trainer, score_head, write_trained
@@ -112,7 +112,7 @@ def scratch(
     tested = tested_before(options.output, seed, test_fraction)
     assigned = Splitter(names, valid_fraction, seed, split).split_anew(table, groups, test_fraction, tested=tested)
     weights = weights_of_classes(spec.class_weights, assigned.labels(TRAIN), len(names))
-    start = first_head(grid_of(backbone.output_shape[1:]), len(names), spec.dropout or 0.0, seed)
+    start = first_head(FeatureLayout.of_shape(backbone.output_shape[1:]), len(names), spec.dropout or 0.0, seed)
     network = JoinedModel(backbone, start, seed)
     images = DecodedImages(pixels, table.sha256, "none", spec.augment)
     with contextlib.closing(images), options.logged() as logged:

@@ -259,7 +259,7 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> Cost:
     )
     for note in filter(None, (find_head(name).search_note(len(problem.train)) for name in spec.heads)):
         log.info("%s", note)
-    if "flat" not in poolings_searched(len(problem.features), problem.grid) and "pooling" not in spec.fixed:
+    if "flat" not in poolings_searched(len(problem.features), problem.layout) and "pooling" not in spec.fixed:
         log.info(
             "%d features are many, so most trials look at them pooled; --set pooling=flat takes them as they are",
             problem.features.shape[1],
@@ -345,7 +345,7 @@ def _write(
         libraries=library_versions(),
         spec=store.spec,
         spec_digest=store.spec_digest,
-        grid=store.grid,
+        layout=store.layout,
         head=HeadSpec(result.head.name, result.head.parameters),
         class_names=rows.class_names,
         evaluation=record["evaluation"],

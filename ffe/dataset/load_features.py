@@ -9,6 +9,7 @@ import numpy as np
 from ffe.base.arrays import empty_array
 from ffe.base.text import counted
 from ffe.errors import DataError
+from ffe.heads.transform import averaged
 from ffe.store.reader import FeatureStore
 
 _PIECE_BYTES = 16 << 20
@@ -33,14 +34,13 @@ def pooled_rows(stores: Sequence[FeatureStore], origin: np.ndarray, names: Seque
     parts = []
     first, differ = None, False
     for store, places, features in _pieces(stores, origin):
-        height, width, channels = store.grid
         sound = np.isfinite(features).all(axis=1)
         if not sound.all():
             name = names[int(places[int(np.argmin(sound))])]
             raise DataError(f"The features of '{name}' hold NaN or infinity; make them again with 'ffe extract --overwrite'.")
         first = features[0].copy() if first is None else first
         differ = differ or bool((features != first).any())
-        parts.append(features.reshape(len(features), height * width, channels).mean(axis=1))
+        parts.append(averaged(features, store.layout))
     if len(origin) > 1 and not differ:
         raise DataError(
             f"All {counted(len(origin), 'row')} of '{stores[0].path}' hold the same features, so nothing can be learnt from "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+
+from ffe.base.feature_layout import FeatureLayout
 
 ROW_TOLERANCE = 1e-5  # of the largest feature: how far apart rows of one image may be where an engine is not exact
 
@@ -16,7 +17,7 @@ class Engine(Protocol):
 
     Attributes:
         name: what ``--engine`` takes.
-        grid: (h, w, c) of one image's features before flattening.
+        layout: how the features of one image lie in a row.
         batch_size: images that one call takes at the most; may be set.
         sizes: batch sizes worth trying, ascending; ``batch_size`` is one of them
             unless the user named it. More than one where rows do not depend on it.
@@ -30,7 +31,7 @@ class Engine(Protocol):
     """
 
     name: str
-    grid: tuple[int, int, int]
+    layout: FeatureLayout
     batch_size: int
     sizes: tuple[int, ...]
     exact: bool
@@ -49,20 +50,14 @@ class Engine(Protocol):
             images: uint8 (N, H, W, 3), RGB, 1 <= N <= batch_size, not yet scaled.
 
         Returns:
-            A function that waits, and returns float32 (N, h * w * c), flattened
-            from (h, w, c) in C order.
+            A function that waits, and returns float32 (N, D), D = ``layout.dims``;
+            a grid is flattened from (h, w, c) in C order.
         """
         ...
 
     def extract(self, images: np.ndarray) -> np.ndarray:
         """Return ``start(images)()``."""
         return self.start(images)()
-
-
-def grid_of(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Return (h, w, c) of an output of ``shape``, the batch left out; (1, 1, c) where it is a plain vector."""
-    *space, channels = (int(n) for n in shape)
-    return space[0] if space else 1, math.prod(space[1:]), channels
 
 
 def padded(images: np.ndarray, batch_size: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.specs import ExtractSpec
 
 
@@ -14,7 +15,7 @@ class FakeEngine:
 
     name = "fake"
     exact = True
-    grid = (4, 4, 3)
+    layout = FeatureLayout.of_shape((4, 4, 3))
     in_flight = 1
     on_cpu = True
     seconds = 0.0

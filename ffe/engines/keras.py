@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.forks import check_same_process
-from ffe.engines.base import Engine, grid_of, padded
+from ffe.engines.base import Engine, padded
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
 from ffe.specs import ExtractSpec, PreprocessMode
 
@@ -36,7 +37,7 @@ class KerasEngine(Engine):
         self.backbone = model
         self.batch_size = batch_size
         self.seconds = 0.0
-        self.grid = grid_of(model.output_shape[1:])
+        self.layout = FeatureLayout.of_shape(model.output_shape[1:])
         pixels = keras.Input((*spec.preprocess.size, 3), dtype="uint8")
         scaled = _scaling_layer(spec.preprocess.mode)(pixels)
         flat = keras.layers.Flatten(dtype="float32")(model(scaled, training=False))

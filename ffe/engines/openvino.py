@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel, check_graph, import_openvino
 from ffe.base.system import cores
-from ffe.engines.base import Engine, grid_of, padded
+from ffe.engines.base import Engine, padded
 from ffe.errors import EngineError, one_line
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ class OpenVinoEngine(Engine):
         try:
             check_graph(model)
             self._model = self._ov.Core().read_model(model.xml.decode(), self._ov.Tensor(self._weights, shared_memory=True))
-            self.grid = grid_of([n.get_length() for n in list(self._model.output(0).partial_shape)[1:]])
+            shape = [n.get_length() for n in list(self._model.output(0).partial_shape)[1:]]
+            self.layout = FeatureLayout.of_shape(shape)
+            if len(shape) == 1 and "layout" in model.record:  # parts side by side
+                self.layout = FeatureLayout.from_json(model.record["layout"])
+                if self.layout.dims != shape[0]:
+                    raise ValueError(f"it gives {shape[0]} values, and its record says {self.layout.dims}")
             _, height, width, _ = self._model.input(0).partial_shape
             self.size = (height.get_length(), width.get_length())
         except (ValueError, RuntimeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,10 +14,10 @@ import numpy as np
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.registry import source_of
 from ffe.backbones.resolve import with_model
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import free_disk
 from ffe.base.text import bytes_text
-from ffe.engines.base import grid_of
 from ffe.engines.factory import open_engine
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
@@ -76,25 +75,25 @@ def estimate_job(
     found: Known,
     existing: FeatureStore | None = None,
     *,
-    grid: tuple[int, int, int] | None = None,
+    layout: FeatureLayout | None = None,
     unfinished: int = 0,
     quantized: IrModel | None = None,
     written: bool = False,
 ) -> Estimate:
     """Say what a job takes, by what the feature file (``existing``) knows of the source (``found``).
 
-    ``grid`` is (h, w, c) of the features, if known; ``unfinished`` counts rows; ``written``: the file says all this already.
+    ``layout`` is that of the features, if known; ``unfinished`` counts rows; ``written``: the file says all this already.
     """
     seen, rate = remembered(job.spec, job.options.engine, views=job.views is not None)
-    grid, once = grid or seen, in_place(job, existing)
+    layout, once = layout or seen, in_place(job, existing)
     compute = max(0, sum(found.missing) - found.doubtful_rows)
     compute -= unfinished if unfinished <= compute else 0  # else they are not all of these images, and who knows how many are
     wanted = [1 + count_of(record, job.views) for record in job.records]
     rows = sum(wanted) - sum(wanted[i] for i in found.skipped)
     size = needed = None
     least = 0
-    if grid is not None:
-        dims, itemsize = math.prod(grid), np.dtype(job.spec.dtype).itemsize
+    if layout is not None:
+        dims, itemsize = layout.dims, np.dtype(job.spec.dtype).itemsize
         part = RECORD_ROW + (0 if once else dims * itemsize)
         texts = [(record.path, record.group) for record in job.records]
         text = sum(column_bytes(column) for column in zip(*texts, strict=True)) * sum(wanted) // len(wanted)
@@ -131,13 +130,13 @@ def estimate_job(
     )
 
 
-def estimate_plan(plan: Plan, grid: tuple[int, int, int] | None = None) -> Estimate:
-    """Say what a plan takes; ``grid`` is (h, w, c) of the features, where the backbone has told it."""
+def estimate_plan(plan: Plan, layout: FeatureLayout | None = None) -> Estimate:
+    """Say what a plan takes; ``layout`` is that of the features, where the backbone has told it."""
     return estimate_job(
         plan.job,
         plan.known,
         plan.existing,
-        grid=grid or plan.grid,
+        layout=layout or plan.layout,
         unfinished=len(plan.journal),
         quantized=plan.quantized,
         written=plan.written,
@@ -159,12 +158,12 @@ def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **ke
     with open_existing(job, spec) as existing:
         found = known(job, existing)
         refuse_losses(job, existing, found.stamps)
-        known_grid = existing.grid if existing is not None else records[0].grid if records else None
+        known_layout = existing.layout if existing is not None else records[0].layout if records else None
         return estimate_job(
             job,
             found,
             existing,
-            grid=known_grid or remembered(job.spec, options.engine)[0] or _grid(job),
+            layout=known_layout or remembered(job.spec, options.engine)[0] or _layout(job),
             unfinished=_asked_for(job, records),
             quantized=quantized,
             written=says_all(job, existing, found),
@@ -179,14 +178,13 @@ def _asked_for(job: Job, records: Sequence[Record]) -> int:
     return sum(name == plain(name[:64], 0) or name.endswith(suffixes) for name in names)
 
 
-def _grid(job: Job) -> tuple[int, int, int]:
+def _layout(job: Job) -> FeatureLayout:
     """Build a backbone to see the shape of its features."""
     if job.spec.backbone.name == FAKE:
-        return FakeEngine.grid
+        return FakeEngine.layout
     if source_of(job.spec.backbone.name) is not None:
-        return open_engine(replace(job.spec, precision="float32"), job.weights).grid
+        return open_engine(replace(job.spec, precision="float32"), job.weights).layout
     log.info("loading the backbone %s to see the shape of its features", job.spec.backbone.name)
     from ffe.backbones.keras_build import build
 
-    shape: Sequence[int] = build(replace(job.spec, precision="float32"), job.weights).output_shape
-    return grid_of(shape[1:])
+    return FeatureLayout.of_shape(build(replace(job.spec, precision="float32"), job.weights).output_shape[1:])

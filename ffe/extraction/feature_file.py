@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from ffe.backbones.resolve import with_model
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
 from ffe.base.text import REPLACE, counted, none_could
@@ -26,7 +27,7 @@ from ffe.store.compression import compression_choice
 from ffe.store.disk_space import explain_full_disk, model_bytes
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
-from ffe.store.schema import SCHEMA, Row, Skipped
+from ffe.store.schema import Row, Skipped, schema_of
 from ffe.store.writer import write_store
 
 log = logging.getLogger("ffe")
@@ -45,9 +46,9 @@ class Plan:
     quantized: IrModel | None = None  # the int8 model, where the spec has one
 
     @property
-    def grid(self) -> tuple[int, int, int] | None:
-        """(h, w, c) of the features; None = no run has told it yet."""
-        return self.journal.grid if self.existing is None else self.existing.grid
+    def layout(self) -> FeatureLayout | None:
+        """How the features lie in a row; None = no run has told it yet."""
+        return self.journal.layout if self.existing is None else self.existing.layout
 
     @cached_property
     def name(self) -> Callable[[str, int], str]:
@@ -125,7 +126,9 @@ def in_place(job: Job, existing: FeatureStore | None) -> bool:
 
 def _same_table(job: Job, existing: FeatureStore | None, rows: list[Row], counts: list[int], skipped: list[Skipped]) -> bool:
     """Return whether the existing file says all this already; views stand behind their images, and say what those say."""
-    if existing is None or existing.schema < SCHEMA or existing.parts or existing.compression != compression_of(job, existing):
+    if existing is None or existing.schema < schema_of(existing.layout) or existing.parts:
+        return False
+    if existing.compression != compression_of(job, existing):
         return False
     views = [view for count in counts for view in range(1 + count)]
     if existing.made_views != job.views or existing.views.tolist() != views:
@@ -150,7 +153,7 @@ def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> t
     job, existing, journal = plan.job, plan.existing, plan.journal
     images, counts, unread = _table(job, rows, skipped)
     changed, removed = (Changes(unchanged=len(rows)), []) if plan.written else changes(existing, images)
-    if not rows or plan.grid is None:
+    if not rows or plan.layout is None:
         first = unread[0]
         raise SourceError(
             f"{none_could(len(unread), 'file')} be read (the first, '{job.found.root / first.path}': {first.message}); "
@@ -175,7 +178,7 @@ def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> t
         write_store(
             job.output,
             spec=plan.spec,
-            grid=plan.grid,
+            layout=plan.layout,
             class_names=job.found.class_names,
             rows=all_rows,
             features=features,

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.system import cores
 from ffe.extraction.estimate import Estimate, estimate_job, estimate_plan
 from ffe.extraction.feature_file import Plan, assemble, open_plan
@@ -186,9 +187,9 @@ def extract(
         if images is None:
             images = stack.enter_context(open_images(job, plan.known.read))
 
-        def opened(grid: tuple[int, int, int]) -> None:
+        def opened(layout: FeatureLayout) -> None:
             if estimate_plan(plan).file_bytes is None:
-                _announce(estimate_plan(plan, grid), announce)
+                _announce(estimate_plan(plan, layout), announce)
 
         with _keeping(plan.journal):
             done = compute(plan, images, opened, progress)
@@ -222,7 +223,7 @@ def _finish(plan: Plan, done: Computed, started: float) -> ExtractSummary:
     journal.discard()
     assembling = time.monotonic() - before
     if engine is not None and 2 * done.count >= sum(plan.known.missing):  # else the rate is that of reading
-        remember(job.spec, job.options.engine, engine.grid, done.count, done.rate, views=job.views is not None)
+        remember(job.spec, job.options.engine, engine.layout, done.count, done.rate, views=job.views is not None)
     fidelity = None
     if plan.quantized is not None:
         from ffe.engines.quantize import fidelity_of

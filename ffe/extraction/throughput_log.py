@@ -8,6 +8,7 @@ import platform
 from pathlib import Path
 
 from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_stat import read_note, write_note
 from ffe.base.system import cache_root, cores
 from ffe.engines.model_cache import model_key
@@ -16,33 +17,29 @@ from ffe.specs import ExtractSpec
 _LEAST_IMAGES = 100  # fewer tell little about a rate
 
 
-def remembered(spec: ExtractSpec, engine: str, *, views: bool = False) -> tuple[tuple[int, int, int] | None, float | None]:
-    """Return the grid (h, w, c) of a spec's features, and images a second on this machine; None = not known yet.
+def remembered(spec: ExtractSpec, engine: str, *, views: bool = False) -> tuple[FeatureLayout | None, float | None]:
+    """Return the layout of a spec's features, and images a second on this machine; None = not known yet.
 
     ``engine`` is as the user named it; ``views``: each file is decoded for several, or, where no such run is known, for one.
     """
     content = read_note(_note(spec))
-    grid = rate = None
+    layout = rate = None
     with contextlib.suppress(ValueError, TypeError, LookupError):
-        height, width, channels = (int(n) for n in content["grid"])
-        if min(height, width, channels) > 0:
-            grid = (height, width, channels)
+        layout = FeatureLayout.from_json(content["grid"])
     for alike in sorted({False, views}):  # what is more alike comes last, and counts
         with contextlib.suppress(ValueError, TypeError, LookupError):
             rate = float(content["rates"][_here(spec, engine, alike)])
-    return grid, rate if rate is not None and rate > 0 else None
+    return layout, rate if rate is not None and rate > 0 else None
 
 
-def remember(
-    spec: ExtractSpec, engine: str, grid: tuple[int, int, int], images: int, rate: float, *, views: bool = False
-) -> None:
-    """Keep what a run of so many images showed: the grid (h, w, c), and images a second unless there were but a few."""
+def remember(spec: ExtractSpec, engine: str, layout: FeatureLayout, images: int, rate: float, *, views: bool = False) -> None:
+    """Keep what a run of so many images showed: the layout, and images a second unless there were but a few."""
     content = read_note(_note(spec))
     rates = content["rates"] if isinstance(content.get("rates"), dict) else {}
     if images >= _LEAST_IMAGES:
         rates = {**rates, _here(spec, engine, views): round(rate, 3)}
-    if {"grid": list(grid), "rates": rates} != content:
-        write_note(_note(spec), {"grid": list(grid), "rates": rates})
+    if {"grid": layout.to_json(), "rates": rates} != content:
+        write_note(_note(spec), {"grid": layout.to_json(), "rates": rates})
 
 
 def _note(spec: ExtractSpec) -> Path:

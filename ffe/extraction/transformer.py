@@ -75,7 +75,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.spec_, found = make_spec(self.backbone, self.size, self.weights, self.layer, decode=self.decode)
         check_batch(self.batch_size, self.spec_.preprocess.size)
         self._engine = open_engine(self.spec_, found, batch_size=self.batch_size)
-        self.n_features_out_ = int(np.prod(self._engine.grid))
+        self.n_features_out_ = self._engine.layout.dims
         return self
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803

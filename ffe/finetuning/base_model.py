@@ -30,7 +30,7 @@ from ffe.finetuning.prefetch import BatchSource
 from ffe.finetuning.training_options import FinetuneOptions
 from ffe.heads.base import FitData, Head
 from ffe.heads.ensemble import head_class
-from ffe.heads.transform import pooled_dims
+from ffe.heads.transform import averaged, pooled_dims
 from ffe.images.limits import Limits
 from ffe.predictor import Predictor
 from ffe.specs import ExtractSpec
@@ -102,12 +102,11 @@ def prepare_model(
     spec = options.spec
     manifest, head, factor = base.bundle.manifest, base.head, base.bundle.manifest.temperature
     used = np.flatnonzero(images.labels >= 0)
-    height, width, channels = manifest.grid
-    mapped = empty_array((len(images), pooled_dims(head.map.pooling, manifest.grid)))
-    pooled = np.empty((len(images), channels), np.float32)
+    mapped = empty_array((len(images), pooled_dims(head.map.pooling, manifest.layout)))
+    pooled = np.empty((len(images), manifest.layout.channels), np.float32)
     for rows, features in features_of(above, source, used):
         mapped[rows] = head.map.rowwise(features)
-        pooled[rows] = features.reshape(len(rows), height * width, channels).mean(axis=1)
+        pooled[rows] = averaged(features, manifest.layout)
     labelled = images.take(used)
     groups = find_groups(labelled.sha256, labelled.phash, pooled[used], labelled.named)
     rank = {TEST: 1, VALID: 2, TRAIN: 3}  # of a file that stood on several sides, where the model learnt most from it
@@ -162,5 +161,5 @@ def _without(base: BaseModel, x: np.ndarray, labels: np.ndarray, seed: int, weig
             f"'{path}' was trained as a whole, on images that are to validate; "
             "give the images that it was made from, with the split of then."
         )
-    head = head_class(base.head.name)(base.head.parameters, manifest.grid)
+    head = head_class(base.head.name)(base.head.parameters, manifest.layout)
     return head.fit_rowwise(x, FitData(labels, len(manifest.class_names), seed, weights))

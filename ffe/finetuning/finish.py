@@ -12,13 +12,13 @@ import numpy as np
 
 from ffe.backbones.trained import arrays_digest
 from ffe.backbones.weights import Weights
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.model_archive import BACKBONE
 from ffe.base.text import counted
 from ffe.bundle.build import library_versions, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
 from ffe.dataset.assign_sides import ImageSplit
-from ffe.engines.base import grid_of
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.finetuning.head_layers import WarmStart
@@ -28,6 +28,7 @@ from ffe.finetuning.trainer import Trainer
 from ffe.finetuning.training_options import TrainingOptions
 from ffe.finetuning.training_result import HeadScores, TrainingResult
 from ffe.heads.base import Head
+from ffe.heads.transform import averaged
 from ffe.specs import ExtractSpec, HeadSpec, TrainingSpec, WeightsKind, spec_digest
 from ffe.splits.holdout import TEST, TRAIN, VALID
 
@@ -76,10 +77,10 @@ def learnt_head(
     valid, test = (probabilities_of(head, above, source, assigned.rows(side)) for side in (VALID, TEST))
     if not pooled:
         return LearntHead(head, valid, test, None)
-    channels, labels = start.map.grid[2], assigned.images.labels
-    means = np.zeros((len(labels), channels), np.float32)
+    layout, labels = start.map.layout, assigned.images.labels
+    means = np.zeros((len(labels), layout.channels), np.float32)
     for rows, features in features_of(above, source, np.flatnonzero(labels >= 0)):
-        means[rows] = features.reshape(len(rows), -1, channels).mean(axis=1)
+        means[rows] = averaged(features, layout)
     return LearntHead(head, valid, test, means)
 
 
@@ -146,7 +147,7 @@ def write_trained(
         libraries=library_versions(),
         spec=features,
         spec_digest=spec_digest(features),
-        grid=grid_of(backbone.output_shape[1:]),
+        layout=FeatureLayout.of_shape(backbone.output_shape[1:]),
         head=HeadSpec(result.head.name, result.head.parameters),
         class_names=result.classes,
         evaluation=learnt["evaluation"],

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.convnet import UNITS
+from ffe.base.feature_layout import FeatureLayout
 from ffe.errors import HeadError
 from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.heads.base import Head
@@ -37,14 +38,14 @@ class WarmStart:
 
     def head(self, layers: Layers) -> Head:
         """Return a head with other layers of the same shapes."""
-        parameters, grid, arrays = {**self.parameters}, self.map.grid, self.map.arrays()
+        parameters, layout, arrays = {**self.parameters}, self.map.layout, self.map.arrays()
         if "first_dense" in parameters:
             parameters["dropout_rate"] = self.dropout
             for i, (kernel, bias) in enumerate(layers):
                 arrays |= {f"kernel{i}": kernel, f"bias{i}": bias}
-            return DenseHead.from_arrays(parameters, grid, arrays)
+            return DenseHead.from_arrays(parameters, layout, arrays)
         ((weights, bias),) = layers
-        return LogisticHead.from_arrays(parameters, grid, {**arrays, "weights": weights, "bias": bias.astype(np.float64)})
+        return LogisticHead.from_arrays(parameters, layout, {**arrays, "weights": weights, "bias": bias.astype(np.float64)})
 
 
 def can_learn(head: str, parameters: Mapping[str, Any]) -> bool:
@@ -112,9 +113,9 @@ def _nearest_factor(scores: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-8.0, 8.0), method="bounded").x))
 
 
-def first_head(grid: tuple[int, int, int], classes: int, dropout: float, seed: int = 0) -> WarmStart:
-    """Return untrained layers behind convolutions (h, w, c): 512 units, then one logit for two classes, else one for each."""
+def first_head(layout: FeatureLayout, classes: int, dropout: float, seed: int = 0) -> WarmStart:
+    """Return untrained layers behind convolutions: 512 units, then one logit for two classes, else one for each."""
     parameters = {"pooling": "flat", "scaling": "none", "pca": False, "first_dense": UNITS, "extra_dense_layer": False}
     network = Network(UNITS, 0, 1 if classes == 2 else classes, dropout, 1e-4, 0.0)
-    layers = initial_layers(network, int(np.prod(grid)), seed)
-    return WarmStart(FeatureMap(parameters, grid), layers, parameters, dropout, drop_features=True)
+    layers = initial_layers(network, layout.dims, seed)
+    return WarmStart(FeatureMap(parameters, layout), layers, parameters, dropout, drop_features=True)

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.search_space import Parameter
 from ffe.heads.transform import FeatureMap, poolings_searched
 
-Grid = tuple[int, int, int]  # height, width and channels of the stored features
 Settings = dict[str, Any]
 
 
@@ -70,10 +70,10 @@ class Head:
     parameters: dict[str, Any]  # the values of the active parameters
     map: FeatureMap  # what it does to features first
 
-    def __init__(self, parameters: Mapping[str, Any], grid: Grid) -> None:
-        """Take values for the active parameters of ``space``, and (h, w, c) of the features."""
+    def __init__(self, parameters: Mapping[str, Any], layout: FeatureLayout) -> None:
+        """Take values for the active parameters of ``space``, and the layout of the features."""
         self.parameters = dict(parameters)
-        self.map = FeatureMap(parameters, grid)
+        self.map = FeatureMap(parameters, layout)
 
     def fit(
         self,
@@ -85,7 +85,7 @@ class Head:
         class_weights: np.ndarray | None = None,
         images: np.ndarray | None = None,
     ) -> Self:
-        """Fit on all the rows given, float32 (N, D), flattened from the grid; for the rest see ``FitData``.
+        """Fit on all the rows given, float32 (N, D), as they are stored; for the rest see ``FitData``.
 
         Nothing of the rows is held back for a score.
         """
@@ -116,17 +116,17 @@ class Head:
         raise NotImplementedError
 
     @classmethod
-    def from_arrays(cls, parameters: Mapping[str, Any], grid: Grid, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, parameters: Mapping[str, Any], layout: FeatureLayout, arrays: Mapping[str, np.ndarray]) -> Self:
         """Rebuild a fitted head from ``arrays()``; it predicts the same to the last bit."""
-        head = cls(parameters, grid)
+        head = cls(parameters, layout)
         head.map.restore(arrays)
         head.restore(arrays)
         return head
 
     @classmethod
-    def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
+    def first_trials(cls, rows: int, layout: FeatureLayout) -> list[Settings]:
         """Return sets of parameters to begin a search of so many rows with, in order; what they leave out keeps its default."""
-        return [{}, *({"pooling": pooling} for pooling in poolings_searched(rows, grid))]
+        return [{}, *({"pooling": pooling} for pooling in poolings_searched(rows, layout))]
 
     @classmethod
     def fit_seconds(cls, size: SearchSize) -> float:

@@ -10,7 +10,8 @@ from typing import ClassVar, Self
 import numpy as np
 import threadpoolctl
 
-from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings
+from ffe.base.feature_layout import FeatureLayout
+from ffe.heads.base import FitData, Head, SearchSize, Settings
 from ffe.heads.mlp import Layers, network_of
 from ffe.heads.probability import probabilities_of
 from ffe.heads.search_space import Parameter
@@ -45,9 +46,9 @@ class DenseHead(Head):
     _layers: Layers
 
     @classmethod
-    def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
+    def first_trials(cls, rows: int, layout: FeatureLayout) -> list[Settings]:
         """Add to the defaults what often wins; see ``Head``."""
-        return [*super().first_trials(rows, grid), {"scaling": "sqrt_l2", "learning_rate": 0.005}]
+        return [*super().first_trials(rows, layout), {"scaling": "sqrt_l2", "learning_rate": 0.005}]
 
     @classmethod
     def fit_seconds(cls, size: SearchSize) -> float:

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.evaluation.temperature import with_temperature
 from ffe.heads import find_head
-from ffe.heads.base import FitData, Grid, Head
+from ffe.heads.base import FitData, Head
 from ffe.heads.search_space import Parameter
 from ffe.heads.transform import FeatureMap
 
@@ -24,10 +25,10 @@ class EnsembleHead(Head):
     random: ClassVar[bool] = True
     space: ClassVar[tuple[Parameter, ...]] = ()
 
-    def __init__(self, parameters: Mapping[str, Any], grid: Grid) -> None:
+    def __init__(self, parameters: Mapping[str, Any], layout: FeatureLayout) -> None:
         self.parameters = dict(parameters)
-        self.map = FeatureMap({"pooling": "flat"}, grid)
-        self._members = [find_head(member["head"])(member["parameters"], grid) for member in parameters["members"]]
+        self.map = FeatureMap({"pooling": "flat"}, layout)
+        self._members = [find_head(member["head"])(member["parameters"], layout) for member in parameters["members"]]
 
     def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
         """Fit every member on all rows; the map of an ensemble leaves features as they are."""
@@ -51,7 +52,7 @@ class EnsembleHead(Head):
         """Rebuild the members; see ``Head``."""
         for i, member in enumerate(self._members):
             own = {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{i}.")}
-            self._members[i] = type(member).from_arrays(member.parameters, self.map.grid, own)
+            self._members[i] = type(member).from_arrays(member.parameters, self.map.layout, own)
 
 
 def head_class(name: str) -> type[Head]:

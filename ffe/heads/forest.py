@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.errors import HeadError
-from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings, sklearn_weights
+from ffe.heads.base import FitData, Head, SearchSize, Settings, sklearn_weights
 from ffe.heads.search_space import Parameter
 from ffe.heads.transform import POOLING, stored
 
@@ -35,7 +36,7 @@ class ForestHead(Head):
     trials_at_once: ClassVar[int] = 1
 
     @classmethod
-    def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
+    def first_trials(cls, rows: int, layout: FeatureLayout) -> list[Settings]:
         """Return a single set: a forest is slow, and seldom wins; see ``Head``."""
         return [{"trees": 100}]
 

@@ -7,7 +7,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings, sklearn_weights
+from ffe.base.feature_layout import FeatureLayout
+from ffe.heads.base import FitData, Head, SearchSize, Settings, sklearn_weights
 from ffe.heads.probability import probabilities_of
 from ffe.heads.search_space import Parameter
 from ffe.heads.svm import EXACT_ROWS, gram_bytes, inner_products
@@ -32,10 +33,10 @@ class LogisticHead(Head):
     )
 
     @classmethod
-    def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
+    def first_trials(cls, rows: int, layout: FeatureLayout) -> list[Settings]:
         """Add to the defaults what often wins, and shares their paths; see ``Head``."""
-        flat = [{"pooling": "flat", "C": 100.0}] if is_flat_by_kernel(rows, grid) else []
-        return [*super().first_trials(rows, grid), {"scaling": "standard", "C": 0.01}, {"C": 10.0}, {"C": 1000.0}, *flat]
+        flat = [{"pooling": "flat", "C": 100.0}] if is_flat_by_kernel(rows, layout) else []
+        return [*super().first_trials(rows, layout), {"scaling": "standard", "C": 0.01}, {"C": 10.0}, {"C": 1000.0}, *flat]
 
     @classmethod
     def search_bytes(cls, size: SearchSize) -> int:

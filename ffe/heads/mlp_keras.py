@@ -65,8 +65,7 @@ def as_keras_model(feature_map: FeatureMap, layers: Layers) -> keras.Model:
     """Return a Keras model of features float32 (N, D) -> probabilities float32 (N, classes), the map included."""
     import keras
 
-    height, width, channels = feature_map.grid
-    inputs = keras.Input((height * width * channels,), name="features")
+    inputs = keras.Input((feature_map.layout.dims,), name="features")
     x = map_features(inputs, feature_map)
     for i, (kernel, bias) in enumerate(layers):
         last = i == len(layers) - 1
@@ -86,9 +85,8 @@ def map_features(x: keras.KerasTensor, feature_map: FeatureMap) -> keras.KerasTe
     import keras
 
     ops = keras.ops
-    height, width, channels = feature_map.grid
     if feature_map.pooling != "flat":
-        cells = keras.layers.Reshape((height * width, channels))(x)
+        cells = keras.layers.Reshape((-1, feature_map.layout.channels))(x)
         parts = []
         if feature_map.pooling in {"avg", "avgmax"}:
             parts.append(keras.layers.GlobalAveragePooling1D()(cells))

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.text import counted
 from ffe.errors import HeadError
 from ffe.evaluation.temperature import softmax
-from ffe.heads.base import FitData, Grid, Head, SearchSize, Settings, sklearn_weights
+from ffe.heads.base import FitData, Head, SearchSize, Settings, sklearn_weights
 from ffe.heads.nystroem import LANDMARKS, choose_landmarks, machine_path, whitener
 from ffe.heads.probability import two_columns
 from ffe.heads.search_space import Parameter
@@ -53,15 +54,15 @@ class SvmHead(Head):
     trials_at_once: ClassVar[int] = 12
 
     @classmethod
-    def first_trials(cls, rows: int, grid: Grid) -> list[Settings]:
+    def first_trials(cls, rows: int, layout: FeatureLayout) -> list[Settings]:
         """Add to the defaults a coarse grid for each map, chosen on the photos of ``tests/benchmarks/bench_search.py``."""
-        poolings = poolings_searched(rows, grid)
+        poolings = poolings_searched(rows, layout)
         if rows > EXACT_ROWS:
             return [{}, {"pooling": "avgmax"}, *_kernels([p for p in ("avg", "avgmax") if p in poolings], ("sqrt_l2",))]
         pooled = [pooling for pooling in poolings if pooling != "max"]
-        flat = ["flat"] if is_flat_by_kernel(rows, grid) else []
+        flat = ["flat"] if is_flat_by_kernel(rows, layout) else []
         every = [*_kernels(pooled, ("sqrt_l2", "l2", "standard")), *_kernels(flat, ("sqrt_l2", "l2"))]
-        return [*super().first_trials(rows, grid), *every]
+        return [*super().first_trials(rows, layout), *every]
 
     @classmethod
     def fit_seconds(cls, size: SearchSize) -> float:

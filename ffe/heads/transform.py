@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from ffe.base.arrays import empty_array
+from ffe.base.feature_layout import FeatureLayout
 from ffe.errors import HeadError
 from ffe.heads.search_space import Parameter
 
@@ -33,14 +34,16 @@ class FeatureMap:
 
     ``sqrt_l2`` is the signed square root and L2 normalisation of Perronnin et
     al. 2010 (Improving the Fisher kernel, ECCV). Takes the parameters of a head,
-    of which it reads its own, and the grid (h, w, c) of the stored features.
+    of which it reads its own, and the layout of the stored features.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
+    def __init__(self, parameters: Mapping[str, Any], layout: FeatureLayout) -> None:
         self.pooling: str = parameters["pooling"]
+        if self.pooling not in poolings_of(layout):
+            raise HeadError(f"The pooling '{self.pooling}' needs features that lie in one grid; use pooling=flat.")
         self.scaling: str = parameters.get("scaling", "none")
         self.components: int | None = parameters.get("components")
-        self.grid = grid
+        self.layout = layout
         self.mean: np.ndarray | None = None
         self.scale: np.ndarray | None = None
         self._centre: np.ndarray | None = None
@@ -55,7 +58,7 @@ class FeatureMap:
         """Do the half that needs no fitting: float32 (N, D) -> float32 (N, d), d = D, c or 2c; in blocks of rows."""
         if self.pooling == "flat" and self.scaling in {"none", "standard"}:
             return features
-        result = empty_array((len(features), pooled_dims(self.pooling, self.grid)))
+        result = empty_array((len(features), pooled_dims(self.pooling, self.layout)))
         step = max(1, _BLOCK_VALUES // features.shape[1])
         for start in range(0, len(features), step):
             result[start : start + step] = self._normalised(self._pool(features[start : start + step]))
@@ -91,8 +94,7 @@ class FeatureMap:
     def _pool(self, features: np.ndarray) -> np.ndarray:
         if self.pooling == "flat":
             return features
-        height, width, channels = self.grid
-        cells = features.reshape(len(features), height * width, channels)
+        cells = features.reshape(len(features), -1, self.layout.channels)
         parts = []
         if self.pooling in {"avg", "avgmax"}:
             parts.append(cells.mean(axis=1, dtype=np.float32))
@@ -127,27 +129,41 @@ def size_in_bytes(arrays: Mapping[str, np.ndarray]) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
-def pooled_dims(pooling: str, grid: tuple[int, int, int]) -> int:
-    """Return how many values of a row of a grid (h, w, c) a pooling leaves."""
-    height, width, channels = grid
-    return {"flat": height * width * channels, "avgmax": 2 * channels}.get(pooling, channels)
+def poolings_of(layout: FeatureLayout) -> tuple[str, ...]:
+    """Return the poolings that rows of a layout have."""
+    return ("flat",) if layout.grid is None else POOLING.choices
 
 
-def poolings_searched(rows: int, grid: tuple[int, int, int]) -> tuple[str, ...]:
+def pooled_dims(pooling: str, layout: FeatureLayout) -> int:
+    """Return how many values of a row a pooling leaves."""
+    return {"flat": layout.dims, "avgmax": 2 * layout.channels}.get(pooling, layout.channels)
+
+
+def averaged(features: np.ndarray, layout: FeatureLayout) -> np.ndarray:
+    """Return float32 (N, C): rows float32 (N, D), each part averaged over its grid, side by side."""
+    means, start = [], 0
+    for part in layout.parts:
+        cells = features[:, start : start + part.dims].reshape(len(features), -1, part.channels)
+        means.append(cells[:, part.prefix :].mean(axis=1))
+        start += part.dims
+    return np.concatenate(means, axis=1)
+
+
+def poolings_searched(rows: int, layout: FeatureLayout) -> tuple[str, ...]:
     """Return the poolings that a search of so many rows tries; a grid of one cell has nothing to pool.
 
     Many flat features are left to the first trials of heads with a kernel: they cost the others too much.
     """
-    dims = pooled_dims("flat", grid)
-    if dims == grid[2]:
+    dims = layout.dims
+    if len(poolings_of(layout)) == 1 or dims == layout.channels:
         return ("flat",)
     pooled = ("avg", "max", "avgmax")
     return pooled if dims > FLAT_FEATURES or rows * dims > FLAT_VALUES else ("flat", *pooled)
 
 
-def is_flat_by_kernel(rows: int, grid: tuple[int, int, int]) -> bool:
+def is_flat_by_kernel(rows: int, layout: FeatureLayout) -> bool:
     """Return whether flat features are too many for most trials, and not for one product of matrices."""
-    return "flat" not in poolings_searched(rows, grid) and rows * pooled_dims("flat", grid) <= FLAT_BY_KERNEL
+    return "flat" not in poolings_searched(rows, layout) and rows * layout.dims <= FLAT_BY_KERNEL
 
 
 def _mean_and_deviation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ffe.base.atomic import atomic_write, sync, sync_folder
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import unopened
 from ffe.base.openvino_ir import IrModel, read_ir, write_ir
 from ffe.base.system import taken_disk
@@ -37,7 +38,7 @@ class Journal:
 
     def __init__(self, output: Path, spec: ExtractSpec, *, overwrite: bool = False) -> None:
         self.folder = journal_folder(output)
-        self.grid: tuple[int, int, int] | None = None  # (h, w, c) of the features; None while there are none
+        self.layout: FeatureLayout | None = None  # how the features lie in a row; None while there are none
         self.seconds = 0.0  # that writing took so far, in the background
         self.reused_bytes = 0  # of the finished file that are on the disk already, once its draft was asked for
         self._spec = spec
@@ -89,7 +90,7 @@ class Journal:
 
     def _take(self, record: Record, sound: Sequence[bool]) -> None:
         """Take in those rows of a record that are sound."""
-        self.grid = record.grid
+        self.layout = record.layout
         last = record.first + len(sound)
         self._names += [""] * (last - len(self._names))
         self._crc32 += [0] * (last - len(self._crc32))
@@ -109,14 +110,14 @@ class Journal:
         self,
         sha256: Sequence[str],
         features: Iterable[np.ndarray | None],
-        grid: tuple[int, int, int],
+        layout: FeatureLayout,
         phash: Sequence[int] | None = None,
     ) -> None:
         """Take in the features of n images, in the order of the finished file; commit if it is time. Rows are kept, not copied.
 
-        ``features`` are n rows float32 (h * w * c,), or None for those that are here already under that digest.
+        ``features`` are n rows float32 (D,), or None for those that are here already under that digest.
         """
-        self.grid = grid
+        self.layout = layout
         for i, (name, row) in enumerate(zip(sha256, features, strict=True)):
             if row is not None:
                 self._taken.add(name)
@@ -204,9 +205,10 @@ class Journal:
             return
         self._sync()
         names = self._names[first:last]
+        assert self.layout is not None
         content = {
             "spec": self._spec.to_json(),
-            "grid": self.grid,
+            "grid": self.layout.to_json(),
             "first": first,
             "names": names,
             "phash": [self.phash(name) for name in names],
@@ -248,8 +250,8 @@ class Journal:
         return self._file
 
     def _row_bytes(self) -> int:
-        assert self.grid is not None
-        return row_bytes(self.grid, self._spec)
+        assert self.layout is not None
+        return row_bytes(self.layout, self._spec)
 
     def _offset(self, row: int) -> int:
         """Return where a row begins in the draft."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import unopened
 from ffe.base.openvino_ir import IrModel, read_ir
 from ffe.base.system import taken_disk
@@ -27,7 +27,7 @@ class Record:
     """What rows of the draft hold, from ``first`` on: names (digests) of their images, their fingerprints and checksums."""
 
     spec: ExtractSpec
-    grid: tuple[int, int, int]
+    layout: FeatureLayout
     first: int
     names: tuple[str, ...]
     phash: tuple[int, ...]
@@ -38,25 +38,25 @@ def read_record(path: Path) -> Record | None:
     """Read a record; None if it is damaged."""
     try:
         content = json.loads(path.read_text("utf-8"))
-        height, width, channels = (int(n) for n in content["grid"])
+        layout = FeatureLayout.from_json(content["grid"])
         names = tuple(map(str, content["names"]))
         phash, crc32 = (tuple(map(int, content[name])) for name in ("phash", "crc32"))
         spec, first = ExtractSpec.from_json(content["spec"]), int(content["first"])
-        if not len(names) == len(phash) == len(crc32) or first < 0 or min(height, width, channels) < 1:
+        if not len(names) == len(phash) == len(crc32) or first < 0:
             return None
-        return Record(spec, (height, width, channels), first, names, phash, crc32)
+        return Record(spec, layout, first, names, phash, crc32)
     except (ValueError, KeyError, TypeError, SpecError):
         return None
 
 
-def row_bytes(grid: tuple[int, int, int], spec: ExtractSpec) -> int:
-    """Return the bytes of a row of features (h, w, c)."""
-    return math.prod(grid) * np.dtype(spec.dtype).itemsize
+def row_bytes(layout: FeatureLayout, spec: ExtractSpec) -> int:
+    """Return the bytes of a row of features."""
+    return layout.dims * np.dtype(spec.dtype).itemsize
 
 
 def intact_rows(draft: Path, record: Record) -> list[bool]:
     """Return of each row of a record whether it is on the disk as it was written; an OSError says nothing of the rows."""
-    size = row_bytes(record.grid, record.spec)
+    size = row_bytes(record.layout, record.spec)
     try:
         with draft.open("rb") as file:
             file.seek(HEAD_BYTES + record.first * size)

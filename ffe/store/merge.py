@@ -37,7 +37,7 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
     """Put the rows of open feature files together; a StoreError says that they do not fit, or contradict each other."""
     first = stores[0]
     for store in stores[1:]:
-        if store.spec_digest != first.spec_digest or store.grid != first.grid:
+        if store.spec_digest != first.spec_digest or store.layout != first.layout:
             words = (f"'{store.path}' has", f"'{first.path}' has")
             differences = "; ".join(spec_differences(store.spec, first.spec, words)) or "another grid"
             raise StaleStoreError(

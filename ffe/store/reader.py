@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import check_kind, unopened
 from ffe.base.file_stat import NO_STAMP
 from ffe.base.hdf5_checks import check_attribute, check_contents, read_attribute
@@ -54,7 +54,8 @@ class FeatureStore:
         schema: number of its layout.
         spec, spec_digest: what made the features, and its cache key, 64 hexadecimal digits.
         class_names: the label i means class_names[i]; in the form NFC, in which names that look the same are equal.
-        grid: (h, w, c) of a row before flattening.
+        layout: how the features lie in a row.
+        grid: (h, w, c) of a row before flattening, where it is one grid; None = tokens or several layers.
         source: where the images came from, for people.
         sources: the folders that ``paths`` are relative to; more than one in a packed file.
         labels: int64 (N,), -1 = unlabelled.
@@ -143,8 +144,8 @@ class FeatureStore:
             raise self._damaged("its tables are not those that were written")
         self.spec = ExtractSpec.from_json(json.loads(attrs["spec"]))
         self.spec_digest = str(attrs["spec_digest"])
-        height, width, channels = (int(n) for n in attrs["grid"])
-        self.grid = (height, width, channels)
+        self.layout = FeatureLayout.from_json(attrs["grid"])
+        self.grid = self.layout.grid
         self.source = str(attrs["source"])
         self.sources = _texts(json.loads(attrs["sources"])) if "sources" in attrs else (self.source,)
         self.judged_by = str(attrs.get("judged_by", ""))
@@ -174,7 +175,7 @@ class FeatureStore:
     def _check(self) -> None:
         """Make sure that what was read fits together."""
         rows, dims = self._features.shape
-        if dims != math.prod(self.grid) or str(self._features.dtype) != self.spec.dtype:
+        if dims != self.layout.dims or str(self._features.dtype) != self.spec.dtype:
             raise self._damaged("its features do not have the shape or type that its spec says")
         columns = (self.labels, self.views, self.paths, self.sha256, self.split, self.phash, self.group, self.stat)
         if {len(column) for column in columns} | ({rows} if self.crc32 is None else {len(self.crc32)}) != {rows}:
@@ -238,7 +239,7 @@ class FeatureStore:
 
     @property
     def dims(self) -> int:
-        """Features of one row: h * w * c."""
+        """Features of one row."""
         return int(self._features.shape[1])
 
     def features(self, rows: np.ndarray | None = None) -> np.ndarray:
@@ -329,7 +330,7 @@ class FeatureStore:
             "images": len(plain),
             "views": None if self.made_views is None else self.made_views.to_json(),
             "dims": self.dims,
-            "grid": list(self.grid),
+            "grid": self.layout.to_json(),
             "dtype": self.spec.dtype,
             "class_names": list(self.class_names),
             "class_counts": {name: int((labels == i).sum()) for i, name in enumerate(self.class_names)},

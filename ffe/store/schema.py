@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_stat import NO_STAMP, Stamp
 
-# 1 knew no /backbone and no fast decoding, 2 no checksums and no /stat, 3 had attributes of any length; such files are read
-# as they are
-SCHEMA = 4
-READABLE = (1, 2, 3, 4)
+# 1 knew no /backbone and no fast decoding, 2 no checksums and no /stat, 3 had attributes of any length, 4 no tokens and one
+# layer alone; such files are read as they are
+SCHEMA = 5
+READABLE = (1, 2, 3, 4, 5)
+LAYOUTS_SINCE = 5
 CHECKSUMS_SINCE = 3
 FIXED_TEXT_SINCE = 4
 
@@ -74,6 +76,11 @@ class Skipped:
     reason: str
     message: str
     stat: Stamp = NO_STAMP
+
+
+def schema_of(layout: FeatureLayout) -> int:
+    """Return the schema that a file of such rows is written in: one grid needs no more than earlier versions of ffe read."""
+    return SCHEMA if layout.grid is None else LAYOUTS_SINCE - 1
 
 
 def text_column(values: Iterable[str]) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from ffe._version import __version__
 from ffe.base.atomic import put_in_place
 from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.hdf5_checks import as_text
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import reserve
@@ -36,7 +36,7 @@ def write_store(
     path: Path,
     *,
     spec: ExtractSpec,
-    grid: tuple[int, int, int],
+    layout: FeatureLayout,
     class_names: Sequence[str],
     rows: Sequence[Row],
     features: Callable[[Row], np.ndarray],
@@ -58,7 +58,7 @@ def write_store(
 
     Args:
         rows: in any order; they are stored sorted by the digest of their path, unless there are parts: then as they are given.
-        features: gives the features (h * w * c,) of a row.
+        features: gives the features (D,) of a row.
         recorded: gives the checksum of a row whose features are known to differ from it, so that they do not pass for sound;
             None for all others.
         parts: the files that hold the features, for a virtual file; all checksums are then recorded ones.
@@ -71,7 +71,7 @@ def write_store(
     filter_options(compress)  # refuses what cannot be
     if not parts:
         rows = sorted(rows, key=lambda row: (row_key(row.path), row.view))
-    dims = math.prod(grid)
+    dims = layout.dims
     dtype = np.dtype(spec.dtype)
     step = schema.chunk_rows(len(rows), dims, dtype.itemsize)
     path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
@@ -96,12 +96,12 @@ def write_store(
         with open_existing(made) if plain else new_file(made) as file:
             reserve(made, size)
             attributes = {
-                "ffe_schema": schema.SCHEMA,
+                "ffe_schema": schema.schema_of(layout),
                 "ffe_version": __version__,
                 "spec": canonical_json(spec.to_json()).decode(),
                 "spec_digest": spec_digest(spec),
                 "class_names": _json(class_names),
-                "grid": np.asarray(grid, np.int64),
+                "grid": np.asarray(layout.to_json(), np.int64),
                 "source": source,
                 "judged_by": judged_by,
                 "sources": _json(sources) if len(sources) > 1 else None,
@@ -136,7 +136,7 @@ def write_store(
 
 def write_like(store: FeatureStore, path: Path, **changes: Any) -> None:
     """Write a feature file like an open one, compressed alike, but for changes to what ``write_store`` takes."""
-    same = {name: getattr(store, name) for name in ("spec", "grid", "class_names", "skipped", "judged_by", "source", "sources")}
+    same = {name: getattr(store, name) for name in ("spec", "layout", "class_names", "skipped", "judged_by", "source", "sources")}
     same |= {"quantized": store.quantized(), "compress": compression_choice({store.compression}), "views": store.made_views}
     if "features" not in changes:
         place = {(row.path, row.view): i for i, row in enumerate(store.rows())}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.engines.base import ROW_TOLERANCE, Engine
 
 
@@ -40,22 +40,21 @@ class EngineContract:
         np.testing.assert_allclose(rows, others, rtol=0, atol=apart)
 
     def test_says_what_it_is(self) -> None:
-        """A name, a grid of three positive numbers, and the batch size it was made with."""
+        """A name, the layout of a row, and the batch size it was made with."""
         engine = self.make(4)
         assert isinstance(engine.name, str)
         assert engine.name
-        assert len(engine.grid) == 3
-        assert all(isinstance(n, int) and n > 0 for n in engine.grid)
+        assert FeatureLayout.from_json(engine.layout.to_json()) == engine.layout
         assert engine.batch_size == 4
         assert isinstance(engine.on_cpu, bool)
 
     def test_shape_and_type(self) -> None:
-        """Float32 (N, h * w * c), finite, for every N up to the batch size."""
+        """Float32 (N, D), finite, for every N up to the batch size."""
         engine = self.make(4)
         for count in range(1, 5):
             rows = engine.extract(self.images(count))
             assert isinstance(rows, np.ndarray)
-            assert rows.shape == (count, math.prod(engine.grid))
+            assert rows.shape == (count, engine.layout.dims)
             assert rows.dtype == np.float32
             assert np.isfinite(rows).all()
 
@@ -110,5 +109,5 @@ class EngineContract:
         engine, images = self.make(4), self.images(4)
         rows: Any = engine.extract(images)
         slow = self.spatial(images)
-        assert slow.shape[1:] == engine.grid
-        np.testing.assert_allclose(rows.reshape(-1, *engine.grid), slow, rtol=0, atol=self.tolerance * np.abs(slow).max())
+        assert slow.shape[1:] == engine.layout.grid
+        np.testing.assert_allclose(rows.reshape(slow.shape), slow, rtol=0, atol=self.tolerance * np.abs(slow).max())

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.base import FitData, Head
 from ffe.heads.search_space import complete
 from ffe.heads.transform import POOLING
 
 _GRID = (2, 3, 4)
+_LAYOUT = FeatureLayout.of_shape(_GRID)
 _LEAST_ACCURACY = 0.9
 
 
@@ -45,7 +47,7 @@ class HeadContract:
         self, features: np.ndarray, labels: np.ndarray, *, seed: int = 0, class_weights: np.ndarray | None = None, **settings: Any
     ) -> Head:
         """Return the head, fitted on rows of the grid (2, 3, 4) with the quick settings and those given."""
-        head = self.head(self.parameters(**settings), _GRID)
+        head = self.head(self.parameters(**settings), _LAYOUT)
         return head.fit(features, labels, int(labels.max()) + 1, seed=seed, class_weights=class_weights)
 
     def parameters(self, **settings: Any) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class HeadContract:
         others = separable_rows(3, 5, seed=1)[0]
         weights = np.asarray([0.5, 1.0, 2.0])
         head = self.fitted(features, labels, class_weights=weights)
-        again = type(head)(head.parameters, _GRID)
+        again = type(head)(head.parameters, _LAYOUT)
         again.fit_rowwise(again.map.rowwise(features), FitData(labels, 3, class_weights=weights))
         expected = head.predict_proba(others)
         np.testing.assert_array_equal(again.predict_proba(others), expected)
@@ -108,7 +110,7 @@ class HeadContract:
         features, labels = separable_rows(2, 30)
         fit, images = (np.repeat(features, 2, axis=0), np.repeat(labels, 2)), np.repeat(np.arange(60), 2)
         head = self.fitted(*fit)
-        drawn = self.head(self.parameters(), _GRID).fit(*fit, 2, images=images)
+        drawn = self.head(self.parameters(), _LAYOUT).fit(*fit, 2, images=images)
         other, wanted = separable_rows(2, 30, seed=1)
         assert (drawn.predict_proba(other).argmax(axis=1) == wanted).mean() > _LEAST_ACCURACY
         if not head.random:
@@ -147,7 +149,7 @@ class HeadContract:
         head = self.fitted(*separable_rows(classes, 15))
         arrays = {name: array.copy() for name, array in head.arrays().items()}
         assert all(isinstance(array, np.ndarray) and array.dtype.kind in "fiub" for array in arrays.values())
-        again = self.head.from_arrays(head.parameters, _GRID, arrays)
+        again = self.head.from_arrays(head.parameters, _LAYOUT, arrays)
         features = separable_rows(classes, 15, seed=1)[0]
         np.testing.assert_array_equal(again.predict_proba(features), head.predict_proba(features))
         assert again.parameters == head.parameters

@@ -32,8 +32,8 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     """Estimate time and memory of a search, from the number of rows and a short measurement of this machine."""
     rows, parts = int(np.mean([len(fit) for fit, _ in problem.parts])), len(problem.parts)
     count = len(problem.features)
-    poolings = (spec.fixed["pooling"],) if "pooling" in spec.fixed else poolings_searched(count, problem.grid)
-    dims = [pooled_dims(pooling, problem.grid) for pooling in poolings]
+    poolings = (spec.fixed["pooling"],) if "pooling" in spec.fixed else poolings_searched(count, problem.layout)
+    dims = [pooled_dims(pooling, problem.layout) for pooling in poolings]
     size = SearchSize(
         rows=count,
         train_rows=len(problem.train),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.base import FitData
 
 Part = tuple[np.ndarray, np.ndarray]  # rows to fit on, and rows to score on: int64 (n,) and (m,)
@@ -23,7 +24,7 @@ class Problem:
     train: np.ndarray  # int64 (n,), the rows that the final head is fitted on
     parts: Sequence[Part]  # (rows to fit on, rows to score on) of each fold; one pair where there is a validation split
     classes: int  # number of classes
-    grid: tuple[int, int, int]  # (h, w, c) of the features
+    layout: FeatureLayout  # of a row of features
     class_weights: np.ndarray | None = None  # float64 (classes,), how much a row of each class counts; None = all the same
     image: np.ndarray | None = None  # int64 (N,), the plain row of the image that each row shows; None = there are no views
     drawn: bool = False  # heads that train by epochs draw one row of each image for an epoch

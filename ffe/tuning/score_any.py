@@ -17,11 +17,11 @@ def fit_each(request: ScoreRequest) -> list[Outcome]:
     outcomes = []
     for parameters in request.sets:
         started, runs, sizes = time.monotonic(), [], []
-        x = request.cache.rowwise(kind(parameters, problem.grid).map)
+        x = request.cache.rowwise(kind(parameters, problem.layout).map)
         for execution in range(request.executions if kind.random else 1):
             probabilities = []
             for fit, score in problem.parts:
-                head = kind(parameters, problem.grid).fit_rowwise(x[fit], problem.fit_data(fit, request.seed + execution))
+                head = kind(parameters, problem.layout).fit_rowwise(x[fit], problem.fit_data(fit, request.seed + execution))
                 probabilities.append(head.proba_rowwise(x[score]))
                 sizes.append(size_in_bytes(head.arrays()))
             runs.append(np.concatenate(probabilities).astype(np.float32))

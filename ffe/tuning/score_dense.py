@@ -164,7 +164,7 @@ def _by_keras(request: ScoreRequest, parameters: Mapping[str, Any]) -> Outcome:
     from ffe.heads.mlp_keras import train_with_keras
 
     started, problem = time.monotonic(), request.problem
-    course, feature_map = _Course(problem, parameters, request.executions), FeatureMap(parameters, problem.grid)
+    course, feature_map = _Course(problem, parameters, request.executions), FeatureMap(parameters, problem.layout)
     watched: dict[tuple[int, int], list[np.ndarray]] = {}
     size = 0
     for number, part in enumerate(problem.parts):

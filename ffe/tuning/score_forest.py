@@ -29,7 +29,7 @@ def forest_outcomes(request: ScoreRequest) -> list[Outcome]:
     for positions in groups.values():
         started = time.monotonic()
         tall = max((sets[i] for i in positions), key=lambda parameters: parameters["trees"])
-        x = request.cache.rowwise(FeatureMap(tall, problem.grid))
+        x = request.cache.rowwise(FeatureMap(tall, problem.layout))
         answers: dict[int, list[np.ndarray]] = {i: [] for i in positions}  # of each part of each execution
         nodes: dict[int, list[int]] = {i: [] for i in positions}
         for execution in range(executions):

@@ -22,7 +22,7 @@ def logistic_outcomes(request: ScoreRequest) -> list[Outcome]:
     problem = request.problem
 
     def score(rising: list[Mapping[str, Any]]) -> list[list[PartScore]]:
-        feature_map = FeatureMap(rising[0], problem.grid)
+        feature_map = FeatureMap(rising[0], problem.layout)
         if _is_shared(request, feature_map, min(len(fit) for fit, _ in problem.parts)):
             request.cache.products(feature_map)  # once, with all cores, before the threads ask for it
         penalties = [parameters["C"] for parameters in rising]

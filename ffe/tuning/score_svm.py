@@ -27,7 +27,7 @@ def svm_outcomes(request: ScoreRequest) -> list[Outcome]:
         return landmark_outcomes(request)
 
     def score(sets: list[Mapping[str, Any]]) -> list[list[PartScore]]:
-        feature_map = FeatureMap(sets[0], problem.grid)
+        feature_map = FeatureMap(sets[0], problem.layout)
         kernels = [_PartKernel(request, feature_map, part) for part in problem.parts]
         # the libraries let go of Python's lock; with several fits under way, each gets one thread of BLAS
         with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):

@@ -19,7 +19,7 @@ def landmark_outcomes(request: ScoreRequest) -> list[Outcome]:
     """Solve the machines of one map and kernel in rising order of ``C``, each from the one before it."""
 
     def score(rising: list[Mapping[str, Any]]) -> list[list[PartScore]]:
-        feature_map = FeatureMap(rising[0], request.problem.grid)
+        feature_map = FeatureMap(rising[0], request.problem.layout)
         return [_part(request, feature_map, rising, part) for part in request.problem.parts]
 
     return request.scored_together(_of_one_kernel(request), score)

@@ -35,7 +35,7 @@ class ScoreRequest:
         for i, parameters in enumerate(self.sets):
             groups.setdefault(tuple(parameters.get(name) for name in ("pooling", "scaling", "components")), []).append(i)
         for positions in groups.values():
-            yield FeatureMap(self.sets[positions[0]], self.problem.grid), positions
+            yield FeatureMap(self.sets[positions[0]], self.problem.layout), positions
 
     def mapped(self, feature_map: FeatureMap, part: Part) -> tuple[np.ndarray, np.ndarray, int]:
         """Fit a map on a part; return the rows to fit on and those to score on, mapped, and the bytes of what was learnt."""

@@ -86,7 +86,7 @@ class _HeadSearch:
     def __init__(self, problem: Problem, spec: SearchSpec, name: str) -> None:
         self.name, self._kind = name, find_head(name)
         self._problem = problem
-        poolings = poolings_searched(len(problem.features), problem.grid)
+        poolings = poolings_searched(len(problem.features), problem.layout)
         names = {p.name for p in self._kind.space}
         self._fixed = {key: value for key, value in spec.fixed.items() if key in names}
         if "epochs" in names:
@@ -118,7 +118,7 @@ class _HeadSearch:
     def _first(self, searched: set[str]) -> list[dict[str, Any]]:
         """Return the sets to begin with; those that do not go with what is fixed are left out."""
         result: list[dict[str, Any]] = []
-        for settings in self._kind.first_trials(len(self._problem.features), self._problem.grid):
+        for settings in self._kind.first_trials(len(self._problem.features), self._problem.layout):
             if all(self._fixed.get(key, value) == value for key, value in settings.items()):
                 chosen = {key: value for key, value in self._completed(settings).items() if key in searched}
                 if chosen not in result:
@@ -304,6 +304,6 @@ def best_of_each_head(trials: Sequence[Trial]) -> list[Trial]:
 def refit(problem: Problem, trial: Trial, seed: int) -> Head:
     """Fit the head of a trial on all training rows, with nothing left to find."""
     kind = head_class(trial.head)
-    head = kind(complete(kind.space, trial.parameters, trial.head) if kind.space else trial.parameters, problem.grid)
+    head = kind(complete(kind.space, trial.parameters, trial.head) if kind.space else trial.parameters, problem.layout)
     x = take_rows(head.map.rowwise(problem.features), problem.train)
     return head.fit_rowwise(x, problem.fit_data(problem.train, seed))

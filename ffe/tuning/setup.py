@@ -85,7 +85,7 @@ def build_problem(
     table = rows.views[seen][train] if widened else np.empty((len(train), 0), np.int64)
     more = table >= 0
     features, class_weights = rows.load(seen, table[more]), None if even else weights
-    plain = Problem(features, labels, train, parts, classes, store.grid, class_weights, groups=groups)
+    plain = Problem(features, labels, train, parts, classes, store.layout, class_weights, groups=groups)
     if views is None or not widened:
         return plain, validation
     image = np.concatenate([np.arange(len(labels)), np.broadcast_to(train[:, None], table.shape)[more]])

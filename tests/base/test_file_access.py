@@ -21,6 +21,7 @@ from ffe.backbones.catalog import find
 from ffe.backbones.keras_build import _load_weights
 from ffe.backbones.trained import find_in_model
 from ffe.backbones.weights import resolve
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import unopened
 from ffe.base.output_file import check_output as check_report
 from ffe.bundle.build import check_place
@@ -180,7 +181,7 @@ def test_an_unfinished_run_that_cannot_be_read_is_kept(tmp_path: Path, monkeypat
         ExtractSpec(BackboneSpec("fake", "random", "0" * 64), PreprocessSpec((32, 32), "none")),
     )
     with contextlib.closing(Journal(output, spec)) as journal:
-        journal.append(["0" * 64], [np.ones(4, np.float32)], (1, 1, 4))
+        journal.append(["0" * 64], [np.ones(4, np.float32)], FeatureLayout.of_shape((1, 1, 4)))
         journal.commit()
     draft = journal_folder(output) / "draft"
     with monkeypatch.context() as patched, pytest.raises(StoreError, match=denied(patched, draft)):

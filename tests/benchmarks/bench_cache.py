@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from ffe.base import atomic
+from ffe.base.feature_layout import FeatureLayout
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.store import journal as journal_module
 from ffe.store.journal import Journal
@@ -88,10 +89,10 @@ def without_journal(patch: pytest.MonkeyPatch) -> None:
         journal: Journal,
         names: Sequence[str],
         features: Iterable[np.ndarray | None],
-        grid: tuple[int, int, int],
+        layout: FeatureLayout,
         phash: Sequence[int],
     ) -> None:
-        journal.grid = grid
+        journal.layout = layout
         journal._phash.update(zip(names, phash, strict=True))
         rows.update((name, row) for name, row in zip(names, features, strict=True) if row is not None)
 

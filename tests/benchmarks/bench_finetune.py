@@ -22,7 +22,7 @@ import pytest
 from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import make_spec
 from ffe.base.clock import Clock
-from ffe.engines.base import grid_of
+from ffe.base.feature_layout import FeatureLayout
 from ffe.extraction.run import extract
 from ffe.finetuning.head_layers import WarmStart
 from ffe.finetuning.inputs import Activations
@@ -83,9 +83,9 @@ def test_an_epoch_from_activations_against_keras_fit(
     started = time.perf_counter()
     extract(pictures, tmp_path / "cut.h5", backbone=backbone, size=size, layer=cut.layer)
     once = time.perf_counter() - started
-    grid = grid_of(base.output_shape[1:])
-    first = (np.random.default_rng(0).normal(0, 0.01, (grid[2], 1)).astype(np.float32), np.zeros(1, np.float32))
-    network = JoinedModel(base, WarmStart(FeatureMap({"pooling": "avg"}, grid), [first], {}, 0.0))
+    layout = FeatureLayout.of_shape(base.output_shape[1:])
+    first = (np.random.default_rng(0).normal(0, 0.01, (layout.channels, 1)).astype(np.float32), np.zeros(1, np.float32))
+    network = JoinedModel(base, WarmStart(FeatureMap({"pooling": "avg"}, layout), [first], {}, 0.0))
     above = network.above(cut.layer)
     plain, images = usual_way(backbone, size, count, pictures)
     with FeatureStore(tmp_path / "cut.h5") as store:

@@ -23,6 +23,7 @@ import threadpoolctl
 from bench_speed import peak_of
 
 from ffe.backbones.catalog import FAKE
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.search_space import complete
 from ffe.heads.svm import SvmHead
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, SearchSpec
@@ -43,12 +44,12 @@ def all_rows(path: Path, folds: int = 5, seed: int = 0) -> Problem:
     from sklearn.model_selection import StratifiedKFold
 
     with FeatureStore(path) as store:
-        features, labels, grid = store.features(), store.labels, store.grid
+        features, labels, layout = store.features(), store.labels, store.layout
     assigned = np.empty(len(labels), np.int64)
     for fold, (_, held) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=seed).split(features[:, :1], labels)):
         assigned[held] = fold
     rows = np.arange(len(labels))
-    return Problem(features, labels, rows, fold_parts(rows, assigned), int(labels.max()) + 1, grid)
+    return Problem(features, labels, rows, fold_parts(rows, assigned), int(labels.max()) + 1, layout)
 
 
 def seconds_of_plain_trials(problem: Problem, folder: Path) -> tuple[list[float], float]:
@@ -229,7 +230,7 @@ def test_unseen_photos(features_of: Any, ensemble: int) -> None:
 
 def test_large(tmp_path: Path) -> None:
     """25,000 rows x 8192, made here: peak memory of ``ffe tune --heads auto``, and what it says beforehand."""
-    rows, grid = 25_000, (4, 4, 512)
+    rows, layout = 25_000, FeatureLayout.of_shape((4, 4, 512))
     path = tmp_path / "large.h5"
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(2, 1, 512)).astype(np.float32) * 0.25
@@ -241,7 +242,7 @@ def test_large(tmp_path: Path) -> None:
 
     spec = ExtractSpec(BackboneSpec(FAKE, "random", "0" * 64), PreprocessSpec((64, 64), "none"))
     made = [Row(f"{i:05d}.jpg", f"{i:064x}", int(label), "") for i, label in enumerate(labels)]
-    write_store(path, spec=spec, grid=grid, class_names=("a", "b"), rows=made, features=features)
+    write_store(path, spec=spec, layout=layout, class_names=("a", "b"), rows=made, features=features)
     with h5py.File(path) as file:
         print(f"\n{file['features'].shape}, {path.stat().st_size / 2**20:.0f} MiB")
     command = (sys.executable, "-m", "ffe", "tune", str(path), "-o", str(tmp_path / "m.ffe"), "--without-backbone")

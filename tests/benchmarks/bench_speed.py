@@ -179,8 +179,8 @@ def test_int8_is_as_accurate(shared: Path, tmp_path: Path, dataset: str, backbon
         output = tmp_path / f"{name}.h5"
         extract(shared / "images" / dataset, output, backbone=backbone, size=size, **options)  # type: ignore[arg-type]
         with FeatureStore(output) as store:
-            features, labels, grid = store.features(), store.labels, store.grid
-        pooled = features.reshape(len(features), -1, grid[2]).mean(axis=1)
+            features, labels, layout = store.features(), store.labels, store.layout
+        pooled = features.reshape(len(features), -1, layout.channels).mean(axis=1)
         folds = StratifiedKFold(5, shuffle=True, random_state=0)
         scores[name] = {}
         for form, x in (("average", pooled), ("flat", features if features.shape[1] < 10_000 else None)):

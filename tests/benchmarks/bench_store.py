@@ -58,7 +58,7 @@ def write(path: Path, source: FeatureStore, values: np.ndarray, compress: str) -
     write_store(
         path,
         spec=replace(source.spec, dtype=str(values.dtype)),  # type: ignore[arg-type]
-        grid=source.grid,
+        layout=source.layout,
         class_names=source.class_names,
         rows=source.rows(),
         features=lambda row: values[places[row.path]],
@@ -242,7 +242,7 @@ def test_shuffled_from_a_file_larger_than_memory(
         write_store(
             path,
             spec=source.spec,
-            grid=source.grid,
+            layout=source.layout,
             class_names=source.class_names,
             rows=rows,
             features=lambda row: values[places[row.sha256]],

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.dataset.load_features import pooled_rows
 from ffe.extraction.run import extract
 from ffe.specs import SearchSpec
@@ -78,14 +79,14 @@ class Images:
         digests = [self._sha256[i] for i in chosen]
         train = np.arange(count)
         parts = fold_parts(train, assign_folds(labels, digests, self._groups[chosen], 5, 0, self.class_names))
-        grid = (1, 1, self.x.shape[2])
+        layout = FeatureLayout.of_shape((1, 1, self.x.shape[2]))
         if views == "none":
-            return Problem(self.x[chosen, 0], labels, train, parts, len(self.class_names), grid)
+            return Problem(self.x[chosen, 0], labels, train, parts, len(self.class_names), layout)
         image = np.tile(train, each)
         x = np.concatenate([self.x[chosen, view] for view in range(each)])
-        whole = Problem(x, labels[image], train, parts, len(self.class_names), grid, None, image, views == "epoch")
+        whole = Problem(x, labels[image], train, parts, len(self.class_names), layout, None, image, views == "epoch")
         widened = [(whole.with_views(fit), score) for fit, score in parts]
-        return Problem(x, labels[image], whole.with_views(train), widened, whole.classes, grid, None, image, views == "epoch")
+        return Problem(x, labels[image], whole.with_views(train), widened, whole.classes, layout, None, image, views == "epoch")
 
     def accuracies(self, chosen: np.ndarray, head: str, views: str) -> tuple[float, float]:
         """Return the accuracy on the images held out: of their plain rows, and averaged over their views."""

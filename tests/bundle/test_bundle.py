@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ffe._version import __version__
 from ffe.base.digests import bytes_digest
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.model_archive import CARD, GOLDEN, HEAD, MANIFEST, SPLITS
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
@@ -53,7 +54,7 @@ def test_a_bundle_holds_what_was_put_into_it(fake_bundle: Path, fake_store: Path
         manifest = bundle.manifest
         assert manifest.spec == store.spec
         assert manifest.spec_digest == store.spec_digest
-        assert manifest.grid == store.grid == (4, 4, 3)
+        assert manifest.layout == store.layout == FeatureLayout.of_shape((4, 4, 3))
         assert manifest.class_names == ("cat", "dog")
         splits = bundle.splits()
         assert {row.path: row.sha256 for row in splits} == dict(zip(store.paths, store.sha256, strict=True))
@@ -193,7 +194,7 @@ CASES: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
     ),
     "missing member": (lambda m: {n: d for n, d in m.items() if n != CARD}, "it is not one of ffe's"),
     "no head": (lambda m: _with_digests({n: d for n, d in m.items() if n != HEAD}), "make it again"),
-    "other schema": (lambda m: _with_field(m, schema=5), "it has schema 5, but this version of ffe reads schema 4"),
+    "other schema": (lambda m: _with_field(m, schema=6), "it has schema 6, but this version of ffe reads schema 5"),
     "no schema": (lambda m: _without_field(m, "schema"), "it has no schema number"),
     "manifest is a list": (lambda m: {**m, MANIFEST: b"[]"}, "it has no schema number"),
     "no grid": (lambda m: _without_field(m, "grid"), r"its manifest is incomplete \(KeyError\('grid'\)\)"),

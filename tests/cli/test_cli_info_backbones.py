@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from ffe.backbones.catalog import CATALOG, DEFAULT
 from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import make_spec
+from ffe.base.feature_layout import FeatureLayout
 from ffe.bundle.card import model_card
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.cli import cli
@@ -157,7 +158,7 @@ def test_backbones_have_what_to_choose_by(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path))
     assert {row["images_per_second"] for row in json.loads(_run("backbones", "--json").stdout)} == {None}
     spec, _ = make_spec(DEFAULT)
-    remember(spec, "auto", (7, 7, 1280), 1000, 123.4)
+    remember(spec, "auto", FeatureLayout.of_shape((7, 7, 1280)), 1000, 123.4)
     text = _run("backbones").stdout
     line = next(line for line in text.splitlines() if line.startswith(DEFAULT))
     assert line.split()[1:6] == ["75.1", "%", "0.8", "123/s", "3.4"]

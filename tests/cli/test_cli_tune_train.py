@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from feature_files import seal
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.bundle.io import Bundle
 from ffe.cli import COMMANDS, cli
 from ffe.cli.progress import TrialsProgress
@@ -424,7 +425,14 @@ def _noisy(folder: Path) -> Path:
 
     rows = [Row(f"{i:04d}.png", bytes_digest(b"%d" % i), i % 2, "") for i in range(80)]
     spec = make_spec("fake")[0]
-    write_store(folder / "f.h5", spec=spec, grid=(4, 4, 3), class_names=("cat", "dog"), rows=rows, features=features)
+    write_store(
+        folder / "f.h5",
+        spec=spec,
+        layout=FeatureLayout.of_shape((4, 4, 3)),
+        class_names=("cat", "dog"),
+        rows=rows,
+        features=features,
+    )
     return folder / "f.h5"
 
 

@@ -396,7 +396,7 @@ def test_a_network_from_scratch_is_an_ordinary_model(
     model, result = small
     bundle = Bundle(model)
     assert (bundle.manifest.spec.backbone.name, bundle.manifest.spec.backbone.weights) == ("convnet", "scratch")
-    assert bundle.manifest.grid == (1, 1, 128)
+    assert bundle.manifest.layout.grid == (1, 1, 128)
     assert bundle.manifest.head.parameters["first_dense"] == 512
     assert result.rows == {"train": 12, "valid": 6, "test": 6, "left_out": 0}
     assert {row.split for row in bundle.splits() if row.path.startswith("test/")} == {"test"}

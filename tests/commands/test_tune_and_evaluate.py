@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ffe.backbones.resolve import make_spec
+from ffe.base.feature_layout import FeatureLayout
 from ffe.bundle.io import Bundle
 from ffe.commands.evaluate import evaluate
 from ffe.commands.tune import train, tune
@@ -29,7 +30,7 @@ from ffe.tuning.leak_claim import Leak
 from ffe.tuning.tune_result import TuneResult
 from ffe.wording.results import leak_text
 
-GRID = (4, 4, 3)
+LAYOUT = FeatureLayout.of_shape((4, 4, 3))
 
 
 def _store(
@@ -49,7 +50,7 @@ def _store(
     values = {}
     rows = []
     for i, (label, image) in enumerate(zip(labels, images, strict=True)):
-        features = np.random.default_rng(image).uniform(0, 1, GRID)
+        features = np.random.default_rng(image).uniform(0, 1, LAYOUT)
         features[:, :, max(label, 0)] += 0.4
         values[f"{i:04d}.png"] = features.reshape(-1).astype(np.float32) * (np.nan if i == broken else 1)
         digest = hashlib.sha256(str(image).encode()).hexdigest()
@@ -58,7 +59,7 @@ def _store(
     write_store(
         path,
         spec=spec or make_spec("fake")[0],
-        grid=GRID,
+        layout=LAYOUT,
         class_names=classes,
         rows=rows,
         features=lambda row: values[row.path],
@@ -286,7 +287,7 @@ def test_the_winner_is_fitted_again_on_all_training_rows(tmp_path: Path) -> None
     with FeatureStore(path) as store:
         rows = np.asarray([splits[name] == "train" for name in store.paths])
         assert rows.sum() == 34
-        again = find_head(best.head)(best.parameters, GRID).fit(store.features()[rows], store.labels[rows], 2)
+        again = find_head(best.head)(best.parameters, LAYOUT).fit(store.features()[rows], store.labels[rows], 2)
     for name, array in again.arrays().items():
         np.testing.assert_array_equal(Bundle(tmp_path / "m.ffe").head().arrays()[name], array, err_msg=name)
 
@@ -596,7 +597,14 @@ def test_what_was_left_out_of_the_test_is_not_unseen(tmp_path: Path, warnings: p
     ]
     path = tmp_path / "f.h5"
     spec, classes = make_spec("fake")[0], ("cat", "dog")
-    write_store(path, spec=spec, grid=(2, 2, 64), class_names=classes, rows=rows, features=lambda row: values[row.path])
+    write_store(
+        path,
+        spec=spec,
+        layout=FeatureLayout.of_shape((2, 2, 64)),
+        class_names=classes,
+        rows=rows,
+        features=lambda row: values[row.path],
+    )
     result = _quick(path, tmp_path / "m.ffe", trials=1, with_backbone=False)
     left_out, tested = result.rows["left_out"], result.rows["test"]
     assert min(left_out, tested) > 0

@@ -15,6 +15,7 @@ import pytest
 from feature_files import seal
 
 from ffe.backbones.resolve import make_spec
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.hdf5_checks import as_text
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.commands.tune import train
@@ -294,7 +295,7 @@ def test_an_unfinished_run_with_other_options_beside_it(features: Path, photos: 
     damage(features, 3)
     other = make_spec("mobilenet_0.25", 32, "random")[0]
     journal = Journal(features, other)
-    journal.append(["0" * 64], [np.zeros(4, np.float32)], (1, 1, 4))
+    journal.append(["0" * 64], [np.zeros(4, np.float32)], FeatureLayout.of_shape((1, 1, 4)))
     journal.commit()
     journal.close()
     with pytest.raises(StoreError) as caught:

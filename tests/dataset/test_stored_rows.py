@@ -13,6 +13,7 @@ import pytest
 
 from ffe.backbones.resolve import make_spec
 from ffe.base.digests import bytes_digest
+from ffe.base.feature_layout import FeatureLayout
 from ffe.dataset.leaks import leaking
 from ffe.dataset.stored_rows import StoredSplit, split_rows
 from ffe.errors import DataError
@@ -20,7 +21,7 @@ from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
 
-GRID = (2, 2, 64)
+LAYOUT = FeatureLayout.of_shape((2, 2, 64))
 DIMS = 256
 
 
@@ -55,7 +56,7 @@ def write(
     write_store(
         path,
         spec=make_spec("fake")[0],
-        grid=GRID,
+        layout=LAYOUT,
         class_names=("cat", "dog", "emu")[: max(2, *(row.label + 1 for row in rows))],
         rows=rows,
         features=lambda row: features[int(row.path[:4])],

@@ -52,7 +52,7 @@ class TestKerasEngine(EngineContract):
 
 def test_grid_is_not_square() -> None:
     """So that the contract's order test can fail: height 2, width 4."""
-    assert engine_of((32, 64), 4, "conv_pw_6_relu").grid == (2, 4, 128)
+    assert engine_of((32, 64), 4, "conv_pw_6_relu").layout.grid == (2, 4, 128)
 
 
 def test_two_engines_of_one_spec_agree() -> None:
@@ -78,7 +78,7 @@ def test_every_mode_is_scaled_like_the_reference(mode: PreprocessMode) -> None:
     engine = KerasEngine(keras.Model(pixels, keras.layers.AveragePooling2D(8)(pixels)), spec_of((32, 32), mode), 4)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     expected = preprocess(images, mode).reshape(4, 4, 8, 4, 8, 3).mean(axis=(2, 4))
-    assert engine.grid == (4, 4, 3)
+    assert engine.layout.grid == (4, 4, 3)
     np.testing.assert_allclose(engine.extract(images).reshape(4, 4, 4, 3), expected, rtol=0, atol=1e-4)
 
 
@@ -87,7 +87,7 @@ def test_output_that_is_a_vector_has_a_grid_of_one() -> None:
 
     pixels = keras.Input((32, 32, 3))
     engine = KerasEngine(keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(pixels)), spec_of((32, 32)), 2)
-    assert engine.grid == (1, 1, 3)
+    assert engine.layout.grid == (1, 1, 3)
     assert engine.extract(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 3)
 
 

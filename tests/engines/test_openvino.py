@@ -106,7 +106,7 @@ def test_every_mode_is_scaled_like_the_reference(mode: PreprocessMode) -> None:
     pooled = ov.opset13.reduce_mean(pixels, np.asarray([1, 2]), keep_dims=True)
     engine = OpenVinoEngine(to_ir(_with_scaling(ov.Model([pooled], [pixels]), "NHWC", PreprocessSpec((32, 32), mode)), {}), 4)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
-    assert engine.grid == (1, 1, 3)
+    assert engine.layout.grid == (1, 1, 3)
     np.testing.assert_allclose(engine.extract(images), preprocess(images, mode).mean(axis=(1, 2)), rtol=0, atol=2e-4)
 
 

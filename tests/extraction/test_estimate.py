@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ffe.backbones.resolve import make_spec
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.system import cache_root
 from ffe.errors import BackboneError, DiskFullError, StaleStoreError, StoreError, WeightsError
 from ffe.extraction import throughput_log
@@ -87,18 +88,21 @@ def test_a_few_images_tell_no_rate(source: Path, output: Path) -> None:
     assert dry_run(source, output.with_name("x.h5"), backbone="fake").seconds is None
 
 
+LAYOUT = FeatureLayout.of_shape((4, 4, 3))
+
+
 def test_what_is_remembered_survives_nonsense() -> None:
     spec, _ = make_spec("fake")
-    remember(spec, "auto", (4, 4, 3), 1000, 123.456)
-    assert remembered(spec, "auto") == ((4, 4, 3), 123.456)
-    remember(spec, "auto", (4, 4, 3), 5, 1.0)
-    assert remembered(spec, "auto") == ((4, 4, 3), 123.456)
+    remember(spec, "auto", LAYOUT, 1000, 123.456)
+    assert remembered(spec, "auto") == (LAYOUT, 123.456)
+    remember(spec, "auto", LAYOUT, 5, 1.0)
+    assert remembered(spec, "auto") == (LAYOUT, 123.456)
     (note,) = (cache_root() / "runs").iterdir()
     for content in ("", "[]", '{"grid": 5, "rates": []}', '{"grid": [0, 1, 2], "rates": {"x": "fast"}}', '{"grid": ["a"]}'):
         note.write_text(content)
         assert remembered(spec, "auto") == (None, None)
-        remember(spec, "auto", (4, 4, 3), 1000, 99.0)
-        assert remembered(spec, "auto") == ((4, 4, 3), 99.0)
+        remember(spec, "auto", LAYOUT, 1000, 99.0)
+        assert remembered(spec, "auto") == (LAYOUT, 99.0)
 
 
 def unchanged(source: Path) -> tuple[int, int, int]:
@@ -217,7 +221,7 @@ def test_a_run_that_surely_does_not_fit_is_refused(source: Path, output: Path, m
             extract(source, output, backbone="fake", announce=said.append)
         assert len(said) == announced
         assert list(output.parent.iterdir()) == []
-        remember(make_spec("fake")[0], "auto", (4, 4, 3), 1, 1.0)
+        remember(make_spec("fake")[0], "auto", LAYOUT, 1, 1.0)
     with pytest.raises(DiskFullError, match=sentence):
         dry_run(source, output, backbone="fake").refuse()
 

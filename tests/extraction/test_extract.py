@@ -238,7 +238,7 @@ class _Interrupts:
     """An engine that a user stops after some batches."""
 
     def __init__(self, inner: Any, batches: int) -> None:
-        self.name, self.grid, self.batch_size, self.sizes = inner.name, inner.grid, inner.batch_size, inner.sizes
+        self.name, self.layout, self.batch_size, self.sizes = inner.name, inner.layout, inner.batch_size, inner.sizes
         self.in_flight, self.seconds, self.on_cpu = inner.in_flight, 0.0, True
         self._inner, self._left = inner, batches
 

@@ -377,7 +377,7 @@ def test_missing_views_are_a_problem(source: Path, output: Path) -> None:
         write_store(
             output.with_name("cut.h5"),
             spec=store.spec,
-            grid=store.grid,
+            layout=store.layout,
             class_names=store.class_names,
             rows=[row for row in whole if (row.path, row.view) not in {(whole[1].path, 2), (whole[4].path, 0)}],
             features=lambda row: features[row.path, row.view],

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from ffe.backbones.resolve import make_spec
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel
 from ffe.cli import cli
 from ffe.errors import StaleStoreError
@@ -103,7 +104,7 @@ def test_a_file_of_other_features(pictures: Path, tmp_path: Path, weights: dict[
     write_store(
         output,
         spec=spec,
-        grid=(1, 1, 256),
+        layout=FeatureLayout.of_shape((1, 1, 256)),
         class_names=["cat"],
         rows=rows,
         features=lambda row: np.zeros(256, np.float32),
@@ -133,7 +134,7 @@ def test_an_unfinished_run_for_other_features(pictures: Path, tmp_path: Path, we
     made, asked, difference = CASES[name]
     output = tmp_path / "f.h5"
     journal = Journal(output, spec_of(weights, **made))
-    journal.append(["0" * 64], [np.zeros(256, np.float32)], (1, 1, 256))
+    journal.append(["0" * 64], [np.zeros(256, np.float32)], FeatureLayout.of_shape((1, 1, 256)))
     journal.commit()
     journal.close()
     sentence = (

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 import ffe
 from ffe.backbones.catalog import DEFAULT, find
 from ffe.backbones.resolve import make_spec, weights_of
+from ffe.base.feature_layout import FeatureLayout
 from ffe.cli import cli
 from ffe.commands.bench import bench
 from ffe.errors import StaleStoreError, WeightsError
@@ -75,7 +76,7 @@ def test_weights_are_those_of_the_file_or_refused(source: Path, tmp_path: Path) 
     assert weights_of(spec).kind == "random"
     learnt = replace(spec, backbone=replace(spec.backbone, weights="finetuned"))
     journal = Journal(tmp_path / "f.h5", learnt)
-    journal.append(["0" * 64], np.zeros((1, 1), np.float32), (1, 1, 1), [0])
+    journal.append(["0" * 64], np.zeros((1, 1), np.float32), FeatureLayout.of_shape((1, 1, 1)), [0])
     journal.commit()
     journal.close()
     with pytest.raises(WeightsError, match=r"pass that file with --weights MODEL\.ffe"):

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from ffe.backbones.resolve import make_spec
 from ffe.base.digests import bytes_digest
+from ffe.base.feature_layout import FeatureLayout
 from ffe.bundle.io import Bundle
 from ffe.bundle.manifest import Manifest
 from ffe.cli import cli
@@ -39,7 +40,7 @@ from ffe.tuning import learning_curve_fits
 from ffe.tuning.tune_result import TuneResult
 from ffe.wording.results import trained_views_text
 
-GRID = (2, 2, 12)
+LAYOUT = FeatureLayout.of_shape((2, 2, 12))
 CHANGES = "flip,zoom=0.6-1.2,brightness=0.7-1.3"
 VIEWS = ViewsSpec(3, AugmentSpec(flip=True))
 
@@ -51,17 +52,17 @@ def store_of(
     rows, values = [], {}
     for i in numbers:
         split = "" if splits is None else splits[i % len(splits)]
-        plain = np.random.default_rng(i).uniform(0, 1, GRID)
+        plain = np.random.default_rng(i).uniform(0, 1, LAYOUT.grid)
         plain[:, :, 6 * (i % 2) : 6 * (i % 2) + 6] += 0.15
         for view in range(1 + (views.count if views is not None and split in {"", "train"} else 0)):
-            moved = plain + (np.random.default_rng([i, view]).normal(0, 0.1, GRID) if view else 0)
+            moved = plain + (np.random.default_rng([i, view]).normal(0, 0.1, LAYOUT.grid) if view else 0)
             rows.append(Row(f"{i:04d}.png", hashlib.sha256(b"%d" % i).hexdigest(), i % 2, split, view))
             values[rows[-1].path, view] = moved.reshape(-1).astype(np.float32)
     spec = make_spec("fake")[0]
     write_store(
         path,
         spec=spec,
-        grid=GRID,
+        layout=LAYOUT,
         class_names=("cat", "dog"),
         rows=rows,
         features=lambda row: values[row.path, row.view],

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.errors import HeadError
 from ffe.evaluation.temperature import softmax, with_temperature
 from ffe.finetuning.head_layers import check_head, warm_start
@@ -17,6 +18,7 @@ from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.search_space import complete
 
 GRID = (2, 2, 6)
+LAYOUT = FeatureLayout.of_shape(GRID)
 FACTOR = 0.7
 
 
@@ -27,7 +29,7 @@ def fitted(name: str, classes: int = 2, rows: int = 60, **settings: Any) -> tupl
     features = generator.normal(size=(rows, 24)) + 2.0 * np.eye(24)[labels * 5 % 24] + np.eye(24)[labels]
     features = np.maximum(features, 0).astype(np.float32)  # zeros, as after a ReLU
     kind = find_head(name)
-    return kind(complete(kind.space, settings, name), GRID).fit(features, labels, classes), features
+    return kind(complete(kind.space, settings, name), LAYOUT).fit(features, labels, classes), features
 
 
 def logits_to_probabilities(logits: np.ndarray) -> np.ndarray:
@@ -59,7 +61,7 @@ def test_the_network_answers_as_the_calibrated_head(name: str, classes: int, set
     again = start.head(network.head_layers())
     np.testing.assert_allclose(again.predict_proba(features), wanted, rtol=0, atol=1e-5)
     assert again.name == ("dense" if name == "dense" else "logistic")
-    rebuilt = type(again).from_arrays(again.parameters, GRID, again.arrays())
+    rebuilt = type(again).from_arrays(again.parameters, LAYOUT, again.arrays())
     assert np.array_equal(rebuilt.predict_proba(features), again.predict_proba(features))
     assert "learning_rate" not in again.parameters  # what no longer says how it was fitted
 
@@ -108,7 +110,7 @@ def test_heads_without_layers_are_refused() -> None:
     heads = {
         "a forest": fitted("forest", trees=100)[0],
         "an RBF svm": fitted("svm")[0],
-        "an ensemble": EnsembleHead({"members": members}, GRID),
+        "an ensemble": EnsembleHead({"members": members}, LAYOUT),
     }
     for what, head in heads.items():
         with pytest.raises(HeadError) as raised:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ffe.base.digests import bytes_digest
+from ffe.base.feature_layout import FeatureLayout
 from ffe.engines.fake import FakeEngine
 from ffe.finetuning.inputs import Activations, DecodedImages
 from ffe.finetuning.prefetch import batches
@@ -64,7 +65,7 @@ def store_with_views(path: Path) -> None:
     write_store(
         path,
         spec=SPEC,
-        grid=(2, 2, 3),
+        layout=FeatureLayout.of_shape((2, 2, 3)),
         class_names=["a", "b"],
         rows=rows,
         features=lambda row: np.full(12, 10 * int(row.path[0]) + row.view, np.float32),

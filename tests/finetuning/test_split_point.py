@@ -11,7 +11,7 @@ import pytest
 
 from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import make_spec
-from ffe.engines.base import grid_of
+from ffe.base.feature_layout import FeatureLayout
 from ffe.errors import BackboneError, SpecError
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.head_layers import WarmStart
@@ -35,10 +35,10 @@ def run(model: keras.Model, x: np.ndarray) -> np.ndarray:
 
 
 def linear_head(model: keras.Model, classes: int = 3) -> WarmStart:
-    grid = grid_of(model.output_shape[1:])
-    kernel = np.random.default_rng(0).normal(size=(grid[2], classes)).astype(np.float32)
+    layout = FeatureLayout.of_shape(model.output_shape[1:])
+    kernel = np.random.default_rng(0).normal(size=(layout.channels, classes)).astype(np.float32)
     return WarmStart(
-        FeatureMap({"pooling": "avg", "scaling": "sqrt_l2"}, grid), [(kernel, np.ones(classes, np.float32))], {}, 0.2
+        FeatureMap({"pooling": "avg", "scaling": "sqrt_l2"}, layout), [(kernel, np.ones(classes, np.float32))], {}, 0.2
     )
 
 

@@ -58,7 +58,7 @@ def use_bundle(path: Path) -> None:
     bundle = Bundle(path)
     bundle.splits(), bundle.card(), bundle.golden()
     head = bundle.head()
-    dims = int(np.prod(bundle.manifest.grid))
+    dims = bundle.manifest.layout.dims
     answers = head.predict_proba(np.random.default_rng(0).random((3, dims), np.float32))
     assert answers.shape == (3, len(bundle.manifest.class_names))
     bundle.ir()

@@ -9,13 +9,14 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.metrics.pairwise import rbf_kernel
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads import nystroem, svm
 from ffe.heads.nystroem import choose_landmarks, machine_path, whitener
 from ffe.heads.search_space import complete
 from ffe.heads.svm import SvmHead, kernel_of, kernel_rows, signs_of
 from ffe.testing.head import separable_rows
 
-GRID = (2, 3, 4)
+LAYOUT = FeatureLayout.of_shape((2, 3, 4))
 
 
 def _rows(rows: int = 90, dims: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -121,7 +122,7 @@ def test_a_head_on_landmarks_is_these_machines(classes: int, kernel: str, monkey
     monkeypatch.setattr(svm, "EXACT_ROWS", 20)
     parameters: dict[str, Any] = complete(SvmHead.space, {"pooling": "avg", "scaling": "l2", "kernel": kernel, "C": 3.0}, "svm")
     weights = np.linspace(0.5, 2, classes)
-    head = SvmHead(parameters, GRID).fit(features, labels, classes, class_weights=weights)
+    head = SvmHead(parameters, LAYOUT).fit(features, labels, classes, class_weights=weights)
 
     x = head.map.transform_rowwise(head.map.rowwise(features)).astype(np.float64)
     gram = x @ x.T if kernel == "linear" else rbf_kernel(x, gamma=1 / (x.shape[1] * x.var()))

@@ -9,10 +9,11 @@ import pytest
 from sklearn import decomposition
 from sklearn.preprocessing import StandardScaler
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads import transform
 from ffe.heads.transform import FEATURE_SPACE, FeatureMap
 
-GRID = (2, 3, 4)
+LAYOUT = FeatureLayout.of_shape((2, 3, 4))
 
 
 class _Map(FeatureMap):
@@ -26,7 +27,7 @@ class _Map(FeatureMap):
 
 
 def _map(pooling: str, scaling: str = "none", **others: Any) -> _Map:
-    return _Map({"pooling": pooling, "scaling": scaling, **others}, GRID)
+    return _Map({"pooling": pooling, "scaling": scaling, **others}, LAYOUT)
 
 
 def _rows(count: int, seed: int = 0) -> np.ndarray:
@@ -152,7 +153,7 @@ def test_gram_and_covariance_give_the_same_axes_with_the_same_signs() -> None:
     """15 rows of 16 features take the one way, 15 of their 14 first the other; a feature of zeros makes the difference."""
     x = _correlated(15, 14)
     wide = np.concatenate([x, np.zeros((15, 2), np.float32)], axis=1)
-    ways = [_Map({"pooling": "flat", "components": 4}, (1, 1, rows.shape[1])).fit(rows) for rows in (x, wide)]
+    ways = [_Map({"pooling": "flat", "components": 4}, FeatureLayout.of_shape((rows.shape[1],))).fit(rows) for rows in (x, wide)]
     narrow, other = (way.arrays()["axes"] for way in ways)
     np.testing.assert_allclose(other[:14], narrow, atol=1e-4)
     np.testing.assert_allclose(other[14:], 0, atol=1e-6)
@@ -201,16 +202,16 @@ def test_rows_of_more_values_than_a_block_go_one_by_one(monkeypatch: pytest.Monk
     [({}, False), ({"scaling": "l2"}, False), ({"scaling": "standard"}, True), ({"scaling": "l2", "components": 32}, True)],
 )
 def test_what_depends_on_training_rows(settings: dict[str, Any], fitted: bool) -> None:
-    assert FeatureMap({"pooling": "avg", **settings}, GRID).is_fitted_to_rows == fitted
+    assert FeatureMap({"pooling": "avg", **settings}, LAYOUT).is_fitted_to_rows == fitted
 
 
 def test_parameters_of_older_models_still_read() -> None:
     """Those of the forest have no scaling, those of the first models no PCA."""
     x = _rows(20)
-    plain = _Map({"pooling": "max"}, GRID)
+    plain = _Map({"pooling": "max"}, LAYOUT)
     np.testing.assert_array_equal(plain.fit(x).transform(x), _map("max").transform(x))
     assert plain.arrays() == {}
-    old = _Map({"pooling": "avg", "scaling": "standard", "C": 1.0}, GRID)
+    old = _Map({"pooling": "avg", "scaling": "standard", "C": 1.0}, LAYOUT)
     learnt = _map("avg", "standard").fit(x)
     np.testing.assert_array_equal(old.restore(learnt.arrays()).transform(x), learnt.transform(x))
     assert {p.name for p in FEATURE_SPACE} == {"pooling", "scaling", "pca", "components"}

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.dense import DenseHead
 from ffe.heads.search_space import complete
 from ffe.heads.transform import POOLING, SCALING
 from ffe.testing.head import separable_rows
 
-GRID = (2, 3, 4)
+LAYOUT = FeatureLayout.of_shape((2, 3, 4))
 TOLERANCE = 2e-5  # of a probability: float32 in Keras, float32 and float64 in numpy
 
 
@@ -33,7 +34,7 @@ def test_every_map_goes_into_the_keras_model(
     features -= 0.5  # some are below 0
     features[0] = 0  # a row without length
     features[:, 5] = 0.25  # a feature that never varies
-    head = DenseHead(complete(DenseHead.space, settings, "dense"), GRID).fit(features, labels, classes)
+    head = DenseHead(complete(DenseHead.space, settings, "dense"), LAYOUT).fit(features, labels, classes)
     head.save_keras(tmp_path / "head.keras")
     loaded = keras.models.load_model(tmp_path / "head.keras", safe_mode=True)
     others = np.concatenate([separable_rows(classes, 10, seed=1)[0] - np.float32(0.5), features[:1]])
@@ -47,7 +48,7 @@ def test_the_extra_layer_goes_too(tmp_path: Path) -> None:
 
     settings = {"first_dense": 32, "extra_dense_layer": True, "extra_dense": 4, "epochs": 5}
     features, labels = separable_rows(3, 20)
-    head = DenseHead(complete(DenseHead.space, settings, "dense"), GRID).fit(features, labels, 3)
+    head = DenseHead(complete(DenseHead.space, settings, "dense"), LAYOUT).fit(features, labels, 3)
     head.save_keras(tmp_path / "head.keras")
     loaded = keras.models.load_model(tmp_path / "head.keras", safe_mode=True)
     assert [layer.units for layer in loaded.layers if isinstance(layer, keras.layers.Dense)] == [32, 4, 3]

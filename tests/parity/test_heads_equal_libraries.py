@@ -20,6 +20,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.dense import DenseHead
 from ffe.heads.forest import ForestHead
 from ffe.heads.logistic import LogisticHead, coordinates_of_products, logistic_path
@@ -27,7 +28,7 @@ from ffe.heads.search_space import complete
 from ffe.heads.svm import SvmHead, inner_products
 from ffe.heads.transform import FeatureMap
 
-GRID = (2, 2, 10)
+LAYOUT = FeatureLayout.of_shape((2, 2, 10))
 EXACT = {"solver": "newton-cholesky", "tol": 1e-10}
 
 
@@ -41,7 +42,7 @@ def _overlapping(classes: int, rows: int, seed: int) -> tuple[np.ndarray, np.nda
 
 
 def _scaled(scaling: str, features: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    feature_map = FeatureMap({"pooling": "flat", "scaling": scaling}, GRID)
+    feature_map = FeatureMap({"pooling": "flat", "scaling": scaling}, LAYOUT)
     halves = [feature_map.rowwise(x) for x in (features, others)]
     feature_map.fit_rowwise(halves[0])
     first, second = (feature_map.transform_rowwise(x).astype(np.float64) for x in halves)
@@ -58,7 +59,7 @@ def test_svm_answers_as_svc(settings: dict[str, Any], classes: int, scaling: str
     others, truth = _overlapping(classes, 400, 1)
     weights = np.linspace(0.5, 1.5, classes) if weighted else None
     parameters = complete(SvmHead.space, {**settings, "pooling": "flat", "scaling": scaling}, "svm")
-    head = SvmHead(parameters, GRID).fit(features, labels, classes, class_weights=weights)
+    head = SvmHead(parameters, LAYOUT).fit(features, labels, classes, class_weights=weights)
 
     x, y = _scaled(scaling, features, others)
     gamma = settings.get("gamma", 1.0) / (x.shape[1] * x.var())
@@ -87,7 +88,7 @@ def test_logistic_equals_the_plain_fit_on_all_features(rows: int, classes: int, 
     others, _ = _overlapping(classes, 200, 1)
     weights = np.linspace(0.3, 2, classes) if classes == 4 else None
     parameters = complete(LogisticHead.space, {"pooling": "flat", "scaling": scaling, "C": strength}, "logistic")
-    head = LogisticHead(parameters, GRID).fit(features, labels, classes, class_weights=weights)
+    head = LogisticHead(parameters, LAYOUT).fit(features, labels, classes, class_weights=weights)
 
     x, y = _scaled(scaling, features, others)
     by_class = None if weights is None else dict(enumerate(weights))
@@ -152,7 +153,7 @@ def test_forest_equals_sklearn(classes: int, share: str) -> None:
     others, _ = _overlapping(classes, 200, 1)
     weights = np.linspace(0.3, 2, classes)
     settings = {"pooling": "flat", "trees": 100, "max_features": share, "min_samples_leaf": 2}
-    head = ForestHead(complete(ForestHead.space, settings, "forest"), GRID)
+    head = ForestHead(complete(ForestHead.space, settings, "forest"), LAYOUT)
     head.fit(features, labels, classes, seed=7, class_weights=weights)
     reference = RandomForestClassifier(
         100,
@@ -178,7 +179,7 @@ def test_a_dense_head_saved_for_keras_predicts_the_same(classes: int, settings: 
     features, labels = _overlapping(classes, 120, 0)
     others, _ = _overlapping(classes, 200, 1)
     quick = {"epochs": 3, "learning_rate": 0.01, "batch_size": 16, **settings}
-    head = DenseHead(complete(DenseHead.space, quick, "dense"), GRID).fit(features, labels, classes)
+    head = DenseHead(complete(DenseHead.space, quick, "dense"), LAYOUT).fit(features, labels, classes)
     head.save_keras(tmp_path / "head.keras")
     model = keras.models.load_model(tmp_path / "head.keras")
     expected = head.predict_proba(others)

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.base import FitData
 from ffe.heads.dense import DenseHead
 from ffe.heads.mlp import Layers, Network, Orders, initial_layers
@@ -146,7 +147,7 @@ def test_the_trainers_of_a_dense_head_agree(classes: int, settings: dict[str, An
     answers = []
     for trainer in ("together", "keras"):
         parameters = complete(DenseHead.space, {**fixed, **settings, "trainer": trainer}, "dense")
-        head = DenseHead(parameters, (2, 3, 10))
+        head = DenseHead(parameters, FeatureLayout.of_shape((2, 3, 10)))
         head.fit(x[:ROWS], labels[:ROWS], classes, seed=SEED, class_weights=np.linspace(0.4, 1.9, classes))
         answers.append(head.predict_proba(x[ROWS:]))
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-5)
@@ -161,7 +162,7 @@ def test_the_trainers_of_a_dense_head_draw_the_same_views() -> None:
     fixed = {"pooling": "flat", "dropout_rate": 0.0, "epochs": 3, "batch_size": BATCH, "learning_rate": 5e-3}
     answers = []
     for trainer, drawn in (("together", images), ("keras", images), ("keras", None)):
-        head = DenseHead(complete(DenseHead.space, {**fixed, "trainer": trainer}, "dense"), (2, 3, 10))
+        head = DenseHead(complete(DenseHead.space, {**fixed, "trainer": trainer}, "dense"), FeatureLayout.of_shape((2, 3, 10)))
         head.fit(x[:ROWS], labels[:ROWS], 2, seed=SEED, images=drawn)
         answers.append(head.predict_proba(x[ROWS:]))
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-5)

@@ -26,6 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.extraction.run import extract
 from ffe.heads import HEADS, logistic, nystroem, svm
 from ffe.heads.forest import new_forest
@@ -42,6 +43,7 @@ from ffe.tuning.scoring import ScoreRequest
 from ffe.tuning.search import score_sets, scored_trial
 
 GRID = (2, 2, 12)
+LAYOUT = FeatureLayout.of_shape(GRID)
 
 
 def problem_of(classes: int, rows: int = 90, *, weighted: bool = False, folds: int = 3) -> Problem:
@@ -54,7 +56,7 @@ def problem_of(classes: int, rows: int = 90, *, weighted: bool = False, folds: i
     train = np.arange(rows)
     weights = np.linspace(0.5, 1.6, classes) if weighted else None
     return Problem(
-        x.reshape(rows, -1).astype(np.float32), labels, train, fold_parts(train, train % folds), classes, GRID, weights
+        x.reshape(rows, -1).astype(np.float32), labels, train, fold_parts(train, train % folds), classes, LAYOUT, weights
     )
 
 
@@ -98,7 +100,7 @@ def _assert_equals_grid_search(problem: Problem, pooling: str, scaling: str, *, 
     spec = SearchSpec(("svm",))
     trials = [scored_trial(problem, spec, "svm", *item, 0.0) for item in zip(sets, outcomes, strict=True)]
 
-    pooled = FeatureMap({**shared, "scaling": "none" if scaling == "standard" else scaling}, problem.grid).rowwise(
+    pooled = FeatureMap({**shared, "scaling": "none" if scaling == "standard" else scaling}, problem.layout).rowwise(
         problem.features
     )
     expected = _grid_search(problem, pooled, scaling, grid)
@@ -134,7 +136,9 @@ def flowers(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Problem:
         features, labels = store.features(), np.asarray([Path(path).parent.name for path in store.paths])
     names, numbers = np.unique(labels, return_inverse=True)
     train = np.random.default_rng(0).permutation(len(numbers))
-    return Problem(features, numbers, train, fold_parts(train, np.arange(len(train)) % 4), len(names), (2, 2, 256))
+    return Problem(
+        features, numbers, train, fold_parts(train, np.arange(len(train)) % 4), len(names), FeatureLayout.of_shape((2, 2, 256))
+    )
 
 
 @pytest.mark.parametrize(("pooling", "scaling"), [("avg", "standard"), ("flat", "sqrt_l2")])
@@ -199,7 +203,7 @@ def test_a_short_forest_is_the_beginning_of_a_tall_one(classes: int) -> None:
     sets.append({**complete(kind.space, {"min_samples_leaf": 4, "pooling": "flat"}, "forest"), "trees": 15})
     outcomes = score_sets("forest", problem, sets, 2, 3)
     for parameters, outcome in zip(sets, outcomes, strict=True):
-        x = FeatureMap(parameters, GRID).rowwise(problem.features)
+        x = FeatureMap(parameters, LAYOUT).rowwise(problem.features)
         for execution, run in enumerate(outcome.runs):
             expected = []
             for fit, score in problem.parts:

@@ -15,7 +15,7 @@ import pytest
 from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import make_spec
 from ffe.base.clock import Clock
-from ffe.engines.base import grid_of
+from ffe.base.feature_layout import FeatureLayout
 from ffe.finetuning.graph import tensor_of
 from ffe.finetuning.head_layers import WarmStart
 from ffe.finetuning.joined_model import JoinedModel
@@ -93,7 +93,7 @@ def test_epochs_from_activations_are_those_of_keras_fit(
     learning = unfreeze_layers(ours, count_unfrozen(ours, "conv_dw_13", "mobilenet_0.25"), batchnorm=batchnorm)
     cut = find_cut(ours, learning)
     activations = keras.Model(ours.input, tensor_of(ours, cut.layer))(images, training=False)
-    start = WarmStart(FeatureMap({"pooling": "avg"}, grid_of(ours.output_shape[1:])), [(kernel, bias)], {}, 0.0)
+    start = WarmStart(FeatureMap({"pooling": "avg"}, FeatureLayout.of_shape(ours.output_shape[1:])), [(kernel, bias)], {}, 0.0)
     network = JoinedModel(ours, start)
     training = TrainingSpec(
         ("6",), (EPOCHS,), (rate,), optimizer=optimizer, batch_size=BATCH, patience=0, seed=5, batchnorm=batchnorm

@@ -16,6 +16,7 @@ from feature_files import assert_same_file
 
 from ffe._version import __version__
 from ffe.base.digests import bytes_digest
+from ffe.base.feature_layout import FeatureLayout
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec, StoredDtype, spec_digest
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
@@ -27,12 +28,14 @@ class StoreContract:
 
     Attributes:
         dtype: how the features are stored.
-        grid: (h, w, c) of a row.
+        layout: of a row.
+        schema: that the file must have.
         count: rows; enough for several chunks.
     """
 
     dtype: StoredDtype = "float32"
-    grid: tuple[int, int, int] = (2, 2, 256)
+    layout: FeatureLayout = FeatureLayout.of_shape((2, 2, 256))
+    schema: int = 4
     count: int = 600
     class_names: tuple[str, ...] = ("cat", "dög")
     skipped: tuple[Skipped, ...] = (
@@ -45,7 +48,7 @@ class StoreContract:
         path: Path,
         *,
         spec: ExtractSpec,
-        grid: tuple[int, int, int],
+        layout: FeatureLayout,
         class_names: Sequence[str],
         rows: Sequence[Row],
         features: Callable[[Row], np.ndarray],
@@ -57,7 +60,7 @@ class StoreContract:
         write_store(
             path,
             spec=spec,
-            grid=grid,
+            layout=layout,
             class_names=class_names,
             rows=rows,
             features=features,
@@ -93,7 +96,7 @@ class StoreContract:
     def values(self, row: Row) -> np.ndarray:
         """Return the features (D,) of a row, in the type that they are stored in."""
         seed = int(row.sha256[:8], 16)
-        return np.random.default_rng(seed).standard_normal(int(np.prod(self.grid)), np.float32).astype(self.dtype)
+        return np.random.default_rng(seed).standard_normal(self.layout.dims, np.float32).astype(self.dtype)
 
     def expected(self) -> list[Row]:
         """Return the rows in the order that the file must have."""
@@ -109,7 +112,7 @@ class StoreContract:
     def _write(self, path: Path, **changes: Any) -> None:
         content: dict[str, Any] = {
             "spec": self.spec(),
-            "grid": self.grid,
+            "layout": self.layout,
             "class_names": self.class_names,
             "rows": self.rows(),
             "features": self.values,
@@ -135,20 +138,20 @@ class StoreContract:
         """No chunk splits a row, there are several of them, and what was never written is NaN."""
         with h5py.File(path) as file:
             features = file["features"]
-            assert features.shape == (self.count, int(np.prod(self.grid)))
+            assert features.shape == (self.count, self.layout.dims)
             assert features.chunks is not None
             assert features.chunks[1] == features.shape[1]
             assert 1 <= features.chunks[0] < self.count
             assert np.isnan(features.fillvalue)
 
     def test_attributes_describe_the_file(self, path: Path) -> None:
-        """The schema, the spec, its digest, the classes, the grid and the source stand in the file."""
+        """The schema, the spec, its digest, the classes, the layout and the source stand in the file."""
         with h5py.File(path) as file:
-            assert file.attrs["ffe_schema"] == 4
+            assert file.attrs["ffe_schema"] == self.schema
             assert ExtractSpec.from_json(json.loads(file.attrs["spec"])) == self.spec()
             assert file.attrs["spec_digest"].decode() == spec_digest(self.spec())
             assert json.loads(file.attrs["class_names"]) == list(self.class_names)
-            assert file.attrs["grid"].tolist() == list(self.grid)
+            assert file.attrs["grid"].tolist() == self.layout.to_json()
             assert file.attrs["source"].decode() == "/pictures"
             assert file.attrs["ffe_version"].decode() == __version__
 
@@ -174,11 +177,11 @@ class StoreContract:
         rows = self.expected()
         with self.open(path) as store:
             assert len(store) == self.count
-            assert store.dims == int(np.prod(self.grid))
+            assert store.dims == self.layout.dims
             assert store.spec == self.spec()
             assert store.spec_digest == spec_digest(self.spec())
             assert store.class_names == self.class_names
-            assert store.grid == self.grid
+            assert (store.layout, store.grid) == (self.layout, self.layout.grid)
             assert store.source == "/pictures"
             assert store.labels.dtype == np.int64
             assert store.phash.dtype == np.uint64

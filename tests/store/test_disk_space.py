@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ffe.base import system
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import reserve
 from ffe.errors import DiskFullError
@@ -37,7 +38,7 @@ def test_a_file_is_no_larger_than_was_said_and_not_much_smaller(
     write_store(
         path,
         spec=spec,
-        grid=(1, 1, dims),
+        layout=FeatureLayout.of_shape((1, 1, dims)),
         class_names=["a"],
         rows=table,
         features=lambda _: row,
@@ -97,7 +98,7 @@ def test_hdf5_writes_nothing_where_there_is_no_room(tmp_path: Path, monkeypatch:
         write_store(
             tmp_path / "f.h5",
             spec=spec,
-            grid=(1, 1, 1),
+            layout=FeatureLayout.of_shape((1, 1, 1)),
             class_names=[],
             rows=[Row("a", "0" * 64, 0, "")],
             features=lambda _: np.zeros(1),

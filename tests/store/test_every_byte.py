@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.errors import StoreError
 from ffe.specs import BackboneSpec, Compression, ExtractSpec, PreprocessSpec
 from ffe.store.check import check_store
@@ -21,7 +22,7 @@ from ffe.store.schema import Row, Skipped
 from ffe.store.writer import write_store
 
 SPEC = ExtractSpec(BackboneSpec("fake", "random", "0" * 64), PreprocessSpec((32, 32), "none"))
-GRID = (1, 1, 200)
+LAYOUT = FeatureLayout.of_shape((1, 1, 200))
 FLIPS = 160
 
 
@@ -32,7 +33,7 @@ def make(path: Path, compress: Compression, count: int = 60) -> Path:
     write_store(
         path,
         spec=SPEC,
-        grid=GRID,
+        layout=LAYOUT,
         class_names=("cat", "dog"),
         rows=rows,
         features=lambda row: values[row.path],
@@ -49,7 +50,7 @@ def all_of(path: Path) -> tuple[list[str], Any]:
         problems = [problem.text() for problem in check_store(store)]
         if problems:
             return problems, None
-        fields = (store.spec, store.class_names, store.grid, store.source, store.sources, store.rows(), store.skipped)
+        fields = (store.spec, store.class_names, store.layout, store.source, store.sources, store.rows(), store.skipped)
         return [], (*fields, store.features().tobytes())
 
 

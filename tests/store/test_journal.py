@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ffe.base import atomic
+from ffe.base.feature_layout import FeatureLayout
 from ffe.errors import StaleStoreError, StoreError
 from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store import journal as journal_module
@@ -22,7 +23,7 @@ from ffe.store.journal import Journal
 from ffe.store.journal_records import HEAD_BYTES
 
 SPEC = ExtractSpec(BackboneSpec("fake", "random", "0" * 64), PreprocessSpec((32, 32), "none"))
-GRID = (1, 2, 3)
+LAYOUT = FeatureLayout.of_shape((1, 2, 3))
 ROWS = np.random.default_rng(0).standard_normal((9, 6)).astype(np.float32)
 NAMES = [f"{i:064x}" for i in range(9)]
 
@@ -37,7 +38,7 @@ def fill(output: Path, spec: ExtractSpec = SPEC) -> Journal:
     """Write three times three rows, each with a record of its own, and let the output go."""
     journal = Journal(output, spec)
     for start in (0, 3, 6):
-        journal.append(NAMES[start : start + 3], ROWS[start : start + 3], GRID)
+        journal.append(NAMES[start : start + 3], ROWS[start : start + 3], LAYOUT)
         journal.commit()
     journal.close()
     return journal
@@ -70,7 +71,7 @@ def journal_folder(output: Path) -> Path:
 def test_new_journal_is_empty_and_leaves_no_folder(output: Path) -> None:
     journal = Journal(output, SPEC)
     assert len(journal) == 0
-    assert journal.grid is None
+    assert journal.layout is None
     assert NAMES[0] not in journal
     journal.commit()
     journal.close()
@@ -83,7 +84,7 @@ def test_second_writer_is_refused_and_harms_nothing(output: Path) -> None:
         StoreError, match=r"Another process is writing '.*features\.h5'; wait until it is done, or choose another"
     ):
         Journal(output, SPEC)
-    first.append(NAMES[:3], ROWS[:3], GRID)
+    first.append(NAMES[:3], ROWS[:3], LAYOUT)
     first.commit()
     with pytest.raises(StoreError, match="Another process is writing"):
         Journal(output, SPEC)
@@ -117,7 +118,7 @@ def test_rows_survive(output: Path) -> None:
     fill(output)
     again = Journal(output, SPEC)
     assert len(again) == 9
-    assert again.grid == GRID
+    assert again.layout == LAYOUT
     for i in (8, 0, 4, 3, 0):
         assert NAMES[i] in again
         np.testing.assert_array_equal(again.row(NAMES[i]), ROWS[i])
@@ -127,9 +128,9 @@ def test_rows_survive(output: Path) -> None:
 def test_fingerprints_survive(output: Path) -> None:
     hashes = [2**64 - 1 - i for i in range(3)]
     journal = Journal(output, SPEC)
-    journal.append(NAMES[:3], ROWS[:3], GRID, hashes)
+    journal.append(NAMES[:3], ROWS[:3], LAYOUT, hashes)
     assert journal.phash(NAMES[0]) == hashes[0]  # at once: a copy may be the next file
-    journal.append(NAMES[3:6], ROWS[3:6], GRID)
+    journal.append(NAMES[3:6], ROWS[3:6], LAYOUT)
     journal.commit()
     journal.close()
     again = Journal(output, SPEC)
@@ -151,7 +152,7 @@ def test_rows_have_the_stored_type(output: Path) -> None:
 
 def test_what_is_not_committed_does_not_count(output: Path) -> None:
     journal = Journal(output, SPEC)
-    journal.append(NAMES[:3], ROWS[:3], GRID)
+    journal.append(NAMES[:3], ROWS[:3], LAYOUT)
     assert len(journal) == 0
     assert NAMES[0] not in journal
     assert parts(output) == []
@@ -165,8 +166,8 @@ def test_writes_by_itself_when_it_is_time(output: Path, monkeypatch: pytest.Monk
     """Much that waits goes to a file; a record, which makes it count for other processes, comes every few seconds."""
     monkeypatch.setattr(journal_module, name, value)
     journal = Journal(output, SPEC)
-    journal.append(NAMES[:3], ROWS[:3], GRID)
-    journal.append(NAMES[3:6], ROWS[3:6], GRID)  # waits for the part before
+    journal.append(NAMES[:3], ROWS[:3], LAYOUT)
+    journal.append(NAMES[3:6], ROWS[3:6], LAYOUT)  # waits for the part before
     assert NAMES[0] in journal
     assert ("000001.json" in parts(output)) == (name == "_COMMIT_SECONDS")
     journal.commit()
@@ -176,7 +177,7 @@ def test_writes_by_itself_when_it_is_time(output: Path, monkeypatch: pytest.Monk
 
 def test_flushed_rows_can_be_read_and_do_not_outlive_a_crash(output: Path) -> None:
     journal = Journal(output, SPEC)
-    journal.append(NAMES[:3], ROWS[:3], GRID)
+    journal.append(NAMES[:3], ROWS[:3], LAYOUT)
     journal.flush()
     np.testing.assert_array_equal(journal.row(NAMES[1]), ROWS[1])
     assert not [name for name in parts(output) if name.endswith(".json")]
@@ -202,7 +203,7 @@ def test_records_are_written_after_their_rows_are_synced(output: Path, monkeypat
     monkeypatch.setattr(atomic.os, "replace", noting_replace)
     journal = Journal(output, SPEC)
     for start in (0, 3):
-        journal.append(NAMES[start : start + 3], ROWS[start : start + 3], GRID)
+        journal.append(NAMES[start : start + 3], ROWS[start : start + 3], LAYOUT)
         journal.flush()
     assert done == []
     journal.commit()
@@ -217,7 +218,7 @@ def test_much_that_is_written_is_synced_before_its_record_is_due(output: Path, m
     monkeypatch.setattr(journal_module, "_PART_BYTES", 3 * ROWS[0].nbytes)
     journal = Journal(output, SPEC)
     for start in (0, 3, 6):
-        journal.append(NAMES[start : start + 3], ROWS[start : start + 3], GRID)
+        journal.append(NAMES[start : start + 3], ROWS[start : start + 3], LAYOUT)
     journal.flush()
     assert len(done) == 3
     assert parts(output) == ["draft"]
@@ -232,8 +233,8 @@ def test_a_draft_that_ends_too_early_is_gone_on_with(output: Path) -> None:
     again = Journal(output, SPEC)
     assert [name in again for name in NAMES] == [True] * 4 + [False] * 5
     assert "000003.json" not in parts(output)
-    again.append(NAMES[:4], [None] * 4, GRID)
-    again.append(NAMES[4:], ROWS[4:], GRID)
+    again.append(NAMES[:4], [None] * 4, LAYOUT)
+    again.append(NAMES[4:], ROWS[4:], LAYOUT)
     again.commit()
     assert draft(output).read_bytes() == whole
     assert again.draft(NAMES) is not None
@@ -261,7 +262,7 @@ def test_rows_without_a_record_do_not_count(output: Path) -> None:
     (journal_folder(output) / "000003.json").unlink()
     again = Journal(output, SPEC)
     assert len(again) == 6
-    again.append(NAMES[7:9], ROWS[7:9], GRID)
+    again.append(NAMES[7:9], ROWS[7:9], LAYOUT)
     again.commit()
     again.close()
     healed = Journal(output, SPEC)
@@ -293,14 +294,14 @@ def test_copies_have_their_own_rows(output: Path) -> None:
     """In the same call, a later one, and a run that goes on: each where the finished file will have it."""
     wanted = [0, 0, 1, 2, 1, 3, 0, 3, 4]
     journal = Journal(output, SPEC)
-    journal.append([NAMES[i] for i in wanted[:3]], [ROWS[0], None, ROWS[1]], GRID)
-    journal.append([NAMES[2], NAMES[1]], [ROWS[2], None], GRID)
+    journal.append([NAMES[i] for i in wanted[:3]], [ROWS[0], None, ROWS[1]], LAYOUT)
+    journal.append([NAMES[2], NAMES[1]], [ROWS[2], None], LAYOUT)
     journal.commit()
     journal.close()
     again = Journal(output, SPEC)
     assert len(again) == 3
-    again.append([NAMES[i] for i in wanted[:5]], [None] * 5, GRID)
-    again.append([NAMES[i] for i in wanted[5:]], [ROWS[3], None, None, ROWS[4]], GRID)
+    again.append([NAMES[i] for i in wanted[:5]], [None] * 5, LAYOUT)
+    again.append([NAMES[i] for i in wanted[5:]], [ROWS[3], None, None, ROWS[4]], LAYOUT)
     again.flush()
     found = again.draft([NAMES[i] for i in wanted])
     assert found is not None
@@ -310,7 +311,7 @@ def test_copies_have_their_own_rows(output: Path) -> None:
 
 def test_rows_that_the_feature_file_has_are_passed_by(output: Path) -> None:
     journal = Journal(output, SPEC)
-    journal.append(NAMES[:3], [None, ROWS[1], None], GRID)
+    journal.append(NAMES[:3], [None, ROWS[1], None], LAYOUT)
     journal.flush()
     assert [name in journal for name in NAMES[:3]] == [False, True, False]
     assert journal.draft(NAMES[:3]) is None
@@ -333,11 +334,11 @@ def test_an_interrupt_that_comes_while_the_disk_is_busy(output: Path, monkeypatc
     monkeypatch.setattr(Journal, "_write_rows", slowly)
     monkeypatch.setattr(Future, "result", interrupted)
     journal = Journal(output, SPEC)
-    journal.append(NAMES[:5], ROWS[:5], GRID)
+    journal.append(NAMES[:5], ROWS[:5], LAYOUT)
     with pytest.raises(KeyboardInterrupt):
         journal.flush()
     gate.set()
-    journal.append(NAMES[5:], ROWS[5:], GRID)
+    journal.append(NAMES[5:], ROWS[5:], LAYOUT)
     journal.commit()
     journal.close()
     assert count(output) == 9
@@ -346,7 +347,7 @@ def test_an_interrupt_that_comes_while_the_disk_is_busy(output: Path, monkeypatc
 def test_a_full_disk_gets_back_what_was_half_written(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record of the rows before needs the room."""
     journal = Journal(output, SPEC)
-    journal.append(NAMES[:3], ROWS[:3], GRID)
+    journal.append(NAMES[:3], ROWS[:3], LAYOUT)
     journal.flush()
     checksum, left = journal_module.crc32, [4]
 
@@ -358,7 +359,7 @@ def test_a_full_disk_gets_back_what_was_half_written(output: Path, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(journal_module, "crc32", full)
-        journal.append(NAMES[3:], ROWS[3:], GRID)
+        journal.append(NAMES[3:], ROWS[3:], LAYOUT)
         with pytest.raises(OSError, match="No space left"):
             journal.flush()
     assert draft(output).stat().st_size == place(3)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from contract import StoreContract
 
+from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.base.hdf5_checks import as_text
 from ffe.errors import StoreError
 from ffe.specs import StoredDtype
@@ -26,15 +27,29 @@ class TestFloat32Store(StoreContract):
 
 class TestFloat16Store(StoreContract):
     dtype: StoredDtype = "float16"
-    grid = (4, 4, 100)
+    layout = FeatureLayout.of_shape((4, 4, 100))
     count = 700
 
 
 class TestStoreOfVectors(StoreContract):
     """Features without a grid, and rows that are larger than a chunk is meant to be."""
 
-    grid = (1, 1, 300_000)
+    layout = FeatureLayout.of_shape((1, 1, 300_000))
     count = 3
+
+
+class TestStoreOfTokens(StoreContract):
+    """A class token, two registers and a grid; earlier versions of ffe would take it for a grid."""
+
+    layout = FeatureLayout((Part(4, 5, 64, prefix=3),))
+    schema = 5
+
+
+class TestStoreOfLayers(StoreContract):
+    """Two layers side by side."""
+
+    layout = FeatureLayout((Part(8, 8, 16), Part(4, 4, 32)))
+    schema = 5
 
 
 def test_chunks_are_about_a_mebibyte() -> None:
@@ -115,7 +130,7 @@ def test_other_schema(damaged: Callable[[Callable[[h5py.File], None]], Path]) ->
         file.attrs["ffe_schema"] = 99
 
     sentence = (
-        r"has schema 99, but this version of ffe reads schema 4; install the version of ffe that wrote it, or extract it again"
+        r"has schema 99, but this version of ffe reads schema 5; install the version of ffe that wrote it, or extract it again"
     )
     with pytest.raises(StoreError, match=sentence):
         FeatureStore(damaged(damage))

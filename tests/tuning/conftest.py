@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.testing.head import separable_rows
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.search import SCORERS
 
 from .fake_evaluators import FakeEvaluators
 
-GRID = (2, 3, 4)
+LAYOUT = FeatureLayout.of_shape((2, 3, 4))
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +21,7 @@ def problem() -> Problem:
     features, labels = separable_rows(2, 15)
     features += np.random.default_rng(0).normal(0, 1.5, features.shape).astype(np.float32)
     train = np.arange(30)
-    return Problem(features, labels, train, fold_parts(train, train % 3), 2, GRID)
+    return Problem(features, labels, train, fold_parts(train, train % 3), 2, LAYOUT)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads import HEADS
 from ffe.specs import SearchSpec
 from ffe.tuning import cost
@@ -24,7 +25,8 @@ def a_machine_that_does_not_vary(monkeypatch: pytest.MonkeyPatch) -> None:
 def _estimate(rows: int, spec: SearchSpec, *, channels: int = 512, classes: int = 2, parts: int = 5) -> Cost:
     features = np.broadcast_to(np.zeros((), np.float32), (rows, 4 * channels))  # takes no memory
     train = np.arange(rows)
-    return estimate(Problem(features, train % classes, train, fold_parts(train, train % parts), classes, (2, 2, channels)), spec)
+    folds, layout = fold_parts(train, train % parts), FeatureLayout.of_shape((2, 2, channels))
+    return estimate(Problem(features, train % classes, train, folds, classes, layout), spec)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -137,12 +137,12 @@ def test_an_ensemble_of_real_heads_is_fitted_and_rebuilt(problem: Problem) -> No
     trials = rank([score_once(problem, spec, head, {"pooling": p}) for head in ("svm", "logistic") for p in ("avg", "max")])
     members = [{"head": t.head, "parameters": t.parameters, "temperature": 1.5} for t in trials[:3]]
     head = refit(problem, Trial("ensemble", {"members": members}, 1.0, None, 1.0, 1), 3)
-    again = EnsembleHead.from_arrays(head.parameters, problem.grid, {n: a.copy() for n, a in head.arrays().items()})
+    again = EnsembleHead.from_arrays(head.parameters, problem.layout, {n: a.copy() for n, a in head.arrays().items()})
     np.testing.assert_array_equal(again.predict_proba(problem.features), head.predict_proba(problem.features))
     expected = np.mean(
         [
             with_temperature(
-                HEADS[m["head"]](complete(HEADS[m["head"]].space, m["parameters"], ""), problem.grid)
+                HEADS[m["head"]](complete(HEADS[m["head"]].space, m["parameters"], ""), problem.layout)
                 .fit(problem.features, problem.labels, 2, seed=3)
                 .predict_proba(problem.features),
                 1.5,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.dense import DenseHead
 from ffe.heads.search_space import complete
 from ffe.testing.head import separable_rows
@@ -15,14 +16,14 @@ from ffe.tuning import score_dense
 from ffe.tuning.problem import Outcome, Problem, fold_parts
 from ffe.tuning.search import score_sets
 
-GRID = (2, 3, 4)
+LAYOUT = FeatureLayout.of_shape((2, 3, 4))
 
 
 def _problem(classes: int = 2, parts: int = 3, noise: float = 1.5) -> Problem:
     features, labels = separable_rows(classes, 60 // classes)
     features = features + np.random.default_rng(0).normal(0, noise, features.shape).astype(np.float32)
     train = np.arange(60)
-    return Problem(features, labels, train, fold_parts(train, train % parts), classes, GRID)
+    return Problem(features, labels, train, fold_parts(train, train % parts), classes, LAYOUT)
 
 
 def _set(**settings: Any) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def test_where_scored_rows_contradict_the_others_the_first_epoch_is_the_best() -
     labels = labels.copy()
     parts = [(np.arange(40), np.arange(40, 60))]
     labels[40:] = 1 - labels[40:]
-    problem = Problem(features, labels, np.arange(40), parts, 2, GRID)
+    problem = Problem(features, labels, np.arange(40), parts, 2, LAYOUT)
     outcome = _outcomes(problem, _set(epochs=30, patience=4))[0]
     assert outcome.found == {"epochs": 1}
     assert len(outcome.curves["valid_loss"]) == 5

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.errors import HeadError
 from ffe.heads import HEADS, svm, transform
 from ffe.heads.dense import DenseHead
@@ -27,7 +28,7 @@ from ffe.tuning.search import SCORERS, SearchProgress, Trial, best_of_each_head,
 
 from .fake_evaluators import FakeEvaluators
 
-GRID = (2, 3, 4)
+LAYOUT = FeatureLayout.of_shape((2, 3, 4))
 POOLINGS = ("flat", "avg", "max", "avgmax")
 
 
@@ -51,7 +52,7 @@ def test_fold_parts_score_every_row_once() -> None:
 
 def test_views_are_computed_once_and_the_oldest_makes_room(problem: Problem) -> None:
     views = KernelCache(problem.features)
-    maps = [DenseHead(complete(DenseHead.space, {"pooling": pooling}, "dense"), GRID).map for pooling in POOLINGS]
+    maps = [DenseHead(complete(DenseHead.space, {"pooling": pooling}, "dense"), LAYOUT).map for pooling in POOLINGS]
     assert views.rowwise(maps[0]) is problem.features
     first = views.rowwise(maps[1])
     assert views.rowwise(maps[1]) is first
@@ -65,7 +66,7 @@ def test_views_are_computed_once_and_the_oldest_makes_room(problem: Problem) -> 
 def test_standard_and_plain_rows_share_a_view_and_others_do_not(problem: Problem) -> None:
     views = KernelCache(problem.features)
     made = {
-        scaling: views.rowwise(DenseHead(complete(DenseHead.space, {"pooling": "avg", "scaling": scaling}, ""), GRID).map)
+        scaling: views.rowwise(DenseHead(complete(DenseHead.space, {"pooling": "avg", "scaling": scaling}, ""), LAYOUT).map)
         for scaling in ("standard", "none", "l2", "sqrt_l2")
     }
     assert made["standard"] is made["none"]
@@ -95,29 +96,29 @@ def test_sets_are_grouped_by_what_they_do_to_features(problem: Problem) -> None:
     ],
 )
 def test_poolings_that_make_sense(rows: int, grid: tuple[int, int, int], poolings: tuple[str, ...]) -> None:
-    assert poolings_searched(rows, grid) == poolings
+    assert poolings_searched(rows, FeatureLayout.of_shape(grid)) == poolings
 
 
-@pytest.mark.parametrize("grid", [(2, 3, 4), (1, 1, 24), (5, 5, 4096)])
+@pytest.mark.parametrize("layout", [LAYOUT, FeatureLayout.of_shape((1, 1, 24)), FeatureLayout.of_shape((5, 5, 4096))])
 @pytest.mark.parametrize("head", HEADS)
-def test_the_first_trials_are_valid_sets_and_begins_with_the_defaults(head: str, grid: tuple[int, int, int]) -> None:
-    sets = HEADS[head].first_trials(100, grid)
+def test_the_first_trials_are_valid_sets_and_begins_with_the_defaults(head: str, layout: FeatureLayout) -> None:
+    sets = HEADS[head].first_trials(100, layout)
     assert sets
     for settings in sets:
         complete(HEADS[head].space, settings, head)
     if head != "forest":
         assert sets[0] == {}
-        assert [settings["pooling"] for settings in sets[1 : 1 + len(poolings_searched(100, grid))]] == [
-            *poolings_searched(100, grid)
+        assert [settings["pooling"] for settings in sets[1 : 1 + len(poolings_searched(100, layout))]] == [
+            *poolings_searched(100, layout)
         ]
 
 
-@pytest.mark.parametrize("grid", [(2, 3, 4), (1, 1, 24)])
+@pytest.mark.parametrize("layout", [LAYOUT, FeatureLayout.of_shape((1, 1, 24))])
 @pytest.mark.parametrize("head", HEADS)
 def test_where_rows_are_many_fewer_sets_are_tried(
-    problem: Problem, fake: FakeEvaluators, head: str, grid: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+    problem: Problem, fake: FakeEvaluators, head: str, layout: FeatureLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = dataclasses.replace(problem, grid=grid)
+    small = dataclasses.replace(problem, layout=layout)
     search(small, SearchSpec((head,)))
     few = len(fake.sets)
     fake.calls.clear()
@@ -126,11 +127,11 @@ def test_where_rows_are_many_fewer_sets_are_tried(
     search(small, SearchSpec((head,)))
     assert 1 <= len(fake.sets) <= few
     assert head == "forest" or len(fake.sets) < few
-    assert {parameters["pooling"] for parameters in fake.sets} <= set(poolings_searched(30, grid))
+    assert {parameters["pooling"] for parameters in fake.sets} <= set(poolings_searched(30, layout))
 
 
 def test_flat_rows_of_a_large_grid_are_left_to_the_heads_that_see_kernels() -> None:
-    large = (5, 5, 4096)
+    large = FeatureLayout.of_shape((5, 5, 4096))
     assert "flat" not in poolings_searched(100, large)
     tried = {head: {settings.get("pooling") for settings in HEADS[head].first_trials(100, large)} for head in HEADS}
     assert "flat" in tried["svm"]
@@ -149,7 +150,7 @@ def test_flat_pooling_of_a_large_grid_is_tried_once_and_not_by_the_oracle(
         sets = [parameters for name, sets, _, _ in fake.calls if name == head for parameters in sets]
         flat = [i for i, parameters in enumerate(sets) if parameters["pooling"] == "flat"]
         assert flat
-        assert max(flat) < len(HEADS[head].first_trials(30, GRID))
+        assert max(flat) < len(HEADS[head].first_trials(30, LAYOUT))
         assert len(sets) == 60
 
 
@@ -162,7 +163,7 @@ def test_the_first_trials_are_the_defaults_in_each_pooling(problem: Problem, fak
 
 
 def test_a_grid_of_one_cell_is_searched_flat_only(problem: Problem, fake: FakeEvaluators) -> None:
-    single = dataclasses.replace(problem, grid=(1, 1, 24))
+    single = dataclasses.replace(problem, layout=FeatureLayout.of_shape((1, 1, 24)))
     tried = search(single, SearchSpec(("logistic", "svm"), trials=12))
     assert {trial.parameters["pooling"] for trial in tried} == {"flat"}
     assert len(tried) == 24
@@ -185,7 +186,7 @@ def test_without_a_number_each_head_has_its_own(problem: Problem, fake: FakeEval
     search(problem, SearchSpec(tuple(HEADS)))
     for head, kind in HEADS.items():
         sets = [parameters for name, sets, _, _ in fake.calls if name == head for parameters in sets]
-        first = {str(complete(kind.space, settings, head)) for settings in HEADS[head].first_trials(30, GRID)}
+        first = {str(complete(kind.space, settings, head)) for settings in HEADS[head].first_trials(30, LAYOUT)}
         assert len(sets) == len(first) + kind.further_trials
 
 
@@ -401,7 +402,7 @@ def test_a_score_is_the_mean_over_the_folds(problem: Problem, metric: str) -> No
     trial = score_once(problem, spec, "logistic", {"C": "0.01"})
     scores = []
     for fit, score in problem.parts:
-        head = HEADS["logistic"](trial.parameters, GRID).fit(problem.features[fit], problem.labels[fit], 2)
+        head = HEADS["logistic"](trial.parameters, LAYOUT).fit(problem.features[fit], problem.labels[fit], 2)
         scores.append(METRICS[metric](head.predict_proba(problem.features[score]), problem.labels[score]))
     assert trial.score == pytest.approx(np.mean(scores), abs=1e-6)
     assert trial.spread == pytest.approx(np.std(scores), abs=1e-6)
@@ -503,7 +504,7 @@ def test_the_refit_takes_all_training_rows_and_no_others(problem: Problem) -> No
     weighted = dataclasses.replace(problem, train=np.arange(20), class_weights=np.asarray([1.0, 3.0]))
     parameters = complete(DenseHead.space, {"epochs": 3, "pooling": "max"}, "dense")
     head = refit(weighted, Trial("dense", parameters, 0.5, None, 1.0, 1), 9)
-    expected = DenseHead(parameters, GRID).fit(
+    expected = DenseHead(parameters, LAYOUT).fit(
         problem.features[:20], problem.labels[:20], 2, seed=9, class_weights=np.asarray([1.0, 3.0])
     )
     assert head.arrays().keys() == expected.arrays().keys()
@@ -525,7 +526,7 @@ def test_an_ensemble_is_refitted_by_its_members(problem: Problem) -> None:
     ]
     head = refit(problem, Trial("ensemble", {"members": members}, 0.5, None, 1.0, 1), 0)
     assert isinstance(head, EnsembleHead)
-    expected = EnsembleHead({"members": members}, GRID).fit(problem.features, problem.labels, 2)
+    expected = EnsembleHead({"members": members}, LAYOUT).fit(problem.features, problem.labels, 2)
     np.testing.assert_array_equal(head.predict_proba(problem.features), expected.predict_proba(problem.features))
 
 

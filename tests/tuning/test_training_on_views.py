@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.heads import HEADS, nystroem, svm
 from ffe.heads.mlp import Orders
 from ffe.heads.search_space import complete
@@ -21,7 +22,7 @@ from ffe.tuning.score_any import fit_each
 from ffe.tuning.scoring import ScoreRequest
 from ffe.tuning.search import mean_accuracy, refit, score_once, score_sets
 
-GRID = (1, 2, 20)
+LAYOUT = FeatureLayout.of_shape((1, 2, 20))
 VIEWS = 3
 FEW = {"dense": {"epochs": 4, "patience": 0, "batch_size": 16}, "forest": {}}
 
@@ -38,7 +39,7 @@ def problem_of(images: int = 60, *, drawn: bool = False, signal: float = 1.0, sp
     train = np.arange(images - spare)
     image = np.concatenate([np.arange(images), np.repeat(train, VIEWS)])
     x = x[image] + rng.normal(0, np.where(np.arange(len(image)) < images, 0.0, 0.3)[:, None], (len(image), 40))
-    whole = Problem(x.astype(np.float32), labels[image], train, [], 2, GRID, np.asarray([0.8, 1.3]), image, drawn)
+    whole = Problem(x.astype(np.float32), labels[image], train, [], 2, LAYOUT, np.asarray([0.8, 1.3]), image, drawn)
     parts = [(whole.with_views(fit), score) for fit, score in fold_parts(train, train % 3)]
     return dataclasses.replace(whole, train=whole.with_views(train), parts=parts)
 
@@ -68,7 +69,7 @@ def test_rows_with_their_views_and_without() -> None:
 
 def test_a_problem_without_views_is_as_it_was() -> None:
     rows = np.asarray([4, 2])
-    plain = Problem(np.zeros((6, 40), np.float32), np.zeros(6, np.int64), np.arange(6), [], 2, GRID)
+    plain = Problem(np.zeros((6, 40), np.float32), np.zeros(6, np.int64), np.arange(6), [], 2, LAYOUT)
     assert plain.with_views(rows) is rows
     assert plain.plain(rows) is rows
     assert plain.fit_data(rows, 0).images is None
@@ -158,11 +159,11 @@ def test_the_final_fit_is_on_all_views_or_draws_them(drawn: bool) -> None:
     x, labels, images = problem.features[problem.train], problem.labels[problem.train], problem.fit_data(problem.train, 0).images
     assert len(x) == 54 * (1 + VIEWS)
     assert (images is not None) == drawn
-    kind = HEADS["dense"](trial.parameters, GRID)
+    kind = HEADS["dense"](trial.parameters, LAYOUT)
     expected = kind.fit(x, labels, 2, seed=3, class_weights=problem.class_weights, images=images)
     for name, array in expected.arrays().items():
         np.testing.assert_array_equal(head.arrays()[name], array)
-    other = HEADS["dense"](trial.parameters, GRID).fit(x, labels, 2, seed=3, class_weights=problem.class_weights)
+    other = HEADS["dense"](trial.parameters, LAYOUT).fit(x, labels, 2, seed=3, class_weights=problem.class_weights)
     assert np.array_equal(other.arrays()["kernel0"], head.arrays()["kernel0"]) != drawn
 
 
@@ -173,7 +174,13 @@ def test_the_cost_counts_the_rows_of_views(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("ffe.tuning.cost._rate", lambda: 1e9)
     problem = problem_of(600)
     without = Problem(
-        problem.features[:600], problem.labels[:600], problem.plain(problem.train), problem.parts, 2, GRID, problem.class_weights
+        problem.features[:600],
+        problem.labels[:600],
+        problem.plain(problem.train),
+        problem.parts,
+        2,
+        LAYOUT,
+        problem.class_weights,
     )
     without = dataclasses.replace(without, parts=[(problem.plain(fit), score) for fit, score in problem.parts])
     for head in HEADS:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from ffe.base.feature_layout import FeatureLayout
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
 from ffe.extraction.estimate import estimate_plan
@@ -42,10 +43,10 @@ def open_images(job: Job, positions: Sequence[int]) -> ImageStream:
 def compute(
     plan: Plan,
     images: ImageStream,
-    opened: Callable[[tuple[int, int, int]], None],
+    opened: Callable[[FeatureLayout], None],
     progress: Callable[[Progress], None],
 ) -> Computed:
-    """Read the files of a plan, and put the features of new content into the journal; an engine that opens tells its grid."""
+    """Read the files of a plan, and put the features of new content into the journal; an engine that opens tells its layout."""
     job, existing, journal, known, name = plan.job, plan.existing, plan.journal, plan.known, plan.name
     started, waited_for_disk = time.monotonic(), 0.0
 
@@ -54,7 +55,7 @@ def compute(
         before = time.monotonic()
         options = job.options
         engine = open_engine(plan.spec, job.weights, name=options.engine, batch_size=options.batch_size, quantized=plan.quantized)
-        opened(engine.grid)
+        opened(engine.layout)
         started += time.monotonic() - before
         return engine
 
@@ -85,11 +86,11 @@ def compute(
     once = in_place(job, existing)
     for batch in pipeline:
         good = [item for item in batch if item.error is None and (once or item.features is not None)]  # copies have rows, too
-        grid = journal.grid if pipeline.engine is None else pipeline.engine.grid
-        if good and grid is not None:
+        layout = journal.layout if pipeline.engine is None else pipeline.engine.layout
+        if good and layout is not None:
             names, features = [name(item.sha256, item.view) for item in good], [item.features for item in good]
             with writing():
-                journal.append(names, features, grid, [item.phash for item in good])
+                journal.append(names, features, layout, [item.phash for item in good])
             new = {item.index for item in good if item.features is not None}
             computed += sum(row is not None for row in features)
             images_computed += len(new - {last_computed})  # the views of one may be in two batches
