@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, cast
 
 from ffe.backbones.weights import Weights
 from ffe.base.feature_layout import FeatureLayout
+from ffe.base.text import url_refusal
 from ffe.specs import BackboneSpec, PreprocessSpec
 
 # how a name begins, and the module of this package that knows such backbones
@@ -25,6 +26,7 @@ SOURCES = {
     "openvino:": "model_file",
     "keras:": "model_file",
 }
+_WEIGHTS_ALONE = {".pth", ".pt", ".safetensors", ".bin"}
 # files that are a backbone, and how the names of their specs begin
 FILES = {".onnx": "onnx:", ".xml": "openvino:", ".keras": "keras:"}
 
@@ -70,3 +72,16 @@ def source_of(name: str) -> Source | None:
     beginning = FILES.get(Path(name).suffix.lower()) or name[: name.find(":") + 1]
     module = SOURCES.get(beginning)
     return None if module is None else cast(Source, importlib.import_module(f"ffe.backbones.{module}"))
+
+
+def path_refusal(name: str) -> str | None:
+    """Return what to say of a file, folder or URL that stands where a backbone does, and is none; None = it is a name."""
+    path = Path(name)
+    if path.suffix.lower() in _WEIGHTS_ALONE:
+        return (
+            f"'{name}' holds weights alone, and does not say of which network; "
+            f"name that, as in --backbone timm:NAME --weights {name}."
+        )
+    if path.is_dir() and name != path.name:
+        return f"'{name}' is a folder; give the file of a network, such as {', '.join(f'model{suffix}' for suffix in FILES)}."
+    return url_refusal(name)

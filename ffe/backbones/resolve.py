@@ -9,7 +9,7 @@ from typing import Any
 
 from ffe.backbones import keras_build
 from ffe.backbones.catalog import DEFAULT, check_size, find
-from ffe.backbones.registry import Wish, source_of
+from ffe.backbones.registry import Wish, path_refusal, source_of
 from ffe.backbones.trained import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
 from ffe.base.openvino_ir import IrModel
@@ -49,6 +49,8 @@ def make_spec(
         raise BackboneError(
             f"How pictures are prepared for the backbone '{backbone}' is fixed; leave --{' and --'.join(sorted(changes))} out."
         )
+    if sentence := path_refusal(backbone):
+        raise BackboneError(sentence)
     row = find(backbone)
     preprocess = PreprocessSpec(height_width or (row.size, row.size), row.mode, decode=decode)
     check_size(row, preprocess.size)
@@ -94,7 +96,7 @@ def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool =
         found = source.find_weights(spec.backbone, wanted, download=download)
     else:
         found = resolve(find(name), spec.preprocess.size, wanted, download=keras_build.download if download else None)
-    if found.path is None and spec.backbone.weights != "random":
+    if found.kind == "random" and spec.backbone.weights != "random":
         raise WeightsError("The features were made with pretrained weights, not random ones; leave --weights random out.")
     if found.sha256 != spec.backbone.weights_sha256:
         raise WeightsError(

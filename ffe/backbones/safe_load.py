@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _MOST_CONFIG_BYTES = 64 << 20
+_AGAIN = "make the model again"
 _DEPTH = 12  # of groups in the weights
 
 _ALLOWED = {
@@ -40,19 +41,22 @@ _ALLOWED = {
 }
 
 
-def load_model(path: Path) -> keras.Model:
-    """Load a backbone that was saved as a ``.keras`` file: no code runs from it; what is no backbone is a BackboneError."""
+def load_model(path: Path, instead: str = _AGAIN) -> keras.Model:
+    """Load a backbone that was saved as a ``.keras`` file: no code runs from it; what is no backbone is a BackboneError.
+
+    ``instead`` is what the error says to do then.
+    """
     check_tensorflow()
     import keras
 
-    check_keras_file(path)
+    check_keras_file(path, instead)
     try:
         return keras.saving.load_model(str(path), compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds on a description that makes no sense
-        raise BackboneError(f"The saved backbone cannot be used: {one_line(error)}; make the model again.") from error
+        raise BackboneError(f"The saved backbone cannot be used: {one_line(error)}; {instead}.") from error
 
 
-def check_keras_file(path: Path) -> None:
+def check_keras_file(path: Path, instead: str = _AGAIN) -> None:
     """Make sure that a ``.keras`` file holds a backbone and nothing else."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -63,7 +67,10 @@ def check_keras_file(path: Path) -> None:
                 raise ValueError("its members are compressed")
             if found[_CONFIG].file_size > _MOST_CONFIG_BYTES:
                 raise ValueError("its description is too long")
-            foreign = sorted(_foreign(json.loads(archive.read(_CONFIG))))
+            config = json.loads(archive.read(_CONFIG))
+            if isinstance(config, dict):
+                config.pop("compile_config", None)  # how it was trained, of which nothing is loaded
+            foreign = sorted(_foreign(config))
             if foreign:
                 raise ValueError(f"it names {foreign[0]}, of which no backbone is made")
             weights = archive.read(_WEIGHTS)
@@ -71,7 +78,7 @@ def check_keras_file(path: Path) -> None:
             check_contents(file, names_of_datasets(file, _DEPTH), size=len(weights))
     except Exception as error:  # zipfile, json and h5py raise all sorts on damaged files
         text = str(error) if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError) else one_line(error)
-        raise BackboneError(f"The saved backbone cannot be used: {text}; make the model again.") from error
+        raise BackboneError(f"The saved backbone cannot be used: {text}; {instead}.") from error
 
 
 def _foreign(value: Any) -> Iterator[str]:

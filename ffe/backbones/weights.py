@@ -43,6 +43,17 @@ def random_weights(seed: int = 0) -> Weights:
     return Weights("random", bytes_digest(f"ffe random weights 1, seed {seed}".encode()))
 
 
+def needed_file(name: str) -> WeightsError:
+    """Return the error for a backbone that came as a file, where that is not at hand, nor what ffe made of it."""
+    suffix = _SUFFIXES[name.partition(":")[0]]
+    return WeightsError(
+        f"The backbone '{name}' came as a file, which is needed again; pass the file with --weights model.{suffix}."
+    )
+
+
+_SUFFIXES = {"onnx": "onnx", "openvino": "xml", "keras": "keras"}  # of files that are a backbone, by how its name begins
+
+
 def candidates(row: Backbone, size: tuple[int, int]) -> list[Path]:
     """Return the files that are looked for, first choice first."""
     cache_name = row.keras_cache_name(size)

@@ -125,8 +125,7 @@ def check_graph(model: IrModel) -> None:
     if root.tag != "net" or any("{" in element.tag for element in root.iter()):
         raise ValueError("its graph has names that ffe does not write")  # OpenVINO takes no notice of namespaces
     for layer in root.iter("layer"):
-        if not _OPERATIONS.fullmatch(layer.get("version", "")) or layer.get("type") in _CONTROL:
-            raise ValueError(f"its graph has the operation '{layer.get('type')}', which ffe does not run")
+        _check_operation(layer.get("type", ""), layer.get("version", ""))
     for data in root.iter("data"):
         if "offset" in data.attrib or "size" in data.attrib:
             offset, size = (int(data.get(name, "-1")) for name in ("offset", "size"))
@@ -135,3 +134,14 @@ def check_graph(model: IrModel) -> None:
             bits, values = _BITS.get(data.get("element_type", ""), 0), [int(n) for n in data.get("shape", "").split(",") if n]
             if min(values, default=0) < 0 or -(-bits * math.prod(values) // 8) != size:
                 raise ValueError("its graph has constants of another shape than their bytes")
+
+
+def check_operations(model: Any) -> None:
+    """Raise a ValueError unless all operations of an ``openvino.Model`` are OpenVINO's own, and end."""
+    for node in model.get_ops():
+        _check_operation(node.get_type_name(), node.get_type_info().version_id)
+
+
+def _check_operation(kind: str, version: str) -> None:
+    if not _OPERATIONS.fullmatch(version) or kind in _CONTROL:
+        raise ValueError(f"its graph has the operation '{kind}', which ffe does not run")

@@ -25,7 +25,7 @@ from ffe.base.text import overwrite_refusal
 from ffe.bundle.card import model_card
 from ffe.bundle.io import Bundle, SplitRow, write_bundle
 from ffe.bundle.manifest import Manifest
-from ffe.engines.factory import float_model, float_model_if_any, open_saved_engine
+from ffe.engines.factory import check_model, float_model, float_model_if_any, open_saved_engine
 from ffe.errors import BundleError, ReportError
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
@@ -52,7 +52,11 @@ def check_output(
     quantized = store.quantized()
     if quantized is not None and not with_backbone:
         raise BundleError("An int8 backbone exists nowhere else, so it must be in the model file; leave --without-backbone out.")
-    return (quantized or weights_of(store.spec, weights)) if with_backbone else None
+    if not with_backbone or quantized is not None:
+        return quantized if with_backbone else None
+    found = weights_of(store.spec, weights)
+    check_model(store.spec, found)
+    return found
 
 
 def check_place(path: Path, *, overwrite: bool, inputs: Iterable[str | os.PathLike[str] | None] = ()) -> None:

@@ -12,14 +12,14 @@ from typing import Any
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.registry import source_of
 from ffe.backbones.trained import LEARNT
-from ffe.backbones.weights import Weights
+from ffe.backbones.weights import Weights, needed_file
 from ffe.base.forks import check_tensorflow
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import may_have_gpu
 from ffe.base.text import did_you_mean
 from ffe.engines.base import Engine
 from ffe.engines.fake import FakeEngine
-from ffe.engines.model_cache import cached_or_made, model_key
+from ffe.engines.model_cache import cached_or_made, is_cached, model_key
 from ffe.errors import EngineError, missing
 from ffe.specs import ExtractSpec, Precision
 
@@ -102,6 +102,12 @@ def float_model(spec: ExtractSpec, weights: Weights) -> IrModel:
         return convert(spec, weights)
 
     return cached_or_made(f"{model_key(spec)}.zip", make)
+
+
+def check_model(spec: ExtractSpec, weights: Weights) -> None:
+    """Raise a WeightsError, before anything slow, if a backbone was a file that is not at hand, and is not kept converted."""
+    if weights.kind == "file" and weights.path is None and not is_cached(spec):
+        raise needed_file(spec.backbone.name)
 
 
 def float_model_if_any(spec: ExtractSpec, weights: Weights) -> IrModel | None:

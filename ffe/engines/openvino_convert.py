@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.keras_build import build
+from ffe.backbones.keras_convert import convert_keras
 from ffe.backbones.registry import Network, source_of
 from ffe.backbones.weights import Weights
 from ffe.base.openvino_ir import IrModel, import_openvino
@@ -40,20 +40,8 @@ def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
 
 def _from_keras(spec: ExtractSpec, weights: Weights) -> Any:
     """Return an ``openvino.Model`` of a backbone of Keras, from float32 (N, H, W, 3), scaled."""
-    import keras
-
-    if keras.config.backend() != "tensorflow":
-        raise EngineError(
-            f"OpenVINO converts from TensorFlow, but Keras runs on {keras.config.backend()}; "
-            "set KERAS_BACKEND=tensorflow for the first run, or use --engine keras."
-        )
     model = build(replace(spec, precision="float32", quantized_sha256=None), weights)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # OpenVINO calls the model with a list of one input
-        try:
-            return import_openvino().convert_model(model)
-        except Exception as error:  # OpenVINO raises many kinds where it does not know a layer
-            raise EngineError(_failed("convert", spec.backbone.name, error, "--engine keras")) from error
+    return convert_keras(model, spec.backbone.name, "--engine keras")
 
 
 def _with_scaling(model: Any, layout: str, preprocess: PreprocessSpec) -> Any:
@@ -96,10 +84,6 @@ def _as_rows(model: Any, network: Network) -> Any:
         rows.append(ops.reshape(node, np.array([0, -1]), special_zero=True))
     joined = ops.concat(rows, 1) if len(rows) > 1 else rows[0]
     return ov.Model([joined], model.get_parameters(), "features")
-
-
-def _failed(what: str, backbone: str, error: Exception, instead: str) -> str:
-    return f"OpenVINO cannot {what} the backbone '{backbone}' ({one_line(error)}); use {instead}."
 
 
 def to_ir(model: Any, record: Mapping[str, Any]) -> IrModel:
@@ -146,6 +130,8 @@ def quantize(model: IrModel, images: np.ndarray, record: Mapping[str, Any]) -> I
             quantized = nncf.quantize(network, samples, subset_size=len(images), advanced_parameters=quick)
         except Exception as error:  # the same of NNCF
             name = str(model.record.get("backbone", "it"))
-            raise EngineError(_failed("quantise", name, error, "--precision float32")) from error
+            raise EngineError(
+                f"OpenVINO cannot quantise the backbone '{name}' ({one_line(error)}); use --precision float32."
+            ) from error
     quantized.reshape([-1, *images.shape[1:]])
     return to_ir(quantized, {**record, "nncf": nncf.__version__})

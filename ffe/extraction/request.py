@@ -17,7 +17,7 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_folder
 from ffe.base.system import collector_paused, has_vnni
 from ffe.base.text import REPLACE
-from ffe.engines.factory import check_engine, check_foreign, int8_text
+from ffe.engines.factory import check_engine, check_foreign, check_model, int8_text
 from ffe.engines.model_cache import is_cached, model_key
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.extraction.batch_size import check_batch
@@ -103,6 +103,8 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
     foreign = source_of(spec.backbone.name) is not None  # resolving it has checked the layer
     if foreign:
         check_foreign(spec.backbone.name, options.engine, spec.precision)
+    if spec.precision != "int8":  # which may lie in the output
+        check_model(spec, weights)
     if spec.backbone.layer is not None and not foreign and not is_cached(spec):
         from ffe.backbones.keras_build import check_layer
 
