@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from ffe.backbones.registry import Network
 from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.base.file_access import unopened
 from ffe.base.openvino_ir import IrModel, check_graph, check_operations, import_openvino
-from ffe.base.text import did_you_mean, quoted
+from ffe.base.text import did_you_mean, few, quoted
 from ffe.errors import BackboneError, EngineError, one_line
 
 _TOLERANCE = 1e-3  # of the largest feature: how far a picture in a batch may be from the same one alone
@@ -61,6 +62,8 @@ def read(path: Path) -> Any:
         raise
     except Exception as error:  # OpenVINO raises many kinds on what it cannot read
         text = str(error) if isinstance(error, ValueError) else one_line(error)
+        if unknown := re.search(r"No conversion rule found for operations: ([^\n]+)", str(error)):
+            text = f"OpenVINO does not know the operations {unknown[1]}"
         raise BackboneError(f"'{path}' is damaged, or no network that OpenVINO can read ({text}); export it again.") from error
     return model
 
@@ -78,7 +81,7 @@ def metadata_of(model: Any) -> dict[str, Any]:
 def input_of(model: Any, path: Path) -> PictureInput:
     """Return what a network takes; a BackboneError where it is not one picture."""
     if len(model.inputs) != 1:
-        names = quoted(sorted(_name(source) for source in model.inputs))
+        names = few(quoted(sorted(_name(source) for source in model.inputs)))
         raise BackboneError(
             f"The network in '{path}' has {len(model.inputs)} inputs{f' ({names})' if names else ''}, and a backbone has one, "
             "for pictures; export the part that takes pictures."
@@ -110,12 +113,11 @@ def picture_input(shape: Sequence[int | None], kind: str, path: Path, layout: st
     return PictureInput(axes, channels, (height, width), shape[0], kind == "u8")  # type: ignore[arg-type]
 
 
-def cut(model: Any, path: Path, found: PictureInput, size: tuple[int, int], layer: str | None, batch: int = -1) -> Any:
-    """Return an ``openvino.Model`` for pictures of one size, from float32, with the outputs that were asked for."""
+def cut(model: Any, path: Path, found: PictureInput, size: tuple[int, int], outputs: Sequence[Any], batch: int = -1) -> Any:
+    """Return an ``openvino.Model`` for pictures of one size, from float32 to some ``outputs`` of the nodes of a model."""
     ov = import_openvino()
     from openvino import opset13 as ops
 
-    outputs = _outputs(model, path, layer)
     sides = {"N": batch, "C": found.channels, "H": size[0], "W": size[1]}
     parameter = model.get_parameters()[0]
     kind = parameter.get_element_type()
@@ -124,15 +126,15 @@ def cut(model: Any, path: Path, found: PictureInput, size: tuple[int, int], laye
     pictures = source.output(0) if kind == ov.Type.f32 else ops.convert(source, kind.get_type_name()).output(0)
     for target in targets:
         target.replace_source_output(pictures)
+    for output in outputs:
+        if not output.get_element_type().is_real():
+            raise _no_features(output, path)
     try:
         floats = [out if out.element_type == ov.Type.f32 else ops.convert(out, "f32").output(0) for out in outputs]
         taken = ov.Model([ops.result(out) for out in floats], [source], "backbone")
         taken.validate_nodes_and_infer_types()
     except RuntimeError as error:
-        raise BackboneError(
-            f"The network in '{path}' cannot take pictures of {size[0]}x{size[1]} pixels ({one_line(error)}); "
-            "name another --size."
-        ) from error
+        raise wrong_size(path, size, error) from error
     _check_arrays(taken, path)
     return taken
 
@@ -147,9 +149,14 @@ def _name(output: Any) -> str:
     return min(output.get_names(), default=str(output.get_node().get_friendly_name()))
 
 
-def _outputs(model: Any, path: Path, layer: str | None) -> list[Any]:
+def ends_of(model: Any) -> list[Any]:
+    """Return the outputs of the nodes that an ``openvino.Model`` ends with, in its order."""
+    return [result.input_value(0) for result in model.get_results()]
+
+
+def outputs_of(model: Any, path: Path, layer: str | None) -> list[Any]:
     """Return what is taken of a network: its one output, or those, or tensors inside, that a user names."""
-    ends = [result.input_value(0) for result in model.get_results()]
+    ends = ends_of(model)
     known = {_name(output): output for output in ends}
     if layer is None:
         if len(ends) != 1:
@@ -197,16 +204,22 @@ def _part(
     output: Any, path: Path, size: tuple[int, int], axes: InputAxes, metadata: Mapping[str, Any]
 ) -> tuple[OutputAxes, Part]:
     """Return the axes of an output, and how it lies in a row."""
-    kind, name, sides = output.get_element_type(), _name(output), _sides(output)
-    batch, *shape = sides or [1]
+    batch, *shape = _sides(output) or [None, None]
+    if batch is not None:
+        raise _one_picture(path, f"its output '{_name(output)}' is {shape_text([batch, *shape])}")
     known = [side for side in shape if side is not None]
-    found = part_of(known, size, axes, prefix_tokens(metadata)) if batch is None and len(known) == len(shape) else None
-    if found is None or not kind.is_real():
-        raise BackboneError(
-            f"The output '{name}' of the network in '{path}' ({kind.get_type_name()}, {shape_text(sides)}) holds no features: no "
-            "vector, no grid and no tokens that cover the picture; name another layer with --layer."
-        )
+    found = part_of(known, size, axes, prefix_tokens(metadata)) if len(known) == len(shape) else None
+    if found is None:
+        raise _no_features(output, path)
     return found
+
+
+def _no_features(output: Any, path: Path) -> BackboneError:
+    kind = output.get_element_type().get_type_name()
+    return BackboneError(
+        f"The output '{_name(output)}' of the network in '{path}' ({kind}, {shape_text(_sides(output))}) holds no features: no "
+        "vector, no grid and no tokens that cover the picture; name another layer with --layer."
+    )
 
 
 def _sides(tensor: Any) -> list[int | None]:
@@ -257,4 +270,15 @@ def check_batches(together: Any, alone: Any, path: Path, found: PictureInput, si
             if output.shape != single.shape or not np.abs(output - single).max() <= _TOLERANCE * np.abs(single).max():
                 wrong = "pictures in a batch give other features than alone"
     if wrong:
-        raise BackboneError(f"The network in '{path}' takes one picture at a time ({wrong}); export it with a free batch axis.")
+        raise _one_picture(path, wrong)
+
+
+def wrong_size(path: Path, size: tuple[int, int], error: Exception) -> BackboneError:
+    """Return the error for pictures of a (height, width) that a network cannot take."""
+    return BackboneError(
+        f"The network in '{path}' cannot take pictures of {size[0]}x{size[1]} pixels ({one_line(error)}); name another --size."
+    )
+
+
+def _one_picture(path: Path, why: str) -> BackboneError:
+    return BackboneError(f"The network in '{path}' takes one picture at a time: {why}; export it with a free batch axis.")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ffe.backbones.file_network import PictureInput, check_layers, names_of, picture_input, several_outputs
+from ffe.backbones.file_network import PictureInput, check_layers, names_of, picture_input, several_outputs, wrong_size
 from ffe.backbones.keras_convert import convert_keras
 from ffe.backbones.safe_load import check_keras_file, load_model
 from ffe.errors import BackboneError
@@ -49,11 +49,17 @@ def _ends(config: Mapping[str, Any]) -> list[str]:
     return [str(end[0]) for end in ends] if ends and isinstance(ends[0], list) else []
 
 
-def read_keras(path: Path, backbone: BackboneSpec) -> Any:
-    """Return the ``openvino.Model`` of a Keras file, cut at the layers of the spec."""
+def read_keras(path: Path, backbone: BackboneSpec, size: tuple[int, int]) -> Any:
+    """Return a Keras file for pictures of (height, width), cut at the layers of the spec: an ``openvino.Model``."""
+    import keras
+
     model = load_model(path, _ANOTHER_EXPORT)
     if backbone.layer is not None:
-        import keras
-
         model = keras.Model(model.input, [model.get_layer(name).output for name in names_of(backbone.layer)])
-    return convert_keras(model, backbone.name, f"a file of another kind: {_ANOTHER_EXPORT}")
+    sides = iter(size)
+    pictures = keras.Input([next(sides) if side is None else side for side in model.input_shape[1:]], dtype=model.inputs[0].dtype)
+    try:
+        sized = keras.Model(pictures, model(pictures))
+    except Exception as error:  # Keras raises many kinds where a picture is too small
+        raise wrong_size(path, size, error) from error
+    return convert_keras(sized, backbone.name, f"a file of another kind: {_ANOTHER_EXPORT}")

@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from ffe.backbones.file_metadata import preparation
-from ffe.backbones.file_network import PictureInput, check_batches, constants_of, cut, input_of, metadata_of, network_of, read
+from ffe.backbones.file_network import (
+    PictureInput,
+    check_batches,
+    constants_of,
+    cut,
+    ends_of,
+    input_of,
+    metadata_of,
+    network_of,
+    outputs_of,
+    read,
+)
 from ffe.backbones.keras_file import keras_input, read_keras
 from ffe.backbones.onnx_data import external_files
 from ffe.backbones.registry import FILES, Network, Wish
@@ -39,7 +50,9 @@ def resolve(wish: Wish) -> tuple[BackboneSpec, PreprocessSpec, Weights]:
         found, metadata = input_of(model, path), metadata_of(model)
     preprocess = _preprocess(path, found, metadata, wish)
     if path.suffix.lower() != ".keras":
-        network_of(cut(model, path, found, preprocess.size, wish.layer), path, found, preprocess.size, metadata)
+        network_of(
+            cut(model, path, found, preprocess.size, outputs_of(model, path, wish.layer)), path, found, preprocess.size, metadata
+        )
     name = f"{FILES[path.suffix.lower()]}{weights.sha256[:_DIGITS]}"
     return BackboneSpec(name, weights.kind, weights.sha256, wish.layer), preprocess, weights
 
@@ -51,7 +64,7 @@ def find_weights(spec: BackboneSpec, weights: str, *, download: bool) -> Weights
     path = Path(weights)
     if FILES.get(path.suffix.lower()) != spec.name[: spec.name.find(":") + 1]:
         raise needed_file(spec.name)
-    _check_file(path)
+    _check_file(weights)
     return _weights(path)
 
 
@@ -60,13 +73,16 @@ def to_openvino(backbone: BackboneSpec, size: tuple[int, int], weights: Weights)
     path = weights.path
     if path is None:
         raise needed_file(backbone.name)
-    if path.suffix.lower() == ".keras":
-        model, layer = read_keras(path, backbone), None  # it comes cut at its layers
-    else:
-        model, layer = read(path), backbone.layer
+    is_keras = path.suffix.lower() == ".keras"  # it comes cut at its layers
+    model = read_keras(path, backbone, size) if is_keras else read(path)
     found, metadata = input_of(model, path), metadata_of(model)
-    alone = cut(model.clone(), path, found, size, layer, batch=found.batch or 1)
-    network = network_of(cut(model, path, found, size, layer), path, found, size, metadata)
+
+    def for_batches(model: Any, batch: int = -1) -> Any:
+        outputs = ends_of(model) if is_keras else outputs_of(model, path, backbone.layer)
+        return cut(model, path, found, size, outputs, batch)
+
+    alone = for_batches(model.clone(), found.batch or 1)
+    network = network_of(for_batches(model), path, found, size, metadata)
     check_batches(network.model, alone, path, found, size)
     return network
 
@@ -79,17 +95,18 @@ def _file_of(wish: Wish) -> Path:
         raise needed_file(wish.name)
     if named and wish.weights not in {IMAGENET, wish.name}:
         raise WeightsError(f"The file '{path}' holds its own weights; leave --weights {wish.weights} out.")
-    _check_file(path)
+    _check_file(wish.name if named else wish.weights)
     return path
 
 
-def _check_file(path: Path) -> None:
-    if url := url_refusal(path):
+def _check_file(name: str) -> None:
+    path = Path(name)
+    if url := url_refusal(name):
         raise BackboneError(url)
     if path.is_dir():
         raise BackboneError(f"'{path}' is a folder; give the file of the network.")
     if not path.exists():
-        raise BackboneError(f"There is no file '{path}'; check the path.{near_file(path)}")
+        raise BackboneError(f"There is no file '{path}'; check the path.{near_file(name)}")
 
 
 def _weights(path: Path) -> Weights:

@@ -9,7 +9,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from ffe.base.text import quoted
+from ffe.base.text import few, quoted
 from ffe.errors import BackboneError
 
 # the fields of each message that lead to tensors, by number; https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
@@ -46,7 +46,7 @@ def external_files(path: Path) -> list[Path]:
             raise BackboneError(f"'{path}' wants weights from '{name}', outside of its folder; export it with weights beside it.")
     if gone := [name for name in names if not (path.parent / name).is_file()]:
         raise BackboneError(
-            f"'{path}' keeps weights in {quoted(gone[:3])}, which {'is' if len(gone) == 1 else 'are'} not beside it; "
+            f"'{path}' keeps weights in {few(quoted(gone))}, which {'is' if len(gone) == 1 else 'are'} not beside it; "
             "put all files of the export into one folder."
         )
     return [path.parent / name for name in names]

@@ -29,10 +29,13 @@ _DEPTH = 12  # of groups in the weights
 
 _ALLOWED = {
     "keras": "DTypePolicy Sequential",
-    "keras.layers": """Activation Add AveragePooling2D BatchNormalization Concatenate Conv2D Cropping2D Dense DepthwiseConv2D
-        Dropout Flatten GlobalAveragePooling2D InputLayer LayerNormalization MaxPooling2D Multiply Normalization ReLU Rescaling
-        Reshape SeparableConv2D ZeroPadding2D""",
-    "keras.initializers": "Constant GlorotUniform HeNormal Ones RandomNormal TruncatedNormal VarianceScaling Zeros",
+    "keras.layers": """Activation Add Average AveragePooling2D BatchNormalization Concatenate Conv2D Cropping2D Dense
+        DepthwiseConv2D Dropout ELU Flatten GlobalAveragePooling2D GlobalMaxPooling2D GroupNormalization InputLayer
+        LayerNormalization LeakyReLU MaxPooling2D Maximum Minimum Multiply Normalization PReLU Permute ReLU Rescaling Reshape
+        SeparableConv2D Softmax SpatialDropout2D Subtract UnitNormalization UpSampling2D ZeroPadding2D""",
+    "keras.initializers": """Constant GlorotNormal GlorotUniform HeNormal HeUniform LecunNormal LecunUniform Ones
+        OrthogonalInitializer RandomNormal RandomUniform TruncatedNormal VarianceScaling Zeros""",
+    "keras.regularizers": "L1 L1L2 L2",
     "keras.src.applications.convnext": "LayerScale",
     "keras.src.applications.inception_resnet_v2": "CustomScaleLayer",
     "keras.src.models.functional": "Functional",
