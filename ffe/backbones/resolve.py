@@ -45,12 +45,12 @@ def make_spec(
         wish = Wish(backbone, height_width, weights, layer, changes or {}, download)
         made, preprocess, found = library.resolve(wish)
         return ExtractSpec(made, replace(preprocess, decode=decode), precision, dtype), found
+    if sentence := path_refusal(backbone):
+        raise BackboneError(sentence)
     if changes:
         raise BackboneError(
             f"How pictures are prepared for the backbone '{backbone}' is fixed; leave --{' and --'.join(sorted(changes))} out."
         )
-    if sentence := path_refusal(backbone):
-        raise BackboneError(sentence)
     row = find(backbone)
     preprocess = PreprocessSpec(height_width or (row.size, row.size), row.mode, decode=decode)
     check_size(row, preprocess.size)
