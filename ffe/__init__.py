@@ -17,6 +17,7 @@ __all__ = [
     "FfeError",
     "Predictor",
     "__version__",
+    "bakeoff",
     "compare",
     "evaluate",
     "extract",
@@ -37,6 +38,7 @@ _HOMES = {
     "FeatureStore": "ffe.store.reader",
     "FfeError": "ffe.errors",
     "Predictor": "ffe.predictor",
+    "bakeoff": "ffe.commands.bakeoff",
     "compare": "ffe.commands.compare",
     "evaluate": "ffe.commands.evaluate",
     "extract": "ffe.extraction.run",
@@ -53,6 +55,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from ffe.commands.bakeoff import bakeoff
     from ffe.commands.compare import compare
     from ffe.commands.evaluate import evaluate
     from ffe.commands.finetune import finetune

@@ -21,7 +21,7 @@ from ffe.errors import is_unwritten, sentence_of, unwritten
 COMMANDS = (
     *("scan", "preview", "extract", "info", "verify", "pack", "forget", "tune", "train", "finetune", "scratch", "compare"),
     *("evaluate", "predict", "label"),
-    *("backbones", "bench", "cache", "doctor", "demo"),
+    *("bakeoff", "backbones", "bench", "cache", "doctor", "demo"),
 )
 
 DONE_BUT_SKIPPED = 1
@@ -36,7 +36,7 @@ _AFTER_INTERRUPTION = {
     **dict.fromkeys(("extract", "tune"), "; run the same command again to go on"),
     "finetune": "; no model was written; activations that were computed are kept for the same command",
     "scratch": "; no model was written",
-    "compare": "; features that were computed are kept for the same command",
+    **dict.fromkeys(("compare", "bakeoff"), "; features that were computed are kept for the same command"),
 }
 
 _LESS_MEMORY = {
@@ -48,6 +48,7 @@ _LESS_MEMORY = {
     "finetune": "give a smaller --batch-size, or let fewer layers learn with --unfreeze",
     "scratch": "give a smaller --batch-size or --size",
     "compare": "give a smaller --size, or fewer --views",
+    "bakeoff": "take smaller backbones, or fewer --workers",
     **dict.fromkeys(("evaluate", "predict"), "give a smaller --batch-size or --max-pixels, or fewer --workers"),
 }
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ffe.backbones.catalog import DEFAULT
-from ffe.base.text import counted
 from ffe.cli import INTERRUPTED, REFUSED
 from ffe.cli import options as shared
-from ffe.cli.progress import Display, ExtractProgress
+from ffe.cli.progress import ExtractProgress, TrialNotes
 from ffe.cli.show import note, print_json
 from ffe.cli.training import EpochProgress
 from ffe.images.augment_text import COMPARE
-
-if TYPE_CHECKING:
-    from ffe.tuning.search import SearchProgress
 
 ROADS_HELP = """\b
 The roads, which --roads chooses among:
@@ -74,7 +70,7 @@ def command(source: str, output: str, as_json: bool, budget: float | None, **opt
         raise click.UsageError("--seconds is the earlier name of --budget; give one of them.")
     options["seconds"] = budget if options["seconds"] is None else options["seconds"]
     with ExtractProgress() as progress, EpochProgress() as view:
-        result = compare(source, output, progress=progress, on_trials=_Trials(), **view.callbacks, **options)
+        result = compare(source, output, progress=progress, on_trials=TrialNotes(), **view.callbacks, **options)
     if as_json:
         print_json(result.to_json())
     else:
@@ -88,12 +84,3 @@ def command(source: str, output: str, as_json: bool, budget: float | None, **opt
         sys.exit(INTERRUPTED)
     if not result.best:
         sys.exit(REFUSED)
-
-
-class _Trials(Display):
-    """Says now and then how far a search is."""
-
-    def __call__(self, progress: SearchProgress) -> None:
-        if self.due(last=progress.done == progress.total):
-            best = progress.trials[0]
-            note(f"{counted(progress.done, 'trial')}, the best: {best.head}, validation accuracy {best.score:.4f}")

@@ -95,7 +95,7 @@ def feature_file(ctx: click.Context, parameter: click.Parameter, value: str | No
     return value
 
 
-def _time_budget(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+def time_budget(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Turn ``60s``, ``5m`` or ``1.5h`` into seconds."""
     if value is None:
         return None
@@ -104,7 +104,7 @@ def _time_budget(ctx: click.Context, parameter: click.Parameter, value: str | No
         seconds = float(number) * _UNITS[value.strip()[len(number) :] or "s"]
         if 0 < seconds < 1e7:
             return seconds
-    raise click.BadParameter(f"'{value}' is no time; write, for example, --budget 60s, 5m or 1h.")
+    raise click.BadParameter(f"'{value}' is no time; write, for example, {parameter.opts[0]} 60s, 5m or 1h.")
 
 
 def _image_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
@@ -146,7 +146,7 @@ engine_option = partial(click.option, "--engine", default="auto", help="What run
 size_option = partial(
     click.option, "--size", callback=_image_size, help="Input side in pixels, or HEIGHTxWIDTH.  [default: the backbone's own]"
 )
-budget_option = partial(click.option, "--budget", callback=_time_budget, metavar="TIME")
+budget_option = partial(click.option, "--budget", callback=time_budget, metavar="TIME")
 settings_option = partial(click.option, "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=_parse_settings)
 
 seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Start of every random choice.")

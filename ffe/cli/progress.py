@@ -170,3 +170,13 @@ class TrialsProgress(Display):
         for rank, trial in enumerate(progress.trials[:_SHOWN_TRIALS], start=1):
             shown.add_row(str(rank), trial.head, score_text(trial.score, self._metric), parameters_text(trial.parameters))
         return Group(Text(f"{progress.done}{total} {noun}, {elapsed}{self._left(progress)}"), shown)
+
+
+class TrialNotes(Display):
+    """Says now and then how far a search is."""
+
+    def __call__(self, progress: SearchProgress) -> None:
+        """Take in one batch of trials."""
+        if self.due(last=progress.done == progress.total):
+            best = progress.trials[0]
+            note(f"{counted(progress.done, 'trial')}, the best: {best.head}, validation accuracy {best.score:.4f}")

@@ -18,12 +18,13 @@ from ffe.base.clock import OutOfTimeError
 from ffe.commands.finetune import finetune
 from ffe.commands.scratch import scratch
 from ffe.commands.tune import train, tune
+from ffe.comparing.answers import answers_of
 from ffe.comparing.compare_options import CompareOptions
+from ffe.comparing.reasons import reason_of
 from ffe.comparing.roads import FINETUNING, FROZEN, HEAD_ONLY, PLAIN, ROADS, VIEWS, Road
 from ffe.dataset.assign_sides import ImageSplit
-from ffe.errors import FfeError, StaleStoreError, ran_out_of_memory, sentence_of
+from ffe.errors import StaleStoreError
 from ffe.evaluation.scores import evaluate_probabilities
-from ffe.evaluation.temperature import with_temperature
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.stage_times import Progress
 from ffe.finetuning.base_model import open_base
@@ -104,10 +105,9 @@ class RoadRunner:
                 reason = f"the {seconds:g} seconds were over before it could learn; what was computed is kept for the next run"
                 yield Road(name, reason)
             except Exception as error:
-                if not isinstance(error, (FfeError, OSError)) and not ran_out_of_memory(error):
-                    raise
+                reason = reason_of(error, "give a smaller --size, or fewer --views")
                 log.debug("the road %s", name, exc_info=error)
-                yield Road(name, _reason(error))
+                yield Road(name, reason)
             except KeyboardInterrupt:
                 if number == 1:
                     raise
@@ -189,18 +189,11 @@ class RoadRunner:
             trials=len(result.leaderboard),
             best_at=min(at for at, share in curve if share == curve[-1][1]),
             curve=tuple(curve),
-            probabilities=self._answers(features, result),
+            probabilities=answers_of(result.head, result.calibration.factor, features, self._tested),
         )
         if name == FROZEN:
             self._frozen = result, road.own_seconds
         return road
-
-    def _answers(self, features: Path, result: TuneResult) -> np.ndarray:
-        """Return what a head says of the test images, by their plain rows: float64 (m, K)."""
-        with FeatureStore(features) as store:
-            row_of = {store.sha256[i]: i for i in store.plain.tolist()}
-            x = store.features(np.asarray([row_of[digest] for digest in self._tested], np.int64))
-        return with_temperature(result.head.predict_proba(x), result.calibration.factor)
 
     def _train_on_backbone(self, name: str, seconds: float | None) -> Road:
         """Train the head, or some of the backbone too, from the head on the frozen features."""
@@ -293,13 +286,3 @@ class RoadRunner:
 def _left(seconds: float | None, began: float) -> float | None:
     """Return what is left of a road's seconds; None = it has as many as it likes."""
     return None if seconds is None else max(_LEAST_SECONDS, seconds - (time.monotonic() - began))
-
-
-def _reason(error: Exception) -> str:
-    """Say why a road could not be gone."""
-    if (sentence := sentence_of(error, "give a smaller --size, or fewer --views")) is not None:
-        return sentence
-    assert isinstance(error, OSError)
-    what = " ".join((error.strerror or str(error)).split())
-    where = f" ('{error.filename}')" if error.filename else ""
-    return f"the system refused: {what}{where}; mend that, and run the same command again"

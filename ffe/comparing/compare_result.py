@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ffe.comparing.ranking import rank
 from ffe.comparing.roads import Road
-from ffe.evaluation.comparison import compare
-
-MARGIN = 0.05  # of accuracy: what is less than this behind, whatever chance may do, counts as as good
 
 
 @dataclass(frozen=True)
@@ -73,14 +71,11 @@ def ranked(roads: Sequence[Road], labels: np.ndarray, groups: np.ndarray | None)
     Return the roads with their comparisons, the names of those that have a result, best first, and the name of the quickest of
     those that are as good as the best, which few images cannot tell; empty if there is none.
     """
-    done = sorted((road for road in roads if road.evaluation is not None), key=lambda road: road.rank)
-    if not done:
-        return tuple(roads), [], ""
-    best, *others = done
-    against = {road.name: compare(best.probabilities, road.probabilities, labels, groups=groups) for road in others}
+    by_name = {road.name: road for road in roads}
+    order, against, as_good = rank([road for road in roads if road.evaluation is not None], labels, groups)
     compared = tuple(dataclasses.replace(road, comparison=against.get(road.name)) for road in roads)
-    as_good = {name for name, found in against.items() if not found.real and found.interval[1] < MARGIN} | {best.name}
-    return compared, [road.name for road in done], min((r for r in done if r.name in as_good), key=lambda road: road.seconds).name
+    as_quick = sorted((by_name[name] for name in order if name in as_good), key=lambda road: road.seconds)
+    return compared, order, as_quick[0].name if as_quick else ""
 
 
 def agreement_of(first: Road, second: Road, labels: np.ndarray, classes: Sequence[str]) -> tuple[Agreement, ...]:

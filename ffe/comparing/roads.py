@@ -60,12 +60,6 @@ class Road:
     # of the test images, float64 (m, K)
     probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False, compare=False)
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """The highest accuracy on the test images first, then the lowest log loss: to nine digits, last bits decide nothing."""
-        assert self.evaluation is not None
-        return -round(self.evaluation.accuracy, 9), round(self.evaluation.log_loss, 9)
-
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         values = {name: value for name, value in vars(self).items() if name != "probabilities"}

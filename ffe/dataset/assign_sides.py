@@ -93,7 +93,8 @@ class Splitter:
     """How the images that a network is trained on are split."""
 
     class_names: Sequence[str]  # for messages
-    valid_fraction: float  # share of those that train which validates, where no image does
+    # share of those that train which validates, where no image does; None = then none does, for trials are cross-validated
+    valid_fraction: float | None
     seed: int  # of every choice
     # digest -> ``train``, ``valid`` or ``test``, which settles it: all other images are left out. None = see ``split_anew`` and
     # ``split_as_before``
@@ -151,7 +152,7 @@ class Splitter:
     def _with_validation(self, assigned: ImageSplit) -> ImageSplit:
         """Let a share of the images that train validate, where none do."""
         rows = assigned.rows(TRAIN)
-        if (assigned.side == VALID).any() or not len(rows):
+        if self.valid_fraction is None or (assigned.side == VALID).any() or not len(rows):
             return assigned
         train, seed = assigned.images.take(rows), _OTHER_DRAW + self.seed
         drawn = hold_out(train.labels, train.sha256, assigned.ids[rows], self.valid_fraction, seed, names=train.named)
@@ -161,7 +162,10 @@ class Splitter:
 
     def _checked(self, assigned: ImageSplit) -> ImageSplit:
         """Make sure that every class has images on every side, and warn of those that leak."""
+        crossed = self.valid_fraction is None and not (assigned.side == VALID).any()
         for name, wanted in (("training", TRAIN), ("validation", VALID), ("test", TEST)):
+            if crossed and wanted == VALID:
+                continue
             if missing := list(too_few(Counter(assigned.labels(wanted).tolist()), self.class_names, 1)):
                 one = len(missing) == 1
                 what = f"The class {few(quoted(missing))} has" if one else f"The classes {few(quoted(missing))} have"

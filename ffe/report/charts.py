@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from markupsafe import Markup, escape
 
-from ffe.base.text import duration, is_number, number, percent, plain
+from ffe.base.text import duration, is_number, number, percent, plain, shorten
 
 COLOURS = 8  # .k0 to .k7 in page.css
 
@@ -18,7 +19,7 @@ _WIDTH, _HEIGHT = 420, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 36, 10, 46  # right: half of the longest label of a tick, "1 min 30 s"
 
 Numbers = Sequence[float] | np.ndarray
-Kind = Literal["line", "step", "dashed", "dots", "star"]
+Kind = Literal["line", "step", "dashed", "dots", "rings", "star"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +30,14 @@ class Line:
     # x, y: numbers; a point that is not finite is left out
     x: Numbers
     y: Numbers
-    kind: Kind = "line"  # ``line``, ``step`` (holds until the next point), ``dashed``, ``dots``, or ``star``
+    kind: Kind = "line"  # ``line``, ``step`` (holds until the next point), ``dashed``, ``dots``, ``rings``, or ``star``
     colour: int = 0  # in [0, COLOURS)
     # low, high: ends of the interval around each y; empty = none
     low: Numbers = ()
     high: Numbers = ()
     sizes: Numbers = ()  # how much each dot stands for; empty = all alike
     hints: Sequence[str] = ()  # words that are shown over each dot; empty = its numbers
+    labels: Sequence[str] = ()  # what stands beside each point; empty = nothing
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, diagonal:
     if diagonal and low < high:
         parts.append(f'<path class="even" d="M{along.at(low):.1f} {up.at(low):.1f}L{along.at(high):.1f} {up.at(high):.1f}"/>')
     parts += [_draw(line, along, up, x, y) for line in shown]
+    parts += _labels(shown, along, up)
     said = "; ".join(
         f"{line.name}: {y.text(line.y[0])} at {x.text(line.x[0])}"
         + (f" to {y.text(line.y[-1])} at {x.text(line.x[-1])}" if len(line.x) > 1 else "")
@@ -110,6 +113,7 @@ _KEYS = {
     "step": '<path d="M1 8H11V2H21"/>',
     "dashed": '<path class="dashed" d="M1 5H21"/>',
     "dots": '<circle cx="11" cy="5" r="4"/>',
+    "rings": '<circle class="ring" cx="11" cy="5" r="4"/>',
     "star": '<path d="M11 0V10M7 2.5L15 7.5M7 7.5L15 2.5"/>',
 }
 
@@ -192,7 +196,8 @@ def _finite(line: Line) -> Line:
     kept = {name: values[keep].tolist() if len(values) else [] for name, values in columns.items()}
     if len(line.low) != len(line.high) or not np.isfinite([*kept["low"], *kept["high"]]).all():
         kept |= {"low": [], "high": []}
-    return replace(line, **kept, hints=[line.hints[i] for i in keep.tolist()] if line.hints else [])
+    hints, labels = ([texts[i] for i in keep.tolist()] if texts else [] for texts in (line.hints, line.labels))
+    return replace(line, **kept, hints=hints, labels=labels)
 
 
 def _draw(line: Line, along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
@@ -201,7 +206,7 @@ def _draw(line: Line, along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
     titles = [f"<title>{escape(plain(hint))}</title>" for hint in hints]
     parts = []
     ends = [(px, up.at(low), up.at(high)) for (px, _), low, high in zip(points, line.low, line.high, strict=False)]
-    if line.kind == "dots":
+    if line.kind in {"dots", "rings"}:
         for px, low, high in ends:
             parts.append(
                 f'<path class="whisker" d="M{px:.1f} {low:.1f}V{high:.1f}M{px - 4:.1f} {low:.1f}h8M{px - 4:.1f} {high:.1f}h8"/>'
@@ -213,11 +218,12 @@ def _draw(line: Line, along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
         for (px, py), title in zip(points, titles, strict=True):
             arms = "".join(f"M{px - dx:.1f} {py - dy:.1f}L{px + dx:.1f} {py + dy:.1f}" for dx, dy in ((0, 6), (5, 3), (5, -3)))
             parts.append(f'<path d="{arms}">{title}</path>')
-    elif line.kind == "dots" or len(points) == 1:
+    elif line.kind in {"dots", "rings"} or len(points) == 1:
+        ring = 'class="ring" ' if line.kind == "rings" else ""
         most = max(line.sizes, default=0) or 1
         radii = [2.5 + 4.5 * math.sqrt(max(size, 0) / most) for size in line.sizes] or [4.0] * len(points)
         for (px, py), radius, title in zip(points, radii, titles, strict=True):
-            parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{radius:.1f}">{title}</circle>')
+            parts.append(f'<circle {ring}cx="{px:.1f}" cy="{py:.1f}" r="{radius:.1f}">{title}</circle>')
     elif line.kind == "step":
         steps = "".join(f"H{px:.1f}V{py:.1f}" for px, py in points[1:])
         parts.append(f'<path d="M{_joined(points[:1])}{steps}"/>')
@@ -225,6 +231,65 @@ def _draw(line: Line, along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
         dashed = ' class="dashed"' if line.kind == "dashed" else ""
         parts.append(f'<path{dashed} d="M{_joined(points)}"/>')
     return f'<g class="k{line.colour % COLOURS}">{"".join(parts)}</g>'
+
+
+_LETTER, _LABEL_HEIGHT = 6.6, 14.0  # how wide a letter of a label is on average, and how high a line
+_LONGEST_LABEL = 24
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _labels(lines: Sequence[Line], along: _Scale, up: _Scale) -> list[str]:
+    """Return the labels of all points, each where it hides least of points, whiskers and other labels."""
+    points = [
+        (along.at(a), up.at(b), line, i)
+        for line in lines
+        if line.labels
+        for i, (a, b) in enumerate(zip(line.x, line.y, strict=True))
+    ]
+    taken: list[Box] = [(px - 5, py - 5, px + 5, py + 5) for px, py, _, _ in points]
+    taken += [(px - 1, up.at(line.high[i]), px + 1, up.at(line.low[i])) for px, _, line, i in points if line.low]
+    for line in lines:
+        if line.kind == "step":
+            corners = [(along.at(a), up.at(b)) for a, b in zip(line.x, line.y, strict=True)]
+            for (ax, ay), (bx, by) in itertools.pairwise(corners):
+                taken += [(min(ax, bx), ay - 2, max(ax, bx), ay + 2), (bx - 2, min(ay, by), bx + 2, max(ay, by))]
+    parts, written = [], list[Box]()
+    for px, py, line, i in sorted(points, key=lambda point: point[:2]):
+        text = shorten(plain(line.labels[i]), _LONGEST_LABEL)
+        width = _LETTER * len(text)
+        places: list[Box] = []
+        for rise in sorted((half / 2 for half in range(-10, 11)), key=abs):
+            top = py - _LABEL_HEIGHT / 2 + rise * _LABEL_HEIGHT
+            places += [(left, top, left + width, top + _LABEL_HEIGHT) for left in (px + 8, px - 8 - width)]
+        box = min(places, key=lambda box: _hidden(box, written, taken) + 4 * abs(_middle(box) - py) + 1000 * _outside(box))
+        written.append(box)
+        x, anchor = (box[0], "start") if box[0] > px else (box[2], "end")
+        if abs(_middle(box) - py) > _LABEL_HEIGHT / 2:  # so far away that a line must say whose it is
+            parts.append(f'<path class="leader" d="M{px:.1f} {py:.1f}L{x:.1f} {_middle(box):.1f}"/>')
+        parts.append(f'<text class="label" text-anchor="{anchor}" x="{x:.1f}" y="{box[1] + 11:.1f}">{escape(text)}</text>')
+    return parts
+
+
+def _middle(box: Box) -> float:
+    return (box[1] + box[3]) / 2
+
+
+def _hidden(box: Box, written: Sequence[Box], drawn: Sequence[Box]) -> float:
+    """Return how much a label would hide: other labels count most."""
+    return 1000 * sum(_shared(box, other) for other in written) + sum(_shared(box, other) for other in drawn)
+
+
+def _shared(one: Box, other: Box) -> float:
+    """Return the area that two boxes share."""
+    wide, high = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    return max(wide, 0.0) * max(high, 0.0)
+
+
+def _outside(box: Box) -> float:
+    """Return how far a box reaches beyond the picture's plane."""
+    left, top, right, bottom = box
+    edges = (_LEFT - left, right - _WIDTH, _TOP - 8 - top, bottom - (_HEIGHT - _BOTTOM))
+    return sum(max(0.0, edge) for edge in edges)
 
 
 def _joined(points: Sequence[tuple[float, float]]) -> str:

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ffe.cli import cli
-from ffe.cli.compare import ROADS_HELP, _Trials
+from ffe.cli.compare import ROADS_HELP
+from ffe.cli.progress import TrialNotes
 from ffe.comparing.roads import ROADS
 from ffe.tuning.search import SearchProgress, Trial
 
@@ -41,7 +42,7 @@ def test_one_trial_is_no_trials(
 ) -> None:
     caplog.set_level(logging.INFO, "ffe")
     trials = [Trial("svm", {}, 0.9, 0.01, 0.5, 2048)] * done
-    _Trials()(SearchProgress(trials, trials[-1:], done, done, 1.0, None))
+    TrialNotes()(SearchProgress(trials, trials[-1:], done, done, 1.0, None))
     assert capsys.readouterr().err == f"{said}validation accuracy 0.9000\n"
 
 
