@@ -146,7 +146,9 @@ def network_of(taken: Any, path: Path, found: PictureInput, size: tuple[int, int
 
 
 def _name(output: Any) -> str:
-    return min(output.get_names(), default=str(output.get_node().get_friendly_name()))
+    """Return the name of a tensor; one that has none but OpenVINO's number is called as the node that gives it."""
+    names = [name for name in output.get_names() if not re.fullmatch(r"Result_\d+", name)]
+    return min(names, default=str(output.get_node().get_friendly_name()))
 
 
 def ends_of(model: Any) -> list[Any]:

@@ -88,10 +88,17 @@ def _has_gpu() -> bool:
     return bool(keras.distribution.list_devices("gpu"))
 
 
+def check_model(spec: ExtractSpec, weights: Weights) -> None:
+    """Raise a WeightsError, before anything slow, if a backbone was a file that is not at hand, and is not kept converted."""
+    if weights.kind == "file" and weights.path is None and not is_cached(spec):
+        raise needed_file(spec.backbone.name)
+
+
 def float_model(spec: ExtractSpec, weights: Weights) -> IrModel:
     """Return the float32 IR model of a spec, from the cache or converted now."""
 
     def make() -> IrModel:
+        check_model(spec, weights)
         from ffe.engines.openvino_convert import convert
 
         name, layer, learnt = spec.backbone.name, spec.backbone.layer, spec.backbone.weights in LEARNT
@@ -102,12 +109,6 @@ def float_model(spec: ExtractSpec, weights: Weights) -> IrModel:
         return convert(spec, weights)
 
     return cached_or_made(f"{model_key(spec)}.zip", make)
-
-
-def check_model(spec: ExtractSpec, weights: Weights) -> None:
-    """Raise a WeightsError, before anything slow, if a backbone was a file that is not at hand, and is not kept converted."""
-    if weights.kind == "file" and weights.path is None and not is_cached(spec):
-        raise needed_file(spec.backbone.name)
 
 
 def float_model_if_any(spec: ExtractSpec, weights: Weights) -> IrModel | None:
