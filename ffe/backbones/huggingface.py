@@ -7,6 +7,7 @@ https://huggingface.co/docs/transformers/model_doc/auto
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -185,6 +186,8 @@ def _fields(processor: Any) -> dict[str, Any]:
     normalize = of("do_normalize", False)
     mean = [float(value) for value in of("image_mean", (0,) * count)] if normalize else [0.0] * count
     std = [float(value) for value in of("image_std", (1,) * count)] if normalize else [1.0] * count
+    if of("include_top", False):  # of EfficientNet, which divides twice
+        std = [one * float(two) for one, two in zip(std, of("image_std"), strict=True)]
     # what the network is given is (x * factor - offset - mean) / std, of x in [0, 255]
     exact = factor == 1 / 255 and not offset
     fields: dict[str, Any] = {
@@ -192,6 +195,7 @@ def _fields(processor: Any) -> dict[str, Any]:
         "std": std if exact else [value / (255 * factor) for value in std],
         "interpolation": _FILTERS.get(int(of("resample", 2)), str(of("resample"))),
         "channels": "bgr" if of("do_flip_channel_order", False) else "rgb",
+        "placement": "huggingface",
     }
     size, crop = dict(of("size", {})), dict(of("crop_size", {})) if of("do_center_crop", False) else {}
     edge = size.get("shortest_edge") if set(size) == {"shortest_edge"} else None
@@ -208,10 +212,13 @@ def _fields(processor: Any) -> dict[str, Any]:
         return fields | {"size": [height, width], "resize": "stretch", "crop": 1.0}
     if crop["height"] > height or crop["height"] * width != crop["width"] * height:
         raise ValueError("what is cut out has another shape")
+    cut = crop["height"] / height
+    while min(math.floor(crop["height"] / cut) - height, math.floor(crop["width"] / cut) - width) < 0:  # the last bit of a float
+        cut = math.nextafter(cut, 0)
     return fields | {
         "size": [crop["height"], crop["width"]],
         "resize": "shortest" if edge else "stretch",
-        "crop": crop["height"] / height,
+        "crop": cut,
     }
 
 

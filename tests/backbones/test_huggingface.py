@@ -19,6 +19,7 @@ from ffe.base.digests import file_digest
 from ffe.engines.factory import float_model, open_engine
 from ffe.errors import BackboneError, EngineError, WeightsError
 from ffe.images.preprocess import preprocess
+from ffe.images.resize import goal
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="transformers is not installed")
 
@@ -146,6 +147,7 @@ def test_a_conversion_that_is_wrong_is_refused(tmp_path: Path) -> None:
             ((224, 224), "bilinear", "shortest", 0.875, 0.4, 0.2),
         ),
         ("DeiTImageProcessor", {}, ((224, 224), "bicubic", None, 0.875, 0.5, 0.5)),
+        ("EfficientNetImageProcessor", {}, ((346, 346), "bicubic", None, None, 0.5, 0.25)),
         ("ViTImageProcessor", {"do_normalize": False}, ((224, 224), "bilinear", None, None, 0.0, 1.0)),
         ("ViTImageProcessor", {"do_rescale": False}, ((224, 224), "bilinear", None, None, 0.5 / 255, 0.5 / 255)),
         ("ViTImageProcessor", {"rescale_factor": 1 / 127.5}, ((224, 224), "bilinear", None, None, 0.25, 0.25)),
@@ -158,8 +160,18 @@ def test_preprocessing_is_what_the_processor_does(
     (tmp_path / "config.json").write_bytes((folder_of("resnet") / "config.json").read_bytes())
     found = make_spec(f"hf:{tmp_path}", weights="random")[0].preprocess
     assert (found.size, found.interpolation, found.resize, found.crop) == fields[:4]
+    assert found.placement == (None if found.whole else "huggingface")
     assert found.mode == "normalize"
     assert (found.mean, found.std) == (pytest.approx((fields[4],) * 3), pytest.approx((fields[5],) * 3))
+
+
+def test_the_cut_is_as_large_as_the_processor_says(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    """34 of 50 is 0.68, and 34 / 0.68 is a little less than 50 in floats."""
+    arguments = {"size": {"shortest_edge": 50}, "crop_size": {"height": 34, "width": 34}}
+    import_library("hf:x", "transformers").BitImageProcessor(**arguments).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes((folder_of("resnet") / "config.json").read_bytes())
+    found = make_spec(f"hf:{tmp_path}", weights="random")[0].preprocess
+    assert (found.size, goal(found)) == ((34, 34), (50, 50))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +179,6 @@ def test_preprocessing_is_what_the_processor_does(
     [
         ("ViTImageProcessor", {"do_resize": False}, r"\(of its preprocessor_config.json: to which size is not said\)"),
         ("LevitImageProcessor", {}, r"\(what LevitImageProcessor does is none of what ffe can do\)"),
-        ("EfficientNetImageProcessor", {}, r"\(what EfficientNetImageProcessor does is none of what ffe can do\)"),
         ("CLIPImageProcessor", {"do_center_crop": False}, r"\(of its preprocessor_config.json: pictures keep their shapes\)"),
         (
             "CLIPImageProcessor",
