@@ -104,6 +104,15 @@ def test_every_field_counts_and_is_named(changed: ExtractSpec, difference: str) 
             lambda: PreprocessSpec((5, 5), "tf", interpolation="cubic"),
             "interpolation is 'cubic', but must be one of bilinear, bicubic, lanczos, nearest",
         ),
+        (lambda: PreprocessSpec((5, 5), "tf", crop=0.001), r"crop is 0.001, but must be a share from 0\.01 to 1"),
+        (
+            lambda: PreprocessSpec((5, 5), "torch", channels="bgr"),
+            "channels is 'bgr', but the mode torch has its own; leave it out",
+        ),
+        (
+            lambda: PreprocessSpec((5, 5), "tf", crop=0.5, placement="keras"),  # type: ignore[arg-type]
+            "placement is 'keras', but must be one of timm, huggingface",
+        ),
         (lambda: PreprocessSpec((5, 5), "tf", decode="draft"), "decode is 'draft', but must be one of exact, fast"),
         (lambda: BackboneSpec("vgg19", "web", ""), "weights is 'web', but must be one of file, random"),  # type: ignore[arg-type]
         (
@@ -162,6 +171,16 @@ def test_json_of_another_shape_is_refused(value: Any) -> None:
         SpecError, match="a PreprocessSpec needs the fields size, mode, interpolation, orientation, background, decode"
     ):
         PreprocessSpec.from_json(value)
+
+
+def test_one_way_of_preparing_pictures_has_one_spec() -> None:
+    """What changes nothing is no part of it, so older files keep their digests."""
+    plain = PreprocessSpec((5, 5), "tf")
+    assert PreprocessSpec((5, 5), "tf", resize="stretch", crop=1, channels="rgb", placement="huggingface") == plain
+    assert set(plain.to_json()) == {"size", "mode", "interpolation", "orientation", "background", "decode"}
+    cut = PreprocessSpec((5, 5), "tf", crop=0.5, placement="timm")
+    assert (cut.placement, plain.whole, cut.whole) == (None, True, False)
+    assert PreprocessSpec.from_json(replace(cut, placement="huggingface").to_json()).placement == "huggingface"
 
 
 def test_canonical_json() -> None:

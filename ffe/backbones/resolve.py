@@ -38,6 +38,7 @@ def make_spec(
     if backbone is None:
         backbone = weights if is_model_file(weights) else DEFAULT
     if is_model_file(backbone) or is_model_file(weights):
+        refuse_changes(backbone if is_model_file(backbone) else weights, changes)
         found, of_model = _backbone_in_model(backbone, height_width, weights)
         source = replace(of_model.backbone, layer=layer or of_model.backbone.layer)
         return ExtractSpec(source, replace(of_model.preprocess, decode=decode), precision, dtype), found
@@ -47,15 +48,20 @@ def make_spec(
         return ExtractSpec(made, replace(preprocess, decode=decode), precision, dtype), found
     if sentence := path_refusal(backbone):
         raise BackboneError(sentence)
-    if changes:
-        raise BackboneError(
-            f"How pictures are prepared for the backbone '{backbone}' is fixed; leave --{' and --'.join(sorted(changes))} out."
-        )
+    refuse_changes(backbone, changes)
     row = find(backbone)
     preprocess = PreprocessSpec(height_width or (row.size, row.size), row.mode, decode=decode)
     check_size(row, preprocess.size)
     found = resolve(row, preprocess.size, weights, download=keras_build.download if download else None)
     return ExtractSpec(BackboneSpec(row.name, found.kind, found.sha256, layer), preprocess, precision, dtype), found
+
+
+def refuse_changes(backbone: str, changes: Mapping[str, Any] | None) -> None:
+    """Refuse fields of the ``PreprocessSpec`` that a user names for a backbone of Keras, or of a model file."""
+    if changes:
+        raise BackboneError(
+            f"How pictures are prepared for the backbone '{backbone}' is fixed; leave --{' and --'.join(sorted(changes))} out."
+        )
 
 
 def _backbone_in_model(backbone: str, size: tuple[int, int] | None, weights: str) -> tuple[Weights, ExtractSpec]:

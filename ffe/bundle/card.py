@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ffe.base.text import share_text
 from ffe.bundle.manifest import Manifest
+from ffe.wording.input_text import resizing_text
 from ffe.wording.results import evaluation_text, parameters_text, trained_views_text
 
 
@@ -13,6 +14,7 @@ def model_card(manifest: Manifest) -> str:
     height, width = spec.preprocess.size
     unsure = f" Below {share_text(manifest.reject)} it says that it is not sure." if manifest.reject else ""
     views = "" if manifest.views is None else f"\nViews of the photos: {trained_views_text(manifest.views)}."
+    resizing = f"\nPictures are {text}." if (text := resizing_text(spec.preprocess)) else ""
     trained = {
         "random": " (UNTRAINED, random weights: for trying things out only)",
         "finetuned": " (fine-tuned on these classes)",
@@ -21,7 +23,7 @@ def model_card(manifest: Manifest) -> str:
     return f"""# Image classifier: {", ".join(manifest.class_names)}
 
 Made with ffe {manifest.ffe_version}. Backbone `{spec.backbone.name}`{trained} at {height}x{width} pixels;
-head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).{views}
+head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).{resizing}{views}
 
 ## Test
 

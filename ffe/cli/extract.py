@@ -24,6 +24,7 @@ from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_te
 @shared.size_option()
 @shared.weights_option(help="imagenet, random (untrained), or the path of a weights file, or of a model file.")
 @click.option("--layer", help="Take the output of this layer.  [default: the last]")
+@shared.preprocess_options
 @shared.engine_option()
 @click.option(
     "--precision",

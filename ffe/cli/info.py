@@ -82,16 +82,10 @@ def _file_text(summary: dict[str, Any]) -> str:
 
 def _spec_lines(spec: Any) -> list[tuple[str, str]]:
     """Return what both kinds of file say of the input and the arithmetic of their backbone."""
+    from ffe.wording.input_text import input_text
+
     model = "" if spec.quantized_sha256 is None else f", model {spec.quantized_sha256[:12]}"
-    return [("input", _input_text(spec)), ("precision", spec.precision + model)]
-
-
-def _input_text(spec: Any) -> str:
-    from ffe.images.preprocess import SCALING
-
-    height, width = spec.preprocess.size
-    decoded = {"exact": "decoded exactly", "fast": "decoded fast"}[spec.preprocess.decode]
-    return f"{height}x{width}, {SCALING[spec.preprocess.mode]}, {decoded}"
+    return [("input", input_text(spec.preprocess)), ("precision", spec.precision + model)]
 
 
 def _weights_text(spec: Any) -> str:

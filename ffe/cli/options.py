@@ -12,6 +12,7 @@ import click
 
 from ffe.backbones.trained import is_model_file
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
+from ffe.specs import Channels, Interpolation, Resize
 
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -119,6 +120,18 @@ def _image_size(ctx: click.Context, parameter: click.Parameter, value: str | Non
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
+def _channel_numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Turn ``0.485,0.456,0.406`` into numbers."""
+    if value is None:
+        return None
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"'{value}' is no list of numbers; write one for each channel, such as 0.485,0.456,0.406."
+        ) from None
+
+
 def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return what adds several options to a command, in this order."""
     return lambda command: reduce(lambda so_far, option: option(so_far), reversed(options), command)
@@ -181,6 +194,41 @@ compress_option = click.option(
     "--compress",
     type=click.Choice(["none", "lzf", "gzip", "zstd"]),
     help="How stored features are compressed, without loss; zstd needs the package hdf5plugin.  [default: as before, or none]",
+)
+
+preprocess_options = together(
+    click.option(
+        "--mean",
+        callback=_channel_numbers,
+        metavar="NUMBERS",
+        help="Mean of each channel, of values from 0 to 1, such as 0.5,0.5,0.5: it becomes 0.  [default: the backbone's own]",
+    ),
+    click.option(
+        "--std",
+        callback=_channel_numbers,
+        metavar="NUMBERS",
+        help="Deviation of each channel, likewise: it becomes 1.  [default: the backbone's own]",
+    ),
+    click.option(
+        "--resize",
+        type=click.Choice(get_args(Resize)),
+        help="Stretch a picture to the size, or bring its shortest side to it and cut, or its longest and fill.  "
+        "[default: the backbone's own]",
+    ),
+    click.option(
+        "--crop",
+        type=Share(0.01, 1),
+        metavar="SHARE",
+        help="Share of the resized sides that is cut out at the centre; 1 = no cut.  [default: the backbone's own]",
+    ),
+    click.option(
+        "--interpolation",
+        type=click.Choice(get_args(Interpolation)),
+        help="Filter of the resizing.  [default: the backbone's own]",
+    ),
+    click.option(
+        "--channels", type=click.Choice(get_args(Channels)), help="What the backbone is given.  [default: the backbone's own]"
+    ),
 )
 
 decode_options = together(

@@ -34,6 +34,7 @@ from ffe.report.search_page import write_page
 from ffe.report.values import Page, coverage_of, pictures_of, suspects_of, title_of
 from ffe.specs import AugmentSpec, spec_differences
 from ffe.store.reader import FeatureStore
+from ffe.wording.input_text import resizing_text
 from ffe.wording.results import answered_text, parameters_text
 
 log = logging.getLogger("ffe")
@@ -206,6 +207,7 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
             facts={
                 "model": str(predictor.bundle.path),
                 "backbone": f"{manifest.spec.backbone.name} at {height}x{width}",
+                **({"pictures": text} if (text := resizing_text(manifest.spec.preprocess)) else {}),
                 "head": f"{manifest.head.name} ({parameters_text(manifest.head.parameters)})",
                 "photos": f"{len(labels):,}",
                 **({"known from training": f"{result.seen:,}, so the scores are too good"} if result.seen else {}),

@@ -61,7 +61,8 @@ def _with_scaling(model: Any, layout: str, preprocess: PreprocessSpec) -> Any:
     if mode == "caffe":
         scaling.reverse_channels().mean(list(CAFFE_BGR_MEAN))
     elif mode == "tf":
-        scaling.mean([127.5] * 3).scale([127.5] * 3)
+        half = [127.5] * (1 if preprocess.channels == "gray" else 3)
+        scaling.mean(half).scale(half)
     elif mode == "torch":
         mean, deviation = (np.asarray(values) * 255 for values in (TORCH_RGB_MEAN, TORCH_RGB_STD))
         scaling.mean(mean.tolist()).scale(deviation.tolist())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.backbones.registry import source_of
-from ffe.backbones.resolve import make_spec, weights_of
+from ffe.backbones.resolve import make_spec, refuse_changes, weights_of
 from ffe.backbones.trained import is_model_file
 from ffe.backbones.weights import Weights
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
@@ -24,7 +26,19 @@ from ffe.extraction.batch_size import check_batch
 from ffe.extraction.views import check_trains, requested_views
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import ImageRecord, Scan, scan
-from ffe.specs import AugmentSpec, Compression, Decode, ExtractSpec, Precision, StoredDtype, ViewsSpec, spec_differences
+from ffe.specs import (
+    AugmentSpec,
+    Channels,
+    Compression,
+    Decode,
+    ExtractSpec,
+    Interpolation,
+    Precision,
+    Resize,
+    StoredDtype,
+    ViewsSpec,
+    spec_differences,
+)
 from ffe.store.compression import filter_options
 from ffe.store.journal_records import journal_model, read_records
 from ffe.store.reader import FeatureStore
@@ -43,6 +57,12 @@ class ExtractOptions:
     size: int | tuple[int, int] | None = None
     weights: str = "imagenet"
     layer: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    resize: Resize | None = None
+    crop: float | None = None
+    interpolation: Interpolation | None = None
+    channels: Channels | None = None
     engine: str = "auto"
     precision: Precision | None = None
     like: str | os.PathLike[str] | None = None
@@ -61,7 +81,18 @@ class ExtractOptions:
     augment: str | AugmentSpec | None = None
     limits: Limits = field(init=False)
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Fields of the ``PreprocessSpec`` that the user names."""
+        names = ("mean", "std", "resize", "crop", "interpolation", "channels")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
     def __post_init__(self) -> None:
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            if numbers is not None and not all(isinstance(n, (int, float)) and 0 <= n <= 1 for n in numbers):
+                raise SpecError(
+                    f"{name} is {','.join(map(str, numbers))}, but must be of values from 0 to 1; divide by 255 what is of bytes."
+                )
         for name, path in (("source", self.source), ("output", self.output)):
             if not isinstance(path, (str, os.PathLike)):
                 raise SpecError(f"{name} is {path!r}, but must be a path; give it as text or as a pathlib.Path.")
@@ -131,18 +162,29 @@ def _spec_and_weights(options: ExtractOptions, own: ExtractSpec | None, download
     precision, dtype, decode = options.precision or "float32", options.dtype or "float32", options.decode or "exact"
     if own is None or named:
         return make_spec(
-            options.backbone, options.size, options.weights, options.layer, precision, dtype, decode, download=download
+            options.backbone,
+            options.size,
+            options.weights,
+            options.layer,
+            precision,
+            dtype,
+            decode,
+            changes=options.changes,
+            download=download,
         )
+    keras = source_of(own.backbone.name) is None
+    if keras:
+        refuse_changes(own.backbone.name, options.changes)
     weights = weights_of(own, options.weights, download=download)
     side = options.size or own.preprocess.size
     size = (side, side) if isinstance(side, int) else side
     spec = ExtractSpec(
         replace(own.backbone, layer=options.layer or own.backbone.layer),
-        replace(own.preprocess, size=size, decode=options.decode or own.preprocess.decode),
+        replace(own.preprocess, size=size, decode=options.decode or own.preprocess.decode, **options.changes),
         options.precision or own.precision,
         options.dtype or own.dtype,
     )
-    if source_of(own.backbone.name) is None:
+    if keras:
         check_size(find(own.backbone.name), spec.preprocess.size)
     usual = find(DEFAULT)
     if spec == own and (own.backbone.name, *size) != (DEFAULT, usual.size, usual.size):

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ffe.extraction.request import ExtractOptions, existing_quantized, make_job
 from ffe.extraction.stage_times import Computed, Progress, Stages, no_progress
 from ffe.extraction.throughput_log import remember
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.specs import AugmentSpec, Compression, Decode, Precision, StoredDtype, ViewsSpec
+from ffe.specs import AugmentSpec, Channels, Compression, Decode, Interpolation, Precision, Resize, StoredDtype, ViewsSpec
 from ffe.store.disk_space import explain_full_disk
 from ffe.store.journal import Journal
 
@@ -92,6 +92,12 @@ def extract(
     size: int | tuple[int, int] | None = None,
     weights: str = "imagenet",
     layer: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: Resize | None = None,
+    crop: float | None = None,
+    interpolation: Interpolation | None = None,
+    channels: Channels | None = None,
     engine: str = "auto",
     precision: Precision | None = None,
     like: str | os.PathLike[str] | None = None,
@@ -126,6 +132,14 @@ def extract(
         size: input side, or (height, width), in pixels; None = the backbone's default.
         weights: ``imagenet``, ``random`` (untrained), or the path of a Keras weights file.
         layer: name of the layer whose output is taken; None = the last.
+        mean, std: of the values in [0, 1], one number for each channel that the backbone is given: they
+            become 0 and 1. Like the five that follow, None = what the backbone's own library says, and
+            refused for a backbone of Keras.
+        resize: ``stretch`` the picture, bring its ``shortest`` side to the size and cut the longer one,
+            or its ``longest`` side and fill what is missing.
+        crop: share of the sides that is cut out at the centre, in [0.01, 1]; 1 = no such cut.
+        interpolation: the filter: ``bilinear``, ``bicubic``, ``lanczos`` or ``nearest``, Pillow's.
+        channels: what the backbone is given: ``rgb``, ``bgr``, or one channel, ``gray``.
         engine: ``auto``, ``keras`` or ``openvino``; auto takes Keras where there
             is a GPU, and OpenVINO elsewhere.
         precision: ``float32`` (the default); ``int8`` for a CPU, quantised on a sample of these

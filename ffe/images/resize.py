@@ -35,19 +35,24 @@ _ZEROS = {
 }
 
 
+def goal(spec: PreprocessSpec) -> tuple[int, int]:
+    """Return the (height, width) that a picture is stretched to, has to cover, or to fit into, before the centre is cut out."""
+    return math.floor(spec.size[0] / (spec.crop or 1)), math.floor(spec.size[1] / (spec.crop or 1))
+
+
 def resized_size(full: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
     """Return the (height, width) that a whole picture of (height, width) is brought to, before anything is cut off or filled."""
     height, width = full
-    goal = math.floor(spec.size[0] / (spec.crop or 1)), math.floor(spec.size[1] / (spec.crop or 1))
+    tall, wide = goal(spec)
     if spec.resize is None:
-        return goal
-    if spec.resize == "shortest" and goal[0] == goal[1]:
-        long = int(goal[0] * max(full) / min(full))
-        return (goal[0], long) if height <= width else (long, goal[0])
+        return tall, wide
+    if spec.resize == "shortest" and tall == wide:
+        long = int(tall * max(full) / min(full))
+        return (tall, long) if height <= width else (long, tall)
     if spec.resize == "longest" and spec.placement == "huggingface":
-        scale = min(goal[0] / height, goal[1] / width)
+        scale = min(tall / height, wide / width)
         return max(1, int(height * scale)), max(1, int(width * scale))
-    ratio = (min if spec.resize == "shortest" else max)(height / goal[0], width / goal[1])
+    ratio = (min if spec.resize == "shortest" else max)(height / tall, width / wide)
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 

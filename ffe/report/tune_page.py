@@ -25,6 +25,7 @@ from ffe.store.reader import FeatureStore
 from ffe.tuning.learning_curve_fits import measure_learning_curve
 from ffe.tuning.problem import Problem
 from ffe.tuning.tune_result import TuneResult
+from ffe.wording.input_text import resizing_text
 from ffe.wording.results import METRIC_NAMES, answered_text, comparison_text, leak_text, parameters_text, trained_views_text
 
 log = logging.getLogger("ffe")
@@ -115,6 +116,7 @@ def _made(spec: SearchSpec, store: FeatureStore, problem: Problem, result: TuneR
         "photos": store.source,
         "feature file": str(store.path),
         "backbone": f"{store.spec.backbone.name}, {store.spec.precision}, {store.spec.preprocess.decode} decoding",
+        "pictures": resizing_text(store.spec.preprocess) or None,
         "spec digest": store.spec_digest,
         "heads": ", ".join(spec.heads),
         "trials": f"{len(result.leaderboard):,}",

@@ -25,6 +25,7 @@ from ffe.engines.model_cache import cache_folder
 from ffe.engines.quantize import fidelity_of, leave_one_out_accuracy, quantized_for
 from ffe.errors import BundleError, EngineError, ModelMismatchError, SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.run import extract
+from ffe.images.decode import decode
 from ffe.images.drawings import draw
 from ffe.images.limits import Limits
 from ffe.images.sources import ImageRecord, scan
@@ -72,8 +73,6 @@ def test_the_model_travels_in_the_store(store: Path, pictures: Path) -> None:
         assert file.spec.precision == "int8"
         assert file.spec.quantized_sha256 == quantized.sha256
         engine = open_engine(file.spec, random_weights(), quantized=quantized)
-        from ffe.images.decode import decode
-
         pixels = np.stack([decode((pictures / path).read_bytes(), PreprocessSpec((32, 32), "none")) for path in file.paths[:8]])
         np.testing.assert_array_equal(engine.extract(pixels), file.features(np.arange(8)))
     with h5py.File(store) as plain:
@@ -389,3 +388,11 @@ def test_leave_one_out_is_what_it_says() -> None:
         right += np.unique(labels)[fitted.predict(with_one[i : i + 1]).argmax()] == labels[i]
     assert leave_one_out_accuracy(features, labels) == pytest.approx(right / 36)
     assert 0.4 < right / 36 < 1
+
+
+def test_the_sample_is_prepared_as_the_images_are(pictures: Path) -> None:
+    """But decoded exactly, so that the model serves both ways of decoding."""
+    wanted = PreprocessSpec((32, 32), "none", "bicubic", resize="shortest", crop=0.8)
+    records = records_of(pictures)
+    sample, _ = quantize._sample(records, wanted, Limits())
+    np.testing.assert_array_equal(sample, [decode(record.file.read_bytes(), wanted) for record in records])
