@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -38,6 +39,12 @@ class FeatureLayout:
     def channels(self) -> int:
         """Values that are left of a row where each part is averaged over its grid."""
         return sum(part.channels for part in self.parts)
+
+    @property
+    def columns(self) -> list[slice]:
+        """Where each part lies in a row."""
+        ends = list(itertools.accumulate(part.dims for part in self.parts))
+        return [slice(end - part.dims, end) for part, end in zip(self.parts, ends, strict=True)]
 
     @property
     def grid(self) -> tuple[int, int, int] | None:

@@ -32,7 +32,7 @@ from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.heads import HEADS, find_head
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.search_space import complete
-from ffe.heads.transform import poolings_searched
+from ffe.heads.transform import PARTS, poolings_searched
 from ffe.report.tune_page import write_report
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.splits.holdout import TEST
@@ -199,14 +199,20 @@ def train(
     Raises:
         StoreError, DataError, HeadError, WeightsError, BundleError, ReportError, SpecError: before the fit starts.
     """
-    complete(find_head(head).space, settings or {}, head)
+    complete(find_head(head).space, _known_early(settings or {}), head)
     return _run(TuneOptions.of({**locals(), "heads": (head,), "trials": 1, "searched": False}))
+
+
+def _known_early(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what only the feature file can tell: which parts there are."""
+    return {name: value for name, value in settings.items() if name != PARTS.name}
 
 
 def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
     """Make sure that there are such heads, that some head has each parameter that is set, and that the values fit."""
     spaces = {head: find_head(head).space for head in heads}
     names = {head: [parameter.name for parameter in space] for head, space in spaces.items()}
+    settings = _known_early(settings)
     for name in settings:
         if not any(name in known for known in names.values()):
             known = "; ".join(f"{head} has {', '.join(names[head])}" for head in heads)

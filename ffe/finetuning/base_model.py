@@ -30,7 +30,7 @@ from ffe.finetuning.prefetch import BatchSource
 from ffe.finetuning.training_options import FinetuneOptions
 from ffe.heads.base import FitData, Head
 from ffe.heads.ensemble import head_class
-from ffe.heads.transform import averaged, pooled_dims
+from ffe.heads.transform import averaged
 from ffe.images.limits import Limits
 from ffe.predictor import Predictor
 from ffe.specs import ExtractSpec
@@ -102,7 +102,7 @@ def prepare_model(
     spec = options.spec
     manifest, head, factor = base.bundle.manifest, base.head, base.bundle.manifest.temperature
     used = np.flatnonzero(images.labels >= 0)
-    mapped = empty_array((len(images), pooled_dims(head.map.pooling, manifest.layout)))
+    mapped = empty_array((len(images), head.map.dims))
     pooled = np.empty((len(images), manifest.layout.channels), np.float32)
     for rows, features in features_of(above, source, used):
         mapped[rows] = head.map.rowwise(features)

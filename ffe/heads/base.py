@@ -10,7 +10,7 @@ import numpy as np
 
 from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.search_space import Parameter
-from ffe.heads.transform import FeatureMap, poolings_searched
+from ffe.heads.transform import FeatureMap, poolings_searched, space_of
 
 Settings = dict[str, Any]
 
@@ -126,7 +126,13 @@ class Head:
     @classmethod
     def first_trials(cls, rows: int, layout: FeatureLayout) -> list[Settings]:
         """Return sets of parameters to begin a search of so many rows with, in order; what they leave out keeps its default."""
-        return [{}, *({"pooling": pooling} for pooling in poolings_searched(rows, layout))]
+        single = [{"parts": str(1 + i)} for i in range(len(layout.parts))] if len(layout.parts) > 1 else []
+        return [{}, *({"pooling": pooling} for pooling in poolings_searched(rows, layout)), *single]
+
+    @classmethod
+    def space_for(cls, layout: FeatureLayout) -> tuple[Parameter, ...]:
+        """Return ``space`` as it is for features of a layout."""
+        return space_of(cls.space, layout)
 
     @classmethod
     def fit_seconds(cls, size: SearchSize) -> float:

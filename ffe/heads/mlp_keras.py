@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ffe.base.feature_layout import Part
 from ffe.base.forks import check_tensorflow
 from ffe.heads.base import FitData
 from ffe.heads.mlp import Layers, Orders, initial_layers, network_of
-from ffe.heads.transform import FeatureMap
+from ffe.heads.transform import LEAST_GEM, FeatureMap, views_of
 
 if TYPE_CHECKING:
     import keras
@@ -80,26 +81,44 @@ def as_keras_model(feature_map: FeatureMap, layers: Layers) -> keras.Model:
     return keras.Model(inputs, outputs, name="ffe_head")
 
 
+def _pooled(x: keras.KerasTensor, part: Part, views: Sequence[str]) -> keras.KerasTensor:
+    """Pool symbolic features (N, part.dims) as a map does."""
+    import keras
+
+    tokens = keras.layers.Reshape((-1, part.channels))(x)
+    cells, found = (tokens[:, part.prefix :] if part.prefix else tokens), []
+    for view in views:
+        if view == "mean":
+            found.append(keras.layers.GlobalAveragePooling1D()(cells))
+        elif view == "max":
+            found.append(keras.layers.GlobalMaxPooling1D()(cells))
+        elif view == "cls":
+            found.append(tokens[:, 0])
+        else:
+            found.append(keras.ops.mean(keras.ops.maximum(cells, LEAST_GEM) ** 3, axis=1) ** (1 / 3))
+    return found[0] if len(found) == 1 else keras.layers.Concatenate()(found)
+
+
 def map_features(x: keras.KerasTensor, feature_map: FeatureMap) -> keras.KerasTensor:
     """Do with symbolic features (N, D) what a fitted map does; what it has learnt is constant, not to be trained."""
     import keras
 
     ops = keras.ops
-    if feature_map.pooling != "flat":
-        cells = keras.layers.Reshape((-1, feature_map.layout.channels))(x)
-        parts = []
-        if feature_map.pooling in {"avg", "avgmax"}:
-            parts.append(keras.layers.GlobalAveragePooling1D()(cells))
-        if feature_map.pooling in {"max", "avgmax"}:
-            parts.append(keras.layers.GlobalMaxPooling1D()(cells))
-        x = parts[0] if len(parts) == 1 else keras.layers.Concatenate()(parts)
-    if feature_map.scaling == "sqrt_l2":
-        size = ops.abs(x)
-        steep = size < _STEEP  # no gradient there: it would be infinite at 0, which features after a ReLU often are
-        root = ops.where(steep, ops.sqrt(ops.stop_gradient(size)), ops.sqrt(ops.where(steep, ops.ones_like(size), size)))
-        x = ops.sign(x) * root
-    if feature_map.scaling in {"l2", "sqrt_l2"}:
-        x = x / ops.sqrt(ops.maximum(ops.sum(x * x, axis=1, keepdims=True), 1e-24))
+    parts = []
+    for part, columns in feature_map.columns():
+        own = x if part.dims == feature_map.layout.dims else x[:, columns]
+        if feature_map.pooling != "flat":
+            own = _pooled(own, part, views_of(feature_map.pooling, part))
+        if feature_map.scaling == "sqrt_l2":
+            size = ops.abs(own)
+            steep = size < _STEEP  # no gradient there: it would be infinite at 0, which features after a ReLU often are
+            root = ops.where(steep, ops.sqrt(ops.stop_gradient(size)), ops.sqrt(ops.where(steep, ops.ones_like(size), size)))
+            own = ops.sign(own) * root
+        if feature_map.scaling in {"l2", "sqrt_l2"}:
+            own = own / ops.sqrt(ops.maximum(ops.sum(own * own, axis=1, keepdims=True), 1e-24))
+            own = own * feature_map.weight if feature_map.weight < 1 else own
+        parts.append(own)
+    x = parts[0] if len(parts) == 1 else keras.layers.Concatenate()(parts)
     learnt = feature_map.arrays()
     if "mean" in learnt:
         x = keras.layers.Normalization(mean=learnt["mean"], variance=np.square(learnt["scale"]))(x)

@@ -57,12 +57,15 @@ class SvmHead(Head):
     def first_trials(cls, rows: int, layout: FeatureLayout) -> list[Settings]:
         """Add to the defaults a coarse grid for each map, chosen on the photos of ``tests/benchmarks/bench_search.py``."""
         poolings = poolings_searched(rows, layout)
+        first = super().first_trials(rows, layout)
+        single = _kernels([{**settings, "scaling": "sqrt_l2"} for settings in first if "parts" in settings])
         if rows > EXACT_ROWS:
-            return [{}, {"pooling": "avgmax"}, *_kernels([p for p in ("avg", "avgmax") if p in poolings], ("sqrt_l2",))]
-        pooled = [pooling for pooling in poolings if pooling != "max"]
-        flat = ["flat"] if is_flat_by_kernel(rows, layout) else []
-        every = [*_kernels(pooled, ("sqrt_l2", "l2", "standard")), *_kernels(flat, ("sqrt_l2", "l2"))]
-        return [*super().first_trials(rows, layout), *every]
+            few = [{"pooling": pooling} for pooling in ("avg", "avgmax", "cls", "cls+mean") if pooling in poolings]
+            return [{}, *few, *_kernels([{**each, "scaling": "sqrt_l2"} for each in few]), *single]
+        pooled = [pooling for pooling in poolings if pooling not in {"max", "gem"}]
+        maps = [*itertools.product(pooled, ("sqrt_l2", "l2", "standard"))]
+        maps += itertools.product(["flat"] if is_flat_by_kernel(rows, layout) else [], ("sqrt_l2", "l2"))
+        return [*first, *_kernels([{"pooling": pooling, "scaling": scaling} for pooling, scaling in maps]), *single]
 
     @classmethod
     def fit_seconds(cls, size: SearchSize) -> float:
@@ -154,13 +157,12 @@ class SvmHead(Head):
             )
 
 
-def _kernels(poolings: Sequence[str], scalings: Sequence[str]) -> list[Settings]:
-    """Return a coarse grid of machines for each pair of pooling and scaling."""
+def _kernels(maps: Sequence[Settings]) -> list[Settings]:
+    """Return a coarse grid of machines for each map."""
     result: list[Settings] = []
-    for pooling, scaling in itertools.product(poolings, scalings):
-        shared = {"pooling": pooling, "scaling": scaling}
+    for shared in maps:
         result += [{**shared, "kernel": "rbf", "C": c, "gamma": gamma} for c, gamma in ((30.0, 0.1), (10.0, 0.3), (3.0, 1.0))]
-        result.append({**shared, "kernel": "linear", "C": 0.01 if scaling == "standard" else 1.0})
+        result.append({**shared, "kernel": "linear", "C": 0.01 if shared["scaling"] == "standard" else 1.0})
     return result
 
 

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
 from ffe.base.arrays import empty_array
-from ffe.base.feature_layout import FeatureLayout
+from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.errors import HeadError
 from ffe.heads.search_space import Parameter
 
-POOLING = Parameter("pooling", "avg", ("flat", "avg", "max", "avgmax"))
+_OF_GRIDS = ("flat", "avg", "max", "avgmax", "gem")
+_OF_TOKENS = ("flat", "cls", "mean", "cls+mean", "max", "gem")
+# what each pooling but ``flat`` takes of a part; side by side
+_VIEWS = {
+    "avg": ("mean",),
+    "max": ("max",),
+    "avgmax": ("mean", "max"),
+    "gem": ("gem",),
+    "cls": ("cls",),
+    "mean": ("mean",),
+    "cls+mean": ("cls", "mean"),
+}
+_NEEDS = {"avg": "a grid", "avgmax": "a grid", "cls": "a class token", "cls+mean": "a class token"}
+
+POOLING = Parameter("pooling", "avg", ("flat", *_VIEWS))
+PARTS = Parameter("parts", "all", ("all",))  # only where rows have several: all, or one, counted from 1; see ``space_of``
 SCALING = Parameter("scaling", "sqrt_l2", ("standard", "l2", "sqrt_l2", "none"))
 PCA = Parameter("pca", False, (False, True))
 COMPONENTS = Parameter("components", 128, (32, 64, 128, 256), when=("pca", (True,)))
@@ -22,28 +38,37 @@ FLAT_FEATURES = 16_384  # with more, or with more values in all, most trials poo
 FLAT_VALUES = 40_000_000  # rows times features
 FLAT_BY_KERNEL = 160_000_000  # ... where one matrix product is all that looks at them
 
+LEAST_GEM = 1e-6  # what smaller values count as in a generalised mean
+
 _TINY = np.float32(1e-12)
 _BLOCK_VALUES = 1 << 22  # values worked on at once, 16 MiB
 
 
 class FeatureMap:
-    """Pooling over the grid, then scaling, then PCA; fitted on training rows alone.
+    """Pooling over the grid or the tokens, then scaling, then PCA; fitted on training rows alone.
 
     What happens to each row by itself (pooling, L2 normalisation) needs no fitting,
     so a search does it once for all folds. What is learnt comes after it.
 
+    Several parts of a row are pooled and scaled each by itself, and stand side by
+    side: inner products of rows of length 1 are the mean of those of their parts,
+    and no part outweighs another that is shorter.
+
     ``sqrt_l2`` is the signed square root and L2 normalisation of Perronnin et
-    al. 2010 (Improving the Fisher kernel, ECCV). Takes the parameters of a head,
-    of which it reads its own, and the layout of the stored features.
+    al. 2010 (Improving the Fisher kernel, ECCV), ``gem`` the generalised mean with
+    p = 3 of Radenovic et al. 2019, https://arxiv.org/abs/1711.02512. Takes the
+    parameters of a head, of which it reads its own, and the layout of the stored
+    features.
     """
 
     def __init__(self, parameters: Mapping[str, Any], layout: FeatureLayout) -> None:
         self.pooling: str = parameters["pooling"]
-        if self.pooling not in poolings_of(layout):
-            raise HeadError(f"The pooling '{self.pooling}' needs features that lie in one grid; use pooling=flat.")
         self.scaling: str = parameters.get("scaling", "none")
         self.components: int | None = parameters.get("components")
         self.layout = layout
+        self.parts: str = parameters.get("parts", "all")
+        self._chosen = part_layout(layout, self.parts)
+        check_pooling(self.pooling, self._chosen if self.pooling in poolings_of(self._chosen) else layout)
         self.mean: np.ndarray | None = None
         self.scale: np.ndarray | None = None
         self._centre: np.ndarray | None = None
@@ -54,15 +79,37 @@ class FeatureMap:
         """Whether the map depends on the rows that it is fitted on."""
         return self.scaling == "standard" or self.components is not None
 
+    @property
+    def leaves_rows(self) -> bool:
+        """Whether ``rowwise`` returns rows as they are."""
+        return self.pooling == "flat" and self.scaling in {"none", "standard"} and self.parts == "all"
+
+    @property
+    def dims(self) -> int:
+        """Values of a row that ``rowwise`` has made: d."""
+        return pooled_dims(self.pooling, self._chosen)
+
     def rowwise(self, features: np.ndarray) -> np.ndarray:
-        """Do the half that needs no fitting: float32 (N, D) -> float32 (N, d), d = D, c or 2c; in blocks of rows."""
-        if self.pooling == "flat" and self.scaling in {"none", "standard"}:
+        """Do the half that needs no fitting: float32 (N, D) -> float32 (N, d), d = ``dims``; in blocks of rows."""
+        if self.leaves_rows:
             return features
-        result = empty_array((len(features), pooled_dims(self.pooling, self.layout)))
+        result = empty_array((len(features), self.dims))
         step = max(1, _BLOCK_VALUES // features.shape[1])
         for start in range(0, len(features), step):
-            result[start : start + step] = self._normalised(self._pool(features[start : start + step]))
+            rows = features[start : start + step]
+            pooled = [self._normalised(_pooled(rows[:, columns], part, self.pooling)) for part, columns in self.columns()]
+            result[start : start + step] = np.concatenate(pooled, axis=1)
         return result
+
+    def columns(self) -> list[tuple[Part, slice]]:
+        """Return the parts that count, and where each lies in a row."""
+        every = list(zip(self.layout.parts, self.layout.columns, strict=True))
+        return every if self.parts == "all" else [every[int(self.parts) - 1]]
+
+    @property
+    def weight(self) -> float:
+        """The length of each part of a row that is scaled to length 1 in all."""
+        return len(self._chosen.parts) ** -0.5
 
     def fit_rowwise(self, x: np.ndarray) -> Self:
         """Learn from what ``rowwise`` made of the training rows: float32 (N, d)."""
@@ -89,18 +136,9 @@ class FeatureMap:
             x = np.sign(x) * np.sqrt(np.abs(x))
         if self.scaling in {"l2", "sqrt_l2"}:
             x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), _TINY)
+            if self.weight < 1:
+                x *= np.float32(self.weight)
         return x
-
-    def _pool(self, features: np.ndarray) -> np.ndarray:
-        if self.pooling == "flat":
-            return features
-        cells = features.reshape(len(features), -1, self.layout.channels)
-        parts = []
-        if self.pooling in {"avg", "avgmax"}:
-            parts.append(cells.mean(axis=1, dtype=np.float32))
-        if self.pooling in {"max", "avgmax"}:
-            parts.append(cells.max(axis=1))
-        return np.concatenate(parts, axis=1)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what was learnt, float32: ``mean`` and ``scale`` (d,), ``centre`` (d,) and ``axes`` (d, components)."""
@@ -129,35 +167,98 @@ def size_in_bytes(arrays: Mapping[str, np.ndarray]) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
+def _pooled(features: np.ndarray, part: Part, pooling: str) -> np.ndarray:
+    """Return float32 (N, d) of the features of one part, float32 (N, part.dims)."""
+    if pooling == "flat":
+        return features
+    tokens = features.reshape(len(features), -1, part.channels)
+    cells, views = tokens[:, part.prefix :], []
+    for view in views_of(pooling, part):
+        if view == "mean":
+            views.append(cells.mean(axis=1, dtype=np.float32))
+        elif view == "max":
+            views.append(cells.max(axis=1))
+        elif view == "cls":
+            views.append(tokens[:, 0])
+        else:
+            clamped = np.maximum(cells, np.float32(LEAST_GEM))
+            views.append(np.cbrt((clamped * clamped * clamped).mean(axis=1, dtype=np.float32)))
+    return np.concatenate(views, axis=1)
+
+
+def views_of(pooling: str, part: Part) -> tuple[str, ...]:
+    """Return what a pooling takes of a part: ``mean``, ``max`` and ``gem`` of its grid, and ``cls``; side by side."""
+    views = tuple(view for view in _VIEWS[pooling] if view != "cls" or part.prefix)
+    return ("mean",) if views == ("gem",) and part.dims == part.channels else views  # a vector has nothing to pool
+
+
+def part_layout(layout: FeatureLayout, parts: str) -> FeatureLayout:
+    """Return the layout of those parts of a row that count: ``all``, or the number of one, from 1; else a HeadError."""
+    if parts == "all":
+        return layout
+    if not (parts.isdecimal() and 1 <= int(parts) <= len(layout.parts)):
+        raise HeadError(f"The features have no part {parts!r}: they are {layout}.")
+    return FeatureLayout((layout.parts[int(parts) - 1],))
+
+
 def poolings_of(layout: FeatureLayout) -> tuple[str, ...]:
-    """Return the poolings that rows of a layout have."""
-    return ("flat",) if layout.grid is None else POOLING.choices
+    """Return the poolings that rows of a layout have.
+
+    Beside tokens, a part that is a grid has those of tokens: without a class token, ``cls+mean`` is its mean.
+    """
+    tokens = [part.prefix > 0 for part in layout.parts]
+    if not any(tokens):
+        return _OF_GRIDS
+    return tuple(name for name in _OF_TOKENS if name != "cls" or all(tokens))
+
+
+def check_pooling(pooling: str, layout: FeatureLayout) -> None:
+    """Raise a HeadError where rows of a layout do not have a pooling."""
+    if pooling not in (have := poolings_of(layout)):
+        raise HeadError(
+            f"The pooling '{pooling}' needs {_NEEDS.get(pooling, 'tokens')}, but the features are {layout}; "
+            f"use {', '.join(have[:-1])} or {have[-1]}."
+        )
+
+
+def space_of(space: Sequence[Parameter], layout: FeatureLayout) -> tuple[Parameter, ...]:
+    """Return the parameters that a head has on rows of a layout: the default of ``pooling`` fits, and there may be ``parts``."""
+    found: list[Parameter] = []
+    for parameter in space:
+        if parameter.name == POOLING.name and parameter.default not in poolings_of(layout):
+            parameter = replace(parameter, default="cls+mean")
+        found.append(parameter)
+        if parameter.name == POOLING.name and len(layout.parts) > 1:
+            found.append(replace(PARTS, choices=("all", *(str(1 + i) for i in range(len(layout.parts))))))
+    return tuple(found)
 
 
 def pooled_dims(pooling: str, layout: FeatureLayout) -> int:
     """Return how many values of a row a pooling leaves."""
-    return {"flat": layout.dims, "avgmax": 2 * layout.channels}.get(pooling, layout.channels)
+    if pooling == "flat":
+        return layout.dims
+    return sum(len(views_of(pooling, part)) * part.channels for part in layout.parts)
 
 
 def averaged(features: np.ndarray, layout: FeatureLayout) -> np.ndarray:
     """Return float32 (N, C): rows float32 (N, D), each part averaged over its grid, side by side."""
-    means, start = [], 0
-    for part in layout.parts:
-        cells = features[:, start : start + part.dims].reshape(len(features), -1, part.channels)
-        means.append(cells[:, part.prefix :].mean(axis=1))
-        start += part.dims
+    every = zip(layout.parts, layout.columns, strict=True)
+    means = [
+        features[:, columns].reshape(len(features), -1, part.channels)[:, part.prefix :].mean(axis=1) for part, columns in every
+    ]
     return np.concatenate(means, axis=1)
 
 
 def poolings_searched(rows: int, layout: FeatureLayout) -> tuple[str, ...]:
-    """Return the poolings that a search of so many rows tries; a grid of one cell has nothing to pool.
+    """Return the poolings that a search of so many rows tries; vectors have nothing to pool, and ``gem`` is left to tokens.
 
     Many flat features are left to the first trials of heads with a kernel: they cost the others too much.
     """
     dims = layout.dims
-    if len(poolings_of(layout)) == 1 or dims == layout.channels:
+    if dims == layout.channels:
         return ("flat",)
-    pooled = ("avg", "max", "avgmax")
+    tokens = any(part.prefix for part in layout.parts)
+    pooled = tuple(name for name in poolings_of(layout) if name != "flat" and (tokens or name != "gem"))
     return pooled if dims > FLAT_FEATURES or rows * dims > FLAT_VALUES else ("flat", *pooled)
 
 

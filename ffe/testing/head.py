@@ -10,7 +10,7 @@ import pytest
 from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.base import FitData, Head
 from ffe.heads.search_space import complete
-from ffe.heads.transform import POOLING
+from ffe.heads.transform import poolings_of
 
 _GRID = (2, 3, 4)
 _LAYOUT = FeatureLayout.of_shape(_GRID)
@@ -163,7 +163,7 @@ class HeadContract:
         nothing = np.zeros_like(features)
         assert np.isfinite(self.fitted(nothing, labels).predict_proba(nothing)).all()
 
-    @pytest.mark.parametrize("pooling", POOLING.choices)
+    @pytest.mark.parametrize("pooling", poolings_of(_LAYOUT))
     def test_every_pooling_learns(self, pooling: str) -> None:
         """Each view of the grid is enough for rows that are told apart by channel."""
         head = self.fitted(*separable_rows(2, 25), pooling=pooling)

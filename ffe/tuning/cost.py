@@ -10,7 +10,7 @@ import numpy as np
 from ffe.base.system import cores
 from ffe.heads import find_head
 from ffe.heads.base import SearchSize
-from ffe.heads.transform import pooled_dims, poolings_searched
+from ffe.heads.transform import part_layout, pooled_dims, poolings_searched
 from ffe.specs import SearchSpec
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import trials_planned
@@ -32,8 +32,9 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     """Estimate time and memory of a search, from the number of rows and a short measurement of this machine."""
     rows, parts = int(np.mean([len(fit) for fit, _ in problem.parts])), len(problem.parts)
     count = len(problem.features)
-    poolings = (spec.fixed["pooling"],) if "pooling" in spec.fixed else poolings_searched(count, problem.layout)
-    dims = [pooled_dims(pooling, problem.layout) for pooling in poolings]
+    layout = part_layout(problem.layout, str(spec.fixed.get("parts", "all")))
+    poolings = (spec.fixed["pooling"],) if "pooling" in spec.fixed else poolings_searched(count, layout)
+    dims = [pooled_dims(pooling, layout) for pooling in poolings]
     size = SearchSize(
         rows=count,
         train_rows=len(problem.train),
@@ -50,7 +51,7 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     planned = trials_planned(problem, spec)
     needed = float(sum(each[name] * trials for name, trials in planned.items()))
     trials, seconds = (sum(planned.values()), needed) if spec.seconds is None else (None, spec.seconds)
-    pooled = 4 * count * sum(dims) + 8 * count * max(dims) // 4
+    pooled = 4 * count * sum(dims) * min(2, len(layout.parts)) + 8 * count * max(dims) // 4
     own = max(kind.search_bytes(size) for kind in heads.values())  # Gram matrices are shared
     return Cost(trials, seconds, problem.features.nbytes + pooled + own + (700 << 20), each)
 

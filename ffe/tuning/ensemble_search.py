@@ -19,9 +19,9 @@ def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -
     Members are the best trial of each head and pooling, in the order of the ranked
     trials; of the averages of the first 2, 3, ... ``spec.ensemble`` the best is taken.
     """
-    candidates: dict[tuple[str, str], Trial] = {}
+    candidates: dict[tuple[str, ...], Trial] = {}
     for trial in trials:
-        candidates.setdefault((trial.head, str(trial.parameters.get("pooling"))), trial)
+        candidates.setdefault((trial.head, *(str(trial.parameters.get(name)) for name in ("pooling", "parts"))), trial)
     chosen = list(candidates.values())[: spec.ensemble]
     labels = problem.labels[problem.scored]
     factors = [calibrate(trial.probabilities, labels, groups=problem.scored_groups).factor for trial in chosen]

@@ -27,19 +27,19 @@ class KernelCache:
 
     def rowwise(self, feature_map: FeatureMap) -> np.ndarray:
         """Return float32 (N, d): the half of the map that needs no fitting, of all rows."""
-        if feature_map.pooling == "flat" and feature_map.scaling in {"none", "standard"}:
+        if feature_map.leaves_rows:
             return self._features
         scaling = "none" if feature_map.scaling == "standard" else feature_map.scaling
-        return self._keep(("rows", feature_map.pooling, scaling), lambda: feature_map.rowwise(self._features))
+        return self._keep(("rows", feature_map.pooling, feature_map.parts, scaling), lambda: feature_map.rowwise(self._features))
 
     def products(self, feature_map: FeatureMap) -> np.ndarray:
         """Return the Gram matrix float64 (N, N) of ``rowwise``."""
-        key = ("products", feature_map.pooling, feature_map.scaling)
+        key = ("products", feature_map.pooling, feature_map.parts, feature_map.scaling)
         return self._keep(key, lambda: inner_products(self.rowwise(feature_map)))
 
     def row_sums(self, feature_map: FeatureMap) -> np.ndarray:
         """Return float64 (N,): the sum of each row of ``rowwise``."""
-        key = ("sums", feature_map.pooling, feature_map.scaling)
+        key = ("sums", feature_map.pooling, feature_map.parts, feature_map.scaling)
         return self._keep(key, lambda: self.rowwise(feature_map).sum(axis=1, dtype=np.float64))
 
     def _keep(self, key: tuple[Any, ...], make: Any) -> np.ndarray:

@@ -33,7 +33,7 @@ class ScoreRequest:
         """Yield what the sets do to features, each way once, with the positions of its sets."""
         groups: dict[tuple[Any, ...], list[int]] = {}
         for i, parameters in enumerate(self.sets):
-            groups.setdefault(tuple(parameters.get(name) for name in ("pooling", "scaling", "components")), []).append(i)
+            groups.setdefault(tuple(parameters.get(name) for name in ("pooling", "parts", "scaling", "components")), []).append(i)
         for positions in groups.values():
             yield FeatureMap(self.sets[positions[0]], self.problem.layout), positions
 

@@ -17,7 +17,7 @@ from ffe.heads.base import Head
 from ffe.heads.ensemble import head_class
 from ffe.heads.search_space import Parameter, active, complete
 from ffe.heads.svm import EXACT_ROWS
-from ffe.heads.transform import POOLING, poolings_searched
+from ffe.heads.transform import PARTS, POOLING, FeatureMap, poolings_searched
 from ffe.specs import SearchSpec
 from ffe.tuning.keras_tuner import TrialProposer, hyperband_trials
 from ffe.tuning.kernel_cache import KernelCache
@@ -87,16 +87,19 @@ class _HeadSearch:
         self.name, self._kind = name, find_head(name)
         self._problem = problem
         poolings = poolings_searched(len(problem.features), problem.layout)
-        names = {p.name for p in self._kind.space}
-        self._fixed = {key: value for key, value in spec.fixed.items() if key in names}
+        self._space = self._kind.space_for(problem.layout)
+        names = {p.name for p in self._space}
+        self._fixed = {key: value for key, value in spec.fixed.items() if key in names or key == PARTS.name}
         if "epochs" in names:
             self._fixed.setdefault("epochs", spec.epochs)
         if len(poolings) == 1:
             self._fixed.setdefault(POOLING.name, poolings[0])
-        self._fixed = complete(self._kind.space, self._fixed, name, fill=False)
+        self._fixed = complete(self._space, self._fixed, name, fill=False)
+        if POOLING.name in self._fixed:
+            FeatureMap(self._fixed, problem.layout)  # refuses what cannot be
         space = [
             dataclasses.replace(p, choices=poolings) if p.name == POOLING.name else p
-            for p in _left_to_search(self._kind.space, self._fixed)
+            for p in _left_to_search(self._space, self._fixed)
         ]
         first = self._first({p.name for p in space})
         epochs = int(self._fixed.get("epochs", spec.epochs))
@@ -128,10 +131,10 @@ class _HeadSearch:
     def _completed(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """Return a complete set; what is fixed is in it where it exists beside what was chosen."""
         known, values = {**self._fixed, **chosen}, dict[str, Any]()
-        for p in self._kind.space:
+        for p in self._space:
             if active(p, values):
                 values[p.name] = known.get(p.name, p.default)
-        return complete(self._kind.space, values, self.name)
+        return complete(self._space, values, self.name)
 
     def next_sets(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` complete sets of parameters."""
@@ -283,7 +286,7 @@ def score_once(
 ) -> Trial:
     """Cross-validate one set of parameters; defaults fill in what is missing; a HeadError where one does not fit."""
     kind, started = find_head(name), time.monotonic()
-    parameters = complete(kind.space, settings, name)
+    parameters = complete(kind.space_for(problem.layout), settings, name)
     (outcome,) = score_sets(name, problem, [parameters], spec.executions if kind.random else 1, spec.seed, cache)
     return scored_trial(problem, spec, name, parameters, outcome, time.monotonic() - started)
 
@@ -304,6 +307,8 @@ def best_of_each_head(trials: Sequence[Trial]) -> list[Trial]:
 def refit(problem: Problem, trial: Trial, seed: int) -> Head:
     """Fit the head of a trial on all training rows, with nothing left to find."""
     kind = head_class(trial.head)
-    head = kind(complete(kind.space, trial.parameters, trial.head) if kind.space else trial.parameters, problem.layout)
+    head = kind(
+        complete(kind.space_for(problem.layout), trial.parameters, trial.head) if kind.space else trial.parameters, problem.layout
+    )
     x = take_rows(head.map.rowwise(problem.features), problem.train)
     return head.fit_rowwise(x, problem.fit_data(problem.train, seed))

@@ -310,7 +310,10 @@ def test_what_is_set_is_not_searched(fake_store: Path, tmp_path: Path) -> None:
         ),
         (("C=many",), "The parameter 'C' cannot be 'many'; it takes 0.001 to 1000."),
         (("C=0",), "The parameter 'C' cannot be '0'; it takes 0.001 to 1000."),
-        (("pooling=sum",), "The parameter 'pooling' cannot be 'sum'; it takes flat, avg, max or avgmax."),
+        (
+            ("pooling=sum",),
+            "The parameter 'pooling' cannot be 'sum'; it takes flat, avg, max, avgmax, gem, cls, mean or cls+mean.",
+        ),
         (("trees=150",), "The parameter 'trees' cannot be '150'; it takes 100, 200 or 400."),
         (
             ("components=64",),
