@@ -15,8 +15,34 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "ffe"
 
 HEAVY = {
-    *("tensorflow", "keras", "sklearn", "h5py", "numpy", "PIL", "rich", "openvino", "matplotlib", "keras_tuner", "scipy"),
-    *("joblib", "cv2", "filelock", "simplejpeg", "nncf", "numba", "psutil", "platformdirs", "jinja2", "hdf5plugin", "isal"),
+    *(
+        "tensorflow",
+        "keras",
+        "sklearn",
+        "h5py",
+        "numpy",
+        "PIL",
+        "rich",
+        "openvino",
+        "matplotlib",
+        "keras_tuner",
+        "keras_hub",
+        "scipy",
+    ),
+    *(
+        "joblib",
+        "cv2",
+        "filelock",
+        "simplejpeg",
+        "nncf",
+        "numba",
+        "psutil",
+        "platformdirs",
+        "jinja2",
+        "hdf5plugin",
+        "isal",
+        "keras_hub",
+    ),
     *("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors"),
 }
 

@@ -68,7 +68,7 @@ def _with_weights(row: Backbone, spec: ExtractSpec, weights: Weights) -> keras.M
     finally:
         keras.config.set_dtype_policy(policy)
     if weights.path is None:
-        _fill_randomly(model)
+        fill_randomly(model)
     elif weights.path.suffix == TORCH_SUFFIX:
         lite0.load_weights(model, weights.path)
     else:
@@ -160,7 +160,7 @@ def _correct_efficientnet_input(model: keras.Model) -> None:
     layer.finalize_state()
 
 
-def _fill_randomly(model: keras.Model, seed: int = 0) -> None:
+def fill_randomly(model: keras.Model, seed: int = 0) -> None:
     """Give every kernel seeded He-normal values (He et al. 2015, https://arxiv.org/abs/1502.01852), equal on every Keras backend.
 
     They are drawn with numpy, and keyed by the position of the weight; all else keeps its constant start.

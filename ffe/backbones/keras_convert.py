@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -21,6 +22,20 @@ def convert_keras(model: Any, backbone: str, instead: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # OpenVINO calls the model with a list of one input
         try:
-            return import_openvino().convert_model(model)
+            converted = import_openvino().convert_model(model)
         except Exception as error:  # OpenVINO raises many kinds where it does not know a layer
             raise EngineError(f"OpenVINO cannot convert the backbone '{backbone}' ({one_line(error)}); use {instead}.") from error
+    return _without_ends(converted, len(model.outputs))
+
+
+def _without_ends(converted: Any, count: int) -> Any:
+    """Keep the outputs of a Keras model in its order: of several, OpenVINO adds what inside of it nothing uses."""
+    if len(converted.outputs) == count:
+        return converted
+    found = {}
+    for result in converted.get_results():
+        for name in result.input_value(0).get_names():
+            if (number := re.fullmatch(r"Identity(?:_(\d+))?:0", name)) is not None:
+                found[int(number[1] or 0)] = result
+    assert len(found) == count, sorted(found)
+    return import_openvino().Model([found[number] for number in sorted(found)], converted.get_parameters(), "backbone")

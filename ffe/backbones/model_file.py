@@ -48,7 +48,7 @@ def resolve(wish: Wish) -> tuple[BackboneSpec, PreprocessSpec, Weights]:
     else:
         model = read(path)
         found, metadata = input_of(model, path), metadata_of(model)
-    preprocess = _preprocess(path, found, metadata, wish)
+    preprocess = preprocess_of(path, found, metadata, wish)
     if path.suffix.lower() != ".keras":
         network_of(
             cut(model, path, found, preprocess.size, outputs_of(model, path, wish.layer)), path, found, preprocess.size, metadata
@@ -123,7 +123,7 @@ def _weights(path: Path) -> Weights:
     return Weights("file", digest, path)
 
 
-def _preprocess(path: Path, found: PictureInput, metadata: Mapping[str, Any], wish: Wish) -> PreprocessSpec:
+def preprocess_of(path: Path, found: PictureInput, metadata: Mapping[str, Any], wish: Wish) -> PreprocessSpec:
     """Return how pictures are prepared: as the user says, else the file; a BackboneError names what neither says."""
     said = {**preparation(metadata), **wish.changes}
     height, width = found.size

@@ -45,13 +45,17 @@ def random_weights(seed: int = 0) -> Weights:
 
 def needed_file(name: str) -> WeightsError:
     """Return the error for a backbone that came as a file, where that is not at hand, nor what ffe made of it."""
-    suffix = _SUFFIXES[name.partition(":")[0]]
-    return WeightsError(
-        f"The backbone '{name}' came as a file, which is needed again; pass the file with --weights model.{suffix}."
-    )
+    what, file = _CAME_AS[name.partition(":")[0]]
+    return WeightsError(f"The backbone '{name}' came as a {what}, which is needed again; pass the {what} with --weights {file}.")
 
 
-_SUFFIXES = {"onnx": "onnx", "openvino": "xml", "keras": "keras"}  # of files that are a backbone, by how its name begins
+# what a backbone was before it was converted, by how its name begins
+_CAME_AS = {
+    "onnx": ("file", "model.onnx"),
+    "openvino": ("file", "model.xml"),
+    "keras": ("file", "model.keras"),
+    "keras-hub": ("preset", "FOLDER"),
+}
 
 
 def candidates(row: Backbone, size: tuple[int, int]) -> list[Path]:

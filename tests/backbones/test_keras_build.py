@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ffe.backbones.catalog import find
-from ffe.backbones.keras_build import _fill_randomly, build
+from ffe.backbones.keras_build import build, fill_randomly
 from ffe.backbones.safe_load import load_model
 from ffe.backbones.weights import Weights, random_weights
 from ffe.base.digests import file_digest
@@ -58,7 +58,7 @@ def test_random_weights_are_the_same_in_every_build() -> None:
 def test_random_weights_depend_on_the_seed() -> None:
     model = random_build()
     before = model.get_weights()[0].copy()
-    _fill_randomly(model, seed=1)
+    fill_randomly(model, seed=1)
     assert np.abs(model.get_weights()[0] - before).max() > 0.1
 
 
@@ -96,7 +96,7 @@ def test_size_that_is_too_small() -> None:
 def test_weights_come_from_the_file(tmp_path: Path) -> None:
     """Both the format that ffe names and the one that Keras downloads; with one seed they would equal the random ones."""
     model = random_build()
-    _fill_randomly(model, seed=5)
+    fill_randomly(model, seed=5)
     expected = run(model, IMAGES)
     old = saved(model, tmp_path / "mobilenet_2_5_224_tf_no_top.h5")
     model.save_weights(tmp_path / "mine.weights.h5")
@@ -149,7 +149,7 @@ def test_efficientnet_from_a_file_equals_keras_own_imagenet(tmp_path: Path, monk
     from keras.src.utils import file_utils
 
     model = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
-    _fill_randomly(model, seed=3)
+    fill_randomly(model, seed=3)
     normalisation = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
     normalisation.adapt_mean.assign(np.asarray([0.485, 0.456, 0.406], np.float32))
     normalisation.adapt_variance.assign(np.asarray([0.229, 0.224, 0.225], np.float32))

@@ -159,7 +159,7 @@ def test_pictures_that_are_too_large_for_the_memory(pictures: Path, tmp_path: Pa
 def test_a_layer_that_is_not_there_is_refused_before_anything_is_read(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ffe.backbones.keras_build._fill_randomly", _raising(AssertionError("no weights are made")))
+    monkeypatch.setattr("ffe.backbones.keras_build.fill_randomly", _raising(AssertionError("no weights are made")))
     sentence = (
         r"^The backbone 'mobilenet_0\.25' has no layer 'conv_pw_13_rel'; its last layers are .* Did you mean 'conv_pw_13_relu'\?$"
     )

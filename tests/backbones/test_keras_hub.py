@@ -1,0 +1,108 @@
+"""The backbones of keras-hub: what is said where it is not installed, and, where it is, that they give what Keras gives."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffe.backbones.resolve import make_spec, weights_of
+from ffe.engines.factory import float_model, open_engine
+from ffe.engines.openvino import OpenVinoEngine
+from ffe.errors import BackboneError, WeightsError
+
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+PIXELS = np.random.default_rng(3).integers(0, 256, (5, 64, 64, 3), np.uint8)
+
+
+def test_without_keras_hub_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "keras_hub" else found(name))
+    with pytest.raises(BackboneError) as error:
+        make_spec("keras-hub:vit_base_patch16_224_imagenet")
+    assert str(error.value) == (
+        "The backbone 'keras-hub:vit_base_patch16_224_imagenet' needs the package keras-hub, which is not installed; "
+        "install it with 'pip install keras-hub'."
+    )
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Path:
+    """A folder with a small vision transformer, as keras-hub saves it."""
+    hub = pytest.importorskip("keras_hub")
+    size = {"image_shape": (64, 64, 3), "patch_size": (16, 16)}
+    model = hub.models.ViTBackbone(**size, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64)
+    model.save_to_preset(str(tmp_path / "vit"))
+    return tmp_path / "vit"
+
+
+def keras_features(folder: Path) -> np.ndarray:
+    import keras
+    import keras_hub
+
+    model = keras_hub.models.Backbone.from_preset(str(folder))
+    return np.asarray(keras.ops.convert_to_numpy(model(PIXELS.astype(np.float32) / 127.5 - 1))).reshape(5, -1)
+
+
+def test_a_preset_gives_what_keras_gives(preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "cache"))
+    spec, weights = make_spec(f"keras-hub:{preset}", changes=HALF)
+    model = float_model(spec, weights)
+    assert model.record["layout"] == [[4, 4, 32, 1]]
+    expected = keras_features(preset)
+    found = OpenVinoEngine(model).extract(PIXELS)
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert str(preset) not in spec.backbone.name
+    layers = "vit_patching_and_embedding,vit_encoder"
+    both = OpenVinoEngine(float_model(*make_spec(f"keras-hub:{preset}", layer=layers, changes=HALF)))
+    np.testing.assert_allclose(both.extract(PIXELS)[:, found.shape[1] :], found, atol=1e-5)
+    again = weights_of(spec)  # without the folder
+    np.testing.assert_array_equal(open_engine(spec, again).extract(PIXELS), found)
+    assert weights_of(spec, str(preset)).path is not None
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "other"))
+    with pytest.raises(WeightsError) as error:
+        float_model(spec, again)
+    assert str(error.value) == (
+        f"The backbone '{spec.backbone.name}' came as a preset, which is needed again; pass the preset with --weights FOLDER."
+    )
+
+
+def test_random_weights_are_seeded(preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = []
+    for name in ("a", "b"):
+        monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / name))
+        digests.append(float_model(*make_spec(f"keras-hub:{preset}", weights="random", changes=HALF)).sha256)
+    assert digests[0] == digests[1]
+
+
+def test_how_pictures_are_prepared_is_read_or_asked_for(preset: Path) -> None:
+    with pytest.raises(BackboneError, match=r"name --mean and --std, for example"):
+        make_spec(f"keras-hub:{preset}")
+    converter = {"image_size": [64, 64], "scale": 1 / 127.5, "offset": -1, "interpolation": "bicubic"}
+    (preset / "image_converter.json").write_text(json.dumps({"config": {**converter, "crop_to_aspect_ratio": False}}))
+    preprocess = make_spec(f"keras-hub:{preset}")[0].preprocess
+    assert (preprocess.mean, preprocess.std) == (pytest.approx((0.5,) * 3), pytest.approx((0.5,) * 3))
+    assert (preprocess.interpolation, preprocess.resize, preprocess.size) == ("bicubic", None, (64, 64))
+
+
+def test_what_cannot_be_had_is_said(preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kaggle"))
+    with pytest.raises(BackboneError, match=r"keras-hub has no preset 'resnet_18_imagene'; .* Did you mean 'keras-hub:resnet_"):
+        make_spec("keras-hub:resnet_18_imagene")
+    with pytest.raises(WeightsError, match=r"'resnet_18_imagenet' of keras-hub is not on this machine \(it is not to be"):
+        make_spec("keras-hub:resnet_18_imagenet", download=False)
+    with pytest.raises(BackboneError, match="takes pictures of 64x64 pixels and no others"):
+        make_spec(f"keras-hub:{preset}", 32, changes=HALF)
+    with pytest.raises(BackboneError, match="has no layer 'nothing'"):
+        make_spec(f"keras-hub:{preset}", layer="nothing", changes=HALF)
+    config = json.loads((preset / "config.json").read_text())
+    config["config"]["dtype"] = {"module": "os", "class_name": "system", "config": {}}
+    (preset / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BackboneError) as error:
+        make_spec(f"keras-hub:{preset}", changes=HALF)
+    assert str(error.value) == (
+        f"The preset in '{preset}' cannot be used: it names os.system, which is none of Keras's; save it again, or take another."
+    )
