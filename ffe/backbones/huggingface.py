@@ -139,7 +139,7 @@ def _remembered_folder(spec: BackboneSpec) -> _Place:
         if f"hf:{bytes_digest(canonical_json([place.digest(), spec.weights_sha256]))[:12]}" == spec.name:
             return place
     raise WeightsError(
-        f"The features were made by a model in a folder ({spec.name}), which {'is gone' if folder is None else 'has changed'}; "
+        f"The features were made by a model in a folder ({spec.name}), which is gone or has changed; "
         "give the folder as --backbone hf:FOLDER to 'ffe extract' once, so that it is known again."
     )
 

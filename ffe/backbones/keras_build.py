@@ -12,7 +12,7 @@ import numpy as np
 
 from ffe.backbones import lite0
 from ffe.backbones.catalog import FAKE, LITE0, Backbone, check_size, find
-from ffe.backbones.registry import source_of
+from ffe.backbones.registry import check_of_keras
 from ffe.backbones.trained import MODEL_SUFFIX, load_backbone
 from ffe.backbones.weights import IMAGENET, TORCH_SUFFIX, Weights
 from ffe.base.file_access import unopened
@@ -38,10 +38,7 @@ def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
     import keras
 
     name = spec.backbone.name
-    if source_of(name) is not None:
-        raise BackboneError(
-            f"The backbone '{name}' is none of Keras's, so it cannot be trained; take one that 'ffe backbones' lists."
-        )
+    check_of_keras(name, "it cannot be trained")
     row = find(name)
     check_size(row, spec.preprocess.size)
     keras.config.set_image_data_format("channels_last")

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, cast
 from ffe.backbones.weights import Weights
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.text import url_refusal
+from ffe.errors import BackboneError
 from ffe.specs import BackboneSpec, PreprocessSpec
 
 # how a name begins, and the module of this package that knows such backbones
@@ -65,6 +66,12 @@ class Source(Protocol):
 
     def to_openvino(self, backbone: BackboneSpec, size: tuple[int, int], weights: Weights) -> Network:
         """Build the network, and turn it into an OpenVINO model that is proven equal to it."""
+
+
+def check_of_keras(name: str, so: str) -> None:
+    """Raise a BackboneError if a backbone is none of Keras's, with what follows from that."""
+    if source_of(name) is not None:
+        raise BackboneError(f"The backbone '{name}' is none of Keras's, so {so}; take one that 'ffe backbones' lists.")
 
 
 def source_of(name: str) -> Source | None:

@@ -22,6 +22,7 @@ from unittest import mock
 import numpy as np
 
 from ffe.backbones.catalog import DEFAULT
+from ffe.backbones.registry import check_of_keras
 from ffe.backbones.resolve import make_spec
 from ffe.base.system import CACHE_VARIABLE
 from ffe.base.text import counted
@@ -148,6 +149,7 @@ def bench(
     At most ``photos`` of the source are taken (see ``ffe.extract``). The one-at-a-time way gets only ``slow_photos``, because
     it is slow; its seconds for all of them are reckoned from its start-up and its rate.
     """
+    check_of_keras(backbone, "it cannot be measured against Keras")
     spec, found = make_spec(backbone, size, weights)
     records = in_row_order(scan(source).records)[:photos]
     if len(records) < LEAST_SAMPLE:

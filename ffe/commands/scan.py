@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
+from ffe.backbones.registry import check_of_keras
 from ffe.base.output_file import check_output
 from ffe.dataset.advice import advise
 from ffe.dataset.scan_result import ClassCount, Dimensions, OtherEnding, ScanResult, SkippedFile, Spread, Twins
@@ -51,6 +52,7 @@ def scan(
         ReportError: the page cannot be written.
     """
     started = time.monotonic()
+    check_of_keras(backbone, "a scan does not know what it needs")
     row = find(backbone)
     side = PreprocessSpec((size, size) if isinstance(size, int) else size or (row.size, row.size), row.mode).size
     check_size(row, side)

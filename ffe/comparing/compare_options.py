@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.backbones.convnet import LEAST_SIZE
+from ffe.backbones.registry import check_of_keras
 from ffe.base.clock import Clock
 from ffe.comparing.roads import check_roads
 from ffe.errors import SpecError
@@ -94,6 +95,7 @@ def _backbone_of(output: Path, backbone: str | None, size: int | tuple[int, int]
         backbone, size = (DEFAULT, size) if own is None else (own.backbone.name, size or own.preprocess.size)
         if own is not None and backbone != DEFAULT:
             log.info("the features in '%s' were made with the backbone %s: going on with that", output, backbone)
+    check_of_keras(backbone, "training cannot be compared with it")
     row = find(backbone)
     side = row.size if size is None else size
     height_width = (side, side) if isinstance(side, int) else side

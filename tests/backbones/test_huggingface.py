@@ -266,7 +266,7 @@ def test_a_folder_is_known_by_what_it_holds(folder_of: Callable[[str], Path], tm
     config = copy / "config.json"
     config.write_text(config.read_text().replace('"relu"', '"gelu"'))
     assert make_spec(f"hf:{copy}")[0].backbone.name != spec.backbone.name
-    with pytest.raises(WeightsError, match=rf"a model in a folder \({spec.backbone.name}\), which has changed; give"):
+    with pytest.raises(WeightsError, match=rf"a model in a folder \({spec.backbone.name}\), which is gone or has changed; give"):
         weights_of(spec)
     make_spec(f"hf:{folder}")
     assert weights_of(spec).path == (folder / "model.safetensors").resolve()

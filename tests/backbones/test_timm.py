@@ -108,12 +108,12 @@ def test_what_the_user_names_comes_first() -> None:
 
 
 def test_layers_lie_side_by_side() -> None:
-    spec, weights = make_spec("timm:vit_tiny_patch16_224", 32, "random", "blocks.0, norm")
-    assert float_model(spec, weights).record["layout"] == [[2, 2, 192, 1]] * 2
-    images = np.random.default_rng(3).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    spec, weights = make_spec("timm:vit_tiny_patch16_224", 64, "random", "blocks.0, norm")
+    assert float_model(spec, weights).record["layout"] == [[4, 4, 192, 1]] * 2
+    images = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), np.uint8)
     found = open_engine(spec, weights).extract(images)
-    last, weights = make_spec("timm:vit_tiny_patch16_224", 32, "random")
-    assert np.abs(found[:, 5 * 192 :] - open_engine(last, weights).extract(images)).max() <= 1e-4
+    last, weights = make_spec("timm:vit_tiny_patch16_224", 64, "random")
+    assert np.abs(found[:, 17 * 192 :] - open_engine(last, weights).extract(images)).max() <= 1e-4
     top, weights = make_spec(SMALL, 32, "random", "classifier")
     assert float_model(top, weights).record["layout"] == [1, 1, 1000]
 
@@ -148,6 +148,18 @@ def test_layers_lie_side_by_side() -> None:
 def test_what_cannot_be_had_is_said(wish: Wish, said: str) -> None:
     with pytest.raises(BackboneError, match=said):
         source.resolve(replace(wish, weights="random"))
+
+
+def test_what_needs_keras_is_refused_in_a_sentence(pictures: Path, tmp_path: Path) -> None:
+    from ffe.commands.bench import bench
+    from ffe.commands.compare import compare
+    from ffe.commands.scan import scan
+
+    for command, so in ((bench, "it cannot be measured against Keras"), (scan, "a scan does not know what it needs")):
+        with pytest.raises(BackboneError, match=f"^The backbone '{SMALL}' is none of Keras's, so {so}; take one that 'ffe"):
+            command(pictures, backbone=SMALL)  # type: ignore[operator]
+    with pytest.raises(BackboneError, match="is none of Keras's, so training cannot be compared with it; take"):
+        compare(pictures, tmp_path / "roads", backbone=SMALL)
 
 
 def test_it_cannot_be_trained_or_run_by_keras() -> None:
@@ -189,7 +201,7 @@ def doubled(model: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "classes"),
-    [("own.safetensors", 1000), ("five.safetensors", 5), ("none.safetensors", 0), ("own.pth", 1000), ("own.bin", 5)],
+    [("own.safetensors", 1000), ("none.safetensors", 0), ("five.pth", 5)],
 )
 def test_a_file_of_weights_gives_its_features(saved: Callable[[str, int], Path], name: str, classes: int) -> None:
     """The last layer is not needed, so a file may know other classes, or none."""
