@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from ffe.backbones import timm as source
 from ffe.backbones.keras_build import build as build_for_keras
@@ -20,12 +21,17 @@ from ffe.backbones.registry import Wish
 from ffe.backbones.resolve import make_spec, weights_of
 from ffe.backbones.torch_library import import_library
 from ffe.backbones.torch_weights import fill_randomly
+from ffe.backbones.weights import Weights
 from ffe.base.digests import file_digest
 from ffe.base.feature_layout import FeatureLayout, Part
+from ffe.cli import cli
+from ffe.commands.finetune import finetune
+from ffe.engines.base import Engine
 from ffe.engines.factory import float_model, open_engine
 from ffe.errors import BackboneError, EngineError, WeightsError
 from ffe.images.preprocess import preprocess
 from ffe.specs import ExtractSpec
+from ffe.testing import EngineContract
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 
@@ -88,6 +94,22 @@ def test_openvino_gives_what_timm_gives(name: str, side: int, axes: str, part: P
     assert spread > 0.05, "another picture, other features"
 
 
+class TestEngineOfTokens(EngineContract):
+    """A transformer keeps what an engine promises: its rows do not depend on their batch, to the bit."""
+
+    size = (64, 64)
+    tolerance = TOLERANCE
+
+    def make(self, batch_size: int) -> Engine:
+        return open_engine(*self.made(), batch_size=batch_size)
+
+    def made(self) -> tuple[ExtractSpec, Weights]:
+        return make_spec("timm:vit_tiny_patch16_224", 64, "random")
+
+    def spatial(self, images: np.ndarray) -> np.ndarray:
+        return theirs("vit_tiny_patch16_224", images, self.made()[0])
+
+
 def test_preprocessing_is_the_models_own() -> None:
     clip = make_spec("timm:vit_base_patch16_clip_224.openai", weights="random")[0].preprocess
     assert (clip.size, clip.mode, clip.interpolation) == ((224, 224), "normalize", "bicubic")
@@ -148,6 +170,39 @@ def test_layers_lie_side_by_side() -> None:
 def test_what_cannot_be_had_is_said(wish: Wish, said: str) -> None:
     with pytest.raises(BackboneError, match=said):
         source.resolve(replace(wish, weights="random"))
+
+
+def test_from_photos_to_answers_as_with_other_backbones(pictures: Path, tmp_path: Path) -> None:
+    """Dry run, int8, views, going on with the output's own backbone, checks, a model file, its answers."""
+
+    def ffe(*arguments: object) -> str:
+        done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    plain, quantised, views, model = (tmp_path / name for name in ("a.h5", "int8.h5", "views.h5", "m.ffe"))
+    chosen = ("--backbone", SMALL, "--size", 64, "--weights", "random")
+    assert "40 to compute" in ffe("extract", pictures, "-o", plain, *chosen, "--dry-run")
+    assert not plain.exists()
+    assert "40 rows, 40 computed" in ffe("extract", pictures, "-o", plain, *chosen)
+    again = ffe("extract", pictures, "-o", plain)
+    assert "40 rows, 0 computed" in again
+    assert f"was made with the backbone {SMALL} at 64x64: going on with that" in again
+    assert "4 rows computed again" in ffe("verify", plain, "--recompute", 4)
+    told = ffe("info", plain)
+    assert "1,344 features each (2x2x336)" in told
+    assert f"{SMALL}, RANDOM weights" in told
+    assert "int8 against float32" in ffe("extract", pictures, "-o", quantised, *chosen, "--precision", "int8")
+    assert "120 rows: 40 images with 2 views each" in ffe(
+        "extract", pictures, "-o", views, *chosen, "--views", 2, "--augment", "flip"
+    )
+    ffe("tune", quantised, "-o", model, "--heads", "logistic", "--trials", 2)
+    assert "golden pictures computed again" in ffe("verify", model)
+    ffe("train", plain, "-o", model, "--head", "logistic", "--overwrite")
+    assert "cat" in ffe("predict", model, next(pictures.rglob("*.png")))
+    assert f"{SMALL}, RANDOM weights" in ffe("info", model)
+    with pytest.raises(BackboneError, match="none of Keras's, so it cannot be trained; take one that 'ffe backbones' lists"):
+        finetune(pictures, tmp_path / "f.ffe", model=model, unfreeze="1")
 
 
 def test_what_needs_keras_is_refused_in_a_sentence(pictures: Path, tmp_path: Path) -> None:
