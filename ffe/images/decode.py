@@ -53,7 +53,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_WHOLE = (128, 128)  # of the copy that the fingerprint is taken from: four pixels for each of its boxes
 _FIRST_ON_ITS_SIDE = 5  # from here on height and width change places
 
 
@@ -206,7 +205,7 @@ def _lacks_its_end_alone(data: bytes) -> bool:
 def _decoded(
     data: bytes, kind: str, preprocess: PreprocessSpec, max_pixels: int, notes: list[str], *, cut: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the network is given, and the whole picture, stretched; both uint8 (H, W, 3)."""
+    """Return what the network is given, and a small copy of all of the picture, as ``ffe.images.resize.resized`` does."""
     data = checked(data, kind, max_pixels)
     if preprocess.decode == "fast" and kind == "JPEG" and (pixels := _decode_fast(data, preprocess, max_pixels)) is not None:
         return pixels
@@ -221,7 +220,7 @@ def _decoded(
                     notes.append(DARK)
                 method = _UPRIGHT.get(_orientation(image))
                 rgb = _to_rgb(image.transpose(method) if method is not None else image)
-                return _both(rgb, preprocess, rgb.size[::-1])
+                return resized(rgb, preprocess)
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
@@ -275,14 +274,6 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         raise DecodeError("unsupported", f"this version of Pillow reads no {kind} files; install a newer one") from error
 
 
-def _both(picture: Image.Image, preprocess: PreprocessSpec, full: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a network is given of an upright picture, and a small copy of all of it; the same where that is the whole."""
-    pixels = resized(picture, preprocess, full)
-    if preprocess.whole:
-        return pixels, pixels
-    return pixels, np.asarray(picture.resize(_WHOLE, Image.Resampling.BILINEAR, reducing_gap=2.0))
-
-
 def _decode_fast(data: bytes, preprocess: PreprocessSpec, max_pixels: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the pixels of a JPEG file by the short way, as ``_decoded`` does; None for whatever is odd about it."""
     from ffe.images.decode_fast import decode_reduced, shrunk
@@ -306,7 +297,7 @@ def _decode_fast(data: bytes, preprocess: PreprocessSpec, max_pixels: int) -> tu
                 pixels = np.asarray(Image.fromarray(pixels).transpose(method))
             return pixels, pixels
         picture = Image.fromarray(pixels)
-        return _both(picture if method is None else picture.transpose(method), preprocess, full)
+        return resized(picture if method is None else picture.transpose(method), preprocess, full)
     except ValueError:  # simplejpeg takes sound files only; Pillow says what to make of the others
         return None
     except Exception as error:  # OpenCV's own, and a want of memory: another way would give other pixels

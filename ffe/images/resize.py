@@ -26,6 +26,7 @@ _FILTERS = {
 # a picture is resized as a whole to so many pixels at most, or to so many times its size
 _MOST_PIXELS = 1 << 22
 _MOST_TIMES = 8
+_COPY = (128, 128)  # of a picture that is not resized as a whole
 # of the modes that have their own, in [0, 255]: the colour, RGB, that scaling turns into 0
 _ZEROS = {
     "none": (0.0, 0.0, 0.0),
@@ -56,28 +57,31 @@ def resized_size(full: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def resized(picture: Image.Image, spec: PreprocessSpec, full: tuple[int, int] | None = None) -> np.ndarray:
-    """Return what a network is given of a picture that stands upright, in RGB: uint8 (H, W, 3).
+def resized(picture: Image.Image, spec: PreprocessSpec, full: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a network is given of a picture that stands upright, in RGB, and a smaller copy of all of it.
 
-    ``full`` is the (height, width) of the picture in its file, if this is a smaller copy of it.
+    Both are uint8 (h, w, 3), and the same where nothing is cut off or filled. ``full`` is the (height, width) of the picture
+    in its file, if this is a smaller copy of it.
     """
     height, width = resized_size(full or (picture.height, picture.width), spec)
     top, rows, above = _window(height, spec.size[0], spec)
     left, columns, before = _window(width, spec.size[1], spec)
     filter_ = _FILTERS[spec.interpolation]
     if height * width <= max(_MOST_PIXELS, _MOST_TIMES * spec.size[0] * spec.size[1]):
-        shown = picture.resize((width, height), filter_)
+        shown = whole = picture.resize((width, height), filter_)
         if (height, width) != (rows, columns):
-            shown = shown.crop((left, top, left + columns, top + rows))
+            shown = whole.crop((left, top, left + columns, top + rows))
     else:
         across, down = picture.width / width, picture.height / height
         box = (left * across, top * down, (left + columns) * across, (top + rows) * down)
         shown = picture.resize((columns, rows), filter_, box)
+        whole = picture.resize(_COPY, Image.Resampling.BILINEAR, reducing_gap=2.0)
     if (rows, columns) != spec.size:
         filled = Image.new("RGB", spec.size[::-1], _fill(spec))
         filled.paste(shown, (before, above))
         shown = filled
-    return np.asarray(shown, dtype=np.uint8)
+    pixels = np.asarray(shown, dtype=np.uint8)
+    return pixels, pixels if shown is whole else np.asarray(whole, dtype=np.uint8)
 
 
 def _window(length: int, wanted: int, spec: PreprocessSpec) -> tuple[int, int, int]:

@@ -87,7 +87,7 @@ def test_pixels_of_timm(size: tuple[int, int], crop: float, crop_mode: str, inte
     options = {"input_size": (3, *size), "interpolation": interpolation, "crop_pct": crop, "crop_mode": crop_mode}
     transform = create_transform(**options, mean=CLIP_MEAN, std=CLIP_STD, is_training=False)
     picture = photo(*shape)
-    if resize == "longest" and min(shape) == 1:
+    if resize == "longest" and min(shape) == 1 and crop != 0.875:  # of that, 256 of 500 is one pixel
         with pytest.raises(ValueError, match="height and width must be > 0"):  # timm makes nothing of a line, and stops
             transform(picture)
         assert prepared(picture, spec).shape == (*size, 3)
