@@ -12,6 +12,7 @@ It is started again behind a case that it did not survive.
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -60,7 +61,8 @@ class Watch:
         """Run until the end, or until the process is gone; return the number to go on with, and what happened to it."""
         numbers = (SEED, first, count - first)
         command = [sys.executable, str(self.worker), *self.arguments, *map(str, numbers), *map(str, self.files)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # what the test itself can import
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=found) as process:
             lines: queue.Queue[str] = queue.Queue()
             threading.Thread(target=_read, args=(process, lines), daemon=True).start()
             at, peak = first, 0

@@ -581,10 +581,10 @@ def test_that_a_head_loses_its_views_is_said(pictures: Path, tmp_path: Path, cap
     """Fitted again it sees the images that train, and no views of them."""
     extract(pictures, tmp_path / "f.h5", backbone=BACKBONE, size=SIZE, weights="random", views=1, augment="flip")
     for views, end in (("all", ", without the views of them that it was fitted on"), ("none", "")):
-        train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic", views=views)
+        train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic", views=views, overwrite=True)
         caplog.clear()
         with caplog.at_level(logging.INFO, "ffe"):
-            finetune(pictures, tmp_path / "t.ffe", model=tmp_path / "m.ffe", unfreeze=0, epochs=1)
+            finetune(pictures, tmp_path / "t.ffe", model=tmp_path / "m.ffe", unfreeze=0, epochs=1, overwrite=True)
         assert f"so it is fitted again, on the 25 images that train{end}\n" in caplog.text
 
 
