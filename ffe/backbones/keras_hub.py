@@ -17,7 +17,7 @@ from ffe.backbones.keras_build import fill_randomly
 from ffe.backbones.keras_convert import convert_keras
 from ffe.backbones.model_file import preprocess_of
 from ffe.backbones.registry import Network, Wish
-from ffe.backbones.weights import IMAGENET, RANDOM, Weights, needed_file, random_weights
+from ffe.backbones.weights import IMAGENET, RANDOM, Weights, fetched, needed_file, random_weights
 from ffe.base.digests import bytes_digest
 from ffe.base.file_access import unopened
 from ffe.base.file_stat import remembered_digest
@@ -129,14 +129,17 @@ def _folder(preset: str, *, download: bool) -> Path:
     cached = Path(os.environ.get("KAGGLEHUB_CACHE") or os.path.expanduser("~/.cache/kagglehub")) / "models" / handle
     if (cached / _CONFIG).is_file() and (cached / _WEIGHTS).is_file():
         return cached
-    why = "it is not to be fetched now"
+    why, places = "it is not to be fetched now", list[str]()
     if download:
-        try:
+
+        def fetch() -> None:
             import kagglehub
 
-            return Path(kagglehub.model_download(handle))
-        except Exception as error:  # it raises what its libraries for the network do
-            why = one_line(error)
+            places.append(kagglehub.model_download(handle))
+
+        why = fetched("https://www.kaggle.com", fetch)
+    if places:
+        return Path(places[0])
     raise WeightsError(
         f"The preset '{preset}' of keras-hub is not on this machine ({why}); run the command once with a network, or give a "
         "folder that save_to_preset wrote, as in --backbone keras-hub:FOLDER."

@@ -98,6 +98,18 @@ def test_several_outputs_views_and_int8(place: Path) -> None:
         assert "3 rows computed again" in run("verify", file, "--recompute", "3").stdout
 
 
+def test_mean_and_deviation_are_asked_for_and_given(place: Path) -> None:
+    write_network(place / "m.xml")
+    extract = ("extract", "photos", "-o", "f.h5", "--backbone", "m.xml", "--layer", "vector")
+    asked = run(*extract)
+    assert (asked.exit_code, asked.stderr) == (
+        3,
+        "ffe: The file 'm.xml' does not say how its network wants pictures: name --mean and --std, for example "
+        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (mean and deviation are of values from 0 to 1).\n",
+    )
+    assert run(*extract, "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5").exit_code == 0
+
+
 def test_a_file_cannot_be_trained(place: Path) -> None:
     assert run("extract", "photos", "-o", "f.h5", "--backbone", "m.xml", "--layer", "vector").exit_code == 0
     assert run("train", "f.h5", "-o", "m.ffe", "--head", "logistic").exit_code == 0
