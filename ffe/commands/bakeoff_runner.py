@@ -40,7 +40,7 @@ log = logging.getLogger("ffe")
 _FOR_SEARCHES = 0.3  # of the time, kept free of extraction
 _TELLING_SECONDS = 3.0  # of extraction, after which its rate tells how long it will take
 _LEAST_SECONDS = 1.0  # of a search
-_AFTERWARDS = 0.15  # of a search's time, for what comes after it, until the first has shown how long that takes
+_AFTERWARDS = 0.35  # of a search's time, for what comes after it, until the first has shown how long that takes
 
 
 class TooSlowError(Exception):

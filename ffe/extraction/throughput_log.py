@@ -38,8 +38,25 @@ def remember(spec: ExtractSpec, engine: str, layout: FeatureLayout, images: int,
     rates = content["rates"] if isinstance(content.get("rates"), dict) else {}
     if images >= _LEAST_IMAGES:
         rates = {**rates, _here(spec, engine, views): round(rate, 3)}
-    if {"grid": layout.to_json(), "rates": rates} != content:
-        write_note(_note(spec), {"grid": layout.to_json(), "rates": rates})
+    known = {"grid": layout.to_json(), "rates": rates, "name": spec.backbone.name, "size": list(spec.preprocess.size)}
+    if known != content:
+        write_note(_note(spec), known)
+
+
+def measured() -> dict[str, tuple[tuple[int, int], FeatureLayout, float]]:
+    """Return for each backbone that plain runs on this machine measured its (height, width), layout and images a second.
+
+    Of several sizes or layers of one, that which ran last counts.
+    """
+    found: dict[str, tuple[tuple[int, int], FeatureLayout, float]] = {}
+    with contextlib.suppress(OSError):
+        for note in sorted((cache_root() / "runs").glob("*.json"), key=lambda note: note.stat().st_mtime):
+            content = read_note(note)
+            with contextlib.suppress(ValueError, TypeError, LookupError):
+                height, width = (int(n) for n in content["size"])
+                rate = float(content["rates"][_plain_run()])
+                found[str(content["name"])] = (height, width), FeatureLayout.from_json(content["grid"]), rate
+    return found
 
 
 def _note(spec: ExtractSpec) -> Path:
@@ -48,6 +65,13 @@ def _note(spec: ExtractSpec) -> Path:
 
 def _here(spec: ExtractSpec, engine: str, views: bool) -> str:
     """Return a name for this machine and this way of running a backbone; a cache folder may be shared."""
+    return _run(engine, spec.precision, spec.preprocess.decode, *(["views"] if views else []))
+
+
+def _plain_run() -> str:
+    return _run("auto", "float32", "exact")
+
+
+def _run(*how: str) -> str:
     machine = [platform.node(), platform.machine(), cores(), os.environ.get("KERAS_BACKEND", "")]
-    run = [engine, spec.precision, spec.preprocess.decode, *(["views"] if views else [])]
-    return bytes_digest(canonical_json([*machine, *run]))[:16]
+    return bytes_digest(canonical_json([*machine, *how]))[:16]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import sys
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,13 @@ from click.testing import CliRunner, Result
 from ffe.backbones.catalog import CATALOG, DEFAULT
 from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import make_spec
-from ffe.base.feature_layout import FeatureLayout
+from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.bundle.card import model_card
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.cli import cli
 from ffe.commands.tune import tune
 from ffe.extraction.throughput_log import remember
+from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store.reader import FeatureStore
 
 
@@ -131,7 +135,7 @@ def test_backbones_as_json_are_the_catalogue() -> None:
     assert [row["name"] for row in rows] == list(CATALOG)
     known = {"name", "size", "min_size", "preprocess", "scaling", "licence", "weights"}
     assert set(rows[0]) == known | {
-        *("default", "parameters", "features", "weights_bytes", "gflops", "images_per_second", "imagenet_top1"),
+        *("default", "parameters", "features", "weights_bytes", "gflops", "images_per_second", "imagenet_top1", "family"),
     }
     assert {(row["preprocess"], row["scaling"]) for row in rows} == {
         *(("tf", "values from -1 to 1"), ("caffe", "BGR less the mean of ImageNet"), ("torch", "standardised as ImageNet")),
@@ -145,7 +149,7 @@ def test_backbones_say_where_weights_are(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / CATALOG["vgg16"].weights_file).write_bytes(b"")
     monkeypatch.setenv("FFE_WEIGHTS_DIR", str(tmp_path))
     text = _run("backbones").stdout
-    lines = {line.split()[0]: line for line in text.splitlines()[2:-2]}
+    lines = {line.split()[0]: line for line in text.partition("\n\n")[0].splitlines()[2:]}
     assert lines.keys() == CATALOG.keys()
     assert {name for name, line in lines.items() if line.endswith("  yes")} == {"vgg16", DEFAULT}
     assert lines["vgg19"].endswith("  no")
@@ -167,6 +171,72 @@ def test_backbones_have_what_to_choose_by(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("mobilenet_0.25", DEFAULT):
         model = build(*make_spec(name, 32, "random"))
         assert (model.count_params(), model.output_shape[-1]) == (CATALOG[name].parameters, CATALOG[name].channels)
+
+
+def test_other_families_say_how_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.backbones.families.find_spec", lambda package: None if package == "timm" else object())
+    text = _run("backbones").stdout
+    families = {line.partition("  ")[0]: line for line in text.splitlines()}
+    assert re.fullmatch(r"timm +timm: +timm:resnet50.a1_in1k +no", families["timm"])
+    assert re.fullmatch(r"Hugging Face +hf: +hf:facebook/dinov2-small +yes", families["Hugging Face"])
+    assert re.fullmatch(r"keras-hub +keras-hub: +keras-hub:dinov2_small +yes", families["keras-hub"])
+    assert re.fullmatch(r"a file +.onnx, .xml, .keras +model.onnx +yes", families["a file"])
+    assert "DINOv3 has a licence of its own, dinov3-license: commercial use is allowed" in " ".join(text.split())
+
+
+def test_a_foreign_backbone_shows_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path))
+    assert "measured here" not in _run("backbones").stdout
+    spec = ExtractSpec(BackboneSpec("timm:vit_x", "file", "0" * 64), PreprocessSpec((224, 196), "torch"))
+    remember(spec, "auto", FeatureLayout((Part(16, 14, 384, 1),)), 1000, 9.12)
+    remember(make_spec(DEFAULT)[0], "auto", FeatureLayout.of_shape((7, 7, 1280)), 1000, 123.4)
+    lines = _run("backbones").stdout.splitlines()
+    assert re.fullmatch(r"measured here +rate +size +features", lines[-3])
+    assert re.fullmatch(r"timm:vit_x +9\.1/s +224x196 +225 tokens of 384 \(class token, 16x14\)", lines[-1])
+
+
+def test_a_word_finds_backbones_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.backbones.families.find_spec", lambda package: None)
+    rows = json.loads(_run("backbones", "mobilenetv3", "--json").stdout)
+    assert {row["name"] for row in rows} == {name for name in CATALOG if "mobilenetv3" in name}
+    text = _run("backbones", "mobilenetv3").stdout
+    assert len(text.splitlines()) == 2 + len(rows)
+    nothing = _run("backbones", "mobilenetx")
+    assert nothing.exit_code == 3
+    assert nothing.stderr.startswith("ffe: No backbone has 'mobilenetx' in its name; 'ffe backbones' lists those of Keras, ")
+    assert "Did you mean 'mobilenet" in nothing.stderr
+
+
+@pytest.mark.parametrize("word", ["hf:dino", "keras-hub:x"])
+def test_what_cannot_be_listed_says_so(word: str) -> None:
+    result = _run("backbones", word)
+    assert result.exit_code == 3
+    assert result.stderr.startswith("ffe: ffe cannot list the backbones of ")
+    assert "take a name from its own pages, such as " in result.stderr
+
+
+def test_timm_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path))
+    rows = {row["name"]: row for row in json.loads(_run("backbones", "timm:patch16_dinov3.", "--json").stdout)}
+    small = rows["timm:vit_small_patch16_dinov3.lvd1689m"]
+    assert (small["licence"], small["size"], small["weights"], small["parameters"]) == ("dinov3-license", 256, None, None)
+    assert set(small) == set(json.loads(_run("backbones", "--json").stdout)[0])
+    text = _run("backbones", "timm:patch16_dinov3.").stdout
+    assert "timm:vit_huge_plus_patch16_dinov3.lvd1689m " in text
+    assert "under the same terms with a copy of them" in " ".join(text.split())
+    assert "dinov3-license" not in _run("backbones", "timm:mobilenetv4").stdout
+    both = _run("backbones", "mobilenetv2").stdout
+    assert "\nmobilenetv2 " in both
+    assert "\ntimm:mobilenetv2_100.ra_in1k " in both
+
+
+def test_timm_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    result = _run("backbones", "timm:dino")
+    assert result.exit_code == 3
+    assert "needs the packages timm and torch" in result.stderr
 
 
 def test_info_tells_the_temperature_and_the_threshold_of_a_model(fake_bundle: Path, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def contestant(name: str, wrong: int, rate: float | None, *, first: int = 0, **m
     said[first : first + wrong] ^= 1
     answers = np.where(said[:, None] == np.arange(2), 0.9, 0.1)
     evaluation = evaluate_probabilities(answers, LABELS, ("cat", "dog"))
-    known: dict[str, Any] = {"features": 1024, "bytes_per_photo": 4096, "size": (224, 224), "model_bytes": 9 << 20, "head": "svm"}
+    known: dict[str, Any] = {"features": 1024, "bytes_per_photo": 4096, "size": (224, 224), "model_bytes": 9 << 20}
+    known |= {"head": "svm", "trials": 64}
     times = {"extract_seconds": 40.0, "search_seconds": 20.0}
     return Contestant(name, evaluation=evaluation, images_per_second=rate, probabilities=answers, **known | times | more)
 
@@ -103,6 +104,12 @@ def test_the_table() -> None:
     assert re.fullmatch(r"b +85\.0 % +\S+ to \S+ +1,250 +4\.0 KiB +9\.0 MiB +60 s +frontier", lines[3])
     assert "+: features or models of an earlier run were taken" in notes(result_of(*found).to_json())
     assert "+:" not in notes(result_of(*found[1:]).to_json())
+
+
+def test_searches_that_differ_much_are_told() -> None:
+    said = "The time was short: the searches made from 3 to 64 trials; give more with --seconds."
+    assert said in notes(result_of(contestant("a", 4, 8.0), contestant("b", 9, 9.0, trials=3)).to_json())
+    assert "The time was short" not in notes(result_of(contestant("a", 4, 8.0), contestant("b", 9, 9.0, trials=32)).to_json())
 
 
 @pytest.fixture

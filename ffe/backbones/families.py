@@ -1,0 +1,74 @@
+"""Backbones beyond the catalogue: how each kind is named, what it needs, and which ones timm knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from ffe.backbones.torch_library import import_library
+from ffe.backbones.torch_weights import FILES as WEIGHTS_FILES
+from ffe.backbones.torch_weights import hub_file
+
+TIMM = "timm:"
+# licences that ask more than to be named, by the word that timm has for them
+LICENCES = {
+    "dinov3-license": (
+        "DINOv3 has a licence of its own, dinov3-license: commercial use is allowed, some uses are excluded, and whoever passes "
+        "on its weights or what derives from them, such as a model file with the backbone inside, does so under the same terms "
+        "with a copy of them: https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
+    ),
+    "cc-by-nc-4.0": "cc-by-nc-4.0 forbids commercial use: https://creativecommons.org/licenses/by-nc/4.0/",
+    "fair-noncommercial-research-license": "fair-noncommercial-research-license forbids commercial use.",
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of backbones that no row of the catalogue names."""
+
+    what: str  # whose they are
+    beginning: str  # of their names, or the ends of the names of files
+    example: str  # a whole name
+    packages: tuple[str, ...]  # that make them, once; what is converted needs none of them any more
+
+    @property
+    def installed(self) -> bool:
+        """Whether all packages are there; none of them is loaded to find out."""
+        return all(find_spec(package) is not None for package in self.packages)
+
+
+FAMILIES = (
+    Family("timm", TIMM, "timm:resnet50.a1_in1k", ("timm", "torch")),
+    Family("Hugging Face", "hf:", "hf:facebook/dinov2-small", ("transformers", "torch")),
+    Family("keras-hub", "keras-hub:", "keras-hub:dinov2_small", ("keras_hub",)),
+    Family("a file", ".onnx, .xml, .keras", "model.onnx", ("openvino",)),
+)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What timm says of one model without building it."""
+
+    name: str  # as ``--backbone`` takes it
+    size: tuple[int, int]  # (height, width) that it was made for
+    licence: str  # empty = timm names none
+    weights: str | None  # the file, where it is on this machine
+
+
+def search_timm(word: str) -> list[Listed]:
+    """Return the models of timm that have pretrained weights and a word in their names, by name.
+
+    Raises:
+        BackboneError: timm is not installed, or does not work here.
+    """
+    timm = import_library(f"{TIMM}{word}", "timm")
+    found = []
+    for model in timm.list_pretrained(f"*{word}*"):
+        config: dict[str, Any] = timm.models.get_pretrained_cfg(model).to_dict()
+        repository = config.get("hf_hub_id")
+        file = hub_file(model, repository, WEIGHTS_FILES, download=False)[0] if repository else None
+        height, width = config["input_size"][1:]
+        licence = config.get("license") or ""
+        found.append(Listed(f"{TIMM}{model}", (height, width), licence, None if file is None else str(file)))
+    return found
