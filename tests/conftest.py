@@ -38,8 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = Path(config.stash[_OWN_FOLDER].name)
     for name in ("cache", "home", "keras"):
         (folder / name).mkdir()
-    for name in [name for name in os.environ if name.startswith(("XDG_", "FFE_")) and name != "FFE_TEST_DATA"]:
-        del os.environ[name]
+    for name in [name for name in os.environ if name.startswith(("XDG_", "FFE_"))]:
+        if name != "FFE_TEST_DATA" and not name.startswith("FFE_BENCH_"):
+            del os.environ[name]
     os.environ.pop("NUMBA_CACHE_DIR", None)
     os.environ.update(FFE_CACHE_DIR=str(folder / "cache"), KERAS_HOME=str(folder / "keras"))
     os.environ.update(HOME=str(folder / "home"), USERPROFILE=str(folder / "home"))

@@ -53,8 +53,8 @@ def bakeoff(
     whose weights are missing, or that the time is too short for, says so, and
     the others go on.
 
-    At least three tenths of the time are kept for the searches. Of the rest
-    each backbone has an equal share for its features; what one does not use is
+    Three tenths of the time are kept for the searches, less where some of the
+    backbones cannot have one. Of the rest each backbone has an equal share for its features; what one does not use is
     shared by those behind it, and what needs more comes last.
 
     Args:

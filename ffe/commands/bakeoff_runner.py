@@ -37,7 +37,7 @@ from ffe.store.reader import FeatureStore
 
 log = logging.getLogger("ffe")
 
-_FOR_SEARCHES = 0.3  # of the time, kept free of extraction
+_FOR_SEARCHES = 0.3  # of the time, kept free of extraction where all backbones are searched for
 _TELLING_SECONDS = 3.0  # of extraction, after which its rate tells how long it will take
 _LEAST_SECONDS = 1.0  # of a search
 _AFTERWARDS = 0.35  # of a search's time, for what comes after it, until the first has shown how long that takes
@@ -126,11 +126,12 @@ class BakeoffRunner:
         Each has an equal share of the time that there is for extraction when its turn comes. What needs more is put off, and
         tried again with what the others have left, that which needs least first.
         """
-        waiting = [(0.0, entrant) for entrant in self.entrants]
+        waiting, ready = [(0.0, entrant) for entrant in self.entrants], 0
         for again in (False, True):
             put_off: list[tuple[float, Entrant]] = []
             for number, (needed, entrant) in enumerate(waiting):
-                left = self.options.seconds * (1 - _FOR_SEARCHES) - self.options.clock.elapsed
+                searched = (ready + 1) / len(self.entrants) if again else 1.0
+                left = self.options.seconds * (1 - _FOR_SEARCHES * searched) - self.options.clock.elapsed
                 if needed > left or (left <= 0 and not entrant.has_features):
                     entrant.reason = self._no_time(needed, left)
                     continue
@@ -145,6 +146,7 @@ class BakeoffRunner:
                     log.debug("the backbone %s", entrant.name, exc_info=error)
                 else:
                     if not entrant.reason:
+                        ready += 1
                         yield entrant
             waiting = sorted(put_off, key=lambda pair: pair[0])
 
