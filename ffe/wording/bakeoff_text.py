@@ -99,6 +99,9 @@ def advice(record: Mapping[str, Any]) -> str:
             f"and it is {_times(by_name[take]['images_per_second'], by_name[best]['images_per_second'])}."
         )
     others = [one for one in record["backbones"] if not one["reason"] and one["name"] != best]
+    rate = by_name[best]["images_per_second"]
+    if rate is not None and all(rate >= (one["images_per_second"] or 0.0) for one in others):
+        return f"Take {best}: no other is right more often, and none is faster."
     unsure = [one["name"] for one in others if not one["as_good"] and not one["comparison"]["real"]]
     alike = [one["name"] for one in others if one["as_good"]]
     if unsure:

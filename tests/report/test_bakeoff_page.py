@@ -63,10 +63,15 @@ def test_too_few_photos_to_tell_are_called_so() -> None:
 
 def test_the_best_that_is_the_fastest_too() -> None:
     result = result_of(contestant("a", 4, 50.0), contestant("b", 5, 32.0))
-    assert advice(result.to_json()) == "Take a, the fastest of those that these photos cannot tell apart: a and b."
+    assert advice(result.to_json()) == "Take a: no other is right more often, and none is faster."
     assert [one.name for one in result.frontier] == ["a"]
     assert result.backbone("b").dominated_by == "a"
     assert "faster: a alone." in bakeoff_text(result.to_json())
+
+
+def test_the_fastest_of_those_that_are_alike_but_not_of_all() -> None:
+    result = result_of(contestant("a", 4, 50.0), contestant("b", 5, 32.0), contestant("c", 90, 99.0))
+    assert advice(result.to_json()) == "Take a, the fastest of those that these photos cannot tell apart: a and b."
 
 
 def test_one_or_none_has_a_result() -> None:
