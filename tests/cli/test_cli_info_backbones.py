@@ -265,12 +265,10 @@ def test_info_tells_the_temperature_and_the_threshold_of_a_model(fake_bundle: Pa
 )
 @pytest.mark.parametrize(("decode", "how"), [("exact", "exactly"), ("fast", "fast")])
 def test_what_a_network_is_given_in_common_words(mode: str, words: str, decode: str, how: str) -> None:
-    from types import SimpleNamespace
+    from ffe.specs import PreprocessSpec
+    from ffe.wording.input_text import input_text
 
-    from ffe.cli.info import _input_text
-
-    spec = SimpleNamespace(preprocess=SimpleNamespace(size=(32, 64), mode=mode, decode=decode))
-    assert _input_text(spec) == f"32x64, {words}, decoded {how}"
+    assert input_text(PreprocessSpec((32, 64), mode, decode=decode)) == f"32x64, {words}, decoded {how}"
 
 
 def test_every_scaling_has_its_words() -> None:
