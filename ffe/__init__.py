@@ -20,6 +20,7 @@ __all__ = [
     "bakeoff",
     "compare",
     "evaluate",
+    "explain",
     "extract",
     "finetune",
     "forget",
@@ -41,6 +42,7 @@ _HOMES = {
     "bakeoff": "ffe.commands.bakeoff",
     "compare": "ffe.commands.compare",
     "evaluate": "ffe.commands.evaluate",
+    "explain": "ffe.commands.explain",
     "extract": "ffe.extraction.run",
     "finetune": "ffe.commands.finetune",
     "forget": "ffe.commands.forget",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from ffe.commands.bakeoff import bakeoff
     from ffe.commands.compare import compare
     from ffe.commands.evaluate import evaluate
+    from ffe.commands.explain import explain
     from ffe.commands.finetune import finetune
     from ffe.commands.forget import forget
     from ffe.commands.label import label

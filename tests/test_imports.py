@@ -57,7 +57,7 @@ LAYERS = (
     {"dataset", "wording"},
     {"extraction", "bundle", "tuning"},
     {"predictor"},
-    {"finetuning"},
+    {"finetuning", "explaining"},
     {"comparing"},
     {"report"},
     {"commands"},

@@ -1,17 +1,21 @@
-"""Draw report.png again: python docs/images/draw.py (it needs Chromium, to look at a page).
+"""Draw report.png and explain.png again: python docs/images/draw.py (it needs Chromium, to look at a page).
 
 What is shown is a report of ffe on its own drawings, with nothing added: six of
 them lie in the wrong folder, and the page says which. A part of it is left
-out here, so that the rest can be read.
+out here, so that the rest can be read. explain.png shows two drawings that the
+model has not seen, and where it saw what it says.
 """
 
+import contextlib
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 import ffe
-from ffe.images.drawings import draw_folder
+from ffe.images.drawings import KINDS, draw, draw_folder
 
 COUNT = 100
 MISLABELLED = [("cat", 7), ("cat", 42), ("cat", 88), ("dog", 3), ("dog", 30), ("dog", 66)]
@@ -32,8 +36,21 @@ section h2 { font-size: 1.1rem; } #labels { margin: 0; } .gallery { gap: .5rem 1
 </style></head>"""
 
 
+def explain(model: Path, folder: Path) -> None:
+    """Explain two new drawings, and put the pictures side by side."""
+    with contextlib.chdir(folder):  # the pictures name their files
+        for kind in KINDS:
+            draw(kind, 500, (224, 224)).save(f"{kind}.png")
+        files = [folder / str(found.picture) for found in ffe.explain(model, [f"{kind}.png" for kind in KINDS], output="why")]
+    first, second = (Image.open(file).convert("RGB") for file in files)
+    both = Image.new("RGB", (first.width + second.width, max(first.height, second.height)), first.getpixel((0, 0)))
+    both.paste(first, (0, 0))
+    both.paste(second, (first.width, 0))
+    both.save(Path(__file__).with_name("explain.png"), optimize=True)
+
+
 def main() -> None:
-    """Draw, extract, tune, and take a picture of the page."""
+    """Draw, extract, tune, explain, and take a picture of the page."""
     with tempfile.TemporaryDirectory() as folder:
         photos, page = Path(folder) / "photos", Path(folder) / "report.html"
         draw_folder(photos, COUNT, (224, 224))
@@ -42,6 +59,7 @@ def main() -> None:
             file.rename(photos / ("dog" if kind == "cat" else "cat") / file.name)
         ffe.extract(photos, Path(folder) / "features.h5")
         ffe.tune(Path(folder) / "features.h5", Path(folder) / "model.ffe", heads=["svm", "logistic"], trials=12, report=page)
+        explain(Path(folder) / "model.ffe", Path(folder))
         page.write_text(page.read_text("utf-8").replace("</head>", STYLE, 1), "utf-8")
         browser = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
         subprocess.run(

@@ -45,7 +45,7 @@ def check_output(
     if not os.access(place.parent, os.W_OK):
         raise ReportError(unwritable(place.parent, place.exists(), what))
     try:
-        replaceable = not place.is_file() or _may_be_replaced(place, mark)
+        replaceable = not place.is_file() or may_be_replaced(place, mark)
     except OSError as error:
         raise ReportError(unopened(place, error)) from error
     if not replaceable:
@@ -53,7 +53,8 @@ def check_output(
     return place
 
 
-def _may_be_replaced(place: Path, mark: bytes) -> bool:
+def may_be_replaced(place: Path, mark: bytes) -> bool:
+    """Return whether a file is empty, or has a mark of ffe near its beginning or end."""
     size = place.stat().st_size
     with place.open("rb") as file:
         start = file.read(_END_BYTES)

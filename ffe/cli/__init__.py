@@ -20,7 +20,7 @@ from ffe.errors import is_unwritten, sentence_of, unwritten
 
 COMMANDS = (
     *("scan", "preview", "extract", "info", "verify", "pack", "forget", "tune", "train", "finetune", "scratch", "compare"),
-    *("evaluate", "predict", "label"),
+    *("evaluate", "predict", "explain", "label"),
     *("bakeoff", "backbones", "bench", "cache", "doctor", "demo"),
 )
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,10 +38,13 @@ answer_options = together(
 def prediction_text(prediction: Prediction, top: int = 3) -> str:
     """Return ``photo.jpg: cat 98.2%, dog 1.8%``, or ``photo.jpg: not sure (cat 54.0%, dog 46.0%)``."""
     best = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:top]
-    # never 0 or 100: no model is that sure
-    shares = (">99.9%" if share > 0.999 else "<0.1%" if share < 0.001 else f"{share:.1%}" for _, share in best)
-    answer = ", ".join(f"{name} {share}" for (name, _), share in zip(best, shares, strict=True))
+    answer = ", ".join(f"{name} {surety(share)}" for name, share in best)
     return plain(f"{prediction.path}: {answer if prediction.sure else f'not sure ({answer})'}", LONGEST_LINE)
+
+
+def surety(probability: float) -> str:
+    """Return ``98.2%``; never 0 or 100, for no model is that sure."""
+    return ">99.9%" if probability > 0.999 else "<0.1%" if probability < 0.001 else f"{probability:.1%}"
 
 
 def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[str, str]]) -> Iterator[str]:
@@ -60,23 +63,36 @@ def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[
             yield image
 
 
-def _predictions(predictor: Predictor, images: tuple[str, ...], stdin: BinaryIO, *, null: bool) -> Iterator[Prediction]:
-    from ffe.predictor import Prediction
+def check_images(model: str, images: tuple[str, ...], command: str) -> None:
+    """Refuse arguments that name no images."""
+    if "" in images:
+        raise click.UsageError("The path of an image is empty; name a file or folder (is a variable unset?).")
+    refuse_swapped(model, images, command)
 
+
+def named_pictures(images: tuple[str, ...], null: bool, max_bytes: int, left_out: list[tuple[str, str]]) -> Iterator[str | bytes]:
+    """Yield the paths of images, or the content of one on standard input; ``left_out`` takes what in folders is no file."""
+    stdin = sys.stdin.buffer
     if null and "-" not in images:
         raise click.UsageError("-0 says how a list on standard input is written; name - among the images.")
     if images.count("-") > 1:
         raise click.UsageError("Standard input can be read once only; name - once among the images.")
-    left_out: list[tuple[str, str]] = []
     head = stdin.read(PEEK_BYTES) if "-" in images else b""
     if null or not is_image(head):
-        yield from predictor.predict(_paths(images, listed_paths(head, stdin, null=null), left_out))
-    else:
-        for image in images:
-            if image == "-":
-                yield from predictor.predict_bytes([head + stdin.read(predictor.limits.bytes)])
-            else:
-                yield from predictor.predict(_paths((image,), iter(()), left_out))
+        yield from _paths(images, listed_paths(head, stdin, null=null), left_out)
+        return
+    for image in images:
+        if image == "-":
+            yield head + stdin.read(max_bytes)
+        else:
+            yield from _paths((image,), iter(()), left_out)
+
+
+def _predictions(predictor: Predictor, images: tuple[str, ...], *, null: bool) -> Iterator[Prediction]:
+    from ffe.predictor import Prediction
+
+    left_out: list[tuple[str, str]] = []
+    yield from predictor.predict(named_pictures(images, null, predictor.limits.bytes, left_out))
     for path, why in left_out:
         yield Prediction(path, None, False, {}, why)
 
@@ -101,9 +117,7 @@ def command(
     from ffe.predictor import Predictor
     from ffe.report.predictions_csv import Answers, check_answers
 
-    if "" in images:
-        raise click.UsageError("The path of an image is empty; name a file or folder (is a variable unset?).")
-    refuse_swapped(model, images, "predict")
+    check_images(model, images, "predict")
     place = None if table is None else check_answers(table)
     options["batch_size"] = options["batch_size"] or batch_of(images, 1 + options["tta"])
     predictor = Predictor(model, **options)
@@ -128,7 +142,7 @@ def answer(
 ) -> None:
     """Print what a predictor says of images, and leave with the code that suits it; ``answers`` takes it in too."""
     failed: set[bool] = set()
-    for prediction in _predictions(predictor, images, sys.stdin.buffer, null=null):
+    for prediction in _predictions(predictor, images, null=null):
         failed.add(prediction.error is not None)
         if answers is not None:
             said = list(prediction.probabilities.values())
@@ -138,9 +152,19 @@ def answer(
         elif prediction.error is None:
             click.echo(prediction_text(prediction, top))
         if prediction.error is not None:
-            click.echo(plain(f"{prediction.path}: cannot be read: {prediction.error}", LONGEST_LINE), err=True)
+            say_unread(prediction.path, prediction.error)
     if answers is not None:
         answers.write()
+    leave(failed, images, strict)
+
+
+def say_unread(path: str, error: str) -> None:
+    """Print why an image could not be read on standard error."""
+    click.echo(plain(f"{path}: cannot be read: {error}", LONGEST_LINE), err=True)
+
+
+def leave(failed: set[bool], images: tuple[str, ...], strict: bool) -> None:
+    """Leave with the code that suits what became of the images: ``failed`` holds, of any of them, whether it was unreadable."""
     if not failed and images == ("-",):
         raise SourceError("Standard input is empty; send one image to it, or a list of paths with one on each line.")
     if all(failed):

@@ -103,6 +103,10 @@ class Head:
         """Return probabilities, as ``predict_proba`` does, for what ``map.rowwise`` made of the features."""
         raise NotImplementedError
 
+    def linear(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return what a linear head scores mapped features by: weights float64 (d, K) and bias (K,), for a softmax; else None."""
+        return None
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all that ``predict_proba`` needs, as plain arrays; those of the map are among them."""
         raise NotImplementedError

@@ -9,7 +9,7 @@ import numpy as np
 
 from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.base import FitData, Head, SearchSize, Settings, sklearn_weights
-from ffe.heads.probability import probabilities_of
+from ffe.heads.probability import probabilities_of, two_columns
 from ffe.heads.search_space import Parameter
 from ffe.heads.svm import EXACT_ROWS, gram_bytes, inner_products
 from ffe.heads.transform import FEATURE_SPACE, is_flat_by_kernel, stored
@@ -58,6 +58,13 @@ class LogisticHead(Head):
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
         return probabilities_of(self.map.transform_rowwise(x) @ self._weights + self._bias)
+
+    def linear(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights and bias; see ``Head``."""
+        weights, bias = self._weights.astype(np.float64), self._bias[None]
+        if weights.shape[1] == 1:
+            weights, bias = two_columns(weights[:, 0]), two_columns(bias[:, 0])
+        return weights, bias[0]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return ``weights`` float32 (d, K or 1), ``bias`` float64 (K or 1,), and those of the map."""

@@ -131,6 +131,15 @@ class SvmHead(Head):
             decisions = (votes_of_pairs if self._scoring == _VOTES_OF_PAIRS else class_scores)(decisions, self._classes)
         return softmax(self._temperature * decisions)
 
+    def linear(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return weights and bias of a linear kernel, where votes do not count; see ``Head``."""
+        if len(self._vectors) or self._scoring == _VOTES_OF_PAIRS:
+            return None
+        machine = self._temperature * np.concatenate([self._pairs, self._bias[None]]).astype(np.float64)
+        if self._scoring == _SUMS_OF_PAIRS:
+            machine = two_columns(machine[:, 0]) if self._classes == 2 else _of_pairs(machine, self._classes)
+        return machine[:-1], machine[-1]
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the machine as arrays, and those of the map.
 

@@ -120,9 +120,15 @@ def mistakes(page: Page, name_of: NameOf, album: Album) -> dict[str, Any] | None
     """Return the most confident mistakes; None if no test row is known."""
     if not page.pictures:
         return None
-    wrong = [picture for picture in page.pictures if picture.true != picture.predicted]
-    worst = sorted(wrong, key=lambda picture: (-round(picture.probability, 9), picture.path))[:MAX_MISTAKES]
-    return {"count": len(wrong), "shots": [_shot(picture, "is", "called", name_of, album) for picture in worst]}
+    wrong = surest_mistakes(page.pictures)
+    shots = [_shot(picture, "is", "called", name_of, album) for picture in wrong[:MAX_MISTAKES]]
+    return {"count": len(wrong), "shots": shots, "heat": any(shot.heat is not None for shot in shots)}
+
+
+def surest_mistakes(pictures: Sequence[Picture]) -> list[Picture]:
+    """Return the pictures that were named wrongly, the surest mistake first."""
+    wrong = [picture for picture in pictures if picture.true != picture.predicted]
+    return sorted(wrong, key=lambda picture: (-round(picture.probability, 9), picture.path))
 
 
 def label_issues(page: Page, name_of: NameOf, album: Album) -> dict[str, Any] | None:
@@ -135,7 +141,7 @@ def label_issues(page: Page, name_of: NameOf, album: Album) -> dict[str, Any] | 
 
 def _shot(picture: Picture, true: str, predicted: str, name_of: NameOf, album: Album) -> Shot:
     said = f"{true} {name_of(picture.true)}", f"{predicted} {name_of(picture.predicted)}", f"{percent(picture.probability)} sure"
-    return album.shot(picture.file, picture.path, *said, wrong=True)
+    return album.shot(picture.file, picture.path, *said, wrong=True, heat=picture.heat)
 
 
 def calibration(page: Page) -> dict[str, Any] | None:

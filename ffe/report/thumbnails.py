@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import numpy as np
+
 from ffe.base.system import cores
 from ffe.base.text import plain
 from ffe.errors import DecodeError
+from ffe.explaining.overlay import overlay
 from ffe.specs import PreprocessSpec
 
 SIDE = 160  # pixels of the longer side: more than a gallery shows, so that a photo can be enlarged
@@ -29,8 +32,17 @@ class Thumbnail:
     found: bool  # whether it shows the picture
 
 
-def thumbnail(file: Path | None, name: str) -> Thumbnail:
-    """Return a small upright picture of an image file; a grey tile with the end of its name where it is gone or damaged."""
+@dataclass(frozen=True, eq=False)
+class Heat:
+    """A map over what the network sees of a picture; see ``ffe.explaining.overlay.overlay``."""
+
+    cells: np.ndarray  # float32 (h, w), log-odds
+    exact: bool  # whether each is of one cell alone
+    preprocess: PreprocessSpec  # how the network is given pictures
+
+
+def thumbnail(file: Path | None, name: str, heat: Heat | None = None) -> Thumbnail:
+    """Return a small upright picture of an image file, or of a map over it; a grey tile where the file is gone or damaged."""
     from PIL import Image
 
     from ffe.images.decode import decode, read_image, upright_size
@@ -39,14 +51,18 @@ def thumbnail(file: Path | None, name: str) -> Thumbnail:
         return _tile(name)
     try:
         data = read_image(file)
-        height, width = upright_size(data)
+        height, width = upright_size(data) if heat is None else heat.preprocess.size
         scale = SIDE / max(height, width, SIDE)
         size = max(1, round(height * scale)), max(1, round(width * scale))
-        pixels = decode(data, PreprocessSpec(size, "none", decode="fast"))
+        if heat is None:
+            picture = Image.fromarray(decode(data, PreprocessSpec(size, "none", decode="fast")))
+        else:
+            seen = overlay(decode(data, heat.preprocess), heat.cells, exact=heat.exact)
+            picture = Image.fromarray(seen).resize(size[::-1], Image.Resampling.BILINEAR)
     except (DecodeError, ValueError):  # a null character in a path is a ValueError
         return _tile(name)
     jpeg = io.BytesIO()
-    Image.fromarray(pixels).save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
+    picture.save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
     return Thumbnail(_uri("jpeg", jpeg.getvalue()), size[1], size[0], True)
 
 
@@ -68,34 +84,38 @@ def _uri(kind: str, data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture on the page: its number in the album, its whole name, short lines below it, and whether it shows a mistake."""
+    """A picture on the page: its number in the album, its whole name, short lines below it, and whether it shows a mistake.
+
+    ``heat`` is the number of the same under its map; None = there is none.
+    """
 
     key: int
     path: str
     notes: tuple[str, ...] = ()
     wrong: bool = False
+    heat: int | None = None
 
 
 class Album:
     """Collects the pictures that a page shows."""
 
     def __init__(self) -> None:
-        self._keys: dict[tuple[Path | None, str], int] = {}
+        self._keys: dict[tuple[Path | None, str, Heat | None], int] = {}
         self._made: list[Thumbnail] = []
 
     def __contains__(self, item: tuple[Path | None, str]) -> bool:
-        return item in self._keys
+        return (*item, None) in self._keys
 
     def __getitem__(self, key: int) -> Thumbnail:
         return self._made[key]
 
-    def key(self, file: Path | None, path: str) -> int:
+    def key(self, file: Path | None, path: str, heat: Heat | None = None) -> int:
         """Return the number of a picture; it is taken into the album if it is new."""
-        return self._keys.setdefault((file, path), len(self._keys))
+        return self._keys.setdefault((file, path, heat), len(self._keys))
 
-    def shot(self, file: Path | None, path: str, *notes: str, wrong: bool = False) -> Shot:
+    def shot(self, file: Path | None, path: str, *notes: str, wrong: bool = False, heat: Heat | None = None) -> Shot:
         """Return a picture with the lines below it."""
-        return Shot(self.key(file, path), path, notes, wrong)
+        return Shot(self.key(file, path), path, notes, wrong, None if heat is None else self.key(file, path, heat))
 
     def make(self) -> None:
         """Make all pictures that were asked for, in threads."""
@@ -105,4 +125,4 @@ class Album:
     @property
     def gone(self) -> int:
         """Pictures that could not be shown."""
-        return sum(not picture.found for picture in self._made)
+        return sum(not picture.found for (_, _, heat), picture in zip(self._keys, self._made, strict=True) if heat is None)

@@ -15,10 +15,13 @@ from ffe.dataset.load_features import pooled_rows
 from ffe.dataset.stored_rows import StoredSplit
 from ffe.dataset.table import ImageTable
 from ffe.evaluation.temperature import with_temperature
+from ffe.explaining.heatmap import heat_map
 from ffe.heads.ensemble import EnsembleHead
 from ffe.report.projection import choose_rows, project_rows
 from ffe.report.search_page import write_page
-from ffe.report.values import Curves, Page, coverage_of, duplicates_of, photos_fact, pictures_of, suspects_of, title_of
+from ffe.report.sections import MAX_MISTAKES, surest_mistakes
+from ffe.report.thumbnails import Heat
+from ffe.report.values import Curves, Page, Picture, coverage_of, duplicates_of, photos_fact, pictures_of, suspects_of, title_of
 from ffe.specs import SearchSpec
 from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.store.reader import FeatureStore
@@ -79,7 +82,7 @@ def write_report(
         metric=spec.metric,
         comparison=f"Best two heads: {verdict}." if verdict else None,
         curves=None if curves is None else Curves(**curves),  # type: ignore[arg-type]
-        pictures=pictures_of(images, testing, probabilities),
+        pictures=_with_heat(pictures_of(images, testing, probabilities), testing, rows, result),
         label_issues=suspects_of(images, scored, calibrated),
         calibration=result.calibration,
         coverage=coverage_of(calibrated, images.labels[scored]),
@@ -92,6 +95,22 @@ def write_report(
         searched=searched,
     )
     write_page(path, page)
+
+
+def _with_heat(pictures: list[Picture], testing: np.ndarray, rows: StoredSplit, result: TuneResult) -> list[Picture]:
+    """Return the pictures of the test rows, int64 (n,): the surest mistakes with their maps, from stored features alone."""
+    worst = {id(picture) for picture in surest_mistakes(pictures)[:MAX_MISTAKES] if picture.file and picture.file.is_file()}
+    places = [i for i, picture in enumerate(pictures) if id(picture) in worst]
+    if not places:
+        return pictures
+    chosen = np.zeros(len(rows.images), bool)
+    chosen[testing[places]] = True
+    store, factor, found = rows.stores[0], result.calibration.factor, list(pictures)
+    for i, features in zip(places, rows.load(chosen), strict=True):
+        heat = heat_map(result.head, store.layout, features, pictures[i].predicted, factor)
+        if heat is not None:
+            found[i] = replace(pictures[i], heat=Heat(heat.cells, heat.exact, store.spec.preprocess))
+    return found
 
 
 def _shown(rows: StoredSplit) -> ImageTable:

@@ -16,6 +16,7 @@ from ffe.evaluation.learning_curve import LearningCurve
 from ffe.evaluation.reject import SelectiveScores, selective_scores
 from ffe.evaluation.temperature import Calibration
 from ffe.report.projection import Projection
+from ffe.report.thumbnails import Heat
 from ffe.splits.groups import Groups
 from ffe.wording.results import CAUSES
 
@@ -48,6 +49,7 @@ class Picture:
     true: int
     predicted: int
     probability: float  # of the predicted class, in [0, 1]
+    heat: Heat | None = None  # where the predicted class was seen
 
 
 @dataclass(frozen=True)

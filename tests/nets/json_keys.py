@@ -43,6 +43,7 @@ RUNS = (
     "evaluate train.ffe f.h5",
     "evaluate train.ffe p --answers",
     "predict train.ffe p",
+    "explain train.ffe p",
     "scratch p -o scratch.ffe --epochs 1 --size 46 --plain",
     "finetune p --from scratch.ffe -o finetuned.ffe --unfreeze 2 --epochs 1",
     "info finetuned.ffe",

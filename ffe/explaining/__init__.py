@@ -1,0 +1,1 @@
+"""Where on a photo a model saw what it says."""
