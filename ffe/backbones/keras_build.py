@@ -12,7 +12,7 @@ import numpy as np
 
 from ffe.backbones import lite0
 from ffe.backbones.catalog import FAKE, LITE0, Backbone, check_size, find
-from ffe.backbones.registry import check_of_keras
+from ffe.backbones.registry import check_of_keras, layers_of
 from ffe.backbones.trained import MODEL_SUFFIX, load_backbone
 from ffe.backbones.weights import IMAGENET, TORCH_SUFFIX, Weights
 from ffe.base.file_access import unopened
@@ -32,6 +32,7 @@ _EFFICIENTNET_STD = (0.229, 0.224, 0.225)
 def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
     """Build the frozen backbone of a spec: from float32 (N, H, W, 3), scaled by its mode, to float32 of any rank.
 
+    It has an output for each layer of the spec.
     A size that is too small, or a layer that is not there, is a BackboneError; weights that do not fit are a WeightsError.
     """
     check_tensorflow()
@@ -133,15 +134,19 @@ def _application(row: Backbone, size: tuple[int, int], weights: str | None) -> k
 
 
 def _cut(model: keras.Model, row: Backbone, layer: str) -> keras.Model:
+    """Return the network up to a layer, or to several, as outputs in the order of their names."""
     import keras
 
-    names = [item.name for item in model.layers]
-    if layer not in names:
+    names, layers = [item.name for item in model.layers], layers_of(layer)
+    for layer in layers:
+        if layer in names:
+            continue
         raise BackboneError(
             f"The backbone '{row.name}' has no layer '{layer}'; its last layers are {', '.join(names[-8:])}."
             f"{did_you_mean(layer, names)}"
         )
-    return keras.Model(model.input, model.get_layer(layer).output)
+    outputs = [model.get_layer(layer).output for layer in layers]
+    return keras.Model(model.input, outputs if len(outputs) > 1 else outputs[0])
 
 
 def _correct_efficientnet_input(model: keras.Model) -> None:

@@ -25,17 +25,19 @@ def convert_keras(model: Any, backbone: str, instead: str) -> Any:
             converted = import_openvino().convert_model(model)
         except Exception as error:  # OpenVINO raises many kinds where it does not know a layer
             raise EngineError(f"OpenVINO cannot convert the backbone '{backbone}' ({one_line(error)}); use {instead}.") from error
-    return _without_ends(converted, len(model.outputs))
+    return _with_outputs_of(model, converted)
 
 
-def _without_ends(converted: Any, count: int) -> Any:
-    """Keep the outputs of a Keras model in its order: of several, OpenVINO adds what inside of it nothing uses."""
-    if len(converted.outputs) == count:
+def _with_outputs_of(model: Any, converted: Any) -> Any:
+    """Keep the outputs of a Keras model, in its order: OpenVINO sorts them by name, and adds what nothing inside of it uses."""
+    count = len(model.outputs)
+    if len(converted.outputs) == count == 1:
         return converted
-    found = {}
-    for result in converted.get_results():
-        for name in result.input_value(0).get_names():
-            if (number := re.fullmatch(r"Identity(?:_(\d+))?:0", name)) is not None:
-                found[int(number[1] or 0)] = result
-    assert len(found) == count, sorted(found)
-    return import_openvino().Model([found[number] for number in sorted(found)], converted.get_parameters(), "backbone")
+    named = {name: result for result in converted.get_results() for name in result.input_value(0).get_names()}
+    found = [named[output.name] for output in model.outputs if output.name in named]
+    if len(found) < count:
+        numbers = {name: re.fullmatch(r"Identity(?:_(\d+))?:0", name) for name in named}
+        numbered = {int(match[1] or 0): named[name] for name, match in numbers.items() if match is not None}
+        found = [numbered[number] for number in sorted(numbered)]
+    assert len(found) == count, sorted(named)
+    return import_openvino().Model(found, converted.get_parameters(), "backbone")

@@ -74,6 +74,14 @@ def check_of_keras(name: str, so: str) -> None:
         raise BackboneError(f"The backbone '{name}' is none of Keras's, so {so}; take one that 'ffe backbones' lists.")
 
 
+def layers_of(layer: str | None) -> tuple[str, ...]:
+    """Return the names of the layers of a spec, in their order; none = the last. A BackboneError says that one is named twice."""
+    names = () if layer is None else tuple(name.strip() for name in layer.split(","))
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise BackboneError(f"The layer '{twice[0]}' is named twice; name each once.")
+    return names
+
+
 def source_of(name: str) -> Source | None:
     """Return the source of a backbone, by its name or its file; None = Keras's catalogue."""
     beginning = FILES.get(Path(name).suffix.lower()) or name[: name.find(":") + 1]

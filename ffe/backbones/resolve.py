@@ -9,7 +9,7 @@ from typing import Any
 
 from ffe.backbones import keras_build
 from ffe.backbones.catalog import DEFAULT, check_size, find
-from ffe.backbones.registry import Wish, path_refusal, source_of
+from ffe.backbones.registry import Wish, layers_of, path_refusal, source_of
 from ffe.backbones.trained import LEARNT, find_in_model, is_model_file
 from ffe.backbones.weights import Weights, resolve
 from ffe.base.openvino_ir import IrModel
@@ -53,7 +53,9 @@ def make_spec(
     preprocess = PreprocessSpec(height_width or (row.size, row.size), row.mode, decode=decode)
     check_size(row, preprocess.size)
     found = resolve(row, preprocess.size, weights, download=keras_build.download if download else None)
-    return ExtractSpec(BackboneSpec(row.name, found.kind, found.sha256, layer), preprocess, precision, dtype), found
+    return ExtractSpec(
+        BackboneSpec(row.name, found.kind, found.sha256, ",".join(layers_of(layer)) or None), preprocess, precision, dtype
+    ), found
 
 
 def refuse_changes(backbone: str, changes: Mapping[str, Any] | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Self
 
@@ -73,6 +73,11 @@ class FeatureLayout:
         """Return the layout of an output of ``shape``, the batch left out: a grid, or a vector, which is a grid of one cell."""
         *space, channels = (int(n) for n in shape)
         return cls((Part(space[0] if space else 1, math.prod(space[1:]), channels),))
+
+    @classmethod
+    def of_shapes(cls, shapes: Iterable[Sequence[int]]) -> Self:
+        """Return the layout of several outputs, side by side; see ``of_shape``."""
+        return cls(tuple(part for shape in shapes for part in cls.of_shape(shape).parts))
 
     @classmethod
     def from_json(cls, value: Any) -> Self:

@@ -37,11 +37,12 @@ class KerasEngine(Engine):
         self.backbone = model
         self.batch_size = batch_size
         self.seconds = 0.0
-        self.layout = FeatureLayout.of_shape(model.output_shape[1:])
+        self.layout = FeatureLayout.of_shapes(output.shape[1:] for output in model.outputs)
         pixels = keras.Input((*spec.preprocess.size, 3), dtype="uint8")
         scaled = _scaling_layer(spec.preprocess.mode)(pixels)
-        flat = keras.layers.Flatten(dtype="float32")(model(scaled, training=False))
-        self._model = keras.Model(pixels, flat)
+        outputs = model(scaled, training=False)
+        flat = [keras.layers.Flatten(dtype="float32")(each) for each in (outputs if isinstance(outputs, list) else [outputs])]
+        self._model = keras.Model(pixels, flat[0] if len(flat) == 1 else keras.layers.Concatenate(dtype="float32")(flat))
         # On TensorFlow's CPU, XLA is slower than the graph (8 against 91 images a second for MobileNet).
         has_gpu = bool(keras.distribution.list_devices("gpu"))
         self._model.compile(jit_compile="auto" if has_gpu or keras.config.backend() != "tensorflow" else False)

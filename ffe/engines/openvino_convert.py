@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ffe.backbones.keras_build import build
 from ffe.backbones.keras_convert import convert_keras
 from ffe.backbones.registry import Network, source_of
 from ffe.backbones.weights import Weights
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel, import_openvino
 from ffe.base.system import free_disk
 from ffe.base.text import bytes_text
@@ -32,16 +33,22 @@ def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
     source = source_of(spec.backbone.name)
     record = {"backbone": spec.backbone.name, "key": model_key(spec), "openvino": ov.__version__}
     if source is None:
-        return to_ir(_with_scaling(_from_keras(spec, weights), "NHWC", spec.preprocess), record)
-    network = source.to_openvino(spec.backbone, spec.preprocess.size, weights)
+        network = _from_keras(spec, weights)
+        if len(network.layout.parts) == 1:
+            return to_ir(_with_scaling(network.model, "NHWC", spec.preprocess), record)
+    else:
+        network = source.to_openvino(spec.backbone, spec.preprocess.size, weights)
     model = _with_scaling(network.model, network.input_layout, spec.preprocess)
     return to_ir(_as_rows(model, network), {**record, "layout": network.layout.to_json()})
 
 
-def _from_keras(spec: ExtractSpec, weights: Weights) -> Any:
-    """Return an ``openvino.Model`` of a backbone of Keras, from float32 (N, H, W, 3), scaled."""
+def _from_keras(spec: ExtractSpec, weights: Weights) -> Network:
+    """Build a backbone of Keras, and turn it into an OpenVINO model."""
     model = build(replace(spec, precision="float32", quantized_sha256=None), weights)
-    return convert_keras(model, spec.backbone.name, "--engine keras")
+    layout = FeatureLayout.of_shapes(output.shape[1:] for output in model.outputs)
+    converted = convert_keras(model, spec.backbone.name, "--engine keras")
+    axes: Literal["NHWC"] = "NHWC"
+    return Network(converted, axes, (axes,) * len(layout.parts), layout)
 
 
 def _with_scaling(model: Any, layout: str, preprocess: PreprocessSpec) -> Any:

@@ -187,4 +187,5 @@ def _layout(job: Job) -> FeatureLayout:
     log.info("loading the backbone %s to see the shape of its features", job.spec.backbone.name)
     from ffe.backbones.keras_build import build
 
-    return FeatureLayout.of_shape(build(replace(job.spec, precision="float32"), job.weights).output_shape[1:])
+    model = build(replace(job.spec, precision="float32"), job.weights)
+    return FeatureLayout.of_shapes(output.shape[1:] for output in model.outputs)

@@ -83,7 +83,12 @@ def open_base(path: Path, weights: str) -> BaseModel:
             f"'{path}' keeps no list of its photos (--anonymous), so nothing tells which of them may test; "
             "start from a model that was made without that option."
         )
-    spec = bundle.manifest.spec
+    spec, layout = bundle.manifest.spec, bundle.manifest.layout
+    if layout.grid is None:
+        raise BackboneError(
+            f"The features of '{path}' are {layout}, and only a backbone that gives one grid can be trained; "
+            "start from a model of one layer that gives a grid."
+        )
     if spec.backbone.name == FAKE:
         raise BackboneError(f"The backbone of '{path}' is the fake one for tests, which has no layers; choose another model.")
     trainable = dataclasses.replace(spec, precision="float32", dtype="float32", quantized_sha256=None)

@@ -24,7 +24,7 @@ class EngineContract:
         raise NotImplementedError
 
     def spatial(self, images: np.ndarray) -> np.ndarray:
-        """Return float features (N, h, w, c), or tokens (N, t, c), that the engine is to flatten, by a slower way."""
+        """Return float features (N, h, w, c), tokens (N, t, c), or rows (N, D) of several parts, by a slower way."""
         raise NotImplementedError
 
     #: largest difference between the engine and ``spatial``, as a share of the largest feature
@@ -109,6 +109,7 @@ class EngineContract:
         engine, images = self.make(4), self.images(4)
         rows: Any = engine.extract(images)
         slow = self.spatial(images)
-        part = engine.layout.parts[0]
-        assert slow.shape[1:] == (engine.layout.grid or (part.prefix + part.height * part.width, part.channels))
+        layout, part = engine.layout, engine.layout.parts[0]
+        tokens = (part.prefix + part.height * part.width, part.channels)
+        assert slow.shape[1:] == (layout.grid or (tokens if len(layout.parts) == 1 else (layout.dims,)))
         np.testing.assert_allclose(rows.reshape(slow.shape), slow, rtol=0, atol=self.tolerance * np.abs(slow).max())
