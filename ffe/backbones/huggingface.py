@@ -272,6 +272,10 @@ def _network(place: _Place, size: tuple[int, int], tensors: Mapping[str, Any] | 
     written = place.config
     if "model_type" not in written and "architecture" in written:
         raise BackboneError(f"'{place.name}' is a model of timm; take it from there, with --backbone timm:MODEL.")
+    if _names_code(written):
+        raise BackboneError(
+            f"The configuration of '{place.name}' names code of another repository, which ffe does not run; take it out."
+        )
     try:
         config = transformers.AutoConfig.from_pretrained(str(place.folder), trust_remote_code=False, local_files_only=True)
         config = getattr(config, "vision_config", config)
@@ -316,6 +320,13 @@ def _network(place: _Place, size: tuple[int, int], tensors: Mapping[str, Any] | 
     return model
 
 
+def _names_code(value: Any) -> bool:
+    """Return whether a configuration has attention or experts computed by what a repository holds (``owner/kernel``)."""
+    if not isinstance(value, dict):
+        return False
+    return any(_names_code(item) or (key.endswith("_implementation") and "/" in str(item)) for key, item in value.items())
+
+
 def _once(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that is called once, and whose answer is kept."""
     answers: list[Any] = []
@@ -355,5 +366,7 @@ def _build(place: _Place, size: tuple[int, int], weights: Weights) -> TorchModel
         return model
     try:
         return _network(place, size, read_tensors(weights.path))
-    except RuntimeError as error:
+    except BackboneError:
+        raise
+    except Exception as error:  # transformers raises many kinds on what does not fit, or asks for packages
         raise unfit(place.name, weights.path, error) from error

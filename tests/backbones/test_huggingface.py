@@ -221,6 +221,13 @@ def test_what_cannot_be_had_is_said(folder_of: Callable[[str], Path], tmp_path: 
     refused(str(tmp_path / "text"), r"is no model of pictures: it takes input_ids \(bert\); name another one.")
     refused(str(tmp_path / "code"), "transformers cannot build the backbone .*ffe runs no code of a repository")
     assert not (tmp_path / "hostile").exists()
+    small = json.loads((folder_of("vit") / "config.json").read_text())
+    for number, extra in enumerate(
+        ({"attn_implementation": "evil/kernel"}, {"vision_config": {"_attn_implementation": "a/b@1:c"}})
+    ):
+        (tmp_path / f"kernel{number}").mkdir()
+        (tmp_path / f"kernel{number}" / "config.json").write_text(json.dumps(small | extra))
+        refused(str(tmp_path / f"kernel{number}"), "names code of another repository, which ffe does not run; take it out.")
     refused(str(tmp_path / "timm"), "is a model of timm; take it from there, with --backbone timm:MODEL.")
     refused(str(tmp_path / "damaged"), r"config.json' is damaged \(.*\); fetch it again.")
     refused(str(tmp_path), "holds no model of transformers: there is no config.json; name another one.")
@@ -252,6 +259,16 @@ def test_weights_of_another_network_are_refused(folder_of: Callable[[str], Path]
     save_file({name: value.repeat_interleave(2, 0) for name, value in tensors.items()}, tmp_path / "wider.safetensors")
     with pytest.raises(WeightsError, match=r"wider.safetensors' does not fit the backbone '.*' \(RuntimeError: "):
         open_engine(*make_spec(f"hf:{folder}", weights=str(tmp_path / "wider.safetensors")))
+
+
+def test_weights_that_need_other_packages_are_refused(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    for file in folder_of("vit").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    wanted = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
+    (tmp_path / "config.json").write_text(json.dumps(config | wanted))
+    with pytest.raises(WeightsError, match=r"model.safetensors' does not fit the backbone '.*' \(ImportError: .*bitsandbytes"):
+        open_engine(*make_spec(f"hf:{tmp_path}"))
 
 
 def test_a_folder_is_known_by_what_it_holds(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
