@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Self
 
+from ffe.base.text import counted
+
 
 @dataclass(frozen=True)
 class Part:
@@ -62,7 +64,7 @@ class FeatureLayout:
                 continue
             before = "class token" + (f", {registers} register{'s' * (registers > 1)}" if registers else "")
             texts.append(f"{part.prefix + part.height * part.width} tokens of {part.channels} ({before}, {grid})")
-        return texts[0] if len(texts) == 1 else f"{len(texts)} layers: {'; '.join(texts)}"
+        return texts[0] if len(texts) == 1 else f"{counted(len(texts), 'layer')}: {'; '.join(texts)}"
 
     def to_json(self) -> list[Any]:
         """Return [h, w, c] for one grid without tokens, as in older files; else [h, w, c, prefix] for each part."""

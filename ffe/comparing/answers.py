@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffe.base.text import counted
 from ffe.errors import DataError
 from ffe.evaluation.temperature import with_temperature
 from ffe.heads.base import Head
@@ -19,7 +20,7 @@ def answers_of(head: Head, factor: float, features: Path, tested: Sequence[str])
         row_of = {store.sha256[i]: i for i in store.plain.tolist()}
         if gone := sum(digest not in row_of for digest in tested):
             raise DataError(
-                f"'{features}' lacks {gone} of the {len(tested)} test images: the source changed meanwhile; "
+                f"'{features}' lacks {gone} of the {counted(len(tested), 'test image')}: the source changed meanwhile; "
                 "run the same command again."
             )
         x = store.features(np.asarray([row_of[digest] for digest in tested], np.int64))

@@ -15,6 +15,7 @@ import numpy as np
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel, check_graph, import_openvino
 from ffe.base.system import cores
+from ffe.base.text import counted
 from ffe.engines.base import Engine, padded
 from ffe.errors import EngineError, one_line
 
@@ -49,7 +50,7 @@ class OpenVinoEngine(Engine):
             if len(shape) == 1 and "layout" in model.record:  # parts side by side
                 self.layout = FeatureLayout.from_json(model.record["layout"])
                 if self.layout.dims != shape[0]:
-                    raise ValueError(f"it gives {shape[0]} values, and its record says {self.layout.dims}")
+                    raise ValueError(f"it gives {counted(shape[0], 'value')}, and its record says {self.layout.dims}")
             _, height, width, _ = self._model.input(0).partial_shape
             self.size = (height.get_length(), width.get_length())
         except (ValueError, RuntimeError) as error:

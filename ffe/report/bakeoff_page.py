@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ffe._version import __version__
-from ffe.base.text import duration, of_a_hundred, percent, span
+from ffe.base.text import counted, duration, of_a_hundred, percent, span
 from ffe.comparing.bakeoff_result import BakeoffResult
 from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.html import document
@@ -61,7 +61,7 @@ def _row(one: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     test = one["evaluation"]
     shown = bar(test["accuracy"], test["intervals"]["accuracy"], _BEATEN if one["dominated_by"] else _FRONTIER)
     height, width = one["size"]
-    about = f"{height}x{width} pixels, {one['features']:,} values a photo, head {one['head']}"
+    about = f"{height}x{width} pixels, {counted(one['features'], 'value')} a photo, head {one['head']}"
     return {**row, "cells": cells_of(one, record), "bar": shown, "about": about}
 
 
@@ -95,7 +95,7 @@ def _points(name: str, some: Sequence[Mapping[str, Any]], kind: Any, colour: int
         low=[low for low, _ in intervals],
         high=[high for _, high in intervals],
         hints=[
-            f"{one['name']}: {percent(one['evaluation']['accuracy'])} at {rate_text(one['images_per_second'])} photos a second"
+            f"{one['name']}: {percent(one['evaluation']['accuracy'])} at {rate_text(one['images_per_second'])} a second"
             for one in some
         ],
         labels=[f"{one['name']} (take)" if one["name"] == take else one["name"] for one in some],

@@ -132,7 +132,8 @@ def notes(record: Mapping[str, Any]) -> str:
         text += " +: features or models of an earlier run were taken; the time is what they took then."
     trials = [one["trials"] for one in record["backbones"] if not one["reason"]]
     if 2 * min(trials) < max(trials):
-        text += f" The time was short: the searches made from {min(trials)} to {max(trials)} trials; give more with --seconds."
+        fewest, most = min(trials), counted(max(trials), "trial")
+        text += f" The time was short: the searches made from {fewest} to {most}; give more with --seconds."
     if any(one["comparison"] and one["comparison"]["difference"] for one in record["backbones"]):
         text += " 'Real' means that chance alone hardly makes such a difference, 'chance?' that it may."
     return text

@@ -144,7 +144,7 @@ def test_what_does_not_fit_the_time_says_so(pictures: Path, tmp_path: Path, monk
     assert done.reason == ""
     assert result.take == "fake"
     monkeypatch.undo()
-    monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda: "no network in tests")
+    monkeypatch.setattr("ffe.backbones.weights._unreachable", lambda url: "no network in tests")
     again = ffe.bakeoff(pictures, tmp_path / "o", backbones=["mobilenet_0.25", "fake"], **QUICK)
     assert [one.reason for one in again.backbones] == ["", ""]
     assert [one.searched_before for one in again.backbones] == [False, True]
