@@ -102,7 +102,7 @@ class Predictor:
         bundle: a ``.ffe`` file, or one that is open.
         weights: where the backbone's weights are, if the bundle was written
             without its backbone: ``imagenet`` (looked for), or a path.
-        engine: ``auto``, ``keras`` or ``openvino``.
+        engine: ``auto``, ``keras``, ``openvino`` or ``torch``; see ``ffe.extract``.
         batch_size: images in one call of the backbone; None = the engine's own choice.
         workers: threads that decode; None = one per core, more where files come slowly.
         reject: answers whose best probability is below this are not ``sure``,

@@ -20,6 +20,7 @@ import numpy as np
 from ffe.backbones.registry import Network, Wish
 from ffe.backbones.torch_convert import (
     TorchModel,
+    as_it_is,
     check_layers,
     check_patches,
     layers_of,
@@ -36,6 +37,7 @@ from ffe.backbones.weights import IMAGENET, Weights
 from ffe.base.digests import bytes_digest, canonical_json, file_digest
 from ffe.base.file_access import unopened
 from ffe.base.file_stat import read_note, write_note
+from ffe.base.forks import check_torch
 from ffe.base.text import did_you_mean
 from ffe.errors import BackboneError, WeightsError, one_line
 from ffe.specs import BackboneSpec, PreprocessSpec
@@ -97,9 +99,17 @@ def find_weights(spec: BackboneSpec, weights: str, *, download: bool) -> Weights
 
 def to_openvino(backbone: BackboneSpec, size: tuple[int, int], weights: Weights) -> Network:
     """Build a network, and convert it; see ``ffe.backbones.registry.Source``."""
+    return to_network(_build(_place_of(backbone), size, weights), layers_of(backbone.layer), size)
+
+
+def to_torch(backbone: BackboneSpec, size: tuple[int, int], weights: Weights) -> Network:
+    """Build a network; see ``ffe.backbones.registry.TorchSource``."""
+    return as_it_is(_build(_place_of(backbone), size, weights), layers_of(backbone.layer), size)
+
+
+def _place_of(backbone: BackboneSpec) -> _Place:
     of_folder = _OF_FOLDER.fullmatch(backbone.name)
-    place = _remembered_folder(backbone) if of_folder else _find(backbone.name, download=True)
-    return to_network(_build(place, size, weights), layers_of(backbone.layer), size)
+    return _remembered_folder(backbone) if of_folder else _find(backbone.name, download=True)
 
 
 def _is_folder(name: str) -> bool:
@@ -328,13 +338,14 @@ def _names_code(value: Any) -> bool:
 
 
 def _once(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method that is called once, and whose answer is kept."""
-    answers: list[Any] = []
+    """Return a method that is called once on each device, and whose answers are kept."""
+    answers: dict[Any, Any] = {}
 
     def answer(*arguments: Any, **options: Any) -> Any:
-        if not answers:
-            answers.append(method(*arguments, **options))
-        return answers[0]
+        device = getattr(arguments[0], "device", None)
+        if device not in answers:
+            answers[device] = method(*arguments, **options)
+        return answers[device]
 
     return answer
 
@@ -360,6 +371,7 @@ def _check(place: _Place, size: tuple[int, int], layer: str | None) -> dict[str,
 
 def _build(place: _Place, size: tuple[int, int], weights: Weights) -> TorchModel:
     """Build a network with its values."""
+    check_torch()
     if weights.path is None:
         model = _network(place, size, device="cpu")
         fill_randomly(model.module)

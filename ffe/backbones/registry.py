@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from ffe.backbones.weights import Weights
 from ffe.base.feature_layout import FeatureLayout
@@ -46,9 +46,11 @@ class Wish:
 
 @dataclass(frozen=True)
 class Network:
-    """A backbone as OpenVINO has it, before scaling is put in front of it."""
+    """A backbone as OpenVINO or PyTorch has it, before scaling is put in front of it."""
 
-    model: Any  # ``openvino.Model`` from one float32 input, scaled, to an output for each layer of the spec, in that order
+    # ``openvino.Model`` or ``torch.nn.Module`` from one float32 input, scaled, to an output for each layer of the spec, in that
+    # order; of PyTorch always a tuple
+    model: Any
     input_layout: Literal["NCHW", "NHWC"]
     # the axes of each output: a grid (``NCHW``, ``NHWC``), tokens (``NTC``), a vector (``NC``)
     output_layouts: tuple[Literal["NCHW", "NHWC", "NTC", "NC"], ...]
@@ -80,6 +82,14 @@ def layers_of(layer: str | None) -> tuple[str, ...]:
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise BackboneError(f"The layer '{twice[0]}' is named twice; name each once.")
     return names
+
+
+@runtime_checkable
+class TorchSource(Source, Protocol):
+    """A source whose networks are those of PyTorch, so that the engine ``torch`` can run them."""
+
+    def to_torch(self, backbone: BackboneSpec, size: tuple[int, int], weights: Weights) -> Network:
+        """Build the network in evaluation mode, on the processor."""
 
 
 def source_of(name: str) -> Source | None:

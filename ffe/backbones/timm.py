@@ -11,6 +11,7 @@ from typing import Any
 from ffe.backbones.registry import Network, Wish
 from ffe.backbones.torch_convert import (
     TorchModel,
+    as_it_is,
     check_layers,
     check_patches,
     layers_of,
@@ -23,6 +24,7 @@ from ffe.backbones.torch_library import import_library
 from ffe.backbones.torch_weights import fill_randomly, read_tensors, unfit
 from ffe.backbones.torch_weights import find_weights as find_file
 from ffe.backbones.weights import Weights
+from ffe.base.forks import check_torch
 from ffe.base.text import did_you_mean
 from ffe.errors import BackboneError, one_line
 from ffe.specs import BackboneSpec, PreprocessSpec
@@ -48,13 +50,22 @@ def find_weights(spec: BackboneSpec, weights: str, *, download: bool) -> Weights
 
 def to_openvino(backbone: BackboneSpec, size: tuple[int, int], weights: Weights) -> Network:
     """Build a network, and convert it; see ``ffe.backbones.registry.Source``."""
-    config = _config(backbone.name)
-    if weights.path is None:
-        model = _build(backbone.name, config, size)
-        fill_randomly(model.module)
-    else:
-        model = _with_weights(backbone.name, config, size, weights)
-    return to_network(model, layers_of(backbone.layer), size)
+    return to_network(_with_values(backbone.name, size, weights), layers_of(backbone.layer), size)
+
+
+def to_torch(backbone: BackboneSpec, size: tuple[int, int], weights: Weights) -> Network:
+    """Build a network; see ``ffe.backbones.registry.TorchSource``."""
+    return as_it_is(_with_values(backbone.name, size, weights), layers_of(backbone.layer), size)
+
+
+def _with_values(name: str, size: tuple[int, int], weights: Weights) -> TorchModel:
+    check_torch()
+    config = _config(name)
+    if weights.path is not None:
+        return _with_weights(name, config, size, weights)
+    model = _build(name, config, size)
+    fill_randomly(model.module)
+    return model
 
 
 def _facts(name: str) -> dict[str, Any]:

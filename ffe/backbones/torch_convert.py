@@ -192,6 +192,12 @@ def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) 
     return Network(converted, "NCHW", axes, FeatureLayout(parts))
 
 
+def as_it_is(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) -> Network:
+    """Return a network for pictures of (height, width) that stays PyTorch's."""
+    axes, parts = zip(*(part_of(model, shape, size) for shape in shapes(model, layers, size)), strict=True)
+    return Network(outputs(model, layers), "NCHW", axes, FeatureLayout(parts))
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep to oneself what PyTorch and OpenVINO say of each other while a network is traced."""

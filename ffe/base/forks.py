@@ -10,6 +10,7 @@ from ffe.errors import EngineError
 HOW_TO_START = "start processes with multiprocessing.get_context('spawn')"
 
 _tensorflow_is_lost = False
+_torch_process: int | None = None  # that PyTorch began to compute in; those that were forked from it see it too
 
 
 def check_same_process(process: int, what: str) -> None:
@@ -25,6 +26,13 @@ def check_tensorflow() -> None:
             "TensorFlow cannot work in a process that was forked from one which has used it; "
             f"{HOW_TO_START}, or use the engine openvino."
         )
+
+
+def check_torch() -> None:
+    """Call it before PyTorch computes: raises an EngineError where it did so before a fork, and would wait for ever."""
+    global _torch_process
+    _torch_process = _torch_process or os.getpid()
+    check_same_process(_torch_process, "PyTorch")
 
 
 def _in_child() -> None:

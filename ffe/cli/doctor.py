@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from ffe.base.text import counted
 from ffe.cli.options import json_option
 from ffe.cli.show import note, print_json
+
+if TYPE_CHECKING:
+    from ffe.commands.doctor import EngineCheck
+
+
+def _state(engine: EngineCheck) -> str:
+    return "works" if engine.works else "DOES NOT WORK" if engine.installed else "not installed"
 
 
 @click.command(short_help="Show this machine, the engines that work on it, and what to expect.")
@@ -36,7 +44,7 @@ def command(as_json: bool) -> None:
         ("GPU", "a GPU and its driver are there" if found.gpu_device else "none found"),
         ("int8", int8_text(found.vnni)),
         ("libraries", ", ".join(f"{name} {version or 'missing'}" for name, version in found.libraries.items())),
-        *((f"engine {one.name}", f"{'works' if one.works else 'DOES NOT WORK'}: {one.detail}") for one in found.engines),
+        *((f"engine {one.name}", f"{_state(one)}: {one.detail}") for one in found.engines),
         ("weights", "looked for in " + ", then ".join(found.weights_folders)),
         ("", "found: " + (", ".join(found.weights_found) or "none")),
         ("models", f"{found.cached_models} in {found.cache}, {found.cache_bytes / 2**20:.0f} MiB"),

@@ -20,6 +20,8 @@ from ffe.backbones.weights import WEIGHTS_DIR_VARIABLE, find_file, keras_home
 from ffe.base.openvino_ir import read_ir
 from ffe.base.system import cores, free_memory, has_vnni, library_version, may_have_gpu, total_memory
 from ffe.base.text import counted
+from ffe.engines.devices import keras_gpus, torch_device
+from ffe.engines.factory import has_torch
 from ffe.engines.model_cache import cache_folder
 from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, one_line
@@ -38,6 +40,10 @@ class EngineCheck:
     name: str
     works: bool
     detail: str
+    installed: bool = True
+
+
+_NO_TORCH = EngineCheck("torch", False, "for backbones of timm and Hugging Face on a GPU; 'pip install torch' brings it", False)
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,11 @@ def checkup(on_step: Callable[[str], None] = lambda step: None) -> Checkup:
     on_step("the engines are tried; loading TensorFlow takes a few seconds")
     named = os.environ.get(WEIGHTS_DIR_VARIABLE)
     return Checkup(
-        engines=(_check("openvino", _check_openvino), _check("keras", _check_keras)),
+        engines=(
+            _check("openvino", _check_openvino),
+            _check("keras", _check_keras),
+            *((_check("torch", _check_torch),) if has_torch() else (_NO_TORCH,)),
+        ),
         weights_folders=tuple(str(path) for path in ([Path(named)] if named else []) + [keras_home() / "models"]),
         weights_found=tuple(row.name for row in CATALOG.values() if find_file(row, (row.size, row.size)) is not None),
         cached_models=len(files),
@@ -121,8 +131,18 @@ def _check_keras() -> str:
     """Import Keras, and ask it for its devices."""
     import keras
 
-    gpus = keras.distribution.list_devices("gpu")
-    return f"on {keras.config.backend()}, {counted(len(gpus), 'GPU') if gpus else 'no GPU'}"
+    gpus = keras_gpus()
+    return f"on {keras.config.backend()}, {counted(gpus, 'GPU') if gpus else 'no GPU'}"
+
+
+def _check_torch() -> str:
+    """Import PyTorch, and let it compute on the device that the engine takes."""
+    import torch
+
+    device = torch_device()
+    if torch.full((4,), -1.0, device=device).relu().any():
+        raise EngineError("it computes wrongly")
+    return f"on PyTorch {torch.__version__}, {'no GPU' if device == 'cpu' else device}"
 
 
 def _check(name: str, check: Callable[[], str]) -> EngineCheck:

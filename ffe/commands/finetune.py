@@ -18,7 +18,7 @@ from ffe.base.clock import OutOfTimeError
 from ffe.bundle.io import Bundle
 from ffe.dataset.assign_sides import ImageSplit
 from ffe.dataset.class_checks import check_classes, check_counts, check_own_folder
-from ffe.engines.factory import check_engine
+from ffe.engines.factory import check_backbone
 from ffe.errors import BundleError, DataError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.scores import evaluate_probabilities
@@ -139,7 +139,7 @@ def finetune(
     _check_model(options.model, Path(source))
     options.check_outputs(weights)
     base = open_base(options.model, weights)
-    check_engine(engine)
+    check_backbone(base.spec.backbone.name, engine, base.spec.precision)
     check_batch(batch_size, base.spec.preprocess.size)
     found = scan(source, options.output)
     manifest = base.bundle.manifest

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ffe.backbones.catalog import FAKE
-from ffe.backbones.registry import source_of
+from ffe.backbones.registry import TorchSource, source_of
 from ffe.backbones.trained import LEARNT
 from ffe.backbones.weights import Weights, needed_file
 from ffe.base.forks import check_tensorflow
@@ -18,6 +19,7 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.system import may_have_gpu
 from ffe.base.text import did_you_mean
 from ffe.engines.base import Engine
+from ffe.engines.devices import keras_gpus, torch_device
 from ffe.engines.fake import FakeEngine
 from ffe.engines.model_cache import cached_or_made, is_cached, model_key
 from ffe.errors import EngineError, missing
@@ -25,13 +27,18 @@ from ffe.specs import ExtractSpec, Precision
 
 log = logging.getLogger("ffe")
 
-ENGINES = ("auto", "keras", "openvino")
+ENGINES = ("auto", "keras", "openvino", "torch")
 KERAS_BATCH_SIZE = 32
 
 
 def has_openvino() -> bool:
     """Return whether OpenVINO is installed; nothing is loaded to find out."""
     return importlib.util.find_spec("openvino") is not None
+
+
+def has_torch() -> bool:
+    """Return whether PyTorch is installed; nothing is loaded to find out."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def int8_text(vnni: bool | None) -> str:
@@ -54,19 +61,34 @@ def check_engine(name: str, precision: Precision = "float32") -> None:
         what = "The precision int8" if precision == "int8" else "The engine openvino"
         packages = ("openvino", "nncf") if precision == "int8" else ("openvino",)
         raise EngineError(missing(what, *packages, instead="use --engine keras and --precision float32"))
-    if name == "keras" and precision == "int8":
-        raise EngineError("The engine keras has no precision int8; use --engine openvino, or --precision float32.")
+    if name == "torch" and not has_torch():
+        raise EngineError(missing("The engine torch", "torch", instead="use --engine openvino and --precision float32"))
+    if name in {"keras", "torch"} and precision == "int8":
+        raise EngineError(f"The engine {name} has no precision int8; use --engine openvino, or --precision float32.")
     if name == "openvino" and precision.startswith("mixed"):
         raise EngineError(f"The engine openvino has no precision {precision}; use --engine keras, or --precision float32.")
 
 
-def check_foreign(backbone: str, name: str, precision: Precision) -> None:
-    """Raise an EngineError if a backbone that is none of Keras's cannot run so."""
-    check_engine("openvino" if name == "auto" else name, precision)
+def check_backbone(backbone: str, name: str, precision: Precision) -> None:
+    """Raise an EngineError if an engine cannot run a backbone so; what devices there are is not asked."""
+    source, mixed = source_of(backbone), precision.startswith("mixed")
+    on_torch = isinstance(source, TorchSource)
+    if source is not None and mixed and (name == "openvino" or not on_torch):
+        others = "--engine torch, or " if on_torch else ""
+        raise EngineError(f"The engine openvino has no precision {precision}; use {others}--precision float32.")
+    check_engine(name, precision)
+    if name == "torch" and not on_torch:
+        raise EngineError(
+            f"The engine torch runs the backbones of timm and Hugging Face, and '{backbone}' is none of them; use --engine auto."
+        )
+    if source is None:
+        return
     if name == "keras":
         raise EngineError(
             f"The backbone '{backbone}' is none of Keras's, so the engine keras cannot run it; use --engine openvino."
         )
+    if name == "auto":
+        check_engine("torch" if mixed or (on_torch and not has_openvino() and has_torch()) else "openvino", precision)
 
 
 def _choose(name: str, precision: Precision) -> str:
@@ -78,14 +100,26 @@ def _choose(name: str, precision: Precision) -> str:
     return "keras" if needs_keras else "openvino"
 
 
+def _choose_foreign(backbone: str, name: str, precision: Precision) -> str:
+    """Return ``torch`` or ``openvino`` for a backbone that is none of Keras's."""
+    check_backbone(backbone, name, precision)
+    if name != "auto":
+        return name
+    able = precision != "int8" and isinstance(source_of(backbone), TorchSource) and has_torch()
+    return "torch" if able and (precision != "float32" or not has_openvino() or _torch_has_gpu()) else "openvino"
+
+
+def _torch_has_gpu() -> bool:
+    """Return whether PyTorch can use a GPU; on Linux, without a driver's device, it is not loaded to ask it."""
+    return (may_have_gpu() or sys.platform != "linux") and torch_device() != "cpu"
+
+
 def _has_gpu() -> bool:
     """Return whether Keras can use a GPU; without a driver's device, Keras is not loaded to ask it."""
     if not may_have_gpu():
         return False
     check_tensorflow()
-    import keras
-
-    return bool(keras.distribution.list_devices("gpu"))
+    return keras_gpus() > 0
 
 
 def check_model(spec: ExtractSpec, weights: Weights) -> None:
@@ -139,8 +173,10 @@ def open_engine(
     there is not, or that cannot run this here, is an EngineError.
     """
     if source_of(spec.backbone.name) is not None:
-        check_foreign(spec.backbone.name, name, spec.precision)
+        if _choose_foreign(spec.backbone.name, name, spec.precision) == "torch":
+            return _on_torch(spec, weights, batch_size)
         return _on_openvino(spec, quantized or float_model(spec, weights), batch_size)
+    check_backbone(spec.backbone.name, name, spec.precision)
     chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
@@ -161,8 +197,12 @@ def open_saved_engine(
     name: str = "auto",
     batch_size: int | None = None,
 ) -> Engine:
-    """Put a saved backbone on an engine, as ``open_engine`` does: an IR model, or the file that ``keras_file`` lends."""
-    chosen = _choose(name, spec.precision)
+    """Put a saved backbone on an engine, as ``open_engine`` does: an IR model, or the file that ``keras_file`` lends.
+
+    Of a backbone that is none of Keras's, a model holds the float32 IR alone, whatever precision its features were made with.
+    """
+    foreign = source_of(spec.backbone.name) is not None
+    chosen = "openvino" if foreign and name == "auto" else _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
     if chosen == "openvino" and ir is not None:
@@ -181,6 +221,14 @@ def _on_keras(spec: ExtractSpec, model: Callable[[], Any], batch_size: int | Non
     from ffe.engines.keras import KerasEngine
 
     return KerasEngine(model(), spec, batch_size or KERAS_BATCH_SIZE)
+
+
+def _on_torch(spec: ExtractSpec, weights: Weights, batch_size: int | None) -> Engine:
+    log.info("loading the backbone %s", spec.backbone.name)
+    from ffe.engines.torch import BATCH_SIZE, TorchEngine
+
+    network = cast(TorchSource, source_of(spec.backbone.name)).to_torch(spec.backbone, spec.preprocess.size, weights)
+    return TorchEngine(network, spec, batch_size or BATCH_SIZE)
 
 
 def _on_openvino(spec: ExtractSpec, model: IrModel, batch_size: int | None) -> Engine:

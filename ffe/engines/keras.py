@@ -13,6 +13,7 @@ import numpy as np
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.forks import check_same_process
 from ffe.engines.base import Engine, padded
+from ffe.engines.devices import keras_gpus
 from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
 from ffe.specs import ExtractSpec, PreprocessMode
 
@@ -44,7 +45,7 @@ class KerasEngine(Engine):
         flat = [keras.layers.Flatten(dtype="float32")(each) for each in (outputs if isinstance(outputs, list) else [outputs])]
         self._model = keras.Model(pixels, flat[0] if len(flat) == 1 else keras.layers.Concatenate(dtype="float32")(flat))
         # On TensorFlow's CPU, XLA is slower than the graph (8 against 91 images a second for MobileNet).
-        has_gpu = bool(keras.distribution.list_devices("gpu"))
+        has_gpu = keras_gpus() > 0
         self._model.compile(jit_compile="auto" if has_gpu or keras.config.backend() != "tensorflow" else False)
         self.on_cpu = not has_gpu
         # On a GPU larger batches can pay, and rows depend on more than the batch size anyway.

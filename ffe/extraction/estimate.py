@@ -183,7 +183,7 @@ def _layout(job: Job) -> FeatureLayout:
     if job.spec.backbone.name == FAKE:
         return FakeEngine.layout
     if source_of(job.spec.backbone.name) is not None:
-        return open_engine(replace(job.spec, precision="float32"), job.weights).layout
+        return open_engine(replace(job.spec, precision="float32"), job.weights, name=job.options.engine).layout
     log.info("loading the backbone %s to see the shape of its features", job.spec.backbone.name)
     from ffe.backbones.keras_build import build
 

@@ -19,7 +19,7 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_folder
 from ffe.base.system import collector_paused, has_vnni
 from ffe.base.text import REPLACE
-from ffe.engines.factory import check_engine, check_foreign, check_model, int8_text
+from ffe.engines.factory import check_backbone, check_model, int8_text
 from ffe.engines.model_cache import is_cached, model_key
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.extraction.batch_size import check_batch
@@ -130,10 +130,8 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
     own, made = (None, None) if options.overwrite else existing_specs(path)
     spec, weights = _spec_and_weights(options, own, download)
     check_batch(options.batch_size, spec.preprocess.size)
-    check_engine(options.engine, spec.precision)
+    check_backbone(spec.backbone.name, options.engine, spec.precision)
     foreign = source_of(spec.backbone.name) is not None  # resolving it has checked the layer
-    if foreign:
-        check_foreign(spec.backbone.name, options.engine, spec.precision)
     if spec.precision != "int8":  # which may lie in the output
         check_model(spec, weights)
     if spec.backbone.layer is not None and not foreign and not is_cached(spec):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.base.clock import Clock
+from ffe.engines.devices import keras_gpus
 from ffe.errors import DataError
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.optimizers import make_optimizer
@@ -173,7 +174,7 @@ def compile_for(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> No
 
     loss = keras.losses.BinaryCrossentropy if single else keras.losses.SparseCategoricalCrossentropy
     # On TensorFlow's CPU, XLA is many times slower than the graph; see ffe.engines.keras.
-    on_cpu = keras.config.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
+    on_cpu = keras.config.backend() == "tensorflow" and not keras_gpus()
     model.compile(
         optimizer,
         loss(from_logits=True),

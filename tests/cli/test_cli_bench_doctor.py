@@ -112,8 +112,8 @@ def test_doctor_says_what_to_expect(doctor_cache: Path, pictures: Path, tmp_path
     result = CliRunner().invoke(cli, ["doctor", "--json"])
     assert result.exit_code == 0, result.output
     value = json.loads(result.stdout)
-    assert [engine["name"] for engine in value["engines"]] == ["openvino", "keras"]
-    assert all(engine["works"] for engine in value["engines"])
+    assert [engine["name"] for engine in value["engines"]] == ["openvino", "keras", "torch"]
+    assert all(engine["works"] for engine in value["engines"] if engine["installed"])
     assert value["cached_models"] == 3
     expected = {row["precision"]: row for row in value["expected"]}
     assert set(expected) == {"float32", "int8"}
@@ -160,3 +160,16 @@ def test_doctor_says_what_does_not_work(doctor_cache: Path, monkeypatch: pytest.
     result = CliRunner().invoke(cli, ["doctor"])
     assert result.exit_code == 0
     assert "DOES NOT WORK: ImportError: libtbb.so.12: cannot open shared object file" in result.stdout
+
+
+def test_doctor_says_of_pytorch_whether_it_is_there_and_works(doctor_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def state() -> str:
+        printed = CliRunner().invoke(cli, ["doctor"]).stdout
+        return " ".join(printed.partition("engine torch")[2].partition("weights")[0].split())
+
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    assert state().startswith("works: on PyTorch 2.")
+    monkeypatch.setattr("ffe.commands.doctor.torch_device", lambda: 1 / 0)
+    assert state() == "DOES NOT WORK: ZeroDivisionError: division by zero"
+    monkeypatch.setattr("ffe.commands.doctor.has_torch", lambda: False)
+    assert state() == "not installed: for backbones of timm and Hugging Face on a GPU; 'pip install torch' brings it"

@@ -49,7 +49,7 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "precision", "installed", "sentence"),
     [
-        ("abacus", "float32", True, "There is no engine 'abacus'; choose one of auto, keras, openvino."),
+        ("abacus", "float32", True, "There is no engine 'abacus'; choose one of auto, keras, openvino, torch."),
         (
             "openvino",
             "float32",
@@ -153,7 +153,7 @@ def test_a_driver_without_a_usable_gpu_counts_as_none(monkeypatch: pytest.Monkey
     import keras
 
     monkeypatch.setattr(choose, "may_have_gpu", lambda: True)
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: gpus)
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: gpus or ["cpu:0"])
     assert choose._has_gpu() == bool(gpus)
 
 

@@ -1,0 +1,175 @@
+"""The engine for backbones of timm and Hugging Face on a GPU: PyTorch, compiled, with the next batch copied meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ffe.backbones.registry import Network
+from ffe.base.forks import check_torch
+from ffe.engines.base import Engine, padded
+from ffe.engines.devices import torch_device
+from ffe.errors import one_line
+from ffe.images.preprocess import CAFFE_BGR_MEAN, GRAY_RGB, TORCH_RGB_MEAN, TORCH_RGB_STD
+from ffe.specs import ExtractSpec, PreprocessSpec
+
+BATCH_SIZE = 32
+
+log = logging.getLogger("ffe")
+
+
+class TorchEngine(Engine):
+    """Runs a network of PyTorch on a GPU, or on the CPU; uint8 is scaled on the device.
+
+    It is not ``exact``: kernels are chosen by the size of the batch, and on a GPU rows depend on more. Every call is padded
+    to ``batch_size``, so that one graph is compiled. ``float32`` stays float32 (no TF32); mixed precisions are PyTorch's
+    autocast.
+    """
+
+    name = "torch"
+    exact = False
+    in_flight = 2  # one at work, and the next one on its way to the device
+
+    def __init__(self, network: Network, spec: ExtractSpec, batch_size: int = BATCH_SIZE) -> None:
+        import torch
+
+        device = torch_device()
+        self.layout = network.layout
+        self.batch_size = batch_size
+        self.seconds = 0.0
+        self.on_cpu = device == "cpu"
+        self.sizes = (batch_size,) if self.on_cpu else tuple(batch_size * n for n in (1, 2, 4, 8))
+        self._device = torch.device(device)
+        self._half = {"mixed_float16": torch.float16, "mixed_bfloat16": torch.bfloat16}.get(spec.precision)
+        self._module = rows_module(network, spec.preprocess).to(self._device)
+        if device == "cuda":
+            self._module = compiled(self._module)
+            self._copies = torch.cuda.Stream()
+        self._lock = threading.Lock()
+        self._workers = ThreadPoolExecutor(self.in_flight if device == "cuda" else 1, thread_name_prefix="ffe-torch")
+
+    def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
+        """Hand a batch to a thread that feeds the device; see ``ffe.engines.base.Engine.start``."""
+        check_torch()
+        run = self._run_on_cuda if self._device.type == "cuda" else self._run
+        return self._workers.submit(run, images, self.batch_size).result
+
+    def _pixels(self, images: np.ndarray, batch_size: int) -> Any:
+        import torch
+
+        return torch.from_numpy(np.require(padded(images, batch_size), requirements=("C", "W")))
+
+    def _run(self, images: np.ndarray, batch_size: int) -> np.ndarray:
+        started = time.perf_counter()
+        with self._settings():
+            features = self._module(self._pixels(images, batch_size).to(self._device)).cpu().numpy()
+        self.seconds += time.perf_counter() - started
+        return np.asarray(features[: len(images)])
+
+    def _run_on_cuda(self, images: np.ndarray, batch_size: int) -> np.ndarray:
+        """Copy a batch while the one before is at work, wait for its features, and leave the device to the next meanwhile."""
+        import torch
+
+        pixels = self._pixels(images, batch_size).pin_memory()
+        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with self._lock, self._settings():
+            with torch.cuda.stream(self._copies):
+                on_device = pixels.to(self._device, non_blocking=True)
+            compute = torch.cuda.current_stream()
+            compute.wait_stream(self._copies)
+            on_device.record_stream(compute)
+            began.record(compute)
+            features = self._module(on_device)
+            copy = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+            copy.copy_(features, non_blocking=True)
+            ended.record(compute)
+        ended.synchronize()
+        with self._lock:
+            self.seconds += began.elapsed_time(ended) / 1000
+        return np.array(copy.numpy()[: len(images)])
+
+    @contextlib.contextmanager
+    def _settings(self) -> Iterator[None]:
+        import torch
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if self._half is not None:
+                stack.enter_context(torch.autocast(self._device.type, self._half))
+            elif self._device.type == "cuda":  # convolutions would take TF32, of which 10 bits are left
+                stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+            yield
+
+
+def compiled(module: Any) -> Any:
+    """Return a ``torch.nn.Module`` that is compiled at its first call; where that fails, it runs as it is, which is said."""
+    import torch
+
+    fast, whole = torch.compile(module, dynamic=False), True
+
+    def run(batch: Any) -> Any:
+        nonlocal whole
+        if whole:
+            try:
+                return fast(batch)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except Exception as error:  # the compiler raises many kinds, and what the network raises it raises again below
+                whole = False
+                log.warning("PyTorch cannot compile the backbone (%s), so it runs as it is, which is slower.", one_line(error))
+        return module(batch)
+
+    return run
+
+
+def rows_module(network: Network, preprocess: PreprocessSpec) -> Any:
+    """Return a ``torch.nn.Module`` from uint8 (N, H, W, 3), RGB, to float32 (N, D), as ``network.layout`` says.
+
+    It scales as ``ffe.images.preprocess`` does, in float32 whatever the precision of the network.
+    """
+    import torch
+
+    mean, deviation = _scaling(preprocess)
+    reverse = preprocess.channels == "bgr" or preprocess.mode == "caffe"
+
+    class Rows(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network.model
+            self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+            self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32))
+            self.register_buffer("gray", torch.tensor(GRAY_RGB, dtype=torch.float32))
+
+        def forward(self, images: Any) -> Any:
+            x = images.float()
+            if preprocess.channels == "gray":
+                x = (x * self.gray).sum(-1, keepdim=True)
+            elif reverse:
+                x = x.flip(-1)
+            x = (x - self.mean) / self.deviation
+            rows = []
+            outputs = self.network(x.permute(0, 3, 1, 2) if network.input_layout == "NCHW" else x)
+            for output, axes in zip(outputs, network.output_layouts, strict=True):
+                rows.append((output.permute(0, 2, 3, 1) if axes == "NCHW" else output).float().flatten(1))
+            return torch.cat(rows, 1)
+
+    return Rows().eval()
+
+
+def _scaling(preprocess: PreprocessSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is taken from values in [0, 255], and by what they are divided, for each channel that the network is given."""
+    mean, deviation = {
+        "tf": ((0.5,), (0.5,)),
+        "caffe": (np.asarray(CAFFE_BGR_MEAN) / 255, (1 / 255,)),
+        "torch": (TORCH_RGB_MEAN, TORCH_RGB_STD),
+        "none": ((0.0,), (1 / 255,)),
+        "normalize": (preprocess.mean, preprocess.std),
+    }[preprocess.mode]
+    return np.asarray(mean, np.float64) * 255, np.asarray(deviation, np.float64) * 255
