@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ffe.base.text import composed, did_you_mean, few, quoted
-from ffe.errors import ModelMismatchError
+from ffe.errors import DecodeError, ModelMismatchError
 from ffe.explaining.heatmap import by_leaving_out, heat_map
 from ffe.images.decode import decode, read_image
 from ffe.images.input_files import Picture, named_images
@@ -88,8 +88,12 @@ def explanations(
             name, file = taken.pop(item.index)
             if row is None or item.features is None:
                 yield Explanation(name, error=str(item.error))
-            else:
-                yield replace(_explained(predictor, file, item.features, row, label), path=name)
+                continue
+            try:
+                found = _explained(predictor, file, item.features, row, label)
+            except DecodeError as error:  # it has changed, or gone, since it was predicted
+                found = Explanation(name, error=str(error))
+            yield replace(found, path=name)
 
 
 def class_number(predictor: Predictor, class_name: str) -> int:

@@ -163,6 +163,23 @@ def test_a_head_that_looks_at_no_places_is_asked_with_parts_of_the_picture_cover
     assert np.abs(found.cells).max() > 1e-3
 
 
+def test_a_photo_that_goes_while_it_is_explained_is_said(
+    fake_bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes((pictures / "cat" / "cat_000.png").read_bytes())
+    asked = Predictor.answers
+
+    def gone(self: Predictor, files: Any) -> Any:
+        for batch in asked(self, files):
+            photo.unlink()
+            yield batch
+
+    monkeypatch.setattr(Predictor, "answers", gone)
+    (found,) = ffe.explain(fake_bundle, photo)
+    assert (found.path, found.error, found.cells) == (str(photo), "no such file", None)
+
+
 def test_what_is_covered_takes_the_mean_colour() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (21, 14, 3), dtype=np.uint8)
     areas = np.zeros((2, 7, 7), bool)
