@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from threadpoolctl import ThreadpoolController
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine, open_saved_engine
+from ffe.engines.fused import FusedEngine
 from ffe.errors import BundleError, SpecError
 from ffe.evaluation.reject import above_threshold, check_threshold
 from ffe.evaluation.temperature import with_temperature
@@ -24,7 +26,7 @@ from ffe.images.augment_text import parse_augment
 from ffe.images.input_files import Picture, named_images
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.loader import ImageStream
-from ffe.specs import AugmentSpec, ViewsSpec
+from ffe.specs import AugmentSpec, ExtractSpec, ViewsSpec
 
 _USUAL_BATCH = 32
 _AHEAD_BATCHES = 4  # few, so that the first answers come while a long list is still being read
@@ -141,7 +143,8 @@ class Predictor:
         self._options = options
         self.limits, self.batch_size, self.workers = options.limits, options.batch_size, options.workers
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
-        check_batch(options.batch_size, self.bundle.manifest.spec.preprocess.size)
+        for spec, _ in self.bundle.manifest.backbones:
+            check_batch(options.batch_size, spec.preprocess.size)
         self.views = _views(self.bundle, options.tta, options.augment)
         self.reject = self.bundle.manifest.reject if options.reject is None else options.reject
         self.class_names = self.bundle.manifest.class_names
@@ -247,19 +250,20 @@ class Predictor:
             return self.probabilities(features)
 
     def _compute(self, files: Iterable[Path | bytes], views: ViewsSpec | None = None) -> Iterator[list[ImageFeatures]]:
-        spec = self.bundle.manifest.spec
+        specs = [spec for spec, _ in self.bundle.manifest.backbones]
         wanted = range(1 if views is None else 1 + views.count)
         images = ImageStream(
             files,
-            spec.preprocess,
+            [spec.preprocess for spec in specs],
             workers=self.workers,
             limits=self.limits,
             views=lambda index: wanted,
             augment=None if views is None else views.augment,
         )
+        dtype = specs[0].dtype if len(specs) == 1 else "float32"  # several are rounded where they are joined
         with images:
             images.ahead = max(2, min(images.ahead, _AHEAD_BATCHES * (self.batch_size or _USUAL_BATCH)) // len(wanted))
-            self._pipeline = Pipeline(images, self.engine, batch_size=self.batch_size, dtype=spec.dtype)
+            self._pipeline = Pipeline(images, self.engine, batch_size=self.batch_size, dtype=dtype)
             yield from self._pipeline
 
     @property
@@ -268,20 +272,31 @@ class Predictor:
         return Stages() if self._pipeline is None else self._pipeline.stages
 
     def engine(self) -> Engine:
-        """Return the backbone on its engine; opened when first asked for."""
+        """Return the backbone on its engine, or several as one; opened when first asked for."""
         if self._engine is None:
-            spec, bundle, name = self.bundle.manifest.spec, self.bundle, self._options.engine
-            if bundle.has_backbone:
-                self._engine = open_saved_engine(
-                    spec, ir=bundle.ir(), keras_file=bundle.keras_file, name=name, batch_size=self.batch_size
-                )
-            else:
-                from ffe.backbones.resolve import weights_of
-
-                found = weights_of(spec, self._options.weights)
-                self._engine = open_engine(spec, found, name=name, batch_size=self.batch_size)
+            bundle, specs = self.bundle, [spec for spec, _ in self.bundle.manifest.backbones]
+            engines = self._saved_or_found(specs)
+            self._engine = engines[0] if len(engines) == 1 else FusedEngine(engines, specs)
             if self._engine.layout != bundle.manifest.layout:
                 raise BundleError(
                     f"The backbone in the model file '{bundle.path}' gives other features than its head takes; make it again."
                 )
         return self._engine
+
+    def _saved_or_found(self, specs: Sequence[ExtractSpec]) -> list[Engine]:
+        """Return an engine for each backbone: out of the model file, or with weights that are looked for."""
+        bundle, name, engines = self.bundle, self._options.engine, dict[int, Engine]()
+        for number, spec in enumerate(specs):
+            if bundle.holds(number):
+                file = partial(bundle.keras_file, number)
+                engines[number] = open_saved_engine(
+                    spec, ir=bundle.ir(number), keras_file=file, name=name, batch_size=self.batch_size
+                )
+        missing = [number for number in range(len(specs)) if number not in engines]
+        if missing:
+            from ffe.backbones.resolve import weights_of_each
+
+            found = weights_of_each([specs[number] for number in missing], self._options.weights)
+            for number, weights in zip(missing, found, strict=True):
+                engines[number] = open_engine(specs[number], weights, name=name, batch_size=self.batch_size)
+        return [engines[number] for number in range(len(specs))]

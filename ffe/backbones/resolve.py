@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from ffe.backbones import keras_build
 from ffe.backbones.catalog import DEFAULT, check_size, find
 from ffe.backbones.registry import Wish, layers_of, path_refusal, source_of
 from ffe.backbones.trained import LEARNT, find_in_model, is_model_file
-from ffe.backbones.weights import Weights, resolve
+from ffe.backbones.weights import IMAGENET, Weights, resolve
 from ffe.base.openvino_ir import IrModel
 from ffe.errors import BackboneError, WeightsError
 from ffe.specs import BackboneSpec, Decode, ExtractSpec, Precision, PreprocessSpec, StoredDtype, spec_differences
@@ -111,6 +111,20 @@ def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool =
             f"The weights of '{name}' in '{found.path}' (SHA-256 {found.sha256[:12]}) are not those that made "
             f"the features ({spec.backbone.weights_sha256[:12]}); pass the right file with --weights PATH."
         )
+    return found
+
+
+def weights_of_each(specs: Sequence[ExtractSpec], weights: str) -> list[Weights]:
+    """Find the weights of several backbones as ``weights_of`` does; a path is that of one, and the others are looked for."""
+    found, refusals = list[Weights](), list[WeightsError]()
+    for spec in specs:
+        try:
+            found.append(weights_of(spec, weights))
+        except WeightsError as error:
+            refusals.append(error)
+            if weights == IMAGENET or len(refusals) == len(specs):
+                raise refusals[0] from None
+            found.append(weights_of(spec))
     return found
 
 

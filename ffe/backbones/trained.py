@@ -40,6 +40,7 @@ def find_in_model(path: Path) -> tuple[Weights, ExtractSpec]:
             manifest = json.loads(archive.read(MANIFEST))
             spec = ExtractSpec.from_json(manifest["spec"])
             members: dict[str, str] = manifest["members"]
+            several = bool(manifest.get("beside"))
             if BACKBONE in members:
                 with archive.open(BACKBONE) as member:
                     if stream_digest(member) != members[BACKBONE]:
@@ -51,6 +52,10 @@ def find_in_model(path: Path) -> tuple[Weights, ExtractSpec]:
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(f"The model file '{path}' is damaged or no model file ({reason}); make it again.") from error
+    if several:
+        raise WeightsError(
+            f"The model file '{path}' holds several backbones; name one of them, such as '{spec.backbone.name}', instead."
+        )
     if BACKBONE not in members or spec.precision != "float32":
         what = "an int8 backbone, which cannot be built upon" if spec.precision == "int8" else "no float32 backbone"
         raise WeightsError(

@@ -20,6 +20,7 @@ HEAD_KERAS = "head.keras"
 GOLDEN = "golden.npz"
 SPLITS = "splits.json"
 CARD = "README.md"
+MOST_BACKBONES = 8  # in one file
 
 Identity = tuple[int, int, int, int]
 
@@ -28,6 +29,12 @@ _END_BYTES, _LOCATOR_BYTES, _END_64_BYTES = 22, 20, 56
 _MOST_COMMENT_BYTES = 1 << 16
 _MOST_DIRECTORY_BYTES = 1 << 16  # Python reads all of it before it can be asked anything
 _ENCRYPTED = 0x1
+
+
+def member_of(name: str, number: int) -> str:
+    """Return the name of a member of a model's backbone, 0 for the first: ``backbone.xml``, ``backbone2.xml``, ..."""
+    stem, _, suffix = name.partition(".")
+    return name if number == 0 else f"{stem}{number + 1}.{suffix}"
 
 
 def identity(path: Path) -> Identity:

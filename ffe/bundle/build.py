@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ import numpy as np
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.keras_build import build
 from ffe.backbones.registry import source_of
-from ffe.backbones.resolve import weights_of
+from ffe.backbones.resolve import weights_of_each
 from ffe.backbones.weights import Weights
 from ffe.base.file_access import first_bytes, unopened
-from ffe.base.model_archive import BACKBONE, HEAD_KERAS
+from ffe.base.model_archive import BACKBONE, HEAD_KERAS, member_of
 from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_folder
 from ffe.base.output_file import check_output as check_report
@@ -30,6 +31,7 @@ from ffe.errors import BundleError, ReportError
 from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
 from ffe.images.drawings import KINDS, draw
+from ffe.specs import ExtractSpec
 from ffe.splits.holdout import TEST
 from ffe.store.reader import FeatureStore
 
@@ -37,26 +39,33 @@ _LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-
 
 
 def check_output(
-    store: FeatureStore,
+    stores: Sequence[FeatureStore],
     output: str | os.PathLike[str] | None,
     weights: str,
     with_backbone: bool,
     *,
     overwrite: bool,
     inputs: Iterable[str | os.PathLike[str] | None],
-) -> Weights | IrModel | None:
-    """Make sure, before anything slow, that the model file can be written; return what its backbone is made from."""
+) -> tuple[Weights | IrModel, ...]:
+    """Make sure, before anything slow, that the model file can be written.
+
+    Returns:
+        What each backbone is made from; nothing where there is no model file, or none in it.
+    """
     if output is None:
-        return None
+        return ()
     check_place(Path(output), overwrite=overwrite, inputs=(weights, *inputs))
-    quantized = store.quantized()
-    if quantized is not None and not with_backbone:
+    quantized = [store.quantized() for store in stores]
+    if any(quantized) and not with_backbone:
         raise BundleError("An int8 backbone exists nowhere else, so it must be in the model file; leave --without-backbone out.")
-    if not with_backbone or quantized is not None:
-        return quantized if with_backbone else None
-    found = weights_of(store.spec, weights)
-    check_model(store.spec, found)
-    return found
+    if not with_backbone:
+        return ()
+    others = [store.spec for store, model in zip(stores, quantized, strict=True) if model is None]
+    found = weights_of_each(others, weights)
+    for spec, one in zip(others, found, strict=True):
+        check_model(spec, one)
+    further = iter(found)
+    return tuple(model or next(further) for model in quantized)
 
 
 def check_place(path: Path, *, overwrite: bool, inputs: Iterable[str | os.PathLike[str] | None] = ()) -> None:
@@ -98,30 +107,40 @@ def library_versions() -> dict[str, str]:
     return {name: version for name in _LIBRARIES if (version := library_version(name)) is not None}
 
 
-def write_model(path: Path, manifest: Manifest, head: Head, splits: list[SplitRow], found: Weights | IrModel | None) -> None:
-    """Write the bundle, with the backbone and a few drawn pictures that it must always answer the same."""
-    spec = manifest.spec
+def write_model(
+    path: Path, manifest: Manifest, head: Head, splits: list[SplitRow], found: Sequence[Weights | IrModel] = ()
+) -> None:
+    """Write the bundle, with what each backbone is ``found`` in, and a few drawn pictures that it must always answer the same."""
     golden: dict[str, np.ndarray] = {}
-    ir = file = None
+    backbones: list[tuple[Path | None, IrModel | None]] = []
     with tempfile.TemporaryDirectory(prefix="ffe-bundle-") as folder:
-        if isinstance(found, IrModel):
-            ir = found
-        elif found is not None and source_of(spec.backbone.name) is not None:
-            ir = float_model(spec, found)
-        elif found is not None and spec.backbone.name != FAKE:
-            file = Path(folder) / BACKBONE
-            build(spec, found).save(file)
-            ir = float_model_if_any(spec, found)
-        if found is not None:
-            engine = open_saved_engine(spec, ir=ir, keras_file=lambda: contextlib.nullcontext(file), batch_size=len(KINDS))
+        for number, (source, (spec, _)) in enumerate(zip(found, manifest.backbones, strict=False)):
+            file, ir = _saved(spec, source, Path(folder) / member_of(BACKBONE, number))
+            backbones.append((file, ir))
+            engine = open_saved_engine(spec, ir=ir, keras_file=partial(contextlib.nullcontext, file), batch_size=len(KINDS))
             images = np.stack([np.asarray(draw(kind, 0, spec.preprocess.size)) for kind in KINDS])
-            features = engine.extract(images)
-            golden = {"images": images, "features": features, "probabilities": head.predict_proba(features)}
+            name = str(number + 1) if number else ""
+            golden |= {f"images{name}": images, f"features{name}": engine.extract(images)}
+        if found:
+            features = [rows for name, rows in golden.items() if name.startswith("features")]
+            golden["probabilities"] = head.predict_proba(np.concatenate(features, axis=1))
         head_file = None
         if isinstance(head, DenseHead):
             head_file = Path(folder) / HEAD_KERAS
             head.save_keras(head_file)
         card = model_card(manifest)
         write_bundle(
-            path, manifest, head=head, golden=golden, splits=splits, card=card, keras_file=file, ir=ir, head_keras=head_file
+            path, manifest, head=head, golden=golden, splits=splits, card=card, backbones=backbones, head_keras=head_file
         )
+
+
+def _saved(spec: ExtractSpec, found: Weights | IrModel, place: Path) -> tuple[Path | None, IrModel | None]:
+    """Return a backbone as a ``.keras`` file, written to ``place``, and as an IR model, as far as there is such a thing of it."""
+    if isinstance(found, IrModel):
+        return None, found
+    if source_of(spec.backbone.name) is not None:
+        return None, float_model(spec, found)
+    if spec.backbone.name == FAKE:
+        return None, None
+    build(spec, found).save(place)
+    return place, float_model_if_any(spec, found)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from ffe.base.text import share_text
+from ffe.base.text import listed, share_text
 from ffe.bundle.manifest import Manifest
-from ffe.wording.input_text import resizing_text
+from ffe.wording.input_text import resizing_texts
 from ffe.wording.results import evaluation_text, parameters_text, trained_views_text
+
+_TRAINED = {
+    "random": " (UNTRAINED, random weights: for trying things out only)",
+    "finetuned": " (fine-tuned on these classes)",
+    "scratch": " (trained from scratch on these classes)",
+}
 
 
 def model_card(manifest: Manifest) -> str:
     """Return the model card that travels in a bundle, Markdown."""
-    spec, test = manifest.spec, manifest.evaluation["test"]
-    height, width = spec.preprocess.size
+    test = manifest.evaluation["test"]
     unsure = f" Below {share_text(manifest.reject)} it says that it is not sure." if manifest.reject else ""
     views = "" if manifest.views is None else f"\nViews of the photos: {trained_views_text(manifest.views)}."
-    resizing = f"\nPictures are {text}." if (text := resizing_text(spec.preprocess)) else ""
-    trained = {
-        "random": " (UNTRAINED, random weights: for trying things out only)",
-        "finetuned": " (fine-tuned on these classes)",
-        "scratch": " (trained from scratch on these classes)",
-    }.get(spec.backbone.weights, "")
+    resizing = f"\nPictures are {text}." if (text := resizing_texts(spec for spec, _ in manifest.backbones)) else ""
+    backbones = []
+    for spec, _ in manifest.backbones:
+        height, width = spec.preprocess.size
+        backbones.append(f"`{spec.backbone.name}`{_TRAINED.get(spec.backbone.weights, '')} at {height}x{width} pixels")
+    made_with = f"Backbone {backbones[0]}" if len(backbones) == 1 else f"Backbones {listed(backbones, 'and')}, side by side"
     return f"""# Image classifier: {", ".join(manifest.class_names)}
 
-Made with ffe {manifest.ffe_version}. Backbone `{spec.backbone.name}`{trained} at {height}x{width} pixels;
+Made with ffe {manifest.ffe_version}. {made_with};
 head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).{resizing}{views}
 
 ## Test

@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,10 @@ from ffe.heads.ensemble import head_class
 from ffe.specs import spec_digest
 
 _NEEDED = {layout.MANIFEST, layout.HEAD, layout.GOLDEN, layout.CARD, layout.SPLITS}
-_BACKBONES = {layout.BACKBONE, layout.IR_GRAPH, layout.IR_WEIGHTS}
+_BACKBONES = [
+    {layout.member_of(name, number) for name in (layout.BACKBONE, layout.IR_GRAPH, layout.IR_WEIGHTS)}
+    for number in range(layout.MOST_BACKBONES)
+]
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SEAL = b"sha256 of manifest.json: "
 _MOST_MANIFEST_BYTES = 64 << 20
@@ -76,7 +79,7 @@ class Bundle:
         self.absolute = Path(os.path.abspath(path))
         try:
             self._identity = layout.identity(self.path)
-            with layout.open_archive(self.path, _NEEDED, _BACKBONES | {layout.HEAD_KERAS}) as archive:
+            with layout.open_archive(self.path, _NEEDED, {layout.HEAD_KERAS}.union(*_BACKBONES)) as archive:
                 if archive.getinfo(layout.MANIFEST).file_size > _MOST_MANIFEST_BYTES:
                     raise BundleError("its manifest is too long")
                 record = archive.read(layout.MANIFEST)
@@ -90,7 +93,8 @@ class Bundle:
                     with archive.open(name) as member:
                         if stream_digest(member) != digest:
                             raise BundleError(f"its member '{name}' was changed after it was written")
-            if spec_digest(self.manifest.spec) != self.manifest.spec_digest:
+            made = [(one.spec, one.spec_digest) for one in self.manifest.beside]
+            if any(spec_digest(spec) != digest for spec, digest in [(self.manifest.spec, self.manifest.spec_digest), *made]):
                 raise BundleError("its spec does not match its spec digest")
         except FfeError as error:
             raise BundleError(f"The model file '{self.path}' cannot be used: {str(error).rstrip('.')}; make it again.") from error
@@ -101,8 +105,12 @@ class Bundle:
 
     @property
     def has_backbone(self) -> bool:
-        """Whether the backbone travels in the file."""
-        return not _BACKBONES.isdisjoint(self.manifest.members)
+        """Whether the backbone travels in the file, or of several one."""
+        return any(map(self.holds, range(len(self.manifest.backbones))))
+
+    def holds(self, number: int) -> bool:
+        """Return whether a backbone travels in the file; 0 is the first."""
+        return not _BACKBONES[number].isdisjoint(self.manifest.members)
 
     def head(self) -> Head:
         """Rebuild the fitted head."""
@@ -121,7 +129,10 @@ class Bundle:
         return head
 
     def golden(self) -> dict[str, np.ndarray]:
-        """Return ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K) before the temperature."""
+        """Return ``images`` uint8 (n, H, W, 3), ``features`` float32 (n, D), ``probabilities`` (n, K) before the temperature.
+
+        The second backbone's are ``images2`` and ``features2``, and so on. Empty, where no backbone is inside.
+        """
         return self.arrays(layout.GOLDEN)
 
     def splits(self) -> list[SplitRow]:
@@ -138,26 +149,27 @@ class Bundle:
         """Return the model card, Markdown."""
         return self._read(layout.CARD).decode("utf-8", "replace")
 
-    def ir(self) -> IrModel | None:
-        """Return the backbone as an IR model, or None; its constants are read when they are used."""
-        members, wanted = self.manifest.members, self.manifest.spec.quantized_sha256
-        if not {layout.IR_GRAPH, layout.IR_WEIGHTS} <= set(members):
+    def ir(self, number: int = 0) -> IrModel | None:
+        """Return a backbone, 0 is the first, as an IR model, or None; its constants are read when they are used."""
+        spec, features = self.manifest.backbones[number]
+        members, wanted = self.manifest.members, spec.quantized_sha256
+        graph, weights = (layout.member_of(name, number) for name in (layout.IR_GRAPH, layout.IR_WEIGHTS))
+        if not {graph, weights} <= set(members):
             return None
-        if wanted is not None and digest_of_parts(members[layout.IR_GRAPH], members[layout.IR_WEIGHTS]) != wanted:
+        if wanted is not None and digest_of_parts(members[graph], members[weights]) != wanted:
             raise BundleError(f"The model file '{self.path}' holds another int8 backbone than its spec names; make it again.")
-        return IrModel(
-            self._read(layout.IR_GRAPH), map_member(self.absolute, layout.IR_WEIGHTS), {"layout": self.manifest.layout.to_json()}
-        )
+        return IrModel(self._read(graph), map_member(self.absolute, weights), {"layout": features.to_json()})
 
     @contextlib.contextmanager
-    def keras_file(self) -> Iterator[Path | None]:
-        """Lend the backbone as a ``.keras`` file, for as long as the context lasts; None if there is none."""
-        if layout.BACKBONE not in self.manifest.members:
+    def keras_file(self, number: int = 0) -> Iterator[Path | None]:
+        """Lend a backbone, 0 is the first, as a ``.keras`` file, for as long as the context lasts; None if there is none."""
+        name = layout.member_of(layout.BACKBONE, number)
+        if name not in self.manifest.members:
             yield None
             return
         with tempfile.TemporaryDirectory(prefix="ffe-bundle-") as folder:
             path = Path(folder) / layout.BACKBONE
-            path.write_bytes(self._read(layout.BACKBONE))
+            path.write_bytes(self._read(name))
             yield path
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
@@ -210,13 +222,13 @@ def write_bundle(
     golden: Mapping[str, np.ndarray],
     splits: list[SplitRow],
     card: str,
-    keras_file: Path | None = None,
-    ir: IrModel | None = None,
+    backbones: Sequence[tuple[Path | None, IrModel | None]] = (),
     head_keras: Path | None = None,
 ) -> Manifest:
-    """Write a model file, whole or not at all, with the backbone (``keras_file``, ``ir``); return its manifest with ``members``.
+    """Write a model file, whole or not at all; return its manifest with ``members``.
 
-    ``head_keras`` is the head for other programs, which ffe does not read.
+    ``backbones``: each as a ``.keras`` file and as an IR model, or one of the two. ``head_keras`` is the head for other
+    programs, which ffe does not read.
     """
     members: dict[str, bytes | memoryview] = {
         layout.HEAD: _npz(head.arrays()),
@@ -224,12 +236,15 @@ def write_bundle(
         layout.SPLITS: _splits_json(splits),
         layout.CARD: card.encode(),
     }
-    if keras_file is not None:
-        members[layout.BACKBONE] = keras_file.read_bytes()
+    for number, (keras_file, _) in enumerate(backbones):
+        if keras_file is not None:
+            members[layout.member_of(layout.BACKBONE, number)] = keras_file.read_bytes()
     if head_keras is not None:
         members[layout.HEAD_KERAS] = head_keras.read_bytes()
-    if ir is not None:
-        members |= {layout.IR_GRAPH: ir.xml, layout.IR_WEIGHTS: ir.weights.data}
+    for number, (_, ir) in enumerate(backbones):
+        if ir is not None:
+            members[layout.member_of(layout.IR_GRAPH, number)] = ir.xml
+            members[layout.member_of(layout.IR_WEIGHTS, number)] = ir.weights.data
     manifest = replace(manifest, members={name: bytes_digest(data) for name, data in members.items()})
     _write_archive(path, manifest.to_json(), members)
     return manifest

@@ -9,12 +9,13 @@ from typing import Any
 
 from ffe._version import __version__
 from ffe.base.feature_layout import FeatureLayout
+from ffe.base.model_archive import MOST_BACKBONES
 from ffe.base.text import composed
 from ffe.errors import BundleError
 from ffe.specs import AugmentSpec, ExtractSpec, HeadSpec, ViewsSpec
 
-# 1 had no IR members, 2 no calibration, 3 no backbones that ffe trained, 4 no tokens and one layer alone; such files are read
-# as they are
+# 1 had no IR members, 2 no calibration, 3 no backbones that ffe trained, 4 no tokens, and one layer of one backbone alone; such
+# files are read as they are
 SCHEMA = 5
 READABLE = (1, 2, 3, 4, 5)
 _LAYOUTS_SINCE = 5
@@ -24,13 +25,27 @@ _RECORDS = ("libraries", "evaluation", "search", "members", "calibration", "trai
 USES_OF_VIEWS = ("all", "epoch", "none")
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A backbone beside the first one, whose features stand behind those of the backbones before it."""
+
+    spec: ExtractSpec  # what makes its features
+    spec_digest: str
+    parts: int  # of the layout, that are its own
+
+    @classmethod
+    def from_json(cls, value: Any) -> Beside:
+        """Rebuild one."""
+        return cls(ExtractSpec.from_json(value["spec"]), str(value["spec_digest"]), value["parts"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The record of a model."""
 
     ffe_version: str = __version__
     libraries: dict[str, str] = field(default_factory=dict)  # versions of those that took part
-    spec: ExtractSpec  # what makes the features that the head takes
+    spec: ExtractSpec  # what makes the features that the head takes, or the first of them
     spec_digest: str
     layout: FeatureLayout  # of a row of features; named ``grid`` in the file
     head: HeadSpec  # the head and its parameters
@@ -48,6 +63,16 @@ class Manifest:
     training: dict[str, Any] = field(default_factory=dict)
     # those of the feature file: ``{"count": 4, "augment": {...}, "used": "all"}``; None = it had none
     views: dict[str, Any] | None = None
+    beside: tuple[Beside, ...] = ()  # further backbones, of a model that was made of several feature files
+
+    @property
+    def backbones(self) -> tuple[tuple[ExtractSpec, FeatureLayout], ...]:
+        """Every backbone, the first one first: what makes its features, and how they lie in its own part of a row."""
+        found, parts = list[tuple[ExtractSpec, FeatureLayout]](), self.layout.parts
+        for one in reversed(self.beside):
+            found.append((one.spec, FeatureLayout(parts[-one.parts :])))
+            parts = parts[: -one.parts]
+        return ((self.spec, FeatureLayout(parts)), *reversed(found))
 
     @property
     def augment(self) -> AugmentSpec | None:
@@ -71,6 +96,10 @@ class Manifest:
         value = {"schema": self.schema, **fields, "spec": self.spec.to_json(), "grid": self.layout.to_json()}
         if self.views is None:
             del value["views"]
+        if self.beside:
+            value["beside"] = [{**vars(one), "spec": one.spec.to_json()} for one in self.beside]
+        else:
+            del value["beside"]
         return value
 
     @classmethod
@@ -83,7 +112,7 @@ class Manifest:
                 f"it has schema {value['schema']!r}, but this version of ffe reads schema {SCHEMA}; "
                 "use the version of ffe that wrote it"
             )
-        value = {"calibration": {"temperature": 1.0}, "reject": 0.0, "training": {}, "views": None, **value}
+        value = {"calibration": {"temperature": 1.0}, "reject": 0.0, "training": {}, "views": None, "beside": [], **value}
         try:
             _check_types(value)
             temperature, reject, views = float(value["calibration"]["temperature"]), float(value["reject"]), value["views"]
@@ -99,6 +128,7 @@ class Manifest:
             fields |= {name: dict(value[name]) for name in _RECORDS}
             fields |= {name: tuple(value[name]) for name in ("leaderboard",)}
             fields["layout"] = FeatureLayout.from_json(value["grid"])
+            fields["beside"] = tuple(map(Beside.from_json, value["beside"]))
             fields["spec"], fields["head"] = ExtractSpec.from_json(value["spec"]), HeadSpec.from_json(value["head"])
             return cls(class_names=_composed(value["class_names"]), reject=reject, views=views, **fields)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -119,8 +149,11 @@ def _changes_in_training(training: Mapping[str, Any]) -> Any:
 def _check_types(value: dict[str, Any]) -> None:
     """Make sure that what the record names is of the kind that the rest of ffe takes it for; else a ValueError names it."""
     grid, names = value["grid"], value["class_names"]
-    if FeatureLayout.from_json(grid).dims > _MOST_DIMS:
+    if (layout := FeatureLayout.from_json(grid)).dims > _MOST_DIMS:
         raise ValueError(f"grid {grid!r} is too large")
+    parts = [one["parts"] for one in value["beside"]]
+    if not all(type(n) is int and n > 0 for n in parts) or len(parts) >= MOST_BACKBONES or sum(parts) >= len(layout.parts):
+        raise ValueError(f"parts of further backbones {parts!r}")
     if not (_texts(names) and 2 <= len(set(names)) == len(names)):
         raise ValueError("class_names")
     for name in _RECORDS:

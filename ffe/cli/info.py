@@ -115,13 +115,14 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         record = manifest.to_json() | head | {"has_backbone": bundle.has_backbone, "digest": bundle.sha256}
         print_json(record | ({"splits": where} if splits else {}))
         return
-    spec = manifest.spec
-    inside = "inside" if bundle.has_backbone else "not inside"
+    backbones = list[tuple[str, str | None]]()
+    for number, (spec, _) in enumerate(manifest.backbones):
+        inside = "inside" if bundle.holds(number) else "not inside"
+        backbones += [("backbone", f"{spec.backbone.name}, {_weights_text(spec)}, {inside} the file"), *_spec_lines(spec)]
     lines = [
         ("head", text.head_text(manifest.head.name, manifest.head.parameters)),
         ("classes", plain(", ".join(manifest.class_names))),
-        ("backbone", f"{spec.backbone.name}, {_weights_text(spec)}, {inside} the file"),
-        *_spec_lines(spec),
+        *backbones,
         ("digest", bundle.sha256),
         ("made with", ", ".join([f"ffe {manifest.ffe_version}", *(f"{n} {v}" for n, v in manifest.libraries.items())])),
         ("views", None if manifest.views is None else text.trained_views_text(manifest.views)),
@@ -143,7 +144,7 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     if training := manifest.training:
         click.echo()
         for stage in training["stages"]:
-            click.echo(f"Stage {stage['number']} trained {text.stage_text(stage, spec.backbone.name)}.")
+            click.echo(f"Stage {stage['number']} trained {text.stage_text(stage, manifest.spec.backbone.name)}.")
         click.echo("\n" + text.history_text(training["history"]))
     if where:
         click.echo("\nsplit\tpath")

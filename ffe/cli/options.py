@@ -77,23 +77,22 @@ def refuse_swapped(model: str, others: tuple[str, ...], command: str) -> None:
             raise click.UsageError(f"The model file comes first; write 'ffe {command} {other} {rest}'.")
 
 
-def refuse_model(features: str, output: str, command: str) -> None:
+def refuse_model(features: tuple[str, ...], output: str, command: str) -> None:
     """Refuse a model file that stands where the feature file is wanted, if the output shows that they are swapped."""
-    if is_model_file(features) and not is_model_file(output):
-        replace = " --overwrite" if Path(features).exists() else ""
-        raise click.UsageError(f"The feature file comes first; write 'ffe {command} {output} -o {features}{replace}'.")
+    if is_model_file(features[0]) and not is_model_file(output):
+        replace = " --overwrite" if Path(features[0]).exists() else ""
+        raise click.UsageError(f"The feature file comes first; write 'ffe {command} {output} -o {features[0]}{replace}'.")
 
 
-def feature_file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def feature_files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse a share where a feature file is wanted."""
-    if value is not None and not Path(value).exists():
-        try:
-            float(value.removesuffix("%"))
-        except ValueError:
-            return value
-        hint = "--test-fraction takes a share" if parameter.name == "test" else "--folds says how trials are scored"
-        raise click.BadParameter(f"'{value}' is a number, but a feature file is wanted; {hint}.")
-    return value
+    for value in values:
+        with contextlib.suppress(ValueError):
+            if not Path(value).exists():
+                float(value.removesuffix("%"))
+                hint = "--test-fraction takes a share" if parameter.name == "test" else "--folds says how trials are scored"
+                raise click.BadParameter(f"'{value}' is a number, but a feature file is wanted; {hint}.")
+    return values
 
 
 def time_budget(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:

@@ -11,12 +11,12 @@ from ffe.cli.tune import print_result, shared_options
 
 
 @click.command(short_help="Fit one head with given parameters, without a search.")
-@click.argument("features", type=click.Path())
+@click.argument("features", metavar="FEATURES...", nargs=-1, required=True, type=click.Path())
 @output_option()
 @click.option("--head", required=True, help="dense, svm, forest or logistic.")
 @settings_option(help="A parameter of the head.")
 @shared_options
-def command(features: str, output: str, head: str, settings: dict[str, str], as_json: bool, **options: Any) -> None:
+def command(features: tuple[str, ...], output: str, head: str, settings: dict[str, str], as_json: bool, **options: Any) -> None:
     """Fit one head on FEATURES with the parameters of --set, test it once, write a model."""
     from ffe.commands.tune import train
 

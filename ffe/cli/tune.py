@@ -18,8 +18,16 @@ _FEW = 20  # test images
 shared_options = shared.together(
     shared.overwrite_option,
     click.option("--folds", type=click.IntRange(2), help="Parts for cross-validation.  [default: 5, fewer for small classes]"),
-    click.option("--valid", type=click.Path(), callback=shared.feature_file, help="A feature file of validation rows."),
-    click.option("--test", type=click.Path(), callback=shared.feature_file, help="A feature file of test rows."),
+    *(
+        click.option(
+            f"--{name}",
+            type=click.Path(),
+            multiple=True,
+            callback=shared.feature_files,
+            help=f"A feature file of {what} rows; with several FEATURES, one for each.",
+        )
+        for name, what in (("valid", "validation"), ("test", "test"))
+    ),
     shared.test_fraction_option,
     shared.class_weights_option,
     click.option(
@@ -75,7 +83,7 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
 
 
 @click.command(short_help="Search over heads on stored features; write the best as a model.")
-@click.argument("features", type=click.Path())
+@click.argument("features", metavar="FEATURES...", nargs=-1, required=True, type=click.Path())
 @shared.output_option()
 @click.option("--heads", default="auto", help="auto = all, or some of svm,logistic,dense,forest.")
 @click.option("--trials", type=click.IntRange(1), help="Parameter sets tried for each head.  [default: what suits each]")
@@ -97,8 +105,12 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
 @click.option("--epochs", type=click.IntRange(1, 10_000), default=50, help="Longest training of a dense head.")
 @click.option("--ensemble", type=click.IntRange(0, 10), default=0, help="Average up to so many heads, where that wins.")
 @shared_options
-def command(features: str, output: str, heads: str, as_json: bool, **options: Any) -> None:
+def command(features: tuple[str, ...], output: str, heads: str, as_json: bool, **options: Any) -> None:
     """Search over heads on FEATURES, refit the best on all training rows, test it once, write a model.
+
+    Several feature files of the same photos, of other backbones, sizes or
+    layers, are joined: heads look at all of them, or at one, and the model
+    holds the backbones that the best head looks at.
 
     The splits of the file are used, or those of --valid and --test; otherwise a
     share is held out for the test, and trials are scored by cross-validation on

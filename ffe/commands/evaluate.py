@@ -34,8 +34,8 @@ from ffe.report.search_page import write_page
 from ffe.report.values import Page, coverage_of, pictures_of, suspects_of, title_of
 from ffe.specs import AugmentSpec, spec_differences
 from ffe.store.reader import FeatureStore
-from ffe.wording.input_text import resizing_text
-from ffe.wording.results import answered_text, parameters_text
+from ffe.wording.input_text import resizing_texts
+from ffe.wording.results import answered_text, backbones_text, parameters_text
 
 log = logging.getLogger("ffe")
 
@@ -195,7 +195,6 @@ def evaluate(
 def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, images: ImageTable, data: str) -> None:
     """Write the page of an evaluation."""
     manifest = predictor.bundle.manifest
-    height, width = manifest.spec.preprocess.size
     probabilities, labels = result.probabilities, result.labels
     measured = calibrate(probabilities, labels)
     as_it_is = replace(measured, factor=1.0, error_after=measured.error_before, after=measured.before)
@@ -206,8 +205,8 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
             title=title_of(result.classes),
             facts={
                 "model": str(predictor.bundle.path),
-                "backbone": f"{manifest.spec.backbone.name} at {height}x{width}",
-                **({"pictures": text} if (text := resizing_text(manifest.spec.preprocess)) else {}),
+                "backbone": backbones_text(spec for spec, _ in manifest.backbones),
+                **({"pictures": text} if (text := resizing_texts(spec for spec, _ in manifest.backbones)) else {}),
                 "head": f"{manifest.head.name} ({parameters_text(manifest.head.parameters)})",
                 "photos": f"{len(labels):,}",
                 **({"known from training": f"{result.seen:,}, so the scores are too good"} if result.seen else {}),
@@ -228,6 +227,11 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
 
 def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
     manifest = predictor.bundle.manifest
+    if manifest.beside:
+        raise ModelMismatchError(
+            f"The model '{predictor.bundle.path}' has {len(manifest.backbones)} backbones, and '{path}' holds features of one; "
+            "give the folder or CSV of the photos."
+        )
     with FeatureStore(path) as store:
         if store.spec_digest != manifest.spec_digest:
             differences = "; ".join(spec_differences(store.spec, manifest.spec, ("the file has", "the model needs")))

@@ -223,13 +223,15 @@ def _stays(bundle: Bundle) -> str:
     as_they_are = any(name.endswith("vectors") and array.size for name, array in bundle.arrays(HEAD).items())
     what = "features of some training photos as they are" if as_they_are else "what it has learnt from the training photos"
     head, output, kind = bundle.manifest.head, f"-o {bundle.path} --overwrite", bundle.manifest.training.get("kind")
+    count = len(bundle.manifest.backbones)
+    features = "FEATURES.h5" if count == 1 else " ".join(f"FEATURES{i + 1}.h5" for i in range(count))
     if kind:
         again = f"ffe scratch PHOTOS {output}" if kind == "scratch" else f"ffe finetune PHOTOS --from START.ffe {output}"
     elif head.name == EnsembleHead.name:
-        again = f"ffe tune FEATURES.h5 {output}"
+        again = f"ffe tune {features} {output}"
     else:
         settings = "".join(f" --set {name}={value}" for name, value in head.parameters.items())
-        again = f"ffe train FEATURES.h5 {output} --head {head.name}{settings}"
+        again = f"ffe train {features} {output} --head {head.name}{settings}"
     return f"its {head.name} head keeps {what}; make it again without these photos: {again}"
 
 

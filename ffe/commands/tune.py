@@ -22,9 +22,10 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.text import bytes_text, counted, did_you_mean, listed, rough_duration
 from ffe.bundle.build import check_output, check_page, library_versions, tested_before, write_model
 from ffe.bundle.io import SplitRow
-from ffe.bundle.manifest import Manifest
+from ffe.bundle.manifest import Beside, Manifest
+from ffe.dataset.feature_files import side_by_side
 from ffe.dataset.stored_rows import StoredSplit, split_rows
-from ffe.errors import BundleError, HeadError
+from ffe.errors import BundleError, HeadError, SpecError
 from ffe.evaluation.comparison import compare
 from ffe.evaluation.reject import check_threshold, selective_scores
 from ffe.evaluation.scores import evaluate_probabilities
@@ -39,6 +40,7 @@ from ffe.splits.holdout import TEST
 from ffe.store.reader import FeatureStore
 from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble_search import best_ensemble
+from ffe.tuning.fusion import files_looked_at, on_files
 from ffe.tuning.leak_claim import leak_of
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import SearchProgress, Trial, best_of_each_head, refit, score_once, search
@@ -48,6 +50,8 @@ from ffe.tuning.tune_result import TuneResult
 
 log = logging.getLogger("ffe")
 
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
 _LEAST_SECONDS = 1e-3  # of a search: one trial
 
 
@@ -55,13 +59,13 @@ _LEAST_SECONDS = 1e-3  # of a search: one trial
 class TuneOptions:
     """What ``tune`` or ``train`` is asked for; what is not explained here is in the docstring of ``tune``."""
 
-    features: str | os.PathLike[str]
+    features: tuple[str | os.PathLike[str], ...]
     output: str | os.PathLike[str] | None
     overwrite: bool
     spec: SearchSpec  # what to try, and how it is scored
     folds: int | None  # None = as many as suit the smallest class, at most 5
-    valid: str | os.PathLike[str] | None
-    test: str | os.PathLike[str] | None
+    valid: tuple[str | os.PathLike[str], ...]
+    test: tuple[str | os.PathLike[str], ...]
     weights: str
     with_backbone: bool
     reject: float
@@ -80,11 +84,14 @@ class TuneOptions:
         spec = SearchSpec(**{field.name: asked[field.name] for field in dataclasses.fields(SearchSpec) if field.name in asked})
         check_threshold(keywords["reject"])
         rest = {field.name: keywords[field.name] for field in dataclasses.fields(cls) if field.name in keywords}
+        rest |= {name: _paths(keywords[name]) for name in ("features", "valid", "test")}
+        if not rest["features"]:
+            raise SpecError("No feature file is named; give one, or several of the same photos, such as 'ffe extract' writes.")
         return cls(**{**rest, "spec": spec, "clock": clock})
 
 
 def tune(
-    features: str | os.PathLike[str],
+    features: Paths,
     output: str | os.PathLike[str] | None = None,
     *,
     overwrite: bool = False,
@@ -103,8 +110,8 @@ def tune(
     reject: float = 0.0,
     seed: int = 0,
     views: str | None = None,
-    valid: str | os.PathLike[str] | None = None,
-    test: str | os.PathLike[str] | None = None,
+    valid: Paths | None = None,
+    test: Paths | None = None,
     weights: str = "imagenet",
     with_backbone: bool = True,
     report: str | os.PathLike[str] | None = None,
@@ -125,7 +132,8 @@ def tune(
     written.
 
     Args:
-        features: a feature file.
+        features: a feature file; or several of the same photos, whose rows are joined (other backbones, layers, sizes or
+            precisions). Heads then look at all of them or at one; the model holds those that the winner looks at.
         output: the model file; None = write none.
         overwrite: replace a model that is there; see ``ffe.base.text.overwrite_refusal``.
         heads: ``auto`` for all of them, or names.
@@ -148,8 +156,9 @@ def tune(
             fitted on: ``all``, ``none`` but the plain one, or in dense heads one
             drawn for each ``epoch`` (other heads then take all); None = all.
             Validation and test are on plain rows.
-        valid, test: feature files to score the trials and the winner on.
-        weights: where the backbone's weights are: ``imagenet`` (looked for), or a path.
+        valid, test: feature files to score the trials and the winner on; one for each of ``features``, in the same order.
+        weights: where the backbone's weights are: ``imagenet`` (looked for), or a path; of several backbones the path is that
+            of one, and the others are looked for.
         with_backbone: put the backbone into the model file.
         report: an HTML file to write.
         anonymous: keep no names and digests of photos in the model, and neither names nor pictures in the report.
@@ -164,7 +173,7 @@ def tune(
 
 
 def train(
-    features: str | os.PathLike[str],
+    features: Paths,
     output: str | os.PathLike[str] | None = None,
     *,
     overwrite: bool = False,
@@ -176,8 +185,8 @@ def train(
     reject: float = 0.0,
     seed: int = 0,
     views: str | None = None,
-    valid: str | os.PathLike[str] | None = None,
-    test: str | os.PathLike[str] | None = None,
+    valid: Paths | None = None,
+    test: Paths | None = None,
     weights: str = "imagenet",
     with_backbone: bool = True,
     report: str | os.PathLike[str] | None = None,
@@ -189,7 +198,7 @@ def train(
     head's number of epochs; then the head is fitted on all training rows.
 
     Args:
-        features: a feature file.
+        features: a feature file, or several; see ``tune``.
         output: the model file; None = write none.
         head: name of the head.
         settings: its parameters; defaults fill in the rest.
@@ -206,6 +215,11 @@ def train(
 def _known_early(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what only the feature file can tell: which parts there are."""
     return {name: value for name, value in settings.items() if name != PARTS.name}
+
+
+def _paths(given: Paths | None) -> tuple[str | os.PathLike[str], ...]:
+    """Return one path, several or none as a tuple."""
+    return () if given is None else (given,) if isinstance(given, (str, os.PathLike)) else tuple(given)
 
 
 def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
@@ -282,16 +296,19 @@ def _run(options: TuneOptions) -> TuneResult:
     """Split the rows, find the winner, test it, write it."""
     spec, output = options.spec, options.output
     with contextlib.ExitStack() as opened:
-        store = opened.enter_context(FeatureStore(options.features))
-        views = views_used(store, spec)
-        inputs = (options.features, options.valid, options.test)
-        backbone = check_output(store, output, options.weights, options.with_backbone, overwrite=options.overwrite, inputs=inputs)
+        stores = [opened.enter_context(FeatureStore(path)) for path in options.features]
+        views = views_used(stores[0], spec)
+        inputs = (*options.features, *options.valid, *options.test)
+        found = check_output(stores, output, options.weights, options.with_backbone, overwrite=options.overwrite, inputs=inputs)
         check_page(options.report, output)
         tested = tested_before(output, spec.seed, spec.test_fraction)
-        valid, test = (None if path is None else opened.enter_context(FeatureStore(path)) for path in inputs[1:])
-        rows = split_rows(store, valid, test, spec.test_fraction, spec.seed, tested)
-        problem, validation = build_problem(rows, store, spec, options.folds, views)
-        finished = trial_store_of(output if options.searched else None, rows, store, problem, views)
+        valid, test = (
+            side_by_side([opened.enter_context(FeatureStore(path)) for path in paths]) if paths else None
+            for paths in (options.valid, options.test)
+        )
+        rows = split_rows(side_by_side(stores), valid, test, spec.test_fraction, spec.seed, tested)
+        problem, validation = build_problem(rows, spec, options.folds, views)
+        finished = trial_store_of(output if options.searched else None, rows, problem, views)
         if options.searched:
             trials = _search(options, problem, finished)
         else:
@@ -300,10 +317,10 @@ def _run(options: TuneOptions) -> TuneResult:
         spent, known = options.clock.elapsed, finished.known
         result = dataclasses.replace(result, views=views, validation=validation, known=known, seconds=spent)
         if result.output is not None:
-            _write(options, store, rows, len(problem.parts), result, backbone)
+            _write(options, rows, len(problem.parts), result, found)
         if options.report is not None:
             shown = rows.anonymous() if options.anonymous else rows
-            written = (Path(options.report), result, shown, store, problem, spec, probabilities)
+            written = (Path(options.report), result, shown, problem, spec, probabilities)
             write_report(*written, searched=options.searched, grown=not options.clock.is_over)
         finished.forget()
         return dataclasses.replace(result, seconds=options.clock.elapsed)
@@ -317,11 +334,14 @@ def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: S
     if len(best) > 1:
         comparison = compare(best[0].probabilities, best[1].probabilities, labels, groups=problem.scored_groups)
     head, truths = refit(problem, winner, options.spec.seed), rows.labels(TEST)
+    layouts = [file.layout for file in rows.main.files]
+    used = files_looked_at(head, layouts)
     probabilities = with_temperature(head.predict_proba(rows.load(rows.side == TEST)), calibration.factor)
     single = next(trial for trial in trials if trial.head != EnsembleHead.name)
     result = TuneResult(
         output=None if options.output is None else Path(options.output),
-        head=head,
+        head=head if len(used) == len(layouts) else on_files(head, layouts, used),
+        features=tuple(rows.main.files[i].path for i in used),
         leaderboard=tuple(trials),
         evaluation=evaluate_probabilities(probabilities, truths, rows.class_names, groups=rows.together(TEST)),
         calibration=calibration,
@@ -336,22 +356,18 @@ def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: S
     return result, probabilities
 
 
-def _write(
-    options: TuneOptions,
-    store: FeatureStore,
-    rows: StoredSplit,
-    folds: int,
-    result: TuneResult,
-    backbone: Weights | IrModel | None,
-) -> None:
-    """Write the model file."""
+def _write(options: TuneOptions, rows: StoredSplit, folds: int, result: TuneResult, found: Sequence[Weights | IrModel]) -> None:
+    """Write the model file, with the backbones that the head looks at."""
+    used = [i for i, file in enumerate(rows.main.files) if file.path in result.features]
+    first, *others = (rows.main.files[i] for i in used)
     record = result.to_json()
     about = {name: record[name] for name in ("validation", "rows", "rivals", "comparison", "leak")}
     manifest = Manifest(
         libraries=library_versions(),
-        spec=store.spec,
-        spec_digest=store.spec_digest,
-        layout=store.layout,
+        spec=first.spec,
+        spec_digest=first.spec_digest,
+        layout=result.head.map.layout,
+        beside=tuple(Beside(file.spec, file.spec_digest, len(file.layout.parts)) for file in others),
         head=HeadSpec(result.head.name, result.head.parameters),
         class_names=rows.class_names,
         evaluation=record["evaluation"],
@@ -364,7 +380,7 @@ def _write(
     columns = (rows.images.paths, rows.images.sha256, rows.side.tolist())
     splits = [] if options.anonymous else [SplitRow(*row) for row in zip(*columns, strict=True)]
     try:
-        write_model(Path(record["output"]), manifest, result.head, splits, backbone)
+        write_model(Path(record["output"]), manifest, result.head, splits, [found[i] for i in used if found])
     except BundleError as error:
         if not options.searched:
             raise

@@ -287,7 +287,8 @@ def _verify_model(path: Path, engine: str) -> VerifyResult:
         head, golden = bundle.head(), bundle.golden()
         bundle.splits()
         bundle.card()
-        bundle.ir()
+        for number in range(len(bundle.manifest.backbones)):
+            bundle.ir(number)
     except BundleError as error:
         if not path.is_file():
             raise
@@ -307,11 +308,19 @@ def _verify_model(path: Path, engine: str) -> VerifyResult:
 def _check_golden(found: VerifyResult, bundle: Bundle, head: Head, golden: Mapping[str, np.ndarray], engine: str) -> VerifyResult:
     """Compare what a model says of its golden pictures with what it said when it was made."""
     problems = []
-    images, features, probabilities = golden["images"], golden["features"], golden["probabilities"]
-    computed = Predictor(found.file, engine=engine, batch_size=max(1, len(images))).engine().extract(images)
-    if apart := _difference(computed, features, _TOLERANCE[bundle.manifest.spec.precision]):
-        problems.append(Problem(f"its backbone gives other features for the golden pictures, {apart}"))
-    difference = float(np.abs(head.predict_proba(features) - probabilities).max())
+    backbones, probabilities = bundle.manifest.backbones, golden["probabilities"]
+    numbers = [str(number + 1) if number else "" for number in range(len(backbones))]
+    images = [golden[f"images{number}"] for number in numbers]
+    stored = [golden[f"features{number}"] for number in numbers]
+    flat = [pictures.reshape(len(pictures), -1) for pictures in images]
+    batch = images[0] if len(images) == 1 else np.concatenate(flat, axis=1)
+    computed = Predictor(found.file, engine=engine, batch_size=max(1, len(batch))).engine().extract(batch)
+    ends = np.cumsum([features.dims for _, features in backbones])[:-1]
+    for (spec, _), rows, was in zip(backbones, np.split(computed, ends, axis=1), stored, strict=True):
+        if apart := _difference(rows, was, _TOLERANCE[spec.precision] + (_FLOAT16_STEP if spec.dtype == "float16" else 0.0)):
+            which = "its backbone" if len(backbones) == 1 else f"its backbone {spec.backbone.name}"
+            problems.append(Problem(f"{which} gives other features for the golden pictures, {apart}"))
+    difference = float(np.abs(head.predict_proba(np.concatenate(stored, axis=1)) - probabilities).max())
     if not difference <= _TOLERANCE["float32"]:
         problems.append(Problem(f"its head gives other probabilities for the golden pictures, {difference:.2g} apart"))
-    return replace(found, problems=tuple(problems), recomputed=len(images))
+    return replace(found, problems=tuple(problems), recomputed=len(batch))

@@ -8,14 +8,14 @@ import numpy as np
 
 from ffe.base.arrays import empty_array
 from ffe.base.text import counted
+from ffe.dataset.feature_files import Features
 from ffe.errors import DataError
 from ffe.heads.transform import averaged
-from ffe.store.reader import FeatureStore
 
 _PIECE_BYTES = 16 << 20
 
 
-def load_rows(stores: Sequence[FeatureStore], origin: np.ndarray) -> np.ndarray:
+def load_rows(stores: Sequence[Features], origin: np.ndarray) -> np.ndarray:
     """Read the features of rows of files of one spec: float32 (n, D), or where memory is short a memory map of them.
 
     ``origin`` int64 (n, 2) is (file, row in it); the rows of a file ascend.
@@ -26,7 +26,7 @@ def load_rows(stores: Sequence[FeatureStore], origin: np.ndarray) -> np.ndarray:
     return result
 
 
-def pooled_rows(stores: Sequence[FeatureStore], origin: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def pooled_rows(stores: Sequence[Features], origin: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Read some rows as ``load_rows`` does, averaged over height and width: float32 (n, C); ``names`` are for messages.
 
     A DataError where a row holds NaN or infinity, or all rows hold the same.
@@ -49,7 +49,7 @@ def pooled_rows(stores: Sequence[FeatureStore], origin: np.ndarray, names: Seque
     return np.concatenate(parts)
 
 
-def _pieces(stores: Sequence[FeatureStore], origin: np.ndarray) -> Iterator[tuple[FeatureStore, np.ndarray, np.ndarray]]:
+def _pieces(stores: Sequence[Features], origin: np.ndarray) -> Iterator[tuple[Features, np.ndarray, np.ndarray]]:
     """Yield (file, places in ``origin``, features of them), file by file."""
     for number, store in enumerate(stores):
         places, step = np.flatnonzero(origin[:, 0] == number), max(1, _PIECE_BYTES // (4 * store.dims))

@@ -15,6 +15,7 @@ from ffe.base.digests import file_digest
 from ffe.base.text import counted, few, quoted
 from ffe.dataset.assign_sides import ImageSplit, drawn_sides
 from ffe.dataset.class_checks import check_two_classes, least_images, too_few, too_few_text
+from ffe.dataset.feature_files import FeatureFiles, Features, as_files
 from ffe.dataset.leaks import warn_of_leaks
 from ffe.dataset.load_features import load_rows, pooled_rows
 from ffe.dataset.table import ImageTable, table_of_store
@@ -32,14 +33,20 @@ log = logging.getLogger("ffe")
 class StoredSplit(ImageSplit):
     """The labelled images of one to three feature files, with the side of each: their plain rows, and the views of them.
 
-    The paths of a second file stand behind ``valid:`` or ``test:``; labels are those of the main file.
+    Instead of each file there may be several of the same images. The paths of a second file stand behind ``valid:`` or
+    ``test:``; labels are those of the main file.
     """
 
     class_names: tuple[str, ...]  # of the main file
-    stores: tuple[FeatureStore, ...]  # the feature files, open
+    stores: tuple[FeatureFiles, ...]  # the feature files, open: the main one, and those of validation and test
     origin: np.ndarray  # int64 (N, 2), (file, row in it)
     views: np.ndarray  # int64 (N, K), the row of each view in the main file, -1 = none
     made_views: ViewsSpec | None  # what the views are; None = the main file has none
+
+    @property
+    def main(self) -> FeatureFiles:
+        """The main feature files: those of all images that ``valid`` and ``test`` files do not bring."""
+        return self.stores[0]
 
     def load(self, chosen: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
         """Read chosen rows, bool (N,), then views, int64 (m,) rows of the main file: float32 (n + m, D), maybe a memory map."""
@@ -48,13 +55,13 @@ class StoredSplit(ImageSplit):
 
     def files(self) -> tuple[Path | None, ...]:
         """Return where the images lie, as far as their feature files tell; the files may be gone by now."""
-        return tuple(image_file(self.stores[i], row) for i, row in self.origin.tolist())
+        return tuple(image_file(self.stores[i].main, row) for i, row in self.origin.tolist())
 
 
 def split_rows(
-    store: FeatureStore,
-    valid: FeatureStore | None,
-    test: FeatureStore | None,
+    features: Features,
+    valid: Features | None,
+    test: Features | None,
     test_fraction: float,
     seed: int,
     tested: Collection[str] = (),
@@ -64,6 +71,8 @@ def split_rows(
     ``valid`` and ``test`` hold further rows, for choosing and for the test; all files stay open while features are read.
     ``test_fraction`` and ``tested`` as of ``drawn_sides``.
     """
+    files = as_files(features)
+    store = files.main
     used = labelled(store)
     if unlabelled := sorted(store.paths[row] for row in np.setdiff1d(store.plain, used).tolist()):
         have = "has no label and is left out" if len(unlabelled) == 1 else "have no label and are left out"
@@ -72,14 +81,17 @@ def split_rows(
     least = least_images(valid is not None or VALID in main.given, test is not None or TEST in main.given)
     _check_classes(store, main.labels, np.unique(main.sha256, return_inverse=True)[1].reshape(-1), least, "image")
     others: list[ImageTable] = []
-    stores, rows = [store], [used]
-    for name, other in ((VALID, valid), (TEST, test)):
-        if other is None:
+    stores, rows = [files], [used]
+    for name, given in ((VALID, valid), (TEST, test)):
+        if given is None:
             continue
+        further = as_files(given)
+        other = further.main
         if name in main.given:
             raise DataError(f"'{store.path}' brings its own {name} rows; leave --{name} out, or give a file without them.")
+        _check_specs(files, further, name)
         others.append(_table_of_other(store, other, main, name))
-        stores.append(other)
+        stores.append(further)
         rows.append(labelled(other))
     images = main.joined_with(others)
     origin = np.concatenate([np.stack([np.full(len(of_file), i), of_file], 1) for i, of_file in enumerate(rows)])
@@ -144,14 +156,24 @@ def _check_classes(store: FeatureStore, labels: np.ndarray, groups: np.ndarray, 
         )
 
 
+def _check_specs(features: FeatureFiles, others: FeatureFiles, split: str) -> None:
+    """Make sure that second feature files hold what the main ones hold, in the same order."""
+    if len(features.files) != len(others.files):
+        raise DataError(
+            f"There are {counted(len(features.files), 'feature file')} and {counted(len(others.files), 'file')} of --{split}; "
+            f"give --{split} one for each, in the same order."
+        )
+    for store, other in zip(features.files, others.files, strict=True):
+        if other.spec_digest != store.spec_digest:
+            differences = "; ".join(spec_differences(other.spec, store.spec))
+            raise ModelMismatchError(
+                f"'{other.path}' and '{store.path}' hold different features ({differences}); "
+                "extract both with the same options, and an int8 file with --like the other."
+            )
+
+
 def _table_of_other(store: FeatureStore, other: FeatureStore, main: ImageTable, split: str) -> ImageTable:
     """Take the labelled rows of a second feature file, with the labels of the first."""
-    if other.spec_digest != store.spec_digest:
-        differences = "; ".join(spec_differences(other.spec, store.spec))
-        raise ModelMismatchError(
-            f"'{other.path}' and '{store.path}' hold different features ({differences}); "
-            "extract both with the same options, and an int8 file with --like the other."
-        )
     if unknown := sorted(set(other.class_names) - set(store.class_names)):
         raise ModelMismatchError(
             f"'{other.path}' has the class '{unknown[0]}', which '{store.path}' has not; give both the same classes."

@@ -76,6 +76,11 @@ class PreparedModel:
 def open_base(path: Path, weights: str) -> BaseModel:
     """Open the model to start from, and find a backbone of it that can be trained; if the file has none, of these weights."""
     bundle = Bundle(path)
+    if bundle.manifest.beside:
+        raise BundleError(
+            f"'{path}' has {len(bundle.manifest.backbones)} backbones, and fine-tuning trains one; "
+            "start from a model that 'ffe tune' made of one feature file."
+        )
     head = bundle.head()
     check_head(head, str(path))
     if not bundle.splits():

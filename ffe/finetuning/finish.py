@@ -170,4 +170,4 @@ def write_trained(
         backbone.trainable = False
         backbone.save(file)
         found = Weights(features.backbone.weights, features.backbone.weights_sha256, file)
-        write_model(result.output, manifest, result.head, splits, found)
+        write_model(result.output, manifest, result.head, splits, [found])

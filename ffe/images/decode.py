@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def decode(
     Returns:
         uint8 (height, width, 3), RGB, in [0, 255]; a DecodeError says what is wrong so that a person understands it.
     """
-    return _checked_and_decoded(data, preprocess, limits, [] if notes is None else notes)[0]
+    return _checked_and_decoded(data, (preprocess,), limits, [] if notes is None else notes)[0][0]
 
 
 def decode_with_hash(
@@ -148,13 +149,35 @@ def decode_with_hash(
     notes: list[str] | None = None,
 ) -> tuple[np.ndarray, int]:
     """Decode one image as ``decode`` does; also return the fingerprint of all of it, whatever the spec cuts off."""
-    pixels, whole = _checked_and_decoded(data, preprocess, limits, [] if notes is None else notes)
-    return pixels, perceptual_hash(whole)
+    (pixels,), phash = decode_for_all(data, (preprocess,), limits, notes)
+    return pixels, phash
+
+
+def decode_for_all(
+    data: bytes,
+    ways: Sequence[PreprocessSpec],
+    limits: Limits = Limits(),  # noqa: B008 (a frozen value)
+    notes: list[str] | None = None,
+) -> tuple[list[np.ndarray], int]:
+    """Decode one image once, and prepare it in each of several ways; also return the fingerprint, by the first of them.
+
+    Only JPEG files are decoded again for a ``fast`` way of another geometry: at which share of the size depends on that.
+    """
+    same = [way if way.resize == "longest" else replace(way, mode="none", mean=None, std=None, channels=None) for way in ways]
+    jpeg = kind_of(data) == "JPEG"
+    together = tuple(way for way in dict.fromkeys(same) if not (jpeg and way.decode == "fast"))
+    made, wholes = dict[PreprocessSpec, np.ndarray](), dict[PreprocessSpec, np.ndarray]()
+    for group in (together, *((way,) for way in dict.fromkeys(same) if way not in together)):
+        if group:
+            pixels, whole = _checked_and_decoded(data, group, limits, [] if notes is None or made else notes)
+            made |= zip(group, pixels, strict=True)
+            wholes |= dict.fromkeys(group, whole)
+    return [made[way] for way in same], perceptual_hash(wholes[same[0]])
 
 
 def _checked_and_decoded(
-    data: bytes, preprocess: PreprocessSpec, limits: Limits, notes: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
+    data: bytes, preprocess: tuple[PreprocessSpec, ...], limits: Limits, notes: list[str]
+) -> tuple[list[np.ndarray], np.ndarray]:
     kind = kind_of(data)
     try:
         pixels = _decoded(data, kind, preprocess, limits.pixels, notes)
@@ -166,7 +189,8 @@ def _checked_and_decoded(
             notes.append(ENDLESS)
         elif limits.truncated == "keep":
             try:
-                pixels = _decoded(data, kind, replace(preprocess, decode="exact"), limits.pixels, notes, cut=True)
+                exact = tuple(replace(way, decode="exact") for way in preprocess)
+                pixels = _decoded(data, kind, exact, limits.pixels, notes, cut=True)
             except DecodeError:
                 raise error from None
             notes.append(CUT)
@@ -203,12 +227,15 @@ def _lacks_its_end_alone(data: bytes) -> bool:
 
 
 def _decoded(
-    data: bytes, kind: str, preprocess: PreprocessSpec, max_pixels: int, notes: list[str], *, cut: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the network is given, and a small copy of all of the picture, as ``ffe.images.resize.resized`` does."""
-    data = checked(data, kind, max_pixels)
-    if preprocess.decode == "fast" and kind == "JPEG" and (pixels := _decode_fast(data, preprocess, max_pixels)) is not None:
-        return pixels
+    data: bytes, kind: str, preprocess: tuple[PreprocessSpec, ...], max_pixels: int, notes: list[str], *, cut: bool = False
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return what each network is given, and a small copy of all of the picture, as ``ffe.images.resize.resized`` does.
+
+    Of a JPEG file, ``fast`` is for one network.
+    """
+    data, first = checked(data, kind, max_pixels), preprocess[0]
+    if first.decode == "fast" and kind == "JPEG" and (found := _decode_fast(data, first, max_pixels)) is not None:
+        return [found[0]], found[1]
     _takes_cut.on = cut
     try:
         with _opened(data, kind, max_pixels) as image:
@@ -220,7 +247,8 @@ def _decoded(
                     notes.append(DARK)
                 method = _UPRIGHT.get(_orientation(image))
                 rgb = _to_rgb(image.transpose(method) if method is not None else image)
-                return resized(rgb, preprocess)
+                made = [resized(rgb, way) for way in preprocess]
+                return [pixels for pixels, _ in made], made[0][1]
     except DecodeError:
         raise
     except UnidentifiedImageError as error:

@@ -24,7 +24,7 @@ from ffe.base.forks import check_same_process
 from ffe.base.system import cores
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DecodeError
-from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode_with_hash, read_image
+from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode_for_all, read_image
 from ffe.images.decode_memory import one_large_file_at_once
 from ffe.images.limits import Limits
 from ffe.images.phash import UNKNOWN
@@ -44,7 +44,7 @@ class DecodedImage:
 
     index: int  # position among the files given
     sha256: str  # digest of the file's content; empty if it could not be read
-    pixels: np.ndarray | None  # uint8 (H, W, 3), RGB; None if it was not wanted, or failed
+    pixels: np.ndarray | None  # uint8 (H, W, 3), RGB, or several of them ``packed``; None if it was not wanted, or failed
     error: DecodeError | None = None  # why it failed, or None
     phash: int = UNKNOWN  # see ``ffe.images.phash``; 0 where there are no pixels
     stat: Stamp = NO_STAMP  # of the file before it was read, see ``ffe.base.file_stat``; unknown for bytes
@@ -74,6 +74,11 @@ def note_text(kind: str, names: Sequence[str]) -> str:
     return f"{counted(len(names), 'file')} {(one if len(names) == 1 else several).format(few(quoted(names)), more)}"
 
 
+def packed(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Return one picture, uint8 (H, W, 3), as it is; several, of any sizes, flattened, one behind the other: uint8 (B,)."""
+    return pictures[0] if len(pictures) == 1 else np.concatenate([picture.reshape(-1) for picture in pictures])
+
+
 def default_workers() -> int:
     """Return the threads that decode where the user names no number: one per core, 16 at the most."""
     return min(16, cores())
@@ -93,13 +98,14 @@ class ImageStream:
     the threads wait for the disk or the network, more threads are taken on.
 
     ``known`` says of a digest and a view that its pixels are not wanted, ``views`` which views of the file at a position are;
-    it is decoded once for all of them. ``augment`` None = there are none.
+    it is decoded once for all of them. ``augment`` None = there are none. With several ways to prepare pictures, for several
+    backbones, each file is decoded once too, and its pixels are ``packed``.
     """
 
     def __init__(
         self,
         files: Iterable[Path | bytes],
-        preprocess: PreprocessSpec,
+        preprocess: PreprocessSpec | Sequence[PreprocessSpec],
         *,
         workers: int | None = None,
         known: Callable[[str, int], bool] = lambda sha256, view: False,
@@ -109,13 +115,14 @@ class ImageStream:
     ) -> None:
         self.known = known
         self.workers = workers or default_workers()  # threads now; up to two a core where reading is slow and none is named
-        self.ahead = max(LEAST_AHEAD, min(1024, _AHEAD_BYTES // (math.prod(preprocess.size) * 3)))  # of the caller; may be set
+        self._ways = (preprocess,) if isinstance(preprocess, PreprocessSpec) else tuple(preprocess)
+        pixels = sum(math.prod(way.size) for way in self._ways)
+        self.ahead = max(LEAST_AHEAD, min(1024, _AHEAD_BYTES // (pixels * 3)))  # of the caller; may be set
         # of all threads together: reading files; processor time of decoding and resizing (``decoding``: with waiting for a
         # core), and of all that they do. ``waited``: of the caller, for an image
         self.read_seconds = self.decode_seconds = self.thread_seconds = self.decoding = self.waited = 0.0
         self.noted: dict[str, list[int]] = {kind: [] for kind in NOTES}  # positions of files by what was noted, in no order
         self._files = enumerate(files)
-        self._preprocess = preprocess
         self._limits = limits
         self._views = views
         self._augment = augment
@@ -173,15 +180,15 @@ class ImageStream:
             if not wanted:
                 return [DecodedImage(index, sha256, None, stat=stat, view=view) for view in views]
             notes: list[str] = []
-            pixels, phash = decode_with_hash(data, self._preprocess, self._limits, notes)
+            pictures, phash = decode_for_all(data, self._ways, self._limits, notes)
             with self._lock:
                 for note in notes:
                     self.noted[note].append(index)
-            made = dict.fromkeys(wanted, pixels)
+            made = dict.fromkeys(wanted, packed(pictures))
             if self._augment is not None:
                 from ffe.images.augment import augment  # it loads OpenCV
 
-                made = {view: augment(pixels, self._augment, sha256, view) for view in wanted}
+                made = {view: packed([augment(one, self._augment, sha256, view) for one in pictures]) for view in wanted}
             return [DecodedImage(index, sha256, made.get(view), None, phash, stat, view) for view in views]
         except DecodeError as error:
             return [DecodedImage(index, sha256, None, error, stat=stat)]

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ffe._version import __version__
-from ffe.base.text import counted, few, quoted, share_text
+from ffe.base.text import counted, few, listed, quoted, share_text
+from ffe.dataset.feature_files import FeatureFiles
 from ffe.dataset.load_features import pooled_rows
 from ffe.dataset.stored_rows import StoredSplit
 from ffe.dataset.table import ImageTable
@@ -24,12 +25,19 @@ from ffe.report.thumbnails import Heat
 from ffe.report.values import Curves, Page, Picture, coverage_of, duplicates_of, photos_fact, pictures_of, suspects_of, title_of
 from ffe.specs import SearchSpec
 from ffe.splits.holdout import TEST, TRAIN, VALID
-from ffe.store.reader import FeatureStore
 from ffe.tuning.learning_curve_fits import measure_learning_curve
 from ffe.tuning.problem import Problem
 from ffe.tuning.tune_result import TuneResult
-from ffe.wording.input_text import resizing_text
-from ffe.wording.results import METRIC_NAMES, answered_text, comparison_text, leak_text, parameters_text, trained_views_text
+from ffe.wording.input_text import resizing_texts
+from ffe.wording.results import (
+    METRIC_NAMES,
+    answered_text,
+    backbones_text,
+    comparison_text,
+    leak_text,
+    parameters_text,
+    trained_views_text,
+)
 
 log = logging.getLogger("ffe")
 
@@ -38,7 +46,6 @@ def write_report(
     path: Path,
     result: TuneResult,
     rows: StoredSplit,
-    store: FeatureStore,
     problem: Problem,
     spec: SearchSpec,
     probabilities: np.ndarray,
@@ -46,14 +53,15 @@ def write_report(
     searched: bool,
     grown: bool,
 ) -> None:
-    """Write the page of a search, of its spec, on all labelled ``rows`` of the main feature file, open.
+    """Write the page of a search, of its spec, on all labelled ``rows`` of the main feature files, open.
 
     ``problem`` has the rows that the search saw. ``probabilities``, float64 (n, K), are of the test rows, calibrated.
     The head was ``searched`` for, or given; where ``grown``, it is fitted on growing shares of the photos too.
     """
     images = _shown(rows)
     trials, winner = result.leaderboard, result.leaderboard[0]
-    height, width = store.spec.preprocess.size
+    files = rows.main.files
+    used = [file for file in files if file.path in result.features]
     testing = np.flatnonzero(rows.side == TEST)
     scored = np.flatnonzero(np.isin(rows.side, (TRAIN, VALID)))[problem.scored]
     predicted = np.full(len(images), -1)
@@ -68,10 +76,11 @@ def write_report(
     page = Page(
         title=title_of(rows.class_names),
         facts={
-            "backbone": f"{store.spec.backbone.name} at {height}x{width}",
+            "backbone": backbones_text(file.spec for file in used),
             "photos": photos_fact(result.rows),
             **({} if result.views is None else {"views": trained_views_text(result.views.to_json())}),
             "features": f"{problem.features.shape[1]:,} of each photo",
+            **({} if len(files) == 1 else {"feature files": _looked_at(rows, result)}),
             "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
             "validation": result.validation,
             "ffe": __version__,
@@ -90,7 +99,7 @@ def write_report(
         leak=None if result.leak is None else leak_text(result.leak.to_json(), result.evaluation.accuracy),
         map=project_rows(pooled, chosen, images, predicted, spec.seed),
         learning_curve=measure_learning_curve(problem, spec, single) if grown else None,
-        made=_made(spec, store, problem, result),
+        made=_made(spec, rows.main, problem, result),
         unsure="" if result.answered is None else answered_text(result.answered.to_json()),
         searched=searched,
     )
@@ -129,14 +138,24 @@ def _shown(rows: StoredSplit) -> ImageTable:
     return images
 
 
-def _made(spec: SearchSpec, store: FeatureStore, problem: Problem, result: TuneResult) -> dict[str, str]:
+def _looked_at(rows: StoredSplit, result: TuneResult) -> str:
+    """Say which of several feature files the head looks at."""
+    used, count = result.features, len(rows.main.files)
+    if len(used) == count:
+        return f"the head looks at all {count}"
+    return f"of {count} the head looks at {listed([path.name for path in used], 'and')} alone"
+
+
+def _made(spec: SearchSpec, features: FeatureFiles, problem: Problem, result: TuneResult) -> dict[str, str]:
+    specs = [file.spec for file in features.files]
+    how = [f"{spec.backbone.name}, {spec.precision}, {spec.preprocess.decode} decoding" for spec in specs]
     made: dict[str, str | None] = {
         "date": time.strftime("%Y-%m-%d"),
-        "photos": store.source,
-        "feature file": str(store.path),
-        "backbone": f"{store.spec.backbone.name}, {store.spec.precision}, {store.spec.preprocess.decode} decoding",
-        "pictures": resizing_text(store.spec.preprocess) or None,
-        "spec digest": store.spec_digest,
+        "photos": features.main.source,
+        "feature file": "; ".join(str(file.path) for file in features.files),
+        "backbone": "; ".join(how),
+        "pictures": resizing_texts(specs) or None,
+        "spec digest": "; ".join(file.spec_digest for file in features.files),
         "heads": ", ".join(spec.heads),
         "trials": f"{len(result.leaderboard):,}",
         "aimed at": METRIC_NAMES[spec.metric],

@@ -60,11 +60,9 @@ def views_used(store: FeatureStore, spec: SearchSpec) -> TrainedViews | None:
     return TrainedViews(store.made_views, spec.views or "all")
 
 
-def build_problem(
-    rows: StoredSplit, store: FeatureStore, spec: SearchSpec, folds: int | None, views: TrainedViews | None
-) -> tuple[Problem, str]:
+def build_problem(rows: StoredSplit, spec: SearchSpec, folds: int | None, views: TrainedViews | None) -> tuple[Problem, str]:
     """Load the rows that train or validate, and say how trials are scored on them."""
-    seen = np.isin(rows.side, (TRAIN, VALID))
+    store, seen = rows.main.main, np.isin(rows.side, (TRAIN, VALID))
     labels, groups, classes = rows.images.labels[seen], rows.groups.ids[seen], len(store.class_names)
     train, held = (np.flatnonzero(rows.side[seen] == side) for side in (TRAIN, VALID))
     if len(held):
@@ -85,7 +83,7 @@ def build_problem(
     table = rows.views[seen][train] if widened else np.empty((len(train), 0), np.int64)
     more = table >= 0
     features, class_weights = rows.load(seen, table[more]), None if even else weights
-    plain = Problem(features, labels, train, parts, classes, store.layout, class_weights, groups=groups)
+    plain = Problem(features, labels, train, parts, classes, rows.main.layout, class_weights, groups=groups)
     if views is None or not widened:
         return plain, validation
     image = np.concatenate([np.arange(len(labels)), np.broadcast_to(train[:, None], table.shape)[more]])
@@ -109,14 +107,14 @@ def _fold_count(store: FeatureStore, labels: np.ndarray, groups: np.ndarray, fol
 
 
 def trial_store_of(
-    output: str | os.PathLike[str] | None, rows: StoredSplit, store: FeatureStore, problem: Problem, views: TrainedViews | None
+    output: str | os.PathLike[str] | None, rows: StoredSplit, problem: Problem, views: TrainedViews | None
 ) -> TrialStore:
     """Return where finished trials are kept: beside the output, under a digest of all that decides their scores."""
     if output is None:
         return TrialStore()
     about = {
         "version": __version__,
-        "spec": store.spec_digest,
+        "spec": rows.main.digest,
         "rows": [list(row) for row in zip(rows.images.sha256, rows.images.labels.tolist(), rows.side.tolist(), strict=True)],
         "parts": [score.tolist() for _, score in problem.parts],
         "weights": None if problem.class_weights is None else problem.class_weights.tolist(),

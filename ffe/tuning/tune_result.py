@@ -31,6 +31,7 @@ class TuneResult:
     answered: SelectiveScores | None  # share and accuracy above the threshold, on the test rows
     class_weights: tuple[float, ...] | None  # of each class; None = all the same
     rows: dict[str, int]  # how many images went to train, valid and test, and how many were left out
+    features: tuple[Path, ...] = ()  # the feature files that the head looks at
     views: TrainedViews | None = None  # of the training images; None where the feature file has none
     validation: str = ""  # what the trials were scored on, for people
     known: int = 0  # trials that an interrupted run had finished
@@ -43,6 +44,7 @@ class TuneResult:
             "output": None if self.output is None else str(self.output),
             "head": self.head.name,
             "parameters": self.head.parameters,
+            "features": [str(path) for path in self.features],
             "evaluation": {"test": self.evaluation.to_json()},
             **{name: _plain(getattr(self, name)) for name in _JSON_FIELDS},
         }

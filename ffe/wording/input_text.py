@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ffe.images.preprocess import SCALING
 from ffe.images.resize import goal
-from ffe.specs import PreprocessSpec
+from ffe.specs import ExtractSpec, PreprocessSpec
 
 _RESIZED = {None: "stretched to", "shortest": "made to cover", "longest": "made to fit into"}
 _CHANNELS = {None: "", "bgr": ", BGR", "gray": ", one channel of grey"}
@@ -19,6 +21,14 @@ def resizing_text(spec: PreprocessSpec) -> str:
     cut = ", the middle cut out" if spec.crop is not None or spec.resize == "shortest" else ""
     filled = ", the rest filled" if spec.resize == "longest" else ""
     return f"{_RESIZED[spec.resize]} {height}x{width}{filled}{cut}, {spec.interpolation}"
+
+
+def resizing_texts(specs: Iterable[ExtractSpec]) -> str:
+    """Return ``resizing_text`` of the only backbone; of several, those that are not the usual way, by name."""
+    texts = {spec.backbone.name: resizing_text(spec.preprocess) for spec in specs}
+    if len(texts) == 1:
+        return "".join(texts.values())
+    return "; ".join(f"{text} for {name}" for name, text in texts.items() if text)
 
 
 def input_text(spec: PreprocessSpec) -> str:

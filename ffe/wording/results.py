@@ -6,13 +6,13 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ffe.base.text import bytes_text, counted, last_layers, plain, share_text, shorten
+from ffe.base.text import bytes_text, counted, last_layers, listed, plain, share_text, shorten
 from ffe.heads import HEADS
 from ffe.images.augment_text import augment_text
-from ffe.specs import AugmentSpec
+from ffe.specs import AugmentSpec, ExtractSpec
 
 CAUSES = {"copies": "the same file", "re-encoded": "saved again or resized", "near": "much alike", "named": "named together"}
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
@@ -295,6 +295,11 @@ def kept_text(best: Mapping[str, Any], valid: int, *, unchanged: bool = False) -
         return f"{why}: it stays as it was, and the new file is a copy of its file."
     when = f"of stage {best['stage']}, epoch {best['epoch']}" if best["epoch"] else "before the first epoch"
     return f"The weights {when} are kept (*): the lowest validation loss, on {images}."
+
+
+def backbones_text(specs: Iterable[ExtractSpec]) -> str:
+    """Return ``mobilenet at 224x224 and vgg19 at 150x150``."""
+    return listed([f"{spec.backbone.name} at {'x'.join(map(str, spec.preprocess.size))}" for spec in specs], "and")
 
 
 def stage_text(stage: Mapping[str, Any], backbone: str) -> str:

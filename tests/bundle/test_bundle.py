@@ -110,7 +110,7 @@ def test_a_backbone_travels_along_and_is_lent_as_a_file(fake_bundle: Path, tmp_p
         golden={},
         splits=[SplitRow("a.png", "0" * 64, "train")],
         card="card",
-        keras_file=tmp_path / "backbone",
+        backbones=[(tmp_path / "backbone", None)],
     )
     again = Bundle(path)
     assert again.has_backbone

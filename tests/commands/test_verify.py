@@ -321,9 +321,9 @@ def test_a_model_is_asked_about_its_golden_pictures(photos: Path, tmp_path: Path
     other = "its head gives other probabilities for the golden pictures, "
     for name, factor, message in (("features", 1.01, apart), ("probabilities", 0.9, other)):
         changed = {**golden, name: golden[name] * golden[name].dtype.type(factor)}
-        parts = {"head": bundle.head(), "splits": bundle.splits(), "card": bundle.card(), "ir": bundle.ir()}
+        parts = {"head": bundle.head(), "splits": bundle.splits(), "card": bundle.card()}
         with bundle.keras_file() as keras_file:
-            write_bundle(tmp_path / "other.ffe", bundle.manifest, golden=changed, keras_file=keras_file, **parts)  # type: ignore[arg-type]
+            write_bundle(tmp_path / "other.ffe", bundle.manifest, golden=changed, backbones=[(keras_file, bundle.ir())], **parts)  # type: ignore[arg-type]
         problems = [problem.text() for problem in verify(tmp_path / "other.ffe").problems]
         assert any(text.startswith(message) for text in problems), problems
 

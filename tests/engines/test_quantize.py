@@ -308,7 +308,7 @@ def test_a_bundle_with_another_int8_backbone_is_refused(model: Path, tmp_path: P
     assert ir is not None
     other = IrModel(ir.xml, np.concatenate([ir.weights, np.zeros(1, np.uint8)]))
     parts = {"head": bundle.head(), "golden": bundle.golden(), "splits": bundle.splits(), "card": bundle.card()}
-    write_bundle(tmp_path / "m.ffe", bundle.manifest, **parts, ir=other)  # type: ignore[arg-type]
+    write_bundle(tmp_path / "m.ffe", bundle.manifest, **parts, backbones=[(None, other)])  # type: ignore[arg-type]
     with pytest.raises(BundleError, match="holds another int8 backbone than its spec names; make it again"):
         Bundle(tmp_path / "m.ffe").ir()
 
