@@ -123,6 +123,7 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         ("head", text.head_text(manifest.head.name, manifest.head.parameters)),
         ("classes", plain(", ".join(manifest.class_names))),
         *backbones,
+        ("joined", f"parts {', '.join(joined)}" if (joined := manifest.search.get("joined")) else None),
         ("digest", bundle.sha256),
         ("made with", ", ".join([f"ffe {manifest.ffe_version}", *(f"{n} {v}" for n, v in manifest.libraries.items())])),
         ("views", None if manifest.views is None else text.trained_views_text(manifest.views)),

@@ -362,6 +362,8 @@ def _write(options: TuneOptions, rows: StoredSplit, folds: int, result: TuneResu
     first, *others = (rows.main.files[i] for i in used)
     record = result.to_json()
     about = {name: record[name] for name in ("validation", "rows", "rivals", "comparison", "leak")}
+    if len(rows.main.files) > 1:
+        about["joined"] = rows.main.parts_of_files()
     manifest = Manifest(
         libraries=library_versions(),
         spec=first.spec,

@@ -51,6 +51,16 @@ class FeatureFiles:
         digests = [file.spec_digest for file in self.files]
         return digests[0] if len(digests) == 1 else bytes_digest(canonical_json(digests))
 
+    def parts_of_files(self) -> list[str]:
+        """Return ``1 mobilenet at 224x224``, ``2 vgg19 at 150x150``: the numbers that the parts of each file have in a row."""
+        texts, first = [], 1
+        for file in self.files:
+            last, (height, width) = first + len(file.layout.parts) - 1, file.spec.preprocess.size
+            numbers = f"{first}" if first == last else f"{first} to {last}"
+            texts.append(f"{numbers} {file.spec.backbone.name} at {height}x{width}")
+            first = last + 1
+        return texts
+
     def features(self, rows: np.ndarray) -> np.ndarray:
         """Return float32 (n, D) of rows (n,) of the first file, in any order; a StoreError where one is damaged."""
         found = [file.features(places[rows]) for file, places in zip(self.files, self.places, strict=True)]
@@ -88,7 +98,7 @@ def _matched(first: FeatureStore, other: FeatureStore) -> np.ndarray:
     there, here = (Counter(key[:2] for key in keys) for keys in (rows, others))
     for lacks, has, missing, keys in ((other, first, there - here, rows), (first, other, here - there, others)):
         if missing:
-            name = next(has.paths[i] for i, key in enumerate(keys) if key[:2] in missing)
+            name = min(key[-1] for key in keys if key[:2] in missing)
             count = len({sha256 for sha256, _ in missing})
             which = f"'{name}'" if count == 1 else f"the first '{name}'"
             raise DataError(

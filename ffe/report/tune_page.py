@@ -140,10 +140,9 @@ def _shown(rows: StoredSplit) -> ImageTable:
 
 def _looked_at(rows: StoredSplit, result: TuneResult) -> str:
     """Say which of several feature files the head looks at."""
-    used, count = result.features, len(rows.main.files)
-    if len(used) == count:
-        return f"the head looks at all {count}"
-    return f"of {count} the head looks at {listed([path.name for path in used], 'and')} alone"
+    used, files = result.features, rows.main.files
+    looks = "all" if len(used) == len(files) else f"{listed([path.name for path in used], 'and')} alone"
+    return f"parts {', '.join(rows.main.parts_of_files())}; the head looks at {looks}"
 
 
 def _made(spec: SearchSpec, features: FeatureFiles, problem: Problem, result: TuneResult) -> dict[str, str]:
