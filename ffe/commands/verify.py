@@ -308,12 +308,12 @@ def _verify_model(path: Path, engine: str) -> VerifyResult:
 def _check_golden(found: VerifyResult, bundle: Bundle, head: Head, golden: Mapping[str, np.ndarray], engine: str) -> VerifyResult:
     """Compare what a model says of its golden pictures with what it said when it was made."""
     problems = []
-    backbones, probabilities = bundle.manifest.backbones, golden["probabilities"]
+    backbones = bundle.manifest.backbones
     numbers = [str(number + 1) if number else "" for number in range(len(backbones))]
     images = [golden[f"images{number}"] for number in numbers]
-    stored = [golden[f"features{number}"] for number in numbers]
-    flat = [pictures.reshape(len(pictures), -1) for pictures in images]
-    batch = images[0] if len(images) == 1 else np.concatenate(flat, axis=1)
+    stored, probabilities = [golden[f"features{number}"] for number in numbers], golden["probabilities"]
+    several = len(images) > 1
+    batch = np.concatenate([pictures.reshape(len(pictures), -1) for pictures in images], axis=1) if several else images[0]
     computed = Predictor(found.file, engine=engine, batch_size=max(1, len(batch))).engine().extract(batch)
     ends = np.cumsum([features.dims for _, features in backbones])[:-1]
     for (spec, _), rows, was in zip(backbones, np.split(computed, ends, axis=1), stored, strict=True):

@@ -344,7 +344,7 @@ def test_golden_pictures_that_are_none(photos: Path, tmp_path: Path, golden: dic
     extract(photos, tmp_path / "f.h5", backbone="mobilenet_0.25", size=32, weights="random")
     train(tmp_path / "f.h5", tmp_path / "m.ffe", head="logistic")
     bundle = Bundle(tmp_path / "m.ffe")
-    parts = {"head": bundle.head(), "splits": bundle.splits(), "card": bundle.card(), "ir": bundle.ir()}
+    parts = {"head": bundle.head(), "splits": bundle.splits(), "card": bundle.card(), "backbones": [(None, bundle.ir())]}
     write_bundle(tmp_path / "other.ffe", bundle.manifest, golden=golden, **parts)  # type: ignore[arg-type]
     (problem,) = verify(tmp_path / "other.ffe").problems
     assert problem.text().startswith(why)
