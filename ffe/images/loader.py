@@ -24,7 +24,7 @@ from ffe.base.forks import check_same_process
 from ffe.base.system import cores
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DecodeError
-from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode_for_all, read_image
+from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode_for_all, decode_with_hash, read_image
 from ffe.images.decode_memory import one_large_file_at_once
 from ffe.images.limits import Limits
 from ffe.images.phash import UNKNOWN
@@ -180,7 +180,11 @@ class ImageStream:
             if not wanted:
                 return [DecodedImage(index, sha256, None, stat=stat, view=view) for view in views]
             notes: list[str] = []
-            pictures, phash = decode_for_all(data, self._ways, self._limits, notes)
+            if len(self._ways) == 1:
+                picture, phash = decode_with_hash(data, self._ways[0], self._limits, notes)
+                pictures = [picture]
+            else:
+                pictures, phash = decode_for_all(data, self._ways, self._limits, notes)
             with self._lock:
                 for note in notes:
                     self.noted[note].append(index)

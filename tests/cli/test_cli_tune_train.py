@@ -64,6 +64,7 @@ def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None
     assert set(value) == {
         "output",
         "head",
+        "features",
         "parameters",
         "evaluation",
         "calibration",
