@@ -72,9 +72,14 @@ def explanations(
         class_name: the class; None = for each photo the most probable one.
 
     Raises:
-        ModelMismatchError: the model has no such class.
+        ModelMismatchError: the model has no such class, or several backbones.
         SourceError, WeightsError: see ``Predictor.predict``.
     """
+    if predictor.bundle.manifest.beside:
+        raise ModelMismatchError(
+            f"The model '{predictor.bundle.path}' has several backbones, and an explanation shows what one sees; "
+            "explain a model that 'ffe tune' made of one feature file."
+        )
     label = None if class_name is None else class_number(predictor, class_name)
     taken: dict[int, tuple[str, Path | bytes]] = {}
 

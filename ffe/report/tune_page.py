@@ -107,14 +107,17 @@ def write_report(
 
 
 def _with_heat(pictures: list[Picture], testing: np.ndarray, rows: StoredSplit, result: TuneResult) -> list[Picture]:
-    """Return the pictures of the test rows, int64 (n,): the surest mistakes with their maps, from stored features alone."""
+    """Return the pictures of the test rows, int64 (n,): the surest mistakes with their maps, from stored features alone.
+
+    Backbones of several feature files may see other parts of a photo, so there are no maps then.
+    """
     worst = {id(picture) for picture in surest_mistakes(pictures)[:MAX_MISTAKES] if picture.file and picture.file.is_file()}
     places = [i for i, picture in enumerate(pictures) if id(picture) in worst]
-    if not places:
+    if not places or len(rows.main.files) > 1:
         return pictures
     chosen = np.zeros(len(rows.images), bool)
     chosen[testing[places]] = True
-    store, factor, found = rows.stores[0], result.calibration.factor, list(pictures)
+    store, factor, found = rows.main.main, result.calibration.factor, list(pictures)
     for i, features in zip(places, rows.load(chosen), strict=True):
         heat = heat_map(result.head, store.layout, features, pictures[i].predicted, factor)
         if heat is not None:
