@@ -318,8 +318,8 @@ def _check_golden(found: VerifyResult, bundle: Bundle, head: Head, golden: Mappi
     ends = np.cumsum([features.dims for _, features in backbones])[:-1]
     for (spec, _), rows, was in zip(backbones, np.split(computed, ends, axis=1), stored, strict=True):
         if apart := _difference(rows, was, _TOLERANCE[spec.precision] + (_FLOAT16_STEP if spec.dtype == "float16" else 0.0)):
-            which = "its backbone" if len(backbones) == 1 else f"its backbone {spec.backbone.name}"
-            problems.append(Problem(f"{which} gives other features for the golden pictures, {apart}"))
+            name = f" {spec.backbone.name}" if several else ""
+            problems.append(Problem(f"its backbone{name} gives other features for the golden pictures, {apart}"))
     difference = float(np.abs(head.predict_proba(np.concatenate(stored, axis=1)) - probabilities).max())
     if not difference <= _TOLERANCE["float32"]:
         problems.append(Problem(f"its head gives other probabilities for the golden pictures, {difference:.2g} apart"))
