@@ -74,7 +74,7 @@ def side_by_side(files: Sequence[FeatureStore]) -> FeatureFiles:
     first difference, and the command that mends it.
     """
     if len(files) > MOST_BACKBONES:
-        raise DataError(f"{len(files)} feature files are too many to be joined; give {MOST_BACKBONES} at the most.")
+        raise DataError(f"{counted(len(files), 'feature file')} are too many to be joined; give {MOST_BACKBONES} at the most.")
     first = files[0]
     places = [np.arange(len(first))]
     for i, file in enumerate(files[1:], start=1):
