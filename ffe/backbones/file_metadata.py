@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -49,7 +50,11 @@ def _decoded(value: Any) -> Any:
 
 
 def preparation(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what flat metadata say, as fields of ``PreprocessSpec``, and of those only what they say; ``size`` too."""
+    """Return what flat metadata say, as fields of ``PreprocessSpec``, and of those only what they say; ``size`` too.
+
+    Raises:
+        TypeError, ValueError, ArithmeticError: they make no sense.
+    """
     found: dict[str, Any] = {}
     for name, choices in _CHOICES.items():
         if metadata.get(name) in get_args(choices):
@@ -98,7 +103,11 @@ def _geometry(metadata: Mapping[str, Any]) -> dict[str, Any]:
         found.update(crop=share, resize=_CROP_MODES.get(str(metadata.get("crop_mode", "center")), "shortest"))
     if isinstance(size, dict) and "shortest_edge" in size:
         found["resize"], edge = "shortest", _number(size["shortest_edge"])
-        if edge and metadata.get("do_center_crop") is not False and (taken := _sides(cropped)) is not None:
+        if edge is None or edge < 1 or edge != int(edge):
+            raise ValueError(f"shortest_edge is {size['shortest_edge']!r}, and no whole number above 0")
+        if cropped is not None and metadata.get("do_center_crop") is not False:
+            if (taken := _sides(cropped)) is None:
+                raise ValueError(f"crop_size is {cropped!r}, and no whole numbers above 0")
             found["size"], share = taken, min(taken) / edge
             while share < 1 and math.floor(min(taken) / share) < edge:  # what is resized to is rounded down
                 share = math.nextafter(share, 0)
@@ -127,5 +136,5 @@ def _number(value: Any) -> float | None:
 
 def _numbers(value: Any) -> tuple[float, ...] | None:
     values = value if isinstance(value, (list, tuple)) else [value]
-    fit = values and all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in values)
-    return tuple(map(float, values)) if fit else None
+    fit = values and all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in values)
+    return tuple(map(float, values)) if fit and all(abs(n) <= sys.float_info.max for n in values) else None

@@ -32,7 +32,7 @@ from ffe.base.file_access import unopened
 from ffe.base.file_stat import remembered_digest
 from ffe.base.openvino_ir import digest_of_parts
 from ffe.base.text import near_file, url_refusal
-from ffe.errors import BackboneError, WeightsError
+from ffe.errors import BackboneError, SpecError, WeightsError, one_line
 from ffe.specs import BackboneSpec, PreprocessSpec
 
 _DIGITS = 12  # of a digest, in the name of a spec
@@ -125,7 +125,7 @@ def _weights(path: Path) -> Weights:
 
 def preprocess_of(path: Path, found: PictureInput, metadata: Mapping[str, Any], wish: Wish) -> PreprocessSpec:
     """Return how pictures are prepared: as the user says, else the file; a BackboneError names what neither says."""
-    said = {**preparation(metadata), **wish.changes}
+    said = {**_said(path, found, metadata, wish), **wish.changes}
     height, width = found.size
     own = said.pop("size", None)
     size = wish.size or (height or (own or (None, None))[0], width or (own or (None, None))[1])
@@ -160,7 +160,31 @@ def preprocess_of(path: Path, found: PictureInput, metadata: Mapping[str, Any], 
         )
     if said["mode"] != "normalize":
         said = {name: value for name, value in said.items() if name not in {"mean", "std"}}
-    return PreprocessSpec(**{**said, "size": size})
+    try:
+        return PreprocessSpec(**{**said, "size": size})
+    except SpecError as error:
+        name = str(error).partition(" ")[0]  # of the field
+        if name in wish.changes or (name == "size" and (wish.size or None not in found.size)):
+            raise
+        what = str(error).removesuffix(".")
+        raise BackboneError(f"The metadata of '{path}' cannot be used: {what}; name --{name}.") from error
+
+
+def _said(path: Path, found: PictureInput, metadata: Mapping[str, Any], wish: Wish) -> dict[str, Any]:
+    """Return what metadata say; where they make no sense, the user has to name all of it."""
+    try:
+        return preparation(metadata)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        fields = ("interpolation", "resize", "crop") if found.takes_bytes else ("mean", "std", "interpolation", "resize", "crop")
+        unnamed = [f"--{name}" for name in fields if name not in wish.changes]
+        if None in found.size and wish.size is None:
+            unnamed.append("--size")
+        if unnamed:
+            raise BackboneError(
+                f"What the metadata of '{path}' say of pictures makes no sense ({one_line(error)}); "
+                f"name {', '.join(unnamed)} yourself."
+            ) from error
+        return {}
 
 
 def _channels(path: Path, found: PictureInput, said: str | None, named: str | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ffe.backbones.resolve import make_spec, weights_of
 from ffe.base.openvino_ir import import_openvino
 from ffe.engines.factory import check_model, float_model, open_engine
 from ffe.engines.openvino import OpenVinoEngine
-from ffe.errors import BackboneError, EngineError, WeightsError
+from ffe.errors import BackboneError, EngineError, SpecError, WeightsError
 from ffe.images.preprocess import preprocess
 from ffe.specs import BackboneSpec
 
@@ -323,6 +324,53 @@ def test_metadata_of_an_ir_do_too_and_what_the_user_names_wins(tmp_path: Path) -
     assert features(sized, PIXELS[:, :48]).shape == (5, 48 * 64 * 3)
 
 
+@pytest.mark.parametrize(
+    ("metadata", "why"),
+    [
+        ({"resample": "[3]"}, "TypeError: "),
+        ({"mean": "[0.5, 0.5, 0.5]", "rescale_factor": "0"}, "ZeroDivisionError: "),
+        (
+            {"size": '{"shortest_edge": 256.5}', "crop_size": "224"},
+            "ValueError: shortest_edge is 256.5, and no whole number above 0",
+        ),
+        ({"size": '{"shortest_edge": 256}', "crop_size": "0.5"}, "ValueError: crop_size is 0.5, and no whole numbers above 0"),
+    ],
+)
+def test_metadata_that_make_no_sense_are_named_and_the_user_can_say_it_all(
+    tmp_path: Path, metadata: dict[str, str], why: str
+) -> None:
+    path = write_onnx(tmp_path / "m.onnx", relu, metadata=metadata)
+    with pytest.raises(BackboneError) as error:
+        make_spec(str(path), changes=HALF)
+    assert str(error.value).startswith(f"What the metadata of '{path}' say of pictures makes no sense ({why}")
+    assert str(error.value).endswith("); name --interpolation, --resize, --crop yourself.")
+    named = {**HALF, "interpolation": "bicubic", "resize": "shortest", "crop": 0.9}
+    preprocess = make_spec(str(path), changes=named)[0].preprocess
+    assert (preprocess.mean, preprocess.interpolation, preprocess.crop) == ((0.5,) * 3, "bicubic", 0.9)
+
+
+def test_numbers_that_no_float_holds_are_none(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "m.onnx", relu, metadata={"mean": "9" * 400, "std": "0.5", "num_prefix_tokens": "9" * 400})
+    with pytest.raises(BackboneError, match=r"does not say how its network wants pictures: name --mean, for example"):
+        make_spec(str(path))
+    assert make_spec(str(path), changes={"mean": (0.5,) * 3})[0].preprocess.std == (0.5,) * 3
+
+
+def test_what_metadata_say_wrongly_names_the_file_and_the_option(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "m.onnx", relu, metadata={"crop": "224", "mean": "0.5,0.5", "std": "0.5"})
+    for changes, sentence in (
+        ({}, "crop is 224.0, but must be a share from 0.01 to 1; name --crop."),
+        ({"crop": 0.9}, "mean is (0.5, 0.5), but must be 3 numbers, one for each channel; name --mean."),
+    ):
+        with pytest.raises(BackboneError) as error:
+            make_spec(str(path), changes=changes)
+        assert str(error.value) == f"The metadata of '{path}' cannot be used: {sentence}"
+    with pytest.raises(SpecError) as of_the_user:
+        make_spec(str(path), changes={"crop": 7})
+    assert str(of_the_user.value) == "crop is 7, but must be a share from 0.01 to 1."
+    assert make_spec(str(path), changes={"crop": 0.9, "mean": (0.5,) * 3})[0].preprocess.crop == 0.9
+
+
 def test_what_nobody_says_is_asked_for(tmp_path: Path) -> None:
     path = write_ir(tmp_path / "m.xml", [-1, -1, -1, 3])
     with pytest.raises(BackboneError) as error:
@@ -580,6 +628,57 @@ def test_a_keras_file_of_strange_layers_or_with_two_inputs_is_refused(tmp_path: 
     keras.Model(source, keras.layers.ReLU()(source)).save(tmp_path / "s.keras")
     with pytest.raises(BackboneError, match="takes pictures of 8x8 pixels and no others"):
         make_spec(str(tmp_path / "s.keras"), 16, changes=HALF)
+
+
+def test_the_outputs_of_a_keras_file_may_have_names(tmp_path: Path) -> None:
+    import keras
+
+    source = keras.Input((8, 8, 3))
+    first, second = keras.layers.ReLU(name="first")(source), keras.layers.ReLU(max_value=0.5, name="second")(source)
+    keras.Model(source, {"a": first, "b": second}).save(tmp_path / "two.keras")
+    with pytest.raises(BackboneError, match=r"has 2 outputs; name those to take with --layer: first, second\."):
+        make_spec(str(tmp_path / "two.keras"), changes=HALF)
+    images = PIXELS[:, :8, :8]
+    expected = np.maximum(preprocess(images, "tf"), 0).reshape(5, -1)
+    assert_near(features(tmp_path / "two.keras", images, changes=HALF, layer="first"), expected)
+    keras.Model(source, {"a": first}).save(tmp_path / "one.keras")
+    assert_near(features(tmp_path / "one.keras", images, changes=HALF), expected)
+
+
+def test_a_keras_file_with_one_fixed_side_takes_the_other(tmp_path: Path) -> None:
+    import keras
+
+    source = keras.Input((32, None, 3))
+    keras.Model(source, keras.layers.ReLU()(source)).save(tmp_path / "w.keras")
+    images = PIXELS[:, :32, :48]
+    expected = np.maximum(preprocess(images, "tf"), 0).reshape(5, -1)
+    assert_near(features(tmp_path / "w.keras", images, size=(32, 48), changes=HALF), expected)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        [],
+        {"config": None},
+        {"config": {"layers": 5}},
+        {"config": {"layers": [1]}},
+        {"config": {"layers": [{"config": None}]}},
+        {"config": {"layers": [{"config": {"batch_shape": 3}}]}},
+        {"config": {"layers": [{"config": {"batch_shape": [None, "x", 3, 3]}}]}},
+        {"config": {"layers": [{"config": {"batch_shape": [None, 8, 8, 3]}}], "output_layers": 7}},
+    ],
+)
+def test_a_description_of_a_keras_file_that_makes_no_sense_is_refused(
+    mobilenet: tuple[Path, np.ndarray], tmp_path: Path, description: Any
+) -> None:
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(mobilenet[0] / "m.keras") as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, json.dumps(description) if name == "config.json" else old.read(name))
+    with pytest.raises(BackboneError) as error:
+        make_spec(str(path), changes=HALF)
+    assert str(error.value).startswith("The saved backbone cannot be used: its description makes no sense (")
+    assert str(error.value).endswith("); export it as ONNX, and give that file.")
 
 
 # -- weights beside an ONNX file --
