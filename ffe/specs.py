@@ -146,7 +146,7 @@ class PreprocessSpec(Spec):
             if len(numbers) != count or not all(map(_is_number, numbers)) or (name == "std" and min(numbers) <= 0):
                 above = " above 0" if name == "std" else ""
                 raise SpecError(f"{name} is {value!r}, but must be {counted(count, 'number')}{above}, one for each channel.")
-            object.__setattr__(self, name, tuple(map(float, numbers)))
+            object.__setattr__(self, name, tuple(map(_float, numbers)))
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class AugmentSpec(Spec):
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value <= most:
                 raise SpecError(f"{name} is {value!r}, but must be a number from 0 to {most}.")
-            object.__setattr__(self, name, float(value))  # 15 and 15.0 are one spec, and have one digest
+            object.__setattr__(self, name, _float(value))
         self._check_choices(fill=Fill)
         if self.crop is None and self.ratio != AugmentSpec.ratio:
             raise SpecError("ratio is the shape of what crop cuts out, so it needs crop.")
@@ -214,12 +214,17 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _float(value: float) -> float:
+    """Return a number as specs hold it: 15 and 15.0, 0.0 and -0.0 are one spec, and have one digest."""
+    return float(value) + 0.0
+
+
 def _range(value: Any, least: float, most: float, what: str) -> tuple[float, float]:
     """Return (low, high) as floats."""
     pair = tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(pair) != 2 or not all(map(_is_number, pair)) or not least <= pair[0] <= pair[1] <= most:
         raise SpecError(f"{what} is {value!r}, but must be a range (low, high) with {least} <= low <= high <= {most}.")
-    return float(pair[0]), float(pair[1])
+    return _float(pair[0]), _float(pair[1])
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,12 @@ def test_equal_numbers_make_equal_specs_and_equal_json() -> None:
     assert canonical_json(whole.to_json()) == canonical_json(broken.to_json())
 
 
+def test_zero_has_no_sign() -> None:
+    one, other = (PreprocessSpec((5, 5), "normalize", mean=(zero,) * 3, std=(1, 1, 1)) for zero in (0.0, -0.0))
+    assert canonical_json(one.to_json()) == canonical_json(other.to_json())
+    assert canonical_json(AugmentSpec(rotate=-0.0).to_json()) == canonical_json(AugmentSpec(rotate=0).to_json())
+
+
 @pytest.mark.parametrize(
     ("changed", "difference"),
     [

@@ -28,6 +28,8 @@ GRAPH = "graph.xml"
 WEIGHTS = "weights.bin"
 RECORD = "record.json"
 
+OTHER_ENGINES = "use --engine keras for a backbone of Keras, --engine torch for one of timm or Hugging Face"
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _LOCAL_HEADER = 30
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
@@ -55,7 +57,7 @@ def import_openvino() -> Any:
         import openvino
     except Exception as error:  # a missing system library shows as ImportError or OSError, an old CPU as others
         raise EngineError(
-            f"OpenVINO does not work on this machine ({one_line(error)}); 'ffe doctor' shows more, or use --engine keras."
+            f"OpenVINO does not work on this machine ({one_line(error)}); 'ffe doctor' shows more, or {OTHER_ENGINES}."
         ) from error
     return openvino
 

@@ -53,14 +53,17 @@ def int8_text(vnni: bool | None) -> str:
     )
 
 
-def check_engine(name: str, precision: Precision = "float32") -> None:
-    """Raise an EngineError if there is no such engine, it is not installed, or it has no such precision."""
+def check_engine(name: str, precision: Precision = "float32", other: str | None = "keras") -> None:
+    """Raise an EngineError if there is no such engine, it is not installed, or it has no such precision.
+
+    ``other`` is the engine to take where there is no OpenVINO; None = none could run the backbone.
+    """
     if name not in ENGINES:
         raise EngineError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
     if (name == "openvino" or precision == "int8") and not has_openvino():
         what = "The precision int8" if precision == "int8" else "The engine openvino"
         packages = ("openvino", "nncf") if precision == "int8" else ("openvino",)
-        raise EngineError(missing(what, *packages, instead="use --engine keras and --precision float32"))
+        raise EngineError(missing(what, *packages, instead=f"use --engine {other} and --precision float32" if other else ""))
     if name == "torch" and not has_torch():
         raise EngineError(missing("The engine torch", "torch", instead="use --engine openvino and --precision float32"))
     if name in {"keras", "torch"} and precision == "int8":
@@ -76,7 +79,8 @@ def check_backbone(backbone: str, name: str, precision: Precision) -> None:
     if source is not None and mixed and (name == "openvino" or not on_torch):
         others = "--engine torch, or " if on_torch else ""
         raise EngineError(f"The engine openvino has no precision {precision}; use {others}--precision float32.")
-    check_engine(name, precision)
+    other = "keras" if source is None else "torch" if on_torch else None
+    check_engine(name, precision, other)
     if name == "torch" and not on_torch:
         raise EngineError(
             f"The engine torch runs the backbones of timm and Hugging Face, and '{backbone}' is none of them; use --engine auto."
@@ -88,7 +92,7 @@ def check_backbone(backbone: str, name: str, precision: Precision) -> None:
             f"The backbone '{backbone}' is none of Keras's, so the engine keras cannot run it; use --engine openvino."
         )
     if name == "auto":
-        check_engine("torch" if mixed or (on_torch and not has_openvino() and has_torch()) else "openvino", precision)
+        check_engine("torch" if mixed or (on_torch and not has_openvino() and has_torch()) else "openvino", precision, other)
 
 
 def _choose(name: str, precision: Precision) -> str:
@@ -201,8 +205,11 @@ def open_saved_engine(
 
     Of a backbone that is none of Keras's, a model holds the float32 IR alone, whatever precision its features were made with.
     """
-    foreign = source_of(spec.backbone.name) is not None
-    chosen = "openvino" if foreign and name == "auto" else _choose(name, spec.precision)
+    if source_of(spec.backbone.name) is not None and name in {"auto", "openvino"}:
+        chosen = "openvino"
+        check_engine(chosen, other=None)
+    else:
+        chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
     if chosen == "openvino" and ir is not None:

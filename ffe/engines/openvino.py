@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffe.base.feature_layout import FeatureLayout
-from ffe.base.openvino_ir import IrModel, check_graph, import_openvino
+from ffe.base.openvino_ir import OTHER_ENGINES, IrModel, check_graph, import_openvino
 from ffe.base.system import cores
 from ffe.base.text import counted
 from ffe.engines.base import Engine, padded
@@ -62,7 +62,7 @@ class OpenVinoEngine(Engine):
         try:
             self._compile()
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot run the backbone ({one_line(error)}); use --engine keras.") from error
+            raise EngineError(f"OpenVINO cannot run the backbone ({one_line(error)}); {OTHER_ENGINES}.") from error
 
     def _compile(self) -> None:
         self._process, self._lock = os.getpid(), threading.RLock()

@@ -40,11 +40,13 @@ from ffe.specs import (
     spec_differences,
 )
 from ffe.store.compression import filter_options
-from ffe.store.journal_records import journal_model, read_records
+from ffe.store.journal_records import check_same_spec, journal_model, read_records
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import in_row_order
 
 log = logging.getLogger("ffe")
+
+_AS_MADE = "use the options that it was made with"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class ExtractOptions:
 
     def __post_init__(self) -> None:
         for name, numbers in (("mean", self.mean), ("std", self.std)):
+            if numbers is not None and not isinstance(numbers, (tuple, list)):
+                raise SpecError(f"{name} is {numbers!r}, but must be a tuple or a list of numbers, one for each channel.")
             if numbers is not None and not all(isinstance(n, (int, float)) and 0 <= n <= 1 for n in numbers):
                 raise SpecError(
                     f"{name} is {','.join(map(str, numbers))}, but must be of values from 0 to 1; divide by 255 what is of bytes."
@@ -155,8 +159,10 @@ def _spec_and_weights(options: ExtractOptions, own: ExtractSpec | None, download
     """Return what the features will be made by: what is asked for, and for the rest what the output (``own``) or ``like`` has."""
     path, like = Path(options.output), None if options.like is None else Path(options.like)
     named = options.backbone is not None or is_model_file(options.weights) or options.overwrite
+    taken = path if path.exists() else None  # the feature file that ``own`` is of; None = of an unfinished run
     if own is None and like is not None and like.exists() and not named:
         own, _ = existing_specs(like)
+        taken = like
     precision, dtype, decode = options.precision or "float32", options.dtype or "float32", options.decode or "exact"
     if own is None or named:
         return make_spec(
@@ -173,7 +179,6 @@ def _spec_and_weights(options: ExtractOptions, own: ExtractSpec | None, download
     keras = source_of(own.backbone.name) is None
     if keras:
         refuse_changes(own.backbone.name, options.changes)
-    weights = weights_of(own, options.weights, download=download)
     side = options.size or own.preprocess.size
     size = (side, side) if isinstance(side, int) else side
     spec = ExtractSpec(
@@ -184,11 +189,15 @@ def _spec_and_weights(options: ExtractOptions, own: ExtractSpec | None, download
     )
     if keras:
         check_size(find(own.backbone.name), spec.preprocess.size)
+    elif taken is not None:  # its source, which could say whether there is such a layer or size, may not be at hand
+        refuse_other_spec(taken, own, spec, REPLACE if taken == path else _AS_MADE)
+    else:
+        for record in read_records(path)[:1]:
+            check_same_spec(path, replace(record, spec=own), spec)
     usual = find(DEFAULT)
     if spec == own and (own.backbone.name, *size) != (DEFAULT, usual.size, usual.size):
-        whose = path if path.exists() or like is None else like
-        log.info("'%s' was made with the backbone %s at %dx%d: going on with that", whose, own.backbone.name, *size)
-    return spec, weights
+        log.info("'%s' was made with the backbone %s at %dx%d: going on with that", taken or path, own.backbone.name, *size)
+    return spec, weights_of(own, options.weights, download=download)
 
 
 def existing_specs(path: Path) -> tuple[ExtractSpec | None, ViewsSpec | None]:
@@ -218,7 +227,7 @@ def existing_quantized(job: Job) -> IrModel | None:
             raise SpecError("--like takes the int8 model of another feature file, so it needs --precision int8.")
         return None
     if like is not None:
-        return _quantized_in(Path(like), job.spec, "use the options that it was made with")
+        return _quantized_in(Path(like), job.spec, _AS_MADE)
     if output.exists() and not job.options.overwrite:
         return _quantized_in(output, job.spec)
     model = journal_model(output)

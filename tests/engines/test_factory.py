@@ -165,7 +165,7 @@ def test_an_openvino_that_does_not_load_is_a_sentence_and_auto_goes_on(
     monkeypatch.setattr(choose, "has_openvino", lambda: True)
     assert isinstance(choose.open_engine(SPEC, random_weights()), _OnKeras)
     assert "OpenVINO does not work on this machine (ModuleNotFoundError: " in caplog.text
-    assert "use --engine keras. Going on with the engine keras." in caplog.text
+    assert "--engine torch for one of timm or Hugging Face. Going on with the engine keras." in caplog.text
 
 
 def test_a_backbone_that_openvino_does_not_know_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

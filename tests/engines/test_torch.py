@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from ffe.backbones.registry import Network, TorchSource, source_of
 from ffe.backbones.resolve import make_spec
 from ffe.base.feature_layout import FeatureLayout, Part
+from ffe.base.openvino_ir import IrModel
 from ffe.commands.verify import verify
 from ffe.engines import factory
 from ffe.engines.base import Engine
@@ -25,7 +27,7 @@ from ffe.engines.factory import check_backbone, open_engine
 from ffe.errors import EngineError
 from ffe.extraction.run import extract
 from ffe.images.preprocess import preprocess
-from ffe.specs import Channels, ExtractSpec, Precision, PreprocessMode, PreprocessSpec
+from ffe.specs import BackboneSpec, Channels, ExtractSpec, Precision, PreprocessMode, PreprocessSpec
 from ffe.testing import EngineContract
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; pip install -e '.[torch]'")
@@ -241,6 +243,37 @@ def test_what_cannot_be_is_said(
     with pytest.raises(EngineError) as caught:
         check_backbone(backbone, name, precision)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("backbone", "name", "precision", "instead"),
+    [
+        (SMALL, "openvino", "float32", ", or use --engine torch and --precision float32."),
+        (SMALL, "auto", "int8", ", or use --engine torch and --precision float32."),
+        ("onnx:0123456789ab", "auto", "float32", "."),
+    ],
+)
+def test_what_to_take_without_openvino_can_run_the_backbone(
+    monkeypatch: pytest.MonkeyPatch, backbone: str, name: str, precision: Precision, instead: str
+) -> None:
+    monkeypatch.setattr(factory, "has_openvino", lambda: False)
+    with pytest.raises(EngineError) as caught:
+        check_backbone(backbone, name, precision)
+    packages = "openvino nncf" if precision == "int8" else "openvino"
+    assert str(caught.value).endswith(f" with 'pip install {packages}'{instead}")
+
+
+@pytest.mark.parametrize("name", ["auto", "openvino"])
+def test_a_saved_backbone_runs_on_openvino_whatever_precision_made_its_features(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    spec = ExtractSpec(BackboneSpec(SMALL, "random", "0" * 64), PreprocessSpec((8, 8), "none"), "mixed_float16")
+    ir = IrModel(b"", np.zeros(0, np.uint8))
+    monkeypatch.setattr(factory, "_on_openvino", lambda spec, model, batch_size: model)
+    assert factory.open_saved_engine(spec, ir=ir, keras_file=nullcontext, name=name) is ir
+    monkeypatch.setattr(factory, "has_openvino", lambda: False)
+    with pytest.raises(EngineError, match=r"install it with 'pip install openvino'\.$"):
+        factory.open_saved_engine(spec, ir=ir, keras_file=nullcontext, name=name)
 
 
 @pytest.mark.parametrize(

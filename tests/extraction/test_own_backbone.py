@@ -19,12 +19,13 @@ from ffe.backbones.resolve import make_spec, weights_of
 from ffe.base.feature_layout import FeatureLayout
 from ffe.cli import cli
 from ffe.commands.bench import bench
-from ffe.errors import StaleStoreError, WeightsError
+from ffe.errors import SpecError, StaleStoreError, WeightsError
+from ffe.extraction import request
 from ffe.extraction.estimate import dry_run
-from ffe.extraction.request import ExtractOptions, existing_specs
+from ffe.extraction.request import ExtractOptions, existing_specs, make_job
 from ffe.extraction.run import extract
 from ffe.predictor import PredictOptions
-from ffe.specs import ExtractSpec
+from ffe.specs import BackboneSpec, ExtractSpec, PreprocessSpec
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 
@@ -113,3 +114,33 @@ def test_keywords_are_the_fields_of_one_value(function: Any, options: type, othe
         return {name: one.default for name, one in inspect.signature(of).parameters.items() if name not in without}
 
     assert defaults(function, others) == defaults(options, set())
+
+
+def test_a_number_where_numbers_belong_is_a_sentence(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        ffe.extract(source, tmp_path / "f.h5", mean=0.5)  # type: ignore[arg-type]
+    assert str(caught.value) == "mean is 0.5, but must be a tuple or a list of numbers, one for each channel."
+
+
+@pytest.mark.parametrize("named", [{"layer": "nosuch"}, {"size": 32}, {"channels": "bgr"}])
+def test_features_of_a_file_can_only_go_on_as_they_were_made(
+    source: Path, tmp_path: Path, named: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the backbone is not at hand: that the options are others is said first."""
+    path, new = tmp_path / "f.h5", tmp_path / "new.h5"
+    spec = ExtractSpec(BackboneSpec("onnx:0123456789ab", "file", "0" * 64), PreprocessSpec((8, 8), "none"))
+    journal = Journal(path, spec)
+    journal.append(["0" * 64], np.zeros((1, 1), np.float32), FeatureLayout.of_shape((1, 1, 1)), [0])
+    journal.commit()
+    journal.close()
+    with pytest.raises(StaleStoreError, match=r"^An unfinished run for '.*f\.h5' made other features \("):
+        make_job(ExtractOptions(source, path, **named))
+    with pytest.raises(WeightsError, match="came as a file, which is needed again"):
+        make_job(ExtractOptions(source, path))
+    monkeypatch.setattr(request, "existing_specs", lambda _: (spec, None))
+    path.touch()
+    with pytest.raises(StaleStoreError, match=r"f\.h5' holds other features than these \(.*\); choose another output"):
+        make_job(ExtractOptions(source, path, **named))
+    monkeypatch.setattr(request, "existing_specs", lambda file: (spec if file == path else None, None))
+    with pytest.raises(StaleStoreError, match=r"f\.h5' holds other features than these \(.*\); use the options that it was"):
+        make_job(ExtractOptions(source, new, like=path, **named))
