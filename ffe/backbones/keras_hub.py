@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ffe.backbones.keras_build import fill_randomly
 from ffe.backbones.keras_convert import convert_keras
 from ffe.backbones.model_file import preprocess_of
 from ffe.backbones.registry import Network, Wish
+from ffe.backbones.safe_load import foreign_names
 from ffe.backbones.weights import IMAGENET, RANDOM, Weights, fetched, needed_file, random_weights
 from ffe.base.digests import bytes_digest
 from ffe.base.file_access import unopened
@@ -32,7 +33,7 @@ _CONFIG, _WEIGHTS, _CONVERTER = "config.json", "model.weights.h5", "image_conver
 _DIGITS = 12  # of a digest, in the name of a folder
 _DEPTH = 24  # of groups in the weights
 _TOLERANCE = 1e-3  # of the largest feature: how far OpenVINO's may be from Keras's
-_MODULES = re.compile(r"keras(\.(src|layers|initializers|regularizers|activations)\b.*)?|keras_hub\..*|builtins")
+_CLASSES = re.compile(r"keras_hub\.src\.(models|layers)(\.\w+)*\.[A-Z]\w*", re.ASCII)
 _ANOTHER = "another backbone"
 
 
@@ -44,14 +45,13 @@ def resolve(wish: Wish) -> tuple[BackboneSpec, PreprocessSpec, Weights]:
     folder = _folder(preset, download=wish.download)
     if wish.weights not in {IMAGENET, RANDOM}:
         raise WeightsError(f"The preset '{preset}' has its own weights; leave --weights {wish.weights} out.")
-    weights = _weights(folder, random=wish.weights == RANDOM)
     sides = _config(folder)["config"].get("image_shape") or (None, None, 3)
+    weights = _weights(folder, random=wish.weights == RANDOM)
     found = PictureInput("NHWC", 3, (sides[0], sides[1]), None, False)
     preprocess = preprocess_of(folder, found, _preparation(folder), wish)
     if wish.layer is not None:
         _cut(_build(folder, preprocess.size), folder, wish.layer)
-    config = bytes_digest((folder / _CONFIG).read_bytes())
-    known = bytes_digest(f"{config}{weights.sha256}".encode())[:_DIGITS] if Path(preset).is_dir() else preset
+    known = weights.sha256[:_DIGITS] if Path(preset).is_dir() else preset
     return BackboneSpec(f"keras-hub:{known}", weights.kind, weights.sha256, wish.layer), preprocess, weights
 
 
@@ -147,56 +147,53 @@ def _folder(preset: str, *, download: bool) -> Path:
 
 
 def _weights(folder: Path, *, random: bool) -> Weights:
-    if random:
-        return Weights("random", random_weights().sha256, folder)
-    if not (folder / _WEIGHTS).is_file():
+    """Return the weights of a preset; their digest covers its description, which has settings that no weight shows."""
+    if not random and not (folder / _WEIGHTS).is_file():
         raise WeightsError(
             f"The folder '{folder}' has no '{_WEIGHTS}', the one file of weights that ffe reads; save the preset again."
         )
     try:
-        return Weights("file", remembered_digest(folder / _WEIGHTS), folder)
+        digest = random_weights().sha256 if random else remembered_digest(folder / _WEIGHTS)
+        described = bytes_digest((folder / _CONFIG).read_bytes())
     except OSError as error:
-        raise WeightsError(unopened(folder / _WEIGHTS, error)) from error
+        raise WeightsError(unopened(folder, error)) from error
+    return Weights("random" if random else "file", bytes_digest(f"{described}{digest}".encode()), folder)
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """Return the description of a preset; only classes of Keras and of keras-hub may be named in it."""
+    """Return the description of a preset; only classes that backbones are made of may be named in it."""
     try:
         config = json.loads((folder / _CONFIG).read_bytes())
         if not str(config["registered_name"]).startswith("keras_hub>") or not isinstance(config["config"], dict):
             raise ValueError("it describes no backbone of keras-hub")
-        if foreign := next(_foreign(config), None):
-            raise ValueError(f"it names {foreign}, which is none of Keras's")
+        if foreign := next(foreign_names(config, _CLASSES), None):
+            raise ValueError(f"it names {foreign}, of which no backbone is made")
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         text = str(error) if type(error) is ValueError else one_line(error)
         raise BackboneError(f"The preset in '{folder}' cannot be used: {text}; save it again, or take another.") from error
     return dict(config)
 
 
-def _foreign(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if "class_name" in value or "module" in value:
-            module, name = str(value.get("module") or "builtins"), str(value.get("class_name"))
-            if not _MODULES.fullmatch(module) or "lambda" in name.lower():
-                yield f"{module}.{name}"
-        value = list(value.values())
-    for inner in value if isinstance(value, list) else ():
-        yield from _foreign(inner)
-
-
 def _preparation(folder: Path) -> Mapping[str, Any]:
     """Return how pictures are prepared, as a preset says it: its ``ImageConverter`` multiplies by a scale and adds an offset."""
-    try:
-        converter = json.loads((folder / _CONVERTER).read_bytes())["config"]
-    except (OSError, ValueError, LookupError, TypeError):
+    file = folder / _CONVERTER
+    if not file.exists():
         return {}
-    found = {"interpolation": converter.get("interpolation"), "size": converter.get("image_size")}
-    found["resize"] = "shortest" if converter.get("crop_to_aspect_ratio", True) else "stretch"
-    if converter.get("pad_to_aspect_ratio"):
-        found["resize"] = "longest"
-    scale, offset = (
-        np.broadcast_to(np.asarray(converter.get(name) or usual, np.float64), 3) for name, usual in (("scale", 1), ("offset", 0))
-    )
+    try:
+        converter = json.loads(file.read_bytes())["config"]
+        found = {"interpolation": converter.get("interpolation"), "size": converter.get("image_size")}
+        found["resize"] = "shortest" if converter.get("crop_to_aspect_ratio", True) else "stretch"
+        if converter.get("pad_to_aspect_ratio"):
+            found["resize"] = "longest"
+        said = [usual if (value := converter.get(name)) is None else value for name, usual in (("scale", 1), ("offset", 0))]
+        scale, offset = (np.broadcast_to(np.asarray(value, np.float64), 3) for value in said)
+        if not (np.isfinite(scale) & (scale > 0) & np.isfinite(offset)).all():
+            raise ValueError(f"scale is {said[0]}, offset is {said[1]}")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise BackboneError(
+            f"'{file}', which says how pictures are prepared, makes no sense ({one_line(error)}); save the preset again, or take "
+            "the file away and name --mean and --std."
+        ) from error
     std = 1 / (255 * scale)
     return {**found, "mean": (-offset * std).tolist(), "std": std.tolist()}
 

@@ -6,6 +6,7 @@ https://onnx.ai/onnx/repo-docs/ExternalData.html, and https://protobuf.dev/progr
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,16 +35,20 @@ def external_files(path: Path) -> list[Path]:
         BackboneError: the file is no ONNX, or names a file that is not there, or that lies outside of its folder.
         OSError: the file cannot be read.
     """
+    folder = path.parent.resolve()
     with path.open("rb") as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 names = sorted(set(_locations(data, 0, len(data), "model")))
-        except (ValueError, IndexError) as error:  # an empty file, or one that ends in the middle
+            outside = [name for name in names if not (path.parent / name).resolve().is_relative_to(folder)]
+        except (ValueError, IndexError, RuntimeError) as error:  # empty, ends in the middle, names what no file can be
             raise BackboneError(f"'{path}' is damaged or no ONNX file; export it again.") from error
-    folder = path.parent.resolve()
-    for name in names:
-        if Path(name).is_absolute() or not (path.parent / name).resolve().is_relative_to(folder):
-            raise BackboneError(f"'{path}' wants weights from '{name}', outside of its folder; export it with weights beside it.")
+    for name in outside:
+        if Path(os.path.normpath(folder / name)).is_relative_to(folder):  # a link, as in the cache of Hugging Face
+            raise BackboneError(
+                f"'{path}' wants weights from '{name}', a link to another folder; copy the files into one folder."
+            )
+        raise BackboneError(f"'{path}' wants weights from '{name}', outside of its folder; export it with weights beside it.")
     if gone := [name for name in names if not (path.parent / name).is_file()]:
         raise BackboneError(
             f"'{path}' keeps weights in {few(quoted(gone))}, which {'is' if len(gone) == 1 else 'are'} not beside it; "

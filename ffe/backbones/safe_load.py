@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +74,7 @@ def check_keras_file(path: Path, instead: str = _AGAIN) -> None:
             config = json.loads(archive.read(_CONFIG))
             if isinstance(config, dict):
                 config.pop("compile_config", None)  # how it was trained, of which nothing is loaded
-            foreign = sorted(_foreign(config))
+            foreign = sorted(foreign_names(config))
             if foreign:
                 raise ValueError(f"it names {foreign[0]}, of which no backbone is made")
             weights = archive.read(_WEIGHTS)
@@ -84,14 +85,18 @@ def check_keras_file(path: Path, instead: str = _AGAIN) -> None:
         raise BackboneError(f"The saved backbone cannot be used: {text}; {instead}.") from error
 
 
-def _foreign(value: Any) -> Iterator[str]:
-    """Yield what a description names and is not allowed to: classes, and functions by their module."""
+def foreign_names(value: Any, also: re.Pattern[str] | None = None) -> Iterator[str]:
+    """Yield what a description names and is not allowed to: classes, and functions by their module.
+
+    Classes of another package whose ``module.Name`` is ``also`` allowed may be registered by the name of that package.
+    """
     if isinstance(value, dict):
         if "class_name" in value or "module" in value:
-            module, name = value.get("module"), value.get("class_name")
-            allowed = _ALLOWED.get(str(module or "builtins"), "").split()
-            if name not in allowed or value.get("registered_name") not in {None, name}:
+            module, name, registered = value.get("module"), value.get("class_name"), value.get("registered_name")
+            of_keras = name in _ALLOWED.get(str(module or "builtins"), "").split() and registered in (None, name)
+            of_another = also is not None and also.fullmatch(f"{module}.{name}")
+            if not of_keras and not (of_another and registered in (None, f"{str(module).partition('.')[0]}>{name}")):
                 yield f"{module}.{name}" if module else str(name)
         value = list(value.values())
     for inner in value if isinstance(value, list) else ():
-        yield from _foreign(inner)
+        yield from foreign_names(inner, also)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ffe.backbones.keras_hub import _config, _preparation, _weights
 from ffe.backbones.resolve import make_spec, weights_of
 from ffe.engines.factory import float_model, open_engine
 from ffe.engines.openvino import OpenVinoEngine
@@ -98,11 +100,60 @@ def test_what_cannot_be_had_is_said(preset: Path, tmp_path: Path, monkeypatch: p
         make_spec(f"keras-hub:{preset}", 32, changes=HALF)
     with pytest.raises(BackboneError, match="has no layer 'nothing'"):
         make_spec(f"keras-hub:{preset}", layer="nothing", changes=HALF)
-    config = json.loads((preset / "config.json").read_text())
-    config["config"]["dtype"] = {"module": "os", "class_name": "system", "config": {}}
-    (preset / "config.json").write_text(json.dumps(config))
+
+
+FOREIGN = (
+    ("os", "system", None),
+    ("keras.layers", "TorchModuleWrapper", None),
+    ("keras.layers", "StringLookup", None),
+    ("keras.src.utils.file_utils", "get_file", None),
+    ("keras_hub.src.utils.preset_utils", "load_json", None),
+    ("keras_hub.src.models.backbone", "load_json", None),
+    ("keras_hub.src.models.vit.vit_backbone", "ViTBackbone", "somebody>ViTBackbone"),
+)
+
+
+@pytest.mark.parametrize(("module", "name", "registered"), FOREIGN)
+def test_a_preset_names_nothing_but_what_backbones_are_made_of(
+    tmp_path: Path, module: str, name: str, registered: str | None
+) -> None:
+    inner = {"module": module, "class_name": name, "config": {}, "registered_name": registered}
+    backbone = {"module": "keras_hub.src.models.vit.vit_backbone", "class_name": "ViTBackbone"}
+    description = {**backbone, "config": {"dtype": inner}, "registered_name": "keras_hub>ViTBackbone"}
+    (tmp_path / "config.json").write_text(json.dumps(description))
     with pytest.raises(BackboneError) as error:
-        make_spec(f"keras-hub:{preset}", changes=HALF)
+        _config(tmp_path)
     assert str(error.value) == (
-        f"The preset in '{preset}' cannot be used: it names os.system, which is none of Keras's; save it again, or take another."
+        f"The preset in '{tmp_path}' cannot be used: it names {module}.{name}, of which no backbone is made; "
+        "save it again, or take another."
     )
+    dtype = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
+    (tmp_path / "config.json").write_text(json.dumps({**description, "config": {"dtype": dtype}}))
+    assert _config(tmp_path)["config"] == {"dtype": dtype}
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_the_description_of_a_preset_belongs_to_its_digest(tmp_path: Path, random: bool) -> None:
+    (tmp_path / "model.weights.h5").write_bytes(b"weights")
+    digests = []
+    for epsilon in (1e-6, 1e-6, 1.0):
+        (tmp_path / "config.json").write_text(json.dumps({"layer_norm_epsilon": epsilon}))
+        digests.append(_weights(tmp_path, random=random).sha256)
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    "converter",
+    [{"config": 3}, [], {"config": {"scale": "abc"}}, {"config": {"scale": [1, 2]}}, {"config": {"scale": 0}}],
+)
+def test_a_preparation_that_makes_no_sense_is_said_so(tmp_path: Path, converter: Any) -> None:
+    file = tmp_path / "image_converter.json"
+    file.write_text(json.dumps(converter))
+    with pytest.raises(BackboneError) as error:
+        _preparation(tmp_path)
+    assert str(error.value).startswith(f"'{file}', which says how pictures are prepared, makes no sense (")
+    assert str(error.value).endswith("); save the preset again, or take the file away and name --mean and --std.")
+    file.write_text('{"config": {"scale": null, "offset": [0, 0, 0]}}')
+    assert _preparation(tmp_path)["std"] == [1 / 255] * 3
+    file.unlink()
+    assert _preparation(tmp_path) == {}

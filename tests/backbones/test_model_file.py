@@ -722,6 +722,20 @@ def test_weights_outside_of_the_folder_are_not_looked_at(tmp_path: Path, place: 
     )
 
 
+def test_a_link_out_of_the_folder_and_a_name_that_no_file_has(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"\0" * 12)
+    (folder := tmp_path / "model").mkdir()
+    (folder / "w.bin").symlink_to(tmp_path / "blob")
+    path = write_external(folder, "w.bin")
+    with pytest.raises(BackboneError) as error:
+        make_spec(str(path), changes=HALF)
+    assert str(error.value) == (f"'{path}' wants weights from 'w.bin', a link out of its folder; copy the files into one.")
+    write_external(folder, "w\0.bin")
+    with pytest.raises(BackboneError) as error:
+        make_spec(str(path), changes=HALF)
+    assert str(error.value) == f"'{path}' is damaged or no ONNX file; export it again."
+
+
 def test_weights_beyond_the_end_of_their_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(b"\0" * 12)
     with pytest.raises(BackboneError, match=r"is damaged, or no network that OpenVINO can read \(.*w.bin.*\); export it again\."):
