@@ -13,7 +13,7 @@ import numpy as np
 
 from ffe.backbones.file_metadata import flatten, prefix_tokens
 from ffe.backbones.network_parts import InputAxes, OutputAxes, input_axes, part_of
-from ffe.backbones.registry import Network
+from ffe.backbones.registry import Network, layers_of
 from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.base.file_access import unopened
 from ffe.base.openvino_ir import IrModel, check_graph, check_operations, import_openvino
@@ -174,7 +174,7 @@ def outputs_of(model: Any, path: Path, layer: str | None) -> list[Any]:
             inside.setdefault(node.get_friendly_name(), node.output(0))
     inside.update(known)
     check_layers(path, layer, inside, list(known))
-    return [inside[name] for name in names_of(layer)]
+    return [inside[name] for name in layers_of(layer)]
 
 
 def several_outputs(path: Path, names: Sequence[str]) -> BackboneError:
@@ -184,17 +184,10 @@ def several_outputs(path: Path, names: Sequence[str]) -> BackboneError:
     )
 
 
-def names_of(layer: str) -> list[str]:
-    """Return the names of the layers that a user asks for."""
-    return [name.strip() for name in layer.split(",")]
-
-
 def check_layers(path: Path, layer: str, known: Iterable[str], shown: Sequence[str]) -> None:
     """Raise a BackboneError unless all layers that a user asks for are ``known``; some are ``shown``."""
-    names, known = names_of(layer), list(known)
-    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-        raise BackboneError(f"The layer '{twice[0]}' is named twice; name each once.")
-    for name in names:
+    known = list(known)
+    for name in layers_of(layer):
         if name not in known:
             raise BackboneError(
                 f"The network in '{path}' has no layer '{name}'; {'its last ones are' if len(shown) > 1 else 'its output is'} "

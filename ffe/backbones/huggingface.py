@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,13 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from ffe.backbones.registry import Network, Wish
+from ffe.backbones.registry import Network, Wish, layers_of
 from ffe.backbones.torch_convert import (
     TorchModel,
     as_it_is,
     check_layers,
     check_patches,
-    layers_of,
     note_of,
     preprocess_spec,
     remembered,
@@ -64,7 +64,7 @@ class _Place:
             value = json.loads((self.folder / CONFIG).read_text("utf-8"))
         except OSError as error:
             raise BackboneError(unopened(self.folder / CONFIG, error)) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BackboneError(f"'{self.folder / CONFIG}' is damaged ({one_line(error)}); fetch it again.") from error
         return value if isinstance(value, dict) else {}
 
@@ -112,23 +112,32 @@ def _place_of(backbone: BackboneSpec) -> _Place:
     return _remembered_folder(backbone) if of_folder else _find(backbone.name, download=True)
 
 
+def _folder(name: str) -> Path:
+    return Path(os.path.expanduser(name.partition(":")[2]))  # that of pathlib raises where there is no such user
+
+
 def _is_folder(name: str) -> bool:
-    return Path(name.partition(":")[2]).expanduser().is_dir()
+    return _folder(name).is_dir()
 
 
 def _find(name: str, *, download: bool) -> _Place:
     """Return where a model is, once its configuration is there; a BackboneError says why it is not."""
     repository = name.partition(":")[2]
     if _is_folder(name):
-        folder = Path(repository).expanduser()
+        folder = _folder(name)
         if not (folder / CONFIG).is_file():
             raise BackboneError(f"The folder '{folder}' holds no model of transformers: there is no {CONFIG}; name another one.")
         return _Place(name, folder)
     if repository.startswith("timm/"):
         raise BackboneError(f"'{name}' is a model of timm; take --backbone timm:{repository.partition('/')[2]}.")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
-        raise BackboneError(f"There is no folder '{repository}', and no model of the hub has such a name; give hf:OWNER/MODEL.")
-    found, failure = hub_file(name, repository, (CONFIG,), download=download)
+    try:
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository, re.ASCII):
+            raise ValueError
+        found, failure = hub_file(name, repository, (CONFIG,), download=download)
+    except ValueError as error:
+        raise BackboneError(
+            f"There is no folder '{repository}', and no model of the hub has such a name; give hf:OWNER/MODEL."
+        ) from error
     if found is None:
         known = [path.name[8:].replace("--", "/") for path in Path(hub_cache()).glob("models--*")]
         raise BackboneError(
@@ -212,10 +221,12 @@ def _fields(processor: Any) -> dict[str, Any]:
     share = of("crop_pct")
     if not of("do_resize", True) or not (edge or {"height", "width"} <= set(size)):
         raise ValueError("to which size is not said")
+    height, width = (edge, edge) if edge else (size["height"], size["width"])
+    if not all(type(side) is int and side > 0 for side in (height, width, *crop.values())):
+        raise ValueError("its sizes are no whole numbers above 0")
     if edge and share:  # of ConvNeXt: large ones are not cropped
         large = edge >= 384
         return fields | {"size": [edge, edge], "resize": "stretch" if large else "shortest", "crop": 1.0 if large else share}
-    height, width = (edge, edge) if edge else (size["height"], size["width"])
     if not crop:
         if edge:
             raise ValueError("pictures keep their shapes")
@@ -282,17 +293,19 @@ def _network(place: _Place, size: tuple[int, int], tensors: Mapping[str, Any] | 
     written = place.config
     if "model_type" not in written and "architecture" in written:
         raise BackboneError(f"'{place.name}' is a model of timm; take it from there, with --backbone timm:MODEL.")
-    if _names_code(written):
-        raise BackboneError(
-            f"The configuration of '{place.name}' names code of another repository, which ffe does not run; take it out."
-        )
     try:
+        if _names_code(written):
+            raise BackboneError(
+                f"The configuration of '{place.name}' names code of another repository, which ffe does not run; take it out."
+            )
         config = transformers.AutoConfig.from_pretrained(str(place.folder), trust_remote_code=False, local_files_only=True)
         config = getattr(config, "vision_config", config)
         kind = str((getattr(config, "architectures", None) or [""])[0])
         library = transformers.AutoBackbone if kind.endswith("Backbone") else transformers.AutoModel
         with torch.device(device):
             module = library.from_config(config, trust_remote_code=False, dtype=torch.float32).eval()
+    except BackboneError:
+        raise
     except Exception as error:  # transformers raises many kinds on what it does not know
         raise BackboneError(
             f"transformers cannot build the backbone '{place.name}' ({one_line(error)}); ffe runs no code of a repository: name "

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ffe.backbones.file_network import PictureInput, check_layers, names_of, picture_input, several_outputs, wrong_size
+from ffe.backbones.file_network import PictureInput, check_layers, picture_input, several_outputs, wrong_size
 from ffe.backbones.keras_convert import convert_keras
+from ffe.backbones.registry import layers_of
 from ffe.backbones.safe_load import check_keras_file, load_model
 from ffe.errors import BackboneError, one_line
 from ffe.specs import BackboneSpec
@@ -66,7 +67,7 @@ def read_keras(path: Path, backbone: BackboneSpec, size: tuple[int, int]) -> Any
 
     model = load_model(path, _ANOTHER_EXPORT)
     if backbone.layer is not None:
-        model = keras.Model(model.input, [model.get_layer(name).output for name in names_of(backbone.layer)])
+        model = keras.Model(model.input, [model.get_layer(name).output for name in layers_of(backbone.layer)])
     axes, sides = picture_input(model.input_shape, "f32", path).axes, dict(zip("HW", size, strict=True))
     shape = [side or sides[axis] for axis, side in zip(axes[1:], model.input_shape[1:], strict=True)]
     pictures = keras.Input(shape, dtype=model.inputs[0].dtype)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ffe.backbones.file_network import PictureInput, check_batches, check_layers, cut, ends_of, names_of, network_of
+from ffe.backbones.file_network import PictureInput, check_batches, check_layers, cut, ends_of, network_of
 from ffe.backbones.keras_build import fill_randomly
 from ffe.backbones.keras_convert import convert_keras
 from ffe.backbones.model_file import preprocess_of
-from ffe.backbones.registry import Network, Wish
+from ffe.backbones.registry import Network, Wish, layers_of
 from ffe.backbones.safe_load import foreign_names
 from ffe.backbones.weights import IMAGENET, RANDOM, Weights, fetched, needed_file, random_weights
 from ffe.base.digests import bytes_digest
@@ -235,7 +235,7 @@ def _cut(model: Any, folder: Path, layer: str | None) -> Any:
     if layer is not None:
         known = [item.name for item in model.layers]
         check_layers(folder, layer, known, known)
-        outputs = [model.get_layer(name).output for name in names_of(layer)]
+        outputs = [model.get_layer(name).output for name in layers_of(layer)]
     else:
         outputs = keras.tree.flatten(model.output)
         if len(outputs) != 1:

@@ -35,6 +35,7 @@ def make_spec(
     fields of the ``PreprocessSpec`` that the user names. A wish that cannot be met is a BackboneError, WeightsError or SpecError.
     """
     height_width = (size, size) if isinstance(size, int) else size
+    layer = ",".join(layers_of(layer)) or None
     if backbone is None:
         backbone = weights if is_model_file(weights) else DEFAULT
     if is_model_file(backbone) or is_model_file(weights):
@@ -53,9 +54,7 @@ def make_spec(
     preprocess = PreprocessSpec(height_width or (row.size, row.size), row.mode, decode=decode)
     check_size(row, preprocess.size)
     found = resolve(row, preprocess.size, weights, download=keras_build.download if download else None)
-    return ExtractSpec(
-        BackboneSpec(row.name, found.kind, found.sha256, ",".join(layers_of(layer)) or None), preprocess, precision, dtype
-    ), found
+    return ExtractSpec(BackboneSpec(row.name, found.kind, found.sha256, layer), preprocess, precision, dtype), found
 
 
 def refuse_changes(backbone: str, changes: Mapping[str, Any] | None) -> None:

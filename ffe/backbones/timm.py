@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from ffe.backbones.registry import Network, Wish
+from ffe.backbones.registry import Network, Wish, layers_of
 from ffe.backbones.torch_convert import (
     TorchModel,
     as_it_is,
     check_layers,
     check_patches,
-    layers_of,
     preprocess_spec,
     remembered,
     shapes,

@@ -25,6 +25,8 @@ from ffe.specs import Interpolation, PreprocessSpec
 
 TOLERANCE = 1e-3  # of the largest feature: how far a converted network may be from the one that it was made of
 
+_RECIPE = 2  # goes up when the facts in the notes come to be other ones
+
 Axes = Literal["NCHW", "NHWC", "NTC", "NC"]
 
 
@@ -38,11 +40,6 @@ class TorchModel:
     whole: Callable[[Any], Any]  # from a batch to its last output, through all layers
     prefix: int = 0  # tokens before the grid, where it gives tokens
     grids: Literal["NCHW", "NHWC"] = "NCHW"  # axes of its grids, where their shapes do not show them
-
-
-def layers_of(layer: str | None) -> tuple[str, ...]:
-    """Return the names of the layers that a user asks for; none = the last output before pooling."""
-    return () if layer is None else tuple(name.strip() for name in layer.split(","))
 
 
 def check_layers(model: TorchModel, layers: Sequence[str]) -> None:
@@ -69,7 +66,8 @@ def outputs(model: TorchModel, layers: Sequence[str]) -> Any:
             taken: dict[str, Any] = {}
             hooks = [
                 self.network.get_submodule(layer).register_forward_hook(
-                    lambda _module, _inputs, output, layer=layer: taken.__setitem__(layer, _tensors(output)[0])
+                    # what follows may change the tensor in place
+                    lambda _module, _inputs, output, layer=layer: taken.__setitem__(layer, _tensors(output)[0].clone())
                 )
                 for layer in layers
             ]
@@ -219,12 +217,14 @@ def note_of(key: Any) -> Path:
 def remembered(library: str, key: Mapping[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return JSON values that a library says of a model, from a note in the cache folder, so that it need not be loaded.
 
-    A note holds for one version of the library; where that is gone, for ever.
+    A note holds for one version of the library; where that is gone, for ever. What was ``unsaid`` is asked for again: a
+    package may have been missing, or memory.
     """
-    version, note = library_version(library), note_of([library, key])
+    version, note = library_version(library), note_of([library, _RECIPE, key])
     content = read_note(note)
     if isinstance(content.get("facts"), dict) and version in {content.get("version"), None}:
         return cast(dict[str, Any], content["facts"])
     facts = find()
-    write_note(note, {"version": version, "facts": facts})
+    if "unsaid" not in facts:
+        write_note(note, {"version": version, "facts": facts})
     return facts

@@ -78,6 +78,7 @@ def hub_file(backbone: str, repository: str, names: Sequence[str], *, download: 
     """Return the first of some files of a repository that is here, or fetched; else None, and what went wrong.
 
     The host is asked only where ``download`` says so, and must answer within seconds.
+    A ValueError: no repository has such a name.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:

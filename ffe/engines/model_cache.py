@@ -14,7 +14,7 @@ from ffe.specs import ExtractSpec, spec_digest
 
 log = logging.getLogger("ffe")
 
-_CONVERTER = 1  # goes up when ``ffe.engines.openvino_convert`` comes to make other models
+_CONVERTER = 2  # goes up when ``ffe.engines.openvino_convert`` comes to make other models
 
 
 def cache_folder() -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ffe.backbones.catalog import DEFAULT, check_size, find
-from ffe.backbones.registry import source_of
+from ffe.backbones.registry import layers_of, source_of
 from ffe.backbones.resolve import make_spec, refuse_changes, weights_of
 from ffe.backbones.trained import is_model_file
 from ffe.backbones.weights import Weights
@@ -182,7 +182,7 @@ def _spec_and_weights(options: ExtractOptions, own: ExtractSpec | None, download
     side = options.size or own.preprocess.size
     size = (side, side) if isinstance(side, int) else side
     spec = ExtractSpec(
-        replace(own.backbone, layer=options.layer or own.backbone.layer),
+        replace(own.backbone, layer=",".join(layers_of(options.layer)) or own.backbone.layer),
         replace(own.preprocess, size=size, decode=options.decode or own.preprocess.decode, **options.changes),
         options.precision or own.precision,
         options.dtype or own.dtype,

@@ -185,6 +185,11 @@ def test_the_cut_is_as_large_as_the_processor_says(folder_of: Callable[[str], Pa
             {"crop_size": {"height": 224, "width": 112}},
             r"\(of its .*: what is cut out has another shape\)",
         ),
+        (
+            "BitImageProcessor",
+            {"size": {"shortest_edge": 256.5}, "crop_size": {"height": 224, "width": 224}},
+            r"\(of its .*: its sizes are no whole numbers above 0\)",
+        ),
         (None, {}, r"\(its preprocessor_config.json is missing\)"),
     ],
 )
@@ -232,7 +237,10 @@ def test_what_cannot_be_had_is_said(folder_of: Callable[[str], Path], tmp_path: 
     refused(str(tmp_path / "damaged"), r"config.json' is damaged \(.*\); fetch it again.")
     refused(str(tmp_path), "holds no model of transformers: there is no config.json; name another one.")
     refused("timm/resnet18.a1_in1k", "is a model of timm; take --backbone timm:resnet18.a1_in1k.")
-    refused("no/such/folder", "There is no folder 'no/such/folder', and no model of the hub has such a name; give")
+    (tmp_path / "damaged" / "config.json").write_text('{"a":' * 100_000)
+    refused(str(tmp_path / "damaged"), r"config.json' is damaged \(RecursionError: .*\); fetch it again.")
+    for repository in ("no/such/folder", "owner/my--model", "owner/.x", "фу/бар", "~nosuchuser/x"):
+        refused(repository, f"There is no folder '{repository}', and no model of the hub has such a name; give hf:OWNER/MODEL.")
     refused(
         "facebook/dinov2-smal",
         r"The model 'facebook/dinov2-smal' is not on this machine: looked for its config.json in the cache of Hugging Face, "

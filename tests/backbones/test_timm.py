@@ -129,6 +129,13 @@ def test_what_the_user_names_comes_first() -> None:
     assert (preprocess.resize, preprocess.crop, preprocess.channels, preprocess.interpolation) == (None, None, "bgr", "lanczos")
 
 
+def test_names_of_layers_are_read_once() -> None:
+    spaced, plain = (make_spec(SMALL, 64, "random", layer)[0] for layer in ("blocks.1 , blocks.0", "blocks.1,blocks.0"))
+    assert (spaced.backbone.layer, spaced) == ("blocks.1,blocks.0", plain)
+    with pytest.raises(BackboneError, match=r"^The layer 'blocks.1' is named twice; name each once.$"):
+        make_spec(SMALL, 64, "random", "blocks.1, blocks.1")
+
+
 def test_layers_lie_side_by_side() -> None:
     spec, weights = make_spec("timm:vit_tiny_patch16_224", 64, "random", "blocks.0, norm")
     assert float_model(spec, weights).record["layout"] == [[4, 4, 192, 1]] * 2
