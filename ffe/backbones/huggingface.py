@@ -337,7 +337,12 @@ def _network(place: _Place, size: tuple[int, int], tensors: Mapping[str, Any] | 
 
     prefix = sum(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in module.named_parameters())
     model = TorchModel(
-        place.name, module.eval(), features, features, prefix=prefix + (getattr(config, "num_register_tokens", None) or 0)
+        place.name,
+        module.eval(),
+        features,
+        features,
+        prefix=prefix + (getattr(config, "num_register_tokens", None) or 0),
+        class_token=prefix > 0,
     )
     check_patches(model, size, _pair(getattr(config, "patch_size", 1)))
     return model

@@ -11,6 +11,7 @@ InputAxes = Literal["NCHW", "NHWC"]
 OutputAxes = Literal["NCHW", "NHWC", "NTC", "NC"]
 
 _MOST_PREFIX = 16  # tokens before a grid: a class token and some registers
+_REGISTERS = 4  # registers come by so many: vit_*_reg4_gap of timm has them and no class token, DINOv2 and DINOv3 one more
 _LEAST_PATCH = 4  # pixels along a side of what one token stands for
 
 
@@ -32,16 +33,20 @@ def part_of(
 
     ``shape`` is without the batch, ``size`` the (height, width) of the picture, ``axes`` those of the input, which decide
     where a grid could be read both ways. ``prefix`` tokens stand before the grid; None = as many as its shape leaves over.
+    The first of them is taken for the class token, unless they are 4, 8, 12 or 16: so many are registers alone.
     """
     if len(shape) == 1:
         return "NC", Part(1, 1, shape[0])
     if len(shape) == 2:
         tokens, channels = shape
         grid = _grid_of_tokens(tokens, size, prefix)
-        return None if grid is None else ("NTC", Part(*grid, channels, tokens - grid[0] * grid[1]))
+        if grid is None:
+            return None
+        left = tokens - grid[0] * grid[1]
+        return "NTC", Part(grid[0], grid[1], channels, left, left % _REGISTERS != 0)
     if len(shape) != 3:
         return None
-    grids: dict[InputAxes, Part] = {"NCHW": Part(shape[1], shape[2], shape[0]), "NHWC": Part(*shape)}
+    grids: dict[InputAxes, Part] = {"NCHW": Part(shape[1], shape[2], shape[0]), "NHWC": Part(shape[0], shape[1], shape[2])}
     fitting = [way for way, part in grids.items() if _is_like(part, size)]
     if not fitting:
         return None

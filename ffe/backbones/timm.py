@@ -121,6 +121,7 @@ def _build(name: str, config: Mapping[str, Any], size: tuple[int, int], **option
         module.forward_features,
         module,
         prefix=getattr(module, "num_prefix_tokens", 0),
+        class_token=any(parameter.rpartition(".")[2] == "cls_token" for parameter, _ in module.named_parameters()),
         grids="NHWC" if getattr(module, "output_fmt", "NCHW") == "NHWC" else "NCHW",
     )
 

@@ -39,6 +39,7 @@ class TorchModel:
     features: Callable[[Any], Any]  # from a batch to what it gives before pooling: a tensor, or a sequence of them
     whole: Callable[[Any], Any]  # from a batch to its last output, through all layers
     prefix: int = 0  # tokens before the grid, where it gives tokens
+    class_token: bool = True  # whether the first of these is the class token
     grids: Literal["NCHW", "NHWC"] = "NCHW"  # axes of its grids, where their shapes do not show them
 
 
@@ -116,7 +117,7 @@ def part_of(model: TorchModel, shape: Sequence[int], size: tuple[int, int]) -> t
             height = round(math.sqrt(max(tokens - prefix, 0) * size[0] / size[1]))
             width = (tokens - prefix) // height if height else 0
             if width and height * width == tokens - prefix and abs(height * size[1] - width * size[0]) <= max(size):
-                return "NTC", Part(height, width, channels, prefix)
+                return "NTC", Part(height, width, channels, prefix, model.class_token)
         return "NTC", Part(tokens, 1, channels)
     if len(shape) == 4:
         first, last = (abs(math.log(a / b * size[1] / size[0])) for a, b in (shape[2:], shape[1:3]))

@@ -18,7 +18,11 @@ class Part:
     height: int
     width: int
     channels: int
-    prefix: int = 0  # tokens before the grid, of a transformer: the class token first, then registers
+    prefix: int = 0  # tokens before the grid, of a transformer: the class token first, if there is one, then registers
+    class_token: bool = True  # whether the first of these is the class token; always False where there are none
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_token", self.class_token and self.prefix > 0)
 
     @property
     def dims(self) -> int:
@@ -58,17 +62,24 @@ class FeatureLayout:
         """Say it in words: ``7x7x1280``, ``257 tokens of 384 (class token, 16x16)``, ``2 layers: 14x14x256; 7x7x1280``."""
         texts = []
         for part in self.parts:
-            grid, registers = f"{part.height}x{part.width}", part.prefix - 1
+            grid, registers = f"{part.height}x{part.width}", part.prefix - part.class_token
             if not part.prefix:
                 texts.append(f"{grid}x{part.channels}")
                 continue
-            before = "class token" + (f", {registers} register{'s' * (registers > 1)}" if registers else "")
-            texts.append(f"{part.prefix + part.height * part.width} tokens of {part.channels} ({before}, {grid})")
+            before = ["class token"] * part.class_token + [counted(registers, "register")] * (registers > 0)
+            inside = ", ".join([*before, grid])
+            texts.append(f"{part.prefix + part.height * part.width} tokens of {part.channels} ({inside})")
         return texts[0] if len(texts) == 1 else f"{counted(len(texts), 'layer')}: {'; '.join(texts)}"
 
     def to_json(self) -> list[Any]:
-        """Return [h, w, c] for one grid without tokens, as in older files; else [h, w, c, prefix] for each part."""
-        return [list(astuple(part)) for part in self.parts] if self.grid is None else list(self.grid)
+        """Return [h, w, c] for one grid without tokens, as in older files; else [h, w, c, prefix] for each part.
+
+        Where some part has tokens before its grid and no class token, each has a fifth value: 1 with a class token, 0 without.
+        """
+        if self.grid is not None:
+            return list(self.grid)
+        usual = all(part.class_token or not part.prefix for part in self.parts)
+        return [[int(n) for n in astuple(part)[: 4 if usual else 5]] for part in self.parts]
 
     @classmethod
     def of_shape(cls, shape: Sequence[int]) -> Self:
@@ -87,10 +98,11 @@ class FeatureLayout:
         parts = value if isinstance(value, Sequence) and value and isinstance(value[0], Sequence) else [value]
         found = []
         for numbers in parts:
-            if not isinstance(numbers, Sequence) or len(numbers) not in {3, 4} or not all(type(n) is int for n in numbers):
+            if not isinstance(numbers, Sequence) or len(numbers) not in {3, 4, 5} or not all(type(n) is int for n in numbers):
                 raise ValueError(f"layout {value!r}")
-            part = Part(*numbers)
-            if min(numbers[:3]) < 1 or part.prefix < 0:
+            height, width, channels, prefix, class_token = (*numbers, *(0, 1)[len(numbers) - 3 :])
+            part = Part(height, width, channels, prefix, bool(class_token))
+            if min(numbers[:3]) < 1 or part.prefix < 0 or (len(numbers) == 5 and int(part.class_token) != numbers[4]):
                 raise ValueError(f"layout {value!r}")
             found.append(part)
         return cls(tuple(found))

@@ -117,7 +117,7 @@ def _explained(predictor: Predictor, file: Path | bytes, features: np.ndarray, r
     manifest = predictor.bundle.manifest
     chosen = int(row.argmax()) if label is None else label
     pixels = decode(read_image(file, predictor.limits.bytes), manifest.spec.preprocess, predictor.limits)
-    found = heat_map(predictor.head, manifest.layout, features, chosen, manifest.temperature)
+    found = heat_map(predictor.head, manifest.layout, features, chosen, manifest.temperature, manifest.spec.preprocess.size)
     way: Way = "exact" if found is not None and found.exact else "features"
     if found is None:
         way = "pixels"

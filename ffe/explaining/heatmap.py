@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffe.base.feature_layout import FeatureLayout
+from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.evaluation.temperature import LEAST
 from ffe.heads.base import Head
 
@@ -47,7 +47,14 @@ def log_odds(probabilities: np.ndarray, label: int, temperature: float = 1.0) ->
     return scores[:, label] - rest
 
 
-def heat_map(head: Head, layout: FeatureLayout, features: np.ndarray, label: int, temperature: float = 1.0) -> HeatMap | None:
+def heat_map(
+    head: Head,
+    layout: FeatureLayout,
+    features: np.ndarray,
+    label: int,
+    temperature: float = 1.0,
+    size: tuple[int, int] | None = None,
+) -> HeatMap | None:
     """Return what each cell of the grid of one photo adds to a class; None where the head has no grid to look at.
 
     Exact where the head is linear on features averaged over one grid that are not normalised (logistic, or svm with
@@ -62,7 +69,11 @@ def heat_map(head: Head, layout: FeatureLayout, features: np.ndarray, label: int
         features: float32 (D,), of one photo.
         label: the class, a column of the head's probabilities.
         temperature: that of the model, see ``ffe.evaluation.temperature.with_temperature``.
+        size: (height, width) in pixels of what the backbone is given. A column of tokens that is no grid of such a picture has
+            no places, and no map; None = every column has.
     """
+    if size is not None and any(_is_no_grid(part, size) for part in layout.parts):
+        return None
     grids = [part for part in layout.parts if part.height * part.width > 1]
     if not grids:
         return None
@@ -91,6 +102,11 @@ def by_leaving_out(ask: Callable[[np.ndarray], np.ndarray], shape: tuple[int, in
     odds = log_odds(ask(np.concatenate([np.zeros((1, *shape), bool), areas])), label, temperature)
     effects = (odds[0] - odds[1:]).reshape(len(rows), len(columns))
     return HeatMap((down @ effects @ across.T).astype(np.float32), float(odds[0]))
+
+
+def _is_no_grid(part: Part, size: tuple[int, int]) -> bool:
+    """Return whether a part is a column of tokens, and a picture of (height, width) not as narrow, but for a cell."""
+    return part.width == 1 < part.height and abs(part.height * size[1] - size[0]) > max(size)
 
 
 def _windows(length: int) -> tuple[np.ndarray, np.ndarray]:

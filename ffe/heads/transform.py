@@ -188,7 +188,7 @@ def _pooled(features: np.ndarray, part: Part, pooling: str) -> np.ndarray:
 
 def views_of(pooling: str, part: Part) -> tuple[str, ...]:
     """Return what a pooling takes of a part: ``mean``, ``max`` and ``gem`` of its grid, and ``cls``; side by side."""
-    views = tuple(view for view in _VIEWS[pooling] if view != "cls" or part.prefix)
+    views = tuple(view for view in _VIEWS[pooling] if view != "cls" or part.class_token)
     return ("mean",) if views == ("gem",) and part.dims == part.channels else views  # a vector has nothing to pool
 
 
@@ -204,12 +204,14 @@ def part_layout(layout: FeatureLayout, parts: str) -> FeatureLayout:
 def poolings_of(layout: FeatureLayout) -> tuple[str, ...]:
     """Return the poolings that rows of a layout have.
 
-    Beside tokens, a part that is a grid has those of tokens: without a class token, ``cls+mean`` is its mean.
+    Beside tokens, a part that is a grid has those of tokens: without a class token, ``cls+mean`` is its mean. Where no part
+    has a class token, there is neither ``cls`` nor ``cls+mean``.
     """
-    tokens = [part.prefix > 0 for part in layout.parts]
-    if not any(tokens):
+    if not any(part.prefix for part in layout.parts):
         return _OF_GRIDS
-    return tuple(name for name in _OF_TOKENS if name != "cls" or all(tokens))
+    classes = [part.class_token for part in layout.parts]
+    has = {"cls": all(classes), "cls+mean": any(classes)}
+    return tuple(name for name in _OF_TOKENS if has.get(name, True))
 
 
 def check_pooling(pooling: str, layout: FeatureLayout) -> None:
@@ -226,7 +228,7 @@ def space_of(space: Sequence[Parameter], layout: FeatureLayout) -> tuple[Paramet
     found: list[Parameter] = []
     for parameter in space:
         if parameter.name == POOLING.name and parameter.default not in poolings_of(layout):
-            parameter = replace(parameter, default="cls+mean")
+            parameter = replace(parameter, default="cls+mean" if "cls+mean" in poolings_of(layout) else "mean")
         found.append(parameter)
         if parameter.name == POOLING.name and len(layout.parts) > 1:
             found.append(replace(PARTS, choices=("all", *(str(1 + i) for i in range(len(layout.parts))))))

@@ -119,7 +119,7 @@ def _with_heat(pictures: list[Picture], testing: np.ndarray, rows: StoredSplit, 
     chosen[testing[places]] = True
     store, factor, found = rows.main.main, result.calibration.factor, list(pictures)
     for i, features in zip(places, rows.load(chosen), strict=True):
-        heat = heat_map(result.head, store.layout, features, pictures[i].predicted, factor)
+        heat = heat_map(result.head, store.layout, features, pictures[i].predicted, factor, store.spec.preprocess.size)
         if heat is not None:
             found[i] = replace(pictures[i], heat=Heat(heat.cells, heat.exact, store.spec.preprocess))
     return found

@@ -43,6 +43,7 @@ FAMILIES = [
     ("mobilenetv4_conv_small_035", 64, "NCHW", Part(2, 2, 336)),
     ("mambaout_femto", 64, "NHWC", Part(2, 2, 288)),
     ("vit_tiny_patch16_224", 64, "NTC", Part(4, 4, 192, 1)),
+    ("vit_little_patch16_reg1_gap_256", 64, "NTC", Part(4, 4, 320, 1, class_token=False)),
 ]
 MORE = [
     ("vit_small_patch14_dinov2.lvd142m", 224, "NTC", Part(16, 16, 384, 1)),

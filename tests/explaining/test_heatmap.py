@@ -165,6 +165,15 @@ def test_a_head_that_looks_at_no_places_has_no_map() -> None:
     assert heat_map(OneToken(slice(0, 9)), FeatureLayout((Part(1, 1, 9),)), row[:9], 1) is None  # a vector
 
 
+def test_tokens_that_are_no_grid_of_the_picture_have_no_map() -> None:
+    column, row = FeatureLayout((Part(7, 1, 2),)), np.ones(14, np.float32)
+    head = OneToken(slice(0, 2))
+    row[:2] = 3
+    assert heat_map(head, column, row, 1, size=(224, 224)) is None
+    assert heat_map(head, column, row, 1, size=(224, 32)) is not None  # a narrow picture
+    assert heat_map(head, FeatureLayout((Part(1, 1, 2),)), row[:2], 1, size=(32, 32)) is None
+
+
 def test_large_grids_are_taken_in_blocks() -> None:
     layout = FeatureLayout((Part(37, 20, 2),))
     row = np.random.default_rng(0).normal(size=layout.dims).astype(np.float32)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe.backbones.network_parts import part_of
 from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.errors import HeadError
 from ffe.heads import HEADS
 from ffe.heads.search_space import complete
-from ffe.heads.transform import FeatureMap, averaged, part_layout, pooled_dims, poolings_of, poolings_searched
+from ffe.heads.transform import FeatureMap, averaged, part_layout, pooled_dims, poolings_of, poolings_searched, space_of
 from ffe.specs import SearchSpec
 from ffe.testing.head import separable_rows
 from ffe.tuning.kernel_cache import KernelCache
@@ -231,3 +232,44 @@ def test_what_is_fixed_must_be_there() -> None:
     assert {trial.parameters["pooling"] for trial in best} == {"cls"}
     one = search(problem_of(LAYERS), SearchSpec(("logistic",), fixed={"parts": "2"}, trials=4))
     assert {trial.parameters["parts"] for trial in one} == {"2"}
+
+
+def test_registers_are_not_taken_for_a_class_token() -> None:
+    registers = FeatureLayout((Part(16, 16, 384, prefix=4, class_token=False),))
+    assert str(registers) == "260 tokens of 384 (4 registers, 16x16)"
+    assert poolings_of(registers) == ("flat", "mean", "max", "gem")
+    assert poolings_searched(100, registers) == ("mean", "max", "gem")
+    assert [one.default for one in space_of(HEADS["svm"].space, registers) if one.name == "pooling"] == ["mean"]
+    with pytest.raises(HeadError, match=r"The pooling 'cls' needs a class token, but the features are 260 tokens of 384 \(4 reg"):
+        FeatureMap({"pooling": "cls"}, registers)
+    beside = FeatureLayout((Part(1, 1, 4, prefix=1, class_token=False), Part(1, 3, 4, prefix=1)))
+    assert poolings_of(beside) == ("flat", "mean", "cls+mean", "max", "gem")
+    x = rows()
+    np.testing.assert_array_equal(FeatureMap({"pooling": "cls+mean"}, beside).rowwise(x)[:, :8], x[:, 4:12])
+
+
+@pytest.mark.parametrize(
+    ("layout", "value"),
+    [
+        (FeatureLayout((Part(2, 2, 3, 1),)), [[2, 2, 3, 1]]),
+        (FeatureLayout((Part(2, 2, 3, 4, False),)), [[2, 2, 3, 4, 0]]),
+        (
+            FeatureLayout((Part(2, 2, 3, 4, False), Part(2, 2, 3), Part(2, 2, 3, 5))),
+            [[2, 2, 3, 4, 0], [2, 2, 3, 0, 0], [2, 2, 3, 5, 1]],
+        ),
+    ],
+)
+def test_a_layout_says_where_there_is_no_class_token(layout: FeatureLayout, value: list[Any]) -> None:
+    assert layout.to_json() == value
+    assert FeatureLayout.from_json(np.asarray(value, np.int64).tolist()) == layout  # as feature files hold it
+
+
+@pytest.mark.parametrize("numbers", [[2, 2, 3, 1, 2], [2, 2, 3, 0, 1], [2, 2, 3, 1, 0, 0]])
+def test_a_layout_that_cannot_be_is_refused(numbers: list[int]) -> None:
+    with pytest.raises(ValueError, match="layout"):
+        FeatureLayout.from_json([numbers])
+
+
+@pytest.mark.parametrize(("left", "class_token"), [(0, False), (1, True), (2, True), (4, False), (5, True), (8, False)])
+def test_tokens_that_a_file_leaves_over_in_fours_are_registers(left: int, class_token: bool) -> None:
+    assert part_of((16 + left, 3), (64, 64), "NCHW") == ("NTC", Part(4, 4, 3, left, class_token))
