@@ -33,7 +33,7 @@ from ffe.backbones.torch_convert import (
 from ffe.backbones.torch_library import import_library
 from ffe.backbones.torch_weights import FILES, fill_randomly, hub_cache, hub_file, of_file, read_tensors, unfit
 from ffe.backbones.torch_weights import find_weights as find_file
-from ffe.backbones.weights import IMAGENET, Weights
+from ffe.backbones.weights import IMAGENET, Weights, needed_file
 from ffe.base.digests import bytes_digest, canonical_json, file_digest
 from ffe.base.file_access import unopened
 from ffe.base.file_stat import read_note, write_note
@@ -250,11 +250,11 @@ def _difference(processor: Any, fields: Mapping[str, Any]) -> float:
     height, width = fields["size"]
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)).resize((391, 270))
     theirs = np.asarray(processor(images=picture, return_tensors="np")["pixel_values"], np.float64)[0]
-    tall, wide = (round(side / fields["crop"]) for side in (height, width))
+    tall, wide = (math.floor(side / fields["crop"]) for side in (height, width))  # as ``ffe.images.resize`` has it
     if fields["resize"] == "shortest":
         wide = int(tall * picture.width / picture.height)
     picture = picture.resize((wide, tall), processor.resample)
-    top, left = round((tall - height) / 2), round((wide - width) / 2)
+    top, left = (tall - height) // 2, (wide - width) // 2
     ours = np.asarray(picture.crop((left, top, left + width, top + height)), np.float64).transpose(2, 0, 1) / 255
     if fields["channels"] == "bgr":
         ours = ours[::-1]
@@ -390,10 +390,12 @@ def _check(place: _Place, size: tuple[int, int], layer: str | None) -> dict[str,
 def _build(place: _Place, size: tuple[int, int], weights: Weights) -> TorchModel:
     """Build a network with its values."""
     check_torch()
-    if weights.path is None:
+    if weights.kind == "random":
         model = _network(place, size, device="cpu")
         fill_randomly(model.module)
         return model
+    if weights.path is None:
+        raise needed_file(place.name)
     try:
         return _network(place, size, read_tensors(weights.path))
     except BackboneError:

@@ -22,7 +22,7 @@ from ffe.backbones.torch_convert import (
 from ffe.backbones.torch_library import import_library
 from ffe.backbones.torch_weights import fill_randomly, read_tensors, unfit
 from ffe.backbones.torch_weights import find_weights as find_file
-from ffe.backbones.weights import Weights
+from ffe.backbones.weights import Weights, needed_file
 from ffe.base.forks import check_torch
 from ffe.base.text import did_you_mean
 from ffe.errors import BackboneError, one_line
@@ -60,7 +60,7 @@ def to_torch(backbone: BackboneSpec, size: tuple[int, int], weights: Weights) ->
 def _with_values(name: str, size: tuple[int, int], weights: Weights) -> TorchModel:
     check_torch()
     config = _config(name)
-    if weights.path is not None:
+    if weights.kind != "random":
         return _with_weights(name, config, size, weights)
     model = _build(name, config, size)
     fill_randomly(model.module)
@@ -161,7 +161,8 @@ def _with_weights(name: str, config: Mapping[str, Any], size: tuple[int, int], w
 
     A file may know other classes than the published one, or none: its top is not used.
     """
-    assert weights.path is not None
+    if weights.path is None:
+        raise needed_file(name)
     import_library(name, "timm")
     tensors = read_tensors(weights.path)
     top = tensors.get(f"{config.get('classifier')}.weight")

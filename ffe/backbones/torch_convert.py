@@ -157,6 +157,7 @@ def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) 
 
     Raises:
         EngineError: OpenVINO cannot convert it, or what it made of it gives other features.
+        BackboneError: it gives another answer each time.
         WeightsError: it gives no numbers, or nothing.
     """
     import torch
@@ -165,7 +166,7 @@ def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) 
     module, generator = outputs(model, layers), np.random.default_rng(0)
     example, images = (torch.from_numpy(generator.standard_normal((count, 3, *size), np.float32)) for count in (1, 2))
     with torch.no_grad(), _quiet():
-        expected = [tensor.numpy() for tensor in module(images)]
+        expected = _answers(model, module, images)
         try:
             converted = ov.convert_model(module, example_input=example, input=[-1, 3, *size])
             compiled = ov.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32})
@@ -176,11 +177,6 @@ def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) 
             ) from error
     for ours, theirs in zip(found, expected, strict=True):
         largest = float(np.abs(theirs).max())
-        if not 0 < largest < math.inf:
-            raise WeightsError(
-                f"The weights of the backbone '{model.name}' are not whole: what it gives for a picture is {largest}; "
-                "give a file that was made of it."
-            )
         difference = float(np.abs(ours - theirs).max()) / largest if ours.shape == theirs.shape else math.inf
         if not difference <= TOLERANCE:
             raise EngineError(
@@ -192,9 +188,31 @@ def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) 
 
 
 def as_it_is(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) -> Network:
-    """Return a network for pictures of (height, width) that stays PyTorch's."""
-    axes, parts = zip(*(part_of(model, shape, size) for shape in shapes(model, layers, size)), strict=True)
-    return Network(outputs(model, layers), "NCHW", axes, FeatureLayout(parts))
+    """Return a network for pictures of (height, width) that stays PyTorch's; it raises what ``to_network`` does."""
+    import torch
+
+    module, images = outputs(model, layers), np.random.default_rng(0).standard_normal((1, 3, *size), np.float32)
+    with torch.no_grad(), _quiet():
+        found = _answers(model, module, torch.from_numpy(images))
+    axes, parts = zip(*(part_of(model, values.shape, size) for values in found), strict=True)
+    return Network(module, "NCHW", axes, FeatureLayout(parts))
+
+
+def _answers(model: TorchModel, module: Any, images: Any) -> list[np.ndarray]:
+    """Return what a network gives for pictures, once it is known to be numbers, and the same each time."""
+    first, second = ([tensor.numpy() for tensor in module(images)] for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        largest = float(np.abs(one).max())
+        if not 0 < largest < math.inf:
+            raise WeightsError(
+                f"The weights of the backbone '{model.name}' are not whole: what it gives for a picture is {largest}; "
+                "give a file that was made of it."
+            )
+        if one.shape != other.shape or not np.abs(one - other).max() <= TOLERANCE * largest:
+            raise BackboneError(
+                f"The backbone '{model.name}' gives another answer each time: it draws at random; choose another backbone."
+            )
+    return first
 
 
 @contextlib.contextmanager

@@ -55,6 +55,8 @@ _CAME_AS = {
     "openvino": ("file", "model.xml"),
     "keras": ("file", "model.keras"),
     "keras-hub": ("preset", "FOLDER"),
+    "timm": ("weights file", "FILE.safetensors"),
+    "hf": ("weights file", "FILE.safetensors"),
 }
 
 

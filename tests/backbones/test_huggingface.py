@@ -165,6 +165,21 @@ def test_preprocessing_is_what_the_processor_does(
     assert (found.mean, found.std) == (pytest.approx((fields[4],) * 3), pytest.approx((fields[5],) * 3))
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        *(
+            ("BitImageProcessor", {"size": {"shortest_edge": edge}, "crop_size": {"height": side, "width": side}})
+            for edge, side in ((248, 224), (235, 224), (333, 299))
+        ),
+        *(("ConvNextImageProcessor", {"size": EDGE_224, "crop_pct": share}) for share in (0.9, 0.93, 0.95)),
+    ],
+)
+def test_sizes_are_rounded_down_as_processors_do(kind: str, arguments: dict[str, Any]) -> None:
+    processor = getattr(import_library("hf:x", "transformers"), kind)(**arguments)
+    assert source._difference(processor, source._fields(processor)) < source._NEAR / 2
+
+
 def test_the_cut_is_as_large_as_the_processor_says(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     """34 of 50 is 0.68, and 34 / 0.68 is a little less than 50 in floats."""
     arguments = {"size": {"shortest_edge": 50}, "crop_size": {"height": 34, "width": 34}}

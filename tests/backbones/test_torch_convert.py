@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ffe.backbones.registry import source_of
 from ffe.backbones.torch_convert import TorchModel, as_it_is, remembered, to_network
+from ffe.backbones.weights import Weights, needed_file
+from ffe.errors import BackboneError, WeightsError
+from ffe.specs import BackboneSpec
+
+SMALL = "timm:mobilenetv4_conv_small_035"
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; pip install -e '.[torch]'")
 
@@ -31,6 +39,33 @@ def test_a_layer_is_taken_before_what_follows_changes_it() -> None:
 
     compiled = openvino.Core().compile_model(to_network(model, ["0"], (8, 8)).model, "CPU")
     assert np.allclose(compiled(images)[0], expected, atol=0.05), "the hint of precision is left to the machine"
+
+
+@pytest.mark.parametrize("made", [as_it_is, to_network])
+def test_a_network_that_draws_at_random_or_gives_no_numbers_is_refused(made: Any) -> None:
+    dropout = torch.nn.Dropout().train()
+    drawing = model_of()
+    drawing = replace(drawing, features=lambda batch: dropout(drawing.module(batch)))
+    with pytest.raises(
+        BackboneError, match=r"^The backbone 'timm:small' gives another answer each time: it draws at random; choose another"
+    ):
+        made(drawing, (), (8, 8))
+    broken = model_of()
+    torch.nn.init.constant_(broken.module[0].bias, torch.nan)
+    with pytest.raises(WeightsError, match=r"are not whole: what it gives for a picture is nan; give a file"):
+        made(broken, (), (8, 8))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
+def test_a_file_that_is_needed_again_is_named() -> None:
+    """Values are not drawn at random in its place."""
+    source: Any = source_of(SMALL)
+    with pytest.raises(WeightsError, match=f"^The backbone '{SMALL}' came as a weights file, which is needed again; pass the"):
+        source.to_torch(BackboneSpec(SMALL, "file", "0"), (64, 64), Weights("file", "0"))
+    assert str(needed_file("hf:owner/model")) == (
+        "The backbone 'hf:owner/model' came as a weights file, which is needed again; "
+        "pass the weights file with --weights FILE.safetensors."
+    )
 
 
 def test_a_failure_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
