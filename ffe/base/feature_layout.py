@@ -100,8 +100,8 @@ class FeatureLayout:
         for numbers in parts:
             if not isinstance(numbers, Sequence) or len(numbers) not in {3, 4, 5} or not all(type(n) is int for n in numbers):
                 raise ValueError(f"layout {value!r}")
-            height, width, channels, prefix, class_token = (*numbers, *(0, 1)[len(numbers) - 3 :])
-            part = Part(height, width, channels, prefix, bool(class_token))
+            every: list[int] = list(numbers) + [0, 1][len(numbers) - 3 :]
+            part = Part(every[0], every[1], every[2], every[3], bool(every[4]))
             if min(numbers[:3]) < 1 or part.prefix < 0 or (len(numbers) == 5 and int(part.class_token) != numbers[4]):
                 raise ValueError(f"layout {value!r}")
             found.append(part)
