@@ -21,9 +21,10 @@ def model_card(manifest: Manifest) -> str:
     views = "" if manifest.views is None else f"\nViews of the photos: {trained_views_text(manifest.views)}."
     resizing = f"\nPictures are {text}." if (text := resizing_texts(spec for spec, _ in manifest.backbones)) else ""
     backbones = []
-    for spec, _ in manifest.backbones:
+    for spec, layout in manifest.backbones:
+        features = "" if layout.grid else f", features {layout}"
         height, width = spec.preprocess.size
-        backbones.append(f"`{spec.backbone.name}`{_TRAINED.get(spec.backbone.weights, '')} at {height}x{width} pixels")
+        backbones.append(f"`{spec.backbone.name}`{_TRAINED.get(spec.backbone.weights, '')} at {height}x{width} pixels{features}")
     made_with = f"Backbone {backbones[0]}" if len(backbones) == 1 else f"Backbones {listed(backbones, 'and')}, side by side"
     return f"""# Image classifier: {", ".join(manifest.class_names)}
 

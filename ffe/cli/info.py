@@ -116,9 +116,10 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         print_json(record | ({"splits": where} if splits else {}))
         return
     backbones = list[tuple[str, str | None]]()
-    for number, (spec, _) in enumerate(manifest.backbones):
+    for number, (spec, layout) in enumerate(manifest.backbones):
         inside = "inside" if bundle.holds(number) else "not inside"
-        backbones += [("backbone", f"{spec.backbone.name}, {_weights_text(spec)}, {inside} the file"), *_spec_lines(spec)]
+        backbones.append(("backbone", f"{spec.backbone.name}, {_weights_text(spec)}, {inside} the file"))
+        backbones += [("features", None if layout.grid else str(layout)), *_spec_lines(spec)]
     lines = [
         ("head", text.head_text(manifest.head.name, manifest.head.parameters)),
         ("classes", plain(", ".join(manifest.class_names))),

@@ -38,6 +38,8 @@ def test_two_layers_from_photos_to_answers(pictures: Path, tmp_path: Path) -> No
     bundle = Bundle(model)
     assert bundle.manifest.schema == 5
     assert bundle.manifest.head.parameters["parts"] in {"all", "1", "2"}
+    assert "features     2 layers: 8x8x32; 2x2x128" in run("info", model).output
+    assert "pixels, features 2 layers: 8x8x32; 2x2x128;" in bundle.card()
     predictor = Predictor(model)
     found = predictor.features([pictures / path for path in paths[:5]])
     np.testing.assert_allclose(found, rows[:5], atol=1e-5 * np.abs(rows).max())
