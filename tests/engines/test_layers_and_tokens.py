@@ -123,7 +123,7 @@ class TestTokens(EngineContract):
 
 def test_a_record_of_another_length_is_refused() -> None:
     model = replace_record(float_ir(), FeatureLayout((Part(2, 4, 128), Part(8, 16, 32))))
-    with pytest.raises(EngineError, match=r"it gives 6144 values, and its record says 5120\); make it again"):
+    with pytest.raises(EngineError, match=r"it gives 6,144 values, and its record says 5120\); make it again"):
         OpenVinoEngine(model, 4)
 
 
