@@ -22,6 +22,7 @@ FILES = {
     "models": f"cache/models/{DIGEST}-int8.zip",
     "compiled": "cache/numba/heads_1/k.nbi",
     "runs": f"cache/runs/{DIGEST}-1.json",
+    "facts": f"cache/facts/{DIGEST}.json",
     "digests": f"cache/digests/{DIGEST}.json",
     "trials": f"work/m.ffe.search/{DIGEST}.npz",
     "activations": f"work/m.ffe.cache/conv-{DIGEST[:12]}.h5",
@@ -87,7 +88,7 @@ def test_everything_is_shown_with_its_size_and_its_place(place: Path) -> None:
         row["kind"]: (place / "work" / row["where"]) / Path(FILES[row["kind"]]).name for row in kept if row["kind"] != "compiled"
     } == {kind: place / file for kind, file in FILES.items() if kind != "compiled"}
     printed = run().stdout
-    for words in ("converted and quantised backbones", "100 B", "weights that Keras downloaded", "106 B"):
+    for words in ("converted and quantised backbones", "100 B", "weights that Keras downloaded", "107 B"):
         assert words in " ".join(printed.split())
     assert left(place) == {*FILES.values(), *FOREIGN}
 
@@ -146,14 +147,14 @@ def test_where_there_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     result = run("--json")
     assert result.exit_code == 0
-    assert {row["kind"] for row in json.loads(result.stdout)["kept"]} == {"models", "compiled", "runs", "digests", "weights"}
+    assert {row["kind"] for row in json.loads(result.stdout)["kept"]} == {"models", "compiled", "runs", "facts", "digests", "weights"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["nowhere"], 3, "ffe: There is no folder 'nowhere'; name folders that outputs of ffe are in."),
-        (["--clear", "weights"], 2, "'weights' is not one of 'all', 'models', 'compiled', 'runs', 'digests', 'trials'"),
+        (["--clear", "weights"], 2, "'weights' is not one of 'all', 'models', 'compiled', 'runs', 'facts', 'digests', 'trials'"),
     ],
 )
 def test_what_cannot_be_is_said(place: Path, arguments: list[str], code: int, said: str) -> None:
