@@ -33,6 +33,7 @@ def command(word: str, as_json: bool) -> None:
     from ffe.backbones.families import FAMILIES, LICENCES
     from ffe.extraction.throughput_log import measured
 
+    word = word.lower()  # as all names are
     rows = [_of_catalogue(row) for row in CATALOG.values() if word in row.name]
     others = _of_timm(word) if word else []
     if as_json:

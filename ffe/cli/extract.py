@@ -19,11 +19,12 @@ from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_te
 @shared.output_option(help="The feature file (HDF5) to write.")
 @click.option(
     "--backbone",
-    help=f"A name that 'ffe backbones' lists, or a model file: its backbone.  [default: that of OUTPUT, or {DEFAULT}]",
+    help="A name that 'ffe backbones' lists, timm:NAME, hf:NAME, a network in a file (.onnx, .xml, .keras), or a model file: its "
+    f"backbone.  [default: that of OUTPUT, or {DEFAULT}]",
 )
 @shared.size_option()
 @shared.weights_option(help="imagenet, random (untrained), or the path of a weights file, or of a model file.")
-@click.option("--layer", help="Take the output of this layer.  [default: the last]")
+@click.option("--layer", help="Take the output of this layer, or of several: a,b.  [default: the last]")
 @shared.preprocess_options
 @shared.engine_option()
 @click.option(

@@ -147,7 +147,14 @@ def test_where_there_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     result = run("--json")
     assert result.exit_code == 0
-    assert {row["kind"] for row in json.loads(result.stdout)["kept"]} == {"models", "compiled", "runs", "facts", "digests", "weights"}
+    assert {row["kind"] for row in json.loads(result.stdout)["kept"]} == {
+        "models",
+        "compiled",
+        "runs",
+        "facts",
+        "digests",
+        "weights",
+    }
 
 
 @pytest.mark.parametrize(
