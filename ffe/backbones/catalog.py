@@ -153,7 +153,7 @@ def find(name: str) -> Backbone:
     """Return the row of a backbone; a BackboneError offers the nearest name."""
     row = _OTHERS.get(name) or CATALOG.get(name.lower())
     if row is None:
-        more = did_you_mean(name, CATALOG) or " Names of timm and Hugging Face begin with timm: and hf:, and files end with .onnx."
+        more = did_you_mean(name, CATALOG) or " Names of timm and Hugging Face begin with timm: and hf:, files end with .onnx."
         raise BackboneError(f"There is no backbone '{name}'; 'ffe backbones' lists all of them.{more}")
     return row
 
