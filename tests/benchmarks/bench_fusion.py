@@ -39,7 +39,9 @@ def joined(paths: Sequence[Path]) -> Problem:
     return found
 
 
-@pytest.mark.parametrize("backbones", [("efficientnetlite0", "mobilenet"), ("efficientnetlite0", "vgg19")])
+@pytest.mark.parametrize(
+    "backbones", [("mobilenet", "vgg19"), ("efficientnetlite0", "mobilenet"), ("efficientnetlite0", "vgg19")]
+)
 def test_fusion_against_the_better_one_alone(features_of: Any, backbones: tuple[str, str]) -> None:
     """The best of a search over both, and of one over each; all three on the same folds, compared photo by photo."""
     paths = [features_of("dogs_vs_cats", backbone, 150 if backbone == "vgg19" else 224) for backbone in backbones]
