@@ -729,7 +729,7 @@ def test_a_link_out_of_the_folder_and_a_name_that_no_file_has(tmp_path: Path) ->
     path = write_external(folder, "w.bin")
     with pytest.raises(BackboneError) as error:
         make_spec(str(path), changes=HALF)
-    assert str(error.value) == (f"'{path}' wants weights from 'w.bin', a link out of its folder; copy the files into one.")
+    assert str(error.value) == f"'{path}' wants weights from 'w.bin', a link to another folder; copy the files into one folder."
     write_external(folder, "w\0.bin")
     with pytest.raises(BackboneError) as error:
         make_spec(str(path), changes=HALF)
