@@ -409,12 +409,14 @@ def test_weights_are_fetched_where_the_hub_answers(tmp_path: Path, monkeypatch: 
 
 
 _BLOCK = """
-import sys
+import importlib.util, sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {names!r}:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Blocked())
+_find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in {names!r} else _find(name, package)
 """
 
 
