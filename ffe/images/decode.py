@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +164,7 @@ def decode_for_all(
 
     Only JPEG files are decoded again for a ``fast`` way of another geometry: at which share of the size depends on that.
     """
-    same = [way if way.resize == "longest" else replace(way, mode="none", mean=None, std=None, channels=None) for way in ways]
+    same = [_geometry(way) for way in ways]
     jpeg = kind_of(data) == "JPEG"
     together = tuple(way for way in dict.fromkeys(same) if not (jpeg and way.decode == "fast"))
     made, wholes = dict[PreprocessSpec, np.ndarray](), dict[PreprocessSpec, np.ndarray]()
@@ -173,6 +174,12 @@ def decode_for_all(
             made |= zip(group, pixels, strict=True)
             wholes |= dict.fromkeys(group, whole)
     return [made[way] for way in same], perceptual_hash(wholes[same[0]])
+
+
+@cache
+def _geometry(way: PreprocessSpec) -> PreprocessSpec:
+    """Return what decides the pixels of a spec: scaling does not, but where it says what a picture is filled with."""
+    return way if way.resize == "longest" else replace(way, mode="none", mean=None, std=None, channels=None)
 
 
 def _checked_and_decoded(

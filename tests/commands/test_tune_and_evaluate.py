@@ -50,7 +50,7 @@ def _store(
     values = {}
     rows = []
     for i, (label, image) in enumerate(zip(labels, images, strict=True)):
-        features = np.random.default_rng(image).uniform(0, 1, LAYOUT)
+        features = np.random.default_rng(image).uniform(0, 1, LAYOUT.grid)
         features[:, :, max(label, 0)] += 0.4
         values[f"{i:04d}.png"] = features.reshape(-1).astype(np.float32) * (np.nan if i == broken else 1)
         digest = hashlib.sha256(str(image).encode()).hexdigest()

@@ -18,7 +18,7 @@ from ffe.images.drawings import draw_folder
 
 PACKAGE = Path(ffe.__file__).parent
 LOOPS = ("<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>")  # part of the function that they stand in
-MOST_FILES = 18
+MOST_FILES = 20  # 18 before pictures could be cropped and filled: the resize, and what the spec says of it
 MOST_ENTRIES = 2
 
 
@@ -74,7 +74,7 @@ def test_few_files_are_entered_for_each_photo(few_and_more: tuple[_Calls, _Calls
     files = sorted({file for (file, function), count in more.of.items() if count - few.of[file, function] >= 8})
     assert "extraction/pipeline.py" in files
     assert "extraction/run.py" not in files
-    assert len(files) <= MOST_FILES, files
+    assert len(files) <= MOST_FILES, "\n".join(files)
 
 
 def test_the_run_is_entered_twice_at_the_most(few_and_more: tuple[_Calls, _Calls]) -> None:
