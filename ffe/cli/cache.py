@@ -57,4 +57,5 @@ def _print(found: list[CacheEntry]) -> None:
     from ffe.wording.results import table
 
     cells = [(each.kind, each.what, f"{each.files:,}", bytes_text(each.bytes), each.where) for each in found]
-    click.echo(table(("kind", "what", "files", "size", "where"), cells, right=(2, 3)))
+    # a path is never broken, so that it can be copied
+    click.echo(table(("kind", "what", "files", "size", "where"), cells, right=(2, 3), columns=None))

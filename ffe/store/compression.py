@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, get_args
 
@@ -68,9 +68,7 @@ def inflate(packed: memoryview, size: int) -> bytes:
     return bytes(data)
 
 
-def crc32(data: np.ndarray) -> int:
-    """Return the CRC-32 of the bytes of an array in C order."""
-    return int(_zlib.crc32(data))
+crc32: Callable[[np.ndarray], int] = _zlib.crc32  # of the bytes of an array in C order
 
 
 def compression_choice(found: Collection[str]) -> Compression:

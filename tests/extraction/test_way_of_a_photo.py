@@ -18,7 +18,7 @@ from ffe.images.drawings import draw_folder
 
 PACKAGE = Path(ffe.__file__).parent
 LOOPS = ("<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>")  # part of the function that they stand in
-MOST_FILES = 20  # 18 before pictures could be cropped and filled: the resize, and what the spec says of it
+MOST_FILES = 18
 MOST_ENTRIES = 2
 
 
