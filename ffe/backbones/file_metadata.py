@@ -19,8 +19,8 @@ from typing import Any, get_args
 from ffe.specs import Channels, Interpolation, PreprocessMode, Resize
 
 _GROUPS = {"framework", "model_info"}  # where OpenVINO puts the metadata of an ONNX file, and its Model API its own
-_RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # numbers of Pillow's filters
-_CROP_MODES = {"center": "shortest", "squash": "stretch", "border": "longest"}
+RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # numbers of Pillow's filters
+CROP_MODES = {"center": "shortest", "squash": "stretch", "border": "longest"}  # timm's names -> ``resize``
 _CHOICES = {"mode": PreprocessMode, "interpolation": Interpolation, "resize": Resize, "channels": Channels}
 
 
@@ -59,8 +59,8 @@ def preparation(metadata: Mapping[str, Any]) -> dict[str, Any]:
     for name, choices in _CHOICES.items():
         if metadata.get(name) in get_args(choices):
             found[name] = metadata[name]
-    if metadata.get("resample") in _RESAMPLE and "interpolation" not in found:
-        found["interpolation"] = _RESAMPLE[metadata["resample"]]
+    if metadata.get("resample") in RESAMPLE and "interpolation" not in found:
+        found["interpolation"] = RESAMPLE[metadata["resample"]]
     if metadata.get("reverse_input_channels") in {True, "YES", "True"}:
         found["channels"] = "bgr"
     found.update(_scaling(metadata))
@@ -100,7 +100,7 @@ def _geometry(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if (shape := _numbers(metadata.get("input_size"))) is not None and len(shape) == 3:  # timm's: channels, height, width
         found["size"] = (int(shape[1]), int(shape[2]))
     if (share := _number(metadata.get("crop_pct"))) is not None and 0 < share <= 1:
-        found.update(crop=share, resize=_CROP_MODES.get(str(metadata.get("crop_mode", "center")), "shortest"))
+        found.update(crop=share, resize=CROP_MODES.get(str(metadata.get("crop_mode", "center")), "shortest"))
     if isinstance(size, dict) and "shortest_edge" in size:
         found["resize"], edge = "shortest", _number(size["shortest_edge"])
         if edge is None or edge < 1 or edge != int(edge):

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ffe.backbones.file_metadata import RESAMPLE
 from ffe.backbones.registry import Network, Wish, layers_of
 from ffe.backbones.torch_convert import (
     TorchModel,
@@ -31,9 +32,9 @@ from ffe.backbones.torch_convert import (
     to_network,
 )
 from ffe.backbones.torch_library import import_library
-from ffe.backbones.torch_weights import FILES, fill_randomly, hub_cache, hub_file, of_file, read_tensors, unfit
+from ffe.backbones.torch_weights import FILES, fill_randomly, hub_cache, hub_file, read_tensors, unfit
 from ffe.backbones.torch_weights import find_weights as find_file
-from ffe.backbones.weights import IMAGENET, Weights, needed_file
+from ffe.backbones.weights import IMAGENET, Weights, needed_file, of_file
 from ffe.base.digests import bytes_digest, canonical_json, file_digest
 from ffe.base.file_access import unopened
 from ffe.base.file_stat import read_note, write_note
@@ -45,7 +46,6 @@ from ffe.specs import BackboneSpec, PreprocessSpec
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # how pictures are prepared; the second is of later releases
 _OF_FOLDER = re.compile(r"hf:[0-9a-f]{12}")
-_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # numbers of Pillow
 _CLASS_TOKENS = {"cls_token", "class_embedding", "distillation_token"}  # names of parameters, one token each
 _NEAR = 1 / 255  # how far, on average, a picture may be from what its own library makes of it, before scaling
 
@@ -212,7 +212,7 @@ def _fields(processor: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "mean": mean if exact else [(value + offset) / (255 * factor) for value in mean],
         "std": std if exact else [value / (255 * factor) for value in std],
-        "interpolation": _FILTERS.get(int(of("resample", 2)), str(of("resample"))),
+        "interpolation": RESAMPLE.get(int(of("resample", 2)), str(of("resample"))),
         "channels": "bgr" if of("do_flip_channel_order", False) else "rgb",
         "placement": "huggingface",
     }

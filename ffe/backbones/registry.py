@@ -10,8 +10,9 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
+from ffe.backbones.network_parts import InputAxes, OutputAxes
 from ffe.backbones.weights import Weights
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.text import url_refusal
@@ -51,9 +52,9 @@ class Network:
     # ``openvino.Model`` or ``torch.nn.Module`` from one float32 input, scaled, to an output for each layer of the spec, in that
     # order; of PyTorch always a tuple
     model: Any
-    input_layout: Literal["NCHW", "NHWC"]
+    input_layout: InputAxes
     # the axes of each output: a grid (``NCHW``, ``NHWC``), tokens (``NTC``), a vector (``NC``)
-    output_layouts: tuple[Literal["NCHW", "NHWC", "NTC", "NC"], ...]
+    output_layouts: tuple[OutputAxes, ...]
     layout: FeatureLayout  # of a row, a part for each output
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from ffe.backbones.file_metadata import CROP_MODES
 from ffe.backbones.registry import Network, Wish, layers_of
 from ffe.backbones.torch_convert import (
     TorchModel,
@@ -27,8 +28,6 @@ from ffe.base.forks import check_torch
 from ffe.base.text import did_you_mean
 from ffe.errors import BackboneError, one_line
 from ffe.specs import BackboneSpec, PreprocessSpec
-
-_RESIZE = {"center": "shortest", "squash": "stretch", "border": "longest"}  # timm's names of crops -> of ``PreprocessSpec``
 
 
 def resolve(wish: Wish) -> tuple[BackboneSpec, PreprocessSpec, Weights]:
@@ -79,7 +78,7 @@ def _read_facts(name: str) -> dict[str, Any]:
         "interpolation": from_config["interpolation"],
         "mean": list(from_config["mean"]),
         "std": list(from_config["std"]),
-        "resize": _RESIZE[from_config["crop_mode"]],
+        "resize": CROP_MODES[from_config["crop_mode"]],
         "crop": crop,
     }
     return {"preprocess": preprocess, "size": list(from_config["input_size"][1:]), "repository": config.get("hf_hub_id") or None}

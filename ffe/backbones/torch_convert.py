@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
+from ffe.backbones.network_parts import InputAxes, OutputAxes
 from ffe.backbones.registry import Network
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.feature_layout import FeatureLayout, Part
@@ -27,8 +28,6 @@ TOLERANCE = 1e-3  # of the largest feature: how far a converted network may be f
 
 _RECIPE = 2  # goes up when the facts in the notes come to be other ones
 
-Axes = Literal["NCHW", "NHWC", "NTC", "NC"]
-
 
 @dataclass(frozen=True)
 class TorchModel:
@@ -40,7 +39,7 @@ class TorchModel:
     whole: Callable[[Any], Any]  # from a batch to its last output, through all layers
     prefix: int = 0  # tokens before the grid, where it gives tokens
     class_token: bool = True  # whether the first of these is the class token
-    grids: Literal["NCHW", "NHWC"] = "NCHW"  # axes of its grids, where their shapes do not show them
+    grids: InputAxes = "NCHW"  # axes of its grids, where their shapes do not show them
 
 
 def check_layers(model: TorchModel, layers: Sequence[str]) -> None:
@@ -103,7 +102,7 @@ def shapes(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) -> l
         return [tuple(tensor.shape) for tensor in outputs(model, layers)(torch.zeros(1, 3, *size, device=device))]
 
 
-def part_of(model: TorchModel, shape: Sequence[int], size: tuple[int, int]) -> tuple[Axes, Part]:
+def part_of(model: TorchModel, shape: Sequence[int], size: tuple[int, int]) -> tuple[OutputAxes, Part]:
     """Return the axes of an output of ``shape``, batch included, for a picture of (height, width), and its part of a row.
 
     A grid has the shape of the picture: where that leaves two ways to read it, or the number of tokens none, what the
@@ -121,7 +120,7 @@ def part_of(model: TorchModel, shape: Sequence[int], size: tuple[int, int]) -> t
         return "NTC", Part(tokens, 1, channels)
     if len(shape) == 4:
         first, last = (abs(math.log(a / b * size[1] / size[0])) for a, b in (shape[2:], shape[1:3]))
-        axes: Axes = model.grids if math.isclose(first, last) else "NCHW" if first < last else "NHWC"
+        axes: OutputAxes = model.grids if math.isclose(first, last) else "NCHW" if first < last else "NHWC"
         height, width, channels = (*shape[2:], shape[1]) if axes == "NCHW" else shape[1:]
         return axes, Part(height, width, channels)
     raise BackboneError(

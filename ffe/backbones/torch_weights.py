@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ffe.backbones.weights import IMAGENET, RANDOM, Weights, fetched
+from ffe.backbones.weights import IMAGENET, RANDOM, Weights, fetched, given_file, of_file
 from ffe.base.digests import bytes_digest
 from ffe.base.file_access import is_zip, unopened
-from ffe.base.file_stat import remembered_digest
-from ffe.base.text import did_you_mean, url_refusal
 from ffe.errors import BackboneError, WeightsError, missing, one_line
 
 FILES = ("model.safetensors", "pytorch_model.bin")  # as the hub has them, first choice first
@@ -33,13 +31,7 @@ def find_weights(backbone: str, repository: str | None, weights: str = IMAGENET,
     if weights == RANDOM:
         return Weights("random", bytes_digest(b"ffe random weights of PyTorch networks 1, seed 0"))
     if weights != IMAGENET:
-        path = Path(weights)
-        if not path.is_file():
-            raise WeightsError(
-                url_refusal(weights)
-                or f"There is no weights file '{path}'; give the path of a {_SAFE} file, 'imagenet' or 'random'."
-                f"{did_you_mean(weights, (IMAGENET, RANDOM))}"
-            )
+        path = given_file(weights, f"a {_SAFE} file")
         if path.suffix.lower() not in {_SAFE, *_PICKLED}:
             raise WeightsError(
                 f"'{path}' is no weights file of PyTorch, by its name; give a {_SAFE} file, or a .pth or .bin file."
@@ -57,14 +49,6 @@ def find_weights(backbone: str, repository: str | None, weights: str = IMAGENET,
             f"or pass --weights FILE ({_SAFE}), or try it out with --weights random."
         )
     return of_file(found)
-
-
-def of_file(path: Path) -> Weights:
-    """Return a file as a source of weights."""
-    try:
-        return Weights("file", remembered_digest(path), path)
-    except OSError as error:
-        raise WeightsError(unopened(path, error)) from error
 
 
 def hub_cache() -> str:

@@ -97,14 +97,7 @@ def resolve(
     if weights == RANDOM or row.name == FAKE:
         return random_weights()
     if weights != IMAGENET:
-        path = Path(weights)
-        if not path.is_file():
-            raise WeightsError(
-                url_refusal(weights)
-                or f"There is no weights file '{path}'; give the path of a Keras .weights.h5 file, 'imagenet' or 'random'."
-                f"{did_you_mean(weights, (IMAGENET, RANDOM))}"
-            )
-        return _found(row, path)
+        return _found(row, given_file(weights, "a Keras .weights.h5 file"))
     if row.name == CONVNET:
         raise WeightsError(
             f"There are no pretrained weights of '{CONVNET}'; give a model file that 'ffe scratch' wrote as --backbone MODEL.ffe."
@@ -132,8 +125,25 @@ def _found(row: Backbone, path: Path) -> Weights:
     torch = path.suffix == TORCH_SUFFIX
     if torch and row.name != LITE0:
         raise WeightsError(f"'{path}' holds weights of '{LITE0}', not of '{row.name}'; give a Keras .weights.h5 file.")
+    return of_file(path, partial(lite0.check_file, digest=remembered_digest) if torch else remembered_digest)
+
+
+def given_file(weights: str, kind: str) -> Path:
+    """Return the file that a user names as weights; a WeightsError says that there is none, and which ``kind`` is wanted."""
+    path = Path(weights)
+    if not path.is_file():
+        raise WeightsError(
+            url_refusal(weights)
+            or f"There is no weights file '{path}'; give the path of {kind}, 'imagenet' or 'random'."
+            f"{did_you_mean(weights, (IMAGENET, RANDOM))}"
+        )
+    return path
+
+
+def of_file(path: Path, digest: Callable[[Path], str] = remembered_digest) -> Weights:
+    """Return a file as a source of weights."""
     try:
-        return Weights("file", lite0.check_file(path, remembered_digest) if torch else remembered_digest(path), path)
+        return Weights("file", digest(path), path)
     except OSError as error:
         raise WeightsError(unopened(path, error)) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
@@ -16,7 +15,7 @@ from ffe.backbones.registry import FILES
 from ffe.backbones.resolve import make_spec
 from ffe.backbones.trained import is_model_file
 from ffe.base.digests import bytes_digest, canonical_json
-from ffe.base.file_stat import write_note
+from ffe.base.file_stat import read_note, write_note
 from ffe.base.text import duration_text
 from ffe.bundle.io import Bundle
 from ffe.commands.tune import tune
@@ -91,7 +90,7 @@ class Entrant:
             self.reason = str(error)
         else:
             self.reason = ""
-            self.note = _read_note(self.file("json"))
+            self.note = read_note(self.file("json"))
 
     def remember(self, **more: Any) -> None:
         """Keep what was learnt for the next run."""
@@ -315,11 +314,3 @@ def _is_searched(entrant: Entrant, asked: str) -> bool:
     with suppress(BundleError):
         return Bundle(entrant.file("ffe")).manifest.spec_digest == spec_digest(entrant.spec)
     return False
-
-
-def _read_note(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        content = json.loads(path.read_text("utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}

@@ -55,7 +55,7 @@ class BakeoffOptions:
         rest |= {
             "backbones": _names(parts_of(rest["backbones"])),
             "output": Path(_folder_of(rest["source"]) if rest["output"] is None else rest["output"]),
-            "limits": Limits(*(rest.pop(name) for name in ("max_pixels", "max_bytes", "truncated"))),
+            "limits": Limits.taken_from(rest),
         }
         return cls(**rest, clock=clock)
 

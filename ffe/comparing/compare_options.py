@@ -77,7 +77,7 @@ class CompareOptions:
             "size": size,
             "unfreeze": parts_of(rest["unfreeze"]),
             "views": ViewsSpec(rest["views"], parse_augment(augment) if isinstance(augment, str) else augment),
-            "limits": Limits(*(rest.pop(name) for name in ("max_pixels", "max_bytes", "truncated"))),
+            "limits": Limits.taken_from(rest),
         }
         return cls(**rest, clock=clock)
 

@@ -62,7 +62,7 @@ class TrainingOptions:
             "augment": parse_augment(changes) if isinstance(changes, str) else changes,
         }
         spec = TrainingSpec(**asked, seconds=rest.pop("budget"))
-        limits = Limits(*(rest.pop(name) for name in ("max_pixels", "max_bytes", "truncated")))
+        limits = Limits.taken_from(rest)
         paths = {name: Path(rest[name]) for name in _PATHS & rest.keys() if rest[name] is not None}
         return cls(**{**rest, **paths}, spec=spec, limits=limits, clock=clock)
 

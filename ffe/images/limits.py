@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from ffe.errors import SpecError
 
@@ -27,6 +27,11 @@ class Limits:
                 raise SpecError(f"{option} is {value!r}, but must be a whole number of at least 1.")
         if self.truncated not in get_args(Truncated):
             raise SpecError(f"truncated is {self.truncated!r}, but must be 'skip' or 'keep'.")
+
+    @classmethod
+    def taken_from(cls, keywords: dict[str, Any]) -> Self:
+        """Return those among the keywords of a public function, where they are taken out."""
+        return cls(*(keywords.pop(name) for name in ("max_pixels", "max_bytes", "truncated")))
 
     @property
     def keywords(self) -> dict[str, Any]:
