@@ -7,7 +7,6 @@ import html
 import http.server
 import json
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -23,17 +22,12 @@ from ffe.report.scan_page import MAX_ROWS
 from ffe.report.scan_page import render as render_scan
 from ffe.report.search_page import write_page
 from ffe.report.values import Curves, Page, Picture
+from tests.chromium import CHROMIUM, QUIET, WEAK
 
 if TYPE_CHECKING:
     from conftest import Scanned
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; install it to look at pages")
-
-QUIET = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--enable-logging=stderr", "--hide-scrollbars"),
-)
 
 # A frame as wide as a telephone or a desk; what is found out in it is written where --dump-dom shows it.
 FRAME = """<!DOCTYPE html><body style="margin:0"><pre id="found"></pre>
@@ -310,13 +304,9 @@ def test_dark_and_light(look: Look, full_page: Page, flag: int, paper: str) -> N
     assert found["ink"] != paper
 
 
-CONTRAST = """
-  const rgb = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
-  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
-  const light = (c) => { const [r, g, b] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const behind = (e) => { const own = rgb(view.getComputedStyle(e).backgroundColor);
-    return own[3] === 0 ? behind(e.parentElement) : own.length > 3 ? over(own, behind(e.parentElement)) : own; };
+CONTRAST = (
+    WEAK
+    + """
   const kinds = ["p", ".absent", ".facts dt", "nav a", ".of", ".accuracy", "thead th", ".parameters", ".path", "small",
     ".legend li", "code"];
   const box = page.createElement("div");
@@ -325,10 +315,9 @@ CONTRAST = """
     `<td class="ok h${i}">1</td><td class="no h${i}">1</td>`).join("")}</tr></table>`;
   page.body.append(box);
   const shown = [...kinds.map((k) => page.querySelector(k)).filter(Boolean), ...box.querySelectorAll("td")];
-  return {count: shown.length, weak: shown.map((e) => {
-    const a = light(rgb(view.getComputedStyle(e).color).slice(0, 3)), b = light(behind(e));
-    return [e.className || e.tagName, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)]; }).filter(([, ratio]) => ratio < 4.5)};
+  return weak(shown);
 """
+)
 
 
 @pytest.mark.parametrize("flag", [0, 1])
