@@ -29,6 +29,7 @@ __all__ = [
     "preview",
     "scan",
     "scratch",
+    "serve",
     "train",
     "tune",
     "verify",
@@ -51,6 +52,7 @@ _HOMES = {
     "pack": "ffe.commands.pack",
     "preview": "ffe.commands.preview",
     "scan": "ffe.commands.scan",
+    "serve": "ffe.commands.serve",
     "train": "ffe.commands.tune",
     "tune": "ffe.commands.tune",
     "verify": "ffe.commands.verify",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from ffe.commands.preview import preview
     from ffe.commands.scan import scan
     from ffe.commands.scratch import scratch
+    from ffe.commands.serve import serve
     from ffe.commands.tune import train, tune
     from ffe.commands.verify import verify
     from ffe.errors import FfeError

@@ -44,6 +44,7 @@ HEAVY = {
         "keras_hub",
     ),
     *("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors"),
+    *("starlette", "uvicorn", "python_multipart"),
 }
 
 # lowest first; the packages of one layer do not import each other
@@ -60,6 +61,7 @@ LAYERS = (
     {"finetuning", "explaining"},
     {"comparing"},
     {"report"},
+    {"serving"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -20,7 +20,7 @@ from ffe.errors import is_unwritten, sentence_of, unwritten
 
 COMMANDS = (
     *("scan", "preview", "extract", "info", "verify", "pack", "forget", "tune", "train", "finetune", "scratch", "compare"),
-    *("evaluate", "predict", "explain", "label"),
+    *("evaluate", "predict", "explain", "serve", "label"),
     *("bakeoff", "backbones", "bench", "cache", "doctor", "demo"),
 )
 
@@ -36,6 +36,7 @@ _AFTER_INTERRUPTION = {
     **dict.fromkeys(("extract", "tune"), "; run the same command again to go on"),
     "finetune": "; no model was written; activations that were computed are kept for the same command",
     "scratch": "; no model was written",
+    "serve": "; requests that had come were answered",
     **dict.fromkeys(("compare", "bakeoff"), "; features that were computed are kept for the same command"),
 }
 
@@ -49,7 +50,7 @@ _LESS_MEMORY = {
     "scratch": "give a smaller --batch-size or --size",
     "compare": "give a smaller --size, or fewer --views",
     "bakeoff": "take smaller backbones, or fewer --workers",
-    **dict.fromkeys(("evaluate", "predict"), "give a smaller --batch-size or --max-pixels, or fewer --workers"),
+    **dict.fromkeys(("evaluate", "predict", "serve"), "give a smaller --batch-size or --max-pixels, or fewer --workers"),
 }
 
 

@@ -32,7 +32,9 @@ class OpenVinoEngine(Engine):
 
     As many batches, each padded to ``batch_size``, are in flight as OpenVINO has streams, so that no core waits for
     the slowest layer of another's batch. With a batch size of 1 all cores work on the one image instead: a single
-    photo is answered soonest so. ``size`` is the (height, width) that the model takes.
+    photo is answered soonest so. The same graph of one image takes a batch that is not full, image by image, from the
+    second such batch on: one may be the end of a long run, several are the photos of somebody who waits. ``size`` is
+    the (height, width) that the model takes.
     """
 
     name = "openvino"
@@ -67,18 +69,23 @@ class OpenVinoEngine(Engine):
     def _compile(self) -> None:
         self._process, self._lock = os.getpid(), threading.RLock()
         _engines.add(self)
-        self._model.reshape([self.batch_size, *self.size, 3])
-        settings = {
-            "PERFORMANCE_HINT": "THROUGHPUT" if self.batch_size > 1 else "LATENCY",
-            "INFERENCE_NUM_THREADS": cores(),
-            # newer CPUs would take bfloat16 otherwise, and give other features
-            "INFERENCE_PRECISION_HINT": self._ov.Type.f32,
-        }
-        compiled = self._ov.Core().compile_model(self._model, "CPU", settings)
+        compiled = self._graph(self.batch_size)
         self.in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._free = [compiled.create_infer_request() for _ in range(self.in_flight)]
         self._running: deque[_Batch] = deque()
         self._compiled_for = self.batch_size
+        self._not_full = 0  # batches so far that were not
+        self._alone: openvino.InferRequest | None = None  # of the graph of one image
+
+    def _graph(self, batch_size: int) -> openvino.CompiledModel:
+        self._model.reshape([batch_size, *self.size, 3])
+        settings = {
+            "PERFORMANCE_HINT": "THROUGHPUT" if batch_size > 1 else "LATENCY",
+            "INFERENCE_NUM_THREADS": cores(),
+            # newer CPUs would take bfloat16 otherwise, and give other features
+            "INFERENCE_PRECISION_HINT": self._ov.Type.f32,
+        }
+        return self._ov.Core().compile_model(self._model, "CPU", settings)
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
         """Start a batch on a free stream; see ``ffe.engines.base.Engine.start``."""
@@ -89,6 +96,10 @@ class OpenVinoEngine(Engine):
                 while self._running:
                     self._end(self._running[0])
                 self._compile()
+            if len(images) < self.batch_size:
+                self._not_full += 1
+                if self._not_full > 1:
+                    return self._one_by_one(images)
             if not self._free:
                 self._end(self._running[0])
             batch = _Batch(self._free.pop(), np.require(padded(images, self.batch_size), requirements=("C", "W")), len(images))
@@ -96,6 +107,24 @@ class OpenVinoEngine(Engine):
             batch.request.set_input_tensor(self._ov.Tensor(batch.images, shared_memory=True))
             batch.request.start_async()
         return lambda: self._result(batch)
+
+    def _one_by_one(self, images: np.ndarray) -> Callable[[], np.ndarray]:
+        """Return a function that computes the images, each with all cores."""
+        if self._alone is None:
+            self._alone = self._graph(1).create_infer_request()
+        request, rows = self._alone, list[np.ndarray]()
+
+        def wait() -> np.ndarray:
+            with self._lock:
+                for image in images[len(rows) :]:
+                    pixels = np.require(image[None], requirements=("C", "W"))
+                    request.set_input_tensor(self._ov.Tensor(pixels, shared_memory=True))
+                    request.infer()
+                    rows.append(np.array(request.get_output_tensor().data, np.float32).reshape(-1))
+                    self.seconds += request.latency / 1000
+            return np.stack(rows)
+
+        return wait
 
     def _result(self, batch: _Batch) -> np.ndarray:
         with self._lock:
@@ -125,7 +154,7 @@ def _keep_for_ever() -> None:
     import ctypes
 
     for engine in _engines:
-        for request in (*engine._free, *(call.request for call in engine._running)):
+        for request in (*engine._free, *(call.request for call in engine._running), *filter(None, [engine._alone])):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(request))
 
 

@@ -26,13 +26,13 @@ def heat_sheet(found: Explanation) -> Image.Image:
         said += f" (the answer is {plain(found.label, 40)})"
     tiles = [
         Tile(found.pixels, ("what the network sees",)),
-        Tile(overlay(found.pixels, found.cells, exact=found.way == "exact"), _words(name, found.cells)),
+        Tile(overlay(found.pixels, found.cells, exact=found.way == "exact"), legend(name, found.cells)),
     ]
     return contact_sheet(said, plain(found.path), [Strip("", tiles)], 2)
 
 
-def _words(class_name: str, cells: np.ndarray) -> tuple[str, ...]:
-    """Return what a map shows, in a few words that may stand on lines of their own."""
+def legend(class_name: str, cells: np.ndarray) -> tuple[str, ...]:
+    """Return what the map of a class, float32 (h, w) in log-odds, shows: a few words that may stand on lines of their own."""
     most = float(cells.flat[np.abs(cells).argmax()])
     times = number(math.exp(min(abs(most), _MOST)), 2)
     strongest = f"reddest: odds {times} times higher" if most > 0 else f"bluest: odds {times} times lower"

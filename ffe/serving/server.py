@@ -1,0 +1,58 @@
+"""A socket and an application -> a server that answers until it is told to stop."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from ffe.errors import SpecError
+
+_LAST_WORDS = 30  # seconds for requests that are there when it is told to stop
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address of this machine; a SpecError says why there is none."""
+    try:
+        family, *_, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except socket.gaierror as error:
+        raise SpecError(f"There is no address '{host}'; give an address of this machine with --host.") from error
+    except PermissionError as error:
+        raise SpecError(f"The port {port} may not be used by everybody; give one above 1023 with --port.") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SpecError(
+                f"The port {port} is in use by another program; give another with --port, or --port 0 for any that is free."
+            ) from error
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise SpecError(f"'{host}' is no address of this machine; give one with --host, or leave it out.") from error
+        raise
+
+
+def address_of(bound: socket.socket) -> str:
+    """Return where a bound socket is asked, such as ``http://127.0.0.1:8000``."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def server_of(app: ASGIApp) -> uvicorn.Server:
+    """Return a server; ``run(sockets=[...])`` answers until a signal, or ``should_exit``, and then what has come before."""
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is to be said, the application says
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=_LAST_WORDS,
+        )
+    )
