@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import fields
 
 from ffe.bundle.io import Bundle
 from ffe.errors import EngineError, missing
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.predictor import Predictor
+from ffe.predictor import PredictOptions, Predictor
 from ffe.serving.options import HOST, MAX_BODY, PORT, QUEUE, ServeOptions
 from ffe.specs import AugmentSpec
 
@@ -58,9 +58,8 @@ def serve(
         SpecError: an option is out of range, another host is named without a token, or the port cannot be had.
         BundleError, EngineError, WeightsError: the model cannot be used; see ``ffe.Predictor``.
     """
-    predictor_options: dict[str, Any] = {
-        name: value for name, value in locals().items() if name in Predictor.__init__.__kwdefaults__
-    }
+    given = locals()
+    predictor_options = {one.name: given[one.name] for one in fields(PredictOptions) if one.init}
     options = ServeOptions(host, port, token, tuple(cors), queue, max_body)
     if absent := [package for name, package in _PACKAGES.items() if importlib.util.find_spec(name) is None]:
         raise EngineError(missing("ffe serve", *absent))

@@ -93,8 +93,8 @@ class FeatureMap:
         """Do the half that needs no fitting: float32 (N, D) -> float32 (N, d), d = ``dims``; in blocks of rows."""
         if self.leaves_rows:
             return features
-        result = empty_array((len(features), self.dims))
-        step = max(1, _BLOCK_VALUES // features.shape[1])
+        step, shape = max(1, _BLOCK_VALUES // features.shape[1]), (len(features), self.dims)
+        result = empty_array(shape) if len(features) > step else np.empty(shape, np.float32)  # one block fits
         for start in range(0, len(features), step):
             rows = features[start : start + step]
             pooled = [self._normalised(_pooled(rows[:, columns], part, self.pooling)) for part, columns in self.columns()]

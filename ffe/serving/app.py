@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
 import io
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -44,6 +46,9 @@ _PAGE_NAME = "page.html"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _PATIENCE = 30.0  # seconds for the next piece of a body
 _HELD_BYTES = 512 << 20  # of all bodies that are here at once
+_AGAIN_SECONDS = 60.0  # until the same is said again
+_LATER = {"Retry-After": "1"}
+_NO_FILES = {errno.EMFILE, errno.ENFILE}
 _CLIENT_IS_GONE = 499  # as nginx counts it; nobody hears it
 
 
@@ -69,7 +74,7 @@ def make_app(predictor: Predictor, worker: Worker, options: ServeOptions, ready:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        asyncio.get_running_loop().set_exception_handler(_say_what_failed)
+        asyncio.get_running_loop().set_exception_handler(_Failures())
         ready()
         yield
 
@@ -133,6 +138,8 @@ class _Service:
         except ModelMismatchError as error:
             return refused(422, str(error))
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _NO_FILES:
+                raise HTTPException(503, "There are no free file descriptors now; send the photo again.", _LATER) from error
             log.warning("%s", said := _sentence(error))
             return refused(500, said)
         read = any(one.error is None for one in found)
@@ -149,7 +156,7 @@ class _Service:
         declared = request.headers.get("content-length", "")
         size = min(int(declared), most) if declared.isdecimal() else most
         if self._waiting >= self._options.queue or (self._waiting and self._bytes + size > _HELD_BYTES):
-            raise HTTPException(503, "Too many photos wait already; send this one again in a moment.", {"Retry-After": "1"})
+            raise HTTPException(503, "Too many photos wait already; send this one again in a moment.", _LATER)
         self._waiting += 1
         self._bytes += size
         try:
@@ -234,8 +241,9 @@ async def _unless_gone(answer: Future[list[Any]], request: Request) -> list[Any]
             pass
 
     gone, found = asyncio.ensure_future(hang_up()), asyncio.wrap_future(answer)
+    both: set[asyncio.Future[Any]] = {gone, found}
     try:
-        await asyncio.wait({gone, found}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not found.done():
             raise ClientDisconnect
         return found.result()
@@ -280,13 +288,20 @@ def _file(content: bytes, kind: str) -> Callable[[Request], Any]:
     return send
 
 
-def _say_what_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say in one sentence what asyncio has to say; it goes on in any case."""
-    error = context.get("exception")
-    if isinstance(error, OSError) and "accept" in context["message"]:
-        log.warning(
-            "No connection can be taken: %s; those that are open are answered, others wait. Allow more files (ulimit -n).",
-            error.strerror,
-        )
-    elif not isinstance(error, ConnectionError):
-        log.warning("%s", _sentence(error) if isinstance(error, Exception) else context["message"])
+class _Failures:
+    """Says in one sentence what asyncio has to say, which goes on in any case."""
+
+    def __init__(self) -> None:
+        self._said_at = -_AGAIN_SECONDS
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _NO_FILES:  # it tries again and again
+            if time.monotonic() - self._said_at > _AGAIN_SECONDS:
+                self._said_at = time.monotonic()
+                log.warning(
+                    "No connection can be taken, for there are no free file descriptors; those that are open are answered, "
+                    "others wait. Allow more (ulimit -n)."
+                )
+        elif not isinstance(error, ConnectionError):
+            log.warning("%s", _sentence(error) if isinstance(error, Exception) else context["message"])

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from ffe.errors import SpecError
 
+BACKLOG = 128  # connections that wait to be taken; asyncio tries so many times where none can be
 _LAST_WORDS = 30  # seconds for requests that are there when it is told to stop
 
 
@@ -18,7 +19,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address of this machine; a SpecError says why there is none."""
     try:
         family, *_, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except socket.gaierror as error:
         raise SpecError(f"There is no address '{host}'; give an address of this machine with --host.") from error
     except PermissionError as error:
@@ -53,6 +54,7 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=_LAST_WORDS,
         )
     )

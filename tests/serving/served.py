@@ -45,7 +45,7 @@ class Served:
     def ask(self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, method: str = "") -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request(method or ("GET" if body is None else "POST"), path, body, headers or {})
+            connection.request(method or ("GET" if body is None else "POST"), path, body, headers or {}, encode_chunked=True)
             found = connection.getresponse()
             return Answer(found.status, found.headers, found.read())
         finally:

@@ -45,6 +45,12 @@ def said(model: Path, photo: bytes) -> dict[str, Any]:
     return answer.to_json()
 
 
+def assert_same(value: dict[str, Any], other: dict[str, Any]) -> None:
+    """Features are the same whatever a photo was computed with; the head's sums may differ in their last bits."""
+    assert value["probabilities"] == pytest.approx(other["probabilities"], abs=1e-6)
+    assert value | {"probabilities": {}} == other | {"probabilities": {}}
+
+
 def test_one_photo_is_answered_as_predict_does(server: Served, fake_bundle: Path) -> None:
     answer = server.ask("/predict", png())
     assert answer.status == 200
@@ -66,7 +72,7 @@ def test_what_is_no_picture_is_422_with_the_sentence_of_predict(server: Served, 
     assert answer.value == said(fake_bundle, TEXT)
     cut = server.ask("/predict", png()[:200])
     assert (cut.status, cut.value) == (422, said(fake_bundle, png()[:200]))
-    assert server.ask("/predict", b"").value["error"] == "the file is empty"
+    assert server.ask("/predict", b"").value == said(fake_bundle, b"")
     several = server.ask("/predict", *form({"a": TEXT, "b": TEXT}))
     assert (several.status, several.value["error"]) == (422, "No image could be read; give JPEG, PNG or other picture files.")
     assert [one["error"] for one in several.value["predictions"]] == [NO_PICTURE] * 2
@@ -91,7 +97,7 @@ def test_heat_maps(server: Served, fake_bundle: Path) -> None:
     wrong = server.ask("/explain?class=dgo", png())
     assert (wrong.status, wrong.value["error"]) == (
         422,
-        f"The model '{fake_bundle}' has no class 'dgo'; it knows 'cat', 'dog'. Did you mean 'dog'?",
+        f"The model '{fake_bundle}' has no class 'dgo'; it knows 'cat' and 'dog'. Did you mean 'dog'?",
     )
 
 
@@ -264,7 +270,8 @@ def test_a_full_queue_is_503_and_what_waits_is_computed_together(
         assert server.ask("/health").status == 200
         held.set()
         answers = [one.result() for one in asked]
-    assert [one.value for one in answers] == [said(fake_bundle, png("cat", number)) for number in range(8)]
+    for number, answer in enumerate(answers):
+        assert_same(answer.value, said(fake_bundle, png("cat", number)))
     assert server.worker.calls - calls <= 2  # the first alone, or with some; the others, that came meanwhile, together
 
 
@@ -321,7 +328,8 @@ def test_many_requests_from_32_clients(server: Served, fake_bundle: Path, count:
         return answer.value
 
     with ThreadPoolExecutor(32) as pool:
-        assert list(pool.map(ask, range(count))) == [expected[number % 4] for number in range(count)]
+        for number, value in enumerate(pool.map(ask, range(count))):
+            assert_same(value, expected[number % 4])
 
 
 _opened: list[Any] | None = None
