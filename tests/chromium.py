@@ -17,7 +17,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--enable-logging=stderr", "--hide-scrollbars"),
+    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars"),
 )
 
 # The browser reads commands from its file 3, and writes to 4.
@@ -35,7 +35,7 @@ WEAK = """
   const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
   const light = (c) => { const [r, g, b] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const style = (e) => e.ownerDocument.defaultView.getComputedStyle(e);
+  const style = (e) => getComputedStyle(e);
   const behind = (e) => { const own = rgb(style(e).backgroundColor);
     return own[3] === 0 ? behind(e.parentElement) : own.length > 3 ? over(own, behind(e.parentElement)) : own; };
   const weak = (shown) => ({count: shown.length, weak: shown.map((e) => {
@@ -75,6 +75,7 @@ class Tab:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
             self.call(f"{domain}.enable")
+        self.call("Network.setCacheDisabled", cacheDisabled=True)
 
     def close(self) -> None:
         """End the browser."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import html
 import http.server
-import json
 import re
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,60 +19,41 @@ from ffe.report.scan_page import MAX_ROWS
 from ffe.report.scan_page import render as render_scan
 from ffe.report.search_page import write_page
 from ffe.report.values import Curves, Page, Picture
-from tests.chromium import CHROMIUM, QUIET, WEAK
+from tests.chromium import CHROMIUM, WEAK, Tab
 
 if TYPE_CHECKING:
     from conftest import Scanned
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; install it to look at pages")
 
-# A frame as wide as a telephone or a desk; what is found out in it is written where --dump-dom shows it.
-FRAME = """<!DOCTYPE html><body style="margin:0"><pre id="found"></pre>
-<iframe id="frame" style="border:0;height:900px;width:{width}px" {sandbox}src="{page}"></iframe>
-<script>
-document.getElementById("frame").addEventListener("load", async (event) => {{
-  const page = event.target.contentDocument, view = event.target.contentWindow;
-  const found = document.getElementById("found");
-  try {{ found.textContent = JSON.stringify(await (async () => {{ {code} }})()); }}
-  catch (error) {{ found.textContent = JSON.stringify({{ error: String(error) }}); }}
-}});
-</script>"""
-
 Look = Callable[..., dict[str, Any]]
 
 
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    found = Tab(tmp_path_factory.mktemp("chromium"))
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def look(tmp_path: Path) -> Iterator[Look]:
-    """Show a page in a frame, run a script beside it, and return what the script returns."""
+def look(tab: Tab, tmp_path: Path) -> Iterator[Look]:
+    """Show a page, run a script in it, and return what the script returns."""
     handler = functools.partial(SilentHandler, directory=str(tmp_path))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def run(page: Page | str, code: str, *flags: str, width: int = 1280, script: bool = True, part: str = "") -> dict[str, Any]:
+    def run(
+        page: Page | str, code: str, *, width: int = 1280, script: bool = True, part: str = "", dark: bool = False
+    ) -> dict[str, Any]:
         if isinstance(page, str):
             (tmp_path / "page.html").write_text(page)
         else:
             write_page(tmp_path / "page.html", page)
-        sandbox = "" if script else 'sandbox="allow-same-origin" '
-        frame = FRAME.format(width=width, code=code, sandbox=sandbox, page=f"page.html{part}")
-        (tmp_path / "frame.html").write_text(frame)
-        done = subprocess.run(
-            [
-                *(CHROMIUM or "", *QUIET, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000"),
-                *("--virtual-time-budget=8000", "--dump-dom", f"http://127.0.0.1:{server.server_port}/frame.html"),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=True,
-        )
-        found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-        assert found is not None, done.stderr
-        assert found[1], done.stderr
-        answer: dict[str, Any] = json.loads(html.unescape(found[1]))
-        assert "error" not in answer, answer
-        answer["console"] = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        return answer
+        tab.call("Emulation.setScriptExecutionDisabled", value=not script)
+        tab.open(f"http://127.0.0.1:{server.server_port}/page.html{part}", width, dark=dark)
+        answer: dict[str, Any] = tab.run(f"const page = document, view = window; {code}")
+        return answer | {"console": list(tab.complaints)}
 
     yield run
     server.shutdown()
@@ -290,15 +268,15 @@ def test_every_picture_can_be_decoded(look: Look, hostile_page: Page, full_page:
         assert found["console"] == []
 
 
-@pytest.mark.parametrize(("flag", "paper"), [(0, "rgb(20, 23, 26)"), (1, "rgb(251, 251, 249)")])
-def test_dark_and_light(look: Look, full_page: Page, flag: int, paper: str) -> None:
+@pytest.mark.parametrize(("dark", "paper"), [(True, "rgb(20, 23, 26)"), (False, "rgb(251, 251, 249)")])
+def test_dark_and_light(look: Look, full_page: Page, dark: bool, paper: str) -> None:
     found = look(
         full_page,
         """
         const style = view.getComputedStyle(page.body);
         return {paper: style.backgroundColor, ink: style.color};
         """,
-        f"--blink-settings=preferredColorScheme={flag}",
+        dark=dark,
     )
     assert found["paper"] == paper
     assert found["ink"] != paper
@@ -320,10 +298,10 @@ CONTRAST = (
 )
 
 
-@pytest.mark.parametrize("flag", [0, 1])
-def test_text_stands_out_from_what_is_behind_it(look: Look, full_page: Page, flag: int) -> None:
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_stands_out_from_what_is_behind_it(look: Look, full_page: Page, dark: bool) -> None:
     """Contrast of at least 4.5 to 1, as WCAG 2.2 asks for text (success criterion 1.4.3)."""
-    found = look(full_page, CONTRAST, f"--blink-settings=preferredColorScheme={flag}")
+    found = look(full_page, CONTRAST, dark=dark)
     assert found["count"] > 28
     assert found["weak"] == []
 
