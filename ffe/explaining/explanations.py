@@ -11,9 +11,11 @@ import numpy as np
 
 from ffe.base.text import composed, did_you_mean, few, quoted
 from ffe.errors import DecodeError, ModelMismatchError
+from ffe.explaining.area import Window, area_of, on_grid
 from ffe.explaining.heatmap import by_leaving_out, heat_map
-from ffe.images.decode import decode, read_image
+from ffe.images.decode import decode, decode_for_all, read_image
 from ffe.images.input_files import Picture, named_images
+from ffe.images.loader import packed
 from ffe.predictor import Predictor
 
 Way = Literal["exact", "features", "pixels"]
@@ -32,13 +34,14 @@ class Explanation:
         probability: of that class, in [0, 1]; None on error.
         log_odds: of that class: log(p / (1 - p)); None on error.
         bias: of an exact map, the log-odds before any part of the photo is seen: the cells and it add up to ``log_odds``.
-        cells: float32 (h, w), log-odds, from the top left of what the network sees: above 0 speaks for the class, below 0
+        cells: float32 (h, w), log-odds, from the top left of ``pixels``: above 0 speaks for the class, below 0
             against it; None on error. See ``ffe.explaining.heatmap.HeatMap``.
         way: ``exact``: the head is linear in the cells. ``features``: areas of the features were left out. ``pixels``: areas of
             the picture were covered, for a head that looks at no places.
         picture: the file that shows it, or None.
         error: why there is no answer, or None.
-        pixels: uint8 (H, W, 3), RGB, what the network sees; None on error.
+        pixels: uint8 (H, W, 3), RGB, what the network sees, or the whole photo, stretched, where several backbones see other
+            parts of it; None on error.
     """
 
     path: str
@@ -72,14 +75,9 @@ def explanations(
         class_name: the class; None = for each photo the most probable one.
 
     Raises:
-        ModelMismatchError: the model has no such class, or several backbones.
+        ModelMismatchError: the model has no such class.
         SourceError, WeightsError: see ``Predictor.predict``.
     """
-    if predictor.bundle.manifest.beside:
-        raise ModelMismatchError(
-            f"The model '{predictor.bundle.path}' has several backbones, and an explanation shows what one sees; "
-            "explain a model that 'ffe tune' made of one feature file."
-        )
     label = None if class_name is None else class_number(predictor, class_name)
     taken: dict[int, tuple[str, Path | bytes]] = {}
 
@@ -116,14 +114,18 @@ def _explained(predictor: Predictor, file: Path | bytes, features: np.ndarray, r
     """Explain one photo, from its features, float32 (D,), and the probabilities of its classes, float64 (K,)."""
     manifest = predictor.bundle.manifest
     chosen = int(row.argmax()) if label is None else label
-    pixels = decode(read_image(file, predictor.limits.bytes), manifest.spec.preprocess, predictor.limits)
-    found = heat_map(predictor.head, manifest.layout, features, chosen, manifest.temperature, manifest.spec.preprocess.size)
+    data = read_image(file, predictor.limits.bytes)
+    area = area_of(manifest.backbones, data, predictor.limits.pixels)
+    pixels = decode(data, area.shown, predictor.limits)
+    found = heat_map(predictor.head, manifest.layout, features, chosen, manifest.temperature, area.parts)
     way: Way = "exact" if found is not None and found.exact else "features"
     if found is None:
         way = "pixels"
+        pictures, _ = decode_for_all(data, [spec.preprocess for spec, _ in manifest.backbones], predictor.limits)
 
         def ask(areas: np.ndarray) -> np.ndarray:
-            return predictor.head.predict_proba(_features_of(predictor, covered(pixels, areas)))
+            each = [covered(picture, areas, window) for picture, window in zip(pictures, area.windows, strict=True)]
+            return predictor.head.predict_proba(_features_of(predictor, np.stack([*map(packed, zip(*each, strict=True))])))
 
         found = by_leaving_out(ask, _PIXEL_GRID, chosen, manifest.temperature)
     return Explanation(
@@ -139,15 +141,15 @@ def _explained(predictor: Predictor, file: Path | bytes, features: np.ndarray, r
     )
 
 
-def covered(pixels: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """Return a picture, uint8 (H, W, 3), with each area, bool (n, h, w), in its mean colour: uint8 (n, H, W, 3)."""
-    down, across = (np.arange(n) * m // n for n, m in zip(pixels.shape[:2], areas.shape[1:], strict=True))
-    out = areas[:, down][:, :, across, None]
+def covered(pixels: np.ndarray, areas: np.ndarray, window: Window) -> np.ndarray:
+    """Return a picture, uint8 (H, W, 3), with each area of a map, bool (n, h, w), in its mean colour: uint8 (n, H, W, 3)."""
+    out = on_grid(areas, window.size, window)[..., None]
     return np.where(out, pixels.mean(axis=(0, 1)).round().astype(np.uint8), pixels)
 
 
 def _features_of(predictor: Predictor, pictures: np.ndarray) -> np.ndarray:
-    """Return float32 (n, D) of pictures, uint8 (n, H, W, 3), rounded as stored ones are."""
-    engine = predictor.engine()
+    """Return float32 (n, D) of pictures, uint8 (n, H, W, 3), or as several backbones take them, rounded as stored ones are."""
+    engine, manifest = predictor.engine(), predictor.bundle.manifest
     batches = [engine.extract(pictures[i : i + engine.batch_size]) for i in range(0, len(pictures), engine.batch_size)]
-    return np.concatenate(batches).astype(predictor.bundle.manifest.spec.dtype).astype(np.float32)
+    dtype = "float32" if manifest.beside else manifest.spec.dtype  # several are rounded where they are joined
+    return np.concatenate(batches).astype(dtype).astype(np.float32)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.evaluation.temperature import LEAST
+from ffe.explaining.area import Window, on_grid
 from ffe.heads.base import Head
 
 MOST_CELLS = 16  # of a side of a map; finer grids are taken in blocks
@@ -53,7 +55,7 @@ def heat_map(
     features: np.ndarray,
     label: int,
     temperature: float = 1.0,
-    size: tuple[int, int] | None = None,
+    windows: Sequence[Window] | None = None,
 ) -> HeatMap | None:
     """Return what each cell of the grid of one photo adds to a class; None where the head has no grid to look at.
 
@@ -61,7 +63,7 @@ def heat_map(
     ``kernel=linear``, and ``scaling=none`` or ``standard``): the score of an average is the average of the scores of the cells.
     With more than two classes the others count by their probabilities, so the cells add up all the same. Elsewhere areas of
     3x3 cells (2x2 on grids of up to 4x4) are left out, one after the other: each takes the mean of all other cells. In a row of
-    several layers an area is left out of all of them at once. A class token stays as it is.
+    several layers, or of several backbones, an area is left out of all of them at once. A class token stays as it is.
 
     Args:
         head: a fitted head.
@@ -69,10 +71,10 @@ def heat_map(
         features: float32 (D,), of one photo.
         label: the class, a column of the head's probabilities.
         temperature: that of the model, see ``ffe.evaluation.temperature.with_temperature``.
-        size: (height, width) in pixels of what the backbone is given. A column of tokens that is no grid of such a picture has
-            no places, and no map; None = every column has.
+        windows: for each part of a row, where the picture that it is of lies on the map. A column of tokens that is no grid of
+            such a picture has no places, and there is no map; None = all are of the whole map, and every column has.
     """
-    if size is not None and any(_is_no_grid(part, size) for part in layout.parts):
+    if windows is not None and any(map(_is_no_grid, layout.parts, windows)):
         return None
     grids = [part for part in layout.parts if part.height * part.width > 1]
     if not grids:
@@ -85,7 +87,8 @@ def heat_map(
     def ask(areas: np.ndarray) -> np.ndarray:
         step = max(1, _BLOCK_VALUES // layout.dims)
         blocks = [areas[start : start + step] for start in range(0, len(areas), step)]
-        return np.concatenate([head.predict_proba(without(features, layout, block)) for block in blocks])
+        with threadpool_limits(1, "blas"):  # few rows: on busy cores, threads that wait for each other take 20 times as long
+            return np.concatenate([head.predict_proba(without(features, layout, block, windows)) for block in blocks])
 
     found = by_leaving_out(ask, shape, label, temperature)
     return found if np.abs(found.cells).max() > _LEAST_EFFECT else None
@@ -104,8 +107,9 @@ def by_leaving_out(ask: Callable[[np.ndarray], np.ndarray], shape: tuple[int, in
     return HeatMap((down @ effects @ across.T).astype(np.float32), float(odds[0]))
 
 
-def _is_no_grid(part: Part, size: tuple[int, int]) -> bool:
-    """Return whether a part is a column of tokens, and a picture of (height, width) not as narrow, but for a cell."""
+def _is_no_grid(part: Part, window: Window) -> bool:
+    """Return whether a part is a column of tokens, and its picture not as narrow, but for a cell."""
+    size = window.size
     return part.width == 1 < part.height and abs(part.height * size[1] - size[0]) > max(size)
 
 
@@ -121,21 +125,28 @@ def _windows(length: int) -> tuple[np.ndarray, np.ndarray]:
     return inside.T / inside.sum(axis=0)[:, None], inside
 
 
-def without(features: np.ndarray, layout: FeatureLayout, areas: np.ndarray) -> np.ndarray:
-    """Return float32 (n, D): the features (D,) of a photo with each area, bool (n, h, w), replaced by the mean of the rest."""
+def without(
+    features: np.ndarray, layout: FeatureLayout, areas: np.ndarray, windows: Sequence[Window] | None = None
+) -> np.ndarray:
+    """Return float32 (n, D): the features (D,) of a photo with each area, bool (n, h, w), replaced by the mean of the rest.
+
+    ``windows`` are those of ``heat_map``.
+    """
     rows = np.repeat(features[None], len(areas), axis=0)
     start = 0
-    for part in layout.parts:
+    for number, part in enumerate(layout.parts):
         count = part.height * part.width
         if count > 1:
-            down, across = (np.arange(n) * m // n for n, m in zip((part.height, part.width), areas.shape[1:], strict=True))
-            out = areas[:, down][:, :, across].reshape(len(areas), count)
+            shape = part.height, part.width
+            window = Window(shape) if windows is None else windows[number]
+            out = on_grid(areas, shape, window).reshape(len(areas), count)
             first = start + part.prefix * part.channels
             end = first + count * part.channels
             cells = features[first:end].reshape(count, part.channels)
             kept = (~out).astype(np.float32)
             means = kept @ cells / np.maximum(kept.sum(axis=1, keepdims=True), 1)
-            rows[:, first:end] = np.where(out[:, :, None], means[:, None], cells).reshape(len(rows), -1)
+            for row, left_out, mean in zip(rows, out, means, strict=True):  # what stays is not written again
+                row[first:end].reshape(count, part.channels)[left_out] = mean
         start += part.dims
     return rows
 

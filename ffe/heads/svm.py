@@ -50,6 +50,8 @@ class SvmHead(Head):
         Parameter("gamma", 1.0, low=0.05, high=20.0, log=True, when=("kernel", ("rbf",))),
     )
 
+    _squares: np.ndarray | None = None  # squared lengths of the vectors, once they were asked for
+
     further_trials: ClassVar[int] = 8
     trials_at_once: ClassVar[int] = 12
 
@@ -92,7 +94,7 @@ class SvmHead(Head):
         """Fit on mapped rows; see ``Head``."""
         x = self.map.fit_rowwise(x).transform_rowwise(x)
         labels, classes, rbf = data.labels, data.classes, self.parameters["kernel"] == "rbf"
-        self._classes, self._temperature = classes, 1.0
+        self._classes, self._temperature, self._squares = classes, 1.0, None
         self._gamma = gamma_of(self.parameters, x)
         self._scoring = _ONE_AGAINST_REST if classes > 2 and len(x) > EXACT_ROWS else _SUMS_OF_PAIRS
         if len(x) > EXACT_ROWS:
@@ -126,7 +128,11 @@ class SvmHead(Head):
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
         x = self.map.transform_rowwise(x)
-        decisions = (kernel_of(x, self._vectors, self._gamma) if len(self._vectors) else x) @ self._pairs + self._bias
+        if len(self._vectors):
+            if self._squares is None:
+                self._squares = squares_of(self._vectors)
+            x = kernel_of(x, self._vectors, self._gamma, self._squares)
+        decisions = x @ self._pairs + self._bias
         if self._scoring != _ONE_AGAINST_REST:
             decisions = (votes_of_pairs if self._scoring == _VOTES_OF_PAIRS else class_scores)(decisions, self._classes)
         return softmax(self._temperature * decisions)
@@ -202,14 +208,18 @@ def inner_products(x: np.ndarray) -> np.ndarray:
     return gram
 
 
-def kernel_of(a: np.ndarray, b: np.ndarray, gamma: float) -> np.ndarray:
-    """Return the kernel float64 (n, m) of float32 (n, d) and (m, d); linear where gamma is 0."""
+def kernel_of(a: np.ndarray, b: np.ndarray, gamma: float, squares_b: np.ndarray | None = None) -> np.ndarray:
+    """Return the kernel float64 (n, m) of float32 (n, d) and (m, d); linear where gamma is 0; ``squares_b`` of b, if known."""
     products = (a @ b.T).astype(np.float64)
     if not gamma:
         return products
-    squares_a = np.einsum("ij,ij->i", a, a, dtype=np.float64)
-    squares_b = np.einsum("ij,ij->i", b, b, dtype=np.float64)
-    return rbf_kernel(products, squares_a, squares_b, gamma)
+    return rbf_kernel(products, squares_of(a), squares_of(b) if squares_b is None else squares_b, gamma)
+
+
+def squares_of(x: np.ndarray) -> np.ndarray:
+    """Return the squared lengths float64 (n,) of x float32 (n, d), summed in float64."""
+    squares: np.ndarray = np.einsum("ij,ij->i", x, x, dtype=np.float64)
+    return squares
 
 
 def kernel_rows(x: np.ndarray, landmarks: np.ndarray, gamma: float, back: np.ndarray) -> np.ndarray:

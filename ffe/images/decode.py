@@ -283,12 +283,12 @@ def _is_dark(image: Image.Image) -> bool:
     return all(high < 0xFF // _DARK_SHARE for _, high in colours)  # type: ignore[misc]
 
 
-def upright_size(data: bytes) -> tuple[int, int]:
+def upright_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Return the (height, width) of a picture that stands upright, by its header; a DecodeError if Pillow does not know it."""
     kind = kind_of(data)
-    data = checked(data, kind, MAX_PIXELS)
+    data = checked(data, kind, max_pixels)
     try:
-        with _opened(data, kind, MAX_PIXELS) as image:
+        with _opened(data, kind, max_pixels) as image:
             lying = _orientation(image) >= _FIRST_ON_ITS_SIDE
             # Pillow turns TIFF files by itself, some versions when they are opened and others when they are loaded
             width, height = (image.tag_v2[256], image.tag_v2[257]) if kind == "TIFF" else image.size  # type: ignore[attr-defined]

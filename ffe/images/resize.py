@@ -57,6 +57,18 @@ def resized_size(full: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
+def extent(full: tuple[int, int], spec: PreprocessSpec) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return where on a photo of (height, width) lies what a network is given of it: (top, bottom) and (left, right).
+
+    In shares of the photo's height and width; what is filled lies below 0 or above 1.
+    """
+    ends = []
+    for length, wanted in zip(resized_size(full, spec), spec.size, strict=True):
+        first, _, before = _window(length, wanted, spec)
+        ends.append(((first - before) / length, (first - before + wanted) / length))
+    return ends[0], ends[1]
+
+
 def resized(picture: Image.Image, spec: PreprocessSpec, full: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return what a network is given of a picture that stands upright, in RGB, and a smaller copy of all of it.
 

@@ -15,8 +15,8 @@ from ffe.report.contact_sheet import Strip, Tile, contact_sheet
 _MOST = 20.0  # log-odds: more are no figure that means anything
 
 
-def heat_sheet(found: Explanation) -> Image.Image:
-    """Return the picture of a photo that could be read."""
+def heat_sheet(found: Explanation, *, several: bool = False) -> Image.Image:
+    """Return the picture of a photo that could be read; ``several``: by several backbones."""
     assert found.cells is not None
     assert found.pixels is not None
     assert found.probability is not None
@@ -25,7 +25,7 @@ def heat_sheet(found: Explanation) -> Image.Image:
     if found.label != found.class_name:
         said += f" (the answer is {plain(found.label, 40)})"
     tiles = [
-        Tile(found.pixels, ("what the network sees",)),
+        Tile(found.pixels, ("what the networks see together" if several else "what the network sees",)),
         Tile(overlay(found.pixels, found.cells, exact=found.way == "exact"), legend(name, found.cells)),
     ]
     return contact_sheet(said, plain(found.path), [Strip("", tiles)], 2)

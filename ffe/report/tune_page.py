@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from ffe.dataset.feature_files import FeatureFiles
 from ffe.dataset.load_features import pooled_rows
 from ffe.dataset.stored_rows import StoredSplit
 from ffe.dataset.table import ImageTable
+from ffe.errors import DecodeError
 from ffe.evaluation.temperature import with_temperature
+from ffe.explaining.area import area_of
 from ffe.explaining.heatmap import heat_map
 from ffe.heads.ensemble import EnsembleHead
+from ffe.images.decode import read_image
 from ffe.report.projection import choose_rows, project_rows
 from ffe.report.search_page import write_page
 from ffe.report.sections import MAX_MISTAKES, surest_mistakes
@@ -79,7 +83,7 @@ def write_report(
             "backbone": backbones_text(file.spec for file in used),
             "photos": photos_fact(result.rows),
             **({} if result.views is None else {"views": trained_views_text(result.views.to_json())}),
-            "features": f"{problem.features.shape[1]:,} of each photo",
+            "features": f"{problem.features.shape[1]:,} of each photo ({rows.main.layout})",
             **({} if len(files) == 1 else {"feature files": _looked_at(rows, result)}),
             "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
             "validation": result.validation,
@@ -109,19 +113,24 @@ def write_report(
 def _with_heat(pictures: list[Picture], testing: np.ndarray, rows: StoredSplit, result: TuneResult) -> list[Picture]:
     """Return the pictures of the test rows, int64 (n,): the surest mistakes with their maps, from stored features alone.
 
-    Backbones of several feature files may see other parts of a photo, so there are no maps then.
+    A photo that is damaged by now has none.
     """
     worst = {id(picture) for picture in surest_mistakes(pictures)[:MAX_MISTAKES] if picture.file and picture.file.is_file()}
     places = [i for i, picture in enumerate(pictures) if id(picture) in worst]
-    if not places or len(rows.main.files) > 1:
+    if not places:
         return pictures
     chosen = np.zeros(len(rows.images), bool)
     chosen[testing[places]] = True
-    store, factor, found = rows.main.main, result.calibration.factor, list(pictures)
+    head, factor, found = result.head, result.calibration.factor, list(pictures)
+    used = [file.path in result.features for file in rows.main.files]
+    columns = np.repeat(used, [file.dims for file in rows.main.files])
+    backbones = [(file.spec, file.layout) for file, is_used in zip(rows.main.files, used, strict=True) if is_used]
     for i, features in zip(places, rows.load(chosen), strict=True):
-        heat = heat_map(result.head, store.layout, features, pictures[i].predicted, factor, store.spec.preprocess.size)
-        if heat is not None:
-            found[i] = replace(pictures[i], heat=Heat(heat.cells, heat.exact, store.spec.preprocess))
+        with suppress(DecodeError):
+            area = area_of(backbones, read_image(pictures[i].file or Path()))
+            heat = heat_map(head, head.map.layout, features[columns], pictures[i].predicted, factor, area.parts)
+            if heat is not None:
+                found[i] = replace(pictures[i], heat=Heat(heat.cells, heat.exact, area.shown))
     return found
 
 

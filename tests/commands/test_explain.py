@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 import ffe
+from ffe.base.openvino_ir import import_openvino
 from ffe.bundle.io import Bundle
 from ffe.errors import ModelMismatchError, ReportError, WeightsError
+from ffe.explaining.area import Window
 from ffe.explaining.explanations import covered
 from ffe.explaining.heatmap import HeatMap
 from ffe.images.drawings import KINDS, draw
@@ -38,6 +40,21 @@ def draw_patches(folder: Path, count: int, seed: int) -> Places:
         noise.save(file)
         places[file] = row, column
     return places
+
+
+def cells_network(path: Path, side: int) -> Path:
+    """Write an IR model that gives the mean colours of areas of 8x8 pixels: float32 (N, 3, side, side) -> (N, 3, h, w)."""
+    ov = import_openvino()
+    from openvino import opset13 as ops
+
+    source = ops.parameter([-1, 3, side, side], ov.Type.f32, "pixels")
+    kernel = np.zeros((3, 3, 8, 8), np.float32)
+    kernel[[0, 1, 2], [0, 1, 2]] = 1 / 64
+    model = ov.Model([ops.relu(ops.convolution(source, kernel, [8, 8], [0, 0], [0, 0], [1, 1]))], [source], "cells")
+    for name in ("mean", "std"):
+        model.set_rt_info("0 0 0" if name == "mean" else "1 1 1", name)
+    ov.save_model(model, path, compress_to_fp16=False)
+    return path
 
 
 def model_of(tmp_path: Path, places: Places, names: list[str], head: str, **settings: object) -> Path:
@@ -163,6 +180,36 @@ def test_a_head_that_looks_at_no_places_is_asked_with_parts_of_the_picture_cover
     assert np.abs(found.cells).max() > 1e-3
 
 
+def test_a_model_of_several_backbones_has_one_map_of_all_that_they_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second, a network in a file, is given the middle of a wide photo; its model covers and leaves out the same places."""
+    places, new = draw_patches(tmp_path / "old", 64, 0), draw_patches(tmp_path / "new", 24, 1)
+    (tmp_path / "told").mkdir()
+    model_of(tmp_path / "told", places, ["blue", "orange"] * 32, "svm")
+    network = cells_network(tmp_path / "cells.xml", SIDE)
+    ffe.extract(tmp_path / "told" / "photos.csv", tmp_path / "b.h5", backbone=str(network), resize="shortest", crop=0.75)
+    ffe.train([tmp_path / "told" / "f.h5", tmp_path / "b.h5"], tmp_path / "m.ffe", head="svm", test_fraction=0.1)
+    found = list(ffe.explain(tmp_path / "m.ffe", list(new), output=tmp_path / "why"))
+    hits = []
+    for one, (row, column) in zip(found, new.values(), strict=True):
+        assert (one.error, one.way) == (None, "features")
+        assert one.cells is not None
+        assert one.cells.shape == (CELLS, CELLS)
+        assert one.pixels is not None
+        assert one.pixels.shape == (SIDE, SIDE, 3)
+        peak = np.unravel_index(one.cells.argmax(), (CELLS, CELLS))
+        hits.append(max(abs(peak[0] - row), abs(peak[1] - column)) <= 1)
+    assert np.mean(hits) >= 0.7
+    assert found[0].picture is not None
+    assert Path(found[0].picture).is_file()
+    monkeypatch.setattr("ffe.explaining.explanations.heat_map", lambda *given: None)
+    (covered_,) = ffe.explain(tmp_path / "m.ffe", Path(found[0].path), class_name=found[0].class_name)
+    assert covered_.way == "pixels"
+    assert covered_.log_odds == pytest.approx(found[0].log_odds, abs=1e-3)
+    row, column = new[Path(found[0].path)]
+    peak = np.unravel_index(covered_.cells.argmax(), (7, 7))  # type: ignore[union-attr]
+    assert max(abs(peak[0] - row * 7 / CELLS - 0.4), abs(peak[1] - column * 7 / CELLS - 0.4)) <= 2
+
+
 def test_a_photo_that_goes_while_it_is_explained_is_said(
     fake_bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +231,7 @@ def test_what_is_covered_takes_the_mean_colour() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (21, 14, 3), dtype=np.uint8)
     areas = np.zeros((2, 7, 7), bool)
     areas[1, 2, 3] = True
-    same, changed = covered(pixels, areas)
+    same, changed = covered(pixels, areas, Window((21, 14)))
     np.testing.assert_array_equal(same, pixels)
     assert (changed[6:9, 6:8] == pixels.mean(axis=(0, 1)).round()).all()
     assert (changed == pixels).all(axis=2).sum() >= 21 * 14 - 6
@@ -199,6 +246,12 @@ def test_what_cannot_be_explained_is_refused(fake_bundle: Path, pictures: Path, 
     with pytest.raises(ReportError, match=r"lies in a folder that does not exist .*; create it first"):
         ffe.explain(fake_bundle, [], output=tmp_path / "no" / "folder")
     assert not (tmp_path / "no").exists()
+    refusal = r"^-o is a folder for the pictures, and '.*why\.PNG' would be a file; name it '.*why'\.$"
+    with pytest.raises(ReportError, match=refusal):
+        ffe.explain(fake_bundle, [], output=tmp_path / "why.PNG")
+    assert not (tmp_path / "why.PNG").exists()
+    (tmp_path / "old.png").mkdir()
+    assert not list(ffe.explain(fake_bundle, [], output=tmp_path / "old.png"))
 
 
 def test_a_model_without_its_backbone_needs_the_weights(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,9 +271,11 @@ def test_mistakes_in_a_report_have_their_maps_from_stored_features(pictures: Pat
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(file.read_bytes())
     ffe.extract(photos, features, backbone="fake")
+    ffe.extract(photos, tmp_path / "second.h5", backbone="fake", size=48)
 
-    def reported(**options: Any) -> str:
-        ffe.train(features, head="svm", settings={"C": 300.0, "gamma": 5.0}, test_fraction=0.5, report=page, **options)
+    def reported(*more: Path, parts: str | None = None, **options: Any) -> str:
+        settings = {"C": 300.0, "gamma": 5.0} | ({} if parts is None else {"parts": parts})
+        ffe.train([features, *more], head="svm", settings=settings, test_fraction=0.5, report=page, **options)
         return page.read_text("utf-8")
 
     text = reported()
@@ -234,5 +289,8 @@ def test_mistakes_in_a_report_have_their_maps_from_stored_features(pictures: Pat
     assert "Heat map of" not in reported(anonymous=True)
     without = without_photos(text, lambda name: True)
     assert "Heat map of" not in without
+    for parts in ("all", "2"):  # joined, and where the winner looks at the second file alone
+        text = reported(tmp_path / "second.h5", parts=parts)
+        assert text.count('alt="Heat map of ') >= 3
     shutil.rmtree(photos)
     assert "Heat map of" not in reported()

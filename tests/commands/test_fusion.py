@@ -332,11 +332,6 @@ def test_photos_are_forgotten_in_it(fused: Path, pictures: Path, tmp_path: Path)
             ModelMismatchError,
             "has 3 backbones, and '.*' holds features of one; give the",
         ),
-        (
-            lambda m, p, t: list(ffe.explain(m, p / "cat" / "cat_000.png")),
-            ModelMismatchError,
-            "has several backbones, and an explanation shows",
-        ),
         (lambda m, p, t: extract(p, t[0].parent / "x.h5", backbone=str(m)), WeightsError, "holds several backbones; name one of"),
         (
             lambda m, p, t: finetune(p, t[0].parent / "x.ffe", model=m, unfreeze=1),

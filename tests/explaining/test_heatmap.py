@@ -10,6 +10,7 @@ import pytest
 
 from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.evaluation.temperature import with_temperature
+from ffe.explaining.area import Window
 from ffe.explaining.heatmap import by_leaving_out, heat_map, log_odds, without
 from ffe.heads import find_head
 from ffe.heads.base import Head
@@ -169,9 +170,9 @@ def test_tokens_that_are_no_grid_of_the_picture_have_no_map() -> None:
     column, row = FeatureLayout((Part(7, 1, 2),)), np.ones(14, np.float32)
     head = OneToken(slice(0, 2))
     row[:2] = 3
-    assert heat_map(head, column, row, 1, size=(224, 224)) is None
-    assert heat_map(head, column, row, 1, size=(224, 32)) is not None  # a narrow picture
-    assert heat_map(head, FeatureLayout((Part(1, 1, 2),)), row[:2], 1, size=(32, 32)) is None
+    assert heat_map(head, column, row, 1, windows=[Window((224, 224))]) is None
+    assert heat_map(head, column, row, 1, windows=[Window((224, 32))]) is not None  # a narrow picture
+    assert heat_map(head, FeatureLayout((Part(1, 1, 2),)), row[:2], 1, windows=[Window((32, 32))]) is None
 
 
 def test_large_grids_are_taken_in_blocks() -> None:
