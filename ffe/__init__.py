@@ -21,6 +21,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "export",
     "extract",
     "finetune",
     "forget",
@@ -44,6 +45,7 @@ _HOMES = {
     "compare": "ffe.commands.compare",
     "evaluate": "ffe.commands.evaluate",
     "explain": "ffe.commands.explain",
+    "export": "ffe.commands.export",
     "extract": "ffe.extraction.run",
     "finetune": "ffe.commands.finetune",
     "forget": "ffe.commands.forget",
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from ffe.commands.compare import compare
     from ffe.commands.evaluate import evaluate
     from ffe.commands.explain import explain
+    from ffe.commands.export import export
     from ffe.commands.finetune import finetune
     from ffe.commands.forget import forget
     from ffe.commands.label import label

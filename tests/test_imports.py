@@ -43,7 +43,7 @@ HEAVY = {
         "isal",
         "keras_hub",
     ),
-    *("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors"),
+    *("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors", "pyarrow"),
     *("starlette", "uvicorn", "python_multipart"),
 }
 
@@ -58,7 +58,7 @@ LAYERS = (
     {"dataset", "wording"},
     {"extraction", "bundle", "tuning"},
     {"predictor"},
-    {"finetuning", "explaining"},
+    {"finetuning", "explaining", "exporting"},
     {"comparing"},
     {"report"},
     {"serving"},

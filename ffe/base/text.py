@@ -100,6 +100,20 @@ def suffix_refusal(path: str | os.PathLike[str], what: str) -> str | None:
     return f"The {what} {verb} written as {called}, not as '{suffix}'; name the output '{stem}{right}'."
 
 
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # by which a spreadsheet takes the cell of a CSV for a formula
+
+
+def no_formula(text: str) -> str:
+    """Return a text of a CSV with an apostrophe before it where a spreadsheet would calculate it; numbers stay numbers."""
+    if not text.startswith(FORMULA_SIGNS):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
 REPLACE = "choose another output, or replace it with --overwrite"
 
 

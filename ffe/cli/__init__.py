@@ -16,11 +16,11 @@ import click
 from ffe._version import __version__
 from ffe.base.text import did_you_mean, plain, url_refusal
 from ffe.cli.streams import ANSWERS, hold_standard_streams, unprinted
-from ffe.errors import is_unwritten, sentence_of, unwritten
+from ffe.errors import is_unwritten, missing, sentence_of, unwritten
 
 COMMANDS = (
     *("scan", "preview", "extract", "info", "verify", "pack", "forget", "tune", "train", "finetune", "scratch", "compare"),
-    *("evaluate", "predict", "explain", "serve", "label"),
+    *("evaluate", "predict", "explain", "serve", "label", "export"),
     *("bakeoff", "backbones", "bench", "cache", "doctor", "demo"),
 )
 
@@ -52,6 +52,10 @@ _LESS_MEMORY = {
     "bakeoff": "take smaller backbones, or fewer --workers",
     **dict.fromkeys(("evaluate", "predict", "serve"), "give a smaller --batch-size or --max-pixels, or fewer --workers"),
 }
+
+
+# import names of packages that are called otherwise on the package index
+_PACKAGES = {"cv2": "opencv-python-headless", "keras_tuner": "keras-tuner", "sklearn": "scikit-learn"}
 
 
 class _Commands(click.Group):
@@ -109,6 +113,9 @@ def _sentence(error: BaseException, command: str) -> tuple[str, int]:
         return f"interrupted{_AFTER_INTERRUPTION.get(command, '')}", INTERRUPTED
     if (sentence := sentence_of(error, _LESS_MEMORY.get(command, ""))) is not None:
         return sentence, REFUSED
+    if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) not in {"", "ffe"}:
+        # as where ffe was installed for prediction alone
+        return missing(f"'ffe {command}'", _PACKAGES.get(name, name), instead="install ffe with all that it needs"), REFUSED
     if isinstance(error, OSError):
         if error.filename and is_unwritten(error):
             return unwritten(os.fsdecode(error.filename), error), REFUSED

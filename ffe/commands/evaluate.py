@@ -24,6 +24,7 @@ from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
 from ffe.evaluation.reject import SelectiveScores, above_threshold, selective_scores
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate
+from ffe.exporting.read_table import is_table, open_features
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.stage_times import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
@@ -33,7 +34,6 @@ from ffe.report.predictions_csv import Answers, check_answers
 from ffe.report.search_page import write_page
 from ffe.report.values import Page, coverage_of, pictures_of, suspects_of, title_of
 from ffe.specs import AugmentSpec, spec_differences
-from ffe.store.reader import FeatureStore
 from ffe.wording.input_text import resizing_texts
 from ffe.wording.results import answered_text, backbones_text, parameters_text
 
@@ -144,7 +144,7 @@ def evaluate(
         )
     path = Path(data)
     try:
-        stored = path.is_file() and first_bytes(path) == HDF5_SIGNATURE
+        stored = path.is_file() and (first_bytes(path) == HDF5_SIGNATURE or is_table(path))
     except OSError as error:
         raise SourceError(unopened(path, error)) from error
     if predictor.views is not None and stored:
@@ -232,7 +232,7 @@ def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
             f"The model '{predictor.bundle.path}' has {len(manifest.backbones)} backbones, and '{path}' holds features of one; "
             "give the folder or CSV of the photos."
         )
-    with FeatureStore(path) as store:
+    with open_features(path) as store:
         if store.spec_digest != manifest.spec_digest:
             differences = "; ".join(spec_differences(store.spec, manifest.spec, ("the file has", "the model needs")))
             model = predictor.bundle.path

@@ -30,6 +30,7 @@ from ffe.evaluation.comparison import compare
 from ffe.evaluation.reject import check_threshold, selective_scores
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
+from ffe.exporting.read_table import open_features
 from ffe.heads import HEADS, find_head
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.search_space import complete
@@ -37,7 +38,6 @@ from ffe.heads.transform import PARTS, poolings_searched
 from ffe.report.tune_page import write_report
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.splits.holdout import TEST
-from ffe.store.reader import FeatureStore
 from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble_search import best_ensemble
 from ffe.tuning.fusion import files_looked_at, on_files
@@ -296,14 +296,14 @@ def _run(options: TuneOptions) -> TuneResult:
     """Split the rows, find the winner, test it, write it."""
     spec, output = options.spec, options.output
     with contextlib.ExitStack() as opened:
-        stores = [opened.enter_context(FeatureStore(path)) for path in options.features]
+        stores = [opened.enter_context(open_features(path)) for path in options.features]
         views = views_used(stores[0], spec)
         inputs = (*options.features, *options.valid, *options.test)
         found = check_output(stores, output, options.weights, options.with_backbone, overwrite=options.overwrite, inputs=inputs)
         check_page(options.report, output)
         tested = tested_before(output, spec.seed, spec.test_fraction)
         valid, test = (
-            side_by_side([opened.enter_context(FeatureStore(path)) for path in paths]) if paths else None
+            side_by_side([opened.enter_context(open_features(path)) for path in paths]) if paths else None
             for paths in (options.valid, options.test)
         )
         rows = split_rows(side_by_side(stores), valid, test, spec.test_fraction, spec.seed, tested)

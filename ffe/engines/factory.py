@@ -41,6 +41,11 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
+def has_keras() -> bool:
+    """Return whether Keras is installed, which an installation for prediction alone has not; nothing is loaded to find out."""
+    return importlib.util.find_spec("keras") is not None
+
+
 def int8_text(vnni: bool | None) -> str:
     """Return what int8 brings on this processor (``has_vnni``), in a sentence; the factors were measured on two cores."""
     if vnni:
@@ -120,7 +125,7 @@ def _torch_has_gpu() -> bool:
 
 def _has_gpu() -> bool:
     """Return whether Keras can use a GPU; without a driver's device, Keras is not loaded to ask it."""
-    if not may_have_gpu():
+    if not may_have_gpu() or not has_keras():
         return False
     check_tensorflow()
     return keras_gpus() > 0
@@ -224,6 +229,9 @@ def open_saved_engine(
 
 
 def _on_keras(spec: ExtractSpec, model: Callable[[], Any], batch_size: int | None) -> Engine:
+    if not has_keras():
+        needed = missing("The engine keras", "keras", "tensorflow", instead="use --engine openvino and --precision float32")
+        raise EngineError(needed)
     log.info("loading the backbone %s", spec.backbone.name)
     from ffe.engines.keras import KerasEngine
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffe.base.output_file import check_output, write_output
+from ffe.base.text import FORMULA_SIGNS, no_formula
 
 _HEADER = ("path", "label", "sure")
 _MARK = ",".join(_HEADER).encode()  # by which such a file is known, and may be replaced
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def check_answers(path: str | os.PathLike[str]) -> Path:
@@ -37,20 +37,9 @@ class Answers:
 
     def add(self, path: str, label: str | None, sure: bool, extra: str | None, probabilities: Sequence[float]) -> None:
         """Take in one answer; probabilities stand in the order of the classes, and are empty where there are none."""
-        said = (_harmless(label or ""), "true" if sure else "false", _harmless(extra or ""))
-        self._writer.writerow((f"./{path}" if path.startswith(_FORMULA) else path, *said, *(probabilities or self._empty)))
+        said = (no_formula(label or ""), "true" if sure else "false", no_formula(extra or ""))
+        self._writer.writerow((f"./{path}" if path.startswith(FORMULA_SIGNS) else path, *said, *(probabilities or self._empty)))
 
     def write(self) -> None:
         """Put the file in its place: all of it, or nothing."""
         write_output(self._path, self._text.getvalue().encode("utf-8", "surrogateescape"), "table of answers")
-
-
-def _harmless(text: str) -> str:
-    """Return a text that no spreadsheet calculates; numbers stay numbers."""
-    if not text.startswith(_FORMULA):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text

@@ -291,7 +291,11 @@ class FeatureStore:
 
     def raw_row(self, index: int) -> np.ndarray:
         """Return the features (D,) of one row in the type that they are stored in; a damaged one is a StoreError."""
-        return self._rows.stored(index, 1)[0]
+        return self.raw_rows(index, 1)[0]
+
+    def raw_rows(self, first: int, count: int) -> np.ndarray:
+        """Return the features (count, D) of rows behind each other in the type that they are stored in; see ``raw_row``."""
+        return self._rows.stored(first, count)
 
     def rows(self) -> list[Row]:
         """Return all rows, but for their features."""

@@ -36,6 +36,7 @@ RUNS = (
     "info int8.h5",
     "verify f.h5",
     "pack f.h5 -o packed.h5",
+    "export f.h5 -o table.csv",
     "train f.h5 -o train.ffe --head logistic",
     "tune f.h5 -o tune.ffe --heads svm,logistic --trials 2 --reject 0.6",
     "info tune.ffe --splits",

@@ -1,0 +1,1 @@
+"""Models and feature files for other programs."""

@@ -1,0 +1,158 @@
+"""A table that ``ffe export`` wrote of a feature file -> that feature file again, for as long as it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffe.base.feature_layout import FeatureLayout
+from ffe.base.file_access import first_bytes, is_zip
+from ffe.base.openvino_ir import map_member
+from ffe.errors import SpecError, StoreError, missing, one_line
+from ffe.exporting.feature_table import ABOUT, FEATURES, TEXTS, VERSION
+from ffe.exporting.npz_table import ABOUT_MEMBER
+from ffe.specs import ExtractSpec, ViewsSpec
+from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
+from ffe.store.writer import write_store
+
+log = logging.getLogger("ffe")
+
+_PARQUET = b"PAR1"
+_MOST_HEADER = 1 << 16
+_BLOCK_VALUES = 1 << 21
+_SMALL = (*TEXTS, "view", "phash")
+Table = tuple[dict[str, Any], Mapping[str, np.ndarray]]
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file is Parquet, or an ``.npz`` of features; one that cannot be opened is none."""
+    with contextlib.suppress(OSError):
+        return path.is_file() and (first_bytes(path, 4) == _PARQUET or (is_zip(path) and f"{FEATURES}.npy" in _names(path)))
+    return False
+
+
+@contextlib.contextmanager
+def open_features(path: str | os.PathLike[str]) -> Iterator[FeatureStore]:
+    """Open a feature file; or a table of ``ffe export``, Parquet or npz, as the feature file that it was made from.
+
+    Rows may be fewer than there were, in another order, and have other labels, splits and groups. The features of a table are
+    written to a temporary file, block by block, and memory stays flat.
+
+    Raises:
+        StoreError: see ``FeatureStore``; or the table says nothing of ffe, is damaged, or holds int8 features, whose backbone
+            only the feature file has.
+        SpecError: the package for it is not installed.
+    """
+    file = Path(path)
+    if not is_table(file):
+        with FeatureStore(path) as store:
+            yield store
+        return
+    read = _parquet if first_bytes(file, 4) == _PARQUET else _npz
+    if read is _parquet and importlib.util.find_spec("pyarrow") is None:
+        raise SpecError(missing("A Parquet file", "pyarrow", instead="give a feature file"))
+    with tempfile.TemporaryDirectory(prefix="ffe-table-") as folder:
+        made = Path(folder) / "features.h5"
+        log.info("reading the table '%s' into a temporary feature file", file)
+        try:
+            _write(made, *read(file, Path(folder)))
+        except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise StoreError(
+                f"The table '{file}' is damaged, or lacks what it had ({one_line(error)}); export it again."
+            ) from error
+        with FeatureStore(made) as store:
+            store.path = file
+            yield store
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile:
+        return []
+
+
+def _about(path: Path, text: bytes | None) -> dict[str, Any]:
+    if text is None:
+        raise StoreError(
+            f"'{path}' does not say which network made its features, as tables of 'ffe export' do; "
+            "give one of those, or a feature file."
+        )
+    about: dict[str, Any] = json.loads(text)
+    if about["version"] != VERSION:
+        raise StoreError(f"'{path}' was written by a later version of ffe ({about['ffe_version']}); install that version.")
+    if about["spec"]["precision"] == "int8":
+        raise StoreError(f"'{path}' holds int8 features, whose backbone only the feature file has; give the feature file.")
+    return about
+
+
+def _npz(path: Path, folder: Path) -> Table:
+    """Return what a file says, and its columns by name, which stay in it until they are read."""
+    about = _about(path, map_member(path, ABOUT_MEMBER).tobytes() if ABOUT_MEMBER in _names(path) else None)
+    columns = {}
+    for name in (*_SMALL, FEATURES):
+        member = map_member(path, f"{name}.npy")
+        head = io.BytesIO(member[:_MOST_HEADER].tobytes())
+        np.lib.format.read_magic(head)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+        columns[name] = member[head.tell() :].view(dtype).reshape(shape)
+    return about, columns
+
+
+def _parquet(path: Path, folder: Path) -> Table:
+    """Return what a file says, and its columns by name; features go to a file of their own."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            about = _about(path, (file.schema_arrow.metadata or {}).get(ABOUT.encode()))
+            columns = {name: file.read([name])[name].to_numpy() for name in _SMALL}
+            shape = file.metadata.num_rows, file.schema_arrow.field(FEATURES).type.list_size
+            columns[FEATURES] = np.memmap(folder / FEATURES, about["spec"]["dtype"], "w+", shape=shape)
+            start = 0
+            for batch in file.iter_batches(max(1, _BLOCK_VALUES // shape[1]), columns=[FEATURES]):
+                end = start + len(batch)
+                columns[FEATURES][start:end] = batch[0].flatten().to_numpy().reshape(-1, shape[1])
+                start = end
+    except ArrowException as error:
+        raise ValueError(one_line(error)) from error
+    return about, columns
+
+
+def _write(made: Path, about: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> None:
+    """Write the feature file; classes are those of the table, and behind them what else its labels name."""
+    texts = {name: [text or "" for text in columns[name].tolist()] for name in TEXTS}
+    classes = list(dict.fromkeys([*about["class_names"], *sorted(set(texts["label"]) - {""})]))
+    numbers = {name: i for i, name in enumerate(classes)} | {"": -1}
+    labels = [numbers[label] for label in texts["label"]]
+    views, hashes = columns["view"].tolist(), columns["phash"].tolist()
+    found = zip(texts["path"], texts["sha256"], labels, texts["split"], views, hashes, texts["group"], strict=True)
+    rows = [Row(*values) for values in found]
+    places = {(row.path, row.view): i for i, row in enumerate(rows)}
+    if len(places) < len(rows):
+        raise ValueError("two rows have the same path and view")
+    write_store(
+        made,
+        spec=ExtractSpec.from_json(about["spec"]),
+        layout=FeatureLayout.from_json(about["layout"]),
+        class_names=classes,
+        rows=rows,
+        features=lambda row: columns[FEATURES][places[row.path, row.view]],
+        judged_by=about["judged_by"],
+        source=about["source"],
+        sources=about["sources"],
+        views=None if about["views"] is None else ViewsSpec.from_json(about["views"]),
+    )
