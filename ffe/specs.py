@@ -233,7 +233,9 @@ class BackboneSpec(Spec):
 
     name: str  # a name of ``ffe.backbones.catalog``
     weights: WeightsKind  # ``file`` (pretrained), ``random``, or learnt and kept in a model file: ``finetuned``, ``scratch``
-    weights_sha256: str  # digest of that file, of the recipe of the random ones, or of the arrays that were learnt
+    # digest of that file, of the recipe of the random ones, or of the arrays that were learnt; of a model of the Hugging Face hub
+    # and of a preset of keras-hub it covers the description of the network, too
+    weights_sha256: str
     layer: str | None = None  # name of the layer whose output is taken; None = the last one
 
     def __post_init__(self) -> None:

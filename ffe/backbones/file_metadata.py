@@ -1,10 +1,10 @@
 """How pictures are prepared for a network, as the metadata of its file say it, in the words that are in use.
 
 Those are the fields of ``PreprocessSpec``; those of timm (``mean``, ``std``, ``interpolation``, ``crop_pct``, ``crop_mode``,
-``input_size``, ``num_prefix_tokens``), https://huggingface.co/docs/timm; those of Hugging Face's image processors
-(``image_mean``, ``rescale_factor``, ``resample``, ``crop_size``, ...), https://huggingface.co/docs/transformers; and those
-of OpenVINO's Model API (``mean_values``, ``scale_values``, ``reverse_input_channels``),
-https://docs.openvino.ai/2026/model-server/ovms_docs_model_preparation.html.
+``input_size``, ``num_prefix_tokens``, ``num_reg_tokens``, ``has_class_token``), https://huggingface.co/docs/timm; those of
+Hugging Face's image processors (``image_mean``, ``rescale_factor``, ``resample``, ``crop_size``, ...),
+https://huggingface.co/docs/transformers; and those of OpenVINO's Model API (``mean_values``, ``scale_values``,
+``reverse_input_channels``), https://docs.openvino.ai/2026/model-server/ovms_docs_model_preparation.html.
 """
 
 from __future__ import annotations
@@ -74,6 +74,16 @@ def prefix_tokens(metadata: Mapping[str, Any]) -> int | None:
     """Return how many tokens stand before those of the grid, if metadata say so."""
     number = _number(metadata.get("num_prefix_tokens"))
     return None if number is None else int(number)
+
+
+def class_token(metadata: Mapping[str, Any]) -> bool | None:
+    """Return whether the first of these is a class token, if metadata say so: themselves, or by how many are registers."""
+    said = str(metadata.get("has_class_token")).lower()
+    if said in {"true", "false"}:
+        return said == "true"
+    prefix = prefix_tokens(metadata)
+    registers = _number(metadata.get("num_reg_tokens", metadata.get("num_register_tokens")))
+    return None if prefix is None or registers is None else prefix > registers
 
 
 def _scaling(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,16 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from ffe.backbones.file_metadata import flatten, prefix_tokens
-from ffe.backbones.network_parts import InputAxes, OutputAxes, input_axes, part_of
+from ffe.backbones.file_metadata import class_token, flatten, prefix_tokens
+from ffe.backbones.network_parts import InputAxes, Output, has_class_token, input_axes, part_of, warn_of_tokens
 from ffe.backbones.registry import Network, layers_of
-from ffe.base.feature_layout import FeatureLayout, Part
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import unopened
 from ffe.base.openvino_ir import IrModel, check_graph, check_operations, import_openvino
 from ffe.base.text import did_you_mean, few, quoted
 from ffe.errors import BackboneError, EngineError, one_line
 
+log = logging.getLogger("ffe")
+
 _TOLERANCE = 1e-3  # of the largest feature: how far a picture in a batch may be from the same one alone
+_SOFTMAX = {"Softmax", "LogSoftmax"}
+_NAMES_OF_SCORES = {"logit", "logits", "softmax", "prob", "probs", "probabilities", "scores", "predictions"}
+_IMAGENET_CLASSES = {1000, 1001, 21841, 21843}
 _MOST_BYTES = 8 << 30  # of one array inside a network, for one picture
 
 
@@ -139,10 +145,55 @@ def cut(model: Any, path: Path, found: PictureInput, size: tuple[int, int], outp
     return taken
 
 
+def read_outputs(taken: Any, path: Path, found: PictureInput, size: tuple[int, int], metadata: Mapping[str, Any]) -> list[Output]:
+    """Return how the outputs of what ``cut`` made lie in a row; a BackboneError where one holds no features."""
+    constants = (node.get_friendly_name() for node in taken.get_ops() if node.get_type_name() == "Constant")
+    told = class_token(metadata)
+    prefix, told = prefix_tokens(metadata), has_class_token(constants) if told is None else told
+    return [_read_output(output, path, size, found.axes, prefix, told) for output in taken.outputs]
+
+
 def network_of(taken: Any, path: Path, found: PictureInput, size: tuple[int, int], metadata: Mapping[str, Any]) -> Network:
-    """Return what ``cut`` made, and how its outputs lie."""
-    parts = [_part(output, path, size, found.axes, metadata) for output in taken.outputs]
-    return Network(taken, found.axes, tuple(axes for axes, _ in parts), FeatureLayout(tuple(part for _, part in parts)))
+    """Return what ``cut`` made, and how its outputs lie; what is not known of them is said."""
+    outputs = read_outputs(taken, path, found, size, metadata)
+    has_metadata = path.suffix.lower() in {".onnx", ".xml"}
+    hint = "if it is one, write has_class_token=true into the metadata of the file" if has_metadata else ""
+    warn_of_tokens(outputs, f"the network in '{path}'", hint)
+    parts = tuple(output.part for output in outputs)
+    return Network(taken, found.axes, tuple(output.axes for output in outputs), FeatureLayout(parts))
+
+
+def warn_of_scores(network: Network, path: Path) -> None:
+    """Say that a network ends in scores of classes where its last step, a name or ImageNet's number of classes shows it."""
+    if network.output_layouts != ("NC",):
+        return
+    count, output = network.layout.dims, ends_of(network.model)[0]
+    words = {word for name in output.get_names() for word in re.split(r"[^a-z]+", name.lower())}
+    if output.get_node().get_type_name() in _SOFTMAX:
+        why = "it ends in a softmax"
+    elif named := words & _NAMES_OF_SCORES:
+        why = f"its output is named '{min(named)}'"
+    elif count in _IMAGENET_CLASSES:
+        why = "ImageNet has as many classes"
+    else:
+        return
+    earlier = _before_classifier(output.get_node())
+    log.warning(
+        "the %s values that the network in '%s' gives look like scores of classes (%s), and what comes before those makes better "
+        "features; name an earlier layer with --layer%s",
+        f"{count:,}",
+        path,
+        why,
+        "" if earlier is None or path.suffix.lower() == ".keras" else f", such as {_name(earlier)}",
+    )
+
+
+def _before_classifier(node: Any) -> Any:
+    """Return the output that the last dense layer of a network is given; None where it does not end in one."""
+    while node.get_type_name() in _SOFTMAX | {"Add", "Multiply", "Convert"}:
+        inputs = [source.get_node() for source in node.input_values()]
+        node = next((each for each in inputs if each.get_type_name() not in {"Constant", "Convert"}), inputs[0])
+    return node.input_value(0) if node.get_type_name() == "MatMul" else None
 
 
 def _name(output: Any) -> str:
@@ -195,15 +246,15 @@ def check_layers(path: Path, layer: str, known: Iterable[str], shown: Sequence[s
             )
 
 
-def _part(
-    output: Any, path: Path, size: tuple[int, int], axes: InputAxes, metadata: Mapping[str, Any]
-) -> tuple[OutputAxes, Part]:
-    """Return the axes of an output, and how it lies in a row."""
+def _read_output(
+    output: Any, path: Path, size: tuple[int, int], axes: InputAxes, prefix: int | None, class_token: bool | None
+) -> Output:
+    """Return how an output lies in a row."""
     batch, *shape = _sides(output) or [None, None]
     if batch is not None:
         raise _one_picture(path, f"its output '{_name(output)}' is {shape_text([batch, *shape])}")
     known = [side for side in shape if side is not None]
-    found = part_of(known, size, axes, prefix_tokens(metadata)) if len(known) == len(shape) else None
+    found = part_of(known, size, axes, prefix, class_token) if len(known) == len(shape) else None
     if found is None:
         raise _no_features(output, path)
     return found

@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.file_metadata import RESAMPLE
+from ffe.backbones.network_parts import class_tokens
 from ffe.backbones.registry import Network, Wish, layers_of
 from ffe.backbones.torch_convert import (
     TorchModel,
@@ -46,7 +47,6 @@ from ffe.specs import BackboneSpec, PreprocessSpec
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # how pictures are prepared; the second is of later releases
 _OF_FOLDER = re.compile(r"hf:[0-9a-f]{12}")
-_CLASS_TOKENS = {"cls_token", "class_embedding", "distillation_token"}  # names of parameters, one token each
 _NEAR = 1 / 255  # how far, on average, a picture may be from what its own library makes of it, before scaling
 
 
@@ -92,9 +92,14 @@ def resolve(wish: Wish) -> tuple[BackboneSpec, PreprocessSpec, Weights]:
 
 def find_weights(spec: BackboneSpec, weights: str, *, download: bool) -> Weights:
     """Find the weights of a backbone; see ``ffe.backbones.registry.Source``."""
-    if _OF_FOLDER.fullmatch(spec.name) and weights == IMAGENET:
+    if not _OF_FOLDER.fullmatch(spec.name):
+        try:
+            return _weights(_find(spec.name, download=download), weights, download=download)
+        except BackboneError as error:  # its configuration is not at hand
+            raise WeightsError(str(error)) from error
+    if weights == IMAGENET:
         return _weights(_remembered_folder(spec), IMAGENET, download=False)
-    return _weights(_Place(spec.name, Path()), weights, download=download)
+    return find_file(spec.name, None, weights)
 
 
 def to_openvino(backbone: BackboneSpec, size: tuple[int, int], weights: Weights) -> Network:
@@ -164,15 +169,26 @@ def _remembered_folder(spec: BackboneSpec) -> _Place:
 
 
 def _weights(place: _Place, weights: str, *, download: bool) -> Weights:
-    """Find the weights of a model: beside its configuration, or as ``ffe.backbones.torch_weights`` does."""
-    if weights == IMAGENET and _is_folder(place.name):
-        for name in FILES:
-            if (place.folder / name).is_file():
-                return of_file(place.folder / name)
-        raise WeightsError(
-            f"The folder '{place.folder}' holds no {' and no '.join(FILES)}; pass --weights FILE, or --weights random."
-        )
-    return find_file(place.name, place.name.partition(":")[2], weights, download=download)
+    """Find the weights of a model: beside its configuration, or as ``ffe.backbones.torch_weights`` does.
+
+    Their digest covers the configuration, which has settings that no weight shows; that of a folder is in the backbone's name.
+    """
+    if not _is_folder(place.name):
+        found = find_file(place.name, place.name.partition(":")[2], weights, download=download)
+        config = place.folder / CONFIG
+        try:
+            digest = bytes_digest(canonical_json([file_digest(config), found.sha256]))
+        except OSError as error:
+            raise WeightsError(unopened(config, error)) from error
+        return replace(found, sha256=digest, config=config)
+    if weights != IMAGENET:
+        return find_file(place.name, None, weights)
+    for name in FILES:
+        if (place.folder / name).is_file():
+            return of_file(place.folder / name)
+    raise WeightsError(
+        f"The folder '{place.folder}' holds no {' and no '.join(FILES)}; pass --weights FILE, or --weights random."
+    )
 
 
 def _facts(place: _Place) -> dict[str, Any]:
@@ -207,12 +223,14 @@ def _fields(processor: Any) -> dict[str, Any]:
     std = [float(value) for value in of("image_std", (1,) * count)] if normalize else [1.0] * count
     if of("include_top", False):  # of EfficientNet, which divides twice
         std = [one * float(two) for one, two in zip(std, of("image_std"), strict=True)]
+    if (filter_ := int(of("resample", 2))) not in RESAMPLE:
+        raise ValueError(f"it resizes by the filter {filter_} of Pillow, which ffe does not have")
     # what the network is given is (x * factor - offset - mean) / std, of x in [0, 255]
     exact = factor == 1 / 255 and not offset
     fields: dict[str, Any] = {
         "mean": mean if exact else [(value + offset) / (255 * factor) for value in mean],
         "std": std if exact else [value / (255 * factor) for value in std],
-        "interpolation": RESAMPLE.get(int(of("resample", 2)), str(of("resample"))),
+        "interpolation": RESAMPLE[filter_],
         "channels": "bgr" if of("do_flip_channel_order", False) else "rgb",
         "placement": "huggingface",
     }
@@ -247,21 +265,17 @@ def _difference(processor: Any, fields: Mapping[str, Any]) -> float:
     """Return how far, on average, a picture comes out of a processor and of the fields that are to say the same, in [0, 1]."""
     from PIL import Image
 
-    height, width = fields["size"]
+    from ffe.images.preprocess import preprocess
+    from ffe.images.resize import resized
+
+    spec = PreprocessSpec(mode="normalize", **fields)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)).resize((391, 270))
-    theirs = np.asarray(processor(images=picture, return_tensors="np")["pixel_values"], np.float64)[0]
-    tall, wide = (math.floor(side / fields["crop"]) for side in (height, width))  # as ``ffe.images.resize`` has it
-    if fields["resize"] == "shortest":
-        wide = int(tall * picture.width / picture.height)
-    picture = picture.resize((wide, tall), processor.resample)
-    top, left = (tall - height) // 2, (wide - width) // 2
-    ours = np.asarray(picture.crop((left, top, left + width, top + height)), np.float64).transpose(2, 0, 1) / 255
-    if fields["channels"] == "bgr":
-        ours = ours[::-1]
+    theirs = np.asarray(processor(images=picture, return_tensors="np")["pixel_values"])[0]
+    pixels, _ = resized(picture, spec)
+    ours = preprocess(pixels, spec.mode, mean=spec.mean, std=spec.std, channels=spec.channels).transpose(2, 0, 1)
     if theirs.shape != ours.shape:
         return float("inf")
-    mean, std = (np.asarray(fields[name])[:, None, None] for name in ("mean", "std"))
-    return float(np.abs(theirs * std + mean - ours).mean())
+    return float(np.abs((theirs - ours) * np.asarray(fields["std"])[:, None, None]).mean())
 
 
 def _preprocess_spec(place: _Place, facts: Mapping[str, Any], wish: Wish) -> PreprocessSpec:
@@ -335,7 +349,7 @@ def _network(place: _Place, size: tuple[int, int], tensors: Mapping[str, Any] | 
         values = output.get("last_hidden_state")
         return output.feature_maps if values is None else values
 
-    prefix = sum(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in module.named_parameters())
+    prefix = class_tokens(name for name, _ in module.named_parameters())
     model = TorchModel(
         place.name,
         module.eval(),

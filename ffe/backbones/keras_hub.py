@@ -16,6 +16,7 @@ from ffe.backbones.file_network import PictureInput, check_batches, check_layers
 from ffe.backbones.keras_build import fill_randomly
 from ffe.backbones.keras_convert import convert_keras
 from ffe.backbones.model_file import preprocess_of
+from ffe.backbones.network_parts import has_class_token
 from ffe.backbones.registry import Network, Wish, layers_of
 from ffe.backbones.safe_load import foreign_names
 from ffe.backbones.weights import IMAGENET, RANDOM, Weights, fetched, needed_file, random_weights
@@ -80,7 +81,8 @@ def to_openvino(backbone: BackboneSpec, size: tuple[int, int], weights: Weights)
     converted = convert_keras(sized, backbone.name, _ANOTHER)
     found = PictureInput("NHWC", 3, size, None, False)
     alone = converted.clone()
-    network = network_of(cut(converted, folder, found, size, ends_of(converted)), folder, found, size, {})
+    told = {"has_class_token": has_class_token(weight.name for weight in model.weights)}
+    network = network_of(cut(converted, folder, found, size, ends_of(converted)), folder, found, size, told)
     check_batches(network.model, cut(alone, folder, found, size, ends_of(alone), 1), folder, found, size)
     _compare(sized, network.model, backbone.name, size)
     return network

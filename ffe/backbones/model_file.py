@@ -22,6 +22,8 @@ from ffe.backbones.file_network import (
     network_of,
     outputs_of,
     read,
+    read_outputs,
+    warn_of_scores,
 )
 from ffe.backbones.keras_file import keras_input, read_keras
 from ffe.backbones.onnx_data import external_files
@@ -50,9 +52,8 @@ def resolve(wish: Wish) -> tuple[BackboneSpec, PreprocessSpec, Weights]:
         found, metadata = input_of(model, path), metadata_of(model)
     preprocess = preprocess_of(path, found, metadata, wish)
     if path.suffix.lower() != ".keras":
-        network_of(
-            cut(model, path, found, preprocess.size, outputs_of(model, path, wish.layer)), path, found, preprocess.size, metadata
-        )
+        taken = cut(model, path, found, preprocess.size, outputs_of(model, path, wish.layer))
+        read_outputs(taken, path, found, preprocess.size, metadata)
     name = f"{FILES[path.suffix.lower()]}{weights.sha256[:_DIGITS]}"
     return BackboneSpec(name, weights.kind, weights.sha256, wish.layer), preprocess, weights
 
@@ -84,6 +85,8 @@ def to_openvino(backbone: BackboneSpec, size: tuple[int, int], weights: Weights)
     alone = for_batches(model.clone(), found.batch or 1)
     network = network_of(for_batches(model), path, found, size, metadata)
     check_batches(network.model, alone, path, found, size)
+    if backbone.layer is None:
+        warn_of_scores(network, path)
     return network
 
 

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from ffe.base.feature_layout import Part
+from ffe.base.text import counted
 
 InputAxes = Literal["NCHW", "NHWC"]
 OutputAxes = Literal["NCHW", "NHWC", "NTC", "NC"]
 
+log = logging.getLogger("ffe")
+
 _MOST_PREFIX = 16  # tokens before a grid: a class token and some registers
-_REGISTERS = 4  # registers come by so many: vit_*_reg4_gap of timm has them and no class token, DINOv2 and DINOv3 one more
 _LEAST_PATCH = 4  # pixels along a side of what one token stands for
+_CLASS_TOKENS = {"cls_token", "class_token", "class_embedding", "distillation_token", "dist_token"}  # one token each
+_REGISTERS = {"reg_token", "reg_tokens", "register_token", "register_tokens", "storage_tokens"}
+
+
+@dataclass(frozen=True)
+class Output:
+    """How an output lies in a row."""
+
+    axes: OutputAxes
+    part: Part
+    told: bool = True  # whether it is known, where tokens stand before the grid, if the first of them is a class token
+
+
+def class_tokens(names: Iterable[str]) -> int:
+    """Return how many class tokens a network has, by the names of its parameters, such as ``vit.cls_token``."""
+    return sum(name.rpartition(".")[2] in _CLASS_TOKENS for name in names)
+
+
+def has_class_token(names: Iterable[str]) -> bool | None:
+    """Return whether a network has a class token, by the names of its parameters; None where those do not say."""
+    names = list(names)
+    if class_tokens(names):
+        return True
+    return False if any(name.rpartition(".")[2] in _REGISTERS for name in names) else None
 
 
 def input_axes(shape: Sequence[int | None]) -> tuple[InputAxes, int] | None:
@@ -27,46 +56,67 @@ def input_axes(shape: Sequence[int | None]) -> tuple[InputAxes, int] | None:
 
 
 def part_of(
-    shape: Sequence[int], size: tuple[int, int], axes: InputAxes, prefix: int | None = None
-) -> tuple[OutputAxes, Part] | None:
-    """Return the axes of an output, and how it lies in a row; None where it is no grid, no tokens and no vector.
+    shape: Sequence[int],
+    size: tuple[int, int],
+    axes: InputAxes,
+    prefix: int | None = None,
+    class_token: bool | None = None,
+) -> Output | None:
+    """Return how an output lies in a row; None where it is no grid, no tokens and no vector.
 
-    ``shape`` is without the batch, ``size`` the (height, width) of the picture, ``axes`` those of the input, which decide
-    where a grid could be read both ways. ``prefix`` tokens stand before the grid; None = as many as its shape leaves over.
-    The first of them is taken for the class token, unless they are 4, 8, 12 or 16: so many are registers alone.
+    ``shape`` is without the batch, ``size`` the (height, width) of the picture, ``axes`` those of the network's grids, which
+    decide where one could be read both ways. ``prefix`` tokens stand before a grid, or none, as within some layers; None, or
+    where neither fits = as many as its shape leaves over. ``class_token`` says whether the first of them is the class token;
+    None = not known, and none is taken for it.
     """
     if len(shape) == 1:
-        return "NC", Part(1, 1, shape[0])
+        return Output("NC", Part(1, 1, shape[0]))
     if len(shape) == 2:
-        tokens, channels = shape
-        grid = _grid_of_tokens(tokens, size, prefix)
-        if grid is None:
-            return None
-        left = tokens - grid[0] * grid[1]
-        return "NTC", Part(grid[0], grid[1], channels, left, left % _REGISTERS != 0)
+        return _tokens(shape[0], shape[1], size, prefix, class_token)
     if len(shape) != 3:
         return None
     grids: dict[InputAxes, Part] = {"NCHW": Part(shape[1], shape[2], shape[0]), "NHWC": Part(shape[0], shape[1], shape[2])}
     fitting = [way for way, part in grids.items() if _is_like(part, size)]
     if not fitting:
         return None
-    way = axes if axes in fitting else fitting[0]
-    return way, grids[way]
+    way = min(fitting, key=lambda way: (_stretch(grids[way], size), way != axes))
+    return Output(way, grids[way])
+
+
+def _stretch(part: Part, size: tuple[int, int]) -> int:
+    """Return how far the shape of a grid is from that of a picture; 0 = they have the same."""
+    return abs(part.height * size[1] - part.width * size[0])
 
 
 def _is_like(part: Part, size: tuple[int, int]) -> bool:
     """Return whether a grid has the shape of a picture, but for one cell more or less, and no more cells than it has pixels."""
     height, width = size
-    fits = part.height <= height and part.width <= width
-    return fits and abs(part.height * width - part.width * height) <= height + width
+    return part.height <= height and part.width <= width and _stretch(part, size) <= height + width
 
 
-def _grid_of_tokens(tokens: int, size: tuple[int, int], prefix: int | None) -> tuple[int, int] | None:
-    """Return the largest grid of square patches that so many tokens hold, with no more than a few left over."""
+def _tokens(tokens: int, channels: int, size: tuple[int, int], prefix: int | None, class_token: bool | None) -> Output | None:
+    """Return how tokens lie in a row; None where they do not cover the picture."""
     height, width = size
-    for patch in range(_LEAST_PATCH, min(size) + 1):
-        grid = (height // patch, width // patch)
-        left = tokens - grid[0] * grid[1]
-        if left >= 0 and height % patch == width % patch == 0:
-            return grid if (left <= _MOST_PREFIX if prefix is None else left == prefix) else None
+    for left in () if prefix is None else dict.fromkeys((prefix, 0)):
+        rows = round(math.sqrt(max(tokens - left, 0) * height / width))
+        part = Part(rows, (tokens - left) // max(rows, 1), channels, left, bool(class_token))
+        if rows and part.dims == tokens * channels and _is_like(part, size):
+            return Output("NTC", part, not left or class_token is not None)
+    for patch in range(_LEAST_PATCH, min(size) + 1):  # the largest grid of square patches that so many tokens hold
+        if height % patch == width % patch == 0 and (left := tokens - height // patch * (width // patch)) >= 0:
+            known = class_token is not None and prefix is None
+            part = Part(height // patch, width // patch, channels, left, known and bool(class_token))
+            return Output("NTC", part, not left or known) if left <= _MOST_PREFIX else None
     return None
+
+
+def warn_of_tokens(outputs: Iterable[Output], what: str, hint: str = "") -> None:
+    """Say that it is not known whether a network has a class token; ``hint`` is what to do where it has one."""
+    for tokens in dict.fromkeys(output.part.prefix for output in outputs if not output.told):
+        log.warning(
+            "%s puts %s before its grid, and nothing says whether the first is a class token: none is taken for it, so no head "
+            "looks at it%s",
+            what,
+            counted(tokens, "token"),
+            f"; {hint}" if hint else "",
+        )

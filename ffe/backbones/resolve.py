@@ -106,9 +106,12 @@ def weights_of(spec: ExtractSpec, weights: str = "imagenet", *, download: bool =
     if found.kind == "random" and spec.backbone.weights != "random":
         raise WeightsError("The features were made with pretrained weights, not random ones; leave --weights random out.")
     if found.sha256 != spec.backbone.weights_sha256:
+        where = f" in '{found.path}'" if found.path else ""
+        described = f", with the configuration '{found.config}'," if found.config else ""
         raise WeightsError(
-            f"The weights of '{name}' in '{found.path}' (SHA-256 {found.sha256[:12]}) are not those that made "
-            f"the features ({spec.backbone.weights_sha256[:12]}); pass the right file with --weights PATH."
+            f"The weights of '{name}'{where} (SHA-256 {found.sha256[:12]}){described} are not those that made "
+            f"the features ({spec.backbone.weights_sha256[:12]}); pass the right file with --weights PATH"
+            f"{', or put the configuration of that time back' if found.config else ''}."
         )
     return found
 

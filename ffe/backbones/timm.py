@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from ffe.backbones.file_metadata import CROP_MODES
+from ffe.backbones.network_parts import class_tokens
 from ffe.backbones.registry import Network, Wish, layers_of
 from ffe.backbones.torch_convert import (
     TorchModel,
@@ -114,13 +115,15 @@ def _build(name: str, config: Mapping[str, Any], size: tuple[int, int], **option
         if "img_size" in options and "pretrained" not in options:
             raise _wrong_size(name, config, size, error) from error
         raise
+    prefix = getattr(module, "num_prefix_tokens", None)
+    has_class_token = class_tokens(parameter for parameter, _ in module.named_parameters()) > 0
     return TorchModel(
         name,
         module,
         module.forward_features,
         module,
-        prefix=getattr(module, "num_prefix_tokens", 0),
-        class_token=any(parameter.rpartition(".")[2] == "cls_token" for parameter, _ in module.named_parameters()),
+        prefix=prefix,
+        class_token=has_class_token or (None if prefix is None else False),
         grids="NHWC" if getattr(module, "output_fmt", "NCHW") == "NHWC" else "NCHW",
     )
 

@@ -14,10 +14,10 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from ffe.backbones.network_parts import InputAxes, OutputAxes
+from ffe.backbones.network_parts import InputAxes, part_of, warn_of_tokens
 from ffe.backbones.registry import Network
 from ffe.base.digests import bytes_digest, canonical_json
-from ffe.base.feature_layout import FeatureLayout, Part
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_stat import read_note, write_note
 from ffe.base.openvino_ir import import_openvino
 from ffe.base.system import cache_root, library_version
@@ -37,8 +37,8 @@ class TorchModel:
     module: Any  # ``torch.nn.Module``, from float32 (N, 3, H, W), scaled
     features: Callable[[Any], Any]  # from a batch to what it gives before pooling: a tensor, or a sequence of them
     whole: Callable[[Any], Any]  # from a batch to its last output, through all layers
-    prefix: int = 0  # tokens before the grid, where it gives tokens
-    class_token: bool = True  # whether the first of these is the class token
+    prefix: int | None = None  # tokens before the grid, where it gives tokens; None = not known
+    class_token: bool | None = None  # whether the first of these is the class token; None = not known
     grids: InputAxes = "NCHW"  # axes of its grids, where their shapes do not show them
 
 
@@ -102,30 +102,19 @@ def shapes(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) -> l
         return [tuple(tensor.shape) for tensor in outputs(model, layers)(torch.zeros(1, 3, *size, device=device))]
 
 
-def part_of(model: TorchModel, shape: Sequence[int], size: tuple[int, int]) -> tuple[OutputAxes, Part]:
-    """Return the axes of an output of ``shape``, batch included, for a picture of (height, width), and its part of a row.
-
-    A grid has the shape of the picture: where that leaves two ways to read it, or the number of tokens none, what the
-    network says decides.
-    """
-    if len(shape) == 2:
-        return "NC", Part(1, 1, shape[1])
-    if len(shape) == 3:
-        _, tokens, channels = shape
-        for prefix in dict.fromkeys((model.prefix, 0)):
-            height = round(math.sqrt(max(tokens - prefix, 0) * size[0] / size[1]))
-            width = (tokens - prefix) // height if height else 0
-            if width and height * width == tokens - prefix and abs(height * size[1] - width * size[0]) <= max(size):
-                return "NTC", Part(height, width, channels, prefix, model.class_token)
-        return "NTC", Part(tokens, 1, channels)
-    if len(shape) == 4:
-        first, last = (abs(math.log(a / b * size[1] / size[0])) for a, b in (shape[2:], shape[1:3]))
-        axes: OutputAxes = model.grids if math.isclose(first, last) else "NCHW" if first < last else "NHWC"
-        height, width, channels = (*shape[2:], shape[1]) if axes == "NCHW" else shape[1:]
-        return axes, Part(height, width, channels)
-    raise BackboneError(
-        f"The backbone '{model.name}' gives an output of {len(shape)} axes there, no grid and no tokens; name another --layer."
-    )
+def _network(model: TorchModel, network: Any, values: Sequence[np.ndarray], size: tuple[int, int]) -> Network:
+    """Return a network whose outputs are like ``values``, the batch included, for pictures of (height, width)."""
+    found = []
+    for value in values:
+        output = part_of(value.shape[1:], size, model.grids, model.prefix, model.class_token)
+        if output is None:
+            raise BackboneError(
+                f"The backbone '{model.name}' gives an output of {'x'.join(map(str, value.shape[1:]))} there, which is no "
+                "vector, no grid and no tokens that cover the picture; name another --layer."
+            )
+        found.append(output)
+    warn_of_tokens(found, f"the backbone '{model.name}'")
+    return Network(network, "NCHW", tuple(output.axes for output in found), FeatureLayout(tuple(output.part for output in found)))
 
 
 def check_patches(model: TorchModel, size: tuple[int, int], patch: tuple[int, int]) -> None:
@@ -182,8 +171,7 @@ def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) 
                 f"OpenVINO converts the backbone '{model.name}' wrongly: a feature is off by {difference:.1%} of the largest, "
                 f"where {TOLERANCE:.1%} is allowed; choose another backbone."
             )
-    axes, parts = zip(*(part_of(model, values.shape, size) for values in expected), strict=True)
-    return Network(converted, "NCHW", axes, FeatureLayout(parts))
+    return _network(model, converted, expected, size)
 
 
 def as_it_is(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) -> Network:
@@ -193,8 +181,7 @@ def as_it_is(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) ->
     module, images = outputs(model, layers), np.random.default_rng(0).standard_normal((1, 3, *size), np.float32)
     with torch.no_grad(), _quiet():
         found = _answers(model, module, torch.from_numpy(images))
-    axes, parts = zip(*(part_of(model, values.shape, size) for values in found), strict=True)
-    return Network(module, "NCHW", axes, FeatureLayout(parts))
+    return _network(model, module, found, size)
 
 
 def _answers(model: TorchModel, module: Any, images: Any) -> list[np.ndarray]:

@@ -36,6 +36,7 @@ class Weights:
     kind: WeightsKind  # see ``ffe.specs.BackboneSpec``
     sha256: str  # digest of the file, of the recipe of the random ones, or of the arrays that were learnt
     path: Path | None = None  # weights alone, a whole backbone (``.keras``), or a model file (``.ffe``); None for random weights
+    config: Path | None = None  # the description of the network that ``sha256`` covers, where that is in a file of its own
 
 
 def random_weights(seed: int = 0) -> Weights:

@@ -18,6 +18,7 @@ from ffe.cli.show import note, print_json
 @click.option("--backbone", default=DEFAULT, help="A name that 'ffe backbones' lists.")
 @size_option()
 @weights_option(help="imagenet, random, or the path of a weights file.")
+@click.option("--layer", help="Take the output of this layer, or of several: a,b.  [default: the last]")
 @click.option("--photos", type=click.IntRange(20), default=1000, help="Photos to take, at the most.")
 @click.option("--slow-photos", type=click.IntRange(1), default=100, help="Photos that the slow way gets.")
 @click.option("--repeats", type=click.IntRange(1), default=3, help="Measurements of each way.")

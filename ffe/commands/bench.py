@@ -69,8 +69,10 @@ class BenchResult:
 
 
 class _Bench:
-    def __init__(self, records: list[ImageRecord], backbone: str, size: tuple[int, int], weights: str, folder: Path) -> None:
-        self.backbone, self.size, self.weights = backbone, size, weights
+    def __init__(
+        self, records: list[ImageRecord], backbone: str, size: tuple[int, int], weights: str, layer: str | None, folder: Path
+    ) -> None:
+        self.backbone, self.size, self.weights, self.layer = backbone, size, weights, layer
         self.folder, self.listing = folder, folder / "photos.csv"
         files = [record.file.resolve() for record in records]
         if odd := [printable(str(file)) for file in files if not is_text(str(file))]:
@@ -85,7 +87,7 @@ class _Bench:
         """Return the seconds that all photos would take, of a process for the first ``count``: its start-up, and its rate."""
         names = self.folder / "names.txt"
         names.write_text("".join(f"{record.file.resolve()}\n" for record in self.records[:count]), "utf-8")
-        command = ("ffe.commands.bench_baseline", str(names), self.backbone, *map(str, self.size), self.weights)
+        command = ("ffe.commands.bench_baseline", str(names), self.backbone, *map(str, self.size), self.weights, self.layer or "")
         seconds, output = self._process(*command)
         return seconds + json.loads(output.splitlines()[-1])["loop_seconds"] * (len(self.records) / count - 1)
 
@@ -93,7 +95,8 @@ class _Bench:
         """Return the seconds of a whole ``ffe extract`` into a new file."""
         output, (height, width) = self.folder / "features.h5", self.size
         command = ("ffe", "extract", str(self.listing), "-o", str(output), "--backbone", self.backbone)
-        seconds, _ = self._process(*command, "--size", f"{height}x{width}", "--weights", self.weights, *options, cache=cache)
+        command += ("--size", f"{height}x{width}", "--weights", self.weights, *(("--layer", self.layer) if self.layer else ()))
+        seconds, _ = self._process(*command, *options, cache=cache)
         output.unlink()
         return seconds
 
@@ -139,6 +142,7 @@ def bench(
     backbone: str = DEFAULT,
     size: int | tuple[int, int] | None = None,
     weights: str = "imagenet",
+    layer: str | None = None,
     photos: int = 1000,
     slow_photos: int = 100,
     repeats: int = 3,
@@ -150,7 +154,7 @@ def bench(
     it is slow; its seconds for all of them are reckoned from its start-up and its rate.
     """
     check_of_keras(backbone, "it cannot be measured against Keras")
-    spec, found = make_spec(backbone, size, weights)
+    spec, found = make_spec(backbone, size, weights, layer)
     records = in_row_order(scan(source).records)[:photos]
     if len(records) < LEAST_SAMPLE:
         raise SourceError(
@@ -162,7 +166,7 @@ def bench(
         tempfile.TemporaryDirectory(prefix="ffe-bench-") as name,
         mock.patch.dict(os.environ, {CACHE_VARIABLE: str(Path(name) / "cache")}),  # not what the user has cached
     ):
-        runs = _Bench(records, backbone, spec.preprocess.size, weights, Path(name))
+        runs = _Bench(records, backbone, spec.preprocess.size, weights, layer, Path(name))
         pixels = runs.pixels()
         engines: dict[str, Engine] = {}
         if has_openvino():
@@ -171,7 +175,7 @@ def bench(
             engines["openvino, float32"] = open_engine(spec, found, name="openvino")
             once.append(BenchRow("converting the backbone", "once", 0, time.perf_counter() - started))
             started = time.perf_counter()
-            int8, _ = make_spec(backbone, size, weights, precision="int8")
+            int8, _ = make_spec(backbone, size, weights, layer, precision="int8")
             model = quantized_for(int8, found, runs.records)
             once.append(BenchRow("calibrating int8", "once", count, time.perf_counter() - started))
             engines["openvino, int8"] = open_engine(int8, found, name="openvino", quantized=model)

@@ -1,7 +1,7 @@
 """The usual way of tutorials, as a yardstick: one photo after another through ``model.predict``.
 
-Run as ``python -m ffe.commands.bench_baseline LIST BACKBONE HEIGHT WIDTH WEIGHTS``,
-where LIST is a file with a path on each line; prints its seconds as JSON.
+Run as ``python -m ffe.commands.bench_baseline LIST BACKBONE HEIGHT WIDTH WEIGHTS LAYER``,
+where LIST is a file with a path on each line, and LAYER may be empty; prints its seconds as JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 
-def main(listing: str, backbone: str, height: str, width: str, weights: str) -> None:
+def main(listing: str, backbone: str, height: str, width: str, weights: str, layer: str) -> None:
     """Extract the features of every photo of a list, and keep none."""
     import keras
 
@@ -21,7 +21,7 @@ def main(listing: str, backbone: str, height: str, width: str, weights: str) -> 
     from ffe.images.preprocess import preprocess
 
     size = (int(height), int(width))
-    spec, found = make_spec(backbone, size, weights)
+    spec, found = make_spec(backbone, size, weights, layer or None)
     model = build(spec, found)
     started = time.perf_counter()
     for path in Path(listing).read_text("utf-8").splitlines():

@@ -14,7 +14,7 @@ from ffe.base.feature_layout import FeatureLayout
 from ffe.base.forks import check_same_process
 from ffe.engines.base import Engine, padded
 from ffe.engines.devices import keras_gpus
-from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
+from ffe.images.preprocess import scaling_of
 from ffe.specs import ExtractSpec, PreprocessMode
 
 if TYPE_CHECKING:
@@ -69,15 +69,11 @@ def _scaling_layer(mode: PreprocessMode) -> keras.layers.Layer:
     """Return a layer that does on the device what ``ffe.images.preprocess`` does in numpy."""
     import keras
 
+    scaling = scaling_of(mode)
+
     class Scaling(keras.layers.Layer):
         def call(self, images):  # type: ignore[no-untyped-def]
             x = keras.ops.cast(images, "float32")
-            if mode == "tf":
-                return x / 127.5 - 1.0
-            if mode == "caffe":
-                return keras.ops.flip(x, axis=-1) - np.asarray(CAFFE_BGR_MEAN, np.float32)
-            if mode == "torch":
-                return (x / 255.0 - np.asarray(TORCH_RGB_MEAN, np.float32)) / np.asarray(TORCH_RGB_STD, np.float32)
-            return x
+            return scaling.scaled(keras.ops.flip(x, axis=-1) if scaling.channels == "bgr" else x)
 
     return Scaling(dtype="float32")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ffe.backbones.registry import source_of
 from ffe.base.atomic import atomic_write
 from ffe.base.openvino_ir import IrModel, read_ir, write_ir
 from ffe.base.system import cache_root
@@ -14,7 +15,9 @@ from ffe.specs import ExtractSpec, spec_digest
 
 log = logging.getLogger("ffe")
 
-_CONVERTER = 2  # goes up when ``ffe.engines.openvino_convert`` comes to make other models
+# go up when ``ffe.engines.openvino_convert`` comes to make other models: of Keras's backbones, and of all others
+_CONVERTER = 2
+_CONVERTER_OF_OTHERS = 3
 
 
 def cache_folder() -> Path:
@@ -27,7 +30,7 @@ def model_key(spec: ExtractSpec) -> str:
     plain = replace(
         spec, precision="float32", dtype="float32", quantized_sha256=None, preprocess=replace(spec.preprocess, decode="exact")
     )
-    return f"{spec_digest(plain)}-{_CONVERTER}"
+    return f"{spec_digest(plain)}-{_CONVERTER if source_of(spec.backbone.name) is None else _CONVERTER_OF_OTHERS}"
 
 
 def is_cached(spec: ExtractSpec) -> bool:

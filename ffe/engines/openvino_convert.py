@@ -23,7 +23,7 @@ from ffe.base.system import free_disk
 from ffe.base.text import bytes_text
 from ffe.engines.model_cache import model_key
 from ffe.errors import EngineError, missing, one_line
-from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN, TORCH_RGB_STD
+from ffe.images.preprocess import scaling_of
 from ffe.specs import ExtractSpec, PreprocessSpec
 
 
@@ -59,23 +59,16 @@ def _with_scaling(model: Any, layout: str, preprocess: PreprocessSpec) -> Any:
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ColorFormat.RGB)
     steps.input().model().set_layout(ov.Layout(layout))
-    scaling = steps.input().preprocess().convert_element_type(ov.Type.f32)
-    if preprocess.channels == "gray":
-        scaling.convert_color(ColorFormat.GRAY)
-    elif preprocess.channels == "bgr":
-        scaling.reverse_channels()
-    mode = preprocess.mode
-    if mode == "caffe":
-        scaling.reverse_channels().mean(list(CAFFE_BGR_MEAN))
-    elif mode == "tf":
-        half = [127.5] * (1 if preprocess.channels == "gray" else 3)
-        scaling.mean(half).scale(half)
-    elif mode == "torch":
-        mean, deviation = (np.asarray(values) * 255 for values in (TORCH_RGB_MEAN, TORCH_RGB_STD))
-        scaling.mean(mean.tolist()).scale(deviation.tolist())
-    elif mode == "normalize":
-        mean, deviation = (np.asarray(values) * 255 for values in (preprocess.mean, preprocess.std))
-        scaling.mean(mean.tolist()).scale(deviation.tolist())
+    scaling = scaling_of(preprocess.mode, preprocess.mean, preprocess.std, preprocess.channels)
+    added = steps.input().preprocess().convert_element_type(ov.Type.f32)
+    if scaling.channels == "gray":
+        added.convert_color(ColorFormat.GRAY)
+    elif scaling.channels == "bgr":
+        added.reverse_channels()
+    if (mean := scaling.bytes_mean) is not None:
+        added.mean(mean.tolist())
+    if (std := scaling.bytes_std) is not None:
+        added.scale(std.tolist())
     return steps.build()
 
 

@@ -17,7 +17,7 @@ from ffe.base.forks import check_torch
 from ffe.engines.base import Engine, padded
 from ffe.engines.devices import torch_device
 from ffe.errors import one_line
-from ffe.images.preprocess import CAFFE_BGR_MEAN, GRAY_RGB, TORCH_RGB_MEAN, TORCH_RGB_STD
+from ffe.images.preprocess import GRAY_RGB, scaling_of
 from ffe.specs import ExtractSpec, PreprocessSpec
 
 BATCH_SIZE = 32
@@ -136,8 +136,9 @@ def rows_module(network: Network, preprocess: PreprocessSpec) -> Any:
     """
     import torch
 
-    mean, deviation = _scaling(preprocess)
-    reverse = preprocess.channels == "bgr" or preprocess.mode == "caffe"
+    scaling = scaling_of(preprocess.mode, preprocess.mean, preprocess.std, preprocess.channels)
+    mean = np.zeros(1) if scaling.bytes_mean is None else scaling.bytes_mean
+    deviation = np.ones(1) if scaling.bytes_std is None else scaling.bytes_std
 
     class Rows(torch.nn.Module):
         def __init__(self) -> None:
@@ -149,9 +150,9 @@ def rows_module(network: Network, preprocess: PreprocessSpec) -> Any:
 
         def forward(self, images: Any) -> Any:
             x = images.float()
-            if preprocess.channels == "gray":
+            if scaling.channels == "gray":
                 x = (x * self.gray).sum(-1, keepdim=True)
-            elif reverse:
+            elif scaling.channels == "bgr":
                 x = x.flip(-1)
             x = (x - self.mean) / self.deviation
             rows = []
@@ -161,15 +162,3 @@ def rows_module(network: Network, preprocess: PreprocessSpec) -> Any:
             return torch.cat(rows, 1)
 
     return Rows().eval()
-
-
-def _scaling(preprocess: PreprocessSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is taken from values in [0, 255], and by what they are divided, for each channel that the network is given."""
-    mean, deviation = {
-        "tf": ((0.5,), (0.5,)),
-        "caffe": (np.asarray(CAFFE_BGR_MEAN) / 255, (1 / 255,)),
-        "torch": (TORCH_RGB_MEAN, TORCH_RGB_STD),
-        "none": ((0.0,), (1 / 255,)),
-        "normalize": (preprocess.mean, preprocess.std),
-    }[preprocess.mode]
-    return np.asarray(mean, np.float64) * 255, np.asarray(deviation, np.float64) * 255

@@ -86,21 +86,28 @@ class ExtractOptions:
     @property
     def changes(self) -> dict[str, Any]:
         """Fields of the ``PreprocessSpec`` that the user names."""
-        names = ("mean", "std", "resize", "crop", "interpolation", "channels")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return named_changes(self)
 
     def __post_init__(self) -> None:
-        for name, numbers in (("mean", self.mean), ("std", self.std)):
-            if numbers is not None and not isinstance(numbers, (tuple, list)):
-                raise SpecError(f"{name} is {numbers!r}, but must be a tuple or a list of numbers, one for each channel.")
-            if numbers is not None and not all(isinstance(n, (int, float)) and 0 <= n <= 1 for n in numbers):
-                raise SpecError(
-                    f"{name} is {','.join(map(str, numbers))}, but must be of values from 0 to 1; divide by 255 what is of bytes."
-                )
+        named_changes(self)
         for name, path in (("source", self.source), ("output", self.output)):
             if not isinstance(path, (str, os.PathLike)):
                 raise SpecError(f"{name} is {path!r}, but must be a path; give it as text or as a pathlib.Path.")
         object.__setattr__(self, "limits", Limits(self.max_pixels, self.max_bytes, self.truncated))
+
+
+def named_changes(options: Any) -> dict[str, Any]:
+    """Return the fields of the ``PreprocessSpec`` that a user names, of an object with all of them; None = not named."""
+    for name in ("mean", "std"):
+        numbers = getattr(options, name)
+        if numbers is not None and not isinstance(numbers, (tuple, list)):
+            raise SpecError(f"{name} is {numbers!r}, but must be a tuple or a list of numbers, one for each channel.")
+        if numbers is not None and not all(isinstance(n, (int, float)) and 0 <= n <= 1 for n in numbers):
+            raise SpecError(
+                f"{name} is {','.join(map(str, numbers))}, but must be of values from 0 to 1; divide by 255 what is of bytes."
+            )
+    names = ("mean", "std", "resize", "crop", "interpolation", "channels")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -15,10 +16,11 @@ from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.pipeline import Pipeline, feature_rows, noting
+from ffe.extraction.request import named_changes
 from ffe.images.input_files import named_images
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.loader import ImageStream
-from ffe.specs import Decode
+from ffe.specs import Channels, Decode, Interpolation, Resize
 
 
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -32,7 +34,9 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         backbone: a name of ``ffe backbones``.
         size: input side in pixels; None = the backbone's default.
         weights: ``imagenet``, ``random`` (untrained), or a path.
-        layer: name of the layer whose output is taken; None = the last.
+        layer: names of the layers whose outputs are taken, joined by commas; None = the last.
+        mean, std, resize, crop, interpolation, channels: how pictures are prepared for a backbone that is none of Keras's; None =
+            as it says itself. See ``ffe.extract``.
         batch_size: images in one call of the backbone; None = the engine's own choice.
         workers: threads that decode; None = one per core, more where files come slowly.
         decode: ``exact``, or ``fast`` for JPEG files; see ``ffe.images.decode_fast``.
@@ -53,6 +57,12 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
         truncated: Truncated = "skip",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        resize: Resize | None = None,
+        crop: float | None = None,
+        interpolation: Interpolation | None = None,
+        channels: Channels | None = None,
     ) -> None:
         self.backbone = backbone
         self.size = size
@@ -64,15 +74,22 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.max_pixels = max_pixels
         self.max_bytes = max_bytes
         self.truncated = truncated
+        self.mean = mean
+        self.std = std
+        self.resize = resize
+        self.crop = crop
+        self.interpolation = interpolation
+        self.channels = channels
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803 (scikit-learn's name)
         """Build the backbone; there is nothing to learn from ``X``.
 
         Raises:
             BackboneError, WeightsError: the backbone cannot be had.
-            SpecError: the batch does not fit into memory.
+            SpecError: the batch does not fit into memory, or an option has a value that there is not.
         """
-        self.spec_, found = make_spec(self.backbone, self.size, self.weights, self.layer, decode=self.decode)
+        changes = named_changes(self)
+        self.spec_, found = make_spec(self.backbone, self.size, self.weights, self.layer, decode=self.decode, changes=changes)
         check_batch(self.batch_size, self.spec_.preprocess.size)
         self._engine = open_engine(self.spec_, found, batch_size=self.batch_size)
         self.n_features_out_ = self._engine.layout.dims

@@ -1,8 +1,10 @@
-"""Scaling of pixel values: the numpy reference for what each engine does on its device."""
+"""Scaling of pixel values: what each mode does, in one table, and the numpy reference for what each engine does on its device."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +25,60 @@ SCALING = {
 }  # what a network is given, in words
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """``(x / divisor - mean) / std`` of values x in [0, 255], for each channel that a network is given; None = no such step."""
+
+    divisor: float = 1.0
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    channels: Channels = "rgb"  # that the network is given, in this order
+
+    def scaled(self, x: Any) -> Any:
+        """Scale float32 (..., C), of NumPy or of Keras, whose channels are those of the network."""
+        if self.divisor != 1:
+            x = x / np.float32(self.divisor)
+        if self.mean is not None:
+            x = x - np.asarray(self.mean, np.float32)
+        return x if self.std is None else x / np.asarray(self.std, np.float32)
+
+    @property
+    def bytes_mean(self) -> np.ndarray | None:
+        """What is taken from the values in [0, 255]: float64 (C,); None = nothing."""
+        return None if self.mean is None else np.asarray(self.mean) * self.divisor
+
+    @property
+    def bytes_std(self) -> np.ndarray | None:
+        """What they are divided by after that: float64 (C,); None = nothing."""
+        if self.std is not None:
+            return np.asarray(self.std) * self.divisor
+        return None if self.mean is None or self.divisor == 1 else np.full(len(self.mean), self.divisor)
+
+
+# of the modes that have their own
+_SCALINGS = {
+    "tf": Scaling(127.5, (1.0, 1.0, 1.0)),
+    "caffe": Scaling(mean=CAFFE_BGR_MEAN, channels="bgr"),
+    "torch": Scaling(255.0, TORCH_RGB_MEAN, TORCH_RGB_STD),
+    "none": Scaling(),
+}
+
+
+def scaling_of(
+    mode: PreprocessMode,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    channels: Channels | None = None,
+) -> Scaling:
+    """Return what the fields of a ``PreprocessSpec`` of these names stand for."""
+    if mode == "normalize":
+        return Scaling(255.0, tuple(mean or ()), tuple(std or ()), channels or "rgb")
+    own = _SCALINGS[mode]
+    if channels is None:
+        return own
+    return replace(own, mean=own.mean and own.mean[: 1 if channels == "gray" else 3], channels=channels)
+
+
 def preprocess(
     images: np.ndarray,
     mode: PreprocessMode,
@@ -39,17 +95,10 @@ def preprocess(
     [-2.2, 2.7]; ``none`` RGB in [0, 255]; ``normalize`` in [0, 1], less ``mean``, by ``std``. Grey is Pillow's:
     0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), not rounded.
     """
+    scaling = scaling_of(mode, mean, std, channels)
     x = images.astype(np.float32)
-    if channels == "gray":
+    if scaling.channels == "gray":
         x = x @ np.asarray(GRAY_RGB, np.float32)[:, None]
-    elif channels == "bgr":
+    elif scaling.channels == "bgr":
         x = x[..., ::-1]
-    if mode == "tf":
-        return x / np.float32(127.5) - np.float32(1)
-    if mode == "caffe":
-        return x[..., ::-1] - np.asarray(CAFFE_BGR_MEAN, np.float32)
-    if mode == "torch":
-        return (x / np.float32(255) - np.asarray(TORCH_RGB_MEAN, np.float32)) / np.asarray(TORCH_RGB_STD, np.float32)
-    if mode == "normalize":
-        return (x / np.float32(255) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    return x
+    return np.asarray(scaling.scaled(x))

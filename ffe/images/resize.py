@@ -14,7 +14,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from ffe.images.preprocess import CAFFE_BGR_MEAN, TORCH_RGB_MEAN
+from ffe.images.preprocess import scaling_of
 from ffe.specs import PreprocessSpec
 
 _FILTERS = {
@@ -27,13 +27,6 @@ _FILTERS = {
 _MOST_PIXELS = 1 << 22
 _MOST_TIMES = 8
 _COPY = (128, 128)  # of a picture that is not resized as a whole
-# of the modes that have their own, in [0, 255]: the colour, RGB, that scaling turns into 0
-_ZEROS = {
-    "none": (0.0, 0.0, 0.0),
-    "tf": (127.5, 127.5, 127.5),
-    "caffe": CAFFE_BGR_MEAN[::-1],
-    "torch": tuple(255 * value for value in TORCH_RGB_MEAN),
-}
 
 
 def goal(spec: PreprocessSpec) -> tuple[int, int]:
@@ -106,6 +99,7 @@ def _window(length: int, wanted: int, spec: PreprocessSpec) -> tuple[int, int, i
 
 def _fill(spec: PreprocessSpec) -> tuple[int, int, int]:
     """Return the colour, RGB, that scaling turns into 0, as near as 8 bits come to it."""
-    zeros = _ZEROS.get(spec.mode) or tuple(255 * value for value in spec.mean or ())
-    red, green, blue = (min(255, max(0, round(value))) for value in (zeros if len(zeros) == 3 else zeros * 3))
-    return (blue, green, red) if spec.channels == "bgr" else (red, green, blue)
+    scaling = scaling_of(spec.mode, spec.mean, spec.std, spec.channels)
+    zeros = [min(255, max(0, round(value))) for value in (0.0 if scaling.bytes_mean is None else scaling.bytes_mean) * np.ones(3)]
+    red, green, blue = zeros[::-1] if scaling.channels == "bgr" else zeros
+    return red, green, blue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from ffe.backbones.resolve import make_spec, weights_of
 from ffe.backbones.torch_library import import_library
 from ffe.base.digests import file_digest
 from ffe.engines.factory import float_model, open_engine
+from ffe.engines.model_cache import model_key
 from ffe.errors import BackboneError, EngineError, WeightsError
 from ffe.images.preprocess import preprocess
 from ffe.images.resize import goal
+from ffe.specs import ExtractSpec
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="transformers is not installed")
 
@@ -205,6 +208,7 @@ def test_the_cut_is_as_large_as_the_processor_says(folder_of: Callable[[str], Pa
             {"size": {"shortest_edge": 256.5}, "crop_size": {"height": 224, "width": 224}},
             r"\(of its .*: its sizes are no whole numbers above 0\)",
         ),
+        ("ViTImageProcessor", {"resample": 4}, r"\(of its .*: it resizes by the filter 4 of Pillow, which ffe does not have\)"),
         (None, {}, r"\(its preprocessor_config.json is missing\)"),
     ],
 )
@@ -315,16 +319,22 @@ def test_a_folder_is_known_by_what_it_holds(folder_of: Callable[[str], Path], tm
         make_spec(f"hf:{copy}")
 
 
-def test_a_model_in_the_cache_of_the_hub_is_found(
-    folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    snapshot = tmp_path / "models--someone--tower" / "snapshots" / "0123"
+def in_the_hub(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a model into the cache of the hub, as ``hf:someone/tower``; return the folder of its files there."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    snapshot = cache / "models--someone--tower" / "snapshots" / "0123"
     snapshot.mkdir(parents=True)
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("0123")
-    for file in folder_of("clip").iterdir():
+    for file in folder.iterdir():
         (snapshot / file.name).write_bytes(file.read_bytes())
+    return snapshot
+
+
+def test_a_model_in_the_cache_of_the_hub_is_found(
+    folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = in_the_hub(folder_of("clip"), tmp_path, monkeypatch)
     spec, weights = make_spec("hf:someone/tower")
     assert (spec.backbone.name, weights.path) == ("hf:someone/tower", snapshot / "model.safetensors")
     images = np.random.default_rng(3).integers(0, 256, (2, 32, 32, 3), np.uint8)
@@ -334,3 +344,40 @@ def test_a_model_in_the_cache_of_the_hub_is_found(
     with pytest.raises(WeightsError, match="The weights of 'hf:someone/tower' are not on this machine"):
         make_spec("hf:someone/tower")
     assert make_spec("hf:someone/tower", weights="random")[1].kind == "random"
+
+
+def test_another_configuration_is_another_backbone_whatever_the_weights(
+    folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a weight does not show, such as the activation, changes features: it is in the digest, and in the key of the cache."""
+    snapshot = in_the_hub(folder_of("resnet"), tmp_path / "hub", monkeypatch)
+    (tmp_path / "own.safetensors").write_bytes((snapshot / "model.safetensors").read_bytes())
+    images = np.random.default_rng(3).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    wishes = ("imagenet", str(tmp_path / "own.safetensors"), "random")
+
+    def made() -> tuple[list[ExtractSpec], np.ndarray]:
+        specs = [make_spec("hf:someone/tower", weights=weights)[0] for weights in wishes]
+        return specs, open_engine(specs[0], weights_of(specs[0])).extract(images)
+
+    before, features = made()
+    assert before[0] == before[1], "the same weights, wherever they are"
+    config = (snapshot / "config.json").read_text()
+    assert '"relu"' in config
+    (snapshot / "config.json").write_text(config.replace('"relu"', '"gelu"'))
+    after, others = made()
+    for old, new, weights in zip(before, after, wishes, strict=True):
+        assert replace(old.backbone, weights_sha256="") == replace(new.backbone, weights_sha256="")
+        assert old.backbone.weights_sha256 != new.backbone.weights_sha256
+        assert model_key(old) != model_key(new)
+        with pytest.raises(WeightsError) as error:
+            weights_of(old, weights)
+        where = "" if weights == "random" else f" in '{snapshot / 'model.safetensors' if weights == 'imagenet' else weights}'"
+        assert str(error.value) == (
+            f"The weights of 'hf:someone/tower'{where} (SHA-256 {new.backbone.weights_sha256[:12]}), with the configuration "
+            f"'{snapshot / 'config.json'}', are not those that made the features ({old.backbone.weights_sha256[:12]}); pass the "
+            "right file with --weights PATH, or put the configuration of that time back."
+        )
+    assert np.abs(others - features).max() > 0.01 * np.abs(features).max()
+    (snapshot / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"The model 'someone/tower' is not on this machine: looked for its config\.json"):
+        weights_of(after[1], wishes[1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import logging
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,6 +16,8 @@ import pytest
 
 from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import make_spec, weights_of
+from ffe.backbones.torch_library import import_library
+from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.base.openvino_ir import import_openvino
 from ffe.engines.factory import check_model, float_model, open_engine
 from ffe.engines.openvino import OpenVinoEngine
@@ -142,8 +146,10 @@ def test_nchw_files_give_the_features_of_the_network_of_pytorch(tmp_path: Path) 
         assert float_model(*make_spec(str(tmp_path / name), changes=HALF)).record["layout"] == [16, 16, 16]
 
 
-def test_tokens_lie_behind_their_class_token(tmp_path: Path) -> None:
-    def nodes(node: Callable[..., Any]) -> list[Any]:  # patches of 8x8 pixels, averaged, with one token before them
+def write_tokens(path: Path, **metadata: str) -> Path:
+    """Write a network of patches of 8x8 pixels, averaged, with one token before them."""
+
+    def nodes(node: Callable[..., Any]) -> list[Any]:
         return [
             node("AveragePool", ["x"], ["grid"], kernel_shape=[8, 8], strides=[8, 8]),
             node("Reshape", ["grid", "flat"], ["channels"]),
@@ -152,13 +158,102 @@ def test_tokens_lie_behind_their_class_token(tmp_path: Path) -> None:
             node("Concat", ["class", "patches"], ["y"], axis=1),
         ]
 
-    path = write_onnx(tmp_path / "t.onnx", nodes, constants={"flat": np.array([0, 3, -1])})
+    return write_onnx(path, nodes, constants={"flat": np.array([0, 3, -1])}, metadata=metadata)
+
+
+def test_tokens_lie_behind_their_class_token(tmp_path: Path) -> None:
+    path = write_tokens(tmp_path / "t.onnx", has_class_token="true")
     images = PIXELS[:, :32, :32]
     model = float_model(*make_spec(str(path), changes=HALF))
     assert model.record["layout"] == [[4, 4, 3, 1]]
     cells = preprocess(images, "normalize", **HALF).reshape(5, 4, 8, 4, 8, 3).mean(axis=(2, 4)).reshape(5, 16, 3)
     tokens = np.concatenate([cells.mean(axis=1, keepdims=True), cells], axis=1)
     assert_near(OpenVinoEngine(model).extract(images), tokens.reshape(5, -1))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "layout", "warned"),
+    [
+        ({}, [[4, 4, 3, 1, 0]], True),
+        ({"num_prefix_tokens": "1"}, [[4, 4, 3, 1, 0]], True),
+        ({"num_prefix_tokens": "1", "num_reg_tokens": "1"}, [[4, 4, 3, 1, 0]], False),
+        ({"num_prefix_tokens": "1", "num_reg_tokens": "0"}, [[4, 4, 3, 1]], False),
+        ({"has_class_token": "False"}, [[4, 4, 3, 1, 0]], False),
+    ],
+)
+def test_a_token_is_the_class_token_only_where_that_is_told(
+    metadata: dict[str, str], layout: list[list[int]], warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_tokens(tmp_path / "t.onnx", **metadata)
+    caplog.set_level(logging.WARNING, "ffe")
+    assert float_model(*make_spec(str(path), changes=HALF)).record["layout"] == layout
+    said = (
+        f"the network in '{path}' puts 1 token before its grid, and nothing says whether the first is a class token: none is "
+        "taken for it, so no head looks at it; if it is one, write has_class_token=true into the metadata of the file"
+    )
+    assert [record.getMessage() for record in caplog.records] == [said] * warned
+
+
+@pytest.mark.parametrize(("name", "class_token"), [("test_vit", True), ("test_vit2", False)])
+@pytest.mark.parametrize("kind", ["m.onnx", "m.xml"])
+def test_an_export_of_a_transformer_is_read_as_the_transformer_itself(
+    name: str, class_token: bool, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second has one register and no class token; the names of what was learnt tell them apart."""
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    pytest.importorskip("onnx")
+    timm = import_library("timm:x", "timm")
+    import torch
+
+    ov = import_openvino()
+    model = timm.create_model(name, img_size=64, dynamic_img_size=False, depth=1).eval()
+    model.forward = model.forward_features
+    picture = torch.zeros(1, 3, 64, 64)
+    if kind == "m.onnx":
+        axes = {"x": {0: "n"}, "y": {0: "n"}}
+        torch.onnx.export(
+            model, picture, str(tmp_path / kind), input_names=["x"], output_names=["y"], dynamic_axes=axes, dynamo=False
+        )
+    else:
+        ov.save_model(ov.convert_model(model, example_input=picture, input=[-1, 3, 64, 64]), tmp_path / kind)
+    caplog.set_level(logging.WARNING, "ffe")
+    layout = float_model(*make_spec(str(tmp_path / kind), changes=HALF)).record["layout"]
+    assert layout == FeatureLayout((Part(4, 4, 64, 1, class_token),)).to_json()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("last", "name", "count", "said"),
+    [
+        ("Softmax", "y", 5, "(it ends in a softmax), and what comes before those makes better features; name an earlier layer"),
+        (None, "class_logits", 5, "(its output is named 'logits'), and what comes before"),
+        (None, "y", 1000, "the 1,000 values that the network in '{}' gives look like scores of classes (ImageNet has as"),
+        (None, "embedding", 5, None),
+    ],
+)
+def test_scores_of_classes_are_not_taken_for_features_without_a_word(
+    last: str | None, name: str, count: int, said: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def nodes(node: Callable[..., Any]) -> list[Any]:
+        return [
+            node("GlobalAveragePool", ["x"], ["pooled"]),
+            node("Flatten", ["pooled"], ["vector"]),
+            node("Gemm", ["vector", "weight", "bias"], ["top" if last else name]),
+            *([node(last, ["top"], [name])] if last else []),
+        ]
+
+    values = {"weight": np.ones((3, count), np.float32), "bias": np.ones(count, np.float32)}
+    path = write_onnx(tmp_path / "m.onnx", nodes, outputs=(name,), constants=values)
+    caplog.set_level(logging.WARNING, "ffe")
+    float_model(*make_spec(str(path), changes=HALF))
+    assert len(caplog.records) == (said is not None)
+    for record in caplog.records:
+        assert str(said).format(path) in record.getMessage()
+        assert record.getMessage().endswith("name an earlier layer with --layer, such as vector")
+    caplog.clear()
+    assert float_model(*make_spec(str(path), changes=HALF, layer="vector")).record["layout"] == [1, 1, 3]
+    assert not caplog.records
 
 
 def test_several_outputs_stand_side_by_side_as_they_are_named(tmp_path: Path) -> None:
@@ -204,7 +299,9 @@ def test_a_keras_file_is_cut_at_its_layers(mobilenet: tuple[Path, np.ndarray]) -
         make_spec(str(path), changes=HALF, layer="conv_pw_1_rel")
 
 
-def test_a_keras_file_that_was_compiled_with_a_top_of_classes_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_keras_file_that_was_compiled_with_a_top_of_classes_is_taken_as_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     import keras
 
     layers = [
@@ -216,7 +313,12 @@ def test_a_keras_file_that_was_compiled_with_a_top_of_classes_is_taken_as_it_is(
     model = keras.Sequential([*layers, keras.layers.Softmax()])
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     model.save(tmp_path / "top.keras")
+    caplog.set_level(logging.WARNING, "ffe")
     assert_near(features(tmp_path / "top.keras", size=64, changes=HALF), model(preprocess(PIXELS, "tf")).numpy())
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.endswith(
+        "(it ends in a softmax), and what comes before those makes better features; name an earlier layer with --layer"
+    )
 
 
 # -- what is read from a file --

@@ -26,11 +26,16 @@ from ffe.base.digests import file_digest
 from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.cli import cli
 from ffe.commands.finetune import finetune
+from ffe.commands.tune import tune
 from ffe.engines.base import Engine
 from ffe.engines.factory import float_model, open_engine
 from ffe.errors import BackboneError, EngineError, WeightsError
+from ffe.evaluation.temperature import with_temperature
+from ffe.extraction.run import extract
 from ffe.images.preprocess import preprocess
+from ffe.predictor import Predictor
 from ffe.specs import ExtractSpec
+from ffe.store.reader import FeatureStore
 from ffe.testing import EngineContract
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
@@ -211,6 +216,26 @@ def test_from_photos_to_answers_as_with_other_backbones(pictures: Path, tmp_path
     assert f"{SMALL}, RANDOM weights" in ffe("info", model)
     with pytest.raises(BackboneError, match="none of Keras's, so it cannot be trained; take one that 'ffe backbones' lists"):
         finetune(pictures, tmp_path / "f.ffe", model=model, unfreeze="1")
+
+
+def test_tokens_go_from_photos_to_answers(pictures: Path, tmp_path: Path) -> None:
+    """The class token beside the mean of the others, of features that were stored and of photos that are asked about."""
+    features, model = tmp_path / "f.h5", tmp_path / "m.ffe"
+    extract(pictures, features, backbone="timm:test_vit", size=64, weights="random")
+    settings = {"pooling": "cls+mean", "scaling": "none"}
+    result = tune(features, model, heads="logistic", settings=settings, trials=2)
+    with FeatureStore(features) as store:
+        assert store.layout == FeatureLayout((Part(4, 4, 64, 1),))
+        rows = store.features()
+        photos = [pictures / path for path in store.paths]
+    tokens = rows.reshape(len(rows), 17, 64)
+    pooled = np.concatenate([tokens[:, 0], tokens[:, 1:].mean(axis=1)], axis=1)
+    np.testing.assert_allclose(result.head.map.rowwise(rows), pooled, atol=1e-5)
+    predictor = Predictor(model)
+    expected = with_temperature(result.head.predict_proba(rows), predictor.bundle.manifest.temperature)
+    answers = [list(answer.probabilities.values()) for answer in predictor.predict(photos)]
+    np.testing.assert_allclose(answers, expected, atol=1e-4)
+    assert np.ptp(expected[:, 0]) > 0.02, "another picture, another answer"
 
 
 def test_what_needs_keras_is_refused_in_a_sentence(pictures: Path, tmp_path: Path) -> None:

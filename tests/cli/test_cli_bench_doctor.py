@@ -42,8 +42,9 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str
 def test_bench_measures_every_way(pictures: Path, processes: list[tuple[list[str], list[str]]]) -> None:
     """Figures of a few drawn pictures mean nothing; that every way ran and was counted does."""
     options = ["--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random", "--slow-photos", "2", "--repeats", "1"]
+    layer = ["--layer", "conv_pw_2_relu"]
     before = os.environ["FFE_CACHE_DIR"]
-    result = CliRunner().invoke(cli, ["bench", str(pictures), *options, "--json"])
+    result = CliRunner().invoke(cli, ["bench", str(pictures), *options, *layer, "--json"])
     assert result.exit_code == 0, result.output
     assert os.environ["FFE_CACHE_DIR"] == before
     value = json.loads(result.stdout)
@@ -68,6 +69,7 @@ def test_bench_measures_every_way(pictures: Path, processes: list[tuple[list[str
             assert row["images_per_second"] == pytest.approx(40 / row["seconds"])
             assert row["slowest"] <= row["images_per_second"] <= row["fastest"]
             assert row["ratio"] == pytest.approx(value["rows"][0]["seconds"] / row["seconds"])
+    assert all(arguments[arguments.index("--layer") :][:2] == layer for arguments, _ in processes)
     # calibration is included where there is no int8 model yet, and cached means cached
     assert [(bool(models), "int8" in arguments, "fast" in arguments) for arguments, models in processes] == [
         (True, False, False),

@@ -307,6 +307,33 @@ def test_without_backbones_they_are_looked_for(files: tuple[Path, Path, Path], p
     assert ffe.evaluate(tmp_path / "m.ffe", pictures).evaluation.n == 40
 
 
+def test_an_int8_file_among_them_predicts_through_its_own_model(
+    files: tuple[Path, Path, Path], pictures: Path, tmp_path: Path
+) -> None:
+    quantised = tmp_path / "int8.h5"
+    layer = {"layer": "conv_pw_4_relu", "precision": "int8"}
+    extract(pictures, quantised, backbone="mobilenet_0.25", size=32, weights="random", **layer)
+    both, model = [files[0], quantised], tmp_path / "m.ffe"
+    settings = {"pooling": "avg", "parts": "all"}
+    result = ffe.tune(both, model, heads="logistic", settings=settings, trials=2)
+    assert result.features == tuple(both)
+    (_, (spec, _)) = Bundle(model).manifest.backbones
+    assert (spec.precision, Bundle(model).ir(1).sha256) == ("int8", spec.quantized_sha256)
+    photos = sorted(pictures.rglob("*.png"))
+    predictor = ffe.Predictor(model)
+    rows = predictor.features(photos)
+    stored = []
+    for path in both:
+        with FeatureStore(path) as store:
+            places = [store.paths.index(photo.relative_to(pictures).as_posix()) for photo in photos]
+            stored.append(store.features()[places])
+    expected = np.concatenate(stored, axis=1)
+    np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    answers = [list(answer.probabilities.values()) for answer in predictor.predict(photos)]
+    np.testing.assert_allclose(answers, predictor.probabilities(expected), atol=1e-4)
+    assert ffe.verify(model).ok
+
+
 def test_views_are_averaged_for_every_backbone(fused: Path, pictures: Path) -> None:
     photo = pictures / "cat" / "cat_000.png"
     (plain,), (viewed,) = (

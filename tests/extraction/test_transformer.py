@@ -21,7 +21,8 @@ from sklearn.utils._set_output import ADAPTERS_MANAGER
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
-from ffe.errors import BackboneError, DecodeError, SourceError, WeightsError
+from ffe.base.openvino_ir import import_openvino
+from ffe.errors import BackboneError, DecodeError, SourceError, SpecError, WeightsError
 from ffe.extraction.transformer import FeatureExtractor
 from ffe.store.reader import FeatureStore
 
@@ -56,6 +57,7 @@ def test_parameters_and_clone() -> None:
         "max_pixels": 178_956_970,
         "max_bytes": 1 << 30,
         "truncated": "skip",
+        **dict.fromkeys(("mean", "std", "resize", "crop", "interpolation", "channels")),
     }
     assert step.get_params() == expected
     assert clone(step).get_params() == expected
@@ -92,6 +94,30 @@ def test_bad_image_is_named(pictures: Path, tmp_path: Path) -> None:
 def test_unknown_backbone() -> None:
     with pytest.raises(BackboneError, match=r"There is no backbone 'vgg20'; 'ffe backbones' lists all of them\. Did you mean"):
         FeatureExtractor("vgg20").fit([])
+
+
+def test_how_pictures_are_prepared_is_named_as_for_extract(tmp_path: Path) -> None:
+    """Of a network that gives its input, plus one."""
+    ov = import_openvino()
+    from openvino import opset13 as ops
+
+    source = ops.parameter([-1, 3, 8, 8], ov.Type.f32, "x")
+    ov.save_model(ov.Model([ops.add(source, np.float32(1))], [source], "g"), tmp_path / "m.xml", compress_to_fp16=False)
+    Image.new("RGB", (16, 8), (255, 0, 51)).save(tmp_path / "a.png")
+    options: dict[str, Any] = {"mean": (0.0, 0.5, 0.2), "std": (0.5, 0.5, 0.4), "channels": "bgr", "resize": "longest"}
+    step = FeatureExtractor(str(tmp_path / "m.xml"), interpolation="bicubic", crop=0.5, **options)
+    rows = step.fit_transform([tmp_path / "a.png"]).reshape(8, 8, 3)
+    assert rows[4, 4] == pytest.approx([1.4, 0, 3.0], abs=1e-5)
+    spec = step.spec_.preprocess
+    assert (spec.interpolation, spec.crop, spec.resize) == ("bicubic", 0.5, "longest")
+    for refused, sentence in (
+        ({"mean": 0.5}, "mean is 0.5, but must be a tuple or a list"),
+        ({"std": (127.5,) * 3}, "divide by 255"),
+    ):
+        with pytest.raises(SpecError, match=sentence):
+            clone(step).set_params(**refused).fit([])
+    with pytest.raises(BackboneError, match="How pictures are prepared for the backbone 'fake' is fixed; leave --crop out"):
+        FeatureExtractor("fake", crop=0.5).fit([])
 
 
 def _pickled(step: FeatureExtractor) -> FeatureExtractor:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.backbones.network_parts import part_of
 from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.errors import HeadError
 from ffe.heads import HEADS
@@ -268,8 +267,3 @@ def test_a_layout_says_where_there_is_no_class_token(layout: FeatureLayout, valu
 def test_a_layout_that_cannot_be_is_refused(numbers: list[int]) -> None:
     with pytest.raises(ValueError, match="layout"):
         FeatureLayout.from_json([numbers])
-
-
-@pytest.mark.parametrize(("left", "class_token"), [(0, False), (1, True), (2, True), (4, False), (5, True), (8, False)])
-def test_tokens_that_a_file_leaves_over_in_fours_are_registers(left: int, class_token: bool) -> None:
-    assert part_of((16 + left, 3), (64, 64), "NCHW") == ("NTC", Part(4, 4, 3, left, class_token))

@@ -1,5 +1,7 @@
 """Write what the nets hold, anew: ``python tests/nets/write.py PART ...``, from anywhere; ``all`` is every part.
 
+A commit that is named below, after ``files``, writes its files alone, and leaves the others: so new ones are added.
+
 The parts are ``signatures``, ``help``, ``keys``, ``files`` and ``answers``. Only
 for what is meant to change: a snapshot is never written to make a test pass.
 
@@ -83,8 +85,15 @@ VERSIONS = {
         "finetune pictures --from backbone.ffe -o finetuned.ffe --unfreeze 3,6 --epochs 30 --learning-rate 2e-2 --batch-size 8",
         "scratch pictures -o scratch.ffe --size 46 --plain --epochs 40 --learning-rate 1e-3 --batch-size 8",
     ),
+    "86a54ae": (  # feature files and models of schema 5: several layers, tokens, several backbones
+        f"extract photos.csv -o schema5_layers.h5 {_CUT} conv_pw_6_relu,conv_pw_11_relu --dtype float16",
+        "extract photos.csv -o schema5_tokens.h5 --backbone timm:test_vit --size 32 --weights random --dtype float16",
+        f"extract photos.csv -o fake.h5 {_FAKE}",
+        f"extract photos.csv -o cut5.h5 {_CUT} conv_pw_4_relu",
+        "train fake.h5 cut5.h5 -o schema5_fused.ffe --head logistic --set pooling=avg",
+    ),
 }
-STEPS = ("whole.h5", "many.h5", "cut.h5")  # needed on the way only
+STEPS = ("whole.h5", "many.h5", "cut.h5", "fake.h5", "cut5.h5")  # needed on the way only
 
 # trained weights, but rounded: else the file of a network from scratch is eight times as large
 _ROUNDED = """
@@ -138,12 +147,13 @@ def _draw_up_photos() -> None:
             csv.writer(table).writerows([("path", "label", "split", "group"), *some])
 
 
-def write_files() -> None:
-    """Write the feature files and models, each by the version that it is of."""
+def write_files(*commits: str) -> None:
+    """Write the feature files and models, each by the version that it is of; those of some ``commits`` alone, or all."""
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir()
     _draw_up_photos()
-    for commit, commands in VERSIONS.items():
+    for commit in commits or VERSIONS:
+        commands = VERSIONS[commit]
         code = PLACE / "code" / commit
         archive = subprocess.run(["git", "archive", commit, "ffe"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
@@ -153,8 +163,9 @@ def write_files() -> None:
             how = ["-c", _ROUNDED] if command.startswith("scratch") else ["-m", "ffe"]
             print(commit, command, flush=True)
             subprocess.run([sys.executable, *how, *command.split()], cwd=PLACE, env=os.environ | own, check=True)
-    shutil.rmtree(WRITTEN, ignore_errors=True)
-    WRITTEN.mkdir()
+    if not commits:
+        shutil.rmtree(WRITTEN, ignore_errors=True)
+    WRITTEN.mkdir(exist_ok=True)
     for file in sorted([*PLACE.glob("*.h5"), *PLACE.glob("*.ffe")]):
         if file.name not in STEPS:
             (WRITTEN / f"{file.name}.xz").write_bytes(lzma.compress(file.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
@@ -177,5 +188,9 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    for part in PARTS if sys.argv[1:] == ["all"] else sys.argv[1:]:
-        PARTS[part]()
+    asked = sys.argv[1:]
+    if asked[:1] == ["files"] and set(asked[1:]) <= set(VERSIONS):
+        write_files(*asked[1:])
+    else:
+        for part in PARTS if asked == ["all"] else asked:
+            PARTS[part]()
