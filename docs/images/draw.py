@@ -1,14 +1,16 @@
-"""Draw report.png and explain.png again: python docs/images/draw.py (it needs Chromium, to look at a page).
+"""Draw report.png, explain.png and serve.png again: python docs/images/draw.py (it needs Chromium, to look at pages).
 
 What is shown is a report of ffe on its own drawings, with nothing added: six of
 them lie in the wrong folder, and the page says which. A part of it is left
 out here, so that the rest can be read. explain.png shows two drawings that the
-model has not seen, and where it saw what it says.
+model has not seen, and where it saw what it says. serve.png is the page of the
+server, with the same two and a file that is none.
 """
 
 import contextlib
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,6 +18,10 @@ from PIL import Image
 
 import ffe
 from ffe.images.drawings import KINDS, draw, draw_folder
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.chromium import Tab, drop
+from tests.serving.served import png, served
 
 COUNT = 100
 MISLABELLED = [("cat", 7), ("cat", 42), ("cat", 88), ("dog", 3), ("dog", 30), ("dog", 66)]
@@ -49,8 +55,21 @@ def explain(model: Path, folder: Path) -> None:
     both.save(Path(__file__).with_name("explain.png"), optimize=True)
 
 
+def serve(model: Path, folder: Path) -> None:
+    """Drop two new drawings and a text on the page of the server, and ask why of the first."""
+    with served(model) as server:
+        tab = Tab(folder / "browser")
+        tab.open(f"http://127.0.0.1:{server.port}/", 860, 400)
+        drop(tab, {f"{kind}.png": png(kind, 500, (224, 224)) for kind in KINDS} | {"notes.jpg": b"no picture"})
+        tab.until("document.querySelectorAll('.photo:not(.is-open)').length === 3")
+        tab.run("document.querySelector('.acts button').click();")
+        tab.until("document.querySelector('.why img')?.complete")
+        tab.screenshot(Path(__file__).with_name("serve.png"))
+        tab.close()
+
+
 def main() -> None:
-    """Draw, extract, tune, explain, and take a picture of the page."""
+    """Draw, extract, tune, explain, and take pictures of the pages."""
     with tempfile.TemporaryDirectory() as folder:
         photos, page = Path(folder) / "photos", Path(folder) / "report.html"
         draw_folder(photos, COUNT, (224, 224))
@@ -60,6 +79,7 @@ def main() -> None:
         ffe.extract(photos, Path(folder) / "features.h5")
         ffe.tune(Path(folder) / "features.h5", Path(folder) / "model.ffe", heads=["svm", "logistic"], trials=12, report=page)
         explain(Path(folder) / "model.ffe", Path(folder))
+        serve(Path(folder) / "model.ffe", Path(folder))
         page.write_text(page.read_text("utf-8").replace("</head>", STYLE, 1), "utf-8")
         browser = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
         subprocess.run(

@@ -63,13 +63,16 @@
 
   // The server's answer, asked again while it is busy or wants a token; {error} holds a sentence where there is none.
   const answer = async (path, photo, sent) => {
+    const tell = (words) => photo && (photo.words.textContent = words);
     for (let tries = 1; ; tries++) {
       const used = token;
       const found = await ask(path, photo, sent);
       if (found.status === 401) {
+        tell("It waits for the token.");
         if (used === token) await askForToken();
       } else if (found.status === 503 && tries < TRIES) {
-        await wait(found.after);
+        tell("The server is busy, and is asked again.");
+        await wait(found.after * (1 + Math.random() / 2)); // not all at once again
       } else if (found.status === 0) {
         return { error: "No answer came: the server has stopped, or the file has changed. Give the photo again." };
       } else if (found.status !== 200) {
@@ -80,6 +83,21 @@
       }
     }
   };
+
+  const asked = answer("model").then((model) => {
+    if (model.error) {
+      get("model").textContent = model.error;
+      return;
+    }
+    threshold = model.threshold;
+    const few = model.classes.length <= 6;
+    get("model").textContent = `The model tells ${few ? new Intl.ListFormat("en").format(model.classes) : counted(model.classes.length, "class", "classes")} apart.`
+      + (model.accuracy === null ? "" : ` It was right on ${percent(model.accuracy)} of photos that it had not seen.`)
+      + (threshold ? ` Below ${percent(threshold)} it says that it is not sure.` : "");
+    get("classes").hidden = few;
+    get("classes").firstElementChild.textContent = "Which?";
+    get("classes").lastElementChild.textContent = model.classes.join(", ");
+  });
 
   const bar = ([name, share]) => {
     const fill = make("i");
@@ -199,6 +217,7 @@
       else photo.meter.removeAttribute("value");
       photo.words.textContent = share < 1 ? `Sending, ${Math.round(100 * share)}\u202f%` : "The model is looking.";
     });
+    await asked; // for the threshold
     if (!photo.gone.aborted) show(photo, found);
     running--;
     tally();
@@ -275,20 +294,5 @@
   lens.addEventListener("close", () => {
     for (const track of film.srcObject.getTracks()) track.stop();
     film.srcObject = null;
-  });
-
-  answer("model").then((model) => {
-    if (model.error) {
-      get("model").textContent = model.error;
-      return;
-    }
-    threshold = model.threshold;
-    const few = model.classes.length <= 6;
-    get("model").textContent = `The model tells ${few ? new Intl.ListFormat("en").format(model.classes) : counted(model.classes.length, "class", "classes")} apart.`
-      + (model.accuracy === null ? "" : ` It was right on ${percent(model.accuracy)} of photos that it had not seen.`)
-      + (threshold ? ` Below ${percent(threshold)} it says that it is not sure.` : "");
-    get("classes").hidden = few;
-    get("classes").firstElementChild.textContent = "Which?";
-    get("classes").lastElementChild.textContent = model.classes.join(", ");
   });
 })();
