@@ -91,8 +91,9 @@
     }
     threshold = model.threshold;
     const few = model.classes.length <= 6;
-    get("model").textContent = `The model tells ${few ? new Intl.ListFormat("en").format(model.classes) : counted(model.classes.length, "class", "classes")} apart.`
-      + (model.accuracy === null ? "" : ` It was right on ${percent(model.accuracy)} of photos that it had not seen.`)
+    const classes = few ? new Intl.ListFormat("en").format(model.classes) : counted(model.classes.length, "class", "classes");
+    get("model").textContent = `The model tells ${classes} apart.`
+      + (model.accuracy === null ? "" : ` It was right on ${model.accuracy === 1 ? "all" : percent(model.accuracy)} of the photos that it was tested on.`)
       + (threshold ? ` Below ${percent(threshold)} it says that it is not sure.` : "");
     get("classes").hidden = few;
     get("classes").firstElementChild.textContent = "Which?";
