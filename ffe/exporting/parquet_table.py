@@ -21,7 +21,8 @@ def write(table: FeatureTable, file: BinaryIO) -> None:
         ],
         metadata={ABOUT: table.about_json()},
     )
-    with parquet.ParquetWriter(file, schema, compression="zstd", use_dictionary=["label", "split", "group"]) as writer:
+    options = {"compression": "zstd", "use_dictionary": ["label", "split", "group"], "write_page_checksum": True}
+    with parquet.ParquetWriter(file, schema, **options) as writer:
         for rows in table.slices():
             columns = [
                 pyarrow.array([text or None for text in column[rows]], pyarrow.string()) for column in table.texts.values()

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from ffe.base.arrays import empty_array
 from ffe.base.feature_layout import FeatureLayout
-from ffe.base.file_access import first_bytes, is_zip
+from ffe.base.file_access import first_bytes, is_zip, unopened
 from ffe.base.openvino_ir import map_member
-from ffe.errors import SpecError, StoreError, missing, one_line
+from ffe.errors import SpecError, StoreError, is_unwritten, missing, one_line, unwritten
 from ffe.exporting.feature_table import ABOUT, FEATURES, TEXTS, VERSION
 from ffe.exporting.npz_table import ABOUT_MEMBER
 from ffe.specs import ExtractSpec, ViewsSpec
@@ -47,8 +48,8 @@ def is_table(path: Path) -> bool:
 def open_features(path: str | os.PathLike[str]) -> Iterator[FeatureStore]:
     """Open a feature file; or a table of ``ffe export``, Parquet or npz, as the feature file that it was made from.
 
-    Rows may be fewer than there were, in another order, and have other labels, splits and groups. The features of a table are
-    written to a temporary file, block by block, and memory stays flat.
+    Rows may be fewer than there were, in another order, and have other labels, splits and groups. The features are written to
+    a temporary feature file; those of Parquet are held on the way, on the disk where memory is short.
 
     Raises:
         StoreError: see ``FeatureStore``; or the table says nothing of ffe, is damaged, or holds int8 features, whose backbone
@@ -67,11 +68,13 @@ def open_features(path: str | os.PathLike[str]) -> Iterator[FeatureStore]:
         made = Path(folder) / "features.h5"
         log.info("reading the table '%s' into a temporary feature file", file)
         try:
-            _write(made, *read(file, Path(folder)))
-        except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-            raise StoreError(
-                f"The table '{file}' is damaged, or lacks what it had ({one_line(error)}); export it again."
-            ) from error
+            _write(made, *read(file))
+        except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # pyarrow has others, without a number
+                temporary = unwritten(made, error, "temporary feature file")
+                raise StoreError(temporary if is_unwritten(error) else unopened(file, error)) from error
+            why = one_line(error)
+            raise StoreError(f"The table '{file}' is damaged, or lacks what it had ({why}); export it again.") from error
         with FeatureStore(made) as store:
             store.path = file
             yield store
@@ -85,12 +88,14 @@ def _names(path: Path) -> list[str]:
         return []
 
 
-def _about(path: Path, text: bytes | None) -> dict[str, Any]:
-    if text is None:
-        raise StoreError(
-            f"'{path}' does not say which network made its features, as tables of 'ffe export' do; "
-            "give one of those, or a feature file."
-        )
+def _foreign(path: Path) -> StoreError:
+    return StoreError(
+        f"'{path}' does not say which network made its features, as tables of 'ffe export' do; "
+        "give one of those, or a feature file."
+    )
+
+
+def _about(path: Path, text: bytes) -> dict[str, Any]:
     about: dict[str, Any] = json.loads(text)
     if about["version"] != VERSION:
         raise StoreError(f"'{path}' was written by a later version of ffe ({about['ffe_version']}); install that version.")
@@ -99,9 +104,16 @@ def _about(path: Path, text: bytes | None) -> dict[str, Any]:
     return about
 
 
-def _npz(path: Path, folder: Path) -> Table:
+def _npz(path: Path) -> Table:
     """Return what a file says, and its columns by name, which stay in it until they are read."""
-    about = _about(path, map_member(path, ABOUT_MEMBER).tobytes() if ABOUT_MEMBER in _names(path) else None)
+    with zipfile.ZipFile(path) as archive:
+        if ABOUT_MEMBER not in archive.namelist():
+            raise _foreign(path)
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):  # it may be larger than it seems
+            raise ValueError("it is compressed")
+        if (broken := archive.testzip()) is not None:
+            raise ValueError(f"its member {broken} is not as it was written")
+        about = _about(path, archive.read(ABOUT_MEMBER))
     columns = {}
     for name in (*_SMALL, FEATURES):
         member = map_member(path, f"{name}.npy")
@@ -112,16 +124,18 @@ def _npz(path: Path, folder: Path) -> Table:
     return about, columns
 
 
-def _parquet(path: Path, folder: Path) -> Table:
-    """Return what a file says, and its columns by name; features go to a file of their own."""
+def _parquet(path: Path) -> Table:
+    """Return what a file says, and its columns by name."""
     from pyarrow import ArrowException, parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
-            about = _about(path, (file.schema_arrow.metadata or {}).get(ABOUT.encode()))
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            if ABOUT.encode() not in (file.schema_arrow.metadata or {}):
+                raise _foreign(path)
+            about = _about(path, file.schema_arrow.metadata[ABOUT.encode()])
             columns = {name: file.read([name])[name].to_numpy() for name in _SMALL}
             shape = file.metadata.num_rows, file.schema_arrow.field(FEATURES).type.list_size
-            columns[FEATURES] = np.memmap(folder / FEATURES, about["spec"]["dtype"], "w+", shape=shape)
+            columns[FEATURES] = empty_array(shape, np.dtype(about["spec"]["dtype"]).type)
             start = 0
             for batch in file.iter_batches(max(1, _BLOCK_VALUES // shape[1]), columns=[FEATURES]):
                 end = start + len(batch)

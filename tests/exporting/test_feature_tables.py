@@ -22,6 +22,7 @@ from click.testing import CliRunner, Result
 
 from ffe.base.digests import bytes_digest
 from ffe.base.feature_layout import FeatureLayout, Part
+from ffe.base.file_stat import NO_STAMP
 from ffe.base.text import bytes_text
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
@@ -266,6 +267,25 @@ def test_tables_that_cannot_be_read_say_why(features: Path, tmp_path: Path) -> N
     np.savez(tmp_path / "foreign.npz", features=np.zeros((3, 4)), label=np.zeros(3))
     with pytest.raises(FfeError, match=r"'.*foreign\.npz' does not say which network made its features"):
         train(tmp_path / "foreign.npz", head="logistic")
+
+
+@pytest.mark.parametrize("name", ["parquet", "npz"])
+def test_a_damaged_byte_is_found_or_changes_nothing(features: Path, tmp_path: Path, name: str) -> None:
+    place = tmp_path / f"a.{name}"
+    data = export_features(features, place).output.read_bytes()
+    said: list[str] = []
+    with FeatureStore(features) as store:
+        rows, values = [replace(row, stat=NO_STAMP) for row in store.rows()], store.features()
+        for at in np.random.default_rng(0).integers(4, len(data), 60).tolist():
+            place.write_bytes(data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :])
+            try:
+                with open_features(place) as table:
+                    assert (table.rows(), table.class_names, table.spec) == (rows, store.class_names, store.spec), at
+                    assert np.array_equal(table.features(), values), at
+            except FfeError as error:
+                said.append(str(error))
+    assert len(said) >= 30
+    assert all(str(place) in text for text in said)
 
 
 @pytest.mark.parametrize("name", READERS)
