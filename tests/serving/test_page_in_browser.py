@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ import pytest
 
 from ffe.commands.tune import train
 from ffe.explaining.overlay import AGAINST, FOR
+from ffe.extraction.run import extract
+from ffe.images.drawings import draw_folder
 from ffe.predictor import Prediction
 from tests.chromium import CHROMIUM, WEAK, Tab, drop
 from tests.serving.served import Served, png, served
@@ -19,6 +22,7 @@ from tests.serving.served import Served, png, served
 TEMPLATES = Path(__file__).resolve().parents[2] / "ffe" / "serving" / "templates"
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 WIDTHS = [360, 1280]
+DOG = "<i>dog"
 TEXT = b"this is no picture"
 TOKEN = "a-token-of-a-test"
 
@@ -26,11 +30,14 @@ in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 
 @pytest.fixture(scope="module")
-def model(fake_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that is not always sure."""
-    path = tmp_path_factory.mktemp("served") / "model.ffe"
-    train(fake_store, path, head="logistic", reject=0.6)
-    return path
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is not always sure, of a class that is called as if it were a part of a page."""
+    folder = tmp_path_factory.mktemp("served")
+    draw_folder(folder / "photos", 20, (48, 48))
+    (folder / "photos" / "dog").rename(folder / "photos" / DOG)
+    extract(folder / "photos", folder / "features.h5", backbone="fake")
+    train(folder / "features.h5", folder / "model.ffe", head="logistic", reject=0.6)
+    return folder / "model.ffe"
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +81,9 @@ def answered(tab: Tab, count: int) -> list[str]:
 def photos(server: Served) -> dict[str, bytes]:
     """A photo of which the model is sure, one of which it is not, and none at all, by their names."""
     several = [png(kind, number) for number in range(30) for kind in ("cat", "dog")]
-    sure = [one.sure for one in server.worker.predict([("", photo) for photo in several]).result()]
-    return {"sure.png": several[sure.index(True)], "odd ä&<b>.png": several[sure.index(False)], "x.jpg": TEXT}
+    said = [(one.label == DOG, one.sure) for one in server.worker.predict([("", photo) for photo in several]).result()]
+    sure, odd = (several[said.index((True, is_sure))] for is_sure in (True, False))
+    return {"sure.png": sure, "odd ä&<b>.png": odd, "x.jpg": TEXT}
 
 
 @in_browser
@@ -91,16 +99,18 @@ def test_photos_are_dropped_and_answered(tab: Tab, server: Served, photos: dict[
             assert f"Cannot be read: {said['error']}" in card
             continue
         best = said["probabilities"][said["label"]]
-        assert f"{said['label']} {100 * best:.1f} %" in card
-        assert ("Not sure, perhaps" in card) == (not said["sure"]) == (best < 0.6)
+        assert said["label"] == DOG
+        assert (f"{name} {DOG} " if said["sure"] else f"{name} Not sure, perhaps {DOG} ") in card
+        assert f"{DOG} {100 * best:.1f} %" in card
+        assert said["sure"] == (best >= 0.6)
         assert card.endswith(f"Why {said['label']}? Remove")
     assert "the model answers from 60.0 % on" in cards[1]
     assert tab.run("return document.getElementById('tally').innerText;").startswith("3 photos, all answered.")
-    assert tab.run("return document.getElementById('model').innerText;").startswith("The model tells cat and dog apart.")
+    assert tab.run("return document.getElementById('model').innerText;").startswith(f"The model tells {DOG} and cat apart.")
     assert len(tab.run("return [...document.getElementById('said').children].map((p) => p.textContent);")) == 3
-    assert tab.run("return [...document.querySelectorAll('.seen')].map((e) => e.firstChild.naturalWidth ?? e.innerText);") == [
-        *(48, 48, "no preview")
-    ]
+    tab.until("document.querySelectorAll('.seen:not(:empty)').length === 3")
+    previews = tab.run("return [...document.querySelectorAll('.seen')].map((e) => e.firstChild.width ?? e.innerText);")
+    assert previews == [48, 48, "no preview"]
     wide = "[...document.querySelectorAll('body *')].filter((e) => !e.closest('.hidden, [hidden], dialog, input')"
     assert tab.run(f"return {wide} && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML);") == []
     assert tab.run("return document.documentElement.scrollWidth;") == width
@@ -173,22 +183,39 @@ def test_a_photo_of_the_camera_and_one_of_the_clipboard(tab: Tab, server: Served
     tab.until("!document.getElementById('camera').hidden")
     tab.run("document.getElementById('camera').click();")
     tab.until("document.querySelector('video').videoWidth > 0")
+    tab.run("window.track = document.querySelector('video').srcObject.getTracks()[0];")
     tab.run("document.getElementById('shoot').click();")
     assert answered(tab, 1)[0].startswith("camera 1.jpg")
-    assert tab.run("return document.querySelector('video').srcObject;") is None  # it is switched off
+    assert tab.run("return track.readyState;") == "ended"  # the camera is switched off
     drop(tab, {"image.png": photos["sure.png"]}, "ClipboardEvent", "paste", "clipboardData")
     assert [card.split()[0] for card in answered(tab, 2)] == ["image.png", "camera"]
     tab.run("document.getElementById('clear').click();")
     assert answered(tab, 0) == []
 
 
+@contextlib.contextmanager
+def before_the_page(tab: Tab, code: str) -> Iterator[None]:
+    """Run code before the scripts of the pages that are opened."""
+    number = tab.call("Page.addScriptToEvaluateOnNewDocument", source=code)["identifier"]
+    yield
+    tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=number)
+
+
+@in_browser
+def test_an_answer_waits_for_the_threshold(tab: Tab, server: Served, photos: dict[str, bytes]) -> None:
+    late = "const send = XMLHttpRequest.prototype.send; XMLHttpRequest.prototype.send = function (body)"
+    with before_the_page(tab, f"{late} {{ setTimeout(() => send.call(this, body), body ? 0 : 300); }};"):
+        tab.open(url(server), 360)
+    drop(tab, {"odd.png": photos["odd ä&<b>.png"]})
+    assert "the model answers from 60.0 % on" in answered(tab, 1)[0]
+
+
 @in_browser
 def test_where_there_is_no_camera_none_is_offered(tab: Tab, server: Served) -> None:
     none = "async () => { window.asked = true; return []; }"
     nothing = f"if (window.MediaDevices) MediaDevices.prototype.enumerateDevices = {none};"
-    script = tab.call("Page.addScriptToEvaluateOnNewDocument", source=nothing)["identifier"]
-    tab.open(url(server), 360)
-    tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+    with before_the_page(tab, nothing):
+        tab.open(url(server), 360)
     assert tab.run("return window.asked && document.getElementById('camera').hidden;")
 
 

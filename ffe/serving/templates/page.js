@@ -4,6 +4,7 @@
   const AT_ONCE = 4; // photos on their way; more would wait in the server's queue instead of here
   const TRIES = 30; // of a photo while the server is busy
   const SHOWN = 5; // classes of an answer
+  const PREVIEW = 416; // pixels of its longer side
   const get = (id) => document.getElementById(id);
   const list = get("photos");
   const waiting = [];
@@ -174,15 +175,26 @@
     tally();
   };
 
-  const preview = (file) => {
-    const url = URL.createObjectURL(file);
-    const picture = make("img", { src: url, alt: `Your photo ${file.name}`, decoding: "async" });
-    picture.addEventListener("load", () => URL.revokeObjectURL(url));
-    picture.addEventListener("error", () => {
+  // Previews are drawn small, one after the other: a photo of a telephone takes 50 MB where it is shown itself.
+  let drawn = Promise.resolve();
+  const preview = ({ file, gone }) => {
+    const seen = make("div", { className: "seen" });
+    drawn = drawn.then(async () => {
+      if (gone.aborted) return;
+      const url = URL.createObjectURL(file), image = make("img", { src: url });
+      try {
+        await image.decode();
+        const scale = Math.min(1, PREVIEW / Math.max(image.naturalWidth, image.naturalHeight));
+        const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.ceil(side * scale));
+        const small = make("canvas", { width, height, role: "img", ariaLabel: `Your photo ${file.name}` });
+        small.getContext("2d").drawImage(image, 0, 0, width, height);
+        seen.append(small);
+      } catch {
+        seen.append("no preview");
+      }
       URL.revokeObjectURL(url);
-      picture.replaceWith("no preview");
     });
-    return make("div", { className: "seen" }, picture);
+    return seen;
   };
 
   const show = (photo, found) => {
@@ -233,7 +245,7 @@
       const photo = { file, gone: leave.signal, stop: () => leave.abort(), meter, words };
       photo.told = make("div", {}, meter, words, make("p", { className: "acts" }, removeButton(photo)));
       const told = make("div", {}, make("h2", { className: "file", textContent: file.name }), photo.told);
-      photo.card = make("li", { className: "photo is-open" }, preview(file), told);
+      photo.card = make("li", { className: "photo is-open" }, preview(photo), told);
       photo.card.photo = photo;
       return photo;
     });
