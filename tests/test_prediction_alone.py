@@ -257,6 +257,8 @@ def _check_server(command: list[str], photo: Path, **options: Any) -> None:
             address = f"http://127.0.0.1:{port[1]}"
             with urllib.request.urlopen(f"{address}/health", timeout=20) as answer:
                 assert answer.status == 200
+            with urllib.request.urlopen(f"{address}/", timeout=20) as answer:  # its template is installed too
+                assert b"<html" in answer.read()
             request = urllib.request.Request(f"{address}/predict", photo.read_bytes(), {"Authorization": f"Bearer {TOKEN}"})
             with urllib.request.urlopen(request, timeout=20) as answer:
                 assert b'"label"' in answer.read()
