@@ -8,8 +8,6 @@ server, with the same two and a file that is none.
 """
 
 import contextlib
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,14 +23,6 @@ from tests.serving.served import png, served
 
 COUNT = 100
 MISLABELLED = [("cat", 7), ("cat", 42), ("cat", 88), ("dog", 3), ("dog", 30), ("dog", 66)]
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--hide-scrollbars",
-    "--window-size=1080,700",
-    "--force-device-scale-factor=1.5",
-]
 STYLE = """<style>
 body { padding: 1.25rem 1.5rem; } h1, header nav, .facts, section > p { display: none; }
 .headline { margin: 0; } main { display: grid; grid-template-columns: 23rem 1fr; gap: 0 2.5rem; }
@@ -55,17 +45,16 @@ def explain(model: Path, folder: Path) -> None:
     both.save(Path(__file__).with_name("explain.png"), optimize=True)
 
 
-def serve(model: Path, folder: Path) -> None:
+def serve(model: Path, tab: Tab) -> None:
     """Drop two new drawings and a text on the page of the server, and ask why of the first."""
+    files = {f"{kind}.png": png(kind, 500, (224, 224)) for kind in KINDS} | {"notes.jpg": b"no picture"}
     with served(model) as server:
-        tab = Tab(folder / "browser")
         tab.open(f"http://127.0.0.1:{server.port}/", 860, 400)
-        drop(tab, {f"{kind}.png": png(kind, 500, (224, 224)) for kind in KINDS} | {"notes.jpg": b"no picture"})
-        tab.until("document.querySelectorAll('.photo:not(.is-open)').length === 3")
+        drop(tab, files)
+        tab.until("document.querySelectorAll('.photo:not(.is-open) .seen:not(:empty)').length === 3")
         tab.run("document.querySelector('.acts button').click();")
         tab.until("document.querySelector('.why img')?.complete")
         tab.screenshot(Path(__file__).with_name("serve.png"))
-        tab.close()
 
 
 def main() -> None:
@@ -79,13 +68,12 @@ def main() -> None:
         ffe.extract(photos, Path(folder) / "features.h5")
         ffe.tune(Path(folder) / "features.h5", Path(folder) / "model.ffe", heads=["svm", "logistic"], trials=12, report=page)
         explain(Path(folder) / "model.ffe", Path(folder))
-        serve(Path(folder) / "model.ffe", Path(folder))
         page.write_text(page.read_text("utf-8").replace("</head>", STYLE, 1), "utf-8")
-        browser = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
-        subprocess.run(
-            [browser, *FLAGS, f"--screenshot={Path(__file__).with_name('report.png')}", page.as_uri()],
-            check=True,
-        )
+        tab = Tab(Path(folder) / "browser")
+        tab.open(page.as_uri(), 1080, 700, 1.5)
+        tab.screenshot(Path(__file__).with_name("report.png"), whole=False)
+        serve(Path(folder) / "model.ffe", tab)
+        tab.close()
 
 
 if __name__ == "__main__":
