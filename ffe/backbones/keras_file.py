@@ -10,7 +10,6 @@ from typing import Any
 
 from ffe.backbones.file_network import PictureInput, check_layers, picture_input, several_outputs, wrong_size
 from ffe.backbones.keras_convert import convert_keras
-from ffe.backbones.network_parts import has_class_token
 from ffe.backbones.registry import layers_of
 from ffe.backbones.safe_load import check_keras_file, load_model
 from ffe.errors import BackboneError, one_line
@@ -76,6 +75,4 @@ def read_keras(path: Path, backbone: BackboneSpec, size: tuple[int, int]) -> Any
         sized = keras.Model(pictures, model(pictures))
     except Exception as error:  # Keras raises many kinds where a picture is too small
         raise wrong_size(path, size, error) from error
-    converted = convert_keras(sized, backbone.name, f"a file of another kind: {_ANOTHER_EXPORT}")
-    converted.set_rt_info(str(has_class_token(weight.name for weight in model.weights)), "has_class_token")
-    return converted
+    return convert_keras(sized, backbone.name, f"a file of another kind: {_ANOTHER_EXPORT}")

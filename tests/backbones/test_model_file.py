@@ -194,6 +194,7 @@ def test_a_token_is_the_class_token_only_where_that_is_told(
     assert [record.getMessage() for record in caplog.records] == [said] * warned
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor")
 @pytest.mark.parametrize(("name", "class_token"), [("test_vit", True), ("test_vit2", False)])
 @pytest.mark.parametrize("kind", ["m.onnx", "m.xml"])
 def test_an_export_of_a_transformer_is_read_as_the_transformer_itself(
