@@ -32,16 +32,18 @@ class Output:
 
 
 def class_tokens(names: Iterable[str]) -> int:
-    """Return how many class tokens a network has, by the names of its parameters, such as ``vit.cls_token``."""
-    return sum(name.rpartition(".")[2] in _CLASS_TOKENS for name in names)
+    """Return how many class tokens a network has, by the names of its parameters, such as ``vit.cls_token``, ``cls_token_1``."""
+    return sum(_last(name) in _CLASS_TOKENS for name in names)
 
 
 def has_class_token(names: Iterable[str]) -> bool | None:
     """Return whether a network has a class token, by the names of its parameters; None where those do not say."""
-    names = list(names)
-    if class_tokens(names):
-        return True
-    return False if any(name.rpartition(".")[2] in _REGISTERS for name in names) else None
+    found = {_last(name) for name in names}
+    return True if found & _CLASS_TOKENS else False if found & _REGISTERS else None
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2].rstrip("_0123456789")
 
 
 def input_axes(shape: Sequence[int | None]) -> tuple[InputAxes, int] | None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ffe.backbones.file_metadata import CROP_MODES
-from ffe.backbones.network_parts import class_tokens
+from ffe.backbones.network_parts import has_class_token
 from ffe.backbones.registry import Network, Wish, layers_of
 from ffe.backbones.torch_convert import (
     TorchModel,
@@ -116,14 +116,14 @@ def _build(name: str, config: Mapping[str, Any], size: tuple[int, int], **option
             raise _wrong_size(name, config, size, error) from error
         raise
     prefix = getattr(module, "num_prefix_tokens", None)
-    has_class_token = class_tokens(parameter for parameter, _ in module.named_parameters()) > 0
+    told = has_class_token(parameter for parameter, _ in module.named_parameters())
     return TorchModel(
         name,
         module,
         module.forward_features,
         module,
         prefix=prefix,
-        class_token=has_class_token or (None if prefix is None else False),
+        class_token=False if told is None and prefix is not None else told,
         grids="NHWC" if getattr(module, "output_fmt", "NCHW") == "NHWC" else "NCHW",
     )
 

@@ -14,10 +14,10 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from ffe.backbones.network_parts import InputAxes, part_of, warn_of_tokens
+from ffe.backbones.network_parts import InputAxes, Output, part_of, warn_of_tokens
 from ffe.backbones.registry import Network
 from ffe.base.digests import bytes_digest, canonical_json
-from ffe.base.feature_layout import FeatureLayout
+from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.base.file_stat import read_note, write_note
 from ffe.base.openvino_ir import import_openvino
 from ffe.base.system import cache_root, library_version
@@ -106,11 +106,14 @@ def _network(model: TorchModel, network: Any, values: Sequence[np.ndarray], size
     """Return a network whose outputs are like ``values``, the batch included, for pictures of (height, width)."""
     found = []
     for value in values:
-        output = part_of(value.shape[1:], size, model.grids, model.prefix, model.class_token)
+        shape = value.shape[1:]
+        output = part_of(shape, size, model.grids, model.prefix, model.class_token)
+        if output is None and len(shape) == 2:  # what covers no picture, such as the states of a part, stands in a column
+            output = Output("NTC", Part(shape[0], 1, shape[1]))
         if output is None:
             raise BackboneError(
-                f"The backbone '{model.name}' gives an output of {'x'.join(map(str, value.shape[1:]))} there, which is no "
-                "vector, no grid and no tokens that cover the picture; name another --layer."
+                f"The backbone '{model.name}' gives an output of {'x'.join(map(str, shape))} there, which is no vector, "
+                "no tokens and no grid that covers the picture; name another --layer."
             )
         found.append(output)
     warn_of_tokens(found, f"the backbone '{model.name}'")

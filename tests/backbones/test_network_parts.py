@@ -60,6 +60,7 @@ def test_a_grid_has_the_shape_of_the_picture(shape: tuple[int, ...], axes: str, 
 def test_a_class_token_is_known_by_its_name() -> None:
     assert class_tokens(["cls_token", "vit.embeddings.distillation_token", "cls_token_norm.weight", "head.weight"]) == 2
     assert has_class_token(["self.cls_token", "self.reg_token"]) is True
+    assert has_class_token(["cls_token_0", "cls_token1"]) is True
     assert has_class_token(["blocks.0.weight", "reg_token"]) is False
     assert has_class_token(["blocks.0.weight", "Constant_12"]) is None
 

@@ -13,6 +13,7 @@ import pytest
 from ffe.backbones.registry import source_of
 from ffe.backbones.torch_convert import TorchModel, as_it_is, remembered, to_network
 from ffe.backbones.weights import Weights, needed_file
+from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.errors import BackboneError, WeightsError
 from ffe.specs import BackboneSpec
 
@@ -66,6 +67,35 @@ def test_a_file_that_is_needed_again_is_named() -> None:
         "The backbone 'hf:owner/model' came as a weights file, which is needed again; "
         "pass the weights file with --weights FILE.safetensors."
     )
+
+
+def test_what_covers_no_picture_stands_in_a_column_and_a_larger_grid_is_refused() -> None:
+    model = model_of(torch.nn.Conv2d(4, 30, 1), torch.nn.Flatten(2))  # 30 channels of 64 states
+    assert as_it_is(model, (), (8, 8)).layout == FeatureLayout((Part(30, 1, 64),))
+    larger = model_of(torch.nn.Upsample(scale_factor=2))
+    with pytest.raises(BackboneError) as error:
+        as_it_is(larger, (), (8, 8))
+    assert str(error.value) == (
+        "The backbone 'timm:small' gives an output of 4x16x16 there, which is no vector, no tokens and no grid that covers the "
+        "picture; name another --layer."
+    )
+
+
+def test_a_class_token_that_is_not_told_is_not_taken(caplog: pytest.LogCaptureFixture) -> None:
+    class Tokens(torch.nn.Module):
+        def forward(self, grid: Any) -> Any:
+            cells = grid.flatten(2).transpose(1, 2)
+            return torch.cat([cells.mean(1, keepdim=True), cells], 1)
+
+    model = model_of(torch.nn.AvgPool2d(4), Tokens())
+    caplog.set_level("WARNING", "ffe")
+    assert as_it_is(model, (), (16, 24)).layout == FeatureLayout((Part(4, 6, 4, 1, False),))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the backbone 'timm:small' puts 1 token before its grid, and nothing says whether the first is a class token: none is "
+        "taken for it, so no head looks at it"
+    ]
+    assert as_it_is(replace(model, class_token=True), (), (16, 24)).layout == FeatureLayout((Part(4, 6, 4, 1),))
+    assert len(caplog.records) == 1
 
 
 def test_a_failure_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
