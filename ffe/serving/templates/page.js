@@ -97,7 +97,7 @@
       + (model.accuracy === null ? "" : ` It was right on ${model.accuracy === 1 ? "all" : percent(model.accuracy)} of the photos that it was tested on.`)
       + (threshold ? ` Below ${percent(threshold)} it says that it is not sure.` : "");
     get("classes").hidden = few;
-    get("classes").firstElementChild.textContent = "Which?";
+    get("classes").firstElementChild.textContent = "Which classes?";
     get("classes").lastElementChild.textContent = model.classes.join(", ");
   });
 
