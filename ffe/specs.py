@@ -106,7 +106,7 @@ class PreprocessSpec(Spec):
     def __post_init__(self) -> None:
         size = tuple(self.size) if isinstance(self.size, (tuple, list)) else ()
         if len(size) != 2 or not all(isinstance(n, int) and 0 < n <= 8192 for n in size):
-            raise SpecError(f"size is {self.size!r}, but must be two whole numbers from 1 to 8192.")
+            raise SpecError(f"size is {_shown(self.size, 'x')}, but must be two whole numbers from 1 to 8192.")
         object.__setattr__(self, "size", size)
         self._check_choices(mode=PreprocessMode, decode=Decode, interpolation=Interpolation)
         for name, usual in (("resize", "stretch"), ("crop", 1), ("channels", "rgb")):
@@ -145,7 +145,8 @@ class PreprocessSpec(Spec):
             numbers = tuple(value) if isinstance(value, (tuple, list)) else ()
             if len(numbers) != count or not all(map(_is_number, numbers)) or (name == "std" and min(numbers) <= 0):
                 above = " above 0" if name == "std" else ""
-                raise SpecError(f"{name} is {value!r}, but must be {counted(count, 'number')}{above}, one for each channel.")
+                shown = _shown(value, ",")
+                raise SpecError(f"{name} is {shown}, but must be {counted(count, 'number')}{above}, one for each channel.")
             object.__setattr__(self, name, tuple(map(_float, numbers)))
 
 
@@ -208,6 +209,10 @@ class ViewsSpec(Spec):
 MOST_VIEWS = 1000
 
 _AUGMENT_RANGES = {"zoom": (0.1, 10), "crop": (0.01, 1), "ratio": (0.1, 10), "brightness": (0, 10), "contrast": (0, 10)}
+
+
+def _shown(value: Any, between: str) -> str:
+    return between.join(map(str, value)) if isinstance(value, (tuple, list)) else repr(value)
 
 
 def _is_number(value: Any) -> bool:
@@ -400,19 +405,29 @@ def spec_differences(stored: ExtractSpec, asked: ExtractSpec, words: tuple[str, 
 
     def short(name: str, value: Any) -> str:
         if name.endswith("sha256"):
-            return value[:12]
+            return "none" if value is None else value[:12]
         if name == _KIND:
             return _KINDS.get(value, value)
+        if value is None:
+            return _UNSAID.get(name, "none")
         return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
     a, b = flat(stored.to_json()), flat(asked.to_json())
     return [
-        f"{k}: {words[0]} {short(k, a.get(k, 'none'))}, {words[1]} {short(k, b.get(k, 'none'))}"
+        f"{k}: {words[0]} {short(k, a.get(k))}, {words[1]} {short(k, b.get(k))}"
         for k in {**a, **b}
         if a.get(k) != b.get(k) and not (k == f"{_KIND}_sha256" and a.get(_KIND) != b.get(_KIND))
     ]
 
 
+# what None stands for, of fields that do not call it none
+_UNSAID = {
+    "backbone.layer": "the last",
+    "preprocess.resize": "stretch",
+    "preprocess.crop": "1",
+    "preprocess.channels": "rgb",
+    "preprocess.placement": "timm",
+}
 _KIND = "backbone.weights"
 _KINDS = {
     "file": "weights from a file",

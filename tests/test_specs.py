@@ -80,7 +80,7 @@ def test_zero_has_no_sign() -> None:
         (replace(SPEC, dtype="float16"), "dtype: stored float32, asked float16"),
         (replace(SPEC, precision="mixed_float16"), "precision: stored float32, asked mixed_float16"),
         (replace(SPEC, backbone=replace(SPEC.backbone, name="vgg16")), "backbone.name: stored vgg19, asked vgg16"),
-        (replace(SPEC, backbone=replace(SPEC.backbone, layer=None)), "backbone.layer: stored block5_pool, asked None"),
+        (replace(SPEC, backbone=replace(SPEC.backbone, layer=None)), "backbone.layer: stored block5_pool, asked the last"),
         (
             replace(SPEC, backbone=replace(SPEC.backbone, weights_sha256="b" * 64)),
             "backbone.weights_sha256: stored aaaaaaaaaaaa, asked bbbbbbbbbbbb",
@@ -101,10 +101,10 @@ def test_every_field_counts_and_is_named(changed: ExtractSpec, difference: str) 
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: PreprocessSpec((0, 5), "tf"), r"size is \(0, 5\), but must be two whole numbers from 1 to 8192"),
-        (lambda: PreprocessSpec((5, 8193), "tf"), r"size is \(5, 8193\), but must be two whole numbers"),
-        (lambda: PreprocessSpec((5,), "tf"), r"size is \(5,\), but must be two whole numbers"),  # type: ignore[arg-type]
-        (lambda: PreprocessSpec((1.5, 2), "tf"), r"size is \(1\.5, 2\), but must be two whole numbers"),  # type: ignore[arg-type]
+        (lambda: PreprocessSpec((0, 5), "tf"), r"size is 0x5, but must be two whole numbers from 1 to 8192"),
+        (lambda: PreprocessSpec((5, 8193), "tf"), r"size is 5x8193, but must be two whole numbers"),
+        (lambda: PreprocessSpec((5,), "tf"), r"size is 5, but must be two whole numbers"),  # type: ignore[arg-type]
+        (lambda: PreprocessSpec((1.5, 2), "tf"), r"size is 1\.5x2, but must be two whole numbers"),  # type: ignore[arg-type]
         (lambda: PreprocessSpec((5, 5), "vgg"), "mode is 'vgg', but must be one of caffe, tf, torch, none"),  # type: ignore[arg-type]
         (
             lambda: PreprocessSpec((5, 5), "tf", interpolation="cubic"),

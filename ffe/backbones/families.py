@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+from ffe.backbones.torch_convert import remembered
 from ffe.backbones.torch_library import import_library
 from ffe.backbones.torch_weights import FILES as WEIGHTS_FILES
 from ffe.backbones.torch_weights import hub_file
 
+log = logging.getLogger("ffe")
+
 TIMM = "timm:"
+PAGES = "https://huggingface.co/timm/"
 # licences that ask more than to be named, by the word that timm has for them
 LICENCES = {
     "dinov3-license": (
@@ -20,7 +28,25 @@ LICENCES = {
     ),
     "cc-by-nc-4.0": "cc-by-nc-4.0 forbids commercial use: https://creativecommons.org/licenses/by-nc/4.0/",
     "fair-noncommercial-research-license": "fair-noncommercial-research-license forbids commercial use.",
+    "gemma": (
+        "gemma is Google's own licence: commercial use is allowed, some uses are excluded, and whoever passes on the weights or "
+        "what derives from them does so under the same terms: https://ai.google.dev/gemma/terms"
+    ),
+    "apple-amlr": "apple-amlr, Apple's licence for models of its research, allows research alone, and no commercial use.",
 }
+_FREE = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")  # which ask no more than to be named
+
+
+def licence_texts(licences: Iterable[str]) -> list[str]:
+    """Return a sentence on each licence, by timm's words, that asks more than to be named, or of which that is not known."""
+    asks = []
+    for licence in dict.fromkeys(licences):
+        if licence in LICENCES:
+            asks.append(LICENCES[licence])
+        elif licence not in _FREE:
+            what = f"{licence} is a licence of its own" if licence not in {"", "unknown"} else "Of some the licence is not known"
+            asks.append(f"{what}: before you use or pass on such weights, read what the model's page says, {PAGES}NAME.")
+    return list(dict.fromkeys(asks))
 
 
 @dataclass(frozen=True)
@@ -62,13 +88,20 @@ def search_timm(word: str) -> list[Listed]:
     Raises:
         BackboneError: timm is not installed, or does not work here.
     """
-    timm = import_library(f"{TIMM}{word}", "timm")
     found = []
-    for model in timm.list_pretrained(f"*{word}*"):
-        config: dict[str, Any] = timm.models.get_pretrained_cfg(model).to_dict()
-        repository = config.get("hf_hub_id")
-        file = hub_file(model, repository, WEIGHTS_FILES, download=False)[0] if repository else None
-        height, width = config["input_size"][1:]
-        licence = config.get("license") or ""
-        found.append(Listed(f"{TIMM}{model}", (height, width), licence, None if file is None else str(file)))
+    for model, (height, width), licence, repository in remembered("timm", {"listed": 1}, partial(_list_timm, word))["models"]:
+        if fnmatchcase(model, f"*{word}*"):
+            file = hub_file(model, repository, WEIGHTS_FILES, download=False)[0] if repository else None
+            found.append(Listed(f"{TIMM}{model}", (height, width), licence, None if file is None else str(file)))
     return found
+
+
+def _list_timm(word: str) -> dict[str, Any]:
+    """Return of each model with pretrained weights name, size, licence and repository, as timm says without building it."""
+    log.info("asking timm, which takes some seconds to load; the list is kept for the next time")
+    timm = import_library(f"{TIMM}{word}", "timm")
+    models = []
+    for model in timm.list_pretrained():
+        config: dict[str, Any] = timm.models.get_pretrained_cfg(model).to_dict()
+        models.append([model, list(config["input_size"][1:]), config.get("license") or "", config.get("hf_hub_id")])
+    return {"models": models}

@@ -159,7 +159,7 @@ def preprocess_of(path: Path, found: PictureInput, metadata: Mapping[str, Any], 
         example = " ".join(f"{name} {value}" for name, value in missing)
         raise BackboneError(
             f"The file '{path}' does not say how its network wants pictures: name {what}, for example {example} "
-            "(mean and deviation are of values from 0 to 1)."
+            "(mean and deviation are of values from 0 to 1), or write it into the file's metadata, as 'ffe bakeoff' wants it."
         )
     if said["mode"] != "normalize":
         said = {name: value for name, value in said.items() if name not in {"mean", "std"}}

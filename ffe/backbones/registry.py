@@ -78,8 +78,13 @@ def check_of_keras(name: str, so: str) -> None:
 
 
 def layers_of(layer: str | None) -> tuple[str, ...]:
-    """Return the names of the layers of a spec, in their order; none = the last. A BackboneError says that one is named twice."""
-    names = () if layer is None else tuple(name.strip() for name in layer.split(","))
+    """Return the names of the layers of a spec, in their order; none = the last.
+
+    A BackboneError says that one is named twice, or none where a comma stands.
+    """
+    names = tuple(name.strip() for name in layer.split(",")) if layer else ()
+    if not all(names):
+        raise BackboneError(f"There is a comma too many in --layer {layer}; write {','.join(filter(None, names)) or 'a name'}.")
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise BackboneError(f"The layer '{twice[0]}' is named twice; name each once.")
     return names

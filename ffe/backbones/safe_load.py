@@ -82,6 +82,8 @@ def check_keras_file(path: Path, instead: str = _AGAIN) -> None:
             check_contents(file, names_of_datasets(file, _DEPTH), size=len(weights))
     except Exception as error:  # zipfile, json and h5py raise all sorts on damaged files
         text = str(error) if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError) else one_line(error)
+        if isinstance(error, zipfile.BadZipFile):
+            text = "it is damaged, or no file that Keras 3 saved"
         raise BackboneError(f"The saved backbone cannot be used: {text}; {instead}.") from error
 
 

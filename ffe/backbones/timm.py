@@ -98,7 +98,7 @@ def _config(name: str) -> dict[str, Any]:
         known = [*timm.list_pretrained(f"{architecture}.*"), *timm.list_models(), *timm.list_pretrained()]
         near = did_you_mean(model, known).replace("'", "'timm:", 1)
         raise BackboneError(
-            f"timm has no model '{model}'; https://huggingface.co/timm lists them, and timm.list_pretrained() does.{near}"
+            f"timm has no model '{model}'; 'ffe backbones timm:WORD' lists those with a WORD in their names.{near}"
         )
     return dict(config.to_dict())
 

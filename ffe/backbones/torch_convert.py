@@ -26,6 +26,7 @@ from ffe.specs import Interpolation, PreprocessSpec
 
 TOLERANCE = 1e-3  # of the largest feature: how far a converted network may be from the one that it was made of
 
+_TOO_SMALL = "Kernel after dilation has size"  # what OpenVINO says then, and PyTorch takes as it is
 _RECIPE = 2  # goes up when the facts in the notes come to be other ones
 
 
@@ -148,7 +149,7 @@ def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) 
 
     Raises:
         EngineError: OpenVINO cannot convert it, or what it made of it gives other features.
-        BackboneError: it gives another answer each time.
+        BackboneError: pictures of the size are too small for it, or it gives another answer each time.
         WeightsError: it gives no numbers, or nothing.
     """
     import torch
@@ -163,6 +164,11 @@ def to_network(model: TorchModel, layers: Sequence[str], size: tuple[int, int]) 
             compiled = ov.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32})
             found = list(compiled(images.numpy()).values())
         except Exception as error:  # OpenVINO raises many kinds where it does not know an operation
+            if _TOO_SMALL in str(error):
+                raise BackboneError(
+                    f"The backbone '{model.name}' cannot take pictures of {size[0]}x{size[1]} pixels: less is left of them "
+                    "inside than it pools; give a larger --size."
+                ) from error
             raise EngineError(
                 f"OpenVINO cannot convert the backbone '{model.name}' ({one_line(error)}); choose another backbone."
             ) from error

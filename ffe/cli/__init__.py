@@ -30,7 +30,7 @@ INTERRUPTED = 130
 BROKEN = 70  # EX_SOFTWARE: an error of ours
 
 _LONGEST_MESSAGE = 4000
-_ARGUMENTS = "ffe.arguments"
+ARGUMENTS = "ffe.arguments"
 
 _AFTER_INTERRUPTION = {
     **dict.fromkeys(("extract", "tune"), "; run the same command again to go on"),
@@ -78,7 +78,7 @@ class _Commands(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_ARGUMENTS] = tuple(args)
+        ctx.meta[ARGUMENTS] = tuple(args)
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -93,7 +93,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.NoSuchOption as error:
-            for path in ctx.meta[_ARGUMENTS]:
+            for path in ctx.meta[ARGUMENTS]:
                 if path.startswith(error.option_name) and os.path.lexists(path):
                     raise click.UsageError(f"'{path}' begins with a dash, as options do; write './{path}'.", error.ctx) from error
             raise

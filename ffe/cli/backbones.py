@@ -10,7 +10,7 @@ import click
 
 from ffe.base.text import bytes_text
 from ffe.cli.options import json_option
-from ffe.cli.show import print_json
+from ffe.cli.show import note, print_json
 
 if TYPE_CHECKING:
     from ffe.backbones.catalog import Backbone
@@ -31,7 +31,7 @@ def command(word: str, as_json: bool) -> None:
     """
     from ffe.backbones.catalog import CATALOG, DEFAULT
     from ffe.backbones.families import FAMILIES, LICENCES
-    from ffe.extraction.throughput_log import measured
+    from ffe.extraction.throughput_log import LEAST_IMAGES, measured
 
     word = word.lower()  # as all names are
     rows = [_of_catalogue(row) for row in CATALOG.values() if word in row.name]
@@ -43,6 +43,8 @@ def command(word: str, as_json: bool) -> None:
         click.echo(_catalogue_text(rows))
     if others:
         click.echo(("\n" if rows else "") + _timm_text(others))
+    if any(row["images_per_second"] is None for row in (*rows, *others)):
+        note(f"the rate comes from 'ffe extract': it is empty until {LEAST_IMAGES} photos or more went through here")
     if word:
         return
     from ffe.wording.results import table
@@ -153,7 +155,7 @@ def _catalogue_text(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _timm_text(rows: Sequence[dict[str, Any]]) -> str:
-    from ffe.backbones.families import LICENCES
+    from ffe.backbones.families import licence_texts
     from ffe.wording.results import table
 
     cells = [
@@ -167,7 +169,7 @@ def _timm_text(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
     ]
     text = table(("name", "size", "rate", "licence", "here"), cells, right=(1, 2), columns=None)
-    asks = [fill(LICENCES[licence], 100) for licence in dict.fromkeys(row["licence"] for row in rows) if licence in LICENCES]
+    asks = [fill(text, 100) for text in licence_texts(row["licence"] for row in rows)]
     return "\n\n".join([text, *asks])
 
 

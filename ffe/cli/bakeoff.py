@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from ffe.cli import DONE_BUT_SKIPPED, INTERRUPTED, REFUSED
+from ffe.cli import DONE_BUT_SKIPPED
 from ffe.cli import options as shared
 from ffe.cli.progress import ExtractProgress, TrialNotes
-from ffe.cli.show import note, print_json
+from ffe.cli.show import show_comparison
 
 
 @click.command(short_help="Find which backbone to take for one's photos.")
@@ -45,23 +45,11 @@ def command(source: str, output: str | None, as_json: bool, **options: Any) -> N
     it with the backbones that are done. Leaves with code 1 if one has no result.
     """
     from ffe.commands.bakeoff import bakeoff
+    from ffe.wording.bakeoff_text import bakeoff_text
 
     with ExtractProgress() as progress:
         result = bakeoff(source, output, progress=progress, on_trials=TrialNotes(), **options)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        from ffe.wording.bakeoff_text import bakeoff_text
-
-        click.echo(bakeoff_text(result.to_json()))
-    if result.take:
-        note(f"its model: {result.backbone(result.take).model}")
-    if options["report"] is not None:
-        note(f"the page is in '{options['report']}'")
-    if result.interrupted:
-        click.echo("ffe: interrupted; what was computed is kept for the same command", err=True)
-        sys.exit(INTERRUPTED)
-    if not result.best:
-        sys.exit(REFUSED)
+    model = f"its model: {result.backbone(result.take).model}" if result.take else ""
+    show_comparison(result, bakeoff_text, options["report"], as_json=as_json, more=model)
     if any(one.reason for one in result.backbones):
         sys.exit(DONE_BUT_SKIPPED)

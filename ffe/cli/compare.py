@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from ffe.backbones.catalog import DEFAULT
-from ffe.cli import INTERRUPTED, REFUSED
 from ffe.cli import options as shared
 from ffe.cli.progress import ExtractProgress, TrialNotes
-from ffe.cli.show import note, print_json
+from ffe.cli.show import show_comparison
 from ffe.cli.training import EpochProgress
 from ffe.images.augment_text import COMPARE
 
@@ -65,22 +63,11 @@ def command(source: str, output: str, as_json: bool, budget: float | None, **opt
     comparison is quick. Ctrl-C ends it with the roads that are done.
     """
     from ffe.commands.compare import compare
+    from ffe.wording.compare_text import compare_text
 
     if budget is not None and options["seconds"] is not None:
         raise click.UsageError("--seconds is the earlier name of --budget; give one of them.")
     options["seconds"] = budget if options["seconds"] is None else options["seconds"]
     with ExtractProgress() as progress, EpochProgress() as view:
         result = compare(source, output, progress=progress, on_trials=TrialNotes(), **view.callbacks, **options)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        from ffe.wording.compare_text import compare_text
-
-        click.echo(compare_text(result.to_json()))
-    if options["report"] is not None:
-        note(f"the page is in '{options['report']}'")
-    if result.interrupted:
-        click.echo("ffe: interrupted; what was computed is kept for the same command", err=True)
-        sys.exit(INTERRUPTED)
-    if not result.best:
-        sys.exit(REFUSED)
+    show_comparison(result, compare_text, options["report"], as_json=as_json)

@@ -85,7 +85,12 @@ def _spec_lines(spec: Any) -> list[tuple[str, str]]:
     from ffe.wording.input_text import input_text
 
     model = "" if spec.quantized_sha256 is None else f", model {spec.quantized_sha256[:12]}"
-    return [("input", input_text(spec.preprocess)), ("precision", spec.precision + model)]
+    numbers = [(name, getattr(spec.preprocess, name)) for name in ("mean", "std")]
+    return [
+        ("input", input_text(spec.preprocess)),
+        *((name, ",".join(f"{number:g}" for number in values)) for name, values in numbers if values is not None),
+        ("precision", spec.precision + model),
+    ]
 
 
 def _weights_text(spec: Any) -> str:

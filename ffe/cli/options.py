@@ -11,9 +11,11 @@ from typing import Any, get_args
 import click
 
 from ffe.backbones.trained import is_model_file
+from ffe.cli import ARGUMENTS
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.specs import Channels, Interpolation, Resize
 
+_LEAST_PERCENT = 5  # what a number without its sign means
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -27,7 +29,7 @@ class Share(click.FloatRange):
         except click.BadParameter as error:
             try:
                 number = float(str(value).strip().removesuffix("%"))
-                if number == 1 and "%" not in str(value):  # the whole, which is out of range
+                if number < _LEAST_PERCENT and "%" not in str(value):  # rather the whole, or a factor
                     raise error
                 share = float(super().convert(number / 100, param, ctx))
             except (ValueError, click.BadParameter):
@@ -123,12 +125,23 @@ def _channel_numbers(ctx: click.Context, parameter: click.Parameter, value: str 
     """Turn ``0.485,0.456,0.406`` into numbers."""
     if value is None:
         return None
+    given = ctx.meta.get(ARGUMENTS, ())
+    for i in range(len(given) - 2):
+        if given[i] in parameter.opts and given[i + 1] == value and _is_number(value) and _is_number(given[i + 2]):
+            raise click.BadParameter("write the numbers with commas and without spaces between them, such as 0.485,0.456,0.406.")
     try:
         return tuple(float(part) for part in value.split(","))
     except ValueError:
         raise click.BadParameter(
             f"'{value}' is no list of numbers; write one for each channel, such as 0.485,0.456,0.406."
         ) from None
+
+
+def _is_number(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        float(text)
+        return True
+    return False
 
 
 def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

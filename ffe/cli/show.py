@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffe.base.text import bytes_text, counted, duration_text
+from ffe.cli import INTERRUPTED, REFUSED
 
 if TYPE_CHECKING:
     from ffe.engines.quantize import Fidelity
@@ -32,6 +35,26 @@ def print_json(value: Any) -> None:
     """Print one JSON object on one line; bytes of names that are not UTF-8 as ``\\udce9``, so that they can be read back."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     click.echo(text.encode("utf-8", "backslashreplace").decode())  # of a lone surrogate this is just what JSON writes
+
+
+def show_comparison(result: Any, text: Callable[[Any], str], report: str | None, *, as_json: bool, more: str = "") -> None:
+    """Print what a comparison of several ways came to, and leave with the code for an interruption, or for no result.
+
+    ``result``: a ``CompareResult`` or ``BakeoffResult``; ``text``: makes text of its JSON; ``more``: a note on it.
+    """
+    if as_json:
+        print_json(result.to_json())
+    else:
+        click.echo(text(result.to_json()))
+    if more:
+        note(more)
+    if report is not None:
+        note(f"the page is in '{report}'")
+    if result.interrupted:
+        click.echo("ffe: interrupted; what was computed is kept for the same command", err=True)
+        sys.exit(INTERRUPTED)
+    if not result.best:
+        sys.exit(REFUSED)
 
 
 def stages_text(stages: Stages) -> str:

@@ -28,7 +28,7 @@ from ffe.errors import BackboneError, BundleError, FfeError, SpecError, WeightsE
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.stage_times import Progress, no_progress
-from ffe.extraction.throughput_log import remembered
+from ffe.extraction.throughput_log import LEAST_IMAGES, remembered
 from ffe.specs import ExtractSpec, spec_digest
 from ffe.splits.holdout import TEST
 from ffe.store.journal_records import has_rows
@@ -152,7 +152,7 @@ class BakeoffRunner:
     def _no_time(self, needed: float, left: float) -> str:
         need = f"need about {duration_text(max(needed, 1.0))} more, and" if needed else "have not begun:"
         return (
-            f"its features {need} {duration_text(max(left, 0.0))} of the {self.options.seconds:g} seconds are left for features; "
+            f"its features {need} {duration_text(max(left, 0.0))} of {self.options.seconds:g} s are left for features; "
             "what was computed is kept, so run the same command again, or give more with --seconds"
         )
 
@@ -185,7 +185,7 @@ class BakeoffRunner:
                 entrant.remember(extract_seconds=entrant.note.get("extract_seconds", 0.0) + spent)
         entrant.reused = begun and done.computed < done.images
         if done.computed and (2 * done.computed >= done.images or "rate" not in entrant.note):
-            entrant.remember(rate=done.images_per_second)
+            entrant.remember(rate=done.images_per_second, rate_images=done.computed)
 
     def read(self, entrant: Entrant, listing: Path, progress: Callable[[Progress], None] = no_progress) -> ExtractSummary:
         """Bring the feature file of a backbone up to date with the list of images."""
@@ -233,8 +233,8 @@ class BakeoffRunner:
         clock, seconds = self.options.clock, self.options.seconds
         if clock.is_over:
             entrant.reason = (
-                f"no time left for its search: the {seconds:g} seconds were over before its turn; its features are kept, so run "
-                "the same command again, or give more with --seconds"
+                f"no time left for its search: all {seconds:g} s were over before its turn; its features are kept, so "
+                "run the same command again, or give more with --seconds"
             )
             return equal
         turn = (seconds - clock.elapsed) / waiting
@@ -276,10 +276,14 @@ class BakeoffRunner:
         probabilities = answers_of(bundle.head(), manifest.temperature, features, tested)
         with FeatureStore(features) as store:
             dims = store.dims
+        rate, rough = entrant.note.get("rate"), entrant.note.get("rate_images", LEAST_IMAGES) < LEAST_IMAGES
+        if (rate is None or rough) and (measured := remembered(entrant.spec, "auto")[1]) is not None:
+            rate, rough = measured, False
         return Contestant(
             entrant.name,
             evaluation=evaluate_probabilities(probabilities, assigned.labels(TEST), classes, groups=assigned.together(TEST)),
-            images_per_second=entrant.note.get("rate") or remembered(entrant.spec, "auto")[1],
+            images_per_second=rate,
+            rate_is_rough=rough,
             features=dims,
             bytes_per_photo=dims * (2 if entrant.spec.dtype == "float16" else 4),
             size=entrant.spec.preprocess.size,

@@ -249,7 +249,7 @@ def _search(options: TuneOptions, problem: Problem, finished: TrialStore) -> lis
         afterwards=lambda best: later * best.fit_seconds,
     )
     if untried := [name for name in spec.heads if name not in {trial.head for trial in found}]:
-        log.warning("the time was over before %s could be tried; give more with --budget", listed(untried, "or"))
+        log.warning("the time was over before %s could be tried; give it more time", listed(untried, "or"))
     together = None if spec.ensemble < 2 else best_ensemble(problem, spec, found)
     if spec.ensemble >= 2 and together is None:
         log.info("no average of up to %d heads scores higher than the best alone, so there is no ensemble", spec.ensemble)

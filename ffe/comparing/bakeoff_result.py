@@ -23,6 +23,7 @@ class Contestant:
     reason: str = ""  # why there is no result; empty = there is one. What is unknown then is None
     evaluation: Evaluation | None = None  # scores on the test images
     images_per_second: float | None = None  # of the extraction, decoding included, on this machine; None = not known
+    rate_is_rough: bool = False  # whether few images were timed, of which beginning took a share: it is at least so high
     features: int | None = None  # values that are stored of a photo
     bytes_per_photo: int | None = None  # that they take in the feature file
     size: tuple[int, int] | None = None  # (height, width) of the input in pixels

@@ -251,5 +251,6 @@ def _on_openvino(spec: ExtractSpec, model: IrModel, batch_size: int | None) -> E
 
     engine = OpenVinoEngine(model, batch_size or BATCH_SIZE)
     if engine.size != spec.preprocess.size:
-        raise EngineError(f"The backbone takes pictures of {engine.size}, not of {spec.preprocess.size} pixels; make it again.")
+        own, wanted = ("x".join(map(str, size)) for size in (engine.size, spec.preprocess.size))
+        raise EngineError(f"The backbone takes pictures of {own}, not of {wanted} pixels; make it again.")
     return engine

@@ -14,7 +14,7 @@ from ffe.base.system import cache_root, cores
 from ffe.engines.model_cache import model_key
 from ffe.specs import ExtractSpec
 
-_LEAST_IMAGES = 100  # fewer tell little about a rate
+LEAST_IMAGES = 100  # fewer tell little about a rate: beginning takes too large a share
 
 
 def remembered(spec: ExtractSpec, engine: str, *, views: bool = False) -> tuple[FeatureLayout | None, float | None]:
@@ -36,7 +36,7 @@ def remember(spec: ExtractSpec, engine: str, layout: FeatureLayout, images: int,
     """Keep what a run of so many images showed: the layout, and images a second unless there were but a few."""
     content = read_note(_note(spec))
     rates = content["rates"] if isinstance(content.get("rates"), dict) else {}
-    if images >= _LEAST_IMAGES:
+    if images >= LEAST_IMAGES:
         rates = {**rates, _here(spec, engine, views): round(rate, 3)}
     known = {"grid": layout.to_json(), "rates": rates, "name": spec.backbone.name, "size": list(spec.preprocess.size)}
     if known != content:

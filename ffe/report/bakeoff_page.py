@@ -8,12 +8,12 @@ from typing import Any
 from markupsafe import Markup
 
 from ffe._version import __version__
-from ffe.base.text import counted, duration, of_a_hundred, percent, span
+from ffe.base.text import counted, duration, percent
 from ffe.comparing.bakeoff_result import BakeoffResult
 from ffe.report.charts import Axis, Line, bar, line_chart
 from ffe.report.html import document
 from ffe.report.thumbnails import Album
-from ffe.report.values import photos_fact, title_of
+from ffe.report.values import headline_of, photos_fact, title_of
 from ffe.wording.bakeoff_text import advice, cells_of, frontier_text, notes, rate_text, rows_text, verdict
 
 _FRONTIER, _BEATEN = 0, 5  # colours
@@ -38,7 +38,7 @@ def bakeoff_page(result: BakeoffResult, source: str) -> str:
     }
     context = {
         "page": {"title": f"{title_of(result.classes)}: backbones compared", "facts": facts, "made": made},
-        "headline": None if take is None else _headline(take),
+        "headline": None if take is None else headline_of(take["name"], take["evaluation"]),
         "rows": [_row(one, record) for one in [*done, *(one for one in record["backbones"] if one["reason"])]],
         "sentences": [text for text in (advice(record), verdict(record)) if text],
         "frontier": frontier_text(record),
@@ -46,12 +46,6 @@ def bakeoff_page(result: BakeoffResult, source: str) -> str:
         "chart": _chart(done, result),
     }
     return document("bakeoff.html", context, Album())
-
-
-def _headline(one: Mapping[str, Any]) -> dict[str, str]:
-    accuracy, interval = one["evaluation"]["accuracy"], one["evaluation"]["intervals"]["accuracy"]
-    words = of_a_hundred(accuracy, interval, one["evaluation"]["n"])
-    return {"name": one["name"], "accuracy": percent(accuracy), "interval": span(interval), "words": words}
 
 
 def _row(one: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import numpy as np
 from markupsafe import Markup
 
 from ffe._version import __version__
-from ffe.base.text import counted, duration, of_a_hundred, percent, span
+from ffe.base.text import counted, duration, percent
 from ffe.comparing.compare_result import CompareResult
 from ffe.dataset.assign_sides import ImageSplit
 from ffe.report.charts import COLOURS, Axis, Line, bar, line_chart
 from ffe.report.html import document
 from ffe.report.thumbnails import Album
-from ffe.report.values import photos_fact, title_of
+from ffe.report.values import headline_of, photos_fact, title_of
 from ffe.splits.holdout import TEST
 from ffe.wording.compare_text import advice, agreement_rows, cells_of, meaning, note, rows_text, verdict
 
@@ -44,7 +44,7 @@ def compare_page(result: CompareResult, assigned: ImageSplit, source: str) -> st
     }
     context = {
         "page": {"title": f"{title_of(result.classes)}: roads compared", "facts": facts, "made": made},
-        "headline": None if best is None else _headline(best["name"], best["evaluation"]),
+        "headline": None if best is None else headline_of(best["name"], best["evaluation"]),
         "roads": [_row(road, result.best, colours[road["name"]]) for road in record["roads"]],
         "sentences": [text for text in (verdict(record), advice(record)) if text],
         "notes": " ".join(text for text in (rows_text(record), note(record)) if text),
@@ -67,12 +67,6 @@ def compare_page(result: CompareResult, assigned: ImageSplit, source: str) -> st
         ],
     }
     return document("compare.html", context, album)
-
-
-def _headline(name: str, test: Mapping[str, Any]) -> dict[str, str]:
-    accuracy, interval = test["accuracy"], test["intervals"]["accuracy"]
-    words = of_a_hundred(accuracy, interval, test["n"])
-    return {"name": name, "accuracy": percent(accuracy), "interval": span(interval), "words": words}
 
 
 def _row(road: Mapping[str, Any], best: str, colour: int) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def write_report(
             "backbone": backbones_text(file.spec for file in used),
             "photos": photos_fact(result.rows),
             **({} if result.views is None else {"views": trained_views_text(result.views.to_json())}),
-            "features": f"{problem.features.shape[1]:,} of each photo ({rows.main.layout})",
+            "features": f"{problem.features.shape[1]:,} of each photo ({'; '.join(str(file.layout) for file in files)})",
             **({} if len(files) == 1 else {"feature files": _looked_at(rows, result)}),
             "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
             "validation": result.validation,

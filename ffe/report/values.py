@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ffe.base.text import counted, listed
+from ffe.base.text import counted, listed, of_a_hundred, percent, span
 from ffe.dataset.table import ImageTable
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.learning_curve import LearningCurve
@@ -93,6 +93,13 @@ def title_of(class_names: Sequence[str]) -> str:
     """Return ``cat or dog``; for many classes, or long names, how many they are."""
     title = listed(class_names, "or")
     return title if len(title) <= _LONGEST_TITLE else counted(len(class_names), "class", "classes")
+
+
+def headline_of(name: str, test: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the head of a page says of the best of several: its name, and its scores on the test images as text."""
+    accuracy, interval = test["accuracy"], test["intervals"]["accuracy"]
+    words = of_a_hundred(accuracy, interval, test["n"])
+    return {"name": name, "accuracy": percent(accuracy), "interval": span(interval), "words": words}
 
 
 def photos_fact(rows: Mapping[str, int]) -> str:

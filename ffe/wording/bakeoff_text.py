@@ -18,9 +18,9 @@ def bakeoff_text(record: Mapping[str, Any]) -> str:
     done = sorted((one for one in record["backbones"] if not one["reason"]), key=_order)
     rows = [tuple(cells_of(one, record)[title] for title in TITLES) for one in done]
     parts = [table(TITLES, rows, right=[i for i, title in enumerate(TITLES) if title not in _LEFT])] if rows else []
-    parts += [f"{one['name']}: {one['reason']}" for one in record["backbones"] if one["reason"]]
-    parts += filter(None, (rows_text(record), verdict(record), frontier_text(record), notes(record), advice(record)))
-    return "\n\n".join(parts)
+    parts.append("\n".join(f"{one['name']}: {one['reason']}" for one in record["backbones"] if one["reason"]))
+    parts += (rows_text(record), verdict(record), frontier_text(record), notes(record), advice(record))
+    return "\n\n".join(filter(None, parts))
 
 
 def _order(one: Mapping[str, Any]) -> tuple[float, float]:
@@ -37,7 +37,7 @@ def cells_of(one: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str
         "accuracy": share_text(one["evaluation"]["accuracy"]),
         "95 %": "" if interval is None else " to ".join(share_text(end).removesuffix(" %") for end in interval),
         "behind": "" if one["comparison"] is None else behind(one["comparison"]),
-        "photos/s": rate_text(one["images_per_second"]),
+        "photos/s": "≥" * one["rate_is_rough"] + rate_text(one["images_per_second"]),
         "a photo": bytes_text(one["bytes_per_photo"]),
         "model": bytes_text(one["model_bytes"]),
         "time": (f"{seconds:.0f} s" if seconds < 1000 else duration(seconds).replace(THIN, " ")) + more,
@@ -130,6 +130,8 @@ def notes(record: Mapping[str, Any]) -> str:
     )
     if any(one["reused"] or one["searched_before"] for one in record["backbones"]):
         text += " +: features or models of an earlier run were taken; the time is what they took then."
+    if any(one["rate_is_rough"] for one in record["backbones"]):
+        text += " ≥: few photos were timed, and to begin takes a share of so short a time; the rate is that or higher."
     trials = [one["trials"] for one in record["backbones"] if not one["reason"]]
     if 2 * min(trials) < max(trials):
         fewest, most = min(trials), counted(max(trials), "trial")

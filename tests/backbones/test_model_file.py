@@ -416,7 +416,8 @@ def test_metadata_of_an_ir_do_too_and_what_the_user_names_wins(tmp_path: Path) -
         make_spec(str(path))
     assert str(error.value) == (
         f"The file '{path}' does not say how its network wants pictures: name --size, for example --size 224 "
-        "(mean and deviation are of values from 0 to 1)."
+        "(mean and deviation are of values from 0 to 1), "
+        "or write it into the file's metadata, as 'ffe bakeoff' wants it."
     )
     preprocess = make_spec(str(path), (24, 40))[0].preprocess
     assert (preprocess.size, preprocess.mean, preprocess.std) == ((24, 40), (0,) * 3, (1,) * 3)
@@ -463,7 +464,7 @@ def test_what_metadata_say_wrongly_names_the_file_and_the_option(tmp_path: Path)
     path = write_onnx(tmp_path / "m.onnx", relu, metadata={"crop": "224", "mean": "0.5,0.5", "std": "0.5"})
     for changes, sentence in (
         ({}, "crop is 224.0, but must be a share from 0.01 to 1; name --crop."),
-        ({"crop": 0.9}, "mean is (0.5, 0.5), but must be 3 numbers, one for each channel; name --mean."),
+        ({"crop": 0.9}, "mean is 0.5,0.5, but must be 3 numbers, one for each channel; name --mean."),
     ):
         with pytest.raises(BackboneError) as error:
             make_spec(str(path), changes=changes)
@@ -480,7 +481,8 @@ def test_what_nobody_says_is_asked_for(tmp_path: Path) -> None:
         make_spec(str(path))
     assert str(error.value) == (
         f"The file '{path}' does not say how its network wants pictures: name --mean, --std and --size, for example "
-        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --size 224 (mean and deviation are of values from 0 to 1)."
+        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --size 224 (mean and deviation are of values from 0 to 1), "
+        "or write it into the file's metadata, as 'ffe bakeoff' wants it."
     )
 
 

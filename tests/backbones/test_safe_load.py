@@ -154,7 +154,7 @@ def _objects(saved: Path, path: Path) -> None:
         (_many_names, "'0/0/0/0/0/0/0/0/0/0/1' is in it under another name too"),
         (_objects, "its texts are stored as ffe never stored them"),
         (lambda saved, path: path.write_bytes(saved.read_bytes()[:-500]), ""),
-        (lambda saved, path: path.write_bytes(b"no zip"), ""),
+        (lambda saved, path: path.write_bytes(b"no zip"), "it is damaged, or no file that Keras 3 saved; make the model again."),
     ],
 )
 def test_a_file_that_is_more_or_less_than_a_backbone(

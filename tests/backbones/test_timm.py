@@ -140,6 +140,9 @@ def test_names_of_layers_are_read_once() -> None:
     assert (spaced.backbone.layer, spaced) == ("blocks.1,blocks.0", plain)
     with pytest.raises(BackboneError, match=r"^The layer 'blocks.1' is named twice; name each once.$"):
         make_spec(SMALL, 64, "random", "blocks.1, blocks.1")
+    for layer, names in (("blocks.1,", "blocks.1"), (",blocks.1,,norm", "blocks.1,norm"), (",", "a name")):
+        with pytest.raises(BackboneError, match=rf"^There is a comma too many in --layer {layer}; write {names}\.$"):
+            make_spec(SMALL, 64, "random", layer)
 
 
 def test_layers_lie_side_by_side() -> None:
@@ -156,7 +159,11 @@ def test_layers_lie_side_by_side() -> None:
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
-        (Wish("timm:resnet81"), r"timm has no model 'resnet81'; .* Did you mean 'timm:resnet18'\?"),
+        (
+            Wish("timm:resnet81"),
+            r"^timm has no model 'resnet81'; 'ffe backbones timm:WORD' lists those with a WORD in their names\. "
+            r"Did you mean 'timm:resnet18'\?$",
+        ),
         (Wish("timm:resnet18.a9_in1k"), r"timm has no model 'resnet18.a9_in1k'; .* Did you mean 'timm:resnet18.a._in1k'\?"),
         (Wish("timm:hf-hub:timm/resnet18.a1_in1k"), "timm has no model 'hf-hub:timm/resnet18.a1_in1k'"),
         (
@@ -183,6 +190,16 @@ def test_layers_lie_side_by_side() -> None:
 def test_what_cannot_be_had_is_said(wish: Wish, said: str) -> None:
     with pytest.raises(BackboneError, match=said):
         source.resolve(replace(wish, weights="random"))
+
+
+def test_a_size_that_pytorch_takes_and_openvino_does_not_is_refused_in_a_sentence() -> None:
+    spec, weights = make_spec("timm:resnet10t", 8, "random")
+    with pytest.raises(BackboneError) as caught:
+        float_model(spec, weights)
+    assert str(caught.value) == (
+        "The backbone 'timm:resnet10t' cannot take pictures of 8x8 pixels: less is left of them inside than it pools; "
+        "give a larger --size."
+    )
 
 
 def test_from_photos_to_answers_as_with_other_backbones(pictures: Path, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_one_that_fails_leaves_with_1_and_all_with_3(pictures: Path, tmp_path: P
     none = run(pictures, "-o", tmp_path / "o", "--backbones", "vgg19,vgg16")
     assert none.exit_code == 3
     assert none.stdout.endswith("No backbone has a result.\n")
+    assert [line.partition(":")[0] for line in none.stdout.splitlines()] == ["vgg19", "vgg16", "", "No backbone has a result."]
 
 
 def test_an_interruption_leaves_with_130(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

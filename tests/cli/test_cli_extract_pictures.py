@@ -75,10 +75,10 @@ def test_it_goes_on_as_it_began(photos: Path, features: Path) -> None:
     ("options", "difference"),
     [
         (("--crop", "0.8"), "preprocess.crop: stored 0.9, asked 0.8"),
-        (("--crop", "1"), "preprocess.crop: stored 0.9, asked none"),
-        (("--resize", "stretch"), "preprocess.resize: stored shortest, asked none"),
+        (("--crop", "1"), "preprocess.crop: stored 0.9, asked 1"),
+        (("--resize", "stretch"), "preprocess.resize: stored shortest, asked stretch"),
         (("--interpolation", "bicubic"), "preprocess.interpolation: stored lanczos, asked bicubic"),
-        (("--channels", "rgb"), "preprocess.channels: stored bgr, asked none"),
+        (("--channels", "rgb"), "preprocess.channels: stored bgr, asked rgb"),
         (("--mean", "0.4,0.5,0.5"), "preprocess.mean: stored 0.4x0.5x0.6, asked 0.4x0.5x0.5"),
     ],
 )
@@ -93,7 +93,9 @@ def test_something_else_is_refused(
 
 def test_it_is_said_in_words(features: Path) -> None:
     expected = "64x64, made to cover 71x71, the middle cut out, lanczos, standardised by its own mean and deviation, BGR, decoded"
-    assert expected in " ".join(ffe("info", features).output.split())
+    told = " ".join(ffe("info", features).output.split())
+    assert expected in told
+    assert " mean 0.4,0.5,0.6 std 0.2,0.3,0.4 precision " in told
 
 
 def test_it_is_the_same_at_prediction(photos: Path, features: Path, tmp_path: Path) -> None:
@@ -138,6 +140,8 @@ def test_a_backbone_of_keras_has_its_own_way(photos: Path, fake_bundle: Path, fa
             ("--mean", "123.7,116.8,103.9"),
             "mean is 123.7,116.8,103.9, but must be of values from 0 to 1; divide by 255 what is of bytes.",
         ),
+        (("--mean", "0.485", "0.456", "0.406"), "write the numbers with commas and without spaces between them, such as 0.485,"),
+        (("--crop", "2"), "'--crop': 2.0 is not in the range 0.01<=x<=1."),
         (("--std", "nan,1,1"), "std is nan,1.0,1.0, but must be of values from 0 to 1;"),
         (("--crop", "87.5"), "'87.5' is a percentage, but a share is wanted; write 0.875."),
         (("--resize", "fit"), "'fit' is not one of 'stretch', 'shortest', 'longest'."),
@@ -152,4 +156,4 @@ def test_values_that_make_no_sense(photos: Path, tmp_path: Path, options: tuple[
 def test_a_number_for_each_channel(photos: Path, tmp_path: Path) -> None:
     result = ffe("extract", photos, "-o", tmp_path / "f.h5", *SMALL, "--mean", "0.5,0.5")
     assert result.exit_code == 3
-    assert "mean is (0.5, 0.5), but must be 3 numbers, one for each channel." in result.output
+    assert "mean is 0.5,0.5, but must be 3 numbers, one for each channel." in result.output

@@ -105,7 +105,8 @@ def test_mean_and_deviation_are_asked_for_and_given(place: Path) -> None:
     assert (asked.exit_code, asked.stderr) == (
         3,
         "ffe: The file 'm.xml' does not say how its network wants pictures: name --mean and --std, for example "
-        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (mean and deviation are of values from 0 to 1).\n",
+        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (mean and deviation are of values from 0 to 1), "
+        "or write it into the file's metadata, as 'ffe bakeoff' wants it.\n",
     )
     assert run(*extract, "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5").exit_code == 0
 

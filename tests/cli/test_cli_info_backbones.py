@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ffe.backbones.catalog import CATALOG, DEFAULT
+from ffe.backbones.families import licence_texts
 from ffe.backbones.keras_build import build
 from ffe.backbones.resolve import make_spec
 from ffe.base.feature_layout import FeatureLayout, Part
@@ -223,16 +224,34 @@ def test_timm_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     small = rows["timm:vit_small_patch16_dinov3.lvd1689m"]
     assert (small["licence"], small["size"], small["weights"], small["parameters"]) == ("dinov3-license", 256, None, None)
     assert set(small) == set(json.loads(_run("backbones", "--json").stdout)[0])
-    text = _run("backbones", "timm:patch16_dinov3.").stdout
+    again = _run("backbones", "timm:patch16_dinov3.")
+    # the list was kept
+    assert again.stderr == "the rate comes from 'ffe extract': it is empty until 100 photos or more went through here\n"
+    text = again.stdout
     assert "timm:vit_huge_plus_patch16_dinov3.lvd1689m " in text
     assert "under the same terms with a copy of them" in " ".join(text.split())
     assert "dinov3-license" not in _run("backbones", "timm:mobilenetv4").stdout
     both = _run("backbones", "mobilenetv2").stdout
     assert "\nmobilenetv2 " in both
     assert "\ntimm:mobilenetv2_100.ra_in1k " in both
+    some = _run("backbones", "timm:mobilenetv*gemma").stdout
+    assert "timm:mobilenetv5_300m.gemma3n " in some
+    assert "https://ai.google.dev/gemma/terms" in some
+    assert "timm:mobilenetv2" not in some
 
 
-def test_timm_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_licences_that_ask_something_are_named_each_once() -> None:
+    page = "before you use or pass on such weights, read what the model's page says, https://huggingface.co/timm/NAME."
+    assert licence_texts(["mit", "apache-2.0", "bsd-3-clause", "cc-by-4.0"]) == []
+    assert licence_texts(["", "new-1.0", "unknown", "mit", "new-1.0", "apple-amlr"]) == [
+        f"Of some the licence is not known: {page}",
+        f"new-1.0 is a licence of its own: {page}",
+        "apple-amlr, Apple's licence for models of its research, allows research alone, and no commercial use.",
+    ]
+
+
+def test_timm_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path))
     monkeypatch.setitem(sys.modules, "timm", None)
     result = _run("backbones", "timm:dino")
     assert result.exit_code == 3

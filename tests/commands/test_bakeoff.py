@@ -51,6 +51,7 @@ def test_all_have_the_same_split(first: tuple[BakeoffResult, Path]) -> None:
         assert one.model_bytes == one.model.stat().st_size
         assert one.bytes_per_photo == 4 * one.features
         assert one.images_per_second is not None
+        assert one.rate_is_rough  # 40 photos
         assert not one.reused
         assert not one.searched_before
         assert one.extract_seconds > 0
@@ -138,8 +139,7 @@ def test_what_does_not_fit_the_time_says_so(pictures: Path, tmp_path: Path, monk
     late, done = result.backbones
     assert late.reason.startswith("its features need about 16 min 40 s more, and 2 min ")
     assert late.reason.endswith(
-        "of the 200 seconds are left for features; what was computed is kept, so run the same command again, or give more with "
-        "--seconds"
+        "of 200 s are left for features; what was computed is kept, so run the same command again, or give more with --seconds"
     )
     assert done.reason == ""
     assert result.take == "fake"
@@ -168,11 +168,29 @@ def test_one_that_was_too_slow_in_its_turn_is_tried_again(
     assert tried == ["mobilenet_0.25", "fake", "fake", "mobilenet_0.25"]  # the second is told its sides
 
 
+def test_a_rate_of_few_photos_is_said_to_be_rough_until_many_were_timed(
+    first: tuple[BakeoffResult, Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ffe.extraction import throughput_log
+    from ffe.wording.bakeoff_text import bakeoff_text
+
+    text = bakeoff_text(first[0].to_json())
+    assert text.count("≥") == 3
+    assert "≥: few photos were timed, and to begin takes a share of so short a time; the rate is that or higher." in text
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "cache"))
+    assert first[0].backbones[0].features_file is not None
+    with FeatureStore(first[0].backbones[0].features_file) as store:
+        throughput_log.remember(store.spec, "auto", store.layout, 100, 5000.0)
+    again = ffe.bakeoff(pictures, first[1] / "o", backbones=NAMES, **QUICK)
+    assert [one.rate_is_rough for one in again.backbones] == [False, True]
+    assert again.backbones[0].images_per_second == 5000.0
+
+
 def test_no_time_at_all(pictures: Path, tmp_path: Path) -> None:
     result = ffe.bakeoff(pictures, tmp_path / "o", backbones=["fake", "mobilenet_0.25"], **QUICK | {"seconds": 1e-3})
     assert result.best == ""
     for one in result.backbones:
-        assert one.reason.startswith("its features have not begun: 0 s of the 0.001 seconds are left for features;")
+        assert one.reason.startswith("its features have not begun: 0 s of 0.001 s are left for features;")
 
 
 def test_an_interruption_keeps_what_is_done(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

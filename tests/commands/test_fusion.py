@@ -229,6 +229,7 @@ def test_a_model_holds_every_backbone_and_says_so(fused: Path, files: tuple[Path
     page = fused.with_suffix(".html").read_text("utf-8")
     assert "fake at 32x32, mobilenet_0.25 at 32x32 and fake at 48x48" in page
     assert "the head looks at all" in page
+    assert "352 of each photo (4x4x3; 1x1x256; 4x4x3)" in page
 
 
 def test_prediction_sees_what_training_saw_and_decodes_each_photo_once(

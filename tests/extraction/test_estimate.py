@@ -74,7 +74,7 @@ def test_a_first_run(source: Path, output: Path) -> None:
 
 
 def test_time_is_that_of_earlier_runs_on_this_machine(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput_log, "_LEAST_IMAGES", 40)
+    monkeypatch.setattr(throughput_log, "LEAST_IMAGES", 40)
     summary, said = run(source, output)
     assert [estimate.seconds for estimate in said] == [None, None]
     _, (again,) = run(source, output.with_name("other.h5"))

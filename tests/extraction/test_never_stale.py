@@ -40,7 +40,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"weights": "OTHER"},
         "backbone.weights_sha256: stored 14422b042349, asked [0-9a-f]{12}",
     ),
-    "layer": ({}, {"layer": "conv_pw_13_relu"}, "backbone.layer: stored None, asked conv_pw_13_relu"),
+    "layer": ({}, {"layer": "conv_pw_13_relu"}, "backbone.layer: stored the last, asked conv_pw_13_relu"),
     "decode": ({}, {"decode": "fast"}, "preprocess.decode: stored exact, asked fast"),
     "precision": ({}, {"precision": "mixed_float16"}, "precision: stored float32, asked mixed_float16"),
     "int8": ({}, {"precision": "int8"}, "precision: stored float32, asked int8"),
