@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("cache", "home", "keras"):
         (folder / name).mkdir()
     for name in [name for name in os.environ if name.startswith(("XDG_", "FFE_"))]:
-        if name != "FFE_TEST_DATA" and not name.startswith("FFE_BENCH_"):
+        if not name.startswith(("FFE_TEST_", "FFE_BENCH_")):
             del os.environ[name]
     os.environ.pop("NUMBA_CACHE_DIR", None)
     os.environ.update(FFE_CACHE_DIR=str(folder / "cache"), KERAS_HOME=str(folder / "keras"))

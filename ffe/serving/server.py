@@ -42,7 +42,8 @@ def address_of(bound: socket.socket) -> str:
 
 def server_of(app: ASGIApp) -> uvicorn.Server:
     """Return a server; ``run(sockets=[...])`` answers until a signal, or ``should_exit``, and then what has come before."""
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is to be said, the application says
+    for name in ("uvicorn.error", "python_multipart"):  # what is to be said, the application says
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return uvicorn.Server(
         uvicorn.Config(
             app,
