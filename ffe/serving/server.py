@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 
 import uvicorn
@@ -19,7 +20,17 @@ def open_socket(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address of this machine; a SpecError says why there is none."""
     try:
         family, *_, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        # asyncio sends small answers at once only where the socket says that it is TCP, which create_server's does not
+        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            if os.name == "posix":  # elsewhere two programs could have the port
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.listen(BACKLOG)
+        except OSError:
+            bound.close()
+            raise
+        return bound
     except socket.gaierror as error:
         raise SpecError(f"There is no address '{host}'; give an address of this machine with --host.") from error
     except PermissionError as error:
