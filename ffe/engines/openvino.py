@@ -32,9 +32,9 @@ class OpenVinoEngine(Engine):
 
     As many batches, each padded to ``batch_size``, are in flight as OpenVINO has streams, so that no core waits for
     the slowest layer of another's batch. With a batch size of 1 all cores work on the one image instead: a single
-    photo is answered soonest so. The same graph of one image takes a batch that is not full, image by image, from the
-    second such batch on: one may be the end of a long run, several are the photos of somebody who waits. ``size`` is
-    the (height, width) that the model takes.
+    photo is answered soonest so. Where no other batch is on its way, such a graph takes one that is not full, image by
+    image; from the second one on, for a single one may be the end of a run. ``size`` is the (height, width) that the
+    model takes.
     """
 
     name = "openvino"
@@ -74,7 +74,7 @@ class OpenVinoEngine(Engine):
         self._free = [compiled.create_infer_request() for _ in range(self.in_flight)]
         self._running: deque[_Batch] = deque()
         self._compiled_for = self.batch_size
-        self._not_full = 0  # batches so far that were not
+        self._not_full = 0  # batches so far that were not, and came alone
         self._alone: openvino.InferRequest | None = None  # of the graph of one image
 
     def _graph(self, batch_size: int) -> openvino.CompiledModel:
@@ -96,7 +96,7 @@ class OpenVinoEngine(Engine):
                 while self._running:
                     self._end(self._running[0])
                 self._compile()
-            if len(images) < self.batch_size:
+            if len(images) < self.batch_size and not self._running:
                 self._not_full += 1
                 if self._not_full > 1:
                     return self._one_by_one(images)
