@@ -43,6 +43,7 @@ HEAVY = {
         "isal",
         "keras_hub",
     ),
+    *("ai_edge_litert", "coremltools", "onnx", "onnxruntime", "tf2onnx"),
     *("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors", "pyarrow"),
     *("starlette", "uvicorn", "python_multipart"),
 }

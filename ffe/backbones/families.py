@@ -10,10 +10,12 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+from ffe.backbones.catalog import CATALOG
 from ffe.backbones.torch_convert import remembered
 from ffe.backbones.torch_library import import_library
 from ffe.backbones.torch_weights import FILES as WEIGHTS_FILES
 from ffe.backbones.torch_weights import hub_file
+from ffe.errors import BackboneError
 
 log = logging.getLogger("ffe")
 
@@ -105,3 +107,19 @@ def _list_timm(word: str) -> dict[str, Any]:
         config: dict[str, Any] = timm.models.get_pretrained_cfg(model).to_dict()
         models.append([model, list(config["input_size"][1:]), config.get("license") or "", config.get("hf_hub_id")])
     return {"models": models}
+
+
+def licence_of(backbone: str) -> str:
+    """Return the licence that a backbone's published weights are under; empty where ffe does not know it.
+
+    That of a backbone of timm is known where timm is installed.
+    """
+    if backbone in CATALOG:
+        return CATALOG[backbone].licence
+    if backbone.startswith(TIMM) and find_spec("timm") is not None:
+        try:
+            config = import_library(backbone, "timm").models.get_pretrained_cfg(backbone.removeprefix(TIMM))
+        except BackboneError:
+            return ""
+        return "" if config is None else config.license or ""
+    return ""

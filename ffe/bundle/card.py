@@ -16,8 +16,19 @@ _TRAINED = {
 
 def model_card(manifest: Manifest) -> str:
     """Return the model card that travels in a bundle, Markdown."""
+    return f"""# {made_and_tested(manifest)}
+
+## Use
+
+    ffe predict MODEL.ffe IMAGE
+
+{limits_text(manifest)}
+"""
+
+
+def made_and_tested(manifest: Manifest) -> str:
+    """Return what a model is, how it was made and how it did in its test: a title, and Markdown under it."""
     test = manifest.evaluation["test"]
-    unsure = f" Below {share_text(manifest.reject)} it says that it is not sure." if manifest.reject else ""
     views = "" if manifest.views is None else f"\nViews of the photos: {trained_views_text(manifest.views)}."
     resizing = f"\nPictures are {text}." if (text := resizing_texts(spec for spec, _ in manifest.backbones)) else ""
     backbones = []
@@ -26,7 +37,7 @@ def model_card(manifest: Manifest) -> str:
         height, width = spec.preprocess.size
         backbones.append(f"`{spec.backbone.name}`{_TRAINED.get(spec.backbone.weights, '')} at {height}x{width} pixels{features}")
     made_with = f"Backbone {backbones[0]}" if len(backbones) == 1 else f"Backbones {listed(backbones, 'and')}, side by side"
-    return f"""# Image classifier: {", ".join(manifest.class_names)}
+    return f"""Image classifier: {", ".join(manifest.class_names)}
 
 Made with ffe {manifest.ffe_version}. {made_with};
 head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).{resizing}{views}
@@ -37,13 +48,13 @@ On images that the model had not seen; in brackets how far a score may be off, a
 
 ```
 {evaluation_text(test)}
-```
+```"""
 
-## Use
 
-    ffe predict MODEL.ffe IMAGE
-
+def limits_text(manifest: Manifest) -> str:
+    """Return what a model is not to be trusted with."""
+    unsure = f" Below {share_text(manifest.reject)} it says that it is not sure." if manifest.reject else ""
+    return f"""\
 The model knows the classes above and nothing else: it answers with one of them for any picture at all.{unsure} Its scores
 hold for pictures like those that it was made from. Where the classes describe people, they are a guess from looks,
-with the biases of the photos and of the labels; do not use it to decide about anybody.
-"""
+with the biases of the photos and of the labels; do not use it to decide about anybody."""

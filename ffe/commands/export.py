@@ -1,30 +1,49 @@
-"""``export``: a feature file in, a file for other programs out."""
+"""``export``: a model or a feature file in, a file for other programs out."""
 
 from __future__ import annotations
 
 import os
+import zipfile
 
+from ffe.bundle.io import Bundle
 from ffe.commands.export_features import FeatureExport, export_features
+from ffe.commands.export_model import ModelExport, export_model
+from ffe.errors import SpecError
 
 
 def export(
-    file: str | os.PathLike[str],
+    file: str | os.PathLike[str] | Bundle,
     output: str | os.PathLike[str],
     *,
     format: str | None = None,
+    precision: str = "float32",
+    image: bool = False,
+    check: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-) -> FeatureExport:
-    """Write what a feature file holds for other programs, as a table; see ``ffe.commands.export_features``.
+) -> ModelExport | FeatureExport:
+    """Write a model, or what a feature file holds, for other programs.
+
+    See ``ffe.commands.export_model`` and ``ffe.commands.export_features``.
 
     Args:
-        file: a feature file.
-        output: the table; it is there whole, or not at all.
-        format: ``parquet``, ``npz``, ``csv`` or ``torch`` (a ``.safetensors`` file); None = as the ending of ``output`` says.
-        overwrite: replace a table that is there; other files never are.
+        file: a model file, or one that is open; or a feature file.
+        output: what is written; it is there whole, or not at all.
+        format: of a model ``onnx``, ``tflite``, ``keras``, ``savedmodel``, ``openvino`` or ``coreml``; of features ``parquet``,
+            ``npz``, ``csv`` or ``torch`` (a ``.safetensors`` file); None = as the ending of ``output`` says.
+        precision: of a model, ``float32``, ``float16`` or ``int8``, where the format has it.
+        image: whether a model takes one photo of any size, and does the resize itself.
+        check: a folder of photos that a model is asked about too, up to 50 of them; for int8 they set the ranges.
+        overwrite: replace an export that is there; other files never are.
 
     Raises:
-        StoreError: the feature file cannot be used, or is damaged.
+        BundleError, StoreError: the file cannot be used, or is damaged.
         SpecError: there is no such format, its package is not installed, or the ending is that of another one.
-        ReportError: the table cannot be written.
+        EngineError, ModelMismatchError: the format cannot hold this model, or the file answered otherwise than the model.
+        SourceError: there are no photos in ``check``.
+        ReportError: the output cannot be written.
     """
+    if isinstance(file, Bundle) or zipfile.is_zipfile(file):
+        return export_model(file, output, format=format, precision=precision, image=image, check=check, overwrite=overwrite)
+    if precision != "float32" or image or check is not None:
+        raise SpecError("--precision, --image and --check are for models; a feature file is written as it is.")
     return export_features(file, output, format=format, overwrite=overwrite)

@@ -28,11 +28,11 @@ class EnsembleHead(Head):
     def __init__(self, parameters: Mapping[str, Any], layout: FeatureLayout) -> None:
         self.parameters = dict(parameters)
         self.map = FeatureMap({"pooling": "flat"}, layout)
-        self._members = [find_head(member["head"])(member["parameters"], layout) for member in parameters["members"]]
+        self.members = [find_head(member["head"])(member["parameters"], layout) for member in parameters["members"]]
 
     def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
         """Fit every member on all rows; the map of an ensemble leaves features as they are."""
-        for member in self._members:
+        for member in self.members:
             member.fit_rowwise(member.map.rowwise(x), data)
         return self
 
@@ -40,19 +40,19 @@ class EnsembleHead(Head):
         """Return float64 (N, classes); see ``Head``."""
         answers = [
             with_temperature(member.predict_proba(x), about["temperature"])
-            for member, about in zip(self._members, self.parameters["members"], strict=True)
+            for member, about in zip(self.members, self.parameters["members"], strict=True)
         ]
         return np.asarray(np.mean(answers, axis=0), np.float64)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of all members; those of member i are named ``i.name``."""
-        return {f"{i}.{name}": array for i, member in enumerate(self._members) for name, array in member.arrays().items()}
+        return {f"{i}.{name}": array for i, member in enumerate(self.members) for name, array in member.arrays().items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Rebuild the members; see ``Head``."""
-        for i, member in enumerate(self._members):
+        for i, member in enumerate(self.members):
             own = {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{i}.")}
-            self._members[i] = type(member).from_arrays(member.parameters, self.map.layout, own)
+            self.members[i] = type(member).from_arrays(member.parameters, self.map.layout, own)
 
 
 def head_class(name: str) -> type[Head]:

@@ -99,8 +99,21 @@ def _pooled(x: keras.KerasTensor, part: Part, views: Sequence[str]) -> keras.Ker
     return found[0] if len(found) == 1 else keras.layers.Concatenate()(found)
 
 
-def map_features(x: keras.KerasTensor, feature_map: FeatureMap) -> keras.KerasTensor:
-    """Do with symbolic features (N, D) what a fitted map does; what it has learnt is constant, not to be trained."""
+def _scaled(x: keras.KerasTensor, mean: np.ndarray, scale: np.ndarray) -> keras.KerasTensor:
+    import keras
+
+    return keras.layers.Normalization(mean=mean, variance=np.square(scale))(x)
+
+
+def map_features(
+    x: keras.KerasTensor,
+    feature_map: FeatureMap,
+    scaled: Callable[[keras.KerasTensor, np.ndarray, np.ndarray], keras.KerasTensor] = _scaled,
+) -> keras.KerasTensor:
+    """Do with symbolic features (N, D) what a fitted map does; what it has learnt is constant, not to be trained.
+
+    ``scaled`` takes from x a mean (d,), and divides it by a scale (d,).
+    """
     import keras
 
     ops = keras.ops
@@ -121,7 +134,7 @@ def map_features(x: keras.KerasTensor, feature_map: FeatureMap) -> keras.KerasTe
     x = parts[0] if len(parts) == 1 else keras.layers.Concatenate()(parts)
     learnt = feature_map.arrays()
     if "mean" in learnt:
-        x = keras.layers.Normalization(mean=learnt["mean"], variance=np.square(learnt["scale"]))(x)
+        x = scaled(x, learnt["mean"], learnt["scale"])
     if "axes" in learnt:
         axes = keras.layers.Dense(learnt["axes"].shape[1], name="components", trainable=False)
         x = axes(x)

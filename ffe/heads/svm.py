@@ -27,8 +27,8 @@ MOST_STEPS = 1_000_000  # of libsvm, in seconds; hard problems of large numbers 
 
 _BLOCK_COLUMNS = 2_048
 _BLOCK_ROWS = 4_096
-_VOTES_OF_PAIRS, _ONE_AGAINST_REST, _SUMS_OF_PAIRS = 0, 1, 2
-_LEAD = 1e-3  # of the answer, where the sums would answer otherwise
+VOTES_OF_PAIRS, ONE_AGAINST_REST, SUMS_OF_PAIRS = 0, 1, 2
+LEAD = 1e-3  # of the answer, where the sums would answer otherwise
 
 
 class SvmHead(Head):
@@ -96,7 +96,7 @@ class SvmHead(Head):
         labels, classes, rbf = data.labels, data.classes, self.parameters["kernel"] == "rbf"
         self._classes, self._temperature, self._squares = classes, 1.0, None
         self._gamma = gamma_of(self.parameters, x)
-        self._scoring = _ONE_AGAINST_REST if classes > 2 and len(x) > EXACT_ROWS else _SUMS_OF_PAIRS
+        self._scoring = ONE_AGAINST_REST if classes > 2 and len(x) > EXACT_ROWS else SUMS_OF_PAIRS
         if len(x) > EXACT_ROWS:
             support, pairs, self._bias = self._fit_landmarks(x, data)
         else:
@@ -133,16 +133,16 @@ class SvmHead(Head):
                 self._squares = squares_of(self._vectors)
             x = kernel_of(x, self._vectors, self._gamma, self._squares)
         decisions = x @ self._pairs + self._bias
-        if self._scoring != _ONE_AGAINST_REST:
-            decisions = (votes_of_pairs if self._scoring == _VOTES_OF_PAIRS else class_scores)(decisions, self._classes)
+        if self._scoring != ONE_AGAINST_REST:
+            decisions = (votes_of_pairs if self._scoring == VOTES_OF_PAIRS else class_scores)(decisions, self._classes)
         return softmax(self._temperature * decisions)
 
     def linear(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return weights and bias of a linear kernel, where votes do not count; see ``Head``."""
-        if len(self._vectors) or self._scoring == _VOTES_OF_PAIRS:
+        if len(self._vectors) or self._scoring == VOTES_OF_PAIRS:
             return None
         machine = self._temperature * np.concatenate([self._pairs, self._bias[None]]).astype(np.float64)
-        if self._scoring == _SUMS_OF_PAIRS:
+        if self._scoring == SUMS_OF_PAIRS:
             machine = two_columns(machine[:, 0]) if self._classes == 2 else _of_pairs(machine, self._classes)
         return machine[:-1], machine[-1]
 
@@ -163,8 +163,8 @@ class SvmHead(Head):
         axes = (("vectors", 2), ("pairs", 2), ("bias", 1))
         self._vectors, self._pairs, self._bias = (stored(arrays, *array) for array in axes)
         classes, self._gamma, self._temperature, *rest = (float(value) for value in stored(arrays, "constants", 1))
-        self._classes, self._scoring = int(classes), int(rest[0]) if rest else _VOTES_OF_PAIRS
-        machines = self._classes if self._scoring == _ONE_AGAINST_REST else self._classes * (self._classes - 1) // 2
+        self._classes, self._scoring = int(classes), int(rest[0]) if rest else VOTES_OF_PAIRS
+        machines = self._classes if self._scoring == ONE_AGAINST_REST else self._classes * (self._classes - 1) // 2
         if len(self._bias) != machines:
             raise HeadError(
                 f"A svm for {counted(self._classes, 'class', 'classes')} has {counted(machines, 'machine')}, "
@@ -274,7 +274,7 @@ def class_scores(decisions: np.ndarray, classes: int) -> np.ndarray:
     rows, best = np.arange(len(sums)), votes_of_pairs(decisions, classes).argmax(axis=1)
     others = sums.copy()
     others[rows, best] = -np.inf
-    sums[rows, best] = np.maximum(sums[rows, best], others.max(axis=1) + _LEAD)
+    sums[rows, best] = np.maximum(sums[rows, best], others.max(axis=1) + LEAD)
     return sums
 
 

@@ -82,7 +82,7 @@ def resized(picture: Image.Image, spec: PreprocessSpec, full: tuple[int, int] | 
         shown = picture.resize((columns, rows), filter_, box)
         whole = picture.resize(_COPY, Image.Resampling.BILINEAR, reducing_gap=2.0)
     if (rows, columns) != spec.size:
-        filled = Image.new("RGB", spec.size[::-1], _fill(spec))
+        filled = Image.new("RGB", spec.size[::-1], fill_colour(spec))
         filled.paste(shown, (before, above))
         shown = filled
     pixels = np.asarray(shown, dtype=np.uint8)
@@ -97,7 +97,7 @@ def _window(length: int, wanted: int, spec: PreprocessSpec) -> tuple[int, int, i
     return rest // 2 if theirs else round(rest / 2), wanted, 0
 
 
-def _fill(spec: PreprocessSpec) -> tuple[int, int, int]:
+def fill_colour(spec: PreprocessSpec) -> tuple[int, int, int]:
     """Return the colour, RGB, that scaling turns into 0, as near as 8 bits come to it."""
     scaling = scaling_of(spec.mode, spec.mean, spec.std, spec.channels)
     zeros = [min(255, max(0, round(value))) for value in (0.0 if scaling.bytes_mean is None else scaling.bytes_mean) * np.ones(3)]

@@ -1,0 +1,204 @@
+"""A model becomes a file of another format that answers as it does, or no file at all."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import ffe
+from ffe.bundle.io import Bundle
+from ffe.cli import cli
+from ffe.commands import export_model as command
+from ffe.errors import FfeError, ModelMismatchError, ReportError
+from ffe.exporting.model_format import ModelFormat
+from ffe.exporting.model_formats import MODEL_FORMATS
+from ffe.predictor import Predictor
+
+SIZE = 32
+NAMES = {"onnx": "m.onnx", "tflite": "m.tflite", "keras": "m.keras", "savedmodel": "m", "openvino": "m.xml"}
+
+
+@pytest.fixture(scope="module")
+def model(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A logistic model on a small backbone with random weights."""
+    folder = tmp_path_factory.mktemp("model")
+    ffe.extract(pictures, folder / "f.h5", backbone="mobilenet_0.25", size=SIZE, weights="random")
+    ffe.train(folder / "f.h5", folder / "model.ffe", head="logistic")
+    return folder / "model.ffe"
+
+
+def needs(kind: ModelFormat) -> None:
+    for package in kind.packages:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; the extra 'export' brings it")
+
+
+def refusal(call: Callable[..., Any], *args: Any, **options: Any) -> str:
+    with pytest.raises(FfeError) as caught:
+        call(*args, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_answers_as_the_model_does(name: str, model: Path, pictures: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    needs(MODEL_FORMATS[name])
+    done = ffe.export(model, tmp_path / NAMES[name], format=name, check=pictures)
+    assert isinstance(done, command.ModelExport)
+    assert done.proof.largest_difference is not None
+    assert done.proof.largest_difference <= 1e-5
+    assert done.proof.equal_answers == done.proof.pictures == 40 + len(Bundle(model).golden()["images"])
+    record = json.loads((tmp_path / f"{NAMES[name]}.proof.json").read_text())
+    assert record["ffe_sha256"] == Bundle(model).sha256
+    assert record["classes"] == ["cat", "dog"]
+    assert record["proof"]["equal_answers"] == done.proof.equal_answers
+    assert not list(tmp_path.glob(".ffe-export-*"))
+
+    # the lines of the card do what the model does
+    monkeypatch.chdir(tmp_path)
+    photo = sorted((pictures / "dog").iterdir())[0]
+    with Image.open(photo) as picture:
+        picture.save("photo.jpg", "PNG")
+    lines = re.search(r"```python\n(.*?)```", (tmp_path / f"{NAMES[name]}.md").read_text("utf-8"), re.DOTALL)
+    assert lines is not None
+    found: dict[str, Any] = {}
+    exec(lines[1], found)
+    (wanted,) = Predictor(model).predict(photo)
+    np.testing.assert_allclose(found["probabilities"][0], list(wanted.probabilities.values()), atol=1e-5)
+
+
+def test_model_that_takes_photos_of_any_size(model: Path, pictures: Path, tmp_path: Path) -> None:
+    done = ffe.export(model, tmp_path / "m.xml", image=True, check=pictures)
+    assert isinstance(done, command.ModelExport)
+    assert done.proof.equal_answers == done.proof.pictures
+    assert done.proof.largest_difference is not None
+    assert done.proof.largest_difference <= 1e-5
+    card = done.card.read_text("utf-8")
+    assert "`image`: one photo of any size, uint8 (1, H, W, 3)" in card
+    assert "resize" not in card.split("```python")[1].split("```")[0]
+
+
+def test_card_has_the_facts_of_hugging_face(model: Path, tmp_path: Path) -> None:
+    done = ffe.export(model, tmp_path / "m.keras")
+    assert isinstance(done, command.ModelExport)
+    front, _, rest = done.card.read_text("utf-8").removeprefix("---\n").partition("\n---\n")
+    assert "pipeline_tag: image-classification" in front
+    assert "- keras" in front
+    assert re.search(r"- \{type: accuracy, value: [01]\.\d{4}, name: \"accuracy, 95 %: ", front)
+    assert Bundle(model).sha256 in rest
+    assert f"photos, uint8 (N, {SIZE}, {SIZE}, 3), stretched to {SIZE}x{SIZE}, bilinear, by Pillow's filter" in rest
+    for fence in ("```python", "```js", "```kotlin", "```swift"):
+        assert fence in rest
+
+
+def test_file_that_answers_otherwise_is_not_kept(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = MODEL_FORMATS["keras"]
+
+    def wrong(path: Path) -> Any:
+        answer = kind.open(path)
+        return lambda arrays: answer(arrays)[:, ::-1]
+
+    monkeypatch.setitem(MODEL_FORMATS, "keras", replace(kind, open=wrong))
+    text = refusal(ffe.export, model, tmp_path / "m.keras")
+    assert re.fullmatch(
+        r"The keras file answers otherwise than the model: \d of \d answers are equal, and a probability differs by \S+ "
+        r"\(at most 1e-05 is taken\); it is not kept\. Choose another --format, and tell the makers of ffe\.",
+        text,
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_no_runtime_here_is_said_to_be_unproven(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(path: Path) -> Any:
+        raise RuntimeError("Core ML runs on macOS alone")
+
+    monkeypatch.setitem(MODEL_FORMATS, "keras", replace(MODEL_FORMATS["keras"], open=none))
+    done = CliRunner().invoke(cli, ["export", str(model), "-o", str(tmp_path / "m.keras")])
+    assert done.exit_code == 0, done.output
+    assert "Not proven: Core ML runs on macOS alone.\n" in done.stdout
+
+
+def test_outputs_that_are_refused(model: Path, tmp_path: Path) -> None:
+    assert refusal(ffe.export, model, tmp_path / "m.bin") == (
+        f"The ending of '{tmp_path / 'm.bin'}' is that of no exported model; "
+        "add --format onnx, tflite, keras, savedmodel, openvino or coreml."
+    )
+    assert refusal(ffe.export, model, tmp_path / "m.onnx", format="onxx") == (
+        "A model cannot be exported as 'onxx'; choose onnx, tflite, keras, savedmodel, openvino or coreml. Did you mean 'onnx'?"
+    )
+    assert refusal(ffe.export, model, tmp_path / "m.onnx", format="keras") == (
+        f"'{tmp_path / 'm.onnx'}' has not the ending of the format keras; name the output '{tmp_path / 'm.keras'}'."
+    )
+    assert refusal(ffe.export, model, tmp_path / "no" / "m.keras") == (
+        f"The export '{tmp_path / 'no' / 'm.keras'}' lies in a folder that does not exist ('{tmp_path / 'no'}'); "
+        "create it, or choose another place."
+    )
+    (tmp_path / "mine.keras").write_text("mine")
+    assert refusal(ffe.export, model, tmp_path / "mine.keras", overwrite=True) == (
+        f"'{tmp_path / 'mine.keras'}' exists and is no export of ffe, so it is not replaced; choose another name."
+    )
+    (tmp_path / "mine.keras.proof.json").write_text('{"ffe_sha256": ""}')
+    with pytest.raises(ReportError, match="exists and is a model for other programs; "):
+        ffe.export(model, tmp_path / "mine.keras")
+
+
+def test_options_that_are_refused(model: Path, fake_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "m.keras"
+    assert refusal(ffe.export, model, place, precision="float16") == (
+        "The format keras has no precision float16; use --format onnx, tflite, openvino or coreml, or --precision float32."
+    )
+    assert refusal(ffe.export, model, place, precision="int4") == (
+        "There is no precision 'int4' of an export; choose float32, float16 or int8. Did you mean 'int8'?"
+    )
+    assert refusal(ffe.export, model, tmp_path / "m.xml", precision="int8") == (
+        "int8 needs photos, whose values set its ranges; name a folder of some with --check."
+    )
+    assert refusal(ffe.export, model, place, check=tmp_path / "none") == (
+        f"There is no folder '{tmp_path / 'none'}' of photos to compare answers on; name one with --check."
+    )
+    assert refusal(ffe.export, fake_store, tmp_path / "t.csv", image=True) == (
+        "--precision, --image and --check are for models; a feature file is written as it is."
+    )
+    lacking = replace(MODEL_FORMATS["keras"], packages=("no_such_package",))
+    monkeypatch.setitem(MODEL_FORMATS, "keras", lacking)
+    assert refusal(ffe.export, model, place) == (
+        "The format keras needs the package no_such_package, which is not installed; install it with "
+        "'pip install no_such_package', or choose another --format."
+    )
+
+
+def test_models_that_are_refused(pictures: Path, model: Path, tmp_path: Path) -> None:
+    ffe.train(model.with_name("f.h5"), tmp_path / "head.ffe", head="logistic", with_backbone=False)
+    with pytest.raises(ModelMismatchError, match="was written without its backbone, so it takes features alone and cannot be "):
+        ffe.export(tmp_path / "head.ffe", tmp_path / "m.keras")
+    options = {"backbone": "mobilenet_0.25", "size": SIZE, "weights": "random", "precision": "int8", "layer": "conv_pw_4_relu"}
+    ffe.extract(pictures, tmp_path / "int8.h5", **options)  # type: ignore[arg-type]
+    ffe.train(tmp_path / "int8.h5", tmp_path / "int8.ffe", head="logistic")
+    for precision, output, text in (
+        ("float32", "m.onnx", "is int8, and is held as an OpenVINO model; use --format openvino."),
+        ("int8", "m.xml", "is int8 already, and would be quantised twice; leave out --precision int8."),
+    ):
+        with pytest.raises(ModelMismatchError, match=re.escape(text)):
+            ffe.export(tmp_path / "int8.ffe", tmp_path / output, precision=precision, check=pictures)
+    done = ffe.export(tmp_path / "int8.ffe", tmp_path / "m.xml", check=pictures)  # its own int8 model goes on
+    assert isinstance(done, command.ModelExport)
+    assert done.proof.largest_difference is not None
+    assert done.proof.largest_difference <= 1e-5
+
+
+def test_options_of_the_command_line(model: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["export", str(model), "-o", str(tmp_path / "m.xml"), "--precision", "float16", "--json"])
+    assert done.exit_code == 0, done.output
+    value = json.loads(done.stdout)
+    assert value["format"] == "openvino"
+    assert value["precision"] == "float16"
+    assert value["proof"]["bound"] == 0.02
