@@ -31,6 +31,7 @@ __all__ = [
     "scan",
     "scratch",
     "serve",
+    "similar",
     "train",
     "tune",
     "verify",
@@ -55,6 +56,7 @@ _HOMES = {
     "preview": "ffe.commands.preview",
     "scan": "ffe.commands.scan",
     "serve": "ffe.commands.serve",
+    "similar": "ffe.commands.similar",
     "train": "ffe.commands.tune",
     "tune": "ffe.commands.tune",
     "verify": "ffe.commands.verify",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from ffe.commands.scan import scan
     from ffe.commands.scratch import scratch
     from ffe.commands.serve import serve
+    from ffe.commands.similar import similar
     from ffe.commands.tune import train, tune
     from ffe.commands.verify import verify
     from ffe.errors import FfeError

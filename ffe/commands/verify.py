@@ -13,15 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ffe.backbones.resolve import weights_of
 from ffe.base.digests import file_digest
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_model
 from ffe.base.text import few
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
-from ffe.engines.factory import open_engine, open_saved_engine
 from ffe.errors import BundleError, FfeError, SourceError, SpecError, StaleStoreError, StoreError, StoreInUseError, one_line
 from ffe.extraction.pipeline import Pipeline
+from ffe.extraction.stored_engine import open_stored_engine
 from ffe.heads.base import Head
 from ffe.images.file_names import on_disk
 from ffe.images.limits import Limits
@@ -184,11 +183,7 @@ class _Recomputer:
         return _CHANGED_SINCE if changed else "its picture is gone (--source names its place)"
 
     def _open(self) -> Engine:
-        spec, quantized = self._store.spec, self._store.quantized()
-        if quantized is not None:
-            none = contextlib.nullcontext(None)
-            return open_saved_engine(spec, ir=quantized, keras_file=lambda: none, name=self._engine)
-        return open_engine(spec, weights_of(spec, self._weights), name=self._engine)
+        return open_stored_engine(self._store, self._weights, self._engine)
 
     def _computed(self, files: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | str]]:
         rows, spec, made = list(files), self._store.spec, self._store.made_views

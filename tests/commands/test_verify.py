@@ -264,7 +264,7 @@ def test_what_was_found_is_said_where_the_backbone_cannot_be_had(features: Path,
     def none(*rest: object, **options: object) -> None:
         raise WeightsError("There are no weights.")
 
-    monkeypatch.setattr("ffe.commands.verify.open_engine", none)
+    monkeypatch.setattr("ffe.extraction.stored_engine.open_engine", none)
     with pytest.raises(WeightsError, match="There are no weights"):
         verify(features, recompute=2)
     damage(features, 3)

@@ -33,6 +33,7 @@ RUNS = (
     f"extract p -o f.h5 {_FAKE} --views 1 --augment flip",
     f"extract p -o int8.h5 {_CUT} {_INT8}",
     "info f.h5",
+    "similar f.h5 --row 1",
     "info int8.h5",
     "verify f.h5",
     "pack f.h5 -o packed.h5",
