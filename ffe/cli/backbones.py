@@ -44,7 +44,7 @@ def command(word: str, as_json: bool) -> None:
     if others:
         click.echo(("\n" if rows else "") + _timm_text(others))
     if any(row["images_per_second"] is None for row in (*rows, *others)):
-        note(f"the rate comes from 'ffe extract': it is empty until {LEAST_IMAGES} photos or more went through here")
+        note(f"the rate comes from 'ffe extract': it is empty until {counted(LEAST_IMAGES, 'photo')} or more went through here")
     if word:
         return
     from ffe.wording.results import table
