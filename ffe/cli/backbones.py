@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffe.base.text import bytes_text
+from ffe.base.text import bytes_text, counted
 from ffe.cli.options import json_option
 from ffe.cli.show import note, print_json
 
@@ -44,7 +44,8 @@ def command(word: str, as_json: bool) -> None:
     if others:
         click.echo(("\n" if rows else "") + _timm_text(others))
     if any(row["images_per_second"] is None for row in (*rows, *others)):
-        note(f"the rate comes from 'ffe extract': it is empty until {counted(LEAST_IMAGES, 'photo')} or more went through here")
+        least = counted(LEAST_IMAGES, "photo")
+        note(f"the rate comes from 'ffe extract': it is empty until {least} or more went through here")
     if word:
         return
     from ffe.wording.results import table

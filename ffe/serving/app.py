@@ -190,7 +190,8 @@ class _Service:
         except TimeoutError as error:
             raise HTTPException(408, "The rest of the body did not come; send the photo again.") from error
         except TooManyPhotosError as error:
-            raise HTTPException(413, f"The form has more than {counted(MOST_PHOTOS, 'photo')}; send them in several requests.") from error
+            most_photos = counted(MOST_PHOTOS, "photo")
+            raise HTTPException(413, f"The form has more than {most_photos}; send them in several requests.") from error
         except BrokenFormError as error:
             raise HTTPException(
                 400, "The body is no whole multipart form; send one photo as the body, or several as the files of a form."
