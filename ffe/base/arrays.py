@@ -101,3 +101,27 @@ def read_npz(data: bytes) -> dict[str, np.ndarray]:
             values = np.frombuffer(content, dtype, offset=file.tell())
             arrays[name] = values.reshape(shape, order="F" if by_column else "C").copy()
     return arrays
+
+
+_HALF_TO_SINGLE = np.float32(2.0**112)  # between the biases of the two exponents
+_SMALLEST = np.full(1, np.float32(2.0**-136))  # where the bits of the least half number above 0 come to lie
+_BEYOND = np.float32(65_536)  # where infinity and NaN come to lie, above the largest half number
+
+
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """Return an array as float32, to the bit what NumPy makes of it; float16 about twenty times as fast.
+
+    The bits of a half number are those of a single one after a shift, but for the bias of the exponent, which a product makes
+    good. It is left to NumPy where there are infinities or NaN, and where a thread takes the smallest numbers for 0.
+    """
+    if values.dtype != np.float16 or (_SMALLEST * _HALF_TO_SINGLE)[0] != np.float32(2.0**-24):
+        return values.astype(np.float32, copy=False)
+    result = np.empty(values.shape, np.float32)
+    bits = result.view(np.int32)
+    bits[...] = values.view(np.int16)  # the sign goes on to the left
+    bits <<= 13
+    bits &= np.int32(-0x7000_2000)  # the sign, and 15 bits from the 13th on
+    result *= _HALF_TO_SINGLE
+    if result.size and max(result.max(), -result.min()) >= _BEYOND:
+        return values.astype(np.float32)
+    return result

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffe.base.arrays import as_float32
 from ffe.base.system import cores
 from ffe.errors import StoreError
 from ffe.store.checksums import row_checksums
@@ -118,7 +119,8 @@ class RowReader:
         """Read some neighbours, ascending, to their places: right there if they can go there."""
         first = int(rows[0])
         if not _consecutive(rows) or result.dtype != self.blocks.dtype:
-            result[places] = self.stored(first, int(rows[-1]) - first + 1)[rows - first]
+            found = as_float32(self.stored(first, int(rows[-1]) - first + 1))
+            result[places] = found if _consecutive(rows) else found[rows - first]
         elif _consecutive(places):
             self._fill(first, result[places[0] : places[-1] + 1])
         elif result[0].nbytes >= _WORTH_SCATTERING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,13 @@ pytestmark = pytest.mark.benchmark
 ROWS, DIMS, REPEATS, WANTED = int(os.environ.get("FFE_BENCH_ROWS", "100000")), 1024, 7, 0.5
 
 
-def test_similar(tmp_path: Path) -> None:
-    block = np.random.default_rng(0).normal(size=(4096, DIMS)).astype(np.float32)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_similar(tmp_path: Path, dtype: str) -> None:
+    block = np.random.default_rng(0).normal(size=(4096, DIMS)).astype(dtype)
     rows = [Row(f"{i:07d}.jpg", f"{i:064x}", i % 2, "") for i in range(ROWS)]
     write_store(
         tmp_path / "f.h5",
-        spec=make_spec("fake")[0],
+        spec=replace(make_spec("fake")[0], dtype=dtype),  # type: ignore[arg-type]
         layout=FeatureLayout.of_shape((1, 1, DIMS)),
         class_names=("cat", "dog"),
         rows=rows,
@@ -40,7 +42,7 @@ def test_similar(tmp_path: Path) -> None:
     )
     started = time.perf_counter()
     with FeatureStore(tmp_path / "f.h5") as store:
-        print(f"\n{ROWS:,} x {DIMS:,}: opened in {time.perf_counter() - started:.2f} s")
+        print(f"\n{ROWS:,} x {DIMS:,}, {dtype}: opened in {time.perf_counter() - started:.2f} s")
         asked = store.features(np.asarray([7]))[0]
         took, reading = [], []
         for _ in range(REPEATS):
