@@ -32,6 +32,7 @@ __all__ = [
     "scratch",
     "serve",
     "similar",
+    "suggest",
     "train",
     "tune",
     "verify",
@@ -57,6 +58,7 @@ _HOMES = {
     "scan": "ffe.commands.scan",
     "serve": "ffe.commands.serve",
     "similar": "ffe.commands.similar",
+    "suggest": "ffe.commands.suggest",
     "train": "ffe.commands.tune",
     "tune": "ffe.commands.tune",
     "verify": "ffe.commands.verify",
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from ffe.commands.scratch import scratch
     from ffe.commands.serve import serve
     from ffe.commands.similar import similar
+    from ffe.commands.suggest import suggest
     from ffe.commands.tune import train, tune
     from ffe.commands.verify import verify
     from ffe.errors import FfeError

@@ -33,6 +33,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw_folder(folder / "photos", 12)
     shutil.copytree(ROOT / "data" / "pictures", folder / "more_photos")
     draw("dog", 99).save(folder / "new.jpg")
+    (folder / "new_photos").mkdir()
+    for number in range(100, 104):
+        draw("cat" if number % 2 else "dog", number).save(folder / "new_photos" / f"{number}.jpg")
     draw("cat", 99).save(folder / "photos" / "cat" / "anna.jpg")
     (folder / "weights").mkdir()
     spec, weights = make_spec("mobilenet", 224, "random")

@@ -20,7 +20,7 @@ from ffe.errors import is_unwritten, missing, sentence_of, unwritten
 
 COMMANDS = (
     *("scan", "preview", "extract", "info", "verify", "pack", "forget", "tune", "train", "finetune", "scratch", "compare"),
-    *("evaluate", "predict", "explain", "serve", "label", "similar", "export"),
+    *("evaluate", "predict", "explain", "serve", "label", "similar", "suggest", "export"),
     *("bakeoff", "backbones", "bench", "cache", "doctor", "demo"),
 )
 

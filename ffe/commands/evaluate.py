@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,13 @@ from ffe.exporting.read_table import is_table, open_features
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.stage_times import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.images.sources import scan
+from ffe.images.sources import ImageRecord, scan
 from ffe.predictor import PredictOptions, Predictor
 from ffe.report.predictions_csv import Answers, check_answers
 from ffe.report.search_page import write_page
 from ffe.report.values import Page, coverage_of, pictures_of, suspects_of, title_of
 from ffe.specs import AugmentSpec, spec_differences
+from ffe.store.reader import FeatureStore
 from ffe.wording.input_text import resizing_texts
 from ffe.wording.results import answered_text, backbones_text, parameters_text
 
@@ -143,10 +145,7 @@ def evaluate(
             "leave --unseen out."
         )
     path = Path(data)
-    try:
-        stored = path.is_file() and (first_bytes(path) == HDF5_SIGNATURE or is_table(path))
-    except OSError as error:
-        raise SourceError(unopened(path, error)) from error
+    stored = holds_features(path)
     if predictor.views is not None and stored:
         raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
     images, probabilities, skipped = _predict_stored(predictor, path) if stored else _predict_images(predictor, path, progress)
@@ -225,25 +224,50 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
     )
 
 
-def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
-    manifest = predictor.bundle.manifest
+def holds_features(path: Path) -> bool:
+    """Return whether a file is a feature file, or a table of one; a SourceError says why it cannot be opened."""
+    try:
+        return path.is_file() and (first_bytes(path) == HDF5_SIGNATURE or is_table(path))
+    except OSError as error:
+        raise SourceError(unopened(path, error)) from error
+
+
+def check_spec(predictor: Predictor, store: FeatureStore) -> None:
+    """Make sure that a feature file holds what a model takes."""
+    manifest, path, model = predictor.bundle.manifest, store.path, predictor.bundle.path
     if manifest.beside:
         raise ModelMismatchError(
-            f"The model '{predictor.bundle.path}' has {len(manifest.backbones)} backbones, and '{path}' holds features of one; "
+            f"The model '{model}' has {len(manifest.backbones)} backbones, and '{path}' holds features of one; "
             "give the folder or CSV of the photos."
         )
+    if store.spec_digest != manifest.spec_digest:
+        differences = "; ".join(spec_differences(store.spec, manifest.spec, ("the file has", "the model needs")))
+        how = (
+            f"those of this model's backbone are made by 'ffe extract SOURCE --backbone {model} -o new.h5'."
+            if manifest.spec.backbone.weights in LEARNT and BACKBONE in manifest.members
+            else "extract with the options of the model (int8 with --like its feature file), or tune a new one."
+        )
+        raise ModelMismatchError(f"The model '{model}' was made for other features than '{path}' holds ({differences}); {how}")
+
+
+def answered(
+    predictor: Predictor, records: Sequence[ImageRecord], progress: Callable[[Progress], None]
+) -> Iterator[list[tuple[ImageFeatures, np.ndarray | None]]]:
+    """Yield what a model says of the images of a source, as ``Predictor.answers`` does, and tell how far it is."""
+    started, failed = time.monotonic(), 0
+    for batch in predictor.answers(record.file for record in records):
+        yield batch
+        failed += sum(row is None for _, row in batch)
+        if batch:
+            done, elapsed = batch[-1][0].index + 1, time.monotonic() - started
+            remaining = elapsed / done * (len(records) - done)
+            progress(Progress(done, len(records), failed, done / elapsed, remaining, predictor.stages))
+
+
+def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
+    manifest = predictor.bundle.manifest
     with open_features(path) as store:
-        if store.spec_digest != manifest.spec_digest:
-            differences = "; ".join(spec_differences(store.spec, manifest.spec, ("the file has", "the model needs")))
-            model = predictor.bundle.path
-            how = (
-                f"those of this model's backbone are made by 'ffe extract SOURCE --backbone {model} -o new.h5'."
-                if manifest.spec.backbone.weights in LEARNT and BACKBONE in manifest.members
-                else "extract with the options of the model (int8 with --like its feature file), or tune a new one."
-            )
-            raise ModelMismatchError(
-                f"The model '{model}' was made for other features than '{path}' holds ({differences}); {how}"
-            )
+        check_spec(predictor, store)
         _check_classes(predictor, store.class_names, path)
         used = labelled(store)
         images = table_of_store(store, used, predictor.class_names)
@@ -262,18 +286,12 @@ def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progre
     probabilities: list[np.ndarray] = []
     taken: list[ImageFeatures] = []
     failed: dict[int, str] = {}
-    started = time.monotonic()
-    for batch in predictor.answers(record.file for record in records):
-        for item, row in batch:
-            if row is not None:
-                probabilities.append(row)
-                taken.append(item)
-            else:
-                failed[item.index] = str(item.error)
-        if batch:
-            done, elapsed = batch[-1][0].index + 1, time.monotonic() - started
-            remaining = elapsed / done * (len(records) - done)
-            progress(Progress(done, len(records), done - len(taken), done / elapsed, remaining, predictor.stages))
+    for item, row in itertools.chain.from_iterable(answered(predictor, records, progress)):
+        if row is not None:
+            probabilities.append(row)
+            taken.append(item)
+        else:
+            failed[item.index] = str(item.error)
     unlabelled = (record.path for record in found.records if record.label < 0)
     skipped = sorted([*(records[i].path for i in failed), *unlabelled, *(path for path, _ in found.left_out)])
     if not probabilities:

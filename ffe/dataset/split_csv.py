@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,9 @@ from ffe.base.output_file import write_output
 from ffe.dataset.assign_sides import ImageSplit, Splitter
 from ffe.dataset.class_checks import check_counts, check_labelled, check_two_classes
 from ffe.dataset.load_features import pooled_rows
+from ffe.dataset.photo_list import listed_names
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import SourceError
-from ffe.images.file_names import is_text, printable
 from ffe.images.sources import Scan, list_images
 from ffe.splits.groups import find_groups
 from ffe.store.reader import FeatureStore
@@ -43,7 +42,7 @@ class SplitCsv:
         self.path = path
         self._found = found
         self._records = [record for record in found.records if record.label >= 0]
-        self._names = _names([record.file for record in self._records], path.parent)
+        self._names = listed_names([record.file for record in self._records], path.parent)
         self._given = {name: record.split for name, record in zip(self._names, self._records, strict=True)}
         try:
             before = {record.path: record.split for record in list_images(path).records}
@@ -78,17 +77,3 @@ class SplitCsv:
         content = file.getvalue().encode()
         if not self.path.is_file() or self.path.read_bytes() != content:
             write_output(self.path, content, "list of images")
-
-
-def _names(files: Sequence[Path], folder: Path) -> list[str]:
-    """Return each file's path relative to a folder; the whole path where links give two files the same."""
-    root, names = os.path.realpath(folder), dict[str, Path]()
-    for file in files:
-        name = os.path.relpath(os.path.join(os.path.realpath(file.parent), file.name), root)
-        name = str(file.absolute()) if name in names else name
-        if not is_text(name):
-            raise SourceError(
-                f"The name '{printable(name)}' is not valid text, which a CSV cannot hold; rename the file or folder."
-            )
-        names[name] = file
-    return list(names)

@@ -18,7 +18,7 @@ from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_folder
 from ffe.base.system import collector_paused, has_vnni
-from ffe.base.text import REPLACE
+from ffe.base.text import REPLACE, few, quoted
 from ffe.engines.factory import check_backbone, check_model, int8_text
 from ffe.engines.model_cache import is_cached, model_key
 from ffe.errors import SpecError, StaleStoreError, StoreError
@@ -157,6 +157,9 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
     if spec.precision == "int8":
         vnni = has_vnni()
         log.log(logging.WARNING if vnni is False else logging.INFO, "%s", int8_text(vnni))
+    if found.class_names and (empty := [record.path for record in found.records if record.label < 0]):
+        have = "photo has no label, so nothing is" if len(empty) == 1 else "photos have no label, so nothing is"
+        log.info("%d %s learnt from %s (%s)", len(empty), have, "it" if len(empty) == 1 else "them", few(quoted(empty)))
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
     return Job(options, found, tuple(in_row_order(found.records)), spec, weights, views)

@@ -18,6 +18,7 @@ from unittest import mock
 from click.testing import CliRunner
 
 from ffe.cli import cli
+from ffe.images.drawings import draw
 
 PICTURES = Path(__file__).resolve().parents[2] / "data" / "pictures"
 
@@ -25,7 +26,7 @@ _FAKE = "--backbone fake --size 32"
 _CUT = "--backbone mobilenet_0.25 --size 32 --weights random"
 _INT8 = "--layer conv_pw_4_relu --precision int8"
 
-# in this order: what one makes the next takes; p holds drawn pictures, and a broken one
+# in this order: what one makes the next takes; p holds drawn pictures, and a broken one; q some without labels
 RUNS = (
     "scan p",
     "preview p -o preview.png --augment flip,rotate=15 --size 32",
@@ -46,6 +47,7 @@ RUNS = (
     "evaluate train.ffe p --answers",
     "predict train.ffe p",
     "explain train.ffe p",
+    "suggest train.ffe q -n 2 -o next.csv",
     "scratch p -o scratch.ffe --epochs 1 --size 46 --plain",
     "finetune p --from scratch.ffe -o finetuned.ffe --unfreeze 2 --epochs 1",
     "info finetuned.ffe",
@@ -128,6 +130,9 @@ def json_keys(folder: Path) -> dict[str, dict[str, list[str]]]:
     """Run every command in a folder; return the types of what it prints, by command line and place."""
     shutil.copytree(PICTURES, folder / "p")
     (folder / "p" / "cat" / "broken.png").write_bytes(b"no picture")
+    (folder / "q").mkdir()
+    for number in range(90, 93):
+        draw("cat", number).save(folder / "q" / f"{number}.png")
     found = {}
     for run in RUNS:
         alone = mock.patch.object(subprocess, "run", _in_this_process) if run.startswith("bench") else contextlib.nullcontext()
