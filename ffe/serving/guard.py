@@ -15,7 +15,7 @@ from ffe.serving.answers import refused
 from ffe.serving.metrics import Metrics
 from ffe.serving.options import ServeOptions, is_loopback
 
-OPEN_TO_ALL = frozenset({"/health", "/openapi.json"})  # beside the page, which holds nothing of the model
+OPEN_TO_ALL = frozenset({"/health"})  # beside the page, which holds nothing of the model
 
 _DRAIN_SECONDS = 10.0
 _HEADERS = {
@@ -67,7 +67,7 @@ class Guard:
                 try:
                     async with asyncio.timeout(_DRAIN_SECONDS):
                         left = 2 * self._options.max_body
-                        while unread and left > 0:
+                        while unread and status != 408 and left > 0:  # which says that nothing comes
                             left -= len((await receive_noting()).get("body", b""))
                 except TimeoutError:
                     pass

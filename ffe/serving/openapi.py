@@ -50,7 +50,7 @@ def description(class_names: Sequence[str], *, token: bool) -> dict[str, Any]:
             "/model": {"get": _getting("What the model is.", _json(_ref("Model")), token)},
             "/metrics": {"get": _getting("Counts for Prometheus.", {"text/plain": {"schema": _TEXT}}, token)},
             "/health": {"get": _getting("Whether the server answers.", _json(_record(status={"const": "ok"})), False, "503")},
-            "/openapi.json": {"get": _getting("This description.", _json({"type": "object"}), False)},
+            "/openapi.json": {"get": _getting("This description.", _json({"type": "object"}), token)},
         },
         "components": {"schemas": schemas},
     }

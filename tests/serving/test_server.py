@@ -220,7 +220,10 @@ def test_a_token(guarded: Served) -> None:
     assert guarded.ask("/predict", png(), right).status == 200
     assert guarded.ask("/predict", png(), right | {"Host": "photos.example"}).status == 200
     assert guarded.ask("/health").status == 200
-    assert guarded.ask("/openapi.json").value["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+    assert guarded.ask("/openapi.json").status == 401  # it has the names of the classes
+    assert guarded.ask("/openapi.json", headers=right).value["components"]["securitySchemes"] == {
+        "token": {"type": "http", "scheme": "bearer"}
+    }
 
 
 def test_answers_are_not_kept_and_framed_by_nobody(server: Served) -> None:
@@ -229,6 +232,21 @@ def test_answers_are_not_kept_and_framed_by_nobody(server: Served) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert "unsafe" not in headers["Content-Security-Policy"]
+
+
+def test_bodies_that_do_not_end_and_too_many_bytes_at_once(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.serving.app._PATIENCE", 0.2)
+    monkeypatch.setattr("ffe.serving.app._HELD_BYTES", 1000)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\nhalf")
+        wait_for(lambda: waiting(server) == 1)
+        full = server.ask("/predict", png())
+        assert (full.status, full.headers["Retry-After"]) == (503, "1")
+        said = slow.recv(1 << 16)
+        assert said.startswith(b"HTTP/1.1 408 ")
+        said += slow.recv(1 << 16) if b"}" not in said else b""
+        assert b'{"error": "The rest of the body did not come; send the photo again."}' in said
+    assert server.ask("/predict", png()).status == 200
 
 
 @pytest.fixture
