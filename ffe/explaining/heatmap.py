@@ -88,6 +88,10 @@ def heat_map(
         step = max(1, _BLOCK_VALUES // layout.dims)
         blocks = [areas[start : start + step] for start in range(0, len(areas), step)]
         with threadpool_limits(1, "blas"):  # few rows: on busy cores, threads that wait for each other take 20 times as long
+            if layout.grid is not None:
+                replaced = head.proba_of_replaced(features, *_left_out(features, coarse, areas, windows[0] if windows else None))
+                if replaced is not None:
+                    return replaced
             return np.concatenate([head.predict_proba(without(features, layout, block, windows)) for block in blocks])
 
     found = by_leaving_out(ask, shape, label, temperature)
@@ -137,18 +141,22 @@ def without(
     for number, part in enumerate(layout.parts):
         count = part.height * part.width
         if count > 1:
-            shape = part.height, part.width
-            window = Window(shape) if windows is None else windows[number]
-            out = on_grid(areas, shape, window).reshape(len(areas), count)
             first = start + part.prefix * part.channels
             end = first + count * part.channels
-            cells = features[first:end].reshape(count, part.channels)
-            kept = (~out).astype(np.float32)
-            means = kept @ cells / np.maximum(kept.sum(axis=1, keepdims=True), 1)
+            out, means = _left_out(features[first:end], part, areas, windows[number] if windows else None)
             for row, left_out, mean in zip(rows, out, means, strict=True):  # what stays is not written again
                 row[first:end].reshape(count, part.channels)[left_out] = mean
         start += part.dims
     return rows
+
+
+def _left_out(grid: np.ndarray, part: Part, areas: np.ndarray, window: Window | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return which cells of a grid, float32 (cells * C,), are in each area, bool (n, cells), and the mean of the rest (n, C)."""
+    shape = part.height, part.width
+    out = on_grid(areas, shape, window or Window(shape)).reshape(len(areas), -1)
+    kept = (~out).astype(np.float32)
+    means: np.ndarray = kept @ grid.reshape(-1, part.channels) / np.maximum(kept.sum(axis=1, keepdims=True), 1)
+    return out, means
 
 
 def _of_linear(head: Head, layout: FeatureLayout, features: np.ndarray, label: int, temperature: float) -> HeatMap | None:

@@ -103,6 +103,16 @@ class Head:
         """Return probabilities, as ``predict_proba`` does, for what ``map.rowwise`` made of the features."""
         raise NotImplementedError
 
+    def proba_of_replaced(self, row: np.ndarray, out: np.ndarray, values: np.ndarray) -> np.ndarray | None:
+        """Return ``predict_proba`` of one row with some cells replaced, many times over; None where asking is as quick.
+
+        Args:
+            row: float32 (D,), one grid without tokens before it.
+            out: bool (n, cells), which cells are replaced.
+            values: float32 (n, channels), with what.
+        """
+        return None
+
     def linear(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return what a linear head scores mapped features by: weights float64 (d, K) and bias (K,), for a softmax; else None."""
         return None

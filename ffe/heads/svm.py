@@ -129,9 +129,36 @@ class SvmHead(Head):
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
         x = self.map.transform_rowwise(x)
         if len(self._vectors):
-            if self._squares is None:
-                self._squares = squares_of(self._vectors)
-            x = kernel_of(x, self._vectors, self._gamma, self._squares)
+            x = kernel_of(x, self._vectors, self._gamma, self._squared)
+        return self._proba_of(x)
+
+    def proba_of_replaced(self, row: np.ndarray, out: np.ndarray, values: np.ndarray) -> np.ndarray | None:
+        """Multiply each cell with those of the vectors once, where an RBF kernel looks at cells as they are; see ``Head``."""
+        leaves_cells = self.map.pooling == "flat" and not self.map.is_fitted_to_rows and self.map.layout.grid is not None
+        if not leaves_cells or not len(self._vectors):
+            return None
+        cells, values = self.map.rooted(row.reshape(out.shape[1], -1)), self.map.rooted(values)
+        vectors = self._vectors.reshape(len(self._vectors), *cells.shape)
+        products = np.zeros((len(out), len(vectors)))
+        for i, cell in enumerate(cells):
+            changed = out[:, i]
+            found = (vectors[:, i] @ np.concatenate([cell[None], values[changed]]).T).T
+            products[~changed] += found[0]
+            products[changed] += found[1:]
+        squares = ~out @ squares_of(cells) + out.sum(axis=1) * squares_of(values)
+        if self.map.scaling != "none":  # rows of length 1
+            products /= np.sqrt(squares)[:, None]
+            squares = np.ones(len(out))
+        return self._proba_of(rbf_kernel(products, squares, self._squared, self._gamma))
+
+    @property
+    def _squared(self) -> np.ndarray:
+        if self._squares is None:
+            self._squares = squares_of(self._vectors)
+        return self._squares
+
+    def _proba_of(self, x: np.ndarray) -> np.ndarray:
+        """Return probabilities float64 (n, K) from kernel values (n, m), or from mapped rows where the kernel is linear."""
         decisions = x @ self._pairs + self._bias
         if self._scoring != ONE_AGAINST_REST:
             decisions = (votes_of_pairs if self._scoring == VOTES_OF_PAIRS else class_scores)(decisions, self._classes)

@@ -131,9 +131,12 @@ class FeatureMap:
     def _standardised(self, x: np.ndarray) -> np.ndarray:
         return x if self.mean is None or self.scale is None else (x - self.mean) / self.scale
 
+    def rooted(self, x: np.ndarray) -> np.ndarray:
+        """Return the signed square roots of values where the scaling takes them, else the values."""
+        return np.sign(x) * np.sqrt(np.abs(x)) if self.scaling == "sqrt_l2" else x
+
     def _normalised(self, x: np.ndarray) -> np.ndarray:
-        if self.scaling == "sqrt_l2":
-            x = np.sign(x) * np.sqrt(np.abs(x))
+        x = self.rooted(x)
         if self.scaling in {"l2", "sqrt_l2"}:
             x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), _TINY)
             if self.weight < 1:

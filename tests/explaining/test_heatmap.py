@@ -110,6 +110,35 @@ def test_a_map_is_what_the_log_odds_lose_without_three_by_three_cells() -> None:
         assert found.log_odds == pytest.approx(before, abs=1e-5)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("scaling", ["sqrt_l2", "l2", "none"])
+def test_a_kernel_on_flat_cells_says_the_same_cell_by_cell(scaling: str, classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _, labels = photos(60, classes)
+    head = fitted("svm", x - 0.3, labels, classes, pooling="flat", scaling=scaling)
+    found = heat_map(head, LAYOUT, x[4] - 0.3, 1)
+    asked: list[int] = []
+    plain = type(head).predict_proba
+    monkeypatch.setattr(type(head), "proba_of_replaced", lambda *given: None)
+    monkeypatch.setattr(type(head), "predict_proba", lambda self, rows: asked.append(len(rows)) or plain(self, rows))
+    whole = heat_map(head, LAYOUT, x[4] - 0.3, 1)
+    assert asked == [50]
+    assert found is not None
+    assert whole is not None
+    np.testing.assert_allclose(found.cells, whole.cells, atol=1e-5 * np.abs(whole.cells).max())
+    assert found.log_odds == pytest.approx(whole.log_odds, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"pooling": "avg"}, {"pooling": "flat", "scaling": "standard"}, {"pooling": "flat", "pca": True}, {"kernel": "linear"}],
+)
+def test_what_looks_at_cells_otherwise_is_asked_about_whole_rows(settings: Mapping[str, Any]) -> None:
+    x, _, labels = photos(60, 2)
+    head = fitted("svm", x, labels, 2, **{"pooling": "flat", **settings})
+    out = np.zeros((1, SIDE * SIDE), bool)
+    assert head.proba_of_replaced(x[0], out, np.zeros((1, CHANNELS), np.float32)) is None
+
+
 def test_areas_are_of_two_by_two_cells_on_small_grids_and_of_one_on_the_smallest() -> None:
     for shape, most in (((7, 7), 9), ((5, 9), 9), ((4, 4), 4), ((3, 7), 6), ((2, 2), 1), ((1, 8), 3)):
         asked: list[np.ndarray] = []
