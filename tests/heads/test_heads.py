@@ -204,7 +204,7 @@ def test_an_ensemble_predicts_the_mean_of_its_calibrated_members() -> None:
         member = find_head(about["head"])(about["parameters"], LAYOUT).fit(features, labels, 3, seed=4, class_weights=weights)
         expected += with_temperature(member.predict_proba(others), about["temperature"]) / 2
     np.testing.assert_allclose(ensemble.predict_proba(others), expected, atol=1e-12)
-    assert size_in_bytes(ensemble.arrays()) == sum(size_in_bytes(member.arrays()) for member in ensemble._members)
+    assert size_in_bytes(ensemble.arrays()) == sum(size_in_bytes(member.arrays()) for member in ensemble.members)
     assert {name.partition(".")[0] for name in ensemble.arrays()} == {"0", "1"}
 
 
