@@ -36,6 +36,7 @@ __all__ = [
     "train",
     "tune",
     "verify",
+    "wrong_labels",
 ]
 
 _HOMES = {
@@ -62,6 +63,7 @@ _HOMES = {
     "train": "ffe.commands.tune",
     "tune": "ffe.commands.tune",
     "verify": "ffe.commands.verify",
+    "wrong_labels": "ffe.commands.wrong_labels",
 }
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
     from ffe.commands.suggest import suggest
     from ffe.commands.tune import train, tune
     from ffe.commands.verify import verify
+    from ffe.commands.wrong_labels import wrong_labels
     from ffe.errors import FfeError
     from ffe.extraction.run import extract
     from ffe.extraction.transformer import FeatureExtractor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -18,23 +19,39 @@ _SHOWN = 10
 @click.argument("model", type=click.Path())
 @click.argument("photos", metavar="FEATURES|SOURCE", type=click.Path())
 @output_option(help="The list to write, a CSV to fill in.")
-@click.option("-n", "--count", type=click.IntRange(1), default=50, help="Photos to choose.")
-@click.option("--by", type=click.Choice(("margin", "entropy")), default="margin", help="How unsure an answer is told.")
+@click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="Photos to choose.  [default: 50]")
+@click.option("--by", type=click.Choice(("margin", "entropy")), help="How unsure an answer is told.  [default: margin]")
+@click.option("--wrong", is_flag=True, help="Of labelled photos, list those first whose label is probably wrong.")
 @click.option("--overwrite", is_flag=True, help="Replace a list of ffe that is there.")
 @weights_option(help="Where the backbone's weights are, for a model without its backbone.")
 @engine_option()
 @images_options
 @json_option(help="Print what was chosen as JSON.")
-def command(model: str, photos: str, output: str, as_json: bool, **options: Any) -> None:
+def command(model: str, photos: str, output: str, wrong: bool, as_json: bool, **options: Any) -> None:
     """Choose the photos without a label that MODEL would learn most from: those it is least sure of, and no two alike.
 
     The list has a column to fill in, 'label', and what the model guesses beside
     it; 'ffe extract' takes it. Photos that the model knows are left out, and of
     equal ones all but one.
+
+    With --wrong it lists all photos of a labelled set, to be corrected, those
+    first whose label is probably wrong. Where the model was fitted on some, its
+    head is fitted anew without each, which needs their feature file.
     """
+    refuse_swapped(model, (photos,), "suggest")
+    chosen = {name: options.pop(name) for name in ("count", "by")}
+    asked = {name: value for name, value in chosen.items() if value is not None}
+    if wrong:
+        if asked:
+            raise click.UsageError("-n and --by choose photos to label; with --wrong all are listed, so leave them out.")
+        _wrong(model, photos, output, as_json, options)
+    else:
+        _next(model, photos, output, as_json, {**asked, **options})
+
+
+def _next(model: str, photos: str, output: str, as_json: bool, options: dict[str, Any]) -> None:
     from ffe.commands.suggest import suggest
 
-    refuse_swapped(model, (photos,), "suggest")
     with ExtractProgress() as progress:
         result = suggest(model, photos, output, progress=progress, **options)
     if as_json:
@@ -47,8 +64,30 @@ def command(model: str, photos: str, output: str, as_json: bool, **options: Any)
     ]
     out = f" ({', '.join(left_out)}: left out)" if left_out else ""
     click.echo(f"{output}: {counted(len(result.images), 'photo')} of {result.considered:,} to label next{out}")
-    for image in result.images[:_SHOWN]:
-        click.echo(f"  {plain(image.path)}: {plain(image.guess, 40)}? {share_text(image.probability)}")
-    if (more := len(result.images) - _SHOWN) > 0:
-        click.echo(f"  and {more:,} more")
+    _say(f"  {plain(one.path)}: {plain(one.guess, 40)}? {share_text(one.probability)}" for one in result.images)
     note(f"Next: fill in the column 'label', then ffe extract {output} -o labelled.h5 --like features.h5")
+
+
+def _wrong(model: str, photos: str, output: str, as_json: bool, options: dict[str, Any]) -> None:
+    from ffe.commands.wrong_labels import wrong_labels
+
+    with ExtractProgress() as progress:
+        result = wrong_labels(model, photos, output, progress=progress, **options)
+    if as_json:
+        print_json(result.to_json())
+        return
+    labels = "1 label is" if len(result.images) == 1 else f"{len(result.images):,} labels are"
+    click.echo(f"{output}: {labels} probably wrong, of {counted(result.photos, 'photo')}")
+    _say(
+        f"  {plain(one.path)}: {plain(one.label, 40)}, rather {plain(one.guess, 40)} ({share_text(one.probability_guess)})"
+        for one in result.images
+    )
+    if result.images:
+        note("Next: correct the column 'label' of the first rows, then give the list to ffe extract")
+
+
+def _say(lines: Iterable[str]) -> None:
+    """Print the first lines, and how many more there are."""
+    said = list(lines)
+    for line in [*said[:_SHOWN], *([f"  and {len(said) - _SHOWN:,} more"] if len(said) > _SHOWN else [])]:
+        click.echo(line)

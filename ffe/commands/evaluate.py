@@ -268,7 +268,7 @@ def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
     manifest = predictor.bundle.manifest
     with open_features(path) as store:
         check_spec(predictor, store)
-        _check_classes(predictor, store.class_names, path)
+        check_classes(predictor, store.class_names, path)
         used = labelled(store)
         images = table_of_store(store, used, predictor.class_names)
         features = (store.features(used[start : start + _BATCH]) for start in range(0, len(used), _BATCH))
@@ -282,7 +282,7 @@ def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progre
     found = scan(path)
     records = [record for record in found.records if record.label >= 0]
     check_labelled(records, path)
-    _check_classes(predictor, found.class_names, path)
+    check_classes(predictor, found.class_names, path)
     probabilities: list[np.ndarray] = []
     taken: list[ImageFeatures] = []
     failed: dict[int, str] = {}
@@ -300,7 +300,7 @@ def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progre
     return table_of_records(records, taken, found.class_names, predictor.class_names), np.stack(probabilities), skipped
 
 
-def _check_classes(predictor: Predictor, class_names: Sequence[str], path: Path) -> None:
+def check_classes(predictor: Predictor, class_names: Sequence[str], path: Path) -> None:
     """Make sure that the model knows the classes of the data."""
     known = predictor.class_names
     if unknown := sorted(set(class_names) - set(known)):

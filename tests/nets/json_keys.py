@@ -48,6 +48,7 @@ RUNS = (
     "predict train.ffe p",
     "explain train.ffe p",
     "suggest train.ffe q -n 2 -o next.csv",
+    "suggest train.ffe f.h5 --wrong -o wrong.csv",
     "scratch p -o scratch.ffe --epochs 1 --size 46 --plain",
     "finetune p --from scratch.ffe -o finetuned.ffe --unfreeze 2 --epochs 1",
     "info finetuned.ffe",
