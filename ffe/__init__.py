@@ -63,7 +63,7 @@ _HOMES = {
     "train": "ffe.commands.tune",
     "tune": "ffe.commands.tune",
     "verify": "ffe.commands.verify",
-    "wrong_labels": "ffe.commands.wrong_labels",
+    "wrong_labels": "ffe.commands.suggest_wrong",
 }
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ if TYPE_CHECKING:
     from ffe.commands.serve import serve
     from ffe.commands.similar import similar
     from ffe.commands.suggest import suggest
+    from ffe.commands.suggest_wrong import wrong_labels
     from ffe.commands.tune import train, tune
     from ffe.commands.verify import verify
-    from ffe.commands.wrong_labels import wrong_labels
     from ffe.errors import FfeError
     from ffe.extraction.run import extract
     from ffe.extraction.transformer import FeatureExtractor

@@ -61,7 +61,7 @@ LAYERS = (
     {"extraction", "bundle", "tuning"},
     {"predictor"},
     {"finetuning", "explaining", "exporting"},
-    {"comparing"},
+    {"comparing", "labelling"},
     {"report"},
     {"serving"},
     {"commands"},

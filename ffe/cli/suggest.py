@@ -69,7 +69,7 @@ def _next(model: str, photos: str, output: str, as_json: bool, options: dict[str
 
 
 def _wrong(model: str, photos: str, output: str, as_json: bool, options: dict[str, Any]) -> None:
-    from ffe.commands.wrong_labels import wrong_labels
+    from ffe.commands.suggest_wrong import wrong_labels
 
     with ExtractProgress() as progress:
         result = wrong_labels(model, photos, output, progress=progress, **options)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,25 @@ from typing import Any
 import numpy as np
 
 from ffe._version import __version__
-from ffe.backbones.trained import LEARNT
-from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
-from ffe.base.model_archive import BACKBONE
 from ffe.base.output_file import check_output as check_report
 from ffe.dataset.class_checks import check_labelled, check_readable
 from ffe.dataset.stored_rows import image_file, labelled
 from ffe.dataset.table import ImageTable, table_of_records, table_of_store
-from ffe.errors import DataError, ModelMismatchError, SourceError, SpecError
+from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.reject import SelectiveScores, above_threshold, selective_scores
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate
-from ffe.exporting.read_table import is_table, open_features
+from ffe.exporting.read_table import open_features
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.stage_times import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
-from ffe.images.sources import ImageRecord, scan
+from ffe.images.sources import scan
+from ffe.labelling.model_answers import answered, check_classes, check_spec, holds_features
 from ffe.predictor import PredictOptions, Predictor
 from ffe.report.predictions_csv import Answers, check_answers
 from ffe.report.search_page import write_page
 from ffe.report.values import Page, coverage_of, pictures_of, suspects_of, title_of
-from ffe.specs import AugmentSpec, spec_differences
-from ffe.store.reader import FeatureStore
+from ffe.specs import AugmentSpec
 from ffe.wording.input_text import resizing_texts
 from ffe.wording.results import answered_text, backbones_text, parameters_text
 
@@ -224,46 +220,6 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
     )
 
 
-def holds_features(path: Path) -> bool:
-    """Return whether a file is a feature file, or a table of one; a SourceError says why it cannot be opened."""
-    try:
-        return path.is_file() and (first_bytes(path) == HDF5_SIGNATURE or is_table(path))
-    except OSError as error:
-        raise SourceError(unopened(path, error)) from error
-
-
-def check_spec(predictor: Predictor, store: FeatureStore) -> None:
-    """Make sure that a feature file holds what a model takes."""
-    manifest, path, model = predictor.bundle.manifest, store.path, predictor.bundle.path
-    if manifest.beside:
-        raise ModelMismatchError(
-            f"The model '{model}' has {len(manifest.backbones)} backbones, and '{path}' holds features of one; "
-            "give the folder or CSV of the photos."
-        )
-    if store.spec_digest != manifest.spec_digest:
-        differences = "; ".join(spec_differences(store.spec, manifest.spec, ("the file has", "the model needs")))
-        how = (
-            f"those of this model's backbone are made by 'ffe extract SOURCE --backbone {model} -o new.h5'."
-            if manifest.spec.backbone.weights in LEARNT and BACKBONE in manifest.members
-            else "extract with the options of the model (int8 with --like its feature file), or tune a new one."
-        )
-        raise ModelMismatchError(f"The model '{model}' was made for other features than '{path}' holds ({differences}); {how}")
-
-
-def answered(
-    predictor: Predictor, records: Sequence[ImageRecord], progress: Callable[[Progress], None]
-) -> Iterator[list[tuple[ImageFeatures, np.ndarray | None]]]:
-    """Yield what a model says of the images of a source, as ``Predictor.answers`` does, and tell how far it is."""
-    started, failed = time.monotonic(), 0
-    for batch in predictor.answers(record.file for record in records):
-        yield batch
-        failed += sum(row is None for _, row in batch)
-        if batch:
-            done, elapsed = batch[-1][0].index + 1, time.monotonic() - started
-            remaining = elapsed / done * (len(records) - done)
-            progress(Progress(done, len(records), failed, done / elapsed, remaining, predictor.stages))
-
-
 def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
     manifest = predictor.bundle.manifest
     with open_features(path) as store:
@@ -298,13 +254,3 @@ def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progre
         raise SourceError(f"None of the images in '{path}' could be decoded; check that it holds pictures.")
     check_readable(found.class_names, records, failed)
     return table_of_records(records, taken, found.class_names, predictor.class_names), np.stack(probabilities), skipped
-
-
-def check_classes(predictor: Predictor, class_names: Sequence[str], path: Path) -> None:
-    """Make sure that the model knows the classes of the data."""
-    known = predictor.class_names
-    if unknown := sorted(set(class_names) - set(known)):
-        raise ModelMismatchError(
-            f"'{path}' has the class '{unknown[0]}', which the model '{predictor.bundle.path}' does not know "
-            f"(it knows {', '.join(known)}); score it on those classes."
-        )

@@ -197,7 +197,7 @@ def write_features(path: Path, count: int, dims: int, classes: tuple[str, ...]) 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """20 times the rows take no more than their names do when the file is opened, and little for their digests."""
-    monkeypatch.setattr("ffe.commands.suggest._BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr("ffe.labelling.choice._BLOCK_BYTES", 1 << 18)
     monkeypatch.setattr("ffe.store.row_reader._WINDOW_BYTES", 1 << 18)
     write_features(tmp_path / "labelled.h5", 40, 256, ("cat", "dog"))
     ffe.train(tmp_path / "labelled.h5", tmp_path / "m.ffe", head="logistic", with_backbone=False)

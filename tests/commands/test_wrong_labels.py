@@ -143,7 +143,7 @@ def test_what_is_refused(files: dict[str, Path], tmp_path: Path, monkeypatch: py
         ffe.wrong_labels(files["anonymous"], write(tmp_path / "alone.h5", 3, [*([0, 1] * 9), 2]), out)
     with pytest.raises(ModelMismatchError, match="has the class 'fox', which the model"):
         ffe.wrong_labels(files["model"], write(tmp_path / "fox.h5", 3, [0, 1] * 3, ("cat", "fox")), out)
-    monkeypatch.setattr("ffe.commands.wrong_labels.find_label_errors", lambda probabilities, labels: None)
+    monkeypatch.setattr("ffe.labelling.judged.find_label_errors", lambda probabilities, labels: None)
     with pytest.raises(DataError, match="The answers are too unclear to tell which labels are wrong"):
         ffe.wrong_labels(files["model"], files["other"], out)
     assert not out.exists()
@@ -154,7 +154,7 @@ def test_what_is_refused(files: dict[str, Path], tmp_path: Path, monkeypatch: py
 def test_a_network_that_learnt_from_the_photos_does_not_judge_them(
     fake_bundle: Path, fake_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ffe.commands.wrong_labels.LEARNT", ("imagenet", "none", "fake", "random", ""))
+    monkeypatch.setattr("ffe.labelling.judged.LEARNT", ("imagenet", "none", "fake", "random", ""))
     with pytest.raises(DataError, match=r"The whole network of '.*' may have learnt from photos of"):
         ffe.wrong_labels(fake_bundle, fake_store, tmp_path / "wrong.csv")
 
@@ -168,6 +168,6 @@ def test_blocks_are_all_that_is_read_at_once(files: dict[str, Path], tmp_path: P
         return features(self, rows)
 
     monkeypatch.setattr(FeatureStore, "features", counted)
-    monkeypatch.setattr("ffe.commands.wrong_labels._BLOCK_BYTES", 10 * 4 * DIMS)
+    monkeypatch.setattr("ffe.tuning.out_of_fold._BLOCK_BYTES", 10 * 4 * DIMS)
     ffe.wrong_labels(files["model"], files["other"], tmp_path / "wrong.csv")
     assert (max(read_at_once), sum(read_at_once)) == (10, 60)

@@ -1,10 +1,9 @@
-"""``suggest --wrong``: a model and labelled photos in; a list to correct, the likely errors first, out."""
+"""Labelled photos -> those whose label is probably wrong, and a list of all to correct."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,36 +11,23 @@ from typing import Any, Literal
 import numpy as np
 
 from ffe.backbones.trained import LEARNT
-from ffe.base.arrays import empty_array
 from ffe.base.text import few, no_formula, quoted
-from ffe.commands.evaluate import answered, check_classes, check_spec, holds_features
-from ffe.dataset.class_checks import check_labelled, check_two_classes
-from ffe.dataset.load_features import pooled_rows
-from ffe.dataset.photo_list import check_list, write_list
+from ffe.dataset.class_checks import check_labelled
+from ffe.dataset.photo_list import write_list
 from ffe.dataset.stored_rows import labelled
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import DataError
-from ffe.evaluation.class_weights import WEIGHTINGS, class_weights
 from ffe.evaluation.label_errors import find_label_errors
-from ffe.evaluation.temperature import with_temperature
 from ffe.exporting.read_table import open_features
 from ffe.extraction.stage_times import Progress
-from ffe.heads.base import FitData
-from ffe.heads.ensemble import head_class
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import scan
+from ffe.labelling.model_answers import answered, check_classes, check_spec
 from ffe.predictor import Predictor
-from ffe.splits.folds import assign_folds
-from ffe.splits.groups import find_groups
-from ffe.splits.holdout import groups_of_classes
-from ffe.store.reader import FeatureStore
-from ffe.tuning.problem import fold_parts
+from ffe.tuning.out_of_fold import blocks_of, out_of_fold
 
 log = logging.getLogger("ffe")
 
-_HEADER = ("path", "label", "split", "group", "guess", "probability_label", "probability_guess")
-_BLOCK_BYTES = 16 << 20
-_MOST_FOLDS = 5
+HEADER = ("path", "label", "split", "group", "guess", "probability_label", "probability_guess")
 
 
 @dataclass(frozen=True)
@@ -85,64 +71,8 @@ class WrongLabelsResult:
         return asdict(self)
 
 
-def wrong_labels(
-    model: str | os.PathLike[str],
-    photos: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-    weights: str = "imagenet",
-    engine: str = "auto",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-    max_bytes: int = MAX_BYTES,
-    truncated: Truncated = "skip",
-    progress: Callable[[Progress], None] = lambda progress: None,
-) -> WrongLabelsResult:
-    """Find labels that are probably wrong, and write all photos as a list to correct, which ``extract`` takes back.
-
-    See ``ffe.evaluation.label_errors.find_label_errors``. Photos that the model does not know are judged by the model, block
-    by block: memory does not grow with them, but for their names and answers. Where it was fitted on any of them, or does not
-    say, its head is fitted five times on their stored features, each time without a fifth of them, which it then judges; that
-    holds the features that the head looks at, in memory or, where they are too many, on the disk. Views take no part.
-
-    Args:
-        model: a model file.
-        photos: a feature file of labelled photos, of the model's spec; or a folder or CSV of such that the model does not know.
-        output: the list, a CSV with the columns ``path`` (relative to its folder), ``label`` (as it is given, to be
-            corrected), ``split``, ``group``, ``guess``, ``probability_label`` and ``probability_guess``. The last three are
-            empty but for the first rows, whose label is probably wrong; the others follow by path.
-        overwrite: replace a list that is there; other files never are.
-        weights, engine, batch_size, workers, max_pixels, max_bytes, truncated: see ``ffe.Predictor``.
-        progress: for images; see ``ffe.extract``.
-
-    Raises:
-        BundleError, StoreError, SourceError: one of the files cannot be used.
-        ModelMismatchError: the features, or the classes, are not those of the model.
-        DataError: no photo has a label, there are too few, or the answers are too unclear; or the model knows the photos and
-            their features are needed, or its backbone learnt from them.
-        ReportError: the list cannot be written there.
-        SpecError: a limit is out of range.
-        WeightsError, EngineError: there are photos to be read, and the backbone cannot be had.
-    """
-    source = Path(photos)
-    place = check_list(output, _HEADER, source, overwrite=overwrite)
-    predictor = Predictor(
-        model,
-        weights=weights,
-        engine=engine,
-        batch_size=batch_size,
-        workers=workers,
-        max_pixels=max_pixels,
-        max_bytes=max_bytes,
-        truncated=truncated,
-    )
-    judge = _judged_store if holds_features(source) else _judged_images
-    return judge(predictor, source, place, progress)
-
-
-def _judged_store(predictor: Predictor, source: Path, place: Path, progress: Callable[[Progress], None]) -> WrongLabelsResult:
+def judged_store(predictor: Predictor, source: Path, place: Path, progress: Callable[[Progress], None]) -> WrongLabelsResult:
+    """Judge the labels of a feature file, and write the list; see ``ffe.wrong_labels``. Nothing is left for ``progress``."""
     names = predictor.class_names
     with open_features(source) as store:
         check_spec(predictor, store)
@@ -154,10 +84,12 @@ def _judged_store(predictor: Predictor, source: Path, place: Path, progress: Cal
         if not predictor.bundle.splits() or not known.isdisjoint(images.sha256):
             _check_backbone(predictor, source)
             by: Literal["model", "folds"] = "folds"
-            probabilities = _out_of_fold(predictor, store, used, images)
+            manifest = predictor.bundle.manifest
+            weighting, factor = str(manifest.search.get("class_weights")), manifest.temperature
+            probabilities = out_of_fold(store, used, images, names, manifest.head, weighting=weighting, factor=factor)
         else:
             by = "model"
-            probabilities = np.concatenate([predictor.probabilities(block) for block in _blocks(store, used)])
+            probabilities = np.concatenate([predictor.probabilities(block) for block in blocks_of(store, used)])
         root = Path(store.source)
         folder = root.parent if root.is_file() else root
         files = [folder / store.paths[row] for row in plain.tolist()]
@@ -167,7 +99,8 @@ def _judged_store(predictor: Predictor, source: Path, place: Path, progress: Cal
         return _written(place, names, images, probabilities, by, np.searchsorted(plain, used), files, columns, skipped)
 
 
-def _judged_images(predictor: Predictor, source: Path, place: Path, progress: Callable[[Progress], None]) -> WrongLabelsResult:
+def judged_images(predictor: Predictor, source: Path, place: Path, progress: Callable[[Progress], None]) -> WrongLabelsResult:
+    """Judge the labels of a folder or CSV of photos, and write the list; see ``ffe.wrong_labels``."""
     found, names = scan(source, place), predictor.class_names
     records = [record for record in found.records if record.label >= 0]
     check_labelled(records, source)
@@ -218,46 +151,6 @@ def _check_backbone(predictor: Predictor, source: Path) -> None:
         )
 
 
-def _blocks(store: FeatureStore, rows: np.ndarray) -> Iterator[np.ndarray]:
-    step = max(1, _BLOCK_BYTES // (4 * store.dims))
-    return (store.features(rows[start : start + step]) for start in range(0, len(rows), step))
-
-
-def _out_of_fold(predictor: Predictor, store: FeatureStore, rows: np.ndarray, images: ImageTable) -> np.ndarray:
-    """Return float64 (n, K): what heads that were fitted without a photo, and without all that belong to it, say of it."""
-    manifest, path = predictor.bundle.manifest, store.path
-    present, labels = np.unique(images.labels, return_inverse=True)
-    names = [manifest.class_names[label] for label in present.tolist()]
-    check_two_classes(names, f"labelled photos of '{path}'", "; give photos of at least two.")
-    pooled = pooled_rows([store], np.stack([np.zeros_like(rows), rows], axis=1), images.paths)
-    groups = find_groups(images.sha256, images.phash, pooled, images.named).ids
-    sizes = groups_of_classes(labels, groups)
-    folds = min(_MOST_FOLDS, *sizes.values())
-    if folds < 2:
-        name = names[min(sizes, key=lambda label: (sizes[label], label))]
-        raise DataError(
-            f"The class '{name}' of '{path}' has a single photo, or photos that all belong together, so no head can be fitted "
-            "without it; add photos of it, or leave the class out."
-        )
-    kind, parameters = head_class(manifest.head.name), manifest.head.parameters
-    unfitted = kind(parameters, manifest.layout)
-    log.info("the model was fitted on some of these photos, so %d heads are fitted, each without a part of them", folds)
-    x, done = np.empty((0, 0), np.float32), 0
-    for block in _blocks(store, rows):
-        part = unfitted.map.rowwise(block)
-        x = empty_array((len(rows), part.shape[1])) if done == 0 else x
-        x[done : done + len(part)] = part
-        done += len(part)
-    asked = str(manifest.search.get("class_weights"))
-    weights = class_weights(asked if asked in WEIGHTINGS else "auto", labels, len(names))
-    probabilities = np.zeros((len(rows), len(manifest.class_names)))
-    dealt = assign_folds(labels, images.sha256, groups, folds, 0, names)
-    for fit, score in fold_parts(np.arange(len(rows)), dealt):
-        head = kind(parameters, manifest.layout).fit_rowwise(x[fit], FitData(labels[fit], len(names), 0, weights))
-        probabilities[np.ix_(score, present)] = with_temperature(head.proba_rowwise(x[score]), manifest.temperature)
-    return probabilities
-
-
 def _written(
     place: Path,
     names: Sequence[str],
@@ -289,5 +182,5 @@ def _written(
     rest = sorted(set(range(len(files))) - set(first), key=lambda row: str(files[row]))
     said = [(no_formula(one.guess), f"{one.probability_label:.4f}", f"{one.probability_guess:.4f}") for one in wrong]
     lines = [(*columns[row], *more) for row, more in zip([*first, *rest], [*said, *[("", "", "")] * len(rest)], strict=True)]
-    write_list(place, _HEADER, [files[row] for row in [*first, *rest]], lines)
+    write_list(place, HEADER, [files[row] for row in [*first, *rest]], lines)
     return WrongLabelsResult(str(place), wrong, len(probabilities), by, tuple(skipped))
