@@ -76,7 +76,7 @@ def _wrong(model: str, photos: str, output: str, as_json: bool, options: dict[st
     if as_json:
         print_json(result.to_json())
         return
-    labels = "1 label is" if len(result.images) == 1 else f"{len(result.images):,} labels are"
+    labels = counted(len(result.images), "label is", "labels are")
     click.echo(f"{output}: {labels} probably wrong, of {counted(result.photos, 'photo')}")
     _say(
         f"  {plain(one.path)}: {plain(one.label, 40)}, rather {plain(one.guess, 40)} ({share_text(one.probability_guess)})"
