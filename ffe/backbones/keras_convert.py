@@ -22,7 +22,8 @@ def convert_keras(model: Any, backbone: str, instead: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # OpenVINO calls the model with a list of one input
         try:
-            converted = import_openvino().convert_model(model)
+            # its constants would lie in the memory of the Keras model otherwise, which may go before them
+            converted = import_openvino().convert_model(model, share_weights=False)
         except Exception as error:  # OpenVINO raises many kinds where it does not know a layer
             raise EngineError(f"OpenVINO cannot convert the backbone '{backbone}' ({one_line(error)}); use {instead}.") from error
     return _with_outputs_of(model, converted)

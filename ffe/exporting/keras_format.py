@@ -26,8 +26,7 @@ def _open(path: Path) -> Answer:
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
 
     def answer(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        given = [arrays[each.name] for each in model.inputs]
-        return np.asarray(model(given if len(given) > 1 else given[0], training=False))
+        return np.asarray(model([arrays[each.name] for each in model.inputs], training=False))
 
     return answer
 

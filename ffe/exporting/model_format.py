@@ -39,9 +39,8 @@ class Exported:
     def graph(self) -> Any:
         """The model as one ``keras.Model``, called once: Keras exports no other."""
         model = keras_graph(self.bundle, image=self.image)
-        sizes = {name: (32, 32) if spec is None else spec.size for name, spec in self.inputs.items()}
-        zeros = {name: np.zeros((1, *size, 3), np.uint8) for name, size in sizes.items()}
-        model(zeros if len(zeros) > 1 else next(iter(zeros.values())))
+        sizes = [(32, 32) if spec is None else spec.size for spec in self.inputs.values()]
+        model([np.zeros((1, *size, 3), np.uint8) for size in sizes])
         return model
 
     @property
@@ -66,4 +65,3 @@ class ModelFormat:
     foreign: bool = False  # whether it holds backbones that are no models of Keras, and such of int8
     takes_images: bool = True
     sides: tuple[str, ...] = ()  # suffixes of files that belong to it, beside its own
-    heads: tuple[str, ...] | None = None  # that it can hold; None = every one

@@ -127,8 +127,8 @@ def prove(exported: Exported, kind: ModelFormat, path: Path, pictures: Sequence[
         if type(error) is not RuntimeError:
             raise
         return Proof(len(pictures), None, None, bound, runtime, unproven=str(error))
-    wanted = _answers_of_ffe(exported, pictures)
-    found = _answers(answer, exported, pictures)
+    wanted = answers_of_ffe(exported, pictures)
+    found = answers_of(answer, exported, pictures)
     difference = float(np.abs(found - wanted).max())
     equal = int((found.argmax(axis=1) == wanted.argmax(axis=1)).sum())
     proof = Proof(len(pictures), difference, equal, bound, runtime)
@@ -156,7 +156,8 @@ def _bound(exported: Exported) -> float | None:
     return max(bounds)
 
 
-def _answers_of_ffe(exported: Exported, pictures: Sequence[Asked]) -> np.ndarray:
+def answers_of_ffe(exported: Exported, pictures: Sequence[Asked]) -> np.ndarray:
+    """Return what ffe says of pictures: float64 (N, K)."""
     predictor = Predictor(exported.bundle)
     specs = [spec for spec, _ in exported.bundle.manifest.backbones]
     engine, rows = predictor.engine(), []
@@ -171,8 +172,8 @@ def _answers_of_ffe(exported: Exported, pictures: Sequence[Asked]) -> np.ndarray
     return predictor.probabilities(features)
 
 
-def _answers(answer: Answer, exported: Exported, pictures: Sequence[Asked]) -> np.ndarray:
-    """Ask a file: about photos one by one, about pixels several at once too, as it takes any number of them."""
+def answers_of(answer: Answer, exported: Exported, pictures: Sequence[Asked]) -> np.ndarray:
+    """Ask a file: about photos one by one, about pixels also several at once, as it takes any number of them; float (N, K)."""
     names = list(exported.inputs)
     found = [answer({name: one.given[name] for name in names}) for one in pictures[: None if exported.image else 1]]
     for batch in () if exported.image else _batches(pictures[1:]):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -19,7 +21,7 @@ import ffe
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.commands import export_model as command
-from ffe.errors import FfeError, ModelMismatchError, ReportError
+from ffe.errors import FfeError, ModelMismatchError, ReportError, SpecError
 from ffe.exporting.model_format import ModelFormat
 from ffe.exporting.model_formats import MODEL_FORMATS
 from ffe.predictor import Predictor
@@ -49,7 +51,10 @@ def refusal(call: Callable[..., Any], *args: Any, **options: Any) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", NAMES)
+SLOW = {"savedmodel"}  # it is on the way to tflite
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES])
 def test_file_answers_as_the_model_does(name: str, model: Path, pictures: Path, tmp_path: Path, monkeypatch: Any) -> None:
     needs(MODEL_FORMATS[name])
     done = ffe.export(model, tmp_path / NAMES[name], format=name, check=pictures)
@@ -202,3 +207,74 @@ def test_options_of_the_command_line(model: Path, tmp_path: Path) -> None:
     assert value["format"] == "openvino"
     assert value["precision"] == "float16"
     assert value["proof"]["bound"] == 0.02
+
+
+@pytest.fixture(scope="module")
+def fused(model: Path, pictures: Path) -> Path:
+    """A model on two backbones, of which one is held as an OpenVINO model alone, and cuts photos."""
+    folder = model.parent
+    pixels = keras.Input((24, 24, 3))
+    keras.Model(pixels, keras.layers.Conv2D(5, 5, strides=4, activation="relu")(pixels)).save(folder / "own.keras")
+    ffe.extract(
+        pictures, folder / "b.h5", backbone=str(folder / "own.keras"), mean=(0.5,), std=(0.5,), resize="shortest", crop=0.8
+    )  # type: ignore[arg-type]
+    ffe.train([folder / "f.h5", folder / "b.h5"], folder / "fused.ffe", head="svm")
+    return folder / "fused.ffe"
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_backbones_that_are_held_as_openvino_models(image: bool, fused: Path, pictures: Path, tmp_path: Path) -> None:
+    done = ffe.export(fused, tmp_path / "m.xml", image=image, check=pictures)
+    assert isinstance(done, command.ModelExport)
+    assert done.proof.largest_difference is not None
+    assert done.proof.largest_difference <= 1e-5
+    record = json.loads(done.record.read_text("utf-8"))
+    assert record["inputs"].keys() == ({"image"} if image else {"pixels", "pixels2"})
+    with pytest.raises(ModelMismatchError, match=r"is held as an OpenVINO model, so it cannot become keras; use --format openv"):
+        ffe.export(fused, tmp_path / "m.keras")
+
+
+@pytest.mark.slow
+def test_two_sizes_of_one_backbone(model: Path, pictures: Path, tmp_path: Path) -> None:
+    ffe.extract(pictures, tmp_path / "c.h5", backbone="mobilenet_0.25", size=40, weights="random")
+    ffe.train([model.with_name("f.h5"), tmp_path / "c.h5"], tmp_path / "m.ffe", head="logistic")
+    for name, image in (("keras", True), ("tflite", False)):
+        needs(MODEL_FORMATS[name])
+        done = ffe.export(tmp_path / "m.ffe", tmp_path / NAMES[name], image=image, check=pictures)
+        assert isinstance(done, command.ModelExport)
+        assert done.proof.equal_answers == done.proof.pictures
+
+
+@pytest.mark.slow
+def test_core_ml_is_written_and_said_to_be_unproven(model: Path, tmp_path: Path) -> None:
+    needs(MODEL_FORMATS["coreml"])
+    done = ffe.export(model, tmp_path / "m.mlpackage")
+    assert isinstance(done, command.ModelExport)
+    coremltools = pytest.importorskip("coremltools")
+    written = coremltools.models.MLModel(str(tmp_path / "m.mlpackage"), skip_model_load=True)
+    assert json.loads(written.user_defined_metadata["classes"]) == ["cat", "dog"]
+    if sys.platform == "darwin":
+        assert done.proof.equal_answers == done.proof.pictures
+    else:
+        assert done.proof.unproven is not None
+        assert done.proof.unproven.startswith("Core ML runs on macOS alone")
+    with pytest.raises(SpecError, match=r"^The format coreml takes pictures of one size; leave out --image\.$"):
+        ffe.export(model, tmp_path / "n.mlpackage", image=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("openvino", "int8"),
+        pytest.param("onnx", "float16", marks=pytest.mark.slow),
+        pytest.param("tflite", "float16", marks=pytest.mark.slow),
+        pytest.param("tflite", "int8", marks=pytest.mark.slow),
+    ],
+)
+def test_smaller_numbers(name: str, precision: str, model: Path, pictures: Path, tmp_path: Path) -> None:
+    needs(MODEL_FORMATS[name])
+    done = ffe.export(model, tmp_path / NAMES[name], precision=precision, check=pictures)
+    assert isinstance(done, command.ModelExport)
+    assert done.proof.equal_answers is not None
+    assert done.proof.equal_answers >= 0.9 * done.proof.pictures
+    assert f"Precision: {precision}." in done.card.read_text("utf-8")

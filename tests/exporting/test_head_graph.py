@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ffe.backbones.keras_convert import convert_keras
 from ffe.base.feature_layout import FeatureLayout, Part
+from ffe.base.openvino_ir import import_openvino
 from ffe.evaluation.temperature import with_temperature
 from ffe.exporting.head_graph import head_graph
 from ffe.heads import HEADS, nystroem, svm
@@ -95,6 +98,16 @@ def test_thresholds_of_trees_are_met_to_the_bit() -> None:
     thresholds = head.arrays()["threshold"].astype(np.float32)
     features = np.repeat(thresholds[:200, None], 5, axis=1)
     np.testing.assert_allclose(np.asarray(head_graph(head, 1.0)(features)), head.predict_proba(features), atol=1e-6)
+
+
+def test_openvino_model_outlives_the_one_of_keras() -> None:
+    head, features = fitted("svm", GRID, 2), rows(GRID, 2)[0]
+    model = convert_keras(head_graph(head, 1.0), "head", "another")
+    gc.collect()
+    others = [np.full((72, 32), i, np.float32) for i in range(2000)]  # they take the memory that was given back
+    found = import_openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(features)[0]
+    np.testing.assert_allclose(found, head.predict_proba(features), atol=1e-5)
+    assert len(others) == 2000
 
 
 def test_every_head_has_a_graph() -> None:
