@@ -65,7 +65,7 @@ def _next(model: str, photos: str, output: str, as_json: bool, options: dict[str
     out = f" ({', '.join(left_out)}: left out)" if left_out else ""
     click.echo(f"{output}: {counted(len(result.images), 'photo')} of {result.considered:,} to label next{out}")
     _say(f"  {plain(one.path)}: {plain(one.guess, 40)}? {share_text(one.probability)}" for one in result.images)
-    note(f"Next: fill in the column 'label', then ffe extract {output} -o labelled.h5 --like features.h5")
+    note(f"Next: fill in the column 'label', then ffe extract {output} -o labelled.h5 --backbone {model}")
 
 
 def _wrong(model: str, photos: str, output: str, as_json: bool, options: dict[str, Any]) -> None:
