@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ffe.base.output_file import write_output
 from ffe.base.text import did_you_mean, listed, overwrite_refusal
 from ffe.bundle.io import Bundle
-from ffe.errors import ModelMismatchError, ReportError, SpecError, missing, unwritten
+from ffe.errors import EngineError, FfeError, ModelMismatchError, ReportError, SpecError, missing, one_line, unwritten
 from ffe.exporting.graph import check_keras_backbones, pixel_inputs
 from ffe.exporting.image_input import check_image_input
 from ffe.exporting.model_card import export_card
 from ffe.exporting.model_format import Exported, ModelFormat
 from ffe.exporting.model_formats import MODEL_FORMATS
 from ffe.exporting.parity import Proof, golden_pictures, photos_of, proof_json, prove
+from ffe.heads.forest import ForestHead
 
 PRECISIONS = ("float32", "float16", "int8")
 
@@ -95,19 +95,17 @@ def export_model(
         with tempfile.TemporaryDirectory(prefix=".ffe-export-", dir=place.parent) as folder:
             written = Path(folder) / place.name
             started = time.perf_counter()
-            with _quiet():
-                kind.write(exported, written)
+            _write(exported, kind, written)
             seconds = time.perf_counter() - started
             proof = prove(exported, kind, written, pictures)
-            parts = [written.with_suffix(suffix) for suffix in kind.sides] + [written]
-            size = sum(_bytes(part) for part in parts)
-            for part in parts:
-                _move(part, place.parent / part.name, Path(folder))
+            size = sum(_bytes(Path(folder) / part.name) for part in (*_sides(place, kind), place))
+            card, record = beside = _beside(place)
+            (Path(folder) / card.name).write_text(_card(exported, kind, place, proof), "utf-8")
+            (Path(folder) / record.name).write_bytes(proof_json(exported, kind, proof))
+            for part in (*beside, *_sides(place, kind), place):
+                _move(Path(folder) / part.name, part, Path(folder))
     except OSError as error:
         raise ReportError(unwritten(place, error, "export")) from error
-    card, record = place.with_name(f"{place.name}.md"), _record(place)
-    write_output(record, proof_json(exported, kind, proof), "record")
-    write_output(card, _card(exported, kind, place, proof).encode(), "card")
     return ModelExport(place, kind.name, precision, image, size, seconds, proof, card, record)
 
 
@@ -152,6 +150,12 @@ def _check_model(bundle: Bundle, kind: ModelFormat, precision: str, image: bool)
         raise ModelMismatchError(
             f"The backbone of '{bundle.path}' is int8 already, and would be quantised twice; leave out --precision {precision}."
         )
+    head = bundle.head()
+    if precision != "float32" and any(isinstance(one, ForestHead) for one in getattr(head, "members", [head])):
+        raise SpecError(
+            f"A forest needs float32: in {precision} its thresholds and the numbers of its nodes would be rounded; "
+            f"leave out --precision {precision}."
+        )
     if not kind.foreign:
         check_keras_backbones(bundle, kind.name)
     if image:
@@ -162,8 +166,25 @@ def _check_model(bundle: Bundle, kind: ModelFormat, precision: str, image: bool)
         check_image_input(list(pixel_inputs([spec.preprocess for spec in specs])[0].values()))
 
 
-def _record(place: Path) -> Path:
-    return place.with_name(f"{place.name}.proof.json")
+def _beside(place: Path) -> tuple[Path, Path]:
+    """Return where the card and the record of an export lie."""
+    return place.with_name(f"{place.name}.md"), place.with_name(f"{place.name}.proof.json")
+
+
+def _sides(place: Path, kind: ModelFormat) -> list[Path]:
+    """Return where the other files of an export lie."""
+    return [place.with_suffix(suffix) for suffix in kind.sides]
+
+
+def _write(exported: Exported, kind: ModelFormat, path: Path) -> None:
+    """Write a model; an EngineError says why a format cannot hold it."""
+    try:
+        with _quiet():
+            kind.write(exported, path)
+    except (FfeError, OSError, MemoryError):
+        raise
+    except Exception as error:  # every converter has its own
+        raise EngineError(f"The model cannot be written as {kind.name} ({one_line(error)}); choose another --format.") from error
 
 
 def _place(output: str | os.PathLike[str], kind: ModelFormat, bundle: Bundle, *, overwrite: bool) -> Path:
@@ -175,8 +196,11 @@ def _place(output: str | os.PathLike[str], kind: ModelFormat, bundle: Bundle, *,
         )
     if place.exists() and place.samefile(bundle.absolute):
         raise ReportError(f"'{place}' is the model file that is read, so it is not replaced; choose another output.")
-    if not place.exists():
+    taken = [one for one in (place, *_sides(place, kind), *_beside(place)) if os.path.lexists(one)]
+    if not taken:
         return place
+    if taken[0] != place and not _is_ours(place):
+        raise ReportError(f"The export would replace '{taken[0]}', which is none of ffe's; choose another name.")
     if not _is_ours(place) or place.is_dir() != (kind.suffix in {"", ".mlpackage"}):
         raise ReportError(f"'{place}' exists and is no export of ffe, so it is not replaced; choose another name.")
     if (refusal := overwrite_refusal(place, "model for other programs", overwrite=overwrite)) is not None:
@@ -186,7 +210,7 @@ def _place(output: str | os.PathLike[str], kind: ModelFormat, bundle: Bundle, *,
 
 def _is_ours(place: Path) -> bool:
     try:
-        return "ffe_sha256" in json.loads(_record(place).read_bytes())
+        return "ffe_sha256" in json.loads(_beside(place)[1].read_bytes())
     except (OSError, ValueError):
         return False
 

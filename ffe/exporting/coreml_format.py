@@ -13,7 +13,7 @@ import numpy as np
 
 from ffe.errors import EngineError, one_line
 from ffe.exporting.graph import keras_graph
-from ffe.exporting.model_format import Answer, Exported, ModelFormat
+from ffe.exporting.model_format import Answer, Exported, ModelFormat, NoRuntimeError
 
 UNPROVEN = "Core ML runs on macOS alone; export the model there, or compare answers on a device"
 
@@ -58,7 +58,7 @@ def _write(exported: Exported, path: Path) -> None:
 
 def _open(path: Path) -> Answer:
     if sys.platform != "darwin":
-        raise RuntimeError(UNPROVEN)
+        raise NoRuntimeError(UNPROVEN)
     import coremltools as ct
     from PIL import Image
 

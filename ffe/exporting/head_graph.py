@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ffe.base.text import counted
+from ffe.errors import EngineError
 from ffe.evaluation.temperature import LEAST
 from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead
@@ -19,6 +21,7 @@ from ffe.heads.mlp_keras import map_features
 from ffe.heads.svm import LEAD, ONE_AGAINST_REST, VOTES_OF_PAIRS
 
 OUTPUT = "probabilities"
+MOST_NODES = 1 << 24  # float32 holds their numbers exactly
 
 
 def head_graph(head: Head, temperature: float) -> Any:
@@ -137,6 +140,9 @@ def _forest(x: Any, arrays: dict[str, np.ndarray]) -> Any:
     above = threshold > arrays["threshold"]  # rounded down, a float32 is above it in the same cases
     threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
     rows = np.column_stack([arrays["feature"], threshold, arrays["children"]]).astype(np.float32)
+    if len(rows) > MOST_NODES:
+        have = counted(len(rows), "node")
+        raise EngineError(f"The forest has {have}, and an exported one can have {MOST_NODES:,}; train one with fewer trees.")
     nodes, shares = (keras.layers.Embedding(*table.shape, trainable=False) for table in (rows, arrays["shares"]))
     node = ops.add(ops.cast(ops.sum(x, axis=1, keepdims=True) * 0, "int32"), arrays["roots"][None].astype(np.int32))
     for _ in range(int(arrays["depth"])):

@@ -18,6 +18,10 @@ from ffe.specs import PreprocessSpec
 Answer = Callable[[Mapping[str, np.ndarray]], np.ndarray]  # arrays by the names of the inputs -> float (N, K)
 
 
+class NoRuntimeError(Exception):
+    """A format has no runtime on this system; the text says so, without a full stop."""
+
+
 @dataclass(frozen=True)
 class Exported:
     """What is to be written."""
@@ -58,7 +62,7 @@ class ModelFormat:
     packages: tuple[str, ...]  # that write it and run it
     precisions: tuple[str, ...]
     write: Callable[[Exported, Path], None]  # to a path that does not exist, with the right suffix
-    # the runtime that is asked for the proof, and how; a RuntimeError says that the format has none on this system
+    # the runtime that is asked for the proof, and how; a NoRuntimeError says that the format has none on this system
     runtime: str
     open: Callable[[Path], Answer]
     run: str  # lines of Python that make ``probabilities`` of arrays named as the inputs; {file}, {inputs}

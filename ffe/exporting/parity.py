@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,11 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ffe.base.system import library_version
 from ffe.base.text import counted
-from ffe.errors import DecodeError, ModelMismatchError, SourceError
+from ffe.errors import DecodeError, ModelMismatchError, SourceError, one_line
 from ffe.exporting.graph import pixel_inputs
 from ffe.exporting.image_input import INPUT as IMAGE
-from ffe.exporting.model_format import Answer, Exported, ModelFormat
+from ffe.exporting.model_format import Answer, Exported, ModelFormat, NoRuntimeError
 from ffe.images.decode import decode, read_image, upright_size
 from ffe.images.folder_walk import list_files
 from ffe.images.resize import resized
@@ -119,20 +119,23 @@ def _ways(exported: Exported) -> tuple[list[PreprocessSpec], list[str]]:
 
 def prove(exported: Exported, kind: ModelFormat, path: Path, pictures: Sequence[Asked]) -> Proof:
     """Open an exported file and compare its answers with those of ffe; where they differ too much, a ModelMismatchError."""
-    runtime = f"{kind.runtime} {importlib.metadata.version(kind.runtime)}"
+    runtime = f"{kind.runtime} {library_version(kind.runtime) or ''}".rstrip()
     bound = _bound(exported)
     try:
         answer = kind.open(path)
-    except RuntimeError as error:
-        if type(error) is not RuntimeError:
-            raise
+        found = answers_of(answer, exported, pictures)
+    except NoRuntimeError as error:
         return Proof(len(pictures), None, None, bound, runtime, unproven=str(error))
+    except Exception as error:  # every runtime has its own
+        raise ModelMismatchError(
+            f"The {kind.name} file cannot be run by {runtime} ({one_line(error)}); it is not kept. {_advice(exported)}"
+        ) from error
     wanted = answers_of_ffe(exported, pictures)
-    found = answers_of(answer, exported, pictures)
     difference = float(np.abs(found - wanted).max())
     equal = int((found.argmax(axis=1) == wanted.argmax(axis=1)).sum())
     proof = Proof(len(pictures), difference, equal, bound, runtime)
-    if not (difference <= bound if bound is not None else equal >= LEAST_EQUAL * len(pictures)):
+    are_numbers = bool(np.isfinite(found).all())
+    if not are_numbers or not (difference <= bound if bound is not None else equal >= LEAST_EQUAL * len(pictures)):
         raise ModelMismatchError(
             f"The {kind.name} file answers otherwise than the model: {equal} of {len(pictures)} answers are equal, and a "
             f"probability differs by {difference:.2g}{'' if bound is None else f' (at most {bound:g} is taken)'}; "

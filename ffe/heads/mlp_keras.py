@@ -136,7 +136,7 @@ def map_features(
     if "mean" in learnt:
         x = scaled(x, learnt["mean"], learnt["scale"])
     if "axes" in learnt:
-        axes = keras.layers.Dense(learnt["axes"].shape[1], name="components", trainable=False)
+        axes = keras.layers.Dense(learnt["axes"].shape[1], trainable=False)
         x = axes(x)
         axes.set_weights([learnt["axes"], -learnt["centre"] @ learnt["axes"]])
     return x

@@ -22,7 +22,7 @@ from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.commands import export_model as command
 from ffe.errors import FfeError, ModelMismatchError, ReportError, SpecError
-from ffe.exporting.model_format import ModelFormat
+from ffe.exporting.model_format import ModelFormat, NoRuntimeError
 from ffe.exporting.model_formats import MODEL_FORMATS
 from ffe.predictor import Predictor
 
@@ -124,12 +124,54 @@ def test_file_that_answers_otherwise_is_not_kept(model: Path, tmp_path: Path, mo
 
 def test_what_has_no_runtime_here_is_said_to_be_unproven(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(path: Path) -> Any:
-        raise RuntimeError("Core ML runs on macOS alone")
+        raise NoRuntimeError("Core ML runs on macOS alone")
 
     monkeypatch.setitem(MODEL_FORMATS, "keras", replace(MODEL_FORMATS["keras"], open=none))
     done = CliRunner().invoke(cli, ["export", str(model), "-o", str(tmp_path / "m.keras")])
     assert done.exit_code == 0, done.output
     assert "Not proven: Core ML runs on macOS alone.\n" in done.stdout
+
+
+def test_file_that_cannot_be_run_or_written_is_not_kept(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = MODEL_FORMATS["openvino"]
+
+    def write_half(exported: Any, path: Path) -> None:
+        kind.write(exported, path)
+        path.write_text("<net>")
+
+    monkeypatch.setitem(MODEL_FORMATS, "openvino", replace(kind, write=write_half))
+    text = refusal(ffe.export, model, tmp_path / "m.xml")
+    assert re.match(r"The openvino file cannot be run by openvino \d\S+ \(.+\); it is not kept\. Choose another --format", text)
+    assert "\n" not in text
+
+    def write_none(exported: Any, path: Path) -> None:
+        raise ValueError("no such operation")
+
+    monkeypatch.setitem(MODEL_FORMATS, "openvino", replace(kind, write=write_none))
+    assert refusal(ffe.export, model, tmp_path / "m.xml") == (
+        "The model cannot be written as openvino (ValueError: no such operation); choose another --format."
+    )
+    no_number = replace(kind, open=lambda path: lambda arrays: np.full((len(next(iter(arrays.values()))), 2), np.nan))
+    monkeypatch.setitem(MODEL_FORMATS, "openvino", no_number)
+    assert "answers otherwise than the model" in refusal(ffe.export, model, tmp_path / "m.xml")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["m.bin", "m.xml.md", "m.xml.proof.json"])
+def test_files_beside_that_are_somebody_elses_stay(name: str, model: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    assert refusal(ffe.export, model, tmp_path / "m.xml", overwrite=True) == (
+        f"The export would replace '{tmp_path / name}', which is none of ffe's; choose another name."
+    )
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_forest_is_not_rounded(model: Path, pictures: Path, tmp_path: Path) -> None:
+    ffe.train(model.with_name("f.h5"), tmp_path / "forest.ffe", head="forest", settings={"trees": 100})
+    assert refusal(ffe.export, tmp_path / "forest.ffe", tmp_path / "m.onnx", precision="float16") == (
+        "A forest needs float32: in float16 its thresholds and the numbers of its nodes would be rounded; "
+        "leave out --precision float16."
+    )
 
 
 def test_outputs_that_are_refused(model: Path, tmp_path: Path) -> None:

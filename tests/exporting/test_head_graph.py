@@ -11,6 +11,7 @@ import pytest
 from ffe.backbones.keras_convert import convert_keras
 from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.base.openvino_ir import import_openvino
+from ffe.errors import EngineError
 from ffe.evaluation.temperature import with_temperature
 from ffe.exporting.head_graph import head_graph
 from ffe.heads import HEADS, nystroem, svm
@@ -86,8 +87,15 @@ def test_votes_of_earlier_models() -> None:
 
 
 def test_ensemble_is_the_mean_of_its_members() -> None:
-    members = [fitted("logistic", GRID, 3), fitted("forest", GRID, 3, trees=100), fitted("dense", GRID, 3, **DENSE)]
-    about = [{"head": m.name, "parameters": m.parameters, "temperature": t} for m, t in zip(members, (0.5, 1, 2), strict=True)]
+    axes: dict[str, Any] = {"pca": True, "components": 32, "pooling": "flat"}  # two members with axes of their own
+    members = [
+        fitted("logistic", GRID, 3, **axes),
+        fitted("forest", GRID, 3, trees=100),
+        fitted("dense", GRID, 3, **DENSE),
+        fitted("logistic", GRID, 3, **{**axes, "components": 64}),
+    ]
+    temperatures = (0.5, 1, 2, 1)
+    about = [{"head": m.name, "parameters": m.parameters, "temperature": t} for m, t in zip(members, temperatures, strict=True)]
     ensemble = EnsembleHead({"members": about}, GRID)
     ensemble.members = members
     assert_answers_alike(ensemble, 1.5, 3)
@@ -98,6 +106,14 @@ def test_thresholds_of_trees_are_met_to_the_bit() -> None:
     thresholds = head.arrays()["threshold"].astype(np.float32)
     features = np.repeat(thresholds[:200, None], 5, axis=1)
     np.testing.assert_allclose(np.asarray(head_graph(head, 1.0)(features)), head.predict_proba(features), atol=1e-6)
+
+
+def test_forest_of_too_many_nodes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.exporting.head_graph.MOST_NODES", 10)
+    with pytest.raises(
+        EngineError, match=r"^The forest has [\d,]+ nodes, and an exported one can have 10; train one with fewer "
+    ):
+        head_graph(fitted("forest", GRID, 2, trees=100), 1.0)
 
 
 def test_openvino_model_outlives_the_one_of_keras() -> None:
