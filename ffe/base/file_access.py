@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -13,6 +14,7 @@ from ffe.base.text import near_file, url_refusal
 from ffe.errors import FfeError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+PARQUET_SIGNATURE = b"PAR1"
 
 _ZIP_END_BYTES = 66_000  # in which a zip says that it is one
 
@@ -45,6 +47,17 @@ def is_zip(path: Path) -> bool:
         return zipfile.is_zipfile(file)
 
 
+def is_table(path: Path) -> bool:
+    """Return whether a file is Parquet, or an ``.npz`` of features; one that cannot be opened is none."""
+    with contextlib.suppress(OSError, zipfile.BadZipFile):
+        if path.is_file() and first_bytes(path, 4) == PARQUET_SIGNATURE:
+            return True
+        if path.is_file() and is_zip(path):
+            with zipfile.ZipFile(path) as archive:
+                return "features.npy" in archive.namelist()
+    return False
+
+
 def check_kind(
     path: str | os.PathLike[str],
     kind: str,
@@ -55,7 +68,8 @@ def check_kind(
     """Make sure that there is a file of a kind, ``hdf5`` or ``zip``, told from its first and last bytes.
 
     ``sentences`` say, with ``{path}``, that it is ``unnamed``, a ``folder``, ``missing``, ``empty``, ``hdf5``, ``zip`` or some
-    ``other`` file: ``wrong`` is raised with them, and ``unreadable`` (None = the same) where it cannot be opened.
+    ``other`` file: ``wrong`` is raised with them, and ``unreadable`` (None = the same) where it cannot be opened. What is said of
+    a table of features is the same for all.
     """
     place = Path(path)
     try:
@@ -64,6 +78,9 @@ def check_kind(
         raise wrong(url_refusal(path) or sentences["missing"].format(path=place) + near_file(path)) from error
     except OSError as error:
         raise (unreadable or wrong)(unopened(place, error)) from error
+    if found in {"zip", "other"} and is_table(place):
+        instead = "the feature file that it was made of" if kind == "hdf5" else "a model"
+        raise wrong(f"'{place}' is a table, which 'ffe tune', 'train' and 'evaluate' take; give {instead}.")
     if found != kind:
         raise wrong(sentences[found].format(path=place))
 
@@ -80,7 +97,7 @@ def _kind_of(path: Path) -> str:
 def is_model(path: Path) -> bool:
     """Return whether a file is to be read as a model; one that cannot be opened is not, unless its name says so."""
     try:
-        return path.suffix == ".ffe" or (path.is_file() and is_zip(path))
+        return path.suffix == ".ffe" or (path.is_file() and is_zip(path) and not is_table(path))
     except OSError:  # who opens it as a feature file will say why
         return False
 

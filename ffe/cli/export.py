@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from ffe.base.text import bytes_text, counted
 from ffe.cli.options import json_option, output_option
+from ffe.cli.progress import Display
 from ffe.cli.show import print_json
 
 if TYPE_CHECKING:
@@ -41,7 +43,9 @@ def command(file: str, output: str, as_json: bool, **options: object) -> None:
     from ffe.commands.export import export
     from ffe.commands.export_model import ModelExport
 
-    done = export(file, output, **options)  # type: ignore[arg-type]
+    with Display() as display:
+        progress = partial(display.count, "rows written")
+        done = export(file, output, progress=progress, **options)  # type: ignore[arg-type]
     if as_json:
         print_json(done.to_json())
     elif isinstance(done, ModelExport):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
 
+from ffe.base.file_access import is_table
 from ffe.bundle.io import Bundle
 from ffe.commands.export_features import FeatureExport, export_features
 from ffe.commands.export_model import ModelExport, export_model
@@ -20,6 +23,7 @@ def export(
     image: bool = False,
     check: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ModelExport | FeatureExport:
     """Write a model, or what a feature file holds, for other programs.
 
@@ -34,6 +38,7 @@ def export(
         image: whether a model takes one photo of any size, and does the resize itself.
         check: a folder of photos that a model is asked about too, up to 50 of them; for int8 they set the ranges.
         overwrite: replace an export that is there; other files never are.
+        progress: of features, called with the number of rows written, and of all rows.
 
     Raises:
         BundleError, StoreError: the file cannot be used, or is damaged.
@@ -42,8 +47,8 @@ def export(
         SourceError: there are no photos in ``check``.
         ReportError: the output cannot be written.
     """
-    if isinstance(file, Bundle) or zipfile.is_zipfile(file):
+    if isinstance(file, Bundle) or (zipfile.is_zipfile(file) and not is_table(Path(file))):
         return export_model(file, output, format=format, precision=precision, image=image, check=check, overwrite=overwrite)
     if precision != "float32" or image or check is not None:
         raise SpecError("--precision, --image and --check are for models; a feature file is written as it is.")
-    return export_features(file, output, format=format, overwrite=overwrite)
+    return export_features(file, output, format=format, overwrite=overwrite, progress=progress)

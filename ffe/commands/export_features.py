@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def export_features(
     *,
     format: str | None = None,
     overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FeatureExport:
     """Write a feature file as a table for other programs, block by block: memory stays flat, whatever the number of rows.
 
@@ -53,6 +55,7 @@ def export_features(
         output: the table; it is there whole, or not at all.
         format: ``parquet``, ``npz``, ``csv`` or ``torch`` (a ``.safetensors`` file); None = as the ending of ``output`` says.
         overwrite: replace a table that is there; other files never are.
+        progress: called with the number of rows written, and of all rows.
 
     Raises:
         StoreError: the feature file cannot be used, or is damaged.
@@ -65,7 +68,7 @@ def export_features(
         about = place.with_name(f"{place.name}.json") if kind.sidecar else None
         if about is not None:
             _place(about, None, store, overwrite=overwrite)
-        table = FeatureTable(store)
+        table = FeatureTable(store, progress)
         try:
             with atomic_write(place) as temporary:
                 with temporary.open("wb") as file:

@@ -32,6 +32,7 @@ class FeatureTable:
     """
 
     store: FeatureStore
+    progress: Callable[[int, int], None] = lambda done, total: None  # called with the rows read so far, and all
 
     def __len__(self) -> int:
         return len(self.store)
@@ -75,7 +76,9 @@ class FeatureTable:
 
     def features(self, rows: slice) -> np.ndarray:
         """Return (n, D) as they are stored, each row held against its checksum; a StoreError where one is damaged."""
-        return self.store.raw_rows(rows.start, rows.stop - rows.start)
+        block = self.store.raw_rows(rows.start, rows.stop - rows.start)
+        self.progress(rows.stop, len(self))
+        return block
 
     def about(self) -> dict[str, Any]:
         """Return as JSON values how the features were made, and how they lie in a row."""

@@ -18,30 +18,24 @@ import numpy as np
 
 from ffe.base.arrays import empty_array
 from ffe.base.feature_layout import FeatureLayout
-from ffe.base.file_access import first_bytes, is_zip, unopened
+from ffe.base.file_access import PARQUET_SIGNATURE, first_bytes, is_table, unopened
 from ffe.base.openvino_ir import map_member
 from ffe.errors import SpecError, StoreError, is_unwritten, missing, one_line, unwritten
 from ffe.exporting.feature_table import ABOUT, FEATURES, TEXTS, VERSION
 from ffe.exporting.npz_table import ABOUT_MEMBER
 from ffe.specs import ExtractSpec, ViewsSpec
+from ffe.splits.holdout import TEST, TRAIN, VALID
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
 
 log = logging.getLogger("ffe")
 
-_PARQUET = b"PAR1"
+_ABOUT_ARRAY = f"{ABOUT_MEMBER}.npy"  # what np.savez makes of it
 _MOST_HEADER = 1 << 16
 _BLOCK_VALUES = 1 << 21
 _SMALL = (*TEXTS, "view", "phash")
 Table = tuple[dict[str, Any], Mapping[str, np.ndarray]]
-
-
-def is_table(path: Path) -> bool:
-    """Return whether a file is Parquet, or an ``.npz`` of features; one that cannot be opened is none."""
-    with contextlib.suppress(OSError):
-        return path.is_file() and (first_bytes(path, 4) == _PARQUET or (is_zip(path) and f"{FEATURES}.npy" in _names(path)))
-    return False
 
 
 @contextlib.contextmanager
@@ -52,8 +46,8 @@ def open_features(path: str | os.PathLike[str]) -> Iterator[FeatureStore]:
     a temporary feature file; those of Parquet are held on the way, on the disk where memory is short.
 
     Raises:
-        StoreError: see ``FeatureStore``; or the table says nothing of ffe, is damaged, or holds int8 features, whose backbone
-            only the feature file has.
+        StoreError: see ``FeatureStore``; or the table says nothing of ffe, is damaged, has no rows, or holds features of another
+            type than they had, an unknown split, or int8 features, whose backbone only the feature file has.
         SpecError: the package for it is not installed.
     """
     file = Path(path)
@@ -61,31 +55,30 @@ def open_features(path: str | os.PathLike[str]) -> Iterator[FeatureStore]:
         with FeatureStore(path) as store:
             yield store
         return
-    read = _parquet if first_bytes(file, 4) == _PARQUET else _npz
+    read = _parquet if first_bytes(file, 4) == PARQUET_SIGNATURE else _npz
     if read is _parquet and importlib.util.find_spec("pyarrow") is None:
         raise SpecError(missing("A Parquet file", "pyarrow", instead="give a feature file"))
     with tempfile.TemporaryDirectory(prefix="ffe-table-") as folder:
         made = Path(folder) / "features.h5"
         log.info("reading the table '%s' into a temporary feature file", file)
         try:
-            _write(made, *read(file))
-        except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            _write(made, file, *read(file))
+        except (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, zipfile.BadZipFile) as error:
             if isinstance(error, OSError) and error.errno is not None:  # pyarrow has others, without a number
                 temporary = unwritten(made, error, "temporary feature file")
                 raise StoreError(temporary if is_unwritten(error) else unopened(file, error)) from error
-            why = one_line(error)
-            raise StoreError(f"The table '{file}' is damaged, or lacks what it had ({why}); export it again.") from error
-        with FeatureStore(made) as store:
+            raise _damaged(file, one_line(error)) from error
+        try:
+            made_store = FeatureStore(made)
+        except StoreError as error:
+            raise _damaged(file, "its columns do not fit together") from error
+        with made_store as store:
             store.path = file
             yield store
 
 
-def _names(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except zipfile.BadZipFile:
-        return []
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(f"The table '{path}' is damaged, or lacks what it had ({why}); export it again.")
 
 
 def _foreign(path: Path) -> StoreError:
@@ -104,29 +97,42 @@ def _about(path: Path, text: bytes) -> dict[str, Any]:
     return about
 
 
+def _check_shape(path: Path, rows: int, found: np.dtype, spec: Mapping[str, Any]) -> None:
+    if not rows:
+        raise StoreError(f"The table '{path}' has no rows; give one with some, or the feature file.")
+    if found != np.dtype(spec["dtype"]):
+        raise StoreError(f"The features of '{path}' are {found}, but were {spec['dtype']}; write them so, or export it again.")
+
+
 def _npz(path: Path) -> Table:
     """Return what a file says, and its columns by name, which stay in it until they are read."""
     with zipfile.ZipFile(path) as archive:
-        if ABOUT_MEMBER not in archive.namelist():
+        if not {ABOUT_MEMBER, _ABOUT_ARRAY} & set(archive.namelist()):
             raise _foreign(path)
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):  # it may be larger than it seems
             raise ValueError("it is compressed")
         if (broken := archive.testzip()) is not None:
             raise ValueError(f"its member {broken} is not as it was written")
-        about = _about(path, archive.read(ABOUT_MEMBER))
-    columns = {}
-    for name in (*_SMALL, FEATURES):
-        member = map_member(path, f"{name}.npy")
-        head = io.BytesIO(member[:_MOST_HEADER].tobytes())
-        np.lib.format.read_magic(head)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(head)
-        columns[name] = member[head.tell() :].view(dtype).reshape(shape)
+        plain = ABOUT_MEMBER in archive.namelist()
+        text = archive.read(ABOUT_MEMBER) if plain else _array(path, ABOUT_MEMBER).tobytes()
+    about = _about(path, text)
+    columns = {name: _array(path, name) for name in (*_SMALL, FEATURES)}
+    _check_shape(path, len(columns[FEATURES]), columns[FEATURES].dtype, about["spec"])
     return about, columns
+
+
+def _array(path: Path, name: str) -> np.ndarray:
+    """Return an array of an npz, which stays in it until it is read."""
+    member = map_member(path, f"{name}.npy")
+    head = io.BytesIO(member[:_MOST_HEADER].tobytes())
+    np.lib.format.read_magic(head)
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(head)
+    return member[head.tell() :].view(dtype).reshape(shape, order="F" if by_columns else "C")
 
 
 def _parquet(path: Path) -> Table:
     """Return what a file says, and its columns by name."""
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException, compute, parquet
 
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
@@ -134,11 +140,15 @@ def _parquet(path: Path) -> Table:
                 raise _foreign(path)
             about = _about(path, file.schema_arrow.metadata[ABOUT.encode()])
             columns = {name: file.read([name])[name].to_numpy() for name in _SMALL}
-            shape = file.metadata.num_rows, file.schema_arrow.field(FEATURES).type.list_size
-            columns[FEATURES] = empty_array(shape, np.dtype(about["spec"]["dtype"]).type)
+            shape = file.metadata.num_rows, FeatureLayout.from_json(about["layout"]).dims
+            dtype = np.dtype(file.schema_arrow.field(FEATURES).type.value_type.to_pandas_dtype())
+            _check_shape(path, shape[0], dtype, about["spec"])
+            columns[FEATURES] = empty_array(shape, dtype.type)
             start = 0
             for batch in file.iter_batches(max(1, _BLOCK_VALUES // shape[1]), columns=[FEATURES]):
                 end = start + len(batch)
+                if (compute.list_value_length(batch[0]).to_numpy(zero_copy_only=False) != shape[1]).any():
+                    raise ValueError(f"a row has not {shape[1]} features")
                 columns[FEATURES][start:end] = batch[0].flatten().to_numpy().reshape(-1, shape[1])
                 start = end
     except ArrowException as error:
@@ -146,15 +156,19 @@ def _parquet(path: Path) -> Table:
     return about, columns
 
 
-def _write(made: Path, about: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> None:
+def _write(made: Path, path: Path, about: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> None:
     """Write the feature file; classes are those of the table, and behind them what else its labels name."""
     texts = {name: [text or "" for text in columns[name].tolist()] for name in TEXTS}
     classes = list(dict.fromkeys([*about["class_names"], *sorted(set(texts["label"]) - {""})]))
+    if unknown := set(texts["split"]) - {TRAIN, VALID, TEST, ""}:
+        raise StoreError(f"'{path}' has the split '{min(unknown)}'; use train, valid or test, or leave it empty.")
     numbers = {name: i for i, name in enumerate(classes)} | {"": -1}
     labels = [numbers[label] for label in texts["label"]]
     views, hashes = columns["view"].tolist(), columns["phash"].tolist()
     found = zip(texts["path"], texts["sha256"], labels, texts["split"], views, hashes, texts["group"], strict=True)
     rows = [Row(*values) for values in found]
+    if len(rows) != len(columns[FEATURES]):
+        raise ValueError("it has not as many features as paths")
     places = {(row.path, row.view): i for i, row in enumerate(rows)}
     if len(places) < len(rows):
         raise ValueError("two rows have the same path and view")

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ffe.backbones.trained import LEARNT
-from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
+from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_table, unopened
 from ffe.base.model_archive import BACKBONE
 from ffe.errors import ModelMismatchError, SourceError
-from ffe.exporting.read_table import is_table
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.stage_times import Progress
 from ffe.images.sources import ImageRecord

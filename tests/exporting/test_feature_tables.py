@@ -27,6 +27,7 @@ from ffe.base.text import bytes_text
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.commands.evaluate import evaluate
+from ffe.commands.export import export
 from ffe.commands.export_features import export_features
 from ffe.commands.tune import train
 from ffe.errors import FfeError
@@ -267,6 +268,75 @@ def test_tables_that_cannot_be_read_say_why(features: Path, tmp_path: Path) -> N
     np.savez(tmp_path / "foreign.npz", features=np.zeros((3, 4)), label=np.zeros(3))
     with pytest.raises(FfeError, match=r"'.*foreign\.npz' does not say which network made its features"):
         train(tmp_path / "foreign.npz", head="logistic")
+
+
+def _refusal(place: Path) -> str:
+    with pytest.raises(FfeError) as raised, open_features(place):
+        pass
+    return str(raised.value)
+
+
+def test_an_npz_that_numpy_wrote_again_is_the_same(features: Path, tmp_path: Path) -> None:
+    with np.load(export_features(features, tmp_path / "a.npz").output) as file:
+        arrays = {name: file[name] for name in file.files}
+    place = tmp_path / "b.npz"
+    np.savez(place, **arrays | {"features": np.asfortranarray(arrays["features"])})
+    with FeatureStore(features) as store, open_features(place) as found:
+        assert np.array_equal(found.features(), store.features())
+        assert found.rows() == [replace(row, stat=NO_STAMP) for row in store.rows()]
+    np.savez(place, **arrays | {"features": arrays["features"].astype(np.float64)})
+    assert _refusal(place) == f"The features of '{place}' are float64, but were float32; write them so, or export it again."
+    empty = {name: arrays[name][:0] for name in (*TEXTS, "label_index", "view", "phash", "features")}
+    np.savez(place, **arrays | empty)
+    assert _refusal(place) == f"The table '{place}' has no rows; give one with some, or the feature file."
+    np.savez(place, **arrays | {"split": np.full(60, "tset")})
+    assert _refusal(place) == f"'{place}' has the split 'tset'; use train, valid or test, or leave it empty."
+    damaged = f"The table '{place}' is damaged, or lacks what it had ({{}}); export it again."
+    np.savez(place, **arrays | {"view": np.arange(60)})
+    assert _refusal(place) == damaged.format("its columns do not fit together")
+    np.savez(place, **arrays | {name: arrays[name][1:] for name in empty if name != "features"})
+    assert _refusal(place) == damaged.format("ValueError: it has not as many features as paths")
+
+
+def test_parquet_may_have_lists_of_any_kind(features: Path, tmp_path: Path) -> None:
+    table = parquet.read_table(export_features(features, tmp_path / "a.parquet").output)
+    at, place = table.column_names.index("features"), tmp_path / "b.parquet"
+    values = table["features"].to_pylist()
+
+    def written(rows: list[Any], kind: Any) -> Path:
+        parquet.write_table(table.set_column(at, "features", pyarrow.array(rows, kind)), place)
+        return place
+
+    plain = pyarrow.list_(pyarrow.float32())
+    for kind in (plain, pyarrow.large_list(pyarrow.float32())):
+        with FeatureStore(features) as store, open_features(written(values, kind)) as found:
+            assert np.array_equal(found.features(), store.features())
+    for wrong in ([*values[:-2], values[-2][:-1], [*values[-1], 0.0]], [*values[:-1], None]):  # the first has as many in all
+        assert "(ValueError: a row has not 28 features); export it again." in _refusal(written(wrong, plain))
+    assert "are float64, but were float32; write them so" in _refusal(written(values, pyarrow.list_(pyarrow.float64())))
+    assert "lacks what it had (" in _refusal(written([1.0] * 60, pyarrow.float32()))
+    parquet.write_table(table.slice(0, 0), place)
+    assert _refusal(place) == f"The table '{place}' has no rows; give one with some, or the feature file."
+
+
+@pytest.mark.parametrize("name", ["parquet", "npz"])
+def test_commands_that_take_no_table_say_that_it_is_one(features: Path, tmp_path: Path, name: str) -> None:
+    place = export_features(features, tmp_path / f"a.{name}").output
+    said = f"ffe: '{place}' is a table, which 'ffe tune', 'train' and 'evaluate' take; give "
+    of_features = (["similar", place, "--row", "0"], ["info", place], ["export", place, "-o", "x.csv"])
+    for command in of_features:
+        result = CliRunner().invoke(cli, list(map(str, command)))
+        assert result.stderr == f"{said}the feature file that it was made of.\n"
+    result = CliRunner().invoke(cli, ["predict", str(place), str(tmp_path)])
+    assert f"{said}a model.\n" in result.stderr
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_progress_is_told_block_by_block(features: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_table, "_BLOCK_BYTES", 25 * LAYOUT.dims * 4)
+    told: list[tuple[int, int]] = []
+    export(features, tmp_path / "out", format=name, progress=lambda done, total: told.append((done, total)))
+    assert told == [(25, 60), (50, 60), (60, 60)]
 
 
 @pytest.mark.parametrize("name", ["parquet", "npz"])
