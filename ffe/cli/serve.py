@@ -8,7 +8,7 @@ import click
 
 from ffe.base.text import plain
 from ffe.cli.options import AUGMENT_HELP, Amount, predict_options
-from ffe.serving.options import HOST, MAX_BODY, PORT, QUEUE
+from ffe.serving.options import HOST, MAX_BODY, MAX_PIXELS, PORT, QUEUE
 
 
 @click.command(short_help="Answer over HTTP, with a page to drop photos on.", epilog=AUGMENT_HELP)
@@ -43,3 +43,9 @@ def command(model: str, **options: Any) -> None:
     from ffe.commands.serve import serve
 
     serve(model, ready=lambda address: click.echo(f"{plain(model)} answers at {address}; Ctrl-C ends it."), **options)
+
+
+for _option in command.params:  # strangers may send what takes long to decode
+    if isinstance(_option, click.Option) and _option.name == "max_pixels":
+        _option.default = MAX_PIXELS
+        _option.help = f"Refuse pictures of more pixels, such as 200M for 200 million.  [default: {MAX_PIXELS:,}]"

@@ -9,9 +9,9 @@ from dataclasses import fields
 
 from ffe.bundle.io import Bundle
 from ffe.errors import EngineError, missing
-from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
+from ffe.images.limits import MAX_BYTES, Truncated
 from ffe.predictor import PredictOptions, Predictor
-from ffe.serving.options import HOST, MAX_BODY, PORT, QUEUE, ServeOptions
+from ffe.serving.options import HOST, MAX_BODY, MAX_PIXELS, PORT, QUEUE, ServeOptions
 from ffe.specs import AugmentSpec
 
 _PACKAGES = {"starlette": "starlette", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
@@ -49,10 +49,11 @@ def serve(
         token: what requests must send as ``Authorization: Bearer TOKEN``, at least 8 characters of ASCII without spaces;
             None = they need none.
         cors: origins of other pages that may ask, such as ``https://example.org``.
-        queue: requests that may be there at once; more are answered with 503.
+        queue: requests that may wait at once, their bodies being here; more are answered with 503.
         max_body: bytes of one request; more are answered with 413.
         ready: called with the address, such as ``http://127.0.0.1:8000``, once the server answers.
-        weights, engine, batch_size, workers, reject, max_pixels, max_bytes, truncated, tta, augment: see ``ffe.Predictor``.
+        max_pixels: of a photo; fewer than elsewhere, for strangers may send what takes long to decode.
+        weights, engine, batch_size, workers, reject, max_bytes, truncated, tta, augment: see ``ffe.Predictor``.
 
     Raises:
         SpecError: an option is out of range, another host is named without a token, or the port cannot be had.

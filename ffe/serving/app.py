@@ -26,17 +26,18 @@ from starlette.types import ASGIApp
 from ffe._version import __version__
 from ffe.base.text import counted
 from ffe.bundle.io import Bundle
-from ffe.errors import ModelMismatchError, one_line, sentence_of
+from ffe.errors import ModelMismatchError
 from ffe.explaining.explanations import Explanation, class_number
 from ffe.explaining.overlay import overlay
 from ffe.predictor import Prediction, Predictor
 from ffe.report.heat_sheet import legend
-from ffe.serving.answers import answered, refused
+from ffe.serving.answers import answered, failed, refused
 from ffe.serving.guard import OPEN_TO_ALL, Guard
 from ffe.serving.metrics import TEXT, Metrics
 from ffe.serving.openapi import description
 from ffe.serving.options import ServeOptions
-from ffe.serving.uploads import MOST_PHOTOS, BrokenFormError, Form, OnePhoto, TooManyPhotosError
+from ffe.serving.server import HEAD_SECONDS
+from ffe.serving.uploads import MOST_EXPLAINED, MOST_PHOTOS, BrokenFormError, Form, OnePhoto, TooManyPhotosError
 from ffe.serving.worker import Upload, Worker
 
 log = logging.getLogger("ffe")
@@ -44,7 +45,8 @@ log = logging.getLogger("ffe")
 _PAGE = Path(__file__).parent / "templates"
 _PAGE_NAME = "page.html"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-_PATIENCE = 30.0  # seconds for the next piece of a body
+_PATIENCE = 30.0  # seconds for the next piece of a body, and for all of it beyond what the rate allows
+_LEAST_RATE = 64 << 10  # bytes a second, of a whole body
 _HELD_BYTES = 512 << 20  # of all bodies that are here at once
 _AGAIN_SECONDS = 60.0  # until the same is said again
 _LATER = {"Retry-After": "1"}
@@ -78,7 +80,7 @@ def make_app(predictor: Predictor, worker: Worker, options: ServeOptions, ready:
         ready()
         yield
 
-    starlette = Starlette(routes=routes, exception_handlers={HTTPException: _refusal}, lifespan=lifespan)
+    starlette = Starlette(routes=routes, exception_handlers={HTTPException: _refusal, Exception: _failure}, lifespan=lifespan)
     known = {route.path for route in routes}
     app: ASGIApp = Guard(starlette, options, service.counts, known, OPEN_TO_ALL | set(page))
     if options.cors:
@@ -91,7 +93,7 @@ class _Service:
     def __init__(self, predictor: Predictor, worker: Worker, options: ServeOptions) -> None:
         self._predictor, self._worker, self._options = predictor, worker, options
         self.counts = Metrics()
-        self._waiting = self._bytes = 0  # requests that are here, and room for their bodies
+        self._waiting = self._bytes = 0  # requests whose bodies are here, and the bytes of all bodies that are
         self._openapi = description(predictor.class_names, token=options.token is not None)
         self._model = _about(predictor.bundle, predictor.reject, options.max_body)
 
@@ -107,11 +109,15 @@ class _Service:
         return answered(self._openapi)
 
     async def metrics(self, request: Request) -> Response:
-        now = {"ffe_requests_waiting": self._waiting, "ffe_model_calls_total": self._worker.calls}
+        now = {
+            "ffe_requests_waiting": self._waiting,
+            "ffe_bytes_held": self._bytes,
+            "ffe_model_calls_total": self._worker.calls,
+        }
         return Response(self.counts.text(now), media_type=TEXT)
 
     async def predict(self, request: Request) -> Response:
-        return await self._answer(request, self._worker.predict, "predictions")
+        return await self._answer(request, self._worker.predict, "predictions", MOST_PHOTOS)
 
     async def explain(self, request: Request) -> Response:
         name = request.query_params.get("class")
@@ -120,27 +126,36 @@ class _Service:
                 class_number(self._predictor, name)
             except ModelMismatchError as error:
                 return refused(422, str(error))
-        return await self._answer(request, lambda photos: self._worker.explain(photos, name), "explanations")
+        return await self._answer(request, lambda photos: self._worker.explain(photos, name), "explanations", MOST_EXPLAINED)
 
-    async def _answer(self, request: Request, ask: Callable[[list[Upload]], Future[list[Any]]], several: str) -> Response:
-        """Answer for one photo with what is found, for a form with a list of it under ``several``."""
-        is_form = request.headers.get("content-type", "").lower().startswith("multipart/")
+    async def _answer(
+        self, request: Request, ask: Callable[[list[Upload]], Future[list[Any]]], several: str, most: int
+    ) -> Response:
+        """Answer for one photo with what is found, for a form of at most ``most`` with a list of it under ``several``."""
+        kind = request.headers.get("content-type", "")
+        is_form = kind.lower().startswith("multipart/")
         try:
-            with self._room(request):
-                photos = await self._photos(request, is_form)
-                found = await _unless_gone(ask(photos), request)
+            with self._held() as hold:
+                photos = await self._photos(request, OnePhoto() if not is_form else Form(kind, most), hold)
+                with self._place():
+                    found = await _unless_gone(ask(photos), request)
             self.counts.photos.update("answered" if one.error is None else "unreadable" for one in found)
             values = await asyncio.to_thread(lambda: [_value(one) for one in found])
         except ClientDisconnect:
             return Response(status_code=_CLIENT_IS_GONE)
         except HTTPException:
             raise
-        except ModelMismatchError as error:
-            return refused(422, str(error))
+        except TooManyPhotosError as error:
+            sentence = f"The form has more than {counted(most, 'photo')}; send them in several requests."
+            raise HTTPException(413, sentence) from error
+        except BrokenFormError as error:
+            raise HTTPException(
+                400, "The body is no whole multipart form; send one photo as the body, or several as the files of a form."
+            ) from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _NO_FILES:
                 raise HTTPException(503, "There are no free file descriptors now; send the photo again.", _LATER) from error
-            log.warning("%s", said := _sentence(error))
+            log.warning("%s", said := failed(error))
             return refused(500, said)
         read = any(one.error is None for one in found)
         if not is_form:
@@ -150,22 +165,34 @@ class _Service:
         return answered({"error": "No image could be read; give JPEG, PNG or other picture files.", several: values}, 422)
 
     @contextlib.contextmanager
-    def _room(self, request: Request) -> Iterator[None]:
-        """Take a place for a request and its body; a full server is 503."""
-        most = self._options.max_body
-        declared = request.headers.get("content-length", "")
-        size = min(int(declared), most) if declared.isdecimal() else most
-        if self._waiting >= self._options.queue or (self._waiting and self._bytes + size > _HELD_BYTES):
-            raise HTTPException(503, "Too many photos wait already; send this one again in a moment.", _LATER)
+    def _place(self) -> Iterator[None]:
+        """Take a place for a request whose body is here; a full server is 503."""
+        if self._waiting >= self._options.queue:
+            raise _full()
         self._waiting += 1
-        self._bytes += size
         try:
             yield
         finally:
             self._waiting -= 1
-            self._bytes -= size
 
-    async def _photos(self, request: Request, is_form: bool) -> list[Upload]:
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[Callable[[int], None]]:
+        """Yield what counts bytes of a body that have come; where there are too many beside those of others, it is 503."""
+        own = 0
+
+        def hold(size: int) -> None:
+            nonlocal own
+            if self._bytes > own and self._bytes + size > _HELD_BYTES:
+                raise _full()
+            own += size
+            self._bytes += size
+
+        try:
+            yield hold
+        finally:
+            self._bytes -= own
+
+    async def _photos(self, request: Request, body: OnePhoto | Form, hold: Callable[[int], None]) -> list[Upload]:
         """Read the body, in memory."""
         most, size = self._options.max_body, 0
         encoding = request.headers.get("content-encoding", "identity").lower()
@@ -173,29 +200,24 @@ class _Service:
             raise HTTPException(415, "The body is compressed; send photos as they are, without Content-Encoding.")
         if int(request.headers.get("content-length", 0)) > most:
             raise _too_large(most)
-        try:
-            body = Form(request.headers["content-type"]) if is_form else OnePhoto()
-            more = True
-            while more:
-                async with asyncio.timeout(_PATIENCE):
+        now = asyncio.get_running_loop().time
+        started, more = now(), True
+        while more:
+            try:
+                async with asyncio.timeout_at(min(now(), started + size / _LEAST_RATE) + _PATIENCE):
                     message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                more, piece = message.get("more_body", False), message.get("body", b"")
-                size += len(piece)
-                if size > most:
-                    raise _too_large(most)
-                body.add(piece)
-            photos = body.photos()
-        except TimeoutError as error:
-            raise HTTPException(408, "The rest of the body did not come; send the photo again.") from error
-        except TooManyPhotosError as error:
-            most_photos = counted(MOST_PHOTOS, "photo")
-            raise HTTPException(413, f"The form has more than {most_photos}; send them in several requests.") from error
-        except BrokenFormError as error:
-            raise HTTPException(
-                400, "The body is no whole multipart form; send one photo as the body, or several as the files of a form."
-            ) from error
+            except TimeoutError as error:
+                raise HTTPException(408, "The rest of the body did not come; send the photo again.") from error
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            more, piece = message.get("more_body", False), message.get("body", b"")
+            size += len(piece)
+            if size > most:
+                raise _too_large(most)
+            hold(len(piece))
+            body.add(piece)
+            await asyncio.sleep(0)  # others have their turn
+        photos = body.photos()
         if not photos:
             raise HTTPException(400, "The form has no photo; send each as a file of it.")
         return photos
@@ -253,14 +275,13 @@ async def _unless_gone(answer: Future[list[Any]], request: Request) -> list[Any]
         found.cancel()
 
 
+def _full() -> HTTPException:
+    return HTTPException(503, "Too many photos wait already; send this one again in a moment.", _LATER)
+
+
 def _too_large(most: int) -> HTTPException:
     amount = f"{most >> 20:,} MiB" if most >= 1 << 20 else counted(most, "byte")
     return HTTPException(413, f"The body has more than {amount}; send fewer or smaller photos, or raise --max-body.")
-
-
-def _sentence(error: Exception) -> str:
-    said = sentence_of(error, "send smaller photos")
-    return said or f"This should not happen: {one_line(error)}; please report it."
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
@@ -271,6 +292,10 @@ async def _refusal(request: Request, error: Exception) -> Response:
     elif error.status_code == 405:
         sentence = f"{request.method} is not for this address; /openapi.json says what is."
     return refused(error.status_code, sentence, error.headers)
+
+
+async def _failure(request: Request, error: Exception) -> Response:
+    return refused(500, failed(error))  # the guard, which it comes to next, says it here too
 
 
 def _page() -> dict[str, tuple[bytes, str]]:
@@ -302,7 +327,7 @@ class _Failures:
                 self._said_at = time.monotonic()
                 log.warning(
                     "No connection can be taken, for there are no free file descriptors; those that are open are answered, "
-                    "others wait. Allow more (ulimit -n)."
+                    f"others wait. What asks nothing for {HEAD_SECONDS} seconds is closed. Allow more (ulimit -n)."
                 )
         elif not isinstance(error, ConnectionError):
-            log.warning("%s", _sentence(error) if isinstance(error, Exception) else context["message"])
+            log.warning("%s", failed(error) if isinstance(error, Exception) else context["message"])

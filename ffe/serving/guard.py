@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
+import logging
 import time
 from collections.abc import Container
 from urllib.parse import urlsplit
@@ -11,9 +13,11 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ffe.serving.answers import refused
+from ffe.serving.answers import failed, refused
 from ffe.serving.metrics import Metrics
 from ffe.serving.options import ServeOptions, is_loopback
+
+log = logging.getLogger("ffe")
 
 OPEN_TO_ALL = frozenset({"/health"})  # beside the page, which holds nothing of the model
 
@@ -49,7 +53,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status, headers = time.perf_counter(), 500, Headers(scope=scope)
+        started, status, headers = time.perf_counter(), 0, Headers(scope=scope)
         has_body = "content-length" in headers or "transfer-encoding" in headers
         unread = has_body and "expect" not in headers  # whoever waits for a word before he sends need not send
 
@@ -76,9 +80,13 @@ class Guard:
         try:
             app = self._refusal(scope, headers) or self._app
             await app(scope, receive_noting, send_noting)
+        except Exception as error:
+            log.warning("%s", said := failed(error))
+            if not status:
+                await refused(500, said)(scope, receive_noting, send_noting)
         finally:
             path = scope["path"] if scope["path"] in self._paths else "other"
-            self._metrics.count(path, status, time.perf_counter() - started)
+            self._metrics.count(path, status or 500, time.perf_counter() - started)
 
     def _refusal(self, scope: Scope, headers: Headers) -> ASGIApp | None:
         """Return what answers in place of the server, or None."""
@@ -87,7 +95,7 @@ class Guard:
             return refused(
                 403, f"This server answers under the names of its own machine alone, not as '{host}'; ask it at http://localhost."
             )
-        is_foreign = origin is not None and origin not in options.cors and urlsplit(origin).netloc != host
+        is_foreign = origin is not None and origin not in options.cors and _host_of(origin) != host
         if is_foreign and scope["method"] not in {"GET", "HEAD"}:
             return refused(403, f"Pages of '{origin}' may not ask this server; allow them with --cors {origin}.")
         if options.token is None or scope["path"] in self._free:
@@ -104,3 +112,9 @@ class Guard:
 def _without_port(host: str) -> str:
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdigit() else host
+
+
+def _host_of(origin: str) -> str | None:
+    with contextlib.suppress(ValueError):  # such as of http://[x
+        return urlsplit(origin).netloc
+    return None

@@ -25,7 +25,7 @@ class Metrics:
         found[sum(seconds > bound for bound in _BOUNDS)] += 1
         found[-1] += seconds
 
-    def text(self, now: Mapping[str, float]) -> str:
+    def text(self, now: Mapping[str, int]) -> str:
         """Return all of it; ``now`` has gauges by name."""
         lines = ["# TYPE ffe_requests_total counter"]
         for (path, status), count in sorted(self._requests.items()):
@@ -39,5 +39,5 @@ class Metrics:
             lines.append(f'ffe_request_seconds_sum{{path="{path}"}} {total:.6f}')
             lines.append(f'ffe_request_seconds_count{{path="{path}"}} {sum(counts)}')
         for name, value in now.items():
-            lines += [f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}", f"{name} {value:g}"]
+            lines += [f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}", f"{name} {value}"]
         return "\n".join(lines) + "\n"

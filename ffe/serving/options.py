@@ -11,6 +11,7 @@ from ffe.errors import SpecError
 HOST, PORT = "127.0.0.1", 8000
 QUEUE = 64
 MAX_BODY = 32 << 20
+MAX_PIXELS = 70_000_000  # of a photo: cameras of 64 megapixels are below; strangers may send what takes long to decode
 _LEAST_TOKEN = 8
 
 TOKEN_HINT = "give it a token of at least 8 characters in the variable FFE_TOKEN, or with --token"

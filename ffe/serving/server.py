@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -9,11 +10,41 @@ import socket
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ffe.errors import SpecError
 
 BACKLOG = 128  # connections that wait to be taken; asyncio tries so many times where none can be
 _LAST_WORDS = 30  # seconds for requests that are there when it is told to stop
+HEAD_SECONDS = 10  # for the head of a request
+
+
+class _Connection(H11Protocol):
+    """Ends where nothing is asked: uvicorn would wait for the head of a request for ever."""
+
+    _end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_a_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._end is not None:
+            self._end.cancel()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait_for_a_head()
+
+    def _wait_for_a_head(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        self._end = self.loop.call_later(HEAD_SECONDS, self._end_unless_asked)
+
+    def _end_unless_asked(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -59,7 +90,7 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
         uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="on",
             log_config=None,

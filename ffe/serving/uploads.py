@@ -8,6 +8,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from ffe.images.input_files import NAMELESS
 
 MOST_PHOTOS = 256  # in one request
+MOST_EXPLAINED = 16  # likewise, for each takes as long as many answers
 
 
 class BrokenFormError(Exception):
@@ -15,7 +16,7 @@ class BrokenFormError(Exception):
 
 
 class TooManyPhotosError(Exception):
-    """The form has more than ``MOST_PHOTOS`` parts."""
+    """The form has more parts than it may have."""
 
 
 class OnePhoto:
@@ -37,27 +38,30 @@ class Form:
     """A multipart form whose parts are photos, each called as its file is; parsed as it comes.
 
     Raises:
-        BrokenFormError: the content type names no boundary; ``add`` and ``photos``: the body is no form of it.
+        BrokenFormError: the content type names no boundary, or too long a one; ``add`` and ``photos``: it is no form of it.
         TooManyPhotosError: from ``add``.
     """
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, most: int = MOST_PHOTOS) -> None:
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise BrokenFormError
-        self._photos: list[tuple[str, list[bytes]]] = []
+        self._most, self._photos = most, list[tuple[str, bytearray]]()
         self._header, self._value, self._ended = b"", b"", False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._add_to_header,
-                "on_header_value": self._add_to_value,
-                "on_header_end": self._name,
-                "on_part_data": lambda data, start, end: self._photos[-1][1].append(data[start:end]),
-                "on_end": self._end,
-            },
-        )
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._add_to_header,
+                    "on_header_value": self._add_to_value,
+                    "on_header_end": self._name,
+                    "on_part_data": lambda data, start, end: self._photos[-1][1].extend(data[start:end]),
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:  # the boundary is too long
+            raise BrokenFormError from error
 
     def add(self, piece: bytes) -> None:
         """Take the next piece of the body."""
@@ -70,12 +74,12 @@ class Form:
         """Return the name and the content of each part."""
         if not self._ended:
             raise BrokenFormError
-        return [(name, b"".join(pieces)) for name, pieces in self._photos]
+        return [(name, bytes(content)) for name, content in self._photos]
 
     def _begin(self) -> None:
-        if len(self._photos) == MOST_PHOTOS:
+        if len(self._photos) == self._most:
             raise TooManyPhotosError
-        self._photos.append((NAMELESS, []))
+        self._photos.append((NAMELESS, bytearray()))
 
     def _add_to_header(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -87,7 +91,7 @@ class Form:
         if self._header.lower() == b"content-disposition":
             name = parse_options_header(self._value.decode("latin-1"))[1].get(b"filename")
             if name:
-                self._photos[-1] = (name.decode(errors="replace"), [])
+                self._photos[-1] = (name.decode(errors="replace"), bytearray())
         self._header = self._value = b""
 
     def _end(self) -> None:

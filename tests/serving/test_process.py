@@ -119,7 +119,7 @@ def test_without_free_files_it_says_so_and_goes_on(fake_bundle: Path) -> None:
         first.close()
     assert server.said == [
         "warning: No connection can be taken, for there are no free file descriptors; those that are open are answered, "
-        "others wait. Allow more (ulimit -n).\n"
+        "others wait. What asks nothing for 10 seconds is closed. Allow more (ulimit -n).\n"
     ]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import io
 import json
 import os
+import select
 import socket
 import sys
 import threading
@@ -20,8 +23,10 @@ from PIL import Image
 
 import ffe
 from ffe.errors import EngineError, SpecError
+from ffe.serving.metrics import Metrics
 from ffe.serving.options import ServeOptions
 from ffe.serving.server import open_socket
+from ffe.serving.worker import Worker
 from tests.serving.served import Served, form, png, served
 
 TEXT = b"this is no picture at all"
@@ -131,6 +136,10 @@ def test_metrics(fake_bundle: Path) -> None:
     assert f"ffe_model_calls_total {calls + 2}" in lines
 
 
+def test_large_counts_are_whole() -> None:
+    assert "ffe_model_calls_total 12345678\n" in Metrics().text({"ffe_model_calls_total": 12_345_678})
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_large_body_is_413(server: Served, declared: bool) -> None:
     body = png() + bytes(300_000)
@@ -152,6 +161,7 @@ def test_bodies_that_are_no_forms(server: Served) -> None:
         (TEXT, headers["Content-Type"]),
         (body, "multipart/form-data"),
         (body, "multipart/form-data; boundary=another"),
+        (body, f"multipart/form-data; boundary={'a' * 300}"),
         (b"", headers["Content-Type"]),
     ):
         answer = server.ask("/predict", broken, {"Content-Type": kind})
@@ -160,6 +170,11 @@ def test_bodies_that_are_no_forms(server: Served) -> None:
     assert (empty.status, empty.value["error"]) in {(400, "The form has no photo; send each as a file of it."), (400, sentence)}
     many = server.ask("/predict", *form({str(i): b"" for i in range(257)}))
     assert (many.status, many.value["error"]) == (413, "The form has more than 256 photos; send them in several requests.")
+    explained = server.ask("/explain", *form({str(i): b"" for i in range(17)}))
+    assert (explained.status, explained.value["error"]) == (
+        413,
+        "The form has more than 16 photos; send them in several requests.",
+    )
     packed = server.ask("/predict", png(), {"Content-Encoding": "gzip"})
     assert (packed.status, packed.value["error"]) == (
         415,
@@ -193,7 +208,7 @@ def test_a_name_of_a_stranger_is_refused(server: Served) -> None:
 def test_pages_elsewhere_may_not_post(server: Served) -> None:
     own = {"Host": f"localhost:{server.port}", "Origin": f"http://localhost:{server.port}"}
     assert server.ask("/predict", png(), own).status == 200
-    for origin in ("https://evil.example", "null"):
+    for origin in ("https://evil.example", "null", "http://[x"):
         answer = server.ask("/predict", png(), {"Origin": origin})
         assert (answer.status, answer.value["error"]) == (
             403,
@@ -234,19 +249,121 @@ def test_answers_are_not_kept_and_framed_by_nobody(server: Served) -> None:
     assert "unsafe" not in headers["Content-Security-Policy"]
 
 
-def test_bodies_that_do_not_end_and_too_many_bytes_at_once(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ffe.serving.app._PATIENCE", 0.2)
-    monkeypatch.setattr("ffe.serving.app._HELD_BYTES", 1000)
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
-        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\nhalf")
-        wait_for(lambda: waiting(server) == 1)
-        full = server.ask("/predict", png())
-        assert (full.status, full.headers["Retry-After"]) == (503, "1")
-        said = slow.recv(1 << 16)
-        assert said.startswith(b"HTTP/1.1 408 ")
-        said += slow.recv(1 << 16) if b"}" not in said else b""
-        assert b'{"error": "The rest of the body did not come; send the photo again."}' in said
+def start(server: Served, sent: bytes, head: bytes = b"Content-Length: 900") -> socket.socket:
+    """Return a connection on which a photo is sent, and perhaps not all of it."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n" + sent)
+    return connection
+
+
+def all_of(connection: socket.socket) -> bytes:
+    """Return what comes until a JSON ends, or the connection."""
+    said = b""
+    while not said.endswith(b"}") and (piece := connection.recv(1 << 16)):
+        said += piece
+    return said
+
+
+def test_slow_bodies_take_no_place_and_end(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than may wait; one goes on sending a byte, and has no longer than the others."""
+    monkeypatch.setattr("ffe.serving.app._PATIENCE", 1.0)
+    monkeypatch.setattr("ffe.serving.app._LEAST_RATE", 1e9)
+    slow = [start(server, b"half") for _ in range(10)]
+    wait_for(lambda: gauge(server, "ffe_bytes_held") == 40)
     assert server.ask("/predict", png()).status == 200
+    assert waiting(server) == 0
+    with contextlib.suppress(ConnectionError):
+        for _ in range(400):
+            slow[0].sendall(b".")
+            if select.select(slow[:1], (), (), 0.05)[0]:
+                break
+        else:
+            raise AssertionError("it was not ended")
+    for connection in slow:
+        said = all_of(connection)
+        assert said.startswith(b"HTTP/1.1 408 ")
+        assert b'{"error": "The rest of the body did not come; send the photo again."}' in said
+        connection.close()
+    wait_for(lambda: gauge(server, "ffe_bytes_held") == 0)
+
+
+def test_bytes_are_counted_as_they_come(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.serving.app._HELD_BYTES", 5000)
+    photo, chunked = png(), b"Transfer-Encoding: chunked"
+    assert len(photo) < 4900
+    with start(server, b"64\r\n" + bytes(100) + b"\r\n", chunked), start(server, b"", b"Content-Length: 200000"):
+        wait_for(lambda: gauge(server, "ffe_bytes_held") == 100)
+        assert server.ask("/predict", photo).status == 200
+        full = server.ask("/predict", bytes(4950))
+        assert (full.status, full.headers["Retry-After"]) == (503, "1")
+        assert full.value["error"] == "Too many photos wait already; send this one again in a moment."
+        assert gauge(server, "ffe_bytes_held") == 100
+    wait_for(lambda: gauge(server, "ffe_bytes_held") == 0)
+    assert server.ask("/predict", bytes(6000)).status == 422  # alone it may be large
+
+
+def test_connections_that_ask_nothing_are_closed(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent ones, those that send half a head, and those that do so once they were answered."""
+    monkeypatch.setattr("ffe.serving.server.HEAD_SECONDS", 0.3)
+    connections = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(3)]
+    connections[1].sendall(b"GET /hea")
+    connections[2].sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert all_of(connections[2]).endswith(b'{"status": "ok"}')
+    connections[2].sendall(b"GET /hea")
+    for connection in connections:
+        assert connection.recv(100) == b""
+        connection.close()
+
+
+def test_whoever_is_at_work_is_not_closed(server: Served, held: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.serving.server.HEAD_SECONDS", 0.1)
+    with start(server, png(), b"Content-Length: %d" % len(png())) as connection:
+        wait_for(lambda: waiting(server) == 1)
+        assert select.select([connection], (), (), 0.4)[0] == []
+        held.set()
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_without_files_for_a_photo_it_is_503(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(files: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(server.predictor, "predict", fails)
+    answer = server.ask("/predict", png())
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.value["error"] == "There are no free file descriptors now; send the photo again."
+
+
+def test_health_where_the_thread_has_ended(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Worker, "works", False)
+    answer = server.ask("/health")
+    assert (answer.status, answer.value["error"]) == (503, "The thread of the model has ended; start the server again.")
+
+
+@pytest.mark.parametrize("broken", ["ffe.serving.metrics.Metrics.text", "ffe.serving.guard.Guard._refusal"])
+def test_whatever_fails_is_one_sentence(
+    server: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    def fails(*_: object) -> str:
+        raise RuntimeError("no such thing")
+
+    sentence = "This should not happen: RuntimeError: no such thing; please report it."
+    monkeypatch.setattr(broken, fails)
+    answer = server.ask("/metrics")
+    assert (answer.status, answer.value["error"]) == (500, sentence)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    wait_for(lambda: caplog.messages == [sentence])
+
+
+def test_what_is_refused_is_read_to_its_end(server: Served) -> None:
+    """Who sends it would not hear why, if the server hung up on him while he sends."""
+    body = bytes(600_000)
+    with start(server, b"", b"Origin: https://evil.example\r\nContent-Length: %d" % len(body)) as connection:
+        assert select.select([connection], (), (), 0.2)[0] == []
+        connection.sendall(body)
+        assert all_of(connection).startswith(b"HTTP/1.1 403 ")
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert all_of(connection).endswith(b'{"status": "ok"}')
 
 
 @pytest.fixture
@@ -271,9 +388,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen in 10 s")
 
 
-def waiting(server: Served) -> int:
-    (line,) = (line for line in server.ask("/metrics").body.decode().splitlines() if line.startswith("ffe_requests_waiting "))
+def gauge(server: Served, name: str) -> int:
+    (line,) = (line for line in server.ask("/metrics").body.decode().splitlines() if line.startswith(f"{name} "))
     return int(line.split()[1])
+
+
+def waiting(server: Served) -> int:
+    return gauge(server, "ffe_requests_waiting")
 
 
 def test_a_full_queue_is_503_and_what_waits_is_computed_together(

@@ -77,3 +77,40 @@ def test_a_model_that_cannot_be_used_is_no_thread() -> None:
     with pytest.raises(ValueError, match="it is broken"), worker:
         raise AssertionError
     assert not worker.works
+
+
+def test_large_requests_let_others_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the worker is left meanwhile; whose answer is cancelled between two calls is computed no further."""
+    model = Model()
+    monkeypatch.setattr("ffe.serving.worker.explanations", lambda predictor, files, name: predictor.predict(files))
+    with Worker(cast(Predictor, model)) as worker:
+        first = worker.predict([("a", b"1")])
+        assert model.busy.wait(30)
+        gone = worker.predict([("g", b"g")] * 200)
+        large = worker.predict([(str(i), bytes(i)) for i in range(150)])
+        heat = worker.explain([(str(i), bytes(i)) for i in range(20)])
+        small = worker.predict([("b", b"22")])
+        small.add_done_callback(lambda _: gone.cancel())
+        model.go.set()
+    assert [one.path for one in first.result(0) + small.result(0)] == ["a", "b"]
+    for answer, count in ((large, 150), (heat, 20)):
+        assert [(one.path, one.label) for one in answer.result(0)] == [(str(i), str(i)) for i in range(count)]
+    sizes = [len(call) for call in model.calls]
+    assert max(sizes) == 64
+    assert sum(sizes) == 1 + (64 + 63) + 150 + 20 + 1  # the second 63 went with the small one
+    assert next(i for i, call in enumerate(model.calls) if b"22" in call) < len(sizes) - 2
+    assert gone.cancelled()
+
+
+def test_one_that_fails_late_takes_no_other_along() -> None:
+    model = Model()
+    with Worker(cast(Predictor, model)) as worker:
+        first = worker.predict([("a", b"1")])
+        assert model.busy.wait(30)
+        bad = worker.predict([("x", b"x")] * 99 + [("b", b"broken")])
+        good = worker.predict([(str(i), bytes(i)) for i in range(70)])
+        model.go.set()
+        assert first.result(30)
+        with pytest.raises(ValueError, match="broken"):
+            bad.result(30)
+        assert [one.label for one in good.result(30)] == [str(i) for i in range(70)]
