@@ -20,6 +20,7 @@ from ffe.base.arrays import empty_array
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import PARQUET_SIGNATURE, first_bytes, is_table, unopened
 from ffe.base.openvino_ir import map_member
+from ffe.base.text import counted
 from ffe.errors import SpecError, StoreError, is_unwritten, missing, one_line, unwritten
 from ffe.exporting.feature_table import ABOUT, FEATURES, TEXTS, VERSION
 from ffe.exporting.npz_table import ABOUT_MEMBER
@@ -148,7 +149,7 @@ def _parquet(path: Path) -> Table:
             for batch in file.iter_batches(max(1, _BLOCK_VALUES // shape[1]), columns=[FEATURES]):
                 end = start + len(batch)
                 if (compute.list_value_length(batch[0]).to_numpy(zero_copy_only=False) != shape[1]).any():
-                    raise ValueError(f"a row has not {shape[1]} features")
+                    raise ValueError(f"a row has not {counted(shape[1], 'feature')}")
                 columns[FEATURES][start:end] = batch[0].flatten().to_numpy().reshape(-1, shape[1])
                 start = end
     except ArrowException as error:
