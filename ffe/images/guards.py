@@ -90,7 +90,7 @@ def kind_of(data: bytes) -> str:
         raise DecodeError("unsupported", "it is an archive, not a picture; give the pictures themselves")
     if data.startswith(b"version https://git-lfs"):
         raise DecodeError("not-an-image", "it is a pointer of Git LFS, not the picture; fetch that with 'git lfs pull'")
-    if _WEB_PAGE.match(data):
+    if _WEB_PAGE.match(data[:HEAD_BYTES]):
         raise DecodeError("not-an-image", "it is a web page, not a picture; download the picture again")
     raise DecodeError("not-an-image", f"it is no {KINDS_TEXT} picture")
 

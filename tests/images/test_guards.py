@@ -14,7 +14,7 @@ import pytest
 from ffe.errors import DecodeError
 from ffe.images.decode import decode
 from ffe.images.drawings import draw
-from ffe.images.guards import tags_are_bounded
+from ffe.images.guards import HEAD_BYTES, kind_of, tags_are_bounded
 from ffe.images.limits import Limits
 from ffe.specs import Decode, PreprocessSpec
 
@@ -299,3 +299,11 @@ def test_tags_of_either_byte_order_and_of_big_tiff() -> None:
     assert not tags_are_bounded(b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 4) + big * 4 + b"\0" * 60)
     assert tags_are_bounded(b"no header at all")
     assert tags_are_bounded(b"")
+
+
+def test_a_web_page_is_looked_for_in_the_first_bytes_alone() -> None:
+    """A file of 32 MiB of blanks would hold all threads for a third of a second."""
+    with pytest.raises(DecodeError, match="it is a web page"):
+        kind_of(b" " * (HEAD_BYTES - 6) + b"<html>")
+    with pytest.raises(DecodeError, match="it is no JPEG"):
+        kind_of(b" " * HEAD_BYTES + b"<html>")

@@ -366,6 +366,12 @@ def test_what_is_refused_is_read_to_its_end(server: Served) -> None:
         assert all_of(connection).endswith(b'{"status": "ok"}')
 
 
+def test_what_is_refused_and_does_not_come_is_not_waited_for(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.serving.guard._DRAIN_SECONDS", 0.1)
+    with start(server, b"half", b"Origin: https://evil.example\r\nContent-Length: 900") as connection:
+        assert all_of(connection).startswith(b"HTTP/1.1 403 ")
+
+
 @pytest.fixture
 def held(server: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The model answers once this is set."""
