@@ -93,8 +93,10 @@ def similar(
         ReportError: the picture cannot be drawn there.
         WeightsError, EngineError: the backbone cannot be had.
     """
-    if (image is None) == (row is None):
-        raise SpecError("Give either a photo or the number of a row, not both and not neither.")
+    if image is None and row is None:
+        raise SpecError("Nothing is asked for; give a photo, or the number of a row.")
+    if image is not None and row is not None:
+        raise SpecError("A photo and a row are asked for; give one of the two.")
     if count < 1:
         raise SpecError(f"The number of photos to find is {count}, but must be at least 1.")
     place = None if sheet is None else check_picture(Path(sheet))

@@ -127,7 +127,8 @@ def _of_machines(decisions: Any, classes: int, scoring: int) -> Any:
     if scoring == VOTES_OF_PAIRS:
         return votes
     best = ops.cast(votes >= ops.max(votes, axis=1, keepdims=True), "float32")  # argmax is known to no converter
-    others = ops.max(sums - best * 1e30, axis=1, keepdims=True)
+    span = ops.max(sums, axis=1, keepdims=True) - ops.min(sums, axis=1, keepdims=True) + 1  # no more: int8 has 256 values for it
+    others = ops.max(sums - best * span, axis=1, keepdims=True)
     return best * ops.maximum(sums, others + LEAD) + (1 - best) * sums
 
 

@@ -118,7 +118,7 @@ def _contract(manifest: Manifest, inputs: Mapping[str, PreprocessSpec | None]) -
     classes = "\n".join(f"{number}. {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(manifest.class_names))
     return f"""{chr(10).join(lines)}
 - Values are 0 to 255, red, green, blue; scaling is part of the file. Photos stand upright: turned as EXIF says. Transparent
-  pixels show white.
+  pixels show white. Values of 16 bits have to be brought to 8 first.
 - It gives `probabilities`: float32 (N, {len(manifest.class_names)}), calibrated, summing to 1, of these classes in this order:
 
 {classes}"""
@@ -145,7 +145,7 @@ def _others(inputs: Mapping[str, PreprocessSpec | None]) -> str:
         if specs[0] is None
         else "No resize of a browser or a telephone is Pillow's, and answers change with it, so these lines do its arithmetic"
     )
-    blocks = [f"{why}. `pixels` are the bytes of the input."]
+    blocks = [f"{why}. `pixels` are the bytes of the input `{next(iter(inputs))}`."]
     for text, (title, fence) in zip(texts, _LANGUAGES.values(), strict=True):
         blocks.append(f"<details><summary>{title}</summary>\n\n```{fence}\n{text}\n```\n\n</details>")
     return "\n\n".join(blocks)

@@ -15,7 +15,10 @@ from ffe.specs import PreprocessSpec
 
 def python_code(spec: PreprocessSpec | None, name: str) -> str:
     """Return the lines that make ``name``, uint8 (1, height, width, 3), of a file; ``spec`` None = the photo keeps its size."""
-    lines = ['photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")']
+    lines = [
+        'photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")',
+        'photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")',
+    ]
     if spec is not None:
         lines += _python_resize(spec)
     return "\n".join([*lines, f"{name} = np.asarray(photo, np.uint8)[None]"])

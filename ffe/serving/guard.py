@@ -92,8 +92,10 @@ class Guard:
         """Return what answers in place of the server, or None."""
         host, origin, options = headers.get("host", ""), headers.get("origin"), self._options
         if options.token is None and not is_loopback(_without_port(host)):
+            port = (scope.get("server") or ("", 80))[1]
             return refused(
-                403, f"This server answers under the names of its own machine alone, not as '{host}'; ask it at http://localhost."
+                403,
+                f"This server answers under the names of its own machine alone, not as '{host}'; ask it at http://localhost:{port}.",
             )
         is_foreign = origin is not None and origin not in options.cors and _host_of(origin) != host
         if is_foreign and scope["method"] not in {"GET", "HEAD"}:

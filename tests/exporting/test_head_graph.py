@@ -116,6 +116,19 @@ def test_forest_of_too_many_nodes_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         head_graph(fitted("forest", GRID, 2, trees=100), 1.0)
 
 
+@pytest.mark.slow
+def test_machines_of_several_classes_run_in_int8() -> None:
+    """A number without end among the scores left no room for the others, and LiteRT ended the process."""
+    tf, litert = pytest.importorskip("tensorflow"), pytest.importorskip("ai_edge_litert.interpreter")
+    head, features = fitted("svm", GRID, 3), rows(GRID, 3)[0]
+    converter = tf.lite.TFLiteConverter.from_keras_model(head_graph(head, 1.0))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([row[None]] for row in features)
+    runner = litert.Interpreter(model_content=converter.convert()).get_signature_runner()
+    (found,) = runner(features=features).values()
+    assert (found.argmax(axis=1) == head.predict_proba(features).argmax(axis=1)).mean() > 0.9
+
+
 def test_openvino_model_outlives_the_one_of_keras() -> None:
     head, features = fitted("svm", GRID, 2), rows(GRID, 2)[0]
     model = convert_keras(head_graph(head, 1.0), "head", "another")

@@ -53,6 +53,18 @@ def test_lines_of_python_give_the_pixels_of_ffe(spec: PreprocessSpec, tmp_path: 
         np.testing.assert_array_equal(pixels[0], decode(Path("photo.jpg").read_bytes(), spec))
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_show_white(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen = np.random.default_rng(0).integers(0, 256, (40, 60, 1), np.uint8)
+    Image.fromarray(np.concatenate([photo(40, 60), seen], axis=2)).convert(mode).save(
+        "photo.jpg", "PNG", transparency=3 if mode == "P" else None
+    )
+    names = {"Image": Image, "ImageOps": ImageOps, "np": np}
+    exec(python_code(STRETCHED, "pixels"), names)
+    np.testing.assert_array_equal(names["pixels"][0], decode(Path("photo.jpg").read_bytes(), STRETCHED))
+
+
 def test_lines_of_python_leave_a_photo_its_size_where_the_model_resizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Image.fromarray(photo()).save("photo.jpg", format="PNG")

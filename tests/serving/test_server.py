@@ -199,7 +199,7 @@ def test_a_name_of_a_stranger_is_refused(server: Served) -> None:
     assert (answer.status, answer.value["error"]) == (
         403,
         f"This server answers under the names of its own machine alone, not as 'evil.example:{server.port}'; "
-        "ask it at http://localhost.",
+        f"ask it at http://localhost:{server.port}.",
     )
     for name in (f"localhost:{server.port}", "localhost", "127.0.0.1", f"[::1]:{server.port}"):
         assert server.ask("/model", headers={"Host": name}).status == 200
