@@ -73,6 +73,7 @@ def keras_graph(bundle: Bundle, *, image: bool = False, dtype: str = "uint8") ->
         with bundle.keras_file(number) as file:
             assert file is not None
             backbone = load_model(file)
+        backbone.name = f"{backbone.name}_{number + 1}"  # the same one may be there twice
         backbone.trainable = False
         outputs = backbone(_scaled(sources[taken[number]], spec.preprocess), training=False)
         for output in outputs if isinstance(outputs, list) else [outputs]:
