@@ -10,7 +10,7 @@ import numpy as np
 
 from ffe.base.text import did_you_mean, listed
 from ffe.dataset.label_next import WAYS, By
-from ffe.dataset.photo_list import check_list
+from ffe.dataset.photo_list import check_list, check_unfilled
 from ffe.errors import SpecError
 from ffe.exporting.read_table import open_features
 from ffe.extraction.stage_times import Progress
@@ -54,7 +54,7 @@ def suggest(
             ``guess``, ``probability`` and ``uncertainty``.
         count: photos to choose; where there are fewer, all are given, with a warning.
         by: ``margin``: the two most probable classes are close; or ``entropy``: many classes are.
-        overwrite: replace a list that is there; other files never are.
+        overwrite: replace a list that is there, if nobody has filled in a label; other files never are.
         weights, engine, batch_size, workers, max_pixels, max_bytes, truncated: see ``ffe.Predictor``.
         progress: for images; see ``ffe.extract``.
 
@@ -72,6 +72,7 @@ def suggest(
         raise SpecError(f"Photos cannot be chosen by '{by}'; choose {listed(WAYS, 'or')}.{did_you_mean(by, WAYS)}")
     source = Path(photos)
     place = check_list(output, HEADER, source, overwrite=overwrite)
+    check_unfilled(place)
     predictor = Predictor(
         model,
         weights=weights,

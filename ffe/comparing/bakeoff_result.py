@@ -104,7 +104,7 @@ def judged(
     """Compare all backbones with the best of them, on test images with labels int64 (m,) and groups int64 (m,).
 
     Return them with their comparisons and with what dominates them, the names of those that have a result, best first, and the
-    name of the fastest of those that are as good as the best; where no rate is known, of the best.
+    name of the fastest of those that are as good as the best; where no rate is known, of the best. None dominates that one.
     """
     done = {one.name: one for one in found if one.evaluation is not None}
     order, against, as_good = rank(list(done.values()), labels, groups)
@@ -118,7 +118,10 @@ def judged(
         for one in found
     )
     fastest = sorted((name for name in order if name in as_good), key=lambda name: -(done[name].images_per_second or 0))
-    return ranked, order, fastest[0] if fastest else ""
+    take, beaten_by = (fastest[0] if fastest else ""), {one.name: one.dominated_by for one in ranked}
+    while beaten_by.get(take):  # by one that is as accurate and faster, where few test images tell nothing
+        take = beaten_by[take]
+    return ranked, order, take
 
 
 def _dominates(one: Contestant, other: Contestant) -> bool:

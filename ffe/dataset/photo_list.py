@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ffe.base.output_file import check_output, write_output
-from ffe.base.text import FORMULA_SIGNS, overwrite_refusal
+from ffe.base.text import FORMULA_SIGNS, counted, overwrite_refusal
 from ffe.errors import ReportError, SourceError
 from ffe.images.file_names import is_text, printable
 
@@ -27,6 +27,20 @@ def check_list(output: str | os.PathLike[str], header: Sequence[str], source: Pa
     if (refusal := overwrite_refusal(place, _WHAT, overwrite=overwrite)) is not None:
         raise ReportError(refusal)
     return place
+
+
+def check_unfilled(place: Path) -> None:
+    """Raise a ReportError if a list is there in whose column ``label`` somebody has written."""
+    try:
+        with place.open(encoding="utf-8-sig", newline="") as file:
+            filled = sum(bool((row.get("label") or "").strip()) for row in csv.DictReader(file))
+    except (FileNotFoundError, UnicodeDecodeError, csv.Error):
+        return
+    if filled:
+        raise ReportError(
+            f"'{place}' has {counted(filled, 'label')} filled in, so it is not replaced; give it to 'ffe extract' first, "
+            "and name another output."
+        )
 
 
 def write_list(place: Path, header: Sequence[str], files: Sequence[Path], rows: Iterable[Sequence[str]]) -> None:

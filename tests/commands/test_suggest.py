@@ -146,6 +146,11 @@ def test_what_is_refused(fake_bundle: Path, features: Path, unlabelled: Path, tm
         ffe.suggest(fake_bundle, features, tmp_path / "next.csv", count=2)
     ffe.suggest(fake_bundle, features, tmp_path / "next.csv", count=3, by="entropy", overwrite=True)
     assert len(read(tmp_path / "next.csv")) == 3
+    filled = (tmp_path / "next.csv").read_text().replace(",,", ",cat,", 2)
+    (tmp_path / "next.csv").write_text(filled)
+    with pytest.raises(ReportError, match=r"' has 2 labels filled in, so it is not replaced; give it to 'ffe extract' first"):
+        ffe.suggest(fake_bundle, features, tmp_path / "next.csv", overwrite=True)
+    assert (tmp_path / "next.csv").read_text() == filled
     with pytest.raises(ReportError, match="is the list that is read, so it is not replaced"):
         ffe.suggest(fake_bundle, tmp_path / "next.csv", tmp_path / "next.csv", overwrite=True)
     ffe.extract(unlabelled, tmp_path / "other.h5", backbone="fake", size=24)

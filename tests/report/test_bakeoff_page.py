@@ -61,6 +61,16 @@ def test_too_few_photos_to_tell_are_called_so() -> None:
     assert advice(result.to_json()) == said
 
 
+def test_the_faster_of_two_that_are_right_equally_often_is_taken_however_few_the_photos() -> None:
+    result = result_of(contestant("slow", 15, 10.0), contestant("fast", 15, 32.0, first=15))
+    assert not result.backbone("fast").as_good, "else it shows nothing"
+    assert [one.name for one in result.frontier] == ["fast"]
+    assert result.take == "fast"
+    assert advice(result.to_json()) == (
+        "Take fast, the faster one: these photos cannot tell it from slow, and it is 3.2 times as fast."
+    )
+
+
 def test_the_best_that_is_the_fastest_too() -> None:
     result = result_of(contestant("a", 4, 50.0), contestant("b", 5, 32.0))
     assert advice(result.to_json()) == "Take a: no other is right more often, and none is faster."
