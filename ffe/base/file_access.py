@@ -54,7 +54,8 @@ def is_table(path: Path) -> bool:
             return True
         if path.is_file() and is_zip(path):
             with zipfile.ZipFile(path) as archive:
-                return "features.npy" in archive.namelist()
+                members = {one.filename: one.header_offset for one in archive.infolist()}
+                return "features.npy" in members and min(members.values()) == 0  # else it lies in a model that is cut off
     return False
 
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import logging
 import os
 import tempfile
 import time
@@ -224,10 +225,15 @@ def _move(part: Path, place: Path, aside: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the bars and warnings of converters from where results belong."""
+    """Keep the bars and warnings of converters from where results belong; what they set for TensorFlow is set back."""
+    tensorflow = logging.getLogger("tensorflow")
+    level = tensorflow.level
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        finally:
+            tensorflow.setLevel(level)
 
 
 def _bytes(path: Path) -> int:

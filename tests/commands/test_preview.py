@@ -129,7 +129,7 @@ def test_a_csv_is_a_source(pictures: Path, tmp_path: Path) -> None:
         ({"augment": "blur"}, SpecError, "There is no change 'blur' for --augment; known are"),
         ({"views": 0}, SpecError, "views is 0, but must be from 1 to 199"),
         ({"views": 200}, SpecError, "views is 200, but must be from 1 to 199"),
-        ({"size": 9000}, SpecError, r"size is \(9000, 9000\), but must be two whole numbers from 1 to 8192"),
+        ({"size": 9000}, SpecError, r"size is 9000x9000, but must be two whole numbers from 1 to 8192"),
         (
             {"image": "cat/none.png"},
             SourceError,

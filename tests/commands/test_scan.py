@@ -151,7 +151,7 @@ def test_a_report_inside_the_source_is_no_file_of_it(pictures: Path, tmp_path: P
             BackboneError,
             "The backbone 'efficientnetlite0' takes pictures of at least 32 pixels; choose --size 32 or more instead",
         ),
-        ({"size": 9999}, SpecError, r"size is \(9999, 9999\), but must be"),
+        ({"size": 9999}, SpecError, r"size is 9999x9999, but must be"),
         ({"report": "none/scan.html"}, ReportError, r"The report 'none/scan\.html' lies in a folder that does not exist"),
     ],
 )

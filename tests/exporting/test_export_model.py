@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable
@@ -57,7 +58,9 @@ SLOW = {"savedmodel"}  # it is on the way to tflite
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES])
 def test_file_answers_as_the_model_does(name: str, model: Path, pictures: Path, tmp_path: Path, monkeypatch: Any) -> None:
     needs(MODEL_FORMATS[name])
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "level", logging.INFO)
     done = ffe.export(model, tmp_path / NAMES[name], format=name, check=pictures)
+    assert logging.getLogger("tensorflow").level == logging.INFO, "a converter has made TensorFlow silent for all that comes"
     assert isinstance(done, command.ModelExport)
     assert done.proof.largest_difference is not None
     assert done.proof.largest_difference <= 1e-5
