@@ -705,6 +705,8 @@ def test_tensorflow_does_not_advise_against_models_for_each_stage(
     tensorflow = logging.getLogger("tensorflow")
     advice = "5 out of the last %d calls triggered tf.function retracing."
     tensorflow.addHandler(handler)
+    level = tensorflow.level
+    tensorflow.setLevel(logging.WARNING)  # the command line, in an earlier test, may have made it silent
 
     def learnt(epoch: Epoch) -> None:
         tensorflow.warning(advice, 5)
@@ -716,6 +718,7 @@ def test_tensorflow_does_not_advise_against_models_for_each_stage(
         learnt(Epoch(1, 1, None, None, 0.0, 0.0, None, 0.0, 0.0, False))
     finally:
         tensorflow.removeHandler(handler)
+        tensorflow.setLevel(level)
     assert told[2:] == [advice % 5, "something else"]
 
 
