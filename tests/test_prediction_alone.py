@@ -100,6 +100,13 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 
 
+def run_alone(code: str, commands: list[list[str]], env: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` on some commands in a Python that has nothing but what prediction needs."""
+    given = json.dumps(commands)
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 300, "env": env, "cwd": folder}
+    return subprocess.run([sys.executable, "-S", "-c", code], input=given, check=False, **options)
+
+
 def test_predict_explain_and_info_run_with_nothing_else(models: Path, alone: dict[str, str], tmp_path: Path) -> None:
     asked = ("cat/cat_000.png", "dog/dog_005.png")
     photos = [str(PICTURES / name) for name in asked]
@@ -108,16 +115,7 @@ def test_predict_explain_and_info_run_with_nothing_else(models: Path, alone: dic
         file = str(models / f"{model}.ffe")
         commands += [["predict", file, *photos, "--json"], ["info", file], ["explain", file, *photos, "--json"]]
     commands += [["predict", str(models / "svm.ffe"), *photos, "--tta", "2", "--augment", "flip,zoom", "--csv", "a.csv"]]
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", RUN],
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=alone,
-        cwd=tmp_path,
-        check=False,
-    )
+    done = run_alone(RUN, commands, alone, tmp_path)
     assert done.returncode == 0, done.stderr
     *found, loaded = map(json.loads, done.stdout.splitlines())
     assert [command for command, (code, _) in zip(commands, found, strict=True) if code] == [], done.stderr
@@ -147,16 +145,7 @@ def test_what_is_not_installed_is_named(models: Path, alone: dict[str, str], tmp
         ["train", str(models / "schema4.h5"), "-o", "m.ffe", "--head", "logistic", "--without-backbone"],
     ]
     code = f"import ffe.engines.factory as factory\nfactory.may_have_gpu = lambda: True\n{RUN}"
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", code],
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=alone,
-        cwd=tmp_path,
-        check=False,
-    )
+    done = run_alone(code, commands, alone, tmp_path)
     assert [json.loads(line)[0] for line in done.stdout.splitlines()[:-1]] == [0, 3, 3], done.stderr
     assert "ffe: The engine keras needs the packages keras and tensorflow, which are not installed" in done.stderr
     assert re.search(r"ffe: 'ffe train' needs the package [\w-]+, which is not installed; install it with 'pip ", done.stderr)

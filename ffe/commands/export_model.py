@@ -147,16 +147,8 @@ def _check_model(bundle: Bundle, kind: ModelFormat, precision: str, image: bool)
             f"The model file '{bundle.path}' was written without its backbone, so it takes features alone and cannot be "
             "exported; make it again without --without-backbone."
         )
-    if precision != "float32" and any(spec.precision == "int8" for spec in specs):
-        raise ModelMismatchError(
-            f"The backbone of '{bundle.path}' is int8 already, and would be quantised twice; leave out --precision {precision}."
-        )
-    head = bundle.head()
-    if precision != "float32" and any(isinstance(one, ForestHead) for one in getattr(head, "members", [head])):
-        raise SpecError(
-            f"A forest needs float32: in {precision} its thresholds and the numbers of its nodes would be rounded; "
-            f"leave out --precision {precision}."
-        )
+    if precision != "float32":
+        _check_rounding(bundle, precision)
     if not kind.foreign:
         check_keras_backbones(bundle, kind.name)
     if image:
@@ -165,6 +157,20 @@ def _check_model(bundle: Bundle, kind: ModelFormat, precision: str, image: bool)
         if precision == "int8" and not kind.foreign:
             raise SpecError(f"A graph of {kind.name} cannot resize in int8; leave out --image, or --precision int8.")
         check_image_input(list(pixel_inputs([spec.preprocess for spec in specs])[0].values()))
+
+
+def _check_rounding(bundle: Bundle, precision: str) -> None:
+    """Make sure that a model can be rounded to a precision."""
+    if any(spec.precision == "int8" for spec, _ in bundle.manifest.backbones):
+        raise ModelMismatchError(
+            f"The backbone of '{bundle.path}' is int8 already, and would be quantised twice; leave out --precision {precision}."
+        )
+    head = bundle.head()
+    if any(isinstance(one, ForestHead) for one in getattr(head, "members", [head])):
+        raise SpecError(
+            f"A forest needs float32: in {precision} its thresholds and the numbers of its nodes would be rounded; "
+            f"leave out --precision {precision}."
+        )
 
 
 def _beside(place: Path) -> tuple[Path, Path]:

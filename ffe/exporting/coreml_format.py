@@ -51,8 +51,8 @@ def _write(exported: Exported, path: Path) -> None:
     except Exception as error:  # it raises many kinds where it does not know an operation
         raise EngineError(f"coremltools cannot convert this model ({one_line(error)}); use another --format.") from error
     model.short_description = f"Image classifier, made with ffe: {', '.join(exported.bundle.manifest.class_names)}"
-    for name, value in exported.facts.items():
-        model.user_defined_metadata[name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    for name, value in exported.metadata.items():
+        model.user_defined_metadata[name] = value
     model.save(str(path))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,6 +52,13 @@ class Exported:
     def facts(self) -> dict[str, Any]:
         """What travels in the file, as plain values for JSON."""
         return facts(self.bundle, self.inputs, self.precision)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The same, each as a text, for formats whose metadata hold nothing else."""
+        return {
+            name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for name, value in self.facts.items()
+        }
 
 
 @dataclass(frozen=True)

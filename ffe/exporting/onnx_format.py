@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ def _write(exported: Exported, path: Path) -> None:
         sorted_again = OnnxModel(convert_float_to_float16(model, keep_io_types=True))
         sorted_again.topological_sort()
         model = sorted_again.model
-    for name, value in exported.facts.items():
+    for name, value in exported.metadata.items():
         entry = model.metadata_props.add()
-        entry.key, entry.value = name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        entry.key, entry.value = name, value
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ def _write(exported: Exported, path: Path) -> None:
     ov = import_openvino()
     model = _model(exported)
     model.outputs[0].get_tensor().set_names({OUTPUT})
-    for name, value in exported.facts.items():
-        model.set_rt_info(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), ["ffe", name])
+    for name, value in exported.metadata.items():
+        model.set_rt_info(value, ["ffe", name])
     ov.save_model(model, path, compress_to_fp16=exported.precision == "float16")
 
 

@@ -295,7 +295,9 @@ def test_two_sizes_of_one_backbone(backbone: str, pictures: Path, tmp_path: Path
 @pytest.mark.slow
 def test_core_ml_is_written_and_said_to_be_unproven(model: Path, tmp_path: Path) -> None:
     needs(MODEL_FORMATS["coreml"])
+    level = logging.getLogger("tensorflow").level
     done = ffe.export(model, tmp_path / "m.mlpackage")
+    assert logging.getLogger("tensorflow").level == level, "coremltools, where it was loaded now, has made TensorFlow silent"
     assert isinstance(done, command.ModelExport)
     coremltools = pytest.importorskip("coremltools")
     written = coremltools.models.MLModel(str(tmp_path / "m.mlpackage"), skip_model_load=True)
