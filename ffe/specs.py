@@ -32,6 +32,7 @@ Metric = Literal["accuracy", "balanced_accuracy", "log_loss"]
 Oracle = Literal["bayesian", "hyperband", "random"]
 ClassWeights = Literal["auto", "balanced", "none"]
 TrainingViews = Literal["all", "epoch", "none"]
+Refit = Literal["train", "all"]
 
 
 class Spec:
@@ -304,6 +305,8 @@ class SearchSpec(Spec):
     seed: int = 0  # start of every random choice
     # which views train: ``none``, ``all``, or in heads that train by epochs one drawn for each ``epoch``; None = all there are
     views: TrainingViews | None = field(default=None, metadata={"since": 5})
+    # what the head of the model is fitted on: the rows that ``train``, or after the test ``all``
+    refit: Refit = field(default="train", metadata={"since": 6})
 
     def __post_init__(self) -> None:
         if not self.heads:
@@ -320,7 +323,7 @@ class SearchSpec(Spec):
             raise SpecError("a seed must be below 2147483648, and epochs at most 10000.")
         if not 0 < self.test_fraction <= 0.5:
             raise SpecError(f"test_fraction is {self.test_fraction}, but must be above 0 and at most 0.5.")
-        self._check_choices(oracle=Oracle, metric=Metric, class_weights=ClassWeights)
+        self._check_choices(oracle=Oracle, metric=Metric, class_weights=ClassWeights, refit=Refit)
         if self.views is not None:
             self._check_choices(views=TrainingViews)
 

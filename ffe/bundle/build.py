@@ -32,7 +32,7 @@ from ffe.heads.base import Head
 from ffe.heads.dense import DenseHead
 from ffe.images.drawings import KINDS, draw
 from ffe.specs import ExtractSpec
-from ffe.splits.holdout import TEST
+from ffe.splits.holdout import TEST, TESTED
 from ffe.store.reader import FeatureStore
 
 _LIBRARIES = ("openvino", "nncf", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "h5py", "pillow")
@@ -99,7 +99,7 @@ def tested_before(path: str | os.PathLike[str] | None, seed: int, test_fraction:
     search = bundle.manifest.search
     if (search.get("seed"), search.get("test_fraction")) != (seed, test_fraction):
         return frozenset()
-    return frozenset(row.sha256 for row in bundle.splits() if row.split == TEST)
+    return frozenset(row.sha256 for row in bundle.splits() if row.split in {TEST, TESTED})
 
 
 def library_versions() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ffe.base.text import listed, share_text
 from ffe.bundle.manifest import Manifest
 from ffe.wording.input_text import resizing_texts
-from ffe.wording.results import evaluation_text, parameters_text, trained_views_text
+from ffe.wording.results import FITTED_ON_ALL, evaluation_text, parameters_text, trained_views_text
 
 _TRAINED = {
     "random": " (UNTRAINED, random weights: for trying things out only)",
@@ -30,6 +30,7 @@ def made_and_tested(manifest: Manifest) -> str:
     """Return what a model is, how it was made and how it did in its test: a title, and Markdown under it."""
     test = manifest.evaluation["test"]
     views = "" if manifest.views is None else f"\nViews of the photos: {trained_views_text(manifest.views)}."
+    fitted = f"\nIt is fitted on {FITTED_ON_ALL}." if manifest.search.get("refit") == "all" else ""
     resizing = f"\nPictures are {text}." if (text := resizing_texts(spec for spec, _ in manifest.backbones)) else ""
     backbones = []
     for spec, layout in manifest.backbones:
@@ -40,7 +41,7 @@ def made_and_tested(manifest: Manifest) -> str:
     return f"""Image classifier: {", ".join(manifest.class_names)}
 
 Made with ffe {manifest.ffe_version}. {made_with};
-head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).{resizing}{views}
+head `{manifest.head.name}` ({parameters_text(manifest.head.parameters)}).{resizing}{views}{fitted}
 
 ## Test
 

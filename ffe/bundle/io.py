@@ -53,7 +53,7 @@ _NO_MODEL = {
 
 @dataclass(frozen=True)
 class SplitRow:
-    """Where one image of the feature files went: ``train``, ``valid`` or ``test``."""
+    """Where one image of the feature files went: ``train``, ``valid``, ``test``, ``tested`` (and then fitted on), or nowhere."""
 
     path: str
     sha256: str

@@ -31,6 +31,12 @@ shared_options = shared.together(
     shared.test_fraction_option,
     shared.class_weights_option,
     click.option(
+        "--refit",
+        type=click.Choice(("train", "all")),
+        default="train",
+        help="What the model is fitted on: the rows that train, or after the test all, those of the test too.",
+    ),
+    click.option(
         "--reject", type=shared.Share(0, 1, max_open=True), default=0.0, help="Answer 'not sure' below this probability."
     ),
     shared.report_option(),

@@ -24,7 +24,7 @@ from ffe.heads.ensemble import EnsembleHead
 from ffe.images.folder_walk import list_files
 from ffe.report.redact import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.splits.groups import MOST_BITS
-from ffe.splits.holdout import TRAIN, VALID
+from ffe.splits.holdout import TESTED, TRAIN, VALID
 from ffe.store.journal import Journal
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
@@ -213,7 +213,7 @@ def _in_model(path: Path, matches: _Matches) -> _Step:
     splits = bundle.splits()
     gone = {row for row in splits if matches(row.path, row.sha256)}
     left = [row for row in splits if row not in gone]
-    stays = _stays(bundle) if any(row.split in {TRAIN, VALID} for row in gone) else ""
+    stays = _stays(bundle) if any(row.split in {TRAIN, VALID, TESTED} for row in gone) else ""
     found = ForgottenFile(path, "model", tuple(sorted(row.path for row in gone)), stays=stays)
     return found, lambda place, _: bundle.replace_splits(left, place)
 

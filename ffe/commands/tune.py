@@ -32,19 +32,20 @@ from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.exporting.read_table import open_features
 from ffe.heads import HEADS, find_head
+from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.search_space import complete
 from ffe.heads.transform import PARTS, poolings_searched
 from ffe.report.tune_page import write_report
 from ffe.specs import HeadSpec, SearchSpec
-from ffe.splits.holdout import TEST
+from ffe.splits.holdout import TEST, TESTED
 from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble_search import best_ensemble
 from ffe.tuning.fusion import files_looked_at, on_files
 from ffe.tuning.leak_claim import leak_of
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import SearchProgress, Trial, best_of_each_head, refit, score_once, search
-from ffe.tuning.setup import AUTO, build_problem, trial_store_of, views_used
+from ffe.tuning.setup import AUTO, all_of_them, build_problem, trial_store_of, views_used
 from ffe.tuning.trial_store import TrialStore
 from ffe.tuning.tune_result import TuneResult
 
@@ -106,6 +107,7 @@ def tune(
     folds: int | None = None,
     test_fraction: float = 0.2,
     class_weights: str = "auto",
+    refit: str = "train",
     ensemble: int = 0,
     reject: float = 0.0,
     seed: int = 0,
@@ -149,6 +151,8 @@ def tune(
         folds: parts for cross-validation; None = 5, or fewer for small classes.
         test_fraction: share held out for the test, where no split is given.
         class_weights: ``auto`` (balanced where the rarest class has under half its share), ``balanced`` or ``none``.
+        refit: what the head of the model is fitted on: ``train``, the rows that train; or ``all``, once the test has been
+            made: those that validated and tested too. The scores are those of the head that had not seen the test.
         ensemble: heads that are averaged, where that wins; 0 = none.
         reject: probability below which the model answers "not sure"; 0 = never.
         seed: start of every random choice.
@@ -182,6 +186,7 @@ def train(
     folds: int | None = None,
     test_fraction: float = 0.2,
     class_weights: str = "auto",
+    refit: str = "train",
     reject: float = 0.0,
     seed: int = 0,
     views: str | None = None,
@@ -202,7 +207,7 @@ def train(
         output: the model file; None = write none.
         head: name of the head.
         settings: its parameters; defaults fill in the rest.
-        overwrite, folds, test_fraction, class_weights, reject, seed, views, valid, test, weights, with_backbone, report,
+        overwrite, folds, test_fraction, class_weights, refit, reject, seed, views, valid, test, weights, with_backbone, report,
             anonymous: see ``tune``.
 
     Raises:
@@ -316,14 +321,15 @@ def _run(options: TuneOptions) -> TuneResult:
         result, probabilities = _tested(options, rows, problem, trials)
         spent, known = options.clock.elapsed, finished.known
         result = dataclasses.replace(result, views=views, validation=validation, known=known, seconds=spent)
-        if result.output is not None:
-            _write(options, rows, len(problem.parts), result, found)
+        made = result if spec.refit == "train" else _fitted_on_all(spec, rows, problem, result)
+        if made.output is not None:
+            _write(options, rows, len(problem.parts), made, found)
         if options.report is not None:
             shown = rows.anonymous() if options.anonymous else rows
             written = (Path(options.report), result, shown, problem, spec, probabilities)
             write_report(*written, searched=options.searched, grown=not options.clock.is_over)
         finished.forget()
-        return dataclasses.replace(result, seconds=options.clock.elapsed)
+        return dataclasses.replace(made, seconds=options.clock.elapsed)
 
 
 def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: Sequence[Trial]) -> tuple[TuneResult, np.ndarray]:
@@ -334,13 +340,12 @@ def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: S
     if len(best) > 1:
         comparison = compare(best[0].probabilities, best[1].probabilities, labels, groups=problem.scored_groups)
     head, truths = refit(problem, winner, options.spec.seed), rows.labels(TEST)
-    layouts = [file.layout for file in rows.main.files]
-    used = files_looked_at(head, layouts)
+    own, used = _on_own_files(head, rows)
     probabilities = with_temperature(head.predict_proba(rows.load(rows.side == TEST)), calibration.factor)
     single = next(trial for trial in trials if trial.head != EnsembleHead.name)
     result = TuneResult(
         output=None if options.output is None else Path(options.output),
-        head=head if len(used) == len(layouts) else on_files(head, layouts, used),
+        head=own,
         features=tuple(rows.main.files[i].path for i in used),
         leaderboard=tuple(trials),
         evaluation=evaluate_probabilities(probabilities, truths, rows.class_names, groups=rows.together(TEST)),
@@ -354,6 +359,23 @@ def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: S
         classes=rows.class_names,
     )
     return result, probabilities
+
+
+def _fitted_on_all(spec: SearchSpec, rows: StoredSplit, problem: Problem, result: TuneResult) -> TuneResult:
+    """Fit the winner on the rows that validated and tested too, now that its scores are taken."""
+    every = all_of_them(rows, problem, result.views)
+    log.info(
+        "the head is fitted again, on all %s; its scores are those of before", counted(len(every.plain(every.train)), "image")
+    )
+    head = refit(every, result.leaderboard[0], spec.seed)
+    return dataclasses.replace(result, head=_on_own_files(head, rows)[0])
+
+
+def _on_own_files(head: Head, rows: StoredSplit) -> tuple[Head, tuple[int, ...]]:
+    """Return a fitted head that takes rows of the feature files alone that it looks at, and which these are."""
+    layouts = [file.layout for file in rows.main.files]
+    used = files_looked_at(head, layouts)
+    return head if len(used) == len(layouts) else on_files(head, layouts, used), used
 
 
 def _write(options: TuneOptions, rows: StoredSplit, folds: int, result: TuneResult, found: Sequence[Weights | IrModel]) -> None:
@@ -379,7 +401,8 @@ def _write(options: TuneOptions, rows: StoredSplit, folds: int, result: TuneResu
         reject=options.reject,
         views=record["views"],
     )
-    columns = (rows.images.paths, rows.images.sha256, rows.side.tolist())
+    sides = rows.side if options.spec.refit == "train" else np.where(rows.side == TEST, TESTED, rows.side)
+    columns = (rows.images.paths, rows.images.sha256, sides.tolist())
     splits = [] if options.anonymous else [SplitRow(*row) for row in zip(*columns, strict=True)]
     try:
         write_model(Path(record["output"]), manifest, result.head, splits, [found[i] for i in used if found])

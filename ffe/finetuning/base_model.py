@@ -88,6 +88,11 @@ def open_base(path: Path, weights: str) -> BaseModel:
             f"'{path}' keeps no list of its photos (--anonymous), so nothing tells which of them may test; "
             "start from a model that was made without that option."
         )
+    if bundle.manifest.search.get("refit") == "all":
+        raise BundleError(
+            f"'{path}' was fitted on its test photos too (--refit all), so none is left to test what becomes of it; "
+            "start from a model that was made without that option."
+        )
     spec, layout = bundle.manifest.spec, bundle.manifest.layout
     if layout.grid is None:
         raise BackboneError(

@@ -34,6 +34,7 @@ from ffe.tuning.problem import Problem
 from ffe.tuning.tune_result import TuneResult
 from ffe.wording.input_text import resizing_texts
 from ffe.wording.results import (
+    FITTED_ON_ALL,
     METRIC_NAMES,
     answered_text,
     backbones_text,
@@ -87,6 +88,7 @@ def write_report(
             **({} if len(files) == 1 else {"feature files": _looked_at(rows, result)}),
             "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
             "validation": result.validation,
+            **({} if spec.refit == "train" else {"fitted on": FITTED_ON_ALL}),
             "ffe": __version__,
         },
         class_names=rows.class_names,

@@ -12,6 +12,7 @@ import numpy as np
 from ffe.base.digests import bytes_digest
 
 TRAIN, VALID, TEST, LEFT_OUT = "train", "valid", "test", ""
+TESTED = "tested"  # of a model file: it tested the head, which was then fitted on it too
 
 SLACK = 0.05  # the share that tests is as near as this to what was asked, where groups are small enough
 _DIGITS = 13  # of a digest in hexadecimal, that a draw has

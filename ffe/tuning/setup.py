@@ -20,7 +20,7 @@ from ffe.evaluation.class_weights import class_weights as weights_of_classes
 from ffe.heads import HEADS
 from ffe.specs import SearchSpec, ViewsSpec
 from ffe.splits.folds import assign_folds
-from ffe.splits.holdout import TRAIN, VALID, groups_of_classes
+from ffe.splits.holdout import LEFT_OUT, TRAIN, VALID, groups_of_classes
 from ffe.store.reader import FeatureStore
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.trial_store import TrialStore
@@ -90,6 +90,24 @@ def build_problem(rows: StoredSplit, spec: SearchSpec, folds: int | None, views:
     problem = dataclasses.replace(plain, labels=labels[image], image=image, drawn=views.used == "epoch")
     wide = [(problem.with_views(fit), score) for fit, score in parts]
     return dataclasses.replace(problem, train=problem.with_views(train), parts=wide), validation
+
+
+def all_of_them(rows: StoredSplit, problem: Problem, views: TrainedViews | None) -> Problem:
+    """Return the problem whose head is fitted on the rows of every side, and on their views where those of training rows are."""
+    taken = rows.side != LEFT_OUT
+    plain = np.arange(int(taken.sum()))
+    table = rows.views[taken] if views is not None and views.used != "none" else np.empty((len(plain), 0), np.int64)
+    more = table >= 0
+    image = np.concatenate([plain, np.broadcast_to(plain[:, None], table.shape)[more]])
+    return dataclasses.replace(
+        problem,
+        features=rows.load(taken, table[more]),
+        labels=rows.images.labels[taken][image],
+        train=np.arange(len(image)),
+        parts=[],
+        image=image if table.size else None,
+        groups=None,
+    )
 
 
 def _fold_count(store: FeatureStore, labels: np.ndarray, groups: np.ndarray, folds: int | None) -> int:

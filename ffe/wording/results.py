@@ -17,6 +17,8 @@ from ffe.specs import AugmentSpec, ExtractSpec
 CAUSES = {"copies": "the same file", "re-encoded": "saved again or resized", "near": "much alike", "named": "named together"}
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
+FITTED_ON_ALL = "all photos, those of the test too, after the test; the scores are those of the head before"
+
 _COLUMNS = 100
 _NARROWEST = 12  # that a column is made for the sake of the others
 _GAP = "  "
