@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from ffe.backbones.resolve import make_spec
+from ffe.base.digests import bytes_digest
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.hdf5_checks import as_text
+from ffe.images.augment_text import parse_augment
+from ffe.specs import ViewsSpec
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
+from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
+from ffe.store.writer import row_key, write_store
 
 
 def assert_same_file(one: Path, other: Path) -> None:
@@ -35,3 +44,18 @@ def seal(file: h5py.File) -> None:
     """
     file["crc32"][...] = row_checksums(file["features"][()])
     file.attrs["tables_sha256"] = as_text(tables_digest(file, read_tables(file)))
+
+
+def write_features(path: Path, features: np.ndarray, layout: FeatureLayout, views: list[int] | None = None) -> FeatureStore:
+    """Write a feature file whose row i has ``features[i]``: rows are sorted by a digest of their path."""
+    numbers = [0] * len(features) if views is None else views
+    names = sorted((f"{i:04d}.png" for i in range(len(features))), key=row_key)
+    rows = [Row(name, bytes_digest(name.encode()), i % 2, "", view=numbers[i]) for i, name in enumerate(names)]
+    places = {name: i for i, name in enumerate(names)}
+    made = None if views is None else ViewsSpec(1, parse_augment("flip"))
+    spec = replace(make_spec("fake")[0], dtype=str(features.dtype))  # type: ignore[arg-type]
+    write_store(
+        path, spec=spec, layout=layout, class_names=("cat", "dog"), rows=rows, views=made,
+        features=lambda row: features[places[row.path]],
+    )  # fmt: skip
+    return FeatureStore(path)

@@ -11,6 +11,8 @@ from ffe.base.text import counted
 from ffe.dataset.feature_files import Features
 from ffe.errors import DataError
 from ffe.heads.transform import averaged
+from ffe.splits.groups import ALL_PAIRS
+from ffe.splits.whole_numbers import RowSource
 
 _PIECE_BYTES = 16 << 20
 
@@ -31,7 +33,25 @@ def pooled_rows(stores: Sequence[Features], origin: np.ndarray, names: Sequence[
 
     A DataError where a row holds NaN or infinity, or all rows hold the same.
     """
-    parts = []
+    result = np.empty(PooledRows(stores, origin).shape, np.float32)
+    for store, places, features in _sound_pieces(stores, origin, names):
+        result[places] = averaged(features, store.layout)
+    return result
+
+
+def rows_to_group(stores: Sequence[Features], origin: np.ndarray, names: Sequence[str]) -> RowSource:
+    """Return what ``pooled_rows`` does; of rows that are not compared pair by pair, what reads them when they are asked for."""
+    if len(origin) <= ALL_PAIRS:
+        return pooled_rows(stores, origin, names)
+    for _ in _sound_pieces(stores, origin, names):
+        pass
+    return PooledRows(stores, origin)
+
+
+def _sound_pieces(
+    stores: Sequence[Features], origin: np.ndarray, names: Sequence[str]
+) -> Iterator[tuple[Features, np.ndarray, np.ndarray]]:
+    """Yield what ``_pieces`` does, once it is known that heads can learn from it; see ``pooled_rows``."""
     first, differ = None, False
     for store, places, features in _pieces(stores, origin):
         sound = np.isfinite(features).all(axis=1)
@@ -40,13 +60,26 @@ def pooled_rows(stores: Sequence[Features], origin: np.ndarray, names: Sequence[
             raise DataError(f"The features of '{name}' hold NaN or infinity; make them again with 'ffe extract --overwrite'.")
         first = features[0].copy() if first is None else first
         differ = differ or bool((features != first).any())
-        parts.append(averaged(features, store.layout))
+        yield store, places, features
     if len(origin) > 1 and not differ:
         raise DataError(
             f"All {counted(len(origin), 'row')} of '{stores[0].path}' hold the same features, so nothing can be learnt from "
             "them; check that the images differ, and make the features again with 'ffe extract --overwrite'."
         )
-    return np.concatenate(parts)
+
+
+class PooledRows:
+    """Rows averaged over height and width that stay in their files, which must be open: rows int64 (n,) -> float32 (n, C)."""
+
+    def __init__(self, stores: Sequence[Features], origin: np.ndarray) -> None:
+        self._stores, self._origin = stores, origin
+        self.shape = (len(origin), stores[0].layout.channels)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        result = np.empty((len(rows), self.shape[1]), np.float32)
+        for store, places, features in _pieces(self._stores, self._origin[rows]):
+            result[places] = averaged(features, store.layout)
+        return result
 
 
 def _pieces(stores: Sequence[Features], origin: np.ndarray) -> Iterator[tuple[Features, np.ndarray, np.ndarray]]:

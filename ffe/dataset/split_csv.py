@@ -13,12 +13,13 @@ import numpy as np
 from ffe.base.output_file import write_output
 from ffe.dataset.assign_sides import ImageSplit, Splitter
 from ffe.dataset.class_checks import check_counts, check_labelled, check_two_classes
-from ffe.dataset.load_features import pooled_rows
+from ffe.dataset.load_features import rows_to_group
 from ffe.dataset.photo_list import listed_names
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import SourceError
 from ffe.images.sources import Scan, list_images
 from ffe.splits.groups import find_groups
+from ffe.splits.whole_numbers import RowSource
 from ffe.store.reader import FeatureStore
 
 
@@ -55,10 +56,10 @@ class SplitCsv:
         with FeatureStore(features) as store:
             rows = store.plain
             photos = table_of_store(store, rows, self._found.class_names, list_images(self.path))
-            pooled = pooled_rows([store], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
-        return self.split(photos, pooled, splitter, test_fraction)
+            pooled = rows_to_group([store], np.stack([np.zeros_like(rows), rows], axis=1), photos.paths)
+            return self.split(photos, pooled, splitter, test_fraction)
 
-    def split(self, photos: ImageTable, pooled: np.ndarray | None, splitter: Splitter, test_fraction: float) -> ImageSplit:
+    def split(self, photos: ImageTable, pooled: RowSource | None, splitter: Splitter, test_fraction: float) -> ImageSplit:
         """Write the sides into the CSV, which loses what cannot be read or is left out; without ``pooled`` hashes tell copies."""
         photos = dataclasses.replace(photos, given=tuple(self._given[name] for name in photos.paths))
         groups = find_groups(photos.sha256, photos.phash, pooled, photos.named)

@@ -17,7 +17,7 @@ from ffe.dataset.assign_sides import ImageSplit, drawn_sides
 from ffe.dataset.class_checks import check_two_classes, least_images, too_few, too_few_text
 from ffe.dataset.feature_files import FeatureFiles, Features, as_files
 from ffe.dataset.leaks import warn_of_leaks
-from ffe.dataset.load_features import load_rows, pooled_rows
+from ffe.dataset.load_features import load_rows, rows_to_group
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import DataError, ModelMismatchError
 from ffe.images.file_names import on_disk
@@ -95,7 +95,7 @@ def split_rows(
         rows.append(labelled(other))
     images = main.joined_with(others)
     origin = np.concatenate([np.stack([np.full(len(of_file), i), of_file], 1) for i, of_file in enumerate(rows)])
-    groups = find_groups(images.sha256, images.phash, pooled_rows(stores, origin, images.paths), images.named)
+    groups = find_groups(images.sha256, images.phash, rows_to_group(stores, origin, images.paths), images.named)
     if TEST not in images.given:
         _check_classes(store, main.labels, groups.ids[: len(used)], least, "group")
     side, drawn = drawn_sides(images, groups, test_fraction, seed, tested)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+from ffe.splits.whole_numbers import LEAST_SCALE, RowSource, whole_rows
 
 CAUSES = ("copies", "re-encoded", "near", "named")
 
@@ -13,13 +16,14 @@ MOST_BITS = 6
 LEAST_COSINE = 0.5
 NEAR_COSINE = 0.77
 
+ALL_PAIRS = 50_000  # images of which all pairs are compared; of more, those that an index finds
+
 _ALONE_BITS = 2  # without features
 _CHANCE_ANYWHERE = 0.01  # that one of all pairs is near
 _CHANCE_OF_A_PAIR = 0.001  # that a given pair is re-encoded
 _BLOCK = 2048
 _SAMPLE = 2000
 _MOST_LINKS = 1 << 20
-_LEAST_SCALE = 1e-3  # of the largest: features that hardly ever stir are not blown up
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,7 @@ class Groups:
     levels: Mapping[str, np.ndarray]  # for each cause, int64 (N,): the groups by this cause and those before it in ``CAUSES``
     causes: Mapping[int, tuple[str, ...]]  # group -> why, for each group of more than one image
     # cause -> how many pairs of different images (re-encoded, near), or how many rows beyond the first of their file or name
-    # (copies, named)
+    # (copies, named); of more than ``ALL_PAIRS`` images, how many near pairs it takes to join what they join
     links: Mapping[str, int]
 
     @property
@@ -51,20 +55,28 @@ class Groups:
 
     def members(self, group: int) -> np.ndarray:
         """Return the rows of a group: int64 (n,), ascending."""
-        return np.flatnonzero(self.ids == group)
+        order, starts = self._by_group
+        return order[starts[group] : starts[group + 1]]
+
+    @cached_property
+    def _by_group(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows, group by group, and where each group begins: so that all groups together cost one sort."""
+        order = np.argsort(self.ids, kind="stable")
+        return order, np.searchsorted(self.ids[order], np.arange(self.ids.max(initial=-1) + 2))
 
 
 def find_groups(
     sha256: Sequence[str],
     phash: np.ndarray | None = None,
-    features: np.ndarray | None = None,
+    features: RowSource | None = None,
     names: Sequence[str] | None = None,
 ) -> Groups:
     """Find the images that must stay together; the order of the rows decides nothing but the numbers of the groups.
 
-    Takes perceptual hashes uint64 (N,), 0 = unknown, and average-pooled features float32 (N, C), finite: without them no image
-    counts as near, and as re-encoded only if at most 2 bits differ. An empty name is none. All pairs are compared: 25,000 rows
-    of 1,024 features take 11 s on two cores, and 190 MiB beside the features.
+    Takes perceptual hashes uint64 (N,), 0 = unknown, and average-pooled features float32 (N, C), finite, in an array or read
+    when asked for: without them no image counts as near, and as re-encoded only if at most 2 bits differ. An empty name is
+    none. Of up to 50,000 different images all pairs are compared: 25,000 rows of 1,024 features take 11 s on two cores, and
+    190 MiB beside the features. Of more, an index finds the pairs: see ``ffe.splits.near_index`` and docs/design/splits.md.
     """
     first, image = _different(sha256)
     links = {cause: _Links(len(first)) for cause in CAUSES}
@@ -73,8 +85,11 @@ def find_groups(
         rows = [(seen.setdefault(name, int(i)), int(i)) for name, i in zip(names, image, strict=True) if name]
         links["named"].add(*np.asarray(rows, np.int64).reshape(-1, 2).T)
         links["named"].count -= len(seen)
-    hashes, x = (None if phash is None else phash[first]), (None if features is None else _standardised(features, first))
-    _compare(hashes, x, sorted(range(len(first)), key=lambda i: sha256[int(first[i])])[:_SAMPLE], links)
+    hashes, order = None if phash is None else phash[first], sorted(range(len(first)), key=lambda i: sha256[int(first[i])])
+    if len(first) > ALL_PAIRS:
+        _look_up(hashes, features, first, np.asarray(order), links)
+    else:
+        _compare(hashes, None if features is None else _standardised(features, first), order[:_SAMPLE], links)
     levels: dict[str, np.ndarray] = {}
     together = _Links(len(first))
     for cause in CAUSES:
@@ -108,6 +123,11 @@ class _Links:
             found = self.components()
             self._parts = [np.stack([np.arange(len(found)), np.unique(found, return_index=True)[1][found]])]
 
+    def add_forest(self, roots: np.ndarray, count: int) -> None:
+        """Add the links of each row to the root of its tree, int64 (n,), which stand for so many."""
+        self.add(np.flatnonzero(roots != np.arange(len(roots))), roots[roots != np.arange(len(roots))])
+        self.count = count
+
     def edges(self) -> np.ndarray:
         return np.concatenate([np.empty((2, 0), np.int64), *self._parts], axis=1)
 
@@ -133,30 +153,31 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[inverse.reshape(-1)]
 
 
-def _standardised(features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _standardised(features: RowSource, rows: np.ndarray) -> np.ndarray:
     """Return the rows (n, C): signed square roots, every feature with mean 0 and variance 1, every row of length 1 (or 0)."""
     x = np.asarray(features[rows], np.float32)
     for row in x:  # row by row: no second array
         np.copysign(np.sqrt(np.abs(row)), row, out=row)
     x -= x.mean(axis=0, dtype=np.float64).astype(np.float32)
     scale = np.sqrt(np.einsum("ij,ij->j", x, x) / max(len(x), 1))
-    x /= np.maximum(scale, max(_LEAST_SCALE * scale.max(initial=0), np.finfo(np.float32).tiny))
+    x /= np.maximum(scale, max(LEAST_SCALE * scale.max(initial=0), np.finfo(np.float32).tiny))
     length = np.sqrt(np.einsum("ij,ij->i", x, x))
     x /= np.where(length > 0, length, 1)[:, None]
     return x
 
 
-def _bounds(x: np.ndarray, sample: Sequence[int]) -> tuple[float, float]:
+def _bounds(some: np.ndarray, count: int) -> tuple[float, float]:
     """Return the least cosine for re-encoded, and for near: the stated ones, or more where chance would reach them.
+
+    ``some`` are up to 2,000 of ``count`` standardised rows.
 
     The spread σ of the cosines, median/0.6745, is that of directions of 1/σ² dimensions: 0.11 to 0.13 for photos, whose bounds
     hold; 0.35 for random networks, whose bounds rise to 0.87 and 0.99.
     """
     from scipy.special import betaincinv
 
-    if len(sample) < 2:
+    if len(some) < 2:
         return 1.0, 1.0
-    some = x[list(sample)]
     spread = float(np.median(np.abs((some @ some.T)[np.triu_indices(len(some), 1)]))) / 0.6745
     dims = max(2.0, 1 / max(spread, 1e-6) ** 2)
 
@@ -164,7 +185,7 @@ def _bounds(x: np.ndarray, sample: Sequence[int]) -> tuple[float, float]:
         """Invert P(cosine > c) = I(1 - c²; (dims - 1)/2, 1/2) / 2, for directions that are evenly spread."""
         return float(np.sqrt(1 - betaincinv((dims - 1) / 2, 0.5, min(1.0, 2 * probability))))
 
-    pairs = len(x) * (len(x) - 1) / 2
+    pairs = count * (count - 1) / 2
     return max(LEAST_COSINE, by_chance(_CHANCE_OF_A_PAIR)), max(NEAR_COSINE, by_chance(_CHANCE_ANYWHERE / pairs))
 
 
@@ -172,7 +193,7 @@ def _compare(phash: np.ndarray | None, x: np.ndarray | None, sample: Sequence[in
     """Compare every image with every other one, and note the links."""
     if x is None and phash is None:
         return
-    least, near = (0.0, 2.0) if x is None else _bounds(x, sample)
+    least, near = (0.0, 2.0) if x is None else _bounds(x[list(sample)], len(x))
     signs = None if phash is None else _signs(phash)
     # of 64 signs, d of which differ, the product is 64 - 2 d
     alike = 64 - 2 * (_ALONE_BITS if x is None else MOST_BITS) - 0.5
@@ -192,6 +213,25 @@ def _compare(phash: np.ndarray | None, x: np.ndarray | None, sample: Sequence[in
                 close = above(cosine >= near, 1)
                 a, b = np.nonzero(close if hashed is None else close & ~hashed)
                 links["near"].add(a + i, b + j)
+
+
+def _look_up(
+    phash: np.ndarray | None, features: RowSource | None, first: np.ndarray, order: np.ndarray, links: Mapping[str, _Links]
+) -> None:
+    """Note the links that an index finds: the same ones for the hashes, and almost all for the features.
+
+    ``order`` holds the images by the digest of their content, so that their order here decides nothing.
+    """
+    from ffe.splits.near_index import near_hashes, near_rows
+
+    whole = None if features is None else whole_rows(features, first)
+    least, near = (0.0, 2.0) if whole is None else _bounds(whole.unit(order[:_SAMPLE]), len(first))
+    hashes = np.zeros(len(first), np.uint64) if phash is None else phash
+    re_encoded = near_hashes(hashes, _ALONE_BITS if whole is None else MOST_BITS, order, whole, least)
+    links["re-encoded"].add_forest(re_encoded.roots, re_encoded.count)
+    if whole is not None:
+        close = near_rows(whole, near, hashes, MOST_BITS, re_encoded.roots, order)
+        links["near"].add_forest(close.roots, close.count)
 
 
 def _signs(phash: np.ndarray) -> np.ndarray:

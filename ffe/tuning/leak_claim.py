@@ -41,9 +41,10 @@ def _folds_of_single_images(problem: Problem, groups: np.ndarray) -> np.ndarray:
     for fold, (_, score) in enumerate(problem.parts):
         folds[score] = fold
     train = problem.plain(problem.train)
-    for group in np.flatnonzero(np.bincount(groups[train]) > 1):
-        members = train[groups[train] == group]
-        folds[members] = (folds[members] + np.arange(len(members))) % len(problem.parts)
+    by_group = train[np.argsort(groups[train], kind="stable")]
+    starts = np.flatnonzero(np.diff(groups[by_group], prepend=-1))
+    place = np.arange(len(by_group)) - np.repeat(starts, np.diff(starts, append=len(by_group)))
+    folds[by_group] = (folds[by_group] + place) % len(problem.parts)
     return folds[train]
 
 

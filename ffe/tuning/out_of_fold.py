@@ -9,7 +9,7 @@ import numpy as np
 
 from ffe.base.arrays import empty_array
 from ffe.dataset.class_checks import check_two_classes
-from ffe.dataset.load_features import pooled_rows
+from ffe.dataset.load_features import rows_to_group
 from ffe.dataset.table import ImageTable
 from ffe.errors import DataError
 from ffe.evaluation.class_weights import WEIGHTINGS, class_weights
@@ -66,7 +66,7 @@ def out_of_fold(
     present, labels = np.unique(images.labels, return_inverse=True)
     names = [class_names[label] for label in present.tolist()]
     check_two_classes(names, f"labelled photos of '{store.path}'", "; give photos of at least two.")
-    pooled = pooled_rows([store], np.stack([np.zeros_like(rows), rows], axis=1), images.paths)
+    pooled = rows_to_group([store], np.stack([np.zeros_like(rows), rows], axis=1), images.paths)
     groups = find_groups(images.sha256, images.phash, pooled, images.named).ids
     sizes = groups_of_classes(labels, groups)
     folds = min(_MOST_FOLDS, *sizes.values())

@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ffe.backbones.resolve import make_spec
-from ffe.base.digests import bytes_digest
 from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.dataset import neighbours
 from ffe.dataset.neighbours import nearest
-from ffe.images.augment_text import parse_augment
-from ffe.specs import ViewsSpec
 from ffe.store import row_reader
-from ffe.store.reader import FeatureStore
-from ffe.store.schema import Row
-from ffe.store.writer import row_key, write_store
+from tests.feature_files import write_features as write
 
 VECTOR = FeatureLayout.of_shape((1, 1, 64))
 GRID = FeatureLayout.of_shape((2, 2, 16))
 TOKENS = FeatureLayout((Part(2, 2, 12, 1),))
-
-
-def write(path: Path, features: np.ndarray, layout: FeatureLayout, views: list[int] | None = None) -> FeatureStore:
-    """Write a feature file whose row i has ``features[i]``: rows are sorted by a digest of their path."""
-    numbers = [0] * len(features) if views is None else views
-    names = sorted((f"{i:04d}.png" for i in range(len(features))), key=row_key)
-    rows = [Row(name, bytes_digest(name.encode()), i % 2, "", view=numbers[i]) for i, name in enumerate(names)]
-    places = {name: i for i, name in enumerate(names)}
-    made = None if views is None else ViewsSpec(1, parse_augment("flip"))
-    spec = replace(make_spec("fake")[0], dtype=str(features.dtype))  # type: ignore[arg-type]
-    write_store(
-        path, spec=spec, layout=layout, class_names=("cat", "dog"), rows=rows, views=made,
-        features=lambda row: features[places[row.path]],
-    )  # fmt: skip
-    return FeatureStore(path)
 
 
 def cosines(features: np.ndarray, layout: FeatureLayout, row: int) -> np.ndarray:

@@ -199,5 +199,8 @@ def test_real_photos_and_their_copies(shared: Path, monkeypatch: pytest.MonkeyPa
         pooled = store.features().reshape(len(store), height * width, channels).mean(axis=1)
         groups = find_groups(store.sha256, store.phash, pooled)
         together = sorted(sorted(store.paths[i] for i in groups.members(group)) for group in groups.causes)
+        monkeypatch.setattr("ffe.splits.groups.ALL_PAIRS", 0)
+        looked_up = find_groups(store.sha256, store.phash, pooled)
+    assert (looked_up.ids.tolist(), looked_up.causes) == (groups.ids.tolist(), groups.causes)
     names = ("", "_half", "_q30")
     assert together == sorted(sorted(f"{kind}/{i:02d}{name}.jpg" for name in names) for kind in ("cat", "dog") for i in range(5))

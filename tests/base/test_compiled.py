@@ -12,7 +12,9 @@ import numba
 import pytest
 
 import ffe
+from ffe.base.compiled import compiled
 from ffe.heads import mlp_kernels
+from ffe.splits import near_index
 
 PACKAGE = Path(ffe.__file__).parent
 
@@ -22,7 +24,8 @@ def plus_one(x):  # type: ignore[no-untyped-def]
 
 
 def test_every_kernel_keeps_its_code_in_the_cache_folder() -> None:
-    kernels = [value for value in vars(mlp_kernels).values() if isinstance(value, numba.core.dispatcher.Dispatcher)]
+    both = {**vars(mlp_kernels), **vars(near_index)}.values()
+    kernels = [value for value in both if isinstance(value, numba.core.dispatcher.Dispatcher)]
     assert len(kernels) > 5
     for kernel in kernels:
         path = Path(kernel._cache.cache_path)
@@ -32,9 +35,9 @@ def test_every_kernel_keeps_its_code_in_the_cache_folder() -> None:
 
 def test_it_is_written_there_and_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path))
-    assert mlp_kernels._compiled(plus_one)(1) == 2
+    assert compiled(plus_one)(1) == 2
     assert {path.suffix for path in (tmp_path / "numba").rglob("*") if path.is_file()} == {".nbi", ".nbc"}
-    again = mlp_kernels._compiled(plus_one)
+    again = compiled(plus_one)
     assert again(1) == 2
     assert again.stats.cache_hits
     assert not numba.config.CACHE_DIR  # as it was
@@ -43,10 +46,10 @@ def test_it_is_written_there_and_found_again(monkeypatch: pytest.MonkeyPatch, tm
 @pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
 def test_a_damaged_file_costs_time_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str) -> None:
     monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path))
-    mlp_kernels._compiled(plus_one)(1)
+    compiled(plus_one)(1)
     for path in tmp_path.rglob(f"*{suffix}"):
         path.write_bytes(b"\x80")
-    assert mlp_kernels._compiled(plus_one)(1) == 2
+    assert compiled(plus_one)(1) == 2
 
 
 def test_without_a_home_it_compiles_every_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -54,14 +57,14 @@ def test_without_a_home_it_compiles_every_time(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("~/.cache") / name)
     monkeypatch.setenv("MPLCONFIGDIR", "named")
     monkeypatch.chdir(tmp_path)
-    assert mlp_kernels._compiled(plus_one)(1) == 2
+    assert compiled(plus_one)(1) == 2
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_folder_it_compiles_every_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path / "file"))
-    kernel = mlp_kernels._compiled(plus_one)
+    kernel = compiled(plus_one)
     assert kernel(1) == 2
     assert not kernel._cache.cache_path
 
