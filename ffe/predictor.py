@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from ffe.extraction.batch_size import check_batch
 from ffe.extraction.pipeline import ImageFeatures, Pipeline, feature_rows, noting
 from ffe.extraction.stage_times import Stages
 from ffe.images.augment_text import parse_augment
+from ffe.images.image_handle import ImageFile
 from ffe.images.input_files import Picture, named_images
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.loader import ImageStream
@@ -206,7 +206,7 @@ class Predictor:
         """
         return with_temperature(self.head.predict_proba(features), self.bundle.manifest.temperature)
 
-    def answers(self, files: Iterable[Path | bytes]) -> Iterator[list[tuple[ImageFeatures, np.ndarray | None]]]:
+    def answers(self, files: Iterable[ImageFile | bytes]) -> Iterator[list[tuple[ImageFeatures, np.ndarray | None]]]:
         """Yield what the model says of pictures, in order, batch by batch.
 
         Args:
@@ -231,7 +231,7 @@ class Predictor:
                     asked = []
             yield found
 
-    def _predict(self, files: Iterator[Path | bytes], names: dict[int, str]) -> Iterator[Prediction]:
+    def _predict(self, files: Iterator[ImageFile | bytes], names: dict[int, str]) -> Iterator[Prediction]:
         for batch in self.answers(files):
             for item, row in batch:
                 name = names.pop(item.index)
@@ -249,7 +249,7 @@ class Predictor:
         with self._blas.limit(limits=1, user_api="blas"):
             return self.probabilities(features)
 
-    def _compute(self, files: Iterable[Path | bytes], views: ViewsSpec | None = None) -> Iterator[list[ImageFeatures]]:
+    def _compute(self, files: Iterable[ImageFile | bytes], views: ViewsSpec | None = None) -> Iterator[list[ImageFeatures]]:
         specs = [spec for spec, _ in self.bundle.manifest.backbones]
         wanted = range(1 if views is None else 1 + views.count)
         images = ImageStream(

@@ -74,7 +74,9 @@ class _Bench:
     ) -> None:
         self.backbone, self.size, self.weights, self.layer = backbone, size, weights, layer
         self.folder, self.listing = folder, folder / "photos.csv"
-        files = [record.file.resolve() for record in records]
+        files = [record.file.resolve() for record in records if isinstance(record.file, Path)]
+        if len(files) < len(records):
+            raise SourceError("Photos are measured as files, and these are not; unpack them into a folder, and give that.")
         if odd := [printable(str(file)) for file in files if not is_text(str(file))]:
             raise SourceError(f"The name '{odd[0]}' is not valid text, which a CSV cannot hold; rename the file or folder.")
         with self.listing.open("w", encoding="utf-8", newline="") as file:
@@ -86,7 +88,7 @@ class _Bench:
     def one_at_a_time(self, count: int) -> float:
         """Return the seconds that all photos would take, of a process for the first ``count``: its start-up, and its rate."""
         names = self.folder / "names.txt"
-        names.write_text("".join(f"{record.file.resolve()}\n" for record in self.records[:count]), "utf-8")
+        names.write_text("".join(f"{record.file}\n" for record in self.records[:count]), "utf-8")
         command = ("ffe.commands.bench_baseline", str(names), self.backbone, *map(str, self.size), self.weights, self.layer or "")
         seconds, output = self._process(*command)
         return seconds + json.loads(output.splitlines()[-1])["loop_seconds"] * (len(self.records) / count - 1)

@@ -18,7 +18,9 @@ from ffe.errors import DecodeError, SpecError
 from ffe.extraction.pipeline import Pipeline, feature_rows
 from ffe.extraction.stored_engine import open_stored_engine
 from ffe.images.decode import decode, read_image
+from ffe.images.image_handle import ImageFile
 from ffe.images.loader import ImageStream
+from ffe.images.sources import image_at
 from ffe.report.contact_sheet import Strip, Tile, check_picture, contact_sheet, write_sheet
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
@@ -109,7 +111,7 @@ def similar(
             name, digest, asked = store.paths[row], store.sha256[row], store.features(np.asarray([row]))[0]
             file = image_file(store, row)
         else:
-            file = Path(os.fsdecode(os.fspath(image or "")))
+            file = image_at("", os.fsdecode(image or ""))
             name = str(file)
             digest, asked = _features_of(store, file, weights, engine)
         found = nearest(store, asked, count + (row is not None))
@@ -129,7 +131,7 @@ def similar(
     return SimilarResult(name, row, images, None if place is None else str(place))
 
 
-def _features_of(store: FeatureStore, file: Path, weights: str, engine: str) -> tuple[str, np.ndarray]:
+def _features_of(store: FeatureStore, file: ImageFile, weights: str, engine: str) -> tuple[str, np.ndarray]:
     """Return the digest of a photo, and its features float32 (D,), as extraction would store them."""
     spec = store.spec
     with ImageStream([file], spec.preprocess) as stream:
@@ -138,7 +140,9 @@ def _features_of(store: FeatureStore, file: Path, weights: str, engine: str) -> 
     return batches[0][0].sha256, rows[0]
 
 
-def _draw(place: Path, name: str, file: Path | None, images: Sequence[SimilarImage], files: Sequence[Path | None]) -> None:
+def _draw(
+    place: Path, name: str, file: ImageFile | None, images: Sequence[SimilarImage], files: Sequence[ImageFile | None]
+) -> None:
     """Draw what was asked for, and what was found."""
     asked, tiles = Tile(_pixels(file), ("asked for",), marked=True), []
     for one, its_file in zip(images, files, strict=True):
@@ -149,7 +153,7 @@ def _draw(place: Path, name: str, file: Path | None, images: Sequence[SimilarIma
     write_sheet(place, contact_sheet(title, "", [Strip("", [asked]), Strip("The nearest first, by cosine", tiles)], _COLUMNS))
 
 
-def _pixels(file: Path | None) -> np.ndarray:
+def _pixels(file: ImageFile | None) -> np.ndarray:
     """Return a photo for the sheet, uint8 (224, 224, 3): its middle; grey where it is gone or cannot be read."""
     try:
         return _GONE if file is None else decode(read_image(file), _SHOWN)

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ffe.base.digests import file_digest
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_model
 from ffe.base.text import few
 from ffe.bundle.io import Bundle
@@ -22,9 +21,10 @@ from ffe.errors import BundleError, FfeError, SourceError, SpecError, StaleStore
 from ffe.extraction.pipeline import Pipeline
 from ffe.extraction.stored_engine import open_stored_engine
 from ffe.heads.base import Head
-from ffe.images.file_names import on_disk
+from ffe.images.image_handle import ImageFile, content_digest
 from ffe.images.limits import Limits
 from ffe.images.loader import ImageStream
+from ffe.images.sources import image_at
 from ffe.predictor import Predictor
 from ffe.specs import ExtractSpec
 from ffe.store.check import Problem, check_store, read_unchecked
@@ -152,7 +152,7 @@ class _Recomputer:
         roots = [Path(name) for name in (store.sources if source is None else (source,))]
         if source is not None and not roots[0].exists():
             raise SourceError(f"There is no file or folder '{roots[0]}'; check the path.")
-        self._roots = [root.parent if root.is_file() else root for root in roots]
+        self._roots = roots
         self._store, self._weights, self._engine = store, weights, engine
         self.error: FfeError | None = None
 
@@ -160,7 +160,7 @@ class _Recomputer:
         """Yield (row, float32 (D,)), or in words why there are no features."""
         found = {row: self._image_of(row) for row in rows}
         yield from ((row, why) for row, why in found.items() if isinstance(why, str))
-        files = {row: file for row, file in found.items() if isinstance(file, Path)}
+        files = {row: file for row, file in found.items() if not isinstance(file, str)}
         try:
             for row, features in self._computed(dict(files)):
                 del files[row]
@@ -169,23 +169,22 @@ class _Recomputer:
             self.error = error
             yield from ((row, f"its backbone cannot be used: {str(error).rstrip('.')}") for row in files)
 
-    def _image_of(self, row: int) -> Path | str:
+    def _image_of(self, row: int) -> ImageFile | str:
         """Return the image of a row, or in words why there is none with the same content."""
         changed = False
         for root in self._roots:
-            file = on_disk(root / self._store.paths[row])
+            file = image_at(root, self._store.paths[row])
             with contextlib.suppress(OSError, ValueError):
-                if not file.is_file():
-                    continue
-                if file_digest(file) == self._store.sha256[row]:
+                digest = content_digest(file)
+                if digest == self._store.sha256[row]:
                     return file
-                changed = True
+                changed |= bool(digest)
         return _CHANGED_SINCE if changed else "its picture is gone (--source names its place)"
 
     def _open(self) -> Engine:
         return open_stored_engine(self._store, self._weights, self._engine)
 
-    def _computed(self, files: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | str]]:
+    def _computed(self, files: Mapping[int, ImageFile]) -> Iterator[tuple[int, np.ndarray | str]]:
         rows, spec, made = list(files), self._store.spec, self._store.made_views
         images = ImageStream(
             iter(files.values()),

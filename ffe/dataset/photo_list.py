@@ -12,6 +12,7 @@ from ffe.base.output_file import check_output, write_output
 from ffe.base.text import FORMULA_SIGNS, counted, overwrite_refusal
 from ffe.errors import ReportError, SourceError
 from ffe.images.file_names import is_text, printable
+from ffe.images.image_handle import ImageFile, ImageHandle
 
 _WHAT = "list of photos"
 
@@ -43,7 +44,7 @@ def check_unfilled(place: Path) -> None:
         )
 
 
-def write_list(place: Path, header: Sequence[str], files: Sequence[Path], rows: Iterable[Sequence[str]]) -> None:
+def write_list(place: Path, header: Sequence[str], files: Sequence[ImageFile], rows: Iterable[Sequence[str]]) -> None:
     """Write a list, all of it or nothing: a line for each file, whose path stands before the other values of its row.
 
     Paths are relative to the folder of the list. One that a spreadsheet would take for a formula gets ``./`` in front.
@@ -56,14 +57,17 @@ def write_list(place: Path, header: Sequence[str], files: Sequence[Path], rows: 
     write_output(place, file.getvalue().encode(), _WHAT)
 
 
-def listed_names(files: Sequence[Path], folder: Path) -> list[str]:
+def listed_names(files: Sequence[ImageFile], folder: Path) -> list[str]:
     """Return each file's path relative to a folder; the whole path where links give two files the same."""
-    root, names, real = os.path.realpath(folder), dict[str, Path](), dict[Path, str]()
+    root, names, real = os.path.realpath(folder), dict[str, ImageFile](), dict[Path, str]()
     for file in files:
-        if file.parent not in real:
-            real[file.parent] = os.path.realpath(file.parent)
-        name = os.path.relpath(os.path.join(real[file.parent], file.name), root)
-        name = str(file.absolute()) if name in names else name
+        if isinstance(file, ImageHandle):
+            name = file.listed_in(root)
+        else:
+            if file.parent not in real:
+                real[file.parent] = os.path.realpath(file.parent)
+            name = os.path.relpath(os.path.join(real[file.parent], file.name), root)
+            name = str(file.absolute()) if name in names else name
         if not is_text(name):
             raise SourceError(
                 f"The name '{printable(name)}' is not valid text, which a CSV cannot hold; rename the file or folder."

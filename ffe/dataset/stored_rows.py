@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.base.digests import file_digest
 from ffe.base.text import counted, few, quoted
 from ffe.dataset.assign_sides import ImageSplit, drawn_sides
 from ffe.dataset.class_checks import check_two_classes, least_images, too_few, too_few_text
@@ -20,7 +19,8 @@ from ffe.dataset.leaks import warn_of_leaks
 from ffe.dataset.load_features import load_rows, rows_to_group
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import DataError, ModelMismatchError
-from ffe.images.file_names import on_disk
+from ffe.images.image_handle import ImageFile, content_digest
+from ffe.images.sources import image_at
 from ffe.specs import ViewsSpec, spec_differences
 from ffe.splits.groups import find_groups
 from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes
@@ -53,7 +53,7 @@ class StoredSplit(ImageSplit):
         more = np.empty(0, np.int64) if views is None else views
         return load_rows(self.stores, np.concatenate([self.origin[chosen], np.stack([np.zeros_like(more), more], 1)]))
 
-    def files(self) -> tuple[Path | None, ...]:
+    def files(self) -> tuple[ImageFile | None, ...]:
         """Return where the images lie, as far as their feature files tell; the files may be gone by now."""
         return tuple(image_file(self.stores[i].main, row) for i, row in self.origin.tolist())
 
@@ -131,14 +131,13 @@ def labelled(store: FeatureStore) -> np.ndarray:
     return np.flatnonzero((store.labels >= 0) & (store.views == 0))
 
 
-def image_file(store: FeatureStore, row: int) -> Path | None:
+def image_file(store: FeatureStore, row: int) -> ImageFile | None:
     """Return where the image of a row lies; None where it must not be shown: a file from somebody else must not show others."""
-    root, name = Path(store.source), Path(store.paths[row])
-    file = (root.parent if root.is_file() else root) / name
+    file, name = image_at(store.source, store.paths[row]), Path(store.paths[row])
     inside = not name.is_absolute() and ".." not in name.parts
     with contextlib.suppress(OSError):
-        if inside or (file.is_file() and file_digest(file) == store.sha256[row]):
-            return on_disk(file)
+        if inside or content_digest(file) == store.sha256[row]:
+            return file
     return None
 
 

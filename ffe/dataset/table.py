@@ -6,7 +6,6 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ffe.base.arrays import empty_array
 from ffe.base.text import none_could, numbered
 from ffe.dataset.class_checks import check_readable
 from ffe.errors import SourceError
+from ffe.images.image_handle import ImageFile
 from ffe.images.limits import Limits
 from ffe.images.loader import DecodedImage, ImageStream
 from ffe.images.sources import ImageRecord, Scan
@@ -35,7 +35,7 @@ class ImageTable:
     sha256: tuple[str, ...]
     given: tuple[str, ...]
     named: tuple[str, ...]
-    files: tuple[Path | None, ...]  # where they lie; None = that is not known, or must not be shown
+    files: tuple[ImageFile | None, ...]  # where they lie; None = that is not known, or must not be shown
     labels: np.ndarray  # int64 (N,), in [0, K); -1 = unlabelled, such images take no part
     phash: np.ndarray  # uint64 (N,)
 

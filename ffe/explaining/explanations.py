@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from ffe.errors import DecodeError, ModelMismatchError
 from ffe.explaining.area import Window, area_of, on_grid
 from ffe.explaining.heatmap import by_leaving_out, heat_map
 from ffe.images.decode import decode, decode_for_all, read_image
+from ffe.images.image_handle import ImageFile
 from ffe.images.input_files import Picture, named_images
 from ffe.images.loader import packed
 from ffe.predictor import Predictor
@@ -79,9 +79,9 @@ def explanations(
         SourceError, WeightsError: see ``Predictor.predict``.
     """
     label = None if class_name is None else class_number(predictor, class_name)
-    taken: dict[int, tuple[str, Path | bytes]] = {}
+    taken: dict[int, tuple[str, ImageFile | bytes]] = {}
 
-    def noted() -> Iterator[Path | bytes]:
+    def noted() -> Iterator[ImageFile | bytes]:
         for index, (name, file) in enumerate(named_images(photos, predictor.limits.bytes)):
             taken[index] = name, file
             yield file
@@ -110,7 +110,9 @@ def class_number(predictor: Predictor, class_name: str) -> int:
     return known.index(composed(class_name))
 
 
-def _explained(predictor: Predictor, file: Path | bytes, features: np.ndarray, row: np.ndarray, label: int | None) -> Explanation:
+def _explained(
+    predictor: Predictor, file: ImageFile | bytes, features: np.ndarray, row: np.ndarray, label: int | None
+) -> Explanation:
     """Explain one photo, from its features, float32 (D,), and the probabilities of its classes, float64 (K,)."""
     manifest = predictor.bundle.manifest
     chosen = int(row.argmax()) if label is None else label

@@ -11,11 +11,13 @@ import numpy as np
 import PIL
 
 from ffe._version import __version__
-from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
+from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import counted, listed
 from ffe.extraction.request import Job
 from ffe.extraction.views import count_of, shared_count
 from ffe.images.file_names import ByName
+from ffe.images.image_handle import image_stamp, is_there
+from ffe.images.sources import image_at
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
 
@@ -48,7 +50,7 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     ``truncated="keep"`` files that were cut off are read again.
     """
     records, views = job.records, job.views
-    stamps = tuple(stamp_now(record.file) for record in records)
+    stamps = tuple(image_stamp(record.file) for record in records)
     wanted = [1 + count_of(record, views) for record in records]
     if existing is None:
         return Known(stamps, {}, {}, tuple(range(len(records))), tuple(wanted))
@@ -144,7 +146,7 @@ def changes(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[Changes
 def removed_text(paths: Sequence[str], skipped: Sequence[Skipped], folder: Path) -> tuple[str, bool]:
     """Say why rows of an old file are not in the new one, and whether any is lost: a shorter list is what somebody wanted."""
     unreadable = {item.path for item in skipped}.intersection(paths)
-    unlisted = sum(path not in unreadable and (folder / path).exists() for path in paths)
+    unlisted = sum(path not in unreadable and is_there(image_at(folder, path)) for path in paths)
     causes = [
         (len(paths) - len(unreadable) - unlisted, ("file is", "files are"), "gone"),
         (len(unreadable), ("file", None), "can no longer be read"),

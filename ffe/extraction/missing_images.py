@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence, Set
+from pathlib import Path
 
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import counted, few
@@ -12,7 +13,8 @@ from ffe.dataset.class_checks import check_readable
 from ffe.errors import SourceError
 from ffe.extraction.request import Job
 from ffe.images.file_names import ByName
-from ffe.images.sources import UNLABELLED
+from ffe.images.image_handle import is_there
+from ffe.images.sources import UNLABELLED, image_at
 from ffe.store.reader import FeatureStore
 
 LEAST = 10  # images of a file, below which nothing is a mass
@@ -21,7 +23,7 @@ SHARE = 0.5  # of its images, above which it is one
 
 def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stamp]) -> None:
     """Make sure, by the ``stamps`` of its files, that a source has not lost what cannot be meant; one moved has its old size."""
-    there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP]
+    there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP or not isinstance(job.records[i].file, Path)]
     if existing is not None:
         names = ByName((job.records[i].path, None) for i in there)
         known = ByName((existing.paths[row], None) for row in existing.plain.tolist())
@@ -39,7 +41,7 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
     missing = {
         i: "it cannot be reached" if os.path.lexists(record.file) else "no such file"
         for i, (record, stamp) in enumerate(zip(job.records, stamps, strict=True))
-        if stamp == NO_STAMP
+        if stamp == NO_STAMP and isinstance(record.file, Path)
     }
     check_readable(job.found.class_names, job.records, missing)
 
@@ -50,7 +52,7 @@ def lost_rows(job: Job, existing: FeatureStore, paths: Set[str]) -> list[int]:
     return [
         row
         for row in existing.plain.tolist()
-        if (path := existing.paths[row]) in paths and (path in asked or not (job.found.root / path).exists())
+        if (path := existing.paths[row]) in paths and (path in asked or not is_there(image_at(job.found.root, path)))
     ]
 
 

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from ffe.engines.base import Engine
 from ffe.errors import DataError, DecodeError
 from ffe.extraction.batch_size import BatchSize
 from ffe.extraction.stage_times import Stages
+from ffe.images.image_handle import ImageFile
 from ffe.images.loader import DecodedImage, ImageStream
 
 _MOST_WAITING = 2048  # files that need no backbone are passed on at the latest when so many have come by
@@ -27,7 +27,7 @@ class ImageFeatures(DecodedImage):
     features: np.ndarray | None = None  # float32 (D,); None if they were known already, or the file failed
 
 
-def noting(pictures: Iterable[tuple[str, Path | bytes]], names: dict[int, str]) -> Iterator[Path | bytes]:
+def noting(pictures: Iterable[tuple[str, ImageFile | bytes]], names: dict[int, str]) -> Iterator[ImageFile | bytes]:
     """Yield the files of pictures, and note their names by position."""
     for index, (name, file) in enumerate(pictures):
         names[index] = name

@@ -28,6 +28,7 @@ from ffe.images.guards import (
     png_chunks,
     tags_are_bounded,
 )
+from ffe.images.image_handle import ImageHandle
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits
 from ffe.images.phash import perceptual_hash
 from ffe.images.resize import resized
@@ -58,15 +59,21 @@ _UPRIGHT = {
 _FIRST_ON_ITS_SIDE = 5  # from here on height and width change places
 
 
-def read_image(file: str | os.PathLike[str] | bytes, max_bytes: int = MAX_BYTES) -> bytes:
+def read_image(file: str | os.PathLike[str] | ImageHandle | bytes, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the bytes of an image file; what cannot be had, or has more than ``max_bytes``, is a DecodeError.
 
     Pipes, devices and sockets are never read; of a file whose first bytes are those of no picture, nothing more is.
     """
     if isinstance(file, bytes):
         if len(file) > max_bytes:
-            raise DecodeError("too-large", _too_many_bytes(max_bytes))
+            raise DecodeError("too-large", too_many_bytes(max_bytes))
         return file
+    if isinstance(file, ImageHandle):
+        data = file.read(max_bytes)
+        if not data:
+            raise DecodeError("empty", "the file is empty")
+        kind_of(data)
+        return data
     path = Path(file)
     try:
         _check_file(os.stat(path))
@@ -75,7 +82,7 @@ def read_image(file: str | os.PathLike[str] | bytes, max_bytes: int = MAX_BYTES)
             status = os.fstat(descriptor)
             _check_file(status)
             if status.st_size > max_bytes:
-                raise DecodeError("too-large", _too_many_bytes(max_bytes))
+                raise DecodeError("too-large", too_many_bytes(max_bytes))
             data = opened.read(HEAD_BYTES)
             if not data:
                 raise DecodeError("empty", "the file is empty")
@@ -84,7 +91,7 @@ def read_image(file: str | os.PathLike[str] | bytes, max_bytes: int = MAX_BYTES)
             data += opened.read(max(0, size - len(data)))
             if opened.read(1):
                 grows = "the file grows while it is read; run this again when it is complete"
-                raise DecodeError("unreadable", grows if status.st_size else _too_many_bytes(max_bytes))
+                raise DecodeError("unreadable", grows if status.st_size else too_many_bytes(max_bytes))
     except FileNotFoundError as error:
         why = "a URL; download it first" if url_refusal(path) else "no such file"
         raise DecodeError("missing", "a link to a file that is not there" if path.is_symlink() else why) from error
@@ -104,7 +111,8 @@ def _check_file(status: os.stat_result) -> None:
         raise DecodeError("not-a-file", "a pipe, a device or a socket, not a file")
 
 
-def _too_many_bytes(most: int) -> str:
+def too_many_bytes(most: int) -> str:
+    """Return why a file of more than ``most`` bytes is not read."""
     amount = f"{most >> 20:,} MiB" if most >= 1 << 20 else counted(most, "byte")
     return f"the file has more than {amount} (--max-bytes)"
 

@@ -6,10 +6,9 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
-from ffe.base.file_stat import stamp_now
 from ffe.base.system import total_memory
+from ffe.images.image_handle import ImageFile, image_stamp
 
 _BYTES_A_PIXEL = 20  # at the worst, a WebP: its two canvases, the picture inside it, Pillow's copy, and RGB
 _SMALL_PIXELS = 1 << 22  # do not ask
@@ -51,8 +50,8 @@ def reserved_memory(pixels: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_large_file_at_once(file: Path | bytes) -> Iterator[None]:
+def one_large_file_at_once(file: ImageFile | bytes) -> Iterator[None]:
     """Let one large file at a time be read into memory, and held there."""
-    large = isinstance(file, Path) and stamp_now(file)[0] > _LARGE_BYTES
+    large = not isinstance(file, bytes) and image_stamp(file)[0] > _LARGE_BYTES
     with _alone if large else contextlib.nullcontext():
         yield

@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ffe.errors import SourceError
-from ffe.images.file_names import on_disk
+from ffe.images.image_handle import ImageFile
 from ffe.images.limits import MAX_BYTES
+from ffe.images.sources import image_at
 
 NAMELESS = "-"
 
@@ -24,7 +24,7 @@ _AS_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
 _AS_TIFF = {"I", "F"}  # all others are converted, as decoding does it
 
 
-def named_images(pictures: Picture | Iterable[Picture], max_bytes: int = MAX_BYTES) -> Iterator[tuple[str, Path | bytes]]:
+def named_images(pictures: Picture | Iterable[Picture], max_bytes: int = MAX_BYTES) -> Iterator[tuple[str, ImageFile | bytes]]:
     """Yield the name of each picture, and its file or the content of one: pixels in memory are made a PNG or TIFF file.
 
     They are one, or several, which need not fit into memory. Arrays are uint8 (H, W, 3) in RGB; of an open file no more than
@@ -44,10 +44,10 @@ def _is_one_image(picture: object) -> bool:
     return isinstance(picture, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(picture, "read")
 
 
-def _named_image(picture: Any, max_bytes: int) -> tuple[str, Path | bytes]:
+def _named_image(picture: Any, max_bytes: int) -> tuple[str, ImageFile | bytes]:
     if isinstance(picture, (str, os.PathLike)):
         name = os.fsdecode(picture)
-        return name, on_disk(Path(name))
+        return name, image_at("", name)
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return NAMELESS, bytes(picture)
     if isinstance(picture, Image.Image):

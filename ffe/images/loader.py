@@ -13,19 +13,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from ffe.base.digests import bytes_digest
-from ffe.base.file_stat import NO_STAMP, Stamp, stamp_to_keep
+from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.forks import check_same_process
 from ffe.base.system import cores
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DecodeError
 from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode_for_all, decode_with_hash, read_image
 from ffe.images.decode_memory import one_large_file_at_once
+from ffe.images.image_handle import ImageFile, image_stamp_to_keep
 from ffe.images.limits import Limits
 from ffe.images.phash import UNKNOWN
 from ffe.specs import AugmentSpec, PreprocessSpec
@@ -104,7 +104,7 @@ class ImageStream:
 
     def __init__(
         self,
-        files: Iterable[Path | bytes],
+        files: Iterable[ImageFile | bytes],
         preprocess: PreprocessSpec | Sequence[PreprocessSpec],
         *,
         workers: int | None = None,
@@ -131,7 +131,7 @@ class ImageStream:
         self._most = _MOST_WORKERS_A_CORE * cores() if workers is None else self.workers
         self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
         self._running: deque[Future[list[DecodedImage]]] = deque()
-        self._waiting: deque[tuple[int, Path | bytes, Future[list[DecodedImage]]]] = deque()  # what to decode
+        self._waiting: deque[tuple[int, ImageFile | bytes, Future[list[DecodedImage]]]] = deque()  # what to decode
         self._process = os.getpid()
         self._checked_at = time.monotonic()
         self._seen = (0.0, 0.0, 0.0, 0.0)
@@ -166,12 +166,12 @@ class ImageStream:
             except BaseException as error:
                 outcome.set_exception(error)
 
-    def _decoded(self, index: int, file: Path | bytes) -> list[DecodedImage]:
+    def _decoded(self, index: int, file: ImageFile | bytes) -> list[DecodedImage]:
         thread_started, started, read, decode_started = time.thread_time(), time.perf_counter(), None, 0.0
         sha256, stat = "", NO_STAMP
         try:
             if not isinstance(file, bytes):
-                stat = stamp_to_keep(file)
+                stat = image_stamp_to_keep(file)
             data = read_image(file, self._limits.bytes)
             sha256 = bytes_digest(data)
             read, decode_started = time.perf_counter(), time.thread_time()

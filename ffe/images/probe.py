@@ -15,6 +15,7 @@ from PIL import Image
 from ffe.base.digests import bytes_digest
 from ffe.errors import DecodeError
 from ffe.images.decode import decode_with_hash, read_image, upright_size
+from ffe.images.image_handle import ImageFile
 from ffe.images.loader import default_workers
 from ffe.images.phash import UNKNOWN
 from ffe.specs import PreprocessSpec
@@ -56,7 +57,7 @@ class ImageProbe:
     error: DecodeError | None = None  # why extraction would skip it, or None
 
 
-def probe_files(files: Sequence[Path], *, workers: int | None = None) -> Generator[ImageProbe, None, None]:
+def probe_files(files: Sequence[ImageFile], *, workers: int | None = None) -> Generator[ImageProbe, None, None]:
     """Look at files, several at a time, and yield what they are, in their order; ``workers``: None = a thread per core."""
     pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="ffe-survey")
     try:
@@ -66,7 +67,7 @@ def probe_files(files: Sequence[Path], *, workers: int | None = None) -> Generat
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def probe_file(file: Path) -> ImageProbe:
+def probe_file(file: ImageFile) -> ImageProbe:
     """Return what one file is; a file that cannot be read is a value too."""
     found = ImageProbe()
     try:

@@ -16,6 +16,7 @@ from ffe.images.csv_list import read_list
 from ffe.images.file_names import is_text, on_disk, printable
 from ffe.images.folder_layout import Kind, has_image_suffix, layout_of
 from ffe.images.folder_walk import FolderWalk
+from ffe.images.image_handle import ImageFile
 from ffe.images.records import LEVELS, Finding, LabelledPath, Split
 
 log = logging.getLogger("ffe")
@@ -29,7 +30,7 @@ class ImageRecord:
     """One image file that a source names."""
 
     path: str  # relative to the source, with ``/`` between the parts; unique
-    file: Path  # where the file lies
+    file: ImageFile  # where it lies
     label: int  # index into ``Scan.class_names``; -1 = unlabelled
     split: Split  # ``train``, ``valid``, ``test``, or empty where the source gives none
     # name of what must not be torn apart by a split (a burst, a patient, a video), or empty where the source gives none
@@ -183,6 +184,12 @@ def _make_scan(
     findings = sorted((*findings, *_findings_of_names(spelt, class_names)), key=lambda finding: LEVELS.index(finding.level))
     out = sorted((printable(path), why) for path, why in left_out)
     return Scan(root, kind, class_names, records, tuple(out), tuple(findings))
+
+
+def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
+    """Return the image that ``path`` names in a source: a folder, or a file beside which it lies; it may be gone by now."""
+    root = Path(source)
+    return on_disk((root.parent if root.is_file() else root) / path)
 
 
 def _findings_of_names(spelt: Sequence[str], class_names: Sequence[str]) -> Iterator[Finding]:

@@ -15,6 +15,8 @@ from ffe.dataset.label_next import By, Candidates, most_kept, spread_out
 from ffe.dataset.photo_list import write_list
 from ffe.dataset.stored_rows import image_file
 from ffe.errors import DataError
+from ffe.images.image_handle import ImageFile, is_there
+from ffe.images.sources import image_at
 from ffe.labelling.model_answers import check_spec
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
@@ -69,10 +71,9 @@ class SuggestResult:
         return asdict(self)
 
 
-def named_file(store: FeatureStore, row: int) -> Path:
+def named_file(store: FeatureStore, row: int) -> ImageFile:
     """Return where the photo of a row lies, or lay."""
-    root = Path(store.source)
-    return image_file(store, row) or (root.parent if root.is_file() else root) / store.paths[row]
+    return image_file(store, row) or image_at(store.source, store.paths[row])
 
 
 class Choice:
@@ -139,7 +140,7 @@ class Choice:
             "in one folder. Labels that may be wrong are found with --wrong."
         )
 
-    def written(self, place: Path, paths: Sequence[str], files: Sequence[Path]) -> SuggestResult:
+    def written(self, place: Path, paths: Sequence[str], files: Sequence[ImageFile]) -> SuggestResult:
         """Write the list of the chosen photos, which lie in ``files``."""
         found, chosen, names = self._candidates, self._chosen, self._predictor.class_names
         images = tuple(
@@ -154,7 +155,7 @@ class Choice:
         )
         if len(images) < self._count:
             log.warning("there is no more to choose from than %s, so the list has all of them", counted(len(images), "photo"))
-        if gone := [image.path for image, file in zip(images, files, strict=True) if not file.is_file()]:
+        if gone := [image.path for image, file in zip(images, files, strict=True) if not is_there(file)]:
             are = "photo is" if len(gone) == 1 else "photos are"
             log.warning("%d %s not where extraction read from (%s); the list names the old place", len(gone), are, _few(gone))
         if self.skipped:

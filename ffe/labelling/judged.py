@@ -20,7 +20,8 @@ from ffe.errors import DataError
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.exporting.read_table import open_features
 from ffe.extraction.stage_times import Progress
-from ffe.images.sources import scan
+from ffe.images.image_handle import ImageFile
+from ffe.images.sources import image_at, scan
 from ffe.labelling.model_answers import answered, check_classes, check_spec
 from ffe.predictor import Predictor
 from ffe.tuning.out_of_fold import blocks_of, out_of_fold
@@ -90,9 +91,7 @@ def judged_store(predictor: Predictor, source: Path, place: Path, progress: Call
         else:
             by = "model"
             probabilities = np.concatenate([predictor.probabilities(block) for block in blocks_of(store, used)])
-        root = Path(store.source)
-        folder = root.parent if root.is_file() else root
-        files = [folder / store.paths[row] for row in plain.tolist()]
+        files = [image_at(store.source, store.paths[row]) for row in plain.tolist()]
         given = ["" if label < 0 else store.class_names[label] for label in store.labels[plain].tolist()]
         columns = [(given[i], store.split[row], store.group[row]) for i, row in enumerate(plain.tolist())]
         skipped = [store.paths[row] for row in np.setdiff1d(plain, used).tolist()]
@@ -158,7 +157,7 @@ def _written(
     probabilities: np.ndarray,
     by: Literal["model", "folds"],
     rows: np.ndarray,
-    files: Sequence[Path],
+    files: Sequence[ImageFile],
     columns: Sequence[tuple[str, str, str]],
     skipped: list[str],
 ) -> WrongLabelsResult:

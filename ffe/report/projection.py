@@ -6,12 +6,12 @@ import contextlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ffe.dataset.table import ImageTable
+from ffe.images.image_handle import ImageFile
 
 MAX_POINTS = 5000
 _BEFORE_UMAP = 50  # dimensions that UMAP starts from
@@ -25,7 +25,7 @@ class Projection:
     labels: np.ndarray  # int (N,), indices into the class names; -1 = no label
     correct: np.ndarray  # bool (N,), whether the head was right, or was not asked
     paths: Sequence[str]  # N names to show
-    files: Sequence[Path | None]  # N places of pictures, or None
+    files: Sequence[ImageFile | None]  # N places of pictures, or None
     method: str  # how it was made, in words, such as ``PCA, 41 % of the variance``
 
 

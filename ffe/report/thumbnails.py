@@ -6,7 +6,6 @@ import base64
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -15,6 +14,7 @@ from ffe.base.system import cores
 from ffe.base.text import plain
 from ffe.errors import DecodeError
 from ffe.explaining.overlay import overlay
+from ffe.images.image_handle import ImageFile
 from ffe.specs import PreprocessSpec
 
 SIDE = 160  # pixels of the longer side: more than a gallery shows, so that a photo can be enlarged
@@ -41,7 +41,7 @@ class Heat:
     preprocess: PreprocessSpec  # how the network is given pictures
 
 
-def thumbnail(file: Path | None, name: str, heat: Heat | None = None) -> Thumbnail:
+def thumbnail(file: ImageFile | None, name: str, heat: Heat | None = None) -> Thumbnail:
     """Return a small upright picture of an image file, or of a map over it; a grey tile where the file is gone or damaged."""
     from PIL import Image
 
@@ -100,20 +100,20 @@ class Album:
     """Collects the pictures that a page shows."""
 
     def __init__(self) -> None:
-        self._keys: dict[tuple[Path | None, str, Heat | None], int] = {}
+        self._keys: dict[tuple[ImageFile | None, str, Heat | None], int] = {}
         self._made: list[Thumbnail] = []
 
-    def __contains__(self, item: tuple[Path | None, str]) -> bool:
+    def __contains__(self, item: tuple[ImageFile | None, str]) -> bool:
         return (*item, None) in self._keys
 
     def __getitem__(self, key: int) -> Thumbnail:
         return self._made[key]
 
-    def key(self, file: Path | None, path: str, heat: Heat | None = None) -> int:
+    def key(self, file: ImageFile | None, path: str, heat: Heat | None = None) -> int:
         """Return the number of a picture; it is taken into the album if it is new."""
         return self._keys.setdefault((file, path, heat), len(self._keys))
 
-    def shot(self, file: Path | None, path: str, *notes: str, wrong: bool = False, heat: Heat | None = None) -> Shot:
+    def shot(self, file: ImageFile | None, path: str, *notes: str, wrong: bool = False, heat: Heat | None = None) -> Shot:
         """Return a picture with the lines below it."""
         return Shot(self.key(file, path), path, notes, wrong, None if heat is None else self.key(file, path, heat))
 

@@ -22,6 +22,7 @@ from ffe.explaining.area import area_of
 from ffe.explaining.heatmap import heat_map
 from ffe.heads.ensemble import EnsembleHead
 from ffe.images.decode import read_image
+from ffe.images.image_handle import is_there
 from ffe.report.projection import choose_rows, project_rows
 from ffe.report.search_page import write_page
 from ffe.report.sections import MAX_MISTAKES, surest_mistakes
@@ -117,7 +118,7 @@ def _with_heat(pictures: list[Picture], testing: np.ndarray, rows: StoredSplit, 
 
     A photo that is damaged by now has none.
     """
-    worst = {id(picture) for picture in surest_mistakes(pictures)[:MAX_MISTAKES] if picture.file and picture.file.is_file()}
+    worst = {id(picture) for picture in surest_mistakes(pictures)[:MAX_MISTAKES] if picture.file and is_there(picture.file)}
     places = [i for i, picture in enumerate(pictures) if id(picture) in worst]
     if not places:
         return pictures
@@ -141,7 +142,7 @@ def _shown(rows: StoredSplit) -> ImageTable:
     if not any(rows.images.sha256):
         return rows.images
     images = replace(rows.images, files=rows.files())
-    gone = [path for path, file in zip(images.paths, images.files, strict=True) if file is None or not file.is_file()]
+    gone = [path for path, file in zip(images.paths, images.files, strict=True) if file is None or not is_there(file)]
     if gone:
         log.warning(
             "%s not found where the features were made (%s); grey tiles stand for %s in the report",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.learning_curve import LearningCurve
 from ffe.evaluation.reject import SelectiveScores, selective_scores
 from ffe.evaluation.temperature import Calibration
+from ffe.images.image_handle import ImageFile
 from ffe.report.projection import Projection
 from ffe.report.thumbnails import Heat
 from ffe.splits.groups import Groups
@@ -45,7 +45,7 @@ class Picture:
     """A photo, its label, and what was said of it; both are indices into the class names."""
 
     path: str  # the name to show
-    file: Path | None  # where the picture lies; None = it is not at hand
+    file: ImageFile | None  # where the picture lies; None = it is not at hand
     true: int
     predicted: int
     probability: float  # of the predicted class, in [0, 1]
@@ -57,7 +57,7 @@ class Duplicates:
     """Photos that are the same, or nearly: why, in words, and of each the name to show and where it lies."""
 
     cause: str
-    members: Sequence[tuple[str, Path | None]]
+    members: Sequence[tuple[str, ImageFile | None]]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,66 @@
+"""An image that is no file of its own: a member of an archive, a row of a table, an object in a bucket."""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffe.base.digests import bytes_digest, file_digest
+from ffe.base.file_stat import Stamp, stamp_now, stamp_to_keep
+from ffe.errors import DecodeError
+
+
+@dataclass(frozen=True)
+class ImageHandle(ABC):
+    """Where an image lies, and how its bytes are had; it can be pickled, so that another process reads it."""
+
+    name: str  # that finds it again, with its place in front: ``photos/shard.tar#cat/1.jpg``
+    # (size in bytes, a whole number that changes when the content may have changed); ``NO_STAMP`` = unknown
+    stamp: Stamp
+
+    @abstractmethod
+    def read(self, max_bytes: int) -> bytes:
+        """Return the content; what cannot be had, or has more than ``max_bytes``, is a DecodeError."""
+
+    def listed_in(self, folder: str) -> str:
+        """Return the name as a list in a folder, a real path, gives it."""
+        return self.name
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the name, with its dot; empty = there is none."""
+        return os.path.splitext(self.name)[1]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+ImageFile = Path | ImageHandle
+
+
+def image_stamp(file: ImageFile) -> Stamp:
+    """Return the stamp of an image as it is now; ``NO_STAMP`` where it is not known, or cannot be reached."""
+    return file.stamp if isinstance(file, ImageHandle) else stamp_now(file)
+
+
+def image_stamp_to_keep(file: ImageFile) -> Stamp:
+    """Return the stamp of an image that is about to be read; ``NO_STAMP`` where it may change without that being seen."""
+    return file.stamp if isinstance(file, ImageHandle) else stamp_to_keep(file)
+
+
+def content_digest(file: ImageFile) -> str:
+    """Return the SHA-256 of an image's content; empty where it is not there. What cannot be read is an OSError."""
+    if isinstance(file, ImageHandle):
+        try:
+            return bytes_digest(file.read(sys.maxsize))
+        except DecodeError as error:
+            raise OSError(str(error)) from error
+    return file_digest(file) if file.is_file() else ""
+
+
+def is_there(file: ImageFile) -> bool:
+    """Return whether an image can be looked for: a handle is made of what is there."""
+    return isinstance(file, ImageHandle) or file.is_file()
