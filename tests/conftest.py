@@ -53,10 +53,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out benchmarks and slow proofs unless -m asks for something."""
+    """Leave out benchmarks, slow proofs and what needs another environment unless -m asks for something."""
     if config.option.markexpr:
         return
-    chosen = [item for item in items if not any(item.get_closest_marker(name) for name in ("benchmark", "slow"))]
+    off = ("benchmark", "slow", "without_tensorflow")
+    chosen = [item for item in items if not any(item.get_closest_marker(name) for name in off)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
 

@@ -26,7 +26,7 @@ def _open(path: Path) -> Answer:
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
 
     def answer(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.asarray(model([arrays[each.name] for each in model.inputs], training=False))
+        return keras.ops.convert_to_numpy(model([arrays[each.name] for each in model.inputs], training=False))
 
     return answer
 
@@ -34,10 +34,10 @@ def _open(path: Path) -> Answer:
 KERAS = ModelFormat(
     name="keras",
     suffix=".keras",
-    packages=("keras", "tensorflow"),
+    packages=("keras",),
     precisions=("float32",),
     write=_write,
     runtime="keras",
     open=_open,
-    run='import keras\nmodel = keras.saving.load_model("{file}")\nprobabilities = np.asarray(model([{inputs}]))',
+    run='import keras\nmodel = keras.saving.load_model("{file}")\nprobabilities = keras.ops.convert_to_numpy(model([{inputs}]))',
 )

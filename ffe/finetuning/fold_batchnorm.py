@@ -83,7 +83,7 @@ def _folded(convolution: keras.layers.Layer, norm: keras.layers.Layer | None) ->
             if product:
                 kernel = ops.reshape(kernel, kernel.shape[2:])
             if scale is not None:
-                kernel = kernel * (scale[:, None] if depthwise else scale)
+                kernel = ops.multiply(kernel, scale[:, None] if depthwise else scale)
             if product:
                 x = ops.matmul(x, kernel)
             else:
@@ -91,9 +91,9 @@ def _folded(convolution: keras.layers.Layer, norm: keras.layers.Layer | None) ->
                 convolve = ops.depthwise_conv if depthwise else ops.conv
                 x = convolve(x, kernel, **{name: getattr(convolution, name) for name in names})
             if convolution.use_bias:
-                x = x + (convolution.bias if scale is None else convolution.bias * scale)
+                x = ops.add(x, convolution.bias if scale is None else ops.multiply(convolution.bias, scale))
             if shift is not None:
-                x = x + shift
+                x = ops.add(x, shift)
             return convolution.activation(x)
 
         def compute_output_shape(self, shape):  # type: ignore[no-untyped-def]

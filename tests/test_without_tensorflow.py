@@ -1,0 +1,94 @@
+"""The main job where TensorFlow is not installed, on each other backend of Keras; ``.ci/without_tensorflow`` runs this."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffe.images.drawings import draw_folder
+from ffe.store.reader import FeatureStore
+
+pytestmark = pytest.mark.without_tensorflow
+
+BACKENDS = ("torch", "jax")
+BACKBONE = ("--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random")
+COMMANDS = (
+    ("doctor", "--json"),
+    ("extract", "pictures", "-o", "features.h5", *BACKBONE, "--engine", "keras", "--json"),
+    ("train", "features.h5", "-o", "dense.ffe", "--head", "dense", "--set", "epochs=2", "--json"),
+    ("tune", "features.h5", "-o", "tuned.ffe", "--heads", "logistic", "--trials", "12", "--json"),  # more than the first trials
+    ("predict", "tuned.ffe", "pictures/cat", "--engine", "keras", "--json"),
+    ("finetune", "pictures", "--from", "dense.ffe", "-o", "tuned_on.ffe", "--unfreeze", "all", "--epochs", "1", "--json"),
+    ("predict", "tuned_on.ffe", "pictures/cat", "--engine", "keras", "--json"),
+    ("explain", "tuned_on.ffe", "pictures/cat/cat_000.png", "-o", "heat"),
+    ("export", "tuned_on.ffe", "-o", "exported.keras", "--format", "keras", "--json"),
+)
+# all in one process, because each loads Keras
+RUN = """
+import contextlib, io, json, sys
+from ffe.cli import cli
+for arguments in json.loads(sys.stdin.read()):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = cli.main(arguments, standalone_mode=False)
+    assert not code, (arguments, code)
+    print(json.dumps([arguments[0], printed.getvalue()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[str]]]:
+    """Return for each backend the folder of what was written, and what each of ``COMMANDS`` printed."""
+    assert importlib.util.find_spec("tensorflow") is None, "these tests are for an environment without TensorFlow"
+    return {backend: _run(tmp_path_factory.mktemp(backend), backend) for backend in BACKENDS}
+
+
+def _run(folder: Path, backend: str) -> tuple[Path, list[str]]:
+    draw_folder(folder / "pictures", 12, (48, 48))
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
+        input=json.dumps(COMMANDS),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path.cwd())},
+    )
+    assert done.returncode == 0, done.stderr
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [name for name, _ in printed] == [name for name, *_ in COMMANDS]
+    return folder, [text for _, text in printed]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_command_does_its_work(answers: dict[str, tuple[Path, list[str]]], backend: str) -> None:
+    folder, printed = answers[backend]
+    doctor, extracted, trained, tuned, predicted, finetuned, predicted_on, _, exported = printed
+    assert f"on {backend}, no GPU" in doctor
+    assert (json.loads(extracted)["computed"], json.loads(extracted)["engine"]) == (24, "keras")
+    assert [json.loads(text)["head"] for text in (trained, tuned)] == ["dense", "logistic"]
+    for text in (predicted, predicted_on):
+        rows = [json.loads(line) for line in text.splitlines()]
+        assert len(rows) == 12
+        assert {row["label"] for row in rows} <= {"cat", "dog"}
+    assert json.loads(finetuned)
+    assert (folder / "heat" / "cat_000.png").is_file()
+    assert json.loads(exported)
+
+
+def test_features_are_the_same_on_each(answers: dict[str, tuple[Path, list[str]]]) -> None:
+    """The random weights are drawn with numpy, so they are the same."""
+    rows = []
+    for folder, _ in answers.values():
+        with FeatureStore(folder / "features.h5") as store:
+            rows.append(store.features())
+    assert rows[0].std() > 0
+    np.testing.assert_allclose(rows[1], rows[0], rtol=0, atol=1e-4 * np.abs(rows[0]).max())
