@@ -25,6 +25,8 @@ from __future__ import annotations
 import errno
 import os
 
+from ffe.redaction import redacted
+
 __all__ = [
     "BackboneError",
     "BundleError",
@@ -45,8 +47,8 @@ __all__ = [
 
 
 def one_line(error: BaseException) -> str:
-    """Return what a library's error says, with its kind, on one line of at most 200 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    """Return what a library's error says, with its kind, on one line of at most 200 characters, without secrets of URLs."""
+    return " ".join(redacted(f"{type(error).__name__}: {error}").split())[:200]
 
 
 _SIGNS_OF_FULL_MEMORY = (
@@ -114,7 +116,10 @@ def missing(what: str, *packages: str, instead: str = "") -> str:
 
 
 class FfeError(Exception):
-    """Base of all errors that ffe raises on purpose."""
+    """Base of all errors that ffe raises on purpose; passwords and signatures of URLs are left out of what they say."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redacted(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class SpecError(FfeError):

@@ -46,11 +46,13 @@ HEAVY = {
     *("ai_edge_litert", "coremltools", "onnx", "onnxruntime", "tf2onnx"),
     *("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors", "pyarrow"),
     *("starlette", "uvicorn", "python_multipart"),
+    *("fsspec", "s3fs", "gcsfs", "adlfs", "aiohttp", "botocore"),
 }
 
 # lowest first; the packages of one layer do not import each other
 LAYERS = (
-    {"_version", "errors"},
+    {"_version", "redaction"},
+    {"errors"},
     {"base"},
     {"specs"},
     {"evaluation"},

@@ -58,6 +58,10 @@ _LESS_MEMORY = {
 _PACKAGES = {"cv2": "opencv-python-headless", "keras_tuner": "keras-tuner", "sklearn": "scikit-learn"}
 
 
+class UrlOrPath(click.Path):
+    """A path, which may be a URL where it is one to read images from."""
+
+
 class _Commands(click.Group):
     """Loads each command from the module of its name, and turns errors into one sentence and an exit code."""
 
@@ -147,7 +151,7 @@ def _local(callback: Callable[..., Any] | None) -> Callable[..., Any]:
                 raise click.BadParameter("the path is empty; name a file or folder (is a variable unset?).")
             if os.fspath(path) == "-":
                 raise click.BadParameter("'-' would be a standard stream, which cannot be used here; name a file or folder.")
-            if (refusal := url_refusal(path)) is not None:
+            if not isinstance(parameter.type, UrlOrPath) and (refusal := url_refusal(path)) is not None:
                 raise click.BadParameter(refusal)
         return value if callback is None else callback(ctx, parameter, value)
 

@@ -9,13 +9,14 @@ import click
 
 from ffe.backbones.catalog import DEFAULT
 from ffe.base.text import counted, duration_text, few, plain, quoted
+from ffe.cli import UrlOrPath
 from ffe.cli import options as shared
 from ffe.cli.progress import ExtractProgress
 from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_text, stages_text
 
 
 @click.command(short_help="Push every image once through a backbone, into a feature file.", epilog=shared.AUGMENT_HELP)
-@click.argument("source", type=click.Path())
+@click.argument("source", type=UrlOrPath())
 @shared.output_option(help="The feature file (HDF5) to write.")
 @click.option(
     "--backbone",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffe.base.text import plain
+from ffe.base.urls import is_url
 from ffe.cli import DONE_BUT_SKIPPED
 from ffe.cli.options import AUGMENT_HELP, json_option, predict_options, refuse_swapped, strict_option, together
 from ffe.cli.show import print_json
@@ -18,6 +19,7 @@ from ffe.cli.stdin import LONGEST_LINE, PEEK_BYTES, is_image, listed_paths
 from ffe.errors import SourceError
 
 if TYPE_CHECKING:
+    from ffe.images.image_handle import ImageHandle
     from ffe.predictor import Prediction, Predictor
     from ffe.report.predictions_csv import Answers
 
@@ -47,14 +49,19 @@ def surety(probability: float) -> str:
     return ">99.9%" if probability > 0.999 else "<0.1%" if probability < 0.001 else f"{probability:.1%}"
 
 
-def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[str, str]]) -> Iterator[str]:
+def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[str, str]]) -> Iterator[str | ImageHandle]:
     """Yield image paths: those named, those in folders, those listed on standard input; note what in folders is no file."""
     from ffe.images.file_names import on_disk
     from ffe.images.folder_walk import list_files
+    from ffe.images.url_source import objects_below
 
     for image in images:
         if image == "-":
             yield from listed
+        elif is_url(image):
+            objects, others = objects_below(image)
+            left_out += others
+            yield from objects
         elif (folder := on_disk(Path(image))).is_dir():
             files, others = list_files(folder)
             left_out += [(str(folder / path), why) for path, why in others]
@@ -70,7 +77,9 @@ def check_images(model: str, images: tuple[str, ...], command: str) -> None:
     refuse_swapped(model, images, command)
 
 
-def named_pictures(images: tuple[str, ...], null: bool, max_bytes: int, left_out: list[tuple[str, str]]) -> Iterator[str | bytes]:
+def named_pictures(
+    images: tuple[str, ...], null: bool, max_bytes: int, left_out: list[tuple[str, str]]
+) -> Iterator[str | ImageHandle | bytes]:
     """Yield the paths of images, or the content of one on standard input; ``left_out`` takes what in folders is no file."""
     stdin = sys.stdin.buffer
     if null and "-" not in images:
@@ -127,7 +136,7 @@ def command(
 
 def batch_of(images: tuple[str, ...], views: int = 1) -> int | None:
     """Return the batch for a few files, which then need not wait for more; None where there may be many."""
-    many = len(images) >= _FEW or any(image == "-" or os.path.isdir(image) for image in images)
+    many = len(images) >= _FEW or any(image == "-" or os.path.isdir(image) or is_url(image) for image in images)
     return None if many else len(images) * views
 
 

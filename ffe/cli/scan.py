@@ -11,6 +11,7 @@ import click
 
 from ffe.backbones.catalog import DEFAULT
 from ffe.base.text import bytes_text, counted, duration_text, number, shorten
+from ffe.cli import UrlOrPath
 from ffe.cli.options import json_option, report_option, size_option, strict_option
 from ffe.cli.progress import Display
 from ffe.cli.show import note, print_json
@@ -24,7 +25,7 @@ _LISTED = 20
 
 
 @click.command(short_help="Look at photos before anything is learnt from them.")
-@click.argument("source", type=click.Path())
+@click.argument("source", type=UrlOrPath())
 @click.option("--backbone", default=DEFAULT, help="What the photos are for: a name of 'ffe backbones'.")
 @size_option()
 @report_option(help="Also write a page with charts and pictures, such as scan.html.")

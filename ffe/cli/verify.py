@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from ffe.base.text import counted
+from ffe.cli import UrlOrPath
 from ffe.cli.options import engine_option, json_option, weights_option
 from ffe.cli.progress import Display
 from ffe.cli.show import note, print_json
@@ -23,7 +24,7 @@ from ffe.cli.show import note, print_json
     metavar="N",
     help="Also put N rows, drawn at random, through the backbone again, and compare.",
 )
-@click.option("--source", type=click.Path(), help="Where the pictures are now.  [default: where they were extracted from]")
+@click.option("--source", type=UrlOrPath(), help="Where the pictures are now.  [default: where they were extracted from]")
 @weights_option(help="imagenet, or the path of a weights file.")
 @engine_option()
 @click.option("--repair", is_flag=True, help="Make damaged rows again, from pictures whose content is still the same.")

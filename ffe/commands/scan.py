@@ -20,6 +20,7 @@ from ffe.images.decode import NOTES
 from ffe.images.loader import note_text
 from ffe.images.probe import ImageProbe, ending_format, probe_files
 from ffe.images.sources import UNLABELLED, ImageRecord, Scan, list_images
+from ffe.redaction import redacted
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import Groups, find_groups
 from ffe.splits.holdout import TEST, TRAIN, VALID
@@ -64,7 +65,7 @@ def scan(
             looks.append(look)
             on_look(len(looks), len(listed.records))
     photos = [(record, look) for record, look in zip(listed.records, looks, strict=True) if look.error is None]
-    found = _result(str(source), listed, looks, photos, row.name, side)
+    found = _result(redacted(os.fspath(source)), listed, looks, photos, row.name, side)
     noted = ((kind, [record.path for record, look in photos if kind in look.notes]) for kind in NOTES)
     advice = advise(found, row.min_size, [note_text(kind, names) for kind, names in noted if names])
     result = replace(found, advice=advice, seconds=time.monotonic() - started)

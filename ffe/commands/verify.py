@@ -15,6 +15,7 @@ import numpy as np
 
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, is_model
 from ffe.base.text import few
+from ffe.base.urls import is_url
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.errors import BundleError, FfeError, SourceError, SpecError, StaleStoreError, StoreError, StoreInUseError, one_line
@@ -149,8 +150,8 @@ class _Recomputer:
     """Computes rows of a feature file anew, as they were made; ``error`` says why its backbone could not be used, if so."""
 
     def __init__(self, store: FeatureStore, source: str | os.PathLike[str] | None, weights: str, engine: str) -> None:
-        roots = [Path(name) for name in (store.sources if source is None else (source,))]
-        if source is not None and not roots[0].exists():
+        roots = [os.fspath(name) for name in (store.sources if source is None else (source,))]
+        if source is not None and not is_url(roots[0]) and not Path(roots[0]).exists():
             raise SourceError(f"There is no file or folder '{roots[0]}'; check the path.")
         self._roots = roots
         self._store, self._weights, self._engine = store, weights, engine

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import PIL
@@ -13,10 +12,11 @@ import PIL
 from ffe._version import __version__
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import counted, listed
+from ffe.base.urls import Place
 from ffe.extraction.request import Job
 from ffe.extraction.views import count_of, shared_count
 from ffe.images.file_names import ByName
-from ffe.images.image_handle import image_stamp, is_there
+from ffe.images.image_handle import are_there, image_stamp
 from ffe.images.sources import image_at
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
@@ -143,10 +143,10 @@ def changes(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[Changes
     return Changes(unchanged, new, len(stayed) - unchanged, len(removed), renamed), removed
 
 
-def removed_text(paths: Sequence[str], skipped: Sequence[Skipped], folder: Path) -> tuple[str, bool]:
+def removed_text(paths: Sequence[str], skipped: Sequence[Skipped], folder: Place) -> tuple[str, bool]:
     """Say why rows of an old file are not in the new one, and whether any is lost: a shorter list is what somebody wanted."""
     unreadable = {item.path for item in skipped}.intersection(paths)
-    unlisted = sum(path not in unreadable and is_there(image_at(folder, path)) for path in paths)
+    unlisted = sum(are_there([image_at(folder, path) for path in paths if path not in unreadable]))
     causes = [
         (len(paths) - len(unreadable) - unlisted, ("file is", "files are"), "gone"),
         (len(unreadable), ("file", None), "can no longer be read"),

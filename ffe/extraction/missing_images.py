@@ -13,7 +13,7 @@ from ffe.dataset.class_checks import check_readable
 from ffe.errors import SourceError
 from ffe.extraction.request import Job
 from ffe.images.file_names import ByName
-from ffe.images.image_handle import is_there
+from ffe.images.image_handle import are_there
 from ffe.images.sources import UNLABELLED, image_at
 from ffe.store.reader import FeatureStore
 
@@ -49,11 +49,11 @@ def refuse_losses(job: Job, existing: FeatureStore | None, stamps: Sequence[Stam
 def lost_rows(job: Job, existing: FeatureStore, paths: Set[str]) -> list[int]:
     """Return the rows of images of some paths; but for those that lie where they lay, and are not asked for."""
     asked = ByName((record.path, None) for record in job.records)
-    return [
-        row
-        for row in existing.plain.tolist()
-        if (path := existing.paths[row]) in paths and (path in asked or not is_there(image_at(job.found.root, path)))
-    ]
+    rows = [row for row in existing.plain.tolist() if existing.paths[row] in paths]
+    unasked = [row for row in rows if existing.paths[row] not in asked]
+    there = are_there([image_at(job.found.root, existing.paths[row]) for row in unasked])
+    lying = {row for row, is_there in zip(unasked, there, strict=True) if is_there}
+    return [row for row in rows if row not in lying]
 
 
 def refuse_mass_loss(job: Job, existing: FeatureStore, gone: Sequence[int]) -> None:

@@ -129,7 +129,12 @@ class Job:
     @property
     def source(self) -> str:
         """Where the images come from, as a feature file records it."""
-        return os.fspath(self.found.root.resolve()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        root = self.found.root
+        return (
+            os.fspath(root if isinstance(root, str) else root.resolve())
+            .encode("utf-8", "surrogateescape")
+            .decode("utf-8", "replace")
+        )
 
 
 @collector_paused()

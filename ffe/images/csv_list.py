@@ -11,9 +11,12 @@ from pathlib import Path
 
 from ffe.base.file_access import unopened
 from ffe.base.text import composed, counted, few
+from ffe.base.urls import Place, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
 from ffe.images.file_names import on_disk
 from ffe.images.records import SPLIT_NAMES, Finding, LabelledPath
+from ffe.images.url_source import read_text_at
+from ffe.redaction import redacted
 
 COLUMNS = ("path", "label", "split", "group")
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
@@ -35,27 +38,31 @@ def encoding_of(head: bytes) -> str | None:
     return next((name for mark, name in _MARKS if head.startswith(mark)), None)
 
 
-def read_list(path: Path) -> tuple[list[LabelledPath], list[Finding]]:
+def read_list(path: Place, url: str = "") -> tuple[list[LabelledPath], list[Finding]]:
     """Return the images of a CSV in its order, spelt as the disk spells them, and what is wrong with other lines.
 
-    It is UTF-8, or UTF-16 with its mark. Of an image that is named twice, the first line counts.
+    It is UTF-8, or UTF-16 with its mark. Of an image that is named twice, the first line counts. Its paths may be URLs; those
+    of a list that lies at a ``url`` itself are below its folder.
     """
-    lines = list(io.StringIO(_text(path), newline=""))
+    lines = list(io.StringIO(_text(path, _bytes(path) if isinstance(path, Path) else read_text_at(url, _MOST_BYTES)), newline=""))
     first, delimiter, header = _header(path, lines)
-    reader = _Reader(path, header, delimiter)
+    reader = _Reader(path, header, delimiter, url)
     reader.read(lines, first)
     return reader.images, reader.findings()
 
 
-def _text(path: Path) -> str:
+def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise SourceError(f"'{path}' is a pipe, a device or a socket, not a file; save the list as a CSV file.")
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise SourceError(f"The CSV '{path}' has more than {_MOST_BYTES >> 30} GiB; split it up, or check that it is a CSV.")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise SourceError(unopened(path, error)) from error
+
+
+def _text(path: Place, data: bytes) -> str:
     encoding = encoding_of(data) or "utf-8"
     try:
         return data.decode(encoding)
@@ -68,7 +75,7 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _header(path: Path, lines: Sequence[str]) -> tuple[int, str, list[str]]:
+def _header(path: Place, lines: Sequence[str]) -> tuple[int, str, list[str]]:
     """Return how many lines come before the images, what ends a field, and the names of the columns."""
     first = next((i for i, line in enumerate(lines) if line.strip()), None)
     if first is None:
@@ -100,9 +107,10 @@ def _names(line: str, delimiter: str) -> list[str]:
 class _Reader:
     """Goes through the lines of a list, and past those that do not fit."""
 
-    def __init__(self, path: Path, header: list[str], delimiter: str) -> None:
+    def __init__(self, path: Place, header: list[str], delimiter: str, url: str) -> None:
         self.images: list[LabelledPath] = []
         self._path = path
+        self._folder = path.parent if isinstance(path, Path) else url_parent(url)
         self._header = header
         self._delimiter = delimiter
         self._of: dict[str, LabelledPath] = {}  # place of a file -> the image that named it first
@@ -144,7 +152,11 @@ class _Reader:
         """Return whether a row of several lines can be meant so: a name may well hold a line break."""
         if len(row) != len(self._header):
             return False
-        return all(os.path.lexists(self._path.parent / field) for field in row if "\n" in field and self._delimiter in field)
+        return all(self._is_there(field) for field in row if "\n" in field and self._delimiter in field)
+
+    def _is_there(self, name: str) -> bool:
+        """Return whether a path can be meant so: no file of this machine has another name."""
+        return not isinstance(self._folder, Path) or os.path.lexists(self._folder / name)
 
     def _take(self, number: int, row: list[str]) -> None:
         """Take in one row."""
@@ -167,17 +179,26 @@ class _Reader:
             self._note("no path", number, "has no path; fill it in or remove the line.")
         elif split and split.lower() not in SPLIT_NAMES:
             self._note(f"split {split}", number, f"has the split '{split}'; use train, valid or test, or leave it empty.")
-        elif "\\" in name and os.sep != "\\" and not os.path.lexists(self._path.parent / name):
+        elif "\\" in name and os.sep != "\\" and not is_url(name) and not self._is_there(name):
             text = f"has the path '{name}', which is no file here: Windows writes backslashes; replace them by /."
             self._note("backslash", number, text)
         else:
-            if not name.isascii() and (there := on_disk(self._path.parent / name)) != self._path.parent / name:
-                name = str(there) if os.path.isabs(name) else os.path.relpath(there, self._path.parent)
-            self._add(LabelledPath(name, composed(label), SPLIT_NAMES.get(split.lower(), ""), composed(group), number))
+            name, url = self._spelt(os.fspath(local_file(name)))
+            self._add(LabelledPath(name, composed(label), SPLIT_NAMES.get(split.lower(), ""), composed(group), number, url))
+
+    def _spelt(self, name: str) -> tuple[str, str]:
+        """Return a path as it is kept, and the URL that it is read from; empty = it is a file of this machine."""
+        if is_url(name):
+            return redacted(name), name
+        if not isinstance(self._folder, Path):
+            return name, url_below(self._folder, name)
+        if not name.isascii() and (there := on_disk(self._folder / name)) != self._folder / name:
+            name = str(there) if os.path.isabs(name) else os.path.relpath(there, self._folder)
+        return name, ""
 
     def _add(self, image: LabelledPath) -> None:
         name, label = image.path, image.label
-        before = self._of.setdefault(os.path.abspath(self._path.parent / name), image)
+        before = self._of.setdefault(redacted(image.url) or os.path.abspath(os.path.join(self._folder, name)), image)
         if before is image:
             self.images.append(image)
         elif label and before.label and label != before.label:

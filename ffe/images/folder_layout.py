@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 from ffe.base.text import composed, few, quoted
+from ffe.base.urls import Place
 from ffe.images.records import SPLIT_NAMES, LabelledPath
 
 Kind = Literal["class folders", "split folders", "splits in class folders", "csv", "flat folder"]
@@ -21,7 +21,7 @@ def has_image_suffix(name: str) -> bool:
     return name.lower().endswith(_IMAGE_SUFFIXES)
 
 
-def layout_of(root: Path, files: _Files, loose: bool) -> Layout:
+def layout_of(root: Place, files: _Files, loose: bool) -> Layout:
     """Understand a folder by the folders in it; ``loose`` = there are pictures beside these."""
     splits = [name for name in sorted(files) if _is_split(name)]
     others = [name for name in sorted(files) if not _is_split(name)]
@@ -57,7 +57,7 @@ def layout_of(root: Path, files: _Files, loose: bool) -> Layout:
     return "split folders", entries, None
 
 
-def _class_folders(root: Path, files: _Files, plain: list[LabelledPath], loose: bool) -> Layout:
+def _class_folders(root: Place, files: _Files, plain: list[LabelledPath], loose: bool) -> Layout:
     """Understand a folder of class folders: there may be splits in them, or the classes may lie deeper."""
     inside = {name: {_part(path) for path in paths} for name, paths in files.items()}
     several = sorted(name for name, parts in inside.items() if len({SPLIT_NAMES[p.lower()] for p in parts if _is_split(p)}) > 1)
@@ -76,7 +76,7 @@ def _class_folders(root: Path, files: _Files, plain: list[LabelledPath], loose: 
 
 
 def _problem_of_parts(
-    root: Path, files: _Files, inside: Mapping[str, set[str]], several: Sequence[str], parted: Sequence[str]
+    root: Place, files: _Files, inside: Mapping[str, set[str]], several: Sequence[str], parted: Sequence[str]
 ) -> str | None:
     """Return what is wrong with the splits in class folders; ``inside``: the folders of each class, empty = files in none.
 
@@ -120,7 +120,7 @@ def _part(path: str) -> str:
     return path.split("/")[1] if path.count("/") > 1 else ""
 
 
-def _one_level_off(root: Path, paths: Sequence[Sequence[str]]) -> str | None:
+def _one_level_off(root: Place, paths: Sequence[Sequence[str]]) -> str | None:
     """Return where the class folders or splits lie, where all images lie in one folder, in a sentence; None = in their place."""
     place = root
     tops, rest = _folders_in(paths)

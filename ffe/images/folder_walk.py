@@ -22,6 +22,11 @@ _Identity = tuple[int, int]  # device and number of a folder
 _Folder = tuple[str, str, frozenset[_Identity]]  # where it lies, its relative path, the folders above it
 
 
+def is_passed_over(name: str) -> bool:
+    """Return whether a file or folder of a name is hidden, or is what systems put beside pictures."""
+    return name.startswith(".") or name.lower() in _NOT_IMAGES
+
+
 def list_files(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
     """Return all regular files below a folder, sorted, whatever its subfolders are called; and (path, reason) of the rest."""
     walk = FolderWalk(folder)
@@ -67,7 +72,7 @@ class FolderWalk:
             if entry.name.startswith("."):
                 with contextlib.suppress(OSError):
                     self.hidden += [path] if entry.is_dir() else []
-            elif entry.name.lower() not in _NOT_IMAGES and not _belongs_to(entry.path, self._output):
+            elif not is_passed_over(entry.name) and not _belongs_to(entry.path, self._output):
                 self._sort(entry, path, above | {identity})
 
     def _sort(self, entry: os.DirEntry[str], path: str, above: frozenset[_Identity]) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ffe.base.digests import bytes_digest, file_digest
 from ffe.base.file_stat import Stamp, stamp_now, stamp_to_keep
 from ffe.errors import DecodeError
+
+READERS = 32  # images that are asked for at once over a network, at the start: waiting costs no processor
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class ImageHandle(ABC):
     name: str  # that finds it again, with its place in front: ``photos/shard.tar#cat/1.jpg``
     # (size in bytes, a whole number that changes when the content may have changed); ``NO_STAMP`` = unknown
     stamp: Stamp
+    remote: ClassVar[bool] = False  # whether it comes over a network: then many are read at once
 
     @abstractmethod
     def read(self, max_bytes: int) -> bytes:
@@ -28,6 +34,10 @@ class ImageHandle(ABC):
     def listed_in(self, folder: str) -> str:
         """Return the name as a list in a folder, a real path, gives it."""
         return self.name
+
+    def is_there(self) -> bool:
+        """Return whether there is such an image."""
+        return True
 
     @property
     def suffix(self) -> str:
@@ -61,6 +71,12 @@ def content_digest(file: ImageFile) -> str:
     return file_digest(file) if file.is_file() else ""
 
 
+def are_there(files: Sequence[ImageFile]) -> list[bool]:
+    """Return of each image whether it is there; what comes over a network is asked for many at once."""
+    with ThreadPoolExecutor(READERS if any(isinstance(file, ImageHandle) and file.remote for file in files) else 1) as pool:
+        return list(pool.map(is_there, files))
+
+
 def is_there(file: ImageFile) -> bool:
-    """Return whether an image can be looked for: a handle is made of what is there."""
-    return isinstance(file, ImageHandle) or file.is_file()
+    """Return whether an image is there."""
+    return file.is_there() if isinstance(file, ImageHandle) else file.is_file()

@@ -11,13 +11,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ffe.errors import SourceError
-from ffe.images.image_handle import ImageFile
+from ffe.images.image_handle import ImageFile, ImageHandle
 from ffe.images.limits import MAX_BYTES
 from ffe.images.sources import image_at
+from ffe.redaction import redacted
 
 NAMELESS = "-"
 
-Picture = str | os.PathLike[str] | bytes | np.ndarray | Image.Image | BinaryIO
+Picture = str | os.PathLike[str] | ImageHandle | bytes | np.ndarray | Image.Image | BinaryIO
 
 _KINDS = "a path, a PIL.Image, an array uint8 (height, width, 3) in RGB, the bytes of an image file, or an open file"
 _AS_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
@@ -47,7 +48,9 @@ def _is_one_image(picture: object) -> bool:
 def _named_image(picture: Any, max_bytes: int) -> tuple[str, ImageFile | bytes]:
     if isinstance(picture, (str, os.PathLike)):
         name = os.fsdecode(picture)
-        return name, image_at("", name)
+        return redacted(name), image_at("", name)
+    if isinstance(picture, ImageHandle):
+        return picture.name, picture
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return NAMELESS, bytes(picture)
     if isinstance(picture, Image.Image):

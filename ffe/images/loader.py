@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -22,12 +23,13 @@ from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.forks import check_same_process
 from ffe.base.system import cores
 from ffe.base.text import counted, few, quoted
-from ffe.errors import DecodeError
+from ffe.errors import DecodeError, SourceError
 from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode_for_all, decode_with_hash, read_image
 from ffe.images.decode_memory import one_large_file_at_once
-from ffe.images.image_handle import ImageFile, image_stamp_to_keep
+from ffe.images.image_handle import READERS, ImageFile, ImageHandle, image_stamp_to_keep
 from ffe.images.limits import Limits
 from ffe.images.phash import UNKNOWN
+from ffe.images.read_ahead import Fetched, ReadAhead
 from ffe.specs import AugmentSpec, PreprocessSpec
 
 LEAST_AHEAD = 16  # images that are decoded ahead, however large
@@ -84,6 +86,11 @@ def default_workers() -> int:
     return min(16, cores())
 
 
+def threads_for(files: Iterable[ImageFile | None]) -> int:
+    """Return the threads that both read and decode files: more than decode where they come over a network."""
+    return READERS if any(isinstance(file, ImageHandle) and file.remote for file in files) else default_workers()
+
+
 def _yield_cores() -> None:
     """Let this thread run only where a core is idle: on two cores MobileNet runs at 0.95 of its speed alone, without at 0.89."""
     if sys.platform == "linux":  # nowhere else do single threads have priorities
@@ -95,7 +102,8 @@ class ImageStream:
     """Reads and decodes files in threads, and yields them in the order given.
 
     Decoders let go of Python's lock, so threads use all cores while the caller runs the backbone. Where he has to wait because
-    the threads wait for the disk or the network, more threads are taken on.
+    the threads wait for the disk, more threads are taken on. What comes over a network has threads of its own, see
+    ``ffe.images.read_ahead``.
 
     ``known`` says of a digest and a view that its pixels are not wanted, ``views`` which views of the file at a position are;
     it is decoded once for all of them. ``augment`` None = there are none. With several ways to prepare pictures, for several
@@ -131,7 +139,8 @@ class ImageStream:
         self._most = _MOST_WORKERS_A_CORE * cores() if workers is None else self.workers
         self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
         self._running: deque[Future[list[DecodedImage]]] = deque()
-        self._waiting: deque[tuple[int, ImageFile | bytes, Future[list[DecodedImage]]]] = deque()  # what to decode
+        self._waiting: deque[tuple[int, ImageFile | Fetched | bytes, Future[list[DecodedImage]]]] = deque()  # to decode
+        self._ahead: ReadAhead | None = None  # None until something comes over a network
         self._process = os.getpid()
         self._checked_at = time.monotonic()
         self._seen = (0.0, 0.0, 0.0, 0.0)
@@ -141,7 +150,19 @@ class ImageStream:
         for index, file in itertools.islice(self._files, max(0, self.ahead - len(self._running))):
             outcome: Future[list[DecodedImage]] = Future()
             self._running.append(outcome)
-            self._waiting.append((index, file, outcome))
+            if isinstance(file, ImageHandle) and file.remote:
+                self._ahead = self._ahead or ReadAhead(self._limits.bytes)
+                self._ahead.read(file, partial(self._take, index, outcome))
+            else:
+                self._take(index, outcome, file)
+
+    def _take(self, index: int, outcome: Future[list[DecodedImage]], file: ImageFile | Fetched | bytes | SourceError) -> None:
+        """Put what is to be decoded behind what waits."""
+        if isinstance(file, SourceError):
+            outcome.set_exception(file)
+            return
+        self._waiting.append((index, file, outcome))
+        with contextlib.suppress(RuntimeError):  # the stream was closed
             self._pool.submit(self._work)
 
     def __iter__(self) -> Iterator[DecodedImage]:
@@ -161,18 +182,26 @@ class ImageStream:
         with self._turns:
             index, file, outcome = self._waiting.popleft()
             try:
-                with one_large_file_at_once(file):
+                with one_large_file_at_once(b"" if isinstance(file, Fetched) else file):
                     outcome.set_result(self._decoded(index, file))
             except BaseException as error:
                 outcome.set_exception(error)
 
-    def _decoded(self, index: int, file: ImageFile | bytes) -> list[DecodedImage]:
+    def _decoded(self, index: int, file: ImageFile | Fetched | bytes) -> list[DecodedImage]:
         thread_started, started, read, decode_started = time.thread_time(), time.perf_counter(), None, 0.0
         sha256, stat = "", NO_STAMP
         try:
-            if not isinstance(file, bytes):
-                stat = image_stamp_to_keep(file)
-            data = read_image(file, self._limits.bytes)
+            if isinstance(file, Fetched):
+                assert self._ahead is not None
+                started -= file.seconds * self.workers / self._ahead.readers  # as if those that decode had read
+                stat = file.handle.stamp
+                if isinstance(file.content, DecodeError):
+                    raise file.content
+                data = file.content
+            else:
+                if not isinstance(file, bytes):
+                    stat = image_stamp_to_keep(file)
+                data = read_image(file, self._limits.bytes)
             sha256 = bytes_digest(data)
             read, decode_started = time.perf_counter(), time.thread_time()
             views = self._views(index)
@@ -197,6 +226,8 @@ class ImageStream:
         except DecodeError as error:
             return [DecodedImage(index, sha256, None, error, stat=stat)]
         finally:
+            if isinstance(file, Fetched):
+                file.release()
             thread_ended, ended = time.thread_time(), time.perf_counter()
             with self._lock:
                 self.thread_seconds += thread_ended - thread_started
@@ -208,15 +239,18 @@ class ImageStream:
     def _adapt_workers(self) -> None:
         """Take on as many threads again, if the caller waits, and the threads wait for files rather than for cores."""
         now = time.monotonic()
-        if self.workers >= self._most or now - self._checked_at < _CHECK_SECONDS:
+        if (self._ahead is None and self.workers >= self._most) or now - self._checked_at < _CHECK_SECONDS:
             return
         seen = (self.waited, time.process_time(), self.read_seconds, self.decoding)
         passed = now - self._checked_at
         waited, computed, reading, decoding = (new - old for new, old in zip(seen, self._seen, strict=True))
         if waited > _STARVED * passed and computed < _IDLE * passed * cores() and reading > decoding:
-            for _ in range(min(self.workers, self._most - self.workers)):
-                self._turns.release()
-                self.workers += 1
+            if self._ahead is not None:
+                self._ahead.more()
+            else:
+                for _ in range(min(self.workers, self._most - self.workers)):
+                    self._turns.release()
+                    self.workers += 1
         self._checked_at, self._seen = now, seen
 
     def note_texts(self, name: Callable[[int], str]) -> list[str]:
@@ -227,4 +261,6 @@ class ImageStream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
         self._pool.shutdown(wait=True, cancel_futures=True)

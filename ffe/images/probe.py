@@ -16,7 +16,8 @@ from ffe.base.digests import bytes_digest
 from ffe.errors import DecodeError
 from ffe.images.decode import decode_with_hash, read_image, upright_size
 from ffe.images.image_handle import ImageFile
-from ffe.images.loader import default_workers
+from ffe.images.loader import threads_for
+from ffe.images.object_store import Failures
 from ffe.images.phash import UNKNOWN
 from ffe.specs import PreprocessSpec
 
@@ -58,11 +59,15 @@ class ImageProbe:
 
 
 def probe_files(files: Sequence[ImageFile], *, workers: int | None = None) -> Generator[ImageProbe, None, None]:
-    """Look at files, several at a time, and yield what they are, in their order; ``workers``: None = a thread per core."""
-    pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="ffe-survey")
+    """Look at files, several at a time, and yield what they are, in their order; ``workers``: None = as suits the files."""
+    pool, failures = ThreadPoolExecutor(workers or threads_for(files), thread_name_prefix="ffe-survey"), Failures()
     try:
         for i in range(0, len(files), _AT_ONCE):
-            yield from pool.map(probe_file, files[i : i + _AT_ONCE])
+            part = files[i : i + _AT_ONCE]
+            for file, found in zip(part, pool.map(probe_file, part), strict=True):
+                if (refusal := failures.in_vain(file, found.error)) is not None:
+                    raise refusal
+                yield found
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -18,13 +18,17 @@ SPLIT_NAMES: dict[str, Split] = {
 
 
 class LabelledPath(NamedTuple):
-    """An image as its source names it: empty texts = none; ``line`` of the CSV from 1, 0 = there is none."""
+    """An image as its source names it: empty texts = none; ``line`` of the CSV from 1, 0 = there is none.
+
+    ``url`` is where it is read from, with its secrets, of which ``path`` has none.
+    """
 
     path: str
     label: str
     split: Split = ""
     group: str = ""
     line: int = 0
+    url: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Folders and CSV files -> image records. No image is opened here."""
+"""Folders and CSV files, here or at URLs -> image records. No image is opened here."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffe.base.text import composed, few, is_are, near_file, quoted, url_refusal
+from ffe.base.text import composed, few, is_are, near_file, quoted
+from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
 from ffe.images.csv_list import read_list
 from ffe.images.file_names import is_text, on_disk, printable
@@ -18,11 +19,16 @@ from ffe.images.folder_layout import Kind, has_image_suffix, layout_of
 from ffe.images.folder_walk import FolderWalk
 from ffe.images.image_handle import ImageFile
 from ffe.images.records import LEVELS, Finding, LabelledPath, Split
+from ffe.images.url_source import UrlWalk, object_at, objects_at, url_suffix
+from ffe.redaction import redacted
 
 log = logging.getLogger("ffe")
 
+_FileOf = Callable[[str], ImageFile]
+
 UNLABELLED = -1
 _SEVERAL_LABELS = (";", "|")
+_LISTS = {".csv", ".tsv"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class ImageRecord:
 class Scan:
     """What a source holds."""
 
-    root: Path  # the folder that the records' paths are relative to
+    root: Place  # the folder that the records' paths are relative to
     kind: Kind  # how the source was understood
     class_names: tuple[str, ...]  # sorted names, in the form NFC; a label is an index into them
     records: tuple[ImageRecord, ...]  # sorted by path
@@ -71,16 +77,39 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
     """List the images of a source as ``scan`` does, but refuse nothing that can be looked at: it becomes a finding."""
     if not os.fspath(source):
         raise SourceError("The source is empty; name the folder or CSV of the images (is a variable unset?).")
+    source = local_file(source)
+    if is_url(source):
+        return _checked(_at_url(str(source)), redacted(str(source)))
     path = on_disk(Path(source))
+    if is_url(str(path)):
+        raise SourceError(f"'{path}' was a URL, of which pathlib has taken a slash; give it as text.")
     if not path.exists():
-        raise SourceError(url_refusal(source) or f"There is no file or folder '{path}'; check the path.{near_file(path)}")
+        raise SourceError(f"There is no file or folder '{path}'; check the path.{near_file(path)}")
     if path.is_dir():
-        found = _scan_folder(path, None if output is None else os.path.realpath(output))
-    elif path.suffix.lower() in {".csv", ".tsv"}:
-        lines, findings = read_list(path)
-        found = _make_scan(path.parent, "csv", lines, [], findings)
+        found = _scan_folder(path, FolderWalk(path, None if output is None else os.path.realpath(output)))
+    elif path.suffix.lower() in _LISTS:
+        found = _scan_list(path.parent, *read_list(path))
     else:
         raise SourceError(f"'{path}' is neither a folder nor a CSV file; give the folder that holds the images.")
+    return _checked(found, path)
+
+
+def _at_url(url: str) -> Scan:
+    if url_suffix(url) in _LISTS:
+        return _scan_list(UrlPath(redacted(url_parent(url))), *read_list(UrlPath(redacted(url)), url))
+    walk = UrlWalk(url)
+    return _scan_folder(walk.root, walk, walk.objects.__getitem__)
+
+
+def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding]) -> Scan:
+    remote = [line for line in lines if line.url]
+    asked = objects_at([line.url for line in remote]) if remote else []
+    objects = {line.path: image for line, image in zip(remote, asked, strict=True)}
+    return _make_scan(root, "csv", lines, [], findings, lambda path: objects.get(path) or image_at(root, path))
+
+
+def _checked(found: Scan, path: Path | str) -> Scan:
+    """Return what was found, unless nothing was."""
     if found.records:
         return found
     if found.findings and found.findings[0].level == "refused":
@@ -90,8 +119,7 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
     raise SourceError(f"There are no images in '{path}'; expected one folder per class with image files inside.")
 
 
-def _scan_folder(root: Path, output: str | None) -> Scan:
-    walk = FolderWalk(root, output)
+def _scan_folder(root: Place, walk: FolderWalk | UrlWalk, file_of: _FileOf | None = None) -> Scan:
     files: dict[str, list[str]] = {}
     loose: list[str] = []
     left_out = list(walk.left_out)
@@ -104,16 +132,16 @@ def _scan_folder(root: Path, output: str | None) -> Scan:
             loose.append(path)
     if not files:
         findings = list(_lost_folders(root, walk, (), left_out, 1))
-        return _make_scan(root, "flat folder", [LabelledPath(path, "") for path in loose], left_out, findings)
+        return _make_scan(root, "flat folder", [LabelledPath(path, "") for path in loose], left_out, findings, file_of)
     kind, entries, problem = layout_of(root, files, any(map(has_image_suffix, loose)))
     deep = 2 if kind == "split folders" else 1
     used = {entry.path for entry in entries}
     findings = [Finding("refused", problem)] if problem else []
     findings += _lost_folders(root, walk, used, left_out, deep)
-    findings += _hidden_folders(root, walk, deep)
+    findings += _hidden_folders(root, walk, deep) if isinstance(root, Path) else ()
     left_out += [(path, "outside the class folders") for path in loose]
     left_out += [(path, "beside the splits of its class") for paths in files.values() for path in paths if path not in used]
-    return _make_scan(root, kind, entries, left_out, findings)
+    return _make_scan(root, kind, entries, left_out, findings, file_of)
 
 
 def _why_no_text(path: str) -> str:
@@ -124,7 +152,7 @@ def _why_no_text(path: str) -> str:
 
 
 def _lost_folders(
-    root: Path, walk: FolderWalk, used: Iterable[str], left_out: list[tuple[str, str]], deep: int
+    root: Place, walk: FolderWalk | UrlWalk, used: Iterable[str], left_out: list[tuple[str, str]], deep: int
 ) -> Iterator[Finding]:
     """Yield the class folders, ``deep`` folders deep, and splits, that give no image: refused where they are not empty.
 
@@ -157,7 +185,7 @@ def _tops(path: str) -> tuple[str, str]:
     return parts[0], "/".join(parts[:2])
 
 
-def _hidden_folders(root: Path, walk: FolderWalk, deep: int) -> Iterator[Finding]:
+def _hidden_folders(root: Path, walk: FolderWalk | UrlWalk, deep: int) -> Iterator[Finding]:
     """Yield a note of hidden folders that stand where class folders do, and hold pictures."""
     found = []
     for folder in sorted(path for path in walk.hidden if path.count("/") < deep):
@@ -171,14 +199,20 @@ def _hidden_folders(root: Path, walk: FolderWalk, deep: int) -> Iterator[Finding
 
 
 def _make_scan(
-    root: Path, kind: Kind, entries: Sequence[LabelledPath], left_out: Iterable[tuple[str, str]], findings: Sequence[Finding]
+    root: Place,
+    kind: Kind,
+    entries: Sequence[LabelledPath],
+    left_out: Iterable[tuple[str, str]],
+    findings: Sequence[Finding],
+    file_of: _FileOf | None = None,
 ) -> Scan:
-    """Sort images and the names of their classes, and look at these names."""
+    """Sort images and the names of their classes, and look at these names; ``file_of`` a path, None = it is below ``root``."""
+    file_of = file_of or (lambda path: image_at(root, path))
     spelt = sorted({entry.label for entry in entries if entry.label})
     class_names = tuple(sorted({composed(name) for name in spelt}))
     index = {"": UNLABELLED} | {name: class_names.index(composed(name)) for name in spelt}
     records = tuple(
-        ImageRecord(entry.path, root / entry.path, index[entry.label], entry.split, entry.group, entry.line)
+        ImageRecord(entry.path, file_of(entry.path), index[entry.label], entry.split, entry.group, entry.line)
         for entry in sorted(entries, key=lambda entry: entry.path)
     )
     findings = sorted((*findings, *_findings_of_names(spelt, class_names)), key=lambda finding: LEVELS.index(finding.level))
@@ -188,7 +222,12 @@ def _make_scan(
 
 def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
     """Return the image that ``path`` names in a source: a folder, or a file beside which it lies; it may be gone by now."""
-    root = Path(source)
+    path = os.fspath(local_file(path))
+    if is_url(path):
+        return object_at(path)
+    if is_url(place := os.fspath(local_file(source))):
+        return object_at(url_below(url_parent(place) if url_suffix(place) in _LISTS else place, path))
+    root = Path(place)
     return on_disk((root.parent if root.is_file() else root) / path)
 
 

@@ -10,7 +10,6 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from ffe.base.system import cores
 from ffe.base.text import plain
 from ffe.errors import DecodeError
 from ffe.explaining.overlay import overlay
@@ -119,7 +118,9 @@ class Album:
 
     def make(self) -> None:
         """Make all pictures that were asked for, in threads."""
-        with ThreadPoolExecutor(cores()) as pool:
+        from ffe.images.loader import threads_for
+
+        with ThreadPoolExecutor(threads_for(file for file, _, _ in self._keys)) as pool:
             self._made = list(pool.map(lambda item: thumbnail(*item), self._keys))
 
     @property

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 import ffe
 from ffe.base.text import did_you_mean
-from ffe.cli import COMMANDS, cli
-from ffe.errors import BundleError, FfeError, SourceError, SpecError, StoreError, WeightsError
+from ffe.cli import COMMANDS, UrlOrPath, cli
+from ffe.errors import BundleError, FfeError, SpecError, StoreError, WeightsError
 
 
 def said(*arguments: object) -> tuple[int, str]:
@@ -99,9 +99,7 @@ def test_the_wrong_order_is_named(arguments: tuple[str, ...], right: str) -> Non
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("extract", "URL", "-o", "f.h5"),
         ("extract", "photos", "-o", "URL"),
-        ("scan", "URL"),
         ("tune", "URL", "-o", "m.ffe"),
         ("tune", "f.h5", "-o", "m.ffe", "--report", "URL"),
         ("predict", "URL", "a.jpg"),
@@ -118,15 +116,18 @@ def test_a_url_is_named(arguments: tuple[str, ...], url: str) -> None:
 
 def test_a_url_among_images(fake_bundle: Path, pictures: Path) -> None:
     picture = next(pictures.rglob("*.png"))
-    result = CliRunner().invoke(cli, ["predict", str(fake_bundle), str(picture), "https://example.org/a.jpg"])
+    result = CliRunner().invoke(cli, ["predict", str(fake_bundle), str(picture), "memory://none/a.jpg", "memory://none"])
     assert result.exit_code == 0
-    assert result.stderr == "https://example.org/a.jpg: cannot be read: a URL; download it first\n"
+    nothing = "There is nothing at 'memory://none'; check the names of the bucket and of the folder or file."
+    assert result.stderr.splitlines() == [
+        "memory://none/a.jpg: cannot be read: no such file",
+        f"memory://none: cannot be read: {nothing}",
+    ]
 
 
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda url: ffe.extract(url, "f.h5"), SourceError),
         (lambda url: ffe.extract(".", "f.h5", weights=url), WeightsError),
         (lambda url: ffe.tune(url, "m.ffe"), StoreError),
         (lambda url: ffe.Predictor(url), BundleError),
@@ -148,7 +149,7 @@ def test_every_path_knows_urls(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     for parameter in command.params:
-        if isinstance(parameter.type, click.Path):
+        if isinstance(parameter.type, click.Path) and not isinstance(parameter.type, UrlOrPath):
             with pytest.raises(click.BadParameter, match="is a URL"):
                 parameter.process_value(
                     click.Context(command), ("http://x/y",) if parameter.multiple or parameter.nargs < 0 else "http://x/y"

@@ -1,0 +1,272 @@
+"""What lies at a URL: listed and read through fsspec, with time limits, and tried again where that may help."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, TypeVar
+
+from ffe.base.digests import bytes_digest
+from ffe.base.file_stat import NO_STAMP, RACY_NS, Stamp
+from ffe.base.text import counted
+from ffe.errors import DecodeError, SourceError, missing, one_line
+from ffe.images.guards import HEAD_BYTES, kind_of
+from ffe.redaction import redacted
+
+MOST_FAILURES = 64  # in a row, before all is in vain
+TRIES = 7
+FIRST_PAUSE = 0.2  # seconds; each pause is up to twice as long as the one before it, 13 s in all
+READ_SECONDS = 60.0  # of one try; more for large objects
+_SLOWEST = 1 << 18  # bytes a second that count as alive
+_LARGE = 4 << 20  # the first bytes of larger objects say whether they are pictures before the rest is read
+CONNECTIONS = 128  # to one server
+
+_PACKAGES = {
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs", "abfss", "adl"), "adlfs"),
+    **dict.fromkeys(("http", "https"), "aiohttp"),
+    "hf": "huggingface_hub",
+}
+# what says in a listing that an object was replaced: the first of them that is there
+_MARKS = ("ETag", "etag", "md5Hash", "crc32c", "generation", "blob_id", "checksum", "CRC", "sha256", "version_id")
+_TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "created")
+
+_AGAIN = {408, 425, 429, 500, 502, 503, 504, 509, 520, 521, 522, 523, 524, 529}
+_RIGHTS = {401, 403}
+_GONE = {404, 410}
+_NETWORK = {"aiohttp", "aiobotocore", "azure", "botocore", "gcsfs", "httpcore", "httpx", "requests", "urllib3", "ssl", "asyncio"}
+_NO_CREDENTIALS = ("NoCredentials", "PartialCredentials", "DefaultCredentials", "ClientAuthentication", "ProfileNotFound")
+
+_T = TypeVar("_T")
+
+
+class Unreachable(DecodeError):  # noqa: N818 (what it is, not that it is an error)
+    """What a URL names could not be read for a reason that lies outside of it.
+
+    Attributes:
+        network: whether it was tried again without end; otherwise rights are missing.
+    """
+
+    def __init__(self, message: str, *, network: bool) -> None:
+        super().__init__("unreadable", message)
+        self.network = network
+
+
+def opened(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the path in it.
+
+    Credentials, endpoints and all other options of storage come from the libraries' own environment and files.
+
+    Raises:
+        SourceError: a package is missing, or nothing knows such URLs.
+    """
+    try:
+        import fsspec
+        from fsspec.config import conf
+    except ImportError as error:
+        raise SourceError(missing("Reading from a URL", "fsspec")) from error
+    if "hf" in (protocols := _protocols(url)):
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    options: dict[str, Any] = {}
+    for protocol in protocols:
+        own = conf.get(protocol, {})
+        if protocol in {"s3", "s3a"}:  # one layer that tries again is enough: ours, which knows what is worth it
+            config = {"max_pool_connections": CONNECTIONS, "retries": {"max_attempts": 0}, **own.get("config_kwargs", {})}
+            options[protocol] = {"config_kwargs": config}
+        elif protocol in {"http", "https"}:  # proxies of the environment
+            options[protocol] = {"client_kwargs": {"trust_env": True, **own.get("client_kwargs", {})}}
+    try:
+        files, path = fsspec.core.url_to_fs(url, **options)
+    except ImportError as error:
+        packages = [_PACKAGES[protocol] for protocol in protocols if protocol in _PACKAGES]
+        raise SourceError(missing(f"Reading from '{redacted(url)}'", *packages) if packages else one_line(error)) from error
+    except ValueError as error:
+        raise SourceError(
+            f"'{redacted(url)}' cannot be read ({one_line(error)}); give a URL that fsspec opens, such as s3://, gs://, az://, "
+            "hf:// or https://, or a folder or CSV on this machine."
+        ) from error
+    if hasattr(files, "retries") and protocols[:1] in (["s3"], ["s3a"]):
+        files.retries = 1
+    return files, path
+
+
+def _protocols(url: str) -> list[str]:
+    return [part.partition("://")[0].lower() if "://" in part else part.lower() for part in url.split("::")]
+
+
+def read_object(url: str, path: str | None, size: int, max_bytes: int) -> bytes:
+    """Return the content of an object; ``path`` in the file system of the URL (None = what it names), ``size`` -1 = unknown.
+
+    Raises:
+        DecodeError: as ``ffe.images.decode.read_image`` does; ``Unreachable`` where it lies with the network or with rights.
+    """
+    from ffe.images.decode import too_many_bytes
+
+    if size > max_bytes:
+        raise DecodeError("too-large", too_many_bytes(max_bytes))
+    if size == 0:
+        raise DecodeError("empty", "the file is empty")
+    try:
+        files, own = opened(url)
+    except SourceError as error:
+        raise Unreachable(str(error).rstrip("."), network=False) from error
+    path = own if path is None else path
+    seconds = READ_SECONDS + max(size, 0) / _SLOWEST
+
+    def get(start: int, end: int) -> bytes:
+        return tried(lambda: _cat(files, path, start, end, seconds))
+
+    if size < 0:
+        data = tried(lambda: _streamed(files, path, max_bytes + 1))
+    elif size <= _LARGE:
+        data = get(0, size + 1)
+    else:
+        data = get(0, HEAD_BYTES)
+        kind_of(data)
+        data += get(HEAD_BYTES, size + 1)
+    if not data:
+        raise DecodeError("empty", "the file is empty")
+    if len(data) > max_bytes:
+        raise DecodeError("too-large", too_many_bytes(max_bytes))
+    if 0 <= size != len(data):
+        raise DecodeError("unreadable", "it was changed after it had been listed; run this again")
+    return data
+
+
+def _cat(files: Any, path: str, start: int, end: int, seconds: float) -> bytes:
+    if getattr(files, "async_impl", False):
+        from fsspec.asyn import sync
+
+        return sync(files.loop, _in_time, files._cat_file, path, start, end, seconds)
+    return files.cat_file(path, start=start, end=end)
+
+
+async def _in_time(function: Callable[..., Any], path: str, start: int, end: int, seconds: float) -> Any:
+    return await asyncio.wait_for(function(path, start=start, end=end), seconds)
+
+
+def _streamed(files: Any, path: str, most: int) -> bytes:
+    """Read what tells no size, and no more than ``most`` bytes of it."""
+    with files.open(path, "rb") as file:
+        parts, left = list[bytes](), most
+        while left > 0 and (part := file.read(min(left, 1 << 20))):
+            parts.append(part)
+            left -= len(part)
+    return b"".join(parts)
+
+
+class Failures:
+    """Counts what could not be read in a row, so that nobody waits for a million of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._any = False  # whether anything was read
+        self._count = 0
+
+    def in_vain(self, name: object, error: DecodeError | None) -> SourceError | None:
+        """Take in what became of something; return why nothing more is worth a try, or None."""
+        with self._lock:
+            if not isinstance(error, Unreachable):
+                self._count, self._any = 0, self._any or error is None
+                return None
+            self._count += 1
+            if self._count < MOST_FAILURES or (self._any and not error.network):
+                return None
+            what = "see to the network" if error.network else "see to your rights there"
+            return SourceError(
+                f"{counted(self._count, 'image')} in a row could not be read (the last, '{name}': {error}); "
+                f"{what}, and run the same command again."
+            )
+
+
+def tried(act: Callable[[], _T]) -> _T:
+    """Do something over the network, again and again where that may help, with growing pauses that differ by chance.
+
+    Raises:
+        DecodeError: it is not there (``missing``), or cannot be used.
+        Unreachable: it was tried ``TRIES`` times, or there is no right to do it.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            return act()
+        except Exception as error:
+            if isinstance(error, DecodeError):
+                raise
+            what = _outcome(error)
+            if what is None and left:
+                time.sleep(FIRST_PAUSE * 2 ** (TRIES - 1 - left) * random.uniform(0.5, 1))
+                continue
+            raise what or Unreachable(f"it did not come in {TRIES} tries ({one_line(error)})", network=True) from error
+    raise AssertionError
+
+
+def _outcome(error: BaseException) -> DecodeError | None:
+    """Return what an error of a library means in the end; None = another try may help."""
+    chain = list(_chain(error))
+    if any(name in type(one).__name__ for one in chain for name in _NO_CREDENTIALS):
+        return Unreachable(f"no credentials were found for it ({one_line(error)})", network=False)
+    status = next((code for one in chain if (code := _status(one))), None)
+    network = any(type(one).__module__.partition(".")[0] in _NETWORK for one in chain)
+    if status in _GONE or (status is None and isinstance(error, FileNotFoundError) and not network):
+        return DecodeError("missing", "no such file")
+    if status in _RIGHTS or (status is None and isinstance(error, PermissionError)):
+        return Unreachable(f"you have no right to read it ({one_line(error)})", network=False)
+    if isinstance(error, MemoryError):
+        return DecodeError("too-large", "not enough memory to read it")
+    if isinstance(error, IsADirectoryError):
+        return DecodeError("not-a-file", "a folder, not a file")
+    if status in _AGAIN:
+        return None
+    if status is None and (network or isinstance(error, (OSError, TimeoutError, EOFError))):
+        return None
+    return DecodeError("unreadable", one_line(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status in an error of one of many libraries, or None."""
+    response = getattr(error, "response", None)
+    found = [
+        response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None,
+        *(getattr(one, name, None) for one in (error, response) for name in ("status", "status_code", "code")),
+    ]
+    for code in found:
+        with contextlib.suppress(TypeError, ValueError):
+            if 400 <= int(code) < 600:  # type: ignore[arg-type]
+                return int(code)  # type: ignore[arg-type]
+    return None
+
+
+def stamp_of(info: dict[str, Any]) -> Stamp:
+    """Return (size, a number that changes with the content) by what a listing says of an object; unknown = ``NO_STAMP``.
+
+    The number is 63 bits of a digest of the object's tag, and of its time of change. Where there is a time alone, one that is
+    hardly over tells nothing: the object may change again within it.
+    """
+    size = info.get("size")
+    mark = next((f"{name}={info[name]}" for name in _MARKS if info.get(name)), "")
+    when = next((info[name] for name in _TIMES if info.get(name)), None)
+    if not isinstance(size, int) or size < 0 or not (mark or when):
+        return NO_STAMP
+    if not mark and _seconds(when) > time.time() - RACY_NS / 1e9:
+        return NO_STAMP
+    said = when.isoformat() if isinstance(when, datetime) else when
+    return size, int(bytes_digest(f"{mark}\n{said}".encode())[:16], 16) >> 1
+
+
+def _seconds(when: Any) -> float:
+    if isinstance(when, datetime):
+        return when.timestamp()
+    return float(when) if isinstance(when, (int, float)) else 0.0

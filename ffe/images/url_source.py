@@ -1,0 +1,163 @@
+"""Folders and lists at URLs -> their images; one that is read over the network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ffe.base.file_stat import NO_STAMP
+from ffe.base.urls import UrlPath, url_name
+from ffe.errors import DecodeError, SourceError
+from ffe.images.folder_layout import has_image_suffix
+from ffe.images.folder_walk import is_passed_over
+from ffe.images.image_handle import READERS, ImageHandle
+from ffe.images.object_store import Failures, Unreachable, opened, read_object, stamp_of, tried
+from ffe.redaction import redacted
+
+_LISTS_NOTHING = ("http", "https")
+
+
+@dataclass(frozen=True)
+class ImageObject(ImageHandle):
+    """An image at a URL."""
+
+    url: str = field(repr=False)  # with all that opens it: never shown, never stored
+    path: str | None = None  # in the file system of the URL; None = what the URL itself names
+    size: int = -1  # bytes; -1 = unknown
+    remote: ClassVar[bool] = True
+
+    def read(self, max_bytes: int) -> bytes:
+        """Return the content; see ``ffe.images.object_store.read_object``."""
+        return read_object(self.url, self.path, self.size, max_bytes)
+
+    def is_there(self) -> bool:
+        """Return whether it was listed, or is there by now; also where that cannot be told."""
+        if self.size >= 0:
+            return True
+        _, error = _object_at(self.url)
+        return error is None or error.reason != "missing"
+
+
+class UrlWalk:
+    """What lies below a folder at a URL, as ``FolderWalk`` tells it of one on this machine."""
+
+    def __init__(self, url: str) -> None:
+        self.root = UrlPath(redacted(url).rstrip("/"))
+        self.files: list[str] = []
+        self.left_out: list[tuple[str, str]] = []
+        self.folders: list[str] = []  # a bucket has none without something in them
+        self.hidden: list[str] = []
+        self.objects: dict[str, ImageObject] = {}  # by path below the folder
+        for name, path, info in _listed(url):
+            parts = name.split("/")
+            if not {"", ".", ".."}.isdisjoint(parts):
+                self.left_out.append((name, "its name has a part that is empty, or dots alone; rename it"))
+            elif not any(map(is_passed_over, parts)):
+                self.files.append(name)
+                self.objects[name] = _object(self.root / name, info, url, path)
+
+
+def _listed(url: str) -> Iterable[tuple[str, str, dict[str, Any]]]:
+    """Yield (path below the folder, path in its file system, what is known of it) of every object."""
+    if _protocol(url) in _LISTS_NOTHING:
+        raise SourceError(
+            f"'{redacted(url)}' is no list of images, and a web server lists no folders; "
+            "give a CSV whose column path has the URLs of the images, here or there."
+        )
+    files, root = opened(url)
+    with contextlib.suppress(Exception):  # what an earlier look saw may be old
+        files.invalidate_cache()
+    try:
+        found = tried(lambda: files.find(root, detail=True))
+        if not found:
+            raise DecodeError("missing", "")
+    except DecodeError as error:
+        raise SourceError(unlisted(url, error)) from error
+    below = f"{root.rstrip('/')}/" if root.strip("/") else ""
+    if list(found) == [root]:
+        raise SourceError(f"'{redacted(url)}' is neither a folder nor a CSV file; give the folder that holds the images.")
+    for path, info in found.items():
+        if info.get("type") != "directory" and not path.endswith("/"):  # some programs write objects that stand for folders
+            yield path.removeprefix(below).lstrip("/") if below else path.lstrip("/"), path, info
+
+
+def objects_below(url: str) -> tuple[list[ImageObject], list[tuple[str, str]]]:
+    """Return the image at a URL, or all below a folder there, sorted; and (name, reason) of what is none."""
+    if has_image_suffix(url_name(url)) or _protocol(url) in _LISTS_NOTHING:
+        return [object_at(url)], []
+    try:
+        walk = UrlWalk(url)
+    except SourceError as error:
+        return [], [(redacted(url), str(error))]
+    return [walk.objects[path] for path in sorted(walk.files)], [(str(walk.root / path), why) for path, why in walk.left_out]
+
+
+def _protocol(url: str) -> str:
+    return url.partition("::")[0].partition("://")[0].lower()
+
+
+def unlisted(url: str, error: DecodeError) -> str:
+    """Return the sentence for a URL of a source that cannot be used."""
+    shown, why = redacted(url), str(error)
+    if error.reason == "missing":
+        return f"There is nothing at '{shown}'; check the names of the bucket and of the folder or file."
+    if isinstance(error, Unreachable) and error.network:
+        return f"'{shown}' cannot be reached: {why}; see to the network and the address, and run this again."
+    if isinstance(error, Unreachable):
+        return (
+            f"'{shown}' cannot be read: {why}; give its library your credentials as it wants them (for s3: AWS_PROFILE, or "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket FSSPEC_S3='{\"anon\": true}')."
+        )
+    return f"'{shown}' cannot be read: {why}; check the URL."
+
+
+def read_text_at(url: str, max_bytes: int) -> bytes:
+    """Return the content of a list at a URL; what cannot be had is a SourceError."""
+    try:
+        return read_object(url, None, -1, max_bytes)
+    except DecodeError as error:
+        if error.reason == "empty":
+            return b""
+        raise SourceError(unlisted(url, error)) from error
+
+
+def objects_at(urls: Sequence[str]) -> list[ImageObject]:
+    """Return the images at some URLs, with their stamps: one short question for each."""
+    found: list[ImageObject] = []
+    failures = Failures()
+    with ThreadPoolExecutor(READERS, thread_name_prefix="ffe-ask") as pool:
+        answers = pool.map(_object_at, urls)
+        for image, error in answers:
+            found.append(image)
+            if (refusal := failures.in_vain(image, error)) is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise refusal from error
+    return found
+
+
+def _object_at(url: str) -> tuple[ImageObject, DecodeError | None]:
+    try:
+        files, path = opened(url)
+        info = tried(lambda: files.info(path))
+    except (DecodeError, SourceError) as error:  # reading it says why
+        return object_at(url), error if isinstance(error, DecodeError) else None
+    return _object(redacted(url), info, url), None
+
+
+def _object(name: str, info: dict[str, Any], url: str, path: str | None = None) -> ImageObject:
+    size = info.get("size")
+    return ImageObject(name, stamp_of(info), url, path, size if isinstance(size, int) else -1)
+
+
+def object_at(url: str) -> ImageObject:
+    """Return the image at a URL, about which nothing was asked yet."""
+    return ImageObject(redacted(url), NO_STAMP, url)
+
+
+def url_suffix(url: str) -> str:
+    """Return the ending of what a URL names, such as ``.csv``, in small letters."""
+    name = url_name(url)
+    return f".{name.rpartition('.')[2].lower()}" if "." in name else ""

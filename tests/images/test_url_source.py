@@ -1,0 +1,358 @@
+"""Photos at URLs: listed, read many at once, tried again; what fails says why, and no secret shows."""
+
+from __future__ import annotations
+
+import errno
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from ffe.base.digests import bytes_digest
+from ffe.base.file_stat import NO_STAMP
+from ffe.errors import DecodeError, FfeError, SourceError
+from ffe.extraction.run import extract
+from ffe.images import object_store, read_ahead
+from ffe.images.loader import ImageStream
+from ffe.images.object_store import Unreachable, read_object, stamp_of, tried
+from ffe.images.sources import list_images
+from ffe.redaction import redacted
+from ffe.specs import PreprocessSpec
+from ffe.store.reader import FeatureStore
+
+
+class Bucket(MemoryFileSystem):
+    """Objects with tags, which are read by ``act`` of (path, how often it was asked for)."""
+
+    protocol = "bucket"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    asked: ClassVar[dict[str, int]] = {}
+    act: Any = None
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.replace("bucket://", "memory://", 1))
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        path = self._strip_protocol(path)
+        with threading.Lock():
+            self.asked[path] = self.asked.get(path, 0) + 1
+        if Bucket.act is not None:
+            Bucket.act(path, self.asked[path])
+        return super().cat_file(path, start=start, end=end)
+
+    def _tagged(self, info: dict[str, Any]) -> dict[str, Any]:
+        if info["type"] == "file":
+            info["ETag"] = bytes_digest(self.store[info["name"]].getvalue())
+        return info
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        return self._tagged(super().info(path, **options))
+
+    def find(self, path: str, **options: Any) -> Any:
+        return {name: self._tagged(info) for name, info in super().find(path, **options).items()}
+
+
+fsspec.register_implementation("bucket", Bucket, clobber=True)
+
+
+@pytest.fixture
+def bucket(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """The drawn photos at bucket://b/photos, and no pauses."""
+    monkeypatch.setattr(object_store, "FIRST_PAUSE", 0.0)
+    files: Bucket = fsspec.filesystem("bucket")
+    for file in pictures.glob("*/*.png"):
+        files.pipe_file(f"/b/photos/{file.relative_to(pictures).as_posix()}", file.read_bytes())
+    yield files
+    Bucket.store.clear()
+    Bucket.pseudo_dirs[:] = [""]
+    Bucket.asked.clear()
+    Bucket.act = None
+
+
+def run(source: object, output: Path, **options: Any) -> Any:
+    return extract(source, output, backbone="fake", **{"batch_size": 4, **options})  # type: ignore[arg-type]
+
+
+def rows(path: Path) -> dict[str, tuple[Any, ...]]:
+    with FeatureStore(path) as store:
+        return {name: (store.sha256[i], int(store.labels[i]), store.raw_row(i).tobytes()) for i, name in enumerate(store.paths)}
+
+
+def test_a_folder_in_a_bucket_gives_what_one_on_the_disk_does(bucket: Bucket, pictures: Path, tmp_path: Path) -> None:
+    run(pictures, tmp_path / "disk.h5")
+    run("bucket://b/photos/", tmp_path / "far.h5")
+    assert rows(tmp_path / "far.h5") == rows(tmp_path / "disk.h5")
+    with FeatureStore(tmp_path / "far.h5") as store:
+        assert store.source == "bucket://b/photos"
+        assert (store.stat[:, 0] > 0).all()
+
+
+def test_what_did_not_change_is_not_read_again(bucket: Bucket, tmp_path: Path) -> None:
+    output = tmp_path / "f.h5"
+    run("bucket://b/photos", output)
+    bucket.asked.clear()
+    assert run("bucket://b/photos", output).read == 0
+    assert not bucket.asked
+    name = next(iter(rows(output)))
+    bucket.pipe_file(f"/b/photos/{name}", bucket.cat_file(f"/b/photos/{name}") + b"more")
+    bucket.asked.clear()
+    assert run("bucket://b/photos", output).read == 1
+    assert set(bucket.asked) == {f"/b/photos/{name}"}
+
+
+def test_splits_and_lists(bucket: Bucket, pictures: Path, tmp_path: Path) -> None:
+    photo = next(pictures.glob("*/*.png")).read_bytes()
+    for name in ("train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/.hidden.png", "test/dog/4.png", "test//5.png"):
+        bucket.pipe_file(f"/b/parted/{name}", photo)
+    found = list_images("bucket://b/parted")
+    assert [(r.path, r.split) for r in found.records] == [
+        (f"{split}/{name}", split) for split, name in (("test", "cat/3.png"), ("test", "dog/4.png"), ("train", "cat/1.png"))
+    ] + [("train/dog/2.png", "train")]
+    assert found.left_out == (("test//5.png", "its name has a part that is empty, or dots alone; rename it"),)
+    text = f"path,label\nparted/train/cat/1.png,cat\nbucket://b/parted/train/dog/2.png,dog\n{tmp_path}/here.png,dog\n"
+    (tmp_path / "here.png").write_bytes(photo)
+    (tmp_path / "list.csv").write_text(text.replace("parted/train/c", "bucket://b/parted/train/c", 1))
+    bucket.pipe_file("/b/list.csv", text.rsplit("\n", 2)[0].encode())
+    for source, paths in (
+        ("bucket://b/list.csv", ["bucket://b/parted/train/dog/2.png", "parted/train/cat/1.png"]),
+        (
+            tmp_path / "list.csv",
+            [f"{tmp_path}/here.png", "bucket://b/parted/train/cat/1.png", "bucket://b/parted/train/dog/2.png"],
+        ),
+    ):
+        found = list_images(source)
+        assert [record.path for record in found.records] == paths
+        assert {len(record.file.read(1 << 20)) for record in found.records if not isinstance(record.file, Path)} == {len(photo)}
+
+
+class AnswerError(OSError):
+    """A library's error with the status of an answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(errno.EIO, f"status {status} of https://me:secret@host/1.jpg?X-Amz-Signature=abc")
+        self.status = status
+
+
+def test_tenths_of_errors_lose_nothing(bucket: Bucket, tmp_path: Path) -> None:
+    dice = random.Random(3)
+    lock = threading.Lock()
+
+    def act(path: str, times: int) -> None:
+        with lock:
+            number = dice.random()
+        if number < 0.1:
+            raise dice.choice(
+                [AnswerError(503), AnswerError(429), ConnectionResetError("reset"), OSError(errno.EBUSY, "slow down")]
+            )
+        if number < 0.11:
+            raise TimeoutError
+
+    Bucket.act = staticmethod(act)
+    done = run("bucket://b/photos", tmp_path / "f.h5")
+    assert done.skipped == 0
+    assert sum(bucket.asked.values()) > len(bucket.asked)
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "reason", "text"),
+    [
+        (AnswerError(404), 1, "missing", "no such file"),
+        (FileNotFoundError(), 1, "missing", "no such file"),
+        (
+            AnswerError(403),
+            1,
+            "unreadable",
+            "you have no right to read it (AnswerError: [Errno 5] status 403 of https://host/1.jpg)",
+        ),
+        (AnswerError(400), 1, "unreadable", "AnswerError: [Errno 5] status 400 of https://host/1.jpg"),
+        (
+            AnswerError(503),
+            object_store.TRIES,
+            "unreadable",
+            "it did not come in 7 tries (AnswerError: [Errno 5] status 503 of https://host/1.jpg)",
+        ),
+        (TimeoutError("slow"), object_store.TRIES, "unreadable", "it did not come in 7 tries (TimeoutError: slow)"),
+        (KeyError("odd"), 1, "unreadable", "KeyError: 'odd'"),
+    ],
+)
+def test_what_is_tried_again_and_what_is_said(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, reason: str, text: str
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    with pytest.raises(DecodeError) as raised:
+        tried(lambda: (_ for _ in ()).throw(error))
+    assert (raised.value.reason, str(raised.value), len(pauses)) == (reason, text, tries - 1)
+    assert all(0.1 * 2**i <= pause <= 0.2 * 2**i for i, pause in enumerate(pauses))
+
+
+def test_a_hanging_read_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.asyn import AsyncFileSystem
+
+    class Hanging(AsyncFileSystem):
+        protocol = "hanging"
+        times = 0
+
+        async def _cat_file(self, path: str, start: Any = None, end: Any = None, **_: Any) -> bytes:
+            import asyncio
+
+            Hanging.times += 1
+            await asyncio.sleep(60)
+            return b""
+
+    fsspec.register_implementation("hanging", Hanging, clobber=True)
+    monkeypatch.setattr(object_store, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(object_store, "READ_SECONDS", 0.01)
+    with pytest.raises(Unreachable, match="did not come in 7 tries"):
+        read_object("hanging://a", None, 10, 100)
+    assert Hanging.times == object_store.TRIES
+
+
+def test_what_fails_is_named_and_read_by_the_next_run(bucket: Bucket, pictures: Path, tmp_path: Path) -> None:
+    output, bad = tmp_path / "f.h5", sorted(rows_of(pictures))[0]
+
+    def act(path: str, times: int) -> None:
+        if path.endswith(bad):
+            raise AnswerError(403)
+
+    Bucket.act = staticmethod(act)
+    assert run("bucket://b/photos", output).skipped_files == (bad,)
+    with FeatureStore(output) as store:
+        (item,) = store.skipped
+        assert (item.reason, item.stat) == ("unreadable", NO_STAMP)
+        assert "no right" in item.message
+        assert "secret" not in item.message
+    Bucket.act = None
+    done = run("bucket://b/photos", output)
+    assert (done.read, done.skipped) == (1, 0)
+
+
+def rows_of(pictures: Path) -> list[str]:
+    return [file.relative_to(pictures).as_posix() for file in pictures.glob("*/*.png")]
+
+
+@pytest.mark.parametrize(("status", "then"), [(503, "see to the network"), (403, "see to your rights there")])
+def test_all_in_vain_ends_early(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, then: str) -> None:
+    monkeypatch.setattr(object_store, "MOST_FAILURES", 3)
+
+    def act(path: str, times: int) -> None:
+        raise AnswerError(status)
+
+    Bucket.act = staticmethod(act)
+    with pytest.raises(SourceError, match=rf"^\d+ images in a row could not be read \(the last, 'bucket://.*{then}, and run"):
+        run("bucket://b/photos", tmp_path / "f.h5")
+
+
+def test_many_are_read_at_once_and_bytes_are_bounded(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def act(path: str, times: int) -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.02)
+        with lock:
+            at_once -= 1
+
+    Bucket.act = staticmethod(act)
+    files = [record.file for record in list_images("bucket://b/photos").records] * 4
+    with ImageStream(files, PreprocessSpec((8, 8), "none"), workers=1) as images:
+        assert [item.index for item in images] == list(range(len(files)))
+    assert most > 8
+    most = 0
+    monkeypatch.setattr(read_ahead, "_MOST_BYTES", 1)
+    with ImageStream(files[:8], PreprocessSpec((8, 8), "none"), workers=1) as images:
+        assert all(item.error is None for item in images)
+    assert most == 1
+
+
+def test_an_object_that_changes_while_it_is_read(bucket: Bucket, tmp_path: Path) -> None:
+    (first, *_) = list_images("bucket://b/photos").records
+    assert not isinstance(first.file, Path)
+    path = f"/b/photos/{first.path}"
+    bucket.pipe_file(path, bucket.cat_file(path) + b"more")
+    with pytest.raises(DecodeError, match=r"^it was changed after it had been listed; run this again$"):
+        first.file.read(1 << 20)
+    with pytest.raises(DecodeError, match=r"^the file has more than 5 bytes \(--max-bytes\)$"):
+        first.file.read(5)
+    bucket.pipe_file("/b/photos/a/large.bin", b"\0" * (5 << 20))
+    bucket.asked.clear()
+    large = next(record for record in list_images("bucket://b/photos").records if record.path == "a/large.bin")
+    with pytest.raises(DecodeError) as raised:
+        large.file.read(1 << 30)  # type: ignore[union-attr]
+    assert raised.value.reason == "not-an-image"
+    assert bucket.asked == {"/b/photos/a/large.bin": 1}
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("https://example.org/photos/", "is no list of images, and a web server lists no folders; give a CSV"),
+        ("bucket://none", "There is nothing at 'bucket://none'; check the names of the bucket and of the folder or file."),
+        ("bucket://b/none.csv", "There is nothing at 'bucket://b/none.csv'"),
+        ("nowhere://x", "Protocol not known: nowhere"),
+        ("bucket://b/photos/a.tar9", "There is nothing at"),
+    ],
+)
+def test_sources_that_are_none(bucket: Bucket, source: str, text: str) -> None:
+    with pytest.raises(SourceError) as raised:
+        list_images(source)
+    assert text in str(raised.value)
+    with pytest.raises(SourceError, match="was a URL, of which pathlib has taken a slash; give it as text"):
+        list_images(Path(source))
+
+
+def test_a_missing_package_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda *_, **__: (_ for _ in ()).throw(ImportError("no")))
+    with pytest.raises(SourceError, match=r"^Reading from 'gs://x' needs the package gcsfs, which is not installed; install"):
+        list_images("gs://x")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:pw@host/1.jpg?id=7&token=abc", "https://host/1.jpg?id=7"),
+        (
+            "s3.example/1.jpg at https://h/1.jpg?X-Amz-Date=1&X-Amz-Signature=f00 failed",
+            "s3.example/1.jpg at https://h/1.jpg failed",
+        ),
+        ("https://a.blob.core.windows.net/c/1.jpg?sv=2&se=3&sig=a%2B=", "https://a.blob.core.windows.net/c/1.jpg"),
+        ("abfs://container@account.dfs.core.windows.net/1.jpg", "abfs://container@account.dfs.core.windows.net/1.jpg"),
+        ("sftp://me@host/photos", "sftp://host/photos"),
+        ("hf://datasets/me/pets@main/cat/1.jpg", "hf://datasets/me/pets@main/cat/1.jpg"),
+        ("photos/a?token=b", "photos/a?token=b"),
+    ],
+)
+def test_secrets_of_urls_do_not_show(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+    assert str(FfeError(f"'{url}' is odd.")) == f"'{shown}' is odd."
+    assert shown in str(SourceError(url))
+
+
+def test_no_secret_is_stored(bucket: Bucket, pictures: Path, tmp_path: Path) -> None:
+    lines = ["path,label"]
+    for i, name in enumerate(sorted(rows_of(pictures))):
+        bucket.pipe_file(f"/b/photos/{name}?X-Amz-Signature=f00dfeed{i}", (pictures / name).read_bytes())
+        lines.append(f"bucket://b/photos/{name}?X-Amz-Signature=f00dfeed{i},{name.split('/')[0]}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    run(tmp_path / "list.csv", tmp_path / "f.h5")
+    assert set(rows(tmp_path / "f.h5")) == {f"bucket://b/photos/{name}" for name in rows_of(pictures)}
+    assert b"f00dfeed" not in (tmp_path / "f.h5").read_bytes()
+
+
+def test_stamps() -> None:
+    now = time.time()
+    tag, when = {"size": 3, "ETag": "a"}, {"size": 3, "mtime": now - 100}
+    assert stamp_of(tag) == stamp_of(dict(tag)) != stamp_of({**tag, "ETag": "b"})
+    assert stamp_of(tag)[0] == stamp_of(when)[0] == 3
+    assert 0 <= stamp_of(tag)[1] < 1 << 63
+    assert stamp_of({"size": 3}) == stamp_of({"size": None, "ETag": "a"}) == stamp_of({"ETag": "a"}) == NO_STAMP
