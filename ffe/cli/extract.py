@@ -52,6 +52,12 @@ from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_te
     help="Changed copies of each image that trains, in rows of their own; 0 drops them.  [default: as before, or none]",
 )
 @click.option("--augment", help="How the views differ; see below.  [default: as before]")
+@click.option(
+    "--shards",
+    metavar="N",
+    help="Spread the rows over N feature files, which OUTPUT shows as one; 3/8: make only the third of eight.  "
+    "[default: as before, or 1]",
+)
 @shared.overwrite_option
 @click.option("--rehash", is_flag=True, help="Read all files, also those whose size and time of change are as they were.")
 @click.option("--prune", is_flag=True, help="Drop rows of photos that are gone, however many: else most of them is refused.")

@@ -14,12 +14,9 @@ from ffe.errors import StaleStoreError, StoreError
 from ffe.extraction.request import check_output
 from ffe.extraction.views import views_text
 from ffe.specs import Compression
-from ffe.store.compression import compression_choice, filter_options
 from ffe.store.journal import Journal
-from ffe.store.merge import merge, virtual_parts
+from ffe.store.merge import merge, write_merged
 from ffe.store.reader import FeatureStore
-from ffe.store.schema import Row
-from ffe.store.writer import write_like
 
 
 @dataclass(frozen=True)
@@ -80,37 +77,7 @@ def pack(
             raise StoreError(f"'{path}' cannot be virtual and one of its own parts; choose another output.")
         merged = merge(stores)
         _check_views(stores)
-        compression, parts = compress or "none", []
-        if virtual:
-            folder = Path(os.path.realpath(path)).parent
-            parts = virtual_parts(stores, merged, [_relative(store.path.resolve(), folder) for store in stores])
-        elif compress is None:
-            compression = compression_choice({file.compression for store in stores for file in store.parts or (store,)})
-        filter_options(compression)
-
-        def features(row: Row) -> Any:
-            number, i = merged.origin[row.path, row.view]
-            return stores[number].raw_row(i)
-
-        def recorded(row: Row) -> int | None:
-            number, i = merged.origin[row.path, row.view]
-            crc32 = stores[number].crc32
-            return int(crc32[i]) if virtual and crc32 is not None else None
-
-        write_like(
-            stores[0],
-            path,
-            class_names=merged.class_names,
-            rows=merged.rows,
-            features=features,
-            skipped=merged.skipped,
-            judged_by=stores[0].judged_by if len({store.judged_by for store in stores}) == 1 else "",
-            source="; ".join(merged.sources),
-            sources=merged.sources,
-            compress=compression,
-            recorded=recorded,
-            parts=parts,
-        )
+        compression = write_merged(stores, merged, path, virtual=virtual, compress=compress)
         size = path.stat().st_size
         names, rows = merged.class_names, len(merged.rows)
         return PackSummary(path, len(stores), rows, merged.duplicates, names, virtual, compression, size)
@@ -125,11 +92,3 @@ def _check_views(stores: Sequence[FeatureStore]) -> None:
             raise StaleStoreError(
                 f"'{store.path}' has {has[0]}, and '{first.path}' has {has[1]}; extract both with the same --views and --augment."
             )
-
-
-def _relative(file: Path, folder: Path) -> str:
-    """Return where a file lies as seen from a folder, with ``/``."""
-    try:
-        return Path(os.path.relpath(file, folder)).as_posix()
-    except ValueError:  # on another drive, on Windows
-        return file.as_posix()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import free_disk
 from ffe.base.text import bytes_text
+from ffe.dataset.held_images import held_images
 from ffe.engines.factory import open_engine
 from ffe.engines.fake import FakeEngine
 from ffe.errors import DiskFullError
@@ -143,6 +146,25 @@ def estimate_plan(plan: Plan, layout: FeatureLayout | None = None) -> Estimate:
     )
 
 
+def estimate_plans(job: Job, plans: Sequence[Plan], layout: FeatureLayout | None = None) -> Estimate:
+    """Say what the plans of a job take together; see ``estimate_plan``."""
+    return _sum(job, [estimate_plan(plan, layout) for plan in plans], [plan.existing is not None for plan in plans])
+
+
+def _sum(job: Job, of_files: Sequence[Estimate], there: Sequence[bool]) -> Estimate:
+    """Add up what several files take: those that are ``there`` already are replaced one after another, so not all at once."""
+    if len(of_files) == 1:
+        return of_files[0]
+    whole: dict[str, Any] = {"output": job.output, "free_bytes": of_files[0].free_bytes}
+    for name in (one.name for one in fields(Estimate) if one.name not in whole):
+        values = [getattr(one, name) for one in of_files]
+        whole[name] = None if None in values else sum(values)
+    pairs = list(zip(of_files, there, strict=True))
+    new, old = ([one.least_bytes for one, is_there in pairs if is_there == which] for which in (False, True))
+    whole["least_bytes"] = sum(new) + max(old, default=0)
+    return Estimate(**whole)
+
+
 def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **keywords: Any) -> Estimate:
     """Say what ``extract`` would do with the same keywords, check and refuse what it would, and write nothing.
 
@@ -152,22 +174,30 @@ def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **ke
     job = make_job(options, download=False)
     quantized = existing_quantized(job)
     spec = with_model(job.spec, quantized)
-    records = [record for record in read_records(job.output) if record.spec == spec or not options.overwrite]
-    for record in records:
-        check_same_spec(job.output, record, spec)
-    with open_existing(job, spec) as existing:
-        found = known(job, existing)
-        refuse_losses(job, existing, found.stamps)
-        known_layout = existing.layout if existing is not None else records[0].layout if records else None
-        return estimate_job(
-            job,
-            found,
-            existing,
-            layout=known_layout or remembered(job.spec, options.engine)[0] or _layout(job),
-            unfinished=_asked_for(job, records),
-            quantized=quantized,
-            written=says_all(job, existing, found),
-        )
+    jobs, unfinished = job.by_shard(), list[list[Record]]()
+    for one in jobs:
+        unfinished.append([record for record in read_records(one.output) if record.spec == spec or not options.overwrite])
+        for record in unfinished[-1]:
+            check_same_spec(one.output, record, spec)
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open_existing(one, spec)) for one in jobs]
+        found = [known(one, existing) for one, existing in zip(jobs, files, strict=True)]
+        refuse_losses(job, held_images(files), [stamp for one in found for stamp in one.stamps])
+        layouts = [one.layout for one in files if one is not None] + [one.layout for one in itertools.chain(*unfinished)]
+        layout = next(iter(layouts), None) or remembered(job.spec, options.engine)[0] or _layout(job)
+        estimates = [
+            estimate_job(
+                one,
+                seen,
+                existing,
+                layout=layout,
+                unfinished=_asked_for(one, records),
+                quantized=quantized,
+                written=says_all(one, existing, seen),
+            )
+            for one, existing, seen, records in zip(jobs, files, found, unfinished, strict=True)
+        ]
+        return _sum(job, estimates, [existing is not None for existing in files])
 
 
 def _asked_for(job: Job, records: Sequence[Record]) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,9 +17,10 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
 from ffe.base.text import REPLACE, counted, none_could
 from ffe.dataset.class_checks import check_readable
-from ffe.errors import SourceError, StaleStoreError
+from ffe.dataset.held_images import held_images
+from ffe.errors import SourceError, StaleStoreError, StoreError
 from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, known, removed_text
-from ffe.extraction.missing_images import lost_rows, refuse_losses, refuse_mass_loss
+from ffe.extraction.missing_images import lost_images, refuse_losses, refuse_mass_loss
 from ffe.extraction.request import Job, refuse_other_spec
 from ffe.extraction.views import count_of, names_of
 from ffe.images.file_names import ByName
@@ -26,11 +28,30 @@ from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
 from ffe.store.disk_space import explain_full_disk, model_bytes
 from ffe.store.journal import Journal
+from ffe.store.journal_folder import hold_output
+from ffe.store.merge import merge, write_merged
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped, schema_of
 from ffe.store.writer import write_store
 
 log = logging.getLogger("ffe")
+
+
+@dataclass
+class StoredRows:
+    """The rows of the existing files of a job, of all its shards: where its path changes, an image may change its shard."""
+
+    stores: list[FeatureStore] = field(default_factory=list)
+
+    @cached_property
+    def places(self) -> dict[str, tuple[FeatureStore, int]]:
+        """The file and the row of everything, by its name."""
+        found = {}
+        for store in self.stores:
+            name = names_of(store.made_views)
+            keys = enumerate(zip(store.sha256, store.views.tolist(), strict=True))
+            found.update({name(*key): (store, row) for row, key in keys})
+        return found
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,7 @@ class Plan:
     known: Known  # what it knows of the source
     written: bool  # whether it says all that is asked for, as far as stamps tell
     journal: Journal  # features of an unfinished run, if any, and place for new ones
+    held: StoredRows  # of this file and of the other shards
     quantized: IrModel | None = None  # the int8 model, where the spec has one
 
     @property
@@ -55,18 +77,27 @@ class Plan:
         """What features are kept under: (digest, view) -> name."""
         return names_of(self.job.views)
 
-    @cached_property
-    def stored(self) -> dict[str, int]:
-        """The row of everything that the existing file holds, by its name, where anything is still to be written."""
-        existing = self.existing
-        if existing is None or self.written:
-            return {}
-        name = names_of(existing.made_views)
-        return {name(*key): i for i, key in enumerate(zip(existing.sha256, existing.views.tolist(), strict=True))}
+    @property
+    def stored(self) -> Mapping[str, tuple[FeatureStore, int]]:
+        """The file and the row of all that is there, by its name, where anything is still to be written."""
+        return {} if self.written else self.held.places
 
 
 @contextlib.contextmanager
-def open_plan(job: Job, quantized: IrModel | None, settled: Known | None = None) -> Iterator[Plan]:
+def open_plans(job: Job, quantized: IrModel | None, settled: Known | None = None) -> Iterator[list[Plan]]:
+    """Take hold of the output, and of all its shards, and see what is there; see ``_open_plan``."""
+    with contextlib.ExitStack() as stack:
+        if len(jobs := job.by_shard()) > 1:
+            settled = None  # it is of all shards
+            stack.enter_context(hold_output(job.output))
+        held = StoredRows()
+        plans = [stack.enter_context(_open_plan(one, quantized, settled, held)) for one in jobs]
+        refuse_losses(job, held_images(held.stores), [stamp for plan in plans for stamp in plan.known.stamps])
+        yield plans
+
+
+@contextlib.contextmanager
+def _open_plan(job: Job, quantized: IrModel | None, settled: Known | None, held: StoredRows) -> Iterator[Plan]:
     """Take hold of the output, and see what is there; what need not be read is as ``settled``, or else as stamps say."""
     spec = with_model(job.spec, quantized)
     with explain_full_disk(job.output, lambda: model_bytes(quantized)):
@@ -78,8 +109,9 @@ def open_plan(job: Job, quantized: IrModel | None, settled: Known | None = None)
                 with explain_full_disk(job.output, lambda: model_bytes(quantized)):
                     journal.keep_model(quantized)
             found = settled or known(job, existing)
-            refuse_losses(job, existing, found.stamps)
-            plan = Plan(job, spec, existing, found, says_all(job, existing, found), journal, quantized)
+            if existing is not None:
+                held.stores.append(existing)
+            plan = Plan(job, spec, existing, found, says_all(job, existing, found), journal, held, quantized)
         yield plan
 
 
@@ -147,47 +179,98 @@ def _same_table(job: Job, existing: FeatureStore | None, rows: list[Row], counts
     )
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a plan has come to, before its file is written."""
+
+    plan: Plan
+    images: list[Row]  # in the order of the file
+    counts: list[int]  # views of each
+    unread: list[Skipped]  # the files that gave no row, sorted by path
+    failed: dict[int, Skipped]  # those of them that are records, by position
+
+    @property
+    def rows(self) -> int:
+        """Rows of the file, those of views too."""
+        return len(self.counts) + sum(self.counts)
+
+
+def settle(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> Outcome:
+    """Put what a plan has computed beside what was known already."""
+    rows, skipped = {**plan.known.rows, **rows}, {**plan.known.skipped, **skipped}
+    return Outcome(plan, *_table(plan.job, rows, skipped), skipped)
+
+
 @collector_paused()
-def assemble(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[int, list[Skipped], Changes]:
-    """Put the feature file in place, unless it says all this already: its rows, the files that gave none, what changed."""
-    job, existing, journal = plan.job, plan.existing, plan.journal
-    images, counts, unread = _table(job, rows, skipped)
-    changed, removed = (Changes(unchanged=len(rows)), []) if plan.written else changes(existing, images)
-    if not rows or plan.layout is None:
-        first = unread[0]
-        raise SourceError(
-            f"{none_could(len(unread), 'file')} be read (the first, '{job.found.root / first.path}': {first.message}); "
-            "check the paths, and that they are pictures."
-        )
+def check_outcomes(job: Job, outcomes: Sequence[Outcome]) -> Changes:
+    """Say how the rows of all files of a job change; refuse what cannot be meant, before any of them is written."""
+    for outcome in outcomes:
+        if not outcome.images or outcome.plan.layout is None:
+            first, count = outcome.unread[0], len(outcome.unread)
+            raise SourceError(
+                f"{none_could(count, 'file')} be read (the first, '{job.found.root / first.path}': {first.message}); "
+                "check the paths, and that they are pictures."
+            )
     kept = " Features that were computed are kept for the same command."
-    check_readable(job.found.class_names, job.records, {i: item.message for i, item in skipped.items()}, kept)
-    if existing is not None and removed:
-        refuse_mass_loss(job, existing, lost_rows(job, existing, set(removed)))
+    if not job.shard:
+        first_of = itertools.accumulate((len(outcome.plan.job.records) for outcome in outcomes), initial=0)
+        why = {first + i: item.message for first, one in zip(first_of, outcomes, strict=False) for i, item in one.failed.items()}
+        check_readable(job.found.class_names, job.records, why, kept)
+    images = [row for outcome in outcomes for row in outcome.images]
+    if all(outcome.plan.written for outcome in outcomes):
+        return Changes(unchanged=len(images))
+    held = held_images(outcome.plan.existing for outcome in outcomes)
+    changed, removed = changes(held, images)
+    if removed:
+        refuse_mass_loss(job, held, lost_images(job, held, set(removed)))
         dropped = counted(len(removed), "row was", "rows were")
-        why, lost = removed_text(removed, unread, job.found.root)
-        log.log(logging.WARNING if lost else logging.INFO, "%s dropped from '%s': %s", dropped, job.output, why)
+        unread = [item for outcome in outcomes for item in outcome.unread]
+        text, lost = removed_text(removed, unread, job.found.root)
+        log.log(logging.WARNING if lost else logging.INFO, "%s dropped from '%s': %s", dropped, job.output, text)
+    return changed
+
+
+@collector_paused()
+def assemble(outcome: Outcome) -> None:
+    """Put a feature file in place, unless it says all this already."""
+    plan, images, counts = outcome.plan, outcome.images, outcome.counts
+    job, existing, journal, layout = plan.job, plan.existing, plan.journal, plan.layout
+    assert layout is not None  # ``check_outcomes``
+    if plan.written or _same_table(job, existing, images, counts, outcome.unread):
+        return
 
     def features(row: Row) -> np.ndarray:
         name = plan.name(row.sha256, row.view)
-        return existing.raw_row(plan.stored[name]) if existing is not None and name in plan.stored else journal.row(name)
+        if name not in plan.stored:
+            return journal.row(name)
+        store, place = plan.stored[name]
+        return store.raw_row(place)
 
-    if not plan.written and not _same_table(job, existing, images, counts, unread):
-        each = ((row, view) for row, count in zip(images, counts, strict=True) for view in range(1 + count))
-        all_rows = [replace(row, view=view) if view else row for row, view in each]
-        in_order = [plan.name(row.sha256, row.view) for row in all_rows]
-        write_store(
-            job.output,
-            spec=plan.spec,
-            layout=plan.layout,
-            class_names=job.found.class_names,
-            rows=all_rows,
-            features=features,
-            skipped=unread,
-            judged_by=JUDGED_BY,
-            source=job.source,
-            quantized=plan.quantized,
-            compress=compression_of(job, existing),
-            views=job.views,
-            draft=journal.draft(in_order) if in_place(job, existing) else None,
-        )
-    return len(counts) + sum(counts), unread, changed
+    each = ((row, view) for row, count in zip(images, counts, strict=True) for view in range(1 + count))
+    all_rows = [replace(row, view=view) if view else row for row, view in each]
+    in_order = [plan.name(row.sha256, row.view) for row in all_rows]
+    write_store(
+        job.output,
+        spec=plan.spec,
+        layout=layout,
+        class_names=job.found.class_names,
+        rows=all_rows,
+        features=features,
+        skipped=outcome.unread,
+        judged_by=JUDGED_BY,
+        source=job.source,
+        quantized=plan.quantized,
+        compress=compression_of(job, existing),
+        views=job.views,
+        draft=journal.draft(in_order) if in_place(job, existing) else None,
+    )
+
+
+def join_shards(job: Job) -> None:
+    """Put the file in place that shows the rows of all shards, unless it does so already."""
+    with contextlib.suppress(StoreError), FeatureStore(job.output) as there:  # an error: it shows others, or there is none
+        if [part.path.resolve() for part in there.parts] == [file.resolve() for file in job.files]:
+            return
+    with contextlib.ExitStack() as stack, explain_full_disk(job.output, lambda: 0):
+        stores = [stack.enter_context(FeatureStore(file, verify=False)) for file in job.files]
+        write_merged(stores, merge(stores), job.output, virtual=True)

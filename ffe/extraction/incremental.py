@@ -13,6 +13,7 @@ from ffe._version import __version__
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import counted, listed
 from ffe.base.urls import Place
+from ffe.dataset.held_images import HeldImages
 from ffe.extraction.request import Job
 from ffe.extraction.views import count_of, shared_count
 from ffe.images.file_names import ByName
@@ -122,12 +123,12 @@ class Changes:
     renamed: int = 0  # rows of the same content under another path, one for each path that is gone
 
 
-def changes(existing: FeatureStore | None, rows: Sequence[Row]) -> tuple[Changes, list[str]]:
+def changes(held: HeldImages, rows: Sequence[Row]) -> tuple[Changes, list[str]]:
     """Count what changed, and return the paths of an old file that no row has any more, and whose content is under no other.
 
-    Without an old file all rows are new; a path that looks like an old one is that one.
+    ``held`` is of the old file, if there is one; a path that looks like an old one is that one.
     """
-    old = ByName(() if existing is None else zip(existing.paths, existing.sha256, strict=True))
+    old = ByName(zip(held.paths, held.sha256, strict=True))
     before, after = dict(old.items()), {old.spelt(row.path) or row.path: row.sha256 for row in rows}
     come = Counter(sha256 for path, sha256 in after.items() if path not in before)
     removed = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +18,14 @@ from ffe.backbones.weights import Weights
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_folder
+from ffe.base.shard_names import shard_path
 from ffe.base.system import collector_paused, has_vnni
-from ffe.base.text import REPLACE, few, quoted
+from ffe.base.text import REPLACE, counted, few, quoted
 from ffe.engines.factory import check_backbone, check_model, int8_text
 from ffe.engines.model_cache import is_cached, model_key
-from ffe.errors import SpecError, StaleStoreError, StoreError
+from ffe.errors import SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.batch_size import check_batch
+from ffe.extraction.shards import choose_shards, parse_shards, shard_of
 from ffe.extraction.views import check_trains, requested_views
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import ImageRecord, Scan, scan
@@ -40,7 +43,7 @@ from ffe.specs import (
     spec_differences,
 )
 from ffe.store.compression import filter_options
-from ffe.store.journal_records import check_same_spec, journal_model, read_records
+from ffe.store.journal_records import check_same_spec, has_rows, journal_model, read_records
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import in_row_order
 
@@ -81,6 +84,7 @@ class ExtractOptions:
     prune: bool = False
     views: int | None = None
     augment: str | AugmentSpec | None = None
+    shards: int | str | None = None
     limits: Limits = field(init=False)
 
     @property
@@ -90,6 +94,7 @@ class ExtractOptions:
 
     def __post_init__(self) -> None:
         named_changes(self)
+        parse_shards(self.shards)
         for name, path in (("source", self.source), ("output", self.output)):
             if not isinstance(path, (str, os.PathLike)):
                 raise SpecError(f"{name} is {path!r}, but must be a path; give it as text or as a pathlib.Path.")
@@ -120,11 +125,39 @@ class Job:
     spec: ExtractSpec  # what the features will be made by; of int8, without the model
     weights: Weights  # where the backbone's weights are
     views: ViewsSpec | None = None  # that each image that trains gets, or None
+    files: tuple[Path, ...] = ()  # that hold the features: the output, or all its shards
+    shard: int = 0  # which of these this is for, from 1; 0 = all of them
 
     @property
     def output(self) -> Path:
         """The feature file."""
         return Path(self.options.output)
+
+    def of_shard(self, number: int) -> Job:
+        """Return what one of the shards takes, as a job of its own."""
+        count = len(self.files)
+        begin, end = (bisect_left(self.records, n, key=lambda one: shard_of(one.path, count)) for n in (number, number + 1))
+        if begin == end:
+            raise SourceError(
+                f"--shards {count} is too many for {counted(len(self.records), 'image')}: shard {number} would have none; "
+                "ask for fewer."
+            )
+        left_out = tuple(item for item in self.found.left_out if shard_of(item[0], count) == number)
+        return replace(
+            self,
+            options=replace(self.options, output=self.files[number - 1]),
+            found=replace(self.found, left_out=left_out),
+            records=self.records[begin:end],
+            shard=number,
+        )
+
+    def by_shard(self) -> list[Job]:
+        """Return the jobs of all files of features: this one, or one for each shard."""
+        if self.shard or len(self.files) == 1:
+            return [self]
+        jobs = [self.of_shard(number) for number in range(1, len(self.files) + 1)]
+        # what is lost of all of them together is looked at, not what is lost of each
+        return [replace(job, options=replace(job.options, prune=True)) for job in jobs]
 
     @property
     def source(self) -> str:
@@ -143,8 +176,14 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
     path = Path(options.output)
     found = scan(options.source, path)
     check_output(path, overwrite=options.overwrite)
+    asked, only = parse_shards(options.shards)
+    count = choose_shards(path, asked, overwrite=options.overwrite)
+    files = tuple(shard_path(path, number, count) for number in range(1, count + 1)) if count > 1 else (path,)
+    for file in files:
+        check_output(file, overwrite=options.overwrite)
+    path = next((file for file in files if file.exists() or has_rows(file)), files[0])
     own, made = (None, None) if options.overwrite else existing_specs(path)
-    spec, weights = _spec_and_weights(options, own, download)
+    spec, weights = _spec_and_weights(options, path, own, download)
     check_batch(options.batch_size, spec.preprocess.size)
     check_backbone(spec.backbone.name, options.engine, spec.precision)
     foreign = source_of(spec.backbone.name) is not None  # resolving it has checked the layer
@@ -167,12 +206,15 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
         log.info("%d %s learnt from %s (%s)", len(empty), have, "it" if len(empty) == 1 else "them", few(quoted(empty)))
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
-    return Job(options, found, tuple(in_row_order(found.records)), spec, weights, views)
+    job = Job(options, found, tuple(in_row_order(found.records)), spec, weights, views, files)
+    return job.of_shard(only) if only and count > 1 else job
 
 
-def _spec_and_weights(options: ExtractOptions, own: ExtractSpec | None, download: bool) -> tuple[ExtractSpec, Weights]:
+def _spec_and_weights(
+    options: ExtractOptions, path: Path, own: ExtractSpec | None, download: bool
+) -> tuple[ExtractSpec, Weights]:
     """Return what the features will be made by: what is asked for, and for the rest what the output (``own``) or ``like`` has."""
-    path, like = Path(options.output), None if options.like is None else Path(options.like)
+    like = None if options.like is None else Path(options.like)
     named = options.backbone is not None or is_model_file(options.weights) or options.overwrite
     taken = path if path.exists() else None  # the feature file that ``own`` is of; None = of an unfinished run
     if own is None and like is not None and like.exists() and not named:
@@ -236,17 +278,24 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
 
 def existing_quantized(job: Job) -> IrModel | None:
     """Return the int8 model of a job: that of ``like``, of the output, or of its unfinished run; None if there is none yet."""
-    like, output = job.options.like, job.output
+    like = job.options.like
     if job.spec.precision != "int8":
         if like is not None:
             raise SpecError("--like takes the int8 model of another feature file, so it needs --precision int8.")
         return None
     if like is not None:
         return _quantized_in(Path(like), job.spec, _AS_MADE)
-    if output.exists() and not job.options.overwrite:
-        return _quantized_in(output, job.spec)
-    model = journal_model(output)
-    return model if model is not None and model.record.get("key") == model_key(job.spec) else None
+    for file in () if job.options.overwrite else job.files:
+        if file.exists():
+            return _quantized_in(file, job.spec)
+    models = (model for file in job.files if (model := journal_model(file)) is not None)
+    found = next((model for model in models if model.record.get("key") == model_key(job.spec)), None)
+    if found is None and job.shard > 1:
+        raise StoreError(
+            f"All shards need one int8 model, and there is none yet; make shard 1/{len(job.files)} first, or name a feature file "
+            "that has one with --like."
+        )
+    return found
 
 
 def _quantized_in(path: Path, spec: ExtractSpec, instead: str = REPLACE) -> IrModel | None:

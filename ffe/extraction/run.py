@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.system import cores
-from ffe.extraction.estimate import Estimate, estimate_job, estimate_plan
-from ffe.extraction.feature_file import Plan, assemble, open_plan
+from ffe.extraction.estimate import Estimate, estimate_job, estimate_plan, estimate_plans
+from ffe.extraction.feature_file import Outcome, Plan, assemble, check_outcomes, join_shards, open_plans, settle
 from ffe.extraction.incremental import Changes, known
-from ffe.extraction.request import ExtractOptions, existing_quantized, make_job
+from ffe.extraction.request import ExtractOptions, Job, existing_quantized, make_job
 from ffe.extraction.stage_times import Computed, Progress, Stages, no_progress
 from ffe.extraction.throughput_log import remember
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.specs import AugmentSpec, Channels, Compression, Decode, Interpolation, Precision, Resize, StoredDtype, ViewsSpec
 from ffe.store.disk_space import explain_full_disk
 from ffe.store.journal import Journal
+from ffe.store.writer import in_row_order
 
 if TYPE_CHECKING:  # it loads more, which a run that has nothing to read does without
     from ffe.engines.quantize import Fidelity
+    from ffe.images.loader import ImageStream
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def extract(
     prune: bool = False,
     views: int | None = None,
     augment: str | AugmentSpec | None = None,
+    shards: int | str | None = None,
     announce: Callable[[Estimate], None] = no_progress,
     progress: Callable[[Progress], None] = no_progress,
 ) -> ExtractSummary:
@@ -162,6 +165,9 @@ def extract(
         views: rows of changed copies to make of each image that trains, beside
             its own; 0 = none, None = as the file has them already, or none.
         augment: how they differ, as ``--augment`` takes it; None = as in the file.
+        shards: feature files that the rows are spread over, ``features-00001-of-00008.h5`` and so on,
+            behind an output that shows them as one; ``"3/8"`` makes the third of eight alone;
+            1 = one file, None = as the output is made already, or one file.
         announce: called with what the run will take, before it starts; and again
             when more is known: the size of an int8 model, the shape of the features.
         progress: called after every batch.
@@ -185,30 +191,62 @@ def extract(
             from ffe.engines.quantize import quantized_for
             from ffe.extraction.runners.local import open_images
 
-            Journal(job.output, job.spec, overwrite=overwrite).close()  # refuses now what it would refuse afterwards
+            for one in job.by_shard():
+                Journal(one.output, one.spec, overwrite=overwrite).close()  # refuses now what it would refuse afterwards
             everything = known(job, None)
             _announce(estimate_job(job, everything), announce)
-            images = stack.enter_context(open_images(job, range(len(job.records))))
-            images.prefetch()  # while libraries are loaded, and the backbone is quantised
-            quantized = quantized_for(job.spec, job.weights, job.records, job.options.limits)
-        plan = stack.enter_context(open_plan(job, quantized, everything))
-        _announce(estimate_plan(plan), announce)
-        if not plan.known.read:
-            done, total = Computed(workers=workers or cores()), len(job.records)
-            progress(Progress(total, total, len(job.found.left_out) + len(plan.known.skipped), 0.0, 0.0, done.stages))
-            return _finish(plan, done, started)
-        from ffe.extraction.runners.local import compute, open_images
+            if len(job.files) == 1:
+                images = stack.enter_context(open_images(job, range(len(job.records))))
+                images.prefetch()  # while libraries are loaded, and the backbone is quantised
+            quantized = quantized_for(job.spec, job.weights, in_row_order(job.found.records), job.options.limits)
+        plans = stack.enter_context(open_plans(job, quantized, everything))
+        _announce(estimate_plans(job, plans), announce)
+        outcomes, done = list[Outcome](), list[Computed]()
+        for at, plan in enumerate(plans):
+            told = _told_of_all(job, plans, at, sum(len(one.unread) for one in outcomes), progress)
+            done.append(_compute(plan, images, lambda layout: _tell(job, plans, layout, announce), told))
+            outcomes.append(settle(plan, done[-1].rows, done[-1].skipped))
+        return _finish(job, outcomes, done, started)
 
-        if images is None:
-            images = stack.enter_context(open_images(job, plan.known.read))
 
-        def opened(layout: FeatureLayout) -> None:
-            if estimate_plan(plan).file_bytes is None:
-                _announce(estimate_plan(plan, layout), announce)
+def _compute(
+    plan: Plan, images: ImageStream | None, opened: Callable[[FeatureLayout], None], progress: Callable[[Progress], None]
+) -> Computed:
+    """Compute what a plan lacks."""
+    job, known = plan.job, plan.known
+    if not known.read:
+        done, total = Computed(workers=job.options.workers or cores()), len(job.records)
+        progress(Progress(total, total, len(job.found.left_out) + len(known.skipped), 0.0, 0.0, done.stages))
+        return done
+    from ffe.extraction.runners.local import compute, open_images
 
-        with _keeping(plan.journal):
-            done = compute(plan, images, opened, progress)
-        return _finish(plan, done, started)
+    with images or open_images(job, known.read) as stream, _keeping(plan.journal):
+        done = compute(plan, stream, opened, progress)
+        if job.shard:  # it may be long until the others are done, too
+            with explain_full_disk(job.output, lambda: estimate_plan(plan).needed_bytes or 0):
+                plan.journal.commit()
+        return done
+
+
+def _told_of_all(
+    job: Job, plans: Sequence[Plan], at: int, skipped: int, progress: Callable[[Progress], None]
+) -> Callable[[Progress], None]:
+    """Return what takes in how far one of the plans is, and tells how far all of them are; ``skipped`` by those before."""
+    done = sum(len(plan.job.records) for plan in plans[:at])
+    later = sum(len(plan.known.read) for plan in plans[at + 1 :])
+
+    def tell(one: Progress) -> None:
+        remaining = one.remaining + (later / one.rate if one.rate else 0.0)
+        whole = replace(one, done=done + one.done, total=len(job.records), skipped=skipped + one.skipped, remaining=remaining)
+        progress(whole)
+
+    return tell
+
+
+def _tell(job: Job, plans: Sequence[Plan], layout: FeatureLayout, announce: Callable[[Estimate], None]) -> None:
+    """Announce what a run takes once more, where it needed to know how features lie in a row."""
+    if estimate_plans(job, plans).file_bytes is None:
+        _announce(estimate_plans(job, plans, layout), announce)
 
 
 @contextlib.contextmanager
@@ -228,39 +266,60 @@ def _announce(estimate: Estimate, announce: Callable[[Estimate], None]) -> None:
     estimate.refuse()
 
 
-def _finish(plan: Plan, done: Computed, started: float) -> ExtractSummary:
-    """Put the feature file in place, and say what was done."""
-    job, journal, engine = plan.job, plan.journal, done.engine
+def _finish(job: Job, outcomes: Sequence[Outcome], computed: Sequence[Computed], started: float) -> ExtractSummary:
+    """Put the feature files in place, and say what was done."""
     before = time.monotonic()
-    rows, skipped = {**plan.known.rows, **done.rows}, {**plan.known.skipped, **done.skipped}
-    with _keeping(journal), explain_full_disk(job.output, lambda: (estimate_plan(plan).file_bytes or 0) - journal.reused_bytes):
-        count, unread, changed = assemble(plan, rows, skipped)
-    journal.discard()
+    with contextlib.ExitStack() as keeping:
+        for one in outcomes:
+            keeping.enter_context(_keeping(one.plan.journal))
+        changed = check_outcomes(job, outcomes)
+    for one in outcomes:
+        _put_in_place(one)
+    if len(outcomes) > 1:
+        join_shards(job)
     assembling = time.monotonic() - before
-    if engine is not None and 2 * done.count >= sum(plan.known.missing):  # else the rate is that of reading
-        remember(job.spec, job.options.engine, engine.layout, done.count, done.rate, views=job.views is not None)
+    count, loop = sum(done.count for done in computed), sum(done.seconds for done in computed if done.count)
+    engine = next((done.engine for done in computed if done.engine is not None), None)
+    rate = count / loop if count else 0.0
+    wanted = sum(sum(one.plan.known.missing) for one in outcomes)
+    if engine is not None and 2 * count >= wanted:  # else the rate is that of reading
+        remember(job.spec, job.options.engine, engine.layout, count, rate, views=job.views is not None)
     fidelity = None
-    if plan.quantized is not None:
+    if (quantized := outcomes[0].plan.quantized) is not None:
         from ffe.engines.quantize import fidelity_of
 
-        fidelity = fidelity_of(plan.quantized)
+        fidelity = fidelity_of(quantized)
+    unread = sorted((item for one in outcomes for item in one.unread), key=lambda item: item.path)
+    stages = sum((done.stages for done in computed), Stages())
+    write = assembling + sum(one.plan.journal.seconds for one in outcomes)
     return ExtractSummary(
         output=job.output,
-        rows=count,
-        images=len(rows),
+        rows=sum(one.rows for one in outcomes),
+        images=sum(len(one.images) for one in outcomes),
         classes=tuple(job.found.class_names),
         views=job.views,
-        computed=done.count,
-        read=len(plan.known.read),
+        computed=count,
+        read=sum(len(one.plan.known.read) for one in outcomes),
         changes=changed,
         skipped=len(unread),
         skipped_reasons=dict(Counter(item.reason for item in unread)),
         skipped_files=tuple(item.path for item in unread),
         seconds=time.monotonic() - started,
-        images_per_second=done.rate,
+        images_per_second=rate,
         engine=None if engine is None else engine.name,
         batch_size=None if engine is None else engine.batch_size,
-        workers=done.workers,
-        stages=replace(done.stages, write=journal.seconds + assembling, waited_for_disk=done.stages.waited_for_disk + assembling),
+        workers=computed[-1].workers,
+        stages=replace(stages, write=write, waited_for_disk=stages.waited_for_disk + assembling),
         fidelity=fidelity,
     )
+
+
+def _put_in_place(outcome: Outcome) -> None:
+    """Put one feature file in place; its journal is of no more use then."""
+    plan, journal = outcome.plan, outcome.plan.journal
+    with (
+        _keeping(journal),
+        explain_full_disk(plan.job.output, lambda: (estimate_plan(plan).file_bytes or 0) - journal.reused_bytes),
+    ):
+        assemble(outcome)
+    journal.discard()

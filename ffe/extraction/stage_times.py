@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
 from ffe.engines.base import Engine
@@ -30,6 +30,11 @@ class Stages:
     waited_for_images: float = 0.0
     waited_for_backbone: float = 0.0
     waited_for_disk: float = 0.0
+
+    def __add__(self, other: Stages) -> Stages:
+        """Return the seconds of both, of one process after another or of several at once."""
+        sums = {each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)}
+        return Stages(**{**sums, "shared": self.shared or other.shared})
 
     @property
     def limit(self) -> Stage:

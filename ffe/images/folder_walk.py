@@ -8,6 +8,7 @@ import stat
 from collections import deque
 from pathlib import Path
 
+from ffe.base.shard_names import without_shard
 from ffe.errors import SourceError
 from ffe.images.file_names import printable
 from ffe.images.records import SPLIT_NAMES
@@ -115,8 +116,8 @@ def _class_of(prefix: str) -> str:
 
 
 def _belongs_to(path: str, output: str | None) -> bool:
-    """Return whether a file is the output, or one that is written beside it on the way."""
-    if output is None or not os.path.basename(path).startswith(os.path.basename(output)):
+    """Return whether a file is the output, a shard of it, or one that is written beside it on the way."""
+    if output is None or not os.path.basename(path).startswith(os.path.splitext(os.path.basename(output))[0]):
         return False
-    real = os.path.realpath(path)
+    real = without_shard(os.path.realpath(path))
     return real == output or real.startswith((f"{output}.partial", f"{output}.tmp"))

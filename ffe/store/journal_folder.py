@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,18 @@ def lock_output(folder: Path, output: Path) -> BaseFileLock:
                 f"The disk of '{output}' has no locks ({error.strerror}), so nothing keeps another process from writing it "
                 "too; choose an output on another disk."
             ) from error
+
+
+@contextlib.contextmanager
+def hold_output(output: Path) -> Iterator[None]:
+    """Keep other processes away from an output that has no rows of its own: its shards have them."""
+    folder = journal_folder(output)
+    lock = lock_output(folder, output)
+    try:
+        yield
+    finally:
+        delete_folder(folder)
+        release_output(lock)
 
 
 def delete_folder(folder: Path) -> None:

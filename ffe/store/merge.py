@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from ffe.base.text import composed
 from ffe.errors import StaleStoreError, StoreError
-from ffe.specs import spec_differences
+from ffe.specs import Compression, spec_differences
+from ffe.store.compression import compression_choice, filter_options
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
 from ffe.store.virtual import Part
+from ffe.store.writer import write_like
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,56 @@ def _check_same(old: Row, new: Row, class_names: Sequence[str], old_store: Featu
                 f"'{old.path}' has the {what} '{one}' in '{old_store.path}' and '{other}' in '{new_store.path}'; "
                 "extract one of them again with the right one."
             )
+
+
+def write_merged(
+    stores: Sequence[FeatureStore], merged: Merged, path: Path, *, virtual: bool = False, compress: Compression | None = None
+) -> Compression:
+    """Write the rows of open feature files into one, or if it is virtual a file that shows them where they are.
+
+    ``compress``: how features are compressed; None = as those of the files, if they agree. Returns how they are. Raises what
+    ``write_store`` and ``virtual_parts`` do.
+    """
+    compression, parts = compress or "none", []
+    if virtual:
+        folder = Path(os.path.realpath(path)).parent
+        parts = virtual_parts(stores, merged, [_relative(store.path.resolve(), folder) for store in stores])
+    elif compress is None:
+        compression = compression_choice({file.compression for store in stores for file in store.parts or (store,)})
+    filter_options(compression)
+
+    def features(row: Row) -> np.ndarray:
+        number, i = merged.origin[row.path, row.view]
+        return stores[number].raw_row(i)
+
+    def recorded(row: Row) -> int | None:
+        number, i = merged.origin[row.path, row.view]
+        crc32 = stores[number].crc32
+        return int(crc32[i]) if virtual and crc32 is not None else None
+
+    write_like(
+        stores[0],
+        path,
+        class_names=merged.class_names,
+        rows=merged.rows,
+        features=features,
+        skipped=merged.skipped,
+        judged_by=stores[0].judged_by if len({store.judged_by for store in stores}) == 1 else "",
+        source="; ".join(merged.sources),
+        sources=merged.sources,
+        compress=compression,
+        recorded=recorded,
+        parts=parts,
+    )
+    return compression
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """Return where a file lies as seen from a folder, with ``/``."""
+    try:
+        return Path(os.path.relpath(file, folder)).as_posix()
+    except ValueError:  # on another drive, on Windows
+        return file.as_posix()
 
 
 def virtual_parts(stores: Sequence[FeatureStore], merged: Merged, names: Sequence[str]) -> list[Part]:

@@ -24,7 +24,7 @@ from ffe.base.openvino_ir import IrModel
 from ffe.cli import cli
 from ffe.engines.openvino_convert import to_ir
 from ffe.errors import DiskFullError, EngineError
-from ffe.extraction.feature_file import open_plan
+from ffe.extraction.feature_file import open_plans
 from ffe.extraction.request import ExtractOptions, make_job
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.images.drawings import draw_folder
@@ -176,7 +176,7 @@ def test_no_room_for_the_int8_model(pictures: Path, output: Path, monkeypatch: p
     job = replace(job, spec=replace(job.spec, precision="int8"))
     monkeypatch.setattr(journal, "write_ir", _FullDisk(journal.write_ir, 0))
     model = IrModel(b"<net/>", np.zeros(1000, np.uint8))
-    with pytest.raises(DiskFullError, match=SENTENCE), open_plan(job, model):
+    with pytest.raises(DiskFullError, match=SENTENCE), open_plans(job, model):
         pass
     assert list(output.parent.iterdir()) == []
 

@@ -63,8 +63,8 @@ def compute(
         return name(sha256, view) in plan.stored or name(sha256, view) in journal
 
     def phash(sha256: str) -> int:
-        row = plan.stored.get(sha256)
-        return journal.phash(sha256) if existing is None or row is None else int(existing.phash[row])
+        store, row = plan.stored.get(sha256, (None, 0))
+        return journal.phash(sha256) if store is None else int(store.phash[row])
 
     @contextlib.contextmanager
     def writing() -> Iterator[None]:
