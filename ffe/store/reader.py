@@ -205,11 +205,12 @@ class FeatureStore:
         path = Path(os.path.realpath(self.path)).parent / part.file
         wrong = f"'{self.path}' is virtual, and its part '{path}' is not"
         if not path.is_file():
-            raise StoreError(f"{wrong} there; put it back, or pack the parts again with 'ffe pack'.")
+            raise StoreError(f"{wrong} there; put it back, or make it again with 'ffe extract' or 'ffe pack'.")
         store = _PartStore(path, verify=False)
         if (len(store), store.tables_sha256) != (part.rows, part.tables_sha256):
             store.close()
-            raise StoreError(f"{wrong} the file that was packed; put that back, or pack the parts again with 'ffe pack'.")
+            again = "put that back, or make it again with 'ffe extract' or 'ffe pack'"
+            raise StoreError(f"{wrong} the file that was packed; {again}.")
         return store
 
     @property

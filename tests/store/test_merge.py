@@ -238,10 +238,10 @@ def no_hdf5(path: Path) -> None:
     path.write_bytes(b"")
 
 
-NOT_THERE = "'{v}' is virtual, and its part '{p}' is not there; put it back, or pack the parts again with 'ffe pack'."
+NOT_THERE = "'{v}' is virtual, and its part '{p}' is not there; put it back, or make it again with 'ffe extract' or 'ffe pack'."
 ANOTHER = (
     "'{v}' is virtual, and its part '{p}' is not the file that was packed; "
-    "put that back, or pack the parts again with 'ffe pack'."
+    "put that back, or make it again with 'ffe extract' or 'ffe pack'."
 )
 CUT_OFF = "'{p}' is an HDF5 file that is cut off or damaged; if 'ffe extract' wrote it, make it again with --overwrite."
 EMPTY = "'{p}' is empty; make it with 'ffe extract SOURCE -o {p} --overwrite'."
