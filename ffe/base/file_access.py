@@ -48,14 +48,24 @@ def is_zip(path: Path) -> bool:
 
 
 def is_table(path: Path) -> bool:
-    """Return whether a file is Parquet, or an ``.npz`` of features; one that cannot be opened is none."""
+    """Return whether a file is Parquet, but no table of images, or an ``.npz`` of features; one that cannot be opened is none."""
     with contextlib.suppress(OSError, zipfile.BadZipFile):
         if path.is_file() and first_bytes(path, 4) == PARQUET_SIGNATURE:
-            return True
+            return not _holds_images(path)
         if path.is_file() and is_zip(path):
             with zipfile.ZipFile(path) as archive:
                 members = {one.filename: one.header_offset for one in archive.infolist()}
                 return "features.npy" in members and min(members.values()) == 0  # else it lies in a model that is cut off
+    return False
+
+
+def _holds_images(path: Path) -> bool:
+    """Return whether a Parquet table, as far as it can be told, holds images or lists them, and no features."""
+    with contextlib.suppress(Exception):  # there is no pyarrow, or the table is damaged: who reads it says so
+        from pyarrow import parquet
+
+        schema = parquet.read_schema(path)
+        return "features" not in schema.names and b"ffe" not in (schema.metadata or {})
     return False
 
 

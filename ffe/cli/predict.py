@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from ffe.report.predictions_csv import Answers
 
 _FEW = 8
+_ARCHIVES = (".tar", ".zip", ".parquet")
 
 # those of label too
 images_arguments = together(
-    click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|-..."),
+    click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|ARCHIVE|-..."),
     click.option(
         "-0", "--null", is_flag=True, help="Paths on standard input end with a zero byte, as 'find -print0' writes them."
     ),
@@ -51,6 +52,7 @@ def surety(probability: float) -> str:
 
 def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[str, str]]) -> Iterator[str | ImageHandle]:
     """Yield image paths: those named, those in folders, those listed on standard input; note what in folders is no file."""
+    from ffe.images.archive_sources import images_of, is_archive
     from ffe.images.file_names import on_disk
     from ffe.images.folder_walk import list_files
     from ffe.images.url_source import objects_below
@@ -62,6 +64,10 @@ def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[
             objects, others = objects_below(image)
             left_out += others
             yield from objects
+        elif is_archive(image) and os.path.isfile(image):
+            members, others = images_of(Path(image))
+            left_out += others
+            yield from members
         elif (folder := on_disk(Path(image))).is_dir():
             files, others = list_files(folder)
             left_out += [(str(folder / path), why) for path, why in others]
@@ -116,7 +122,7 @@ def _predictions(predictor: Predictor, images: tuple[str, ...], *, null: bool) -
 def command(
     model: str, images: tuple[str, ...], null: bool, top: int, table: str | None, strict: bool, as_json: bool, **options: Any
 ) -> None:
-    """Say what is on images: files, whole folders, or - for standard input.
+    """Say what is on images: files, whole folders and archives, or - for standard input.
 
     Standard input is one image, or a list of paths with one on each line (UTF-8,
     or UTF-16 with its mark); its first bytes tell which. Names that are not UTF-8
@@ -136,8 +142,12 @@ def command(
 
 def batch_of(images: tuple[str, ...], views: int = 1) -> int | None:
     """Return the batch for a few files, which then need not wait for more; None where there may be many."""
-    many = len(images) >= _FEW or any(image == "-" or os.path.isdir(image) or is_url(image) for image in images)
+    many = len(images) >= _FEW or any(image == "-" or os.path.isdir(image) or _holds_several(image) for image in images)
     return None if many else len(images) * views
+
+
+def _holds_several(image: str) -> bool:
+    return is_url(image) or image.endswith(_ARCHIVES)
 
 
 def answer(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
+from ffe.images.folder_layout import LISTS
 from ffe.images.sources import ImageRecord, Scan
 
 
@@ -49,7 +50,7 @@ def check_own_folder(folder: Path, found: Scan, what: str, option: str, then: st
     if not folder.parent.is_dir():
         raise StoreError(f"The {what} '{folder}' lies in a folder that does not exist ('{folder.parent}'); {then}.")
     place, root = os.path.realpath(folder), os.path.realpath(found.root)
-    if found.kind != "csv" and (place == root or place.startswith(root.rstrip(os.sep) + os.sep)):
+    if found.kind not in LISTS and (place == root or place.startswith(root.rstrip(os.sep) + os.sep)):
         raise StoreError(f"The {what} '{folder}' lies among the images of '{found.root}'; name another folder with {option}.")
 
 

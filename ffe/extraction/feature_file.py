@@ -24,6 +24,7 @@ from ffe.extraction.missing_images import lost_images, refuse_losses, refuse_mas
 from ffe.extraction.request import Job, refuse_other_spec
 from ffe.extraction.views import count_of, names_of
 from ffe.images.file_names import ByName
+from ffe.images.image_handle import ANY_ORDER, reading_order
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
 from ffe.store.disk_space import explain_full_disk, model_bytes
@@ -153,7 +154,8 @@ def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
 
 def in_place(job: Job, existing: FeatureStore | None) -> bool:
     """Return whether features are written where the finished file will have them, if nothing comes in between."""
-    return existing is None and compression_of(job, existing) == "none"
+    in_row_order = all(reading_order(record.file) == ANY_ORDER for record in job.records)
+    return existing is None and compression_of(job, existing) == "none" and in_row_order
 
 
 def _same_table(job: Job, existing: FeatureStore | None, rows: list[Row], counts: list[int], skipped: list[Skipped]) -> bool:

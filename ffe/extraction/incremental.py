@@ -17,7 +17,7 @@ from ffe.dataset.held_images import HeldImages
 from ffe.extraction.request import Job
 from ffe.extraction.views import count_of, shared_count
 from ffe.images.file_names import ByName
-from ffe.images.image_handle import are_there, image_stamp
+from ffe.images.image_handle import are_there, image_stamp, reading_order
 from ffe.images.sources import image_at
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
@@ -35,7 +35,7 @@ class Known:
     stamps: tuple[Stamp, ...]  # of every record, as it is now
     rows: dict[int, Row]  # of files that have not changed, by position
     skipped: dict[int, Skipped]  # files that gave no row and have not changed, by position
-    # positions of all others, in order, and of unchanged files of which the feature file lacks views: they must be read
+    # positions of all others, and of unchanged files of which the feature file lacks views, in the order to read them
     read: tuple[int, ...]
     missing: tuple[int, ...]  # rows that the feature file lacks of each of ``read``, as far as stamps tell
     # how many of ``read`` the feature file probably holds: a known path with an unknown stamp, or the size of a file that is gone
@@ -54,7 +54,7 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     stamps = tuple(image_stamp(record.file) for record in records)
     wanted = [1 + count_of(record, views) for record in records]
     if existing is None:
-        return Known(stamps, {}, {}, tuple(range(len(records))), tuple(wanted))
+        return Known(stamps, {}, {}, *_in_reading_order(job, range(len(records)), wanted))
     trusted = existing.source == job.source and not job.options.rehash
     places = ByName((existing.paths[i], i) for i in existing.plain.tolist())
     made = existing.made_views
@@ -97,7 +97,13 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     gone = Counter(stored[place][0] for path, place in places.items() if path not in paths)
     renamed = (new & gone).total()
     doubtful, doubtful_rows = doubtful + renamed, doubtful_rows + renamed * (1 + (min(alike, made.count) if made else 0))
-    return Known(stamps, rows, skipped, tuple(read), tuple(missing), doubtful, doubtful_rows, copied)
+    return Known(stamps, rows, skipped, *_in_reading_order(job, read, missing), doubtful, doubtful_rows, copied)
+
+
+def _in_reading_order(job: Job, read: Sequence[int], missing: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return positions, and what lacks of each, so that neighbours in an archive are neighbours here."""
+    order = sorted(range(len(read)), key=lambda i: reading_order(job.records[read[i]].file))
+    return tuple(read[i] for i in order), tuple(missing[i] for i in order)
 
 
 def _views_held(existing: FeatureStore, most: int) -> dict[str, int]:

@@ -196,7 +196,7 @@ def extract(
             everything = known(job, None)
             _announce(estimate_job(job, everything), announce)
             if len(job.files) == 1:
-                images = stack.enter_context(open_images(job, range(len(job.records))))
+                images = stack.enter_context(open_images(job, everything.read))
                 images.prefetch()  # while libraries are loaded, and the backbone is quantised
             quantized = quantized_for(job.spec, job.weights, in_row_order(job.found.records), job.options.limits)
         plans = stack.enter_context(open_plans(job, quantized, everything))

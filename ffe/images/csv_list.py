@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ffe.base.file_access import unopened
@@ -48,6 +48,14 @@ def read_list(path: Place, url: str = "") -> tuple[list[LabelledPath], list[Find
     first, delimiter, header = _header(path, lines)
     reader = _Reader(path, header, delimiter, url)
     reader.read(lines, first)
+    return reader.images, reader.findings()
+
+
+def read_rows(path: Path, rows: Iterator[list[str]]) -> tuple[list[LabelledPath], list[Finding]]:
+    """Return the images of a table whose first row names its columns, as ``read_list`` does; its first image has the number 1."""
+    reader = _Reader(path, next(rows), ",", "")
+    for number, row in enumerate(rows, 1):
+        reader.take(number, row)
     return reader.images, reader.findings()
 
 
@@ -137,7 +145,7 @@ class _Reader:
                 for row in reader:
                     if start + reader.line_num - ended > 1 and not self._may_span_lines(row):
                         raise csv.Error
-                    self._take(ended + 1, row)
+                    self.take(ended + 1, row)
                     ended = start + reader.line_num
                 return
             except csv.Error:
@@ -158,7 +166,7 @@ class _Reader:
         """Return whether a path can be meant so: no file of this machine has another name."""
         return not isinstance(self._folder, Path) or os.path.lexists(self._folder / name)
 
-    def _take(self, number: int, row: list[str]) -> None:
+    def take(self, number: int, row: list[str]) -> None:
         """Take in one row."""
         if not any(field.strip() for field in row):
             return

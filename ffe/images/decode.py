@@ -94,6 +94,8 @@ def read_image(file: str | os.PathLike[str] | ImageHandle | bytes, max_bytes: in
                 raise DecodeError("unreadable", grows if status.st_size else too_many_bytes(max_bytes))
     except FileNotFoundError as error:
         why = "a URL; download it first" if url_refusal(path) else "no such file"
+        archive, mark, _ = os.fspath(path).partition("#")
+        why = f"no such image in '{archive}'" if mark and os.path.isfile(archive) else why
         raise DecodeError("missing", "a link to a file that is not there" if path.is_symlink() else why) from error
     except OSError as error:
         raise DecodeError("unreadable", error.strerror or str(error)) from error

@@ -9,7 +9,8 @@ from ffe.base.text import composed, few, quoted
 from ffe.base.urls import Place
 from ffe.images.records import SPLIT_NAMES, LabelledPath
 
-Kind = Literal["class folders", "split folders", "splits in class folders", "csv", "flat folder"]
+Kind = Literal["class folders", "split folders", "splits in class folders", "csv", "flat folder", "tar", "zip", "parquet"]
+LISTS: tuple[Kind, ...] = ("csv", "tar", "zip", "parquet")  # single files, beside which others may lie
 Layout = tuple[Kind, list[LabelledPath], str | None]  # how it is understood, its images, and why it is refused, or None
 
 _Files = Mapping[str, Sequence[str]]  # folder in the root -> relative paths of all files below it
@@ -122,17 +123,25 @@ def _part(path: str) -> str:
 
 def _one_level_off(root: Place, paths: Sequence[Sequence[str]]) -> str | None:
     """Return where the class folders or splits lie, where all images lie in one folder, in a sentence; None = in their place."""
-    place = root
-    tops, rest = _folders_in(paths)
-    while len(tops) == 1 and not _is_split(tops[0]):
-        place /= tops[0]
-        tops, rest = _folders_in(rest)
-    if not tops or place == root or (all(map(_is_split, tops)) and not any(len(parts) > 1 for parts in rest)):
+    folder, tops = common_folder(paths)
+    if not folder:
         return None
+    place = root / folder
     return (
         f"'{root}' holds one folder only, and '{place}' in it holds others ({few(quoted(tops))}); did you mean '{place}'? "
         "Images that are all of one class belong directly into its folder."
     )
+
+
+def common_folder(paths: Sequence[Sequence[str]]) -> tuple[str, list[str]]:
+    """Return the folder that holds all class folders or splits, and these; an empty one where they are in their place."""
+    above, (tops, rest) = list[str](), _folders_in(paths)
+    while len(tops) == 1 and not _is_split(tops[0]):
+        above += tops
+        tops, rest = _folders_in(rest)
+    if not tops or (all(map(_is_split, tops)) and not any(len(parts) > 1 for parts in rest)):
+        return "", []
+    return "/".join(above), tops
 
 
 def _folders_in(paths: Sequence[Sequence[str]]) -> tuple[list[str], list[Sequence[str]]]:

@@ -16,6 +16,7 @@ from ffe.base.file_stat import Stamp, stamp_now, stamp_to_keep
 from ffe.errors import DecodeError
 
 READERS = 32  # images that are asked for at once over a network, at the start: waiting costs no processor
+ANY_ORDER = ("", 0)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class ImageHandle(ABC):
     @abstractmethod
     def read(self, max_bytes: int) -> bytes:
         """Return the content; what cannot be had, or has more than ``max_bytes``, is a DecodeError."""
+
+    def reading_order(self) -> tuple[str, int]:
+        """Return what images are best read in the order of; ``ANY_ORDER`` where that does not matter."""
+        return ANY_ORDER
 
     def listed_in(self, folder: str) -> str:
         """Return the name as a list in a folder, a real path, gives it."""
@@ -49,6 +54,11 @@ class ImageHandle(ABC):
 
 
 ImageFile = Path | ImageHandle
+
+
+def reading_order(file: ImageFile) -> tuple[str, int]:
+    """Return what images are best read in the order of: those of an archive as they lie in it, and files in any."""
+    return file.reading_order() if isinstance(file, ImageHandle) else ANY_ORDER
 
 
 def image_stamp(file: ImageFile) -> Stamp:

@@ -1,4 +1,4 @@
-"""Folders and CSV files, here or at URLs -> image records. No image is opened here."""
+"""Folders, CSV files and archives, here or at URLs -> image records. No image is opened here."""
 
 from __future__ import annotations
 
@@ -9,15 +9,29 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ffe.base.text import composed, few, is_are, near_file, quoted
 from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
-from ffe.images.csv_list import read_list
+from ffe.images.archive import MARK
+from ffe.images.archive_sources import (
+    NAMES_OF_CLASSES,
+    Members,
+    Shard,
+    entries_of,
+    expanded,
+    is_archive,
+    member_at,
+    read_shards,
+    shards_of,
+)
+from ffe.images.csv_list import read_list, read_rows
 from ffe.images.file_names import is_text, on_disk, printable
 from ffe.images.folder_layout import Kind, has_image_suffix, layout_of
 from ffe.images.folder_walk import FolderWalk
 from ffe.images.image_handle import ImageFile
+from ffe.images.parquet_archive import listed_rows
 from ffe.images.records import LEVELS, Finding, LabelledPath, Split
 from ffe.images.url_source import UrlWalk, object_at, objects_at, url_suffix
 from ffe.redaction import redacted
@@ -80,17 +94,26 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
     source = local_file(source)
     if is_url(source):
         return _checked(_at_url(str(source)), redacted(str(source)))
+    if (several := expanded(os.fspath(source))) is not None:
+        return _checked(_scan_archives(several[0].parent, [Shard(path, path.name) for path in several], source), source)
     path = on_disk(Path(source))
     if is_url(str(path)):
         raise SourceError(f"'{path}' was a URL, of which pathlib has taken a slash; give it as text.")
     if not path.exists():
         raise SourceError(f"There is no file or folder '{path}'; check the path.{near_file(path)}")
     if path.is_dir():
-        found = _scan_folder(path, FolderWalk(path, None if output is None else os.path.realpath(output)))
+        found = _scan_local(path, FolderWalk(path, None if output is None else os.path.realpath(output)))
     elif path.suffix.lower() in _LISTS:
         found = _scan_list(path.parent, *read_list(path))
+    elif path.suffix.lower() == ".parquet" and (rows := listed_rows(path)) is not None:
+        found = _scan_list(path.parent, *read_rows(path, rows))
+    elif is_archive(path):
+        found = _scan_archives(path.parent, [Shard(path, path.name)], path)
     else:
-        raise SourceError(f"'{path}' is neither a folder nor a CSV file; give the folder that holds the images.")
+        raise SourceError(
+            f"'{path}' is neither a folder nor a CSV file nor an archive (.tar, .zip, .parquet); "
+            "give the folder that holds the images."
+        )
     return _checked(found, path)
 
 
@@ -98,7 +121,7 @@ def _at_url(url: str) -> Scan:
     if url_suffix(url) in _LISTS:
         return _scan_list(UrlPath(redacted(url_parent(url))), *read_list(UrlPath(redacted(url)), url))
     walk = UrlWalk(url)
-    return _scan_folder(walk.root, walk, walk.objects.__getitem__)
+    return _make_scan(walk.root, *_understood(walk.root, walk), walk.objects.__getitem__)
 
 
 def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding]) -> Scan:
@@ -108,7 +131,28 @@ def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Fi
     return _make_scan(root, "csv", lines, [], findings, lambda path: objects.get(path) or image_at(root, path))
 
 
-def _checked(found: Scan, path: Path | str) -> Scan:
+def _scan_local(root: Path, walk: FolderWalk) -> Scan:
+    if (shards := shards_of(root, walk.files)) is None:
+        return _make_scan(root, *_understood(root, walk), root.__truediv__)
+    used = {shard.name for shard in shards}
+    beside = [(path, "beside the archives") for path in walk.files if path not in used and path not in NAMES_OF_CLASSES]
+    return _scan_archives(root, shards, root, (*walk.left_out, *beside))
+
+
+def _scan_archives(
+    root: Path, shards: Sequence[Shard], place: str | os.PathLike[str], beside: Iterable[tuple[str, str]] = ()
+) -> Scan:
+    """Understand archives by the labels in them, or by the folders in all of them together."""
+    held = read_shards(root, shards)
+    kind = cast("Kind", shards[0].path.suffix[1:].lower())
+    findings, left_out = list(held.findings), [*beside, *held.left_out]
+    if (entries := held.labelled) is None:
+        _, inside, more, found = _understood(Path(place), held)
+        entries, findings, left_out = list(entries_of(held, inside)), [*findings, *found], [*left_out, *more]
+    return _make_scan(root, kind, entries, left_out, findings, held.handles.__getitem__)
+
+
+def _checked(found: Scan, path: str | os.PathLike[str]) -> Scan:
     """Return what was found, unless nothing was."""
     if found.records:
         return found
@@ -119,7 +163,10 @@ def _checked(found: Scan, path: Path | str) -> Scan:
     raise SourceError(f"There are no images in '{path}'; expected one folder per class with image files inside.")
 
 
-def _scan_folder(root: Place, walk: FolderWalk | UrlWalk, file_of: _FileOf | None = None) -> Scan:
+def _understood(
+    root: Place, walk: FolderWalk | UrlWalk | Members
+) -> tuple[Kind, list[LabelledPath], list[tuple[str, str]], list[Finding]]:
+    """Return how the folders of a source are understood, its images, what is left out and why, and what is odd about it."""
     files: dict[str, list[str]] = {}
     loose: list[str] = []
     left_out = list(walk.left_out)
@@ -132,7 +179,7 @@ def _scan_folder(root: Place, walk: FolderWalk | UrlWalk, file_of: _FileOf | Non
             loose.append(path)
     if not files:
         findings = list(_lost_folders(root, walk, (), left_out, 1))
-        return _make_scan(root, "flat folder", [LabelledPath(path, "") for path in loose], left_out, findings, file_of)
+        return "flat folder", [LabelledPath(path, "") for path in loose], left_out, findings
     kind, entries, problem = layout_of(root, files, any(map(has_image_suffix, loose)))
     deep = 2 if kind == "split folders" else 1
     used = {entry.path for entry in entries}
@@ -141,7 +188,7 @@ def _scan_folder(root: Place, walk: FolderWalk | UrlWalk, file_of: _FileOf | Non
     findings += _hidden_folders(root, walk, deep) if isinstance(root, Path) else ()
     left_out += [(path, "outside the class folders") for path in loose]
     left_out += [(path, "beside the splits of its class") for paths in files.values() for path in paths if path not in used]
-    return _make_scan(root, kind, entries, left_out, findings, file_of)
+    return kind, entries, left_out, findings
 
 
 def _why_no_text(path: str) -> str:
@@ -152,7 +199,7 @@ def _why_no_text(path: str) -> str:
 
 
 def _lost_folders(
-    root: Place, walk: FolderWalk | UrlWalk, used: Iterable[str], left_out: list[tuple[str, str]], deep: int
+    root: Place, walk: FolderWalk | UrlWalk | Members, used: Iterable[str], left_out: list[tuple[str, str]], deep: int
 ) -> Iterator[Finding]:
     """Yield the class folders, ``deep`` folders deep, and splits, that give no image: refused where they are not empty.
 
@@ -185,7 +232,7 @@ def _tops(path: str) -> tuple[str, str]:
     return parts[0], "/".join(parts[:2])
 
 
-def _hidden_folders(root: Path, walk: FolderWalk | UrlWalk, deep: int) -> Iterator[Finding]:
+def _hidden_folders(root: Path, walk: FolderWalk | UrlWalk | Members, deep: int) -> Iterator[Finding]:
     """Yield a note of hidden folders that stand where class folders do, and hold pictures."""
     found = []
     for folder in sorted(path for path in walk.hidden if path.count("/") < deep):
@@ -204,10 +251,9 @@ def _make_scan(
     entries: Sequence[LabelledPath],
     left_out: Iterable[tuple[str, str]],
     findings: Sequence[Finding],
-    file_of: _FileOf | None = None,
+    file_of: _FileOf,
 ) -> Scan:
-    """Sort images and the names of their classes, and look at these names; ``file_of`` a path, None = it is below ``root``."""
-    file_of = file_of or (lambda path: image_at(root, path))
+    """Sort images and the names of their classes, and look at these names; ``file_of`` a path tells where it lies."""
     spelt = sorted({entry.label for entry in entries if entry.label})
     class_names = tuple(sorted({composed(name) for name in spelt}))
     index = {"": UNLABELLED} | {name: class_names.index(composed(name)) for name in spelt}
@@ -228,7 +274,8 @@ def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
     if is_url(place := os.fspath(local_file(source))):
         return object_at(url_below(url_parent(place) if url_suffix(place) in _LISTS else place, path))
     root = Path(place)
-    return on_disk((root.parent if root.is_file() else root) / path)
+    file = on_disk((root.parent if root.is_file() else root) / path)
+    return (member_at(str(file)) if MARK in path else None) or file
 
 
 def _findings_of_names(spelt: Sequence[str], class_names: Sequence[str]) -> Iterator[Finding]:

@@ -143,7 +143,8 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 def test_neither_folder_nor_csv(tmp_path: Path) -> None:
     put(tmp_path, "cat.png")
-    with pytest.raises(SourceError, match=r"cat\.png' is neither a folder nor a CSV file; give the folder that holds the images"):
+    text = r"cat\.png' is neither a folder nor a CSV file nor an archive \(\.tar, \.zip, \.parquet\); give the folder that holds"
+    with pytest.raises(SourceError, match=text):
         scan(tmp_path / "cat.png")
 
 

@@ -1,0 +1,104 @@
+"""What an archive or a table of images holds: its members by name, and how one of them is read again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import stat
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ffe.base.file_access import unopened
+from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now, stamp_to_keep
+from ffe.errors import DecodeError, SourceError
+from ffe.images.decode import too_many_bytes
+from ffe.images.folder_walk import is_passed_over
+from ffe.images.image_handle import ImageHandle
+from ffe.images.records import Finding, Split
+
+MARK = "#"  # between the name of an archive and that of a member
+
+
+@dataclass(frozen=True)
+class Member(ImageHandle):
+    """An image in an archive; one that was changed since it was listed is not read."""
+
+    archive: str  # where it lies
+    version: Stamp  # of the archive, as it was listed
+    size: int  # bytes; 0 = not known
+
+    def read(self, max_bytes: int) -> bytes:
+        """Return the content; see ``ImageHandle``."""
+        if self.size > max_bytes:
+            raise DecodeError("too-large", too_many_bytes(max_bytes))
+        try:
+            if stamp_now(self.archive) != self.version:
+                raise DecodeError("unreadable", "its archive is gone, or was changed since it was listed; run this again")
+            return self.content(max_bytes)
+        except OSError as error:
+            raise DecodeError("unreadable", error.strerror or str(error)) from error
+        except MemoryError as error:
+            raise DecodeError("too-large", "not enough memory to read it") from error
+
+    @abstractmethod
+    def content(self, max_bytes: int) -> bytes:
+        """Read it, from an archive that is as it was; ``max_bytes`` as of ``read``."""
+
+    def listed_in(self, folder: str) -> str:
+        """Return the name relative to a folder, a real path."""
+        place, name = os.path.split(self.archive)
+        return os.path.relpath(os.path.join(os.path.realpath(place), name), folder) + self.name[len(self.archive) :]
+
+
+@dataclass
+class Archive:
+    """What was found in an archive."""
+
+    path: Path
+    version: Stamp = field(init=False)  # before it was listed
+    members: dict[str, Member] = field(default_factory=dict)  # by name, in their order
+    folders: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # (name, reason)
+    findings: list[Finding] = field(default_factory=list)
+    # label of each picture, a number where it may be an index into names of classes; empty = none, None = folders give them
+    labels: dict[str, str | int] | None = None
+    splits: dict[str, Split] = field(default_factory=dict)  # that a member itself names
+    groups: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.version = stamp_now(self.path)
+        self._keep = stamp_to_keep(self.path) != NO_STAMP
+
+    def place_of(self, name: str, size: int) -> tuple[str, Stamp, str, Stamp, int]:
+        """Return the first fields of a ``Member``: of bytes, or of none where they are not known (0)."""
+        stamp = (size, self.version[1]) if self._keep else NO_STAMP
+        return f"{self.path}{MARK}{name}", stamp, str(self.path), self.version, size
+
+    def add(self, name: str, member: Member) -> None:
+        """Take in a member; of two of one name it cannot be told which is meant."""
+        if name in self.members:
+            text = f"'{self.path}' holds two members named '{name}'; make it again with one of them."
+            self.findings.append(Finding("refused", text))
+        self.members[name] = member
+
+    def take_name(self, name: str) -> str | None:
+        """Return the name of a member in plain form; None = it is passed over, or left out, as it may lie anywhere."""
+        if name.startswith("/") or ".." in name.split("/"):
+            self.left_out.append((name, "its name leads out of the archive"))
+            return None
+        plain = posixpath.normpath(name)
+        return None if any(map(is_passed_over, plain.split("/"))) else plain
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say of an archive that it cannot be opened."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise SourceError(f"'{path}' is a pipe, a device or a socket, not a file; save the archive as a file.")
+        yield
+    except OSError as error:
+        raise SourceError(unopened(path, error)) from error

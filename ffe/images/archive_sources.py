@@ -1,0 +1,206 @@
+"""Archives and tables of images as sources: one, a folder of them, or a pattern such as ``shard-{000..009}.tar``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from ffe.base.file_stat import Stamp, stamp_now
+from ffe.base.text import composed, counted, few, quoted
+from ffe.errors import SourceError
+from ffe.images.archive import MARK, Archive
+from ffe.images.folder_layout import common_folder, has_image_suffix
+from ffe.images.image_handle import ImageHandle
+from ffe.images.parquet_archive import read_parquet
+from ffe.images.records import SPLIT_NAMES, Finding, LabelledPath, Split
+from ffe.images.tar_archive import read_tar
+from ffe.images.zip_archive import read_zip
+
+KINDS: dict[str, Callable[[Path], Archive]] = {".tar": read_tar, ".zip": read_zip, ".parquet": read_parquet}
+NAMES_OF_CLASSES = ("classes.txt", "classnames.txt")  # beside archives whose labels are numbers
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_SHARDS = 100_000
+_PREFIX = re.compile(r"[a-z]+")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An archive, its name within the source, and the split that this names."""
+
+    path: Path
+    name: str
+    split: Split = ""
+
+
+@dataclass
+class Members:
+    """What lies in archives, as a walk through a folder would tell it; and, where they say so, what each image is."""
+
+    above: str = ""  # the folder in the archives that holds all others, with its slash
+    files: list[str] = field(default_factory=list)  # names in the archives, below ``above``, each once
+    folders: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    handles: dict[str, ImageHandle] = field(default_factory=dict)  # by path: ``shard.tar#cat/1.jpg``
+    shards: dict[str, list[Shard]] = field(default_factory=dict)  # that have a member of a name
+    labelled: list[LabelledPath] | None = None  # None = folders in the archives are the classes
+
+
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is named like an archive that is a source."""
+    return os.path.splitext(path)[1].lower() in KINDS
+
+
+def expanded(source: str) -> list[Path] | None:
+    """Return the archives that a pattern names; None = it is no pattern. One that is not there is a SourceError."""
+    if (found := _RANGE.search(source)) is None or os.path.lexists(source) or not is_archive(source):
+        return None
+    first, last = found.groups()
+    if _RANGE.search(source, found.end()) or not 0 <= int(last) - int(first) < _MOST_SHARDS:
+        raise SourceError(f"'{source}' is no pattern of shards; write one as shard-{{000..009}}.tar, the smaller number first.")
+    names = [f"{source[: found.start()]}{n:0{len(first)}}{source[found.end() :]}" for n in range(int(first), int(last) + 1)]
+    if gone := [name for name in names if not os.path.isfile(name)]:
+        are = "is" if len(gone) == 1 else "are"
+        raise SourceError(f"Of '{source}', {few(quoted(gone))} {are} not there; fetch what lacks, or change the pattern.")
+    return [Path(name) for name in names]
+
+
+def shards_of(root: Path, names: Sequence[str]) -> list[Shard] | None:
+    """Return the archives that are all that a folder has of images, by the relative names of its files; None = it is another.
+
+    They lie in the folder itself, or in folders named after splits.
+    """
+    archives = [name for name in names if is_archive(name)]
+    if not archives or any(map(has_image_suffix, names)):
+        return None
+    found = []
+    for name in sorted(archives):
+        folder, _, base = name.rpartition("/")
+        if folder and folder.lower() not in SPLIT_NAMES:
+            return None
+        word = _PREFIX.match(base.lower())
+        prefix = "" if word is None or base[word.end() : word.end() + 1] not in {"-", "_", "."} else word.group()
+        found.append(Shard(root / name, name, SPLIT_NAMES.get(folder.lower() or prefix, "")))
+    return found
+
+
+def read_shards(root: Path, shards: Sequence[Shard]) -> Members:
+    """List archives; a SourceError says of one that it cannot be."""
+    found, names = Members(), _names_of_classes(root)
+    seen: dict[str, None] = {}
+    unlabelled, numbers, said = 0, set[int](), False
+    lists: list[tuple[Shard, Archive]] = []
+    for shard in shards:
+        archive = read_archive(shard.path)
+        lists.append((shard, archive))
+        said |= archive.labels is not None or bool(archive.splits or archive.groups)
+        found.findings += archive.findings
+        found.left_out += [(f"{shard.name}{MARK}{name}", why) for name, why in archive.left_out]
+        found.folders += archive.folders
+        for name, member in archive.members.items():
+            seen[name] = None
+            found.handles[f"{shard.name}{MARK}{name}"] = member
+            found.shards.setdefault(name, []).append(shard)
+    if not said:
+        folder, _ = common_folder([name.split("/") for name in seen])
+        found.above = folder and f"{folder}/"
+        found.files = [name.removeprefix(found.above) for name in seen if name.startswith(found.above)]
+        found.folders = [name.removeprefix(found.above) for name in found.folders if name.startswith(found.above)]
+        for name in (name for name in seen if not name.startswith(found.above)):
+            found.left_out += [(f"{shard.name}{MARK}{name}", "outside the class folders") for shard in found.shards[name]]
+        return found
+    found.labelled = []
+    for shard, archive in lists:
+        for name in archive.members:
+            label = (archive.labels or {}).get(name, "")
+            if isinstance(label, int):
+                numbers.add(label)
+                label = str(label) if names is None else names[label] if label < len(names) else ""
+            unlabelled += not label
+            split, group = archive.splits.get(name, shard.split), archive.groups.get(name, "")
+            found.labelled.append(LabelledPath(f"{shard.name}{MARK}{name}", label, split, group))
+    if names is not None and numbers and max(numbers) >= len(names):
+        have = f"'{root}' names {counted(len(names), 'class', 'classes')}, and the labels go up to {max(numbers)}"
+        found.findings.append(Finding("refused", f"{have}; mend {' or '.join(NAMES_OF_CLASSES)}, or the labels."))
+    elif 0 < unlabelled < len(found.labelled):
+        has = "has no label" if unlabelled == 1 else "have no label"
+        found.findings.append(Finding("warning", f"{counted(unlabelled, 'image')} of '{root}' {has}, where others have one."))
+    return found
+
+
+def _names_of_classes(root: Path) -> list[str] | None:
+    """Return the names that stand beside archives, one a line, for labels that are numbers."""
+    for place in (root / name for name in NAMES_OF_CLASSES):
+        try:
+            lines = place.read_text("utf-8-sig").splitlines()
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise SourceError(f"'{place}' names the classes, one a line, but cannot be read as UTF-8 text; mend it.") from error
+        names = [composed(line.strip()) for line in lines]
+        while names and not names[-1]:
+            names.pop()
+        if "" in names or len(set(names)) < len(names):
+            raise SourceError(f"'{place}' names the classes, but a line is empty, or a name is there twice; mend it.")
+        return names
+    return None
+
+
+def read_archive(path: Path) -> Archive:
+    """List an archive; a SourceError says why it cannot be."""
+    return KINDS[path.suffix.lower()](path)
+
+
+@lru_cache(maxsize=4)
+def _kept(path: Path, version: Stamp) -> Archive:
+    """List an archive of which single images are asked for, one after the other."""
+    return read_archive(path)
+
+
+def split_name(path: str) -> tuple[Path, str] | None:
+    """Return the archive that a path leads through, and the name in it; None = it leads through none."""
+    at = path.find(MARK)
+    while at >= 0:
+        if is_archive(path[:at]) and os.path.isfile(path[:at]):
+            return Path(path[:at]), path[at + 1 :]
+        at = path.find(MARK, at + 1)
+    return None
+
+
+def member_at(path: str) -> ImageHandle | None:
+    """Return the image that ``shard.tar#cat/1.jpg`` names; None = it names none, or its archive cannot be listed."""
+    if (found := split_name(path)) is None or os.path.lexists(path):
+        return None
+    archive, name = found
+    try:
+        listed = _kept(archive, stamp_now(archive))
+    except SourceError:
+        return None
+    member = listed.members.get(name) or _row(listed, name)
+    return None if member is None else replace(member, name=path)
+
+
+def _row(listed: Archive, name: str) -> ImageHandle | None:
+    """Return the row of a table by its number, with or without zeros in front."""
+    return listed.members.get(f"{int(name):0{len(next(iter(listed.members), ''))}}") if name.isdecimal() else None
+
+
+def images_of(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the paths of all images of an archive; and (path, reason) of what else is in it."""
+    listed = _kept(path, stamp_now(path))
+    if refused := [finding.text for finding in listed.findings if finding.level == "refused"]:
+        raise SourceError(refused[0])
+    return [f"{path}{MARK}{name}" for name in listed.members], [(f"{path}{MARK}{name}", why) for name, why in listed.left_out]
+
+
+def entries_of(found: Members, entries: Sequence[LabelledPath]) -> Iterator[LabelledPath]:
+    """Yield the images of all archives, by what the folders in them say of their names."""
+    for entry in entries:
+        for shard in found.shards[f"{found.above}{entry.path}"]:
+            yield entry._replace(path=f"{shard.name}{MARK}{found.above}{entry.path}", split=entry.split or shard.split)

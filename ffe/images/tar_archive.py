@@ -1,0 +1,171 @@
+"""Tar archives: class folders, or WebDataset shards, in which each picture has a label beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ffe.base.text import composed
+from ffe.errors import DecodeError, SourceError
+from ffe.images.archive import Archive, Member, reading
+from ffe.images.folder_layout import has_image_suffix
+from ffe.images.records import Finding
+
+_BLOCK = 512
+_REST_BYTES = 1 << 20  # behind the end mark, as far as is looked
+_LABEL_BYTES = 1 << 20
+_LABEL_SUFFIXES = (".cls", ".json")
+_JSON_LABELS = ("label", "cls")
+_COMPRESSED = (
+    (b"\x1f\x8b", "gunzip -k"),
+    (b"BZh", "bunzip2 -k"),
+    (b"\xfd7zXZ\0", "unxz -k"),
+    (b"\x28\xb5\x2f\xfd", "unzstd"),
+)
+_KINDS = {tarfile.LNKTYPE: "a link, which is not followed", tarfile.SYMTYPE: "a link, which is not followed"}
+_PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+
+
+@dataclass(frozen=True)
+class TarMember(Member):
+    """A picture in a tar: its bytes from ``offset`` on."""
+
+    offset: int
+
+    def content(self, max_bytes: int) -> bytes:
+        """Read it."""
+        with open(self.archive, "rb", buffering=0) as file:
+            file.seek(self.offset)
+            data = file.read(self.size)
+        if len(data) < self.size:
+            raise DecodeError("truncated", "its archive is cut off")
+        return data
+
+    def reading_order(self) -> tuple[str, int]:
+        """Return where it lies."""
+        return self.archive, self.offset
+
+
+def read_tar(path: Path) -> Archive:
+    """List a tar without unpacking anything; a SourceError says why it cannot be."""
+    found = Archive(path)
+    labels: dict[str, dict[str, str | int]] = {suffix: {} for suffix in _LABEL_SUFFIXES}  # by key
+    beside: list[str] = []  # names of files with a label, or none
+    with reading(path), path.open("rb") as file:
+        head = file.read(8)
+        if (tool := next((tool for magic, tool in _COMPRESSED if head.startswith(magic)), None)) is not None:
+            raise SourceError(
+                f"'{path}' is compressed as a whole, so no picture in it can be read alone; decompress it with "
+                f"'{tool} {path}', and give the tar."
+            )
+        file.seek(0)
+        end = _members(found, file, labels, beside)
+        _check_end(found, file, end)
+    keys = {_key(name) for name in found.members}
+    if labels[".cls"] or labels[".json"]:
+        _take_labels(found, labels[".json"] | labels[".cls"], keys)
+    for name in beside:
+        if name.rpartition(".")[0] not in keys:
+            found.left_out.append((name, "a label without a picture"))
+    return found
+
+
+def _members(found: Archive, file: BinaryIO, labels: dict[str, dict[str, str | int]], beside: list[str]) -> int:
+    """Take in all members, and return where the last one ends."""
+    end = 0
+    try:
+        tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (it holds nothing but the file)
+        while (one := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined] # it would keep them all
+            if one.offset_data + one.size > found.version[0] and one.type in _PLAIN:
+                raise tarfile.ReadError("cut off")
+            end = one.offset_data + (-(-one.size // _BLOCK) * _BLOCK if one.type in _PLAIN else 0)
+            _take(found, file, one, labels, beside)
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+        if not end:
+            raise SourceError(f"'{found.path}' is no tar archive, or its beginning is damaged; fetch it again.") from error
+    return end
+
+
+def _take(
+    found: Archive, file: BinaryIO, one: tarfile.TarInfo, labels: dict[str, dict[str, str | int]], beside: list[str]
+) -> None:
+    name = found.take_name(one.name)
+    if name is None:
+        return
+    if one.isdir():
+        found.folders.append(name)
+    elif one.type not in _PLAIN or one.issparse():
+        sparse = "a sparse file, which is not read" if one.issparse() else "a device or a pipe, not a file"
+        found.left_out.append((name, _KINDS.get(one.type, sparse)))
+    elif (suffix := os.path.splitext(name)[1].lower()) in _LABEL_SUFFIXES:
+        beside.append(name)
+        try:
+            label = _label(os.pread(file.fileno(), one.size, one.offset_data) if one.size <= _LABEL_BYTES else b"\xff", suffix)
+        except ValueError:
+            text = f"The label in '{name}' of '{found.path}' is neither text nor a whole number; mend it."
+            found.findings.append(Finding("refused", text))
+        else:
+            if label is not None:
+                labels[suffix][name[: -len(suffix)]] = label
+    else:
+        found.add(name, TarMember(*found.place_of(name, one.size), one.offset_data))
+
+
+def _label(data: bytes, suffix: str) -> str | int | None:
+    """Return the label that a file beside a picture gives; None = none. A ValueError says that it is no label."""
+    text = data.decode().strip()
+    if suffix == ".cls":
+        return int(text) if text.isdecimal() else composed(text) or None
+    content = json.loads(text)
+    label = next((content[name] for name in _JSON_LABELS if name in content), None) if isinstance(content, dict) else content
+    if label is None or (isinstance(label, int) and not isinstance(label, bool) and label >= 0):
+        return label
+    if isinstance(label, str):
+        return composed(label.strip()) or None
+    raise ValueError("no label")
+
+
+def _key(name: str) -> str:
+    """Return the name of a picture without its ending alone: ``cat.104.jpg`` is ``cat.104``, unlike elsewhere."""
+    return os.path.splitext(name)[0] if has_image_suffix(name) else name
+
+
+def _take_labels(found: Archive, labels: dict[str, str | int], keys: set[str]) -> None:
+    """Give the pictures their labels; what belongs to a sample and is not its picture is left out."""
+    found.labels = {}
+    for name in list(found.members):
+        key = _key(name)
+        if has_image_suffix(name) and (key in labels or not _sample(key, labels)):
+            found.labels[name] = labels.get(key, "")
+        else:
+            del found.members[name]
+            why = "a further part of a sample" if has_image_suffix(name) or _sample(name, labels) else "named like no picture"
+            found.left_out.append((name, why))
+
+
+def _sample(name: str, labels: dict[str, str | int]) -> bool:
+    """Return whether a name begins with the key of a sample that has a label, and a dot."""
+    folder, _, base = name.rpartition("/")
+    parts = base.split(".")
+    keys = (".".join(parts[:i]) for i in range(1, len(parts)))
+    return any((f"{folder}/{key}" if folder else key) in labels for key in keys)
+
+
+def _check_end(found: Archive, file: BinaryIO, end: int) -> None:
+    """Note that a tar breaks off, or goes on behind its end: it can be read to that place alone."""
+    file.seek(end)
+    mark, rest = file.read(_BLOCK), file.read(_REST_BYTES)
+    if len(mark) == _BLOCK and not any(mark) and not any(rest):
+        return
+    last = next(reversed(found.members), "")
+    where = f"behind '{last}'" if last else "before its first picture"
+    if len(mark) < _BLOCK or any(mark):
+        text = f"'{found.path}' is cut off or damaged {where}; fetch it again."
+    else:
+        text = f"'{found.path}' holds more behind its end, {where}: it was joined from several; give these one by one."
+    found.findings.append(Finding("refused", text))

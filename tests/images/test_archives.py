@@ -1,0 +1,331 @@
+"""The same images through any source give the same rows, names and stamps apart; and archives that are no good."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ffe.base.digests import bytes_digest
+from ffe.cli import cli
+from ffe.commands.verify import verify
+from ffe.errors import DecodeError, SourceError
+from ffe.extraction.run import extract
+from ffe.images.archive import Member
+from ffe.images.decode import read_image
+from ffe.images.image_handle import ImageHandle, content_digest
+from ffe.images.sources import UNLABELLED, list_images, scan
+from ffe.store.reader import FeatureStore
+from tests.images.archives import class_files, put_list, put_parquet, put_tar, put_zip
+
+pytest.importorskip("pyarrow")
+
+KINDS = ("folder", "csv", "tar", "deep tar", "shards", "zip", "stored zip", "parquet", "members", "rows")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled() -> Iterator[None]:
+    """Take stamps of files that were written just now."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ffe.base.file_stat.RACY_NS", 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def sources(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """One set of images, as every kind of source."""
+    root = tmp_path_factory.mktemp("sources")
+    files = class_files(pictures)
+    inside = {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
+    contents = list(inside.values())
+    classes = [file.parent.name for file in files]
+    tar = put_tar(root / "plain.tar", inside)
+    for number, part in enumerate((files[::2], files[1::2])):  # keys repeat in the shards, and hold dots
+        members = []
+        for key, file in enumerate(part):
+            beside = (
+                (".cls", file.parent.name.encode()) if key % 2 else (".json", json.dumps({"label": file.parent.name}).encode())
+            )
+            members += [(f"img.{key}{file.suffix}", file.read_bytes()), (f"img.{key}{beside[0]}", beside[1])]
+        put_tar(root / f"shard-00{number}.tar", members)
+    table = put_parquet(root / "table.parquet", contents, ("cat", "dog"), label=[int(name == "dog") for name in classes])
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"path": [str(file) for file in files], "label": classes}), root / "rows.parquet")
+    return {
+        "folder": str(pictures),
+        "csv": str(put_list(root / "list.csv", zip(map(str, files), classes, strict=True))),
+        "tar": str(tar),
+        "deep tar": str(put_tar(root / "deep.tar", {f"./photos/{name}": data for name, data in inside.items()})),
+        "shards": str(root / "shard-{000..001}.tar"),
+        "zip": str(put_zip(root / "plain.zip", inside)),
+        "stored zip": str(put_zip(root / "stored.zip", inside, zipfile.ZIP_STORED)),
+        "parquet": str(table),
+        "members": str(put_list(root / "members.csv", ((f"plain.tar#{name}", name.split("/")[0]) for name in inside))),
+        "rows": str(root / "rows.parquet"),
+    }
+
+
+@pytest.fixture(scope="module")
+def features(sources: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The feature file of each."""
+    root = tmp_path_factory.mktemp("features")
+    return {kind: extract(sources[kind], root / f"{kind.replace(' ', '-')}.h5", backbone="fake").output for kind in KINDS}
+
+
+def rows_of(path: Path) -> dict[str, tuple[str, bytes, int]]:
+    """Return digest -> (class, features, perceptual hash)."""
+    with FeatureStore(path) as store:
+        features = store.features(np.arange(len(store)))
+        return {
+            store.sha256[i]: (store.class_names[store.labels[i]], features[i].tobytes(), int(store.phash[i]))
+            for i in range(len(store))
+        }
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_any_source_gives_the_rows_of_the_folder(kind: str, sources: dict[str, str], features: dict[str, Path]) -> None:
+    rows = rows_of(features[kind])
+    assert len(rows) == 40
+    assert rows == rows_of(features["folder"])
+    again = extract(sources[kind], features[kind], backbone="fake")
+    assert (again.rows, again.read, again.computed, again.skipped) == (40, 0, 0, 0)
+    assert verify(features[kind], recompute=5).ok
+
+
+@pytest.mark.parametrize("kind", ["tar", "shards", "zip", "parquet"])
+def test_each_image_has_a_name_that_finds_it_again(kind: str, sources: dict[str, str]) -> None:
+    found = scan(sources[kind])
+    assert (found.root, found.kind, found.class_names) == (
+        Path(sources["csv"]).parent,
+        kind if kind != "shards" else "tar",
+        ("cat", "dog"),
+    )
+    assert len({record.path for record in found.records}) == len(found.records) == 40
+    for record in found.records[::13]:
+        handle = record.file
+        assert isinstance(handle, Member)
+        assert str(handle) == f"{found.root}{os.sep}{record.path}"
+        data = read_image(handle)
+        assert pickle.loads(pickle.dumps(handle)).read(1 << 20) == data  # noqa: S301 (of our own making)
+        with pytest.raises(DecodeError, match=r"more than 10 bytes \(--max-bytes\)"):
+            handle.read(10)
+
+
+def test_shards_are_named_and_keys_cut_at_the_last_dot(sources: dict[str, str]) -> None:
+    names = [record.path for record in scan(sources["shards"]).records]
+    assert names[0] == "shard-000.tar#img.0.png"
+    assert {"shard-000.tar#img.1.png", "shard-001.tar#img.1.png", "shard-001.tar#img.10.png"} <= set(names)
+
+
+def test_members_are_predicted_and_whole_archives_too(sources: dict[str, str], fake_bundle: Path) -> None:
+    def answers(*images: str) -> list[dict[str, object]]:
+        done = CliRunner().invoke(cli, ["predict", str(fake_bundle), *images, "--json"])
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    whole = answers(sources["tar"])
+    assert len(whole) == 40
+    one, row, gone = answers(str(whole[3]["path"]), f"{sources['parquet']}#3", f"{sources['tar']}#cat/none.png")
+    assert one["path"] == whole[3]["path"]
+    for same in (one, row):
+        assert same["probabilities"] == pytest.approx(whole[3]["probabilities"])
+    assert gone["error"] == f"no such image in '{sources['tar']}'"
+
+
+def test_an_archive_that_changed_is_read_again_and_what_it_lacks_is_said(tmp_path: Path, sources: dict[str, str]) -> None:
+    members = {record.path.partition("#")[2]: read_image(record.file) for record in scan(sources["tar"]).records}
+    archive, output = put_tar(tmp_path / "a.tar", members), tmp_path / "a.h5"
+    extract(archive, output, backbone="fake")
+    old = scan(archive).records[0].file
+    listed = put_list(tmp_path / "list.csv", ((f"a.tar#{name}", name.split("/")[0]) for name in members))
+    gone = next(iter(members))
+    put_tar(archive, {name: data for name, data in members.items() if name != gone})
+    with pytest.raises(DecodeError, match="its archive is gone, or was changed since it was listed; run this again"):
+        read_image(old)
+    again = extract(archive, output, backbone="fake")
+    assert (again.rows, again.read, again.computed, again.changes.removed) == (39, 39, 0, 1)
+    by_list = extract(listed, output, backbone="fake")
+    assert (by_list.rows, by_list.skipped_files, by_list.skipped_reasons) == (39, (f"a.tar#{gone}",), {"missing": 1})
+
+
+def test_a_folder_of_shards_has_splits_by_name(tmp_path: Path, pictures: Path) -> None:
+    images = [file.read_bytes() for file in class_files(pictures)[:4]]
+    for name in ("train-00000-of-00001", "test-00000-of-00001"):
+        put_parquet(tmp_path / f"{name}.parquet", images, ("cat", "dog"), label=[0, 1, 0, -1])
+    (tmp_path / "README.md").write_text("of this data set")
+    found = scan(tmp_path)
+    assert [(r.path.split("#")[1], r.label, r.split) for r in found.records if r.path.startswith("test")] == [
+        ("0", 0, "test"),
+        ("1", 1, "test"),
+        ("2", 0, "test"),
+        ("3", UNLABELLED, "test"),
+    ]
+    assert {r.split for r in found.records} == {"train", "test"}
+    assert found.left_out == (("README.md", "beside the archives"),)
+    assert [f.text for f in found.findings] == [f"2 images of '{tmp_path}' have no label, where others have one."]
+
+
+def test_tables_bring_splits_and_groups(tmp_path: Path) -> None:
+    path = put_parquet(tmp_path / "a.parquet", [b"1", b"2"], label=["cat", "dog"], split=["Train", None], group=["x", None])
+    assert [(r.label, r.split, r.group) for r in scan(path).records] == [(0, "train", "x"), (1, "", "")]
+    put_parquet(path, [b"1"], label=["cat"], split=["later"])
+    with pytest.raises(SourceError, match=r"a\.parquet' has the split 'later'; use train, valid or test, or leave it empty\."):
+        scan(path)
+
+
+def test_numbers_are_named_by_a_list_beside_the_shards(tmp_path: Path) -> None:
+    put_tar(tmp_path / "a.tar", {"1.jpg": b"a", "1.cls": b"1\n", "2.jpg": b"b", "2.cls": b"0"})
+    assert [r.label for r in scan(tmp_path).records] == [1, 0]
+    assert scan(tmp_path).class_names == ("0", "1")
+    (tmp_path / "classes.txt").write_text("dog\ncat\n")
+    found = scan(tmp_path)
+    assert [found.class_names[r.label] for r in found.records] == ["cat", "dog"]
+    assert found.left_out == ()
+    (tmp_path / "classes.txt").write_text("dog\n")
+    with pytest.raises(SourceError, match=r"names 1 class, and the labels go up to 1; mend classes\.txt or classnames\.txt, or"):
+        scan(tmp_path)
+    (tmp_path / "classes.txt").write_text("dog\ndog\n")
+    with pytest.raises(
+        SourceError, match=r"classes\.txt' names the classes, but a line is empty, or a name is there twice; mend"
+    ):
+        scan(tmp_path)
+
+
+def test_what_is_no_picture_of_a_sample_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    members = {
+        "a/cat.104.jpg": b"1",
+        "a/cat.104.cls": b"cat",
+        "a/cat.105.JPG": b"2",
+        "a/cat.105.cls": b"cat",
+        "a/cat.105.seg.png": b"mask",
+        "a/dog.1.jpg": b"3",
+        "a/dog.1.json": b'{"label": "dog", "width": 4}',
+        "a/dog.1.txt": b"words",
+        "a/lost.cls": b"dog",
+        "a/bare.jpg": b"4",
+    }
+    found = scan(put_tar(tmp_path / "a.tar", members))
+    assert [(r.path, r.label) for r in found.records] == [
+        ("a.tar#a/bare.jpg", UNLABELLED),
+        ("a.tar#a/cat.104.jpg", 0),
+        ("a.tar#a/cat.105.JPG", 0),
+        ("a.tar#a/dog.1.jpg", 1),
+    ]
+    assert dict(found.left_out) == {
+        "a.tar#a/cat.105.seg.png": "a further part of a sample",
+        "a.tar#a/dog.1.txt": "a further part of a sample",
+        "a.tar#a/lost.cls": "a label without a picture",
+    }
+
+
+def test_nothing_leads_out_of_an_archive_and_links_are_not_followed(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, kind in (("cat/link.png", tarfile.SYMTYPE), ("cat/hard.png", tarfile.LNKTYPE), ("cat/pipe", tarfile.FIFOTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+        for name in ("/etc/a.png", "../b.png", "cat/../../c.png", "./cat/good.png", "dog//fine.png", ".git/x", "cat/Thumbs.db"):
+            tar.addfile(tarfile.TarInfo(name))
+    found = scan(tmp_path / "a.tar")
+    assert [r.path for r in found.records] == ["a.tar#cat/good.png", "a.tar#dog/fine.png"]
+    assert dict(found.left_out) == {
+        "a.tar#cat/link.png": "a link, which is not followed",
+        "a.tar#cat/hard.png": "a link, which is not followed",
+        "a.tar#cat/pipe": "a device or a pipe, not a file",
+        "a.tar#/etc/a.png": "its name leads out of the archive",
+        "a.tar#../b.png": "its name leads out of the archive",
+        "a.tar#cat/../../c.png": "its name leads out of the archive",
+    }
+    assert sorted(os.listdir(tmp_path)) == ["a.tar"]
+
+
+def test_archives_that_are_no_good_are_refused_in_a_sentence(tmp_path: Path, sources: dict[str, str]) -> None:
+    tar, zipped, table = (Path(sources[kind]).read_bytes() for kind in ("tar", "zip", "parquet"))
+
+    def refused(name: str, data: bytes) -> str:
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(SourceError) as caught:
+            scan(tmp_path / name)
+        return str(caught.value).replace(str(tmp_path) + os.sep, "")
+
+    end = len(tar.rstrip(b"\0"))
+    last = list(scan(sources["tar"]).records)[-1].path.partition("#")[2]
+    assert refused("cut.tar", tar[: len(tar) // 2]).startswith("'cut.tar' is cut off or damaged behind 'cat/")
+    assert (
+        refused("open.tar", tar[: end + 512 - end % 512]) == f"'open.tar' is cut off or damaged behind '{last}'; fetch it again."
+    )
+    assert refused("two.tar", tar + tar) == (
+        f"'two.tar' holds more behind its end, behind '{last}': it was joined from several; give these one by one."
+    )
+    assert refused("no.tar", b"words" * 400) == "'no.tar' is no tar archive, or its beginning is damaged; fetch it again."
+    assert refused("packed.tar", b"\x1f\x8b\x08" + tar) == (
+        "'packed.tar' is compressed as a whole, so no picture in it can be read alone; decompress it with "
+        "'gunzip -k packed.tar', and give the tar."
+    )
+    put_tar(tmp_path / "twice.tar", [("cat/a.png", b"1"), ("cat/a.png", b"2"), ("dog/b.png", b"3")])
+    assert refused("twice.tar", (tmp_path / "twice.tar").read_bytes()) == (
+        "'twice.tar' holds two members named 'cat/a.png'; make it again with one of them."
+    )
+    put_tar(tmp_path / "odd.tar", {"1.jpg": b"1", "1.json": b'{"label": [1]}', "2.jpg": b"2", "2.cls": b"cat"})
+    assert refused("odd.tar", (tmp_path / "odd.tar").read_bytes()) == (
+        "The label in '1.json' of 'odd.tar' is neither text nor a whole number; mend it."
+    )
+    assert refused("cut.zip", zipped[: len(zipped) // 2]) == (
+        "'cut.zip' is no zip, or its end, where its directory stands, is damaged or cut off; fetch it again."
+    )
+    locked = bytearray(zipped)
+    locked[zipped.index(b"PK\x01\x02") + 8] |= 1
+    assert refused("locked.zip", bytes(locked)).endswith("; unpack it with its password, and give the folder.")
+    assert refused("cut.parquet", table[: len(table) // 2]) == (
+        "'cut.parquet' is no Parquet file, or its end is damaged or cut off; fetch it again."
+    )
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"words": ["a"], "label": [1]}), tmp_path / "words.parquet")
+    assert refused("words.parquet", (tmp_path / "words.parquet").read_bytes()) == (
+        "'words.parquet' has no column of images (found: words, label); give one with the bytes of each, named 'image', "
+        "or one named 'path' that says where they lie."
+    )
+    with pytest.raises(SourceError, match=r"shard-009\.tar' is not there; fetch what lacks, or change the pattern\."):
+        scan(sources["shards"].replace("000..001", "009..009"))
+    with pytest.raises(
+        SourceError, match=r"is no pattern of shards; write one as shard-\{000\.\.009\}\.tar, the smaller number first"
+    ):
+        scan(sources["shards"].replace("000..001", "001..000"))
+
+
+def test_damage_in_a_member_is_the_matter_of_that_member(tmp_path: Path, pictures: Path) -> None:
+    data = class_files(pictures)[0].read_bytes()
+    path = put_zip(tmp_path / "a.zip", {"cat/a.png": data, "dog/b.png": data})
+    whole = bytearray(path.read_bytes())
+    whole[60] ^= 0xFF
+    path.write_bytes(bytes(whole))
+    first, second = (record.file for record in list_images(path).records)
+    with pytest.raises(DecodeError, match="its content is damaged in the archive"):
+        read_image(first)
+    assert content_digest(second) == bytes_digest(data)
+    table = put_parquet(tmp_path / "a.parquet", [data, None], label=["cat", "dog"])
+    none = list_images(table).records[1].file
+    with pytest.raises(DecodeError, match="its row holds no picture"):
+        read_image(none)
+
+
+def test_a_zip_that_unpacks_to_more_than_it_says_is_bounded(tmp_path: Path) -> None:
+    bomb = bytearray(put_zip(tmp_path / "a.zip", {"cat/a.png": bytes(10 << 20), "dog/b.png": b"1"}).read_bytes())
+    at = bomb.index(b"PK\x01\x02")
+    bomb[at + 24 : at + 28] = (100).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(bytes(bomb))
+    handle = list_images(tmp_path / "a.zip").records[0].file
+    assert isinstance(handle, ImageHandle)
+    with pytest.raises(DecodeError, match="its content is damaged in the archive"):
+        handle.read(1 << 20)
