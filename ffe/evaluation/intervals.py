@@ -13,6 +13,8 @@ Interval = tuple[float, float]
 
 RESAMPLES = 2000
 
+_MOST_DRAWS = 200_000_000  # of rows, where there are many of them: their intervals are narrow, and told by fewer resamples
+_LEAST_RESAMPLES = 400
 _BLOCK_BYTES = 8 << 20
 _Z = 1.959963984540054  # the 97.5 % point of the normal distribution
 _LEVELS = (0.025, 0.975)
@@ -27,8 +29,13 @@ def group_numbers(groups: np.ndarray | None, rows: int) -> np.ndarray:
     return np.unique(groups, return_inverse=True)[1].reshape(-1)
 
 
+def resamples_of(rows: int) -> int:
+    """Return how many resamples are drawn: 2,000, or of more than 100,000 rows fewer, down to 400."""
+    return min(RESAMPLES, max(_LEAST_RESAMPLES, _MOST_DRAWS // rows))
+
+
 def resampled_weights(groups: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield how often each row is drawn, in blocks of 2,000 resamples in all: the bootstrap of Efron 1979.
+    """Yield how often each row is drawn, in blocks of ``resamples_of`` resamples in all: the bootstrap of Efron 1979.
 
     Whole groups (int64 (N,), from ``group_numbers``) are drawn, as many as there
     are, with replacement: rows of one group (photos of one person, frames of one
@@ -41,8 +48,9 @@ def resampled_weights(groups: np.ndarray) -> Iterator[np.ndarray]:
     count = int(groups.max()) + 1
     own = count == len(groups) and bool((groups == np.arange(count)).all())
     block = max(1, _BLOCK_BYTES // (4 * len(groups)))
-    for start in range(0, RESAMPLES, block):
-        size = min(block, RESAMPLES - start)
+    resamples = resamples_of(len(groups))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
         drawn = rng.integers(0, count, (size, count))
         drawn += np.arange(size)[:, None] * count
         weights = np.bincount(drawn.reshape(-1), minlength=size * count).reshape(size, count)

@@ -11,7 +11,6 @@ import numpy as np
 from ffe.errors import DataError
 from ffe.evaluation.auc import WeightedAuc
 from ffe.evaluation.intervals import (
-    RESAMPLES,
     Interval,
     group_numbers,
     percentile_intervals,
@@ -23,6 +22,8 @@ from ffe.evaluation.temperature import LEAST, calibration_error, reliability
 
 SCORES = ("accuracy", "balanced_accuracy", "log_loss", "auc")  # those of ``intervals``
 MOST_CELL_CLASSES = 100  # with more, the intervals of the confusion matrix would be most of a model's record
+
+_BLOCK = 4096  # rows
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def evaluate_probabilities(
     """Score probabilities float64 (N, K), rows summing to 1, by labels int64 (N,) in [0, K), and K names.
 
     Rows that are not independent have the same number in ``groups``, int64 (N,); see ``intervals.resampled_weights``.
-    The intervals of 25,000 rows of 2 classes take about two seconds and 60 MB.
+    The intervals of 25,000 rows of 2 classes take about two seconds and 60 MB. Of more than 100,000 rows fewer resamples are
+    drawn, so that time grows with the rows until there are 400 of them left, and memory does not grow with the classes squared.
     A DataError where there are no rows, a label is no class, or the groups do not fit.
     """
     check_labels(labels, len(class_names))
@@ -84,7 +86,7 @@ def evaluate_probabilities(
     drawn = [counts.weighted(weights) for weights in resampled_weights(numbers)]
     samples = {name: np.concatenate([block[name] for block in drawn]) for name in once}
     confusion = np.zeros(len(class_names) ** 2, np.int64)
-    confusion[counts.seen] = np.rint(once["cells"][0].astype(np.float64) * len(labels))
+    confusion[counts.seen] = counts.sizes
     intervals, by_class = _intervals(counts, once, samples, numbers)
     return Evaluation(
         n=len(labels),
@@ -95,7 +97,7 @@ def evaluate_probabilities(
         class_names=tuple(class_names),
         expected_calibration_error=calibration_error(reliability(probabilities, labels)),
         groups=None if groups is None else int(numbers.max()) + 1,
-        resamples=RESAMPLES,
+        resamples=len(samples["accuracy"]),
         intervals=intervals,
         precision_intervals=tuple(by_class["precision"]),
         recall_intervals=tuple(by_class["recall"]),
@@ -119,15 +121,20 @@ class _Counts:
 
         rows = np.arange(len(labels))
         self.classes, self.labels, self.predicted = classes, labels, probabilities.argmax(axis=1)
-        self.seen, cell = np.unique(labels * classes + self.predicted, return_inverse=True)  # cells that are not empty
+        # cells that are not empty, and the rows of each
+        self.seen, cell, self.sizes = np.unique(labels * classes + self.predicted, return_inverse=True, return_counts=True)
         ones = np.ones(len(labels), np.float32)
         self._cells = csr_matrix((ones, (cell.reshape(-1), rows)), shape=(len(self.seen), len(labels)))
         true, guessed = np.divmod(self.seen, classes)
-        kinds = (range(classes), true), (range(classes), guessed)
-        self._of_true, self._of_guessed = (np.equal.outer(np.asarray(a), b).astype(np.float32).T for a, b in kinds)
-        self._right = self._of_true * (true == guessed)[:, None]
-        clipped = np.clip(probabilities, LEAST, 1.0)
-        self._losses = -np.log(clipped[rows, labels] / clipped.sum(axis=1))
+        cells = np.arange(len(self.seen))  # sums of whole numbers: exact in any order
+
+        def of_class(sides: np.ndarray, counts: np.ndarray) -> Any:
+            return csr_matrix((counts.astype(np.float32), (cells, sides)), shape=(len(cells), classes))
+
+        self._of_true, self._of_guessed = (of_class(sides, np.ones(len(cells))) for sides in (true, guessed))
+        self._right = of_class(true, true == guessed)
+        sums = [np.clip(probabilities[i : i + _BLOCK], LEAST, 1.0).sum(axis=1) for i in range(0, len(rows), _BLOCK)]
+        self._losses = -np.log(np.clip(probabilities[rows, labels], LEAST, 1.0) / np.concatenate(sums))
         self._rankings: list[WeightedAuc] = []
         if classes > 1 and (np.bincount(labels, minlength=classes) > 0).all():
             sides = (1,) if classes == 2 else range(classes)
@@ -147,7 +154,7 @@ class _Counts:
             "auc": np.mean(areas, axis=0) if areas else np.full(weights.shape[1], np.nan),
             "precision": precision,
             "recall": recall,
-            "cells": (cells / total[:, None]).astype(np.float32),
+            **({"cells": (cells / total[:, None]).astype(np.float32)} if self.classes <= MOST_CELL_CLASSES else {}),
         }
 
 

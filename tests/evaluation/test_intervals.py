@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from ffe.evaluation import intervals
-from ffe.evaluation.intervals import group_numbers, percentile_intervals, resampled_weights, wilson
+from ffe.evaluation.intervals import group_numbers, percentile_intervals, resampled_weights, resamples_of, wilson
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (299, 300), (300, 300), (0, 12), (7, 20)])
@@ -44,3 +44,15 @@ def test_percentiles_leave_out_what_is_undefined() -> None:
     low, high = percentile_intervals(samples)
     assert (low[0], high[0]) == pytest.approx((1.05, 2.95))
     assert np.isnan([low[1], high[1]]).all()
+
+
+@pytest.mark.parametrize(("rows", "resamples"), [(1, 2000), (100_000, 2000), (200_000, 1000), (1_000_000, 400), (10**8, 400)])
+def test_of_many_rows_fewer_resamples_are_drawn(rows: int, resamples: int) -> None:
+    assert resamples_of(rows) == resamples
+
+
+def test_a_resample_of_many_rows_is_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(intervals, "_MOST_DRAWS", 1_000_000)
+    blocks = [weights.shape for weights in resampled_weights(np.arange(2000))]
+    assert blocks == [(2000, 1)] * 500

@@ -13,7 +13,7 @@ from sklearn import metrics
 from ffe.errors import DataError
 from ffe.evaluation import intervals
 from ffe.evaluation.intervals import group_numbers, resampled_weights
-from ffe.evaluation.scores import evaluate_probabilities
+from ffe.evaluation.scores import _Counts, evaluate_probabilities
 
 
 def test_two_classes_by_hand() -> None:
@@ -225,3 +225,19 @@ def test_memory_does_not_grow_with_rows_times_resamples(monkeypatch: pytest.Monk
     finally:
         tracemalloc.stop()
     assert peak < 120 << 20  # all weights at once would be several arrays of 40 MB
+
+
+def test_memory_does_not_grow_with_the_square_of_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,500 rows almost each is a cell of its own: a table of cells and classes, and the probabilities, take 4 and 8 MB."""
+    monkeypatch.setattr("ffe.evaluation.scores._BLOCK", 100)
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.random((1500, 700)), rng.integers(0, 600, 1500)
+    _Counts(probabilities[:9], labels[:9], 700)  # imports
+    tracemalloc.start()
+    counts = _Counts(probabilities, labels, 700)
+    scored = counts.weighted(np.ones((1500, 1), np.float32))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(counts.seen) > 1400
+    assert "cells" not in scored
+    assert peak < 2 << 20
