@@ -41,10 +41,10 @@ def parts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what rows are made of: float32 kinds (200, 1024), ways in which images of a kind differ (64, 1024), noise."""
     rng = np.random.default_rng(0)
     classes = rng.standard_normal((CLASSES, DIMS))
-    kinds = 0.22 * np.repeat(classes, KINDS // CLASSES, axis=0) + 0.22 * rng.standard_normal((KINDS, DIMS))
+    kinds = 0.08 * np.repeat(classes, KINDS // CLASSES, axis=0) + 0.03 * rng.standard_normal((KINDS, DIMS))
     ways = rng.standard_normal((64, DIMS)) / 8
     noise = rng.standard_normal((4096, DIMS))
-    return kinds.astype(np.float32), (0.7 * ways).astype(np.float32), (0.7 * noise).astype(np.float32)
+    return kinds.astype(np.float32), (0.7 * ways).astype(np.float32), noise.astype(np.float32)
 
 
 def original(i: int) -> int:
@@ -56,8 +56,8 @@ def feature_row(i: int) -> np.ndarray:
     """Return float32 (1024,)."""
     kinds, ways, noise = parts()
     j = original(i - 1 if i % 200 == 2 else i)
-    style = np.roll(noise[(7 * j + 1) % 4096], j // 4096)[:64] / np.float32(0.7)
-    row = kinds[j % KINDS] + style @ ways + np.roll(noise[j % 4096], j // 4096)
+    style = np.roll(noise[(7 * j + 1) % 4096], j // 4096)[:64]
+    row = kinds[j % KINDS] + style @ ways + np.float32(0.3) * np.roll(noise[j % 4096], j // 4096)
     if i % 100 == 1:
         row = row + np.float32(0.2) * np.roll(noise[(i + 99) % 4096], i // 4096)
     return np.maximum(row, 0).astype(np.float32)
