@@ -28,7 +28,7 @@ Optimizer = Literal["adam", "rmsprop"]
 Schedule = Literal["constant", "exponential", "cosine"]
 Fill = Literal["nearest", "reflect", "constant", "wrap"]
 Compression = Literal["none", "lzf", "gzip", "zstd"]  # of a feature file: lossless, so no part of any spec
-Metric = Literal["accuracy", "balanced_accuracy", "log_loss"]
+Metric = Literal["auto", "accuracy", "balanced_accuracy", "log_loss"]
 Oracle = Literal["bayesian", "hyperband", "random"]
 ClassWeights = Literal["auto", "balanced", "none"]
 TrainingViews = Literal["all", "epoch", "none"]
@@ -294,7 +294,8 @@ class SearchSpec(Spec):
     trials: int | None = None
     seconds: float | None = None  # time for the search; None = the number of trials decides
     oracle: Oracle = "bayesian"  # what proposes parameters: ``bayesian``, ``hyperband`` or ``random``
-    metric: Metric = "accuracy"  # what is aimed at: ``accuracy``, ``balanced_accuracy`` or ``log_loss``
+    # what is aimed at: ``accuracy``, ``balanced_accuracy``, ``log_loss``, or ``auto`` until the classes are known
+    metric: Metric = "accuracy"
     fixed: dict[str, Any] = field(default_factory=dict)  # parameters that are not searched, by name, for every head that has them
     executions: int = 1  # trainings of each set, from different seeds, for heads that depend on one; their scores are averaged
     epochs: int = 50  # longest training of a dense head

@@ -141,9 +141,10 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     click.echo(f"{text.facts_text(lines, 11)}\n\nTest: {text.evaluation_text(test)}")
     if manifest.leaderboard:
         board = text.leaderboard_text(manifest.leaderboard, metric=search.get("metric", "accuracy"))
+        tied = text.TIED if any(trial.get("tied") for trial in manifest.leaderboard[1:]) else ""
         click.echo(
             f"\nValidation: {search['validation']}\n\n{board}\n{counted(len(manifest.leaderboard), 'trial')} (--json has all). "
-            "Spread: deviation over the folds; fit: one fit; size: the head alone."
+            f"Spread: deviation over the folds; fit: one fit; size: the head alone.{tied}"
         )
     if search.get("comparison"):
         click.echo(f"\nBest two heads: {text.comparison_text(search['comparison'], *search['rivals'])}.")

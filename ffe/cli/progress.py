@@ -106,11 +106,10 @@ class ExtractProgress(Display):
 
 
 class TrialsProgress(Display):
-    """Shows a search as a leaderboard that changes; ``metric`` is what the search aims at."""
+    """Shows a search as a leaderboard that changes."""
 
-    def __init__(self, metric: str = "accuracy") -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._metric = metric
         self._last: SearchProgress | None = None
         self._started = time.monotonic()
 
@@ -150,7 +149,7 @@ class TrialsProgress(Display):
         done = "" if progress.total in (None, progress.done) else f"{progress.done} of "
         trials = counted(progress.total or progress.done, "trial")
         best = progress.trials[0]
-        score = f"{METRIC_NAMES[self._metric]} {score_text(best.score, self._metric)}"
+        score = f"{METRIC_NAMES[progress.metric]} {score_text(best.score, progress.metric)}"
         return f"{done}{trials}, the best: {best.head}, validation {score}{self._left(progress)}"
 
     def _drawn(self) -> Any:
@@ -166,9 +165,9 @@ class TrialsProgress(Display):
             return Text(f"the first trials are on their way, {elapsed}")
         total = "" if progress.total is None else f" of {progress.total}"
         noun = "trial" if (progress.total or progress.done) == 1 else "trials"
-        shown = Table("", "head", METRIC_NAMES[self._metric], "parameters")
+        shown = Table("", "head", METRIC_NAMES[progress.metric], "parameters")
         for rank, trial in enumerate(progress.trials[:_SHOWN_TRIALS], start=1):
-            shown.add_row(str(rank), trial.head, score_text(trial.score, self._metric), parameters_text(trial.parameters))
+            shown.add_row(str(rank), trial.head, score_text(trial.score, progress.metric), parameters_text(trial.parameters))
         return Group(Text(f"{progress.done}{total} {noun}, {elapsed}{self._left(progress)}"), shown)
 
 

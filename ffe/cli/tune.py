@@ -58,27 +58,32 @@ shared_options = shared.together(
 )
 
 
-def print_result(result: Any, output: str, report: str | None, as_json: bool, metric: str = "accuracy") -> None:
-    """Print what a search, which aimed at the metric, or a training came to: the winner, its score, and what to do next."""
-    from ffe.wording.results import METRIC_NAMES, answered_text, interval_text, parameters_lines, score_text
+def print_result(result: Any, output: str, report: str | None, as_json: bool) -> None:
+    """Print what a search or a training came to: the winner, its score, and what to do next."""
+    from ffe.wording import results as text
 
     if as_json:
         print_json(result.to_json())
         return
     winner, trials = result.leaderboard[0], len(result.leaderboard)
     before = f", {result.known} of them from the run before" if result.known else ""
-    best = f"the best of {counted(trials, 'trial')}{before}, " if trials > 1 else ""
-    score = f"validation {METRIC_NAMES[metric]} {score_text(winner.score, metric)}"
+    tied = sum(trial.tied for trial in result.leaderboard[1:])
+    alike = f" ({tied:,} no different from it by more than chance)" if tied else ""
+    best = f"the best of {counted(trials, 'trial')}{before}{alike}, " if trials > 1 else ""
+    score = f"validation {text.METRIC_NAMES[result.metric]} {text.score_text(winner.score, result.metric)}"
     lines = [f"{result.head.name}: {best}{score} ({result.validation})"]
-    lines += [f"  {line}" for line in parameters_lines(result.head.parameters)]
+    lines += [f"  {line}" for line in text.parameters_lines(result.head.parameters)]
     leaking = result.leak.test_leaking if result.leak is not None else 0
     which = f", {leaking} of them with copies elsewhere" if leaking else " not seen before"
     test = result.evaluation.to_json()
-    accuracy = f"accuracy {test['accuracy']:.4f}{interval_text(test['intervals'].get('accuracy'))}"
+    led = ("balanced_accuracy", "accuracy") if result.metric == "balanced_accuracy" else ("accuracy",)
+    scores = [f"{text.METRIC_NAMES[name]} {test[name]:.4f}{text.interval_text(test['intervals'].get(name))}" for name in led]
     few = "; so few tell little" if test["n"] < _FEW else ""
-    lines.append(f"Test on {counted(test['n'], 'image')}{which}: {accuracy}{few}")
+    lines.append(f"Test on {counted(test['n'], 'image')}{which}: {', '.join(scores)}{few}")
+    if never := text.never_right_text(test):
+        lines.append(never)
     if result.answered is not None:
-        lines.append(answered_text(result.answered.to_json()))
+        lines.append(text.answered_text(result.answered.to_json()))
     model = shlex.quote(output)
     lines.append(f"{output}: written in {duration_text(result.seconds)}; 'ffe info {model}' shows all scores and trials")
     if report is not None:
@@ -102,9 +107,9 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool, me
 )
 @click.option(
     "--metric",
-    type=click.Choice(("accuracy", "balanced_accuracy", "log_loss")),
-    default="accuracy",
-    help="What the search aims at.",
+    type=click.Choice(("auto", "accuracy", "balanced_accuracy", "log_loss")),
+    default="auto",
+    help="What the search aims at; auto: balanced accuracy where classes are weighted, else accuracy.",
 )
 @shared.settings_option(help="A parameter that is not searched.")
 @click.option("--executions", type=click.IntRange(1), default=1, help="Trainings of each set, for dense and forest.")
@@ -128,6 +133,6 @@ def command(features: tuple[str, ...], output: str, heads: str, as_json: bool, *
     shared.refuse_model(features, output, "tune")
     names: Any = "auto" if heads.strip() == "auto" else [name.strip() for name in heads.split(",") if name.strip()]
     shared.check_heads("--heads", () if names == "auto" else names)
-    with TrialsProgress(options["metric"]) as view:
+    with TrialsProgress() as view:
         result = tune(features, output, heads=names, on_progress=view, **options)
-    print_result(result, output, options["report"], as_json, options["metric"])
+    print_result(result, output, options["report"], as_json)

@@ -247,6 +247,7 @@ class BakeoffRunner:
             entrant.file("ffe"),
             overwrite=True,
             trials=self.options.trials,
+            metric="accuracy",
             budget=share,
             test_fraction=self.options.test_fraction,
             seed=self.options.seed,

@@ -174,6 +174,7 @@ class RoadRunner:
             self._model(name),
             overwrite=True,
             trials=self.options.trials,
+            metric="accuracy",
             budget=_left(seconds, began),
             seed=self.options.seed,
             views="all" if name == VIEWS else None,

@@ -44,8 +44,9 @@ from ffe.tuning.ensemble_search import best_ensemble
 from ffe.tuning.fusion import files_looked_at, on_files
 from ffe.tuning.leak_claim import leak_of
 from ffe.tuning.problem import Problem
-from ffe.tuning.search import SearchProgress, Trial, best_of_each_head, refit, score_once, search
+from ffe.tuning.search import SearchProgress, refit, score_once, search
 from ffe.tuning.setup import AUTO, all_of_them, build_problem, trial_store_of, views_used
+from ffe.tuning.trial import Trial, best_of_each_head
 from ffe.tuning.trial_store import TrialStore
 from ffe.tuning.tune_result import TuneResult
 
@@ -100,7 +101,7 @@ def tune(
     trials: int | None = None,
     budget: float | None = None,
     oracle: str = "bayesian",
-    metric: str = "accuracy",
+    metric: str = "auto",
     settings: Mapping[str, Any] | None = None,
     executions: int = 1,
     epochs: int = 50,
@@ -144,7 +145,8 @@ def tune(
         budget: seconds for the whole call, about: what comes after the search is kept free, and what is only told is
             left out where the time is over all the same. One trial is always made.
         oracle: ``bayesian``, ``hyperband`` or ``random``.
-        metric: ``accuracy``, ``balanced_accuracy`` or ``log_loss``.
+        metric: ``accuracy``, ``balanced_accuracy``, ``log_loss``, or ``auto``: balanced accuracy where classes are weighted,
+            else accuracy. What is no worse than the best by more than chance is told apart by log loss.
         settings: parameters that are not searched, for every head that has them.
         executions: trainings of each set, for heads that depend on a seed.
         epochs: longest training of a dense head.
@@ -241,6 +243,16 @@ def _check_settings(heads: Sequence[str], settings: Mapping[str, Any]) -> None:
         complete(space, {name: value for name, value in settings.items() if name in names[head]}, head, fill=False)
 
 
+def _aimed(spec: SearchSpec, problem: Problem) -> SearchSpec:
+    """Return the spec with what the search aims at."""
+    if spec.metric != AUTO:
+        return spec
+    if problem.class_weights is None:
+        return dataclasses.replace(spec, metric="accuracy")
+    log.info("so the search aims at balanced accuracy, in which every class counts alike (--metric accuracy: every photo)")
+    return dataclasses.replace(spec, metric="balanced_accuracy")
+
+
 def _search(options: TuneOptions, problem: Problem, finished: TrialStore) -> list[Trial]:
     """Search, within the budget; return the trials, the best first, and before them an ensemble that is better."""
     spec = options.spec
@@ -313,6 +325,8 @@ def _run(options: TuneOptions) -> TuneResult:
         )
         rows = split_rows(side_by_side(stores), valid, test, spec.test_fraction, spec.seed, tested)
         problem, validation = build_problem(rows, spec, options.folds, views)
+        spec = _aimed(spec, problem)
+        options = dataclasses.replace(options, spec=spec)
         finished = trial_store_of(output if options.searched else None, rows, problem, views)
         if options.searched:
             trials = _search(options, problem, finished)
@@ -357,6 +371,7 @@ def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: S
         class_weights=None if problem.class_weights is None else tuple(problem.class_weights.tolist()),
         rows=rows.counts(),
         classes=rows.class_names,
+        metric=options.spec.metric,
     )
     return result, probabilities
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ffe.base.text import bytes_text, counted, duration, number, of_a_hundred, percent, plain, prose, short_path, span
 from ffe.report.charts import bar
 from ffe.report.thumbnails import Album
-from ffe.wording.results import parameters_lines
+from ffe.wording.results import parameters_lines, rank_text
 
 
 def document(template: str, context: Mapping[str, Any], album: Album, script: str = "") -> str:
@@ -38,8 +38,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else plain(value, 4000),
     )
-    filters = (prose, short_path, plain, counted, percent, number, span, duration, bytes_text, of_a_hundred, parameters_lines)
-    environment.filters |= {function.__name__: function for function in filters}
+    filters = (prose, short_path, plain, counted, percent, number, span, duration, bytes_text, of_a_hundred)
+    environment.filters |= {function.__name__: function for function in (*filters, parameters_lines, rank_text)}
     environment.globals["bar"] = bar
     return environment
 

@@ -9,6 +9,7 @@ from ffe.report import sections
 from ffe.report.html import document
 from ffe.report.thumbnails import Album
 from ffe.report.values import Page
+from ffe.wording.results import never_right_text
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:
@@ -22,6 +23,7 @@ def render(page: Page) -> str:
     context = {
         "page": page,
         "test": page.evaluation,
+        "never_right": "" if page.evaluation is None else never_right_text(page.evaluation),
         "name_of": name_of,
         "leaderboard": sections.leaderboard(page.leaderboard, page.metric),
         "curves": sections.curves(page.curves),

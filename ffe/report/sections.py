@@ -19,7 +19,7 @@ from ffe.report.projection import Projection
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
 from ffe.report.thumbnails import Album, Shot
 from ffe.report.values import Curves, Duplicates, Page, Picture
-from ffe.wording.results import METRIC_NAMES, shown_trials
+from ffe.wording.results import METRIC_NAMES, TIED, shown_trials
 
 TOP_TRIALS = 15
 MAX_MISTAKES = 24
@@ -46,7 +46,8 @@ def leaderboard(trials: Sequence[Mapping[str, Any]], metric: str = "accuracy") -
     if count == len(rows):
         which = "The only trial" if count == 1 else f"All {count:,} trials"
     by = f", by {METRIC_NAMES[metric]} in validation"
-    return {"rows": rows, "count": count, "which": which + by, "chart": _search_chart(trials, metric)}
+    tied = TIED if any(trial.get("tied") for trial in trials[1:]) else ""
+    return {"rows": rows, "count": count, "which": which + by, "tied": tied, "chart": _search_chart(trials, metric)}
 
 
 def _search_chart(trials: Sequence[Mapping[str, Any]], metric: str) -> Markup:

@@ -10,7 +10,8 @@ from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.heads.ensemble import EnsembleHead
 from ffe.specs import SearchSpec
 from ffe.tuning.problem import Outcome, Problem
-from ffe.tuning.search import Trial, scored_trial
+from ffe.tuning.search import scored_trial
+from ffe.tuning.trial import Trial
 
 
 def best_ensemble(problem: Problem, spec: SearchSpec, trials: Sequence[Trial]) -> Trial | None:

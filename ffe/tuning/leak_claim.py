@@ -12,7 +12,8 @@ from ffe.dataset.leaks import flattering, leaking
 from ffe.dataset.stored_rows import StoredSplit
 from ffe.specs import SearchSpec
 from ffe.tuning.problem import Problem, fold_parts
-from ffe.tuning.search import Trial, mean_accuracy, score_once
+from ffe.tuning.search import mean_accuracy, score_once
+from ffe.tuning.trial import Trial
 
 
 @dataclass(frozen=True)

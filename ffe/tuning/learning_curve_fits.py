@@ -10,7 +10,8 @@ from ffe.evaluation.learning_curve import LearningCurve, fit_learning_curve
 from ffe.specs import SearchSpec
 from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.problem import Problem
-from ffe.tuning.search import Trial, score_once
+from ffe.tuning.search import score_once
+from ffe.tuning.trial import Trial
 
 _SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training rows
 _FEWEST_OF_A_CLASS = 2

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from ffe.heads.search_space import Parameter, active, complete
 from ffe.heads.svm import EXACT_ROWS
 from ffe.heads.transform import PARTS, POOLING, FeatureMap, poolings_searched
 from ffe.specs import SearchSpec
+from ffe.tuning.choosing import choose
 from ffe.tuning.keras_tuner import TrialProposer, hyperband_trials
 from ffe.tuning.kernel_cache import KernelCache
-from ffe.tuning.metrics import METRICS
+from ffe.tuning.metrics import mean_score
 from ffe.tuning.problem import Outcome, Problem
 from ffe.tuning.score_any import fit_each
 from ffe.tuning.score_dense import dense_outcomes
@@ -29,6 +30,7 @@ from ffe.tuning.score_forest import forest_outcomes
 from ffe.tuning.score_logistic import logistic_outcomes
 from ffe.tuning.score_svm import svm_outcomes
 from ffe.tuning.scoring import Scorer, ScoreRequest
+from ffe.tuning.trial import Trial, rank
 from ffe.tuning.trial_store import TrialStore
 
 log = logging.getLogger("ffe")
@@ -47,28 +49,6 @@ _MANY = 10_000  # trials that no budget allows
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One set of parameters, scored."""
-
-    head: str  # name of the head
-    # values of the active parameters; those that the fit found (the epoch to stop at) included, ready for a refit
-    parameters: dict[str, Any]
-    score: float  # mean over the parts and executions of what the search aims at; higher is better
-    spread: float | None  # standard deviation over them; None where there was one alone
-    fit_seconds: float  # one fit, on average
-    size: int  # bytes of the fitted head
-    finished: float = 0.0  # seconds from the start of the search
-    # of the scored rows, float32 (m, classes), of the first execution
-    probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False, compare=False)
-    # by name, a value for each epoch; empty where there are no epochs
-    curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False, compare=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON, without probabilities and curves."""
-        return {name: value for name, value in vars(self).items() if name not in {"probabilities", "curves"}}
-
-
-@dataclass(frozen=True)
 class SearchProgress:
     """How far a search is."""
 
@@ -78,6 +58,7 @@ class SearchProgress:
     total: int | None  # that there will be at the most; None where the time decides
     elapsed: float  # seconds
     budget: float | None  # seconds; None where the number of trials decides
+    metric: str = "accuracy"  # what the scores are
 
 
 class _HeadSearch:
@@ -171,7 +152,7 @@ def search(
     expected: Mapping[str, float] | None = None,
     afterwards: Callable[[Trial], float] = lambda best: 0.0,
 ) -> list[Trial]:
-    """Search over heads; return all trials, the best first; equal scores go to the smaller head.
+    """Search over heads; return all trials, in the order of ``choose``: the winner first.
 
     The heads take turns, each with a batch of trials, which are scored together.
     A search by number of trials is the same whenever rows, options and seed are,
@@ -206,15 +187,16 @@ def search(
                 log.info("going on where an interrupted run stopped: its trials are not made again")
             if computed:
                 head.seconds_each = (time.monotonic() - begun) / computed
-            head.done += len(sets)
             finished = time.monotonic() - started
             new = [scored_trial(problem, spec, head.name, *item, finished) for item in zip(sets, outcomes, strict=True)]
+            new[0] = dataclasses.replace(new[0], first=not head.done)
+            head.done += len(sets)
             head.proposer.tell([trial.score for trial in new])
             trials += new
-            on_progress(SearchProgress(rank(trials), new, len(trials), total, finished, spec.seconds))
+            on_progress(SearchProgress(rank(trials), new, len(trials), total, finished, spec.seconds, spec.metric))
             if head.done >= head.total or head.proposer.done:
                 waiting.remove(head)
-    return rank(trials)
+    return choose(problem, spec.metric, trials)
 
 
 def _affordable(head: _HeadSearch, seconds_left: float, expected: float, *, first: bool) -> int:
@@ -255,7 +237,7 @@ def scored_trial(
     problem: Problem, spec: SearchSpec, name: str, parameters: Mapping[str, Any], outcome: Outcome, finished: float
 ) -> Trial:
     """Score an outcome."""
-    scores = [score for run in outcome.runs for score in _scores_of_parts(problem, run, METRICS[spec.metric])]
+    scores = [score for run in outcome.runs for score in _scores_of_parts(problem, run, spec.metric)]
     return Trial(
         head=name,
         parameters={**parameters, **outcome.found},
@@ -271,14 +253,14 @@ def scored_trial(
 
 def mean_accuracy(problem: Problem, probabilities: np.ndarray) -> float:
     """Return the accuracy of probabilities (m, K) of the scored rows, averaged over the parts."""
-    return float(np.mean(_scores_of_parts(problem, probabilities, METRICS["accuracy"])))
+    return float(np.mean(_scores_of_parts(problem, probabilities, "accuracy")))
 
 
-def _scores_of_parts(problem: Problem, probabilities: np.ndarray, aim: Callable[[np.ndarray, np.ndarray], float]) -> list[float]:
+def _scores_of_parts(problem: Problem, probabilities: np.ndarray, metric: str) -> list[float]:
     """Score the probabilities (m, K) of the scored rows, part by part."""
     ends = np.cumsum([len(score) for _, score in problem.parts])[:-1]
     truths = np.split(problem.labels[problem.scored], ends)
-    return [aim(part, truth) for part, truth in zip(np.split(probabilities, ends), truths, strict=True)]
+    return [mean_score(metric, part, truth) for part, truth in zip(np.split(probabilities, ends), truths, strict=True)]
 
 
 def score_once(
@@ -289,19 +271,6 @@ def score_once(
     parameters = complete(kind.space_for(problem.layout), settings, name)
     (outcome,) = score_sets(name, problem, [parameters], spec.executions if kind.random else 1, spec.seed, cache)
     return scored_trial(problem, spec, name, parameters, outcome, time.monotonic() - started)
-
-
-def rank(trials: Sequence[Trial]) -> list[Trial]:
-    """Sort trials, the best first; equal scores (to nine digits, so no last bit decides) go to the smaller head, then by name."""
-    return sorted(trials, key=lambda t: (-round(t.score, 9), t.size, t.head, sorted(map(str, t.parameters.items()))))
-
-
-def best_of_each_head(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the best trial of every head, the best first, from ranked trials."""
-    found: dict[str, Trial] = {}
-    for trial in trials:
-        found.setdefault(trial.head, trial)
-    return list(found.values())
 
 
 def refit(problem: Problem, trial: Trial, seed: int) -> Head:

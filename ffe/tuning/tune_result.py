@@ -12,8 +12,8 @@ from ffe.evaluation.scores import Evaluation
 from ffe.evaluation.temperature import Calibration
 from ffe.heads.base import Head
 from ffe.tuning.leak_claim import Leak
-from ffe.tuning.search import Trial
 from ffe.tuning.setup import TrainedViews
+from ffe.tuning.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class TuneResult:
     validation: str = ""  # what the trials were scored on, for people
     known: int = 0  # trials that an interrupted run had finished
     seconds: float = 0.0  # the whole call
+    metric: str = "accuracy"  # what the scores of the leaderboard are
     classes: tuple[str, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -52,7 +53,7 @@ class TuneResult:
 
 _JSON_FIELDS = (
     *("calibration", "rivals", "comparison", "leak", "answered", "class_weights", "leaderboard"),
-    *("rows", "views", "validation", "known", "seconds"),
+    *("rows", "views", "validation", "metric", "known", "seconds"),
 )
 
 

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ffe.base.text import bytes_text, counted, last_layers, listed, plain, share_text, shorten
+from ffe.base.text import bytes_text, counted, few, last_layers, listed, plain, share_text, shorten
 from ffe.heads import HEADS
 from ffe.images.augment_text import augment_text
 from ffe.specs import AugmentSpec, ExtractSpec
@@ -18,6 +18,7 @@ CAUSES = {"copies": "the same file", "re-encoded": "saved again or resized", "ne
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
 FITTED_ON_ALL = "all photos, those of the test too, after the test; the scores are those of the head before"
+TIED = " 1=: no different from the best by more than chance; log loss tells them apart."
 
 _COLUMNS = 100
 _NARROWEST = 12  # that a column is made for the sake of the others
@@ -126,12 +127,14 @@ def shown_trials(leaderboard: Sequence[Mapping[str, Any]], top: int) -> list[tup
 
 def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, metric: str = "accuracy") -> str:
     """Return the trials of ``shown_trials`` as a table, from ``Trial.to_json``; ``metric``: what the search aimed at."""
+    tied = any(trial.get("tied") for trial in leaderboard[1:])  # models of earlier versions do not know
     rows = [
         (
-            str(rank),
+            rank_text(rank, trial),
             trial["head"],
             score_text(trial["score"], metric),
             "" if trial["spread"] is None else f"{trial['spread']:.4f}",
+            *(["" if trial["log_loss"] is None else f"{trial['log_loss']:.4f}"] if tied else []),
             f"{trial['fit_seconds']:.2f} s",
             bytes_text(trial["size"]),
             tuple(parameters_lines(trial["parameters"])),
@@ -139,7 +142,20 @@ def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, me
         for rank, _, trial in shown_trials(leaderboard, top)
     ]
     title = "validation" if metric == "accuracy" else METRIC_NAMES[metric]
-    return table(("rank", "head", title, "spread", "fit", "size", "parameters"), rows, right=(0, 2, 3, 4, 5))
+    titles = ("rank", "head", title, "spread", *(["log loss"] if tied else []), "fit", "size", "parameters")
+    return table(titles, rows, right=(0, *range(2, len(titles) - 1)))
+
+
+def rank_text(rank: int, trial: Mapping[str, Any]) -> str:
+    """Return ``1=`` for a trial that is no different from the best by more than chance, but for the winner; else its rank."""
+    return "1=" if trial.get("tied") and rank > 1 else str(rank)
+
+
+def never_right_text(evaluation: Mapping[str, Any]) -> str:
+    """Return which classes no image of was named rightly, in a sentence; empty = there are none."""
+    never = [i for i, recall in enumerate(evaluation["recall"]) if recall == 0]
+    shown = [f"'{shorten(evaluation['class_names'][i])}' ({counted(sum(evaluation['confusion'][i]), 'image')})" for i in never]
+    return f"No image was named rightly of {few(shown)}." if shown else ""
 
 
 def evaluation_text(evaluation: Mapping[str, Any]) -> str:
@@ -151,6 +167,8 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
         if key in evaluation:
             value = "undefined" if evaluation[key] is None else f"{evaluation[key]:.4f}"
             lines.append(f"{name:<17}  {value}{interval_text(intervals.get(key))}")
+    if never := never_right_text(evaluation):
+        lines.append(never)
     for matrix in (_matrix(evaluation), _matrix(evaluation, numbered=True)):
         if max(map(len, matrix.splitlines())) <= _COLUMNS:
             return "\n".join([*lines, "", matrix])

@@ -31,7 +31,8 @@ from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
 from ffe.tuning.problem import Problem, fold_parts
-from ffe.tuning.search import Trial, refit, score_sets, search
+from ffe.tuning.search import refit, score_sets, search
+from ffe.tuning.trial import Trial
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.usefixtures("weights")]
 

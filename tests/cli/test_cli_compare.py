@@ -14,7 +14,8 @@ from ffe.cli import cli
 from ffe.cli.compare import ROADS_HELP
 from ffe.cli.progress import TrialNotes
 from ffe.comparing.roads import ROADS
-from ffe.tuning.search import SearchProgress, Trial
+from ffe.tuning.search import SearchProgress
+from ffe.tuning.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("quick_measures")
 

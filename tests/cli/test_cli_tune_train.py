@@ -29,7 +29,9 @@ from ffe.evaluation.temperature import with_temperature
 from ffe.images.drawings import draw_folder
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
-from ffe.tuning.search import SearchProgress, Trial
+from ffe.tuning.search import SearchProgress
+from ffe.tuning.trial import Trial
+from ffe.wording.results import METRIC_NAMES
 
 
 def _run(*arguments: object) -> Result:
@@ -77,6 +79,7 @@ def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None
         "rows",
         "views",
         "validation",
+        "metric",
         "known",
         "seconds",
     }
@@ -97,7 +100,18 @@ def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None
     board = value["leaderboard"]
     assert sorted(trial["head"] for trial in board) == ["logistic", "logistic", "svm", "svm"]
     assert [trial["score"] for trial in board] == sorted((trial["score"] for trial in board), reverse=True)
-    assert set(board[0]) == {"head", "parameters", "score", "spread", "fit_seconds", "size", "finished"}
+    assert set(board[0]) == {
+        "head",
+        "parameters",
+        "score",
+        "spread",
+        "fit_seconds",
+        "size",
+        "finished",
+        "first",
+        "tied",
+        "log_loss",
+    }
     assert value["rivals"] == list(dict.fromkeys(trial["head"] for trial in board))
     assert value["comparison"]["n"] == value["calibration"]["rows"] == 33
     assert (value["leak"], value["answered"], value["class_weights"], value["known"]) == (None, None, None, 0)
@@ -126,8 +140,10 @@ def test_tune_prints_the_winner_its_score_and_the_next_command(fake_store: Path,
     best, test = manifest.leaderboard[0], manifest.evaluation["test"]
     low, high = test["intervals"]["accuracy"]
     head, parameters, score, written, following = result.stdout.splitlines()
+    tied = sum(trial["tied"] for trial in manifest.leaderboard) - 1
     assert head == (
-        f"{best['head']}: the best of 4 trials, validation accuracy {best['score']:.4f} (5-fold cross-validation on 33 rows)"
+        f"{best['head']}: the best of 4 trials ({tied} no different from it by more than chance), "
+        f"validation accuracy {best['score']:.4f} (5-fold cross-validation on 33 rows)"
     )
     assert parameters.startswith("  pooling=")
     assert score == (
@@ -138,7 +154,10 @@ def test_tune_prints_the_winner_its_score_and_the_next_command(fake_store: Path,
     )
     assert following == f"Next: ffe predict '{model}' PHOTO"
     text = _run("info", model).stdout  # all the rest
-    assert "\n4 trials (--json has all). Spread: deviation over the folds; fit: one fit; size: the head alone.\n" in text
+    assert (
+        "\n4 trials (--json has all). Spread: deviation over the folds; fit: one fit; size: the head alone. "
+        "1=: no different from the best by more than chance; log loss tells them apart.\n"
+    ) in text
     assert "\nanswers      calibration error " in text
     assert "\nBest two heads: no real difference between " in text
     assert "\nTogether: " not in text
@@ -362,14 +381,17 @@ def test_another_metric_ranks_and_is_named(fake_store: Path, tmp_path: Path, met
     assert result.exit_code == 0
     text = _run("info", model).stdout
     header, _, board = text[text.index("rank  head") :].split("\n6 trials")[0].partition("\n----")
-    rows = [line for line in board.splitlines() if line[:4].strip().isdigit()]
+    rows = [line for line in board.splitlines() if line[:4].strip().rstrip("=").isdigit()]
     assert len(rows) == 6
     assert all(word in header for word in metric.split("_"))
     shown = [float(row.split()[2]) for row in rows[:6]]
     assert min(shown) > 0
-    assert shown == sorted(shown, reverse=metric != "log_loss")
+    tied = 1 + sum(row.split()[0] == "1=" for row in rows)
+    assert [row.split()[0] for row in rows] == ["1", *["1="] * (tied - 1), *map(str, range(tied + 1, 7))]
+    best = sorted(shown, reverse=metric != "log_loss")
+    assert shown[tied:] == best[tied:]  # those that chance cannot explain follow by score
     assert f"validation {metric.replace('_', ' ')} {shown[0]:.4f}" in result.stdout
-    assert result.stderr.splitlines()[-1].endswith(f"validation {metric.replace('_', ' ')} {shown[0]:.4f}")
+    assert result.stderr.splitlines()[-1].endswith(f"validation {metric.replace('_', ' ')} {best[0]:.4f}")
     assert Bundle(model).manifest.search["metric"] == metric
     assert Bundle(model).manifest.leaderboard[0]["score"] == pytest.approx(
         (-1 if metric == "log_loss" else 1) * shown[0], abs=1e-4
@@ -387,6 +409,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "f.h5"
 
 
+AIMED = "so the search aims at balanced accuracy, in which every class counts alike (--metric accuracy: every photo)\n"
 RARE = "the class 'dog' is rare, so classes are weighted to count the same (--class-weights none: as they are)\n"
 
 
@@ -402,6 +425,29 @@ def test_rare_classes_are_weighted_and_that_is_said(uneven: Path, tmp_path: Path
         counts = [sum(split == "train" for split in _splits(model, name)) for name in ("cat", "dog")]
         np.testing.assert_allclose(value["class_weights"], [sum(counts) / 2 / count for count in counts])
     assert Bundle(model).manifest.search["class_weights"] == choice
+
+
+@pytest.mark.parametrize(("options", "metric"), [((), "balanced_accuracy"), (("--metric", "accuracy"), "accuracy")])
+def test_where_classes_are_weighted_the_search_aims_at_balanced_accuracy(
+    uneven: Path, tmp_path: Path, options: tuple[str, ...], metric: str
+) -> None:
+    model, page = tmp_path / "m.ffe", tmp_path / "r.html"
+    result = _run("tune", uneven, "-o", model, "--heads", "logistic", "--trials", 2, "--report", page, *options)
+    assert result.exit_code == 0
+    assert (RARE + AIMED in result.stderr) == (metric == "balanced_accuracy")
+    manifest = Bundle(model).manifest
+    assert manifest.search["metric"] == metric
+    test, name = manifest.evaluation["test"], METRIC_NAMES[metric]
+    assert re.search(rf"^Test on \d+ images not seen before: {name} {test[metric]:.4f} ", result.stdout, re.M)
+    assert f"validation {name} {manifest.leaderboard[0]['score']:.4f}" in result.stdout
+    leads = "of the test photos of a class, on average over the classes, named rightly"
+    assert (leads in page.read_text("utf-8")) == (metric == "balanced_accuracy")
+
+
+def test_even_classes_are_aimed_at_by_accuracy(fake_store: Path, tmp_path: Path) -> None:
+    result = _run("tune", fake_store, "-o", tmp_path / "m.ffe", "--heads", "logistic", "--trials", 1, "--json")
+    assert json.loads(result.stdout)["metric"] == "accuracy"
+    assert AIMED not in result.stderr
 
 
 def _splits(model: Path, name: str) -> list[str]:
@@ -467,7 +513,7 @@ def test_an_ensemble_that_wins_is_the_model(tmp_path: Path, pictures: Path) -> N
         atol=1e-12,
     )
     text = _run("info", model).stdout
-    assert re.match(r"head         ensemble of [23] heads:\n {13}logistic \(pooling=avg .*\)\n {13}(logistic|svm) \(", text)
+    assert re.match(r"head         ensemble of [23] heads:\n {13}(logistic|svm) \(pooling=.*\)\n {13}(logistic|svm) \(", text)
 
 
 def _split_of(model: Path) -> dict[str, str]:

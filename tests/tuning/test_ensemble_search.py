@@ -14,7 +14,8 @@ from ffe.heads.search_space import complete
 from ffe.specs import SearchSpec
 from ffe.tuning.ensemble_search import best_ensemble
 from ffe.tuning.problem import Problem, fold_parts
-from ffe.tuning.search import Trial, rank, refit, score_once
+from ffe.tuning.search import refit, score_once
+from ffe.tuning.trial import Trial, rank
 
 ROWS = 120
 SPEC = SearchSpec(("svm",), ensemble=3)

@@ -19,12 +19,14 @@ from ffe.heads.search_space import complete
 from ffe.heads.transform import FLAT_BY_KERNEL, FLAT_FEATURES, FLAT_VALUES, poolings_searched
 from ffe.specs import SearchSpec
 from ffe.tuning import search as searching
+from ffe.tuning.choosing import choose
 from ffe.tuning.keras_tuner import hyperband_trials
 from ffe.tuning.kernel_cache import KernelCache
-from ffe.tuning.metrics import METRICS
+from ffe.tuning.metrics import ROW_SCORES, mean_score
 from ffe.tuning.problem import Outcome, Problem, fold_parts
 from ffe.tuning.scoring import ScoreRequest
-from ffe.tuning.search import SCORERS, SearchProgress, Trial, best_of_each_head, rank, refit, score_once, score_sets, search
+from ffe.tuning.search import SCORERS, SearchProgress, refit, score_once, score_sets, search
+from ffe.tuning.trial import Trial, best_of_each_head, rank
 
 from .fake_evaluators import FakeEvaluators
 
@@ -200,7 +202,8 @@ def test_heads_take_turns_and_report_after_each_batch(problem: Problem, fake: Fa
         assert [(trial.head, trial.parameters) for trial in progress.new] == [(name, parameters) for parameters in sets]
         assert list(progress.trials) == rank(progress.trials)
         assert len(progress.trials) == progress.done
-    assert list(seen[-1].trials) == board
+    made = [trial for progress in seen for trial in progress.new]
+    assert choose(problem, "accuracy", made) == board
     assert [trial.finished for progress in seen for trial in progress.new] == sorted(t.finished for t in board)
 
 
@@ -396,14 +399,14 @@ def test_a_search_by_time_goes_through_the_batches_of_its_seed(problem: Problem,
 # scores ------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ROW_SCORES)
 def test_a_score_is_the_mean_over_the_folds(problem: Problem, metric: str) -> None:
     spec = SearchSpec(("logistic",), metric=metric)  # type: ignore[arg-type]
     trial = score_once(problem, spec, "logistic", {"C": "0.01"})
     scores = []
     for fit, score in problem.parts:
         head = HEADS["logistic"](trial.parameters, LAYOUT).fit(problem.features[fit], problem.labels[fit], 2)
-        scores.append(METRICS[metric](head.predict_proba(problem.features[score]), problem.labels[score]))
+        scores.append(mean_score(metric, head.predict_proba(problem.features[score]), problem.labels[score]))
     assert trial.score == pytest.approx(np.mean(scores), abs=1e-6)
     assert trial.spread == pytest.approx(np.std(scores), abs=1e-6)
     assert trial.parameters == {"pooling": "avg", "scaling": "sqrt_l2", "pca": False, "C": 0.01}
@@ -468,7 +471,18 @@ def test_the_same_seed_gives_the_same_leaderboard(problem: Problem, tmp_path: Pa
 
 def test_a_trial_becomes_json(problem: Problem) -> None:
     content = score_once(problem, SearchSpec(("dense",)), "dense", {"epochs": 3}).to_json()
-    assert set(content) == {"head", "parameters", "score", "spread", "fit_seconds", "size", "finished"}
+    assert set(content) == {
+        "head",
+        "parameters",
+        "score",
+        "spread",
+        "fit_seconds",
+        "size",
+        "finished",
+        "first",
+        "tied",
+        "log_loss",
+    }
 
 
 # ranks -------------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import pytest
 from ffe.specs import SearchSpec
 from ffe.tuning import search as searching
 from ffe.tuning.problem import Outcome, Problem
-from ffe.tuning.search import SearchProgress, Trial, search
+from ffe.tuning.search import SearchProgress, search
+from ffe.tuning.trial import Trial
 from ffe.tuning.trial_store import TrialStore
 
 from .fake_evaluators import FakeEvaluators

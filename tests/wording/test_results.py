@@ -24,6 +24,7 @@ from ffe.wording.results import (
     head_text,
     kept_text,
     leaderboard_text,
+    never_right_text,
     parameters_text,
     table,
 )
@@ -125,6 +126,31 @@ def test_the_leaderboard_shows_the_first_ones_and_the_best_of_every_other_head()
     assert lines[0].split() == ["rank", "head", "validation", "spread", "fit", "size", "parameters"]
     assert lines[2].split()[3:] == ["0.0100", "0.50", "s", "2.0", "KiB", "C=1"]
     assert lines[5].split()[3:] == ["0.50", "s", "2.0", "KiB", "C=1"]
+
+
+def test_trials_that_chance_cannot_tell_apart_share_the_first_rank() -> None:
+    trials = [
+        {**_trial("svm", 0.89), "tied": True, "log_loss": 0.25},
+        {**_trial("svm", 0.9), "tied": True, "log_loss": 0.5},
+        {**_trial("svm", 0.8), "tied": False, "log_loss": None},
+    ]
+    header, _, *lines = leaderboard_text(trials).splitlines()
+    assert header.split() == ["rank", "head", "validation", "spread", "log", "loss", "fit", "size", "parameters"]
+    assert [line.split()[:5] for line in lines] == [
+        ["1", "svm", "0.8900", "0.0100", "0.2500"],
+        ["1=", "svm", "0.9000", "0.0100", "0.5000"],
+        ["3", "svm", "0.8000", "0.0100", "0.50"],
+    ]
+    assert "log loss" not in leaderboard_text(trials[:1] + trials[2:])  # nothing is told apart by it
+
+
+def test_classes_that_were_never_named_rightly_are_named() -> None:
+    assert never_right_text(EVALUATION) == ""
+    some = {**EVALUATION, "recall": [0.5, 0.0, None], "confusion": [[1, 1, 0], [3, 0, 0], [0, 0, 0]]}
+    assert never_right_text(some) == "No image was named rightly of 'dog' (3 images)."
+    assert never_right_text({**some, "recall": [0.0, 0.0, None]}) == (
+        "No image was named rightly of 'cat' (2 images) and 'dog' (3 images)."
+    )
 
 
 EVALUATION: dict[str, Any] = {
