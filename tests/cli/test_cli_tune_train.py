@@ -99,7 +99,10 @@ def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None
     }
     board = value["leaderboard"]
     assert sorted(trial["head"] for trial in board) == ["logistic", "logistic", "svm", "svm"]
-    assert [trial["score"] for trial in board] == sorted((trial["score"] for trial in board), reverse=True)
+    tied = [trial["tied"] for trial in board]
+    assert tied == sorted(tied, reverse=True)
+    assert all((trial["log_loss"] is not None) == trial["tied"] for trial in board)
+    assert sum(trial["first"] for trial in board) == 2
     assert set(board[0]) == {
         "head",
         "parameters",
