@@ -144,7 +144,9 @@ def evaluate(
     stored = holds_features(path)
     if predictor.views is not None and stored:
         raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
-    images, probabilities, skipped = _predict_stored(predictor, path) if stored else _predict_images(predictor, path, progress)
+    images, probabilities, skipped = (
+        _predict_stored(predictor, path, page is not None) if stored else _predict_images(predictor, path, progress)
+    )
     known = {row.sha256 for row in splits if row.split != "test"}
     left_out = {row.sha256 for row in splits if not row.split}
     seen = np.asarray([digest in known for digest in images.sha256], bool)
@@ -162,10 +164,13 @@ def evaluate(
             len(seen),
             ", or belong together with such images" if left_out.intersection(images.sha256) else "",
         )
-    different, copies = np.unique(np.asarray(images.sha256), return_inverse=True)
+    contents = images.contents()
     result = EvaluateResult(
         evaluate_probabilities(
-            probabilities, images.labels, predictor.class_names, groups=copies if len(different) < len(images) else None
+            probabilities,
+            images.labels,
+            predictor.class_names,
+            groups=contents if contents.max(initial=-1) + 1 < len(images) else None,
         ),
         int(seen.sum()),
         len(skipped),
@@ -220,7 +225,8 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
     )
 
 
-def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
+def _predict_stored(predictor: Predictor, path: Path, shown: bool) -> _Scored:
+    """Ask a model about the labelled rows of a feature file; where they are to be ``shown``, with the places of the images."""
     manifest = predictor.bundle.manifest
     with open_features(path) as store:
         check_spec(predictor, store)
@@ -229,9 +235,9 @@ def _predict_stored(predictor: Predictor, path: Path) -> _Scored:
         images = table_of_store(store, used, predictor.class_names)
         features = (store.features(used[start : start + _BATCH]) for start in range(0, len(used), _BATCH))
         probabilities = [np.empty((0, len(manifest.class_names))), *map(predictor.probabilities, features)]
-        files = (image_file(store, row) for row in used.tolist())
+        files = tuple(image_file(store, row) if shown else None for row in used.tolist())
         skipped = sorted(store.paths[row] for row in store.plain.tolist() if store.labels[row] < 0)
-        return replace(images, files=tuple(files)), np.concatenate(probabilities), skipped
+        return replace(images, files=files), np.concatenate(probabilities), skipped
 
 
 def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progress], None]) -> _Scored:

@@ -126,8 +126,10 @@ def _classes(
     labels = np.asarray([record.label for record, _ in photos], np.int64)
     splits = {record.split for record, _ in photos}
     found = []
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(len(names) + 1))
     for label, name in enumerate(names):
-        rows = np.flatnonzero(labels == label)
+        rows = order[starts[label] : starts[label + 1]]
         different = 0 if groups is None else len(np.unique(groups.ids[rows]))
         counts = Counter(photos[i][0].split for i in rows.tolist())
         found.append(ClassCount(name, len(rows), different, {s: counts[s] for s in SPLITS if s in splits}, skipped[label]))

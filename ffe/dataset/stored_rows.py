@@ -79,7 +79,7 @@ def split_rows(
         log.warning("%s of '%s' %s (%s)", counted(len(unlabelled), "row"), store.path, have, few(quoted(unlabelled)))
     main = table_of_store(store, used, store.class_names)
     least = least_images(valid is not None or VALID in main.given, test is not None or TEST in main.given)
-    _check_classes(store, main.labels, np.unique(main.sha256, return_inverse=True)[1].reshape(-1), least, "image")
+    _check_classes(store, main.labels, main.contents(), least, "image")
     others: list[ImageTable] = []
     stores, rows = [files], [used]
     for name, given in ((VALID, valid), (TEST, test)):

@@ -70,11 +70,12 @@ def _spread_over(photos: _Photos, count: int) -> _Photos:
 
 def _size_chart(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> Markup:
     """Return a chart of (width, height) around the input (height, width); photos of one size are one dot."""
-    dots = Counter(sizes)
+    dots = different = Counter(sizes)
     step = 1.02
     while len(dots) > MAX_DOTS:  # sizes that differ by a few per cent become one
-        rounded = [[round(step ** round(math.log(length, step))) for length in pair] for pair in sizes]
-        dots = Counter((width, height) for width, height in rounded)
+        dots = Counter()
+        for (width, height), count in different.items():
+            dots[round(step ** round(math.log(width, step))), round(step ** round(math.log(height, step)))] += count
         step *= 1.05
     if not dots:
         return Markup("")

@@ -329,7 +329,7 @@ class FeatureStore:
     def summary(self) -> dict[str, Any]:
         """Return what ``ffe info --json`` prints; of views, only how many there are."""
         plain, model = self.plain, self.quantized()
-        labels, splits = self.labels[plain], [self.split[i] for i in plain]
+        counts, splits = np.bincount(self.labels[plain] + 1, minlength=len(self.class_names) + 1), [self.split[i] for i in plain]
         return {
             "rows": len(self),
             "images": len(plain),
@@ -338,8 +338,8 @@ class FeatureStore:
             "grid": self.layout.to_json(),
             "dtype": self.spec.dtype,
             "class_names": list(self.class_names),
-            "class_counts": {name: int((labels == i).sum()) for i, name in enumerate(self.class_names)},
-            "unlabelled": int((labels < 0).sum()),
+            "class_counts": dict(zip(self.class_names, counts[1:].tolist(), strict=False)),
+            "unlabelled": int(counts[0]),
             "splits": {name: splits.count(name) for name in ("train", "valid", "test") if name in splits},
             "skipped": len(self.skipped),
             "skipped_files": [{"path": s.path, "reason": s.reason, "message": s.message} for s in self.skipped],

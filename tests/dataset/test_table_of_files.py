@@ -13,7 +13,7 @@ import pytest
 from ffe.base.arrays import empty_array
 from ffe.base.digests import file_digest
 from ffe.base.system import taken_disk
-from ffe.dataset.table import table_of_files
+from ffe.dataset.table import ImageTable, table_of_files
 from ffe.errors import DiskFullError, SourceError
 from ffe.images.decode import decode
 from ffe.images.limits import Limits
@@ -89,3 +89,9 @@ def test_what_cannot_be_read_leaves_no_row(pictures: Path, tmp_path: Path) -> No
         SourceError, match=r"None of the 3 images could be read \(the first, '0.png': .*check the paths, and that"
     ):
         table_of_files(found, (), preprocess, Limits(bytes=5))
+
+
+def test_copies_have_one_number_of_content() -> None:
+    """The numbers go by digest, whatever the order of the rows."""
+    table = ImageTable(("a", "b", "c", "d"), ("9", "1", "9", "5"), *[("",) * 4] * 2, (None,) * 4, np.zeros(4), np.zeros(4))
+    assert table.contents().tolist() == [2, 0, 2, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,3 +230,23 @@ def test_a_class_gets_no_test_image_at_the_cost_of_another_class() -> None:
 def test_a_group_counts_for_each_of_its_classes() -> None:
     labels = np.asarray([0, 0, 1, 1, 1, 2])
     assert groups_of_classes(labels, np.asarray([5, 5, 5, 7, 8, 8])) == {0: 1, 1: 3, 2: 1}
+
+
+class Counting(np.ndarray):
+    """Numbers that count how many of them are compared."""
+
+    compared = 0
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        Counting.compared += max(np.size(value) for value in inputs)
+        plain = [value.view(np.ndarray) if isinstance(value, Counting) else value for value in inputs]
+        return getattr(ufunc, method)(*plain, **options)
+
+
+def test_many_small_classes_are_no_square() -> None:
+    """Two images of each of 3,000 classes: chance puts both on one side of most, and one is moved."""
+    labels = np.repeat(np.arange(3000), 2).view(Counting)
+    Counting.compared = 0
+    sides = hold_out(labels, digests(6000), alone(6000).view(Counting), 0.2, 0)
+    assert len(sides.unstable) > 1500
+    assert Counting.compared < 50 * 6000  # one look at all rows for each class would be 18 million
