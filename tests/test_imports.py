@@ -24,6 +24,7 @@ HEAVY = {
         "PIL",
         "rich",
         "openvino",
+        "ncnn",
         "matplotlib",
         "keras_tuner",
         "keras_hub",

@@ -58,7 +58,7 @@ def command(as_json: bool) -> None:
     # a backbone may be in the cache more than once, with other weights; it runs as fast
     distinct = {(row.backbone, f"{row.size[0]}x{row.size[1]}", row.precision): row for row in found.expected}
     cells = [
-        (*which, *(f"{rate:.0f}" for rate in (row.backbone_rate, row.decode_rate, row.rate)), row.limit)
+        (*which, *(f"{rate:.0f}" for rate in (row.backbone_rate, row.decode_rate, row.rate)), row.limit, row.engine)
         for which, row in distinct.items()
     ]
-    click.echo(table(("backbone", "size", "precision", "alone", "decode", "together", "limit"), cells, right=(3, 4, 5)))
+    click.echo(table(("backbone", "size", "precision", "alone", "decode", "together", "limit", "engine"), cells, right=(3, 4, 5)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
@@ -27,7 +28,7 @@ from ffe.backbones.resolve import make_spec
 from ffe.base.system import CACHE_VARIABLE
 from ffe.base.text import counted
 from ffe.engines.base import Engine
-from ffe.engines.factory import has_openvino, open_engine
+from ffe.engines.factory import has_ncnn, has_openvino, open_engine
 from ffe.engines.quantize import LEAST_SAMPLE, quantized_for
 from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, SourceError
@@ -175,6 +176,9 @@ def bench(
             on_step("converting and calibrating, once")
             started = time.perf_counter()
             engines["openvino, float32"] = open_engine(spec, found, name="openvino")
+            if has_ncnn():
+                with contextlib.suppress(EngineError):  # an operation that is not written for it
+                    engines["ncnn, float32"] = open_engine(spec, found, name="ncnn")
             once.append(BenchRow("converting the backbone", "once", 0, time.perf_counter() - started))
             started = time.perf_counter()
             int8, _ = make_spec(backbone, size, weights, layer, precision="int8")

@@ -25,6 +25,7 @@ _IN_ROOT = {
     "compiled": ("compiled code of dense heads", "numba", "*/*", r".+\.nb[ic](\.tmp\..+)?"),
     "runs": ("rates and sizes that earlier runs showed", "runs", "*", rf"{_DIGESTED}\.json(\.tmp-\d+)?"),
     "facts": ("what timm and transformers say of their models", "facts", "*", rf"{_DIGESTED}\.json(\.tmp-\d+)?"),
+    "engines": ("which engine runs a backbone faster here", "engines", "*", rf"{_DIGESTED}(-\d+)?\.json(\.tmp-\d+)?"),
     "digests": ("digests of large files", "digests", "*", rf"{_DIGESTED}\.json(\.tmp-\d+)?"),
 }
 # what lies beside outputs: kind -> (what it is, names of folders, names of files)

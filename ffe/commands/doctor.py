@@ -57,6 +57,7 @@ class Expected:
     decode_rate: float
     rate: float
     limit: str
+    engine: str
 
 
 def _processor() -> str:
@@ -102,6 +103,7 @@ def checkup(on_step: Callable[[str], None] = lambda step: None) -> Checkup:
     return Checkup(
         engines=(
             _check("openvino", _check_openvino),
+            _check("ncnn", _check_ncnn),
             _check("keras", _check_keras),
             *((_check("torch", _check_torch),) if has_torch() else (_NO_TORCH,)),
         ),
@@ -125,6 +127,13 @@ def _check_openvino() -> str:
     if ran[0].any():
         raise EngineError("it computes wrongly")
     return str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+
+
+def _check_ncnn() -> str:
+    """Import ncnn; return its version."""
+    import ncnn
+
+    return f"version {ncnn.__version__}, for networks of 3x3 convolutions such as VGG"
 
 
 def _check_keras() -> str:
@@ -169,13 +178,16 @@ def _decode_rate(how: Decode) -> float | None:
 
 
 def _expected(files: list[Path], decode_rates: dict[str, float], on_step: Callable[[str], None]) -> Iterator[Expected]:
+    from ffe.engines.fastest import remembered, winner
+    from ffe.engines.ncnn import NcnnEngine
     from ffe.engines.openvino import OpenVinoEngine
 
     for number, file in enumerate(files, start=1):
         on_step(f"backbone {number} of {len(files)} in the cache is measured, for about a second")
         try:
             model = read_ir(file)
-            engine = OpenVinoEngine(model)
+            chosen = winner(remembered(file.stem) or {})
+            engine = (NcnnEngine if chosen == "ncnn" else OpenVinoEngine)(model)
             size = engine.size
             rate = images_per_second(engine, np.zeros((16, *size, 3), np.uint8), _MEASURE_SECONDS)
         except Exception:  # a broken one is reported, and made again, by the run that wants it
@@ -184,4 +196,4 @@ def _expected(files: list[Path], decode_rates: dict[str, float], on_step: Callab
         both = 1 / (1 / rate + 1 / decode_rate)  # on a CPU they share the cores
         limit = "backbone" if rate < decode_rate else "decode"
         name, precision = str(model.record.get("backbone", "?")), "int8" if "fidelity" in model.record else "float32"
-        yield Expected(name, size, precision, rate, decode_rate, both, limit)
+        yield Expected(name, size, precision, rate, decode_rate, both, limit, chosen)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.registry import TorchSource, source_of
@@ -25,9 +25,12 @@ from ffe.engines.model_cache import cached_or_made, is_cached, model_key
 from ffe.errors import EngineError, missing
 from ffe.specs import ExtractSpec, Precision
 
+if TYPE_CHECKING:
+    from ffe.engines.ncnn import NcnnEngine
+
 log = logging.getLogger("ffe")
 
-ENGINES = ("auto", "keras", "openvino", "torch")
+ENGINES = ("auto", "keras", "ncnn", "openvino", "torch")
 KERAS_BATCH_SIZE = 32
 
 
@@ -39,6 +42,11 @@ def has_openvino() -> bool:
 def has_torch() -> bool:
     """Return whether PyTorch is installed; nothing is loaded to find out."""
     return importlib.util.find_spec("torch") is not None
+
+
+def has_ncnn() -> bool:
+    """Return whether ncnn is installed; nothing is loaded to find out."""
+    return importlib.util.find_spec("ncnn") is not None
 
 
 def has_keras() -> bool:
@@ -65,16 +73,18 @@ def check_engine(name: str, precision: Precision = "float32", other: str | None 
     """
     if name not in ENGINES:
         raise EngineError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
-    if (name == "openvino" or precision == "int8") and not has_openvino():
-        what = "The precision int8" if precision == "int8" else "The engine openvino"
+    if (name in {"openvino", "ncnn"} or precision == "int8") and not has_openvino():
+        what = "The precision int8" if precision == "int8" else f"The engine {name}"
         packages = ("openvino", "nncf") if precision == "int8" else ("openvino",)
         raise EngineError(missing(what, *packages, instead=f"use --engine {other} and --precision float32" if other else ""))
     if name == "torch" and not has_torch():
         raise EngineError(missing("The engine torch", "torch", instead="use --engine openvino and --precision float32"))
-    if name in {"keras", "torch"} and precision == "int8":
+    if name == "ncnn" and not has_ncnn():
+        raise EngineError(missing("The engine ncnn", "ncnn", instead="use --engine openvino"))
+    if name in {"keras", "ncnn", "torch"} and precision == "int8":
         raise EngineError(f"The engine {name} has no precision int8; use --engine openvino, or --precision float32.")
-    if name == "openvino" and precision.startswith("mixed"):
-        raise EngineError(f"The engine openvino has no precision {precision}; use --engine keras, or --precision float32.")
+    if name in {"openvino", "ncnn"} and precision.startswith("mixed"):
+        raise EngineError(f"The engine {name} has no precision {precision}; use --engine keras, or --precision float32.")
 
 
 def check_backbone(backbone: str, name: str, precision: Precision) -> None:
@@ -101,7 +111,7 @@ def check_backbone(backbone: str, name: str, precision: Precision) -> None:
 
 
 def _choose(name: str, precision: Precision) -> str:
-    """Return ``keras`` or ``openvino``: where there is no GPU, OpenVINO is the faster."""
+    """Return ``keras``, ``ncnn`` or ``openvino``: where there is no GPU, OpenVINO is the faster, or what ``_on_cpu`` finds."""
     check_engine(name, precision)
     if name != "auto":
         return name
@@ -110,7 +120,7 @@ def _choose(name: str, precision: Precision) -> str:
 
 
 def _choose_foreign(backbone: str, name: str, precision: Precision) -> str:
-    """Return ``torch`` or ``openvino`` for a backbone that is none of Keras's."""
+    """Return ``torch``, ``ncnn`` or ``openvino`` for a backbone that is none of Keras's."""
     check_backbone(backbone, name, precision)
     if name != "auto":
         return name
@@ -184,15 +194,15 @@ def open_engine(
     if source_of(spec.backbone.name) is not None:
         if _choose_foreign(spec.backbone.name, name, spec.precision) == "torch":
             return _on_torch(spec, weights, batch_size)
-        return _on_openvino(spec, quantized or float_model(spec, weights), batch_size)
+        return _on_cpu(spec, quantized or float_model(spec, weights), name, batch_size)
     check_backbone(spec.backbone.name, name, spec.precision)
     chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
-    if chosen == "openvino":
-        ir = quantized or (float_model if name == "openvino" else float_model_if_any)(spec, weights)
+    if chosen in {"openvino", "ncnn"}:
+        ir = quantized or (float_model_if_any if name == "auto" else float_model)(spec, weights)
         if ir is not None:
-            return _on_openvino(spec, ir, batch_size)
+            return _on_cpu(spec, ir, name, batch_size)
     from ffe.backbones.keras_build import build
 
     return _on_keras(spec, lambda: build(spec, weights), batch_size)
@@ -210,15 +220,15 @@ def open_saved_engine(
 
     Of a backbone that is none of Keras's, a model holds the float32 IR alone, whatever precision its features were made with.
     """
-    if source_of(spec.backbone.name) is not None and name in {"auto", "openvino"}:
-        chosen = "openvino"
+    if source_of(spec.backbone.name) is not None and name in {"auto", "openvino", "ncnn"}:
+        chosen = "openvino" if name == "auto" else name
         check_engine(chosen, other=None)
     else:
         chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
-    if chosen == "openvino" and ir is not None:
-        return _on_openvino(spec, ir, batch_size)
+    if chosen in {"openvino", "ncnn"} and ir is not None:  # one photo is answered soonest by all cores together: no ``auto``
+        return _on_cpu(spec, ir, chosen, batch_size)
     if chosen == "keras" or name == "auto":
         with keras_file() as file:
             if file is not None:
@@ -246,10 +256,21 @@ def _on_torch(spec: ExtractSpec, weights: Weights, batch_size: int | None) -> En
     return TorchEngine(network, spec, batch_size or BATCH_SIZE)
 
 
-def _on_openvino(spec: ExtractSpec, model: IrModel, batch_size: int | None) -> Engine:
+def _on_cpu(spec: ExtractSpec, model: IrModel, name: str, batch_size: int | None) -> Engine:
+    """Put an IR model on OpenVINO, or on ncnn where that is asked for, or ``auto`` and the faster here."""
     from ffe.engines.openvino import BATCH_SIZE, OpenVinoEngine
 
-    engine = OpenVinoEngine(model, batch_size or BATCH_SIZE)
+    engine: OpenVinoEngine | NcnnEngine
+    if name == "auto" and spec.precision == "float32" and has_ncnn():
+        from ffe.engines.fastest import fastest
+
+        engine = fastest(model_key(spec), model, batch_size)
+    elif name == "ncnn":
+        from ffe.engines.ncnn import NcnnEngine
+
+        engine = NcnnEngine(model, batch_size or BATCH_SIZE)
+    else:
+        engine = OpenVinoEngine(model, batch_size or BATCH_SIZE)
     if engine.size != spec.preprocess.size:
         own, wanted = ("x".join(map(str, size)) for size in (engine.size, spec.preprocess.size))
         raise EngineError(f"The backbone takes pictures of {own}, not of {wanted} pixels; make it again.")

@@ -1,14 +1,22 @@
-"""The rate of an engine alone."""
+"""The rate of an engine alone, and the machine that it was measured on."""
 
 from __future__ import annotations
 
+import platform
 import time
 from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 
+from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.system import cores
 from ffe.engines.base import Engine
+
+
+def this_machine(*how: str) -> str:
+    """Return a name for this machine and a way of using it, 16 hexadecimal digits: a cache folder may be shared."""
+    return bytes_digest(canonical_json([platform.node(), platform.machine(), cores(), *how]))[:16]
 
 
 def images_per_second(engine: Engine, pixels: np.ndarray, seconds: float) -> float:

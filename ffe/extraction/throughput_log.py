@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 from pathlib import Path
 
-from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_stat import read_note, write_note
-from ffe.base.system import cache_root, cores
+from ffe.base.system import cache_root
 from ffe.engines.model_cache import model_key
+from ffe.engines.throughput import this_machine
 from ffe.specs import ExtractSpec
 
 LEAST_IMAGES = 100  # fewer tell little about a rate: beginning takes too large a share
@@ -73,5 +72,4 @@ def _plain_run() -> str:
 
 
 def _run(*how: str) -> str:
-    machine = [platform.node(), platform.machine(), cores(), os.environ.get("KERAS_BACKEND", "")]
-    return bytes_digest(canonical_json([*machine, *how]))[:16]
+    return this_machine(os.environ.get("KERAS_BACKEND", ""), *how)

@@ -39,6 +39,7 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines that only say who they are, on a machine without a GPU."""
     monkeypatch.setattr("ffe.engines.keras.KerasEngine", _OnKeras)
     monkeypatch.setattr("ffe.engines.openvino.OpenVinoEngine", _OnOpenVino)
+    monkeypatch.setattr("ffe.engines.fastest.OpenVinoEngine", _OnOpenVino)
     monkeypatch.setattr("ffe.backbones.keras_build.build", lambda *arguments: "built")
     monkeypatch.setattr("ffe.backbones.safe_load.load_model", lambda file: f"loaded {file}")
     monkeypatch.setattr(choose, "float_model", lambda *arguments: IR)
@@ -49,7 +50,7 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "precision", "installed", "sentence"),
     [
-        ("abacus", "float32", True, "There is no engine 'abacus'; choose one of auto, keras, openvino, torch."),
+        ("abacus", "float32", True, "There is no engine 'abacus'; choose one of auto, keras, ncnn, openvino, torch."),
         (
             "openvino",
             "float32",

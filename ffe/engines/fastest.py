@@ -1,0 +1,74 @@
+"""Which engine runs a backbone fastest on this machine: measured once, and remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ffe.base.file_stat import read_note, write_note
+from ffe.base.openvino_ir import IrModel
+from ffe.base.system import cache_root, library_version
+from ffe.engines.ncnn import NcnnEngine, read_graph
+from ffe.engines.ncnn_convert import gains
+from ffe.engines.openvino import BATCH_SIZE, OpenVinoEngine
+from ffe.engines.throughput import images_per_second, this_machine
+from ffe.errors import EngineError
+
+log = logging.getLogger("ffe")
+
+_SECONDS = 0.5
+_ROUNDS = 2  # in turn, so that a machine that is busy for a moment decides nothing
+_WORTH_IT = 1.05  # what OpenVINO is slower by, to be left: its graphs take all backbones
+
+
+def fastest(key: str, model: IrModel, batch_size: int | None = None) -> OpenVinoEngine | NcnnEngine:
+    """Put a float32 IR model on the engine that computes most images a second here; ``key`` names the model.
+
+    Only networks whose products are largely of 3x3 convolutions are measured, for about three seconds, once: others gain
+    nothing on ncnn.
+    """
+    make: dict[str, Callable[[], OpenVinoEngine | NcnnEngine]] = {
+        "openvino": partial(OpenVinoEngine, model, batch_size or BATCH_SIZE),
+        "ncnn": partial(NcnnEngine, model, batch_size or BATCH_SIZE),
+    }
+    rates = remembered(key)
+    if rates is not None:
+        return make[winner(rates)]()
+    engines = {"openvino": make["openvino"]()}
+    with contextlib.suppress(EngineError):  # an operation that is not written for ncnn
+        if gains(read_graph(model)):
+            engines["ncnn"] = make["ncnn"]()
+    rates = dict.fromkeys(engines, 0.0)
+    if len(engines) > 1:
+        log.info("measuring which engine runs this backbone faster here, once")
+        pixels = np.random.default_rng(0).integers(0, 256, (2 * BATCH_SIZE, *engines["openvino"].size, 3), np.uint8)
+        for _, (name, engine) in itertools.product(range(_ROUNDS), engines.items()):
+            rates[name] = max(rates[name], round(images_per_second(engine, pixels, _SECONDS), 2))
+    write_note(_note(key), {**read_note(_note(key)), _here(): rates})
+    return engines[winner(rates)]
+
+
+def winner(rates: dict[str, float]) -> str:
+    """Return the engine to take, of images a second of each."""
+    return "ncnn" if rates.get("ncnn", 0.0) > _WORTH_IT * rates.get("openvino", 0.0) else "openvino"
+
+
+def remembered(key: str) -> dict[str, float] | None:
+    """Return images a second of each engine that a model was measured on here; one of 0 alone = there was no choice."""
+    with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
+        return {str(name): float(rate) for name, rate in read_note(_note(key))[_here()].items()}
+    return None
+
+
+def _note(key: str) -> Path:
+    return cache_root() / "engines" / f"{key}.json"
+
+
+def _here() -> str:
+    return this_machine(*(library_version(name) or "" for name in ("openvino", "ncnn")))

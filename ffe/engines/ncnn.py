@@ -1,0 +1,107 @@
+"""The engine for convolutions on CPUs without much arithmetic: ncnn, whose Winograd convolutions take fewer products."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from ffe.base.feature_layout import FeatureLayout
+from ffe.base.openvino_ir import IrModel, check_graph, import_openvino
+from ffe.base.system import cores
+from ffe.engines.base import Engine
+from ffe.engines.ncnn_convert import convert
+from ffe.errors import EngineError, one_line
+
+BATCH_SIZE = 8
+
+
+class NcnnEngine(Engine):
+    """Runs a float32 IR model, written anew for ncnn, on the CPU: every image on a core of its own.
+
+    Winograd convolutions (Lavin and Gray, https://arxiv.org/abs/1509.09308) of 4 and 6 outputs round otherwise than direct ones.
+    ``size`` is the (height, width) that the model takes.
+    """
+
+    name = "ncnn"
+    on_cpu = True
+    exact = True
+    in_flight = 2
+
+    def __init__(self, model: IrModel, batch_size: int = BATCH_SIZE) -> None:
+        graph = read_graph(model)
+        _, height, width, _ = graph.input(0).get_shape()
+        self.size = (height, width)
+        self.layout = FeatureLayout.of_shape(list(graph.output(0).get_shape())[1:])
+        converted = convert(graph)
+        self._source, self._result = converted.source, converted.result
+        self._net = _loaded(converted.param, converted.weights)
+        self.batch_size, self.sizes = batch_size, (batch_size,)
+        self.seconds = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process, self._lock, self._cores = os.getpid(), threading.Lock(), cores()
+        self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="ffe-ncnn")
+
+    def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
+        """Hand the images to the cores; see ``ffe.engines.base.Engine.start``."""
+        if self._process != os.getpid():  # a fork takes no threads along, and a lock as it was
+            self._begin()
+        rows = [self._pool.submit(self._row, image) for image in images]
+        return lambda: np.stack([row.result() for row in rows])
+
+    def _row(self, image: np.ndarray) -> np.ndarray:
+        import ncnn
+
+        started = time.perf_counter()
+        pixels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+        run = self._net.create_extractor()
+        run.input(self._source, ncnn.Mat(pixels).clone())  # a layer may compute in place
+        code, found = run.extract(self._result)
+        if code:
+            raise EngineError(f"ncnn could not compute an image (code {code}); use --engine openvino.")
+        grid = np.array(found)
+        row = (grid.transpose(1, 2, 0) if grid.ndim == 3 else grid).reshape(-1)
+        with self._lock:
+            self.seconds += (time.perf_counter() - started) / self._cores
+        return row
+
+
+def read_graph(model: IrModel) -> Any:
+    """Return an IR model as an ``openvino.Model`` of one image."""
+    ov = import_openvino()
+    try:
+        check_graph(model)
+        graph = ov.Core().read_model(model.xml.decode(), ov.Tensor(np.require(model.weights, requirements="W")))
+        graph.reshape([1, *list(graph.input(0).partial_shape)[1:]])
+    except (ValueError, RuntimeError) as error:
+        raise EngineError(
+            f"The backbone is no network that can be written for ncnn ({one_line(error)}); make it again."
+        ) from error
+    return graph
+
+
+def _loaded(param: str, weights: bytes) -> Any:
+    """Return a network that computes in float32, each image in the thread that asks."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = 1
+    for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage", "vulkan_compute"):
+        if hasattr(net.opt, f"use_{name}"):
+            setattr(net.opt, f"use_{name}", False)
+    with TemporaryDirectory(prefix="ffe-ncnn-") as name:  # from memory ncnn would not copy the weights
+        folder = Path(name)
+        (folder / "param").write_text(param, "utf-8")
+        (folder / "weights").write_bytes(weights)
+        if net.load_param(str(folder / "param")) or net.load_model(str(folder / "weights")):
+            raise EngineError("ncnn cannot load the backbone; use --engine openvino.")
+    return net
