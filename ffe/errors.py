@@ -118,8 +118,8 @@ def missing(what: str, *packages: str, instead: str = "") -> str:
 class FfeError(Exception):
     """Base of all errors that ffe raises on purpose; passwords and signatures of URLs are left out of what they say."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*(redacted(arg) if isinstance(arg, str) else arg for arg in args))
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class SpecError(FfeError):

@@ -15,7 +15,7 @@ from ffe.cli.show import print_json
 if TYPE_CHECKING:
     from ffe.commands.cache import CacheEntry
 
-_KINDS = ("models", "compiled", "runs", "facts", "digests", "trials", "activations")
+_KINDS = ("models", "compiled", "runs", "facts", "engines", "digests", "trials", "activations")
 
 
 @click.command(short_help="Show what is kept to save time, and how large it is; remove it.")

@@ -56,6 +56,7 @@ def test_bench_measures_every_way(pictures: Path, processes: list[tuple[list[str
         ("ffe extract, int8, calibration included", "whole process"),
         ("ffe extract, int8, calibration cached, fast decode", "whole process"),
         ("openvino, float32", "backbone alone"),
+        ("ncnn, float32", "backbone alone"),
         ("openvino, int8", "backbone alone"),
         ("keras, batches of 32", "backbone alone"),
         ("decode exact", "decode alone"),
@@ -98,6 +99,7 @@ def test_doctor_before_the_first_extraction(doctor_cache: Path) -> None:
         "machine",
         "cores",
         "engine openvino  works",
+        "engine ncnn      works: version 1",
         "engine keras     works: on tensorflow",
         "none",
         str(doctor_cache),
@@ -114,13 +116,14 @@ def test_doctor_says_what_to_expect(doctor_cache: Path, pictures: Path, tmp_path
     result = CliRunner().invoke(cli, ["doctor", "--json"])
     assert result.exit_code == 0, result.output
     value = json.loads(result.stdout)
-    assert [engine["name"] for engine in value["engines"]] == ["openvino", "keras", "torch"]
+    assert [engine["name"] for engine in value["engines"]] == ["openvino", "ncnn", "keras", "torch"]
     assert all(engine["works"] for engine in value["engines"] if engine["installed"])
     assert value["cached_models"] == 3
     expected = {row["precision"]: row for row in value["expected"]}
     assert set(expected) == {"float32", "int8"}
     for row in expected.values():
         assert (row["backbone"], row["size"]) == ("mobilenet_0.25", [32, 32])
+        assert row["engine"] == "openvino"
         assert row["rate"] < min(row["backbone_rate"], row["decode_rate"])
         assert row["limit"] == ("backbone" if row["backbone_rate"] < row["decode_rate"] else "decode")
     assert result.stderr.splitlines()[-5:] == [

@@ -23,6 +23,7 @@ FILES = {
     "compiled": "cache/numba/heads_1/k.nbi",
     "runs": f"cache/runs/{DIGEST}-1.json",
     "facts": f"cache/facts/{DIGEST}.json",
+    "engines": f"cache/engines/{DIGEST}-2.json",
     "digests": f"cache/digests/{DIGEST}.json",
     "trials": f"work/m.ffe.search/{DIGEST}.npz",
     "activations": f"work/m.ffe.cache/conv-{DIGEST[:12]}.h5",
@@ -152,6 +153,7 @@ def test_where_there_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "compiled",
         "runs",
         "facts",
+        "engines",
         "digests",
         "weights",
     }
@@ -161,7 +163,7 @@ def test_where_there_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ("arguments", "code", "said"),
     [
         (["nowhere"], 3, "ffe: There is no folder 'nowhere'; name folders that outputs of ffe are in."),
-        (["--clear", "weights"], 2, "'weights' is not one of 'all', 'models', 'compiled', 'runs', 'facts', 'digests', 'trials'"),
+        (["--clear", "weights"], 2, "'weights' is not one of 'all', 'models', 'compiled', 'runs', 'facts', 'engines', 'digests', 'trials'"),
     ],
 )
 def test_what_cannot_be_is_said(place: Path, arguments: list[str], code: int, said: str) -> None:
