@@ -163,7 +163,7 @@ def test_where_there_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ("arguments", "code", "said"),
     [
         (["nowhere"], 3, "ffe: There is no folder 'nowhere'; name folders that outputs of ffe are in."),
-        (["--clear", "weights"], 2, "'weights' is not one of 'all', 'models', 'compiled', 'runs', 'facts', 'engines', 'digests', 'trials'"),
+        (["--clear", "weights"], 2, "'weights' is not one of 'all', 'models', 'compiled', 'runs', 'facts', 'engines'"),
     ],
 )
 def test_what_cannot_be_is_said(place: Path, arguments: list[str], code: int, said: str) -> None:
