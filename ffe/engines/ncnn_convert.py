@@ -204,7 +204,7 @@ class _Writer:
     def _pool(self, node: Any, kind: int, more: dict[int, Any]) -> None:
         attributes = node.get_attributes()
         if attributes["rounding_type"] != "floor" or set(attributes.get("dilations", [1])) != {1}:
-            raise _refusal(f"{node.get_type_name()} that rounds up")
+            raise _refusal(node.get_type_name())
         (high, wide), (step_y, step_x) = attributes["kernel"], attributes["strides"]
         top, bottom, left, right = _padding(node, (high, wide))
         settings = {0: kind, 1: wide, 11: high, 2: step_x, 12: step_y, 3: left, 14: right, 13: top, 15: bottom, 5: 1}
