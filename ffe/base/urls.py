@@ -16,6 +16,12 @@ def is_url(path: object) -> bool:
     return isinstance(path, str) and _URL.match(path) is not None
 
 
+def path_or_url(source: str | os.PathLike[str]) -> Path | str:
+    """Return a URL as it is, and anything else as a path."""
+    source = local_file(source)
+    return str(source) if is_url(source) else Path(source)
+
+
 def local_file(url: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Return what ``file://`` or ``local://`` names as a path of this machine; anything else as it is."""
     if isinstance(url, str) and "::" not in url:

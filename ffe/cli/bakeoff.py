@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from ffe.cli import DONE_BUT_SKIPPED
+from ffe.cli import DONE_BUT_SKIPPED, UrlOrPath
 from ffe.cli import options as shared
 from ffe.cli.progress import ExtractProgress, TrialNotes
 from ffe.cli.show import show_comparison
 
 
 @click.command(short_help="Find which backbone to take for one's photos.")
-@click.argument("source", type=click.Path())
+@click.argument("source", type=UrlOrPath())
 @click.option("--backbones", required=True, metavar="NAME[,NAME...]", help="Two or more, as 'ffe extract --backbone' takes them.")
 @shared.output_option(
     required=False,

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ffe.backbones.catalog import DEFAULT
+from ffe.cli import UrlOrPath
 from ffe.cli import options as shared
 from ffe.cli.progress import ExtractProgress, TrialNotes
 from ffe.cli.show import show_comparison
@@ -26,7 +27,7 @@ The roads, which --roads chooses among:
 
 
 @click.command(short_help="Compare ways to a classifier on the same photos.", epilog=ROADS_HELP + shared.AUGMENT_HELP)
-@click.argument("source", type=click.Path())
+@click.argument("source", type=UrlOrPath())
 @shared.output_option(help="The folder for models and features; made if missing.")
 @click.option(
     "--roads", default="", show_default=False, metavar="NAME[,NAME...]", help="Which to compare; see below.  [default: all]"

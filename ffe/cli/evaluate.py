@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffe.base.text import counted, few, plain, quoted, share_text
+from ffe.cli import UrlOrPath
 from ffe.cli.options import AUGMENT_HELP, json_option, predict_options, refuse_swapped, report_option
 from ffe.cli.progress import ExtractProgress
 from ffe.cli.show import print_json
@@ -20,7 +21,7 @@ _LONGEST = 1000
 
 @click.command(short_help="Score a model on a feature file, or on a folder of labelled images.", epilog=AUGMENT_HELP)
 @click.argument("model", type=click.Path())
-@click.argument("data", metavar="FEATURES|SOURCE", type=click.Path())
+@click.argument("data", metavar="FEATURES|SOURCE", type=UrlOrPath())
 @click.option("--unseen", is_flag=True, help="Leave out images that the model was fitted or chosen on.")
 @predict_options
 @report_option()

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
+from ffe.cli import UrlOrPath
 from ffe.cli.options import Share, engine_option, output_option, weights_option
 from ffe.cli.progress import ExtractProgress
 from ffe.cli.training import EpochProgress, print_trained, training_options
 
 
 @click.command(short_help="Train a model's backbone further, stage by stage.")
-@click.argument("source", type=click.Path())
+@click.argument("source", type=UrlOrPath())
 @click.option("--from", "model", required=True, type=click.Path(), help="The model file (.ffe) to start from.")
 @output_option()
 @click.option(

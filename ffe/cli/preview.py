@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from ffe.base.text import counted
+from ffe.cli import UrlOrPath
 from ffe.cli.options import AUGMENT_HELP, json_option, output_option, size_option
 from ffe.cli.show import print_json
 
 
 @click.command(short_help="Draw photos beside their augmented views, before you use those.", epilog=AUGMENT_HELP)
-@click.argument("source", metavar="IMAGE|SOURCE", type=click.Path())
+@click.argument("source", metavar="IMAGE|SOURCE", type=UrlOrPath())
 @output_option(help="The picture to write, such as grid.png.")
 @click.option("--augment", required=True, help="The changes; see below.")
 @size_option(help="Input side in pixels, or HEIGHTxWIDTH.  [default: 224]")

@@ -7,13 +7,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ffe.cli import UrlOrPath
 from ffe.cli.options import output_option, size_option, test_fraction_option
 from ffe.cli.training import EpochProgress, print_trained, training_options
 from ffe.images.augment_text import SCRATCH
 
 
 @click.command(short_help="Train a small network from scratch, without pretrained weights.")
-@click.argument("source", type=click.Path())
+@click.argument("source", type=UrlOrPath())
 @output_option()
 @size_option(help="Input side in pixels, or HEIGHTxWIDTH.  [default: 150]")
 @click.option("--epochs", default="30", metavar="N", help="Most epochs.")

@@ -7,13 +7,14 @@ from typing import Any
 import click
 
 from ffe.base.text import plain
+from ffe.cli import UrlOrPath
 from ffe.cli.options import engine_option, json_option, weights_option
 from ffe.cli.show import note, print_json
 
 
 @click.command(short_help="Find the photos that look most like one.")
 @click.argument("features", type=click.Path())
-@click.argument("image", metavar="[PHOTO]", required=False, type=click.Path())
+@click.argument("image", metavar="[PHOTO]", required=False, type=UrlOrPath())
 @click.option("--row", type=click.IntRange(0), metavar="N", help="Instead of a photo, a row of the file, from 0 on.")
 @click.option("-n", "--count", type=click.IntRange(1), default=10, help="Photos to find.")
 @click.option("--sheet", type=click.Path(), metavar="PICTURE", help="Draw them, such as on similar.png.")

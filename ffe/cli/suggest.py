@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ffe.base.text import counted, plain, share_text
+from ffe.cli import UrlOrPath
 from ffe.cli.options import engine_option, images_options, json_option, output_option, refuse_swapped, weights_option
 from ffe.cli.progress import ExtractProgress
 from ffe.cli.show import note, print_json
@@ -17,7 +18,7 @@ _SHOWN = 10
 
 @click.command(short_help="Choose which photos to label next.")
 @click.argument("model", type=click.Path())
-@click.argument("photos", metavar="FEATURES|SOURCE", type=click.Path())
+@click.argument("photos", metavar="FEATURES|SOURCE", type=UrlOrPath())
 @output_option(help="The list to write, a CSV to fill in.")
 @click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="Photos to choose.  [default: 50]")
 @click.option("--by", type=click.Choice(("margin", "entropy")), help="How unsure an answer is told.  [default: margin]")

@@ -21,6 +21,7 @@ from ffe.dataset.split_csv import SplitCsv, check_source
 from ffe.extraction.stage_times import Progress, no_progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import Scan, scan
+from ffe.redaction import redacted
 from ffe.report.bakeoff_page import bakeoff_page
 from ffe.splits.holdout import TEST
 from ffe.store.reader import FeatureStore
@@ -114,7 +115,7 @@ def bakeoff(
         seconds=options.clock.elapsed,
     )
     if page is not None:
-        write_output(page, bakeoff_page(result, str(source)).encode())
+        write_output(page, bakeoff_page(result, redacted(str(source))).encode())
     return result
 
 

@@ -28,6 +28,7 @@ from ffe.finetuning.unfreeze import count_stages
 from ffe.images.augment_text import COMPARE
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import list_images, scan
+from ffe.redaction import redacted
 from ffe.report.compare_page import compare_page
 from ffe.specs import AugmentSpec, PreprocessSpec, TrainingSpec
 from ffe.splits.holdout import TEST
@@ -140,7 +141,7 @@ def compare(
         seconds=options.clock.elapsed,
     )
     if page is not None:
-        write_output(page, compare_page(result, assigned, str(source)).encode())
+        write_output(page, compare_page(result, assigned, redacted(str(source))).encode())
     return result
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.output_file import check_output as check_report
+from ffe.base.urls import path_or_url
 from ffe.dataset.class_checks import check_labelled, check_readable
 from ffe.dataset.stored_rows import image_file, labelled
 from ffe.dataset.table import ImageTable, table_of_records, table_of_store
@@ -140,7 +141,7 @@ def evaluate(
             f"'{predictor.bundle.path}' keeps no list of its photos (--anonymous), so nothing tells which it has not seen; "
             "leave --unseen out."
         )
-    path = Path(data)
+    path = path_or_url(data)
     stored = holds_features(path)
     if predictor.views is not None and stored:
         raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
@@ -225,7 +226,7 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
     )
 
 
-def _predict_stored(predictor: Predictor, path: Path, shown: bool) -> _Scored:
+def _predict_stored(predictor: Predictor, path: Path | str, shown: bool) -> _Scored:
     """Ask a model about the labelled rows of a feature file; where they are to be ``shown``, with the places of the images."""
     manifest = predictor.bundle.manifest
     with open_features(path) as store:
@@ -240,7 +241,7 @@ def _predict_stored(predictor: Predictor, path: Path, shown: bool) -> _Scored:
         return replace(images, files=files), np.concatenate(probabilities), skipped
 
 
-def _predict_images(predictor: Predictor, path: Path, progress: Callable[[Progress], None]) -> _Scored:
+def _predict_images(predictor: Predictor, path: Path | str, progress: Callable[[Progress], None]) -> _Scored:
     found = scan(path)
     records = [record for record in found.records if record.label >= 0]
     check_labelled(records, path)

@@ -15,6 +15,7 @@ import numpy as np
 from ffe.backbones.keras_build import build
 from ffe.backbones.trained import arrays_digest, is_model_file
 from ffe.base.clock import OutOfTimeError
+from ffe.base.urls import path_or_url
 from ffe.bundle.io import Bundle
 from ffe.dataset.assign_sides import ImageSplit
 from ffe.dataset.class_checks import check_classes, check_counts, check_own_folder
@@ -136,7 +137,7 @@ def finetune(
         KeyboardInterrupt: interrupted before an epoch was better than the start; nothing is written then.
     """
     options = FinetuneOptions.of(locals())
-    _check_model(options.model, Path(source))
+    _check_model(options.model, path_or_url(source))
     options.check_outputs(weights)
     base = open_base(options.model, weights)
     check_backbone(base.spec.backbone.name, engine, base.spec.precision)
@@ -171,11 +172,11 @@ def finetune(
     return dataclasses.replace(result, seconds=options.clock.elapsed)
 
 
-def _check_model(model: Path, source: Path) -> None:
+def _check_model(model: Path, source: Path | str) -> None:
     """Make sure that the model is not the folder of the images; in a command the two are easily swapped."""
     if not model.is_dir():
         return
-    if source.is_file() and is_model_file(source.name):
+    if isinstance(source, Path) and source.is_file() and is_model_file(source.name):
         raise BundleError(
             f"'{model}' is a folder, and '{source}' a model file: they are swapped; "
             f"write 'ffe finetune {model} --from {source}', and what else you want."

@@ -14,12 +14,15 @@ import numpy as np
 
 from ffe.base.arrays import check_fits
 from ffe.base.digests import bytes_digest
+from ffe.base.urls import path_or_url, url_name
 from ffe.errors import DecodeError, SourceError, SpecError
 from ffe.images.augment import apply, draw
 from ffe.images.augment_text import augment_text, parse_augment
 from ffe.images.decode import decode, read_image
 from ffe.images.file_names import ByName
-from ffe.images.sources import UNLABELLED, ImageRecord, Scan, scan
+from ffe.images.folder_layout import has_image_suffix
+from ffe.images.sources import UNLABELLED, ImageRecord, Scan, image_at, scan
+from ffe.redaction import redacted
 from ffe.report.contact_sheet import Strip, Tile, check_picture, contact_sheet, write_sheet
 from ffe.specs import AugmentSpec, PreprocessSpec
 
@@ -98,16 +101,17 @@ def preview(
     if views is not None and not 1 <= views <= MOST_VIEWS:
         raise SpecError(f"views is {views}, but must be from 1 to {MOST_VIEWS}.")
     place = check_picture(Path(output))
-    path = Path(source)
+    path = path_or_url(source)
     check_fits(
         3 * side[0] * side[1] * (1 + (views or VIEWS_OF_EACH)),
         f"A picture of {side[0]}x{side[1]} pixels with its views",
         "give a smaller --size, or fewer --views",
     )
-    if path.is_file() and path.suffix.lower() not in _CSV:
+    name = path.name if isinstance(path, Path) else redacted(url_name(path))
+    if (path.is_file() and path.suffix.lower() not in _CSV) if isinstance(path, Path) else has_image_suffix(name):
         if image is not None:
             raise SourceError(f"'{path}' is a picture already; leave --image out, or give the folder that holds it.")
-        chosen = [_read(ImageRecord(path.name, path, UNLABELLED, ""), (), side)]
+        chosen = [_read(ImageRecord(name, image_at("", os.fspath(path)), UNLABELLED, ""), (), side)]
     else:
         found = scan(path, place)
         chosen = _of_each_class(found, side) if image is None else [_chosen(found, image, side)]
@@ -125,7 +129,7 @@ def preview(
     note = f"{text.replace(',', ', ')}  ({side[0]}x{side[1]} pixels)"
     cells = count + 1
     columns = max(_COLUMNS, ceil(sqrt(1.25 * cells))) if one else _COLUMNS_OF_EACH  # rows of 5 alone could make a tower
-    title = chosen[0].path if one else path.name or str(path)
+    title = chosen[0].path if one else name or str(path)
     write_sheet(place, contact_sheet(title, note, strips, min(cells, columns)))
     return PreviewResult(str(place), text, side, tuple(rows))
 

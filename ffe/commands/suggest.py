@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from ffe.base.text import did_you_mean, listed
+from ffe.base.urls import path_or_url
 from ffe.dataset.label_next import WAYS, By
 from ffe.dataset.photo_list import check_list, check_unfilled
 from ffe.errors import SpecError
@@ -70,7 +70,7 @@ def suggest(
         raise SpecError(f"The number of photos to choose is {count}, but must be at least 1.")
     if by not in WAYS:
         raise SpecError(f"Photos cannot be chosen by '{by}'; choose {listed(WAYS, 'or')}.{did_you_mean(by, WAYS)}")
-    source = Path(photos)
+    source = path_or_url(photos)
     place = check_list(output, HEADER, source, overwrite=overwrite)
     check_unfilled(place)
     predictor = Predictor(

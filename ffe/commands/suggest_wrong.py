@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
+from ffe.base.urls import path_or_url
 from ffe.dataset.photo_list import check_list
 from ffe.extraction.stage_times import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
@@ -55,7 +55,7 @@ def wrong_labels(
         SpecError: a limit is out of range.
         WeightsError, EngineError: there are photos to be read, and the backbone cannot be had.
     """
-    source = Path(photos)
+    source = path_or_url(photos)
     place = check_list(output, HEADER, source, overwrite=overwrite)
     predictor = Predictor(
         model,

@@ -17,12 +17,12 @@ from ffe.images.image_handle import ImageFile, ImageHandle
 _WHAT = "list of photos"
 
 
-def check_list(output: str | os.PathLike[str], header: Sequence[str], source: Path, *, overwrite: bool) -> Path:
+def check_list(output: str | os.PathLike[str], header: Sequence[str], source: Path | str, *, overwrite: bool) -> Path:
     """Return where a list with such columns is to go; a ReportError says why it cannot. ``source`` is read meanwhile."""
     place = Path(output)
     if place.suffix.lower() != ".csv":
         raise ReportError(f"'ffe extract' takes a list of photos back as a CSV; name the output '{place.with_suffix('.csv')}'.")
-    if place.exists() and source.exists() and place.samefile(source):
+    if isinstance(source, Path) and place.exists() and source.exists() and place.samefile(source):
         raise ReportError(f"'{place}' is the list that is read, so it is not replaced; choose another output.")
     check_output(place, _WHAT, "next.csv", ",".join(header).encode())
     if (refusal := overwrite_refusal(place, _WHAT, overwrite=overwrite)) is not None:

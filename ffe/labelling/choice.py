@@ -79,7 +79,7 @@ def named_file(store: FeatureStore, row: int) -> ImageFile:
 class Choice:
     """Sees all photos once, keeps few, and chooses among them."""
 
-    def __init__(self, predictor: Predictor, source: Path, count: int, by: By) -> None:
+    def __init__(self, predictor: Predictor, source: Path | str, count: int, by: By) -> None:
         self._predictor, self._source, self._count, self._by = predictor, source, count, by
         self._layout = predictor.bundle.manifest.layout
         splits = predictor.bundle.splits()

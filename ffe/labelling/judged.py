@@ -72,7 +72,9 @@ class WrongLabelsResult:
         return asdict(self)
 
 
-def judged_store(predictor: Predictor, source: Path, place: Path, progress: Callable[[Progress], None]) -> WrongLabelsResult:
+def judged_store(
+    predictor: Predictor, source: Path | str, place: Path, progress: Callable[[Progress], None]
+) -> WrongLabelsResult:
     """Judge the labels of a feature file, and write the list; see ``ffe.wrong_labels``. Nothing is left for ``progress``."""
     names = predictor.class_names
     with open_features(source) as store:
@@ -98,7 +100,9 @@ def judged_store(predictor: Predictor, source: Path, place: Path, progress: Call
         return _written(place, names, images, probabilities, by, np.searchsorted(plain, used), files, columns, skipped)
 
 
-def judged_images(predictor: Predictor, source: Path, place: Path, progress: Callable[[Progress], None]) -> WrongLabelsResult:
+def judged_images(
+    predictor: Predictor, source: Path | str, place: Path, progress: Callable[[Progress], None]
+) -> WrongLabelsResult:
     """Judge the labels of a folder or CSV of photos, and write the list; see ``ffe.wrong_labels``."""
     found, names = scan(source, place), predictor.class_names
     records = [record for record in found.records if record.label >= 0]
@@ -142,7 +146,7 @@ def _known(predictor: Predictor) -> set[str]:
     return {row.sha256 for row in predictor.bundle.splits() if row.split != "test"}
 
 
-def _check_backbone(predictor: Predictor, source: Path) -> None:
+def _check_backbone(predictor: Predictor, source: Path | str) -> None:
     if predictor.bundle.manifest.spec.backbone.weights in LEARNT:
         raise DataError(
             f"The whole network of '{predictor.bundle.path}' may have learnt from photos of '{source}', so nothing of it can "

@@ -20,8 +20,10 @@ from ffe.specs import spec_differences
 from ffe.store.reader import FeatureStore
 
 
-def holds_features(path: Path) -> bool:
+def holds_features(path: Path | str) -> bool:
     """Return whether a file is a feature file, or a table of one; a SourceError says why it cannot be opened."""
+    if not isinstance(path, Path):
+        return False
     try:
         return path.is_file() and (first_bytes(path) == HDF5_SIGNATURE or is_table(path))
     except OSError as error:
@@ -60,7 +62,7 @@ def answered(
             progress(Progress(done, len(records), failed, done / elapsed, remaining, predictor.stages))
 
 
-def check_classes(predictor: Predictor, class_names: Sequence[str], path: Path) -> None:
+def check_classes(predictor: Predictor, class_names: Sequence[str], path: Path | str) -> None:
     """Make sure that the model knows the classes of the data."""
     known = predictor.class_names
     if unknown := sorted(set(class_names) - set(known)):
