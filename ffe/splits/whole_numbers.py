@@ -19,6 +19,7 @@ BITS = 1024  # of a signature
 LEAST_SCALE = 1e-3  # of the largest: features that hardly ever stir are not blown up
 
 _BLOCK_VALUES = 1 << 22
+_LEAST_LENGTH = 1e-3  # of a standardised row: what is nothing but rounding has no direction
 
 
 class RowSource(Protocol):
@@ -59,8 +60,8 @@ def whole_rows(features: RowSource, chosen: np.ndarray) -> WholeRows:
     total, squares = np.zeros(dims), np.zeros(dims)
     for start in range(0, count, step):
         roots = _roots(features[chosen[start : start + step]])
-        total += roots.sum(axis=0)
-        squares += np.einsum("ij,ij->j", roots, roots)
+        total += roots.sum(axis=0, dtype=np.float64)
+        squares += np.einsum("ij,ij->j", roots, roots, dtype=np.float64)  # float32 would lose a small spread about a large mean
     mean = total / max(count, 1)
     scale = np.sqrt(np.maximum(squares / max(count, 1) - mean * mean, 0))
     scale = np.maximum(scale, max(LEAST_SCALE * scale.max(initial=0), np.finfo(np.float32).tiny))
@@ -68,21 +69,23 @@ def whole_rows(features: RowSource, chosen: np.ndarray) -> WholeRows:
     found = WholeRows(empty_array((count, dims), np.int16), np.zeros(count), np.zeros((count, BITS // 64), np.uint64))
     for start in range(0, count, step):
         x = _roots(features[chosen[start : start + step]])
-        x -= mean
-        x /= scale
-        lengths = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-        x *= LENGTH / np.where(lengths > 1e-6, lengths, np.inf)  # what is nothing but rounding has no direction
+        x -= mean.astype(np.float32)
+        x /= scale.astype(np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))[:, None]
+        x *= (LENGTH / np.where(lengths > _LEAST_LENGTH, lengths, np.inf)).astype(np.float32)
         np.rint(x, out=x)
-        end, single = start + len(x), x.astype(np.float32)
-        found.rows[start:end] = single
-        found.squares[start:end] = np.einsum("ij,ij->i", x, x)
-        found.signatures[start:end] = np.packbits(single @ planes >= 0, axis=1).view(np.uint64)
+        end = start + len(x)
+        found.rows[start:end] = x
+        found.squares[start:end] = np.einsum("ij,ij->i", x, x, dtype=np.float64)
+        found.signatures[start:end] = np.packbits(x @ planes >= 0, axis=1).view(np.uint64)
     return found
 
 
 def _roots(features: np.ndarray) -> np.ndarray:
-    """Return signed square roots, float64."""
-    x = features.astype(np.float64)
+    """Return signed square roots, float32, in an array of their own."""
+    x = np.array(features, np.float32)
+    if x.min(initial=0) >= 0:
+        return np.sqrt(x, out=x)
     return np.copysign(np.sqrt(np.abs(x)), x)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ffe.base.digests import bytes_digest
-from ffe.splits.groups import Groups, find_groups
+from ffe.splits.groups import Groups, _standardised, find_groups
 from ffe.splits.near_index import near_hashes, near_rows
 from ffe.splits.whole_numbers import LENGTH, WholeRows, whole_rows
 
@@ -139,6 +139,13 @@ def test_products_of_rounded_rows_are_exact() -> None:
     np.testing.assert_array_equal(single @ single.T, exact @ exact.T)
     assert np.abs(np.sqrt(whole.squares) - LENGTH).max() < 4
     assert (np.abs(exact) @ np.abs(exact).T).max() < 2**24  # no partial sum is longer
+
+
+def test_a_small_spread_about_a_large_mean_is_kept() -> None:
+    """Rounded rows point where those of all pairs do, also where a feature hardly stirs."""
+    features = (100 + 1e-2 * spread(500)).astype(np.float32)
+    unit, plain = whole_rows(features, np.arange(500)).unit(np.arange(500)), _standardised(features, np.arange(500))
+    np.testing.assert_allclose(unit @ unit.T, plain @ plain.T, atol=2e-3)
 
 
 def test_equal_and_empty_rows(looked_up: Callable[..., Groups]) -> None:
