@@ -142,6 +142,10 @@ class DecodeError(FfeError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[DecodeError], tuple[str, str]]:
+        """Travel to other processes with the reason."""
+        return type(self), (self.reason, str(self))
+
 
 class BackboneError(FfeError):
     """There is no such backbone, layer or input size."""

@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CACHE_VARIABLE = "FFE_CACHE_DIR"
+CORES_VARIABLE = "FFE_CORES"  # a share of the machine, for a process that is not alone on it
 DISK_IS_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # numbers of an OSError
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
 _INT8_FLAGS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"}
+_VECTOR_FLAGS = _INT8_FLAGS | {"sse4_1", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "i8mm"}
 _ISAS_WITHOUT_VNNI = {"SSE41", "AVX", "AVX2", "AVX512_CORE"}
 _KEEP_SIZE = 1  # of fallocate(2): take the blocks, leave the length as it is
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM}
@@ -28,8 +30,10 @@ _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
 
 def cores() -> int:
-    """Return the cores that this process may use; a container's quota counts."""
+    """Return the cores that this process may use; a container's quota counts, and ``FFE_CORES``."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if (share := os.environ.get(CORES_VARIABLE, "")).isdecimal():
+        count = max(1, min(count, int(share)))
     limit = _cgroup("cpu.max")
     if len(limit) == 2 and "".join(limit).isdigit():
         return max(1, min(count, round(int(limit[0]) / int(limit[1]))))
@@ -182,6 +186,16 @@ def has_vnni() -> bool | None:
     except (OSError, StopIteration):
         features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__  # which knows no AVX-VNNI
         return True if features.get("AVX512VNNI") else None
+
+
+def processor_kind() -> str:
+    """Return what decides the last bits of sums: the architecture, and the vector instructions that libraries choose by."""
+    flags: set[str] = set()
+    with contextlib.suppress(OSError):
+        lines = _CPUINFO.read_text("utf-8", "replace").splitlines()
+        flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()} & _VECTOR_FLAGS
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    return " ".join([platform.machine().lower(), *sorted(flags), *([f"up to {limit}"] if limit else [])])
 
 
 def may_have_gpu() -> bool:

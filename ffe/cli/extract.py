@@ -58,6 +58,11 @@ from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_te
     help="Spread the rows over N feature files, which OUTPUT shows as one; 3/8: make only the third of eight.  "
     "[default: as before, or 1]",
 )
+@click.option(
+    "--runner", type=click.Choice(["local", "ray"]), default="local", help="Compute here, or on the machines of a Ray cluster."
+)
+@click.option("--address", help="Of the cluster: auto, HOST:PORT or ray://HOST:PORT.  [default: RAY_ADDRESS, or a new one here]")
+@click.option("--actors", type=click.IntRange(1), help="Processes on the cluster.  [default: one for up to eight cores or a GPU]")
 @shared.overwrite_option
 @click.option("--rehash", is_flag=True, help="Read all files, also those whose size and time of change are as they were.")
 @click.option("--prune", is_flag=True, help="Drop rows of photos that are gone, however many: else most of them is refused.")

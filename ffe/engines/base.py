@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -58,6 +59,20 @@ class Engine(Protocol):
     def extract(self, images: np.ndarray) -> np.ndarray:
         """Return ``start(images)()``."""
         return self.start(images)()
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What an engine said of itself, wherever it runs."""
+
+    name: str
+    layout: FeatureLayout
+    batch_size: int
+
+    @classmethod
+    def of(cls, engine: Engine) -> Self:
+        """Return what there is to say of an engine now."""
+        return cls(engine.name, engine.layout, engine.batch_size)
 
 
 def padded(images: np.ndarray, batch_size: int) -> np.ndarray:

@@ -178,6 +178,14 @@ def float_model_if_any(spec: ExtractSpec, weights: Weights) -> IrModel | None:
         return None
 
 
+def model_to_send(spec: ExtractSpec, weights: Weights, name: str) -> IrModel | None:
+    """Return the float32 IR model that engines of this ``name`` on other machines may need; None = they need none."""
+    if spec.precision != "float32" or spec.backbone.name == FAKE or name not in {"auto", "openvino"} or not has_openvino():
+        return None
+    sure = name == "openvino" or source_of(spec.backbone.name) is not None
+    return (float_model if sure else float_model_if_any)(spec, weights)
+
+
 def open_engine(
     spec: ExtractSpec,
     weights: Weights,
@@ -188,8 +196,8 @@ def open_engine(
 ) -> Engine:
     """Build the backbone of a spec and put it on an engine, one of ``ENGINES``.
 
-    ``batch_size`` None is the engine's own choice; ``quantized`` is the int8 model, where the spec has one. An engine that
-    there is not, or that cannot run this here, is an EngineError.
+    ``batch_size`` None is the engine's own choice; ``quantized`` is the int8 model, where the spec has one, or a float32 model
+    that is at hand (``model_to_send``). An engine that there is not, or that cannot run this here, is an EngineError.
     """
     if source_of(spec.backbone.name) is not None:
         if _choose_foreign(spec.backbone.name, name, spec.precision) == "torch":

@@ -128,7 +128,7 @@ def estimate_job(
         needed_bytes=needed,
         least_bytes=least,
         free_bytes=free_disk(Path(os.path.realpath(job.output)).parent),
-        seconds=0.0 if compute == 0 else None if rate is None else compute / rate,
+        seconds=0.0 if compute == 0 else None if rate is None or job.options.runner != "local" else compute / rate,
         dropped=0 if existing is None else int((existing.views > shared_count(job.views, existing.made_views)).sum()),
     )
 

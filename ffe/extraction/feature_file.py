@@ -83,6 +83,11 @@ class Plan:
         """The file and the row of all that is there, by its name, where anything is still to be written."""
         return {} if self.written else self.held.places
 
+    def has(self, sha256: str, view: int) -> bool:
+        """Return whether the features of a content are there already, in the file or in the journal."""
+        name = self.name(sha256, view)
+        return name in self.stored or name in self.journal
+
 
 @contextlib.contextmanager
 def open_plans(job: Job, quantized: IrModel | None, settled: Known | None = None) -> Iterator[list[Plan]]:

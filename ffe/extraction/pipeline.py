@@ -56,11 +56,11 @@ class Pipeline:
     dtype: str = "float32"  # that features are stored in; they are rounded to it here, so prediction sees what training saw
     # says of (digest, view) that its features are there already; where it is given, equal files are computed once
     known: Callable[[str, int], bool] | None = None
+    sizer: BatchSize | None = None  # what earlier files showed of the same engine; None = nothing yet
     engine: Engine | None = field(default=None, init=False)  # None until the first image needed it
 
     def __post_init__(self) -> None:
         self._taken: set[tuple[str, int]] = set()
-        self._sizer: BatchSize | None = None
         self._running: deque[tuple[list[DecodedImage], Callable[[], np.ndarray] | None]] = deque()
         self._waited = 0.0
         self._idle = self._others()
@@ -113,7 +113,7 @@ class Pipeline:
             before = self._others()
             self.engine = self.open_engine()
             self._idle += self._others() - before
-            self._sizer = BatchSize(self.engine, fixed=self.batch_size is not None)
+            self.sizer = self.sizer or BatchSize(self.engine, fixed=self.batch_size is not None)
 
     def _start(self, items: list[DecodedImage]) -> Iterator[list[ImageFeatures]]:
         """Start a batch; yield an earlier one if there are as many on their way as the engine takes."""
@@ -122,10 +122,10 @@ class Pipeline:
             yield self._finish(*self._running.popleft())
         result = None
         if pixels:
-            assert self._sizer is not None
-            if self._sizer.memory_is_low():
+            assert self.sizer is not None
+            if self.sizer.memory_is_low():
                 self.images.ahead = max(2, self.images.ahead // 2)
-            result = self._sizer.start(np.stack(pixels))
+            result = self.sizer.start(np.stack(pixels))
         self._running.append((items, result))
 
     def _finish(self, items: list[DecodedImage], result: Callable[[], np.ndarray] | None) -> list[ImageFeatures]:

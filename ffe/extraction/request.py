@@ -26,6 +26,7 @@ from ffe.engines.model_cache import is_cached, model_key
 from ffe.errors import SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.batch_size import check_batch
 from ffe.extraction.shards import choose_shards, parse_shards, shard_of
+from ffe.extraction.runners.registry import RunnerName, check_runner
 from ffe.extraction.views import check_trains, requested_views
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.sources import ImageRecord, Scan, scan
@@ -85,6 +86,9 @@ class ExtractOptions:
     views: int | None = None
     augment: str | AugmentSpec | None = None
     shards: int | str | None = None
+    runner: RunnerName = "local"
+    address: str | None = None
+    actors: int | None = None
     limits: Limits = field(init=False)
 
     @property
@@ -98,6 +102,7 @@ class ExtractOptions:
         for name, path in (("source", self.source), ("output", self.output)):
             if not isinstance(path, (str, os.PathLike)):
                 raise SpecError(f"{name} is {path!r}, but must be a path; give it as text or as a pathlib.Path.")
+        check_runner(self.runner, self.address, self.actors)
         object.__setattr__(self, "limits", Limits(self.max_pixels, self.max_bytes, self.truncated))
 
 

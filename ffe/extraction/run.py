@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections import Counter
@@ -17,6 +18,8 @@ from ffe.extraction.estimate import Estimate, estimate_job, estimate_plan, estim
 from ffe.extraction.feature_file import Outcome, Plan, assemble, check_outcomes, join_shards, open_plans, settle
 from ffe.extraction.incremental import Changes, known
 from ffe.extraction.request import ExtractOptions, Job, existing_quantized, make_job
+from ffe.extraction.runners.base import Runner, open_runner
+from ffe.extraction.runners.registry import RunnerName
 from ffe.extraction.stage_times import Computed, Progress, Stages, no_progress
 from ffe.extraction.throughput_log import remember
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
@@ -27,7 +30,6 @@ from ffe.store.writer import in_row_order
 
 if TYPE_CHECKING:  # it loads more, which a run that has nothing to read does without
     from ffe.engines.quantize import Fidelity
-    from ffe.images.loader import ImageStream
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class ExtractSummary:
         batch_size, workers: as they were at the end.
         stages: seconds spent in each stage, and which of them held the others up.
         fidelity: of int8 to float32, on images held back from the quantisation; None for other precisions.
+        runner: what pushed the images through the backbone.
+        nodes: images, and views, that each machine of a cluster computed; empty where there was none.
     """
 
     output: Path
@@ -72,6 +76,8 @@ class ExtractSummary:
     workers: int
     stages: Stages
     fidelity: Fidelity | None
+    runner: RunnerName
+    nodes: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``ffe extract --json`` prints."""
@@ -117,6 +123,9 @@ def extract(
     views: int | None = None,
     augment: str | AugmentSpec | None = None,
     shards: int | str | None = None,
+    runner: RunnerName = "local",
+    address: str | None = None,
+    actors: int | None = None,
     announce: Callable[[Estimate], None] = no_progress,
     progress: Callable[[Progress], None] = no_progress,
 ) -> ExtractSummary:
@@ -168,6 +177,11 @@ def extract(
         shards: feature files that the rows are spread over, ``features-00001-of-00008.h5`` and so on,
             behind an output that shows them as one; ``"3/8"`` makes the third of eight alone;
             1 = one file, None = as the output is made already, or one file.
+        runner: ``local``, this process; or ``ray``, the machines of a Ray cluster.
+        address: of the cluster: ``auto`` (one that runs on this machine), ``HOST:PORT``
+            or ``ray://HOST:PORT``; None = ``RAY_ADDRESS``, or one of this machine alone
+            that is started for this run.
+        actors: processes on the cluster; None = one for up to eight cores, or for a GPU.
         announce: called with what the run will take, before it starts; and again
             when more is known: the size of an int8 model, the shape of the features.
         progress: called after every batch.
@@ -186,31 +200,35 @@ def extract(
     job = make_job(options)
     quantized = existing_quantized(job)
     with contextlib.ExitStack() as stack:
-        images = everything = None
+        everything = None
+
+        @functools.cache
+        def opened_runner() -> Runner:
+            return stack.enter_context(open_runner(job))
+
         if job.spec.precision == "int8" and quantized is None:
             from ffe.engines.quantize import quantized_for
-            from ffe.extraction.runners.local import open_images
 
             for one in job.by_shard():
                 Journal(one.output, one.spec, overwrite=overwrite).close()  # refuses now what it would refuse afterwards
             everything = known(job, None)
             _announce(estimate_job(job, everything), announce)
+            opened_runner()
             if len(job.files) == 1:
-                images = stack.enter_context(open_images(job, everything.read))
-                images.prefetch()  # while libraries are loaded, and the backbone is quantised
+                opened_runner().prefetch(everything.read)  # while libraries are loaded, and the backbone is quantised
             quantized = quantized_for(job.spec, job.weights, in_row_order(job.found.records), job.options.limits)
         plans = stack.enter_context(open_plans(job, quantized, everything))
         _announce(estimate_plans(job, plans), announce)
         outcomes, done = list[Outcome](), list[Computed]()
         for at, plan in enumerate(plans):
             told = _told_of_all(job, plans, at, sum(len(one.unread) for one in outcomes), progress)
-            done.append(_compute(plan, images, lambda layout: _tell(job, plans, layout, announce), told))
+            done.append(_compute(plan, opened_runner, lambda layout: _tell(job, plans, layout, announce), told))
             outcomes.append(settle(plan, done[-1].rows, done[-1].skipped))
         return _finish(job, outcomes, done, started)
 
 
 def _compute(
-    plan: Plan, images: ImageStream | None, opened: Callable[[FeatureLayout], None], progress: Callable[[Progress], None]
+    plan: Plan, runner: Callable[[], Runner], opened: Callable[[FeatureLayout], None], progress: Callable[[Progress], None]
 ) -> Computed:
     """Compute what a plan lacks."""
     job, known = plan.job, plan.known
@@ -218,10 +236,10 @@ def _compute(
         done, total = Computed(workers=job.options.workers or cores()), len(job.records)
         progress(Progress(total, total, len(job.found.left_out) + len(known.skipped), 0.0, 0.0, done.stages))
         return done
-    from ffe.extraction.runners.local import compute, open_images
+    from ffe.extraction.runners.collect import collect
 
-    with images or open_images(job, known.read) as stream, _keeping(plan.journal):
-        done = compute(plan, stream, opened, progress)
+    with _keeping(plan.journal):
+        done = collect(plan, runner(), opened, progress)
         if job.shard:  # it may be long until the others are done, too
             with explain_full_disk(job.output, lambda: estimate_plan(plan).needed_bytes or 0):
                 plan.journal.commit()
@@ -282,7 +300,8 @@ def _finish(job: Job, outcomes: Sequence[Outcome], computed: Sequence[Computed],
     engine = next((done.engine for done in computed if done.engine is not None), None)
     rate = count / loop if count else 0.0
     wanted = sum(sum(one.plan.known.missing) for one in outcomes)
-    if engine is not None and 2 * count >= wanted:  # else the rate is that of reading
+    local = job.options.runner == "local"  # a cluster's rate tells nothing of this machine's
+    if engine is not None and local and 2 * count >= wanted:  # else the rate is that of reading
         remember(job.spec, job.options.engine, engine.layout, count, rate, views=job.views is not None)
     fidelity = None
     if (quantized := outcomes[0].plan.quantized) is not None:
@@ -311,6 +330,8 @@ def _finish(job: Job, outcomes: Sequence[Outcome], computed: Sequence[Computed],
         workers=computed[-1].workers,
         stages=replace(stages, write=write, waited_for_disk=stages.waited_for_disk + assembling),
         fidelity=fidelity,
+        runner=job.options.runner,
+        nodes=dict(sum((Counter(done.nodes) for done in computed), Counter())),
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
-from ffe.engines.base import Engine
+from ffe.engines.base import EngineFacts
 
 if TYPE_CHECKING:  # they load h5py, which a prediction does without
     from ffe.store.schema import Row, Skipped
@@ -68,6 +69,7 @@ class Progress:
     rate: float  # images a second that go through the backbone, with their views; 0 before the first
     remaining: float  # seconds left, if the rest must be computed
     stages: Stages  # seconds spent in each stage so far
+    nodes: Mapping[str, float] = field(default_factory=dict)  # images and views a second on each machine of a cluster
 
 
 def no_progress(_: object) -> None:
@@ -82,8 +84,9 @@ class Computed:
     skipped: dict[int, Skipped] = field(default_factory=dict)
     count: int = 0  # images, and views, that went through the backbone
     seconds: float = 0.0  # of the loop, without opening the backbone
-    engine: Engine | None = None  # what ran it; None if it was not needed
+    engine: EngineFacts | None = None  # what ran it; None if it was not needed
     workers: int = 1  # threads that decoded, at the end
+    nodes: Mapping[str, int] = field(default_factory=dict)  # images, and views, by machine of a cluster
     stages: Stages = field(default_factory=Stages)
 
     @property

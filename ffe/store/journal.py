@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
@@ -102,6 +102,9 @@ class Journal:
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._row_of
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row_of)
 
     def __len__(self) -> int:
         return len(self._row_of)

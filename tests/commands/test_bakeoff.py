@@ -78,7 +78,7 @@ def test_a_second_run_computes_nothing(
         raise AssertionError("this was there already")
 
     monkeypatch.setattr("ffe.commands.bakeoff_runner.tune", never)
-    monkeypatch.setattr("ffe.extraction.runners.local.compute", never)
+    monkeypatch.setattr("ffe.extraction.runners.collect.collect", never)
     before = stats(folder / "o")
     again = ffe.bakeoff(pictures, folder / "o", backbones=NAMES, **QUICK)
     assert stats(folder / "o") == before

@@ -476,7 +476,8 @@ def test_progress_counts_images_and_not_their_views(source: Path, output: Path, 
     """Also where those of one are in two batches: it is done with the last of them, once."""
     told: list[Progress] = []
     clock = iter([0.0])
-    monkeypatch.setattr("ffe.extraction.runners.local.time", SimpleNamespace(monotonic=lambda: next(clock, 10.0)))
+    for module in ("collect", "local"):
+        monkeypatch.setattr(f"ffe.extraction.runners.{module}.time", SimpleNamespace(monotonic=lambda: next(clock, 10.0)))
     summary = with_views(source, output, batch_size=3, progress=told.append)
     assert (summary.computed, told[-1].total) == (48, 12)
     assert [progress.done for progress in told].count(12) == 1

@@ -40,7 +40,7 @@ from pathlib import Path
 from ffe.base import file_stat
 from ffe.engines.fake import FakeEngine
 from ffe.extraction import feature_file, run
-from ffe.extraction.runners import local
+from ffe.extraction.runners import collect
 from ffe.store import journal, writer
 
 def say(phase, module, name, pause=0.0):
@@ -54,7 +54,7 @@ def say(phase, module, name, pause=0.0):
 file_stat.RACY_NS = 0
 journal._COMMIT_SECONDS = 0.03
 say(b"scan", run, "make_job", 0.02)
-say(b"loop", local, "compute")
+say(b"loop", collect, "collect")
 say(b"assembly", feature_file, "write_store", 0.02)
 replace, unlink, whole = os.replace, os.unlink, FakeEngine.extract
 
