@@ -45,7 +45,7 @@ HEAVY = {
         "keras_hub",
     ),
     *("ai_edge_litert", "coremltools", "onnx", "onnxruntime", "tf2onnx"),
-    *("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors", "pyarrow"),
+    *("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors", "pyarrow", "ray"),
     *("starlette", "uvicorn", "python_multipart"),
     *("fsspec", "s3fs", "gcsfs", "adlfs", "aiohttp", "botocore"),
 }

@@ -1,4 +1,4 @@
-"""Contracts: what every engine and every head must pass. Subclass one in a test file.
+"""Contracts: what every engine, head and runner must pass. Subclass one in a test file.
 
 Importing a contract needs pytest, which only the extra ``test`` installs.
 """
@@ -8,16 +8,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["EngineContract", "HeadContract"]
+__all__ = ["EngineContract", "HeadContract", "RunnerContract"]
 
 _HOMES = {
     "EngineContract": "ffe.testing.engine",
     "HeadContract": "ffe.testing.head",
+    "RunnerContract": "ffe.testing.runner",
 }
 
 if TYPE_CHECKING:
     from ffe.testing.engine import EngineContract
     from ffe.testing.head import HeadContract
+    from ffe.testing.runner import RunnerContract
 
 
 def __getattr__(name: str) -> Any:

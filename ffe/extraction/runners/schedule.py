@@ -98,14 +98,13 @@ class _Member:
 
 @dataclass(eq=False)
 class Schedule:
-    """Has ``total`` images computed by a pool.
+    """Has images computed by a pool.
 
     ``size`` says of the first process how many images a chunk has at the most; ``ready`` is called for every process that has
     begun; ``patience``: seconds without any process after which an EngineError says so.
     """
 
     pool: Pool
-    total: int
     size: Callable[[WorkerFacts], int]
     ready: Callable[[Place, WorkerFacts], None]
     patience: float = 600.0
@@ -114,14 +113,19 @@ class Schedule:
         self._members: dict[Place, _Member] = {}
         self._again: list[Span] = []  # a heap
         self._done: dict[int, tuple[Span, Place | None, ChunkDone | str]] = {}
-        self._cut = self._next = 0  # first image that is in no chunk yet; that comes out next
-        self._least = self._most = 1  # images in a chunk
+        self._total = self._cut = self._next = 0  # images; the first that is in no chunk yet; that comes out next
+        self._least = self._most = 0  # images in a chunk; 0 = not known yet
         self._lost = 0  # processes that died before they were ready, since anything came of any
         self._alive_at = self._said_at = time.monotonic()
 
-    def __iter__(self) -> Generator[tuple[Span, Place | None, ChunkDone | str]]:
-        """Yield chunks in order, with the place that computed them; a text is why a picture, alone in its chunk, was given up."""
-        while self._next < self.total:
+    def run(self, total: int) -> Generator[tuple[Span, Place | None, ChunkDone | str]]:
+        """Have so many images computed; yield chunks in order, with the place that computed them.
+
+        A text instead of what was computed is why a picture, alone in its chunk, was given up.
+        """
+        self._total, self._cut, self._next = total, 0, 0
+        self._alive_at = self._said_at = time.monotonic()
+        while self._next < total:
             self._start()
             self._submit()
             tickets = {ticket: place for place, member in self._members.items() for ticket in (member.hello, *member.spans)}
@@ -152,8 +156,8 @@ class Schedule:
                 if self._again:  # before anything new, by a process that has nothing else
                     if member.takes(self._again[0]):
                         self._give(place, member, heapq.heappop(self._again))
-                elif self._cut < self.total and member.takes(Span(self._cut, 1)) and self._open_spans() < self._window():
-                    left = self.total - self._cut
+                elif self._cut < self._total and member.takes(Span(self._cut, 1)) and self._open_spans() < self._window():
+                    left = self._total - self._cut
                     ready = sum(other.hello is None for other in self._members.values())
                     share = left // (2 * ready) // self._least * self._least  # so that all end at about the same time
                     span = Span(self._cut, min(left, max(self._least, min(self._most, share))))
@@ -181,7 +185,7 @@ class Schedule:
         self._lost = 0
         if isinstance(result, WorkerFacts):
             member.hello = None
-            if self._cut == 0:
+            if self._most == 0:
                 self._most = max(1, self.size(result))
                 self._least = min(result.engine.batch_size, self._most)
             self.ready(place, result)

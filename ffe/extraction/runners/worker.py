@@ -8,9 +8,8 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from ffe.extraction.incremental import JUDGED_BY
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stage_times import Stages
 from ffe.extraction.views import names_of
+from ffe.images.image_handle import ImageFile
 from ffe.images.limits import Limits
 from ffe.images.loader import ImageStream
 from ffe.specs import ExtractSpec, ViewsSpec
@@ -75,37 +75,47 @@ def versions() -> dict[str, str]:
 
 
 class ChunkWorker:
-    """Opens an engine, and pushes chunks of files through it; two may be given at a time, and the second is decoded ahead.
+    """Opens an engine (``facts``), and pushes chunks of files through it; of two at a time, the second is decoded ahead."""
 
-    ``known`` are names of features that are there already (``names_of``), sorted, dtype S.
-    """
-
-    def __init__(self, setup: Setup, known: np.ndarray) -> None:
-        self._setup, self._known_names, self._name = setup, known, names_of(setup.views)
+    def __init__(self, setup: Setup) -> None:
+        self._setup, self._name = setup, names_of(setup.views)
         self._turn = threading.Lock()
         self._streams: list[ImageStream] = []
         self._decoded = 0.0  # processor time of decoding threads that have ended
         self._messages: list[tuple[int, str]] = []
+
+    def keep_messages(self) -> None:
+        """Let what is logged here be told with the chunks, for nobody reads this process's log."""
         logging.getLogger("ffe").addHandler(_Kept(self._messages))
+
+    def facts(self) -> WorkerFacts:
+        """Open the engine, and return what runs here, and on what."""
+        setup = self._setup
         self._engine: Engine = open_engine(
             setup.spec, setup.weights, name=setup.engine, batch_size=setup.batch_size, quantized=setup.model
         )
         self._sizer = BatchSize(self._engine, fixed=setup.batch_size is not None)
-
-    def facts(self) -> WorkerFacts:
-        """Return what runs here, and on what."""
         return WorkerFacts(EngineFacts.of(self._engine), processor_kind(), versions())
 
-    def run(self, files: Sequence[Path], counts: Sequence[int]) -> ChunkDone:
-        """Compute the features of files, and of so many views of each; equal files once."""
-        with self._open(files, counts) as images, self._turn:
+    def run(self, files: Sequence[ImageFile], counts: Sequence[int], known: np.ndarray) -> ChunkDone:
+        """Compute the features of files, and of so many views of each; equal files once.
+
+        Of ``known`` contents there are features already: names (``names_of``), sorted, dtype S (n,).
+        """
+
+        def is_known(sha256: str, view: int) -> bool:
+            name = self._name(sha256, view).encode()
+            place = int(np.searchsorted(known, name)) if len(known) else 0
+            return place < len(known) and bool(known[place] == name)
+
+        with self._open(files, counts, is_known) as images, self._turn:
             engine, before, others = self._engine, self._engine.seconds, self._others()
             pipeline = Pipeline(
                 images,
                 lambda: engine,
                 batch_size=self._setup.batch_size,
                 dtype=self._setup.spec.dtype,
-                known=self._known,
+                known=is_known,
                 sizer=self._sizer,
             )
             items = list(itertools.chain.from_iterable(pipeline))
@@ -125,13 +135,15 @@ class ChunkWorker:
             )
 
     @contextlib.contextmanager
-    def _open(self, files: Sequence[Path], counts: Sequence[int]) -> Iterator[ImageStream]:
+    def _open(
+        self, files: Sequence[ImageFile], counts: Sequence[int], known: Callable[[str, int], bool]
+    ) -> Iterator[ImageStream]:
         setup = self._setup
         with ImageStream(
             files,
             setup.spec.preprocess,
             workers=setup.workers,
-            known=self._known,
+            known=known,
             limits=setup.limits,
             views=lambda index: range(1 + counts[index]),
             augment=None if setup.views is None else setup.views.augment,
@@ -145,11 +157,6 @@ class ChunkWorker:
             finally:
                 self._streams.remove(images)
                 self._decoded += images.thread_seconds
-
-    def _known(self, sha256: str, view: int) -> bool:
-        name = self._name(sha256, view).encode()
-        place = int(np.searchsorted(self._known_names, name))
-        return place < len(self._known_names) and bool(self._known_names[place] == name)
 
     def _others(self) -> float:
         """Return the processor time of all threads but those that read and decode, of all chunks."""

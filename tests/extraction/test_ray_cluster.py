@@ -1,0 +1,182 @@
+"""The runner ray on real clusters: the same file, whatever is killed.
+
+The slow ones take minutes: ``python -m pytest -m slow tests/extraction/test_ray_cluster.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from ffe.errors import EngineError
+from ffe.extraction.run import extract
+
+pytest.importorskip("ray")
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_an_address_where_no_cluster_is(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as error:
+        extract(pictures, tmp_path / "f.h5", backbone="fake", runner="ray", address="127.0.0.1:9")
+    assert str(error.value) == (
+        "No Ray cluster answers at '127.0.0.1:9' (Connection refused); check the address, start one with 'ray start --head', "
+        "or leave --address out for one of this machine alone."
+    )
+
+
+def draw(folder: Path, count: int) -> None:
+    """Write small pictures, all different, in two classes, that seem to lie there for long."""
+    for i in range(count):
+        target = folder / ("cat", "dog")[i % 2] / f"{i:05d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)).save(target)
+
+
+def photos_of(shared: Path, folder: Path, count: int) -> Path:
+    """Write a list of real photos, without those that tests use as damaged ones."""
+    files = sorted((shared / "images" / "dogs_vs_cats").glob("*/*.jpg"))[:count]
+    folder.mkdir(parents=True, exist_ok=True)
+    listing = folder / "photos.csv"
+    listing.write_text("path,label\n" + "".join(f"{file.resolve()},{file.parent.name}\n" for file in files))
+    return listing
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of two machines, with one processor each, on this one."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    ray.shutdown()
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started for the run, and stopped with it; the file is the same, with a damaged picture and a copy."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    draw(tmp_path / "source", 60)
+    (tmp_path / "source" / "cat" / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "source" / "dog" / "copy.png").write_bytes((tmp_path / "source" / "cat" / "00000.png").read_bytes())
+    time.sleep(3)  # until the pictures count as old ones everywhere
+    views = {"views": 1, "augment": "flip"}
+    extract(tmp_path / "source", tmp_path / "local.h5", backbone="fake", **views)
+    summary = extract(tmp_path / "source", tmp_path / "ray.h5", backbone="fake", runner="ray", actors=2, **views)
+    assert (summary.runner, summary.rows, summary.skipped) == ("ray", 122, 1)
+    assert (tmp_path / "local.h5").read_bytes() == (tmp_path / "ray.h5").read_bytes()
+    import ray
+
+    assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_two_machines_make_the_file_of_one(shared: Path, tmp_path: Path, cluster: Any, precision: Any) -> None:
+    photos = photos_of(shared, tmp_path, 1399)
+    extract(photos, tmp_path / "local.h5", precision=precision)
+    like = {"like": tmp_path / "local.h5"} if precision == "int8" else {}
+    summary = extract(photos, tmp_path / "ray.h5", precision=precision, runner="ray", address=cluster.address, **like)
+    assert len(summary.nodes) == 2
+    assert (tmp_path / "local.h5").read_bytes() == (tmp_path / "ray.h5").read_bytes()
+
+
+_CHILD = """
+import sys, json
+from ffe.extraction.run import extract
+def told(progress):
+    print(progress.done, flush=True)
+extract(sys.argv[1], sys.argv[2], backbone="fake", batch_size=1, runner="ray", address=sys.argv[3], progress=told)
+"""
+
+
+def start(source: Path, output: Path, address: str) -> subprocess.Popen[str]:
+    """Start an extraction in a process of its own."""
+    command = [sys.executable, "-c", _CHILD, str(source), str(output), address]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def actors_of(cluster: Any) -> list[psutil.Process]:
+    """Return the processes of a cluster that compute."""
+    raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
+    children = [child for pid in raylets for child in psutil.Process(pid).children(recursive=True)]
+    found = []
+    for child in children:
+        try:
+            if "_Actor" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_kills_of_workers_and_of_the_driver(tmp_path: Path, cluster: Any) -> None:
+    """Twenty workers and five drivers are killed at random moments; each run ends in the file of an undisturbed one."""
+    draw(tmp_path / "source", 3000)
+    time.sleep(3)
+    expected, work = tmp_path / "expected.h5", tmp_path / "work"
+    extract(tmp_path / "source", expected, backbone="fake")
+    chance, equal, killed = random.Random(0), 0, []
+    for number in range(25):
+        output = work / str(number) / "features.h5"
+        output.parent.mkdir(parents=True)
+        process = start(tmp_path / "source", output, cluster.address)
+        moment, began = chance.uniform(0, 2.0), time.monotonic()
+        if number % 5 == 4:
+            while not actors_of(cluster) and process.poll() is None:
+                time.sleep(0.05)
+            time.sleep(3 * moment)
+            process.send_signal(signal.SIGKILL)
+            killed.append("driver")
+            process.communicate(timeout=300)
+            process = start(tmp_path / "source", output, cluster.address)
+        else:
+            while not (there := actors_of(cluster)) and process.poll() is None and time.monotonic() - began < 120:
+                time.sleep(0.05)
+            time.sleep(moment)
+            if victims := [one for one in (actors_of(cluster) or there) if one.is_running()]:
+                chance.choice(victims).kill()
+                killed.append("worker")
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        equal += output.read_bytes() == expected.read_bytes()
+        assert [file.name for file in output.parent.iterdir()] == ["features.h5"]
+    print(f"\n{json.dumps({name: killed.count(name) for name in set(killed)})}; {equal} of 25 files equal")
+    assert equal == 25
+    assert (killed.count("worker"), killed.count("driver")) == (20, 5)
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_lost(tmp_path: Path, cluster: Any) -> None:
+    draw(tmp_path / "source", 3000)
+    time.sleep(3)
+    extract(tmp_path / "source", tmp_path / "expected.h5", backbone="fake")
+    lost = cluster.add_node(num_cpus=1)
+    process = start(tmp_path / "source", tmp_path / "features.h5", cluster.address)
+    assert process.stdout is not None
+    process.stdout.readline()
+    cluster.remove_node(lost, allow_graceful=False)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert (tmp_path / "features.h5").read_bytes() == (tmp_path / "expected.h5").read_bytes()
