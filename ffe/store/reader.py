@@ -201,7 +201,7 @@ class FeatureStore:
             runs += [(store.blocks, *run) for run in part.runs]
         return JoinedBlocks(runs)
 
-    def _open_part(self, part: Part) -> FeatureStore:
+    def _open_part(self, part: Part) -> _PartStore:
         path = Path(os.path.realpath(self.path)).parent / part.file
         wrong = f"'{self.path}' is virtual, and its part '{path}' is not"
         if not path.is_file():
@@ -211,6 +211,7 @@ class FeatureStore:
             store.close()
             again = "put that back, or make it again with 'ffe extract' or 'ffe pack'"
             raise StoreError(f"{wrong} the file that was packed; {again}.")
+        store.drop_columns()
         return store
 
     @property
@@ -370,6 +371,12 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 class _PartStore(FeatureStore):
     """A part of a virtual file, which cannot be virtual in its turn: such files could name each other in a ring."""
+
+    def drop_columns(self) -> None:
+        """Let go of what the virtual file says of the same rows, once it is known that it speaks of this file."""
+        self.paths = self.sha256 = self.split = self.group = ()
+        self.phash, self.stat, self.crc32 = self.phash[:0], self.stat[:0], None
+        self._rows = RowReader(self.blocks, None, self.path, ())
 
     def _blocks(self) -> Blocks:
         if "parts" in self._file.attrs:
