@@ -60,12 +60,12 @@ def _paths(images: tuple[str, ...], listed: Iterator[str], left_out: list[tuple[
     for image in images:
         if image == "-":
             yield from listed
-        elif is_url(image):
+        elif is_url(image) and not is_archive(image):
             objects, others = objects_below(image)
             left_out += others
             yield from objects
-        elif is_archive(image) and os.path.isfile(image):
-            members, others = images_of(Path(image))
+        elif is_archive(image) and (is_url(image) or os.path.isfile(image)):
+            members, others = images_of(image if is_url(image) else Path(image))
             left_out += others
             yield from members
         elif (folder := on_disk(Path(image))).is_dir():

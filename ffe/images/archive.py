@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ffe.base.file_access import unopened
-from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now, stamp_to_keep
+from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
+from ffe.base.urls import is_url
 from ffe.errors import DecodeError, SourceError
+from ffe.images.archive_file import ArchivePlace, archive_version, is_settled
 from ffe.images.decode import too_many_bytes
 from ffe.images.folder_walk import is_passed_over
 from ffe.images.image_handle import ImageHandle
 from ffe.images.records import Finding, Split
+from ffe.images.url_source import unlisted
+from ffe.redaction import redacted
 
 MARK = "#"  # between the name of an archive and that of a member
 
@@ -26,7 +30,7 @@ MARK = "#"  # between the name of an archive and that of a member
 class Member(ImageHandle):
     """An image in an archive; one that was changed since it was listed is not read."""
 
-    archive: str  # where it lies
+    archive: str = field(repr=False)  # where it lies: a path, or a URL with all that opens it
     version: Stamp  # of the archive, as it was listed
     size: int  # bytes; 0 = not known
 
@@ -35,7 +39,7 @@ class Member(ImageHandle):
         if self.size > max_bytes:
             raise DecodeError("too-large", too_many_bytes(max_bytes))
         try:
-            if stamp_now(self.archive) != self.version:
+            if not self.remote and stamp_now(self.archive) != self.version:  # of a far one each block is looked at
                 raise DecodeError("unreadable", "its archive is gone, or was changed since it was listed; run this again")
             return self.content(max_bytes)
         except OSError as error:
@@ -43,12 +47,19 @@ class Member(ImageHandle):
         except MemoryError as error:
             raise DecodeError("too-large", "not enough memory to read it") from error
 
+    @property
+    def remote(self) -> bool:
+        """Whether it comes over a network."""
+        return is_url(self.archive)
+
     @abstractmethod
     def content(self, max_bytes: int) -> bytes:
         """Read it, from an archive that is as it was; ``max_bytes`` as of ``read``."""
 
     def listed_in(self, folder: str) -> str:
         """Return the name relative to a folder, a real path."""
+        if self.remote:
+            return self.name
         place, name = os.path.split(self.archive)
         return os.path.relpath(os.path.join(os.path.realpath(place), name), folder) + self.name[len(self.archive) :]
 
@@ -57,7 +68,7 @@ class Member(ImageHandle):
 class Archive:
     """What was found in an archive."""
 
-    path: Path
+    path: ArchivePlace
     version: Stamp = field(init=False)  # before it was listed
     members: dict[str, Member] = field(default_factory=dict)  # by name, in their order
     folders: list[str] = field(default_factory=list)
@@ -69,13 +80,14 @@ class Archive:
     groups: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.version = stamp_now(self.path)
-        self._keep = stamp_to_keep(self.path) != NO_STAMP
+        with reading(self.path):
+            self.version = archive_version(self.path)
+        self._keep = is_settled(self.path, self.version)
 
     def place_of(self, name: str, size: int) -> tuple[str, Stamp, str, Stamp, int]:
         """Return the first fields of a ``Member``: of bytes, or of none where they are not known (0)."""
         stamp = (size, self.version[1]) if self._keep else NO_STAMP
-        return f"{self.path}{MARK}{name}", stamp, str(self.path), self.version, size
+        return redacted(f"{self.path}{MARK}{name}"), stamp, str(self.path), self.version, size
 
     def add(self, name: str, member: Member) -> None:
         """Take in a member; of two of one name it cannot be told which is meant."""
@@ -94,11 +106,13 @@ class Archive:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: ArchivePlace) -> Iterator[None]:
     """Say of an archive that it cannot be opened."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if isinstance(path, Path) and not stat.S_ISREG(os.stat(path).st_mode):
             raise SourceError(f"'{path}' is a pipe, a device or a socket, not a file; save the archive as a file.")
         yield
+    except DecodeError as error:
+        raise SourceError(unlisted(str(path), error)) from error
     except OSError as error:
-        raise SourceError(unopened(path, error)) from error
+        raise SourceError(unopened(Path(path), error)) from error

@@ -9,22 +9,28 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from ffe.base.file_stat import Stamp, stamp_now
+from ffe.base.file_stat import Stamp
 from ffe.base.text import composed, counted, few, quoted
-from ffe.errors import SourceError
+from ffe.base.urls import is_url, url_below
+from ffe.errors import DecodeError, SourceError
 from ffe.images.archive import MARK, Archive
+from ffe.images.archive_file import ArchivePlace, archive_version, suffix_of
 from ffe.images.folder_layout import common_folder, has_image_suffix
 from ffe.images.image_handle import ImageHandle
+from ffe.images.object_store import read_object
 from ffe.images.parquet_archive import read_parquet
 from ffe.images.records import SPLIT_NAMES, Finding, LabelledPath, Split
 from ffe.images.tar_archive import read_tar
+from ffe.images.url_source import unlisted
 from ffe.images.zip_archive import read_zip
+from ffe.redaction import redacted
 
-KINDS: dict[str, Callable[[Path], Archive]] = {".tar": read_tar, ".zip": read_zip, ".parquet": read_parquet}
+KINDS: dict[str, Callable[[ArchivePlace], Archive]] = {".tar": read_tar, ".zip": read_zip, ".parquet": read_parquet}
 NAMES_OF_CLASSES = ("classes.txt", "classnames.txt")  # beside archives whose labels are numbers
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 100_000
+_NAMES_BYTES = 64 << 20
 _PREFIX = re.compile(r"[a-z]+")
 
 
@@ -32,7 +38,7 @@ _PREFIX = re.compile(r"[a-z]+")
 class Shard:
     """An archive, its name within the source, and the split that this names."""
 
-    path: Path
+    path: ArchivePlace
     name: str
     split: Split = ""
 
@@ -52,12 +58,12 @@ class Members:
     labelled: list[LabelledPath] | None = None  # None = folders in the archives are the classes
 
 
-def is_archive(path: str | os.PathLike[str]) -> bool:
+def is_archive(path: str | Path) -> bool:
     """Return whether a file is named like an archive that is a source."""
-    return os.path.splitext(path)[1].lower() in KINDS
+    return suffix_of(path if is_url(path) else Path(path)) in KINDS
 
 
-def expanded(source: str) -> list[Path] | None:
+def expanded(source: str) -> list[ArchivePlace] | None:
     """Return the archives that a pattern names; None = it is no pattern. One that is not there is a SourceError."""
     if (found := _RANGE.search(source)) is None or os.path.lexists(source) or not is_archive(source):
         return None
@@ -65,13 +71,15 @@ def expanded(source: str) -> list[Path] | None:
     if _RANGE.search(source, found.end()) or not 0 <= int(last) - int(first) < _MOST_SHARDS:
         raise SourceError(f"'{source}' is no pattern of shards; write one as shard-{{000..009}}.tar, the smaller number first.")
     names = [f"{source[: found.start()]}{n:0{len(first)}}{source[found.end() :]}" for n in range(int(first), int(last) + 1)]
+    if is_url(source):  # which each say for themselves
+        return list(names)
     if gone := [name for name in names if not os.path.isfile(name)]:
         are = "is" if len(gone) == 1 else "are"
         raise SourceError(f"Of '{source}', {few(quoted(gone))} {are} not there; fetch what lacks, or change the pattern.")
     return [Path(name) for name in names]
 
 
-def shards_of(root: Path, names: Sequence[str]) -> list[Shard] | None:
+def shards_of(root: ArchivePlace, names: Sequence[str]) -> list[Shard] | None:
     """Return the archives that are all that a folder has of images, by the relative names of its files; None = it is another.
 
     They lie in the folder itself, or in folders named after splits.
@@ -86,11 +94,15 @@ def shards_of(root: Path, names: Sequence[str]) -> list[Shard] | None:
             return None
         word = _PREFIX.match(base.lower())
         prefix = "" if word is None or base[word.end() : word.end() + 1] not in {"-", "_", "."} else word.group()
-        found.append(Shard(root / name, name, SPLIT_NAMES.get(folder.lower() or prefix, "")))
+        found.append(Shard(_below(root, name), name, SPLIT_NAMES.get(folder.lower() or prefix, "")))
     return found
 
 
-def read_shards(root: Path, shards: Sequence[Shard]) -> Members:
+def _below(root: ArchivePlace, name: str) -> ArchivePlace:
+    return root / name if isinstance(root, Path) else url_below(root, name)
+
+
+def read_shards(root: ArchivePlace, shards: Sequence[Shard]) -> Members:
     """List archives; a SourceError says of one that it cannot be."""
     found, names = Members(), _names_of_classes(root)
     seen: dict[str, None] = {}
@@ -134,13 +146,18 @@ def read_shards(root: Path, shards: Sequence[Shard]) -> Members:
     return found
 
 
-def _names_of_classes(root: Path) -> list[str] | None:
+def _names_of_classes(root: ArchivePlace) -> list[str] | None:
     """Return the names that stand beside archives, one a line, for labels that are numbers."""
-    for place in (root / name for name in NAMES_OF_CLASSES):
+    for place in (_below(root, name) for name in NAMES_OF_CLASSES):
         try:
-            lines = place.read_text("utf-8-sig").splitlines()
+            data = place.read_bytes() if isinstance(place, Path) else read_object(place, None, -1, _NAMES_BYTES)
+            lines = data.decode("utf-8-sig").splitlines()
         except FileNotFoundError:
             continue
+        except DecodeError as error:
+            if error.reason == "missing":
+                continue
+            raise SourceError(unlisted(str(place), error)) from error
         except (OSError, UnicodeDecodeError) as error:
             raise SourceError(f"'{place}' names the classes, one a line, but cannot be read as UTF-8 text; mend it.") from error
         names = [composed(line.strip()) for line in lines]
@@ -152,23 +169,23 @@ def _names_of_classes(root: Path) -> list[str] | None:
     return None
 
 
-def read_archive(path: Path) -> Archive:
+def read_archive(path: ArchivePlace) -> Archive:
     """List an archive; a SourceError says why it cannot be."""
-    return KINDS[path.suffix.lower()](path)
+    return KINDS[suffix_of(path)](path)
 
 
 @lru_cache(maxsize=4)
-def _kept(path: Path, version: Stamp) -> Archive:
+def _kept(path: ArchivePlace, version: Stamp) -> Archive:
     """List an archive of which single images are asked for, one after the other."""
     return read_archive(path)
 
 
-def split_name(path: str) -> tuple[Path, str] | None:
+def split_name(path: str) -> tuple[ArchivePlace, str] | None:
     """Return the archive that a path leads through, and the name in it; None = it leads through none."""
     at = path.find(MARK)
     while at >= 0:
-        if is_archive(path[:at]) and os.path.isfile(path[:at]):
-            return Path(path[:at]), path[at + 1 :]
+        if is_archive(path[:at]) and (is_url(path) or os.path.isfile(path[:at])):
+            return path[:at] if is_url(path) else Path(path[:at]), path[at + 1 :]
         at = path.find(MARK, at + 1)
     return None
 
@@ -179,11 +196,11 @@ def member_at(path: str) -> ImageHandle | None:
         return None
     archive, name = found
     try:
-        listed = _kept(archive, stamp_now(archive))
-    except SourceError:
+        listed = _kept(archive, archive_version(archive))
+    except (SourceError, DecodeError):
         return None
     member = listed.members.get(name) or _row(listed, name)
-    return None if member is None else replace(member, name=path)
+    return None if member is None else replace(member, name=redacted(path))
 
 
 def _row(listed: Archive, name: str) -> ImageHandle | None:
@@ -191,12 +208,12 @@ def _row(listed: Archive, name: str) -> ImageHandle | None:
     return listed.members.get(f"{int(name):0{len(next(iter(listed.members), ''))}}") if name.isdecimal() else None
 
 
-def images_of(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the paths of all images of an archive; and (path, reason) of what else is in it."""
-    listed = _kept(path, stamp_now(path))
+def images_of(path: ArchivePlace) -> tuple[list[ImageHandle], list[tuple[str, str]]]:
+    """Return all images of an archive; and (path, reason) of what else is in it."""
+    listed = read_archive(path)
     if refused := [finding.text for finding in listed.findings if finding.level == "refused"]:
         raise SourceError(refused[0])
-    return [f"{path}{MARK}{name}" for name in listed.members], [(f"{path}{MARK}{name}", why) for name, why in listed.left_out]
+    return [*listed.members.values()], [(redacted(f"{path}{MARK}{name}"), why) for name, why in listed.left_out]
 
 
 def entries_of(found: Members, entries: Sequence[LabelledPath]) -> Iterator[LabelledPath]:

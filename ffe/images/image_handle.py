@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from ffe.base.digests import bytes_digest, file_digest
 from ffe.base.file_stat import Stamp, stamp_now, stamp_to_keep
@@ -26,7 +25,11 @@ class ImageHandle(ABC):
     name: str  # that finds it again, with its place in front: ``photos/shard.tar#cat/1.jpg``
     # (size in bytes, a whole number that changes when the content may have changed); ``NO_STAMP`` = unknown
     stamp: Stamp
-    remote: ClassVar[bool] = False  # whether it comes over a network: then many are read at once
+
+    @property
+    def remote(self) -> bool:
+        """Whether it comes over a network: then many are read at once."""
+        return False
 
     @abstractmethod
     def read(self, max_bytes: int) -> bytes:

@@ -140,6 +140,25 @@ def read_object(url: str, path: str | None, size: int, max_bytes: int) -> bytes:
     return data
 
 
+def read_range(url: str, start: int, end: int) -> bytes:
+    """Return the bytes from ``start`` to before ``end`` of what lies at a URL; errors are those of ``read_object``."""
+    files, path = opened(url)
+    data = tried(lambda: _cat(files, path, start, end, READ_SECONDS + (end - start) / _SLOWEST))
+    if len(data) != end - start:
+        raise DecodeError("unreadable", "it was changed, or its server gives no parts of it; download it")
+    return data
+
+
+def info_of(url: str) -> tuple[Stamp, int]:
+    """Return the stamp of what lies at a URL as it is now, and its size; -1 = unknown. Errors are those of ``tried``."""
+    files, path = opened(url)
+    with contextlib.suppress(Exception):  # what an earlier look saw may be old
+        files.invalidate_cache()
+    info = tried(lambda: files.info(path))
+    size = info.get("size")
+    return stamp_of(info), size if isinstance(size, int) else -1
+
+
 def _cat(files: Any, path: str, start: int, end: int, seconds: float) -> bytes:
     if getattr(files, "async_impl", False):
         from fsspec.asyn import sync

@@ -9,13 +9,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ffe.base.file_stat import Stamp
 from ffe.base.text import composed, few, quoted
+from ffe.base.urls import is_url
 from ffe.errors import DecodeError, SourceError, missing
 from ffe.images.archive import Archive, Member, reading
+from ffe.images.archive_file import ArchivePlace, archive_version, open_archive
 from ffe.images.decode import too_many_bytes
 from ffe.images.records import SPLIT_NAMES, Finding
 
@@ -59,13 +60,13 @@ def _images_of(key: _Group, column: str) -> Any:
     import pyarrow
     from pyarrow import parquet
 
-    path, _, number = key
+    path, version, number = key
     with _lock:
         if key in _groups:
             _groups.move_to_end(key)
             return _groups[key]
         try:
-            with parquet.ParquetFile(path) as file:
+            with parquet.ParquetFile(open_archive(path, version) if is_url(path) else path) as file:
                 group = file.metadata.row_group(number)
                 parts = map(group.column, range(group.num_columns))
                 if sum(p.total_uncompressed_size for p in parts if p.path_in_schema.split(".")[0] == column) > _GROUP_BYTES:
@@ -79,7 +80,7 @@ def _images_of(key: _Group, column: str) -> Any:
         return images
 
 
-def open_parquet(path: Path) -> Any:
+def open_parquet(path: ArchivePlace) -> Any:
     """Open a table, ``pyarrow.parquet.ParquetFile``; a SourceError says why it cannot be."""
     if importlib.util.find_spec("pyarrow") is None:
         raise SourceError(missing("A Parquet file", "pyarrow"))
@@ -88,14 +89,14 @@ def open_parquet(path: Path) -> Any:
 
     with reading(path):
         try:
-            return parquet.ParquetFile(path)
+            return parquet.ParquetFile(open_archive(path, archive_version(path)) if isinstance(path, str) else path)
         except (pyarrow.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise SourceError(f"'{path}' is no Parquet file, or its end is damaged or cut off; fetch it again.") from error
 
 
-def read_parquet(path: Path) -> Archive:
+def read_parquet(path: ArchivePlace) -> Archive:
     """List the rows of a table of images: ``data.parquet#17``; a SourceError says why it cannot be."""
     found = Archive(path)
     with open_parquet(path) as file:
@@ -167,7 +168,7 @@ def _holds_bytes(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _image_column(path: Path, schema: Any, features: dict[str, dict[str, Any]]) -> str:
+def _image_column(path: ArchivePlace, schema: Any, features: dict[str, dict[str, Any]]) -> str:
     """Return the column of images: bytes, or a structure that holds them."""
     from pyarrow import types
 
@@ -198,7 +199,7 @@ def _label_column(schema: Any, features: dict[str, dict[str, Any]]) -> str | Non
     return said[0] if len(said) == 1 else None
 
 
-def listed_rows(path: Path) -> Iterator[list[str]] | None:
+def listed_rows(path: ArchivePlace) -> Iterator[list[str]] | None:
     """Yield the rows of a table that lists images, as texts, the names of its columns first; None = it lists none."""
     file = open_parquet(path)
     if "path" not in file.schema_arrow.names or "features" in file.schema_arrow.names:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+from ffe.redaction import redacted
+
 Split = Literal["", "train", "valid", "test"]
 # nothing is made of a source before what is refused is mended
 Level = Literal["refused", "warning", "note"]
@@ -38,3 +40,6 @@ class Finding:
     level: Level
     text: str  # what it is and what to do, in a sentence or two
     lines: tuple[int, ...] = ()  # of the CSV, from 1; empty where it is no matter of lines
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", redacted(self.text))

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import cast
 
 from ffe.base.text import composed, few, is_are, near_file, quoted
-from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
+from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_name, url_parent
 from ffe.errors import SourceError
 from ffe.images.archive import MARK
+from ffe.images.archive_file import ArchivePlace, suffix_of
 from ffe.images.archive_sources import (
     NAMES_OF_CLASSES,
     Members,
@@ -95,7 +96,8 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
     if is_url(source):
         return _checked(_at_url(str(source)), redacted(str(source)))
     if (several := expanded(os.fspath(source))) is not None:
-        return _checked(_scan_archives(several[0].parent, [Shard(path, path.name) for path in several], source), source)
+        local = [Path(path) for path in several]
+        return _checked(_scan_archives(local[0].parent, [Shard(path, path.name) for path in local], source), source)
     path = on_disk(Path(source))
     if is_url(str(path)):
         raise SourceError(f"'{path}' was a URL, of which pathlib has taken a slash; give it as text.")
@@ -120,7 +122,12 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
 def _at_url(url: str) -> Scan:
     if url_suffix(url) in _LISTS:
         return _scan_list(UrlPath(redacted(url_parent(url))), *read_list(UrlPath(redacted(url)), url))
+    if is_archive(url):
+        shards = [Shard(one, redacted(url_name(str(one)))) for one in expanded(url) or [url]]
+        return _scan_archives(url_parent(url), shards, redacted(url))
     walk = UrlWalk(url)
+    if (found := shards_of(url, walk.files)) is not None:
+        return _scan_archives(url, found, walk.root, walk.left_out)
     return _make_scan(walk.root, *_understood(walk.root, walk), walk.objects.__getitem__)
 
 
@@ -140,16 +147,17 @@ def _scan_local(root: Path, walk: FolderWalk) -> Scan:
 
 
 def _scan_archives(
-    root: Path, shards: Sequence[Shard], place: str | os.PathLike[str], beside: Iterable[tuple[str, str]] = ()
+    root: ArchivePlace, shards: Sequence[Shard], place: str | os.PathLike[str], beside: Iterable[tuple[str, str]] = ()
 ) -> Scan:
     """Understand archives by the labels in them, or by the folders in all of them together."""
     held = read_shards(root, shards)
-    kind = cast("Kind", shards[0].path.suffix[1:].lower())
+    kind = cast("Kind", suffix_of(shards[0].path)[1:])
     findings, left_out = list(held.findings), [*beside, *held.left_out]
     if (entries := held.labelled) is None:
-        _, inside, more, found = _understood(Path(place), held)
+        _, inside, more, found = _understood(Path(place) if isinstance(root, Path) else UrlPath(place), held)
         entries, findings, left_out = list(entries_of(held, inside)), [*findings, *found], [*left_out, *more]
-    return _make_scan(root, kind, entries, left_out, findings, held.handles.__getitem__)
+    folder = root if isinstance(root, Path) else UrlPath(redacted(root.rstrip("/")))
+    return _make_scan(folder, kind, entries, left_out, findings, held.handles.__getitem__)
 
 
 def _checked(found: Scan, path: str | os.PathLike[str]) -> Scan:
@@ -269,10 +277,10 @@ def _make_scan(
 def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
     """Return the image that ``path`` names in a source: a folder, or a file beside which it lies; it may be gone by now."""
     path = os.fspath(local_file(path))
-    if is_url(path):
-        return object_at(path)
     if is_url(place := os.fspath(local_file(source))):
-        return object_at(url_below(url_parent(place) if url_suffix(place) in _LISTS else place, path))
+        path = url_below(url_parent(place) if url_suffix(place) in _LISTS or is_archive(place) else place, path)
+    if is_url(path):
+        return (member_at(path) if MARK in path else None) or object_at(path)
     root = Path(place)
     file = on_disk((root.parent if root.is_file() else root) / path)
     return (member_at(str(file)) if MARK in path else None) or file

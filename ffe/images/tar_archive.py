@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tarfile
@@ -9,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ffe.base.digests import bytes_digest
+from ffe.base.file_stat import read_note, write_note
+from ffe.base.system import cache_root
 from ffe.base.text import composed
 from ffe.errors import DecodeError, SourceError
 from ffe.images.archive import Archive, Member, reading
+from ffe.images.archive_file import ArchivePlace, is_settled, open_archive
 from ffe.images.folder_layout import has_image_suffix
 from ffe.images.records import Finding
 
@@ -38,7 +43,7 @@ class TarMember(Member):
 
     def content(self, max_bytes: int) -> bytes:
         """Read it."""
-        with open(self.archive, "rb", buffering=0) as file:
+        with open_archive(self.archive, self.version) as file:
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) < self.size:
@@ -50,12 +55,32 @@ class TarMember(Member):
         return self.archive, self.offset
 
 
-def read_tar(path: Path) -> Archive:
-    """List a tar without unpacking anything; a SourceError says why it cannot be."""
+def read_tar(path: ArchivePlace) -> Archive:
+    """List a tar without unpacking anything; a SourceError says why it cannot be.
+
+    One at a URL comes over the network as a whole, for it has no directory; so what was found is kept in the cache folder.
+    """
     found = Archive(path)
+    if isinstance(path, Path) or not is_settled(path, found.version):
+        return _listed(path, found)
+    note = cache_root() / "digests" / f"{bytes_digest(f'{path} {found.version}'.encode())[:32]}.json"
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        kept = read_note(note)
+        members = [(str(name), int(size), int(offset)) for name, size, offset in kept["members"]]
+        found.folders, found.labels, found.left_out = kept["folders"], kept["labels"], [(a, b) for a, b in kept["left_out"]]
+        found.members = {name: TarMember(*found.place_of(name, size), offset) for name, size, offset in members}
+        return found
+    _listed(path, found)
+    if not found.findings:
+        members = [(name, one.size, one.offset) for name, one in found.members.items() if isinstance(one, TarMember)]
+        write_note(note, {"members": members, "folders": found.folders, "labels": found.labels, "left_out": found.left_out})
+    return found
+
+
+def _listed(path: ArchivePlace, found: Archive) -> Archive:
     labels: dict[str, dict[str, str | int]] = {suffix: {} for suffix in _LABEL_SUFFIXES}  # by key
     beside: list[str] = []  # names of files with a label, or none
-    with reading(path), path.open("rb") as file:
+    with reading(path), open_archive(path, found.version) as file:
         head = file.read(8)
         if (tool := next((tool for magic, tool in _COMPRESSED if head.startswith(magic)), None)) is not None:
             raise SourceError(
@@ -105,7 +130,7 @@ def _take(
     elif (suffix := os.path.splitext(name)[1].lower()) in _LABEL_SUFFIXES:
         beside.append(name)
         try:
-            label = _label(os.pread(file.fileno(), one.size, one.offset_data) if one.size <= _LABEL_BYTES else b"\xff", suffix)
+            label = _label(_part(file, one) if one.size <= _LABEL_BYTES else b"\xff", suffix)
         except ValueError:
             text = f"The label in '{name}' of '{found.path}' is neither text nor a whole number; mend it."
             found.findings.append(Finding("refused", text))
@@ -114,6 +139,15 @@ def _take(
                 labels[suffix][name[: -len(suffix)]] = label
     else:
         found.add(name, TarMember(*found.place_of(name, one.size), one.offset_data))
+
+
+def _part(file: BinaryIO, one: tarfile.TarInfo) -> bytes:
+    """Return the content of a member; the place in the file stays for whoever goes through it."""
+    before = file.tell()
+    file.seek(one.offset_data)
+    data = file.read(one.size)
+    file.seek(before)
+    return data
 
 
 def _label(data: bytes, suffix: str) -> str | int | None:

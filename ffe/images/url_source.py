@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from ffe.base.file_stat import NO_STAMP
 from ffe.base.urls import UrlPath, url_name
@@ -27,7 +27,11 @@ class ImageObject(ImageHandle):
     url: str = field(repr=False)  # with all that opens it: never shown, never stored
     path: str | None = None  # in the file system of the URL; None = what the URL itself names
     size: int = -1  # bytes; -1 = unknown
-    remote: ClassVar[bool] = True
+
+    @property
+    def remote(self) -> bool:
+        """Whether it comes over a network."""
+        return True
 
     def read(self, max_bytes: int) -> bytes:
         """Return the content; see ``ffe.images.object_store.read_object``."""

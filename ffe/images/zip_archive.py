@@ -7,10 +7,10 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from ffe.errors import DecodeError, SourceError
 from ffe.images.archive import Archive, Member, reading
+from ffe.images.archive_file import ArchivePlace, open_archive
 from ffe.images.records import Finding
 
 _HEADER = struct.Struct("<4s5H3I2H")  # of a member: its mark first, the lengths of its name and of more fields last
@@ -30,7 +30,7 @@ class ZipMember(Member):
 
     def content(self, max_bytes: int) -> bytes:
         """Read it, and no more than it is said to have: the content is checked against its checksum."""
-        with open(self.archive, "rb", buffering=0) as file:
+        with open_archive(self.archive, self.version) as file:
             file.seek(self.offset)
             header = file.read(_HEADER.size)
             if len(header) < _HEADER.size or not header.startswith(_MARK):
@@ -51,12 +51,12 @@ class ZipMember(Member):
         return self.archive, self.offset
 
 
-def read_zip(path: Path) -> Archive:
+def read_zip(path: ArchivePlace) -> Archive:
     """List a zip without unpacking anything; a SourceError says why it cannot be."""
     found, encrypted = Archive(path), list[str]()
     with reading(path):
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_archive(path, found.version) as file, zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
         except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
             text = f"'{path}' is no zip, or its end, where its directory stands, is damaged or cut off; fetch it again."

@@ -16,15 +16,17 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from ffe.base.digests import bytes_digest
 from ffe.base.file_stat import NO_STAMP
+from ffe.commands.verify import verify
 from ffe.errors import DecodeError, FfeError, SourceError
 from ffe.extraction.run import extract
-from ffe.images import object_store, read_ahead
+from ffe.images import archive_file, object_store, read_ahead
 from ffe.images.loader import ImageStream
 from ffe.images.object_store import Unreachable, read_object, stamp_of, tried
-from ffe.images.sources import list_images
+from ffe.images.sources import list_images, scan
 from ffe.redaction import redacted
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
+from tests.images.archives import class_files, put_parquet, put_tar, put_zip
 
 
 class Bucket(MemoryFileSystem):
@@ -356,3 +358,62 @@ def test_stamps() -> None:
     assert stamp_of(tag)[0] == stamp_of(when)[0] == 3
     assert 0 <= stamp_of(tag)[1] < 1 << 63
     assert stamp_of({"size": 3}) == stamp_of({"size": None, "ETag": "a"}) == stamp_of({"ETag": "a"}) == NO_STAMP
+
+
+@pytest.fixture
+def archives(bucket: Bucket, pictures: Path, tmp_path: Path) -> dict[str, tuple[str, Path]]:
+    """Archives in a bucket, and on the disk."""
+    pytest.importorskip("pyarrow")
+    files = class_files(pictures)
+    inside = {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
+    folder = tmp_path / "archives"
+    (folder / "shards").mkdir(parents=True)
+    put_tar(folder / "a.tar", inside)
+    put_zip(folder / "a.zip", inside)
+    label = [int(file.parent.name == "dog") for file in files]
+    put_parquet(folder / "a.parquet", list(inside.values()), ("cat", "dog"), label=label)
+    for number, part in enumerate((files[::2], files[1::2])):
+        members: list[tuple[str, bytes]] = []
+        for file in part:
+            members += [(file.name, file.read_bytes()), (f"{file.stem}.cls", b"%d" % (file.parent.name == "dog"))]
+        put_tar(folder / "shards" / f"s-{number}.tar", members)
+    (folder / "shards" / "classes.txt").write_text("cat\ndog\n")
+    for file in folder.rglob("*.*"):
+        bucket.pipe_file(f"/b/{file.relative_to(folder).as_posix()}", file.read_bytes())
+    return {
+        name: (f"bucket://b/{name}", folder / name) for name in ("a.tar", "a.zip", "a.parquet", "shards", "shards/s-{0..1}.tar")
+    }
+
+
+@pytest.mark.parametrize("kind", ["a.tar", "a.zip", "a.parquet", "shards", "shards/s-{0..1}.tar"])
+def test_archives_at_urls(
+    archives: dict[str, tuple[str, Path]], tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They give what those on the disk do; and what did not change is neither listed nor read again."""
+    monkeypatch.setattr(archive_file, "_BLOCK", 5000)
+    far, near = archives[kind]
+    run(near, tmp_path / "near.h5")
+    run(far, tmp_path / "far.h5")
+    assert rows(tmp_path / "far.h5") == rows(tmp_path / "near.h5")
+    assert verify(tmp_path / "far.h5", recompute=2).recomputed == 2
+    archive_file._blocks.clear()
+    Bucket.asked.clear()
+    assert run(far, tmp_path / "far.h5").read == 0
+    if kind == "a.tar":
+        assert not Bucket.asked
+
+
+def test_archives_at_urls_that_are_no_good(
+    archives: dict[str, tuple[str, Path]], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = list_images("bucket://b/a.tar").records
+    data = bucket.cat_file("/b/a.tar")
+    archive_file._blocks.clear()
+    bucket.pipe_file("/b/a.tar", data + b"\0" * 10240)
+    with pytest.raises(DecodeError, match=r"^its archive was changed since it was listed; run this again$"):
+        found[0].file.read(1 << 30)  # type: ignore[union-attr]
+    bucket.pipe_file("/b/a.tar", data[: len(data) // 2])
+    with pytest.raises(SourceError, match=r"^'bucket://b/a.tar' is cut off or damaged behind '.*'; fetch it again"):
+        scan("bucket://b/a.tar")
+    with pytest.raises(SourceError, match=r"^There is nothing at 'bucket://b/none.zip'; check"):
+        scan("bucket://b/none.zip")

@@ -1,0 +1,110 @@
+"""An archive, on this machine or at a URL, opened for reading at any place: what is far comes in large blocks."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now, stamp_to_keep
+from ffe.base.urls import is_url
+from ffe.errors import DecodeError
+from ffe.images.object_store import info_of, read_range
+from ffe.images.url_source import url_suffix
+
+ArchivePlace = Path | str  # a text is a URL, with all that opens it
+
+_BLOCK = 8 << 20
+_MOST_BLOCKS = 24  # of all archives together, those on their way too
+
+_Key = tuple[str, Stamp, int]
+_blocks: OrderedDict[_Key, Future[bytes]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def suffix_of(place: ArchivePlace) -> str:
+    """Return the ending of an archive's name, in small letters."""
+    return url_suffix(place) if isinstance(place, str) else place.suffix.lower()
+
+
+def archive_version(place: ArchivePlace) -> Stamp:
+    """Return the stamp of an archive as it is now: its size comes first, -1 behind it says that changes cannot be seen.
+
+    Raises:
+        DecodeError: it is at a URL, and cannot be asked about, or its size is not told.
+    """
+    if not isinstance(place, str):
+        return stamp_now(place)
+    stamp, size = info_of(place)
+    if size < 0:
+        raise DecodeError("unreadable", "its server does not tell its size; download it")
+    return stamp if stamp != NO_STAMP else (size, -1)
+
+
+def is_settled(place: ArchivePlace, version: Stamp) -> bool:
+    """Return whether a later change of an archive would be seen by its stamp."""
+    return version[1] >= 0 if isinstance(place, str) else stamp_to_keep(place) != NO_STAMP
+
+
+def open_archive(place: ArchivePlace, version: Stamp) -> BinaryIO:
+    """Open an archive of which the version is known."""
+    if is_url(place):
+        return cast(BinaryIO, _RangeFile(str(place), version))
+    return open(place, "rb", buffering=0)
+
+
+class _RangeFile(io.RawIOBase):
+    """A file at a URL, of which blocks are read as they are needed, and kept for whoever reads beside it."""
+
+    def __init__(self, url: str, version: Stamp) -> None:
+        self._url, self._version, self._at = url, version, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._version[0]}[whence])
+        return self._at
+
+    def readinto(self, buffer: object) -> int:
+        view, done = memoryview(buffer).cast("B"), 0  # type: ignore[arg-type]
+        while done < len(view) and self._at < self._version[0]:
+            number, start = divmod(self._at, _BLOCK)
+            part = _block(self._url, self._version, number)[start : start + len(view) - done]
+            view[done : done + len(part)] = part
+            done, self._at = done + len(part), self._at + len(part)
+        return done
+
+
+def _block(url: str, version: Stamp, number: int) -> bytes:
+    """Return a block of what lies at a URL; who asks for it while it is on its way waits for it."""
+    key = (url, version, number)
+    with _lock:
+        found = _blocks.get(key)
+        mine = found is None
+        if found is None:
+            found = _blocks[key] = Future()
+        _blocks.move_to_end(key)
+        while len(_blocks) > _MOST_BLOCKS:
+            _blocks.popitem(last=False)
+    if mine:
+        try:
+            data = read_range(url, number * _BLOCK, min((number + 1) * _BLOCK, version[0]))
+            if version[1] >= 0 and info_of(url)[0] != version:
+                raise DecodeError("unreadable", "its archive was changed since it was listed; run this again")
+            found.set_result(data)
+        except BaseException as error:
+            with _lock:
+                _blocks.pop(key, None)
+            found.set_exception(error)
+    return found.result()
