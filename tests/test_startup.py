@@ -53,6 +53,15 @@ def test_extraction_with_a_warm_cache(store: Path, pictures: Path, tmp_path: Pat
     assert "openvino" in modules
 
 
+@pytest.mark.parametrize("store", ["float32"], indirect=True)
+def test_a_search_beyond_its_first_trials(store: Path, tmp_path: Path) -> None:
+    """KerasTuner is in a process of its own, and so is Keras, which writes the model; scikit-learn brings rich and joblib."""
+    options = ("-o", str(tmp_path / "model.ffe"), "--heads", "logistic", "--trials", "12", "--json")
+    modules, printed = loaded_by("tune", str(store), *options)
+    assert len(json.loads(printed)["leaderboard"]) == 12
+    assert modules & (NEVER - {"rich", "joblib"}) == set()
+
+
 @pytest.mark.parametrize("head", ["svm", "forest", "logistic", "dense"])
 def test_prediction(store: Path, pictures: Path, head: str) -> None:
     """With every head: all of them are arrays."""

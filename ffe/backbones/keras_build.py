@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # EfficientNet B0 to B7 were trained on (x - mean) / std ** 1.5, not / std: see keras-team/keras
 # applications/efficientnet.py and https://github.com/tensorflow/tensorflow/issues/49930.
 _EFFICIENTNET_STD = (0.229, 0.224, 0.225)
+_PLAIN = {"bias": 0, "beta": 0, "moving_mean": 0, "moving_variance": 1}
 
 
 def build(spec: ExtractSpec, weights: Weights) -> keras.Model:
@@ -172,6 +173,8 @@ def fill_randomly(model: keras.Model, seed: int = 0) -> None:
     depthwise = {layer.kernel.path for layer in model.layers if isinstance(layer, keras.layers.DepthwiseConv2D)}
     for position, weight in enumerate(model.weights):
         if not weight.name.endswith("kernel"):
+            if weight.name in _PLAIN:  # as it is, but a constant: Keras on OpenVINO would compute each anew
+                weight.assign(np.full(weight.shape, _PLAIN[weight.name], np.float32))
             continue
         shape = tuple(weight.shape)
         by_channel = weight.path in depthwise or "depthwise" in weight.name

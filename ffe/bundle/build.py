@@ -17,6 +17,7 @@ from ffe.backbones.registry import source_of
 from ffe.backbones.resolve import weights_of_each
 from ffe.backbones.weights import Weights
 from ffe.base.file_access import first_bytes, unopened
+from ffe.base.helper_process import with_keras
 from ffe.base.model_archive import BACKBONE, HEAD_KERAS, member_of
 from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_folder
@@ -127,7 +128,7 @@ def write_model(
         head_file = None
         if isinstance(head, DenseHead):
             head_file = Path(folder) / HEAD_KERAS
-            head.save_keras(head_file)
+            with_keras(head.save_keras, head_file)
         card = model_card(manifest)
         write_bundle(
             path, manifest, head=head, golden=golden, splits=splits, card=card, backbones=backbones, head_keras=head_file
@@ -142,5 +143,9 @@ def _saved(spec: ExtractSpec, found: Weights | IrModel, place: Path) -> tuple[Pa
         return None, float_model(spec, found)
     if spec.backbone.name == FAKE:
         return None, None
-    build(spec, found).save(place)
+    with_keras(_save, spec, found, place)
     return place, float_model_if_any(spec, found)
+
+
+def _save(spec: ExtractSpec, found: Weights, place: Path) -> None:
+    build(spec, found).save(place)

@@ -33,6 +33,7 @@ from ffe.specs import ExtractSpec, spec_digest
 from ffe.splits.holdout import TEST
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
+from ffe.tuning.keras_tuner import warm_up
 
 log = logging.getLogger("ffe")
 
@@ -209,7 +210,7 @@ class BakeoffRunner:
         new = [entrant for entrant in entrants if entrant not in old]
         equal = min((float(entrant.note["search"]["share"]) for entrant in old), default=self.options.seconds)
         if new:
-            import keras_tuner  # noqa: F401  # before the first of the searches, which would seem slow with it
+            warm_up(wait=True)  # before the first of the searches, which would seem slow with it
         for number, entrant in enumerate([*old, *new]):
             if self.interrupted:
                 entrant.reason = "interrupted before its turn"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +40,7 @@ from ffe.splits.holdout import TEST, TESTED
 from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble_search import best_ensemble
 from ffe.tuning.fusion import files_looked_at, on_files
+from ffe.tuning.keras_tuner import warm_up
 from ffe.tuning.leak_claim import leak_of
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import SearchProgress, refit, score_once, search
@@ -257,7 +256,7 @@ def _search(options: TuneOptions, problem: Problem, finished: TrialStore) -> lis
     """Search, within the budget; return the trials, the best first, and before them an ensemble that is better."""
     spec = options.spec
     cost = _say_cost(problem, spec)
-    _warm_up()
+    warm_up()
     left = None if spec.seconds is None else max(_LEAST_SECONDS, spec.seconds - options.clock.elapsed)
     later = _fits_afterwards(problem, spec, options.report is not None)
     found = search(
@@ -302,11 +301,6 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> Cost:
             problem.features.shape[1],
         )
     return cost
-
-
-def _warm_up() -> None:
-    """Load KerasTuner, which the search needs later, while its first trials run."""
-    threading.Thread(target=importlib.import_module, args=("keras_tuner",), name="ffe-warm-up", daemon=True).start()
 
 
 def _run(options: TuneOptions) -> TuneResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
+from ffe.base.helper_process import HelperProcess, keras_process
 from ffe.heads.search_space import Parameter, active
 from ffe.specs import Oracle
 
@@ -17,6 +19,7 @@ EPOCHS = "tuner/epochs"  # KerasTuner's name for how long Hyperband lets a trial
 
 _CANDIDATES = 2_000
 _RESTARTS = 2
+_FACTOR = 3  # of Hyperband
 
 
 def declare(hp: Any, space: Sequence[Parameter]) -> dict[str, Any]:
@@ -72,39 +75,86 @@ class TrialProposer:
         self._space = tuple(space)
         self._name, self._trials, self._epochs, self._seed = oracle, trials, epochs, seed
         self._first = [dict(values) for values in first]
-        self._oracle: Any = None
-        self._asked: list[tuple[dict[str, Any], Any]] = []  # values, and KerasTuner's trial
+        self._proposals: Proposals | _Elsewhere | None = None
+        self._opening: list[dict[str, Any]] = []  # those of the first sets that were asked for last
         self._told: list[tuple[dict[str, Any], float]] = []
         self.done = False
 
     def ask(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` sets that have not been tried; fewer, or none, where the space is used up."""
         if self._name != "hyperband" and self._first:
-            some, self._first = self._first[:count], self._first[count:]
-            self._asked = [(values, None) for values in some]
-            return some
-        self._oracle = self._oracle or self._open()
-        self._asked = []
+            self._opening, self._first = self._first[:count], self._first[count:]
+            return self._opening
+        if self._proposals is None:
+            facts = (self._space, self._name, self._trials, self._epochs, self._seed, self._told)
+            self._proposals = (
+                Proposals(*facts) if (process := keras_process("keras_tuner")) is None else _Elsewhere(process, *facts)
+            )
+        asked, self.done = self._proposals.ask(count)
+        return asked
+
+    def tell(self, scores: Sequence[float]) -> None:
+        """Report the scores, higher is better, of the sets that were asked for last."""
+        if self._proposals is not None:
+            self._proposals.tell(scores)
+            return
+        choices = {parameter.name: parameter.choices for parameter in self._space if parameter.choices}
+        for values, score in zip(self._opening, scores, strict=True):
+            if all(value in choices.get(name, (value,)) for name, value in values.items()):  # the oracle could have proposed it
+                self._told.append((values, score))
+        self._opening = []
+
+
+class Proposals:
+    """An oracle of KerasTuner that is told what is known already, ``told``, and its trials that are not done."""
+
+    def __init__(
+        self,
+        space: Sequence[Parameter],
+        name: Oracle,
+        trials: int,
+        epochs: int,
+        seed: int,
+        told: Sequence[tuple[Mapping[str, Any], float]],
+    ) -> None:
+        import keras_tuner
+
+        self._space, self._asked = space, list[Any]()
+        hp = keras_tuner.HyperParameters()
+        declare(hp, space)
+        # KerasTuner takes the seed 0 for none at all
+        common = {"objective": keras_tuner.Objective("score", "max"), "seed": seed + 1, "hyperparameters": hp}
+        if name == "hyperband":
+            oracle = _quiet(keras_tuner.oracles.HyperbandOracle)(max_epochs=epochs, **common)
+        elif name == "random":
+            oracle = _quiet(keras_tuner.oracles.RandomSearchOracle)(max_trials=trials, **common)
+        else:
+            points = len(told) + max(2, min(trials // 3 - len(told), 3 * len(space)))
+            oracle = _quiet(_bayesian())(max_trials=trials, num_initial_points=points, **common)
+        self.oracle = oracle
+        for values, score in told:
+            oracle.forced = values
+            _complete(oracle, oracle.create_trial("known"), score)
+
+    def ask(self, count: int) -> tuple[list[dict[str, Any]], bool]:
+        """Return up to ``count`` sets, and whether there are no more."""
+        self._asked, done = [], False
         with threadpoolctl.threadpool_limits(limits=1), warnings.catch_warnings():
             # the Gaussian process works on matrices of a few rows, which several threads only slow down,
             # and warns when few points fit many ways
             warnings.simplefilter("ignore")
             for slot in range(count):
-                trial = self._oracle.create_trial(f"slot {slot}")
+                trial = self.oracle.create_trial(f"slot {slot}")
                 if trial.status != "RUNNING":
-                    self.done = trial.status == "STOPPED" and not self._asked
+                    done = trial.status == "STOPPED" and not self._asked
                     break
-                self._asked.append((self._values_of(trial), trial))
-        return [values for values, _ in self._asked]
+                self._asked.append(trial)
+        return [self._values_of(trial) for trial in self._asked], done
 
     def tell(self, scores: Sequence[float]) -> None:
-        """Report the scores, higher is better, of the sets that were asked for last."""
-        choices = {parameter.name: parameter.choices for parameter in self._space if parameter.choices}
-        for (values, trial), score in zip(self._asked, scores, strict=True):
-            if trial is not None:
-                _complete(self._oracle, trial, score)
-            elif all(value in choices.get(name, (value,)) for name, value in values.items()):  # the oracle could have proposed it
-                self._told.append((values, score))
+        """Report the scores of the sets that were asked for last."""
+        for trial, score in zip(self._asked, scores, strict=True):
+            _complete(self.oracle, trial, score)
         self._asked = []
 
     def _values_of(self, trial: Any) -> dict[str, Any]:
@@ -113,25 +163,42 @@ class TrialProposer:
             values["epochs"] = int(trial.hyperparameters.values[EPOCHS])
         return values
 
-    def _open(self) -> Any:
-        """Start the oracle, and tell it what is known already."""
-        import keras_tuner
 
-        hp = keras_tuner.HyperParameters()
-        declare(hp, self._space)
-        # KerasTuner takes the seed 0 for none at all
-        common = {"objective": keras_tuner.Objective("score", "max"), "seed": self._seed + 1, "hyperparameters": hp}
-        if self._name == "hyperband":
-            oracle = _quiet(keras_tuner.oracles.HyperbandOracle)(max_epochs=self._epochs, **common)
-        elif self._name == "random":
-            oracle = _quiet(keras_tuner.oracles.RandomSearchOracle)(max_trials=self._trials, **common)
-        else:
-            points = len(self._told) + max(2, min(self._trials // 3 - len(self._told), 3 * len(self._space)))
-            oracle = _quiet(_bayesian())(max_trials=self._trials, num_initial_points=points, **common)
-        for values, score in self._told:
-            oracle.forced = values
-            _complete(oracle, oracle.create_trial("known"), score)
-        return oracle
+_opened: list[Proposals] = []  # in the other process
+
+
+def warm_up(*, wait: bool = False) -> None:
+    """Let KerasTuner be loaded in a process of its own, without TensorFlow; see ``ffe.base.helper_process.keras_process``."""
+    process = keras_process("keras_tuner")
+    if wait and process is not None:
+        process.call(len, ())
+
+
+class _Elsewhere:
+    """``Proposals`` in another process."""
+
+    def __init__(self, process: HelperProcess, *facts: Any) -> None:
+        self._process, self._number = process, process.call(_opened_here, *facts)
+
+    def ask(self, count: int) -> tuple[list[dict[str, Any]], bool]:
+        answer: tuple[list[dict[str, Any]], bool] = self._process.call(_asked_here, self._number, count)
+        return answer
+
+    def tell(self, scores: Sequence[float]) -> None:
+        self._process.call(_told_here, self._number, list(scores))
+
+
+def _opened_here(*facts: Any) -> int:
+    _opened.append(Proposals(*facts))
+    return len(_opened) - 1
+
+
+def _asked_here(number: int, count: int) -> tuple[list[dict[str, Any]], bool]:
+    return _opened[number].ask(count)
+
+
+def _told_here(number: int, scores: Sequence[float]) -> None:
+    _opened[number].tell(scores)
 
 
 def _complete(oracle: Any, trial: Any, score: float) -> None:
@@ -142,12 +209,13 @@ def _complete(oracle: Any, trial: Any, score: float) -> None:
 
 
 def hyperband_trials(epochs: int) -> int:
-    """Return how many sets Hyperband asks for, at the most, where the longest training has so many epochs."""
-    import keras_tuner
+    """Return how many sets Hyperband asks for, at the most, where the longest training has so many epochs.
 
-    oracle = keras_tuner.oracles.HyperbandOracle(keras_tuner.Objective("score", "max"), max_epochs=epochs)
-    brackets = range(oracle._get_num_brackets())
-    return sum(oracle._get_size(bracket, i) for bracket in brackets for i in range(oracle._get_num_rounds(bracket)))
+    https://github.com/keras-team/keras-tuner/blob/master/keras_tuner/src/tuners/hyperband.py has the sums.
+    """
+    brackets = next(n for n in range(1, 99) if epochs / _FACTOR**n < 1)
+    largest = math.ceil(1 + math.log(epochs, _FACTOR))
+    return sum(math.ceil(largest / (n + 1) * _FACTOR ** (n - i)) for n in range(brackets) for i in range(n + 1))
 
 
 def _quiet(kind: Any) -> Any:

@@ -95,7 +95,7 @@ def scores(result: TuneResult) -> list[Any]:
 def test_without_its_views_a_file_trains_as_one_that_has_none(
     with_views: Path, plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ffe.commands.tune._warm_up", lambda: None)  # two trials are those that a search opens with
+    monkeypatch.setattr("ffe.commands.tune.warm_up", lambda: None)  # two trials are those that a search opens with
     options: dict[str, Any] = {"heads": ["svm", "logistic", "dense"], "trials": 2, "epochs": 4, "ensemble": 2}
     left_out, none = tune(with_views, views="none", **options), tune(plain, **options)
     assert scores(left_out) == scores(none)
@@ -184,7 +184,7 @@ def test_rows_of_a_second_file_are_plain(with_views: Path, tmp_path: Path) -> No
 def test_an_interrupted_search_is_not_continued_on_other_views(
     with_views: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ffe.commands.tune._warm_up", lambda: None)
+    monkeypatch.setattr("ffe.commands.tune.warm_up", lambda: None)
     output, options = tmp_path / "m.ffe", {"heads": ["logistic"], "trials": 2}
 
     def stop(*rest: Any) -> None:
@@ -209,7 +209,7 @@ def test_the_cost_that_is_said_speaks_of_images_and_views(
     with_views: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
-    monkeypatch.setattr("ffe.commands.tune._warm_up", lambda: None)
+    monkeypatch.setattr("ffe.commands.tune.warm_up", lambda: None)
     caplog.set_level(logging.INFO, "ffe")
     result = tune(with_views, heads=["logistic"], trials=1)
     each = round(result.rows["train"] * 0.8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, get_args
 import keras_tuner
 import pytest
 
+from ffe.base.helper_process import keras_process
 from ffe.heads import HEADS
 from ffe.heads.dense import DenseHead
 from ffe.heads.search_space import Parameter, active, complete
@@ -97,7 +99,7 @@ def test_the_sets_given_come_first_and_are_told() -> None:
     proposer.ask(2)
     proposer.tell([0.25, 0.75])
     proposer.ask(1)
-    known = [(trial.hyperparameters.values, trial.score) for trial in proposer._oracle.trials.values()][:2]
+    known = [(trial.hyperparameters.values, trial.score) for trial in proposer._proposals.oracle.trials.values()][:2]
     assert known == [(first[0], 0.25), (first[1], 0.75)]
 
 
@@ -119,7 +121,7 @@ def test_sets_that_the_oracle_could_not_propose_are_not_told() -> None:
     further = proposer.ask(3)
     assert len(further) == 3
     assert all(values["c"] != "flat" for values in further)
-    told = [trial.hyperparameters.values["c"] for trial in proposer._oracle.trials.values()]
+    told = [trial.hyperparameters.values["c"] for trial in proposer._proposals.oracle.trials.values()]
     assert "flat" not in told
     assert told[0] == "z"
 
@@ -153,6 +155,14 @@ def test_hyperband_trains_the_better_ones_longer_and_ends(epochs: int) -> None:
         assert sum(long) / len(long) > sum(short) / len(short)
         assert len(short) > len(long)
         assert len(tried) == hyperband_trials(27)
+
+
+def test_hyperband_is_counted_as_keras_tuner_does() -> None:
+    for epochs in range(1, 120):
+        its = keras_tuner.oracles.HyperbandOracle(keras_tuner.Objective("score", "max"), max_epochs=epochs)
+        brackets = range(its._get_num_brackets())
+        wanted = sum(its._get_size(bracket, i) for bracket in brackets for i in range(its._get_num_rounds(bracket)))
+        assert hyperband_trials(epochs) == wanted
 
 
 def test_hyperband_promotes_no_set_that_it_has_not_tried() -> None:
@@ -237,3 +247,23 @@ def test_it_leaves_no_files_and_prints_nothing(
     assert list(here.iterdir()) == []
     assert list(temporary.iterdir()) == []
     assert capfd.readouterr().out == ""
+
+
+def test_another_process_proposes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KerasTuner is loaded there, with Keras on OpenVINO."""
+    first = [{"a": 1.0, "b": 0.5, "c": "x"}]
+    here = _tried(NUMBERS, 9, first=first)
+    monkeypatch.delitem(sys.modules, "keras")
+    assert _tried(NUMBERS, 9, first=first) == here
+    process = keras_process()
+    assert process is not None
+    try:
+        assert process.call(_loaded) == ["keras", "keras_tuner", "openvino"]
+    finally:
+        process.close()
+
+
+def _loaded() -> list[str]:
+    import keras
+
+    return [*(name for name in ("keras", "keras_tuner", "tensorflow") if name in sys.modules), keras.config.backend()]
