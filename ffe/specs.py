@@ -302,7 +302,7 @@ class SearchSpec(Spec):
     folds: int = 5  # parts for cross-validation
     test_fraction: float = 0.2  # share of the rows held out for the one final test
     class_weights: ClassWeights = "auto"  # ``auto``, ``balanced`` or ``none``
-    ensemble: int = 0  # heads that are averaged, where that wins; 0 = none
+    ensemble: int = 0  # trials that are averaged at the most, where that wins; 0 = none
     seed: int = 0  # start of every random choice
     # which views train: ``none``, ``all``, or in heads that train by epochs one drawn for each ``epoch``; None = all there are
     views: TrainingViews | None = field(default=None, metadata={"since": 5})

@@ -114,7 +114,14 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool) ->
 @shared.settings_option(help="A parameter that is not searched.")
 @click.option("--executions", type=click.IntRange(1), default=1, help="Trainings of each set, for dense and forest.")
 @click.option("--epochs", type=click.IntRange(1, 10_000), default=50, help="Longest training of a dense head.")
-@click.option("--ensemble", type=click.IntRange(0, 10), default=0, help="Average up to so many heads, where that wins.")
+@click.option(
+    "--ensemble",
+    type=click.Choice(("auto", *map(str, range(11)))),
+    metavar="auto|NUMBER",
+    default="0",
+    callback=lambda ctx, option, value: value if value == "auto" else int(value),
+    help="Average up to so many trials, where that wins; auto = 4.",
+)
 @shared_options
 def command(features: tuple[str, ...], output: str, heads: str, as_json: bool, **options: Any) -> None:
     """Search over heads on FEATURES, refit the best on all training rows, test it once, write a model.

@@ -38,7 +38,7 @@ from ffe.report.tune_page import write_report
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.splits.holdout import TEST, TESTED
 from ffe.tuning.cost import Cost, estimate
-from ffe.tuning.ensemble_search import best_ensemble
+from ffe.tuning.ensemble_search import AUTO_MEMBERS, best_ensemble
 from ffe.tuning.fusion import files_looked_at, on_files
 from ffe.tuning.keras_tuner import warm_up
 from ffe.tuning.leak_claim import leak_of
@@ -82,6 +82,8 @@ class TuneOptions:
         budget, folds = keywords.get("budget"), keywords["folds"]
         clock = Clock(time.monotonic(), budget)
         asked = {**keywords, "seconds": budget, "fixed": dict(keywords["settings"] or {}), "folds": 5 if folds is None else folds}
+        if asked.get("ensemble") == AUTO:
+            asked["ensemble"] = AUTO_MEMBERS
         spec = SearchSpec(**{field.name: asked[field.name] for field in dataclasses.fields(SearchSpec) if field.name in asked})
         check_threshold(keywords["reject"])
         rest = {field.name: keywords[field.name] for field in dataclasses.fields(cls) if field.name in keywords}
@@ -108,7 +110,7 @@ def tune(
     test_fraction: float = 0.2,
     class_weights: str = "auto",
     refit: str = "train",
-    ensemble: int = 0,
+    ensemble: int | str = 0,
     reject: float = 0.0,
     seed: int = 0,
     views: str | None = None,
@@ -154,7 +156,7 @@ def tune(
         class_weights: ``auto`` (balanced where the rarest class has under half its share), ``balanced`` or ``none``.
         refit: what the head of the model is fitted on: ``train``, the rows that train; or ``all``, once the test has been
             made: those that validated and tested too. The scores are those of the head that had not seen the test.
-        ensemble: heads that are averaged, where that wins; 0 = none.
+        ensemble: up to how many trials are averaged, where that lowers the log loss; ``auto`` = 4, 0 = none.
         reject: probability below which the model answers "not sure"; 0 = never.
         seed: start of every random choice.
         views: of a file that has views, which rows of a training image are
@@ -268,7 +270,7 @@ def _search(options: TuneOptions, problem: Problem, finished: TrialStore) -> lis
         log.warning("the time was over before %s could be tried; give it more time", listed(untried, "or"))
     together = None if spec.ensemble < 2 else best_ensemble(problem, spec, found)
     if spec.ensemble >= 2 and together is None:
-        log.info("no average of up to %d heads scores higher than the best alone, so there is no ensemble", spec.ensemble)
+        log.info("no average of up to %d trials is better than the best alone, so there is no ensemble", spec.ensemble)
     return found if together is None else [together, *found]
 
 

@@ -23,9 +23,9 @@ def choose(problem: Problem, metric: str, trials: Sequence[Trial]) -> list[Trial
     Those that are no worse than the best by more than two standard errors of that
     difference are ``tied``, as in the rule of Breiman et al. 1984, Classification
     and Regression Trees, section 3.4.3. They come first, by log loss, which tells
-    more from the same rows; equal ones go to the smaller head. Of them what its head
-    begins with wins, the best of these, unless the least log loss is less than its
-    own by more than one standard error. The others follow by score.
+    more from the same rows; equal ones go to the smaller head. Of them default
+    parameters win, those of the head that has the least log loss with them, unless
+    others have less by more than one standard error. The rest follows by score.
 
     ``tests/benchmarks/bench_regret.py`` measures the rule on photos that no search saw.
     """
@@ -40,9 +40,9 @@ def choose(problem: Problem, metric: str, trials: Sequence[Trial]) -> list[Trial
             losses = losses_of_rows(metric, trial.probabilities, labels)
             tied.append((dataclasses.replace(trial, tied=True, log_loss=float(losses.mean())), losses))
     tied.sort(key=lambda pair: round(float(pair[1].mean()), 9))
-    begun = next((pair for pair in tied if pair[0].first), tied[0])
-    if not _exceeds_chance(begun[1] - tied[0][1], groups, _OF_LOSSES):
-        tied.sort(key=lambda pair: pair is not begun)
+    default = next((pair for pair in tied if pair[0].default), tied[0])
+    if not _exceeds_chance(default[1] - tied[0][1], groups, _OF_LOSSES):
+        tied.sort(key=lambda pair: pair is not default)
     return [*(trial for trial, _ in tied), *others]
 
 

@@ -82,6 +82,7 @@ class _HeadSearch:
             dataclasses.replace(p, choices=poolings) if p.name == POOLING.name else p
             for p in _left_to_search(self._space, self._fixed)
         ]
+        self.defaults = self._completed({})
         first = self._first({p.name for p in space})
         epochs = int(self._fixed.get("epochs", spec.epochs))
         oracle = "bayesian" if spec.oracle == "hyperband" and ("epochs" not in names or not space) else spec.oracle
@@ -189,7 +190,7 @@ def search(
                 head.seconds_each = (time.monotonic() - begun) / computed
             finished = time.monotonic() - started
             new = [scored_trial(problem, spec, head.name, *item, finished) for item in zip(sets, outcomes, strict=True)]
-            new[0] = dataclasses.replace(new[0], first=not head.done)
+            new[0] = dataclasses.replace(new[0], default=not head.done and sets[0] == head.defaults)
             head.done += len(sets)
             head.proposer.tell([trial.score for trial in new])
             trials += new

@@ -25,7 +25,7 @@ class Trial:
     probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False, compare=False)
     # by name, a value for each epoch; empty where there are no epochs
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False, compare=False)
-    first: bool = False  # whether it is what its head begins with: the defaults
+    default: bool = False  # whether its parameters are the defaults of its head
     # whether it is no worse than the best by more than chance, and the log loss by which such trials are told apart, calibrated,
     # on all scored rows; where classes count alike in the score, they do so here
     tied: bool = False

@@ -20,7 +20,7 @@ def rows() -> Problem:
     return Problem(np.zeros((ROWS, 24), np.float32), train % 2, train, fold_parts(train, train // 100), 2, (2, 3, 4))
 
 
-def _trial(rows: Problem, name: str, wrong: int, right: float, *, start: int = 0, size: int = 10, first: bool = False) -> Trial:
+def _trial(rows: Problem, name: str, wrong: int, right: float, *, start: int = 0, size: int = 10, default: bool = False) -> Trial:
     """Return a trial that is wrong, and barely so, on some rows from a start on, and elsewhere sure of itself to some degree."""
     labels = rows.labels[rows.scored]
     of_truth = np.full(ROWS, right)
@@ -28,7 +28,7 @@ def _trial(rows: Problem, name: str, wrong: int, right: float, *, start: int = 0
     probabilities = np.empty((ROWS, 2), np.float32)
     probabilities[np.arange(ROWS), labels] = of_truth
     probabilities[np.arange(ROWS), 1 - labels] = 1 - of_truth
-    return Trial(name, {}, 1 - wrong / ROWS, None, 1.0, size, probabilities=probabilities, first=first)
+    return Trial(name, {}, 1 - wrong / ROWS, None, 1.0, size, probabilities=probabilities, default=default)
 
 
 def _order(trials: list[Trial]) -> list[tuple[str, bool]]:
@@ -49,25 +49,23 @@ def test_scores_that_chance_cannot_tell_apart_are_told_apart_by_log_loss(rows: P
 
 
 @pytest.mark.parametrize(("right", "winner"), [(0.97, "logistic"), (0.6, "svm")])
-def test_what_a_head_begins_with_stays_unless_another_is_better_by_more_than_chance(
-    rows: Problem, right: float, winner: str
-) -> None:
+def test_defaults_stay_unless_another_is_better_by_more_than_chance(rows: Problem, right: float, winner: str) -> None:
     """Both are wrong on ten rows; of the better one's errors nine are others, so that a little less loss is chance."""
     other = _trial(rows, "svm", 10, 0.975, start=9)
-    begun = _trial(rows, "logistic", 10, right, first=True)
-    assert choose(rows, "accuracy", [other, begun])[0].head == winner
-    unnamed = dataclasses.replace(begun, first=False)
+    default = _trial(rows, "logistic", 10, right, default=True)
+    assert choose(rows, "accuracy", [other, default])[0].head == winner
+    unnamed = dataclasses.replace(default, default=False)
     assert choose(rows, "accuracy", [other, unnamed])[0].head == "svm"
 
 
-def test_the_best_of_what_heads_begin_with_stays(rows: Problem) -> None:
-    first, second = _trial(rows, "dense", 10, 0.9, first=True), _trial(rows, "logistic", 10, 0.974, first=True)
+def test_of_several_defaults_the_best_stays(rows: Problem) -> None:
+    first, second = _trial(rows, "dense", 10, 0.9, default=True), _trial(rows, "logistic", 10, 0.974, default=True)
     other = _trial(rows, "svm", 10, 0.975, start=9)
     assert [head for head, _ in _order(choose(rows, "accuracy", [first, second, other]))] == ["logistic", "svm", "dense"]
 
 
-def test_what_it_begins_with_goes_where_another_scores_better_by_more_than_chance(rows: Problem) -> None:
-    found = choose(rows, "accuracy", [_trial(rows, "svm", 48, 0.999, first=True), _trial(rows, "dense", 8, 0.8)])
+def test_a_default_goes_where_another_scores_better_by_more_than_chance(rows: Problem) -> None:
+    found = choose(rows, "accuracy", [_trial(rows, "svm", 48, 0.999, default=True), _trial(rows, "dense", 8, 0.8)])
     assert _order(found) == [("dense", True), ("svm", False)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -70,10 +71,12 @@ def test_the_members_are_calibrated_before_they_are_averaged(rows: Problem) -> N
     assert found is not None
     labels = rows.labels[rows.scored]
     members = found.parameters["members"]
-    assert [member["temperature"] for member in members] == [calibrate(t.probabilities, labels).factor for t in trials]
-    assert members[0]["temperature"] < 1 < members[1]["temperature"]
+    of_head = {trial.head: trial for trial in trials}
+    of_members = [of_head[member["head"]] for member in members]
+    assert [m["temperature"] for m in members] == [calibrate(t.probabilities, labels).factor for t in of_members]
+    assert members[0]["temperature"] < 1
     expected = np.mean(
-        [with_temperature(t.probabilities, m["temperature"]) for t, m in zip(trials, members, strict=True)], axis=0
+        [with_temperature(t.probabilities, m["temperature"]) for t, m in zip(of_members, members, strict=True)], axis=0
     )
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
     assert found.score == (expected.argmax(axis=1) == labels).mean()
@@ -105,19 +108,24 @@ def test_no_more_members_than_asked(rows: Problem, count: int) -> None:
     assert count == 2 or found is not None
 
 
-def test_members_are_the_best_trial_of_each_head_and_pooling(rows: Problem) -> None:
-    best, second = _trial(rows, "svm", np.arange(10), 0.8), _trial(rows, "svm", np.arange(30, 41), 0.8)
-    pooled = _trial(rows, "svm", np.arange(60, 72), 0.8, pooling="max")
+def test_members_are_those_that_lower_the_log_loss_most(rows: Problem) -> None:
+    """Not the second of the leaderboard, which errs where the best does."""
+    best, second = _trial(rows, "svm", np.arange(10), 0.8), _trial(rows, "svm", np.arange(11), 0.8)
     other = _trial(rows, "dense", np.arange(90, 103), 0.8)
-    found = best_ensemble(rows, SPEC, rank([best, second, pooled, other]))
+    found = best_ensemble(rows, dataclasses.replace(SPEC, ensemble=2), [best, second, other])
     assert found is not None
-    assert [(m["head"], m["parameters"]["pooling"]) for m in found.parameters["members"]] == [
-        ("svm", "avg"),
-        ("svm", "max"),
-        ("dense", "avg"),
-    ]
+    assert [m["head"] for m in found.parameters["members"]] == ["svm", "dense"]
+    assert found.tied
+    truth = found.probabilities[np.arange(ROWS), rows.labels[rows.scored]]
+    assert found.log_loss == pytest.approx(-np.log(truth).mean(), rel=1e-5)
     assert best_ensemble(rows, SPEC, [best]) is None
-    assert best_ensemble(rows, SPEC, rank([best, second])) is None  # one head and pooling: nothing to average
+    assert best_ensemble(rows, SPEC, [best, second]) is None
+
+
+def test_default_parameters_that_won_stay_alone(rows: Problem) -> None:
+    best, *others = _disjoint(rows)
+    assert best_ensemble(rows, SPEC, [best, *others]) is not None
+    assert best_ensemble(rows, SPEC, [dataclasses.replace(best, default=True), *others]) is None
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "log_loss"])

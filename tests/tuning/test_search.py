@@ -479,7 +479,7 @@ def test_a_trial_becomes_json(problem: Problem) -> None:
         "fit_seconds",
         "size",
         "finished",
-        "first",
+        "default",
         "tied",
         "log_loss",
     }
