@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ffe.evaluation.intervals import group_numbers
+from ffe.heads import find_head
 from ffe.tuning.metrics import ROW_SCORES, of_equal_classes
 from ffe.tuning.problem import Problem
 from ffe.tuning.trial import Trial, rank
 
-# standard errors of a difference that are taken for chance: of scores, where the best was the luckiest of many, and of log losses
-_OF_SCORES, _OF_LOSSES = 2.0, 1.0
+_CHANCE = 2.0  # standard errors of a difference on the same rows that are taken for chance
 
 
 def choose(problem: Problem, metric: str, trials: Sequence[Trial]) -> list[Trial]:
@@ -25,7 +25,9 @@ def choose(problem: Problem, metric: str, trials: Sequence[Trial]) -> list[Trial
     and Regression Trees, section 3.4.3. They come first, by log loss, which tells
     more from the same rows; equal ones go to the smaller head. Of them default
     parameters win, those of the head that has the least log loss with them, unless
-    others have less by more than one standard error. The rest follows by score.
+    others have less by more than that, too; not those of heads that
+    hang on a seed, whose score is that of one seed, and of an epoch that these rows
+    chose. The rest follows by score.
 
     ``tests/benchmarks/bench_regret.py`` measures the rule on photos that no search saw.
     """
@@ -34,14 +36,14 @@ def choose(problem: Problem, metric: str, trials: Sequence[Trial]) -> list[Trial
     best = ROW_SCORES[metric](ranked[0].probabilities, labels)
     tied, others = list[tuple[Trial, np.ndarray]](), list[Trial]()
     for trial in ranked:
-        if _exceeds_chance(best - ROW_SCORES[metric](trial.probabilities, labels), groups, _OF_SCORES):
+        if _exceeds_chance(best - ROW_SCORES[metric](trial.probabilities, labels), groups):
             others.append(trial)
         else:
             losses = losses_of_rows(metric, trial.probabilities, labels)
             tied.append((dataclasses.replace(trial, tied=True, log_loss=float(losses.mean())), losses))
     tied.sort(key=lambda pair: round(float(pair[1].mean()), 9))
-    default = next((pair for pair in tied if pair[0].default), tied[0])
-    if not _exceeds_chance(default[1] - tied[0][1], groups, _OF_LOSSES):
+    default = next((pair for pair in tied if pair[0].default and not find_head(pair[0].head).random), tied[0])
+    if not _exceeds_chance(default[1] - tied[0][1], groups):
         tied.sort(key=lambda pair: pair is not default)
     return [*(trial for trial, _ in tied), *others]
 
@@ -52,7 +54,7 @@ def losses_of_rows(metric: str, probabilities: np.ndarray, labels: np.ndarray) -
     return -weights * ROW_SCORES["log_loss"](probabilities, labels)
 
 
-def _exceeds_chance(gains: np.ndarray, groups: np.ndarray, errors: float) -> bool:
-    """Return whether the mean of gains, float64 (m,), is above so many standard errors; rows of one group count as one."""
+def _exceeds_chance(gains: np.ndarray, groups: np.ndarray) -> bool:
+    """Return whether the mean of gains, float64 (m,), is above what is taken for chance; rows of one group count as one."""
     sums = np.bincount(groups, gains - gains.mean())
-    return bool(gains.mean() > errors * np.sqrt(np.square(sums).sum()) / len(gains))
+    return bool(gains.mean() > _CHANCE * np.sqrt(np.square(sums).sum()) / len(gains))

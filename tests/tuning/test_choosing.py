@@ -59,9 +59,9 @@ def test_defaults_stay_unless_another_is_better_by_more_than_chance(rows: Proble
 
 
 def test_of_several_defaults_the_best_stays(rows: Problem) -> None:
-    first, second = _trial(rows, "dense", 10, 0.9, default=True), _trial(rows, "logistic", 10, 0.974, default=True)
-    other = _trial(rows, "svm", 10, 0.975, start=9)
-    assert [head for head, _ in _order(choose(rows, "accuracy", [first, second, other]))] == ["logistic", "svm", "dense"]
+    first, second = _trial(rows, "svm", 10, 0.9, default=True), _trial(rows, "logistic", 10, 0.974, default=True)
+    other = _trial(rows, "dense", 10, 0.975, start=9, default=True)  # of a head that hangs on a seed
+    assert [head for head, _ in _order(choose(rows, "accuracy", [first, second, other]))] == ["logistic", "dense", "svm"]
 
 
 def test_a_default_goes_where_another_scores_better_by_more_than_chance(rows: Problem) -> None:
