@@ -84,6 +84,12 @@ def test_a_cluster_of_this_machine_alone(tmp_path: Path, monkeypatch: pytest.Mon
     summary = extract(tmp_path / "source", tmp_path / "ray.h5", backbone="fake", runner="ray", actors=2, **views)
     assert (summary.runner, summary.rows, summary.skipped) == ("ray", 122, 1)
     assert (tmp_path / "local.h5").read_bytes() == (tmp_path / "ray.h5").read_bytes()
+    for runner in ("local", "ray"):
+        (tmp_path / runner).mkdir()
+        extract(tmp_path / "source", tmp_path / runner / "f.h5", backbone="fake", shards=3, runner=runner, **views)  # type: ignore[arg-type]
+    for number in (1, 2, 3):
+        shards = [tmp_path / runner / f"f-{number:05d}-of-00003.h5" for runner in ("local", "ray")]
+        assert shards[0].read_bytes() == shards[1].read_bytes()
     import ray
 
     assert not ray.is_initialized()
