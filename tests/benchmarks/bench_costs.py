@@ -166,10 +166,12 @@ def learn(folder: Path, **asked: Any) -> Callable[[], object]:
 
 
 def evaluate(folder: Path, **asked: Any) -> Callable[[], object]:
-    """Score the model of the last step on all rows."""
+    """Score the model of the last step on all rows; where it failed, that of fewer rows."""
     import ffe
 
-    return lambda: f"{ffe.evaluate(folder / 'train.ffe', folder / 'f.h5', **asked).evaluation.accuracy:.4f} right"
+    models = sorted(folder.parent.glob("*/train.ffe"), key=lambda path: int(path.parent.name))
+    model = [path for path in models if int(path.parent.name) <= int(folder.name)][-1]
+    return lambda: f"{ffe.evaluate(model, folder / 'f.h5', **asked).evaluation.accuracy:.4f} right"
 
 
 def opening(folder: Path) -> Callable[[], object]:
