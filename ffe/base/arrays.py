@@ -10,8 +10,10 @@ import shutil
 import tempfile
 import weakref
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -25,6 +27,19 @@ _SHARE_OF_MEMORY = 0.5
 _BLOCK_VALUES = 1 << 22
 _NO_ROOM = {*DISK_IS_FULL, errno.EFBIG, errno.ENOENT}  # Python finds no folder where not even a few bytes fit
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class RowSource(Protocol):
+    """Rows float32 (N, D), in an array or elsewhere."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many rows, and how many features."""
+        ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Return rows int64 (n,) as float32 (n, D)."""
+        ...
 
 
 def fits_in_memory(size: int) -> bool:
@@ -68,6 +83,23 @@ def empty_array(shape: Sequence[int], dtype: type[np.generic] = np.float32, what
     # the map itself is what every view of the array holds on to
     weakref.finalize(array._mmap, shutil.rmtree, folder, ignore_errors=True)  # type: ignore[attr-defined]
     return array
+
+
+def blocks_of_rows(source: RowSource, size: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (which rows, float32 (n, D) of them) of all rows in order, the next read meanwhile.
+
+    A block has up to ``size`` rows; None = as many as make 16 MiB.
+    """
+    count, dims = source.shape
+    step = size or max(1, _BLOCK_VALUES // dims)
+    places = [slice(start, min(start + step, count)) for start in range(0, count, step)]
+    with ThreadPoolExecutor(1, thread_name_prefix="ffe-blocks") as pool:
+        ahead = None
+        for i, place in enumerate(places):
+            block = source[np.arange(place.start, place.stop)] if ahead is None else ahead.result()
+            more = places[i + 1 : i + 2]
+            ahead = pool.submit(source.__getitem__, np.arange(more[0].start, more[0].stop)) if more else None
+            yield place, block
 
 
 def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ def made_and_tested(manifest: Manifest) -> str:
     test = manifest.evaluation["test"]
     views = "" if manifest.views is None else f"\nViews of the photos: {trained_views_text(manifest.views)}."
     fitted = f"\nIt is fitted on {FITTED_ON_ALL}." if manifest.search.get("refit") == "all" else ""
+    fitted += "".join(f"\nApproximate: {text}." for text in manifest.search.get("approximations", ()))
     resizing = f"\nPictures are {text}." if (text := resizing_texts(spec for spec, _ in manifest.backbones)) else ""
     backbones = []
     for spec, layout in manifest.backbones:

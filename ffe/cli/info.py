@@ -134,6 +134,7 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
         ("made with", ", ".join([f"ffe {manifest.ffe_version}", *(f"{n} {v}" for n, v in manifest.libraries.items())])),
         ("views", None if manifest.views is None else text.trained_views_text(manifest.views)),
         ("fitted on", text.FITTED_ON_ALL if manifest.search.get("refit") == "all" else None),
+        ("nearly", "; ".join(manifest.search.get("approximations", ())) or None),
         ("not sure", f"below {share_text(manifest.reject)}" if manifest.reject else None),
         ("answers", text.calibration_text(manifest.calibration) if "error_before" in manifest.calibration else None),
     ]

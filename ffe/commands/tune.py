@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from ffe.backbones.weights import Weights
+from ffe.base.arrays import RowSource, blocks_of_rows
 from ffe.base.clock import Clock
 from ffe.base.openvino_ir import IrModel
 from ffe.base.text import bytes_text, counted, did_you_mean, listed, rough_duration
@@ -36,7 +37,7 @@ from ffe.heads.search_space import complete
 from ffe.heads.transform import PARTS, poolings_searched
 from ffe.report.tune_page import write_report
 from ffe.specs import HeadSpec, SearchSpec
-from ffe.splits.holdout import TEST, TESTED
+from ffe.splits.holdout import TEST, TESTED, TRAIN, VALID
 from ffe.tuning.cost import Cost, estimate
 from ffe.tuning.ensemble_search import AUTO_MEMBERS, best_ensemble
 from ffe.tuning.fusion import files_looked_at, on_files
@@ -44,6 +45,7 @@ from ffe.tuning.keras_tuner import warm_up
 from ffe.tuning.leak_claim import leak_of
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import SearchProgress, refit, score_once, search
+from ffe.tuning.search_sample import SEARCH_ROWS
 from ffe.tuning.setup import AUTO, all_of_them, build_problem, trial_store_of, views_used
 from ffe.tuning.trial import Trial, best_of_each_head
 from ffe.tuning.trial_store import TrialStore
@@ -278,6 +280,8 @@ def _fits_afterwards(problem: Problem, spec: SearchSpec, report: bool) -> float:
     """Return how many fits come after a search: of the winner on all rows, and on the parts once more for what is told of it."""
     parts, groups = len(problem.parts), problem.scored_groups
     refits = max(1, spec.ensemble) * parts / max(1, parts - 1)
+    if problem.every is not None:  # in passes over rows of files
+        refits *= problem.fitted_rows / len(problem.train)
     claim = parts if parts > 1 and groups is not None and len(np.unique(groups)) < len(groups) else 0
     return refits + claim + (parts if report else 0)
 
@@ -351,7 +355,7 @@ def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: S
         comparison = compare(best[0].probabilities, best[1].probabilities, labels, groups=problem.scored_groups)
     head, truths = refit(problem, winner, options.spec.seed), rows.labels(TEST)
     own, used = _on_own_files(head, rows)
-    probabilities = with_temperature(head.predict_proba(rows.load(rows.side == TEST)), calibration.factor)
+    probabilities = with_temperature(_answers(head, rows.stay(rows.side == TEST)), calibration.factor)
     single = next(trial for trial in trials if trial.head != EnsembleHead.name)
     result = TuneResult(
         output=None if options.output is None else Path(options.output),
@@ -367,9 +371,31 @@ def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: S
         class_weights=None if problem.class_weights is None else tuple(problem.class_weights.tolist()),
         rows=rows.counts(),
         classes=rows.class_names,
+        approximations=_approximations(problem, rows, head),
         metric=options.spec.metric,
     )
     return result, probabilities
+
+
+def _answers(head: Head, source: RowSource) -> np.ndarray:
+    """Return float64 (n, K) for rows float32 (n, D): many of them block by block."""
+    count = source.shape[0]
+    if count <= SEARCH_ROWS:
+        return head.predict_proba(source[np.arange(count)])
+    return np.concatenate([head.predict_proba(x) for _, x in blocks_of_rows(source)])
+
+
+def _approximations(problem: Problem, rows: StoredSplit, head: Head) -> tuple[str, ...]:
+    """Return what many rows made approximate, and say it."""
+    fitted, streamed = problem.fitted_rows, problem.every is not None
+    there = sum(rows.counts()[side] for side in (TRAIN, VALID))
+    seen = 0 if problem.images is None else len(problem.images)
+    found = [f"the search looked at {seen:,} of {there:,} images"] if streamed else []
+    if about := head.approximation(fitted, streamed=streamed):
+        found.append(f"of {fitted:,} training rows, {about}")
+    for text in found:
+        log.info("%s", text)
+    return tuple(found)
 
 
 def _fitted_on_all(spec: SearchSpec, rows: StoredSplit, problem: Problem, result: TuneResult) -> TuneResult:
@@ -395,6 +421,8 @@ def _write(options: TuneOptions, rows: StoredSplit, folds: int, result: TuneResu
     first, *others = (rows.main.files[i] for i in used)
     record = result.to_json()
     about = {name: record[name] for name in ("validation", "rows", "rivals", "comparison", "leak")}
+    if result.approximations:
+        about["approximations"] = record["approximations"]
     if len(rows.main.files) > 1:
         about["joined"] = rows.main.parts_of_files()
     manifest = Manifest(

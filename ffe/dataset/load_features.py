@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ffe.base.arrays import empty_array
+from ffe.base.arrays import RowSource, empty_array
 from ffe.base.text import counted
 from ffe.dataset.feature_files import Features
 from ffe.errors import DataError
 from ffe.heads.transform import averaged
 from ffe.splits.groups import ALL_PAIRS
-from ffe.splits.whole_numbers import RowSource
 
 _PIECE_BYTES = 16 << 20
 
@@ -22,10 +21,7 @@ def load_rows(stores: Sequence[Features], origin: np.ndarray) -> np.ndarray:
 
     ``origin`` int64 (n, 2) is (file, row in it); the rows of a file ascend.
     """
-    result = empty_array((len(origin), stores[0].dims))
-    for _, places, features in _pieces(stores, origin):
-        result[places] = features
-    return result
+    return FileRows(stores, origin)[np.arange(len(origin))]
 
 
 def pooled_rows(stores: Sequence[Features], origin: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -66,6 +62,20 @@ def _sound_pieces(
             f"All {counted(len(origin), 'row')} of '{stores[0].path}' hold the same features, so nothing can be learnt from "
             "them; check that the images differ, and make the features again with 'ffe extract --overwrite'."
         )
+
+
+class FileRows:
+    """Rows that stay in their files, which must be open: rows int64 (n,) -> float32 (n, D), as of ``load_rows``."""
+
+    def __init__(self, stores: Sequence[Features], origin: np.ndarray) -> None:
+        self._stores, self._origin = stores, origin
+        self.shape = (len(origin), stores[0].dims)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        result = empty_array((len(rows), self.shape[1]))
+        for _, places, features in _pieces(self._stores, self._origin[rows]):
+            result[places] = features
+        return result
 
 
 class PooledRows:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffe.base.arrays import RowSource
 from ffe.base.output_file import write_output
 from ffe.dataset.assign_sides import ImageSplit, Splitter
 from ffe.dataset.class_checks import check_counts, check_labelled, check_two_classes
@@ -19,7 +20,6 @@ from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import SourceError
 from ffe.images.sources import Scan, list_images
 from ffe.splits.groups import find_groups
-from ffe.splits.whole_numbers import RowSource
 from ffe.store.reader import FeatureStore
 
 

@@ -16,7 +16,7 @@ from ffe.dataset.assign_sides import ImageSplit, drawn_sides
 from ffe.dataset.class_checks import check_two_classes, least_images, too_few, too_few_text
 from ffe.dataset.feature_files import FeatureFiles, Features, as_files
 from ffe.dataset.leaks import warn_of_leaks
-from ffe.dataset.load_features import load_rows, rows_to_group
+from ffe.dataset.load_features import FileRows, load_rows, rows_to_group
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import DataError, ModelMismatchError
 from ffe.images.image_handle import ImageFile, content_digest
@@ -50,8 +50,15 @@ class StoredSplit(ImageSplit):
 
     def load(self, chosen: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
         """Read chosen rows, bool (N,), then views, int64 (m,) rows of the main file: float32 (n + m, D), maybe a memory map."""
+        return load_rows(self.stores, self._origin_of(chosen, views))
+
+    def stay(self, chosen: np.ndarray, views: np.ndarray | None = None) -> FileRows:
+        """Return what reads the same rows when they are asked for."""
+        return FileRows(self.stores, self._origin_of(chosen, views))
+
+    def _origin_of(self, chosen: np.ndarray, views: np.ndarray | None) -> np.ndarray:
         more = np.empty(0, np.int64) if views is None else views
-        return load_rows(self.stores, np.concatenate([self.origin[chosen], np.stack([np.zeros_like(more), more], 1)]))
+        return np.concatenate([self.origin[chosen], np.stack([np.zeros_like(more), more], 1)])
 
     def files(self) -> tuple[ImageFile | None, ...]:
         """Return where the images lie, as far as their feature files tell; the files may be gone by now."""

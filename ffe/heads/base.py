@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.base.arrays import RowSource
 from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.search_space import Parameter
 from ffe.heads.transform import FeatureMap, poolings_searched, space_of
 
 Settings = dict[str, Any]
+
+SAMPLE_ROWS = 20_000  # of many, that a head is fitted on which needs all its rows at once, or begins with
+_FEWEST_OF_A_CLASS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,10 @@ class FitData:
         return (
             np.ones(len(self.labels)) if self.class_weights is None else np.asarray(self.class_weights, np.float64)[self.labels]
         )
+
+    def of(self, rows: np.ndarray) -> Self:
+        """Return the same of some rows, int64 (n,)."""
+        return dataclasses.replace(self, labels=self.labels[rows], images=None if self.images is None else self.images[rows])
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,15 @@ class Head:
     def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
         """Fit, as ``fit`` does, on what ``map.rowwise`` made of the features: float32 (N, d)."""
         raise NotImplementedError
+
+    def fit_streamed(self, source: RowSource, data: FitData) -> Self:
+        """Fit, as ``fit`` does, on rows that memory may not hold, float32 (N, D) as they are stored: here on a sample of them."""
+        rows = sample_of(data.labels, SAMPLE_ROWS, data.seed)
+        return self.fit_rowwise(self.map.rowwise(source[rows]), data.of(rows))
+
+    def approximation(self, rows: int, *, streamed: bool) -> str:
+        """Return what is approximate in a fit on so many rows, by ``fit_streamed`` or not; empty = nothing."""
+        return f"the {self.name} is fitted on {SAMPLE_ROWS:,} of them" if streamed and rows > SAMPLE_ROWS else ""
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes), in [0, 1], rows summing to 1, for float32 (N, D)."""
@@ -162,6 +180,21 @@ class Head:
     def search_note(cls, train_rows: int) -> str:
         """Return what a user should know before so many rows are searched; empty = nothing."""
         return ""
+
+
+def sample_of(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw about ``count`` rows, as large a share of every class, and 50 of each where there are: int64 (n,), rising.
+
+    The same for the same labels int64 (N,) and seed; all rows where they are no more.
+    """
+    if len(labels) <= count:
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    sizes = np.bincount(labels)
+    shares = np.maximum(np.ceil(sizes * (count / len(labels))).astype(np.int64), np.minimum(sizes, _FEWEST_OF_A_CLASS))
+    starts = np.cumsum(sizes) - sizes
+    return np.sort(np.concatenate([order[start : start + share] for start, share in zip(starts, shares, strict=True)]))
 
 
 def sklearn_weights(class_weights: np.ndarray | None) -> dict[int, float] | None:

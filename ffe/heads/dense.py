@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 import threadpoolctl
 
+from ffe.base.arrays import RowSource
 from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.base import FitData, Head, SearchSize, Settings
-from ffe.heads.mlp import Layers, network_of
+from ffe.heads.mlp import Layers, Orders, network_of
+from ffe.heads.passes import fit_map, wide_pca_text
 from ffe.heads.probability import probabilities_of
 from ffe.heads.search_space import Parameter
-from ffe.heads.transform import FEATURE_SPACE, SCALING, stored
+from ffe.heads.transform import FEATURE_SPACE, SCALING, FeatureMap, stored
 
+_PIECE_ROWS, _WINDOW_ROWS = 64, 8_192
 _EPOCHS = 20  # that a dense head trains for, with early stopping
+
+
+class _Windows:
+    """The rows of an epoch in windows: pieces of neighbours drawn from everywhere, mixed; another draw in each iteration."""
+
+    def __init__(self, source: RowSource, feature_map: FeatureMap, data: FitData) -> None:
+        self._source, self._map, self._labels = source, feature_map, data.labels
+        self._weights = data.row_weights.astype(np.float32)
+        self._orders = Orders(len(data.labels), data.seed, data.images)
+        self._generator = np.random.default_rng(data.seed)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield mapped rows float32 (n, d), their labels int64 (n,) and weights float32 (n,)."""
+        rows = np.sort(next(self._orders))
+        pieces = np.array_split(rows, max(1, -(-len(rows) // _PIECE_ROWS)))
+        order, count = self._generator.permutation(len(pieces)), _WINDOW_ROWS // _PIECE_ROWS
+        drawn = [np.concatenate([pieces[i] for i in order[start : start + count]]) for start in range(0, len(order), count)]
+        with ThreadPoolExecutor(1, thread_name_prefix="ffe-windows") as pool:
+            reading = pool.submit(self._source.__getitem__, drawn[0])
+            for i, some in enumerate(drawn):
+                features = reading.result()
+                if i + 1 < len(drawn):
+                    reading = pool.submit(self._source.__getitem__, drawn[i + 1])
+                mixed = self._generator.permutation(len(some))
+                x = self._map.transform_rowwise(self._map.rowwise(features))[mixed]
+                yield x, self._labels[some[mixed]], self._weights[some[mixed]]
 
 
 class DenseHead(Head):
@@ -72,6 +102,31 @@ class DenseHead(Head):
                 group.epoch()
         self._layers = group.layers(0)
         return self
+
+    def fit_streamed(self, source: RowSource, data: FitData) -> Self:
+        """Train on batches that are drawn from windows of rows; see ``Head``. Keras's own loop takes a sample."""
+        if self.parameters["trainer"] == "keras":
+            return super().fit_streamed(source, data)
+        from ffe.heads.mlp_batched import BatchedNetworks, Rows
+
+        fit_map(self.map, source, data)
+        windows = _Windows(source, self.map, data)
+        first = next(iter(windows))[0]
+        none, networks = data.of(np.arange(0)), [network_of(self.parameters, data.classes)]
+        group = BatchedNetworks(Rows(first[:1]), none, networks, self.parameters["batch_size"], np.arange(0), np.arange(0))
+        sparse = bool(Rows(first).sparse)
+        with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+            for _ in range(self.parameters["epochs"]):
+                group.streamed_epoch((Rows(x, sparse=sparse), labels, weights) for x, labels, weights in windows)
+        self._layers = group.layers(0)
+        return self
+
+    def approximation(self, rows: int, *, streamed: bool) -> str:
+        """Say that batches are mixed near each other; see ``Head``."""
+        if not streamed or self.parameters["trainer"] == "keras":
+            return super().approximation(rows, streamed=streamed)
+        windows = f"the batches of the dense head are drawn from windows of {_WINDOW_ROWS:,} of them"
+        return "; ".join(filter(None, (windows, wide_pca_text(self.map))))
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.base.arrays import RowSource
 from ffe.base.feature_layout import FeatureLayout
 from ffe.evaluation.temperature import with_temperature
 from ffe.heads import find_head
@@ -35,6 +36,17 @@ class EnsembleHead(Head):
         for member in self.members:
             member.fit_rowwise(member.map.rowwise(x), data)
         return self
+
+    def fit_streamed(self, source: RowSource, data: FitData) -> Self:
+        """Fit every member; see ``Head``."""
+        for member in self.members:
+            member.fit_streamed(source, data)
+        return self
+
+    def approximation(self, rows: int, *, streamed: bool) -> str:
+        """Return what is approximate in any member; see ``Head``."""
+        texts = (member.approximation(rows, streamed=streamed) for member in self.members)
+        return "; ".join(dict.fromkeys(filter(None, texts)))
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes); see ``Head``."""

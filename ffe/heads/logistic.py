@@ -7,8 +7,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from ffe.base.arrays import RowSource
 from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.base import FitData, Head, SearchSize, Settings, sklearn_weights
+from ffe.heads.passes import fit_linear, logistic_loss, wide_pca_text
 from ffe.heads.probability import probabilities_of, two_columns
 from ffe.heads.search_space import Parameter
 from ffe.heads.svm import EXACT_ROWS, gram_bytes, inner_products
@@ -54,6 +56,16 @@ class LogisticHead(Head):
         self._weights = np.asarray(weights if back is None else x.T.astype(np.float64) @ (back @ weights), np.float32)
         self._bias = np.asarray(bias, np.float64)
         return self
+
+    def fit_streamed(self, source: RowSource, data: FitData) -> Self:
+        """Find the same optimum in passes over the rows; see ``Head``."""
+        weights, self._bias = fit_linear(source, self.map, data, self.parameters["C"], logistic_loss)
+        self._weights = weights.astype(np.float32)
+        return self
+
+    def approximation(self, rows: int, *, streamed: bool) -> str:
+        """Return nothing, but for a PCA that is too wide; see ``Head``."""
+        return wide_pca_text(self.map) if streamed else ""
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""

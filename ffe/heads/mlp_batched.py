@@ -13,7 +13,8 @@ decay, which is made up for when they are next needed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +28,16 @@ _SPARSE_BELOW = 0.15  # share of non-zero features up to which skipping zeros is
 class Rows:
     """Features float32 (N, d) that networks train on: dense, standardised as they are used; or only what is not zero."""
 
-    def __init__(self, x: np.ndarray, mean: np.ndarray | None = None, scale: np.ndarray | None = None) -> None:
+    def __init__(
+        self, x: np.ndarray, mean: np.ndarray | None = None, scale: np.ndarray | None = None, sparse: bool | None = None
+    ) -> None:
         self.dims = x.shape[1]
         self.x = np.ascontiguousarray(x, np.float32)
         self.affine = mean is not None and scale is not None
         self.mean = np.zeros(1, np.float32) if mean is None else mean
         self.inverse = np.zeros(1, np.float32) if scale is None else (1 / scale).astype(np.float32)
         sample = self.x[:: max(1, len(x) // 64)]
-        self.sparse = not self.affine and np.count_nonzero(sample) < _SPARSE_BELOW * sample.size
+        self.sparse = not self.affine and np.count_nonzero(sample) < _SPARSE_BELOW * sample.size if sparse is None else sparse
         self.starts, self.columns, self.values = np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1, np.float32)
         if self.sparse:
             found = [np.flatnonzero(row).astype(np.int32) for row in self.x]
@@ -84,18 +87,28 @@ class BatchedNetworks:
 
     def epoch(self) -> None:
         """Train every network for one epoch, then score the held rows."""
-        rows, (shape, numbers) = self._rows, self._table
         order = self._train[next(self._orders)]
         self.losses, self.correct = np.zeros(len(self.training)), np.zeros(len(self.training), np.int64)
         self.scores = np.empty((len(self._held), len(self.training), self._outputs), np.float32)
-        source = (rows.x, rows.starts, rows.columns, rows.values, rows.sparse, rows.mean, rows.inverse, rows.affine)
-        net = (self._kernel, self._small, shape, numbers)
+        self._train_on(self._rows, self._labels, self._weights, order)
+        self.losses /= len(order)
+        score(*_source(self._rows), self._held, *self._net, self.scores)
+
+    def streamed_epoch(self, windows: Iterable[tuple[Rows, np.ndarray, np.ndarray]]) -> None:
+        """Train every network on windows of rows, labels int64 (n,) and weights float32 (n,), each in its order; none is held."""
+        self.losses, self.correct = np.zeros(len(self.training)), np.zeros(len(self.training), np.int64)
+        for rows, labels, weights in windows:
+            self._train_on(rows, labels, weights, np.arange(len(labels)))
+
+    @property
+    def _net(self) -> tuple[np.ndarray, ...]:
+        return (self._kernel, self._small, *self._table)
+
+    def _train_on(self, rows: Rows, labels: np.ndarray, weights: np.ndarray, order: np.ndarray) -> None:
         self._step = train_epoch(
-            *(*source, self._labels, self._weights, order, self._batch_size, *net, self._square, self._small_square),
+            *(*_source(rows), labels, weights, order, self._batch_size, *self._net, self._square, self._small_square),
             *(self._last, self._step, self._random, self.losses, self.correct),
         )
-        self.losses /= len(order)
-        score(*source, self._held, *net, self.scores)
 
     def keep(self, positions: Sequence[int]) -> None:
         """Go on with some of the networks alone; positions among ``training``."""
@@ -122,6 +135,10 @@ class BatchedNetworks:
             found.append((matrix, values[at : at + units].copy()))
             at += units
         return found
+
+
+def _source(rows: Rows) -> tuple[Any, ...]:
+    return (rows.x, rows.starts, rows.columns, rows.values, rows.sparse, rows.mean, rows.inverse, rows.affine)
 
 
 def _small_of(layers: Layers) -> np.ndarray:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ffe.base.arrays import RowSource, empty_array
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.text import counted
 from ffe.errors import HeadError
 from ffe.evaluation.temperature import softmax
 from ffe.heads.base import FitData, Head, SearchSize, Settings, sklearn_weights
 from ffe.heads.nystroem import LANDMARKS, choose_landmarks, machine_path, whitener
+from ffe.heads.passes import fit_linear, fit_map, mapped_blocks, squared_hinge_loss, wide_pca_text
 from ffe.heads.probability import two_columns
 from ffe.heads.search_space import Parameter
 from ffe.heads.transform import FEATURE_SPACE, is_flat_by_kernel, poolings_searched, stored
@@ -116,14 +118,49 @@ class SvmHead(Head):
             self._vectors, self._pairs = np.empty((0, 0), np.float32), (x[support].T @ pairs).astype(np.float32)
         return self
 
+    def fit_streamed(self, source: RowSource, data: FitData) -> Self:
+        """Solve a linear machine in passes over the rows, an RBF one on landmarks of them; see ``Head``."""
+        self._classes, self._temperature, self._squares = data.classes, 1.0, None
+        self._scoring, self._gamma = (ONE_AGAINST_REST if data.classes > 2 else SUMS_OF_PAIRS), 0.0
+        if self.parameters["kernel"] == "linear":
+            pairs, self._bias = fit_linear(source, self.map, data, self.parameters["C"], squared_hinge_loss)
+            self._vectors, self._pairs = np.empty((0, 0), np.float32), pairs.astype(np.float32)
+            return self
+        fit_map(self.map, source, data)
+        count, total, squares = 0, 0.0, 0.0
+        for x in mapped_blocks(self.map, source):
+            count, total, squares = count + x.size, total + x.sum(dtype=np.float64), squares + squares_of(x).sum()
+        self._gamma = float(self.parameters["gamma"]) * count / (x.shape[1] * (squares - total**2 / count or count))
+        self._vectors = self.map.transform_rowwise(self.map.rowwise(source[choose_landmarks(len(data.labels), data.seed)]))
+        pairs, self._bias = self._solved(lambda: mapped_blocks(self.map, source), self._vectors, data)
+        self._pairs = pairs.astype(np.float32)
+        return self
+
+    def approximation(self, rows: int, *, streamed: bool) -> str:
+        """Say that an RBF kernel stands on landmarks; see ``Head``."""
+        if rows <= EXACT_ROWS or (streamed and self.parameters["kernel"] == "linear"):
+            return wide_pca_text(self.map) if streamed else ""
+        return f"the kernel of the svm is approximated from {LANDMARKS:,} of them (Nyström)"
+
     def _fit_landmarks(self, x: np.ndarray, data: FitData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return landmarks (m,), coefficients (m, P) of the kernel with each, and biases (P,)."""
         landmarks = choose_landmarks(len(x), data.seed)
-        back = whitener(kernel_of(x[landmarks], x[landmarks], self._gamma))
-        z = kernel_rows(x, x[landmarks], self._gamma, back)
+        return landmarks, *self._solved(
+            lambda: (x[i : i + _BLOCK_ROWS] for i in range(0, len(x), _BLOCK_ROWS)), x[landmarks], data
+        )
+
+    def _solved(
+        self, blocks: Callable[[], Iterable[np.ndarray]], landmarks: np.ndarray, data: FitData
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return coefficients (m, P) and biases (P,) on the mapped rows that a call of ``blocks`` yields in order."""
+        back = whitener(kernel_of(landmarks, landmarks, self._gamma))
+        z, done = empty_array((len(data.labels), back.shape[1]), what="kernels"), 0
+        for x in blocks():
+            z[done : done + len(x)] = kernel_of(x, landmarks, self._gamma) @ back
+            done += len(x)
         signs, penalties = signs_of(data.labels, self._classes), [self.parameters["C"]]
         machines = [machine for each in signs for machine in machine_path(z, each, penalties, data.row_weights)]
-        return landmarks, np.stack([back @ column for column, _ in machines], axis=1), np.asarray([bias for _, bias in machines])
+        return np.stack([back @ column for column, _ in machines], axis=1), np.asarray([bias for _, bias in machines])
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -119,6 +119,31 @@ class FeatureMap:
             scaled = self._standardised(x)
             self._centre = scaled.mean(axis=0, dtype=np.float64).astype(np.float32)
             self._axes = _principal_axes(scaled - self._centre, self.components)
+        return self
+
+    def fit_blocks(self, blocks: Callable[[], Iterable[np.ndarray]]) -> Self:
+        """Learn as ``fit_rowwise`` does, but for rounding, from rows float32 (n, d), block by block; a call is a pass."""
+        if self.scaling == "standard":
+            count, mean, squares = 0, np.zeros(self.dims), np.zeros(self.dims)
+            for x in blocks():  # Chan et al. 1979, updating formulae for variances
+                own = x.mean(axis=0, dtype=np.float64)
+                total, apart = count + len(x), own - mean
+                squares += np.square(x - own).sum(axis=0) + apart**2 * (count * len(x) / total)
+                mean += apart * (len(x) / total)
+                count = total
+            self.mean, self.scale = _with_deviation(mean, squares / count)
+        if self.components is not None:
+            count, sums = 0, np.zeros(self.dims)
+            for x in blocks():
+                sums += self._standardised(x).sum(axis=0, dtype=np.float64)
+                count += len(x)
+            self._centre = (sums / count).astype(np.float32)
+            square = np.zeros((self.dims, self.dims))
+            for x in blocks():
+                centred = self._standardised(x) - self._centre
+                square += centred.T @ centred
+            vectors = np.linalg.eigh(square)[1]
+            self._axes = _signed(vectors[:, ::-1][:, : min(self.components, max(1, count - 1), self.dims)])
         return self
 
     def transform_rowwise(self, x: np.ndarray) -> np.ndarray:
@@ -279,7 +304,11 @@ def _mean_and_deviation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     step = max(1, _BLOCK_VALUES // x.shape[1])
     for start in range(0, len(x), step):
         squares += np.square(x[start : start + step] - mean).sum(axis=0)
-    deviation = np.sqrt(squares / len(x))
+    return _with_deviation(mean, squares / len(x))
+
+
+def _with_deviation(mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    deviation = np.sqrt(variance)
     constant = deviation <= 1e-7 * np.abs(mean).max(initial=1e-30)
     return mean.astype(np.float32), np.where(constant, 1, deviation).astype(np.float32)
 
@@ -296,5 +325,9 @@ def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     kept = min(components, max(1, rows - 1), dims)
     values, vectors = values[::-1][:kept], vectors[:, ::-1][:, :kept]
     axes = (centred.T @ vectors.astype(np.float32)) / np.sqrt(np.maximum(values, 1e-12)) if wide else vectors
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(kept)])
+    return _signed(axes)
+
+
+def _signed(axes: np.ndarray) -> np.ndarray:
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     return np.ascontiguousarray(axes * np.where(signs == 0, 1, signs), np.float32)

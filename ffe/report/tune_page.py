@@ -29,7 +29,7 @@ from ffe.report.sections import MAX_MISTAKES, surest_mistakes
 from ffe.report.thumbnails import Heat
 from ffe.report.values import Curves, Page, Picture, coverage_of, duplicates_of, photos_fact, pictures_of, suspects_of, title_of
 from ffe.specs import SearchSpec
-from ffe.splits.holdout import TEST, TRAIN, VALID
+from ffe.splits.holdout import TEST
 from ffe.tuning.learning_curve_fits import measure_learning_curve
 from ffe.tuning.problem import Problem
 from ffe.tuning.tune_result import TuneResult
@@ -69,7 +69,7 @@ def write_report(
     files = rows.main.files
     used = [file for file in files if file.path in result.features]
     testing = np.flatnonzero(rows.side == TEST)
-    scored = np.flatnonzero(np.isin(rows.side, (TRAIN, VALID)))[problem.scored]
+    scored = problem.scored if problem.images is None else problem.images[problem.scored]
     predicted = np.full(len(images), -1)
     predicted[scored] = winner.probabilities.argmax(axis=1)
     predicted[testing] = probabilities.argmax(axis=1)
@@ -89,6 +89,7 @@ def write_report(
             **({} if len(files) == 1 else {"feature files": _looked_at(rows, result)}),
             "head": f"{result.head.name} ({parameters_text(result.head.parameters)})",
             "validation": result.validation,
+            **({} if not result.approximations else {"approximate": "; ".join(result.approximations)}),
             **({} if spec.refit == "train" else {"fitted on": FITTED_ON_ALL}),
             "ffe": __version__,
         },
@@ -105,7 +106,7 @@ def write_report(
         duplicates=duplicates_of(rows.groups, images),
         leak=None if result.leak is None else leak_text(result.leak.to_json(), result.evaluation.accuracy),
         map=project_rows(pooled, chosen, images, predicted, spec.seed),
-        learning_curve=measure_learning_curve(problem, spec, single) if grown else None,
+        learning_curve=measure_learning_curve(problem, spec, single) if grown and problem.every is None else None,
         made=_made(spec, rows.main, problem, result),
         unsure="" if result.answered is None else answered_text(result.answered.to_json()),
         searched=searched,

@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ffe.splits.whole_numbers import LEAST_SCALE, RowSource, whole_rows
+from ffe.base.arrays import RowSource
+from ffe.splits.whole_numbers import LEAST_SCALE, whole_rows
 
 CAUSES = ("copies", "re-encoded", "near", "named")
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from ffe.base.arrays import empty_array
+from ffe.base.arrays import RowSource, empty_array
 
 LENGTH = 4095  # of a row: its square is below 2**24
 BITS = 1024  # of a signature
@@ -20,19 +19,6 @@ LEAST_SCALE = 1e-3  # of the largest: features that hardly ever stir are not blo
 
 _BLOCK_VALUES = 1 << 22
 _LEAST_LENGTH = 1e-3  # of a standardised row: what is nothing but rounding has no direction
-
-
-class RowSource(Protocol):
-    """Rows float32 (N, C), in an array or elsewhere."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """How many rows, and how many features."""
-        ...
-
-    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
-        """Return rows int64 (n,) as float32 (n, C)."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

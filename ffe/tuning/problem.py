@@ -9,10 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from ffe.base.arrays import RowSource
 from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.base import FitData
 
 Part = tuple[np.ndarray, np.ndarray]  # rows to fit on, and rows to score on: int64 (n,) and (m,)
+
+
+@dataclass(frozen=True, eq=False)
+class AllRows:
+    """The rows that the final head is fitted on, where a search looks at some of them alone; they stay in their files."""
+
+    source: RowSource  # float32 (n, D)
+    labels: np.ndarray  # int64 (n,)
+    image: np.ndarray  # int64 (n,), the first row of the image that each row shows
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,9 @@ class Problem:
     drawn: bool = False  # heads that train by epochs draw one row of each image for an epoch
     groups: np.ndarray | None = None  # int64 (plain rows,), which of them belong together; None = none do
 
+    images: np.ndarray | None = None  # int64 (plain rows,), which images of the split they are
+    every: AllRows | None = None  # None = ``train`` has all
+
     def plain(self, rows: np.ndarray) -> np.ndarray:
         """Return those of some rows that are no views."""
         return rows if self.image is None else rows[self.image[rows] == rows]
@@ -45,6 +58,11 @@ class Problem:
         """Return what a fit on some rows is told of them."""
         images = self.image[rows] if self.image is not None and self.drawn else None
         return FitData(self.labels[rows], self.classes, seed, self.class_weights, images)
+
+    @property
+    def fitted_rows(self) -> int:
+        """How many rows the final head is fitted on."""
+        return len(self.train) if self.every is None else len(self.every.labels)
 
     @functools.cached_property
     def scored(self) -> np.ndarray:

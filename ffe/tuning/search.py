@@ -13,7 +13,7 @@ import numpy as np
 
 from ffe.base.arrays import take_rows
 from ffe.heads import find_head
-from ffe.heads.base import Head
+from ffe.heads.base import FitData, Head
 from ffe.heads.ensemble import head_class
 from ffe.heads.search_space import Parameter, active, complete
 from ffe.heads.svm import EXACT_ROWS
@@ -280,5 +280,8 @@ def refit(problem: Problem, trial: Trial, seed: int) -> Head:
     head = kind(
         complete(kind.space_for(problem.layout), trial.parameters, trial.head) if kind.space else trial.parameters, problem.layout
     )
+    if (every := problem.every) is not None:
+        images = every.image if problem.drawn else None
+        return head.fit_streamed(every.source, FitData(every.labels, problem.classes, seed, problem.class_weights, images))
     x = take_rows(head.map.rowwise(problem.features), problem.train)
     return head.fit_rowwise(x, problem.fit_data(problem.train, seed))

@@ -33,6 +33,7 @@ class TuneResult:
     rows: dict[str, int]  # how many images went to train, valid and test, and how many were left out
     features: tuple[Path, ...] = ()  # the feature files that the head looks at
     views: TrainedViews | None = None  # of the training images; None where the feature file has none
+    approximations: tuple[str, ...] = ()  # what was done with some of the rows, or nearly, because they are many; for people
     validation: str = ""  # what the trials were scored on, for people
     known: int = 0  # trials that an interrupted run had finished
     seconds: float = 0.0  # the whole call
@@ -53,7 +54,7 @@ class TuneResult:
 
 _JSON_FIELDS = (
     *("calibration", "rivals", "comparison", "leak", "answered", "class_weights", "leaderboard"),
-    *("rows", "views", "validation", "metric", "known", "seconds"),
+    *("rows", "views", "approximations", "validation", "metric", "known", "seconds"),
 )
 
 
