@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -180,10 +181,15 @@ def float_model_if_any(spec: ExtractSpec, weights: Weights) -> IrModel | None:
 
 def model_to_send(spec: ExtractSpec, weights: Weights, name: str) -> IrModel | None:
     """Return the float32 IR model that engines of this ``name`` on other machines may need; None = they need none."""
-    if spec.precision != "float32" or spec.backbone.name == FAKE or name not in {"auto", "openvino"} or not has_openvino():
+    if spec.precision != "float32" or spec.backbone.name == FAKE or name in {"keras", "torch"} or not has_openvino():
         return None
-    sure = name == "openvino" or source_of(spec.backbone.name) is not None
-    return (float_model if sure else float_model_if_any)(spec, weights)
+    sure = name != "auto" or source_of(spec.backbone.name) is not None
+    model = (float_model if sure else float_model_if_any)(spec, weights)
+    if model is None or name != "auto" or not has_ncnn():
+        return model
+    from ffe.engines.fastest import ENGINE, choice
+
+    return replace(model, record={**model.record, ENGINE: choice(model_key(spec), model)})
 
 
 def open_engine(

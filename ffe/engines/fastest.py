@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from ffe.errors import EngineError
 
 log = logging.getLogger("ffe")
 
+ENGINE = "engine"  # in the record of a model: what it is to run on
 _SECONDS = 0.5
 _ROUNDS = 2  # in turn, so that a machine that is busy for a moment decides nothing
 _WORTH_IT = 1.05  # what OpenVINO is slower by, to be left: its graphs take all backbones
@@ -30,28 +29,35 @@ _WORTH_IT = 1.05  # what OpenVINO is slower by, to be left: its graphs take all 
 def fastest(key: str, model: IrModel, batch_size: int | None = None) -> OpenVinoEngine | NcnnEngine:
     """Put a float32 IR model on the engine that computes most images a second here; ``key`` names the model.
 
+    A model that is sent to other machines says itself which engine it is for, so that all give the same features.
+    """
+    return _opened(model.record.get(ENGINE) or choice(key, model), model, batch_size or BATCH_SIZE)
+
+
+def choice(key: str, model: IrModel) -> str:
+    """Return ``openvino`` or ``ncnn``, whichever is the faster here for a float32 IR model.
+
     Only networks whose products are largely of 3x3 convolutions are measured, for about three seconds, once: others gain
     nothing on ncnn.
     """
-    make: dict[str, Callable[[], OpenVinoEngine | NcnnEngine]] = {
-        "openvino": partial(OpenVinoEngine, model, batch_size or BATCH_SIZE),
-        "ncnn": partial(NcnnEngine, model, batch_size or BATCH_SIZE),
-    }
     rates = remembered(key)
-    if rates is not None:
-        return make[winner(rates)]()
-    engines = {"openvino": make["openvino"]()}
-    with contextlib.suppress(EngineError):  # an operation that is not written for ncnn
-        if gains(read_graph(model)):
-            engines["ncnn"] = make["ncnn"]()
-    rates = dict.fromkeys(engines, 0.0)
-    if len(engines) > 1:
-        log.info("measuring which engine runs this backbone faster here, once")
-        pixels = np.random.default_rng(0).integers(0, 256, (2 * BATCH_SIZE, *engines["openvino"].size, 3), np.uint8)
-        for _, (name, engine) in itertools.product(range(_ROUNDS), engines.items()):
-            rates[name] = max(rates[name], round(images_per_second(engine, pixels, _SECONDS), 2))
-    write_note(_note(key), {**read_note(_note(key)), _here(): rates})
-    return engines[winner(rates)]
+    if rates is None:
+        engines = {"openvino": _opened("openvino", model, BATCH_SIZE)}
+        with contextlib.suppress(EngineError):  # an operation that is not written for ncnn
+            if gains(read_graph(model)):
+                engines["ncnn"] = _opened("ncnn", model, BATCH_SIZE)
+        rates = dict.fromkeys(engines, 0.0)
+        if len(engines) > 1:
+            log.info("measuring which engine runs this backbone faster here, once")
+            pixels = np.random.default_rng(0).integers(0, 256, (2 * BATCH_SIZE, *engines["openvino"].size, 3), np.uint8)
+            for _, (name, engine) in itertools.product(range(_ROUNDS), engines.items()):
+                rates[name] = max(rates[name], round(images_per_second(engine, pixels, _SECONDS), 2))
+        write_note(_note(key), {**read_note(_note(key)), _here(): rates})
+    return winner(rates)
+
+
+def _opened(name: str, model: IrModel, batch_size: int) -> OpenVinoEngine | NcnnEngine:
+    return (NcnnEngine if name == "ncnn" else OpenVinoEngine)(model, batch_size)
 
 
 def winner(rates: dict[str, float]) -> str:

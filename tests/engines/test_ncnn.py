@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,8 @@ def test_auto_measures_once_and_remembers(
 
 def test_without_a_choice_openvino_is_taken() -> None:
     assert winner({"openvino": 0.0}) == winner({}) == "openvino"
+
+
+def test_a_model_that_is_sent_names_its_engine() -> None:
+    assert fastest(KEY, replace(model(), record={"engine": "ncnn"})).name == "ncnn"
+    assert fastest(KEY, replace(model(), record={"engine": "openvino"})).name == "openvino"

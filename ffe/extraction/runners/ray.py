@@ -243,7 +243,7 @@ class RayRunner:
         self._opened: Callable[[FeatureLayout], None] | None = None  # to be told the layout
         self._started = 0.0
         self._own = versions()
-        gpus = job.spec.precision != "int8" and job.options.engine != "openvino"
+        gpus = job.spec.precision != "int8" and job.options.engine not in {"openvino", "ncnn"}
         self._pool = pool or RayPool(job.options.address, job.options.actors, gpus=gpus)
         self._schedule = Schedule(self._pool, self._chunk, self._ready)
 
@@ -277,10 +277,7 @@ class RayRunner:
 
         def files(span: Span) -> tuple[list[Any], list[int]]:
             records = [job.records[i] for i in read[span.first : span.first + span.count]]
-            here = [
-                record.file if isinstance(record.file, ImageHandle) else Path(os.path.abspath(record.file)) for record in records
-            ]
-            return here, [count_of(record, job.views) for record in records]
+            return [_absolute(record.file) for record in records], [count_of(record, job.views) for record in records]
 
         self._pool.prepare(setup, list(known), files)
         taken: set[tuple[str, int]] = set()
