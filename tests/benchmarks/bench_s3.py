@@ -30,6 +30,7 @@ ROUNDS = 3
 
 @pytest.fixture(autouse=True)
 def weights(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # it remembers the server of the test before
     monkeypatch.setenv("FFE_WEIGHTS_DIR", str(shared / "weights"))
 
 
