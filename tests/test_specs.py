@@ -144,7 +144,7 @@ def test_every_field_counts_and_is_named(changed: ExtractSpec, difference: str) 
         ),
         (
             lambda: SearchSpec(("svm",), metric="f1"),  # type: ignore[arg-type]
-            "metric is 'f1', but must be one of accuracy, balanced_accuracy, log_loss",
+            "metric is 'f1', but must be one of auto, accuracy, balanced_accuracy, log_loss",
         ),
         (lambda: AugmentSpec(flip=1), "flip is 1, but must be true or false"),  # type: ignore[arg-type]
         (lambda: AugmentSpec(zoom=0.2), r"zoom is 0\.2, but must be a range \(low, high\) with 0\.1 <= low <= high <= 10"),  # type: ignore[arg-type]
