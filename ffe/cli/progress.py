@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 _SHOWN_TRIALS = 10
+_SHOWN_NODES = 8
 
 
 class Display:
@@ -97,6 +98,8 @@ class ExtractProgress(Display):
         rate = f"{progress.rate:.1f} images/s" if progress.rate else "none to compute"
         skipped = f", {progress.skipped} skipped" if progress.skipped else ""
         left = f", {duration_text(progress.remaining)} left"
+        if len(progress.nodes) > 1:
+            rate += f" ({', '.join(f'{node} {each:.1f}' for node, each in sorted(progress.nodes.items())[:_SHOWN_NODES])})"
         if self.on_terminal:
             text = f"{rate}{skipped}{left} ({stages_text(progress.stages)})"
             self.show(progress.done, progress.total, text, keep=True)

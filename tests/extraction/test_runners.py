@@ -15,7 +15,7 @@ import pytest
 from ffe.base.feature_layout import FeatureLayout
 from ffe.engines.base import EngineFacts
 from ffe.errors import EngineError, SourceError, SpecError
-from ffe.extraction.request import ExtractOptions, Job
+from ffe.extraction.request import ExtractOptions, Job, make_job
 from ffe.extraction.run import extract
 from ffe.extraction.runners import base
 from ffe.extraction.runners.local import LocalRunner
@@ -318,7 +318,6 @@ def test_a_machine_without_the_photos(source: Path, tmp_path: Path, on_workers: 
 
 
 def runner_of(tmp_path: Path, source: Path) -> RayRunner:
-    from ffe.extraction.request import make_job
 
     return RayRunner(make_job(ExtractOptions(source, tmp_path / "f.h5", backbone="fake")), WorkersPool())  # type: ignore[arg-type]
 
@@ -414,3 +413,12 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(error.value) == (
         "The runner ray needs the package ray, which is not installed; install it with 'pip install ray', or use --runner local."
     )
+
+
+def test_the_rate_of_each_machine_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from ffe.cli.progress import ExtractProgress
+    from ffe.extraction.stage_times import Progress, Stages
+
+    monkeypatch.setattr("ffe.cli.progress.quiet", lambda: False)
+    ExtractProgress()(Progress(10, 10, 0, 30.0, 0.0, Stages(), {"b": 10.0, "a": 20.0}))
+    assert capsys.readouterr().err.startswith("10/10 images, 30.0 images/s (a 20.0, b 10.0) (")

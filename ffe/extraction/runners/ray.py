@@ -268,11 +268,7 @@ class RayRunner:
         if self.engine is not None:  # of an earlier plan
             opened(self.engine.layout)
             self._opened = None
-        options = job.options
-        model = plan.quantized or (None if self._pool.setup else model_to_send(plan.spec, job.weights, options.engine))
-        setup = Setup(
-            plan.spec, job.weights, options.engine, options.batch_size, options.workers, options.limits, job.views, model
-        )
+        setup = self._pool.setup or self._setup(plan)
         known = {*plan.stored, *plan.journal}
 
         def files(span: Span) -> tuple[list[Any], list[int]]:
@@ -287,6 +283,14 @@ class RayRunner:
             else:
                 assert place is not None
                 yield self._items(plan, span, place, outcome, taken)
+
+    @staticmethod
+    def _setup(plan: Plan) -> Setup:
+        """Return what all processes of the run are told."""
+        job, options = plan.job, plan.job.options
+        model = plan.quantized or model_to_send(plan.spec, job.weights, options.engine)
+        settings = (options.engine, options.batch_size, options.workers, options.limits)
+        return Setup(plan.spec, job.weights, *settings, job.views, model)
 
     def _items(self, plan: Plan, span: Span, place: Place, done: ChunkDone, taken: set[tuple[str, int]]) -> list[ImageFeatures]:
         """Return the items of a chunk with their features, but for contents that are there already."""

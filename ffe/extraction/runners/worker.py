@@ -92,7 +92,11 @@ class ChunkWorker:
         """Open the engine, and return what runs here, and on what."""
         setup = self._setup
         self._engine: Engine = open_engine(
-            setup.spec, setup.weights, name=setup.engine, batch_size=setup.batch_size, quantized=setup.model
+            setup.spec,
+            setup.weights,
+            name=setup.engine,
+            batch_size=setup.batch_size,
+            quantized=setup.model,
         )
         self._sizer = BatchSize(self._engine, fixed=setup.batch_size is not None)
         return WorkerFacts(EngineFacts.of(self._engine), processor_kind(), versions())
