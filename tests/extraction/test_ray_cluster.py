@@ -158,15 +158,17 @@ def test_kills_of_workers_and_of_the_driver(tmp_path: Path, cluster: Any) -> Non
             killed.append("driver")
             process = start(tmp_path / "source", output, cluster.address)
         else:
-            chance.choice([one for one in there if one.is_running()]).kill()
-            killed.append("worker")
+            if victims := [one for one in (actors_of(cluster) or there) if one.is_running()]:
+                chance.choice(victims).kill()
+                killed.append("worker")
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         equal += output.read_bytes() == expected.read_bytes()
         assert [file.name for file in output.parent.iterdir()] == ["features.h5"]
     print(f"\n{json.dumps({name: killed.count(name) for name in set(killed)})}; {equal} of 25 files equal")
     assert equal == 25
-    assert (killed.count("worker"), killed.count("driver")) == (20, 5)
+    assert killed.count("driver") == 5
+    assert killed.count("worker") >= 15  # a few runs are over before
 
 
 @pytest.mark.slow
