@@ -21,7 +21,10 @@ from ffe.base.text import plain
 from ffe.bundle.io import Bundle
 from ffe.errors import DataError, SourceError, StoreError
 from ffe.heads.ensemble import EnsembleHead
+from ffe.images.archive_sources import images_of, is_archive, member_at
 from ffe.images.folder_walk import list_files
+from ffe.images.image_handle import content_digest
+from ffe.images.sources import image_at
 from ffe.report.redact import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.splits.groups import MOST_BITS
 from ffe.splits.holdout import TESTED, TRAIN, VALID
@@ -154,6 +157,10 @@ def _photo(asked: str) -> _Photo:
     path = Path(asked)
     if _DIGEST.fullmatch(asked.lower()):
         return _Photo(asked, {asked.lower()})
+    if is_archive(path) and path.is_file():
+        return _Photo(asked, {content_digest(image_at("", name)) for name in images_of(path)[0]}, exists=True)
+    if (member := member_at(asked)) is not None:
+        return _Photo(asked, {content_digest(member)}, exists=True)
     if path.is_dir():
         return _Photo(asked, {file_digest(file) for file in list_files(path)[0]}, exists=True)
     return _Photo(asked, {file_digest(path)}, exists=True) if path.is_file() else _Photo(asked)

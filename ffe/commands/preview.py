@@ -16,6 +16,7 @@ from ffe.base.arrays import check_fits
 from ffe.base.digests import bytes_digest
 from ffe.base.urls import path_or_url, url_name
 from ffe.errors import DecodeError, SourceError, SpecError
+from ffe.images.archive_sources import is_archive, member_at
 from ffe.images.augment import apply, draw
 from ffe.images.augment_text import augment_text, parse_augment
 from ffe.images.decode import decode, read_image
@@ -108,7 +109,7 @@ def preview(
         "give a smaller --size, or fewer --views",
     )
     name = path.name if isinstance(path, Path) else redacted(url_name(path))
-    if (path.is_file() and path.suffix.lower() not in _CSV) if isinstance(path, Path) else has_image_suffix(name):
+    if _is_one(path, name):
         if image is not None:
             raise SourceError(f"'{path}' is a picture already; leave --image out, or give the folder that holds it.")
         chosen = [_read(ImageRecord(name, image_at("", os.fspath(path)), UNLABELLED, ""), (), side)]
@@ -132,6 +133,15 @@ def preview(
     title = chosen[0].path if one else name or str(path)
     write_sheet(place, contact_sheet(title, note, strips, min(cells, columns)))
     return PreviewResult(str(place), text, side, tuple(rows))
+
+
+def _is_one(path: Path | str, name: str) -> bool:
+    """Return whether a path is that of one picture, and not of a source."""
+    if not isinstance(path, Path):
+        return has_image_suffix(name)
+    if member_at(str(path)) is not None:
+        return True
+    return path.is_file() and path.suffix.lower() not in _CSV and not is_archive(path)
 
 
 def _read(record: ImageRecord, class_names: Sequence[str], size: tuple[int, int]) -> _Picture:

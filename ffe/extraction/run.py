@@ -136,7 +136,7 @@ def extract(
     time of change are as they were are not even opened.
 
     Args:
-        source: a folder or a CSV; see ``ffe.images.sources``.
+        source: a folder, a CSV, or an archive of images; see ``ffe.images.sources``.
         output: the feature file (HDF5).
         backbone: a name of ``ffe backbones``; None = that of the output, or of ``like``,
             with its size and all else that is not named here; of a new file

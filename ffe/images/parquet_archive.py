@@ -84,22 +84,30 @@ def open_parquet(path: ArchivePlace) -> Any:
     """Open a table, ``pyarrow.parquet.ParquetFile``; a SourceError says why it cannot be."""
     if importlib.util.find_spec("pyarrow") is None:
         raise SourceError(missing("A Parquet file", "pyarrow"))
-    import pyarrow
     from pyarrow import parquet
+
+    with _sound(path):
+        return parquet.ParquetFile(open_archive(path, archive_version(path)) if isinstance(path, str) else path)
+
+
+@contextlib.contextmanager
+def _sound(path: ArchivePlace) -> Iterator[None]:
+    """Say of a table that it is damaged, where it is."""
+    import pyarrow
 
     with reading(path):
         try:
-            return parquet.ParquetFile(open_archive(path, archive_version(path)) if isinstance(path, str) else path)
+            yield
         except (pyarrow.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
+            if isinstance(error, OSError) and error.errno is not None:  # pyarrow has others, without a number
                 raise
-            raise SourceError(f"'{path}' is no Parquet file, or its end is damaged or cut off; fetch it again.") from error
+            raise SourceError(f"'{path}' is no Parquet file, or is damaged or cut off; fetch it again.") from error
 
 
 def read_parquet(path: ArchivePlace) -> Archive:
     """List the rows of a table of images: ``data.parquet#17``; a SourceError says why it cannot be."""
     found = Archive(path)
-    with open_parquet(path) as file:
+    with open_parquet(path) as file, _sound(path):
         schema, features = file.schema_arrow, _features(file.schema_arrow)
         image = _image_column(path, schema, features)
         label = _label_column(schema, features)
@@ -205,11 +213,11 @@ def listed_rows(path: ArchivePlace) -> Iterator[list[str]] | None:
     if "path" not in file.schema_arrow.names or "features" in file.schema_arrow.names:
         file.close()
         return None
-    return _rows(file)
+    return _rows(path, file)
 
 
-def _rows(file: Any) -> Iterator[list[str]]:
-    with file:
+def _rows(path: Path, file: Any) -> Iterator[list[str]]:
+    with file, _sound(path):
         columns = [name for name in ("path", "label", "split", "group") if name in file.schema_arrow.names]
         names = _features(file.schema_arrow).get("label", {}).get("names")
         yield columns
@@ -217,5 +225,8 @@ def _rows(file: Any) -> Iterator[list[str]]:
             for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                 row = ["" if cell is None else str(cell) for cell in cells]
                 if "label" in columns:
-                    row[columns.index("label")] = str(_named(cells[columns.index("label")], names))
+                    try:
+                        row[columns.index("label")] = str(_named(cells[columns.index("label")], names))
+                    except ValueError as error:
+                        raise SourceError(f"'{path}' has {error}.") from error
                 yield row

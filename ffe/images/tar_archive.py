@@ -131,7 +131,7 @@ def _take(
         beside.append(name)
         try:
             label = _label(_part(file, one) if one.size <= _LABEL_BYTES else b"\xff", suffix)
-        except ValueError:
+        except (ValueError, RecursionError):
             text = f"The label in '{name}' of '{found.path}' is neither text nor a whole number; mend it."
             found.findings.append(Finding("refused", text))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -16,8 +17,13 @@ from click.testing import CliRunner
 
 from ffe.base.digests import bytes_digest
 from ffe.cli import cli
+from ffe.commands.evaluate import evaluate
+from ffe.commands.forget import forget
+from ffe.commands.preview import preview
+from ffe.commands.similar import similar
 from ffe.commands.verify import verify
-from ffe.errors import DecodeError, SourceError
+from ffe.dataset.split_csv import SplitCsv
+from ffe.errors import DataError, DecodeError, SourceError
 from ffe.extraction.run import extract
 from ffe.images.archive import Member
 from ffe.images.decode import read_image
@@ -139,6 +145,25 @@ def test_members_are_predicted_and_whole_archives_too(sources: dict[str, str], f
     for same in (one, row):
         assert same["probabilities"] == pytest.approx(whole[3]["probabilities"])
     assert gone["error"] == f"no such image in '{sources['tar']}'"
+
+
+def test_other_commands_go_back_to_the_image(
+    sources: dict[str, str], features: dict[str, Path], fake_bundle: Path, tmp_path: Path
+) -> None:
+    for kind in ("tar", "parquet"):
+        member = str(scan(sources[kind]).records[3].file)
+        assert preview(member, tmp_path / "one.png", augment="flip", size=32).rows[0].path == Path(member).name
+        found = similar(features["tar"], member, count=1, sheet=tmp_path / "near.png")
+        assert (found.asked, found.images[0].same) == (member, True)
+        shutil.copy(features[kind], tmp_path / "f.h5")
+        assert forget([member], [tmp_path / "f.h5"], dry_run=True).files[0].rows == 1
+        assert len(evaluate(fake_bundle, sources[kind]).paths) == 40
+        listed = tmp_path / f"{kind}.csv"
+        SplitCsv(scan(sources[kind]), listed)  # names lead from one folder into another
+        records = scan(listed).records
+        assert [content_digest(r.file) for r in records] == [content_digest(r.file) for r in scan(sources[kind]).records]
+    with pytest.raises(DataError, match="All photos of"):
+        forget([sources["tar"]], [features["tar"]], dry_run=True)
 
 
 def test_an_archive_that_changed_is_read_again_and_what_it_lacks_is_said(tmp_path: Path, sources: dict[str, str]) -> None:
@@ -286,11 +311,16 @@ def test_archives_that_are_no_good_are_refused_in_a_sentence(tmp_path: Path, sou
     locked[zipped.index(b"PK\x01\x02") + 8] |= 1
     assert refused("locked.zip", bytes(locked)).endswith("; unpack it with its password, and give the folder.")
     assert refused("cut.parquet", table[: len(table) // 2]) == (
-        "'cut.parquet' is no Parquet file, or its end is damaged or cut off; fetch it again."
+        "'cut.parquet' is no Parquet file, or is damaged or cut off; fetch it again."
     )
     import pyarrow
     from pyarrow import parquet
 
+    for name, columns in (("odd", {"image": [b"1"]}), ("odd-list", {"path": ["a.png"]})):
+        parquet.write_table(pyarrow.table(columns | {"label": [0.5]}), tmp_path / f"{name}.parquet")
+        assert refused(f"{name}.parquet", (tmp_path / f"{name}.parquet").read_bytes()) == (
+            f"'{name}.parquet' has the label 0.5, which is neither text nor a whole number; mend the column."
+        )
     parquet.write_table(pyarrow.table({"words": ["a"], "label": [1]}), tmp_path / "words.parquet")
     assert refused("words.parquet", (tmp_path / "words.parquet").read_bytes()) == (
         "'words.parquet' has no column of images (found: words, label); give one with the bytes of each, named 'image', "
