@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ffe.base.file_stat import Stamp
-from ffe.base.text import composed, few, quoted
+from ffe.base.text import composed, counted, few, quoted
 from ffe.base.urls import is_url
 from ffe.errors import DecodeError, SourceError, missing
 from ffe.images.archive import Archive, Member, reading
@@ -158,7 +158,7 @@ def _named(label: Any, names: list[str] | None) -> str | int:
     if names is None:
         return label
     if label >= len(names):
-        raise ValueError(f"the label {label}, but names {len(names)} classes; mend the labels, or the names")
+        raise ValueError(f"the label {label}, but names {counted(len(names), 'class', 'classes')}; mend the labels, or the names")
     return composed(names[label])
 
 
@@ -216,7 +216,7 @@ def listed_rows(path: ArchivePlace) -> Iterator[list[str]] | None:
     return _rows(path, file)
 
 
-def _rows(path: Path, file: Any) -> Iterator[list[str]]:
+def _rows(path: ArchivePlace, file: Any) -> Iterator[list[str]]:
     with file, _sound(path):
         columns = [name for name in ("path", "label", "split", "group") if name in file.schema_arrow.names]
         names = _features(file.schema_arrow).get("label", {}).get("names")
