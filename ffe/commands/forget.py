@@ -24,7 +24,6 @@ from ffe.heads.ensemble import EnsembleHead
 from ffe.images.archive_sources import images_of, is_archive, member_at
 from ffe.images.folder_walk import list_files
 from ffe.images.image_handle import content_digest
-from ffe.images.sources import image_at
 from ffe.report.redact import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.splits.groups import MOST_BITS
 from ffe.splits.holdout import TESTED, TRAIN, VALID
@@ -158,7 +157,7 @@ def _photo(asked: str) -> _Photo:
     if _DIGEST.fullmatch(asked.lower()):
         return _Photo(asked, {asked.lower()})
     if is_archive(path) and path.is_file():
-        return _Photo(asked, {content_digest(image_at("", name)) for name in images_of(path)[0]}, exists=True)
+        return _Photo(asked, {content_digest(image) for image in images_of(path)[0]}, exists=True)
     if (member := member_at(asked)) is not None:
         return _Photo(asked, {content_digest(member)}, exists=True)
     if path.is_dir():
