@@ -390,9 +390,9 @@ def _approximations(problem: Problem, rows: StoredSplit, head: Head) -> tuple[st
     fitted, streamed = problem.fitted_rows, problem.every is not None
     there = sum(rows.counts()[side] for side in (TRAIN, VALID))
     seen = 0 if problem.images is None else len(problem.images)
-    found = [f"the search looked at {seen:,} of {there:,} images"] if streamed else []
+    found = [f"the search looked at {seen:,} of {counted(there, 'image')}"] if streamed else []
     if about := head.approximation(fitted, streamed=streamed):
-        found.append(f"of {fitted:,} training rows, {about}")
+        found.append(f"of {counted(fitted, 'training row')}, {about}")
     for text in found:
         log.info("%s", text)
     return tuple(found)

@@ -25,7 +25,7 @@ from ffe.engines.factory import check_backbone, check_model, int8_text
 from ffe.engines.model_cache import is_cached, model_key
 from ffe.errors import SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction.batch_size import check_batch
-from ffe.extraction.runners.registry import RunnerName, check_runner
+from ffe.extraction.runners.runner_names import RunnerName, check_runner
 from ffe.extraction.shards import choose_shards, parse_shards, shard_of
 from ffe.extraction.views import check_trains, requested_views
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated

@@ -19,7 +19,7 @@ from ffe.extraction.feature_file import Outcome, Plan, assemble, check_outcomes,
 from ffe.extraction.incremental import Changes, known
 from ffe.extraction.request import ExtractOptions, Job, existing_quantized, make_job
 from ffe.extraction.runners.base import Runner, open_runner
-from ffe.extraction.runners.registry import RunnerName
+from ffe.extraction.runners.runner_names import RunnerName
 from ffe.extraction.stage_times import Computed, Progress, Stages, no_progress
 from ffe.extraction.throughput_log import remember
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated

@@ -20,7 +20,7 @@ from ffe.extraction.run import extract
 from ffe.extraction.runners import base
 from ffe.extraction.runners.local import LocalRunner
 from ffe.extraction.runners.ray import RayRunner, _why, places_on
-from ffe.extraction.runners.schedule import Place, Schedule, Span, WorkerDiedError
+from ffe.extraction.runners.scheduler import Place, Schedule, Span, WorkerDiedError
 from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, WorkerFacts, versions
 from ffe.store.reader import FeatureStore
 from ffe.testing import RunnerContract
@@ -174,7 +174,7 @@ def test_processes_that_never_begin() -> None:
 
 
 def test_a_cluster_without_free_processors(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ffe.extraction.runners.schedule._SAY_SECONDS", 0.01)
+    monkeypatch.setattr("ffe.extraction.runners.scheduler._SAY_SECONDS", 0.01)
     pool = FakePool(spans)
     monkeypatch.setattr(pool, "wait", lambda tickets, seconds: [])
     with pytest.raises(EngineError, match=r"^No process has begun on the cluster in .*: 0 of 2 processors are free\.$"):

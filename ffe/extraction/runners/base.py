@@ -11,7 +11,7 @@ from ffe.engines.base import EngineFacts
 from ffe.extraction.feature_file import Plan
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.request import Job
-from ffe.extraction.runners.registry import RUNNERS
+from ffe.extraction.runners.runner_names import RUNNERS
 from ffe.extraction.stage_times import Stages
 
 

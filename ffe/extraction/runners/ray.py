@@ -29,7 +29,7 @@ from ffe.errors import DecodeError, EngineError, SourceError, one_line
 from ffe.extraction.feature_file import Plan
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.request import Job
-from ffe.extraction.runners.schedule import Place, Pool, Schedule, Span, Ticket, WorkerDiedError
+from ffe.extraction.runners.scheduler import Place, Pool, Schedule, Span, Ticket, WorkerDiedError
 from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, Setup, WorkerFacts, versions
 from ffe.extraction.stage_times import Stages
 from ffe.extraction.views import count_of
