@@ -28,7 +28,7 @@ from ffe.images.limits import Limits
 from ffe.images.loader import ImageStream
 from ffe.specs import ExtractSpec, ViewsSpec
 
-_LIBRARIES = ("numpy", "opencv-python-headless", "simplejpeg", "openvino")  # that make pixels and features
+_LIBRARIES = ("numpy", "opencv-python-headless", "simplejpeg", "openvino", "ncnn")  # that make pixels and features
 
 
 @dataclass(frozen=True)
