@@ -49,7 +49,7 @@ def is_zip(path: Path) -> bool:
 
 def is_table(path: Path) -> bool:
     """Return whether a file is Parquet, but no table of images, or an ``.npz`` of features; one that cannot be opened is none."""
-    with contextlib.suppress(OSError, zipfile.BadZipFile):
+    with contextlib.suppress(OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         if path.is_file() and first_bytes(path, 4) == PARQUET_SIGNATURE:
             return not _holds_images(path)
         if path.is_file() and is_zip(path):

@@ -188,7 +188,7 @@ class RoadRunner:
             reused=self._reused or reused,
             valid_accuracy=result.leaderboard[0].score,
             trials=len(result.leaderboard),
-            best_at=min(at for at, share in curve if share == curve[-1][1]),
+            best_at=min(at for at, share in curve if share >= result.leaderboard[0].score),
             curve=tuple(curve),
             probabilities=answers_of(result.head, result.calibration.factor, features, self._tested),
         )

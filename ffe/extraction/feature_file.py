@@ -22,9 +22,9 @@ from ffe.errors import SourceError, StaleStoreError, StoreError
 from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, known, removed_text
 from ffe.extraction.missing_images import lost_images, refuse_losses, refuse_mass_loss
 from ffe.extraction.request import Job, refuse_other_spec
-from ffe.extraction.views import count_of, names_of
+from ffe.extraction.views import count_of, held_in, names_of
 from ffe.images.file_names import ByName
-from ffe.images.image_handle import ANY_ORDER, reading_order
+from ffe.images.image_handle import ANY_ORDER, ImageHandle
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
 from ffe.store.disk_space import explain_full_disk, model_bytes
@@ -83,10 +83,10 @@ class Plan:
         """The file and the row of all that is there, by its name, where anything is still to be written."""
         return {} if self.written else self.held.places
 
-    def has(self, sha256: str, view: int) -> bool:
-        """Return whether the features of a content are there already, in the file or in the journal."""
-        name = self.name(sha256, view)
-        return name in self.stored or name in self.journal
+    @cached_property
+    def has(self) -> Callable[[str, int], bool]:
+        """Whether the features of a content are there already, in the file or in the journal: (digest, view) -> bool."""
+        return held_in(self.name, self.stored, self.journal)
 
 
 @contextlib.contextmanager
@@ -159,7 +159,8 @@ def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
 
 def in_place(job: Job, existing: FeatureStore | None) -> bool:
     """Return whether features are written where the finished file will have them, if nothing comes in between."""
-    in_row_order = all(reading_order(record.file) == ANY_ORDER for record in job.records)
+    handles = [record.file for record in job.records if isinstance(record.file, ImageHandle)]
+    in_row_order = all(file.reading_order() == ANY_ORDER for file in handles)
     return existing is None and compression_of(job, existing) == "none" and in_row_order
 
 
@@ -246,11 +247,13 @@ def assemble(outcome: Outcome) -> None:
     if plan.written or _same_table(job, existing, images, counts, outcome.unread):
         return
 
+    stored = plan.stored
+
     def features(row: Row) -> np.ndarray:
         name = plan.name(row.sha256, row.view)
-        if name not in plan.stored:
+        if name not in stored:
             return journal.row(name)
-        store, place = plan.stored[name]
+        store, place = stored[name]
         return store.raw_row(place)
 
     each = ((row, view) for row, count in zip(images, counts, strict=True) for view in range(1 + count))

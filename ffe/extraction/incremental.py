@@ -10,14 +10,14 @@ import numpy as np
 import PIL
 
 from ffe._version import __version__
-from ffe.base.file_stat import NO_STAMP, Stamp
+from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import counted, listed
 from ffe.base.urls import Place
 from ffe.dataset.held_images import HeldImages
 from ffe.extraction.request import Job
 from ffe.extraction.views import count_of, shared_count
 from ffe.images.file_names import ByName
-from ffe.images.image_handle import are_there, image_stamp, reading_order
+from ffe.images.image_handle import ImageHandle, are_there, reading_order
 from ffe.images.sources import image_at
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
@@ -51,7 +51,8 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     ``truncated="keep"`` files that were cut off are read again.
     """
     records, views = job.records, job.views
-    stamps = tuple(image_stamp(record.file) for record in records)
+    files = [record.file for record in records]
+    stamps = tuple(file.stamp if isinstance(file, ImageHandle) else stamp_now(file) for file in files)
     wanted = [1 + count_of(record, views) for record in records]
     if existing is None:
         return Known(stamps, {}, {}, *_in_reading_order(job, range(len(records)), wanted))
@@ -102,7 +103,10 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
 
 def _in_reading_order(job: Job, read: Sequence[int], missing: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return positions, and what lacks of each, so that neighbours in an archive are neighbours here."""
-    order = sorted(range(len(read)), key=lambda i: reading_order(job.records[read[i]].file))
+    files = [job.records[i].file for i in read]
+    if not any(isinstance(file, ImageHandle) for file in files):
+        return tuple(read), tuple(missing)
+    order = sorted(range(len(read)), key=lambda i: reading_order(files[i]))
     return tuple(read[i] for i in order), tuple(missing[i] for i in order)
 
 

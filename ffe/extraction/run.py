@@ -250,6 +250,8 @@ def _told_of_all(
     job: Job, plans: Sequence[Plan], at: int, skipped: int, progress: Callable[[Progress], None]
 ) -> Callable[[Progress], None]:
     """Return what takes in how far one of the plans is, and tells how far all of them are; ``skipped`` by those before."""
+    if len(plans) == 1:
+        return progress
     done = sum(len(plan.job.records) for plan in plans[:at])
     later = sum(len(plan.known.read) for plan in plans[at + 1 :])
 

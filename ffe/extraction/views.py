@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.text import counted
@@ -74,3 +75,8 @@ def names_of(views: ViewsSpec | None) -> Callable[[str, int], str]:
     """Return what names features by what made them, a view's augmentation too: (digest of the content, view) -> name."""
     made = "" if views is None else bytes_digest(canonical_json(views.augment.to_json()))[:16]
     return lambda sha256, view: f"{sha256} {view} {made}" if view else sha256
+
+
+def held_in(name: Callable[[str, int], str], *places: Any) -> Callable[[str, int], bool]:
+    """Return what says whether the features of (digest, view) are in one of some places, by their names there."""
+    return lambda sha256, view: any(name(sha256, view) in place for place in places)

@@ -84,8 +84,7 @@ def shards_of(root: ArchivePlace, names: Sequence[str]) -> list[Shard] | None:
 
     They lie in the folder itself, or in folders named after splits.
     """
-    archives = [name for name in names if is_archive(name)]
-    if not archives or any(map(has_image_suffix, names)):
+    if any(map(has_image_suffix, names)) or not (archives := [name for name in names if is_archive(name)]):
         return None
     found = []
     for name in sorted(archives):

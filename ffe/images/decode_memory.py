@@ -7,8 +7,9 @@ import os
 import threading
 from collections.abc import Iterator
 
+from ffe.base.file_stat import NO_STAMP, stamp_now
 from ffe.base.system import total_memory
-from ffe.images.image_handle import ImageFile, image_stamp
+from ffe.images.image_handle import ImageFile, ImageHandle
 
 _BYTES_A_PIXEL = 20  # at the worst, a WebP: its two canvases, the picture inside it, Pillow's copy, and RGB
 _SMALL_PIXELS = 1 << 22  # do not ask
@@ -52,6 +53,7 @@ def reserved_memory(pixels: int) -> Iterator[None]:
 @contextlib.contextmanager
 def one_large_file_at_once(file: ImageFile | bytes) -> Iterator[None]:
     """Let one large file at a time be read into memory, and held there."""
-    large = not isinstance(file, bytes) and image_stamp(file)[0] > _LARGE_BYTES
+    stamp = NO_STAMP if isinstance(file, bytes) else file.stamp if isinstance(file, ImageHandle) else stamp_now(file)
+    large = stamp[0] > _LARGE_BYTES
     with _alone if large else contextlib.nullcontext():
         yield

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffe.base.digests import bytes_digest, file_digest
-from ffe.base.file_stat import Stamp, stamp_now, stamp_to_keep
+from ffe.base.file_stat import Stamp
 from ffe.errors import DecodeError
 
 READERS = 32  # images that are asked for at once over a network, at the start: waiting costs no processor
@@ -62,16 +62,6 @@ ImageFile = Path | ImageHandle
 def reading_order(file: ImageFile) -> tuple[str, int]:
     """Return what images are best read in the order of: those of an archive as they lie in it, and files in any."""
     return file.reading_order() if isinstance(file, ImageHandle) else ANY_ORDER
-
-
-def image_stamp(file: ImageFile) -> Stamp:
-    """Return the stamp of an image as it is now; ``NO_STAMP`` where it is not known, or cannot be reached."""
-    return file.stamp if isinstance(file, ImageHandle) else stamp_now(file)
-
-
-def image_stamp_to_keep(file: ImageFile) -> Stamp:
-    """Return the stamp of an image that is about to be read; ``NO_STAMP`` where it may change without that being seen."""
-    return file.stamp if isinstance(file, ImageHandle) else stamp_to_keep(file)
 
 
 def content_digest(file: ImageFile) -> str:

@@ -19,14 +19,14 @@ from typing import Self
 import numpy as np
 
 from ffe.base.digests import bytes_digest
-from ffe.base.file_stat import NO_STAMP, Stamp
+from ffe.base.file_stat import NO_STAMP, Stamp, stamp_to_keep
 from ffe.base.forks import check_same_process
 from ffe.base.system import cores
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DecodeError, SourceError
 from ffe.images.decode import CUT, DARK, ENDLESS, NOTES, UNMATCHED, decode_for_all, decode_with_hash, read_image
 from ffe.images.decode_memory import one_large_file_at_once
-from ffe.images.image_handle import READERS, ImageFile, ImageHandle, image_stamp_to_keep
+from ffe.images.image_handle import READERS, ImageFile, ImageHandle
 from ffe.images.limits import Limits
 from ffe.images.phash import UNKNOWN
 from ffe.images.read_ahead import Fetched, ReadAhead
@@ -200,7 +200,7 @@ class ImageStream:
                 data = file.content
             else:
                 if not isinstance(file, bytes):
-                    stat = image_stamp_to_keep(file)
+                    stat = file.stamp if isinstance(file, ImageHandle) else stamp_to_keep(file)
                 data = read_image(file, self._limits.bytes)
             sha256 = bytes_digest(data)
             read, decode_started = time.perf_counter(), time.thread_time()

@@ -57,6 +57,8 @@ def test_json_is_one_object_and_all_of_stdout(source: Path, tmp_path: Path) -> N
         "engine": "fake",
         "batch_size": 32,
         "fidelity": None,
+        "nodes": {},
+        "runner": "local",
     }
     assert seconds > 0
     assert rate > 0

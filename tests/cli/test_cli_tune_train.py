@@ -74,6 +74,7 @@ def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None
         "comparison",
         "leak",
         "answered",
+        "approximations",
         "class_weights",
         "leaderboard",
         "rows",

@@ -121,7 +121,8 @@ def test_what_each_road_took(compared: tuple[CompareResult, str]) -> None:
         times = [seconds for seconds, _ in road.curve]
         assert times == sorted(times)
         assert 0 < times[0] <= road.best_at <= times[-1] <= road.seconds
-        assert dict(road.curve)[road.best_at] == road.valid_accuracy
+        assert road.valid_accuracy is not None
+        assert dict(road.curve)[road.best_at] >= road.valid_accuracy  # a search may keep what is worse by chance alone
         assert road.model is not None
         assert road.size == road.model.stat().st_size
     assert [len(road.curve) for road in result.roads] == [4, 4, 2]  # epoch 0 is the state before

@@ -269,7 +269,7 @@ def test_a_saved_backbone_runs_on_openvino_whatever_precision_made_its_features(
 ) -> None:
     spec = ExtractSpec(BackboneSpec(SMALL, "random", "0" * 64), PreprocessSpec((8, 8), "none"), "mixed_float16")
     ir = IrModel(b"", np.zeros(0, np.uint8))
-    monkeypatch.setattr(factory, "_on_openvino", lambda spec, model, batch_size: model)
+    monkeypatch.setattr(factory, "_on_cpu", lambda spec, model, name, batch_size: model)
     assert factory.open_saved_engine(spec, ir=ir, keras_file=nullcontext, name=name) is ir
     monkeypatch.setattr(factory, "has_openvino", lambda: False)
     with pytest.raises(EngineError, match=r"install it with 'pip install openvino'\.$"):
@@ -294,7 +294,7 @@ def test_who_runs_what(
     monkeypatch.setattr(factory, "torch_device", lambda: "cuda")
     monkeypatch.setattr(factory, "has_openvino", lambda: openvino)
     monkeypatch.setattr(factory, "_on_torch", lambda *arguments: "torch")
-    monkeypatch.setattr(factory, "_on_openvino", lambda *arguments: "openvino")
+    monkeypatch.setattr(factory, "_on_cpu", lambda *arguments: "openvino")
     monkeypatch.setattr(factory, "float_model", lambda *arguments: None)
     spec, weights = make_spec(SMALL, SIZE, "random")
     assert open_engine(replace(spec, precision=precision), weights, name=name) == expected  # type: ignore[comparison-overlap]

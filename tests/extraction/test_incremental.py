@@ -184,7 +184,7 @@ def test_rehash_reads_every_file(source: Path, output: Path, monkeypatch: pytest
     """Also where size and times of change say that nothing happened, and something did."""
     believed = {file: file_stat.stamp_now(file) for file in source.glob("*/*.png")}
     change(source)
-    monkeypatch.setattr(changes_module, "image_stamp", believed.__getitem__)
+    monkeypatch.setattr(changes_module, "stamp_now", believed.__getitem__)
     assert counts(run(source, output)) == {"unchanged": 12}
     assert counts(run(source, output, rehash=True)) == {"unchanged": 11, "changed": 1, "computed": 1, "read": 12}
     assert_as_fresh(source, output)

@@ -27,11 +27,11 @@ def collect(
     plan: Plan, runner: Runner, opened: Callable[[FeatureLayout], None], progress: Callable[[Progress], None]
 ) -> Computed:
     """Read the files of a plan, and put the features of new content into the journal; an engine that opens tells its layout."""
-    job, existing, journal, known, name = plan.job, plan.existing, plan.journal, plan.known, plan.name
+    job, existing, journal, known, name, stored = plan.job, plan.existing, plan.journal, plan.known, plan.name, plan.stored
     started, waited_for_disk = time.monotonic(), 0.0
 
     def phash(sha256: str) -> int:
-        store, row = plan.stored.get(sha256, (None, 0))
+        store, row = stored.get(sha256, (None, 0))
         return journal.phash(sha256) if store is None else int(store.phash[row])
 
     @contextlib.contextmanager
