@@ -128,7 +128,8 @@ def test_what_each_road_took(compared: tuple[CompareResult, str]) -> None:
     assert [len(road.curve) for road in result.roads] == [4, 4, 2]  # epoch 0 is the state before
     shares = [share for _, share in views.curve]
     assert shares == sorted(shares)
-    assert shares[-1] == views.valid_accuracy
+    assert views.valid_accuracy is not None
+    assert shares[-1] >= views.valid_accuracy
 
 
 def test_views_are_made_of_training_images_alone(compared: tuple[CompareResult, str]) -> None:

@@ -20,12 +20,13 @@ from ffe.images.loader import ImageStream
 
 def open_images(job: Job, positions: Sequence[int]) -> ImageStream:
     """Return the images of some records, being decoded as soon as they are asked for."""
+    views = [range(1 + count_of(job.records[i], job.views)) for i in positions]
     images = ImageStream(
         (job.records[i].file for i in positions),
         job.spec.preprocess,
         workers=job.options.workers,
         limits=job.options.limits,
-        views=lambda index: range(1 + count_of(job.records[positions[index]], job.views)),
+        views=views.__getitem__,
         augment=None if job.views is None else job.views.augment,
     )
     if job.views is not None:
