@@ -63,6 +63,10 @@ class HelperProcess:
                     f"A process that works for this one has ended ({last[0] if last else one_line(error)}); "
                     "run the command again, and see whether memory is short."
                 ) from error
+            except BaseException:  # its answer would be taken for that of the next call
+                self._process.kill()
+                self._process.wait()
+                raise
         if not done:
             raise answer
         return answer

@@ -212,13 +212,14 @@ def settle(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> Out
 @collector_paused()
 def check_outcomes(job: Job, outcomes: Sequence[Outcome]) -> Changes:
     """Say how the rows of all files of a job change; refuse what cannot be meant, before any of them is written."""
-    for outcome in outcomes:
-        if not outcome.images or outcome.plan.layout is None:
-            first, count = outcome.unread[0], len(outcome.unread)
-            raise SourceError(
-                f"{none_could(count, 'file')} be read (the first, '{job.found.root / first.path}': {first.message}); "
-                "check the paths, and that they are pictures."
-            )
+    empty = [outcome for outcome in outcomes if not outcome.images or outcome.plan.layout is None]
+    if empty:
+        first, count, shard = empty[0].unread[0], len(empty[0].unread), empty[0].plan.job.shard
+        cannot = f"be read (the first, '{job.found.root / first.path}': {first.message})"
+        if shard and (job.shard or len(empty) < len(outcomes)):
+            advice = "ask for fewer shards (--shards), in another output"
+            raise SourceError(f"No image of shard {shard} of {len(job.files)} can {cannot}; {advice}.")
+        raise SourceError(f"{none_could(count, 'file')} {cannot}; check the paths, and that they are pictures.")
     kept = " Features that were computed are kept for the same command."
     if not job.shard:
         first_of = itertools.accumulate((len(outcome.plan.job.records) for outcome in outcomes), initial=0)
@@ -233,7 +234,7 @@ def check_outcomes(job: Job, outcomes: Sequence[Outcome]) -> Changes:
         refuse_mass_loss(job, held, lost_images(job, held, set(removed)))
         dropped = counted(len(removed), "row was", "rows were")
         unread = [item for outcome in outcomes for item in outcome.unread]
-        text, lost = removed_text(removed, unread, job.found.root)
+        text, lost = removed_text(removed, unread, job.place)
         log.log(logging.WARNING if lost else logging.INFO, "%s dropped from '%s': %s", dropped, job.output, text)
     return changed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import PIL
@@ -12,7 +13,6 @@ import PIL
 from ffe._version import __version__
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import counted, listed
-from ffe.base.urls import Place
 from ffe.dataset.held_images import HeldImages
 from ffe.extraction.request import Job
 from ffe.extraction.views import count_of, shared_count
@@ -154,10 +154,10 @@ def changes(held: HeldImages, rows: Sequence[Row]) -> tuple[Changes, list[str]]:
     return Changes(unchanged, new, len(stayed) - unchanged, len(removed), renamed), removed
 
 
-def removed_text(paths: Sequence[str], skipped: Sequence[Skipped], folder: Place) -> tuple[str, bool]:
+def removed_text(paths: Sequence[str], skipped: Sequence[Skipped], source: str | Path) -> tuple[str, bool]:
     """Say why rows of an old file are not in the new one, and whether any is lost: a shorter list is what somebody wanted."""
     unreadable = {item.path for item in skipped}.intersection(paths)
-    unlisted = sum(are_there([image_at(folder, path) for path in paths if path not in unreadable]))
+    unlisted = sum(are_there([image_at(source, path) for path in sorted(paths) if path not in unreadable]))
     causes = [
         (len(paths) - len(unreadable) - unlisted, ("file is", "files are"), "gone"),
         (len(unreadable), ("file", None), "can no longer be read"),

@@ -50,8 +50,8 @@ def lost_images(job: Job, held: HeldImages, paths: Set[str]) -> list[int]:
     """Return the images of some paths, by position; but for those that lie where they lay, and are not asked for."""
     asked = ByName((record.path, None) for record in job.records)
     images = [image for image, path in enumerate(held.paths) if path in paths]
-    unasked = [image for image in images if held.paths[image] not in asked]
-    there = are_there([image_at(job.found.root, held.paths[image]) for image in unasked])
+    unasked = sorted((image for image in images if held.paths[image] not in asked), key=held.paths.__getitem__)  # by archives
+    there = are_there([image_at(job.place, held.paths[image]) for image in unasked])
     lying = {image for image, is_there in zip(unasked, there, strict=True) if is_there}
     return [image for image in images if image not in lying]
 

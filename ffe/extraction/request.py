@@ -21,6 +21,7 @@ from ffe.base.output_file import check_folder
 from ffe.base.shard_names import shard_path
 from ffe.base.system import collector_paused, has_vnni
 from ffe.base.text import REPLACE, counted, few, quoted
+from ffe.base.urls import path_or_url
 from ffe.engines.factory import check_backbone, check_model, int8_text
 from ffe.engines.model_cache import is_cached, model_key
 from ffe.errors import SourceError, SpecError, StaleStoreError, StoreError
@@ -163,6 +164,12 @@ class Job:
         jobs = [self.of_shard(number) for number in range(1, len(self.files) + 1)]
         # what is lost of all of them together is looked at, not what is lost of each
         return [replace(job, options=replace(job.options, prune=True)) for job in jobs]
+
+    @property
+    def place(self) -> str | Path:
+        """Where the images lie now: a URL is as it was given, with all that opens it."""
+        given = path_or_url(self.options.source)
+        return given if isinstance(given, str) else self.found.root
 
     @property
     def source(self) -> str:

@@ -24,6 +24,7 @@ from ffe.images.url_source import unlisted
 from ffe.redaction import redacted
 
 MARK = "#"  # between the name of an archive and that of a member
+GONE = "its archive is gone, or was changed since it was listed; run this again"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Member(ImageHandle):
             raise DecodeError("too-large", too_many_bytes(max_bytes))
         try:
             if not self.remote and stamp_now(self.archive) != self.version:  # of a far one each block is looked at
-                raise DecodeError("unreadable", "its archive is gone, or was changed since it was listed; run this again")
+                raise DecodeError("unreadable", GONE)
             return self.content(max_bytes)
         except OSError as error:
             raise DecodeError("unreadable", error.strerror or str(error)) from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from ffe.base.file_stat import Stamp
+from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import composed, counted, few, quoted
 from ffe.base.urls import is_url, url_below
 from ffe.errors import DecodeError, SourceError
@@ -199,7 +199,19 @@ def member_at(path: str) -> ImageHandle | None:
     except (SourceError, DecodeError):
         return None
     member = listed.members.get(name) or _row(listed, name)
-    return None if member is None else replace(member, name=redacted(path))
+    if member is None:  # a web server is not told what stands behind the mark, and would say that it is there
+        return _NoMember(redacted(path), NO_STAMP) if str(archive).startswith(("http://", "https://")) else None
+    return replace(member, name=redacted(path))
+
+
+class _NoMember(ImageHandle):
+    """An image that an archive does not have."""
+
+    def read(self, max_bytes: int) -> bytes:
+        raise DecodeError("missing", "its archive has no such member")
+
+    def is_there(self) -> bool:
+        return False
 
 
 def _row(listed: Archive, name: str) -> ImageHandle | None:

@@ -278,7 +278,13 @@ def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
     """Return the image that ``path`` names in a source: a folder, or a file beside which it lies; it may be gone by now."""
     path = os.fspath(local_file(path))
     if is_url(place := os.fspath(local_file(source))):
-        path = url_below(url_parent(place) if url_suffix(place) in _LISTS or is_archive(place) else place, path)
+        if is_archive(place):
+            name, mark, member = path.partition(MARK)
+            each = map(str, expanded(place) or [place]) if "?" in place else ()
+            signed = next((one for one in each if redacted(url_name(one)) == name), None)
+            path = url_below(url_parent(place), path) if signed is None else f"{signed}{mark}{member}"
+        else:
+            path = url_below(url_parent(place) if url_suffix(place) in _LISTS else place, path)
     if is_url(path):
         return (member_at(path) if MARK in path else None) or object_at(path)
     root = Path(place)

@@ -226,7 +226,9 @@ def _look_up(
     from ffe.splits.near_index import near_hashes, near_rows
 
     whole = None if features is None else whole_rows(features, first)
-    least, near = (0.0, 2.0) if whole is None else _bounds(whole.unit(order[:_SAMPLE]), len(first))
+    bounds = (0.0, 2.0) if whole is None else _bounds(whole.unit(order[:_SAMPLE]), len(first))
+    # the last digits of a product depend on the processor; of what lacks to 1, so that no bound becomes 1
+    least, near = (1 - float(f"{1 - bound:.4g}") for bound in bounds)
     hashes = np.zeros(len(first), np.uint64) if phash is None else phash
     re_encoded = near_hashes(hashes, _ALONE_BITS if whole is None else MOST_BITS, order, whole, least)
     links["re-encoded"].add_forest(re_encoded.roots, re_encoded.count)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -86,3 +88,18 @@ def test_a_forked_process_does_not_take_it_over(helper: HelperProcess) -> None:
         os._exit(helper.is_usable())
     assert os.waitpid(child, 0)[1] == 0
     assert helper.is_usable()
+
+
+def interrupt_the_caller() -> str:
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
+    return "an answer that nobody waits for"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system sends no interrupts to one process")
+def test_a_process_whose_call_was_interrupted_is_used_no_more() -> None:
+    helper = HelperProcess()
+    with pytest.raises(KeyboardInterrupt):
+        helper.call(interrupt_the_caller)
+    assert not helper.is_usable()
+    helper.close()

@@ -22,8 +22,10 @@ from ffe.extraction.runners.local import LocalRunner
 from ffe.extraction.runners.ray import RayRunner, _why, places_on
 from ffe.extraction.runners.scheduler import Place, Schedule, Span, WorkerDiedError
 from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, WorkerFacts, versions
+from ffe.images.archive import GONE
 from ffe.store.reader import FeatureStore
 from ffe.testing import RunnerContract
+from tests.images.archives import put_tar
 
 PLACES = [Place("n1", "one", 0, 1.0), Place("n2", "two", 0, 1.0)]
 FACTS = WorkerFacts(EngineFacts("fake", FeatureLayout.of_shape((4,)), 2), "x86_64", {})
@@ -315,6 +317,30 @@ def test_a_machine_without_the_photos(source: Path, tmp_path: Path, on_workers: 
     with pytest.raises(SourceError) as error:
         extract(source, tmp_path / "f.h5", backbone="fake", runner="ray")
     assert "which is there on this one; put the photos on a disk that all machines of the cluster have" in str(error.value)
+
+
+def test_a_machine_without_the_archive(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_workers: Callable[..., WorkersPool]
+) -> None:
+    put_tar(tmp_path / "photos.tar", {f"{file.parent.name}/{file.name}": file.read_bytes() for file in source.glob("*/*")})
+    monkeypatch.chdir(tmp_path)
+    pool, archives = on_workers(), set[str]()
+    prepare = pool.prepare
+
+    def elsewhere(setup: Any, known: Any, files: Any) -> None:
+        def moved(span: Span) -> tuple[list[Any], list[int]]:
+            given, counts = files(span)
+            archives.update(file.archive for file in given)
+            return [replace(file, archive="/nowhere/photos.tar") for file in given], counts
+
+        prepare(setup, known, moved)
+
+    pool.prepare = elsewhere  # type: ignore[method-assign]
+    with pytest.raises(SourceError) as error:
+        extract("photos.tar", tmp_path / "f.h5", backbone="fake", runner="ray")
+    assert str(error.value).startswith("The machine ")
+    assert f" cannot read 'photos.tar' ({GONE}), which is there on this one" in str(error.value)
+    assert archives == {str(tmp_path / "photos.tar")}
 
 
 def runner_of(tmp_path: Path, source: Path) -> RayRunner:

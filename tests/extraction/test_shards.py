@@ -354,6 +354,17 @@ def test_a_class_that_cannot_be_read_is_refused(own: Path, tmp_path: Path) -> No
     assert run(own, tmp_path / "f.h5").computed == 1
 
 
+def test_a_shard_of_which_nothing_can_be_read_is_named(own: Path, tmp_path: Path) -> None:
+    for file in own.glob("*/*.png"):
+        if shard_of(file.relative_to(own).as_posix(), 12) == 2:
+            file.write_bytes(b"no picture")
+    with pytest.raises(SourceError) as caught:
+        run(own, tmp_path / "f.h5", shards=12)
+    assert str(caught.value).startswith("No image of shard 2 of 12 can be read (the first, '")
+    assert str(caught.value).endswith("); ask for fewer shards (--shards), in another output.")
+    assert run(own, tmp_path / "g.h5", shards=2).skipped > 2
+
+
 def test_a_dry_run_adds_up_the_shards(here: Path, photos: Path, tmp_path: Path) -> None:
     new, whole = (dry_run(photos, tmp_path / "new.h5", backbone="fake", shards=count) for count in (COUNT, 1))
     assert (new.output, new.images, new.compute, new.skipped) == (whole.output, whole.images, whole.compute, whole.skipped)

@@ -20,9 +20,11 @@ from ffe.commands.verify import verify
 from ffe.errors import DecodeError, FfeError, SourceError
 from ffe.extraction.run import extract
 from ffe.images import archive_file, object_store, read_ahead
+from ffe.images.archive_sources import KINDS
+from ffe.images.image_handle import are_there
 from ffe.images.loader import ImageStream
 from ffe.images.object_store import Unreachable, read_object, stamp_of, tried
-from ffe.images.sources import list_images, scan
+from ffe.images.sources import image_at, list_images, scan
 from ffe.redaction import redacted
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
@@ -417,3 +419,29 @@ def test_archives_at_urls_that_are_no_good(
         scan("bucket://b/a.tar")
     with pytest.raises(SourceError, match=r"^There is nothing at 'bucket://b/none.zip'; check"):
         scan("bucket://b/none.zip")
+
+
+def test_what_is_no_longer_listed_is_asked_for_with_all_that_opens_it(
+    bucket: Bucket, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here a secret is a part of the path: without it nothing is found."""
+    lines = [f"{file.relative_to(pictures).as_posix()},{file.parent.name}" for file in class_files(pictures)]
+    for file in class_files(pictures):
+        bucket.pipe_file(f"/me:pw@b/{file.relative_to(pictures).as_posix()}", file.read_bytes())
+    for some in (lines, [*lines[:2], *lines[-2:]]):
+        bucket.pipe_file("/me:pw@b/list.csv", "\n".join(["path,label", *some]).encode())
+        with caplog.at_level("INFO"):
+            run("bucket://me:pw@b/list.csv", tmp_path / "f.h5")
+    assert f"{len(lines) - 4} files are no longer listed" in caplog.text
+    assert "pw@" not in caplog.text
+
+
+def test_a_member_of_a_signed_archive_is_asked_for_with_its_signature(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> None:
+    archive = KINDS[".tar"](put_tar(pictures.parent / "signed.tar", {"cat/1.png": b"1"}))
+    asked: list[object] = []
+    monkeypatch.setattr("ffe.images.archive_sources.archive_version", lambda place: (1, 1))
+    monkeypatch.setattr("ffe.images.archive_sources._kept", lambda place, version: asked.append(place) or archive)
+    there = are_there([image_at("https://h/a.tar?sig=S", f"a.tar#cat/{number}.png") for number in (1, 2)])
+    assert (there, set(asked)) == ([True, False], {"https://h/a.tar?sig=S"})
+    with pytest.raises(DecodeError, match="its archive has no such member"):
+        image_at("https://h/a.tar?sig=S", "a.tar#cat/2.png").read(1)  # type: ignore[union-attr, call-arg]

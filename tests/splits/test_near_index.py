@@ -198,3 +198,19 @@ def test_memory_is_two_bytes_a_number_and_blocks(monkeypatch: pytest.MonkeyPatch
     tracemalloc.stop()
     assert whole.rows.dtype == np.int16
     assert peak < 1.5 * whole.rows.nbytes + 512 * 1024 * 5  # the planes; the features take twice as much as the rows
+
+
+def test_bounds_do_not_hang_on_the_last_digits_of_a_product(
+    looked_up: Callable[..., Groups], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def stop(_: WholeRows, least: float, *__: object) -> None:
+        asked.append(least)
+        raise InterruptedError
+
+    monkeypatch.setattr("ffe.splits.near_index.near_rows", stop)
+    with pytest.raises(InterruptedError):
+        looked_up(digests(40), None, np.random.default_rng(1).random((40, 3), np.float32))
+    assert asked == [1 - float(f"{1 - asked[0]:.4g}")]
+    assert 0.9999 < asked[0] < 1

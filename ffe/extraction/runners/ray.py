@@ -21,6 +21,7 @@ from typing import Any, Self
 import numpy as np
 
 from ffe.base.feature_layout import FeatureLayout
+from ffe.base.file_stat import stamp_now
 from ffe.base.system import CORES_VARIABLE
 from ffe.base.text import listed
 from ffe.engines.base import EngineFacts
@@ -33,6 +34,7 @@ from ffe.extraction.runners.scheduler import Place, Pool, Schedule, Span, Ticket
 from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, Setup, WorkerFacts, versions
 from ffe.extraction.stage_times import Stages
 from ffe.extraction.views import count_of
+from ffe.images.archive import GONE, Member
 from ffe.images.image_handle import ImageFile, ImageHandle
 
 log = logging.getLogger("ffe")
@@ -209,6 +211,8 @@ class RayPool(Pool):
 
 
 def _absolute(file: ImageFile) -> ImageFile:
+    if isinstance(file, Member) and not file.remote:
+        return replace(file, archive=os.path.abspath(file.archive))
     return file if isinstance(file, ImageHandle) else Path(os.path.abspath(file))
 
 
@@ -317,13 +321,16 @@ class RayRunner:
     def _check_reachable(self, plan: Plan, index: int, error: DecodeError, place: Place) -> None:
         """Refuse to go on where a machine cannot see a file that is here: it would skip all of them."""
         file = plan.job.records[plan.known.read[index]].file
-        if error.reason in {"missing", "unreadable"} and isinstance(file, Path) and os.access(file, os.R_OK):
-            denied = error.reason == "missing" or "denied" in str(error)
-            if denied:
-                raise SourceError(
-                    f"The machine {place.name} cannot read '{file}' ({error}), which is there on this one; put the photos on a "
-                    "disk that all machines of the cluster have under the same path, or name them by URLs."
-                )
+        if isinstance(file, Member) and not file.remote:
+            path, here = Path(file.archive), stamp_now(file.archive) == file.version
+        else:
+            path, here = (file, True) if isinstance(file, Path) else (Path(), False)
+        denied = error.reason == "missing" or (error.reason == "unreadable" and ("denied" in str(error) or GONE in str(error)))
+        if denied and here and os.access(path, os.R_OK):
+            raise SourceError(
+                f"The machine {place.name} cannot read '{path}' ({error}), which is there on this one; put the photos on a "
+                "disk that all machines of the cluster have under the same path, or name them by URLs."
+            )
 
     def _chunk(self, facts: WorkerFacts) -> int:
         """Return how many images a chunk has: a few batches, whose features are no burden."""
