@@ -9,7 +9,7 @@ _CONTAINER = re.compile(r"(abfss?|wasbs?):", re.IGNORECASE)  # their URLs have t
 _QUERY = re.compile(r"(?<=[^\s'\"<>])\?([^\s'\"<>#]*=[^\s'\"<>#]*)")
 _SECRET = re.compile(
     r"(x-amz-.*|x-goog-.*|x-oss-.*|awsaccesskeyid|googleaccessid|ossaccesskeyid|key-pair-id|policy|expires|signature|sig|hmac"
-    r"|.*token|.*secret|.*password|passwd|pwd|.*credential|api[-_]?key|key|auth|authorization|jwt)",
+    r"|.*token|.*secret|.*password|passwd|pwd|.*credential|(.*[-_])?key|apikey|accesskey|auth|authorization|jwt)",
     re.IGNORECASE,
 )
 _WITH_SIG = re.compile(r"(s[vretpi]|ss|srt|spr|sip|sk[a-z]+)", re.IGNORECASE)  # Azure's, which change with each signature

@@ -15,7 +15,7 @@ from ffe.base.file_access import unopened
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.urls import is_url
 from ffe.errors import DecodeError, SourceError
-from ffe.images.archive_file import ArchivePlace, archive_version, is_settled
+from ffe.images.archive_file import ArchivePlace, archive_version, forget_blocks, is_settled
 from ffe.images.decode import too_many_bytes
 from ffe.images.folder_walk import is_passed_over
 from ffe.images.image_handle import ImageHandle
@@ -83,19 +83,25 @@ class Archive:
     def __post_init__(self) -> None:
         with reading(self.path):
             self.version = archive_version(self.path)
-        self._keep = is_settled(self.path, self.version)
+        self.settled = is_settled(self.path, self.version)
+        if not self.settled:
+            forget_blocks(self.path)
 
     def place_of(self, name: str, size: int) -> tuple[str, Stamp, str, Stamp, int]:
         """Return the first fields of a ``Member``: of bytes, or of none where they are not known (0)."""
-        stamp = (size, self.version[1]) if self._keep else NO_STAMP
+        stamp = (size, self.version[1]) if self.settled else NO_STAMP
         return redacted(f"{self.path}{MARK}{name}"), stamp, str(self.path), self.version, size
 
     def add(self, name: str, member: Member) -> None:
         """Take in a member; of two of one name it cannot be told which is meant."""
         if name in self.members:
-            text = f"'{self.path}' holds two members named '{name}'; make it again with one of them."
-            self.findings.append(Finding("refused", text))
+            self.refuse_second(name)
         self.members[name] = member
+
+    def refuse_second(self, name: str) -> None:
+        """Note that a name is there twice."""
+        text = f"'{self.path}' holds two members named '{name}'; make it again with one of them."
+        self.findings.append(Finding("refused", text))
 
     def take_name(self, name: str) -> str | None:
         """Return the name of a member in plain form; None = it is passed over, or left out, as it may lie anywhere."""

@@ -54,7 +54,14 @@ def open_archive(place: ArchivePlace, version: Stamp) -> BinaryIO:
     """Open an archive of which the version is known."""
     if is_url(place):
         return cast(BinaryIO, _RangeFile(str(place), version))
-    return open(place, "rb", buffering=0)
+    return open(place, "rb")
+
+
+def forget_blocks(place: ArchivePlace) -> None:
+    """Keep nothing of an archive, of which a change cannot be seen."""
+    with _lock:
+        for key in [key for key in _blocks if key[0] == str(place)]:
+            del _blocks[key]
 
 
 class _RangeFile(io.RawIOBase):

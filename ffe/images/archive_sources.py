@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import composed, counted, few, quoted
-from ffe.base.urls import is_url, url_below
+from ffe.base.urls import is_url, url_below, url_name, url_parent
 from ffe.errors import DecodeError, SourceError
 from ffe.images.archive import MARK, Archive
 from ffe.images.archive_file import ArchivePlace, archive_version, suffix_of
@@ -31,6 +32,7 @@ NAMES_OF_CLASSES = ("classes.txt", "classnames.txt")  # beside archives whose la
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 100_000
 _NAMES_BYTES = 64 << 20
+_UNSEEN_SECONDS = 60  # that a list is kept of an archive at a URL whose changes cannot be seen
 _PREFIX = re.compile(r"[a-z]+")
 
 
@@ -63,20 +65,44 @@ def is_archive(path: str | Path) -> bool:
     return suffix_of(path if is_url(path) else Path(path)) in KINDS
 
 
-def expanded(source: str) -> list[ArchivePlace] | None:
-    """Return the archives that a pattern names; None = it is no pattern. One that is not there is a SourceError."""
+def expanded(source: str) -> tuple[ArchivePlace, list[Shard]] | None:
+    """Return the archives that a pattern names, and the folder that they are named in; None = it is no pattern.
+
+    One that is not there is a SourceError.
+    """
     if (found := _RANGE.search(source)) is None or os.path.lexists(source) or not is_archive(source):
         return None
     first, last = found.groups()
     if _RANGE.search(source, found.end()) or not 0 <= int(last) - int(first) < _MOST_SHARDS:
         raise SourceError(f"'{source}' is no pattern of shards; write one as shard-{{000..009}}.tar, the smaller number first.")
     names = [f"{source[: found.start()]}{n:0{len(first)}}{source[found.end() :]}" for n in range(int(first), int(last) + 1)]
+    head = source[: found.start()]
     if is_url(source):  # which each say for themselves
-        return list(names)
+        root = folder_of(source)
+        return root, [Shard(name, redacted(_name_in(root, name))) for name in names]
     if gone := [name for name in names if not os.path.isfile(name)]:
         are = "is" if len(gone) == 1 else "are"
         raise SourceError(f"Of '{source}', {few(quoted(gone))} {are} not there; fetch what lacks, or change the pattern.")
-    return [Path(name) for name in names]
+    folder = Path(os.path.dirname(head))
+    return folder, [Shard(Path(name), Path(name).relative_to(folder).as_posix()) for name in names]
+
+
+def shards_at(url: str) -> tuple[ArchivePlace, list[Shard]]:
+    """Return the folder of a URL, and the archive that it names there, or all that its pattern does."""
+    return expanded(url) or (url_parent(url), [Shard(url, redacted(url_name(url)))])
+
+
+def folder_of(url: str) -> str:
+    """Return the URL of the folder that the archives of a URL are named in; a pattern may name folders itself."""
+    found = None if "::" in url else _RANGE.search(url)
+    return url_parent(url if found is None else url[: found.start()])
+
+
+def _name_in(root: str, url: str) -> str:
+    """Return the path of an archive below the folder of a URL, or its own name where it does not lie there."""
+    name = url_name(url)
+    above = url[: url.rfind(name)]
+    return f"{above.removeprefix(f'{root}/')}{name}" if above.startswith(f"{root}/") and "::" not in url else name
 
 
 def shards_of(root: ArchivePlace, names: Sequence[str]) -> list[Shard] | None:
@@ -103,6 +129,9 @@ def _below(root: ArchivePlace, name: str) -> ArchivePlace:
 
 def read_shards(root: ArchivePlace, shards: Sequence[Shard]) -> Members:
     """List archives; a SourceError says of one that it cannot be."""
+    if len({shard.name for shard in shards}) < len(shards):
+        where = redacted(str(root))
+        raise SourceError(f"Several archives of '{where}' have one name; give each a name of its own in one folder.")
     found, names = Members(), _names_of_classes(root)
     seen: dict[str, None] = {}
     unlabelled, numbers, said = 0, set[int](), False
@@ -174,8 +203,8 @@ def read_archive(path: ArchivePlace) -> Archive:
 
 
 @lru_cache(maxsize=4)
-def _kept(path: ArchivePlace, version: Stamp) -> Archive:
-    """List an archive of which single images are asked for, one after the other."""
+def _kept(path: ArchivePlace, version: Stamp, turn: int) -> Archive:
+    """List an archive of which single images are asked for, one after the other; anew in each turn."""
     return read_archive(path)
 
 
@@ -195,7 +224,8 @@ def member_at(path: str) -> ImageHandle | None:
         return None
     archive, name = found
     try:
-        listed = _kept(archive, archive_version(archive))
+        version = archive_version(archive)
+        listed = _kept(archive, version, 0 if version[1] >= 0 else int(time.monotonic() / _UNSEEN_SECONDS))
     except (SourceError, DecodeError):
         return None
     member = listed.members.get(name) or _row(listed, name)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from ffe.base.digests import bytes_digest
@@ -130,7 +131,8 @@ def read_object(url: str, path: str | None, size: int, max_bytes: int) -> bytes:
     else:
         data = get(0, HEAD_BYTES)
         kind_of(data)
-        data += get(HEAD_BYTES, size + 1)
+        if len(data) < size:  # a server that knows no ranges has answered with all of it
+            data += get(HEAD_BYTES, size + 1)
     if not data:
         raise DecodeError("empty", "the file is empty")
     if len(data) > max_bytes:
@@ -271,15 +273,16 @@ def _status(error: BaseException) -> int | None:
 def stamp_of(info: dict[str, Any]) -> Stamp:
     """Return (size, a number that changes with the content) by what a listing says of an object; unknown = ``NO_STAMP``.
 
-    The number is 63 bits of a digest of the object's tag, and of its time of change. Where there is a time alone, one that is
-    hardly over tells nothing: the object may change again within it.
+    The number is 63 bits of a digest of the object's tag, and of its time of change. Where there is a time alone, or a web
+    server, whose tags are often made of the time, one that is hardly over tells nothing: the object may change again within it.
     """
     size = info.get("size")
     mark = next((f"{name}={info[name]}" for name in _MARKS if info.get(name)), "")
     when = next((info[name] for name in _TIMES if info.get(name)), None)
     if not isinstance(size, int) or size < 0 or not (mark or when):
         return NO_STAMP
-    if not mark and _seconds(when) > time.time() - RACY_NS / 1e9:
+    timed = not mark or "Last-Modified" in info
+    if timed and when is not None and _seconds(when) > time.time() - RACY_NS / 1e9:
         return NO_STAMP
     said = when.isoformat() if isinstance(when, datetime) else when
     return size, int(bytes_digest(f"{mark}\n{said}".encode())[:16], 16) >> 1
@@ -288,4 +291,8 @@ def stamp_of(info: dict[str, Any]) -> Stamp:
 def _seconds(when: Any) -> float:
     if isinstance(when, datetime):
         return when.timestamp()
-    return float(when) if isinstance(when, (int, float)) else 0.0
+    if isinstance(when, str):
+        for parsed in (parsedate_to_datetime, datetime.fromisoformat):
+            with contextlib.suppress(TypeError, ValueError):
+                return parsed(when).timestamp()
+    return float(when) if isinstance(when, (int, float)) else float("inf")

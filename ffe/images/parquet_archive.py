@@ -107,6 +107,10 @@ def _sound(path: ArchivePlace) -> Iterator[None]:
 def read_parquet(path: ArchivePlace) -> Archive:
     """List the rows of a table of images: ``data.parquet#17``; a SourceError says why it cannot be."""
     found = Archive(path)
+    if not found.settled:
+        with _lock:
+            for key in [key for key in _groups if key[0] == str(path)]:
+                del _groups[key]
     with open_parquet(path) as file, _sound(path):
         schema, features = file.schema_arrow, _features(file.schema_arrow)
         image = _image_column(path, schema, features)
@@ -195,7 +199,7 @@ def _image_column(path: ArchivePlace, schema: Any, features: dict[str, dict[str,
     shown = ", ".join(schema.names)[:200] or "nothing"
     raise SourceError(
         f"'{path}' has no column of images (found: {shown}); give one with the bytes of each, named 'image', "
-        "or one named 'path' that says where they lie."
+        "or, in a single file on this machine, one named 'path' that says where they lie."
     )
 
 

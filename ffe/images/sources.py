@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from ffe.base.text import composed, few, is_are, near_file, quoted
-from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_name, url_parent
+from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
 from ffe.images.archive import MARK
 from ffe.images.archive_file import ArchivePlace, suffix_of
@@ -22,9 +22,11 @@ from ffe.images.archive_sources import (
     Shard,
     entries_of,
     expanded,
+    folder_of,
     is_archive,
     member_at,
     read_shards,
+    shards_at,
     shards_of,
 )
 from ffe.images.csv_list import read_list, read_rows
@@ -96,8 +98,7 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
     if is_url(source):
         return _checked(_at_url(str(source)), redacted(str(source)))
     if (several := expanded(os.fspath(source))) is not None:
-        local = [Path(path) for path in several]
-        return _checked(_scan_archives(local[0].parent, [Shard(path, path.name) for path in local], source), source)
+        return _checked(_scan_archives(*several, source), source)
     path = on_disk(Path(source))
     if is_url(str(path)):
         raise SourceError(f"'{path}' was a URL, of which pathlib has taken a slash; give it as text.")
@@ -123,8 +124,7 @@ def _at_url(url: str) -> Scan:
     if url_suffix(url) in _LISTS:
         return _scan_list(UrlPath(redacted(url_parent(url))), *read_list(UrlPath(redacted(url)), url))
     if is_archive(url):
-        shards = [Shard(one, redacted(url_name(str(one)))) for one in expanded(url) or [url]]
-        return _scan_archives(url_parent(url), shards, redacted(url))
+        return _scan_archives(*shards_at(url), redacted(url))
     walk = UrlWalk(url)
     if (found := shards_of(url, walk.files)) is not None:
         return _scan_archives(url, found, walk.root, walk.left_out)
@@ -280,9 +280,9 @@ def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
     if is_url(place := os.fspath(local_file(source))):
         if is_archive(place):
             name, mark, member = path.partition(MARK)
-            each = map(str, expanded(place) or [place]) if "?" in place else ()
-            signed = next((one for one in each if redacted(url_name(one)) == name), None)
-            path = url_below(url_parent(place), path) if signed is None else f"{signed}{mark}{member}"
+            each = shards_at(place)[1] if "?" in place else ()
+            signed = next((shard.path for shard in each if shard.name == name), None)
+            path = url_below(folder_of(place), path) if signed is None else f"{signed}{mark}{member}"
         else:
             path = url_below(url_parent(place) if url_suffix(place) in _LISTS else place, path)
     if is_url(path):

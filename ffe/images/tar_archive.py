@@ -20,6 +20,7 @@ from ffe.images.archive_file import ArchivePlace, is_settled, open_archive
 from ffe.images.folder_layout import has_image_suffix
 from ffe.images.records import Finding
 
+_LISTED_BY = 1  # what is kept of a list is of no use to another number: raise it when lists change
 _BLOCK = 512
 _REST_BYTES = 1 << 20  # behind the end mark, as far as is looked
 _LABEL_BYTES = 1 << 20
@@ -63,7 +64,7 @@ def read_tar(path: ArchivePlace) -> Archive:
     found = Archive(path)
     if isinstance(path, Path) or not is_settled(path, found.version):
         return _listed(path, found)
-    note = cache_root() / "digests" / f"{bytes_digest(f'{path} {found.version}'.encode())[:32]}.json"
+    note = cache_root() / "digests" / f"{bytes_digest(f'{_LISTED_BY} {path} {found.version}'.encode())[:32]}.json"
     with contextlib.suppress(LookupError, TypeError, ValueError):
         kept = read_note(note)
         members = [(str(name), int(size), int(offset)) for name, size, offset in kept["members"]]
@@ -79,7 +80,7 @@ def read_tar(path: ArchivePlace) -> Archive:
 
 def _listed(path: ArchivePlace, found: Archive) -> Archive:
     labels: dict[str, dict[str, str | int]] = {suffix: {} for suffix in _LABEL_SUFFIXES}  # by key
-    beside: list[str] = []  # names of files with a label, or none
+    beside: dict[str, None] = {}  # names of files with a label, or none
     with reading(path), open_archive(path, found.version) as file:
         head = file.read(8)
         if (tool := next((tool for magic, tool in _COMPRESSED if head.startswith(magic)), None)) is not None:
@@ -99,7 +100,7 @@ def _listed(path: ArchivePlace, found: Archive) -> Archive:
     return found
 
 
-def _members(found: Archive, file: BinaryIO, labels: dict[str, dict[str, str | int]], beside: list[str]) -> int:
+def _members(found: Archive, file: BinaryIO, labels: dict[str, dict[str, str | int]], beside: dict[str, None]) -> int:
     """Take in all members, and return where the last one ends."""
     end = 0
     try:
@@ -117,7 +118,7 @@ def _members(found: Archive, file: BinaryIO, labels: dict[str, dict[str, str | i
 
 
 def _take(
-    found: Archive, file: BinaryIO, one: tarfile.TarInfo, labels: dict[str, dict[str, str | int]], beside: list[str]
+    found: Archive, file: BinaryIO, one: tarfile.TarInfo, labels: dict[str, dict[str, str | int]], beside: dict[str, None]
 ) -> None:
     name = found.take_name(one.name)
     if name is None:
@@ -128,7 +129,9 @@ def _take(
         sparse = "a sparse file, which is not read" if one.issparse() else "a device or a pipe, not a file"
         found.left_out.append((name, _KINDS.get(one.type, sparse)))
     elif (suffix := os.path.splitext(name)[1].lower()) in _LABEL_SUFFIXES:
-        beside.append(name)
+        if name in beside:
+            found.refuse_second(name)
+        beside[name] = None
         try:
             label = _label(_part(file, one) if one.size <= _LABEL_BYTES else b"\xff", suffix)
         except (ValueError, RecursionError):
@@ -156,7 +159,10 @@ def _label(data: bytes, suffix: str) -> str | int | None:
     if suffix == ".cls":
         return int(text) if text.isdecimal() else composed(text) or None
     content = json.loads(text)
-    label = next((content[name] for name in _JSON_LABELS if name in content), None) if isinstance(content, dict) else content
+    if isinstance(content, dict):
+        label = next((content[name] for name in _JSON_LABELS if content.get(name) is not None), None)
+    else:
+        label = content
     if label is None or (isinstance(label, int) and not isinstance(label, bool) and label >= 0):
         return label
     if isinstance(label, str):

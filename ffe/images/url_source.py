@@ -132,6 +132,9 @@ def objects_at(urls: Sequence[str]) -> list[ImageObject]:
     """Return the images at some URLs, with their stamps: one short question for each."""
     found: list[ImageObject] = []
     failures = Failures()
+    for url in {(*url.split("/", 3)[:3], url.partition("::")[2]): url for url in urls}.values():
+        with contextlib.suppress(Exception):  # what an earlier look saw may be old
+            opened(url)[0].invalidate_cache()
     with ThreadPoolExecutor(READERS, thread_name_prefix="ffe-ask") as pool:
         answers = pool.map(_object_at, urls)
         for image, error in answers:

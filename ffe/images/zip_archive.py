@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from ffe.errors import DecodeError, SourceError
 from ffe.images.archive import Archive, Member, reading
 from ffe.images.archive_file import ArchivePlace, open_archive
+from ffe.images.decode import too_many_bytes
 from ffe.images.records import Finding
 
 _HEADER = struct.Struct("<4s5H3I2H")  # of a member: its mark first, the lengths of its name and of more fields last
 _MARK = b"PK\x03\x04"
 _ENCRYPTED = 1
+_MORE_PACKED = 1024  # bytes by which something may grow when it is packed
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -30,6 +32,8 @@ class ZipMember(Member):
 
     def content(self, max_bytes: int) -> bytes:
         """Read it, and no more than it is said to have: the content is checked against its checksum."""
+        if self.packed > max(max_bytes, self.size) + _MORE_PACKED:
+            raise DecodeError("too-large", too_many_bytes(max_bytes))
         with open_archive(self.archive, self.version) as file:
             file.seek(self.offset)
             header = file.read(_HEADER.size)

@@ -26,6 +26,7 @@ from ffe.dataset.split_csv import SplitCsv
 from ffe.errors import DataError, DecodeError, SourceError
 from ffe.extraction.run import extract
 from ffe.images.archive import Member
+from ffe.images.archive_sources import Shard, read_shards
 from ffe.images.decode import read_image
 from ffe.images.image_handle import ImageHandle, content_digest
 from ffe.images.sources import UNLABELLED, list_images, scan
@@ -207,6 +208,29 @@ def test_tables_bring_splits_and_groups(tmp_path: Path) -> None:
         scan(path)
 
 
+def test_shards_of_one_name_are_named_with_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2):
+        (tmp_path / f"part-{number}").mkdir()
+        put_tar(tmp_path / f"part-{number}" / "a.tar", {"cat/1.png": b"c%d" % number, "dog/1.png": b"d%d" % number})
+    found = scan(tmp_path / "part-{0..1}" / "a.tar")
+    assert found.root == tmp_path
+    assert (
+        [(r.path, r.file.read(9)) for r in found.records]
+        == [  # type: ignore[union-attr]
+            (f"part-{number}/a.tar#{name}/1.png", name[:1].encode() + b"%d" % number)
+            for number in range(2)
+            for name in ("cat", "dog")
+        ]
+    )
+    monkeypatch.chdir(tmp_path)
+    assert [r.path for r in scan("part-{0..1}/a.tar").records] == [r.path for r in found.records]
+    shards = [Shard(tmp_path / f"part-{number}" / "a.tar", "a.tar") for number in range(2)]
+    with pytest.raises(
+        SourceError, match=r"^Several archives of '.*' have one name; give each a name of its own in one folder\.$"
+    ):
+        read_shards(tmp_path, shards)
+
+
 def test_numbers_are_named_by_a_list_beside_the_shards(tmp_path: Path) -> None:
     put_tar(tmp_path / "a.tar", {"1.jpg": b"a", "1.cls": b"1\n", "2.jpg": b"b", "2.cls": b"0"})
     assert [r.label for r in scan(tmp_path).records] == [1, 0]
@@ -233,7 +257,7 @@ def test_what_is_no_picture_of_a_sample_is_left_out_with_its_reason(tmp_path: Pa
         "a/cat.105.cls": b"cat",
         "a/cat.105.seg.png": b"mask",
         "a/dog.1.jpg": b"3",
-        "a/dog.1.json": b'{"label": "dog", "width": 4}',
+        "a/dog.1.json": b'{"label": null, "cls": "dog", "width": 4}',
         "a/dog.1.txt": b"words",
         "a/lost.cls": b"dog",
         "a/bare.jpg": b"4",
@@ -300,6 +324,10 @@ def test_archives_that_are_no_good_are_refused_in_a_sentence(tmp_path: Path, sou
     assert refused("twice.tar", (tmp_path / "twice.tar").read_bytes()) == (
         "'twice.tar' holds two members named 'cat/a.png'; make it again with one of them."
     )
+    put_tar(tmp_path / "two-labels.tar", [("1.jpg", b"1"), ("1.cls", b"cat"), ("1.cls", b"dog")])
+    assert refused("two-labels.tar", (tmp_path / "two-labels.tar").read_bytes()) == (
+        "'two-labels.tar' holds two members named '1.cls'; make it again with one of them."
+    )
     put_tar(tmp_path / "odd.tar", {"1.jpg": b"1", "1.json": b'{"label": [1]}', "2.jpg": b"2", "2.cls": b"cat"})
     assert refused("odd.tar", (tmp_path / "odd.tar").read_bytes()) == (
         "The label in '1.json' of 'odd.tar' is neither text nor a whole number; mend it."
@@ -324,7 +352,7 @@ def test_archives_that_are_no_good_are_refused_in_a_sentence(tmp_path: Path, sou
     parquet.write_table(pyarrow.table({"words": ["a"], "label": [1]}), tmp_path / "words.parquet")
     assert refused("words.parquet", (tmp_path / "words.parquet").read_bytes()) == (
         "'words.parquet' has no column of images (found: words, label); give one with the bytes of each, named 'image', "
-        "or one named 'path' that says where they lie."
+        "or, in a single file on this machine, one named 'path' that says where they lie."
     )
     with pytest.raises(SourceError, match=r"shard-009\.tar' is not there; fetch what lacks, or change the pattern\."):
         scan(sources["shards"].replace("000..001", "009..009"))
@@ -358,4 +386,11 @@ def test_a_zip_that_unpacks_to_more_than_it_says_is_bounded(tmp_path: Path) -> N
     handle = list_images(tmp_path / "a.zip").records[0].file
     assert isinstance(handle, ImageHandle)
     with pytest.raises(DecodeError, match="its content is damaged in the archive"):
+        handle.read(1 << 20)
+    at = bomb.index(b"PK\x01\x02")
+    bomb[at + 20 : at + 24] = (3 << 30).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(bytes(bomb))
+    handle = list_images(tmp_path / "a.zip").records[0].file
+    assert isinstance(handle, ImageHandle)
+    with pytest.raises(DecodeError, match=r"more than 1 MiB \(--max-bytes\)"):
         handle.read(1 << 20)

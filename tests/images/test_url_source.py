@@ -7,6 +7,8 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,11 +22,13 @@ from ffe.commands.verify import verify
 from ffe.errors import DecodeError, FfeError, SourceError
 from ffe.extraction.run import extract
 from ffe.images import archive_file, object_store, read_ahead
+from ffe.images.archive import Member
 from ffe.images.archive_sources import KINDS
 from ffe.images.image_handle import are_there
 from ffe.images.loader import ImageStream
 from ffe.images.object_store import Unreachable, read_object, stamp_of, tried
 from ffe.images.sources import image_at, list_images, scan
+from ffe.images.url_source import objects_at
 from ffe.redaction import redacted
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
@@ -331,6 +335,7 @@ def test_a_missing_package_names_itself(monkeypatch: pytest.MonkeyPatch) -> None
         ),
         ("https://a.blob.core.windows.net/c/1.jpg?sv=2&se=3&sig=a%2B=", "https://a.blob.core.windows.net/c/1.jpg"),
         ("abfs://container@account.dfs.core.windows.net/1.jpg", "abfs://container@account.dfs.core.windows.net/1.jpg"),
+        ("https://h/1.jpg?access_key=S&subscription-key=S&apiKey=S&monkey=1", "https://h/1.jpg?monkey=1"),
         ("sftp://me@host/photos", "sftp://host/photos"),
         ("hf://datasets/me/pets@main/cat/1.jpg", "hf://datasets/me/pets@main/cat/1.jpg"),
         ("photos/a?token=b", "photos/a?token=b"),
@@ -353,13 +358,46 @@ def test_no_secret_is_stored(bucket: Bucket, pictures: Path, tmp_path: Path) -> 
     assert b"f00dfeed" not in (tmp_path / "f.h5").read_bytes()
 
 
-def test_stamps() -> None:
+def test_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "RACY_NS", 2_000_000_000)
     now = time.time()
     tag, when = {"size": 3, "ETag": "a"}, {"size": 3, "mtime": now - 100}
     assert stamp_of(tag) == stamp_of(dict(tag)) != stamp_of({**tag, "ETag": "b"})
     assert stamp_of(tag)[0] == stamp_of(when)[0] == 3
     assert 0 <= stamp_of(tag)[1] < 1 << 63
     assert stamp_of({"size": 3}) == stamp_of({"size": None, "ETag": "a"}) == stamp_of({"ETag": "a"}) == NO_STAMP
+    old, fresh = (formatdate(now - age, usegmt=True) for age in (100, 0))
+    assert stamp_of({"size": 3, "Last-Modified": old})[0] == stamp_of({"size": 3, "ETag": "a", "Last-Modified": old})[0] == 3
+    assert stamp_of({"size": 3, "ETag": "a", "LastModified": datetime.now(UTC)})[0] == 3
+    for said in ({"Last-Modified": fresh}, {"ETag": "a", "Last-Modified": fresh}, {"updated": "soon"}):
+        assert stamp_of({"size": 3, **said}) == NO_STAMP
+
+
+def test_a_server_without_ranges_answers_with_all_at_once(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"\xff\xd8\xff" + b"\0" * (5 << 20)
+    bucket.pipe_file("/b/large.jpg", data)
+    monkeypatch.setattr(Bucket, "cat_file", lambda self, path, **_: data)
+    assert read_object("bucket://b/large.jpg", None, len(data), 1 << 30) == data
+
+
+def test_a_change_that_no_stamp_tells_is_seen_by_the_next_look(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(object_store, "stamp_of", lambda info: NO_STAMP)
+    clock = [0.0]
+    monkeypatch.setattr("ffe.images.archive_sources.time.monotonic", lambda: clock[0])
+    for turn, data in enumerate((b"1", b"2")):
+        clock[0] = 1000.0 * turn
+        bucket.pipe_file("/b/x.tar", put_tar(tmp_path / "x.tar", {f"cat/{turn}.png": data, "dog/1.png": data}).read_bytes())
+        assert {r.file.read(9) for r in list_images("bucket://b/x.tar").records} == {data}  # type: ignore[union-attr]
+        assert isinstance(image_at("bucket://b", f"x.tar#cat/{turn}.png"), Member)
+
+
+def test_lists_are_asked_for_anew(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(Bucket, "invalidate_cache", lambda self, path=None: calls.append(1), raising=False)
+    objects_at([f"bucket://b/photos/{number}.png" for number in range(3)])
+    assert calls == [1]
 
 
 @pytest.fixture
@@ -408,6 +446,11 @@ def test_archives_at_urls(
 def test_archives_at_urls_that_are_no_good(
     archives: dict[str, tuple[str, Path]], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for number in range(2):
+        bucket.pipe_file(f"/b/part-{number}/a.tar", bucket.cat_file("/b/a.tar"))
+    parts = list_images("bucket://b/part-{0..1}/a.tar")
+    assert (parts.root, len({r.path for r in parts.records})) == ("bucket://b", 80)
+    assert {r.path.partition("#")[0] for r in parts.records} == {"part-0/a.tar", "part-1/a.tar"}
     found = list_images("bucket://b/a.tar").records
     data = bucket.cat_file("/b/a.tar")
     archive_file._blocks.clear()
@@ -440,7 +483,9 @@ def test_a_member_of_a_signed_archive_is_asked_for_with_its_signature(monkeypatc
     archive = KINDS[".tar"](put_tar(pictures.parent / "signed.tar", {"cat/1.png": b"1"}))
     asked: list[object] = []
     monkeypatch.setattr("ffe.images.archive_sources.archive_version", lambda place: (1, 1))
-    monkeypatch.setattr("ffe.images.archive_sources._kept", lambda place, version: asked.append(place) or archive)
+    monkeypatch.setattr("ffe.images.archive_sources._kept", lambda place, version, turn: asked.append(place) or archive)
+    image_at("https://h/part-{0..1}/a.tar?sig=S", "part-1/a.tar#cat/1.png")
+    assert asked.pop() == "https://h/part-1/a.tar?sig=S"
     there = are_there([image_at("https://h/a.tar?sig=S", f"a.tar#cat/{number}.png") for number in (1, 2)])
     assert (there, set(asked)) == ([True, False], {"https://h/a.tar?sig=S"})
     with pytest.raises(DecodeError, match="its archive has no such member"):
