@@ -1,5 +1,6 @@
 """How fast photos come from a bucket, against the same from the disk.
 
+    pip install "moto[server]"
     FFE_TEST_DATA=... python -m pytest -m benchmark -s tests/benchmarks/bench_s3.py
 
 The bucket is moto's server in a process of its own, on the same cores: what it
@@ -23,6 +24,7 @@ from ffe.images.loader import ImageStream
 from ffe.images.sources import list_images
 from ffe.specs import PreprocessSpec
 
+pytest.importorskip("moto")
 pytestmark = pytest.mark.benchmark
 
 ROUNDS = 3

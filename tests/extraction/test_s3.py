@@ -1,5 +1,6 @@
 """Real photos in a bucket: the feature file is that of the folder, also where the bucket fails now and then.
 
+pip install "moto[server]" # no part of [test]: pip finds no releases of it and of s3fs together, but one after the other
 FFE_TEST_DATA=... python -m pytest -m slow -s tests/extraction/test_s3.py
 """
 
@@ -16,6 +17,7 @@ from s3_server import bucket_of
 
 from ffe.store.reader import FeatureStore
 
+pytest.importorskip("moto")
 pytestmark = pytest.mark.slow
 
 
