@@ -54,19 +54,17 @@ class HelperProcess:
                 pickle.dump((function, arguments), self._process.stdin)
                 self._process.stdin.flush()
                 done, answer = pickle.load(self._process.stdout)  # noqa: S301  # of our own making
-            except (OSError, EOFError, pickle.UnpicklingError) as error:
+            except BaseException as error:  # else its answer would be taken for that of the next call
                 self._process.kill()
                 self._process.wait()
+                if not isinstance(error, (OSError, EOFError, pickle.UnpicklingError)):
+                    raise
                 self._said.seek(0)
                 last = self._said.read().decode(errors="replace").strip().splitlines()[-1:]
                 raise EngineError(
                     f"A process that works for this one has ended ({last[0] if last else one_line(error)}); "
                     "run the command again, and see whether memory is short."
                 ) from error
-            except BaseException:  # its answer would be taken for that of the next call
-                self._process.kill()
-                self._process.wait()
-                raise
         if not done:
             raise answer
         return answer

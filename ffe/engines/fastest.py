@@ -42,18 +42,22 @@ def choice(key: str, model: IrModel) -> str:
     """
     rates = remembered(key)
     if rates is None:
-        engines = {"openvino": _opened("openvino", model, BATCH_SIZE)}
+        rates = {"openvino": 0.0}
         with contextlib.suppress(EngineError):  # an operation that is not written for ncnn
             if gains(read_graph(model)):
-                engines["ncnn"] = _opened("ncnn", model, BATCH_SIZE)
-        rates = dict.fromkeys(engines, 0.0)
-        if len(engines) > 1:
-            log.info("measuring which engine runs this backbone faster here, once")
-            pixels = np.random.default_rng(0).integers(0, 256, (2 * BATCH_SIZE, *engines["openvino"].size, 3), np.uint8)
-            for _, (name, engine) in itertools.product(range(_ROUNDS), engines.items()):
-                rates[name] = max(rates[name], round(images_per_second(engine, pixels, _SECONDS), 2))
+                rates = _measured({name: _opened(name, model, BATCH_SIZE) for name in ("openvino", "ncnn")})
         write_note(_note(key), {**read_note(_note(key)), _here(): rates})
     return winner(rates)
+
+
+def _measured(engines: dict[str, OpenVinoEngine | NcnnEngine]) -> dict[str, float]:
+    """Return images a second of each engine."""
+    log.info("measuring which engine runs this backbone faster here, once")
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * BATCH_SIZE, *engines["openvino"].size, 3), np.uint8)
+    rates = dict.fromkeys(engines, 0.0)
+    for _, (name, engine) in itertools.product(range(_ROUNDS), engines.items()):
+        rates[name] = max(rates[name], round(images_per_second(engine, pixels, _SECONDS), 2))
+    return rates
 
 
 def _opened(name: str, model: IrModel, batch_size: int) -> OpenVinoEngine | NcnnEngine:
