@@ -36,6 +36,14 @@ def assert_same_file(one: Path, other: Path) -> None:
             np.testing.assert_array_equal(a[name][()], b[name][()], err_msg=name)
 
 
+def differences(one: Path, other: Path) -> set[str]:
+    """Return the datasets and attributes that differ between two feature files that have the same of them."""
+    with h5py.File(one) as a, h5py.File(other) as b:
+        assert (set(a), set(a.attrs)) == (set(b), set(b.attrs))
+        datasets = {name for name in a if not np.array_equal(a[name][()], b[name][()])}
+        return datasets | {name for name in a.attrs if str(a.attrs[name]) != str(b.attrs[name])}
+
+
 def seal(file: h5py.File) -> None:
     """Make the checksums of a file that a test changed fit its content, as if the change were meant.
 

@@ -30,3 +30,9 @@ def shards_beside(whole: Path) -> list[tuple[int, str]]:
 def without_shard(name: str) -> str:
     """Return the name of the file that a shard is of; other names as they are."""
     return _SHARD.sub("", name)
+
+
+def made_again(path: str | os.PathLike[str], whole: str) -> str:
+    """Return what to do about a file that is damaged: of a shard, what makes it again alone; ``whole`` of any other file."""
+    name = os.path.basename(path)
+    return whole if without_shard(name) == name else "delete it, and run the same 'ffe extract' again: it makes this shard alone"

@@ -37,6 +37,8 @@ from ffe.store.writer import write_store
 
 log = logging.getLogger("ffe")
 
+_OTHER_SHARD = "choose another output, delete the shards that were made otherwise, or replace all of them with --overwrite"
+
 
 @dataclass
 class StoredRows:
@@ -128,7 +130,7 @@ def open_existing(job: Job, spec: ExtractSpec) -> Iterator[FeatureStore | None]:
         yield None
         return
     with FeatureStore(job.output) as existing:
-        refuse_other_spec(job.output, existing.spec, spec)
+        refuse_other_spec(job.output, existing.spec, spec, _OTHER_SHARD if job.shard else REPLACE)
         names = ByName((record.path, None) for record in job.records)
         gone = {path for path in existing.paths if path not in names}
         if gone and existing.source != job.source:

@@ -17,6 +17,7 @@ from ffe.base.file_access import check_kind, unopened
 from ffe.base.file_stat import NO_STAMP
 from ffe.base.hdf5_checks import check_attribute, check_contents, read_attribute
 from ffe.base.openvino_ir import IrModel
+from ffe.base.shard_names import made_again
 from ffe.base.text import composed
 from ffe.errors import StoreError, StoreInUseError
 from ffe.specs import ExtractSpec, ViewsSpec, spec_digest
@@ -34,11 +35,9 @@ _NO_FEATURE_FILE = {
     "unnamed": "The name of the feature file is empty; give a feature file (is a variable unset?).",
     "folder": "'{path}' is a folder, not a feature file; make one with 'ffe extract {path} -o features.h5'.",
     "missing": "There is no feature file '{path}'; make one with 'ffe extract SOURCE -o {path}'.",
-    "empty": "'{path}' is empty; make it with 'ffe extract SOURCE -o {path} --overwrite'.",
     "zip": "'{path}' is a model, not a feature file; give a file that 'ffe extract' wrote.",
     "other": "'{path}' is no feature file, or a damaged one; give a file that 'ffe extract' wrote.",
 }
-_AGAIN = "extract it again with --overwrite"
 
 
 class FeatureStore:
@@ -77,8 +76,10 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
-        check_kind(path, "hdf5", _NO_FEATURE_FILE, StoreError, StoreInUseError)
+        empty = "'{path}' is empty; " + made_again(path, "make it with 'ffe extract SOURCE -o {path} --overwrite'") + "."
+        check_kind(path, "hdf5", {**_NO_FEATURE_FILE, "empty": empty}, StoreError, StoreInUseError)
         self.path = Path(path)
+        self._again = made_again(path, "extract it again with --overwrite")
         self._file = self._opened()
         self.parts: tuple[FeatureStore, ...] = ()
         try:
@@ -90,7 +91,7 @@ class FeatureStore:
             raise
         except Exception as error:  # h5py raises many kinds on damaged content
             self.close()
-            raise StoreError(f"'{self.path}' is damaged ({' '.join(str(error).split())[:120]}); {_AGAIN}.") from error
+            raise StoreError(f"'{self.path}' is damaged ({' '.join(str(error).split())[:120]}); {self._again}.") from error
 
     def _opened(self) -> h5py.File:
         """Open the file; without a lock where the disk has none (HDF5 would refuse it, as some network disks do)."""
@@ -108,10 +109,8 @@ class FeatureStore:
         except OSError as error:
             if error.errno:
                 raise StoreInUseError(unopened(self.path, error)) from error
-            raise StoreError(
-                f"'{self.path}' is an HDF5 file that is cut off or damaged; "
-                f"if 'ffe extract' wrote it, make it again with --overwrite."
-            ) from error
+            again = made_again(self.path, "if 'ffe extract' wrote it, make it again with --overwrite")
+            raise StoreError(f"'{self.path}' is an HDF5 file that is cut off or damaged; {again}.") from error
 
     def _read(self) -> None:
         """Read all but the features, once it is known that reading does no harm."""
@@ -124,7 +123,7 @@ class FeatureStore:
         if self.schema not in schema.READABLE:
             raise StoreError(
                 f"'{self.path}' has schema {self.schema}, but this version of ffe reads schema {schema.SCHEMA}; "
-                f"install the version of ffe that wrote it, or {_AGAIN}."
+                f"install the version of ffe that wrote it, or {self._again}."
             )
         check_contents(
             file,
@@ -188,7 +187,7 @@ class FeatureStore:
             raise self._damaged("its spec does not match its spec digest")
 
     def _damaged(self, what: str) -> StoreError:
-        return StoreError(f"'{self.path}' is damaged: {what}; {_AGAIN}.")
+        return StoreError(f"'{self.path}' is damaged: {what}; {self._again}.")
 
     def _blocks(self) -> Blocks:
         """Return where the features lie: here, or in the parts."""
@@ -286,9 +285,9 @@ class FeatureStore:
             group = self._file[schema.BACKBONE]
             model = IrModel(group["graph"][()].tobytes(), group["weights"][()], json.loads(read_attribute(group, "record")))
         except (KeyError, ValueError, AttributeError, OSError) as error:
-            raise StoreError(f"'{self.path}' has lost its quantised backbone; {_AGAIN}.") from error
+            raise StoreError(f"'{self.path}' has lost its quantised backbone; {self._again}.") from error
         if model.sha256 != self.spec.quantized_sha256:
-            raise StoreError(f"'{self.path}' holds another quantised backbone than its spec names; {_AGAIN}.")
+            raise StoreError(f"'{self.path}' holds another quantised backbone than its spec names; {self._again}.")
         return model
 
     def raw_row(self, index: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,12 +40,17 @@ def read_parts(file: h5py.File) -> list[Part]:
 
 def create_virtual(file: h5py.File, parts: Sequence[Part], dims: int, dtype: np.dtype) -> None:
     """Create the features of a virtual file."""
-    total = sum(count for part in parts for _, count in part.runs)
-    shown = h5py.VirtualLayout((total, dims), dtype)
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.VIRTUAL)
+    creation.set_fill_value(np.asarray(np.nan, dtype))
+    creation.set_obj_track_times(False)  # which h5py's own way does not ask for
+    space = h5py.h5s.create_simple((sum(count for part in parts for _, count in part.runs), dims))
     for part, first, count, start in _mapping(parts):
-        source = h5py.VirtualSource(_name(part), schema.FEATURES, (part.rows, dims), dtype)
-        shown[start : start + count] = source[first : first + count]
-    file.create_virtual_dataset(schema.FEATURES, shown, fillvalue=np.nan)
+        shown, source = space.copy(), h5py.h5s.create_simple((part.rows, dims))
+        shown.select_hyperslab((start, 0), (count, dims))
+        source.select_hyperslab((first, 0), (count, dims))
+        creation.set_virtual(shown, os.fsencode(_name(part)), schema.FEATURES.encode(), source)
+    h5py.h5d.create(file.id, schema.FEATURES.encode(), h5py.h5t.py_create(dtype), space, creation)
 
 
 def _mapping(parts: Sequence[Part]) -> list[tuple[Part, int, int, int]]:

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from feature_files import differences
 from PIL import Image
+from s3_server import bucket_of
 
 from ffe.errors import EngineError
 from ffe.extraction.run import extract
@@ -106,6 +108,25 @@ def test_two_machines_make_the_file_of_one(shared: Path, tmp_path: Path, cluster
     assert (tmp_path / "local.h5").read_bytes() == (tmp_path / "ray.h5").read_bytes()
 
 
+@pytest.mark.slow
+def test_machines_that_read_a_bucket_make_the_file_of_one(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Every machine asks the bucket itself; beside the file from the disk, the source is another, and the stamps are its own."""
+    pytest.importorskip("moto")
+    folder = shared / "images" / "dogs_vs_cats"
+    extract(folder, tmp_path / "disk.h5")
+    with bucket_of(folder) as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        cluster = request.getfixturevalue("cluster")  # its machines have the environment, too
+        extract("s3://photos", tmp_path / "local.h5")
+        summary = extract("s3://photos", tmp_path / "ray.h5", runner="ray", address=cluster.address)
+    assert (len(summary.nodes), sum(summary.nodes.values()), summary.rows) == (2, 1399, 1399)
+    assert (tmp_path / "local.h5").read_bytes() == (tmp_path / "ray.h5").read_bytes()
+    assert differences(tmp_path / "disk.h5", tmp_path / "ray.h5") == {"stat", "source", "tables_sha256"}
+
+
 _CHILD = """
 import sys, json
 from ffe.extraction.run import extract
@@ -140,7 +161,8 @@ def actors_of(cluster: Any) -> list[psutil.Process]:
 def test_kills_of_workers_and_of_the_driver(shared: Path, tmp_path: Path, cluster: Any) -> None:
     """Twenty workers and five drivers are killed at random moments; each run ends in the file of an undisturbed one.
 
-    A run that is over before its moment comes does not count, and is made again.
+    A moment is a number of photos that are done, or one before the first. A run that is over before its moment comes does
+    not count, and is made again.
     """
     photos, expected = photos_of(shared, tmp_path, 1399), tmp_path / "expected.h5"
     extract(photos, expected)
@@ -152,18 +174,23 @@ def test_kills_of_workers_and_of_the_driver(shared: Path, tmp_path: Path, cluste
         process = start(photos, output, cluster.address)
         while not actors_of(cluster) and process.poll() is None:
             time.sleep(0.05)
-        time.sleep(chance.uniform(0, 12))
+        moment = chance.randrange(-200, 1399)
+        time.sleep(max(0, -moment) / 50)
+        assert process.stdout is not None
+        while moment > 0 and int(process.stdout.readline() or 1399) < moment:
+            pass
+        time.sleep(chance.random())
         there = actors_of(cluster)
         if process.poll() is not None or not there:
-            process.communicate(timeout=300)
+            process.communicate(timeout=3000)
             late += 1
             assert late <= 25, "these runs are over too soon to be disturbed"
             continue
         (process if victims.pop() == "driver" else chance.choice(there)).kill()
-        process.communicate(timeout=300)
+        process.communicate(timeout=3000)
         if process.returncode == -signal.SIGKILL:
             process = start(photos, output, cluster.address)
-            _, errors = process.communicate(timeout=300)
+            _, errors = process.communicate(timeout=3000)
             assert process.returncode == 0, errors
         assert process.returncode == 0
         equal += output.read_bytes() == expected.read_bytes()
@@ -183,6 +210,6 @@ def test_a_machine_that_is_lost(tmp_path: Path, cluster: Any) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     cluster.remove_node(lost, allow_graceful=False)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=3000)
     assert process.returncode == 0, errors
     assert (tmp_path / "features.h5").read_bytes() == (tmp_path / "expected.h5").read_bytes()

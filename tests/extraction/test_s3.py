@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import pytest
+from feature_files import differences
 from s3_server import bucket_of
 
 from ffe.store.reader import FeatureStore
@@ -48,12 +48,9 @@ def test_a_bucket_gives_the_file_of_the_folder(folder: Path, expected: Path, tmp
     with bucket_of(folder, errors=errors, late=late, seconds=4) as environment:
         print(extract("s3://photos", output, FSSPEC_S3=config, **environment).splitlines()[-1])
         assert "0 computed" in extract("s3://photos", output, FSSPEC_S3=config, **environment)
-    with h5py.File(expected) as disk, h5py.File(output) as far:
-        assert set(disk) == set(far)
-        for name in set(disk) - {"stat"}:
-            assert (disk[name][:] == far[name][:]).all(), name
-        assert {name for name in disk.attrs if str(disk.attrs[name]) != str(far.attrs[name])} == {"source", "tables_sha256"}
+    assert differences(expected, output) == {"stat", "source", "tables_sha256"}
     with FeatureStore(output) as store:
         assert store.source == "s3://photos"
+        assert len(store) == 1399
         assert not store.skipped
         assert (store.stat > 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +24,15 @@ from feature_files import assert_same_file
 from ffe.base.feature_layout import FeatureLayout
 from ffe.cli import cli
 from ffe.commands.evaluate import evaluate
+from ffe.commands.export import export
 from ffe.commands.pack import pack
 from ffe.commands.similar import similar
-from ffe.commands.tune import train
+from ffe.commands.suggest import suggest
+from ffe.commands.tune import train, tune
 from ffe.commands.verify import verify
 from ffe.dataset import load_features
 from ffe.dataset.feature_files import as_files
-from ffe.errors import SourceError, SpecError, StoreError
+from ffe.errors import DiskFullError, SourceError, SpecError, StaleStoreError, StoreError
 from ffe.extraction import run as run_module
 from ffe.extraction.estimate import dry_run
 from ffe.extraction.request import ExtractOptions, existing_quantized, make_job
@@ -37,7 +41,7 @@ from ffe.extraction.shards import shard_of
 from ffe.images.drawings import draw, draw_folder
 from ffe.images.sources import scan
 from ffe.specs import ExtractSpec
-from ffe.store import row_reader
+from ffe.store import row_reader, writer
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
 from ffe.store.writer import write_store
@@ -125,12 +129,34 @@ def test_shards_are_the_rows_of_one_file(made: Path) -> None:
 
 
 def test_what_reads_features_cannot_tell_shards_from_one_file(made: Path, tmp_path: Path) -> None:
-    answers = []
-    for name in ("whole", "features"):
-        model = tmp_path / f"{name}.ffe"
-        train(made / f"{name}.h5", model, head="logistic")
-        answers.append((evaluate(model, made / f"{name}.h5").to_json(), similar(made / f"{name}.h5", row=7).to_json()))
-    assert str(answers[0]).replace("whole", "features") == str(answers[1])
+    """Nor the file that they are packed into; a model says how long its fit took, and all else of it is equal."""
+    whole, sharded = (tmp_path / name / "features.h5" for name in ("whole", "shards"))
+    for file, copied in ((whole, [made / "whole.h5"]), (sharded, [made / "features.h5", *shards(made / "features.h5")])):
+        file.parent.mkdir()
+        for one in copied:
+            shutil.copy(one, file.parent / one.name.replace("whole", "features"))
+    pack([sharded], tmp_path / "packed.h5")
+    assert (tmp_path / "packed.h5").read_bytes() == whole.read_bytes()
+    (tmp_path / "photos").mkdir()
+    for i in range(8):
+        draw(("cat", "dog")[i % 2], 200 + i, (40, 40)).save(tmp_path / "photos" / f"{i}.png")
+    run(tmp_path / "photos", tmp_path / "new.h5", shards=2)
+    found = []
+    for file in (whole, sharded):
+        here = file.parent
+        train(file, here / "trained.ffe", head="logistic")
+        tune(file, here / "tuned.ffe", heads="logistic", trials=2)
+        answers = [evaluate(here / "tuned.ffe", file), similar(file, row=7), verify(file)]
+        answers.append(suggest(here / "trained.ffe", tmp_path / "new.h5", here / "next.csv", count=3))
+        export(file, here / "table.npz")
+        with FeatureStore(file) as store:
+            info = {**store.summary(), "parts": []}
+        written = [here.joinpath(name).read_bytes() for name in ("next.csv", "table.npz")]
+        for name in ("trained.ffe", "tuned.ffe"):
+            with zipfile.ZipFile(here / name) as model:
+                written += [model.read(member) for member in model.namelist() if member != "manifest.json"]
+        found.append((str([one.to_json() for one in answers]).replace(str(here), ""), info, written))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("asked", [COUNT, None])
@@ -241,6 +267,61 @@ def test_a_shard_that_is_gone_is_refused_and_made_again(here: Path, photos: Path
     assert {name: content for name, (_, content) in state(here.parent).items()} == {
         name: content for name, (_, content) in before.items()
     }
+
+
+@pytest.mark.parametrize(("size", "sentence"), [(0, "is empty"), (4096, "is an HDF5 file that is cut off or damaged")])
+def test_a_shard_that_is_cut_off_is_made_again_alone(here: Path, photos: Path, size: int, sentence: str) -> None:
+    before, third = state(here.parent), shards(here)[2]
+    os.truncate(third, size)
+    for act in (lambda: FeatureStore(here), lambda: run(photos, here)):
+        with pytest.raises(StoreError) as caught:
+            act()
+        again = "delete it, and run the same 'ffe extract' again: it makes this shard alone."
+        assert str(caught.value) == f"'{third}' {sentence}; {again}"
+    third.unlink()
+    assert 0 < run(photos, here).computed < 30
+    assert {name: content for name, (_, content) in state(here.parent).items()} == {
+        name: content for name, (_, content) in before.items()
+    }
+
+
+def test_a_shard_of_another_run(here: Path, photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "features.h5", shards=COUNT, size=48)
+    third = shutil.copy(shards(tmp_path / "features.h5")[2], shards(here)[2])
+    with pytest.raises(StoreError, match=r"is virtual, and its part .* is not the file that was packed; put that back, or make"):
+        FeatureStore(here)
+    with pytest.raises(StaleStoreError) as caught:
+        run(photos, here)
+    assert str(caught.value) == (
+        f"'{third}' holds other features than these (preprocess.size: stored 48x48, asked 32x32); choose another output, "
+        "delete the shards that were made otherwise, or replace all of them with --overwrite."
+    )
+    draw_folder(tmp_path / "others", 30, (44, 44))  # the same spec, and the same names
+    run(tmp_path / "others", tmp_path / "others.h5", shards=COUNT)
+    shutil.copy(shards(tmp_path / "others.h5")[2], third)
+    assert 0 < run(photos, here).computed < 30
+    assert_same_rows(here, here.with_name("whole.h5"))
+
+
+def test_a_disk_that_is_full_at_the_third_shard(
+    photos: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, whole, calls = tmp_path / "features.h5", writer.put_in_place, list[Path]()
+
+    def full(made: Path, path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(made, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "put_in_place", full)
+        with pytest.raises(DiskFullError, match=r"^The disk of '.*-00003-of-00004\.h5' is full: .*; make room and run the same"):
+            run(photos, output, shards=COUNT)
+    assert [file.exists() for file in (output, *shards(output))] == [False, True, True, False, False]
+    assert run(photos, output).computed == 0
+    for file in (output, *shards(output)):
+        assert file.read_bytes() == (made / file.name).read_bytes()
 
 
 def test_shards_made_one_by_one_are_the_same_files(photos: Path, made: Path, tmp_path: Path) -> None:
