@@ -16,6 +16,7 @@ from ffe.heads.search_space import Parameter
 from ffe.heads.svm import EXACT_ROWS, gram_bytes, inner_products
 from ffe.heads.transform import FEATURE_SPACE, is_flat_by_kernel, stored
 
+_OWN = 1e-12  # of the sum of squared lengths of the rows
 _TOLERANCE = 1e-7  # tight enough that the answer does not depend on where the fit began
 
 
@@ -49,11 +50,13 @@ class LogisticHead(Head):
         """Fit on mapped rows; see ``Head``. The seed is not used."""
         x = self.map.fit_rowwise(x).transform_rowwise(x)
         if x.shape[1] > x.shape[0]:
-            coordinates, back = coordinates_of_products(inner_products(x))
+            z = coordinates_of_products(inner_products(x))
+            ((weights, bias),) = logistic_path(z, data.labels, [self.parameters["C"]], data.class_weights)
+            weights = x.T.astype(np.float64) @ weights_of_rows(z, weights)
         else:
-            coordinates, back = x.astype(np.float64 if len(x) <= EXACT_ROWS else np.float32), None
-        ((weights, bias),) = logistic_path(coordinates, data.labels, [self.parameters["C"]], data.class_weights)
-        self._weights = np.asarray(weights if back is None else x.T.astype(np.float64) @ (back @ weights), np.float32)
+            coordinates = x.astype(np.float64 if len(x) <= EXACT_ROWS else np.float32)
+            ((weights, bias),) = logistic_path(coordinates, data.labels, [self.parameters["C"]], data.class_weights)
+        self._weights = np.asarray(weights, np.float32)
         self._bias = np.asarray(bias, np.float64)
         return self
 
@@ -87,16 +90,28 @@ class LogisticHead(Head):
         self._weights, self._bias = stored(arrays, "weights", 2), stored(arrays, "bias", 1)
 
 
-def coordinates_of_products(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return z and back, both float64 (n, r), for the Gram matrix float64 (n, n) of rows x.
+def coordinates_of_products(products: np.ndarray) -> np.ndarray:
+    """Return z float64 (n, n), lower triangular, with the inner products of rows x, whose Gram matrix float64 (n, n) is given.
 
-    z has the same inner products as the rows. ``(y @ x.T) @ back`` are the coordinates
-    of other rows y, and ``x.T @ back @ w`` takes weights w of z to weights of x.
+    ``coordinates_of`` finds those of other rows. Both are of rows that have, beside what they share, 1e-12 of the sum
+    of their squared lengths each for itself, so that rows may repeat each other.
     """
-    values, vectors = np.linalg.eigh(products)
-    kept = values > values[-1] * 1e-10
-    roots = np.sqrt(values[kept])
-    return vectors[:, kept] * roots, vectors[:, kept] / roots
+    n = len(products)
+    return np.linalg.cholesky(products + np.eye(n) * max(_OWN * products.trace(), np.finfo(np.float64).tiny))
+
+
+def coordinates_of(z: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Return the coordinates float64 (m, n) of rows whose products float64 (m, n) with the rows of ``z`` are given."""
+    from scipy.linalg import solve_triangular
+
+    return np.asarray(solve_triangular(z, across.T, lower=True, check_finite=False).T)
+
+
+def weights_of_rows(z: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return by how much each row counts, float64 (n, K), in the sum of rows that weights (n, K) of ``z`` stand for."""
+    from scipy.linalg import solve_triangular
+
+    return np.asarray(solve_triangular(z, weights, lower=True, trans="T", check_finite=False))
 
 
 def logistic_path(

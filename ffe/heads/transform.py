@@ -318,12 +318,14 @@ def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
 
     Each is signed so that its largest entry is positive.
     """
+    from scipy.linalg import eigh
+
     rows, dims = centred.shape
     wide = dims > rows
     square = (centred @ centred.T if wide else centred.T @ centred).astype(np.float64)
-    values, vectors = np.linalg.eigh(square)
     kept = min(components, max(1, rows - 1), dims)
-    values, vectors = values[::-1][:kept], vectors[:, ::-1][:, :kept]
+    values, vectors = eigh(square, subset_by_index=[len(square) - kept, len(square) - 1])
+    values, vectors = values[::-1], vectors[:, ::-1]
     axes = (centred.T @ vectors.astype(np.float32)) / np.sqrt(np.maximum(values, 1e-12)) if wide else vectors
     return _signed(axes)
 

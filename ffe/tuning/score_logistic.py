@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import threadpoolctl
 
-from ffe.heads.logistic import coordinates_of_products, logistic_path
+from ffe.heads.logistic import coordinates_of, coordinates_of_products, logistic_path
 from ffe.heads.probability import probabilities_of
 from ffe.heads.svm import EXACT_ROWS, inner_products
 from ffe.heads.transform import FeatureMap
@@ -54,8 +54,8 @@ def _part(request: ScoreRequest, feature_map: FeatureMap, part: Part, penalties:
         if dims > len(fit):
             square, across = inner_products(inside), (outside @ inside.T).astype(np.float64)
     if dims > len(fit):
-        coordinates, back = coordinates_of_products(square)
-        held = across @ back
+        coordinates = coordinates_of_products(square)
+        held = coordinates_of(coordinates, across)
     else:
         wide = np.float64 if len(problem.train) <= EXACT_ROWS else np.float32  # many rows need fewer digits, and less memory
         coordinates, held = inside.astype(wide), outside.astype(wide)

@@ -23,7 +23,7 @@ from sklearn.svm import SVC
 from ffe.base.feature_layout import FeatureLayout
 from ffe.heads.dense import DenseHead
 from ffe.heads.forest import ForestHead
-from ffe.heads.logistic import LogisticHead, coordinates_of_products, logistic_path
+from ffe.heads.logistic import LogisticHead, coordinates_of, coordinates_of_products, logistic_path, weights_of_rows
 from ffe.heads.search_space import complete
 from ffe.heads.svm import SvmHead, inner_products
 from ffe.heads.transform import FeatureMap
@@ -100,15 +100,18 @@ def test_logistic_equals_the_plain_fit_on_all_features(rows: int, classes: int, 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_the_coordinates_of_the_rows_lose_nothing(classes: int) -> None:
-    """Solved to convergence in both, the 30 coordinates and the 40 features give equal probabilities, within 1e-5."""
-    features, labels = _overlapping(classes, 30, 0)
+    """Solved to convergence in both, the 30 coordinates and the 40 features give equal probabilities, within 1e-5.
+
+    Half of the rows are there twice.
+    """
+    features, labels = (np.concatenate([each[:20], each[:10]]) for each in _overlapping(classes, 30, 0))
     x, others = _scaled("standard", features, _overlapping(classes, 200, 1)[0])
-    z, back = coordinates_of_products(inner_products(x.astype(np.float32)))
-    assert z.shape[1] <= 30
+    z = coordinates_of_products(inner_products(x.astype(np.float32)))
+    assert z.shape == (30, 30)
     np.testing.assert_allclose(z @ z.T, x @ x.T, atol=1e-3)
     reduced, plain = (LogisticRegression(C=1.0, tol=1e-10, max_iter=20_000).fit(rows, labels) for rows in (z, x))
-    np.testing.assert_allclose(reduced.predict_proba(others @ x.T @ back), plain.predict_proba(others), atol=1e-5)
-    carried = x.T @ (back @ reduced.coef_.T)
+    np.testing.assert_allclose(reduced.predict_proba(coordinates_of(z, others @ x.T)), plain.predict_proba(others), atol=1e-5)
+    carried = x.T @ weights_of_rows(z, reduced.coef_.T)
     np.testing.assert_allclose(carried, plain.coef_.T, atol=1e-5)
 
 
