@@ -128,6 +128,17 @@ def test_default_parameters_that_won_stay_alone(rows: Problem) -> None:
     assert best_ensemble(rows, SPEC, [dataclasses.replace(best, default=True), *others]) is None
 
 
+def test_an_average_that_scores_lower_is_none(rows: Problem) -> None:
+    """Less log loss does not pay for more answers that are wrong."""
+    best, *others = _disjoint(rows)
+    two = dataclasses.replace(SPEC, ensemble=2)
+    found = best_ensemble(rows, two, [dataclasses.replace(best, score=0.9), *others])
+    assert found is not None
+    assert 0.9 < found.score < 1.0
+    assert best_ensemble(rows, two, [dataclasses.replace(best, score=found.score), *others]) is not None
+    assert best_ensemble(rows, two, [dataclasses.replace(best, score=1.0), *others]) is None
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "log_loss"])
 def test_it_aims_at_what_the_search_aims_at(rows: Problem, metric: Any) -> None:
     """Log losses are below 0; there, too, an ensemble is taken where it is better, and only there."""
