@@ -12,11 +12,15 @@ from ffe.cli.options import json_option
 from ffe.cli.show import note, print_json
 
 if TYPE_CHECKING:
-    from ffe.commands.doctor import EngineCheck
+    from ffe.commands.doctor import EngineCheck, Expected
 
 
 def _state(engine: EngineCheck) -> str:
     return "works" if engine.works else "DOES NOT WORK" if engine.installed else "not installed"
+
+
+def _engine(row: Expected) -> str:
+    return f"{row.engine}, batches of {row.batch_size}"
 
 
 @click.command(short_help="Show this machine, the engines that work on it, and what to expect.")
@@ -58,7 +62,7 @@ def command(as_json: bool) -> None:
     # a backbone may be in the cache more than once, with other weights; it runs as fast
     distinct = {(row.backbone, f"{row.size[0]}x{row.size[1]}", row.precision): row for row in found.expected}
     cells = [
-        (*which, *(f"{rate:.0f}" for rate in (row.backbone_rate, row.decode_rate, row.rate)), row.limit, row.engine)
+        (*which, *(f"{rate:.0f}" for rate in (row.backbone_rate, row.decode_rate, row.rate)), row.limit, _engine(row))
         for which, row in distinct.items()
     ]
     click.echo(table(("backbone", "size", "precision", "alone", "decode", "together", "limit", "engine"), cells, right=(3, 4, 5)))

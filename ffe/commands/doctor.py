@@ -58,6 +58,7 @@ class Expected:
     rate: float
     limit: str
     engine: str
+    batch_size: int
 
 
 def _processor() -> str:
@@ -178,16 +179,13 @@ def _decode_rate(how: Decode) -> float | None:
 
 
 def _expected(files: list[Path], decode_rates: dict[str, float], on_step: Callable[[str], None]) -> Iterator[Expected]:
-    from ffe.engines.fastest import remembered, winner
-    from ffe.engines.ncnn import NcnnEngine
-    from ffe.engines.openvino import OpenVinoEngine
+    from ffe.engines.fastest import opened, remembered, winner
 
     for number, file in enumerate(files, start=1):
         on_step(f"backbone {number} of {len(files)} in the cache is measured, for about a second")
         try:
             model = read_ir(file)
-            chosen = winner(remembered(file.stem) or {})
-            engine = (NcnnEngine if chosen == "ncnn" else OpenVinoEngine)(model)
+            engine = opened(winner(remembered(file.stem)), model)
             size = engine.size
             rate = images_per_second(engine, np.zeros((16, *size, 3), np.uint8), _MEASURE_SECONDS)
         except Exception:  # a broken one is reported, and made again, by the run that wants it
@@ -196,4 +194,4 @@ def _expected(files: list[Path], decode_rates: dict[str, float], on_step: Callab
         both = 1 / (1 / rate + 1 / decode_rate)  # on a CPU they share the cores
         limit = "backbone" if rate < decode_rate else "decode"
         name, precision = str(model.record.get("backbone", "?")), "int8" if "fidelity" in model.record else "float32"
-        yield Expected(name, size, precision, rate, decode_rate, both, limit, chosen)
+        yield Expected(name, size, precision, rate, decode_rate, both, limit, engine.name, engine.batch_size)

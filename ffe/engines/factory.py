@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from ffe.backbones.catalog import FAKE
 from ffe.backbones.registry import TorchSource, source_of
@@ -25,9 +25,6 @@ from ffe.engines.fake import FakeEngine
 from ffe.engines.model_cache import cached_or_made, is_cached, model_key
 from ffe.errors import EngineError, missing
 from ffe.specs import ExtractSpec, Precision
-
-if TYPE_CHECKING:
-    from ffe.engines.ncnn import NcnnEngine
 
 log = logging.getLogger("ffe")
 
@@ -179,17 +176,20 @@ def float_model_if_any(spec: ExtractSpec, weights: Weights) -> IrModel | None:
         return None
 
 
-def model_to_send(spec: ExtractSpec, weights: Weights, name: str) -> IrModel | None:
-    """Return the float32 IR model that engines of this ``name`` on other machines may need; None = they need none."""
+def model_to_send(spec: ExtractSpec, weights: Weights, name: str, images: int = 0) -> IrModel | None:
+    """Return the float32 IR model that engines of this ``name`` on other machines may need; None = they need none.
+
+    ``images`` as ``open_engine`` takes them; what is chosen here is chosen for all machines.
+    """
     if spec.precision != "float32" or spec.backbone.name == FAKE or name in {"keras", "torch"} or not has_openvino():
         return None
     sure = name != "auto" or source_of(spec.backbone.name) is not None
     model = (float_model if sure else float_model_if_any)(spec, weights)
-    if model is None or name != "auto" or not has_ncnn():
+    if model is None or name != "auto":
         return model
-    from ffe.engines.fastest import ENGINE, choice
+    from ffe.engines.fastest import RUNS_ON, choice
 
-    return replace(model, record={**model.record, ENGINE: choice(model_key(spec), model)})
+    return replace(model, record={**model.record, RUNS_ON: choice(model_key(spec), model, images)})
 
 
 def open_engine(
@@ -199,16 +199,19 @@ def open_engine(
     name: str = "auto",
     batch_size: int | None = None,
     quantized: IrModel | None = None,
+    images: int = 0,
 ) -> Engine:
     """Build the backbone of a spec and put it on an engine, one of ``ENGINES``.
 
     ``batch_size`` None is the engine's own choice; ``quantized`` is the int8 model, where the spec has one, or a float32 model
-    that is at hand (``model_to_send``). An engine that there is not, or that cannot run this here, is an EngineError.
+    that is at hand (``model_to_send``). So many ``images`` are to be computed: before many of them, ``auto`` measures which
+    engine and batches are the fastest here, where that is not known yet. An engine that there is not, or that cannot run this
+    here, is an EngineError.
     """
     if source_of(spec.backbone.name) is not None:
         if _choose_foreign(spec.backbone.name, name, spec.precision) == "torch":
             return _on_torch(spec, weights, batch_size)
-        return _on_cpu(spec, quantized or float_model(spec, weights), name, batch_size)
+        return _on_cpu(spec, quantized or float_model(spec, weights), name, batch_size, images)
     check_backbone(spec.backbone.name, name, spec.precision)
     chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
@@ -216,7 +219,7 @@ def open_engine(
     if chosen in {"openvino", "ncnn"}:
         ir = quantized or (float_model_if_any if name == "auto" else float_model)(spec, weights)
         if ir is not None:
-            return _on_cpu(spec, ir, name, batch_size)
+            return _on_cpu(spec, ir, name, batch_size, images)
     from ffe.backbones.keras_build import build
 
     return _on_keras(spec, lambda: build(spec, weights), batch_size)
@@ -270,21 +273,14 @@ def _on_torch(spec: ExtractSpec, weights: Weights, batch_size: int | None) -> En
     return TorchEngine(network, spec, batch_size or BATCH_SIZE)
 
 
-def _on_cpu(spec: ExtractSpec, model: IrModel, name: str, batch_size: int | None) -> Engine:
+def _on_cpu(spec: ExtractSpec, model: IrModel, name: str, batch_size: int | None, images: int = 0) -> Engine:
     """Put an IR model on OpenVINO, or on ncnn where that is asked for, or ``auto`` and the faster here."""
-    from ffe.engines.openvino import BATCH_SIZE, OpenVinoEngine
+    from ffe.engines.fastest import USUAL, choice, opened
 
-    engine: OpenVinoEngine | NcnnEngine
-    if name == "auto" and spec.precision == "float32" and has_ncnn():
-        from ffe.engines.fastest import fastest
-
-        engine = fastest(model_key(spec), model, batch_size)
-    elif name == "ncnn":
-        from ffe.engines.ncnn import NcnnEngine
-
-        engine = NcnnEngine(model, batch_size or BATCH_SIZE)
-    else:
-        engine = OpenVinoEngine(model, batch_size or BATCH_SIZE)
+    chosen = USUAL
+    if spec.precision == "float32":
+        chosen = choice(model_key(spec), model, images if name == "auto" else 0, name)
+    engine = opened(chosen, model, batch_size)
     if engine.size != spec.preprocess.size:
         own, wanted = ("x".join(map(str, size)) for size in (engine.size, spec.preprocess.size))
         raise EngineError(f"The backbone takes pictures of {own}, not of {wanted} pixels; make it again.")

@@ -1,79 +1,128 @@
-"""Which engine runs a backbone fastest on this machine: measured once, and remembered."""
+"""Which engine runs a backbone fastest on this machine, and in which batches: measured once, and remembered."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ffe.base.file_stat import read_note, write_note
 from ffe.base.openvino_ir import IrModel
-from ffe.base.system import cache_root, library_version
+from ffe.base.system import cache_root, cores, library_version
 from ffe.engines.ncnn import NcnnEngine, read_graph
 from ffe.engines.ncnn_convert import gains
 from ffe.engines.openvino import BATCH_SIZE, OpenVinoEngine
-from ffe.engines.throughput import images_per_second, this_machine
+from ffe.engines.throughput import run_for, this_machine
 from ffe.errors import EngineError
 
 log = logging.getLogger("ffe")
 
-ENGINE = "engine"  # in the record of a model: what it is to run on
-_SECONDS = 0.5
-_ROUNDS = 2  # in turn, so that a machine that is busy for a moment decides nothing
-_WORTH_IT = 1.05  # what OpenVINO is slower by, to be left: its graphs take all backbones
+RUNS_ON = "runs_on"  # in the record of a model that is sent to other machines: the ``Choice``
+_LEAST_IMAGES = 200  # fewer do not wait for a measurement
+_WORTH_SECONDS = 20.0  # nor do those that are done sooner
+_SECONDS = 0.25  # for which each way runs in a round, and a second round follows a short first one
+_LONG_ROUND, _LONG_CALL = 2.0, 1.0
+_BETTER_BATCH = 1.03  # what a way must be faster by, to be taken
+_BETTER_ENGINE = 1.05
 
 
-def fastest(key: str, model: IrModel, batch_size: int | None = None) -> OpenVinoEngine | NcnnEngine:
-    """Put a float32 IR model on the engine that computes most images a second here; ``key`` names the model.
+class Choice(NamedTuple):
+    """An engine, ``openvino`` or ``ncnn``, and the images in one of its calls."""
 
-    A model that is sent to other machines says itself which engine it is for, so that all give the same features.
+    engine: str
+    batch_size: int
+
+
+USUAL = Choice("openvino", BATCH_SIZE)
+
+
+def opened(chosen: Choice, model: IrModel, batch_size: int | None = None) -> OpenVinoEngine | NcnnEngine:
+    """Put a float32 IR model on an engine; ``batch_size`` is what the user named."""
+    return (NcnnEngine if chosen.engine == "ncnn" else OpenVinoEngine)(model, batch_size or chosen.batch_size)
+
+
+def choice(key: str, model: IrModel, images: int = 0, engine: str = "auto") -> Choice:
+    """Return what computes most images a second here, for a float32 IR model that ``key`` names.
+
+    It is measured where so many ``images`` take longer than measuring does, once. A model that is sent to other machines
+    says itself what it is to run on, so that all give the same features: those of OpenVINO have the same bits in all
+    batches, those of another engine have not.
     """
-    return _opened(model.record.get(ENGINE) or choice(key, model), model, batch_size or BATCH_SIZE)
-
-
-def choice(key: str, model: IrModel) -> str:
-    """Return ``openvino`` or ``ncnn``, whichever is the faster here for a float32 IR model.
-
-    Only networks whose products are largely of 3x3 convolutions are measured, for about three seconds, once: others gain
-    nothing on ncnn.
-    """
+    if engine == "ncnn":
+        return Choice("ncnn", BATCH_SIZE)
+    if engine == "auto" and RUNS_ON in model.record:
+        return Choice(*model.record[RUNS_ON])
     rates = remembered(key)
-    if rates is None:
-        rates = {"openvino": 0.0}
-        with contextlib.suppress(EngineError):  # an operation that is not written for ncnn
-            if gains(read_graph(model)):
-                rates = _measured({name: _opened(name, model, BATCH_SIZE) for name in ("openvino", "ncnn")})
-        write_note(_note(key), {**read_note(_note(key)), _here(): rates})
-    return winner(rates)
+    if engine == "auto" and len(rates) < 2 and images >= max(_LEAST_IMAGES, _WORTH_SECONDS * max(rates.values(), default=0.0)):
+        rates = _measured(model, images)
+        kept = {f"{way.engine} {way.batch_size}": round(rate, 2) for way, rate in rates.items()}
+        write_note(_note(key), {**read_note(_note(key)), _here(): kept})
+    return winner({way: rate for way, rate in rates.items() if engine in {"auto", way.engine}})
 
 
-def _measured(engines: dict[str, OpenVinoEngine | NcnnEngine]) -> dict[str, float]:
-    """Return images a second of each engine."""
-    log.info("measuring which engine runs this backbone faster here, once")
-    pixels = np.random.default_rng(0).integers(0, 256, (2 * BATCH_SIZE, *engines["openvino"].size, 3), np.uint8)
-    rates = dict.fromkeys(engines, 0.0)
-    for _, (name, engine) in itertools.product(range(_ROUNDS), engines.items()):
-        rates[name] = max(rates[name], round(images_per_second(engine, pixels, _SECONDS), 2))
+def _measured(model: IrModel, images: int) -> dict[Choice, float]:
+    """Return images a second, were all cores at work on nothing else; of one way alone where ``images`` are soon done.
+
+    It is the time of the processor that counts, for it is told apart from that of other programs. Larger batches are tried
+    where calls are short, and the largest where the trend goes there; ncnn where products are largely of 3x3 convolutions.
+    """
+    engines: dict[Choice, OpenVinoEngine | NcnnEngine] = {}
+    rates: dict[Choice, float] = {}
+    took = 0.0
+
+    def measure(ways: Iterable[Choice]) -> float:
+        nonlocal took
+        for way in ways:
+            if way not in engines:
+                engines[way] = opened(way, model)
+            size = engines[way].size
+            pixels = np.random.default_rng(0).integers(0, 256, (2 * way.batch_size, *size, 3), np.uint8)
+            count, seconds, busy = run_for(engines[way], pixels, _SECONDS)
+            took += seconds
+            rates[way] = max(rates.get(way, 0.0), count * cores() / max(busy, 1e-9))
+        return rates[way]
+
+    rate = measure([Choice("openvino", 2)])
+    if images < _WORTH_SECONDS * rate:
+        return rates
+    log.info("measuring how this backbone runs fastest here, once")
+    for size in (4, 8, 16):
+        if size * cores() > _LONG_CALL * rate or (size == 16 and rates[Choice("openvino", 4)] > rate):
+            break
+        rate = measure([Choice("openvino", size)])
+    with contextlib.suppress(EngineError):  # an operation that is not written for ncnn, or it is not installed
+        if gains(read_graph(model)):
+            measure([Choice("ncnn", 2)])
+    if took < _LONG_ROUND:
+        measure(engines)
     return rates
 
 
-def _opened(name: str, model: IrModel, batch_size: int) -> OpenVinoEngine | NcnnEngine:
-    return (NcnnEngine if name == "ncnn" else OpenVinoEngine)(model, batch_size)
+def winner(rates: dict[Choice, float]) -> Choice:
+    """Return what to take, of images a second of each way; the usual one unless another is faster by more than chance."""
+    ours = {way: rate for way, rate in rates.items() if way.engine == "openvino"}
+    if len(ours) < 2:
+        return USUAL
+    usual = USUAL if USUAL in ours else min(ours)
+    best = max(ours, key=ours.__getitem__)
+    if ours[best] <= _BETTER_BATCH * ours[usual]:
+        best = usual
+    for way in rates.keys() - ours.keys():
+        if rates[way] > _BETTER_ENGINE * ours[best]:
+            return way._replace(batch_size=BATCH_SIZE)
+    return best
 
 
-def winner(rates: dict[str, float]) -> str:
-    """Return the engine to take, of images a second of each."""
-    return "ncnn" if rates.get("ncnn", 0.0) > _WORTH_IT * rates.get("openvino", 0.0) else "openvino"
-
-
-def remembered(key: str) -> dict[str, float] | None:
-    """Return images a second of each engine that a model was measured on here; one of 0 alone = there was no choice."""
+def remembered(key: str) -> dict[Choice, float]:
+    """Return images a second of each way that a model was measured in here; empty = it was not."""
     with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
-        return {str(name): float(rate) for name, rate in read_note(_note(key))[_here()].items()}
-    return None
+        ways = read_note(_note(key))[_here()].items()
+        return {Choice(engine, int(size)): float(rate) for (engine, size), rate in ((way.split(), rate) for way, rate in ways)}
+    return {}
 
 
 def _note(key: str) -> Path:

@@ -33,7 +33,6 @@ class NcnnEngine(Engine):
     name = "ncnn"
     on_cpu = True
     exact = True
-    in_flight = 2
 
     def __init__(self, model: IrModel, batch_size: int = BATCH_SIZE) -> None:
         graph = read_graph(model)
@@ -49,6 +48,7 @@ class NcnnEngine(Engine):
 
     def _begin(self) -> None:
         self._process, self._lock, self._cores = os.getpid(), threading.Lock(), cores()
+        self.in_flight = max(2, -(-2 * self._cores // self.batch_size))  # no core waits for those of an earlier batch
         self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="ffe-ncnn")
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:

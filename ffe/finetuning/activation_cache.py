@@ -101,7 +101,7 @@ class ActivationCache:
         """
         engine = None
         if cut.place != "input" and not (self.keeps(cut) and self._path(cut).exists()):
-            engine = open_engine(self._spec_at(cut), self.weights, name=self.options.engine)
+            engine = open_engine(self._spec_at(cut), self.weights, name=self.options.engine, images=count)
         self._log_stage(stage, cut, above, engine, count)
         if self.keeps(cut):
             with FeatureStore(self._extracted(cut)) as store:

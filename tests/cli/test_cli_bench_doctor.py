@@ -39,29 +39,35 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str
     return started
 
 
-def test_bench_measures_every_way(pictures: Path, processes: list[tuple[list[str], list[str]]]) -> None:
+def test_bench_measures_every_way(
+    pictures: Path, processes: list[tuple[list[str], list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Figures of a few drawn pictures mean nothing; that every way ran and was counted does."""
     options = ["--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random", "--slow-photos", "2", "--repeats", "1"]
     layer = ["--layer", "conv_pw_2_relu"]
     before = os.environ["FFE_CACHE_DIR"]
+    monkeypatch.setattr("ffe.engines.fastest._SECONDS", 0.01)
     result = CliRunner().invoke(cli, ["bench", str(pictures), *options, *layer, "--json"])
     assert result.exit_code == 0, result.output
     assert os.environ["FFE_CACHE_DIR"] == before
     value = json.loads(result.stdout)
     assert (value["backbone"], value["size"], value["photos"], value["repeats"]) == ("mobilenet_0.25", [32, 32], 40, 1)
     ways = [(row["way"], row["scope"]) for row in value["rows"]]
+    chosen = ways[4][0].split()[-1]
+    assert chosen in {"2", "4", "8", "16"}
     assert ways == [
         ("one at a time", "whole process"),
         ("ffe extract", "whole process"),
         ("ffe extract, int8, calibration included", "whole process"),
         ("ffe extract, int8, calibration cached, fast decode", "whole process"),
-        ("openvino, float32", "backbone alone"),
+        (f"openvino, float32, batches of {chosen}", "backbone alone"),
         ("ncnn, float32", "backbone alone"),
         ("openvino, int8", "backbone alone"),
         ("keras, batches of 32", "backbone alone"),
         ("decode exact", "decode alone"),
         ("decode fast", "decode alone"),
         ("converting the backbone", "once"),
+        ("choosing engine and batches", "once"),
         ("calibrating int8", "once"),
     ]
     for row in value["rows"]:
@@ -123,7 +129,7 @@ def test_doctor_says_what_to_expect(doctor_cache: Path, pictures: Path, tmp_path
     assert set(expected) == {"float32", "int8"}
     for row in expected.values():
         assert (row["backbone"], row["size"]) == ("mobilenet_0.25", [32, 32])
-        assert row["engine"] == "openvino"
+        assert (row["engine"], row["batch_size"]) == ("openvino", 8)
         assert row["rate"] < min(row["backbone_rate"], row["decode_rate"])
         assert row["limit"] == ("backbone" if row["backbone_rate"] < row["decode_rate"] else "decode")
     assert result.stderr.splitlines()[-5:] == [

@@ -73,7 +73,12 @@ class LocalRunner:
             before = time.monotonic()
             options = plan.job.options
             engine = open_engine(
-                plan.spec, plan.job.weights, name=options.engine, batch_size=options.batch_size, quantized=plan.quantized
+                plan.spec,
+                plan.job.weights,
+                name=options.engine,
+                batch_size=options.batch_size,
+                quantized=plan.quantized,
+                images=sum(plan.known.missing),
             )
             opened(engine.layout)
             self.opening += time.monotonic() - before

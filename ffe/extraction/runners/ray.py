@@ -292,7 +292,7 @@ class RayRunner:
     def _setup(plan: Plan) -> Setup:
         """Return what all processes of the run are told."""
         job, options = plan.job, plan.job.options
-        model = plan.quantized or model_to_send(plan.spec, job.weights, options.engine)
+        model = plan.quantized or model_to_send(plan.spec, job.weights, options.engine, sum(plan.known.missing))
         settings = (options.engine, options.batch_size, options.workers, options.limits)
         return Setup(plan.spec, job.weights, *settings, job.views, model)
 
