@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,9 @@ for arguments in json.loads(sys.stdin.read()):
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[str]]]:
     """Return for each backend the folder of what was written, and what each of ``COMMANDS`` printed."""
     assert importlib.util.find_spec("tensorflow") is None, "these tests are for an environment without TensorFlow"
-    return {backend: _run(tmp_path_factory.mktemp(backend), backend) for backend in BACKENDS}
+    folders = [tmp_path_factory.mktemp(backend) for backend in BACKENDS]
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(BACKENDS, pool.map(_run, folders, BACKENDS), strict=True))
 
 
 def _run(folder: Path, backend: str) -> tuple[Path, list[str]]:
