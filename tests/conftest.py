@@ -41,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith(("XDG_", "FFE_"))]:
         if not name.startswith(("FFE_TEST_", "FFE_BENCH_")):
             del os.environ[name]
-    os.environ.pop("NUMBA_CACHE_DIR", None)
+    for name in ("NUMBA_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"):  # the latter: each process would compile ffe anew
+        os.environ.pop(name, None)
     os.environ.update(FFE_CACHE_DIR=str(folder / "cache"), KERAS_HOME=str(folder / "keras"))
     os.environ.update(HOME=str(folder / "home"), USERPROFILE=str(folder / "home"))
 
@@ -75,6 +76,19 @@ def quick_measures() -> Iterator[None]:
         patch.setattr("ffe.finetuning.activation_cache._MEASURE_SECONDS", 0.02)
         patch.setattr("ffe.commands.doctor._MEASURE_SECONDS", 0.02)
         patch.setattr("ffe.commands.bench._ALONE_SECONDS", 0.02)
+        yield
+
+
+@pytest.fixture
+def quick_searches() -> Iterator[None]:
+    """Bake-offs and comparisons search over one head: what is made of the answers is the same. Fixtures of modules take all."""
+    from functools import partial
+
+    from ffe.commands.tune import tune
+
+    with pytest.MonkeyPatch.context() as patch:
+        for runner in ("bakeoff_runner", "compare_runner"):
+            patch.setattr(f"ffe.commands.{runner}.tune", partial(tune, heads="logistic"))
         yield
 
 

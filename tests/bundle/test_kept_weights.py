@@ -51,8 +51,9 @@ def test_where_no_epoch_helps_the_model_stays_to_the_bit(
     base: Path, pictures: Path, tmp_path: Path, validation: Callable[..., None]
 ) -> None:
     validation(0.1, 0.2, 0.3)
-    options = ("--unfreeze", "6,19", "--epochs", 1, "--batch-size", 8, "--report", tmp_path / "r.html")
-    result = run("finetune", pictures, "--from", base, "-o", tmp_path / "t.ffe", *options)
+    options = ("--epochs", 1, "--batch-size", 8)
+    report = ("--report", tmp_path / "r.html")
+    result = run("finetune", pictures, "--from", base, "-o", tmp_path / "t.ffe", "--unfreeze", "0", *options, *report)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "t.ffe").read_bytes() == base.read_bytes()
     (said,) = (line for line in result.stdout.splitlines() if line.startswith("No epoch"))
@@ -65,7 +66,8 @@ def test_where_no_epoch_helps_the_model_stays_to_the_bit(
     assert said in (tmp_path / "r.html").read_text()
     test = Bundle(base).manifest.evaluation["test"]
     validation(0.1, 0.2, 0.3)
-    again = run("finetune", pictures, "--from", base, "-o", tmp_path / "u.ffe", *options[:-2], "--json")
+    again = run("finetune", pictures, "--from", base, "-o", tmp_path / "u.ffe", "--unfreeze", "6,19", *options, "--json")
+    assert (tmp_path / "u.ffe").read_bytes() == base.read_bytes()
     record: dict[str, Any] = json.loads(again.stdout)
     assert (record["unchanged"], record["interrupted"], record["comparison"]) == (True, False, None)
     assert record["evaluation"]["test"]["confusion"] == test["confusion"]
@@ -101,25 +103,25 @@ class InterruptIn:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("losses", [(0.5, 0.4), (0.5, 0.4, 0.45)])
 def test_an_interruption_keeps_the_best_epoch(
-    losses: tuple[float, ...], base: Path, pictures: Path, tmp_path: Path, validation: Callable[..., None]
+    base: Path, pictures: Path, tmp_path: Path, validation: Callable[..., None]
 ) -> None:
     """The weights are those that a training ends with that has no more epochs."""
-    validation(*losses)
-    options: dict[str, Any] = {"model": base, "unfreeze": (0, 6), "batch_size": 8}
-    stop = InterruptIn(1, len(losses) - 1)
-    result = finetune(pictures, tmp_path / "t.ffe", epochs=9, on_epoch=stop, **options)
-    assert (result.interrupted, result.unchanged, len(result.stages)) == (True, False, 1)
-    assert (result.best.stage, result.best.epoch) == (1, 1)
-    assert result.ended_early == (
-        f"the command was interrupted after epoch {len(losses) - 1} of 9 in stage 1 of 2, "
-        "so the training ended there, and the best weights so far are kept"
-    )
     validation(0.5, 0.4)
     finetune(pictures, tmp_path / "u.ffe", model=base, unfreeze=0, batch_size=8, epochs=1)
-    interrupted, plain = (Bundle(tmp_path / name).head().arrays() for name in ("t.ffe", "u.ffe"))
-    assert all((interrupted[name] == plain[name]).all() for name in plain)
+    for losses in ((0.5, 0.4), (0.5, 0.4, 0.45)):
+        validation(*losses)
+        options: dict[str, Any] = {"model": base, "unfreeze": (0, 6), "batch_size": 8, "overwrite": True}
+        stop = InterruptIn(1, len(losses) - 1)
+        result = finetune(pictures, tmp_path / "t.ffe", epochs=9, on_epoch=stop, **options)
+        assert (result.interrupted, result.unchanged, len(result.stages)) == (True, False, 1)
+        assert (result.best.stage, result.best.epoch) == (1, 1)
+        assert result.ended_early == (
+            f"the command was interrupted after epoch {len(losses) - 1} of 9 in stage 1 of 2, "
+            "so the training ended there, and the best weights so far are kept"
+        )
+        interrupted, plain = (Bundle(tmp_path / name).head().arrays() for name in ("t.ffe", "u.ffe"))
+        assert all((interrupted[name] == plain[name]).all() for name in plain)
 
 
 def test_an_interruption_while_a_later_stage_is_prepared(

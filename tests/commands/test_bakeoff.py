@@ -18,6 +18,8 @@ from ffe.errors import BackboneError, DataError, SourceError, SpecError, StoreEr
 from ffe.extraction.run import extract
 from ffe.store.reader import FeatureStore
 
+pytestmark = pytest.mark.usefixtures("quick_searches")
+
 NAMES = ("fake", "mobilenet_0.25")
 QUICK: dict[str, Any] = {"weights": "random", "trials": 1, "seconds": 200.0}
 
