@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,16 +18,17 @@ NEVER = {"tensorflow", "keras", "keras_tuner", "tensorboard", "nncf", "jax", "to
 NOT_TO_PREDICT = NEVER | {"sklearn", "scipy", "h5py"}
 
 
-def loaded_by(*arguments: str) -> tuple[set[str], str]:
-    """Run ``ffe`` in a new process; return the top-level modules that it loaded, and what it printed."""
+def loaded_by(*commands: Sequence[str]) -> tuple[set[str], str]:
+    """Run lines of ``ffe`` in a new process; return the top-level modules that they loaded, and what they printed."""
     code = (
-        "import json, sys\nsys.argv[0] = 'ffe'\nfrom ffe.cli import main\n"
-        "try:\n    main()\nexcept SystemExit as done:\n    assert not done.code, done.code\n"
+        "import json, sys\nfrom ffe.cli import main\n"
+        f"for arguments in {[list(command) for command in commands]}:\n    sys.argv = ['ffe', *arguments]\n"
+        "    try:\n        main()\n    except SystemExit as done:\n        assert not done.code, (arguments, done.code)\n"
         "names = {name.partition('.')[0] for name, module in sys.modules.items() if module is not None}\n"
         "print('\\n' + json.dumps(sorted(names)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300, check=False, env=dict(os.environ)
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False, env=dict(os.environ)
     )
     assert done.returncode == 0, done.stderr
     *printed, modules = done.stdout.strip().splitlines()
@@ -46,7 +48,7 @@ def test_extraction_with_a_warm_cache(store: Path, pictures: Path, tmp_path: Pat
     with FeatureStore(store) as file:
         precision = file.spec.precision
     options = ("--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random", "--precision", precision, "--json")
-    modules, printed = loaded_by("extract", str(pictures), "-o", str(tmp_path / "f.h5"), *options)
+    modules, printed = loaded_by(("extract", str(pictures), "-o", str(tmp_path / "f.h5"), *options))
     assert json.loads(printed)["computed"] == 40
     assert json.loads(printed)["engine"] == "openvino"
     assert modules & (NEVER | {"sklearn"}) == set()
@@ -57,18 +59,20 @@ def test_extraction_with_a_warm_cache(store: Path, pictures: Path, tmp_path: Pat
 def test_a_search_beyond_its_first_trials(store: Path, tmp_path: Path) -> None:
     """KerasTuner is in a process of its own, and so is Keras, which writes the model; scikit-learn brings rich and joblib."""
     options = ("-o", str(tmp_path / "model.ffe"), "--heads", "logistic", "--trials", "12", "--json")
-    modules, printed = loaded_by("tune", str(store), *options)
+    modules, printed = loaded_by(("tune", str(store), *options))
     assert len(json.loads(printed)["leaderboard"]) == 12
     assert modules & (NEVER - {"rich", "joblib"}) == set()
 
 
-@pytest.mark.parametrize("head", ["svm", "forest", "logistic", "dense"])
-def test_prediction(store: Path, pictures: Path, head: str) -> None:
-    """With every head: all of them are arrays."""
-    model = store.with_name(f"{head}.ffe")
-    train(store, model, head=head, settings={"epochs": 2} if head == "dense" else None)
-    modules, printed = loaded_by("predict", str(model), str(pictures / "cat" / "cat_000.png"), "--json")
-    assert json.loads(printed)["label"] in {"cat", "dog"}
+def test_prediction(store: Path, pictures: Path) -> None:
+    """With every head, one after the other: all of them are arrays."""
+    commands = []
+    for head in ("svm", "forest", "logistic", "dense"):
+        model = store.with_name(f"{head}.ffe")
+        train(store, model, head=head, settings={"epochs": 2} if head == "dense" else None)
+        commands.append(("predict", str(model), str(pictures / "cat" / "cat_000.png"), "--json"))
+    modules, printed = loaded_by(*commands)
+    assert [json.loads(line)["label"] in {"cat", "dog"} for line in printed.splitlines()] == 4 * [True]
     assert modules & NOT_TO_PREDICT == set()
 
 
