@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from ffe.backbones.resolve import with_model
+from ffe.base.digest_index import DigestIndex
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
@@ -47,14 +48,25 @@ class StoredRows:
     stores: list[FeatureStore] = field(default_factory=list)
 
     @cached_property
-    def places(self) -> dict[str, tuple[FeatureStore, int]]:
-        """The file and the row of everything, by its name."""
-        found = {}
-        for store in self.stores:
-            name = names_of(store.made_views)
-            keys = enumerate(zip(store.sha256, store.views.tolist(), strict=True))
-            found.update({name(*key): (store, row) for row, key in keys})
-        return found
+    def _index(self) -> DigestIndex:
+        named = ((names_of(store.made_views), zip(store.sha256, store.views.tolist(), strict=True)) for store in self.stores)
+        return DigestIndex(name(*key) for name, keys in named for key in keys)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._index
+
+    def keys(self) -> np.ndarray:
+        """Return what stands for all names, see ``ffe.base.digest_index``: uint8 (N, 32)."""
+        return self._index.keys()
+
+    def find(self, name: str) -> tuple[FeatureStore, int] | None:
+        """Return the file and the row of what has a name; None = there is none."""
+        row = self._index.row(name)
+        for store in self.stores if row >= 0 else ():
+            if row < len(store):
+                return store, row
+            row -= len(store)
+        return None
 
 
 @dataclass(frozen=True)
@@ -80,10 +92,10 @@ class Plan:
         """What features are kept under: (digest, view) -> name."""
         return names_of(self.job.views)
 
-    @property
-    def stored(self) -> Mapping[str, tuple[FeatureStore, int]]:
-        """The file and the row of all that is there, by its name, where anything is still to be written."""
-        return {} if self.written else self.held.places
+    @cached_property
+    def stored(self) -> StoredRows:
+        """What is there, where anything is still to be written."""
+        return StoredRows() if self.written else self.held
 
     @cached_property
     def has(self) -> Callable[[str, int], bool]:
@@ -254,9 +266,9 @@ def assemble(outcome: Outcome) -> None:
 
     def features(row: Row) -> np.ndarray:
         name = plan.name(row.sha256, row.view)
-        if name not in stored:
+        if (found := stored.find(name)) is None:
             return journal.row(name)
-        store, place = stored[name]
+        store, place = found
         return store.raw_row(place)
 
     each = ((row, view) for row, count in zip(images, counts, strict=True) for view in range(1 + count))

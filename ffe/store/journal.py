@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
@@ -16,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ffe.base.atomic import atomic_write, sync, sync_folder
+from ffe.base.digest_index import DigestIndex, key_of
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import unopened
 from ffe.base.openvino_ir import IrModel, read_ir, write_ir
@@ -42,12 +44,11 @@ class Journal:
         self.seconds = 0.0  # that writing took so far, in the background
         self.reused_bytes = 0  # of the finished file that are on the disk already, once its draft was asked for
         self._spec = spec
-        self._names: list[str] = []  # of the rows of the draft, in order; empty for rows that are lost
-        self._crc32: list[int] = []
-        self._row_of: dict[str, int] = {}
-        self._phash: dict[str, int] = {}
+        self._written = DigestIndex()  # the rows of the draft, in order
+        self._crc32, self._phash = array("I"), array("Q")  # of these
+        self._unrecorded: list[str] = []  # names of the last of them
         self._pending: list[tuple[str, np.ndarray | None]] = []  # None: a row that is there already, once more
-        self._taken = set[str]()  # all names
+        self._unwritten: dict[str, int] = {}  # names that were taken in and are no rows of the draft yet, and their fingerprints
         self._rows = 0  # that were taken in, written or not
         self._passed = 0  # rows of the finished file that this run has come by
         self._recorded = 0
@@ -80,34 +81,32 @@ class Journal:
             self._take(record, sound)
         for path in (*self.folder.glob("*.tmp*"), *self.folder.glob("*.npy")):
             path.unlink()  # of a run that was killed, or of an earlier version: they only take space
-        while self._names and not self._names[-1]:
-            self._names.pop()  # new rows take the place of those that are lost
-            self._crc32.pop()
-        self._recorded = self._rows = len(self._names)
-        self._taken.update(self._row_of)
-        if not self._row_of:
+        self._written.keep_whole()  # new rows take the place of those that are lost
+        self._recorded = self._rows = self._written.rows
+        del self._crc32[self._rows :], self._phash[self._rows :]
+        if not self._written:
             draft.unlink(missing_ok=True)
 
     def _take(self, record: Record, sound: Sequence[bool]) -> None:
         """Take in those rows of a record that are sound."""
         self.layout = record.layout
-        last = record.first + len(sound)
-        self._names += [""] * (last - len(self._names))
-        self._crc32 += [0] * (last - len(self._crc32))
-        for row, name, checksum, whole in zip(range(record.first, last), record.names, record.crc32, sound, strict=True):
+        for column in (self._crc32, self._phash):
+            column.frombytes(bytes(max(0, record.first + len(sound) - len(column)) * column.itemsize))
+        for i, (name, whole) in enumerate(zip(record.names, sound, strict=True)):
             if whole:
-                self._names[row], self._crc32[row] = name, checksum
-                self._row_of.setdefault(name, row)
-        self._phash.update(zip(record.names, record.phash, strict=True))
+                row = record.first + i
+                self._crc32[row], self._phash[row] = record.crc32[i], record.phash[i]
+                self._written.put(row, key_of(name))
 
     def __contains__(self, sha256: str) -> bool:
-        return sha256 in self._row_of
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._row_of)
+        return sha256 in self._written
 
     def __len__(self) -> int:
-        return len(self._row_of)
+        return len(self._written)
+
+    def keys(self) -> np.ndarray:
+        """Return what stands for the names of all rows, see ``ffe.base.digest_index``: uint8 (N, 32)."""
+        return self._written.keys()
 
     def append(
         self,
@@ -123,12 +122,10 @@ class Journal:
         self.layout = layout
         for i, (name, row) in enumerate(zip(sha256, features, strict=True)):
             if row is not None:
-                self._taken.add(name)
+                self._unwritten[name] = self.phash(name) if phash is None else phash[i]
                 self._pending.append((name, np.ascontiguousarray(row, self._spec.dtype)))
                 self._rows += 1
-                if phash is not None:
-                    self._phash[name] = phash[i]
-            elif self._passed == self._rows and name in self._taken:  # a copy, where its row is the next one
+            elif self._passed == self._rows and (name in self._unwritten or name in self._written):  # a copy, and the next row
                 self._pending.append((name, None))
                 self._rows += 1
             self._passed += 1
@@ -139,14 +136,14 @@ class Journal:
     def flush(self) -> None:
         """Write all pending features, so that ``row`` finds them; a crash may still take what is not committed."""
         self._in_background(durable=False)
-        self._written()
+        self._wait()
 
     def commit(self) -> None:
         """Put all features on disk, for good; after an OSError it can be called again, and keeps what can be kept."""
         self._in_background(durable=True)
-        self._written()
+        self._wait()
 
-    def _written(self) -> None:
+    def _wait(self) -> None:
         """Wait for the writer thread; say once what went wrong in it."""
         if (writing := self._writing) is not None:
             try:
@@ -157,11 +154,11 @@ class Journal:
 
     def _in_background(self, *, durable: bool) -> None:
         """Hand the pending features to the writer thread; wait first if it is a part behind."""
-        self._written()
+        self._wait()
         pending, self._pending = self._pending, []
         if durable:
             self._committed_at = time.monotonic()
-        if pending or (durable and self._recorded < len(self._names)):
+        if pending or (durable and self._recorded < self._written.rows):
             self._writing = self._writer.submit(self._write, pending, durable)
 
     def _write(self, pending: list[tuple[str, np.ndarray | None]], durable: bool) -> None:
@@ -178,16 +175,16 @@ class Journal:
 
     def _write_rows(self, pending: list[tuple[str, np.ndarray | None]]) -> None:
         """Append rows to the draft; they count for this process only."""
-        draft, first = self._draft(), len(self._names)
+        draft, first = self._draft(), self._written.rows
         new = {name for name, row in pending if row is not None}
-        pending = [item for item in pending if item[0] in new or item[0] in self._row_of]  # no copies of rows that were lost
+        pending = [item for item in pending if item[0] in new or item[0] in self._written]  # no copies of rows that were lost
         names, checksums = [name for name, _ in pending], list[int]()
         place: dict[str, int] = {}
         try:
             draft.seek(self._offset(first))
             for i, (name, row) in enumerate(pending):
                 if row is None:
-                    row = self._stored(self._row_of[name]) if name in self._row_of else pending[place[name]][1]
+                    row = self.row(name) if name in self._written else pending[place[name]][1]
                 assert row is not None
                 place.setdefault(name, i)
                 checksums.append(crc32(row))
@@ -196,30 +193,32 @@ class Journal:
         except BaseException:
             self._truncate(first)  # on a full disk the records of the others need the space
             raise
-        self._names += names
-        self._crc32 += checksums
-        for name, i in place.items():
-            self._row_of.setdefault(name, first + i)
+        self._crc32.extend(checksums)
+        self._phash.extend(map(self.phash, names))
+        self._unrecorded += names
+        for name in names:
+            self._written.append(key_of(name))
+        for name in new:
+            self._unwritten.pop(name, None)
 
     def _write_record(self) -> None:
         """Sync the draft, then write a record of the rows that are new in it: now they count for every process."""
-        first, last = self._recorded, len(self._names)
+        first, last = self._recorded, self._written.rows
         if first == last or not (self.folder / DRAFT).exists():  # it has become the feature file
             return
         self._sync()
-        names = self._names[first:last]
         assert self.layout is not None
         content = {
             "spec": self._spec.to_json(),
             "grid": self.layout.to_json(),
             "first": first,
-            "names": names,
-            "phash": [self.phash(name) for name in names],
-            "crc32": self._crc32[first:last],
+            "names": self._unrecorded,
+            "phash": self._phash[first:last].tolist(),
+            "crc32": self._crc32[first:last].tolist(),
         }
         with atomic_write(self.folder / f"{self._records + 1:06d}.json") as temporary:
             temporary.write_text(json.dumps(content), "utf-8")
-        self._recorded, self._records = last, self._records + 1
+        self._recorded, self._records, self._unrecorded = last, self._records + 1, []
         if not self._lasting:
             sync_folder(self.folder.parent)  # the name of the folder itself
             self._lasting = True
@@ -230,8 +229,9 @@ class Journal:
             sync(self._draft().fileno())
         except BaseException:
             first = self._recorded
-            del self._names[first:], self._crc32[first:]
-            self._row_of = {name: row for name, row in self._row_of.items() if row < first}
+            self._written.keep(first)
+            self._unrecorded = []
+            del self._crc32[first:], self._phash[first:]
             self._truncate(first)
             raise
 
@@ -271,10 +271,8 @@ class Journal:
 
     def row(self, sha256: str) -> np.ndarray:
         """Return the written features (D,) of an image, as they are to be stored."""
-        return self._stored(self._row_of[sha256])
-
-    def _stored(self, row: int) -> np.ndarray:
-        """Read a row (D,) of the draft."""
+        if (row := self._written.row(sha256)) < 0:
+            raise KeyError(sha256)
         if self._reader is None:
             self._reader = (self.folder / DRAFT).open("rb", buffering=0)
         self._reader.seek(self._offset(row))
@@ -282,20 +280,25 @@ class Journal:
 
     def draft(self, sha256: Sequence[str]) -> Draft | None:
         """Return the draft, if its rows, all flushed, begin with those of these images, in their order; else None."""
-        if not sha256 or list(sha256) != self._names[: len(sha256)] or not _same_disk(self.folder, self.folder.parent):
+        if not 0 < len(sha256) <= self._written.rows or not self._written.begins_with(sha256):
+            return None
+        if not _same_disk(self.folder, self.folder.parent):
             return None
         self._close_file()
         self.reused_bytes = taken_disk(self.folder / DRAFT)
-        return Draft(self.folder / DRAFT, np.asarray(self._crc32[: len(sha256)], np.uint32))
+        return Draft(self.folder / DRAFT, np.array(self._crc32[: len(sha256)], np.uint32))
 
     def phash(self, sha256: str) -> int:
         """Return the perceptual hash of an image that was taken in; 0 = unknown."""
-        return self._phash.get(sha256, 0)
+        found = self._unwritten.get(sha256)
+        if found is None and (row := self._written.row(sha256)) >= 0:
+            found = self._phash[row]
+        return found or 0
 
     def discard(self) -> None:
         """Delete all rows; called once the finished file is in place."""
         self._close_file()
-        self._row_of.clear()
+        self._written = DigestIndex()
         delete_folder(self.folder)
         self._discarded = True
 

@@ -21,7 +21,7 @@ from ffe.extraction.runners import base
 from ffe.extraction.runners.local import LocalRunner
 from ffe.extraction.runners.ray import RayRunner, _why, places_on
 from ffe.extraction.runners.scheduler import Place, Schedule, Span, WorkerDiedError
-from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, WorkerFacts, versions
+from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, WorkerFacts, sorted_keys, versions
 from ffe.images.archive import GONE
 from ffe.store.reader import FeatureStore
 from ffe.testing import RunnerContract
@@ -204,8 +204,8 @@ class WorkersPool(FakePool):
         super().__init__(self.compute, **options)
         self.workers: dict[Place, ChunkWorker] = {}
 
-    def prepare(self, setup: Any, known: Sequence[str], files: Any) -> None:
-        self.setup, self.known, self.files = self.setup or setup, np.sort(np.array(known, "S")), files
+    def prepare(self, setup: Any, known: np.ndarray, files: Any) -> None:
+        self.setup, self.known, self.files = self.setup or setup, sorted_keys(known), files
 
     def start(self, place: Place) -> int:
         self.workers[place] = ChunkWorker(self.setup)

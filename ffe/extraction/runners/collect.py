@@ -31,8 +31,8 @@ def collect(
     started, waited_for_disk = time.monotonic(), 0.0
 
     def phash(sha256: str) -> int:
-        store, row = stored.get(sha256, (None, 0))
-        return journal.phash(sha256) if store is None else int(store.phash[row])
+        found = stored.find(sha256)
+        return journal.phash(sha256) if found is None else int(found[0].phash[found[1]])
 
     @contextlib.contextmanager
     def writing() -> Iterator[None]:

@@ -31,7 +31,7 @@ from ffe.extraction.feature_file import Plan
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.request import Job
 from ffe.extraction.runners.scheduler import Place, Pool, Schedule, Span, Ticket, WorkerDiedError
-from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, Setup, WorkerFacts, versions
+from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, Setup, WorkerFacts, sorted_keys, versions
 from ffe.extraction.stage_times import Stages
 from ffe.extraction.views import count_of
 from ffe.images.archive import GONE, Member
@@ -128,11 +128,11 @@ class RayPool(Pool):
                 f"there as here, or {start}."
             ) from error
 
-    def prepare(self, setup: Setup, known: Sequence[str], files: Callable[[Span], tuple[list[Any], list[int]]]) -> None:
-        """Take what the next images need: the setup once, names of known features, and what gives files and counts of views."""
+    def prepare(self, setup: Setup, known: np.ndarray, files: Callable[[Span], tuple[list[Any], list[int]]]) -> None:
+        """Take what the next images need: the setup once, keys of known features, and what gives files and counts of views."""
         if self.setup is None:
             self.setup, self._setup = setup, self._ray.put(setup)
-        self._known, self._files = self._ray.put(np.sort(np.array(known, "S"))), files
+        self._known, self._files = self._ray.put(sorted_keys(known)), files
 
     def places(self) -> Sequence[Place]:
         """Return where processes are wanted, as the cluster is now."""
@@ -273,13 +273,12 @@ class RayRunner:
             opened(self.engine.layout)
             self._opened = None
         setup = self._pool.setup or self._setup(plan)
-        known = {*plan.stored, *plan.journal}
 
         def files(span: Span) -> tuple[list[Any], list[int]]:
             records = [job.records[i] for i in read[span.first : span.first + span.count]]
             return [_absolute(record.file) for record in records], [count_of(record, job.views) for record in records]
 
-        self._pool.prepare(setup, list(known), files)
+        self._pool.prepare(setup, np.concatenate([plan.stored.keys(), plan.journal.keys()]), files)
         taken: set[tuple[str, int]] = set()
         for span, place, outcome in self._schedule.run(len(read)):
             if isinstance(outcome, str):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ffe.backbones.weights import Weights
+from ffe.base.digest_index import KEY_BYTES, key_of
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import library_version, processor_kind
 from ffe.engines.base import Engine, EngineFacts
@@ -68,6 +69,11 @@ class ChunkDone:
     messages: list[tuple[int, str]]  # (level, text) of what was logged since the last chunk
 
 
+def sorted_keys(keys: np.ndarray) -> np.ndarray:
+    """Return the keys of names, uint8 (n, 32), as texts of bytes that can be looked up: dtype S (n,), sorted."""
+    return np.sort(np.ascontiguousarray(keys).view(f"S{KEY_BYTES}").reshape(-1))
+
+
 def versions() -> dict[str, str]:
     """Return what must be the same everywhere for features to be the same: versions by name."""
     found = {name: library_version(name) or "none" for name in _LIBRARIES}
@@ -104,13 +110,13 @@ class ChunkWorker:
     def run(self, files: Sequence[ImageFile], counts: Sequence[int], known: np.ndarray) -> ChunkDone:
         """Compute the features of files, and of so many views of each; equal files once.
 
-        Of ``known`` contents there are features already: names (``names_of``), sorted, dtype S (n,).
+        Of ``known`` contents there are features already: keys of their names, ``sorted_keys``.
         """
 
         def is_known(sha256: str, view: int) -> bool:
-            name = self._name(sha256, view).encode()
-            place = int(np.searchsorted(known, name)) if len(known) else 0
-            return place < len(known) and bool(known[place] == name)
+            key = np.frombuffer(key_of(self._name(sha256, view)), known.dtype)
+            place = int(np.searchsorted(known, key)[0])
+            return place < len(known) and bool(known[place] == key[0])
 
         with self._open(files, counts, is_known) as images, self._turn:
             engine, before, others = self._engine, self._engine.seconds, self._others()
