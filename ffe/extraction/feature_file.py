@@ -17,6 +17,7 @@ from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
 from ffe.base.text import REPLACE, counted, none_could
+from ffe.base.urls import is_url
 from ffe.dataset.class_checks import check_readable
 from ffe.dataset.held_images import held_images
 from ffe.errors import SourceError, StaleStoreError, StoreError
@@ -229,7 +230,8 @@ def check_outcomes(job: Job, outcomes: Sequence[Outcome]) -> Changes:
     empty = [outcome for outcome in outcomes if not outcome.images or outcome.plan.layout is None]
     if empty:
         first, count, shard = empty[0].unread[0], len(empty[0].unread), empty[0].plan.job.shard
-        cannot = f"be read (the first, '{job.found.root / first.path}': {first.message})"
+        place = first.path if is_url(first.path) else job.found.root / first.path
+        cannot = f"be read (the first, '{place}': {first.message})"
         if shard and (job.shard or len(empty) < len(outcomes)):
             advice = "ask for fewer shards (--shards), in another output"
             raise SourceError(f"No image of shard {shard} of {len(job.files)} can {cannot}; {advice}.")

@@ -224,7 +224,8 @@ def tried(act: Callable[[], _T]) -> _T:
             if what is None and left:
                 time.sleep(FIRST_PAUSE * 2 ** (TRIES - 1 - left) * random.uniform(0.5, 1))
                 continue
-            raise what or Unreachable(f"it did not come in {TRIES} tries ({one_line(error)})", network=True) from error
+            why = next(filter(_of_network, _chain(error)), error)  # a library may say of it that there is no such file
+            raise what or Unreachable(f"it did not come in {TRIES} tries ({one_line(why)})", network=True) from error
     raise AssertionError
 
 
@@ -234,7 +235,7 @@ def _outcome(error: BaseException) -> DecodeError | None:
     if any(name in type(one).__name__ for one in chain for name in _NO_CREDENTIALS):
         return Unreachable(f"no credentials were found for it ({one_line(error)})", network=False)
     status = next((code for one in chain if (code := _status(one))), None)
-    network = any(type(one).__module__.partition(".")[0] in _NETWORK for one in chain)
+    network = any(map(_of_network, chain))
     if status in _GONE or (status is None and isinstance(error, FileNotFoundError) and not network):
         return DecodeError("missing", "no such file")
     if status in _RIGHTS or (status is None and isinstance(error, PermissionError)):
@@ -248,6 +249,10 @@ def _outcome(error: BaseException) -> DecodeError | None:
     if status is None and (network or isinstance(error, (OSError, TimeoutError, EOFError))):
         return None
     return DecodeError("unreadable", one_line(error))
+
+
+def _of_network(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in _NETWORK
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -175,6 +175,9 @@ def test_folder_with_no_picture_at_all(tmp_path: Path, output: Path) -> None:
     )
     with pytest.raises(SourceError, match=sentence):
         run(tmp_path / "bad", output)
+    (tmp_path / "urls.csv").write_text("path,label\nmemory://gone/a.png,cat\nmemory://gone/b.png,dog\n")
+    with pytest.raises(SourceError, match=r"None of the 2 files could be read \(the first, 'memory://gone/[ab]\.png': no such"):
+        run(tmp_path / "urls.csv", output)
     assert list(output.parent.iterdir()) == []
 
 

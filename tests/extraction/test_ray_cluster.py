@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,6 +37,30 @@ def test_an_address_where_no_cluster_is(pictures: Path, tmp_path: Path) -> None:
     assert str(error.value) == (
         "No Ray cluster answers at '127.0.0.1:9' (Connection refused); check the address, start one with 'ray start --head', "
         "or leave --address out for one of this machine alone."
+    )
+
+
+def test_what_is_no_address_of_a_cluster(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as error:
+        extract(pictures, tmp_path / "f.h5", backbone="fake", runner="ray", address="headnode")
+    assert str(error.value) == "'headnode' is no address of a cluster; give auto, HOST:6379 or ray://HOST:10001."
+
+
+def test_a_cluster_that_asks_for_a_token(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray gives it to no address by itself; its own error does not name what the one below says."""
+    import ray
+
+    def refused(**_: object) -> None:
+        raise ConnectionError("Failed to connect") from RuntimeError("RPC error: Unauthenticated: InvalidAuthToken")
+
+    monkeypatch.setattr(ray, "init", refused)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(EngineError) as error:
+            extract(pictures, tmp_path / "f.h5", backbone="fake", runner="ray", address=address)
+    assert str(error.value) == (
+        f"The Ray cluster at '{address}' asks for a token; set RAY_AUTH_MODE=token, and have the token that its own machine "
+        "keeps in ~/.ray/auth_token here, too."
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffe._version import __version__
 from ffe.base.feature_layout import FeatureLayout
 from ffe.engines.base import EngineFacts
 from ffe.errors import EngineError, SourceError, SpecError
@@ -349,6 +350,7 @@ def runner_of(tmp_path: Path, source: Path) -> RayRunner:
 
 
 def test_a_machine_with_other_versions(tmp_path: Path, source: Path) -> None:
+    assert versions()["ffe"].startswith(f"{__version__}, Pillow ")
     other = {**versions(), "openvino": "2020.1"}
     with pytest.raises(EngineError) as error:
         runner_of(tmp_path, source)._ready(PLACES[0], replace(FACTS, versions=other))
@@ -406,6 +408,16 @@ def test_machines_of_one_name_are_told_apart() -> None:
         ("Worker exits unexpectedly. Worker exits with unexpected system error.", "it was killed or crashed"),
         ("The actor died because its node has died.", "its machine is gone"),
         ("killed due to the node running low on memory (OOM)", "its machine ran out of memory"),
+        (
+            "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker "
+            "unexpectedly exits with a connection error code 2. End of file. There are some potential root causes. (1) The "
+            "process is killed by SIGKILL by OOM killer due to high memory usage.",
+            "it was killed or crashed",
+        ),
+        (
+            "The actor died.\n\tclass_name: A\nThe actor is dead because all references were\nremoved. More.",
+            "all references were removed",
+        ),
         ("else", "ValueError: else"),
     ],
 )

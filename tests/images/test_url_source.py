@@ -169,6 +169,13 @@ def test_tenths_of_errors_lose_nothing(bucket: Bucket, tmp_path: Path) -> None:
     assert sum(bucket.asked.values()) > len(bucket.asked)
 
 
+def hidden_failure() -> FileNotFoundError:
+    """Return what fsspec says of a web server that cannot be reached."""
+    error = FileNotFoundError("https://host/1.jpg")
+    error.__cause__ = type("ClientError", (OSError,), {"__module__": "aiohttp.client"})("Cannot connect to host")
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "tries", "reason", "text"),
     [
@@ -188,6 +195,7 @@ def test_tenths_of_errors_lose_nothing(bucket: Bucket, tmp_path: Path) -> None:
             "it did not come in 7 tries (AnswerError: [Errno 5] status 503 of https://host/1.jpg)",
         ),
         (TimeoutError("slow"), object_store.TRIES, "unreadable", "it did not come in 7 tries (TimeoutError: slow)"),
+        (hidden_failure(), object_store.TRIES, "unreadable", "it did not come in 7 tries (ClientError: Cannot connect to host)"),
         (KeyError("odd"), 1, "unreadable", "KeyError: 'odd'"),
     ],
 )

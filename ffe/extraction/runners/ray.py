@@ -111,9 +111,11 @@ class RayPool(Pool):
         start = "start one with 'ray start --head', or leave --address out for one of this machine alone"
         if address not in {"auto", "local"}:
             host, _, port = address.removeprefix("ray://").rpartition(":")
+            if not host or not port.isdecimal():
+                raise EngineError(f"'{address}' is no address of a cluster; give auto, HOST:6379 or ray://HOST:10001.")
             try:
                 socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-            except (OSError, ValueError) as error:
+            except (OSError, OverflowError) as error:
                 why = getattr(error, "strerror", None) or error
                 raise EngineError(f"No Ray cluster answers at '{address}' ({why}); check the address, {start}.") from error
         options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
@@ -123,6 +125,11 @@ class RayPool(Pool):
             self._ray.shutdown()
             if address == "auto" and isinstance(error, ConnectionError):
                 raise EngineError(f"No Ray cluster runs on this machine; {start}.") from error
+            if any(sign in f"{error} {error.__cause__}" for sign in ("Unauthenticated", "AuthToken", "AuthenticationError")):
+                raise EngineError(
+                    f"The Ray cluster at '{address}' asks for a token; set RAY_AUTH_MODE=token, and have the token that its own "
+                    "machine keeps in ~/.ray/auth_token here, too."
+                ) from error
             raise EngineError(
                 f"The Ray cluster at '{address}' cannot be used ({one_line(error)}); the same Python and the same Ray must run "
                 f"there as here, or {start}."
@@ -218,18 +225,19 @@ def _absolute(file: ImageFile) -> ImageFile:
 
 def _why(error: Exception) -> str:
     """Return what Ray says of a death, in a few words."""
-    text = str(error)
+    text = " ".join(str(error).split())
     for sign, why in (
-        ("OOM", "its machine ran out of memory"),
+        ("connection error code", "it was killed or crashed"),  # Ray then lists what may be the cause, memory among it
+        ("unexpected system error", "it was killed or crashed"),
+        ("low on memory", "its machine ran out of memory"),
         ("out of memory", "its machine ran out of memory"),
         ("node has died", "its machine is gone"),
         ("node it was on", "its machine is gone"),
-        ("unexpected system error", "it was killed or crashed"),
-        ("connection error code", "it was killed or crashed"),
     ):
-        if sign.lower() in text.lower():
+        if sign in text.lower():
             return why
-    return one_line(error)
+    _, found, why = text.partition("The actor is dead because ")
+    return why.partition(". ")[0].rstrip(".")[:200] if found else one_line(error)
 
 
 class RayRunner:

@@ -77,7 +77,7 @@ def sorted_keys(keys: np.ndarray) -> np.ndarray:
 def versions() -> dict[str, str]:
     """Return what must be the same everywhere for features to be the same: versions by name."""
     found = {name: library_version(name) or "none" for name in _LIBRARIES}
-    return {"Python": platform.python_version(), "ffe": JUDGED_BY, **found}
+    return {"Python": platform.python_version(), "ffe": JUDGED_BY.removeprefix("ffe "), **found}
 
 
 class ChunkWorker:
