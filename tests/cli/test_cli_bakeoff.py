@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 
 from ffe.cli import cli
 
+pytestmark = pytest.mark.usefixtures("quick_searches")
+
 TWO = ("--backbones", "fake,mobilenet_0.25", "--weights", "random", "--trials", 1)
 
 

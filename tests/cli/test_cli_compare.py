@@ -17,7 +17,7 @@ from ffe.comparing.roads import ROADS
 from ffe.tuning.search import SearchProgress
 from ffe.tuning.trial import Trial
 
-pytestmark = pytest.mark.usefixtures("quick_measures")
+pytestmark = pytest.mark.usefixtures("quick_measures", "quick_searches")
 
 FAKE = ("--backbone", "fake", "--trials", 1, "--epochs", 1, "--views", 1)
 
