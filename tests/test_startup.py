@@ -14,7 +14,7 @@ import pytest
 from ffe.commands.tune import train
 from ffe.extraction.run import extract
 
-NEVER = {"tensorflow", "keras", "keras_tuner", "tensorboard", "nncf", "jax", "torch", "rich", "joblib"}
+NEVER = {"tensorflow", "keras", "keras_tuner", "tensorboard", "nncf", "jax", "torch", "rich", "joblib", "jinja2"}
 NOT_TO_PREDICT = NEVER | {"sklearn", "scipy", "h5py"}
 
 

@@ -35,7 +35,6 @@ from ffe.heads.base import Head
 from ffe.heads.ensemble import EnsembleHead
 from ffe.heads.search_space import complete
 from ffe.heads.transform import PARTS, poolings_searched
-from ffe.report.tune_page import write_report
 from ffe.specs import HeadSpec, SearchSpec
 from ffe.splits.holdout import TEST, TESTED, TRAIN, VALID
 from ffe.tuning.cost import Cost, estimate
@@ -339,6 +338,8 @@ def _run(options: TuneOptions) -> TuneResult:
         if made.output is not None:
             _write(options, rows, len(problem.parts), made, found)
         if options.report is not None:
+            from ffe.report.tune_page import write_report  # it loads jinja2
+
             shown = rows.anonymous() if options.anonymous else rows
             written = (Path(options.report), result, shown, problem, spec, probabilities)
             write_report(*written, searched=options.searched, grown=not options.clock.is_over)

@@ -26,7 +26,7 @@ from ffe.evaluation.scores import evaluate_probabilities
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 
-pytestmark = pytest.mark.usefixtures("quick_measures")
+pytestmark = pytest.mark.usefixtures("quick_measures", "quick_searches")
 
 BACKBONE, SIZE = "mobilenet_0.25", 32
 SMALL: dict[str, Any] = {"backbone": BACKBONE, "size": SIZE, "weights": "random", "trials": 1, "epochs": 1, "views": 1}

@@ -53,7 +53,7 @@ RUNS = (
     "finetune p --from scratch.ffe -o finetuned.ffe --unfreeze 2 --epochs 1",
     "info finetuned.ffe",
     f"compare p -o compared --roads scratch,scratch-plain {_FAKE} --epochs 1",
-    "bakeoff p -o baked --backbones fake,mobilenet_0.25 --weights random --trials 1",
+    "bakeoff p -o baked --backbones fake,efficientnetlite0 --trials 1",
     "forget p/cat/cat_001.png packed.h5",
     "label p/cat/cat_000.png --top 2",
     "backbones",
