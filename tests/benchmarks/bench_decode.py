@@ -1,0 +1,60 @@
+"""Where the processor's time for a photo goes before the backbone: decoding, and what comes with it.
+
+    FFE_TEST_DATA=../shared python -m pytest -m benchmark tests/benchmarks/bench_decode.py -s
+
+Of each photo and stage the least processor time of several rounds over all photos counts, in one thread, so that other
+programs disturb little; the figures are means over the photos.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffe.base.digests import bytes_digest
+from ffe.images.decode import decode, decode_with_hash, read_image
+from ffe.images.phash import perceptual_hash
+from ffe.specs import PreprocessSpec
+
+PHOTOS, ROUNDS, BATCH = 64, 9, 8
+STAGES = ("read", "sha256", "decode", "perceptual hash", "copy")
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("size", [224, 150])
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("name", ["dogs_vs_cats", "faces", "flowers"])
+def test_what_comes_with_decoding(shared: Path, name: str, mode: str, size: int) -> None:
+    """Digest, perceptual hash and copy into the batch together, beside decoding and resizing."""
+    files = sorted((shared / "images" / name).rglob("*.jpg"))
+    files = files[:: len(files) // PHOTOS][:PHOTOS]
+    way = PreprocessSpec((size, size), "tf", decode=mode)  # type: ignore[arg-type]
+    least = np.full((len(STAGES), len(files)), np.inf)
+
+    def timed(stage: int, number: int, work: Callable[..., Any], *arguments: Any) -> Any:
+        started = time.thread_time()
+        answer = work(*arguments)
+        least[stage, number] = min(least[stage, number], time.thread_time() - started)
+        return answer
+
+    for _ in range(ROUNDS):
+        batch: list[np.ndarray] = []
+        for number, file in enumerate(files):
+            data = timed(0, number, read_image, file)
+            timed(1, number, bytes_digest, data)
+            pixels = timed(2, number, decode, data, way)
+            phash = timed(3, number, perceptual_hash, pixels)
+            batch = [*batch, pixels][-BATCH:]
+            timed(4, number, np.stack, batch) if len(batch) == BATCH else None
+            assert phash == decode_with_hash(data, way)[1]
+    micro = 1e6 * least[:, BATCH - 1 :].mean(axis=1)
+    micro[-1] /= BATCH
+    share = micro[[1, 3, 4]].sum() / micro[2]
+    stages = ", ".join(f"{stage} {value:.0f}" for stage, value in zip(STAGES, micro, strict=True))
+    print(f"\n{name} at {size}, {mode}: {stages} µs; digest, hash and copy are {share:.1%} of decoding")
+    assert share < 1
