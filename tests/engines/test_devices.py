@@ -11,7 +11,8 @@ import pytest
 from ffe.engines.devices import keras_gpus
 
 
-@pytest.mark.parametrize("backend", ["torch", "openvino"])
+# on PyTorch, .ci/without_tensorflow does the whole job each time
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.slow), "openvino"])
 def test_keras_on_another_backend_is_asked_for_no_list(backend: str) -> None:
     """Keras has none there, and its engine works all the same."""
     pytest.importorskip(backend, reason=f"{backend} is not installed")
