@@ -44,7 +44,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("quick_measures")
+@pytest.mark.usefixtures("quick_measures", "quick_searches")
 def test_every_command_runs_and_prints_what_is_shown_and_so_does_python(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos)
     monkeypatch.setenv("FFE_WEIGHTS_DIR", str(photos / "weights"))
