@@ -21,7 +21,7 @@ def key_of(name: str) -> bytes:
             return binascii.unhexlify(name)
         except ValueError:
             pass
-    return hashlib.sha256(name.encode()).digest()
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
 
 
 class DigestIndex:

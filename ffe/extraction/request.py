@@ -30,7 +30,7 @@ from ffe.extraction.runners.runner_names import RunnerName, check_runner
 from ffe.extraction.shards import choose_shards, parse_shards, shard_of
 from ffe.extraction.views import check_trains, requested_views
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.images.sources import ImageRecord, Scan, scan
+from ffe.images.sources import Records, Scan, scan
 from ffe.specs import (
     AugmentSpec,
     Channels,
@@ -47,7 +47,7 @@ from ffe.specs import (
 from ffe.store.compression import filter_options
 from ffe.store.journal_records import check_same_spec, has_rows, journal_model, read_records
 from ffe.store.reader import FeatureStore
-from ffe.store.writer import in_row_order
+from ffe.store.writer import row_key
 
 log = logging.getLogger("ffe")
 
@@ -127,7 +127,7 @@ class Job:
 
     options: ExtractOptions  # as they were given
     found: Scan  # the source
-    records: tuple[ImageRecord, ...]  # its images, in the order of the rows
+    records: Records  # its images, in the order of the rows
     spec: ExtractSpec  # what the features will be made by; of int8, without the model
     weights: Weights  # where the backbone's weights are
     views: ViewsSpec | None = None  # that each image that trains gets, or None
@@ -218,7 +218,7 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
         log.info("%d %s learnt from %s (%s)", len(empty), have, "it" if len(empty) == 1 else "them", few(quoted(empty)))
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
-    job = Job(options, found, tuple(in_row_order(found.records)), spec, weights, views, files)
+    job = Job(options, found, found.records.sorted(row_key), spec, weights, views, files)
     return job.of_shard(only) if only and count > 1 else job
 
 

@@ -9,12 +9,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ffe.base.digest_index import DigestIndex, key_of
 from ffe.base.file_access import unopened
 from ffe.base.text import composed, counted, few
+from ffe.base.texts import Texts
 from ffe.base.urls import Place, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
 from ffe.images.file_names import on_disk
-from ffe.images.records import SPLIT_NAMES, Finding, LabelledPath
+from ffe.images.records import SPLIT_NAMES, Finding, LabelledPath, LabelledPaths
 from ffe.images.url_source import read_text_at
 from ffe.redaction import redacted
 
@@ -38,20 +40,20 @@ def encoding_of(head: bytes) -> str | None:
     return next((name for mark, name in _MARKS if head.startswith(mark)), None)
 
 
-def read_list(path: Place, url: str = "") -> tuple[list[LabelledPath], list[Finding]]:
+def read_list(path: Place, url: str = "") -> tuple[LabelledPaths, list[Finding]]:
     """Return the images of a CSV in its order, spelt as the disk spells them, and what is wrong with other lines.
 
     It is UTF-8, or UTF-16 with its mark. Of an image that is named twice, the first line counts. Its paths may be URLs; those
     of a list that lies at a ``url`` itself are below its folder.
     """
-    lines = list(io.StringIO(_text(path, _bytes(path) if isinstance(path, Path) else read_text_at(url, _MOST_BYTES)), newline=""))
+    lines = _lines(path, _bytes(path) if isinstance(path, Path) else read_text_at(url, _MOST_BYTES))
     first, delimiter, header = _header(path, lines)
     reader = _Reader(path, header, delimiter, url)
     reader.read(lines, first)
     return reader.images, reader.findings()
 
 
-def read_rows(path: Path, rows: Iterator[list[str]]) -> tuple[list[LabelledPath], list[Finding]]:
+def read_rows(path: Path, rows: Iterator[list[str]]) -> tuple[LabelledPaths, list[Finding]]:
     """Return the images of a table whose first row names its columns, as ``read_list`` does; its first image has the number 1."""
     reader = _Reader(path, next(rows), ",", "")
     for number, row in enumerate(rows, 1):
@@ -68,6 +70,13 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise SourceError(unopened(path, error)) from error
+
+
+def _lines(path: Place, data: bytes) -> Texts:
+    try:
+        return Texts(io.TextIOWrapper(io.BytesIO(data), encoding_of(data) or "utf-8", newline=""))
+    except UnicodeDecodeError:
+        return Texts(_text(path, data))  # which says where
 
 
 def _text(path: Place, data: bytes) -> str:
@@ -116,12 +125,12 @@ class _Reader:
     """Goes through the lines of a list, and past those that do not fit."""
 
     def __init__(self, path: Place, header: list[str], delimiter: str, url: str) -> None:
-        self.images: list[LabelledPath] = []
+        self.images = LabelledPaths()
         self._path = path
         self._folder = path.parent if isinstance(path, Path) else url_parent(url)
         self._header = header
         self._delimiter = delimiter
-        self._of: dict[str, LabelledPath] = {}  # place of a file -> the image that named it first
+        self._places = DigestIndex()  # where the images lie
         self._found: dict[str, tuple[str, list[int]]] = {}  # by kind: what is wrong with the first line, and the lines
 
     def findings(self) -> list[Finding]:
@@ -206,10 +215,13 @@ class _Reader:
 
     def _add(self, image: LabelledPath) -> None:
         name, label = image.path, image.label
-        before = self._of.setdefault(redacted(image.url) or os.path.abspath(os.path.join(self._folder, name)), image)
-        if before is image:
+        place = redacted(image.url) or os.path.abspath(os.path.join(self._folder, name))
+        if (first := self._places.row(place)) < 0:
+            self._places.append(key_of(place))
             self.images.append(image)
-        elif label and before.label and label != before.label:
+            return
+        before = self.images[first]
+        if label and before.label and label != before.label:
             labels = f"gives '{name}' the label '{label}', and line {before.line:,} the label '{before.label}'"
             self._note("labels", image.line, f"{labels}; keep the right one.")
         else:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import cast, overload
+
+import numpy as np
 
 from ffe.base.text import composed, few, is_are, near_file, quoted
 from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
@@ -35,7 +38,7 @@ from ffe.images.folder_layout import Kind, has_image_suffix, layout_of
 from ffe.images.folder_walk import FolderWalk
 from ffe.images.image_handle import ImageFile
 from ffe.images.parquet_archive import listed_rows
-from ffe.images.records import LEVELS, Finding, LabelledPath, Split
+from ffe.images.records import LEVELS, Finding, LabelledPath, LabelledPaths, Split
 from ffe.images.url_source import UrlWalk, object_at, objects_at, url_suffix
 from ffe.redaction import redacted
 
@@ -61,6 +64,58 @@ class ImageRecord:
     line: int = 0  # of the CSV that names it, from 1; 0 = none does
 
 
+class Records(Sequence[ImageRecord]):
+    """The images of a source, in columns; a record is made each time that it is asked for.
+
+    ``labels`` are those of the classes that ``images`` name, ``order`` says which image comes where, uint32 (N,), and ``file_of``
+    where the file of a path lies; ``files`` are those of images that are no files of their own, in the order of ``images``.
+    """
+
+    def __init__(
+        self, images: LabelledPaths, labels: Mapping[str, int], order: np.ndarray, file_of: _FileOf, files: Sequence[ImageFile]
+    ) -> None:
+        self._images, self._order, self._file_of, self._files = images, order, file_of, files
+        self._label_of = np.array([labels[name] for name in images.labels.values], np.int32)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> ImageRecord | Records:
+        if isinstance(index, slice):
+            return self._ordered(self._order[index])
+        at, images = int(self._order[index]), self._images
+        file = self._files[at] if self._files else self._file_of(images.paths[at])
+        label = int(self._label_of[images.labels.codes[at]])
+        return ImageRecord(images.paths[at], file, label, images.splits[at], images.groups[at], images.lines[at])
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return (self[i] for i in range(len(self)))
+
+    def _ordered(self, order: np.ndarray) -> Records:
+        found = copy.copy(self)
+        found._order = order
+        return found
+
+    @property
+    def paths(self) -> Iterator[str]:
+        """The paths of the images, without all else."""
+        return (self._images.paths[i] for i in self._order)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Their labels, int32 (N,)."""
+        return self._label_of[np.asarray(self._images.labels.codes, np.int32)[self._order]]
+
+    def sorted(self, key: Callable[[str], str]) -> Records:
+        """Return the images in the order of what 64 digits a function gives for their paths."""
+        keys = np.fromiter(map(bytes.fromhex, map(key, self.paths)), "S32", len(self))
+        return self._ordered(self._order[keys.argsort(kind="stable")])
+
+
 @dataclass(frozen=True)
 class Scan:
     """What a source holds."""
@@ -68,7 +123,7 @@ class Scan:
     root: Place  # the folder that the records' paths are relative to
     kind: Kind  # how the source was understood
     class_names: tuple[str, ...]  # sorted names, in the form NFC; a label is an index into them
-    records: tuple[ImageRecord, ...]  # sorted by path
+    records: Records  # sorted by path
     # (path, reason) of files that are no records: special files, names that are no text, files outside the class folders, class
     # folders without files
     left_out: tuple[tuple[str, str], ...] = ()
@@ -128,14 +183,14 @@ def _at_url(url: str) -> Scan:
     walk = UrlWalk(url)
     if (found := shards_of(url, walk.files)) is not None:
         return _scan_archives(url, found, walk.root, walk.left_out)
-    return _make_scan(walk.root, *_understood(walk.root, walk), walk.objects.__getitem__)
+    return _make_scan(walk.root, *_understood(walk.root, walk), files=walk.objects)
 
 
 def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding]) -> Scan:
     remote = [line for line in lines if line.url]
     asked = objects_at([line.url for line in remote]) if remote else []
     objects = {line.path: image for line, image in zip(remote, asked, strict=True)}
-    return _make_scan(root, "csv", lines, [], findings, lambda path: objects.get(path) or image_at(root, path))
+    return _make_scan(root, "csv", lines, [], findings, lambda path: image_at(root, path), objects)
 
 
 def _scan_local(root: Path, walk: FolderWalk) -> Scan:
@@ -157,7 +212,7 @@ def _scan_archives(
         _, inside, more, found = _understood(Path(place) if isinstance(root, Path) else UrlPath(place), held)
         entries, findings, left_out = list(entries_of(held, inside)), [*findings, *found], [*left_out, *more]
     folder = root if isinstance(root, Path) else UrlPath(redacted(root.rstrip("/")))
-    return _make_scan(folder, kind, entries, left_out, findings, held.handles.__getitem__)
+    return _make_scan(folder, kind, entries, left_out, findings, files=held.handles)
 
 
 def _checked(found: Scan, path: str | os.PathLike[str]) -> Scan:
@@ -259,16 +314,19 @@ def _make_scan(
     entries: Sequence[LabelledPath],
     left_out: Iterable[tuple[str, str]],
     findings: Sequence[Finding],
-    file_of: _FileOf,
+    file_of: _FileOf = Path,
+    files: Mapping[str, ImageFile] | None = None,
 ) -> Scan:
-    """Sort images and the names of their classes, and look at these names; ``file_of`` a path tells where it lies."""
-    spelt = sorted({entry.label for entry in entries if entry.label})
+    """Sort images and the names of their classes, and look at these names.
+
+    ``files`` are known already, by path; ``file_of`` tells where another lies.
+    """
+    images = entries if isinstance(entries, LabelledPaths) else LabelledPaths(entries)
+    spelt = sorted({*images.labels.values} - {""})
     class_names = tuple(sorted({composed(name) for name in spelt}))
     index = {"": UNLABELLED} | {name: class_names.index(composed(name)) for name in spelt}
-    records = tuple(
-        ImageRecord(entry.path, file_of(entry.path), index[entry.label], entry.split, entry.group, entry.line)
-        for entry in sorted(entries, key=lambda entry: entry.path)
-    )
+    held = [files.get(path) or file_of(path) for path in images.paths] if files else ()
+    records = Records(images, index, images.paths.order(), file_of, held)
     findings = sorted((*findings, *_findings_of_names(spelt, class_names)), key=lambda finding: LEVELS.index(finding.level))
     out = sorted((printable(path), why) for path, why in left_out)
     return Scan(root, kind, class_names, records, tuple(out), tuple(findings))

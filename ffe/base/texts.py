@@ -1,0 +1,73 @@
+"""Many texts in one piece of memory: a list of them takes sixty bytes more for each."""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+
+_T = TypeVar("_T", bound=Hashable)
+
+
+class Texts(Sequence[str]):
+    """Texts that others can be put behind; one is made again each time that it is asked for."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._bytes, self._ends = bytearray(), array("Q", (0,))
+        for text in texts:
+            self.append(text)
+
+    def append(self, text: str) -> None:
+        """Put a text behind the others."""
+        self._bytes += text.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._bytes))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        return self._bytes[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogatepass")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+    def order(self) -> np.ndarray:
+        """Return the positions of the texts in the order of their code points, uint32 (N,)."""
+        widest = max((end - start for start, end in itertools.pairwise(self._ends)), default=1)
+        coded = (bytes(self._bytes[start:end]) for start, end in itertools.pairwise(self._ends))
+        return np.fromiter(coded, f"S{max(1, widest)}", len(self)).argsort(kind="stable").astype(np.uint32)
+
+
+class Repeated(Sequence[_T], Generic[_T]):
+    """Values of which there are few different ones, each kept once."""
+
+    def __init__(self) -> None:
+        self.codes = array("i")  # of each value, an index into ``values``
+        self.values: list[_T] = []
+        self._code: dict[_T, int] = {}
+
+    def append(self, value: _T) -> None:
+        """Put a value behind the others."""
+        code = self._code.setdefault(value, len(self.values))
+        if code == len(self.values):
+            self.values.append(value)
+        self.codes.append(code)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the value at a position."""
+        return self.values[self.codes[index]]

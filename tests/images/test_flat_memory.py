@@ -1,0 +1,30 @@
+"""What the driver of a run holds for each image does not grow: some bytes in columns, no object of its own."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from ffe.images.sources import list_images
+
+FEW, MANY = 2_000, 12_000
+
+
+def held(path: Path, count: int) -> tuple[int, int]:
+    """Return the bytes that listing so many made-up images holds, and held at the most."""
+    path.write_text("path,label\n" + "".join(f"photos/image_{i:09d}.jpg,class_{i % 100:03d}\n" for i in range(count)))
+    tracemalloc.start()
+    found = list_images(path)
+    now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found.records) == count
+    return now, peak
+
+
+def test_a_listed_image_takes_a_hundred_bytes(tmp_path: Path) -> None:
+    few, many = held(tmp_path / "few.csv", FEW), held(tmp_path / "many.csv", MANY)
+    now, peak = ((more - less) / (MANY - FEW) for more, less in zip(many, few, strict=True))
+    assert now < 100
+    assert peak < 300
