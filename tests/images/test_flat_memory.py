@@ -5,8 +5,6 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
-import pytest
-
 from ffe.images.sources import list_images
 
 FEW, MANY = 2_000, 12_000
