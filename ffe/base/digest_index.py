@@ -6,8 +6,10 @@ import binascii
 import hashlib
 from array import array
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # it is imported where it is needed: listing is part of the start of every command
+    import numpy as np
 
 KEY_BYTES = 32
 _LOST = b"\xff" * KEY_BYTES  # of a row that has none
@@ -108,5 +110,7 @@ class DigestIndex:
 
     def keys(self) -> np.ndarray:
         """Return the keys of all rows that have one, uint8 (N, 32)."""
+        import numpy as np
+
         keys = np.frombuffer(bytes(self._keys), np.uint8).reshape(-1, KEY_BYTES)
         return keys[(keys != 0xFF).any(1)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-import numpy as np
+if TYPE_CHECKING:  # it is imported where it is needed: listing is part of the start of every command
+    import numpy as np
 
 _T = TypeVar("_T", bound=Hashable)
 
@@ -45,6 +46,8 @@ class Texts(Sequence[str]):
 
     def order(self) -> np.ndarray:
         """Return the positions of the texts in the order of their code points, uint32 (N,)."""
+        import numpy as np
+
         widest = max((end - start for start, end in itertools.pairwise(self._ends)), default=1)
         coded = (bytes(self._bytes[start:end]) for start, end in itertools.pairwise(self._ends))
         return np.fromiter(coded, f"S{max(1, widest)}", len(self)).argsort(kind="stable").astype(np.uint32)

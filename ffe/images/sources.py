@@ -10,9 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, overload
-
-import numpy as np
+from typing import TYPE_CHECKING, cast, overload
 
 from ffe.base.text import composed, few, is_are, near_file, quoted
 from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
@@ -41,6 +39,9 @@ from ffe.images.parquet_archive import listed_rows
 from ffe.images.records import LEVELS, Finding, LabelledPath, LabelledPaths, Split
 from ffe.images.url_source import UrlWalk, object_at, objects_at, url_suffix
 from ffe.redaction import redacted
+
+if TYPE_CHECKING:  # it is imported where it is needed: listing is part of the start of every command
+    import numpy as np
 
 log = logging.getLogger("ffe")
 
@@ -75,7 +76,7 @@ class Records(Sequence[ImageRecord]):
         self, images: LabelledPaths, labels: Mapping[str, int], order: np.ndarray, file_of: _FileOf, files: Sequence[ImageFile]
     ) -> None:
         self._images, self._order, self._file_of, self._files = images, order, file_of, files
-        self._label_of = np.array([labels[name] for name in images.labels.values], np.int32)
+        self._label_of = [labels[name] for name in images.labels.values]
 
     def __len__(self) -> int:
         return len(self._order)
@@ -89,7 +90,7 @@ class Records(Sequence[ImageRecord]):
             return self._ordered(self._order[index])
         at, images = int(self._order[index]), self._images
         file = self._files[at] if self._files else self._file_of(images.paths[at])
-        label = int(self._label_of[images.labels.codes[at]])
+        label = self._label_of[images.labels.codes[at]]
         return ImageRecord(images.paths[at], file, label, images.splits[at], images.groups[at], images.lines[at])
 
     def __iter__(self) -> Iterator[ImageRecord]:
@@ -105,13 +106,10 @@ class Records(Sequence[ImageRecord]):
         """The paths of the images, without all else."""
         return (self._images.paths[i] for i in self._order)
 
-    @property
-    def labels(self) -> np.ndarray:
-        """Their labels, int32 (N,)."""
-        return self._label_of[np.asarray(self._images.labels.codes, np.int32)[self._order]]
-
     def sorted(self, key: Callable[[str], str]) -> Records:
         """Return the images in the order of what 64 digits a function gives for their paths."""
+        import numpy as np
+
         keys = np.fromiter(map(bytes.fromhex, map(key, self.paths)), "S32", len(self))
         return self._ordered(self._order[keys.argsort(kind="stable")])
 
