@@ -23,8 +23,8 @@ SHARE = 0.5  # of its images, above which it is one
 
 def refuse_losses(job: Job, held: HeldImages, stamps: Sequence[Stamp]) -> None:
     """Make sure, by the ``stamps`` of its files, that a source has not lost what cannot be meant; one moved has its old size."""
-    there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP or not isinstance(job.records[i].file, Path)]
     if held.paths:
+        there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP or not isinstance(job.records[i].file, Path)]
         names = ByName((job.records[i].path, None) for i in there)
         known = ByName((path, None) for path in held.paths)
         new = Counter(stamps[i][0] for i in there if job.records[i].path not in known)

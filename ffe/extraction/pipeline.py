@@ -17,6 +17,7 @@ from ffe.extraction.stage_times import Stages
 from ffe.images.image_handle import ImageFile
 from ffe.images.loader import DecodedImage, ImageStream
 
+_LEAST_TAKEN = 4096
 _MOST_WAITING = 2048  # files that need no backbone are passed on at the latest when so many have come by
 
 
@@ -45,6 +46,25 @@ def feature_rows(batches: Iterable[list[ImageFeatures]], dims: int, refusal: Cal
     return np.stack(rows) if rows else np.empty((0, dims), np.float32)
 
 
+class Taken:
+    """What is being computed, until ``kept`` says that its features are there: (digest, view)."""
+
+    def __init__(self, kept: Callable[[str, int], bool]) -> None:
+        self._kept = kept
+        self._keys: set[tuple[str, int]] = set()
+        self._most = _LEAST_TAKEN
+
+    def __contains__(self, key: tuple[str, int]) -> bool:
+        return key in self._keys or self._kept(*key)
+
+    def add(self, key: tuple[str, int]) -> None:
+        """Note what is being computed; once there are many, forget what is kept by now."""
+        self._keys.add(key)
+        if len(self._keys) >= self._most:
+            self._keys = {key for key in self._keys if not self._kept(*key)}
+            self._most = max(_LEAST_TAKEN, 2 * len(self._keys))
+
+
 @dataclass(eq=False)
 class Pipeline:
     """Pushes files through the backbone in batches, several at once, in order."""
@@ -60,7 +80,7 @@ class Pipeline:
     engine: Engine | None = field(default=None, init=False)  # None until the first image needed it
 
     def __post_init__(self) -> None:
-        self._taken: set[tuple[str, int]] = set()
+        self._taken = None if self.known is None else Taken(self.known)
         self._running: deque[tuple[list[DecodedImage], Callable[[], np.ndarray] | None]] = deque()
         self._waited = 0.0
         self._idle = self._others()
@@ -85,7 +105,7 @@ class Pipeline:
         return time.process_time() - self.images.thread_seconds
 
     def _skip(self, sha256: str, view: int) -> bool:
-        return self.known is not None and ((sha256, view) in self._taken or self.known(sha256, view))
+        return self._taken is not None and (sha256, view) in self._taken
 
     def __iter__(self) -> Iterator[list[ImageFeatures]]:
         """Yield what became of the files, batch by batch, in order."""
@@ -95,7 +115,7 @@ class Pipeline:
             if item.pixels is not None and self._skip(item.sha256, item.view):  # an equal file came by since it was decoded
                 item = replace(item, pixels=None)
             if item.pixels is not None:
-                if self.known is not None:
+                if self._taken is not None:
                     self._taken.add((item.sha256, item.view))
                 wanted += 1
                 self._open()

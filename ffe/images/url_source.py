@@ -41,6 +41,8 @@ class ImageObject(ImageHandle):
         """Return whether it was listed, or is there by now; also where that cannot be told."""
         if self.size >= 0:
             return True
+        with contextlib.suppress(Exception):  # what an earlier look saw may be old
+            opened(self.url)[0].invalidate_cache()
         _, error = _object_at(self.url)
         return error is None or error.reason != "missing"
 

@@ -498,3 +498,22 @@ def test_a_member_of_a_signed_archive_is_asked_for_with_its_signature(monkeypatc
     assert (there, set(asked)) == ([True, False], {"https://h/a.tar?sig=S"})
     with pytest.raises(DecodeError, match="its archive has no such member"):
         image_at("https://h/a.tar?sig=S", "a.tar#cat/2.png").read(1)  # type: ignore[union-attr, call-arg]
+
+
+def test_an_object_that_vanished_is_not_there_though_an_earlier_listing_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Files:
+        """A file system that answers from what it saw before."""
+
+        listed = True
+
+        def invalidate_cache(self) -> None:
+            self.listed = False
+
+        def info(self, path: str) -> dict[str, int]:
+            if not self.listed:
+                raise FileNotFoundError(path)
+            return {"size": 1}
+
+    files = Files()
+    monkeypatch.setattr("ffe.images.url_source.opened", lambda url: (files, "b/1.png"))
+    assert are_there([image_at("s3://b", "1.png")]) == [False]

@@ -28,7 +28,7 @@ from ffe.engines.base import EngineFacts
 from ffe.engines.factory import model_to_send
 from ffe.errors import DecodeError, EngineError, SourceError, one_line
 from ffe.extraction.feature_file import Plan
-from ffe.extraction.pipeline import ImageFeatures
+from ffe.extraction.pipeline import ImageFeatures, Taken
 from ffe.extraction.request import Job
 from ffe.extraction.runners.scheduler import Place, Pool, Schedule, Span, Ticket, WorkerDiedError
 from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, Setup, WorkerFacts, sorted_keys, versions
@@ -287,7 +287,7 @@ class RayRunner:
             return [_absolute(record.file) for record in records], [count_of(record, job.views) for record in records]
 
         self._pool.prepare(setup, np.concatenate([plan.stored.keys(), plan.journal.keys()]), files)
-        taken: set[tuple[str, int]] = set()
+        taken = Taken(plan.has)
         for span, place, outcome in self._schedule.run(len(read)):
             if isinstance(outcome, str):
                 yield [ImageFeatures(span.first, "", None, DecodeError("unreadable", outcome))]
@@ -303,7 +303,7 @@ class RayRunner:
         settings = (options.engine, options.batch_size, options.workers, options.limits)
         return Setup(plan.spec, job.weights, *settings, job.views, model)
 
-    def _items(self, plan: Plan, span: Span, place: Place, done: ChunkDone, taken: set[tuple[str, int]]) -> list[ImageFeatures]:
+    def _items(self, plan: Plan, span: Span, place: Place, done: ChunkDone, taken: Taken) -> list[ImageFeatures]:
         """Return the items of a chunk with their features, but for contents that are there already."""
         for level, text in done.messages:
             log.log(level, "%s: %s", place.name, text)
@@ -318,7 +318,7 @@ class RayRunner:
             row, key, index = next(rows) if computed else None, (item.sha256, item.view), span.first + item.index
             if item.error is not None:
                 self._check_reachable(plan, index, item.error, place)
-            if row is not None and (key in taken or plan.has(*key)):
+            if row is not None and key in taken:
                 row = None
             if row is not None:
                 taken.add(key)
