@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from ffe.base.urls import is_url
 from ffe.dataset.class_checks import check_readable
 from ffe.dataset.held_images import held_images
 from ffe.errors import SourceError, StaleStoreError, StoreError
+from ffe.extraction.found_rows import FoundRows, Made
 from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, known, removed_text
 from ffe.extraction.missing_images import lost_images, refuse_losses, refuse_mass_loss
 from ffe.extraction.request import Job, refuse_other_spec
@@ -154,12 +155,13 @@ def open_existing(job: Job, spec: ExtractSpec) -> Iterator[FeatureStore | None]:
         yield existing
 
 
-def _table(job: Job, rows: dict[int, Row], skipped: dict[int, Skipped]) -> tuple[list[Row], list[int], list[Skipped]]:
+def _table(job: Job, rows: Mapping[int, Row], skipped: dict[int, Skipped]) -> tuple[Sequence[Row], list[int], list[Skipped]]:
     """Return the rows of the images, how many views each has, and the skipped files, in the order of the feature file."""
     left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
-    positions = sorted(rows)
-    counts = [count_of(job.records[i], job.views) for i in positions]
-    return [rows[i] for i in positions], counts, sorted([*left_out, *skipped.values()], key=lambda item: item.path)
+    positions = np.fromiter(rows if isinstance(rows, FoundRows) else sorted(rows), np.int64, len(rows))
+    counts = [0 if job.views is None else count_of(job.records[i], job.views) for i in positions]
+    images = Made(len(rows), lambda i: rows[int(positions[i])])
+    return images, counts, sorted([*left_out, *skipped.values()], key=lambda item: item.path)
 
 
 def says_all(job: Job, existing: FeatureStore | None, found: Known) -> bool:
@@ -179,7 +181,7 @@ def in_place(job: Job, existing: FeatureStore | None) -> bool:
     return existing is None and compression_of(job, existing) == "none" and in_row_order
 
 
-def _same_table(job: Job, existing: FeatureStore | None, rows: list[Row], counts: list[int], skipped: list[Skipped]) -> bool:
+def _same_table(job: Job, existing: FeatureStore | None, rows: Sequence[Row], counts: list[int], skipped: list[Skipped]) -> bool:
     """Return whether the existing file says all this already; views stand behind their images, and say what those say."""
     if existing is None or existing.schema < schema_of(existing.layout) or existing.parts:
         return False
@@ -207,7 +209,7 @@ class Outcome:
     """What a plan has come to, before its file is written."""
 
     plan: Plan
-    images: list[Row]  # in the order of the file
+    images: Sequence[Row]  # in the order of the file
     counts: list[int]  # views of each
     unread: list[Skipped]  # the files that gave no row, sorted by path
     failed: dict[int, Skipped]  # those of them that are records, by position
@@ -218,9 +220,14 @@ class Outcome:
         return len(self.counts) + sum(self.counts)
 
 
-def settle(plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped]) -> Outcome:
+def settle(plan: Plan, rows: Mapping[int, Row], skipped: dict[int, Skipped]) -> Outcome:
     """Put what a plan has computed beside what was known already."""
-    rows, skipped = {**plan.known.rows, **rows}, {**plan.known.skipped, **skipped}
+    skipped = {**plan.known.skipped, **skipped}
+    if isinstance(rows, FoundRows):
+        for i, row in plan.known.rows.items():
+            rows.put(i, row.sha256, row.phash, row.stat)
+    else:
+        rows = plan.known.rows
     return Outcome(plan, *_table(plan.job, rows, skipped), skipped)
 
 
@@ -241,10 +248,13 @@ def check_outcomes(job: Job, outcomes: Sequence[Outcome]) -> Changes:
         first_of = itertools.accumulate((len(outcome.plan.job.records) for outcome in outcomes), initial=0)
         why = {first + i: item.message for first, one in zip(first_of, outcomes, strict=False) for i, item in one.failed.items()}
         check_readable(job.found.class_names, job.records, why, kept)
-    images = [row for outcome in outcomes for row in outcome.images]
+    count = sum(len(outcome.images) for outcome in outcomes)
     if all(outcome.plan.written for outcome in outcomes):
-        return Changes(unchanged=len(images))
+        return Changes(unchanged=count)
     held = held_images(outcome.plan.existing for outcome in outcomes)
+    if not held.paths:
+        return Changes(new=count)
+    images = [row for outcome in outcomes for row in outcome.images]
     changed, removed = changes(held, images)
     if removed:
         refuse_mass_loss(job, held, lost_images(job, held, set(removed)))
@@ -273,9 +283,11 @@ def assemble(outcome: Outcome) -> None:
         store, place = found
         return store.raw_row(place)
 
-    each = ((row, view) for row, count in zip(images, counts, strict=True) for view in range(1 + count))
-    all_rows = [replace(row, view=view) if view else row for row, view in each]
-    in_order = [plan.name(row.sha256, row.view) for row in all_rows]
+    all_rows = images
+    if any(counts):
+        each = ((row, view) for row, count in zip(images, counts, strict=True) for view in range(1 + count))
+        all_rows = [replace(row, view=view) if view else row for row, view in each]
+    in_order = Made(len(all_rows), lambda i: plan.name(all_rows[i].sha256, all_rows[i].view))
     write_store(
         job.output,
         spec=plan.spec,

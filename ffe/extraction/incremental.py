@@ -138,8 +138,6 @@ def changes(held: HeldImages, rows: Sequence[Row]) -> tuple[Changes, list[str]]:
 
     ``held`` is of the old file, if there is one; a path that looks like an old one is that one.
     """
-    if not held.paths:
-        return Changes(new=len(rows)), []
     old = ByName(zip(held.paths, held.sha256, strict=True))
     before, after = dict(old.items()), {old.spelt(row.path) or row.path: row.sha256 for row in rows}
     come = Counter(sha256 for path, sha256 in after.items() if path not in before)

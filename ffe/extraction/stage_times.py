@@ -80,7 +80,7 @@ def no_progress(_: object) -> None:
 class Computed:
     """What the image loop of a run did: rows, and skipped files, by position among the records."""
 
-    rows: dict[int, Row] = field(default_factory=dict)
+    rows: Mapping[int, Row] = field(default_factory=dict)
     skipped: dict[int, Skipped] = field(default_factory=dict)
     count: int = 0  # images, and views, that went through the backbone
     seconds: float = 0.0  # of the loop, without opening the backbone

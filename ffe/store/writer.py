@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,8 +70,8 @@ def write_store(
         OSError: the file cannot be written; ENOSPC before HDF5 has written a byte.
     """
     filter_options(compress)  # refuses what cannot be
-    if not parts:
-        rows = sorted(rows, key=lambda row: (row_key(row.path), row.view))
+    if not parts and any(_key(after) < _key(row) for row, after in itertools.pairwise(rows)):
+        rows = sorted(rows, key=_key)
     dims = layout.dims
     dtype = np.dtype(spec.dtype)
     step = schema.chunk_rows(len(rows), dims, dtype.itemsize)
@@ -211,6 +212,10 @@ class _Features:
             else:
                 count = min(self.step, shape[0] - start)
                 data[start : start + count] = block[:count]
+
+
+def _key(row: Row) -> tuple[str, int]:
+    return row_key(row.path), row.view
 
 
 def row_key(path: str) -> str:

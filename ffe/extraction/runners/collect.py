@@ -11,6 +11,7 @@ from dataclasses import replace
 from ffe.base.feature_layout import FeatureLayout
 from ffe.extraction.estimate import estimate_plan
 from ffe.extraction.feature_file import Plan, in_place
+from ffe.extraction.found_rows import FoundRows
 from ffe.extraction.incremental import lasting
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.runners.base import Runner
@@ -18,7 +19,7 @@ from ffe.extraction.stage_times import Computed, Progress, Stages
 from ffe.extraction.views import count_of
 from ffe.images.loader import note_text
 from ffe.store.disk_space import explain_full_disk
-from ffe.store.schema import Row, Skipped
+from ffe.store.schema import Skipped
 
 log = logging.getLogger("ffe")
 
@@ -48,7 +49,7 @@ def collect(
     def elapsed() -> float:
         return max(time.monotonic() - started - runner.opening, 1e-9)
 
-    rows: dict[int, Row] = {}
+    rows = FoundRows(job.records)
     skipped: dict[int, Skipped] = {}
     not_read, left_out = len(known.rows) + len(known.skipped), len(job.found.left_out) + len(known.skipped)
     computed = images_computed = 0
@@ -83,9 +84,7 @@ def collect(
     return Computed(rows, skipped, computed, elapsed(), runner.engine, runner.workers, runner.nodes, stages())
 
 
-def _note(
-    item: ImageFeatures, plan: Plan, rows: dict[int, Row], skipped: dict[int, Skipped], phash: Callable[[str], int]
-) -> None:
+def _note(item: ImageFeatures, plan: Plan, rows: FoundRows, skipped: dict[int, Skipped], phash: Callable[[str], int]) -> None:
     """Give a file a row, or a reason why it has none, by its position among the records; that of a view is its image's."""
     i = plan.known.read[item.index]
     record = plan.job.records[i]
@@ -93,4 +92,4 @@ def _note(
         skipped[i] = lasting(Skipped(record.path, item.error.reason, str(item.error), item.stat))
     else:
         found = phash(item.sha256)  # of the image that was computed, also where this file is a copy of it
-        rows[i] = Row(record.path, item.sha256, record.label, record.split, 0, found, record.group, item.stat)
+        rows.put(i, item.sha256, found, item.stat)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
+from ffe.extraction.found_rows import FoundRows
 from ffe.images.sources import list_images
+from ffe.store.schema import Row
 
 FEW, MANY = 2_000, 12_000
 
@@ -26,3 +28,18 @@ def test_a_listed_image_takes_a_hundred_bytes(tmp_path: Path) -> None:
     now, peak = ((more - less) / (MANY - FEW) for more, less in zip(many, few, strict=True))
     assert now < 100
     assert peak < 300
+
+
+def test_a_row_takes_sixty_bytes_and_comes_back_whole(tmp_path: Path) -> None:
+    held(tmp_path / "many.csv", MANY)
+    records = list_images(tmp_path / "many.csv").records
+    tracemalloc.start()
+    rows = FoundRows(records)
+    for i in reversed(range(0, MANY, 2)):
+        rows.put(i, f"{i:064x}", 2**64 - 1 - i, (i, -1))
+    now, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert now / MANY < 70
+    assert list(rows) == list(range(0, MANY, 2))
+    assert rows[4] == Row(records[4].path, f"{4:064x}", records[4].label, "", 0, 2**64 - 5, "", (4, -1))
+    assert 5 not in rows
