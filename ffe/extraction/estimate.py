@@ -98,8 +98,8 @@ def estimate_job(
     if layout is not None:
         dims, itemsize = layout.dims, np.dtype(job.spec.dtype).itemsize
         part = RECORD_ROW + (0 if once else dims * itemsize)
-        texts = [(record.path, record.group) for record in job.records]
-        text = sum(column_bytes(column) for column in zip(*texts, strict=True)) * sum(wanted) // len(wanted)
+        columns = ([record.path for record in job.records], [record.group for record in job.records])
+        text = sum(map(column_bytes, columns)) * sum(wanted) // len(wanted)
         # named like pictures and not empty; equal sizes may be copies, which are computed once
         sure = [i for i in found.read if found.stamps[i][0] > 0 and job.records[i].file.suffix.lower() in _PICTURES]
         missing = dict(zip(found.read, found.missing, strict=True))

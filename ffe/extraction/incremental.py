@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from ffe._version import __version__
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import counted, listed
 from ffe.dataset.held_images import HeldImages
+from ffe.extraction.found_rows import Made
 from ffe.extraction.request import Job
 from ffe.extraction.views import count_of, shared_count
 from ffe.images.file_names import ByName
@@ -32,12 +34,12 @@ _LASTING = {"empty", "not-an-image", "truncated", "broken", "unsupported"}
 class Known:
     """The files of a source, told apart by their sizes and times of change alone."""
 
-    stamps: tuple[Stamp, ...]  # of every record, as it is now
+    stamps: Sequence[Stamp]  # of every record, as it is now
     rows: dict[int, Row]  # of files that have not changed, by position
     skipped: dict[int, Skipped]  # files that gave no row and have not changed, by position
     # positions of all others, and of unchanged files of which the feature file lacks views, in the order to read them
-    read: tuple[int, ...]
-    missing: tuple[int, ...]  # rows that the feature file lacks of each of ``read``, as far as stamps tell
+    read: Sequence[int]
+    missing: Sequence[int]  # rows that the feature file lacks of each of ``read``, as far as stamps tell
     # how many of ``read`` the feature file probably holds: a known path with an unknown stamp, or the size of a file that is gone
     doubtful: int = 0
     doubtful_rows: int = 0  # rows of such files, those of views too
@@ -51,8 +53,12 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     ``truncated="keep"`` files that were cut off are read again.
     """
     records, views = job.records, job.views
-    files = [record.file for record in records]
-    stamps = tuple(file.stamp if isinstance(file, ImageHandle) else stamp_now(file) for file in files)
+    files = (record.file for record in records)
+    sizes, times = array("q"), array("q")
+    for size, changed in (file.stamp if isinstance(file, ImageHandle) else stamp_now(file) for file in files):
+        sizes.append(size)
+        times.append(changed)
+    stamps = Made(len(records), lambda i: (sizes[i], times[i]))
     wanted = [1 + count_of(record, views) for record in records]
     if existing is None:
         return Known(stamps, {}, {}, *_in_reading_order(job, range(len(records)), wanted))
@@ -101,13 +107,12 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     return Known(stamps, rows, skipped, *_in_reading_order(job, read, missing), doubtful, doubtful_rows, copied)
 
 
-def _in_reading_order(job: Job, read: Sequence[int], missing: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _in_reading_order(job: Job, read: Sequence[int], missing: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
     """Return positions, and what lacks of each, so that neighbours in an archive are neighbours here."""
-    files = [job.records[i].file for i in read]
-    if not any(isinstance(file, ImageHandle) for file in files):
-        return tuple(read), tuple(missing)
-    order = sorted(range(len(read)), key=lambda i: reading_order(files[i]))
-    return tuple(read[i] for i in order), tuple(missing[i] for i in order)
+    order: Sequence[int] = range(len(read))
+    if any(isinstance(job.records[i].file, ImageHandle) for i in read):
+        order = sorted(order, key=lambda i: reading_order(job.records[read[i]].file))
+    return array("q", (read[i] for i in order)), array("q", (missing[i] for i in order))
 
 
 def _views_held(existing: FeatureStore, most: int) -> dict[str, int]:
