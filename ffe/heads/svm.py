@@ -77,7 +77,7 @@ class SvmHead(Head):
         rows, dims, classes = size.fit_rows, size.dims, size.classes
         if size.train_rows <= EXACT_ROWS:
             return 2.5 * rows**2 * dims / size.rate / 3 + 6e-8 * rows**2 * (1 + classes / 4)
-        return rows * LANDMARKS * (4.0 * dims + 8.0 * LANDMARKS * (1 if classes == 2 else classes)) / size.rate
+        return rows * LANDMARKS * (4.0 * dims + 4.0 * LANDMARKS + 100.0 * (1 if classes == 2 else classes)) / size.rate
 
     @classmethod
     def search_bytes(cls, size: SearchSize) -> int:
@@ -159,8 +159,8 @@ class SvmHead(Head):
             z[done : done + len(x)] = kernel_of(x, landmarks, self._gamma) @ back
             done += len(x)
         signs, penalties = signs_of(data.labels, self._classes), [self.parameters["C"]]
-        machines = [machine for each in signs for machine in machine_path(z, each, penalties, data.row_weights)]
-        return np.stack([back @ column for column, _ in machines], axis=1), np.asarray([bias for _, bias in machines])
+        ((w, b),) = machine_path(z, signs, penalties, data.row_weights)
+        return back @ w, b
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
@@ -250,9 +250,9 @@ def gram_bytes(size: SearchSize) -> int:
     return 8 * (2 * size.rows**2 + size.parts * size.fit_rows * size.rows + 2 * size.fit_rows**2 * size.cores)
 
 
-def signs_of(labels: np.ndarray, classes: int) -> list[np.ndarray]:
-    """Return float64 (n,), 1 or -1: class 1 against class 0 where there are two, else each class against the rest."""
-    return [np.where(labels == label, 1.0, -1.0) for label in ([1] if classes == 2 else range(classes))]
+def signs_of(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return float64 (n, K), 1 or -1: class 1 against class 0 where there are two, else each class against the rest."""
+    return np.where(labels[:, None] == ([1] if classes == 2 else np.arange(classes)), 1.0, -1.0)
 
 
 def gamma_of(parameters: Mapping[str, Any], x: np.ndarray) -> float:

@@ -45,10 +45,10 @@ def _part(request: ScoreRequest, feature_map: FeatureMap, rising: Sequence[Mappi
     back = whitener(kernel_of(landmarks, landmarks, gamma))
     z, held = kernel_rows(inside, landmarks, gamma, back), kernel_rows(outside, landmarks, gamma, back)
     penalties = [parameters["C"] for parameters in rising]
-    each = [list(machine_path(z, signs, penalties, data.row_weights)) for signs in signs_of(data.labels, data.classes)]
-    values = len(landmarks) * (landmarks.shape[1] + len(each)) if gamma else landmarks.shape[1] * len(each)
-    found = []
-    for k in range(len(rising)):
-        scores = np.stack([held @ path[k][0] + path[k][1] for path in each], axis=1)
-        found.append((probabilities_of(scores).astype(np.float32), 4 * values + learnt))
-    return found
+    signs = signs_of(data.labels, data.classes)
+    machines = signs.shape[1]
+    values = len(landmarks) * (landmarks.shape[1] + machines) if gamma else landmarks.shape[1] * machines
+    return [
+        (probabilities_of(held @ w + b).astype(np.float32), 4 * values + learnt)
+        for w, b in machine_path(z, signs, penalties, data.row_weights)
+    ]

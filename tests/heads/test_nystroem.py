@@ -44,31 +44,38 @@ def _minimum(z: np.ndarray, signs: np.ndarray, penalty: float, weights: np.ndarr
 
 @pytest.mark.parametrize("penalties", [[1e-3], [10.0], [1e-3, 0.1, 10.0], [10.0, 0.1, 1e-3]], ids=str)
 def test_a_path_of_machines_ends_at_the_minima(penalties: list[float]) -> None:
-    """Within 2e-3 of the largest weight: it stops where a step brings less than 1e-7 of the loss."""
+    """Within 2e-3 of the largest weight: it stops where no step would bring more than 1e-8 of the loss."""
     z, signs, weights = _rows()
-    for penalty, (column, bias) in zip(penalties, machine_path(z, signs, penalties, weights), strict=True):
+    for penalty, ((column,), (bias,)) in zip(
+        penalties, ((w.T, b) for w, b in machine_path(z, signs[:, None], penalties, weights)), strict=True
+    ):
         expected, offset = _minimum(z.astype(np.float64), signs, penalty, weights)
         largest = max(np.abs(expected).max(), abs(offset))
         np.testing.assert_allclose(column, expected, atol=2e-3 * largest)
         assert bias == pytest.approx(offset, abs=2e-3 * largest)
 
 
-def test_blocks_and_a_coarse_start_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_and_machines_that_go_apart_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines."""
     z, signs, weights = _rows(400)
-    expected, offset = _minimum(z.astype(np.float64), signs, 1.0, weights)
+    signs = np.stack([signs, np.where(z[:, 1] > 0.5, 1.0, -1.0)], axis=1)
+    ((together, biases),) = machine_path(z, signs, [1.0], weights)
+    for k, own in enumerate(signs.T):
+        expected, offset = _minimum(z.astype(np.float64), own, 1.0, weights)
+        np.testing.assert_allclose(together[:, k], expected, atol=2e-3 * max(np.abs(expected).max(), abs(offset)))
+        assert biases[k] == pytest.approx(offset, abs=2e-3)
     monkeypatch.setattr(nystroem, "_BLOCK", 17)
-    for coarse in (8, 10_000):
-        monkeypatch.setattr(nystroem, "_COARSE", coarse)
-        ((column, bias),) = machine_path(z, signs, [1.0], weights)
-        np.testing.assert_allclose(column, expected, atol=2e-3 * np.abs(expected).max())
-        assert bias == pytest.approx(offset, abs=2e-3)
+    monkeypatch.setattr(nystroem, "_MOST_SCORES", 400)
+    ((apart, others),) = machine_path(z, signs, [1.0], weights)
+    np.testing.assert_allclose(apart, together, atol=1e-4)
+    np.testing.assert_allclose(others, biases, atol=1e-4)
 
 
 def test_a_weight_counts_as_so_many_rows() -> None:
     z, signs, _ = _rows()
-    ((once, bias),) = machine_path(z, signs, [0.5], np.where(signs > 0, 3.0, 1.0))
+    ((once, bias),) = machine_path(z, signs[:, None], [0.5], np.where(signs > 0, 3.0, 1.0))
     times = np.where(signs > 0, 3, 1)
-    ((often, other),) = machine_path(np.repeat(z, times, axis=0), np.repeat(signs, times), [0.5], np.ones(times.sum()))
+    ((often, other),) = machine_path(np.repeat(z, times, axis=0), np.repeat(signs, times)[:, None], [0.5], np.ones(times.sum()))
     np.testing.assert_allclose(once, often, atol=1e-4)
     assert bias == pytest.approx(other, abs=1e-4)
 
@@ -76,7 +83,8 @@ def test_a_weight_counts_as_so_many_rows() -> None:
 def test_rows_of_one_sign_that_separate_settle() -> None:
     """Few rows, far apart, and a huge C: no step is endless."""
     z = np.asarray([[5.0, 0], [6, 1], [-5, 0], [-6, 2]], np.float32)
-    ((column, bias),) = machine_path(z, np.asarray([1.0, 1, -1, -1]), [1e3], np.ones(4))
+    ((column, bias),) = machine_path(z, np.asarray([[1.0], [1], [-1], [-1]]), [1e3], np.ones(4))
+    column = column[:, 0]
     assert (np.sign(z @ column + bias) == [1, 1, -1, -1]).all()
 
 
@@ -108,8 +116,8 @@ def test_landmarks_are_different_rows_by_seed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_two_classes_are_one_machine_more_are_one_against_the_rest() -> None:
     labels = np.asarray([0, 1, 2, 1])
-    np.testing.assert_array_equal(signs_of(labels % 2, 2), [[-1, 1, -1, 1]])
-    np.testing.assert_array_equal(signs_of(labels, 3), [[1, -1, -1, -1], [-1, 1, -1, 1], [-1, -1, 1, -1]])
+    np.testing.assert_array_equal(signs_of(labels % 2, 2), [[-1], [1], [-1], [1]])
+    np.testing.assert_array_equal(signs_of(labels, 3).T, [[1, -1, -1, -1], [-1, 1, -1, 1], [-1, -1, 1, -1]])
 
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
@@ -129,7 +137,7 @@ def test_a_head_on_landmarks_is_these_machines(classes: int, kernel: str, monkey
     values, vectors = np.linalg.eigh(gram)
     kept = values > values[-1] * 1e-6
     coordinates = vectors[:, kept] * np.sqrt(values[kept])
-    minima = [_minimum(coordinates, signs, 3.0, weights[labels]) for signs in signs_of(labels, classes)]
+    minima = [_minimum(coordinates, signs, 3.0, weights[labels]) for signs in signs_of(labels, classes).T]
     expected = np.stack([coordinates @ column + bias for column, bias in minima], axis=1)
     scores = np.log(head.predict_proba(features))
     found = scores[:, 1:] - scores[:, :1]
