@@ -94,8 +94,8 @@ def _measured(model: IrModel, images: int) -> dict[Choice, float]:
         if size * cores() > _LONG_CALL * rate or (size == 16 and rates[Choice("openvino", 4)] > rate):
             break
         rate = measure([Choice("openvino", size)])
-    with contextlib.suppress(EngineError):  # an operation that is not written for ncnn, or it is not installed
-        if gains(read_graph(model)):
+    with contextlib.suppress(EngineError):  # an operation that is not written for ncnn
+        if library_version("ncnn") is not None and gains(read_graph(model)):
             measure([Choice("ncnn", 2)])
     if took < _LONG_ROUND:
         measure(engines)
