@@ -87,14 +87,15 @@ def _path(
             step, step_b = np.where(uphill, soft, step), np.where(uphill, soft_b, step_b)
             old, old_b, before = down, down_b, np.maximum(decrement, np.finfo(float).tiny)
             change = signs * ((z @ step.astype(z.dtype)).astype(np.float64) + (step_b - mean @ step))
-            share = _longest(w, step, gap, change, weight, penalty)
+            share = _line_search(w, step, gap, change, weight, penalty)
             while True:
-                new_loss = _loss(w + share * step, gap - share * change, weight, penalty)
+                new_gap = gap - share * change
+                new_loss = _loss(w + share * step, new_gap, weight, penalty)
                 worse = (new_loss > loss) & (share > 1e-9)
                 if not worse.any():
                     break
                 share = np.where(worse, share / 2, share)
-            w, b, gap, loss = w + share * step, b + share * step_b, gap - share * change, new_loss
+            w, b, gap, loss = w + share * step, b + share * step_b, new_gap, new_loss
         yield w.copy(), b - mean @ w
 
 
@@ -116,7 +117,7 @@ def _loss(w: np.ndarray, gap: np.ndarray, weight: np.ndarray, penalty: float) ->
     return loss
 
 
-def _longest(
+def _line_search(
     w: np.ndarray, step: np.ndarray, gap: np.ndarray, change: np.ndarray, weight: np.ndarray, penalty: float
 ) -> np.ndarray:
     """Return how much of a step each machine goes: Newton's steps along it, where the loss is made of parabolas."""
