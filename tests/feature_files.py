@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from ffe.backbones.resolve import make_spec
-from ffe.base.digests import bytes_digest
+from ffe.base.digests import bytes_digest, path_digest
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.hdf5_checks import as_text
 from ffe.images.augment_text import parse_augment
@@ -17,7 +17,7 @@ from ffe.specs import ViewsSpec
 from ffe.store.checksums import read_tables, row_checksums, tables_digest
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row
-from ffe.store.writer import row_key, write_store
+from ffe.store.writer import write_store
 
 
 def assert_same_file(one: Path, other: Path) -> None:
@@ -57,7 +57,7 @@ def seal(file: h5py.File) -> None:
 def write_features(path: Path, features: np.ndarray, layout: FeatureLayout, views: list[int] | None = None) -> FeatureStore:
     """Write a feature file whose row i has ``features[i]``: rows are sorted by a digest of their path."""
     numbers = [0] * len(features) if views is None else views
-    names = sorted((f"{i:04d}.png" for i in range(len(features))), key=row_key)
+    names = sorted((f"{i:04d}.png" for i in range(len(features))), key=path_digest)
     rows = [Row(name, bytes_digest(name.encode()), i % 2, "", view=numbers[i]) for i, name in enumerate(names)]
     places = {name: i for i, name in enumerate(names)}
     made = None if views is None else ViewsSpec(1, parse_augment("flip"))

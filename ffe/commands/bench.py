@@ -34,7 +34,8 @@ from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, SourceError
 from ffe.images.file_names import is_text, printable
 from ffe.images.loader import ImageStream
-from ffe.images.sources import ImageRecord, scan
+from ffe.images.records import ImageRecord
+from ffe.images.sources import scan
 from ffe.specs import Decode, PreprocessSpec
 from ffe.store.writer import in_row_order
 

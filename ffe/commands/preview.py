@@ -22,7 +22,8 @@ from ffe.images.augment_text import augment_text, parse_augment
 from ffe.images.decode import decode, read_image
 from ffe.images.file_names import ByName
 from ffe.images.folder_layout import has_image_suffix
-from ffe.images.sources import UNLABELLED, ImageRecord, Scan, image_at, scan
+from ffe.images.records import UNLABELLED, ImageRecord
+from ffe.images.sources import Scan, image_at, scan
 from ffe.redaction import redacted
 from ffe.report.contact_sheet import Strip, Tile, check_picture, contact_sheet, write_sheet
 from ffe.specs import AugmentSpec, PreprocessSpec

@@ -19,7 +19,8 @@ from ffe.dataset.scan_result import ClassCount, Dimensions, OtherEnding, ScanRes
 from ffe.images.decode import NOTES
 from ffe.images.loader import note_text
 from ffe.images.probe import ImageProbe, ending_format, probe_files
-from ffe.images.sources import UNLABELLED, ImageRecord, Scan, list_images
+from ffe.images.records import UNLABELLED, ImageRecord
+from ffe.images.sources import Scan, list_images
 from ffe.redaction import redacted
 from ffe.specs import PreprocessSpec
 from ffe.splits.groups import Groups, find_groups

@@ -10,7 +10,8 @@ from pathlib import Path
 from ffe.base.text import counted, few, quoted
 from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
 from ffe.images.folder_layout import LISTS
-from ffe.images.sources import ImageRecord, Scan
+from ffe.images.records import ImageRecord
+from ffe.images.sources import Scan
 
 
 def check_labelled(labelled: object, source: object, *, so: str = "", end: str = ".") -> None:

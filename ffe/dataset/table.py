@@ -17,7 +17,8 @@ from ffe.errors import SourceError
 from ffe.images.image_handle import ImageFile
 from ffe.images.limits import Limits
 from ffe.images.loader import DecodedImage, ImageStream
-from ffe.images.sources import ImageRecord, Scan
+from ffe.images.records import ImageRecord
+from ffe.images.sources import Scan
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
 from ffe.store.writer import in_row_order

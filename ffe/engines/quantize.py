@@ -22,7 +22,7 @@ from ffe.engines.openvino import OpenVinoEngine
 from ffe.errors import DecodeError, EngineError, SourceError
 from ffe.images.decode import decode, read_image, upright_size
 from ffe.images.limits import Limits
-from ffe.images.sources import UNLABELLED, ImageRecord
+from ffe.images.records import UNLABELLED, ImageRecord
 from ffe.specs import ExtractSpec, PreprocessSpec
 
 log = logging.getLogger("ffe")

@@ -29,8 +29,9 @@ from ffe.extraction.incremental import Known, known
 from ffe.extraction.missing_images import refuse_losses
 from ffe.extraction.request import ExtractOptions, Job, existing_quantized, make_job
 from ffe.extraction.throughput_log import remembered
-from ffe.extraction.views import count_of, names_of, shared_count
+from ffe.extraction.views import counts_of, shared_count
 from ffe.store.disk_space import column_bytes, file_bytes, model_bytes
+from ffe.store.journal import names_of
 from ffe.store.journal_records import RECORD_ROW, Record, check_same_spec, journal_bytes, read_records
 from ffe.store.reader import FeatureStore
 
@@ -91,7 +92,7 @@ def estimate_job(
     layout, once = layout or seen, in_place(job, existing)
     compute = max(0, sum(found.missing) - found.doubtful_rows)
     compute -= unfinished if unfinished <= compute else 0  # else they are not all of these images, and who knows how many are
-    wanted = [1 + count_of(record, job.views) for record in job.records]
+    wanted = [1 + count for count in counts_of(job.records, job.views, len(job.records))]
     rows = sum(wanted) - sum(wanted[i] for i in found.skipped)
     size = needed = None
     least = 0

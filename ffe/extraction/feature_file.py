@@ -12,8 +12,10 @@ from functools import cached_property
 import numpy as np
 
 from ffe.backbones.resolve import with_model
-from ffe.base.digest_index import DigestIndex
+from ffe.base.columns import Made
+from ffe.base.digests import DigestIndex
 from ffe.base.feature_layout import FeatureLayout
+from ffe.base.file_stat import Stamp
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
 from ffe.base.text import REPLACE, counted, none_could
@@ -21,17 +23,17 @@ from ffe.base.urls import is_url
 from ffe.dataset.class_checks import check_readable
 from ffe.dataset.held_images import held_images
 from ffe.errors import SourceError, StaleStoreError, StoreError
-from ffe.extraction.found_rows import FoundRows, Made
 from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, known, removed_text
 from ffe.extraction.missing_images import lost_images, refuse_losses, refuse_mass_loss
 from ffe.extraction.request import Job, refuse_other_spec
-from ffe.extraction.views import count_of, held_in, names_of
+from ffe.extraction.views import counts_of
 from ffe.images.file_names import ByName
 from ffe.images.image_handle import ANY_ORDER, ImageHandle
+from ffe.images.records import ImageRecord
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
 from ffe.store.disk_space import explain_full_disk, model_bytes
-from ffe.store.journal import Journal
+from ffe.store.journal import Journal, names_of
 from ffe.store.journal_folder import hold_output
 from ffe.store.merge import merge, write_merged
 from ffe.store.reader import FeatureStore
@@ -41,6 +43,39 @@ from ffe.store.writer import write_store
 log = logging.getLogger("ffe")
 
 _OTHER_SHARD = "choose another output, delete the shards that were made otherwise, or replace all of them with --overwrite"
+
+
+class FoundRows(Mapping[int, Row]):
+    """Rows by the positions of their records, in ascending order, whatever order they were put in.
+
+    They are columns: of many photos, a row of its own for each would be most of the memory.
+    """
+
+    def __init__(self, records: Sequence[ImageRecord]) -> None:
+        count = len(records)
+        self._records = records
+        self._there = np.zeros(count, bool)
+        self._sha256, self._phash = np.zeros((count, 32), np.uint8), np.zeros(count, np.uint64)
+        self._stat = np.zeros((count, 2), np.int64)
+
+    def put(self, position: int, sha256: str, phash: int, stat: Stamp) -> None:
+        """Give a record a row."""
+        self._sha256[position] = memoryview(bytes.fromhex(sha256))
+        self._phash[position], self._stat[position], self._there[position] = phash, stat, True
+
+    def __len__(self) -> int:
+        return int(self._there.sum())
+
+    def __iter__(self) -> Iterator[int]:
+        return map(int, np.flatnonzero(self._there))
+
+    def __getitem__(self, position: int) -> Row:
+        if not self._there[position]:
+            raise KeyError(position)
+        record, sha256 = self._records[position], self._sha256[position].tobytes().hex()
+        size, changed = self._stat[position].tolist()
+        phash = int(self._phash[position])
+        return Row(record.path, sha256, record.label, record.split, 0, phash, record.group, (size, changed))
 
 
 @dataclass
@@ -58,7 +93,7 @@ class StoredRows:
         return name in self._index
 
     def keys(self) -> np.ndarray:
-        """Return what stands for all names, see ``ffe.base.digest_index``: uint8 (N, 32)."""
+        """Return what stands for all names, see ``ffe.base.digests``: uint8 (N, 32)."""
         return self._index.keys()
 
     def find(self, name: str) -> tuple[FeatureStore, int] | None:
@@ -102,7 +137,8 @@ class Plan:
     @cached_property
     def has(self) -> Callable[[str, int], bool]:
         """Whether the features of a content are there already, in the file or in the journal: (digest, view) -> bool."""
-        return held_in(self.name, self.stored, self.journal)
+        name, places = self.name, (self.stored, self.journal)
+        return lambda sha256, view: any(name(sha256, view) in place for place in places)
 
 
 @contextlib.contextmanager
@@ -159,7 +195,7 @@ def _table(job: Job, rows: Mapping[int, Row], skipped: dict[int, Skipped]) -> tu
     """Return the rows of the images, how many views each has, and the skipped files, in the order of the feature file."""
     left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
     positions = np.fromiter(rows if isinstance(rows, FoundRows) else sorted(rows), np.int64, len(rows))
-    counts = [0 if job.views is None else count_of(job.records[i], job.views) for i in positions]
+    counts = counts_of((job.records[i] for i in positions), job.views, len(positions))
     images = Made(len(rows), lambda i: rows[int(positions[i])])
     return images, counts, sorted([*left_out, *skipped.values()], key=lambda item: item.path)
 

@@ -12,12 +12,12 @@ import numpy as np
 import PIL
 
 from ffe._version import __version__
+from ffe.base.columns import Pairs
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import counted, listed
 from ffe.dataset.held_images import HeldImages
-from ffe.extraction.found_rows import Made
 from ffe.extraction.request import Job
-from ffe.extraction.views import count_of, shared_count
+from ffe.extraction.views import counts_of, shared_count
 from ffe.images.file_names import ByName
 from ffe.images.image_handle import ImageHandle, are_there, reading_order
 from ffe.images.sources import image_at
@@ -54,12 +54,8 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     """
     records, views = job.records, job.views
     files = (record.file for record in records)
-    sizes, times = array("q"), array("q")
-    for size, changed in (file.stamp if isinstance(file, ImageHandle) else stamp_now(file) for file in files):
-        sizes.append(size)
-        times.append(changed)
-    stamps = Made(len(records), lambda i: (sizes[i], times[i]))
-    wanted = [1 + count_of(record, views) for record in records]
+    stamps = Pairs(file.stamp if isinstance(file, ImageHandle) else stamp_now(file) for file in files)
+    wanted = [1 + count for count in counts_of(records, views, len(records))]
     if existing is None:
         return Known(stamps, {}, {}, *_in_reading_order(job, range(len(records)), wanted))
     trusted = existing.source == job.source and not job.options.rehash

@@ -15,6 +15,7 @@ from ffe.backbones.registry import layers_of, source_of
 from ffe.backbones.resolve import make_spec, refuse_changes, weights_of
 from ffe.backbones.trained import is_model_file
 from ffe.backbones.weights import Weights
+from ffe.base.digests import path_digest
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_folder
@@ -30,7 +31,8 @@ from ffe.extraction.runners.runner_names import RunnerName, check_runner
 from ffe.extraction.shards import choose_shards, parse_shards, shard_of
 from ffe.extraction.views import check_trains, requested_views
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
-from ffe.images.sources import Records, Scan, scan
+from ffe.images.records import Records
+from ffe.images.sources import Scan, scan
 from ffe.specs import (
     AugmentSpec,
     Channels,
@@ -47,7 +49,6 @@ from ffe.specs import (
 from ffe.store.compression import filter_options
 from ffe.store.journal_records import check_same_spec, has_rows, journal_model, read_records
 from ffe.store.reader import FeatureStore
-from ffe.store.writer import row_key
 
 log = logging.getLogger("ffe")
 
@@ -218,7 +219,7 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
         log.info("%d %s learnt from %s (%s)", len(empty), have, "it" if len(empty) == 1 else "them", few(quoted(empty)))
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
-    job = Job(options, found, found.records.sorted(row_key), spec, weights, views, files)
+    job = Job(options, found, found.records.sorted(path_digest), spec, weights, views, files)
     return job.of_shard(only) if only and count > 1 else job
 
 

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import h5py
 
+from ffe.base.digests import path_digest
 from ffe.base.shard_names import MOST_SHARDS, shard_path, shards_beside
 from ffe.base.text import counted
 from ffe.errors import SpecError, StoreError
 from ffe.store.journal_records import has_rows
 from ffe.store.virtual import read_parts
-from ffe.store.writer import row_key
 
 _DIGITS = 16  # of a digest, which decide
 
 
 def shard_of(path: str, count: int) -> int:
     """Return the number, from 1, of the shard that the row of an image belongs to: the same on every machine."""
-    return 1 + (int(row_key(path)[:_DIGITS], 16) * count >> 4 * _DIGITS)
+    return 1 + (int(path_digest(path)[:_DIGITS], 16) * count >> 4 * _DIGITS)
 
 
 def parse_shards(value: int | str | None) -> tuple[int | None, int]:

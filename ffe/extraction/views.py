@@ -1,17 +1,15 @@
-"""Which views a run makes of which images, and under what names their features are kept."""
+"""Which views a run makes of which images."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.text import counted
 from ffe.dataset.class_checks import check_labelled
 from ffe.errors import SpecError
 from ffe.images.augment_text import augment_text, parse_augment
-from ffe.images.sources import UNLABELLED, ImageRecord
+from ffe.images.records import UNLABELLED, ImageRecord
 from ffe.specs import AugmentSpec, ViewsSpec
 
 log = logging.getLogger("ffe")
@@ -66,17 +64,11 @@ def count_of(record: ImageRecord, views: ViewsSpec | None) -> int:
     return views.count if views is not None and trains(record) else 0
 
 
+def counts_of(records: Iterable[ImageRecord], views: ViewsSpec | None, many: int) -> list[int]:
+    """Return how many views each of so many images gets; without views they are not looked at."""
+    return [0] * many if views is None else [count_of(record, views) for record in records]
+
+
 def shared_count(asked: ViewsSpec | None, made: ViewsSpec | None) -> int:
     """Return the highest number of a view that is asked for, where a feature file has such views; 0 where these differ."""
     return asked.count if asked is not None and made is not None and asked.augment == made.augment else 0
-
-
-def names_of(views: ViewsSpec | None) -> Callable[[str, int], str]:
-    """Return what names features by what made them, a view's augmentation too: (digest of the content, view) -> name."""
-    made = "" if views is None else bytes_digest(canonical_json(views.augment.to_json()))[:16]
-    return lambda sha256, view: f"{sha256} {view} {made}" if view else sha256
-
-
-def held_in(name: Callable[[str, int], str], *places: Any) -> Callable[[str, int], bool]:
-    """Return what says whether the features of (digest, view) are in one of some places, by their names there."""
-    return lambda sha256, view: any(name(sha256, view) in place for place in places)

@@ -25,7 +25,7 @@ from ffe.engines.throughput import images_per_second
 from ffe.errors import DiskFullError, SourceError
 from ffe.extraction.run import extract
 from ffe.extraction.stage_times import Progress
-from ffe.extraction.views import count_of, views_text
+from ffe.extraction.views import counts_of, views_text
 from ffe.finetuning.inputs import Activations, DecodedImages
 from ffe.finetuning.made_files import MadeFiles
 from ffe.finetuning.prefetch import BatchSource
@@ -138,7 +138,7 @@ class ActivationCache:
 
     def _count(self) -> int:
         """Return how many images and views go through the part that stays."""
-        return len(self.found.records) + sum(count_of(record, self._views) for record in self.found.records)
+        return len(self.found.records) + sum(counts_of(self.found.records, self._views, len(self.found.records)))
 
     def _what(self) -> str:
         return counted(len(self.found.records), "image") + ("" if self._views is None else f" and {views_text(self._views)}")

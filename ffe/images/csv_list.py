@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ffe.base.digest_index import DigestIndex, key_of
+from ffe.base.columns import Texts
+from ffe.base.digests import DigestIndex, key_of
 from ffe.base.file_access import unopened
 from ffe.base.text import composed, counted, few
-from ffe.base.texts import Texts
 from ffe.base.urls import Place, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
 from ffe.images.file_names import on_disk

@@ -116,6 +116,12 @@ def _is_split(name: str) -> bool:
     return name.lower() in SPLIT_NAMES
 
 
+def tops_of(path: str) -> tuple[str, str]:
+    """Return the first part of a path, and the first two."""
+    parts = path.split("/")
+    return parts[0], "/".join(parts[:2])
+
+
 def _part(path: str) -> str:
     """Return the folder in its class, or split, that a file lies in or below; empty = none."""
     return path.split("/")[1] if path.count("/") > 1 else ""

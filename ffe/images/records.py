@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, overload
 
-from ffe.base.texts import Repeated, Texts
+from ffe.base.columns import Repeated, Texts
+from ffe.images.image_handle import ImageFile
 from ffe.redaction import redacted
+
+if TYPE_CHECKING:  # it is imported where it is needed: listing is part of the start of every command
+    import numpy as np
+
+UNLABELLED = -1
+
+FileOf = Callable[[str], ImageFile]  # where the file of a path lies
 
 Split = Literal["", "train", "valid", "test"]
 # nothing is made of a source before what is refused is mended
@@ -70,6 +79,68 @@ class LabelledPaths(Sequence[LabelledPath]):
     def _rest(self, index: int) -> tuple[str, Split, str, int, str]:
         url = self._urls[index] if self._urls else ""
         return self.labels[index], self.splits[index], self.groups[index], self.lines[index], url
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image file that a source names."""
+
+    path: str  # relative to the source, with ``/`` between the parts; unique
+    file: ImageFile  # where it lies
+    label: int  # index into ``Scan.class_names``; -1 = unlabelled
+    split: Split  # ``train``, ``valid``, ``test``, or empty where the source gives none
+    # name of what must not be torn apart by a split (a burst, a patient, a video), or empty where the source gives none
+    group: str = ""
+    line: int = 0  # of the CSV that names it, from 1; 0 = none does
+
+
+class Records(Sequence[ImageRecord]):
+    """The images of a source, in columns; a record is made each time that it is asked for.
+
+    ``labels`` are those of the classes that ``images`` name, ``order`` says which image comes where, uint32 (N,), and ``file_of``
+    where the file of a path lies; ``files`` are those of images that are no files of their own, in the order of ``images``.
+    """
+
+    def __init__(
+        self, images: LabelledPaths, labels: Mapping[str, int], order: np.ndarray, file_of: FileOf, files: Sequence[ImageFile]
+    ) -> None:
+        self._images, self._order, self._file_of, self._files = images, order, file_of, files
+        self._label_of = [labels[name] for name in images.labels.values]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> ImageRecord | Records:
+        if isinstance(index, slice):
+            return self._ordered(self._order[index])
+        at, images = int(self._order[index]), self._images
+        file = self._files[at] if self._files else self._file_of(images.paths[at])
+        label = self._label_of[images.labels.codes[at]]
+        return ImageRecord(images.paths[at], file, label, images.splits[at], images.groups[at], images.lines[at])
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return (self[i] for i in range(len(self)))
+
+    def _ordered(self, order: np.ndarray) -> Records:
+        found = copy.copy(self)
+        found._order = order
+        return found
+
+    @property
+    def paths(self) -> Iterator[str]:
+        """The paths of the images, without all else."""
+        return (self._images.paths[i] for i in self._order)
+
+    def sorted(self, key: Callable[[str], str]) -> Records:
+        """Return the images in the order of what 64 digits a function gives for their paths."""
+        import numpy as np
+
+        keys = np.fromiter(map(bytes.fromhex, map(key, self.paths)), "S32", len(self))
+        return self._ordered(self._order[keys.argsort(kind="stable")])
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, cast
 
 from ffe.base.text import composed, few, is_are, near_file, quoted
 from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
@@ -32,86 +31,21 @@ from ffe.images.archive_sources import (
 )
 from ffe.images.csv_list import read_list, read_rows
 from ffe.images.file_names import is_text, on_disk, printable
-from ffe.images.folder_layout import Kind, has_image_suffix, layout_of
+from ffe.images.folder_layout import Kind, has_image_suffix, layout_of, tops_of
 from ffe.images.folder_walk import FolderWalk
 from ffe.images.image_handle import ImageFile
 from ffe.images.parquet_archive import listed_rows
-from ffe.images.records import LEVELS, Finding, LabelledPath, LabelledPaths, Split
+from ffe.images.records import LEVELS, UNLABELLED, FileOf, Finding, LabelledPath, LabelledPaths, Records
 from ffe.images.url_source import UrlWalk, object_at, objects_at, url_suffix
 from ffe.redaction import redacted
 
 if TYPE_CHECKING:  # it is imported where it is needed: listing is part of the start of every command
-    import numpy as np
+    pass
 
 log = logging.getLogger("ffe")
 
-_FileOf = Callable[[str], ImageFile]
-
-UNLABELLED = -1
 _SEVERAL_LABELS = (";", "|")
 _LISTS = {".csv", ".tsv"}
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """One image file that a source names."""
-
-    path: str  # relative to the source, with ``/`` between the parts; unique
-    file: ImageFile  # where it lies
-    label: int  # index into ``Scan.class_names``; -1 = unlabelled
-    split: Split  # ``train``, ``valid``, ``test``, or empty where the source gives none
-    # name of what must not be torn apart by a split (a burst, a patient, a video), or empty where the source gives none
-    group: str = ""
-    line: int = 0  # of the CSV that names it, from 1; 0 = none does
-
-
-class Records(Sequence[ImageRecord]):
-    """The images of a source, in columns; a record is made each time that it is asked for.
-
-    ``labels`` are those of the classes that ``images`` name, ``order`` says which image comes where, uint32 (N,), and ``file_of``
-    where the file of a path lies; ``files`` are those of images that are no files of their own, in the order of ``images``.
-    """
-
-    def __init__(
-        self, images: LabelledPaths, labels: Mapping[str, int], order: np.ndarray, file_of: _FileOf, files: Sequence[ImageFile]
-    ) -> None:
-        self._images, self._order, self._file_of, self._files = images, order, file_of, files
-        self._label_of = [labels[name] for name in images.labels.values]
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, index: int) -> ImageRecord: ...
-    @overload
-    def __getitem__(self, index: slice) -> Records: ...
-    def __getitem__(self, index: int | slice) -> ImageRecord | Records:
-        if isinstance(index, slice):
-            return self._ordered(self._order[index])
-        at, images = int(self._order[index]), self._images
-        file = self._files[at] if self._files else self._file_of(images.paths[at])
-        label = self._label_of[images.labels.codes[at]]
-        return ImageRecord(images.paths[at], file, label, images.splits[at], images.groups[at], images.lines[at])
-
-    def __iter__(self) -> Iterator[ImageRecord]:
-        return (self[i] for i in range(len(self)))
-
-    def _ordered(self, order: np.ndarray) -> Records:
-        found = copy.copy(self)
-        found._order = order
-        return found
-
-    @property
-    def paths(self) -> Iterator[str]:
-        """The paths of the images, without all else."""
-        return (self._images.paths[i] for i in self._order)
-
-    def sorted(self, key: Callable[[str], str]) -> Records:
-        """Return the images in the order of what 64 digits a function gives for their paths."""
-        import numpy as np
-
-        keys = np.fromiter(map(bytes.fromhex, map(key, self.paths)), "S32", len(self))
-        return self._ordered(self._order[keys.argsort(kind="stable")])
 
 
 @dataclass(frozen=True)
@@ -266,10 +200,10 @@ def _lost_folders(
 
     ``used`` has the paths of the images, ``left_out`` what gives none, and why; empty folders are added.
     """
-    filled = {top for path in used for top in _tops(path)}
+    filled = {top for path in used for top in tops_of(path)}
     why: dict[str, str] = {}
     for path, reason in left_out:
-        for top in _tops(path):
+        for top in tops_of(path):
             why.setdefault(top, reason)
     bare = [folder for folder in sorted(walk.folders) if folder.count("/") < deep and folder not in filled]
     bare = [folder for folder in bare if "/" not in folder or folder.split("/")[0] in filled]
@@ -285,12 +219,6 @@ def _lost_folders(
         left_out += [(folder, "an empty folder") for folder in empty]
         are = "is empty, so it is no class" if len(empty) == 1 else "are empty, so they are no classes"
         yield Finding("warning", f"{few(quoted(map(printable, empty)))} of '{root}' {are}; add images, or remove what is empty.")
-
-
-def _tops(path: str) -> tuple[str, str]:
-    """Return the first part of a path, and the first two."""
-    parts = path.split("/")
-    return parts[0], "/".join(parts[:2])
 
 
 def _hidden_folders(root: Path, walk: FolderWalk | UrlWalk | Members, deep: int) -> Iterator[Finding]:
@@ -312,7 +240,7 @@ def _make_scan(
     entries: Sequence[LabelledPath],
     left_out: Iterable[tuple[str, str]],
     findings: Sequence[Finding],
-    file_of: _FileOf = Path,
+    file_of: FileOf = Path,
     files: Mapping[str, ImageFile] | None = None,
 ) -> Scan:
     """Sort images and the names of their classes, and look at these names.

@@ -14,7 +14,7 @@ from ffe.base.model_archive import BACKBONE
 from ffe.errors import ModelMismatchError, SourceError
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.stage_times import Progress
-from ffe.images.sources import ImageRecord
+from ffe.images.records import ImageRecord
 from ffe.predictor import Predictor
 from ffe.specs import spec_differences
 from ffe.store.reader import FeatureStore

@@ -13,7 +13,7 @@ from ffe.base.output_file import check_output, write_output
 from ffe.base.text import bytes_text, counted
 from ffe.dataset.scan_result import ScanResult, Twins
 from ffe.images.probe import ImageProbe
-from ffe.images.sources import ImageRecord
+from ffe.images.records import ImageRecord
 from ffe.report.charts import Axis, Line, line_chart
 from ffe.report.html import document
 from ffe.report.sections import duplicates

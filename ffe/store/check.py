@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ffe.base.digests import path_digest
 from ffe.base.text import counted
 from ffe.errors import StoreError
 from ffe.store.checksums import row_checksums
 from ffe.store.reader import FeatureStore
 from ffe.store.row_reader import UNREADABLE
-from ffe.store.writer import row_key
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_unchecked(store: FeatureStore, first: int, block: np.ndarray) -> np.nda
 
 def _order(store: FeatureStore) -> list[Problem]:
     """Check that rows stand sorted by the digest of their path, and no path twice; parts of a virtual file are checked alone."""
-    keys = [(row_key(path), view) for path, view in zip(store.paths, store.views.tolist(), strict=True)]
+    keys = [(path_digest(path), view) for path, view in zip(store.paths, store.views.tolist(), strict=True)]
     if len(set(keys)) < len(keys):
         return [Problem("it has two rows of one image")]
     if not store.parts and keys != sorted(keys):

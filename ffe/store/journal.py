@@ -7,7 +7,7 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
@@ -17,19 +17,25 @@ from typing import BinaryIO
 import numpy as np
 
 from ffe.base.atomic import atomic_write, sync, sync_folder
-from ffe.base.digest_index import DigestIndex, key_of
+from ffe.base.digests import DigestIndex, bytes_digest, canonical_json, key_of
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import unopened
 from ffe.base.openvino_ir import IrModel, read_ir, write_ir
 from ffe.base.system import taken_disk
 from ffe.errors import StoreError
-from ffe.specs import ExtractSpec
+from ffe.specs import ExtractSpec, ViewsSpec
 from ffe.store.compression import crc32
 from ffe.store.journal_folder import DRAFT, MODEL, delete_folder, journal_folder, lock_output, release_output
 from ffe.store.journal_records import HEAD_BYTES, Record, check_same_spec, intact_rows, read_record, row_bytes
 
 _PART_BYTES = 16 << 20
 _COMMIT_SECONDS = 5.0
+
+
+def names_of(views: ViewsSpec | None) -> Callable[[str, int], str]:
+    """Return what names features by what made them, a view's augmentation too: (digest of the content, view) -> name."""
+    made = "" if views is None else bytes_digest(canonical_json(views.augment.to_json()))[:16]
+    return lambda sha256, view: f"{sha256} {view} {made}" if view else sha256
 
 
 class Journal:
@@ -105,7 +111,7 @@ class Journal:
         return len(self._written)
 
     def keys(self) -> np.ndarray:
-        """Return what stands for the names of all rows, see ``ffe.base.digest_index``: uint8 (N, 32)."""
+        """Return what stands for the names of all rows, see ``ffe.base.digests``: uint8 (N, 32)."""
         return self._written.keys()
 
     def append(

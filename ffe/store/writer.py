@@ -15,7 +15,7 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.atomic import put_in_place
-from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.digests import canonical_json, path_digest
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.hdf5_checks import as_text
 from ffe.base.openvino_ir import IrModel
@@ -47,7 +47,7 @@ def write_store(
     quantized: IrModel | None = None,
     compress: Compression = "none",
     sources: Sequence[str] = (),
-    recorded: Callable[[Row], int | None] = lambda row: None,
+    recorded: Callable[[Row], int | None] | None = None,
     parts: Sequence[Part] = (),
     views: ViewsSpec | None = None,
     draft: Draft | None = None,
@@ -70,8 +70,9 @@ def write_store(
         OSError: the file cannot be written; ENOSPC before HDF5 has written a byte.
     """
     filter_options(compress)  # refuses what cannot be
-    if not parts and any(_key(after) < _key(row) for row, after in itertools.pairwise(rows)):
-        rows = sorted(rows, key=_key)
+    keys = ((path_digest(row.path), row.view) for row in rows)
+    if not parts and any(after < before for before, after in itertools.pairwise(keys)):
+        rows = sorted(rows, key=lambda row: (path_digest(row.path), row.view))
     dims = layout.dims
     dtype = np.dtype(spec.dtype)
     step = schema.chunk_rows(len(rows), dims, dtype.itemsize)
@@ -164,13 +165,13 @@ class _Features:
 
     rows: Sequence[Row]
     features: Callable[[Row], np.ndarray]
-    recorded: Callable[[Row], int | None]
+    recorded: Callable[[Row], int | None] | None
     dims: int
     dtype: np.dtype
     step: int
 
     def __post_init__(self) -> None:
-        checksums = [self.recorded(row) for row in self.rows]
+        checksums = [None if self.recorded is None else self.recorded(row) for row in self.rows]
         self._believed = np.asarray([checksum is None for checksum in checksums], bool)
         self.crc32 = np.asarray([checksum or 0 for checksum in checksums], np.uint32)
 
@@ -214,15 +215,6 @@ class _Features:
                 data[start : start + count] = block[:count]
 
 
-def _key(row: Row) -> tuple[str, int]:
-    return row_key(row.path), row.view
-
-
-def row_key(path: str) -> str:
-    """Return what the rows of a feature file are sorted by: the digest of the path."""
-    return bytes_digest(path.encode())
-
-
 def in_row_order(records: Iterable[Any]) -> list[Any]:
     """Return the records of images, which have a ``path``, in the order of the rows of a feature file."""
-    return sorted(records, key=lambda record: row_key(record.path))
+    return sorted(records, key=lambda record: path_digest(record.path))

@@ -28,7 +28,8 @@ from ffe.extraction.run import extract
 from ffe.images.decode import decode
 from ffe.images.drawings import draw
 from ffe.images.limits import Limits
-from ffe.images.sources import ImageRecord, scan
+from ffe.images.records import ImageRecord
+from ffe.images.sources import scan
 from ffe.predictor import Predictor
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
-from ffe.extraction.found_rows import FoundRows
+from ffe.extraction.feature_file import FoundRows
 from ffe.images.sources import list_images
 from ffe.store.schema import Row
 

@@ -29,7 +29,8 @@ from ffe.images.archive import Member
 from ffe.images.archive_sources import Shard, read_shards
 from ffe.images.decode import read_image
 from ffe.images.image_handle import ImageHandle, content_digest
-from ffe.images.sources import UNLABELLED, list_images, scan
+from ffe.images.records import UNLABELLED
+from ffe.images.sources import list_images, scan
 from ffe.store.reader import FeatureStore
 from tests.images.archives import class_files, put_list, put_parquet, put_tar, put_zip
 

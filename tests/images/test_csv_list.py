@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ffe.errors import SourceError
-from ffe.images.sources import UNLABELLED, list_images, scan
+from ffe.images.records import UNLABELLED
+from ffe.images.sources import list_images, scan
 
 
 def named(source: Path) -> dict[str, tuple[str, str]]:

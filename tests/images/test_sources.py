@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ffe.errors import SourceError
-from ffe.images.sources import UNLABELLED, Scan, list_images, scan
+from ffe.images.records import UNLABELLED
+from ffe.images.sources import Scan, list_images, scan
 
 
 def put(root: Path, *names: str) -> Path:

@@ -14,7 +14,7 @@ from ffe.evaluation.learning_curve import fit_learning_curve
 from ffe.evaluation.reject import SelectiveScores
 from ffe.evaluation.temperature import Bin, Calibration
 from ffe.images.probe import ImageProbe
-from ffe.images.sources import ImageRecord
+from ffe.images.records import ImageRecord
 from ffe.report.projection import Projection, pca
 from ffe.report.values import Curves, Duplicates, Page, Picture
 

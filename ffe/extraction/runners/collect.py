@@ -10,8 +10,7 @@ from dataclasses import replace
 
 from ffe.base.feature_layout import FeatureLayout
 from ffe.extraction.estimate import estimate_plan
-from ffe.extraction.feature_file import Plan, in_place
-from ffe.extraction.found_rows import FoundRows
+from ffe.extraction.feature_file import FoundRows, Plan, in_place
 from ffe.extraction.incremental import lasting
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.runners.base import Runner

@@ -14,13 +14,14 @@ from ffe.extraction.feature_file import Plan
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.request import Job
 from ffe.extraction.stage_times import Stages
-from ffe.extraction.views import count_of
+from ffe.extraction.views import counts_of
 from ffe.images.loader import ImageStream
 
 
 def open_images(job: Job, positions: Sequence[int]) -> ImageStream:
     """Return the images of some records, being decoded as soon as they are asked for."""
-    views = [range(1 + count_of(job.records[i], job.views)) for i in positions]
+    counts = counts_of((job.records[i] for i in positions), job.views, len(positions))
+    views = [range(1 + count) for count in counts]
     images = ImageStream(
         (job.records[i].file for i in positions),
         job.spec.preprocess,

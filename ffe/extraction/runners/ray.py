@@ -33,7 +33,7 @@ from ffe.extraction.request import Job
 from ffe.extraction.runners.scheduler import Place, Pool, Schedule, Span, Ticket, WorkerDiedError
 from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, Setup, WorkerFacts, sorted_keys, versions
 from ffe.extraction.stage_times import Stages
-from ffe.extraction.views import count_of
+from ffe.extraction.views import counts_of
 from ffe.images.archive import GONE, Member
 from ffe.images.image_handle import ImageFile, ImageHandle
 
@@ -284,7 +284,7 @@ class RayRunner:
 
         def files(span: Span) -> tuple[list[Any], list[int]]:
             records = [job.records[i] for i in read[span.first : span.first + span.count]]
-            return [_absolute(record.file) for record in records], [count_of(record, job.views) for record in records]
+            return [_absolute(record.file) for record in records], counts_of(records, job.views, len(records))
 
         self._pool.prepare(setup, np.concatenate([plan.stored.keys(), plan.journal.keys()]), files)
         taken = Taken(plan.has)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ffe.backbones.weights import Weights
-from ffe.base.digest_index import KEY_BYTES, key_of
+from ffe.base.digests import KEY_BYTES, key_of
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import library_version, processor_kind
 from ffe.engines.base import Engine, EngineFacts
@@ -23,11 +23,11 @@ from ffe.extraction.batch_size import BatchSize
 from ffe.extraction.incremental import JUDGED_BY
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
 from ffe.extraction.stage_times import Stages
-from ffe.extraction.views import names_of
 from ffe.images.image_handle import ImageFile
 from ffe.images.limits import Limits
 from ffe.images.loader import ImageStream
 from ffe.specs import ExtractSpec, ViewsSpec
+from ffe.store.journal import names_of
 
 _LIBRARIES = ("numpy", "opencv-python-headless", "simplejpeg", "openvino", "ncnn")  # that make pixels and features
 

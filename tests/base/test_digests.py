@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 
-from ffe.base.digest_index import DigestIndex, key_of
+from ffe.base.digests import DigestIndex, key_of
 
 
 def test_it_says_what_a_dict_says() -> None:
