@@ -24,8 +24,8 @@ log = logging.getLogger("ffe")
 RUNS_ON = "runs_on"  # in the record of a model that is sent to other machines: the ``Choice``
 _LEAST_IMAGES = 200  # fewer do not wait for a measurement
 _WORTH_SECONDS = 20.0  # nor do those that are done sooner
-_SECONDS = 0.25  # for which each way runs in a round, and a second round follows a short first one
-_LONG_ROUND, _LONG_CALL = 2.0, 1.0
+_SECONDS, _ROUNDS = 0.25, 3  # for which each way runs in a round; its best round counts, for what disturbs only slows down
+_LONG_CALL = 1.0
 _BETTER_BATCH = 1.03  # what a way must be faster by, to be taken
 _BETTER_ENGINE = 1.05
 
@@ -72,17 +72,14 @@ def _measured(model: IrModel, images: int) -> dict[Choice, float]:
     """
     engines: dict[Choice, OpenVinoEngine | NcnnEngine] = {}
     rates: dict[Choice, float] = {}
-    took = 0.0
 
     def measure(ways: Iterable[Choice]) -> float:
-        nonlocal took
         for way in ways:
             if way not in engines:
                 engines[way] = opened(way, model)
             size = engines[way].size
             pixels = np.random.default_rng(0).integers(0, 256, (2 * way.batch_size, *size, 3), np.uint8)
-            count, seconds, busy = run_for(engines[way], pixels, _SECONDS)
-            took += seconds
+            count, _, busy = run_for(engines[way], pixels, _SECONDS)
             rates[way] = max(rates.get(way, 0.0), count * cores() / max(busy, 1e-9))
         return rates[way]
 
@@ -97,7 +94,7 @@ def _measured(model: IrModel, images: int) -> dict[Choice, float]:
     with contextlib.suppress(EngineError):  # an operation that is not written for ncnn
         if library_version("ncnn") is not None and gains(read_graph(model)):
             measure([Choice("ncnn", 2)])
-    if took < _LONG_ROUND:
+    for _ in range(_ROUNDS - 1):
         measure(engines)
     return rates
 

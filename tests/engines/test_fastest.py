@@ -62,9 +62,9 @@ def test_auto_measures_once_and_remembers(
         assert choice(KEY, model(), images) == USUAL
     assert machine.asked == []
     assert choice(KEY, model(), 10_000) == chosen
-    assert sorted(machine.asked) == sorted(machine.rates)
+    assert sorted(machine.asked) == sorted([*machine.rates] * 3)
     assert choice(KEY, model(), 10_000) == choice(KEY, model()) == chosen
-    assert len(machine.asked) == len(rates)
+    assert len(machine.asked) == 3 * len(rates)
     assert remembered(KEY) == machine.rates
     assert choice(KEY, model(), engine="ncnn") == Choice("ncnn", 8)
     assert choice(KEY, model(), engine="openvino") == (chosen if chosen.engine == "openvino" else Choice("openvino", 2))
@@ -72,12 +72,19 @@ def test_auto_measures_once_and_remembers(
     assert (engine.name, engine.batch_size) == (chosen.engine, 3)  # what the user names is taken
 
 
-def test_a_short_round_is_followed_by_another(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_of_three_rounds_counts(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program may slow down one round of one way: a slow backbone is measured as often as a quick one."""
     monkeypatch.setattr(fastest, "cores", lambda: 2)
-    machine = Machine(openvino_2=1000, openvino_4=1000, openvino_8=900, ncnn_2=1000)
-    monkeypatch.setattr(fastest, "run_for", machine.run_for)
-    assert choice(KEY, model(), 10**6) == Choice("openvino", 2)
-    assert machine.asked == list(machine.rates) * 2
+    machine = Machine(openvino_2=12, openvino_4=12, ncnn_2=17)
+
+    def disturbed(engine: Engine, pixels: np.ndarray, seconds: float) -> tuple[int, float, float]:
+        count, took, busy = machine.run_for(engine, pixels, seconds)
+        return count, took, busy * (1.5 if len(machine.asked) < 5 else 1.0)
+
+    monkeypatch.setattr(fastest, "run_for", disturbed)
+    assert choice(KEY, model(), 10**6) == Choice("ncnn", 8)
+    assert machine.asked == list(machine.rates) * 3
+    assert remembered(KEY) == pytest.approx(machine.rates, abs=0.01)
 
 
 def test_what_is_soon_done_is_looked_at_once_and_not_measured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
