@@ -92,6 +92,9 @@ def read_image(file: str | os.PathLike[str] | ImageHandle | bytes, max_bytes: in
             if opened.read(1):
                 grows = "the file grows while it is read; run this again when it is complete"
                 raise DecodeError("unreadable", grows if status.st_size else too_many_bytes(max_bytes))
+            now = os.fstat(descriptor)
+            if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+                raise DecodeError("unreadable", "it was changed while it was read; run this again")
     except FileNotFoundError as error:
         why = "a URL; download it first" if url_refusal(path) else "no such file"
         archive, mark, _ = os.fspath(path).partition("#")

@@ -148,6 +148,13 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
     assert answer(path) == ("unreadable", sentence)
 
 
+def test_a_file_that_is_changed_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\xff\xd8\xff\xe0" + b"x" * 10_000)
+    monkeypatch.setattr(decoding, "kind_of", lambda data: os.utime(path, ns=(0, 1)))
+    assert answer(path) == ("unreadable", "it was changed while it was read; run this again")
+
+
 def test_a_file_of_no_known_size_is_read_up_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As some network file systems have them."""
     path = tmp_path / "photo.jpg"
