@@ -99,7 +99,9 @@ class ExtractProgress(Display):
         skipped = f", {progress.skipped} skipped" if progress.skipped else ""
         left = f", {duration_text(progress.remaining)} left"
         if len(progress.nodes) > 1:
-            rate += f" ({', '.join(f'{node} {each:.1f}' for node, each in sorted(progress.nodes.items())[:_SHOWN_NODES])})"
+            each = [f"{node} {each:.1f}" for node, each in sorted(progress.nodes.items())]
+            more = f" and {len(each) - _SHOWN_NODES:,} more" if len(each) > _SHOWN_NODES else ""
+            rate += f" ({', '.join(each[:_SHOWN_NODES])}{more})"
         if self.on_terminal:
             text = f"{rate}{skipped}{left} ({stages_text(progress.stages)})"
             self.show(progress.done, progress.total, text, keep=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from ffe._version import __version__
+from ffe.backbones.weights import Weights
+from ffe.base.digests import bytes_digest
 from ffe.base.feature_layout import FeatureLayout
 from ffe.engines.base import EngineFacts
 from ffe.errors import EngineError, SourceError, SpecError
@@ -22,8 +25,9 @@ from ffe.extraction.runners import base
 from ffe.extraction.runners.local import LocalRunner
 from ffe.extraction.runners.ray import RayRunner, _why, places_on
 from ffe.extraction.runners.scheduler import Place, Schedule, Span, WorkerDiedError
-from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, WorkerFacts, sorted_keys, versions
+from ffe.extraction.runners.worker import ChunkDone, ChunkWorker, Setup, WorkerFacts, sorted_keys, versions
 from ffe.images.archive import GONE
+from ffe.images.limits import Limits
 from ffe.store.reader import FeatureStore
 from ffe.testing import RunnerContract
 from tests.images.archives import put_tar
@@ -360,6 +364,24 @@ def test_a_machine_with_other_versions(tmp_path: Path, source: Path) -> None:
     )
 
 
+def test_a_machine_with_another_model(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "w.weights.h5").write_bytes(b"others")
+    weights = Weights("file", "0" * 64, tmp_path / "w.weights.h5")
+    setup = Setup(None, weights, "auto", None, None, Limits(), None, None, bytes_digest(b"ours"))  # type: ignore[arg-type]
+    with pytest.raises(EngineError) as error:
+        ChunkWorker(setup).facts()
+    assert str(error.value) == (
+        f"The machine {socket.gethostname()} has another weights file '{weights.path}' than the one here; have the same on all "
+        "machines of the cluster."
+    )
+    runner = runner_of(tmp_path, source)
+    facts = replace(FACTS, versions=versions())
+    runner._ready(PLACES[0], facts)
+    with pytest.raises(EngineError) as error:
+        runner._ready(PLACES[1], replace(facts, engine=replace(facts.engine, layout=FeatureLayout.of_shape((5,)))))
+    assert str(error.value) == ("The backbone gives other features on the machine two; clear its cache ('ffe cache clear').")
+
+
 def test_machines_of_several_kinds_are_said_once(tmp_path: Path, source: Path, caplog: pytest.LogCaptureFixture) -> None:
     runner = runner_of(tmp_path, source)
     for place, kind in zip([*PLACES, *PLACES], ("a", "a", "b", "c"), strict=True):
@@ -460,3 +482,5 @@ def test_the_rate_of_each_machine_is_shown(capsys: pytest.CaptureFixture[str], m
     monkeypatch.setattr("ffe.cli.progress.quiet", lambda: False)
     ExtractProgress()(Progress(10, 10, 0, 30.0, 0.0, Stages(), {"b": 10.0, "a": 20.0}))
     assert capsys.readouterr().err.startswith("10/10 images, 30.0 images/s (a 20.0, b 10.0) (")
+    ExtractProgress()(Progress(10, 10, 0, 30.0, 0.0, Stages(), {f"n{i:02d}": 3.0 for i in range(10)}))
+    assert ", n07 3.0 and 2 more) (" in capsys.readouterr().err

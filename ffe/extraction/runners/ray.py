@@ -21,7 +21,7 @@ from typing import Any, Self
 import numpy as np
 
 from ffe.base.feature_layout import FeatureLayout
-from ffe.base.file_stat import stamp_now
+from ffe.base.file_stat import remembered_digest, stamp_now
 from ffe.base.system import CORES_VARIABLE
 from ffe.base.text import listed
 from ffe.engines.base import EngineFacts
@@ -301,7 +301,9 @@ class RayRunner:
         job, options = plan.job, plan.job.options
         model = plan.quantized or model_to_send(plan.spec, job.weights, options.engine, sum(plan.known.missing))
         settings = (options.engine, options.batch_size, options.workers, options.limits)
-        return Setup(plan.spec, job.weights, *settings, job.views, model)
+        path = job.weights.path
+        content = remembered_digest(path) if path is not None and path.is_file() else ""
+        return Setup(plan.spec, job.weights, *settings, job.views, model, content)
 
     def _items(self, plan: Plan, span: Span, place: Place, done: ChunkDone, taken: Taken) -> list[ImageFeatures]:
         """Return the items of a chunk with their features, but for contents that are there already."""

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import platform
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +16,12 @@ import numpy as np
 
 from ffe.backbones.weights import Weights
 from ffe.base.digests import KEY_BYTES, key_of
+from ffe.base.file_stat import remembered_digest
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import library_version, processor_kind
 from ffe.engines.base import Engine, EngineFacts
 from ffe.engines.factory import open_engine
+from ffe.errors import EngineError
 from ffe.extraction.batch_size import BatchSize
 from ffe.extraction.incremental import JUDGED_BY
 from ffe.extraction.pipeline import ImageFeatures, Pipeline
@@ -44,6 +47,7 @@ class Setup:
     limits: Limits
     views: ViewsSpec | None
     model: IrModel | None  # int8, or float32 from the driver; None = the engine needs none, or makes its own
+    content: str  # digest of the whole file of weights, as it is for the driver; empty = there is none
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,11 @@ class ChunkWorker:
     def facts(self) -> WorkerFacts:
         """Open the engine, and return what runs here, and on what."""
         setup = self._setup
+        if setup.content and (path := setup.weights.path) and path.is_file() and remembered_digest(path) != setup.content:
+            raise EngineError(
+                f"The machine {socket.gethostname()} has another weights file '{path}' than the one here; "
+                "have the same on all machines of the cluster."
+            )
         self._engine: Engine = open_engine(
             setup.spec,
             setup.weights,
