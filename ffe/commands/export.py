@@ -36,7 +36,8 @@ def export(
             ``npz``, ``csv`` or ``torch`` (a ``.safetensors`` file); None = as the ending of ``output`` says.
         precision: of a model, ``float32``, ``float16`` or ``int8``, where the format has it.
         image: whether a model takes one photo of any size, and does the resize itself.
-        check: a folder of photos that a model is asked about too, up to 50 of them; for int8 they set the ranges.
+        check: a folder of photos, or another source, that a model is asked about too, up to 50 of them; for int8 they set the
+            ranges.
         overwrite: replace an export that is there; other files never are.
         progress: of features, called with the number of rows written, and of all rows.
 

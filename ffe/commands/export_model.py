@@ -71,7 +71,7 @@ def export_model(
         format: a name of ``ffe.exporting.model_formats``; None = as the ending of ``output`` says.
         precision: ``float32``, ``float16`` or ``int8``, where the format has it.
         image: it takes one photo of any size, and does the resize itself.
-        check: a folder of photos, up to 50 of which are asked about too; for int8 they set the ranges.
+        check: a folder of photos, or another source, up to 50 of which are asked about too; for int8 they set the ranges.
         overwrite: replace an export that is there; other files never are.
 
     Raises:
@@ -90,7 +90,7 @@ def export_model(
         raise SpecError("int8 needs photos, whose values set its ranges; name a folder of some with --check.")
     place = _place(output, kind, bundle, overwrite=overwrite)
     exported = Exported(bundle, precision, image)
-    pictures = golden_pictures(exported) + ([] if check is None else photos_of(exported, Path(check)))
+    pictures = golden_pictures(exported) + ([] if check is None else photos_of(exported, check))
     exported = Exported(bundle, precision, image, tuple(picture.given for picture in pictures))
     try:
         with tempfile.TemporaryDirectory(prefix=".ffe-export-", dir=place.parent) as folder:

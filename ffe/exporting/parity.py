@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,15 +12,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ffe.base.columns import Made
 from ffe.base.system import library_version
 from ffe.base.text import counted
+from ffe.base.urls import is_url
 from ffe.errors import DecodeError, ModelMismatchError, SourceError, one_line
 from ffe.exporting.graph import pixel_inputs
 from ffe.exporting.image_input import INPUT as IMAGE
 from ffe.exporting.model_format import Answer, Exported, ModelFormat, NoRuntimeError
+from ffe.images.archive_sources import expanded, is_archive
 from ffe.images.decode import decode, read_image, upright_size
 from ffe.images.folder_walk import list_files
+from ffe.images.image_handle import ImageFile
 from ffe.images.resize import resized
+from ffe.images.sources import list_images
 from ffe.predictor import Predictor
 from ffe.specs import PreprocessSpec
 
@@ -81,12 +87,10 @@ def golden_pictures(exported: Exported) -> list[Asked]:
     return found
 
 
-def photos_of(exported: Exported, folder: Path) -> list[Asked]:
-    """Return up to 50 photos of a folder, spread evenly over its list of files; those that cannot be read are passed over."""
+def photos_of(exported: Exported, source: str | os.PathLike[str]) -> list[Asked]:
+    """Return up to 50 photos of a source, spread evenly over its list of files; those that cannot be read are passed over."""
     specs, taken = _ways(exported)
-    if not folder.is_dir():
-        raise SourceError(f"There is no folder '{folder}' of photos to compare answers on; name one with --check.")
-    files = list_files(folder)[0]
+    files = _files_of(source)
     found: list[Asked] = []
     order = np.linspace(0, len(files) - 1, min(len(files), 2 * MOST_PHOTOS)).astype(int) if files else ()
     for place in [*order[::2], *order[1::2]]:
@@ -103,8 +107,19 @@ def photos_of(exported: Exported, folder: Path) -> list[Asked]:
         except DecodeError:
             continue
     if not found:
-        raise SourceError(f"No photo in '{folder}' can be read, so no answers can be compared on it; name another with --check.")
+        raise SourceError(f"No photo in '{source}' can be read, so no answers can be compared on it; name another with --check.")
     return found
+
+
+def _files_of(source: str | os.PathLike[str]) -> Sequence[ImageFile]:
+    """Return the photos of a folder, whatever lies in which folder in it, or of another source."""
+    here = Path(source)
+    if here.is_dir() and not any(map(is_archive, files := list_files(here)[0])):
+        return files
+    if not (here.exists() or is_url(source) or expanded(os.fspath(source))):
+        raise SourceError(f"There is no folder '{source}' of photos to compare answers on; name one with --check.")
+    records = list_images(source).records
+    return Made(len(records), lambda row: records[row].file)
 
 
 def _asked(photo: Image.Image, specs: Sequence[PreprocessSpec], taken: Sequence[str]) -> Asked:
