@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import eq
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from ffe.backbones.resolve import with_model
 from ffe.base.columns import Made
 from ffe.base.digests import DigestIndex
 from ffe.base.feature_layout import FeatureLayout
-from ffe.base.file_stat import Stamp
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
 from ffe.base.text import REPLACE, counted, none_could
@@ -23,13 +23,12 @@ from ffe.base.urls import is_url
 from ffe.dataset.class_checks import check_readable
 from ffe.dataset.held_images import held_images
 from ffe.errors import SourceError, StaleStoreError, StoreError
-from ffe.extraction.incremental import JUDGED_BY, Changes, Known, changes, known, removed_text
+from ffe.extraction.incremental import JUDGED_BY, Changes, FoundRows, Known, changes, known, removed_text
 from ffe.extraction.missing_images import lost_images, refuse_losses, refuse_mass_loss
 from ffe.extraction.request import Job, refuse_other_spec
 from ffe.extraction.views import counts_of
 from ffe.images.file_names import ByName
-from ffe.images.image_handle import ANY_ORDER, ImageHandle
-from ffe.images.records import ImageRecord
+from ffe.images.image_handle import ANY_ORDER, reading_order
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
 from ffe.store.disk_space import explain_full_disk, model_bytes
@@ -43,39 +42,6 @@ from ffe.store.writer import write_store
 log = logging.getLogger("ffe")
 
 _OTHER_SHARD = "choose another output, delete the shards that were made otherwise, or replace all of them with --overwrite"
-
-
-class FoundRows(Mapping[int, Row]):
-    """Rows by the positions of their records, in ascending order, whatever order they were put in.
-
-    They are columns: of many photos, a row of its own for each would be most of the memory.
-    """
-
-    def __init__(self, records: Sequence[ImageRecord]) -> None:
-        count = len(records)
-        self._records = records
-        self._there = np.zeros(count, bool)
-        self._sha256, self._phash = np.zeros((count, 32), np.uint8), np.zeros(count, np.uint64)
-        self._stat = np.zeros((count, 2), np.int64)
-
-    def put(self, position: int, sha256: str, phash: int, stat: Stamp) -> None:
-        """Give a record a row."""
-        self._sha256[position] = memoryview(bytes.fromhex(sha256))
-        self._phash[position], self._stat[position], self._there[position] = phash, stat, True
-
-    def __len__(self) -> int:
-        return int(self._there.sum())
-
-    def __iter__(self) -> Iterator[int]:
-        return map(int, np.flatnonzero(self._there))
-
-    def __getitem__(self, position: int) -> Row:
-        if not self._there[position]:
-            raise KeyError(position)
-        record, sha256 = self._records[position], self._sha256[position].tobytes().hex()
-        size, changed = self._stat[position].tolist()
-        phash = int(self._phash[position])
-        return Row(record.path, sha256, record.label, record.split, 0, phash, record.group, (size, changed))
 
 
 @dataclass
@@ -212,9 +178,9 @@ def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
 
 def in_place(job: Job, existing: FeatureStore | None) -> bool:
     """Return whether features are written where the finished file will have them, if nothing comes in between."""
-    handles = [record.file for record in job.records if isinstance(record.file, ImageHandle)]
-    in_row_order = all(file.reading_order() == ANY_ORDER for file in handles)
-    return existing is None and compression_of(job, existing) == "none" and in_row_order
+    if existing is not None or compression_of(job, existing) != "none":
+        return False
+    return all(reading_order(record.file) == ANY_ORDER for record in job.records)
 
 
 def _same_table(job: Job, existing: FeatureStore | None, rows: Sequence[Row], counts: list[int], skipped: list[Skipped]) -> bool:
@@ -226,17 +192,19 @@ def _same_table(job: Job, existing: FeatureStore | None, rows: Sequence[Row], co
     views = [view for count in counts for view in range(1 + count)]
     if existing.made_views != job.views or existing.views.tolist() != views:
         return False
-    stats, labels = existing.stat.tolist(), existing.labels.tolist()
-    stored = [
-        (existing.paths[i], existing.sha256[i], labels[i], existing.split[i], existing.group[i], tuple(stats[i]))
+    stat, labels = existing.stat, existing.labels
+    stored = (
+        (existing.paths[i], existing.sha256[i], int(labels[i]), existing.split[i], existing.group[i], tuple(stat[i].tolist()))
         for i in existing.plain.tolist()
-    ]
+    )
+    wanted = ((row.path, row.sha256, row.label, row.split, row.group, row.stat) for row in rows)
     return (
         existing.class_names == job.found.class_names
         and existing.source == job.source
         and list(existing.skipped) == skipped
         and (not skipped or existing.judged_by == JUDGED_BY)
-        and stored == [(row.path, row.sha256, row.label, row.split, row.group, row.stat) for row in rows]
+        and len(existing.plain) == len(rows)
+        and all(map(eq, stored, wanted))
     )
 
 

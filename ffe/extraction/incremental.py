@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ffe.extraction.request import Job
 from ffe.extraction.views import counts_of, shared_count
 from ffe.images.file_names import ByName
 from ffe.images.image_handle import ImageHandle, are_there, reading_order
+from ffe.images.records import ImageRecord
 from ffe.images.sources import image_at
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
@@ -30,12 +31,45 @@ JUDGED_BY = f"ffe {__version__}, Pillow {PIL.__version__}, rules 3"  # another o
 _LASTING = {"empty", "not-an-image", "truncated", "broken", "unsupported"}
 
 
+class FoundRows(Mapping[int, Row]):
+    """Rows by the positions of their records, in ascending order, whatever order they were put in.
+
+    They are columns: of many photos, a row of its own for each would be most of the memory.
+    """
+
+    def __init__(self, records: Sequence[ImageRecord]) -> None:
+        count = len(records)
+        self._records = records
+        self._there = np.zeros(count, bool)
+        self._sha256, self._phash = np.zeros((count, 32), np.uint8), np.zeros(count, np.uint64)
+        self._stat = np.zeros((count, 2), np.int64)
+
+    def put(self, position: int, sha256: str, phash: int, stat: Stamp) -> None:
+        """Give a record a row."""
+        self._sha256[position] = memoryview(bytes.fromhex(sha256))
+        self._phash[position], self._stat[position], self._there[position] = phash, stat, True
+
+    def __len__(self) -> int:
+        return int(self._there.sum())
+
+    def __iter__(self) -> Iterator[int]:
+        return map(int, np.flatnonzero(self._there))
+
+    def __getitem__(self, position: int) -> Row:
+        if not self._there[position]:
+            raise KeyError(position)
+        record, sha256 = self._records[position], self._sha256[position].tobytes().hex()
+        size, changed = self._stat[position].tolist()
+        phash = int(self._phash[position])
+        return Row(record.path, sha256, record.label, record.split, 0, phash, record.group, (size, changed))
+
+
 @dataclass(frozen=True)
 class Known:
     """The files of a source, told apart by their sizes and times of change alone."""
 
     stamps: Sequence[Stamp]  # of every record, as it is now
-    rows: dict[int, Row]  # of files that have not changed, by position
+    rows: Mapping[int, Row]  # of files that have not changed, by position
     skipped: dict[int, Skipped]  # files that gave no row and have not changed, by position
     # positions of all others, and of unchanged files of which the feature file lacks views, in the order to read them
     read: Sequence[int]
@@ -70,7 +104,7 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
         for item in existing.skipped
         if existing.judged_by == JUDGED_BY and not (job.options.truncated == "keep" and item.reason == "truncated")
     }
-    rows: dict[int, Row] = {}
+    rows = FoundRows(records)
     skipped: dict[int, Skipped] = {}
     read, missing, doubtful, new = list[int](), list[int](), 0, Counter[int]()
     doubtful_rows = copied = 0
@@ -85,7 +119,7 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
                 read.append(i)
                 missing.append(lacking)
             else:
-                rows[i] = Row(record.path, sha256[place], record.label, record.split, 0, phash[place], record.group, stamp)
+                rows.put(i, sha256[place], phash[place], stamp)
         elif same:
             skipped[i] = judged[record.path]
         else:

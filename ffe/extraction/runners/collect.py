@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from ffe.base.feature_layout import FeatureLayout
 from ffe.extraction.estimate import estimate_plan
-from ffe.extraction.feature_file import FoundRows, Plan, in_place
-from ffe.extraction.incremental import lasting
+from ffe.extraction.feature_file import Plan, in_place
+from ffe.extraction.incremental import FoundRows, lasting
 from ffe.extraction.pipeline import ImageFeatures
 from ffe.extraction.runners.base import Runner
 from ffe.extraction.stage_times import Computed, Progress, Stages
