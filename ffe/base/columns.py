@@ -57,10 +57,12 @@ class Texts(Sequence[str]):
 class Repeated(Sequence[_T], Generic[_T]):
     """Values of which there are few different ones, each kept once."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: Iterable[_T] = ()) -> None:
         self.codes = array("i")  # of each value, an index into ``values``
         self.values: list[_T] = []
         self._code: dict[_T, int] = {}
+        for value in values:
+            self.append(value)
 
     def append(self, value: _T) -> None:
         """Put a value behind the others."""

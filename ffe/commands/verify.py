@@ -172,15 +172,19 @@ class _Recomputer:
 
     def _image_of(self, row: int) -> ImageFile | str:
         """Return the image of a row, or in words why there is none with the same content."""
-        changed = False
+        changed, why = False, "its picture is gone (--source names its place)"
         for root in self._roots:
             file = image_at(root, self._store.paths[row])
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 digest = content_digest(file)
-                if digest == self._store.sha256[row]:
-                    return file
-                changed |= bool(digest)
-        return _CHANGED_SINCE if changed else "its picture is gone (--source names its place)"
+            except (OSError, ValueError) as error:
+                if getattr(error.__cause__, "reason", "missing") != "missing":
+                    why = f"its picture cannot be read: {error}"
+                continue
+            if digest == self._store.sha256[row]:
+                return file
+            changed |= bool(digest)
+        return _CHANGED_SINCE if changed else why
 
     def _open(self) -> Engine:
         return open_stored_engine(self._store, self._weights, self._engine)

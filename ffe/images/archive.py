@@ -7,10 +7,14 @@ import os
 import posixpath
 import stat
 from abc import abstractmethod
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from ffe.base.columns import Made, Repeated, Texts
+from ffe.base.digests import DigestIndex, key_of
 from ffe.base.file_access import unopened
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.urls import is_url
@@ -40,13 +44,18 @@ class Member(ImageHandle):
         if self.size > max_bytes:
             raise DecodeError("too-large", too_many_bytes(max_bytes))
         try:
-            if not self.remote and stamp_now(self.archive) != self.version:  # of a far one each block is looked at
-                raise DecodeError("unreadable", GONE)
-            return self.content(max_bytes)
+            self._check_version()
+            data = self.content(max_bytes)
+            self._check_version()  # it may have been replaced in between
+            return data
         except OSError as error:
             raise DecodeError("unreadable", error.strerror or str(error)) from error
         except MemoryError as error:
             raise DecodeError("too-large", "not enough memory to read it") from error
+
+    def _check_version(self) -> None:
+        if not self.remote and stamp_now(self.archive) != self.version:  # of a far one each block is looked at
+            raise DecodeError("unreadable", GONE)
 
     @property
     def remote(self) -> bool:
@@ -65,20 +74,64 @@ class Member(ImageHandle):
         return os.path.relpath(os.path.join(os.path.realpath(place), name), folder) + self.name[len(self.archive) :]
 
 
+class MemberTable:
+    """The images of an archive in their order, in columns: one is made each time that it is asked for.
+
+    ``make`` is given what ``Archive.place_of`` returns, and the numbers of ``kinds`` (those of ``array``) that stand behind it.
+    """
+
+    def __init__(self, make: Callable[..., Member], kinds: str) -> None:
+        self.make = make
+        self.names: Sequence[str] = Texts()
+        self.sizes, self._numbers = array("Q"), [array(kind) for kind in kinds]
+
+    def append(self, name: str, size: int, *numbers: int) -> None:
+        """Put an image behind the others."""
+        assert isinstance(self.names, Texts)
+        self.names.append(name)
+        self.sizes.append(size)
+        for column, number in zip(self._numbers, numbers, strict=True):
+            column.append(number)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def size(self, row: int) -> int:
+        """Return the bytes of an image; 0 = not known."""
+        return self.sizes[row]
+
+    def numbers(self, row: int) -> Sequence[int]:
+        """Return what is known of an image besides."""
+        return [column[row] for column in self._numbers]
+
+    def row(self, name: str) -> int:
+        """Return the first row of a name; -1 = there is none."""
+        return self._rows.row(name)
+
+    @cached_property
+    def _rows(self) -> DigestIndex:
+        return DigestIndex(self.names)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all others."""
+        self.names, self.sizes = Texts(self.names[row] for row in rows), array("Q", map(self.sizes.__getitem__, rows))
+        self._numbers = [array(column.typecode, map(column.__getitem__, rows)) for column in self._numbers]
+
+
 @dataclass
 class Archive:
     """What was found in an archive."""
 
     path: ArchivePlace
+    members: MemberTable
     version: Stamp = field(init=False)  # before it was listed
-    members: dict[str, Member] = field(default_factory=dict)  # by name, in their order
     folders: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)  # (name, reason)
     findings: list[Finding] = field(default_factory=list)
     # label of each picture, a number where it may be an index into names of classes; empty = none, None = folders give them
-    labels: dict[str, str | int] | None = None
-    splits: dict[str, Split] = field(default_factory=dict)  # that a member itself names
-    groups: dict[str, str] = field(default_factory=dict)
+    labels: Repeated[str | int] | None = None
+    splits: Repeated[Split] | None = None  # that each picture itself names; None = none does
+    groups: Repeated[str] | None = None
 
     def __post_init__(self) -> None:
         with reading(self.path):
@@ -87,16 +140,28 @@ class Archive:
         if not self.settled:
             forget_blocks(self.path)
 
+    def image(self, row: int) -> Member:
+        """Return an image by its row."""
+        table = self.members
+        return table.make(*self.place_of(table.names[row], table.size(row)), *table.numbers(row))
+
+    @property
+    def images(self) -> Sequence[Member]:
+        """All images, each made when it is asked for."""
+        return Made(len(self.members), self.image)
+
     def place_of(self, name: str, size: int) -> tuple[str, Stamp, str, Stamp, int]:
         """Return the first fields of a ``Member``: of bytes, or of none where they are not known (0)."""
         stamp = (size, self.version[1]) if self.settled else NO_STAMP
         return redacted(f"{self.path}{MARK}{name}"), stamp, str(self.path), self.version, size
 
-    def add(self, name: str, member: Member) -> None:
-        """Take in a member; of two of one name it cannot be told which is meant."""
-        if name in self.members:
-            self.refuse_second(name)
-        self.members[name] = member
+    def refuse_doubles(self) -> None:
+        """Note of which name there are several members: it cannot be told which is meant."""
+        names = DigestIndex()
+        for name in self.members.names:
+            if name in names:
+                self.refuse_second(name)
+            names.append(key_of(name))
 
     def refuse_second(self, name: str) -> None:
         """Note that a name is there twice."""

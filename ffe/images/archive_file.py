@@ -107,7 +107,8 @@ def _block(url: str, version: Stamp, number: int) -> bytes:
     if mine:
         try:
             data = read_range(url, number * _BLOCK, min((number + 1) * _BLOCK, version[0]))
-            if version[1] >= 0 and info_of(url)[0] != version:
+            stamp, size = info_of(url)
+            if size != version[0] or (version[1] >= 0 and stamp != version):
                 raise DecodeError("unreadable", "its archive was changed since it was listed; run this again")
             found.set_result(data)
         except BaseException as error:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from ffe.base.file_stat import NO_STAMP, Stamp
@@ -20,7 +23,7 @@ from ffe.images.folder_layout import common_folder, has_image_suffix
 from ffe.images.image_handle import ImageHandle
 from ffe.images.object_store import read_object
 from ffe.images.parquet_archive import read_parquet
-from ffe.images.records import SPLIT_NAMES, Finding, LabelledPath, Split
+from ffe.images.records import SPLIT_NAMES, Finding, LabelledPath, LabelledPaths, Split
 from ffe.images.tar_archive import read_tar
 from ffe.images.url_source import unlisted
 from ffe.images.zip_archive import read_zip
@@ -32,7 +35,7 @@ NAMES_OF_CLASSES = ("classes.txt", "classnames.txt")  # beside archives whose la
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 100_000
 _NAMES_BYTES = 64 << 20
-_UNSEEN_SECONDS = 60  # that a list is kept of an archive at a URL whose changes cannot be seen
+UNSEEN_SECONDS = 60  # that a list is kept of what lies at a URL, and whose changes cannot be seen
 _PREFIX = re.compile(r"[a-z]+")
 
 
@@ -45,6 +48,30 @@ class Shard:
     split: Split = ""
 
 
+class Numbered:
+    """The images of archives, by their numbers: those of the first archive come first, in its order."""
+
+    def __init__(self) -> None:
+        self._shards: list[tuple[Shard, Archive]] = []
+        self._ends = array("Q")
+
+    def take(self, shard: Shard, archive: Archive) -> None:
+        """Put the images of an archive behind the others."""
+        self._ends.append(len(self) + len(archive.members))
+        self._shards.append((shard, archive))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, number: int) -> ImageHandle:
+        at = bisect_right(self._ends, number)
+        return self._shards[at][1].image(number - (self._ends[at - 1] if at else 0))
+
+    def shard(self, number: int) -> Shard:
+        """Return where an image lies."""
+        return self._shards[bisect_right(self._ends, number)][0]
+
+
 @dataclass
 class Members:
     """What lies in archives, as a walk through a folder would tell it; and, where they say so, what each image is."""
@@ -55,9 +82,14 @@ class Members:
     hidden: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    handles: dict[str, ImageHandle] = field(default_factory=dict)  # by path: ``shard.tar#cat/1.jpg``
-    shards: dict[str, list[Shard]] = field(default_factory=dict)  # that have a member of a name
-    labelled: list[LabelledPath] | None = None  # None = folders in the archives are the classes
+    images: Numbered = field(default_factory=Numbered)
+    first: dict[str, int] = field(default_factory=dict)  # by name: the number of the first image of it
+    more: dict[str, list[int]] = field(default_factory=dict)  # and those of others in further archives, where there are any
+    labelled: LabelledPaths | None = None  # by number; None = folders in the archives are the classes
+
+    def numbers(self, name: str) -> list[int]:
+        """Return the numbers of the images of a name."""
+        return [self.first[name], *self.more.get(name, ())]
 
 
 def is_archive(path: str | Path) -> bool:
@@ -133,45 +165,56 @@ def read_shards(root: ArchivePlace, shards: Sequence[Shard]) -> Members:
         where = redacted(str(root))
         raise SourceError(f"Several archives of '{where}' have one name; give each a name of its own in one folder.")
     found, names = Members(), _names_of_classes(root)
-    seen: dict[str, None] = {}
-    unlabelled, numbers, said = 0, set[int](), False
-    lists: list[tuple[Shard, Archive]] = []
-    for shard in shards:
-        archive = read_archive(shard.path)
-        lists.append((shard, archive))
-        said |= archive.labels is not None or bool(archive.splits or archive.groups)
+    archives = [read_archive(shard.path) for shard in shards]
+    for shard, archive in zip(shards, archives, strict=True):
         found.findings += archive.findings
         found.left_out += [(f"{shard.name}{MARK}{name}", why) for name, why in archive.left_out]
         found.folders += archive.folders
-        for name, member in archive.members.items():
-            seen[name] = None
-            found.handles[f"{shard.name}{MARK}{name}"] = member
-            found.shards.setdefault(name, []).append(shard)
-    if not said:
-        folder, _ = common_folder([name.split("/") for name in seen])
-        found.above = folder and f"{folder}/"
-        found.files = [name.removeprefix(found.above) for name in seen if name.startswith(found.above)]
-        found.folders = [name.removeprefix(found.above) for name in found.folders if name.startswith(found.above)]
-        for name in (name for name in seen if not name.startswith(found.above)):
-            found.left_out += [(f"{shard.name}{MARK}{name}", "outside the class folders") for shard in found.shards[name]]
-        return found
-    found.labelled = []
-    for shard, archive in lists:
-        for name in archive.members:
-            label = (archive.labels or {}).get(name, "")
+        archive.left_out, archive.folders = [], []
+        found.images.take(shard, archive)
+    if all(archive.labels is archive.splits is archive.groups is None for archive in archives):
+        _take_folders(found, archives)
+    else:
+        _take_labels(root, found, shards, archives, names)
+    return found
+
+
+def _take_folders(found: Members, archives: Sequence[Archive]) -> None:
+    """Let the folders in all archives together say what the images are."""
+    for number, name in enumerate(chain.from_iterable(archive.members.names for archive in archives)):
+        if found.first.setdefault(name, number) != number:
+            found.more.setdefault(name, []).append(number)
+    folder, _ = common_folder([name.split("/") for name in found.first])
+    found.above = folder and f"{folder}/"
+    found.files = [name.removeprefix(found.above) for name in found.first if name.startswith(found.above)]
+    found.folders = [name.removeprefix(found.above) for name in found.folders if name.startswith(found.above)]
+    for name in (name for name in found.first if not name.startswith(found.above)):
+        shards = map(found.images.shard, found.numbers(name))
+        found.left_out += [(f"{shard.name}{MARK}{name}", "outside the class folders") for shard in shards]
+
+
+def _take_labels(
+    root: ArchivePlace, found: Members, shards: Sequence[Shard], archives: Sequence[Archive], names: list[str] | None
+) -> None:
+    """Take in what the archives say of each image; ``names`` are those of labels that are numbers."""
+    found.labelled, unlabelled, numbers = LabelledPaths(), 0, set[int]()
+    for shard, archive in zip(shards, archives, strict=True):
+        for row, name in enumerate(archive.members.names):
+            label = archive.labels[row] if archive.labels is not None else ""
             if isinstance(label, int):
                 numbers.add(label)
                 label = str(label) if names is None else names[label] if label < len(names) else ""
             unlabelled += not label
-            split, group = archive.splits.get(name, shard.split), archive.groups.get(name, "")
+            split = (archive.splits[row] if archive.splits is not None else "") or shard.split
+            group = archive.groups[row] if archive.groups is not None else ""
             found.labelled.append(LabelledPath(f"{shard.name}{MARK}{name}", label, split, group))
+        archive.labels = archive.splits = archive.groups = None
     if names is not None and numbers and max(numbers) >= len(names):
         have = f"'{root}' names {counted(len(names), 'class', 'classes')}, and the labels go up to {max(numbers)}"
         found.findings.append(Finding("refused", f"{have}; mend {' or '.join(NAMES_OF_CLASSES)}, or the labels."))
     elif 0 < unlabelled < len(found.labelled):
         has = "has no label" if unlabelled == 1 else "have no label"
         found.findings.append(Finding("warning", f"{counted(unlabelled, 'image')} of '{root}' {has}, where others have one."))
-    return found
 
 
 def _names_of_classes(root: ArchivePlace) -> list[str] | None:
@@ -208,6 +251,12 @@ def _kept(path: ArchivePlace, version: Stamp, turn: int) -> Archive:
     return read_archive(path)
 
 
+@lru_cache(maxsize=64)
+def _far_version(url: str, second: int) -> Stamp:
+    """Return the version of an archive at a URL: of many images in it, one asks a second."""
+    return archive_version(url)
+
+
 def split_name(path: str) -> tuple[ArchivePlace, str] | None:
     """Return the archive that a path leads through, and the name in it; None = it leads through none."""
     at = path.find(MARK)
@@ -224,14 +273,13 @@ def member_at(path: str) -> ImageHandle | None:
         return None
     archive, name = found
     try:
-        version = archive_version(archive)
-        listed = _kept(archive, version, 0 if version[1] >= 0 else int(time.monotonic() / _UNSEEN_SECONDS))
+        version = archive_version(archive) if isinstance(archive, Path) else _far_version(archive, int(time.monotonic()))
+        listed = _kept(archive, version, 0 if version[1] >= 0 else int(time.monotonic() / UNSEEN_SECONDS))
     except (SourceError, DecodeError):
         return None
-    member = listed.members.get(name) or _row(listed, name)
-    if member is None:  # a web server is not told what stands behind the mark, and would say that it is there
+    if (row := listed.members.row(name)) < 0:  # a web server is not told what stands behind the mark
         return _NoMember(redacted(path), NO_STAMP) if str(archive).startswith(("http://", "https://")) else None
-    return replace(member, name=redacted(path))
+    return replace(listed.image(row), name=redacted(path))
 
 
 class _NoMember(ImageHandle):
@@ -244,21 +292,21 @@ class _NoMember(ImageHandle):
         return False
 
 
-def _row(listed: Archive, name: str) -> ImageHandle | None:
-    """Return the row of a table by its number, with or without zeros in front."""
-    return listed.members.get(f"{int(name):0{len(next(iter(listed.members), ''))}}") if name.isdecimal() else None
-
-
-def images_of(path: ArchivePlace) -> tuple[list[ImageHandle], list[tuple[str, str]]]:
+def images_of(path: ArchivePlace) -> tuple[Sequence[ImageHandle], list[tuple[str, str]]]:
     """Return all images of an archive; and (path, reason) of what else is in it."""
     listed = read_archive(path)
     if refused := [finding.text for finding in listed.findings if finding.level == "refused"]:
         raise SourceError(refused[0])
-    return [*listed.members.values()], [(redacted(f"{path}{MARK}{name}"), why) for name, why in listed.left_out]
+    return listed.images, [(redacted(f"{path}{MARK}{name}"), why) for name, why in listed.left_out]
 
 
-def entries_of(found: Members, entries: Sequence[LabelledPath]) -> Iterator[LabelledPath]:
-    """Yield the images of all archives, by what the folders in them say of their names."""
+def entries_of(found: Members, entries: Sequence[LabelledPath]) -> tuple[LabelledPaths, Sequence[int]]:
+    """Return the images of all archives, by what the folders in them say of their names; and the number of each."""
+    images, numbers = LabelledPaths(), array("Q")
     for entry in entries:
-        for shard in found.shards[f"{found.above}{entry.path}"]:
-            yield entry._replace(path=f"{shard.name}{MARK}{found.above}{entry.path}", split=entry.split or shard.split)
+        for number in found.numbers(f"{found.above}{entry.path}"):
+            shard = found.images.shard(number)
+            path = f"{shard.name}{MARK}{found.above}{entry.path}"
+            images.append(entry._replace(path=path, split=entry.split or shard.split))
+            numbers.append(number)
+    return images, numbers

@@ -23,6 +23,7 @@ from ffe.redaction import redacted
 COLUMNS = ("path", "label", "split", "group")
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _MOST_BYTES = 1 << 30
+_ANY_HOST = "https://host/"
 _FEW = 5
 
 # the longer first: the mark of UTF-16 is the start of that of UTF-32
@@ -208,7 +209,7 @@ class _Reader:
         if is_url(name):
             return redacted(name), name
         if not isinstance(self._folder, Path):
-            return name, url_below(self._folder, name)
+            return redacted(f"{_ANY_HOST}{name}").removeprefix(_ANY_HOST), url_below(self._folder, name)
         if not name.isascii() and (there := on_disk(self._folder / name)) != self._folder / name:
             name = str(there) if os.path.isabs(name) else os.path.relpath(there, self._folder)
         return name, ""

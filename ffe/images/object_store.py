@@ -27,6 +27,8 @@ READ_SECONDS = 60.0  # of one try; more for large objects
 _SLOWEST = 1 << 18  # bytes a second that count as alive
 _LARGE = 4 << 20  # the first bytes of larger objects say whether they are pictures before the rest is read
 CONNECTIONS = 128  # to one server
+_SIGNED = "; if a signature opens it, give its URL with one that still holds: in a list each line needs its own"
+CHANGED = "it was changed after it had been listed; run this again"
 
 _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
@@ -102,8 +104,10 @@ def _protocols(url: str) -> list[str]:
     return [part.partition("://")[0].lower() if "://" in part else part.lower() for part in url.split("::")]
 
 
-def read_object(url: str, path: str | None, size: int, max_bytes: int) -> bytes:
+def read_object(url: str, path: str | None, size: int, max_bytes: int, stamp: Stamp = NO_STAMP) -> bytes:
     """Return the content of an object; ``path`` in the file system of the URL (None = what it names), ``size`` -1 = unknown.
+
+    What has been replaced since it had its ``stamp`` is never put together of two contents.
 
     Raises:
         DecodeError: as ``ffe.images.decode.read_image`` does; ``Unreachable`` where it lies with the network or with rights.
@@ -133,12 +137,14 @@ def read_object(url: str, path: str | None, size: int, max_bytes: int) -> bytes:
         kind_of(data)
         if len(data) < size:  # a server that knows no ranges has answered with all of it
             data += get(HEAD_BYTES, size + 1)
+            if stamp != NO_STAMP and _info(files, path)[0] != stamp:
+                raise DecodeError("unreadable", CHANGED)
     if not data:
         raise DecodeError("empty", "the file is empty")
     if len(data) > max_bytes:
         raise DecodeError("too-large", too_many_bytes(max_bytes))
     if 0 <= size != len(data):
-        raise DecodeError("unreadable", "it was changed after it had been listed; run this again")
+        raise DecodeError("unreadable", CHANGED)
     return data
 
 
@@ -153,7 +159,10 @@ def read_range(url: str, start: int, end: int) -> bytes:
 
 def info_of(url: str) -> tuple[Stamp, int]:
     """Return the stamp of what lies at a URL as it is now, and its size; -1 = unknown. Errors are those of ``tried``."""
-    files, path = opened(url)
+    return _info(*opened(url))
+
+
+def _info(files: Any, path: str) -> tuple[Stamp, int]:
     with contextlib.suppress(Exception):  # what an earlier look saw may be old
         files.invalidate_cache()
     info = tried(lambda: files.info(path))
@@ -239,7 +248,8 @@ def _outcome(error: BaseException) -> DecodeError | None:
     if status in _GONE or (status is None and isinstance(error, FileNotFoundError) and not network):
         return DecodeError("missing", "no such file")
     if status in _RIGHTS or (status is None and isinstance(error, PermissionError)):
-        return Unreachable(f"you have no right to read it ({one_line(error)})", network=False)
+        signed = _SIGNED if any(type(one).__module__.startswith("aiohttp") for one in chain) else ""
+        return Unreachable(f"you have no right to read it ({one_line(error)}){signed}", network=False)
     if isinstance(error, MemoryError):
         return DecodeError("too-large", "not enough memory to read it")
     if isinstance(error, IsADirectoryError):

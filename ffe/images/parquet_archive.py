@@ -6,27 +6,34 @@ import contextlib
 import importlib.util
 import json
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
+from ffe.base.columns import Made, Repeated
 from ffe.base.file_stat import Stamp
 from ffe.base.text import composed, counted, few, quoted
 from ffe.base.urls import is_url
 from ffe.errors import DecodeError, SourceError, missing
-from ffe.images.archive import Archive, Member, reading
+from ffe.images.archive import Archive, Member, MemberTable, reading
 from ffe.images.archive_file import ArchivePlace, archive_version, open_archive
 from ffe.images.decode import too_many_bytes
-from ffe.images.records import SPLIT_NAMES, Finding
+from ffe.images.records import SPLIT_NAMES, Finding, Split
 
 _IMAGES = ("image", "img")
-_GROUP_BYTES = 2 << 30  # of the images of a row group
+_PIECE_BYTES = 32 << 20  # of the images of a row group that are read at once, as far as their mean size tells
 _KEPT_BYTES = 256 << 20
+_BUFFER_BYTES = 1 << 20  # of the file
+_MOST_GROUPS = 64
 _BATCH = 1 << 16
 
-_Group = tuple[str, Stamp, int]  # file, version, number
-_groups: OrderedDict[_Group, Any] = OrderedDict()  # the last ones that were read
+_Key = tuple[str, Stamp, int]  # file, version, number of a row group
+_groups: OrderedDict[_Key, _Group] = OrderedDict()  # the last ones that were read
 _lock = threading.Lock()
 
 
@@ -34,13 +41,13 @@ _lock = threading.Lock()
 class ParquetMember(Member):
     """The picture in a row of a row group."""
 
-    column: str
     group: int
     row: int  # in the group
+    column: str
 
     def content(self, max_bytes: int) -> bytes:
-        """Take it out of its row group, of which the last few are kept."""
-        value = _images_of((self.archive, self.version, self.group), self.column)[self.row]
+        """Take it out of its row group, of which the last pieces are kept."""
+        value = _image((self.archive, self.version, self.group), self.column, self.row)
         if value.is_valid and hasattr(value, "keys"):
             value = value["bytes"]
         if not value.is_valid:
@@ -51,33 +58,72 @@ class ParquetMember(Member):
         return bytes(buffer)
 
     def reading_order(self) -> tuple[str, int]:
-        """Return where its group lies: groups are read as a whole."""
-        return self.archive, self.group
+        """Return where it lies: a group is read from its beginning on."""
+        return self.archive, (self.group << 32) + self.row
 
 
-def _images_of(key: _Group, column: str) -> Any:
-    """Return the images of a row group, a pyarrow array."""
+class _Group:
+    """The images of a row group, of which the next piece is read when one of its rows is asked for; the last ones are kept."""
+
+    def __init__(self, key: _Key, column: str) -> None:
+        from pyarrow import parquet
+
+        path, version, number = key
+        self.pieces: deque[tuple[int, Any]] = deque()  # (first row, pyarrow array)
+        self._read = 0  # rows
+        self._file = parquet.ParquetFile(open_archive(path, version) if is_url(path) else path, buffer_size=_BUFFER_BYTES)
+        group = self._file.metadata.row_group(number)
+        parts = map(group.column, range(group.num_columns))
+        size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] == column)
+        self._rows, rows = group.num_rows, max(1, group.num_rows * _PIECE_BYTES // max(1, size))
+        self._batches = self._file.iter_batches(rows, row_groups=[number], columns=[column])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept."""
+        return sum(images.nbytes for _, images in self.pieces)
+
+    def passed(self, row: int) -> bool:
+        """Return whether a row was read, and is kept no more."""
+        return row < (self.pieces[0][0] if self.pieces else self._read)
+
+    def image(self, row: int) -> Any:
+        """Return an image that was not passed, as a pyarrow scalar."""
+        while self._read <= row:
+            images = next(self._batches).column(0)
+            self.pieces.append((self._read, images))
+            self._read += len(images)
+            if self._read >= self._rows:
+                self._file.close()
+            _forget_oldest()
+        first, images = next(piece for piece in reversed(self.pieces) if piece[0] <= row)
+        return images[row - first]
+
+
+def _forget_oldest() -> None:
+    """Keep no more than ``_KEPT_BYTES``, but for the piece that was read last."""
+    while sum(group.nbytes for group in _groups.values()) > _KEPT_BYTES:
+        oldest = next(group for group in _groups.values() if group.pieces)
+        if len(oldest.pieces) == 1 and oldest is next(reversed(_groups.values())):
+            return
+        oldest.pieces.popleft()
+
+
+def _image(key: _Key, column: str, row: int) -> Any:
+    """Return the image in a row of a row group, a pyarrow scalar."""
     import pyarrow
-    from pyarrow import parquet
 
-    path, version, number = key
     with _lock:
-        if key in _groups:
-            _groups.move_to_end(key)
-            return _groups[key]
         try:
-            with parquet.ParquetFile(open_archive(path, version) if is_url(path) else path) as file:
-                group = file.metadata.row_group(number)
-                parts = map(group.column, range(group.num_columns))
-                if sum(p.total_uncompressed_size for p in parts if p.path_in_schema.split(".")[0] == column) > _GROUP_BYTES:
-                    raise DecodeError("too-large", f"its row group has more than {_GROUP_BYTES >> 30} GiB; write smaller ones")
-                images = file.read_row_group(number, [column]).column(0)
-        except (pyarrow.ArrowException, OSError) as error:
+            if (group := _groups.pop(key, None)) is None or group.passed(row):
+                group = _Group(key, column)
+            _groups[key] = group
+            while len(_groups) > _MOST_GROUPS:
+                _groups.popitem(last=False)
+            return group.image(row)
+        except (pyarrow.ArrowException, OSError, StopIteration) as error:
+            _groups.pop(key, None)
             raise DecodeError("broken", "its row group is damaged") from error
-        _groups[key] = images
-        while len(_groups) > 1 and sum(kept.nbytes for kept in _groups.values()) > _KEPT_BYTES:
-            _groups.popitem(last=False)
-        return images
 
 
 def open_parquet(path: ArchivePlace) -> Any:
@@ -106,7 +152,8 @@ def _sound(path: ArchivePlace) -> Iterator[None]:
 
 def read_parquet(path: ArchivePlace) -> Archive:
     """List the rows of a table of images: ``data.parquet#17``; a SourceError says why it cannot be."""
-    found = Archive(path)
+    table = _RowTable()
+    found = Archive(path, table)
     if not found.settled:
         with _lock:
             for key in [key for key in _groups if key[0] == str(path)]:
@@ -116,40 +163,62 @@ def read_parquet(path: ArchivePlace) -> Archive:
         image = _image_column(path, schema, features)
         label = _label_column(schema, features)
         names = features.get(label, {}).get("names") if label else None
-        columns = [name for name in (label or "", "split", "group") if name in schema.names]
-        found.labels = {} if label else None
-        width, row, bad = len(str(max(0, file.metadata.num_rows - 1))), 0, list[str]()
-        for group in range(file.metadata.num_row_groups):
-            held = file.metadata.row_group(group).num_rows
-            values = zip(*_values(file, group, columns), strict=True) if columns else iter([()] * held)
-            for number, cells in enumerate(values):
-                name = f"{row:0{width}}"
-                row += 1
-                found.members[name] = ParquetMember(*found.place_of(name, 0), image, group, number)
-                of_row = dict(zip(columns, cells, strict=True))
-                try:
-                    _take(found, name, of_row.get(label or ""), of_row.get("split"), of_row.get("group"), names)
-                except ValueError as error:
-                    bad += [str(error)] if str(error) not in bad else []
+        table.set(image, [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)])
+        found.labels, splits, groups = (Repeated() if label else None), Repeated[Split](), Repeated[str]()
+        said: list[tuple[str | None, Any, Callable[[Any], Any]]] = [
+            (label, found.labels, lambda value: _named(value, names)),
+            ("split", splits, _split),
+            ("group", groups, lambda value: "" if value is None else composed(str(value))),
+        ]
+        said = [one for one in said if one[0] in schema.names]
+        bad = list[str]()
+        for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(name for name, _, _ in said))) if said else ():
+            for name, kept, meant in said:
+                for value in batch.column(name).to_pylist():
+                    try:
+                        kept.append(meant(value))
+                    except ValueError as error:
+                        kept.append("")
+                        bad += [str(error)] if str(error) not in bad else []
+        found.splits, found.groups = (splits if any(splits.values) else None), (groups if any(groups.values) else None)
         found.findings += [Finding("refused", f"'{path}' has {what}.") for what in bad]
     return found
 
 
-def _values(file: Any, group: int, columns: list[str]) -> list[list[Any]]:
-    table = file.read_row_group(group, columns)
-    return [table.column(name).to_pylist() for name in columns]
+class _RowTable(MemberTable):
+    """The images of a table: their names are the numbers of the rows."""
+
+    def __init__(self) -> None:
+        super().__init__(ParquetMember, "")
+        self._ends = array("Q")  # of the row groups
+
+    def set(self, column: str, rows: Sequence[int]) -> None:
+        """Take in how many rows the row groups have."""
+        self._ends.extend(accumulate(rows))
+        count = self._ends[-1] if rows else 0
+        width = len(str(max(0, count - 1)))
+        self.names, self.make = Made(count, lambda row: f"{row:0{width}}"), partial(ParquetMember, column=column)
+
+    def size(self, row: int) -> int:
+        """Return 0: only the column tells."""
+        return 0
+
+    def numbers(self, row: int) -> Sequence[int]:
+        """Return the row group, and the row in it."""
+        group = bisect_right(self._ends, row)
+        return group, row - (self._ends[group - 1] if group else 0)
+
+    def row(self, name: str) -> int:
+        """Return the row of a number, with or without zeros in front; -1 = there is none."""
+        return int(name) if name.isdecimal() and len(name) < 20 and int(name) < len(self) else -1
 
 
-def _take(found: Archive, name: str, label: Any, split: Any, group: Any, names: list[str] | None) -> None:
-    """Note what a row says of its image; a ValueError says what is wrong with it."""
-    if found.labels is not None:
-        found.labels[name] = _named(label, names)
-    if split not in (None, ""):
-        if str(split).lower() not in SPLIT_NAMES:
-            raise ValueError(f"the split '{split}'; use train, valid or test, or leave it empty")
-        found.splits[name] = SPLIT_NAMES[str(split).lower()]
-    if group not in (None, ""):
-        found.groups[name] = composed(str(group))
+def _split(value: Any) -> Split:
+    if value in (None, ""):
+        return ""
+    if str(value).lower() not in SPLIT_NAMES:
+        raise ValueError(f"the split '{value}'; use train, valid or test, or leave it empty")
+    return SPLIT_NAMES[str(value).lower()]
 
 
 def _named(label: Any, names: list[str] | None) -> str | int:

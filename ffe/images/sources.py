@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from ffe.base.columns import Made
+from ffe.base.digests import DigestIndex
+from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import composed, few, is_are, near_file, quoted
 from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
@@ -18,6 +23,7 @@ from ffe.images.archive import MARK
 from ffe.images.archive_file import ArchivePlace, suffix_of
 from ffe.images.archive_sources import (
     NAMES_OF_CLASSES,
+    UNSEEN_SECONDS,
     Members,
     Shard,
     entries_of,
@@ -28,6 +34,7 @@ from ffe.images.archive_sources import (
     read_shards,
     shards_at,
     shards_of,
+    split_name,
 )
 from ffe.images.csv_list import read_list, read_rows
 from ffe.images.file_names import is_text, on_disk, printable
@@ -36,7 +43,7 @@ from ffe.images.folder_walk import FolderWalk
 from ffe.images.image_handle import ImageFile
 from ffe.images.parquet_archive import listed_rows
 from ffe.images.records import LEVELS, UNLABELLED, FileOf, Finding, LabelledPath, LabelledPaths, Records
-from ffe.images.url_source import UrlWalk, object_at, objects_at, url_suffix
+from ffe.images.url_source import UrlWalk, object_at, objects_at, url_protocol, url_suffix
 from ffe.redaction import redacted
 
 if TYPE_CHECKING:  # it is imported where it is needed: listing is part of the start of every command
@@ -46,6 +53,7 @@ log = logging.getLogger("ffe")
 
 _SEVERAL_LABELS = (";", "|")
 _LISTS = {".csv", ".tsv"}
+_KEEP_NO_SECRETS = {"s3", "s3a", "gs", "gcs", "hf"}  # their URLs are names alone
 
 
 @dataclass(frozen=True)
@@ -115,14 +123,16 @@ def _at_url(url: str) -> Scan:
     walk = UrlWalk(url)
     if (found := shards_of(url, walk.files)) is not None:
         return _scan_archives(url, found, walk.root, walk.left_out)
-    return _make_scan(walk.root, *_understood(walk.root, walk), files=walk.objects)
+    kind, entries, left_out, findings = _understood(walk.root, walk)
+    return _make_scan(walk.root, kind, entries, left_out, findings, held=walk.images([entry.path for entry in entries]))
 
 
 def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding]) -> Scan:
-    remote = [line for line in lines if line.url]
-    asked = objects_at([line.url for line in remote]) if remote else []
-    objects = {line.path: image for line, image in zip(remote, asked, strict=True)}
-    return _make_scan(root, "csv", lines, [], findings, lambda path: image_at(root, path), objects)
+    far = [bool(line.url) and split_name(line.url) is None for line in lines]
+    asked = iter(objects_at([line.url for line, alone in zip(lines, far, strict=True) if alone]) if any(far) else [])
+    files = (next(asked) if alone else image_at(root, line.url or line.path) for line, alone in zip(lines, far, strict=True))
+    held = list(files) if any(line.url for line in lines) else []
+    return _make_scan(root, "csv", lines, [], findings, lambda path: image_at(root, path), held)
 
 
 def _scan_local(root: Path, walk: FolderWalk) -> Scan:
@@ -140,11 +150,14 @@ def _scan_archives(
     held = read_shards(root, shards)
     kind = cast("Kind", suffix_of(shards[0].path)[1:])
     findings, left_out = list(held.findings), [*beside, *held.left_out]
-    if (entries := held.labelled) is None:
+    images, numbers, numbered = held.labelled, cast("Sequence[int]", range(len(held.images))), held.images
+    if images is None:
         _, inside, more, found = _understood(Path(place) if isinstance(root, Path) else UrlPath(place), held)
-        entries, findings, left_out = list(entries_of(held, inside)), [*findings, *found], [*left_out, *more]
+        findings, left_out = [*findings, *found], [*left_out, *more]
+        images, numbers = entries_of(held, inside)
     folder = root if isinstance(root, Path) else UrlPath(redacted(root.rstrip("/")))
-    return _make_scan(folder, kind, entries, left_out, findings, files=held.handles)
+    handles = Made(len(images), lambda i: numbered[numbers[i]])
+    return _make_scan(folder, kind, images, left_out, findings, held=handles)
 
 
 def _checked(found: Scan, path: str | os.PathLike[str]) -> Scan:
@@ -241,17 +254,16 @@ def _make_scan(
     left_out: Iterable[tuple[str, str]],
     findings: Sequence[Finding],
     file_of: FileOf = Path,
-    files: Mapping[str, ImageFile] | None = None,
+    held: Sequence[ImageFile] = (),
 ) -> Scan:
     """Sort images and the names of their classes, and look at these names.
 
-    ``files`` are known already, by path; ``file_of`` tells where another lies.
+    ``held`` are the files of the ``entries``; without, ``file_of`` tells where each lies.
     """
     images = entries if isinstance(entries, LabelledPaths) else LabelledPaths(entries)
     spelt = sorted({*images.labels.values} - {""})
     class_names = tuple(sorted({composed(name) for name in spelt}))
     index = {"": UNLABELLED} | {name: class_names.index(composed(name)) for name in spelt}
-    held = [files.get(path) or file_of(path) for path in images.paths] if files else ()
     records = Records(images, index, images.paths.order(), file_of, held)
     findings = sorted((*findings, *_findings_of_names(spelt, class_names)), key=lambda finding: LEVELS.index(finding.level))
     out = sorted((printable(path), why) for path, why in left_out)
@@ -260,8 +272,10 @@ def _make_scan(
 
 def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
     """Return the image that ``path`` names in a source: a folder, or a file beside which it lies; it may be gone by now."""
-    path = os.fspath(local_file(path))
-    if is_url(place := os.fspath(local_file(source))):
+    path, place = os.fspath(local_file(path)), os.fspath(local_file(source))
+    if whole := _listed_url(place, path):
+        return object_at(whole)
+    if is_url(place):
         if is_archive(place):
             name, mark, member = path.partition(MARK)
             each = shards_at(place)[1] if "?" in place else ()
@@ -274,6 +288,26 @@ def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
     root = Path(place)
     file = on_disk((root.parent if root.is_file() else root) / path)
     return (member_at(str(file)) if MARK in path else None) or file
+
+
+def _listed_url(place: str, path: str) -> str:
+    """Return the URL of an image with the secrets that it has in the list that names it; empty = there is none such."""
+    far = is_url(place)
+    if not (far or is_url(path)) or url_suffix(place) not in _LISTS or url_protocol(place if far else path) in _KEEP_NO_SECRETS:
+        return ""
+    found = _kept_list(place, *((NO_STAMP, int(time.monotonic() / UNSEEN_SECONDS)) if far else (stamp_now(place), 0)))
+    row = -1 if found is None else found[0].row(path)
+    return "" if found is None or row < 0 else found[1][row].url
+
+
+@lru_cache(maxsize=2)
+def _kept_list(place: str, version: Stamp, turn: int) -> tuple[DigestIndex, LabelledPaths] | None:
+    """Return the rows of the paths in a list, and its images, of which single ones are asked for; None = it cannot be read."""
+    try:
+        images, _ = read_list(UrlPath(redacted(place)), place) if is_url(place) else read_list(Path(place))
+    except SourceError:
+        return None
+    return DigestIndex(images.paths), images
 
 
 def _findings_of_names(spelt: Sequence[str], class_names: Sequence[str]) -> Iterator[Finding]:

@@ -6,21 +6,23 @@ import contextlib
 import json
 import os
 import tarfile
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ffe.base.columns import Repeated
 from ffe.base.digests import bytes_digest
 from ffe.base.file_stat import read_note, write_note
 from ffe.base.system import cache_root
 from ffe.base.text import composed
 from ffe.errors import DecodeError, SourceError
-from ffe.images.archive import Archive, Member, reading
+from ffe.images.archive import Archive, Member, MemberTable, reading
 from ffe.images.archive_file import ArchivePlace, is_settled, open_archive
 from ffe.images.folder_layout import has_image_suffix
 from ffe.images.records import Finding
 
-_LISTED_BY = 1  # what is kept of a list is of no use to another number: raise it when lists change
+_LISTED_BY = 2  # what is kept of a list is of no use to another number: raise it when lists change
 _BLOCK = 512
 _REST_BYTES = 1 << 20  # behind the end mark, as far as is looked
 _LABEL_BYTES = 1 << 20
@@ -61,20 +63,24 @@ def read_tar(path: ArchivePlace) -> Archive:
 
     One at a URL comes over the network as a whole, for it has no directory; so what was found is kept in the cache folder.
     """
-    found = Archive(path)
+    found = Archive(path, MemberTable(TarMember, "Q"))
     if isinstance(path, Path) or not is_settled(path, found.version):
         return _listed(path, found)
     note = cache_root() / "digests" / f"{bytes_digest(f'{_LISTED_BY} {path} {found.version}'.encode())[:32]}.json"
     with contextlib.suppress(LookupError, TypeError, ValueError):
         kept = read_note(note)
-        members = [(str(name), int(size), int(offset)) for name, size, offset in kept["members"]]
-        found.folders, found.labels, found.left_out = kept["folders"], kept["labels"], [(a, b) for a, b in kept["left_out"]]
-        found.members = {name: TarMember(*found.place_of(name, size), offset) for name, size, offset in members}
+        table, labels = MemberTable(TarMember, "Q"), None if kept["labels"] is None else Repeated(kept["labels"])
+        for name, size, offset in kept["members"]:
+            table.append(str(name), int(size), int(offset))
+        found.folders, found.left_out = kept["folders"], [(a, b) for a, b in kept["left_out"]]
+        found.members, found.labels = table, labels
         return found
     _listed(path, found)
     if not found.findings:
-        members = [(name, one.size, one.offset) for name, one in found.members.items() if isinstance(one, TarMember)]
-        write_note(note, {"members": members, "folders": found.folders, "labels": found.labels, "left_out": found.left_out})
+        table, labels = found.members, found.labels
+        members = [(table.names[row], table.size(row), *table.numbers(row)) for row in range(len(table))]
+        said = None if labels is None else list(labels)
+        write_note(note, {"members": members, "folders": found.folders, "labels": said, "left_out": found.left_out})
     return found
 
 
@@ -91,9 +97,10 @@ def _listed(path: ArchivePlace, found: Archive) -> Archive:
         file.seek(0)
         end = _members(found, file, labels, beside)
         _check_end(found, file, end)
-    keys = {_key(name) for name in found.members}
+    found.refuse_doubles()
+    keys = {_key(name) for name in found.members.names} if beside else set()
     if labels[".cls"] or labels[".json"]:
-        _take_labels(found, labels[".json"] | labels[".cls"], keys)
+        _take_labels(found, labels[".json"] | labels[".cls"])
     for name in beside:
         if name.rpartition(".")[0] not in keys:
             found.left_out.append((name, "a label without a picture"))
@@ -141,7 +148,7 @@ def _take(
             if label is not None:
                 labels[suffix][name[: -len(suffix)]] = label
     else:
-        found.add(name, TarMember(*found.place_of(name, one.size), one.offset_data))
+        found.members.append(name, one.size, one.offset_data)
 
 
 def _part(file: BinaryIO, one: tarfile.TarInfo) -> bytes:
@@ -175,17 +182,18 @@ def _key(name: str) -> str:
     return os.path.splitext(name)[0] if has_image_suffix(name) else name
 
 
-def _take_labels(found: Archive, labels: dict[str, str | int], keys: set[str]) -> None:
+def _take_labels(found: Archive, labels: dict[str, str | int]) -> None:
     """Give the pictures their labels; what belongs to a sample and is not its picture is left out."""
-    found.labels = {}
-    for name in list(found.members):
+    found.labels, pictures = Repeated(), array("Q")
+    for row, name in enumerate(found.members.names):
         key = _key(name)
         if has_image_suffix(name) and (key in labels or not _sample(key, labels)):
-            found.labels[name] = labels.get(key, "")
+            found.labels.append(labels.get(key, ""))
+            pictures.append(row)
         else:
-            del found.members[name]
             why = "a further part of a sample" if has_image_suffix(name) or _sample(name, labels) else "named like no picture"
             found.left_out.append((name, why))
+    found.members.keep(pictures)
 
 
 def _sample(name: str, labels: dict[str, str | int]) -> bool:
@@ -202,7 +210,7 @@ def _check_end(found: Archive, file: BinaryIO, end: int) -> None:
     mark, rest = file.read(_BLOCK), file.read(_REST_BYTES)
     if len(mark) == _BLOCK and not any(mark) and not any(rest):
         return
-    last = next(reversed(found.members), "")
+    last = found.members.names[-1] if len(found.members) else ""
     where = f"behind '{last}'" if last else "before its first picture"
     if len(mark) < _BLOCK or any(mark):
         text = f"'{found.path}' is cut off or damaged {where}; fetch it again."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from array import array
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from ffe.base.columns import Made, Repeated, Texts
 from ffe.base.file_stat import NO_STAMP
 from ffe.base.urls import UrlPath, url_name
 from ffe.errors import DecodeError, SourceError
@@ -35,7 +37,7 @@ class ImageObject(ImageHandle):
 
     def read(self, max_bytes: int) -> bytes:
         """Return the content; see ``ffe.images.object_store.read_object``."""
-        return read_object(self.url, self.path, self.size, max_bytes)
+        return read_object(self.url, self.path, self.size, max_bytes, self.stamp)
 
     def is_there(self) -> bool:
         """Return whether it was listed, or is there by now; also where that cannot be told."""
@@ -56,19 +58,36 @@ class UrlWalk:
         self.left_out: list[tuple[str, str]] = []
         self.folders: list[str] = []  # a bucket has none without something in them
         self.hidden: list[str] = []
-        self.objects: dict[str, ImageObject] = {}  # by path below the folder
+        self._url, self._starts = url, Repeated[str]()  # what stands before the names of files in their file system
+        self._stamps, self._sizes = array("q"), array("q")
         for name, path, info in _listed(url):
             parts = name.split("/")
             if not {"", ".", ".."}.isdisjoint(parts):
                 self.left_out.append((name, "its name has a part that is empty, or dots alone; rename it"))
             elif not any(map(is_passed_over, parts)):
                 self.files.append(name)
-                self.objects[name] = _object(self.root / name, info, url, path)
+                image = _object("", info, url)
+                self._starts.append(path[: len(path) - len(name)])
+                self._stamps.extend(image.stamp)
+                self._sizes.append(image.size)
+
+    def images(self, names: Sequence[str]) -> Sequence[ImageObject]:
+        """Return the images of some files, each made when it is asked for."""
+        row_of = {name: row for row, name in enumerate(self.files)}
+        rows, texts = array("I", map(row_of.__getitem__, names)), Texts(names)
+        root, url, starts, stamps, sizes = self.root, self._url, self._starts, self._stamps, self._sizes
+
+        def image(number: int) -> ImageObject:
+            row, name = rows[number], texts[number]
+            stamp = stamps[2 * row], stamps[2 * row + 1]
+            return ImageObject(root / name, stamp, url, f"{starts[row]}{name}", sizes[row])
+
+        return Made(len(rows), image)
 
 
 def _listed(url: str) -> Iterable[tuple[str, str, dict[str, Any]]]:
     """Yield (path below the folder, path in its file system, what is known of it) of every object."""
-    if _protocol(url) in _LISTS_NOTHING:
+    if url_protocol(url) in _LISTS_NOTHING:
         raise SourceError(
             f"'{redacted(url)}' is no list of images, and a web server lists no folders; "
             "give a CSV whose column path has the URLs of the images, here or there."
@@ -90,18 +109,19 @@ def _listed(url: str) -> Iterable[tuple[str, str, dict[str, Any]]]:
             yield path.removeprefix(below).lstrip("/") if below else path.lstrip("/"), path, info
 
 
-def objects_below(url: str) -> tuple[list[ImageObject], list[tuple[str, str]]]:
+def objects_below(url: str) -> tuple[Sequence[ImageObject], list[tuple[str, str]]]:
     """Return the image at a URL, or all below a folder there, sorted; and (name, reason) of what is none."""
-    if has_image_suffix(url_name(url)) or _protocol(url) in _LISTS_NOTHING:
+    if has_image_suffix(url_name(url)) or url_protocol(url) in _LISTS_NOTHING:
         return [object_at(url)], []
     try:
         walk = UrlWalk(url)
     except SourceError as error:
         return [], [(redacted(url), str(error))]
-    return [walk.objects[path] for path in sorted(walk.files)], [(str(walk.root / path), why) for path, why in walk.left_out]
+    return walk.images(sorted(walk.files)), [(str(walk.root / path), why) for path, why in walk.left_out]
 
 
-def _protocol(url: str) -> str:
+def url_protocol(url: str) -> str:
+    """Return what a URL begins with, such as ``s3``, in small letters."""
     return url.partition("::")[0].partition("://")[0].lower()
 
 
@@ -112,6 +132,8 @@ def unlisted(url: str, error: DecodeError) -> str:
         return f"There is nothing at '{shown}'; check the names of the bucket and of the folder or file."
     if isinstance(error, Unreachable) and error.network:
         return f"'{shown}' cannot be reached: {why}; see to the network and the address, and run this again."
+    if isinstance(error, Unreachable) and url_protocol(url) in _LISTS_NOTHING:
+        return f"'{shown}' cannot be read: {why}."
     if isinstance(error, Unreachable):
         return (
             f"'{shown}' cannot be read: {why}; give its library your credentials as it wants them (for s3: AWS_PROFILE, or "

@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 
 from ffe.errors import DecodeError, SourceError
-from ffe.images.archive import Archive, Member, reading
+from ffe.images.archive import Archive, Member, MemberTable, reading
 from ffe.images.archive_file import ArchivePlace, open_archive
 from ffe.images.decode import too_many_bytes
 from ffe.images.records import Finding
@@ -27,7 +27,7 @@ class ZipMember(Member):
 
     offset: int  # of its own header
     packed: int  # bytes that it takes
-    deflated: bool
+    deflated: int  # 1 = it is, 0 = it is stored as it is
     crc32: int
 
     def content(self, max_bytes: int) -> bytes:
@@ -57,7 +57,7 @@ class ZipMember(Member):
 
 def read_zip(path: ArchivePlace) -> Archive:
     """List a zip without unpacking anything; a SourceError says why it cannot be."""
-    found, encrypted = Archive(path), list[str]()
+    found, encrypted = Archive(path, MemberTable(ZipMember, "QQBI")), list[str]()
     with reading(path):
         try:
             with open_archive(path, found.version) as file, zipfile.ZipFile(file) as archive:
@@ -78,9 +78,12 @@ def read_zip(path: ArchivePlace) -> Archive:
         elif one.compress_type not in _METHODS:
             found.left_out.append((name, "packed in a way that ffe does not read; zip it again with 'zip -r'"))
         else:
-            deflated = one.compress_type == zipfile.ZIP_DEFLATED
-            place = one.header_offset, one.compress_size, deflated, one.CRC
-            found.add(name, ZipMember(*found.place_of(name, one.file_size), *place))
+            place = one.file_size, one.header_offset, one.compress_size
+            if min(place) < 0 or max(place) >= 1 << 64:
+                found.left_out.append((name, "its place in the archive is damaged"))
+            else:
+                found.members.append(name, *place, one.compress_type == zipfile.ZIP_DEFLATED, one.CRC)
+    found.refuse_doubles()
     if encrypted:
         text = f"'{path}' is encrypted ('{encrypted[0]}'); unpack it with its password, and give the folder."
         found.findings.append(Finding("refused", text))

@@ -5,16 +5,23 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
-from ffe.extraction.feature_file import FoundRows
+import pytest
+
+from ffe.extraction.incremental import FoundRows
 from ffe.images.sources import list_images
 from ffe.store.schema import Row
+from tests.images.archives import put_tar, put_zip
 
 FEW, MANY = 2_000, 12_000
 
 
-def held(path: Path, count: int) -> tuple[int, int]:
-    """Return the bytes that listing so many made-up images holds, and held at the most."""
+def put_many(path: Path, count: int) -> None:
+    """Write a list of made-up images."""
     path.write_text("path,label\n" + "".join(f"photos/image_{i:09d}.jpg,class_{i % 100:03d}\n" for i in range(count)))
+
+
+def held(path: Path, count: int) -> tuple[int, int]:
+    """Return the bytes that listing so many images holds, and held at the most."""
     tracemalloc.start()
     found = list_images(path)
     now, peak = tracemalloc.get_traced_memory()
@@ -24,14 +31,26 @@ def held(path: Path, count: int) -> tuple[int, int]:
 
 
 def test_a_listed_image_takes_a_hundred_bytes(tmp_path: Path) -> None:
+    put_many(tmp_path / "few.csv", FEW)
+    put_many(tmp_path / "many.csv", MANY)
     few, many = held(tmp_path / "few.csv", FEW), held(tmp_path / "many.csv", MANY)
     now, peak = ((more - less) / (MANY - FEW) for more, less in zip(many, few, strict=True))
     assert now < 100
     assert peak < 300
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_member_of_an_archive_takes_two_hundred_bytes(tmp_path: Path, kind: str) -> None:
+    few, many = 200, 1_200
+    for name, count in (("few", few), ("many", many)):
+        inside = {f"class_{i % 10:03d}/image_{i:09d}.jpg": b"1" for i in range(count)}
+        (put_tar if kind == "tar" else put_zip)(tmp_path / f"{name}.{kind}", inside)
+    less, more = held(tmp_path / f"few.{kind}", few)[0], held(tmp_path / f"many.{kind}", many)[0]
+    assert (more - less) / (many - few) < 200
+
+
 def test_a_row_takes_sixty_bytes_and_comes_back_whole(tmp_path: Path) -> None:
-    held(tmp_path / "many.csv", MANY)
+    put_many(tmp_path / "many.csv", MANY)
     records = list_images(tmp_path / "many.csv").records
     tracemalloc.start()
     rows = FoundRows(records)

@@ -25,7 +25,8 @@ from ffe.commands.verify import verify
 from ffe.dataset.split_csv import SplitCsv
 from ffe.errors import DataError, DecodeError, SourceError
 from ffe.extraction.run import extract
-from ffe.images.archive import Member
+from ffe.images import parquet_archive
+from ffe.images.archive import GONE, Member
 from ffe.images.archive_sources import Shard, read_shards
 from ffe.images.decode import read_image
 from ffe.images.image_handle import ImageHandle, content_digest
@@ -184,6 +185,34 @@ def test_an_archive_that_changed_is_read_again_and_what_it_lacks_is_said(tmp_pat
     assert (by_list.rows, by_list.skipped_files, by_list.skipped_reasons) == (39, (f"a.tar#{gone}",), {"missing": 1})
 
 
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_an_archive_that_is_replaced_while_it_is_read_gives_no_mixture(
+    kind: str, sources: dict[str, str], features: dict[str, Path], tmp_path: Path
+) -> None:
+    archive, output = tmp_path / Path(sources[kind]).name, tmp_path / "a.h5"
+    shutil.copy(sources[kind], archive)
+    member = type(scan(archive).records[0].file)
+    content, reads = member.content, list[int]()  # type: ignore[union-attr]
+
+    def replaced(self: Member, max_bytes: int) -> bytes:
+        data: bytes = content(self, max_bytes)
+        reads.append(1)
+        if len(reads) == 30:
+            shutil.copy(sources[kind], tmp_path / "new")
+            os.replace(tmp_path / "new", archive)
+        return data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(member, "content", replaced)
+        first = extract(archive, output, backbone="fake", workers=1)
+    assert (first.rows, first.skipped_reasons) == (29, {"unreadable": 11})
+    with FeatureStore(output) as store:
+        assert {item.message for item in store.skipped} == {GONE}
+    again = extract(archive, output, backbone="fake")
+    assert (again.rows, again.computed) == (40, 11)
+    assert rows_of(output) == rows_of(features["folder"])
+
+
 def test_a_folder_of_shards_has_splits_by_name(tmp_path: Path, pictures: Path) -> None:
     images = [file.read_bytes() for file in class_files(pictures)[:4]]
     for name in ("train-00000-of-00001", "test-00000-of-00001"):
@@ -325,6 +354,13 @@ def test_archives_that_are_no_good_are_refused_in_a_sentence(tmp_path: Path, sou
     assert refused("twice.tar", (tmp_path / "twice.tar").read_bytes()) == (
         "'twice.tar' holds two members named 'cat/a.png'; make it again with one of them."
     )
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        archive.writestr("cat/a.png", b"1")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("cat/a.png", b"2")
+    assert refused("twice.zip", (tmp_path / "twice.zip").read_bytes()) == (
+        "'twice.zip' holds two members named 'cat/a.png'; make it again with one of them."
+    )
     put_tar(tmp_path / "two-labels.tar", [("1.jpg", b"1"), ("1.cls", b"cat"), ("1.cls", b"dog")])
     assert refused("two-labels.tar", (tmp_path / "two-labels.tar").read_bytes()) == (
         "'two-labels.tar' holds two members named '1.cls'; make it again with one of them."
@@ -377,6 +413,28 @@ def test_damage_in_a_member_is_the_matter_of_that_member(tmp_path: Path, picture
     none = list_images(table).records[1].file
     with pytest.raises(DecodeError, match="its row holds no picture"):
         read_image(none)
+
+
+def test_a_large_row_group_is_read_in_pieces_of_which_few_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [b"%04d" % i * 250 for i in range(100)]
+    path = put_parquet(tmp_path / "a.parquet", images, rows_a_group=60, label=["cat", "dog"] * 50)
+    monkeypatch.setattr(parquet_archive, "_PIECE_BYTES", 10_000)
+    monkeypatch.setattr(parquet_archive, "_KEPT_BYTES", 30_000)
+    parquet_archive._groups.clear()
+    forget, kept = parquet_archive._forget_oldest, list[int]()
+
+    def watched() -> None:
+        kept.append(max(images.nbytes for _, images in next(reversed(parquet_archive._groups.values())).pieces))
+        forget()
+        assert sum(group.nbytes for group in parquet_archive._groups.values()) <= 30_000
+
+    monkeypatch.setattr(parquet_archive, "_forget_oldest", watched)
+    files = [record.file for record in scan(path).records]
+    for order in (range(100), reversed(range(100)), np.random.default_rng(0).permutation(100).tolist()):
+        assert all(files[i].read(1 << 20) == images[i] for i in order)  # type: ignore[union-attr]
+        assert max(kept) < 12_000
+        if isinstance(order, range):
+            assert len(kept) == 7 + 5  # of nine rows each, and none twice
 
 
 def test_a_zip_that_unpacks_to_more_than_it_says_is_bounded(tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from ffe.base.digests import bytes_digest
 from ffe.base.file_stat import NO_STAMP
 from ffe.commands.verify import verify
+from ffe.dataset.split_csv import SplitCsv
 from ffe.errors import DecodeError, FfeError, SourceError
 from ffe.extraction.run import extract
-from ffe.images import archive_file, object_store, read_ahead
+from ffe.images import archive_file, archive_sources, object_store, read_ahead
 from ffe.images.archive import Member
 from ffe.images.archive_sources import KINDS
-from ffe.images.image_handle import are_there
+from ffe.images.image_handle import are_there, content_digest
 from ffe.images.loader import ImageStream
 from ffe.images.object_store import Unreachable, read_object, stamp_of, tried
 from ffe.images.sources import image_at, list_images, scan
@@ -74,6 +75,7 @@ fsspec.register_implementation("bucket", Bucket, clobber=True)
 @pytest.fixture
 def bucket(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """The drawn photos at bucket://b/photos, and no pauses."""
+    archive_sources._far_version.cache_clear()
     monkeypatch.setattr(object_store, "FIRST_PAUSE", 0.0)
     files: Bucket = fsspec.filesystem("bucket")
     for file in pictures.glob("*/*.png"):
@@ -197,6 +199,19 @@ def hidden_failure() -> FileNotFoundError:
         (TimeoutError("slow"), object_store.TRIES, "unreadable", "it did not come in 7 tries (TimeoutError: slow)"),
         (hidden_failure(), object_store.TRIES, "unreadable", "it did not come in 7 tries (ClientError: Cannot connect to host)"),
         (KeyError("odd"), 1, "unreadable", "KeyError: 'odd'"),
+        (
+            type("NoCredentialsError", (Exception,), {})("Unable to locate credentials"),
+            1,
+            "unreadable",
+            "no credentials were found for it (NoCredentialsError: Unable to locate credentials)",
+        ),
+        (
+            type("ClientResponseError", (OSError,), {"__module__": "aiohttp.client", "status": 403})("Forbidden"),
+            1,
+            "unreadable",
+            "you have no right to read it (ClientResponseError: Forbidden); if a signature opens it, give its URL with one that "
+            "still holds: in a list each line needs its own",
+        ),
     ],
 )
 def test_what_is_tried_again_and_what_is_said(
@@ -232,7 +247,9 @@ def test_a_hanging_read_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Hanging.times == object_store.TRIES
 
 
-def test_what_fails_is_named_and_read_by_the_next_run(bucket: Bucket, pictures: Path, tmp_path: Path) -> None:
+def test_what_fails_is_named_and_read_by_the_next_run(
+    bucket: Bucket, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output, bad = tmp_path / "f.h5", sorted(rows_of(pictures))[0]
 
     def act(path: str, times: int) -> None:
@@ -249,6 +266,12 @@ def test_what_fails_is_named_and_read_by_the_next_run(bucket: Bucket, pictures: 
     Bucket.act = None
     done = run("bucket://b/photos", output)
     assert (done.read, done.skipped) == (1, 0)
+    monkeypatch.setattr(Bucket, "open", lambda *_, **__: (_ for _ in ()).throw(AnswerError(403)))
+    (note,) = verify(output, recompute=1).notes
+    assert note.endswith(
+        "was not computed again: its picture cannot be read: you have no right to read it (AnswerError: [Errno 5] status 403 of "
+        "https://host/1.jpg)"
+    )
 
 
 def rows_of(pictures: Path) -> list[str]:
@@ -307,6 +330,38 @@ def test_an_object_that_changes_while_it_is_read(bucket: Bucket, tmp_path: Path)
         large.file.read(1 << 30)  # type: ignore[union-attr]
     assert raised.value.reason == "not-an-image"
     assert bucket.asked == {"/b/photos/a/large.bin": 1}
+    photo = b"\xff\xd8\xff" + b"\0" * (5 << 20)
+    bucket.pipe_file("/b/large/a/1.jpg", photo)
+    (large,) = list_images("bucket://b/large").records
+    Bucket.act = staticmethod(lambda path, times: times == 2 and bucket.pipe_file(path, photo[:-1] + b"\1"))
+    with pytest.raises(DecodeError, match=r"^it was changed after it had been listed; run this again$"):
+        large.file.read(1 << 30)  # type: ignore[union-attr]
+
+
+def test_what_is_replaced_between_listing_and_reading_is_what_was_read(bucket: Bucket, tmp_path: Path) -> None:
+    """By another of the same size: its row is of the new content, and the next run looks again."""
+    path = "/b/photos/cat/first.png"
+    old, new = (next(iter(Bucket.store.values())).getvalue() + end for end in (b"old", b"new"))
+    bucket.pipe_file(path, old)
+    Bucket.act = staticmethod(lambda asked, times: asked == path and bucket.pipe_file(path, new))
+    run("bucket://b/photos", tmp_path / "f.h5")
+    assert rows(tmp_path / "f.h5")["cat/first.png"][0] == bytes_digest(new)
+    again = run("bucket://b/photos", tmp_path / "f.h5")
+    assert (again.read, again.computed, again.changes.changed) == (1, 0, 0)
+
+
+def test_a_bucket_without_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(*_: Any, **__: Any) -> Any:
+        raise type("NoCredentialsError", (Exception,), {})("Unable to locate credentials")
+
+    monkeypatch.setattr(Bucket, "find", find)
+    with pytest.raises(SourceError) as raised:
+        list_images("bucket://b/photos")
+    assert str(raised.value) == (
+        "'bucket://b/photos' cannot be read: no credentials were found for it (NoCredentialsError: Unable to locate "
+        "credentials); give its library your credentials as it wants them (for s3: AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY; for a public bucket FSSPEC_S3='{\"anon\": true}')."
+    )
 
 
 @pytest.mark.parametrize(
@@ -364,6 +419,11 @@ def test_no_secret_is_stored(bucket: Bucket, pictures: Path, tmp_path: Path) -> 
     run(tmp_path / "list.csv", tmp_path / "f.h5")
     assert set(rows(tmp_path / "f.h5")) == {f"bucket://b/photos/{name}" for name in rows_of(pictures)}
     assert b"f00dfeed" not in (tmp_path / "f.h5").read_bytes()
+    assert verify(tmp_path / "f.h5", recompute=2).recomputed == 2  # it goes back through the list
+    bucket.pipe_file("/b/list.csv", "\n".join(lines).replace("bucket://b/", "").encode())
+    record = list_images("bucket://b/list.csv").records[0]
+    assert record.path == f"photos/{sorted(rows_of(pictures))[0]}"
+    assert image_at("bucket://b/list.csv", record.path).read(1 << 20) == record.file.read(1 << 20)  # type: ignore[call-arg,union-attr]
 
 
 def test_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,6 +459,11 @@ def test_a_change_that_no_stamp_tells_is_seen_by_the_next_look(
         bucket.pipe_file("/b/x.tar", put_tar(tmp_path / "x.tar", {f"cat/{turn}.png": data, "dog/1.png": data}).read_bytes())
         assert {r.file.read(9) for r in list_images("bucket://b/x.tar").records} == {data}  # type: ignore[union-attr]
         assert isinstance(image_at("bucket://b", f"x.tar#cat/{turn}.png"), Member)
+    file = list_images("bucket://b/x.tar").records[0].file
+    archive_file._blocks.clear()
+    bucket.pipe_file("/b/x.tar", bucket.cat_file("/b/x.tar") + bytes(512))
+    with pytest.raises(DecodeError, match=r"^its archive was changed since it was listed; run this again$"):
+        file.read(9)  # type: ignore[union-attr]
 
 
 def test_lists_are_asked_for_anew(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,6 +509,9 @@ def test_archives_at_urls(
     run(far, tmp_path / "far.h5")
     assert rows(tmp_path / "far.h5") == rows(tmp_path / "near.h5")
     assert verify(tmp_path / "far.h5", recompute=2).recomputed == 2
+    SplitCsv(scan(far), tmp_path / "list.csv")
+    listed = {content_digest(record.file) for record in scan(tmp_path / "list.csv").records}
+    assert listed == {row[0] for row in rows(tmp_path / "far.h5").values()}
     archive_file._blocks.clear()
     Bucket.asked.clear()
     assert run(far, tmp_path / "far.h5").read == 0
