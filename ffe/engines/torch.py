@@ -28,8 +28,8 @@ log = logging.getLogger("ffe")
 class TorchEngine(Engine):
     """Runs a network of PyTorch on a GPU, or on the CPU; uint8 is scaled on the device.
 
-    It is not ``exact``: kernels are chosen by the size of the batch, and on a GPU rows depend on more. Every call is padded
-    to ``batch_size``, so that one graph is compiled. ``float32`` stays float32 (no TF32); mixed precisions are PyTorch's
+    It is not ``exact``: kernels are chosen by the size of the batch, and on a GPU rows depend on more. There every call is
+    padded to ``batch_size``, so that one graph is compiled. ``float32`` stays float32 (no TF32); mixed precisions are PyTorch's
     autocast.
     """
 
@@ -58,26 +58,22 @@ class TorchEngine(Engine):
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
         """Hand a batch to a thread that feeds the device; see ``ffe.engines.base.Engine.start``."""
         check_torch()
-        run = self._run_on_cuda if self._device.type == "cuda" else self._run
-        return self._workers.submit(run, images, self.batch_size).result
+        if self._device.type == "cuda":
+            return self._workers.submit(self._run_on_cuda, images, self.batch_size).result
+        return self._workers.submit(self._run, images).result
 
-    def _pixels(self, images: np.ndarray, batch_size: int) -> Any:
-        import torch
-
-        return torch.from_numpy(np.require(padded(images, batch_size), requirements=("C", "W")))
-
-    def _run(self, images: np.ndarray, batch_size: int) -> np.ndarray:
+    def _run(self, images: np.ndarray) -> np.ndarray:
         started = time.perf_counter()
         with self._settings():
-            features = self._module(self._pixels(images, batch_size).to(self._device)).cpu().numpy()
+            features = self._module(_pixels(images).to(self._device)).cpu().numpy()
         self.seconds += time.perf_counter() - started
-        return np.asarray(features[: len(images)])
+        return np.asarray(features)
 
     def _run_on_cuda(self, images: np.ndarray, batch_size: int) -> np.ndarray:
         """Copy a batch while the one before is at work, wait for its features, and leave the device to the next meanwhile."""
         import torch
 
-        pixels = self._pixels(images, batch_size).pin_memory()
+        pixels = _pixels(padded(images, batch_size)).pin_memory()
         began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         with self._lock, self._settings():
             with torch.cuda.stream(self._copies):
@@ -106,6 +102,12 @@ class TorchEngine(Engine):
             elif self._device.type == "cuda":  # convolutions would take TF32, of which 10 bits are left
                 stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
             yield
+
+
+def _pixels(images: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(np.require(images, requirements=("C", "W")))
 
 
 def compiled(module: Any) -> Any:

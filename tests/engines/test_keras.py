@@ -69,6 +69,17 @@ def test_batch_size_changes_next_to_nothing() -> None:
     np.testing.assert_allclose(small, large, rtol=0, atol=ROW_TOLERANCE * np.abs(large).max())
 
 
+def test_what_does_not_fill_a_batch_is_not_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One photo costs one, not a batch; and there are two graphs, however many photos come."""
+    engine, asked = engine_of((32, 64), 4, "conv_pw_6_relu"), list[int]()
+    run = engine._model.predict_on_batch
+    monkeypatch.setattr(engine, "on_cpu", True)
+    monkeypatch.setattr(engine._model, "predict_on_batch", lambda images: (asked.append(len(images)), run(images))[1])
+    for count in (1, 4, 3):
+        engine.extract(np.zeros((count, 32, 64, 3), np.uint8))
+    assert asked == [1, 4, 1, 1, 1]
+
+
 @pytest.mark.parametrize("mode", ["caffe", "torch", "none"])
 def test_every_mode_is_scaled_like_the_reference(mode: PreprocessMode) -> None:
     """A network of one average, so that the difference is that of the scaling alone."""

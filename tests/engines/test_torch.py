@@ -75,6 +75,15 @@ def test_grid_is_not_square() -> None:
     assert engine_of(4).layout.grid == (2, 3, 336)
 
 
+def test_one_photo_is_not_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, asked = engine_of(4), list[int]()
+    run = engine._module
+    monkeypatch.setattr(engine, "_module", lambda images: (asked.append(len(images)), run(images))[1])
+    for count in (1, 4, 3):
+        engine.extract(np.zeros((count, *SIZE, 3), np.uint8))
+    assert asked == [1, 4, 3]
+
+
 @pytest.mark.parametrize(("name", "size", "layer"), [(SMALL, SIZE, None), (TOKENS, (32, 48), None), (SMALL, 64, LAYERS)])
 def test_openvino_gives_the_same(name: str, size: Any, layer: str | None) -> None:
     spec, weights = make_spec(name, size, "random", layer)
