@@ -163,6 +163,7 @@ def test_damage_is_named_by_row_and_path(tmp_path: Path, compress: Compression) 
         if compress == "none":
             others = np.asarray([16, 18])
             assert np.isfinite(store.features(others)).all()
+            assert len(store._rows._jobs(others)) == 1  # what lies between is read, and not looked at
     if compress == "none":
         with FeatureStore(path, verify=False) as store:
             assert len(store.features()) == 60
