@@ -56,7 +56,17 @@ def fit_map(feature_map: FeatureMap, source: RowSource, data: FitData) -> None:
 
 def mapped_blocks(feature_map: FeatureMap, source: RowSource, size: int | None = None) -> Iterator[np.ndarray]:
     """Yield what a fitted map makes of all rows, in order: float32 (n, d); ``size`` as of ``blocks_of_rows``."""
-    return (feature_map.transform_rowwise(feature_map.rowwise(x)) for _, x in blocks_of_rows(source, size))
+    return (x for _, x in blocks_of_rows(_Mapped(feature_map, source), size))
+
+
+class _Mapped:
+    """What a fitted map makes of rows float32 (N, D) that are asked for: so blocks that are read ahead are mapped ahead."""
+
+    def __init__(self, feature_map: FeatureMap, source: RowSource) -> None:
+        self._map, self._source, self.shape = feature_map, source, source.shape
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self._map.transform_rowwise(self._map.rowwise(self._source[rows]))
 
 
 def wide_pca_text(feature_map: FeatureMap) -> str:
@@ -78,11 +88,10 @@ def fit_linear(
     weights = data.row_weights
 
     def blocks() -> Blocks:
-        for rows, x in blocks_of_rows(source):
-            yield feature_map.transform_rowwise(feature_map.rowwise(x)), data.labels[rows], weights[rows]
+        return ((x, data.labels[rows], weights[rows]) for rows, x in blocks_of_rows(mapped))
 
-    some = _begin_with(source, data)
-    sample = [(feature_map.transform_rowwise(feature_map.rowwise(source[some])), data.labels[some], weights[some])]
+    some, mapped = _begin_with(source, data), _Mapped(feature_map, source)
+    sample = [(mapped[some], data.labels[some], weights[some])]
     columns = 1 if data.classes == 2 else data.classes
     found, total = np.zeros((sample[0][0].shape[1] + 1, columns)), float(weights.sum())
     for passed, enough in ((lambda: sample, _NEARLY), (lambda: sample, _NEARLY), (blocks, _ENOUGH)):

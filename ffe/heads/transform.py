@@ -42,6 +42,7 @@ LEAST_GEM = 1e-6  # what smaller values count as in a generalised mean
 
 _TINY = np.float32(1e-12)
 _BLOCK_VALUES = 1 << 22  # values worked on at once, 16 MiB
+_CACHED_VALUES = 1 << 18  # ... where they are worked on several times, and better stay in a core's cache
 
 
 class FeatureMap:
@@ -93,12 +94,12 @@ class FeatureMap:
         """Do the half that needs no fitting: float32 (N, D) -> float32 (N, d), d = ``dims``; in blocks of rows."""
         if self.leaves_rows:
             return features
-        step, shape = max(1, _BLOCK_VALUES // features.shape[1]), (len(features), self.dims)
-        result = empty_array(shape) if len(features) > step else np.empty(shape, np.float32)  # one block fits
+        step, shape = max(1, _CACHED_VALUES // features.shape[1]), (len(features), self.dims)
+        result = empty_array(shape) if features.size > _BLOCK_VALUES else np.empty(shape, np.float32)  # one block fits
         for start in range(0, len(features), step):
             rows = features[start : start + step]
             pooled = [self._normalised(_pooled(rows[:, columns], part, self.pooling)) for part, columns in self.columns()]
-            result[start : start + step] = np.concatenate(pooled, axis=1)
+            np.concatenate(pooled, axis=1, out=result[start : start + step])
         return result
 
     def columns(self) -> list[tuple[Part, slice]]:
@@ -154,11 +155,18 @@ class FeatureMap:
         return x
 
     def _standardised(self, x: np.ndarray) -> np.ndarray:
-        return x if self.mean is None or self.scale is None else (x - self.mean) / self.scale
+        if self.mean is None or self.scale is None:
+            return x
+        x = x - self.mean
+        x /= self.scale
+        return x
 
     def rooted(self, x: np.ndarray) -> np.ndarray:
         """Return the signed square roots of values where the scaling takes them, else the values."""
-        return np.sign(x) * np.sqrt(np.abs(x)) if self.scaling == "sqrt_l2" else x
+        if self.scaling != "sqrt_l2":
+            return x
+        roots = np.abs(x)
+        return np.copysign(np.sqrt(roots, out=roots), x, out=roots)
 
     def _normalised(self, x: np.ndarray) -> np.ndarray:
         x = self.rooted(x)

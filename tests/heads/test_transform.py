@@ -184,7 +184,8 @@ def test_blocks_of_rows_change_nothing(
     x = _rows(40)
     whole = _map(pooling, scaling, components=components).fit(x)
     expected = whole.transform(x)
-    monkeypatch.setattr(transform, "_BLOCK_VALUES", 3 * 24)
+    for limit in ("_BLOCK_VALUES", "_CACHED_VALUES"):
+        monkeypatch.setattr(transform, limit, 3 * 24)
     blocks = _map(pooling, scaling, components=components).fit(x)
     np.testing.assert_allclose(blocks.transform(x), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(blocks.rowwise(x), whole.rowwise(x))
@@ -193,7 +194,7 @@ def test_blocks_of_rows_change_nothing(
 def test_rows_of_more_values_than_a_block_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     x = _rows(5)
     expected = _map("avg", "l2").transform(x)
-    monkeypatch.setattr(transform, "_BLOCK_VALUES", 1)
+    monkeypatch.setattr(transform, "_CACHED_VALUES", 1)
     np.testing.assert_array_equal(_map("avg", "l2").transform(x), expected)
 
 
