@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
 
 _AXES = {"roots": 1, "children": 2, "feature": 1, "threshold": 1, "shares": 2}  # of each array of a table of trees
+_BLOCK_VALUES = 1 << 22  # answers of trees for classes that are held at once, 16 MiB
 _MOST_DEPTH = 100_000  # a walk takes so many steps, whatever the nodes say
 
 
@@ -52,26 +53,31 @@ class ForestHead(Head):
         counts = [tree.node_count for tree in trees]
         roots = np.cumsum([0, *counts])[:-1].astype(np.int64)
         children = np.concatenate([np.stack([tree.children_left, tree.children_right], 1) for tree in trees])
-        nodes, values = np.arange(len(children)), np.concatenate([tree.value[:, 0, :] for tree in trees])
-        self._table = {
+        nodes, values = np.arange(len(children)), (tree.value[:, 0, :] for tree in trees)
+        self._table: dict[str, np.ndarray] = {
             "roots": roots,
             # a leaf is its own child, so that a walk may go on past it
             "children": np.where(children < 0, nodes[:, None], children + np.repeat(roots, counts)[:, None]).astype(np.int32),
             "feature": np.concatenate([np.maximum(tree.feature, 0) for tree in trees]).astype(np.int32),
             "threshold": np.concatenate([tree.threshold for tree in trees]),
-            "shares": (values / values.sum(axis=1, keepdims=True)).astype(np.float32),
+            "shares": np.concatenate([(own / own.sum(axis=1, keepdims=True)).astype(np.float32) for own in values]),
             "depth": np.asarray(max(tree.max_depth for tree in trees), np.int64),
         }
         return self
 
     def proba_rowwise(self, x: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes) for mapped rows; see ``Head``."""
-        table, rows = self._table, np.arange(len(x))[:, None]
-        nodes: np.ndarray = np.broadcast_to(table["roots"], (len(x), len(table["roots"])))
-        for _ in range(int(table["depth"])):
-            right = x[rows, table["feature"][nodes]] > table["threshold"][nodes]
-            nodes = table["children"][nodes, right.astype(np.int8)]
-        shares = table["shares"][nodes].mean(axis=1, dtype=np.float64)
+        table, classes = self._table, self._table["shares"].shape[1]
+        shares = np.empty((len(x), classes))
+        step = max(1, _BLOCK_VALUES // (len(table["roots"]) * classes))
+        for start in range(0, len(x), step):
+            block = x[start : start + step]
+            rows = np.arange(len(block))[:, None]
+            nodes: np.ndarray = np.broadcast_to(table["roots"], (len(block), len(table["roots"])))
+            for _ in range(int(table["depth"])):
+                right = block[rows, table["feature"][nodes]] > table["threshold"][nodes]
+                nodes = table["children"][nodes, right.astype(np.int8)]
+            shares[start : start + step] = table["shares"][nodes].mean(axis=1, dtype=np.float64)
         return shares / shares.sum(axis=1, keepdims=True)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -35,7 +35,7 @@ from ffe.heads.svm import SvmHead
 from ffe.heads.transform import FeatureMap
 from ffe.specs import SearchSpec
 from ffe.store.reader import FeatureStore
-from ffe.tuning import score_logistic, score_svm
+from ffe.tuning import score_forest, score_logistic, score_svm
 from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.problem import Problem, fold_parts
 from ffe.tuning.score_any import fit_each
@@ -196,12 +196,24 @@ def test_a_search_comes_to_what_each_head_comes_to(head: str, classes: int, rows
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_a_short_forest_is_the_beginning_of_a_tall_one(classes: int) -> None:
-    """Bit for bit what ``RandomForestClassifier`` of that size, grown by itself, answers."""
+def test_a_short_forest_is_the_beginning_of_a_tall_one(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit what ``RandomForestClassifier`` of that size, grown by itself, answers; few trees are held at a time."""
     problem, kind = problem_of(classes, weighted=True), HEADS["forest"]
     sets = [{**complete(kind.space, {"max_features": "log2"}, "forest"), "trees": trees} for trees in (20, 11, 45)]
     sets.append({**complete(kind.space, {"min_samples_leaf": 4, "pooling": "flat"}, "forest"), "trees": 15})
-    outcomes = score_sets("forest", problem, sets, 2, 3)
+    fit_forest, held = RandomForestClassifier.fit, list[int]()
+
+    def watched(forest: Any, *rows: np.ndarray) -> Any:
+        fitted = fit_forest(forest, *rows)
+        held.append(sum(tree is not None for tree in fitted.estimators_))
+        return fitted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RandomForestClassifier, "fit", watched)
+        patch.setattr(score_forest, "_TREES_HELD", 30)
+        patch.setattr(score_forest, "_BLOCK_ROWS", 7)
+        outcomes = score_sets("forest", problem, sets, 2, 3)
+    assert max(held) == 15  # of 45
     for parameters, outcome in zip(sets, outcomes, strict=True):
         x = FeatureMap(parameters, LAYOUT).rowwise(problem.features)
         for execution, run in enumerate(outcome.runs):
