@@ -13,17 +13,17 @@ from ffe.heads.svm import inner_products
 from ffe.heads.transform import FeatureMap
 
 _KEPT_SHARE = 0.2  # of the free memory, for arrays that several trials share
-_KEPT_AT_LEAST = 256 << 20
+_KEPT_AT_LEAST, _KEPT_AT_MOST = 256 << 20, 2 << 30
 
 
 class KernelCache:
-    """What several trials share; the arrays used last are kept, up to a fifth of the memory that is free."""
+    """What several trials share; the arrays used last are kept, up to a fifth of the memory that is free, and 2 GiB."""
 
     def __init__(self, features: np.ndarray) -> None:
         self._features = features
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.RLock()
-        self._limit = max(_KEPT_AT_LEAST, int(free_memory() * _KEPT_SHARE))
+        self._limit = min(max(_KEPT_AT_LEAST, int(free_memory() * _KEPT_SHARE)), _KEPT_AT_MOST)
 
     def rowwise(self, feature_map: FeatureMap) -> np.ndarray:
         """Return float32 (N, d): the half of the map that needs no fitting, of all rows."""

@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import threadpoolctl
 
+from ffe.base.system import cores
 from ffe.heads.logistic import coordinates_of, coordinates_of_products, logistic_path
 from ffe.heads.probability import probabilities_of
 from ffe.heads.svm import EXACT_ROWS, inner_products
@@ -26,7 +27,7 @@ def logistic_outcomes(request: ScoreRequest) -> list[Outcome]:
         if _is_shared(request, feature_map, min(len(fit) for fit, _ in problem.parts)):
             request.cache.products(feature_map)  # once, with all cores, before the threads ask for it
         penalties = [parameters["C"] for parameters in rising]
-        with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+        with threadpoolctl.threadpool_limits(limits=max(1, cores() // len(problem.parts)), user_api="blas"):
             return joblib.Parallel(n_jobs=-1, prefer="threads")(
                 joblib.delayed(_part)(request, feature_map, part, penalties) for part in problem.parts
             )
@@ -37,15 +38,14 @@ def logistic_outcomes(request: ScoreRequest) -> list[Outcome]:
 
 def _is_shared(request: ScoreRequest, feature_map: FeatureMap, rows: int) -> bool:
     """Return whether one Gram matrix of all rows serves a part with so many rows to fit on."""
-    wide = request.cache.rowwise(feature_map).shape[1] > rows
-    return wide and not feature_map.is_fitted_to_rows and len(request.problem.features) <= 2 * EXACT_ROWS
+    return feature_map.dims > rows and not feature_map.is_fitted_to_rows and len(request.problem.features) <= 2 * EXACT_ROWS
 
 
 def _part(request: ScoreRequest, feature_map: FeatureMap, part: Part, penalties: Sequence[float]) -> list[PartScore]:
     """Score each ``C`` on a part."""
     (fit, score), problem = part, request.problem
     if _is_shared(request, feature_map, len(fit)):
-        learnt, dims = 0, request.cache.rowwise(feature_map).shape[1]
+        learnt, dims = 0, feature_map.dims
         products = request.cache.products(feature_map)
         square, across = products[np.ix_(fit, fit)], products[np.ix_(score, fit)]
     else:
@@ -58,7 +58,7 @@ def _part(request: ScoreRequest, feature_map: FeatureMap, part: Part, penalties:
         held = coordinates_of(coordinates, across)
     else:
         wide = np.float64 if len(problem.train) <= EXACT_ROWS else np.float32  # many rows need fewer digits, and less memory
-        coordinates, held = inside.astype(wide), outside.astype(wide)
+        coordinates, held = inside.astype(wide, copy=False), outside.astype(wide, copy=False)
     found = []
     for weights, bias in logistic_path(coordinates, problem.labels[fit], penalties, problem.class_weights):
         size = 4 * dims * weights.shape[1] + 8 * weights.shape[1] + learnt

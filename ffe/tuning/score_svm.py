@@ -51,7 +51,7 @@ class _PartKernel:
             fit, score = np.arange(len(inside)), np.arange(len(inside), len(products))
         else:
             products = request.cache.products(feature_map)
-            sums, self.dims = request.cache.row_sums(feature_map)[fit], request.cache.rowwise(feature_map).shape[1]
+            sums, self.dims = request.cache.row_sums(feature_map)[fit], feature_map.dims
         self.square, self.across = products[np.ix_(fit, fit)], products[np.ix_(score, fit)]
         self.lengths = products.diagonal()[score]
         # what gamma_of takes from the rows themselves, here without a copy of them

@@ -40,8 +40,9 @@ class ScoreRequest:
     def mapped(self, feature_map: FeatureMap, part: Part) -> tuple[np.ndarray, np.ndarray, int]:
         """Fit a map on a part; return the rows to fit on and those to score on, mapped, and the bytes of what was learnt."""
         x, (fit, score) = self.cache.rowwise(feature_map), part
-        own = copy.copy(feature_map).fit_rowwise(x[fit])
-        return own.transform_rowwise(x[fit]), own.transform_rowwise(x[score]), size_in_bytes(own.arrays())
+        inside, own = x[fit], copy.copy(feature_map)
+        inside = own.fit_rowwise(inside).transform_rowwise(inside)
+        return inside, own.transform_rowwise(x[score]), size_in_bytes(own.arrays())
 
     def scored_together(
         self, groups: Iterable[list[int]], score: Callable[[list[Mapping[str, Any]]], Sequence[Sequence[PartScore]]]

@@ -65,6 +65,12 @@ def test_views_are_computed_once_and_the_oldest_makes_room(problem: Problem) -> 
     np.testing.assert_array_equal(again, first)
 
 
+def test_what_trials_share_is_bounded_on_large_machines(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    for free, limit in ((1 << 40, 2 << 30), (5 << 30, 1 << 30), (0, 256 << 20)):
+        monkeypatch.setattr("ffe.tuning.kernel_cache.free_memory", lambda free=free: free)
+        assert KernelCache(problem.features)._limit == limit
+
+
 def test_standard_and_plain_rows_share_a_view_and_others_do_not(problem: Problem) -> None:
     views = KernelCache(problem.features)
     made = {
