@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffe.base.text import bytes_text, counted
+from ffe.cli import UrlOrPath
 from ffe.cli.options import json_option, output_option
 from ffe.cli.progress import Display
 from ffe.cli.show import print_json
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--precision", default="float32", show_default=True, help="Of a model: float32, float16 or int8.")
 @click.option("--image", is_flag=True, help="The model takes one photo of any size, and resizes it as Pillow does.")
-@click.option("--check", metavar="FOLDER", type=click.Path(), help="Photos to compare answers on, up to 50; needed for int8.")
+@click.option("--check", metavar="FOLDER", type=UrlOrPath(), help="Photos to compare answers on, up to 50; needed for int8.")
 @click.option("--overwrite", is_flag=True, help="Replace an export of ffe that is there.")
 @json_option()
 def command(file: str, output: str, as_json: bool, **options: object) -> None:

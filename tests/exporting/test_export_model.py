@@ -217,6 +217,8 @@ def test_options_that_are_refused(model: Path, fake_store: Path, tmp_path: Path,
     assert refusal(ffe.export, model, place, check=tmp_path / "none") == (
         f"There is no folder '{tmp_path / 'none'}' of photos to compare answers on; name one with --check."
     )
+    said = CliRunner().invoke(cli, ["export", str(model), "-o", str(place), "--check", "memory://none"])
+    assert said.stderr.startswith("ffe: There is nothing at 'memory://none'; check the names")
     assert refusal(ffe.export, fake_store, tmp_path / "t.csv", image=True) == (
         "--precision, --image and --check are for models; a feature file is written as it is."
     )
