@@ -114,13 +114,17 @@ def test_chunks_come_in_order_and_few_are_on_their_way(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_processes_that_die_at_random_lose_nothing(seed: int) -> None:
+def test_processes_that_die_at_random_lose_nothing(seed: int, caplog: pytest.LogCaptureFixture) -> None:
     chance = random.Random(seed)
     pool = FakePool(spans, dies=lambda place, span, born: chance.random() < 0.1, seed=seed)
     found = run(pool, 300)
     assert covered(found) == list(range(300))
     assert all(isinstance(outcome, Span) for _, outcome in found)
     assert pool.born > 2
+    assert set(caplog.messages) <= {
+        f"a process on {place.name} died (it was killed); what it had is computed again" for place in PLACES
+    }
+    assert caplog.messages
 
 
 @pytest.mark.parametrize("poison", [{0}, {57}, {56, 57}, {5, 199}])
@@ -439,6 +443,10 @@ def test_machines_of_one_name_are_told_apart() -> None:
         (
             "The actor died.\n\tclass_name: A\nThe actor is dead because all references were\nremoved. More.",
             "all references were removed",
+        ),
+        (
+            "The actor 1d8b is unavailable: The actor is temporarily unavailable: RpcError: Socket closed.",
+            "it does not answer any more",
         ),
         ("else", "ValueError: else"),
     ],

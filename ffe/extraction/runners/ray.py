@@ -233,6 +233,7 @@ def _why(error: Exception) -> str:
         ("out of memory", "its machine ran out of memory"),
         ("node has died", "its machine is gone"),
         ("node it was on", "its machine is gone"),
+        ("temporarily unavailable", "it does not answer any more"),
     ):
         if sign in text.lower():
             return why

@@ -205,7 +205,7 @@ class Schedule:
                     "look into Ray's logs on its machine (/tmp/ray/session_latest/logs), or use --runner local."
                 )
             return
-        log.warning("a process of the cluster died (%s); what it had is computed again", why)
+        log.warning("a process on %s died (%s); what it had is computed again", place.name, why)
         for span in member.spans.values():
             for piece in self._after_death(span):
                 if piece.tries < TRIES:
