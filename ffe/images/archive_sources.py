@@ -164,7 +164,7 @@ def read_shards(root: ArchivePlace, shards: Sequence[Shard]) -> Members:
     if len({shard.name for shard in shards}) < len(shards):
         where = redacted(str(root))
         raise SourceError(f"Several archives of '{where}' have one name; give each a name of its own in one folder.")
-    found, names = Members(), _names_of_classes(root)
+    found = Members()
     archives = [read_archive(shard.path) for shard in shards]
     for shard, archive in zip(shards, archives, strict=True):
         found.findings += archive.findings
@@ -175,7 +175,7 @@ def read_shards(root: ArchivePlace, shards: Sequence[Shard]) -> Members:
     if all(archive.labels is archive.splits is archive.groups is None for archive in archives):
         _take_folders(found, archives)
     else:
-        _take_labels(root, found, shards, archives, names)
+        _take_labels(root, found, shards, archives)
     return found
 
 
@@ -193,10 +193,9 @@ def _take_folders(found: Members, archives: Sequence[Archive]) -> None:
         found.left_out += [(f"{shard.name}{MARK}{name}", "outside the class folders") for shard in shards]
 
 
-def _take_labels(
-    root: ArchivePlace, found: Members, shards: Sequence[Shard], archives: Sequence[Archive], names: list[str] | None
-) -> None:
-    """Take in what the archives say of each image; ``names`` are those of labels that are numbers."""
+def _take_labels(root: ArchivePlace, found: Members, shards: Sequence[Shard], archives: Sequence[Archive]) -> None:
+    """Take in what the archives say of each image."""
+    names = _names_of_classes(root)
     found.labelled, unlabelled, numbers = LabelledPaths(), 0, set[int]()
     for shard, archive in zip(shards, archives, strict=True):
         for row, name in enumerate(archive.members.names):

@@ -71,7 +71,9 @@ class _Group:
         path, version, number = key
         self.pieces: deque[tuple[int, Any]] = deque()  # (first row, pyarrow array)
         self._read = 0  # rows
-        self._file = parquet.ParquetFile(open_archive(path, version) if is_url(path) else path, buffer_size=_BUFFER_BYTES)
+        place = open_archive(path, version) if is_url(path) else path
+        # what is its default would read the whole group ahead
+        self._file = parquet.ParquetFile(place, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         group = self._file.metadata.row_group(number)
         parts = map(group.column, range(group.num_columns))
         size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] == column)

@@ -437,6 +437,20 @@ def test_a_large_row_group_is_read_in_pieces_of_which_few_are_kept(tmp_path: Pat
             assert len(kept) == 7 + 5  # of nine rows each, and none twice
 
 
+def test_no_more_of_a_row_group_is_in_memory_than_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    images = [np.random.default_rng(i).bytes(50_000) for i in range(60)]
+    options = {"use_dictionary": False, "write_batch_size": 1, "data_page_size": 1000}
+    parquet.write_table(pyarrow.table({"image": images, "label": ["cat", "dog"] * 30}), tmp_path / "a.parquet", **options)
+    monkeypatch.setattr(parquet_archive, "_PIECE_BYTES", 100_000)
+    file = scan(tmp_path / "a.parquet").records[0].file
+    before = pyarrow.total_allocated_bytes()
+    assert file.read(1 << 20) == images[0]  # type: ignore[union-attr]
+    assert pyarrow.total_allocated_bytes() - before < 1_500_000
+
+
 def test_a_zip_that_unpacks_to_more_than_it_says_is_bounded(tmp_path: Path) -> None:
     bomb = bytearray(put_zip(tmp_path / "a.zip", {"cat/a.png": bytes(10 << 20), "dog/b.png": b"1"}).read_bytes())
     at = bomb.index(b"PK\x01\x02")
