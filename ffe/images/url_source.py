@@ -101,6 +101,8 @@ def _listed(url: str) -> Iterable[tuple[str, str, dict[str, Any]]]:
             raise DecodeError("missing", "")
     except DecodeError as error:
         raise SourceError(unlisted(url, error)) from error
+    with contextlib.suppress(Exception):  # it would keep a kilobyte of each object
+        files.invalidate_cache()
     below = f"{root.rstrip('/')}/" if root.strip("/") else ""
     if list(found) == [root]:
         raise SourceError(f"'{redacted(url)}' is neither a folder nor a CSV file; give the folder that holds the images.")
