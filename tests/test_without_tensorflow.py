@@ -23,6 +23,7 @@ BACKBONE = ("--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random
 COMMANDS = (
     ("doctor", "--json"),
     ("extract", "pictures", "-o", "features.h5", *BACKBONE, "--engine", "keras", "--json"),
+    ("extract", "pictures", "-o", "converted.h5", *BACKBONE, "--json"),  # Keras converts it on OpenVINO, whatever it runs on here
     ("train", "features.h5", "-o", "dense.ffe", "--head", "dense", "--set", "epochs=2", "--json"),
     ("tune", "features.h5", "-o", "tuned.ffe", "--heads", "logistic", "--trials", "12", "--json"),  # more than the first trials
     ("predict", "tuned.ffe", "pictures/cat", "--engine", "keras", "--json"),
@@ -63,7 +64,13 @@ def _run(folder: Path, backend: str) -> tuple[Path, list[str]]:
         timeout=300,
         check=False,
         cwd=folder,
-        env={**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path.cwd())},
+        env={
+            **os.environ,
+            "FFE_CACHE_DIR": str(folder / "cache"),
+            "KERAS_BACKEND": backend,
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": str(Path.cwd()),
+        },
     )
     assert done.returncode == 0, done.stderr
     printed = [json.loads(line) for line in done.stdout.splitlines()]
@@ -74,9 +81,10 @@ def _run(folder: Path, backend: str) -> tuple[Path, list[str]]:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_command_does_its_work(answers: dict[str, tuple[Path, list[str]]], backend: str) -> None:
     folder, printed = answers[backend]
-    doctor, extracted, trained, tuned, predicted, finetuned, predicted_on, _, exported = printed
+    doctor, extracted, converted, trained, tuned, predicted, finetuned, predicted_on, _, exported = printed
     assert f"on {backend}, no GPU" in doctor
     assert (json.loads(extracted)["computed"], json.loads(extracted)["engine"]) == (24, "keras")
+    assert (json.loads(converted)["computed"], json.loads(converted)["engine"]) == (24, "openvino")
     assert [json.loads(text)["head"] for text in (trained, tuned)] == ["dense", "logistic"]
     for text in (predicted, predicted_on):
         rows = [json.loads(line) for line in text.splitlines()]
@@ -89,9 +97,12 @@ def test_every_command_does_its_work(answers: dict[str, tuple[Path, list[str]]],
 
 def test_features_are_the_same_on_each(answers: dict[str, tuple[Path, list[str]]]) -> None:
     """The random weights are drawn with numpy, so they are the same."""
-    rows = []
-    for folder, _ in answers.values():
-        with FeatureStore(folder / "features.h5") as store:
-            rows.append(store.features())
-    assert rows[0].std() > 0
-    np.testing.assert_allclose(rows[1], rows[0], rtol=0, atol=1e-4 * np.abs(rows[0]).max())
+    first, *others = (_features(folder / name) for folder, _ in answers.values() for name in ("features.h5", "converted.h5"))
+    assert first.std() > 0
+    for rows in others:
+        np.testing.assert_allclose(rows, first, rtol=0, atol=1e-4 * np.abs(first).max())
+
+
+def _features(path: Path) -> np.ndarray:
+    with FeatureStore(path) as store:
+        return store.features()

@@ -1,4 +1,4 @@
-"""A Keras model -> an OpenVINO model, through TensorFlow."""
+"""A Keras model -> an OpenVINO model: by Keras's own OpenVINO backend where that is loaded, else through TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import warnings
 from typing import Any
 
+from ffe.backbones.keras_trace import traced
 from ffe.base.openvino_ir import import_openvino
 from ffe.errors import EngineError, one_line
 
@@ -14,18 +15,27 @@ def convert_keras(model: Any, backbone: str, instead: str) -> Any:
     """Return an ``openvino.Model`` of a ``keras.Model``; an EngineError says why there is none, and what to use ``instead``."""
     import keras
 
-    if keras.config.backend() != "tensorflow":
+    if (backend := keras.config.backend()) not in {"openvino", "tensorflow"}:
         raise EngineError(
-            f"OpenVINO converts from TensorFlow, but Keras runs on {keras.config.backend()}; "
+            f"OpenVINO converts from TensorFlow, but Keras runs on {backend}; "
             f"set KERAS_BACKEND=tensorflow for the first run, or use {instead}."
         )
+    try:
+        return traced(model) if backend == "openvino" else _through_tensorflow(model)
+    except Exception as error:  # both raise many kinds where they do not know a layer
+        raise refusal(backbone, error, instead) from error
+
+
+def refusal(backbone: str, error: Exception, instead: str) -> EngineError:
+    """Return what to say of a backbone that is not converted."""
+    return EngineError(f"OpenVINO cannot convert the backbone '{backbone}' ({one_line(error)}); use {instead}.")
+
+
+def _through_tensorflow(model: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # OpenVINO calls the model with a list of one input
-        try:
-            # its constants would lie in the memory of the Keras model otherwise, which may go before them
-            converted = import_openvino().convert_model(model, share_weights=False)
-        except Exception as error:  # OpenVINO raises many kinds where it does not know a layer
-            raise EngineError(f"OpenVINO cannot convert the backbone '{backbone}' ({one_line(error)}); use {instead}.") from error
+        # its constants would lie in the memory of the Keras model otherwise, which may go before them
+        converted = import_openvino().convert_model(model, share_weights=False)
     return _with_outputs_of(model, converted)
 
 

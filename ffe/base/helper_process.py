@@ -98,6 +98,17 @@ def keras_on_openvino(*preload: str) -> HelperProcess:
     return HelperProcess(["keras", *preload], ["tensorflow", "jax", "torch"], KERAS_BACKEND="openvino")
 
 
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process that has Keras on OpenVINO: that of ``keras_process``, or one for this call alone."""
+    if _keras is not None and _keras.is_usable():
+        return _keras.call(function, *arguments)
+    process = keras_on_openvino()
+    try:
+        return process.call(function, *arguments)
+    finally:
+        process.close()
+
+
 def with_keras(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function that builds with Keras and computes nothing, where Keras is: see ``keras_process``."""
     process = keras_process()

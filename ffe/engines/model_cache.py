@@ -16,7 +16,7 @@ from ffe.specs import ExtractSpec, spec_digest
 log = logging.getLogger("ffe")
 
 # go up when ``ffe.engines.openvino_convert`` comes to make other models: of Keras's backbones, and of all others
-_CONVERTER = 2
+_CONVERTER = 3
 _CONVERTER_OF_OTHERS = 3
 
 

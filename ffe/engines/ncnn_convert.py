@@ -124,11 +124,15 @@ class _Writer:
     def _transpose(self, node: Any) -> None:
         order = list(_constant(node.input_value(1)))
         of_image = self._layers[self._input(node)].kind in {"Input", "Scale"} and order == _TO_CHANNELS_FIRST
-        at_the_end = order == _TO_CHANNELS_LAST and all(
-            reader.get_node().get_type_name() == "Result" for reader in node.output(0).get_target_inputs()
-        )
-        if not of_image and not at_the_end:
+        if not of_image and not (order == _TO_CHANNELS_LAST and _is_last(node)):
             raise _refusal("Transpose")
+        self._is(node)
+
+    def _reshape(self, node: Any) -> None:
+        """Take what OpenVINO makes of a transposition at the end, where the grid has one place."""
+        batch, channels, *grid = node.input(0).get_shape()
+        if grid != [1, 1] or list(node.output(0).get_shape()) != [batch, 1, 1, channels] or not _is_last(node):
+            raise _refusal("Reshape")
         self._is(node)
 
     def _convolution(self, node: Any) -> None:
@@ -238,6 +242,10 @@ class _Writer:
                 weights += np.ascontiguousarray(array, np.float32).tobytes()
         param = "\n".join([str(_MAGIC), f"{len(lines)} {values}", *lines, ""])
         return NcnnModel(param, bytes(weights), next(iter(self._layers)), self._last)
+
+
+def _is_last(node: Any) -> bool:
+    return all(reader.get_node().get_type_name() == "Result" for reader in node.output(0).get_target_inputs())
 
 
 def _constant(value: Any) -> Any:

@@ -8,37 +8,72 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from ffe.backbones.catalog import find
 from ffe.backbones.keras_build import build
-from ffe.backbones.keras_convert import convert_keras
+from ffe.backbones.keras_convert import convert_keras, refusal
 from ffe.backbones.registry import Network, source_of
 from ffe.backbones.weights import Weights
 from ffe.base.feature_layout import FeatureLayout
+from ffe.base.helper_process import apart
 from ffe.base.openvino_ir import IrModel, import_openvino
 from ffe.base.system import free_disk
 from ffe.base.text import bytes_text
 from ffe.engines.model_cache import model_key
-from ffe.errors import EngineError, missing, one_line
+from ffe.errors import EngineError, FfeError, missing, one_line
 from ffe.images.preprocess import scaling_of
 from ffe.specs import ExtractSpec, PreprocessSpec
 
+log = logging.getLogger("ffe")
+
+_INSTEAD = "--engine keras"
+
+# With random weights, a change of 1e-6 in the pixels moves features of these by half of the largest: no test can tell whether
+# both ways are equal.
+_THROUGH_TENSORFLOW = {"EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L"}
+
 
 def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
-    """Build the backbone of a spec in its own library, and turn it into a float32 IR model."""
+    """Build the backbone of a spec in its own library, and turn it into a float32 IR model.
+
+    Families of ``keras.applications`` are converted on Keras's OpenVINO backend, in a process of its own, if
+    tests/parity/test_converters_are_equal.py holds that TensorFlow gives the same. Others, and all ``.keras`` files, go through
+    TensorFlow; so does what that backend refuses, which is said. The record of such a model says which it was.
+    """
+    import_openvino()
+    if source_of(spec.backbone.name) is not None or find(spec.backbone.name).application in _THROUGH_TENSORFLOW:
+        return convert_here(spec, weights)
+    try:
+        model: IrModel = apart(convert_here, spec, weights)
+    except Exception as error:  # Keras raises many kinds on what it does not know there
+        if find_spec("keras") is None or (isinstance(error, FfeError) and not isinstance(error, EngineError)):
+            raise
+        failure = error if isinstance(error, EngineError) else refusal(spec.backbone.name, error, _INSTEAD)
+        if find_spec("tensorflow") is None:
+            raise failure from None
+        log.warning("%s Going on through TensorFlow.", failure)
+        return convert_here(spec, weights)
+    return model
+
+
+def convert_here(spec: ExtractSpec, weights: Weights) -> IrModel:
+    """Do what ``convert`` does, in this process."""
     ov = import_openvino()
     source = source_of(spec.backbone.name)
     record = {"backbone": spec.backbone.name, "key": model_key(spec), "openvino": ov.__version__}
+    network = source.to_openvino(spec.backbone, spec.preprocess.size, weights) if source else _from_keras(spec, weights)
     if source is None:
-        network = _from_keras(spec, weights)
-        if len(network.layout.parts) == 1:
-            return to_ir(_with_scaling(network.model, "NHWC", spec.preprocess), record)
-    else:
-        network = source.to_openvino(spec.backbone, spec.preprocess.size, weights)
+        import keras
+
+        record["converter"] = f"keras {keras.__version__} on {keras.config.backend()}"
     model = _with_scaling(network.model, network.input_layout, spec.preprocess)
+    if source is None and len(network.layout.parts) == 1:
+        return to_ir(model, record)
     return to_ir(_as_rows(model, network), {**record, "layout": network.layout.to_json()})
 
 
@@ -46,7 +81,7 @@ def _from_keras(spec: ExtractSpec, weights: Weights) -> Network:
     """Build a backbone of Keras, and turn it into an OpenVINO model."""
     model = build(replace(spec, precision="float32", quantized_sha256=None), weights)
     layout = FeatureLayout.of_shapes(output.shape[1:] for output in model.outputs)
-    converted = convert_keras(model, spec.backbone.name, "--engine keras")
+    converted = convert_keras(model, spec.backbone.name, _INSTEAD)
     axes: Literal["NHWC"] = "NHWC"
     return Network(converted, axes, (axes,) * len(layout.parts), layout)
 

@@ -171,30 +171,31 @@ def test_an_openvino_that_does_not_load_is_a_sentence_and_auto_goes_on(
 
 def test_a_backbone_that_openvino_does_not_know_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from ffe.base.openvino_ir import import_openvino
-    from ffe.engines.openvino_convert import convert, quantize
+    from ffe.engines.openvino_convert import convert_here, quantize
 
     def fails(*rest: object, **options: object) -> None:
         raise RuntimeError("no such\nlayer")
 
     monkeypatch.setattr(import_openvino(), "convert_model", fails)
     with pytest.raises(EngineError) as caught:
-        convert(SPEC, random_weights())
+        convert_here(SPEC, random_weights())
     assert str(caught.value) == (
         "OpenVINO cannot convert the backbone 'mobilenet_0.25' (RuntimeError: no such layer); use --engine keras."
     )
     monkeypatch.undo()
     import nncf
 
-    model = convert(SPEC, random_weights())
+    model = convert_here(SPEC, random_weights())
     monkeypatch.setattr(nncf, "quantize", fails)
     with pytest.raises(EngineError, match=r"OpenVINO cannot quantise the backbone .* use --precision float32\."):
         quantize(model, np.zeros((1, 32, 32, 3), np.uint8), {})
 
 
 def test_conversion_needs_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Keras runs on another backend, and its OpenVINO backend does not do it."""
     import keras
 
-    from ffe.engines.openvino_convert import convert
+    from ffe.engines.openvino_convert import convert_here
 
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     sentence = (
@@ -202,8 +203,35 @@ def test_conversion_needs_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
         "set KERAS_BACKEND=tensorflow for the first run, or use --engine keras."
     )
     with pytest.raises(EngineError) as caught:
-        convert(SPEC, random_weights())
+        convert_here(SPEC, random_weights())
     assert str(caught.value) == sentence
+
+
+def test_what_keras_on_openvino_cannot_do_goes_through_tensorflow_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ffe.engines import openvino_convert
+
+    def fails(*arguments: object) -> IrModel:
+        raise NotImplementedError("no such\nlayer")
+
+    def found(name: str) -> object:
+        return None if name == "tensorflow" else name
+
+    monkeypatch.setattr(logging.getLogger("ffe"), "propagate", True)
+    monkeypatch.setattr(openvino_convert, "apart", fails)
+    monkeypatch.setattr(openvino_convert, "convert_here", lambda spec, weights: IR)
+    assert openvino_convert.convert(SPEC, random_weights()) is IR
+    sentence = "OpenVINO cannot convert the backbone 'mobilenet_0.25' (NotImplementedError: no such layer); use --engine keras."
+    assert caplog.messages == [f"{sentence} Going on through TensorFlow."]
+    monkeypatch.setattr(openvino_convert, "find_spec", found)
+    with pytest.raises(EngineError) as caught:
+        openvino_convert.convert(SPEC, random_weights())
+    assert str(caught.value) == sentence
+    chaotic = replace(SPEC, backbone=replace(SPEC.backbone, name="efficientnetv2s"))
+    caplog.clear()
+    assert openvino_convert.convert(chaotic, random_weights()) is IR  # by TensorFlow at once
+    assert caplog.messages == []
 
 
 def test_quantisation_needs_nncf(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from ffe.engines.base import Engine
 from ffe.engines.ncnn import NcnnEngine, read_graph
 from ffe.engines.ncnn_convert import gains
 from ffe.engines.openvino import OpenVinoEngine
+from ffe.engines.openvino_convert import to_ir
 from ffe.errors import EngineError
 from ffe.testing import EngineContract
 
@@ -39,6 +40,25 @@ def test_what_is_not_written_is_refused() -> None:
     text = r"^The engine ncnn does not know the operation Sigmoid of this backbone; use --engine openvino\.$"
     with pytest.raises(EngineError, match=text):
         NcnnEngine(network(lambda op, x: op.sigmoid(x)))
+
+
+def test_a_grid_of_one_place_may_be_reshaped_at_the_end() -> None:
+    """As OpenVINO makes it of the transposition, in VGG for pictures of less than 64 pixels."""
+    from openvino import Core
+    from openvino._offline_transformations import apply_moc_transformations
+
+    def pooled(op: Any, x: Any) -> Any:
+        sides = [side.get_length() for side in list(x.output(0).get_partial_shape())[2:]]
+        return op.avg_pool(x, [1, 1], [0, 0], [0, 0], sides, True, "floor", "explicit")
+
+    plain = network(pooled)
+    graph = Core().read_model(plain.xml, plain.weights)
+    apply_moc_transformations(graph, cf=True)
+    kinds = [node.get_type_name() for node in graph.get_ordered_ops()]
+    assert kinds[-2:] == ["Reshape", "Result"]
+    images = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), np.uint8)
+    rows, expected = NcnnEngine(to_ir(graph, {})).extract(images), OpenVinoEngine(plain).extract(images)
+    np.testing.assert_allclose(rows, expected, rtol=0, atol=5e-4 * np.abs(expected).max())
 
 
 def test_only_networks_of_3x3_convolutions_gain() -> None:
