@@ -17,6 +17,7 @@ from ffe.backbones.trained import is_model_file
 from ffe.backbones.weights import Weights
 from ffe.base.digests import path_digest
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
+from ffe.base.helper_process import with_keras
 from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_folder
 from ffe.base.shard_names import shard_path
@@ -205,7 +206,7 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
     if spec.backbone.layer is not None and not foreign and not is_cached(spec):
         from ffe.backbones.keras_build import check_layer
 
-        check_layer(spec, weights)
+        with_keras(check_layer, spec, weights)
     filter_options(options.compress or "none")
     views = requested_views(options.views, options.augment, made)
     check_trains(found.records, found.root, views)

@@ -29,7 +29,7 @@ CASES = (
     ("vgg19", 150, "imagenet"),
     ("resnet50v2", 224, "random"),
     ("mobilenetv3small", 224, "random"),
-    ("efficientnetv2b0", 224, "random"),
+    ("efficientnetlite0", 224, "imagenet"),
 )
 CODE = """
 import sys

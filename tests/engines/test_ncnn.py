@@ -44,7 +44,6 @@ def test_what_is_not_written_is_refused() -> None:
 
 def test_a_grid_of_one_place_may_be_reshaped_at_the_end() -> None:
     """As OpenVINO makes it of the transposition, in VGG for pictures of less than 64 pixels."""
-    from openvino import Core
     from openvino._offline_transformations import apply_moc_transformations
 
     def pooled(op: Any, x: Any) -> Any:
@@ -52,7 +51,7 @@ def test_a_grid_of_one_place_may_be_reshaped_at_the_end() -> None:
         return op.avg_pool(x, [1, 1], [0, 0], [0, 0], sides, True, "floor", "explicit")
 
     plain = network(pooled)
-    graph = Core().read_model(plain.xml, plain.weights)
+    graph = read_graph(plain)
     apply_moc_transformations(graph, cf=True)
     kinds = [node.get_type_name() for node in graph.get_ordered_ops()]
     assert kinds[-2:] == ["Reshape", "Result"]
