@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ffe.base.columns import Made
+from ffe.base.columns import Made, Texts
 from ffe.base.digests import DigestIndex
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import composed, few, is_are, near_file, quoted
@@ -128,10 +129,20 @@ def _at_url(url: str) -> Scan:
 
 
 def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding]) -> Scan:
-    far = [bool(line.url) and split_name(line.url) is None for line in lines]
-    asked = iter(objects_at([line.url for line, alone in zip(lines, far, strict=True) if alone]) if any(far) else [])
-    files = (next(asked) if alone else image_at(root, line.url or line.path) for line, alone in zip(lines, far, strict=True))
-    held = list(files) if any(line.url for line in lines) else []
+    numbers, urls, members = array("q"), Texts(), dict[int, ImageFile]()  # of what is asked for, and of members of archives
+    for i, line in enumerate(lines):
+        alone = bool(line.url) and split_name(line.url) is None
+        numbers.append(len(urls) if alone else -1)
+        if alone:
+            urls.append(line.url)
+        elif line.url:
+            members[i] = image_at(root, line.url)
+    asked = objects_at(urls) if urls else ()
+
+    def file_of(i: int) -> ImageFile:
+        return asked[numbers[i]] if numbers[i] >= 0 else members.get(i) or image_at(root, lines[i].path)
+
+    held = Made(len(lines), file_of) if urls or members else ()
     return _make_scan(root, "csv", lines, [], findings, lambda path: image_at(root, path), held)
 
 

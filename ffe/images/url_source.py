@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from ffe.base.columns import Made, Repeated, Texts
@@ -20,6 +21,7 @@ from ffe.images.object_store import Failures, Unreachable, opened, read_object, 
 from ffe.redaction import redacted
 
 _LISTS_NOTHING = ("http", "https")
+_QUESTIONS = 4096  # that wait for a thread at the most: each takes a kilobyte
 
 
 @dataclass(frozen=True)
@@ -154,21 +156,25 @@ def read_text_at(url: str, max_bytes: int) -> bytes:
         raise SourceError(unlisted(url, error)) from error
 
 
-def objects_at(urls: Sequence[str]) -> list[ImageObject]:
-    """Return the images at some URLs, with their stamps: one short question for each."""
-    found: list[ImageObject] = []
-    failures = Failures()
+def objects_at(urls: Sequence[str]) -> Sequence[ImageObject]:
+    """Return the images at some URLs, with their stamps: one short question for each; each is made when it is asked for."""
+    stamps, sizes, failures = array("q"), array("q"), Failures()
     for url in {(*url.split("/", 3)[:3], url.partition("::")[2]): url for url in urls}.values():
         with contextlib.suppress(Exception):  # what an earlier look saw may be old
             opened(url)[0].invalidate_cache()
     with ThreadPoolExecutor(READERS, thread_name_prefix="ffe-ask") as pool:
-        answers = pool.map(_object_at, urls)
-        for image, error in answers:
-            found.append(image)
-            if (refusal := failures.in_vain(image, error)) is not None:
+        answers = chain.from_iterable(pool.map(_object_at, urls[i : i + _QUESTIONS]) for i in range(0, len(urls), _QUESTIONS))
+        for answer, error in answers:
+            stamps.extend(answer.stamp)
+            sizes.append(answer.size)
+            if (refusal := failures.in_vain(answer, error)) is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise refusal from error
-    return found
+
+    def image(row: int) -> ImageObject:
+        return ImageObject(redacted(urls[row]), (stamps[2 * row], stamps[2 * row + 1]), urls[row], None, sizes[row])
+
+    return Made(len(urls), image)
 
 
 def _object_at(url: str) -> tuple[ImageObject, DecodeError | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ffe.extraction.incremental import FoundRows
+from ffe.images import url_source
 from ffe.images.sources import list_images
 from ffe.store.schema import Row
 from tests.images.archives import put_tar, put_zip
@@ -47,6 +48,16 @@ def test_a_member_of_an_archive_takes_two_hundred_bytes(tmp_path: Path, kind: st
         (put_tar if kind == "tar" else put_zip)(tmp_path / f"{name}.{kind}", inside)
     less, more = held(tmp_path / f"few.{kind}", few)[0], held(tmp_path / f"many.{kind}", many)[0]
     assert (more - less) / (many - few) < 200
+
+
+def test_an_image_at_a_url_takes_three_hundred_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(url_source, "_object_at", lambda url: (url_source.ImageObject(url, (10, 1), url, None, 10), None))
+    few, many = 200, 1_200
+    for name, count in (("few", few), ("many", many)):
+        lines = [f"memory://photos/image_{i:09d}.jpg,cat\n" for i in range(count)]
+        (tmp_path / f"{name}.csv").write_text(f"path,label\n{''.join(lines)}")
+    less, more = held(tmp_path / "few.csv", few)[0], held(tmp_path / "many.csv", many)[0]
+    assert (more - less) / (many - few) < 300
 
 
 def test_a_row_takes_sixty_bytes_and_comes_back_whole(tmp_path: Path) -> None:
