@@ -135,9 +135,13 @@ class DigestIndex:
             rows -= 1
         self.keep(rows)
 
-    def begins_with(self, names: Iterable[str]) -> bool:
-        """Return whether the first rows are those of some names, in their order."""
-        return all(self._keys[KEY_BYTES * i : KEY_BYTES * (i + 1)] == key_of(name) for i, name in enumerate(names))
+    def begins_with(self, names: Iterable[str]) -> int:
+        """Return how many names there are, where the first rows are theirs, in their order; 0 = they are not."""
+        count = 0
+        for count, name in enumerate(names, 1):
+            if self._keys[KEY_BYTES * (count - 1) : KEY_BYTES * count] != key_of(name):
+                return 0
+        return count
 
     def keys(self) -> np.ndarray:
         """Return the keys of all rows that have one, uint8 (N, 32)."""

@@ -6,15 +6,13 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import eq
 
 import numpy as np
 
 from ffe.backbones.resolve import with_model
-from ffe.base.columns import Made
-from ffe.base.digests import DigestIndex
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
@@ -23,16 +21,16 @@ from ffe.base.urls import is_url
 from ffe.dataset.class_checks import check_readable
 from ffe.dataset.held_images import held_images
 from ffe.errors import SourceError, StaleStoreError, StoreError
-from ffe.extraction.incremental import JUDGED_BY, Changes, FoundRows, Known, changes, known, removed_text
+from ffe.extraction.incremental import JUDGED_BY, Changes, FoundRows, Known, StoredRows, changes, known, removed_text
 from ffe.extraction.missing_images import lost_images, refuse_losses, refuse_mass_loss
 from ffe.extraction.request import Job, refuse_other_spec
 from ffe.extraction.views import counts_of
 from ffe.images.file_names import ByName
-from ffe.images.image_handle import ANY_ORDER, reading_order
+from ffe.images.image_handle import ANY_ORDER, ImageHandle
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
 from ffe.store.disk_space import explain_full_disk, model_bytes
-from ffe.store.journal import Journal, names_of
+from ffe.store.journal import Journal, held_in, names_of
 from ffe.store.journal_folder import hold_output
 from ffe.store.merge import merge, write_merged
 from ffe.store.reader import FeatureStore
@@ -42,34 +40,6 @@ from ffe.store.writer import write_store
 log = logging.getLogger("ffe")
 
 _OTHER_SHARD = "choose another output, delete the shards that were made otherwise, or replace all of them with --overwrite"
-
-
-@dataclass
-class StoredRows:
-    """The rows of the existing files of a job, of all its shards: where its path changes, an image may change its shard."""
-
-    stores: list[FeatureStore] = field(default_factory=list)
-
-    @cached_property
-    def _index(self) -> DigestIndex:
-        named = ((names_of(store.made_views), zip(store.sha256, store.views.tolist(), strict=True)) for store in self.stores)
-        return DigestIndex(name(*key) for name, keys in named for key in keys)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._index
-
-    def keys(self) -> np.ndarray:
-        """Return what stands for all names, see ``ffe.base.digests``: uint8 (N, 32)."""
-        return self._index.keys()
-
-    def find(self, name: str) -> tuple[FeatureStore, int] | None:
-        """Return the file and the row of what has a name; None = there is none."""
-        row = self._index.row(name)
-        for store in self.stores if row >= 0 else ():
-            if row < len(store):
-                return store, row
-            row -= len(store)
-        return None
 
 
 @dataclass(frozen=True)
@@ -103,8 +73,7 @@ class Plan:
     @cached_property
     def has(self) -> Callable[[str, int], bool]:
         """Whether the features of a content are there already, in the file or in the journal: (digest, view) -> bool."""
-        name, places = self.name, (self.stored, self.journal)
-        return lambda sha256, view: any(name(sha256, view) in place for place in places)
+        return held_in(self.name, self.stored, self.journal)
 
 
 @contextlib.contextmanager
@@ -162,7 +131,7 @@ def _table(job: Job, rows: Mapping[int, Row], skipped: dict[int, Skipped]) -> tu
     left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
     positions = np.fromiter(rows if isinstance(rows, FoundRows) else sorted(rows), np.int64, len(rows))
     counts = counts_of((job.records[i] for i in positions), job.views, len(positions))
-    images = Made(len(rows), lambda i: rows[int(positions[i])])
+    images = rows.listed() if isinstance(rows, FoundRows) else [rows[i] for i in sorted(rows)]
     return images, counts, sorted([*left_out, *skipped.values()], key=lambda item: item.path)
 
 
@@ -180,7 +149,8 @@ def in_place(job: Job, existing: FeatureStore | None) -> bool:
     """Return whether features are written where the finished file will have them, if nothing comes in between."""
     if existing is not None or compression_of(job, existing) != "none":
         return False
-    return all(reading_order(record.file) == ANY_ORDER for record in job.records)
+    files = (record.file for record in job.records)
+    return all(file.reading_order() == ANY_ORDER for file in files if isinstance(file, ImageHandle))
 
 
 def _same_table(job: Job, existing: FeatureStore | None, rows: Sequence[Row], counts: list[int], skipped: list[Skipped]) -> bool:
@@ -291,7 +261,7 @@ def assemble(outcome: Outcome) -> None:
     if any(counts):
         each = ((row, view) for row, count in zip(images, counts, strict=True) for view in range(1 + count))
         all_rows = [replace(row, view=view) if view else row for row, view in each]
-    in_order = Made(len(all_rows), lambda i: plan.name(all_rows[i].sha256, all_rows[i].view))
+    names = (plan.name(row.sha256, row.view) for row in all_rows)
     write_store(
         job.output,
         spec=plan.spec,
@@ -305,7 +275,7 @@ def assemble(outcome: Outcome) -> None:
         quantized=plan.quantized,
         compress=compression_of(job, existing),
         views=job.views,
-        draft=journal.draft(in_order) if in_place(job, existing) else None,
+        draft=journal.draft(names) if in_place(job, existing) else None,
     )
 
 

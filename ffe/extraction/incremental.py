@@ -5,14 +5,16 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import PIL
 
 from ffe._version import __version__
-from ffe.base.columns import Pairs
+from ffe.base.columns import Made, Pairs
+from ffe.base.digests import DigestIndex
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import counted, listed
 from ffe.dataset.held_images import HeldImages
@@ -22,6 +24,7 @@ from ffe.images.file_names import ByName
 from ffe.images.image_handle import ImageHandle, are_there, reading_order
 from ffe.images.records import ImageRecord
 from ffe.images.sources import image_at
+from ffe.store.journal import names_of
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
 
@@ -62,6 +65,39 @@ class FoundRows(Mapping[int, Row]):
         size, changed = self._stat[position].tolist()
         phash = int(self._phash[position])
         return Row(record.path, sha256, record.label, record.split, 0, phash, record.group, (size, changed))
+
+    def listed(self) -> Sequence[Row]:
+        """Return the rows alone, in order; each is made whenever it is asked for."""
+        positions = np.flatnonzero(self._there)
+        return Made(len(positions), lambda i: self[int(positions[i])])
+
+
+@dataclass
+class StoredRows:
+    """The rows of the existing files of a job, of all its shards: where its path changes, an image may change its shard."""
+
+    stores: list[FeatureStore] = field(default_factory=list)
+
+    @cached_property
+    def _index(self) -> DigestIndex:
+        named = ((names_of(store.made_views), zip(store.sha256, store.views.tolist(), strict=True)) for store in self.stores)
+        return DigestIndex(name(*key) for name, keys in named for key in keys)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._index
+
+    def keys(self) -> np.ndarray:
+        """Return what stands for all names, see ``ffe.base.digests``: uint8 (N, 32)."""
+        return self._index.keys()
+
+    def find(self, name: str) -> tuple[FeatureStore, int] | None:
+        """Return the file and the row of what has a name; None = there is none."""
+        row = self._index.row(name)
+        for store in self.stores if row >= 0 else ():
+            if row < len(store):
+                return store, row
+            row -= len(store)
+        return None
 
 
 @dataclass(frozen=True)

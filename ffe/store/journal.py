@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -36,6 +36,11 @@ def names_of(views: ViewsSpec | None) -> Callable[[str, int], str]:
     """Return what names features by what made them, a view's augmentation too: (digest of the content, view) -> name."""
     made = "" if views is None else bytes_digest(canonical_json(views.augment.to_json()))[:16]
     return lambda sha256, view: f"{sha256} {view} {made}" if view else sha256
+
+
+def held_in(name: Callable[[str, int], str], *places: Any) -> Callable[[str, int], bool]:
+    """Return what says whether the features of (digest, view) are in one of some places, by their names there."""
+    return lambda sha256, view: any(name(sha256, view) in place for place in places)
 
 
 class Journal:
@@ -284,15 +289,16 @@ class Journal:
         self._reader.seek(self._offset(row))
         return np.frombuffer(self._reader.read(self._row_bytes()), self._spec.dtype)
 
-    def draft(self, sha256: Sequence[str]) -> Draft | None:
-        """Return the draft, if its rows, all flushed, begin with those of these images, in their order; else None."""
-        if not 0 < len(sha256) <= self._written.rows or not self._written.begins_with(sha256):
+    def draft(self, names: Iterable[str]) -> Draft | None:
+        """Return the draft, if its rows, all flushed, begin with those of some names, in their order; else None."""
+        count = self._written.begins_with(names)
+        if not count:
             return None
         if not _same_disk(self.folder, self.folder.parent):
             return None
         self._close_file()
         self.reused_bytes = taken_disk(self.folder / DRAFT)
-        return Draft(self.folder / DRAFT, np.array(self._crc32[: len(sha256)], np.uint32))
+        return Draft(self.folder / DRAFT, np.array(self._crc32[:count], np.uint32))
 
     def phash(self, sha256: str) -> int:
         """Return the perceptual hash of an image that was taken in; 0 = unknown."""
