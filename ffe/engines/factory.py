@@ -59,8 +59,8 @@ def int8_text(vnni: bool | None) -> str:
     if vnni is None:
         return "what int8 brings on this kind of processor is not measured; 'ffe bench PHOTOS' measures it"
     return (
-        "this processor has no instructions for int8 (VNNI): on such ones int8 was 1.1 times as fast as float32 with MobileNet "
-        "and 1.7 times with VGG19, and 3 to 4 times only where there are some; float32 keeps the accuracy"
+        "this processor has no instructions for int8 (VNNI): on such ones int8 was 1.1 to 1.8 times as fast as float32 with "
+        "MobileNet and 1.7 to 2 times with VGG19, and 3 to 4 times only where there are some; float32 keeps the accuracy"
     )
 
 
