@@ -6,6 +6,7 @@ import copy
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, overload
 
 from ffe.base.columns import Repeated, Texts
@@ -93,6 +94,21 @@ class ImageRecord:
     group: str = ""
     line: int = 0  # of the CSV that names it, from 1; 0 = none does
 
+    @classmethod
+    def found_later(cls, find: Callable[[], ImageFile], **others: Any) -> ImageRecord:
+        """Return a record that finds its file when it is asked for: of most records nobody asks."""
+        record = cls.__new__(cls)
+        record.__dict__.update(others, _find=find)
+        return record
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name != "file" or "_find" not in self.__dict__:
+                raise AttributeError(name)
+            self.__dict__["file"] = found = self.__dict__.pop("_find")()
+            return found
+
 
 class Records(Sequence[ImageRecord]):
     """The images of a source, in columns; a record is made each time that it is asked for.
@@ -118,9 +134,15 @@ class Records(Sequence[ImageRecord]):
         if isinstance(index, slice):
             return self._ordered(self._order[index])
         at, images = int(self._order[index]), self._images
-        file = self._files[at] if self._files else self._file_of(images.paths[at])
-        label = self._label_of[images.labels.codes[at]]
-        return ImageRecord(images.paths[at], file, label, images.splits[at], images.groups[at], images.lines[at])
+        path = images.paths[at]
+        return ImageRecord.found_later(
+            partial(self._files.__getitem__, at) if self._files else partial(self._file_of, path),
+            path=path,
+            label=self._label_of[images.labels.codes[at]],
+            split=images.splits[at],
+            group=images.groups[at],
+            line=images.lines[at],
+        )
 
     def __iter__(self) -> Iterator[ImageRecord]:
         return (self[i] for i in range(len(self)))
