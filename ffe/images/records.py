@@ -104,9 +104,9 @@ class ImageRecord:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            if name != "file" or "_find" not in self.__dict__:
+            if name != "file" or (find := self.__dict__.get("_find")) is None:
                 raise AttributeError(name)
-            self.__dict__["file"] = found = self.__dict__.pop("_find")()
+            self.__dict__["file"] = found = find()
             return found
 
 
