@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +19,7 @@ from ffe.backbones.catalog import find
 from ffe.backbones.keras_build import build
 from ffe.backbones.keras_convert import convert_keras, refusal
 from ffe.backbones.registry import Network, source_of
+from ffe.backbones.trained import LEARNT
 from ffe.backbones.weights import Weights
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.helper_process import apart
@@ -44,10 +46,12 @@ def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
 
     Families of ``keras.applications`` are converted on Keras's OpenVINO backend, in a process of its own, if
     tests/parity/test_converters_are_equal.py holds that TensorFlow gives the same. Others, and all ``.keras`` files, go through
-    TensorFlow; so does what that backend refuses, which is said. The record of such a model says which it was.
+    TensorFlow; so does what that backend refuses, which is said, and a network that has just been trained there. The record of
+    such a model says which it was.
     """
     import_openvino()
-    if source_of(spec.backbone.name) is not None or find(spec.backbone.name).application.startswith(_THROUGH_TENSORFLOW):
+    foreign = source_of(spec.backbone.name) is not None
+    if foreign or find(spec.backbone.name).application.startswith(_THROUGH_TENSORFLOW) or _is_from_here(spec):
         return convert_here(spec, weights)
     try:
         model: IrModel = apart(convert_here, spec, weights)
@@ -60,6 +64,12 @@ def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
         log.warning("%s Going on through TensorFlow.", failure)
         return convert_here(spec, weights)
     return model
+
+
+def _is_from_here(spec: ExtractSpec) -> bool:
+    """Return whether ffe has trained a network and Keras runs on TensorFlow here, so that a process more would only cost time."""
+    keras = sys.modules.get("keras")
+    return spec.backbone.weights in LEARNT and keras is not None and keras.config.backend() == "tensorflow"
 
 
 def convert_here(spec: ExtractSpec, weights: Weights) -> IrModel:
